@@ -1,0 +1,228 @@
+//! What a config file says once everything in it is resolved: immutable, complete, nothing left to unwrap.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderName, HeaderValue};
+use rustls::sign::CertifiedKey;
+use url::Url;
+
+use crate::secret::Secret;
+
+/// One good config, as of one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// `proxy.name`: realm in challenges, name in logs.
+    pub name: String,
+    /// `proxy.baseUrl`: the URL that clients use.
+    pub base_url: Option<Url>,
+    /// `proxy.addr`, resolved to every address it stands for (`":8080"` is two).
+    pub addr: Vec<SocketAddr>,
+    /// `proxy.tls`; `None` is plain HTTP.
+    pub tls: Option<Tls>,
+    /// `proxy.auth.queryToken`: whether `?token=` may carry the token.
+    pub query_token: bool,
+    /// Every credential of every token name, in file order.
+    pub credentials: Vec<Credential>,
+    /// Names that `Host` may carry; see [`HostPattern`].
+    pub allowed_hosts: Vec<HostPattern>,
+    /// Origins that may call from a browser, serialised as in the header (`https://app.example.com`).
+    /// The gate's own (of `baseUrl`) is included; `"*"` allows any.
+    pub allowed_origins: Vec<String>,
+    /// Whether a loopback origin (`http://localhost:5173`) is the gate's own: true when every address is loopback.
+    pub loopback_origins: bool,
+    /// `proxy.limits`.
+    pub limits: Limits,
+    /// `proxy.shutdownGrace`: how long draining waits before it cuts.
+    pub shutdown_grace: Duration,
+    /// `proxy.workers`, with 0 already replaced by the number of cores.
+    pub workers: usize,
+    /// `proxy.admin.addr`: a loopback listener for `/metrics` and `/servers` without a token.
+    pub admin: Option<SocketAddr>,
+    /// `proxy.log`.
+    pub log: Log,
+    /// `proxy.sessionKey`: makes session ids survive a restart and hold on a second node.
+    pub session_key: Option<Secret>,
+    /// `proxy.debug`: whether `/debug/*` exists.
+    pub debug: bool,
+    /// `mcpServers`, in file order.
+    pub servers: Vec<Server>,
+    /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
+    /// config and joined to its directory. A change of any is a reason to reload.
+    pub files: Vec<PathBuf>,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// `{cert, key}`: read, parsed and seen to match.
+    Files(Arc<CertifiedKey>),
+    /// `{selfSigned: true}`: made at start for these names.
+    SelfSigned {
+        /// DNS names and IP addresses to put into the certificate.
+        names: Vec<String>,
+    },
+}
+
+/// One secret that proves to be one token name. A name may have several, so that rotation can overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Key in `proxy.auth.tokens`.
+    pub token_name: Arc<str>,
+    /// Position in the token's list, from 1; label `credential` of `token_used_total`.
+    pub position: usize,
+    /// SHA-256 of the token. The token itself is not kept.
+    pub digest: [u8; 32],
+    /// After this moment the credential is refused.
+    pub expires: Option<SystemTime>,
+    /// Roles of the caller, such as `admin`.
+    pub roles: Vec<String>,
+    /// Tags of the caller.
+    pub tags: Vec<String>,
+}
+
+/// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern {
+    /// Lower-case host; IPv6 without brackets; `"*"` matches any.
+    pub host: String,
+    /// `Some` demands this port, `None` takes any.
+    pub port: Option<u16>,
+}
+
+/// `proxy.limits`: what one peer may cost. Each has a default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; default: half of what the file descriptor limit leaves, at most 10,000 by default.
+    pub max_connections: usize,
+    /// `tlsHandshakeTimeout`, default 10 s: from accept to the end of the handshake.
+    pub tls_handshake_timeout: Duration,
+    /// `headerTimeout`, default 10 s: from the first wait for a request to the end of its head.
+    pub header_timeout: Duration,
+    /// `bodyTimeout`, default 30 s: longest silence of a client in the middle of a request body.
+    pub body_timeout: Duration,
+    /// `slowReaderTimeout`, default 30 s: longest time a client may take no byte while some wait for it.
+    pub slow_reader_timeout: Duration,
+    /// `connectTimeout`, default 5 s: TCP and TLS connection to an upstream.
+    pub connect_timeout: Duration,
+    /// `upstreamTimeout`, default 60 s: from the request to the upstream's response head. A server's `timeout` wins.
+    pub upstream_timeout: Duration,
+    /// `maxHeaderBytes`, default 32 KiB: request line and headers.
+    pub max_header_bytes: usize,
+    /// `maxUriBytes`, default 8 KiB.
+    pub max_uri_bytes: usize,
+    /// `maxBodyBytes`, default 0 = unlimited: bodies are streamed, so a large one costs no memory here.
+    pub max_body_bytes: u64,
+}
+
+/// `proxy.log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: Level,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line, least severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Steps inside a request or a reload.
+    Debug,
+    /// Requests and life of the process.
+    Info,
+    /// Something to mend that stops nobody yet.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// `time LEVEL msg key=value …` for a terminal.
+    Text,
+}
+
+/// One entry of `mcpServers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Key in `mcpServers`: first segment of its paths, label in metrics.
+    pub name: Arc<str>,
+    /// What stands behind it.
+    pub target: Target,
+    /// Who may use it.
+    pub access: Access,
+    /// Longest wait for the upstream's response head, if it differs from `limits.upstreamTimeout`.
+    pub timeout: Option<Duration>,
+    /// Tags, for selectors.
+    pub tags: Vec<String>,
+}
+
+/// What stands behind a server name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An MCP server reached over HTTP.
+    Http(HttpTarget),
+    /// A local command that speaks MCP on stdin and stdout.
+    Stdio(StdioTarget),
+}
+
+/// An MCP server reached over HTTP or HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTarget {
+    /// Endpoint: scheme `http` or `https`, a host, no user info, no fragment.
+    pub url: Url,
+    /// Which transport it speaks.
+    pub transport: Transport,
+    /// `headers`: added to every request, replacing what the client sent under the same name. Values are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `caFile`: PEM certificates to trust instead of the system's (contents, so that equality sees a change).
+    pub ca_pem: Option<Arc<[u8]>>,
+}
+
+/// A local command that speaks MCP on stdin and stdout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdioTarget {
+    /// Program to run.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<Secret>,
+    /// Its environment.
+    pub env: Vec<(String, Secret)>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// Variables of the gate's own environment that it may see.
+    pub inherit_env: Vec<String>,
+}
+
+/// MCP transports over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One endpoint: POST, GET, DELETE (MCP 2025-03-26 and later), or POST only (2026-07-28).
+    StreamableHttp,
+    /// Two endpoints: an event stream and a message endpoint (MCP 2024-11-05).
+    Sse,
+}
+
+/// Who may use a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone, without a token.
+    Public,
+    /// Any valid token.
+    AnyToken,
+    /// A valid token that the rule names.
+    Only {
+        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`.
+        tokens: Option<Vec<Arc<str>>>,
+        /// `roles`: the caller must have at least one of them; empty asks for none.
+        roles: Vec<String>,
+    },
+}

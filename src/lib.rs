@@ -1,0 +1,3 @@
+//! Sluicegate: the gate in front of MCP servers.
+pub mod config;
+pub mod secret;
