@@ -1,0 +1,76 @@
+//! Which host names and browser origins a request may carry.
+//!
+//! The gate rewrites `Host` and drops `Origin` towards servers, which disables their own defence against DNS rebinding;
+//! so it has to be the defence (MCP 2025-11-25, transports, security warning).
+
+use crate::config::HostPattern;
+
+/// The loopback names, as a browser or client writes them.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// Whether `authority` (`host` or `host:port`, as in the `Host` field) is one of `allowed`.
+pub fn host_is_allowed(allowed: &[HostPattern], authority: &str) -> bool {
+    let Some((host, port)) = split_port(authority) else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    allowed.iter().any(|pattern| {
+        (pattern.host == "*" || pattern.host.eq_ignore_ascii_case(host))
+            && pattern.port.is_none_or(|wanted| port.is_some_and(|port| port.parse() == Ok(wanted)))
+    })
+}
+
+/// Whether `origin` (RFC 6454 §7: `scheme://host[:port]`) is listed or, with `loopback`, on this machine.
+pub fn origin_is_allowed(allowed: &[String], loopback: bool, origin: &str) -> bool {
+    let listed = allowed.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin));
+    listed || (loopback && is_loopback(origin))
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    host.and_then(split_port).is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
+}
+
+/// `host` and `port` of an authority without user info; `None` if it is not one.
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    let end_of_host = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+    let (host, rest) = authority.split_at(end_of_host);
+    let port = match rest.strip_prefix(':') {
+        Some(port) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => Some(port),
+        None if rest.is_empty() => None,
+        _ => return None,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(host: &str, port: Option<u16>) -> HostPattern {
+        HostPattern { host: host.into(), port }
+    }
+
+    #[test]
+    fn a_host_is_matched_whole_and_a_port_only_where_the_rule_names_one() {
+        let allowed = [pattern("mcp.example.com", None), pattern("::1", None), pattern("internal", Some(8443))];
+        for good in ["mcp.example.com", "MCP.example.com:8443", "mcp.example.com.", "[::1]:80", "internal:8443"] {
+            assert!(host_is_allowed(&allowed, good), "{good}");
+        }
+        for bad in ["evil.mcp.example.com", "mcp.example.com.evil", "internal", "internal:1", "mcp.example.com:", "mcp.example.com:x", "[::1", "", ":80", "mcp.example.com:443:443"] {
+            assert!(!host_is_allowed(&allowed, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_origins_count_only_where_the_gate_listens_there_alone() {
+        for own in ["http://localhost:5173", "https://127.0.0.1:8443", "http://[::1]"] {
+            assert!(origin_is_allowed(&[], true, own), "{own}");
+            assert!(!origin_is_allowed(&[], false, own), "{own}");
+        }
+        for foreign in ["http://localhost.evil.example", "http://evil.example", "null", "file://localhost", "http://localhost:80@evil.example"] {
+            assert!(!origin_is_allowed(&[], true, foreign), "{foreign}");
+        }
+        assert!(origin_is_allowed(&["https://app.example.com".into()], false, "https://app.example.com"));
+        assert!(!origin_is_allowed(&["https://app.example.com".into()], false, "https://app.example.com.evil"));
+        assert!(origin_is_allowed(&["*".into()], false, "https://any.example"));
+    }
+}

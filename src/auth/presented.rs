@@ -1,0 +1,100 @@
+//! Which token a request presents, and how to keep it from going any further.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+use memchr::memmem;
+use percent_encoding::percent_decode_str;
+
+use crate::error::Kind;
+
+/// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
+/// if `query_token` allows it.
+///
+/// Anything else in that header, and the header given twice, is an invalid token.
+pub fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>, query_token: bool) -> Result<Cow<'a, [u8]>, Kind> {
+    let in_query = query.and_then(token_parameter);
+    if in_query.is_some() && !query_token {
+        return Err(Kind::QueryTokenDisabled);
+    }
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next(), in_query) {
+        (None, _, None) => Err(Kind::Unauthorized),
+        (None, _, Some(token)) => Ok(percent_decode_str(token).into()),
+        (Some(value), None, _) => bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(Kind::InvalidToken),
+        (Some(_), Some(_), _) => Err(Kind::InvalidToken),
+    }
+}
+
+/// The credentials behind `Bearer`, whose case does not matter (RFC 9110 §11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(6)?;
+    let token = rest.trim_ascii();
+    let well_formed = scheme.eq_ignore_ascii_case(b"bearer")
+        && rest.first() == Some(&b' ')
+        && !token.is_empty()
+        && !token.contains(&b' ');
+    well_formed.then_some(token)
+}
+
+fn token_parameter(query: &str) -> Option<&str> {
+    query.split('&').find_map(|parameter| parameter.strip_prefix("token="))
+}
+
+/// `query` without `token` and without any parameter that holds `secret`; everything else byte for byte.
+pub fn without_token<'a>(query: &'a str, secret: &[u8]) -> Cow<'a, str> {
+    let betrays = |parameter: &str| {
+        parameter == "token" || parameter.starts_with("token=") || holds(parameter.as_bytes(), secret)
+    };
+    if query.split('&').any(betrays) {
+        query.split('&').filter(|parameter| !betrays(parameter)).collect::<Vec<_>>().join("&").into()
+    } else {
+        query.into()
+    }
+}
+
+/// Whether `secret` stands somewhere in `value`. Nearly every value is shorter than a token, and is answered by that.
+pub fn holds(value: &[u8], secret: &[u8]) -> bool {
+    value.len() >= secret.len() && !secret.is_empty() && memmem::find(value, secret).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn only_one_bearer_token_counts() {
+        for good in ["Bearer abc", "bearer abc", "BEARER   abc "] {
+            assert_eq!(presented(&with(&[good]), None, false).as_deref(), Ok(b"abc".as_slice()), "{good}");
+        }
+        for bad in ["Basic YWJj", "abc", "Bearer", "Bearer ", "Bearerabc", "Bearer a b", "Bearer\tabc", "", "Béarer x"] {
+            assert_eq!(presented(&with(&[bad]), None, false), Err(Kind::InvalidToken), "{bad}");
+        }
+        assert_eq!(presented(&with(&["Bearer abc", "Bearer abc"]), None, false), Err(Kind::InvalidToken));
+        assert_eq!(presented(&with(&[]), None, false), Err(Kind::Unauthorized));
+    }
+
+    #[test]
+    fn a_token_in_the_query_counts_only_where_it_is_allowed() {
+        let none = with(&[]);
+        assert_eq!(presented(&none, Some("a=1&token=x%2By"), true).as_deref(), Ok(b"x+y".as_slice()));
+        assert_eq!(presented(&none, Some("token=x"), false), Err(Kind::QueryTokenDisabled));
+        assert_eq!(presented(&none, Some("mytoken=x&tokens=y"), false), Err(Kind::Unauthorized));
+        assert_eq!(presented(&with(&["Bearer abc"]), Some("token=x"), false), Err(Kind::QueryTokenDisabled));
+    }
+
+    #[test]
+    fn the_query_goes_on_without_the_token_and_otherwise_unchanged() {
+        assert_eq!(without_token("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
+        assert_eq!(without_token("token", b"secret"), "");
+        assert_eq!(without_token("a=xsecretx&b", b"secret"), "b");
+        assert_eq!(without_token("a=1&&b=", b"secret"), "a=1&&b=");
+        assert_eq!(without_token("a=1", b""), "a=1");
+    }
+}

@@ -1,0 +1,157 @@
+//! Response bodies: one type, which carries the record of its request to the end.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::{
+    identity::Subject,
+    mcp::endpoint::EndpointRewriter,
+    observe::{End, Record},
+    upstream::ResponseBody,
+    watchdog::{Signal, Watched},
+};
+
+/// What a response says, before its record is attached.
+pub enum Payload {
+    /// Something of the gate's own.
+    Whole(Bytes),
+    /// A server's response on its way through.
+    Stream(Box<Stream>),
+}
+
+/// Gives the client's message URL for a path and query of the server's.
+pub type Seal = Box<dyn Fn(&str, Option<&str>) -> String>;
+
+/// A server's response on its way through.
+pub struct Stream {
+    /// The body itself.
+    pub upstream: ResponseBody,
+    /// Set at the beginning of an HTTP+SSE stream, until its `endpoint` event went by.
+    pub rewriter: Option<EndpointRewriter<Seal>>,
+    /// How it is ended from outside.
+    pub watched: Watched<Subject>,
+}
+
+/// A response body and the record that ends with it.
+pub struct Body {
+    payload: Payload,
+    record: Record,
+}
+
+/// The stream was broken off, and so must the client's be: nothing is made up to end it well.
+#[derive(Debug)]
+pub struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the response was broken off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl Body {
+    /// Joins a payload to its record, whose response head is complete.
+    pub fn new(payload: Payload, mut record: Record) -> Self {
+        if payload.is_end() {
+            record.ended(End::UpstreamEnd);
+        }
+        Self { payload, record }
+    }
+}
+
+impl Payload {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(stream) => stream.upstream.is_end() && stream.rewriter.is_none(),
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Self { payload, record } = self.get_mut();
+        let data = match payload {
+            Payload::Whole(bytes) if bytes.is_empty() => None,
+            Payload::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Payload::Stream(stream) => ready!(stream.poll(cx, record)),
+        };
+        Poll::Ready(match data {
+            Some(Ok(data)) => {
+                record.sent(data.len());
+                if payload.is_end() {
+                    record.ended(End::UpstreamEnd);
+                }
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Err(end)) => {
+                record.ended(end);
+                Some(Err(BrokenOff))
+            }
+            None => {
+                record.ended(End::UpstreamEnd);
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.payload.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.payload {
+            Payload::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            // A rewritten stream changes its length.
+            Payload::Stream(stream) if stream.rewriter.is_some() => SizeHint::default(),
+            Payload::Stream(stream) => stream.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Stream {
+    fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Option<Result<Bytes, End>>> {
+        match self.watched.poll(cx) {
+            Some(Signal::Revoked) => return Poll::Ready(Some(Err(End::TokenRevoked))),
+            Some(Signal::Cut) => return Poll::Ready(Some(Err(End::Drain))),
+            Some(Signal::Deadline | Signal::Drain) | None => {}
+        }
+        loop {
+            let data = match ready!(self.upstream.poll_data(cx)) {
+                Some(Ok(data)) => data,
+                Some(Err(e)) => {
+                    record.because(e.to_string());
+                    return Poll::Ready(Some(Err(End::UpstreamLost)));
+                }
+                None => {
+                    let held = self.rewriter.take().map(|mut rewriter| rewriter.finish());
+                    return Poll::Ready(held.filter(|held| !held.is_empty()).map(Ok));
+                }
+            };
+            let Some(rewriter) = &mut self.rewriter else { return Poll::Ready(Some(Ok(data))) };
+            match rewriter.push(data) {
+                Ok(data) => {
+                    if rewriter.is_done() {
+                        self.rewriter = None;
+                    }
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Err(e) => {
+                    record.because(e.to_string());
+                    return Poll::Ready(Some(Err(End::UpstreamLost)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with one request, and the one table that turns it into a response.
+
+use std::{borrow::Cow, fmt};
+
+use http::StatusCode;
+
+/// Why a request was not served.
+///
+/// An error has a public half, which the caller sees ([`Kind`]: a status, a code, a sentence), and a private
+/// half, which only the log sees (`cause`). Nothing of the request's secrets is in either.
+#[derive(Debug)]
+pub struct Error {
+    /// What the caller is told.
+    pub kind: Kind,
+    /// What the log is told besides.
+    pub cause: Option<Cow<'static, str>>,
+}
+
+/// Which side has to act for the error to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The caller sent something that it must change.
+    Client,
+    /// The gate, or whoever runs it.
+    Gate,
+    /// The MCP server behind the gate.
+    Upstream,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident: $side:ident, $status:ident, $code:literal, $sentence:literal;)*) => {
+        /// What the caller is told: one row of the table of statuses.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $kind,)* }
+
+        impl Kind {
+            /// Every kind, for tests over the table.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// Status of the response.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status,)* }
+            }
+
+            /// `error` in the body, `reason` in the log and in `auth_refused_total`.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)* }
+            }
+
+            /// The sentence for a human, which says how to mend it.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Self::$kind => $sentence,)* }
+            }
+
+            /// Which side has to act.
+            pub fn side(self) -> Side {
+                match self { $(Self::$kind => Side::$side,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Framing or headers that two parsers could read differently.
+    Malformed: Client, BAD_REQUEST, "bad_request", "The request is malformed.";
+    /// A path that is not in canonical form.
+    Path: Client, BAD_REQUEST, "bad_path", "The path is not canonical: no empty or dot segments, encoded slashes or dots, control bytes or fragment.";
+    /// `Host` is not one of `proxy.allowedHosts`.
+    ForbiddenHost: Client, FORBIDDEN, "forbidden_host", "This host name is not served here.";
+    /// `Origin` is neither listed nor the gate's own.
+    ForbiddenOrigin: Client, FORBIDDEN, "forbidden_origin", "This origin may not call from a browser.";
+    /// No token was sent.
+    Unauthorized: Client, UNAUTHORIZED, "unauthorized", "A token is needed: send it as Authorization: Bearer <token>.";
+    /// A token was sent that opens nothing: unknown, expired or malformed, which all look the same.
+    InvalidToken: Client, UNAUTHORIZED, "invalid_token", "The token is not valid.";
+    /// `?token=` while `proxy.auth.queryToken` is off.
+    QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
+    /// A valid token without a grant for this server.
+    InsufficientScope: Client, FORBIDDEN, "insufficient_scope", "This token has no grant for this resource.";
+    /// Nothing is served at this path.
+    NotFound: Client, NOT_FOUND, "not_found", "Nothing is served at this path.";
+    /// A session id that was not issued to this caller for this server.
+    SessionNotFound: Client, NOT_FOUND, "session_not_found", "No such session: initialize a new one.";
+    /// The path exists, the method does not.
+    MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
+    /// The body stopped arriving.
+    BodyTimeout: Client, REQUEST_TIMEOUT, "request_timeout", "The request body did not arrive in time.";
+    /// The body is larger than `limits.maxBodyBytes`.
+    BodyTooLarge: Client, PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is larger than this gate accepts.";
+    /// The request target is longer than `limits.maxUriBytes`.
+    UriTooLong: Client, URI_TOO_LONG, "uri_too_long", "The request target is longer than this gate accepts.";
+    /// An `Expect` other than `100-continue`.
+    Expectation: Client, EXPECTATION_FAILED, "expectation_failed", "Only Expect: 100-continue is understood.";
+    /// The upstream refuses, cannot be reached, or breaks the protocol.
+    UpstreamUnreachable: Upstream, BAD_GATEWAY, "upstream_unreachable", "The MCP server behind this gate cannot be reached.";
+    /// The upstream answers with a redirect, which would lead clients past the gate.
+    UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gate redirects elsewhere; its configured URL needs to be changed.";
+    /// No response head within the time-out.
+    UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gate did not answer in time.";
+    /// Draining, or out of a capacity limit.
+    Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gate is shutting down or out of capacity; try again shortly.";
+    /// A defect of the gate.
+    Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gate failed.";
+}
+
+impl Kind {
+    /// This kind, with a cause for the log.
+    pub fn because(self, cause: impl Into<Cow<'static, str>>) -> Error {
+        Error { kind: self, cause: Some(cause.into()) }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self { kind, cause: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "{}: {cause}", self.kind.code()),
+            None => f.write_str(self.kind.code()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_blames_the_side_that_its_status_blames() {
+        assert!(!Kind::ALL.is_empty());
+        for kind in Kind::ALL {
+            assert_eq!(kind.status().is_client_error(), kind.side() == Side::Client, "{kind:?}");
+            assert!(kind.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{kind:?}");
+            assert!(kind.sentence().ends_with('.'), "{kind:?}");
+        }
+    }
+}

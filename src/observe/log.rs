@@ -1,0 +1,406 @@
+//! The log: one line an event, written by a thread of its own.
+//!
+//! Writing never blocks a request. A line is formatted on the thread that has something to say, appended to a
+//! bounded buffer under a lock that is held for one copy, and written by the log thread in batches: one `write`
+//! for everything that gathered in [`BATCH`], which is what keeps an access log cheap. When the reader
+//! stalls or the disk is full, lines are dropped and counted, and serving goes on.
+
+use std::{
+    cell::RefCell,
+    io::{self, Write},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use prometheus::IntCounter;
+
+use crate::config::{Level, LogFormat};
+
+/// Lines that may wait for the writer before further ones are dropped.
+const QUEUE_LINES: usize = 8192;
+/// Longest a value may be in a line; the rest is cut. A client chooses paths and peers choose error texts.
+const VALUE_BYTES: usize = 256;
+/// The writer's pause after each write: bounds its wake-ups to 200 a second however many lines come.
+const BATCH: Duration = Duration::from_millis(5);
+
+/// A handle to the log; clones write to the same place.
+#[derive(Clone)]
+pub struct Log(Arc<Inner>);
+
+struct Inner {
+    level: AtomicU8,
+    format: LogFormat,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    dropped: IntCounter,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    lines: usize,
+    /// The writer waits on the condition variable; nobody else needs to signal.
+    writer_waits: bool,
+    closed: bool,
+}
+
+impl Log {
+    /// Starts the log thread, which writes to `out`; `dropped` counts lines that could not be written.
+    pub fn start(level: Level, format: LogFormat, out: Box<dyn Write + Send>, dropped: IntCounter) -> io::Result<Self> {
+        let inner = Arc::new(Inner {
+            level: AtomicU8::new(level as u8),
+            format,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            dropped,
+            writer: Mutex::new(None),
+        });
+        let writer = {
+            let inner = Arc::clone(&inner);
+            thread::Builder::new().name("log".into()).spawn(move || inner.write_until_closed(out))?
+        };
+        *lock(&inner.writer) = Some(writer);
+        Ok(Self(inner))
+    }
+
+    /// Changes the least severe level that is written.
+    pub fn set_level(&self, level: Level) {
+        self.0.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Begins a line; it is written when [`Line::send`] is called.
+    pub fn line(&self, level: Level, msg: &str) -> Line<'_> {
+        let enabled = level as u8 >= self.0.level.load(Ordering::Relaxed);
+        let mut line = Line { log: enabled.then_some(self), buf: Vec::new() };
+        if enabled {
+            line.buf = BUFFER.take();
+            line.begin(level, msg);
+        }
+        line
+    }
+
+    /// Writes what waits and ends the log thread; lines sent later are dropped.
+    pub fn close(&self) {
+        lock(&self.0.queue).closed = true;
+        self.0.wake.notify_one();
+        if let Some(writer) = lock(&self.0.writer).take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Inner {
+    fn push(&self, line: &[u8]) {
+        let mut queue = lock(&self.queue);
+        if queue.lines >= QUEUE_LINES || queue.closed {
+            drop(queue);
+            self.dropped.inc();
+            return;
+        }
+        queue.bytes.extend_from_slice(line);
+        queue.lines += 1;
+        let wake = std::mem::take(&mut queue.writer_waits);
+        drop(queue);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    fn write_until_closed(&self, mut out: Box<dyn Write + Send>) {
+        let mut batch = Vec::new();
+        loop {
+            let (lines, closed) = {
+                let mut queue = lock(&self.queue);
+                while queue.lines == 0 && !queue.closed {
+                    queue.writer_waits = true;
+                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+                batch.clear();
+                std::mem::swap(&mut batch, &mut queue.bytes);
+                (std::mem::take(&mut queue.lines), queue.closed)
+            };
+            if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+                // Disk full or pipe gone: the batch is lost, the next may go through.
+                self.dropped.inc_by(lines as u64);
+            }
+            if closed {
+                return;
+            }
+            thread::sleep(BATCH);
+        }
+    }
+}
+
+/// A poisoned lock only says that another thread panicked while it appended bytes; they are still bytes.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The buffer of the last line, kept so that a line costs no allocation.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The second that was formatted last, since most lines share it with the line before.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// A line in the making.
+#[must_use = "a line is written by `send`"]
+pub struct Line<'a> {
+    /// `None` when the level is off: every call is then a branch and nothing else.
+    log: Option<&'a Log>,
+    buf: Vec<u8>,
+}
+
+impl Line<'_> {
+    fn begin(&mut self, level: Level, msg: &str) {
+        let level = match level {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        };
+        self.buf.clear();
+        if self.is_json() {
+            self.buf.extend_from_slice(b"{\"time\":\"");
+            write_time(&mut self.buf);
+            self.buf.extend_from_slice(b"\",\"level\":\"");
+            self.buf.extend_from_slice(level.as_bytes());
+            self.buf.extend_from_slice(b"\",\"msg\":");
+            write_json(&mut self.buf, msg);
+        } else {
+            write_time(&mut self.buf);
+            let _ = write!(self.buf, " {level:<5} {msg}");
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        self.log.is_some_and(|log| log.0.format == LogFormat::Json)
+    }
+
+    fn key(&mut self, key: &str) {
+        if self.is_json() {
+            self.buf.extend_from_slice(b",\"");
+            self.buf.extend_from_slice(key.as_bytes());
+            self.buf.extend_from_slice(b"\":");
+        } else {
+            self.buf.push(b' ');
+            self.buf.extend_from_slice(key.as_bytes());
+            self.buf.push(b'=');
+        }
+    }
+
+    /// Adds a text; control bytes are escaped and a long one is cut, whoever chose it.
+    pub fn str(mut self, key: &str, value: &str) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            write_json(&mut self.buf, cut(value, VALUE_BYTES));
+        }
+        self
+    }
+
+    /// Adds a text of the gate's own, such as a config problem, which is never cut.
+    pub fn text(mut self, key: &str, value: &str) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            write_json(&mut self.buf, value);
+        }
+        self
+    }
+
+    /// Adds a text if there is one.
+    pub fn opt(self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.str(key, value),
+            None => self,
+        }
+    }
+
+    /// Adds anything whose `Display` needs no escaping: a number, a socket address.
+    pub fn display(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            let _ = write!(self.buf, "\"{value}\"");
+        }
+        self
+    }
+
+    /// Adds an integer.
+    pub fn int(mut self, key: &str, value: u64) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            write_int(&mut self.buf, value);
+        }
+        self
+    }
+
+    /// Adds a duration in milliseconds with a tenth.
+    pub fn millis(mut self, key: &str, value: Duration) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            let tenths = value.as_micros() / 100;
+            write_int(&mut self.buf, (tenths / 10) as u64);
+            self.buf.push(b'.');
+            self.buf.push(b'0' + (tenths % 10) as u8);
+        }
+        self
+    }
+
+    /// Hands the line to the writer.
+    pub fn send(mut self) {
+        if let Some(log) = self.log {
+            self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
+            log.0.push(&self.buf);
+            BUFFER.set(std::mem::take(&mut self.buf));
+        }
+    }
+}
+
+fn write_int(buf: &mut Vec<u8>, value: u64) {
+    let _ = write!(buf, "{value}");
+}
+
+/// `2026-11-21T10:30:00.123Z`
+fn write_time(buf: &mut Vec<u8>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != now.as_secs() {
+            let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+            *text = humantime::format_rfc3339_seconds(whole).to_string();
+            *second = now.as_secs();
+        }
+        buf.extend_from_slice(&text.as_bytes()[..text.len() - 1]);
+    });
+    let millis = now.subsec_millis();
+    buf.extend_from_slice(&[
+        b'.',
+        b'0' + (millis / 100) as u8,
+        b'0' + (millis / 10 % 10) as u8,
+        b'0' + (millis % 10) as u8,
+        b'Z',
+    ]);
+}
+
+/// A JSON string. Most values need no escape, and then it is one scan and one copy.
+fn write_json(buf: &mut Vec<u8>, value: &str) {
+    // Beyond what JSON asks for: DEL, C1 controls and the bidirectional overrides, which could rewrite what a
+    // terminal shows of the lines around.
+    let plain = value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\');
+    buf.push(b'"');
+    if plain {
+        buf.extend_from_slice(value.as_bytes());
+    } else {
+        for c in value.chars() {
+            match c {
+                '"' => buf.extend_from_slice(b"\\\""),
+                '\\' => buf.extend_from_slice(b"\\\\"),
+                '\n' => buf.extend_from_slice(b"\\n"),
+                c if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                    let _ = write!(buf, "\\u{:04x}", c as u32);
+                }
+                c => buf.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+    buf.push(b'"');
+}
+
+fn cut(value: &str, most: usize) -> &str {
+    if value.len() <= most {
+        return value;
+    }
+    let mut end = most;
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    &value[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(buf);
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn counter() -> IntCounter {
+        IntCounter::new("dropped", "dropped").unwrap()
+    }
+
+    #[test]
+    fn a_hostile_value_stays_inside_its_line() {
+        let sink = Sink::default();
+        let log = Log::start(Level::Info, LogFormat::Json, Box::new(sink.clone()), counter()).unwrap();
+        let hostile = "a\"b\\c\r\nd\u{1b}[2J\u{202e}e\u{7f}é";
+        log.line(Level::Info, "Refused request").str("path", hostile).int("status", 400).send();
+        log.line(Level::Debug, "not written").send();
+        log.close();
+
+        let bytes = lock(&sink.0).clone();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["path"], hostile);
+        assert_eq!(line["status"], 400);
+        assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok());
+    }
+
+    /// A writer that never returns until it is let go, like a pipe that nobody reads.
+    struct Stalled(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_reader_costs_lines_and_never_time() {
+        let (let_go, stalled) = std::sync::mpsc::channel();
+        let dropped = counter();
+        let log = Log::start(Level::Info, LogFormat::Json, Box::new(Stalled(stalled)), dropped.clone()).unwrap();
+        for n in 0..3 * QUEUE_LINES as u64 {
+            log.line(Level::Info, "Authenticated request").int("n", n).send();
+        }
+        assert!(dropped.get() >= QUEUE_LINES as u64);
+        drop(let_go);
+        log.close();
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_survived() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dropped = counter();
+        let log = Log::start(Level::Info, LogFormat::Json, Box::new(Full), dropped.clone()).unwrap();
+        log.line(Level::Info, "one").send();
+        log.close();
+        assert_eq!(dropped.get(), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! Counters for Prometheus. Labels come from the config, never from a peer; what is not configured is `other`.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Label of everything that is not a configured server.
+pub const OTHER: &str = "other";
+
+/// Seconds to the response head: from a call that a local server answers at once to one that takes a minute.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Every metric of one gate. Clones of a handle count into the same number.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    streams_open: IntGaugeVec,
+    stream_bytes: IntCounterVec,
+    auth_refused: IntCounterVec,
+    token_used: IntCounterVec,
+    upstream_errors: IntCounterVec,
+    stream_cut: IntCounterVec,
+    config_reloads: IntCounterVec,
+    /// `request_duration_seconds`: from the request head to the response head.
+    pub request_duration: Histogram,
+    /// `config_last_reload_successful`: 0 while the file on disk is not what runs.
+    pub config_last_reload_successful: IntGauge,
+    /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
+    pub config_last_reload_timestamp: IntGauge,
+    /// `log_lines_dropped_total`: lines that the log could not write.
+    pub log_lines_dropped: IntCounter,
+    /// `panics_total`: tasks that ended by a defect; 0 is the only good value.
+    pub panics: IntCounter,
+    /// `accept_errors_total`: connections that the kernel would not hand over.
+    pub accept_errors: IntCounter,
+    /// `connections_open`: client connections.
+    pub connections_open: IntGauge,
+}
+
+impl Metrics {
+    /// Builds and registers every metric; fails only on a duplicate name, which a test would show.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("sluicegate".into()), None)?;
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let metrics = Self {
+            requests: counters("requests_total", "Requests answered.", &["server", "method", "status"])?,
+            streams_open: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("streams_open", "Event streams running now."), &["server"])?,
+            )?,
+            stream_bytes: counters(
+                "stream_bytes_total",
+                "Body bytes: in = towards the server, out = towards the client.",
+                &["server", "direction"],
+            )?,
+            auth_refused: counters("auth_refused_total", "Requests refused, by reason.", &["reason"])?,
+            token_used: counters(
+                "token_used_total",
+                "Requests admitted, by token name and position of the credential in its list.",
+                &["token_name", "credential"],
+            )?,
+            upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
+            stream_cut: counters("stream_cut_total", "Streams that the gate ended.", &["reason"])?,
+            config_reloads: counters("config_reloads_total", "Config files read after the first.", &["result"])?,
+            request_duration: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("request_duration_seconds", "From request head to response head.")
+                        .buckets(LATENCY_BUCKETS.to_vec()),
+                )?,
+            )?,
+            config_last_reload_successful: gauge(
+                "config_last_reload_successful",
+                "1 if the config file on disk is what runs.",
+            )?,
+            config_last_reload_timestamp: gauge(
+                "config_last_reload_timestamp_seconds",
+                "When the running config was loaded, in Unix time.",
+            )?,
+            log_lines_dropped: counter("log_lines_dropped_total", "Log lines that could not be written.")?,
+            panics: counter("panics_total", "Tasks that ended by a defect of the gate.")?,
+            accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
+            connections_open: gauge("connections_open", "Client connections open now.")?,
+            registry,
+        };
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        for result in ["success", "failure"] {
+            metrics.config_reloads.with_label_values(&[result]);
+        }
+        Ok(metrics)
+    }
+
+    /// Handles of one server's counters, resolved once so that a request only adds to them.
+    pub fn server(&self, name: &str) -> Arc<ServerMetrics> {
+        Arc::new(ServerMetrics {
+            name: name.into(),
+            requests: self.requests.clone(),
+            by_status: Box::default(),
+            streams_open: self.streams_open.with_label_values(&[name]),
+            bytes_in: self.stream_bytes.with_label_values(&[name, "in"]),
+            bytes_out: self.stream_bytes.with_label_values(&[name, "out"]),
+        })
+    }
+
+    /// `token_used_total` of one credential.
+    pub fn token_used(&self, token_name: &str, position: usize) -> IntCounter {
+        self.token_used.with_label_values(&[token_name, &position.to_string()])
+    }
+
+    /// Counts a refusal; `reason` is a code of [`crate::error::Kind`].
+    pub fn refused(&self, reason: &'static str) {
+        self.auth_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a failure of a server; `kind` is a code of [`crate::error::Kind`].
+    pub fn upstream_error(&self, server: &str, kind: &'static str) {
+        self.upstream_errors.with_label_values(&[server, kind]).inc();
+    }
+
+    /// Counts a stream that the gate ended.
+    pub fn stream_cut(&self, reason: &'static str) {
+        self.stream_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a read of the config file and says whether the file on disk is what runs.
+    pub fn reloaded(&self, good: bool) {
+        self.config_reloads.with_label_values(&[if good { "success" } else { "failure" }]).inc();
+        self.config_last_reload_successful.set(i64::from(good));
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+const METHODS: [&str; 5] = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"];
+/// Statuses with a slot of their own; any other takes the slower way through the registry.
+const STATUSES: [u16; 20] =
+    [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 429, 500, 501, 502, 503, 504];
+
+/// The counters of one server.
+pub struct ServerMetrics {
+    name: Box<str>,
+    requests: IntCounterVec,
+    by_status: Box<[[OnceLock<IntCounter>; STATUSES.len()]; METHODS.len()]>,
+    /// `streams_open` of this server.
+    pub streams_open: IntGauge,
+    /// Request body bytes that went upstream.
+    pub bytes_in: IntCounter,
+    /// Response body bytes that came from upstream.
+    pub bytes_out: IntCounter,
+}
+
+impl ServerMetrics {
+    /// Counts one answered request.
+    pub fn request(&self, method: &Method, status: StatusCode) {
+        let method_slot = METHODS.iter().position(|known| method.as_str() == *known);
+        let method = method_slot.map_or(OTHER, |slot| METHODS[slot]);
+        let status_slot = STATUSES.iter().position(|known| status.as_u16() == *known);
+        match (method_slot, status_slot) {
+            (Some(m), Some(s)) => self.by_status[m][s].get_or_init(|| self.counter(method, status)).inc(),
+            _ => self.counter(method, status).inc(),
+        }
+    }
+
+    fn counter(&self, method: &str, status: StatusCode) -> IntCounter {
+        self.requests.with_label_values(&[&self.name, method, status.as_str()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_or_status_that_a_peer_invents_makes_no_label_of_its_own_choice() {
+        let metrics = Metrics::new().unwrap();
+        let server = metrics.server("db");
+        server.request(&Method::POST, StatusCode::OK);
+        server.request(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(418).unwrap());
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"sluicegate_requests_total{method="POST",server="db",status="200"} 1"#), "{text}");
+        assert!(text.contains(r#"sluicegate_requests_total{method="other",server="db",status="418"} 1"#), "{text}");
+        assert!(!text.contains("BREW"));
+    }
+}

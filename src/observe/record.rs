@@ -1,0 +1,234 @@
+//! One request, from its head to the end of its response, however it ends.
+
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
+
+use http::{Method, StatusCode, Uri};
+
+use super::{Observer, ServerMetrics};
+use crate::{
+    config::Level,
+    error::{Error, Side},
+    server::connection::Connection,
+};
+
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server ended it, as its framing says.
+    UpstreamEnd,
+    /// The server broke off.
+    UpstreamLost,
+    /// The client went away.
+    ClientGone,
+    /// The client took nothing for too long.
+    SlowReader,
+    /// The token that admitted it is gone, expired, or lost the server.
+    TokenRevoked,
+    /// Shutdown did not wait longer.
+    Drain,
+}
+
+impl End {
+    /// `reason` in the log line "Stream closed".
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::UpstreamEnd => "upstream_end",
+            Self::UpstreamLost => "upstream_lost",
+            Self::ClientGone => "client_gone",
+            Self::SlowReader => "slow_reader",
+            Self::TokenRevoked => "token_revoked",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// Status in the log of a request whose client left before it had an answer; nginx's number for it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Who asked, for which server.
+struct Admission {
+    server: Arc<str>,
+    metrics: Arc<ServerMetrics>,
+    /// `None` on a public server.
+    token_name: Option<Arc<str>>,
+}
+
+/// The record of one request. It is written when it is dropped, so no way to end a request can skip it.
+pub struct Record {
+    observer: Arc<Observer>,
+    connection: Rc<Connection>,
+    began: Instant,
+    method: Method,
+    uri: Uri,
+    /// Stands in for the path where the path itself must not be shown.
+    shown_path: Option<String>,
+    id: u64,
+    admission: Option<Admission>,
+    /// Requests for the gate itself (health, preflight) are not worth a line each.
+    level: Level,
+    status: Option<StatusCode>,
+    reason: Option<&'static str>,
+    cause: Option<Cow<'static, str>>,
+    is_stream: bool,
+    bytes_out: u64,
+    end: Option<End>,
+}
+
+impl Record {
+    /// A request whose head is complete. `id` goes into the log and into error bodies.
+    pub fn begin(observer: Arc<Observer>, connection: Rc<Connection>, method: Method, uri: Uri, id: u64) -> Self {
+        connection.request_began();
+        Self {
+            observer,
+            connection,
+            began: Instant::now(),
+            method,
+            uri,
+            shown_path: None,
+            id,
+            admission: None,
+            level: Level::Info,
+            status: None,
+            reason: None,
+            cause: None,
+            is_stream: false,
+            bytes_out: 0,
+            end: None,
+        }
+    }
+
+    /// `request_id`
+    pub fn id(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+
+    /// The request is for the gate itself.
+    pub fn is_for_the_gate(&mut self) {
+        self.level = Level::Debug;
+    }
+
+    /// The request may pass to a server.
+    pub fn admitted(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
+        self.admission = Some(Admission { server, metrics, token_name });
+    }
+
+    /// Shows `path` in the log in place of the request's own.
+    pub fn show_path(&mut self, path: String) {
+        self.shown_path = Some(path);
+    }
+
+    /// The request fails with `error`.
+    pub fn failed(&mut self, error: &Error) {
+        let code = error.kind.code();
+        self.reason = Some(code);
+        self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
+        self.cause.clone_from(&error.cause);
+        match (&self.admission, error.kind.side()) {
+            (Some(admission), Side::Upstream) => self.observer.metrics.upstream_error(&admission.server, code),
+            (_, Side::Client) => self.observer.metrics.refused(code),
+            _ => {}
+        }
+    }
+
+    /// The response head is about to go out. An event stream has its own line at the end.
+    pub fn responded(&mut self, status: StatusCode, is_stream: bool) {
+        self.status = Some(status);
+        self.is_stream = is_stream;
+        self.observer.metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
+        self.metrics().request(&self.method, status);
+        if is_stream {
+            self.metrics().streams_open.inc();
+            self.write_request();
+        }
+    }
+
+    /// Response body bytes were handed over.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+        self.metrics().bytes_out.inc_by(bytes as u64);
+    }
+
+    /// Request body bytes went upstream.
+    pub fn received(&mut self, bytes: u64) {
+        self.metrics().bytes_in.inc_by(bytes);
+    }
+
+    /// The response is through, or was broken off.
+    pub fn ended(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    fn metrics(&self) -> &ServerMetrics {
+        self.admission.as_ref().map_or(&self.observer.other, |admission| &admission.metrics)
+    }
+
+    fn write_request(&self) {
+        let msg = match &self.admission {
+            Some(Admission { token_name: Some(_), .. }) => "Authenticated request",
+            Some(_) => "Public request",
+            None if self.reason.is_some() => "Refused request",
+            None => "Request",
+        };
+        // The method is shown only if it is one that exists: its name is the client's to choose.
+        let method = match self.method {
+            Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => self.method.as_str(),
+            _ => "other",
+        };
+        self.observer
+            .log
+            .line(self.level, msg)
+            .opt("token_name", self.admission.as_ref().and_then(|admission| admission.token_name.as_deref()))
+            .opt("server", self.admission.as_ref().map(|admission| &*admission.server))
+            .str("method", method)
+            .str("path", self.shown_path.as_deref().unwrap_or_else(|| self.uri.path()))
+            .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
+            .opt("reason", self.reason)
+            .opt("cause", self.cause.as_deref())
+            .millis("duration_ms", self.began.elapsed())
+            .int("bytes_out", self.bytes_out)
+            .display("peer", self.connection.peer)
+            .display("request_id", format_args!("{:016x}", self.id))
+            .send();
+    }
+
+    fn write_stream_closed(&self, end: End) {
+        self.observer
+            .log
+            .line(Level::Info, "Stream closed")
+            .opt("token_name", self.admission.as_ref().and_then(|admission| admission.token_name.as_deref()))
+            .opt("server", self.admission.as_ref().map(|admission| &*admission.server))
+            .str("reason", end.reason())
+            .opt("cause", self.cause.as_deref())
+            .millis("duration_ms", self.began.elapsed())
+            .int("bytes_out", self.bytes_out)
+            .display("peer", self.connection.peer)
+            .display("request_id", format_args!("{:016x}", self.id))
+            .send();
+    }
+
+    /// Why the response broke off, for the log.
+    pub fn because(&mut self, cause: impl Into<Cow<'static, str>>) {
+        self.cause = Some(cause.into());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Whoever drops a response before its end is the connection, and it does so when the client is gone.
+        let gone = if self.connection.was_slow_reader() { End::SlowReader } else { End::ClientGone };
+        let end = self.end.unwrap_or(gone);
+        if matches!(end, End::SlowReader | End::TokenRevoked | End::Drain) {
+            self.observer.metrics.stream_cut(end.reason());
+        }
+        if self.is_stream {
+            self.metrics().streams_open.dec();
+            self.write_stream_closed(end);
+        } else {
+            if end != End::UpstreamEnd && self.reason.is_none() {
+                self.reason = Some(end.reason());
+            }
+            self.write_request();
+        }
+        self.connection.request_ended();
+    }
+}

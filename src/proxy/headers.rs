@@ -1,0 +1,129 @@
+//! The head of a request as a server gets it, and of a response as the client gets it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+
+use crate::{auth, config::HttpTarget};
+
+/// Writes the request head, up to but without the fields that frame the body.
+///
+/// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
+/// that holds `token`, the one that the caller presented.
+pub(super) fn write_request(
+    out: &mut Vec<u8>,
+    head: &Parts,
+    target: &str,
+    authority: &HeaderValue,
+    to: &HttpTarget,
+    session: Option<&[u8]>,
+    token: &[u8],
+    wants_identity: bool,
+) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, &header::HOST, authority.as_bytes());
+    for (name, value) in &head.headers {
+        let replaced = (wants_identity && name == header::ACCEPT_ENCODING) || to.headers.iter().any(|(set, _)| set == name);
+        if replaced || ends_here(name) || is_named_by_connection(&head.headers, name) || auth::holds(value.as_bytes(), token) {
+            continue;
+        }
+        if *name != SESSION_ID {
+            field(out, name, value.as_bytes());
+        }
+    }
+    if wants_identity {
+        field(out, &header::ACCEPT_ENCODING, b"identity");
+    }
+    if let Some(id) = session {
+        field(out, &SESSION_ID, id);
+    }
+    for (name, value) in &to.headers {
+        field(out, name, value.as_bytes());
+    }
+}
+
+/// `Mcp-Session-Id`
+pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Fields of a request that the gate writes itself, that end at this hop (RFC 9110 §7.6.1), that carry the caller's
+/// credential, or that claim what only the gate can know.
+fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::HOST
+            | header::CONNECTION
+            | header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::TE
+            | header::TRAILER
+            | header::UPGRADE
+            | header::EXPECT
+            | header::AUTHORIZATION
+            | header::PROXY_AUTHORIZATION
+            | header::PROXY_AUTHENTICATE
+            | header::ORIGIN
+            | header::FORWARDED
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "x-api-key" | "x-real-ip" | "http2-settings")
+        || name.as_str().starts_with("x-forwarded-")
+}
+
+fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
+/// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
+/// names the server's own authorization metadata, and an invitation to another port.
+pub(super) fn clean_response(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.remove(header::CONNECTION) {
+        for named in connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            if let Ok(name) = HeaderName::from_bytes(named)
+                && name != SESSION_ID
+                && name != header::CONTENT_TYPE
+                && name != header::CONTENT_LENGTH
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        header::TE,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::WWW_AUTHENTICATE,
+        header::ALT_SVC,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        header::ACCESS_CONTROL_MAX_AGE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The request target: the configured path, and both queries.
+pub(super) fn target(to: &HttpTarget, query: &str) -> String {
+    let mut target = to.url.path().to_owned();
+    for (position, query) in to.url.query().into_iter().chain((!query.is_empty()).then_some(query)).enumerate() {
+        target.push(if position == 0 { '?' } else { '&' });
+        target.push_str(query);
+    }
+    target
+}

@@ -1,0 +1,281 @@
+//! One client connection: handshake under a deadline, then hyper, chosen by ALPN.
+//!
+//! The protocol is never guessed from the first bytes: hyper-util's `auto` builder has no time-out for them, and answers
+//! a broken HTTP/2 preface with an HTTP/1.1 response.
+
+use std::{
+    cell::Cell,
+    error::Error as StdError,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use super::io::{RequestLine, Socket};
+use crate::{
+    config::Limits,
+    identity::Subject,
+    watchdog::{Signal, Watched},
+};
+
+/// How long a connection may be kept open between two requests; nginx's default.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Most header lines of a request.
+const MAX_HEADERS: usize = 100;
+/// Requests that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 100;
+
+/// Which of the gate's listeners a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// `proxy.addr`
+    Public,
+    /// `proxy.admin.addr`
+    Admin,
+}
+
+/// What the gate knows of a connection, shared by its requests.
+pub struct Connection {
+    /// Address of the client.
+    pub peer: SocketAddr,
+    /// Listener it came in by.
+    pub door: Door,
+    /// Whether the client speaks TLS to us.
+    pub is_tls: bool,
+    limits: Limits,
+    watched: Watched<Subject>,
+    phase: Cell<Phase>,
+    /// Requests that run; HTTP/2 has several.
+    running: Cell<usize>,
+    /// Since when the socket takes nothing.
+    stalled: Cell<bool>,
+    slow_reader: Cell<bool>,
+    fragment: Cell<bool>,
+    draining: Cell<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No byte of the next request is here.
+    Idle,
+    /// Inside the request line.
+    RequestLine,
+    /// Behind it, and still in the head.
+    Head,
+    /// At least one request runs.
+    Serving,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(peer: SocketAddr, door: Door, is_tls: bool, limits: Limits, watched: Watched<Subject>) -> Self {
+        watched.set_deadline(Some(Instant::now() + limits.header_timeout));
+        Self {
+            peer,
+            door,
+            is_tls,
+            limits,
+            watched,
+            phase: Cell::new(Phase::Idle),
+            running: Cell::new(0),
+            stalled: Cell::new(false),
+            slow_reader: Cell::new(false),
+            fragment: Cell::new(false),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// A request's head is complete. Pair it with [`Connection::request_ended`].
+    pub fn request_began(&self) {
+        self.running.set(self.running.get() + 1);
+        self.phase.set(Phase::Serving);
+        if !self.stalled.get() {
+            self.watched.set_deadline(None);
+        }
+    }
+
+    /// A request's response is through, or was given up.
+    pub fn request_ended(&self) {
+        self.running.set(self.running.get() - 1);
+        if self.running.get() == 0 {
+            self.phase.set(Phase::Idle);
+            if !self.stalled.get() {
+                self.watched.set_deadline(Some(Instant::now() + KEEP_ALIVE));
+            }
+        }
+    }
+
+    /// Whether the client was cut off because it took nothing for too long.
+    pub fn was_slow_reader(&self) -> bool {
+        self.slow_reader.get()
+    }
+
+    /// Whether the connection closes once its requests are through.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether the request line of the current request had a fragment; asking forgets it.
+    pub fn take_fragment(&self) -> bool {
+        self.fragment.take()
+    }
+
+    pub(super) fn is_at_request_line(&self) -> bool {
+        matches!(self.phase.get(), Phase::Idle | Phase::RequestLine)
+    }
+
+    pub(super) fn request_line(&self, bytes: &[u8]) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::RequestLine);
+            self.watched.set_deadline(Some(Instant::now() + self.limits.header_timeout));
+        }
+        match memchr::memchr2(b'#', b'\n', bytes) {
+            Some(at) if bytes[at] == b'#' => {
+                self.fragment.set(true);
+                self.phase.set(Phase::Head);
+            }
+            Some(_) => self.phase.set(Phase::Head),
+            None => {}
+        }
+    }
+
+    pub(super) fn write_stalled(&self) {
+        if !self.stalled.replace(true) {
+            self.watched.set_deadline(Some(Instant::now() + self.limits.slow_reader_timeout));
+        }
+    }
+
+    pub(super) fn write_progressed(&self) {
+        if self.stalled.replace(false) {
+            let idle = self.phase.get() != Phase::Serving;
+            self.watched.set_deadline(idle.then(|| Instant::now() + KEEP_ALIVE));
+        }
+    }
+}
+
+/// Runs futures of HTTP/2 streams on the worker's own thread.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
+/// begun leaves a record of its own.
+pub async fn serve<T, H, F, B, E>(stream: T, tls: Option<TlsAcceptor>, connection: Rc<Connection>, handle: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let socket = Socket::new(stream, Rc::clone(&connection));
+    match tls {
+        None => serve_http1(socket, connection, handle).await,
+        Some(acceptor) => {
+            let timeout = connection.limits.tls_handshake_timeout;
+            connection.watched.set_deadline(None);
+            let Ok(Ok(stream)) = tokio::time::timeout(timeout, acceptor.accept(socket)).await else { return };
+            connection.watched.set_deadline(Some(Instant::now() + connection.limits.header_timeout));
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(stream, connection, handle).await;
+            } else {
+                serve_http1(stream, connection, handle).await;
+            }
+        }
+    }
+}
+
+async fn serve_http1<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let stream = TokioIo::new(RequestLine::new(stream, Rc::clone(&connection)));
+    let mut http = pin!(
+        http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_header_size(connection.limits.max_header_bytes)
+            .serve_connection(stream, service_fn(handle))
+    );
+    poll_fn(|cx| {
+        if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
+            return Poll::Ready(());
+        }
+        http.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+async fn serve_http2<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
+    let mut http = pin!(
+        http2::Builder::new(LocalExecutor)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(header_list)
+            .serve_connection(TokioIo::new(stream), service_fn(handle))
+    );
+    poll_fn(|cx| {
+        if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
+            return Poll::Ready(());
+        }
+        http.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+impl Connection {
+    /// Acts on a signal of the worker; true ends the connection now.
+    fn poll_signal(&self, cx: &mut Context<'_>, drain: impl FnOnce()) -> bool {
+        match self.watched.poll(cx) {
+            None => false,
+            Some(Signal::Drain) => {
+                self.draining.set(true);
+                drain();
+                // The signal is taken: ask again, so that the next one wakes this task.
+                let _ = self.watched.poll(cx);
+                false
+            }
+            Some(Signal::Deadline) => {
+                self.slow_reader.set(self.stalled.get());
+                true
+            }
+            Some(Signal::Cut | Signal::Revoked) => true,
+        }
+    }
+}

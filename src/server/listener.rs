@@ -1,0 +1,95 @@
+//! Listening sockets, and the loop that accepts and does nothing else.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+/// Connections that the kernel may hold ready while the loop is elsewhere.
+const BACKLOG: i32 = 1024;
+/// Pause after a failure to accept: without it, running out of file descriptors would spin a core and flood the log.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two log lines about failures to accept.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Bytes the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel memory
+/// (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to the client.
+#[cfg(target_os = "linux")]
+const NOTSENT_LOWAT: u32 = 64 * 1024;
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a client that vanished without
+/// a FIN is noticed in a minute rather than a quarter of an hour.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Binds `addr`. IPv6 sockets take IPv6 only, so that an address means what it says on every system.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart need not wait for connections of the last run to leave TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until `stop` resolves. A permit is taken before each accept, so that above the limit connections wait in the
+/// kernel; it travels with the stream and is released when the connection ends.
+pub async fn accept(
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    mut on_accept: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    mut on_error: impl FnMut(&io::Error, bool),
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = std::pin::pin!(stop);
+    let mut complained: Option<Instant> = None;
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = &mut stop => return,
+            accepted = accepted => accepted,
+        };
+        match (permit, accepted) {
+            (Some(permit), Ok((stream, peer))) => {
+                tune(&stream);
+                on_accept(stream, peer, permit);
+            }
+            // The client went away before we took its connection.
+            (_, Err(e)) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            (_, Err(e)) => {
+                let complain = complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
+                if complain {
+                    complained = Some(Instant::now());
+                }
+                on_error(&e, complain);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            (None, _) => return,
+        }
+    }
+}
+
+/// Best effort: a socket without these options works, less well.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::SockRef::from(stream);
+        let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT);
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    }
+}

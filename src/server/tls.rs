@@ -1,0 +1,92 @@
+//! The gate's own TLS: the certificate that new handshakes get, and the one made on the spot.
+
+use std::{fmt, io, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+/// The one cryptography provider of this program, for both sides.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The certificate that new handshakes get. A reload swaps it; running connections keep theirs.
+#[derive(Default)]
+pub struct Certificate(ArcSwapOption<CertifiedKey>);
+
+impl Certificate {
+    /// Makes `certified` the one to present from now on.
+    pub fn set(&self, certified: Arc<CertifiedKey>) {
+        self.0.store(Some(certified));
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// TLS 1.2 and 1.3 with AEAD suites only, HTTP/2 preferred; no early data, which could be replayed.
+pub fn server_config(certificate: Arc<Certificate>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A session ticket saves a reconnecting client the signature, which is the dear part of a handshake.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    Ok(config)
+}
+
+/// A certificate made on the spot, and the CA that signed it, for clients to trust.
+pub struct SelfSigned {
+    /// Certificate and key of the server.
+    pub certified: Arc<CertifiedKey>,
+    /// PEM of the CA certificate. Its key is gone: it signs nothing else.
+    pub ca_pem: String,
+}
+
+/// Makes a CA and a certificate for `names` (host names and IP addresses), ECDSA P-256, valid for 90 days.
+pub fn self_signed(names: &[String]) -> io::Result<SelfSigned> {
+    let days = |n: u64| std::time::Duration::from_secs(n * 24 * 60 * 60);
+    let now = std::time::SystemTime::now();
+    let params = |names: &[String], common_name: &str| -> Result<CertificateParams, rcgen::Error> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        // An hour back, for clients whose clock is behind.
+        params.not_before = (now - days(1) / 24).into();
+        params.not_after = (now + days(90)).into();
+        Ok(params)
+    };
+    let make = || -> Result<_, rcgen::Error> {
+        let ca_key = KeyPair::generate()?;
+        let mut ca = params(&[], "Sluicegate self-made CA")?;
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca_cert = ca.self_signed(&ca_key)?;
+        let key = KeyPair::generate()?;
+        let mut leaf = params(names, "Sluicegate")?;
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        let cert = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
+        Ok((cert.der().clone(), key.serialize_der(), ca_cert.pem()))
+    };
+    let (cert, key, ca_pem) = make().map_err(io::Error::other)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+    let certified = CertifiedKey::from_der(vec![cert], key, &provider()).map_err(io::Error::other)?;
+    Ok(SelfSigned { certified: Arc::new(certified), ca_pem })
+}

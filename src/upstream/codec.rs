@@ -1,0 +1,423 @@
+//! HTTP/1.1 responses, sans-io: bytes in, heads and payload ranges out.
+//!
+//! Written here rather than taken from hyper's client because that one hands over a single chunk at a time, and so
+//! costs one write per chunk however many arrived together. It is strict: whatever two parsers could read
+//! differently (RFC 9112 §6.3) ends the exchange.
+
+use std::{fmt, mem::MaybeUninit, ops::Range};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+/// Largest response head that is accepted, in bytes.
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Most header lines in a response head.
+const MAX_HEADERS: usize = 128;
+/// Most bytes of chunk extensions within one size line, and of all trailers together. Both are dropped or passed
+/// unread, so all that they could do is keep us busy.
+const MAX_EXTENSION: u32 = 1024;
+const MAX_TRAILERS: u32 = 16 * 1024;
+
+/// How the end of a body is known (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// This many bytes are left.
+    Length(u64),
+    /// Chunks, as a [`Chunked`] decodes them.
+    Chunked,
+    /// Until the connection closes.
+    UntilClose,
+}
+
+/// A response head.
+#[derive(Debug)]
+pub struct Head {
+    /// Status code.
+    pub status: StatusCode,
+    /// Header fields as received; names in lower case, values untouched.
+    pub headers: HeaderMap,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Whether the connection may carry another request afterwards.
+    pub keep_alive: bool,
+}
+
+/// What a server sent is not HTTP/1.1, or is ambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProtocolError(pub &'static str);
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
+///
+/// Returns the head and the number of bytes it took, or `None` if `buf` ends before it does.
+pub fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, usize)>, ProtocolError> {
+    let mut start = 0;
+    loop {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut response, &buf[start..], &mut fields)
+            .map_err(|_| ProtocolError("the response head is not HTTP/1.1"))?;
+        let httparse::Status::Complete(len) = parsed else {
+            if buf.len() > MAX_HEAD {
+                return Err(ProtocolError("the response head is too large"));
+            }
+            return Ok(None);
+        };
+        let code = response.code.unwrap_or_default();
+        if code == 101 {
+            return Err(ProtocolError("the server switched protocols unasked"));
+        }
+        if (100..200).contains(&code) {
+            start += len;
+            continue;
+        }
+        let status = StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
+        let http11 = response.version == Some(1);
+        let headers = header_map(&buf[start..start + len], response.headers)?;
+        let framing = framing(&headers, status, method, http11)?;
+        let keep_alive = http11 && framing != Framing::UntilClose && !says_close(&headers);
+        return Ok(Some((Head { status, headers, framing, keep_alive }, start + len)));
+    }
+}
+
+/// One copy of the whole head, of which every value is a slice.
+fn header_map(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<HeaderMap, ProtocolError> {
+    let base = head.as_ptr() as usize;
+    let shared = Bytes::copy_from_slice(head);
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ProtocolError("a header name is invalid"))?;
+        let at = field.value.as_ptr() as usize;
+        // An empty value may point anywhere.
+        let value = if field.value.is_empty() { Bytes::new() } else { shared.slice(at - base..at - base + field.value.len()) };
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| ProtocolError("a header value is invalid"))?;
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+fn framing(headers: &HeaderMap, status: StatusCode, method: &Method, http11: bool) -> Result<Framing, ProtocolError> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(value), None) => Some(parse_length(value.as_bytes()).ok_or(ProtocolError("Content-Length is not a number"))?),
+        (Some(_), Some(_)) => return Err(ProtocolError("Content-Length is given twice")),
+    };
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(value), None) if http11 && value.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        _ => return Err(ProtocolError("Transfer-Encoding is not chunked alone")),
+    };
+    if chunked && length.is_some() {
+        return Err(ProtocolError("Transfer-Encoding and Content-Length are both given"));
+    }
+    if method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok(Framing::None);
+    }
+    Ok(match length {
+        _ if chunked => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+        None => Framing::UntilClose,
+    })
+}
+
+/// Digits only: no sign, no space, no list (RFC 9110 §8.6).
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Where in a chunked body (RFC 9112 §7.1) the next byte belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the size; no digit seen yet, or some.
+    Size { digits: u8 },
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// Decoder of a chunked body. It finds out where payload is and where the body ends, and copies nothing.
+#[derive(Debug)]
+pub struct Chunked {
+    state: State,
+    /// Payload bytes left in the current chunk.
+    remaining: u64,
+    /// Extension or trailer bytes seen.
+    skipped: u32,
+}
+
+impl Default for Chunked {
+    fn default() -> Self {
+        Self { state: State::Size { digits: 0 }, remaining: 0, skipped: 0 }
+    }
+}
+
+impl Chunked {
+    /// Whether the last chunk and its trailers are behind us.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Walks over `input`, calling `payload` with each range of it that is payload. Returns how many bytes belong
+    /// to this body: all of them, unless it ended.
+    pub fn decode(&mut self, input: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+        let mut at = 0;
+        while at < input.len() {
+            let byte = input[at];
+            match self.state {
+                State::Data => {
+                    let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
+                    payload(at..at + here);
+                    self.remaining -= here as u64;
+                    at += here;
+                    if self.remaining == 0 {
+                        self.state = State::DataCr;
+                    }
+                    continue;
+                }
+                State::Size { digits } => match (byte, char::from(byte).to_digit(16)) {
+                    (_, Some(_)) if digits == 16 => return Err(ProtocolError("a chunk size is too large")),
+                    (_, Some(digit)) => {
+                        self.remaining = self.remaining << 4 | u64::from(digit);
+                        self.state = State::Size { digits: digits + 1 };
+                    }
+                    (b'\r', _) if digits > 0 => self.state = State::SizeLf,
+                    (b';', _) if digits > 0 => {
+                        self.skipped = 0;
+                        self.state = State::Extension;
+                    }
+                    _ => return Err(ProtocolError("a chunk size is not a hexadecimal number")),
+                },
+                State::Extension => match byte {
+                    b'\r' => self.state = State::SizeLf,
+                    _ => self.skip(byte, MAX_EXTENSION)?,
+                },
+                State::SizeLf => {
+                    expect(byte, b'\n')?;
+                    self.skipped = 0;
+                    self.state = if self.remaining == 0 { State::TrailerStart } else { State::Data };
+                }
+                State::DataCr => {
+                    expect(byte, b'\r')?;
+                    self.state = State::DataLf;
+                }
+                State::DataLf => {
+                    expect(byte, b'\n')?;
+                    self.state = State::Size { digits: 0 };
+                }
+                State::TrailerStart if byte == b'\r' => self.state = State::EndLf,
+                State::TrailerStart | State::Trailer => match byte {
+                    b'\r' => self.state = State::TrailerLf,
+                    _ => {
+                        self.skip(byte, MAX_TRAILERS)?;
+                        self.state = State::Trailer;
+                    }
+                },
+                State::TrailerLf => {
+                    expect(byte, b'\n')?;
+                    self.state = State::TrailerStart;
+                }
+                State::EndLf => {
+                    expect(byte, b'\n')?;
+                    self.state = State::Done;
+                    return Ok(at + 1);
+                }
+                State::Done => return Ok(at),
+            }
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    /// Like [`Chunked::decode`], but stops behind the first payload range.
+    pub fn decode_one(&mut self, input: &[u8], payload: impl FnOnce(Range<usize>)) -> Result<usize, ProtocolError> {
+        let mut at = 0;
+        // Framing between two payloads is a handful of bytes; walking it one by one keeps a single state machine.
+        while at < input.len() && self.state != State::Data && self.state != State::Done {
+            at += self.decode(&input[at..=at], |_| {})?;
+        }
+        if self.state == State::Data && at < input.len() {
+            let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
+            self.decode(&input[at..at + here], |_| {})?;
+            payload(at..at + here);
+            at += here;
+        }
+        Ok(at)
+    }
+
+    fn skip(&mut self, byte: u8, most: u32) -> Result<(), ProtocolError> {
+        self.skipped += 1;
+        if self.skipped > most || (byte.is_ascii_control() && byte != b'\t') {
+            return Err(ProtocolError("a chunk extension or trailer is malformed"));
+        }
+        Ok(())
+    }
+}
+
+fn expect(byte: u8, wanted: u8) -> Result<(), ProtocolError> {
+    if byte == wanted { Ok(()) } else { Err(ProtocolError("a chunk does not end where its size says")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<(Head, usize)>, ProtocolError> {
+        parse_head(text.as_bytes(), &Method::POST)
+    }
+
+    #[test]
+    fn a_head_is_complete_only_with_its_empty_line() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Empty:\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(head(&text[..end]).unwrap().is_none(), "{end}");
+        }
+        let (parsed, len) = head(text).unwrap().unwrap();
+        assert_eq!(len, text.len());
+        assert_eq!(parsed.framing, Framing::Chunked);
+        assert_eq!(parsed.headers["content-type"], "text/event-stream");
+        assert_eq!(parsed.headers["x-empty"], "");
+        assert!(parsed.keep_alive);
+    }
+
+    #[test]
+    fn interim_responses_are_skipped_and_an_upgrade_is_refused() {
+        let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+        let (parsed, len) = head(text).unwrap().unwrap();
+        assert_eq!((parsed.status.as_u16(), len), (202, text.len()));
+        assert!(head("HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn framing_that_two_parsers_could_read_differently_is_refused() {
+        let bad = [
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length: +5",
+            "Content-Length: 5, 5",
+            "Content-Length: -1",
+            "Content-Length: 0x10",
+            "Content-Length: 99999999999999999999",
+            "Content-Length:",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: identity",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: xchunked",
+        ];
+        for fields in bad {
+            assert!(head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")).is_err(), "{fields}");
+        }
+        assert!(head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert!(head("SSH-2.0-OpenSSH\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_body_follows_rfc_9112() {
+        let framing = |text: &str| head(text).unwrap().unwrap().0;
+        assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n").framing, Framing::None);
+        assert_eq!(framing("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n").framing, Framing::Length(12));
+        let close = framing("HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, false));
+        assert!(!framing("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n").keep_alive);
+        assert!(!framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").keep_alive);
+        let (to_head, _) = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD).unwrap().unwrap();
+        assert_eq!(to_head.framing, Framing::None);
+    }
+
+    #[test]
+    fn a_head_without_end_is_refused_at_its_limit() {
+        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(MAX_HEAD));
+        assert!(head(&endless).is_err());
+    }
+
+    fn decode_in_pieces(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), ProtocolError> {
+        let (mut decoder, mut out, mut consumed, mut from) = (Chunked::default(), Vec::new(), 0, 0);
+        for to in cuts.iter().copied().chain([input.len()]) {
+            let piece = &input[from..to.max(from)];
+            consumed += decoder.decode(piece, |range| out.extend_from_slice(&piece[range]))?;
+            from = to.max(from);
+        }
+        Ok((out, consumed, decoder.is_done()))
+    }
+
+    #[test]
+    fn chunks_decode_the_same_wherever_the_input_is_split() {
+        let input = b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n00\r\nTrailer: x\r\nOther: y\r\n\r\nHTTP/1.1 200";
+        let body = input.len() - b"HTTP/1.1 200".len();
+        for cut in 0..=input.len() {
+            assert_eq!(decode_in_pieces(input, &[cut]).unwrap(), (b"hello world".to_vec(), body, true), "{cut}");
+        }
+        let every: Vec<usize> = (1..input.len()).collect();
+        assert_eq!(decode_in_pieces(input, &every).unwrap(), (b"hello world".to_vec(), body, true));
+    }
+
+    #[test]
+    fn malformed_chunks_are_errors() {
+        let bad: [&[u8]; 10] = [
+            b"\r\n", b"x\r\n", b" 5\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\nhello\r\n", b"5\r\nhelloX\r\n",
+            b"5\r\nhello\n", b"00000000000000001\r\n", b"5;\x01\r\n", b"0\r\nTrailer\n\r\n",
+        ];
+        for input in bad {
+            assert!(decode_in_pieces(input, &[]).is_err(), "{}", input.escape_ascii());
+        }
+        let endless = [b"5;".as_slice(), &[b'a'; 2000]].concat();
+        assert!(decode_in_pieces(&endless, &[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_chunked_comes_back(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..10), cuts in prop::collection::vec(0usize..600, 0..8)) {
+            let mut input = Vec::new();
+            for chunk in &chunks {
+                input.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                input.extend_from_slice(chunk);
+                input.extend_from_slice(b"\r\n");
+            }
+            input.extend_from_slice(b"0\r\n\r\n");
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
+            cuts.sort_unstable();
+            let (out, consumed, done) = decode_in_pieces(&input, &cuts).unwrap();
+            prop_assert_eq!(out, chunks.concat());
+            prop_assert_eq!(consumed, input.len());
+            prop_assert!(done);
+        }
+
+        #[test]
+        fn no_input_breaks_the_decoder(input in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_in_pieces(&input, &[]);
+            let _ = parse_head(&input, &Method::GET);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Where a server is, and how to get a connection to it.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use url::Url;
+
+/// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
+/// scheme, host, port and trust as they were.
+pub struct Endpoint {
+    /// As a URL writes it: IPv6 in brackets.
+    url_host: String,
+    /// As sockets and certificates take it.
+    host: String,
+    port: u16,
+    /// Value of `Host`: with the port only if it is not the scheme's own.
+    pub authority: HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    ca_pem: Option<Arc<[u8]>>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Why an endpoint cannot be built from its URL or CA file.
+#[derive(Debug)]
+pub struct Unusable(String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Endpoint {
+    /// The endpoint that `url` names, trusting `ca_pem` instead of the system's certificates if it is given.
+    pub fn new(url: &Url, ca_pem: Option<Arc<[u8]>>) -> Result<Self, Unusable> {
+        let unusable = |what: &str| Unusable(format!("{url}: {what}"));
+        let host = url.host_str().ok_or_else(|| unusable("no host"))?;
+        let port = url.port_or_known_default().ok_or_else(|| unusable("no port"))?;
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let url_host = host.to_owned();
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = match url.scheme() {
+            "https" => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| unusable("the host is no name that a certificate can have"))?;
+                Some((TlsConnector::from(client_config(ca_pem.as_deref())?), name))
+            }
+            _ => None,
+        };
+        let authority = HeaderValue::try_from(authority).map_err(|_| unusable("the host is no header value"))?;
+        Ok(Self { url_host, host, port, authority, tls, ca_pem })
+    }
+
+    /// Whether a connection to this endpoint may serve requests for `url`.
+    pub fn is_same_place(&self, url: &Url, ca_pem: Option<&Arc<[u8]>>) -> bool {
+        url.host_str() == Some(self.url_host.as_str())
+            && url.port_or_known_default() == Some(self.port)
+            && (url.scheme() == "https") == self.tls.is_some()
+            && ca_pem == self.ca_pem.as_ref()
+    }
+
+    /// Opens a connection: name resolution, TCP and TLS together within `timeout`.
+    pub async fn connect(&self, timeout: Duration) -> io::Result<Transport> {
+        let connecting = async {
+            let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            // Each event is written whole; waiting to fill a segment would only delay it.
+            tcp.set_nodelay(true)?;
+            Ok(match &self.tls {
+                None => Transport::Tcp(tcp),
+                Some((connector, name)) => Transport::Tls(Box::new(connector.connect(name.clone(), tcp).await?)),
+            })
+        };
+        tokio::time::timeout(timeout, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+}
+
+fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, Unusable> {
+    let mut roots = RootCertStore::empty();
+    match ca_pem {
+        Some(pem) => {
+            for cert in CertificateDer::pem_slice_iter(pem) {
+                let cert = cert.map_err(|e| Unusable(format!("caFile: {e}")))?;
+                roots.add(cert).map_err(|e| Unusable(format!("caFile: {e}")))?;
+            }
+        }
+        // Certificates that the system keeps but rustls cannot parse are common and none of our business.
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    if roots.is_empty() {
+        return Err(Unusable("no certificate to trust: the system has none; give the server a caFile".into()));
+    }
+    let mut config = ClientConfig::builder_with_provider(crate::server::tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Unusable(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A byte stream to a server.
+pub enum Transport {
+    /// `http`
+    Tcp(TcpStream),
+    /// `https`
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Transport::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Transport::Tls(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

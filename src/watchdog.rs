@@ -1,0 +1,171 @@
+//! Deadlines and cuts of everything that a worker serves, in one list that it walks four times a second.
+//!
+//! A connection or request that may have to be ended from outside (time-out, revoked token, drain) holds a
+//! [`Watched`]. Setting or clearing its deadline is a store into a cell, where a runtime timer would be
+//! an insertion into a wheel for every request; in exchange a deadline fires up to one [`TICK`] late, which none of the
+//! time-outs minds. A worker is one thread, so nothing here is locked.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+
+/// How often deadlines are looked at.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// Why something that is watched must end or change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Its deadline passed.
+    Deadline,
+    /// Finish what runs and take nothing new.
+    Drain,
+    /// The token that admitted it is gone, expired, or lost this server.
+    Revoked,
+    /// Drain took too long: end now.
+    Cut,
+}
+
+/// The list. One per worker.
+#[derive(Default)]
+pub struct Watchdog<T> {
+    entries: RefCell<Slab<Rc<Entry<T>>>>,
+}
+
+struct Entry<T> {
+    subject: T,
+    deadline: Cell<Option<Instant>>,
+    signal: Cell<Option<Signal>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A place in the list; dropping it leaves.
+pub struct Watched<T> {
+    dog: Rc<Watchdog<T>>,
+    key: usize,
+    entry: Rc<Entry<T>>,
+}
+
+impl<T> Watchdog<T> {
+    /// Watches over `subject` from now on.
+    pub fn watch(self: &Rc<Self>, subject: T) -> Watched<T> {
+        let entry = Rc::new(Entry {
+            subject,
+            deadline: Cell::new(None),
+            signal: Cell::new(None),
+            waker: RefCell::new(None),
+        });
+        let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
+        Watched { dog: Rc::clone(self), key, entry }
+    }
+
+    /// Signals everything whose deadline is not after `now`.
+    pub fn tick(&self, now: Instant) {
+        for (_, entry) in self.entries.borrow().iter() {
+            if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
+                entry.deadline.set(None);
+                entry.raise(Signal::Deadline);
+            }
+        }
+    }
+
+    /// Asks `choose` about every subject and signals where it says so.
+    pub fn signal(&self, mut choose: impl FnMut(&T) -> Option<Signal>) {
+        for (_, entry) in self.entries.borrow().iter() {
+            if let Some(signal) = choose(&entry.subject) {
+                entry.raise(signal);
+            }
+        }
+    }
+
+    /// How many are watched.
+    pub fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// Whether nothing is watched.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Entry<T> {
+    fn raise(&self, signal: Signal) {
+        self.signal.set(Some(signal));
+        // Waking only schedules a task, it never runs one here, so the list cannot change under the walk.
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Watched<T> {
+    /// What is watched.
+    pub fn subject(&self) -> &T {
+        &self.entry.subject
+    }
+
+    /// Sets or clears the moment at which [`Signal::Deadline`] is raised.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.entry.deadline.set(deadline);
+    }
+
+    /// Takes the signal that was raised, if any, and otherwise has the task of `cx` woken by the next one.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Option<Signal> {
+        let signal = self.entry.signal.take();
+        if signal.is_none() {
+            let mut waker = self.entry.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        signal
+    }
+}
+
+impl<T> Drop for Watched<T> {
+    fn drop(&mut self) {
+        self.dog.entries.borrow_mut().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled<T>(watched: &Watched<T>) -> Option<Signal> {
+        watched.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_deadline_fires_once_and_only_where_it_was_set() {
+        let dog = Rc::new(Watchdog::default());
+        let (patient, hasty) = (dog.watch("patient"), dog.watch("hasty"));
+        let now = Instant::now();
+        hasty.set_deadline(Some(now));
+        dog.tick(now);
+        assert_eq!((polled(&patient), polled(&hasty)), (None, Some(Signal::Deadline)));
+        dog.tick(now + TICK);
+        assert_eq!(polled(&hasty), None);
+    }
+
+    #[test]
+    fn a_signal_reaches_those_that_are_chosen_and_who_left_is_not_asked() {
+        let dog = Rc::new(Watchdog::default());
+        let (alice, bob) = (dog.watch("alice"), dog.watch("bob"));
+        drop(dog.watch("carol"));
+        let mut asked = Vec::new();
+        dog.signal(|name| {
+            asked.push(*name);
+            (*name == "bob").then_some(Signal::Revoked)
+        });
+        assert_eq!(asked, ["alice", "bob"]);
+        assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked)));
+        drop((alice, bob));
+        assert!(dog.is_empty());
+    }
+}

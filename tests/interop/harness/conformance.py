@@ -1,0 +1,127 @@
+"""The MCP conformance suite, direct and through the gate: every check must end the same."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import upstreams
+from .certificates import Certificates
+from .children import CACHE, NODE, Children
+from .gate import Entry, direct, through_gate
+from .report import Report
+
+SUITE = str(CACHE / "node_modules/@modelcontextprotocol/conformance/dist/index.js")
+AUTHORIZE = (Path(__file__).parent.parent / "clients" / "authorize.mjs").as_uri()
+REVISIONS = ("2025-11-25", "2026-07-28")
+SUITE_SECONDS = 120
+
+# What the fixture scores when nothing is in between. Fewer would mean that checks were lost, not passed.
+DIRECT_PASSES = {"2025-11-25": 84, "2026-07-28": 164}
+
+# The fixture does not implement this extension, and no revision requires it.
+UNSCORED = "tasks-"
+
+# Scenarios that cannot pass over https whatever the server does, and why.
+HTTPS_LIMITS = {
+    "http-header-validation": "the suite speaks plain HTTP to the https port",
+    "http-custom-header-server-validation": "the suite speaks plain HTTP to the https port",
+    "dns-rebinding-protection": "the suite checks the certificate against its forged Host",
+}
+
+# Check id, name and status, with how often that came up.
+Checks = Counter[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One way to the fixture, and every scenario's checks by revision."""
+
+    name: str
+    entry: Entry
+    results: dict[str, dict[str, Checks]]
+
+
+async def run(children: Children, folder: Path, report: Report, binary: str | None, tls: Certificates) -> None:
+    # Each way has a fixture of its own: the suite watches for changes that it makes itself.
+    ways: dict[str, tuple[bool, Certificates | None]] = {"direct": (False, None)}
+    if binary:
+        ways |= {"plain": (True, None), "https": (True, tls)}
+
+    async def lane(name: str, gated: bool, certificates: Certificates | None) -> Lane:
+        upstream = {"fixture": await upstreams.fixture(children, f"fixture-{name}") + "/mcp"}
+        if gated and binary:
+            entry = await through_gate(children, folder, f"gate-{name}", binary, upstream, certificates)
+        else:
+            entry = direct(upstream)
+        results = {}
+        for revision in REVISIONS:
+            results[revision] = await suite(children, folder / f"{name}-{revision}", entry, "--requirements", revision)
+        return Lane(name, entry, results)
+
+    straight, *gated = await asyncio.gather(*(lane(name, *way) for name, way in ways.items()))
+    report_direct(report, straight)
+    for other in gated:
+        report_same(report, straight, other)
+        if other.name == "plain":
+            await report_rebinding(children, folder, report, other.entry)
+
+
+async def suite(children: Children, output: Path, entry: Entry, *selection: str) -> dict[str, Checks]:
+    """Runs the suite and returns the checks of each scenario; those that only inform are left out."""
+    preload = ["--import", AUTHORIZE] if entry.gated else []
+    command = [NODE, *preload, SUITE, "server", "--url", entry.urls["fixture"], "-o", str(output), *selection]
+    ended = await children.run(command, entry.env, SUITE_SECONDS)
+    scenarios = {}
+    for file in sorted(output.glob("server-*/checks.json")):
+        name = re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", file.parent.name)
+        checks = json.loads(file.read_text())
+        scenarios[name] = Counter((c["id"], c["name"], c["status"]) for c in checks if c["status"] != "INFO")
+    if not scenarios or ended.code is None:
+        raise RuntimeError(f"the conformance suite did not finish: {ended.why()}")
+    return scenarios
+
+
+def passes(scenarios: dict[str, Checks]) -> int:
+    return sum(n for checks in scenarios.values() for (_, _, status), n in checks.items() if status == "SUCCESS")
+
+
+def report_direct(report: Report, lane: Lane) -> None:
+    for revision, scenarios in lane.results.items():
+        failures = [
+            f"{scenario} {check} {status}"
+            for scenario, checks in scenarios.items()
+            for check, _, status in checks
+            if status in ("FAILURE", "WARNING") and not scenario.startswith(UNSCORED)
+        ]
+        passed, least = passes(scenarios), DIRECT_PASSES[revision]
+        if passed < least:
+            failures.append(f"{passed} checks passed where {least} should")
+        report.check(f"conformance {revision} direct: {passed} checks passed", "; ".join(failures) or None)
+
+
+def report_same(report: Report, straight: Lane, other: Lane) -> None:
+    for revision in REVISIONS:
+        expected, found = straight.results[revision], other.results[revision]
+        for scenario in sorted(expected.keys() | found.keys()):
+            want, have = expected.get(scenario, Counter()), found.get(scenario, Counter())
+            name = f"conformance {revision} {other.name} {scenario}"
+            if other.name == "https" and scenario in HTTPS_LIMITS:
+                stale = "passes over https now: take it out of HTTPS_LIMITS" if want == have else None
+                report.check(f"{name} (left out: {HTTPS_LIMITS[scenario]})", stale)
+                continue
+            report.check(name, None if want == have else f"direct {listed(want - have)}, gate {listed(have - want)}")
+
+
+async def report_rebinding(children: Children, folder: Path, report: Report, entry: Entry) -> None:
+    name = "dns-rebinding-protection"
+    selection = ("--scenario", name, "--spec-version", "2025-11-25")
+    scenarios = await suite(children, folder / "rebinding", entry, *selection)
+    statuses = Counter(status for _, _, status in scenarios[name].elements())
+    report.check(f"conformance {name} plain", None if statuses == {"SUCCESS": 2} else f"got {dict(statuses)}")
+
+
+def listed(checks: Checks) -> str:
+    return ", ".join(f"{check}={status}" for check, _, status in checks.elements()) or "nothing else"

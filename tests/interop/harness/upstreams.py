@@ -1,0 +1,35 @@
+"""The MCP servers behind the gate: the fixture on the Python SDK, `server-everything` on the TypeScript SDK."""
+
+import asyncio
+
+from .children import CACHE, NODE, PYTHON, Children, free_port, until
+
+EVERYTHING = str(CACHE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js")
+
+
+async def fixture(children: Children, name: str) -> str:
+    """Starts a fixture and returns the base URL it prints, with `/mcp` and `/sse` below it."""
+    await children.serve(name, [PYTHON, "-m", "fixture", "http"])
+
+    async def announced() -> bool:
+        return children.log(name).read_text().endswith("\n")
+
+    await until(name, announced)
+    return children.log(name).read_text().splitlines()[-1]
+
+
+async def everything(children: Children, mode: str) -> str:
+    """Starts `server-everything` in `mode` (`sse` or `streamableHttp`) and returns its base URL."""
+    port = free_port()
+    await children.serve(f"everything-{mode}", [NODE, EVERYTHING, mode], {"PORT": str(port)})
+
+    async def listens() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await until(f"server-everything {mode}", listens)
+    return f"http://127.0.0.1:{port}"
