@@ -1,0 +1,231 @@
+//! The one thing in an HTTP+SSE stream that a gateway must change: where the client posts its messages.
+//!
+//! In MCP 2024-11-05 the first `endpoint` event of the stream names the URL for messages, as the upstream
+//! sees itself. Passed on as it is, it leads past the gate or to another route, so its data is replaced.
+//! Nothing else is: comments, ids, line ends, the order of fields and every other event leave as they came.
+//!
+//! Line rules are those of the event stream format (WHATWG HTML, section 9.2.6). Sans-io: bytes in, bytes out.
+
+use std::{error::Error, fmt, mem, ops::Range};
+
+use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memchr2};
+use url::Url;
+
+/// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
+pub const MAX_HELD: usize = 16 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Rewrites the data of the first `endpoint` event of one stream.
+///
+/// `seal` gets the path and the raw query of the upstream's message URL and returns what the client sees instead
+/// (path-absolute, without a line end). Once [`is_done`](Self::is_done), the rest of the stream needs no rewriter.
+///
+/// ```
+/// # use sluicegate::mcp::endpoint::EndpointRewriter;
+/// let upstream = "http://127.0.0.1:3000/sse".parse().unwrap();
+/// let mut rewriter = EndpointRewriter::new(upstream, |path, query| format!("/db{path}?{}", query.unwrap_or("")));
+/// let out = rewriter.push("event: endpoint\ndata: message?sessionId=7\n\n".into()).unwrap();
+/// assert_eq!(out, "event: endpoint\ndata: /db/message?sessionId=7\n\n");
+/// assert!(rewriter.is_done());
+/// ```
+pub struct EndpointRewriter<F> {
+    upstream: Url,
+    seal: F,
+    /// What was read and not yet let go: the current event from its first `data` line on, then the current line.
+    /// Lines before that one need not wait, because nothing in them would change.
+    held: BytesMut,
+    /// Where the current line starts in `held`.
+    line: usize,
+    /// No line was read yet, so the current one may open with a byte order mark.
+    first_line: bool,
+    /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
+    after_cr: bool,
+    /// The current event is named `endpoint`, as far as it was read.
+    is_endpoint: bool,
+    data: Data,
+    done: bool,
+}
+
+/// The `data` of the current event.
+#[derive(PartialEq)]
+enum Data {
+    None,
+    /// One line; its value lies here in `held`.
+    Line(Range<usize>),
+    Lines,
+}
+
+/// Why a stream cannot be passed on. Says nothing of the URL, which is the upstream's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointError {
+    /// An event or a line before the end of the `endpoint` event exceeds [`MAX_HELD`].
+    TooLong,
+    /// The `endpoint` event does not hold one URL in visible ASCII.
+    InvalidUrl,
+    /// The URL has another scheme, host or port than the event stream: following it would let an upstream
+    /// choose where the gate connects to.
+    ForeignOrigin,
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the event stream opens with an event or a line of more than 16 KiB",
+            Self::InvalidUrl => "the endpoint event does not hold one URL",
+            Self::ForeignOrigin => "the endpoint event names another origin than the event stream's",
+        })
+    }
+}
+
+impl Error for EndpointError {}
+
+impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
+    /// A rewriter for the stream that `upstream_sse_url` answered with.
+    pub fn new(upstream_sse_url: Url, seal: F) -> Self {
+        Self {
+            upstream: upstream_sse_url,
+            seal,
+            held: BytesMut::new(),
+            line: 0,
+            first_line: true,
+            after_cr: false,
+            is_endpoint: false,
+            data: Data::None,
+            done: false,
+        }
+    }
+
+    /// Whether the `endpoint` event went out, so that all later bytes pass untouched.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Takes what the upstream sent and returns what can go to the client now, which may be nothing.
+    ///
+    /// How the stream is cut into chunks changes neither the bytes that go out nor whether it fails.
+    /// After an error the stream must be closed.
+    pub fn push(&mut self, chunk: Bytes) -> Result<Bytes, EndpointError> {
+        if self.done {
+            return Ok(chunk);
+        }
+        let mut out = BytesMut::with_capacity(self.held.len() + chunk.len());
+        let mut rest = &chunk[..];
+        while let Some(&next) = rest.first()
+            && !self.done
+        {
+            let ends_crlf = mem::take(&mut self.after_cr) && next == b'\n';
+            let line_end = if ends_crlf { Some(0) } else { memchr2(b'\r', b'\n', rest) };
+            let (taken, left) = rest.split_at(line_end.map_or(rest.len(), |at| at + 1));
+            rest = left;
+            self.held.extend_from_slice(taken);
+            if self.held.len() > MAX_HELD {
+                return Err(EndpointError::TooLong);
+            }
+            if ends_crlf {
+                self.release(&mut out);
+            } else if line_end.is_some() {
+                self.after_cr = taken.ends_with(b"\r");
+                self.end_line(&mut out)?;
+            }
+        }
+        out.extend_from_slice(rest);
+        Ok(out.freeze())
+    }
+
+    /// Ends the stream and returns what was held back, verbatim, unless it is the start of an `endpoint` event.
+    ///
+    /// Clients discard an event that the end of the stream cuts off, so withholding this one changes nothing for
+    /// them; a client that does not discard it would be sent to the upstream's own URL.
+    pub fn finish(&mut self) -> Bytes {
+        if self.line < self.held.len() {
+            self.read_line(self.held.len());
+        }
+        let held = mem::take(&mut self.held).freeze();
+        if self.is_endpoint { Bytes::new() } else { held }
+    }
+
+    /// Ends the current line, whose last byte in `held` is its line end (of CRLF, the CR).
+    fn end_line(&mut self, out: &mut BytesMut) -> Result<(), EndpointError> {
+        let is_blank = self.read_line(self.held.len() - 1);
+        if is_blank {
+            // An event without data is not dispatched, whatever its name.
+            if self.is_endpoint && self.data != Data::None {
+                self.rewrite(out)?;
+                self.done = true;
+                return Ok(());
+            }
+            self.is_endpoint = false;
+            self.data = Data::None;
+        }
+        self.release(out);
+        Ok(())
+    }
+
+    /// Reads the current line, which ends before `end`, into the event; returns whether it is empty.
+    fn read_line(&mut self, end: usize) -> bool {
+        let mut start = self.line;
+        if mem::take(&mut self.first_line) && self.held[start..end].starts_with(BYTE_ORDER_MARK) {
+            start += BYTE_ORDER_MARK.len();
+        }
+        let line = &self.held[start..end];
+        let (name, value) = match memchr(b':', line) {
+            Some(colon) => {
+                let space = usize::from(line.get(colon + 1) == Some(&b' '));
+                (&line[..colon], start + colon + 1 + space..end)
+            }
+            None => (line, end..end),
+        };
+        match name {
+            b"event" => self.is_endpoint = self.held[value] == b"endpoint"[..],
+            b"data" if self.data == Data::None => self.data = Data::Line(value),
+            b"data" => self.data = Data::Lines,
+            _ => {}
+        }
+        start == end
+    }
+
+    /// Lets go of what is held, unless data waits for the name of its event.
+    fn release(&mut self, out: &mut BytesMut) {
+        if self.data == Data::None {
+            out.extend_from_slice(&self.held);
+            self.held.clear();
+        }
+        self.line = self.held.len();
+    }
+
+    /// Emits the held `endpoint` event with its data replaced.
+    fn rewrite(&mut self, out: &mut BytesMut) -> Result<(), EndpointError> {
+        let Data::Line(value) = mem::replace(&mut self.data, Data::None) else {
+            return Err(EndpointError::InvalidUrl);
+        };
+        let held = mem::take(&mut self.held);
+        // URL parsers skip spaces around a URL. Anything else outside visible ASCII they re-encode or skip,
+        // each in its own way; no upstream needs that, and refusing it keeps the raw query safe to repeat.
+        let text =
+            str::from_utf8(&held[value.clone()]).map_err(|_| EndpointError::InvalidUrl)?.trim_matches(' ');
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(EndpointError::InvalidUrl);
+        }
+        let resolved = self.upstream.join(text).map_err(|_| EndpointError::InvalidUrl)?;
+        if resolved.origin() != self.upstream.origin() {
+            return Err(EndpointError::ForeignOrigin);
+        }
+        let sealed = (self.seal)(resolved.path(), raw_query(text).or(resolved.query()));
+        out.extend_from_slice(&held[..value.start]);
+        out.extend_from_slice(sealed.as_bytes());
+        out.extend_from_slice(&held[value.end..]);
+        Ok(())
+    }
+}
+
+/// The query of a URL reference byte for byte; [`Url::query`] would percent-encode some of it.
+fn raw_query(reference: &str) -> Option<&str> {
+    let without_fragment = reference.split('#').next().unwrap_or_default();
+    Some(without_fragment.split_once('?')?.1)
+}
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

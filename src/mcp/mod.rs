@@ -1,0 +1,4 @@
+//! What a gateway has to understand of MCP itself: no socket, no clock, no configuration.
+
+pub mod endpoint;
+pub mod session;

@@ -1,0 +1,188 @@
+//! Session ids that only the caller who got them can use, without a table of sessions.
+//!
+//! MCP asks gateways to bind a session to its caller, because who holds a session id is not thereby authenticated
+//! (MCP 2025-11-25, security best practices). Here the id that a client sees is the upstream's own id behind a MAC
+//! over server name, token name and that id. The upstream sees only its own. As nothing is stored, a session survives
+//! a config reload, and with a configured key also a restart and a second node.
+//!
+//! An id that does not open is to be answered with 404, on which an MCP client starts a new session.
+
+use std::{error::Error, fmt};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderValue;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::secret::Secret;
+
+/// Characters of base64url that 128 bits of MAC take.
+const MAC_CHARS: usize = 22;
+
+/// Query parameter that the gate adds to a message URL, always the last one.
+const PARAMETER: &str = "sluicegate=";
+
+/// Key that binds sessions to callers: HMAC-SHA256 (RFC 2104), truncated to 128 bits.
+///
+/// Holds the keyed state, so that a request costs only the hashing of its own id.
+#[derive(Clone)]
+pub struct SessionKey(Hmac<Sha256>);
+
+/// An upstream's session id is empty or not made of visible ASCII, against MCP 2025-03-26, section "Session Management".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidSessionId;
+
+impl fmt::Display for InvalidSessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upstream's session id is empty or not visible ASCII")
+    }
+}
+
+impl Error for InvalidSessionId {}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(…)")
+    }
+}
+
+impl SessionKey {
+    /// A key of this process alone: its sessions end with it. Fails if the system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self::new(key))
+    }
+
+    /// The key that `proxy.sessionKey` stands for, the same on every node that has the same secret.
+    pub fn from_secret(secret: &Secret) -> Self {
+        // The label keeps this key apart from anything else that may ever be derived from the same secret.
+        Self::new(
+            Sha256::new()
+                .chain_update(b"sluicegate session key v1\0")
+                .chain_update(secret.expose())
+                .finalize()
+                .into(),
+        )
+    }
+
+    fn new(key: [u8; 32]) -> Self {
+        // HMAC pads a short key with zeros to the block size; done here, it takes no fallible constructor.
+        let mut block = [0; 64];
+        block[..key.len()].copy_from_slice(&key);
+        Self(Hmac::new(&block.into()))
+    }
+
+    /// What the client gets as `Mcp-Session-Id` in place of `upstream_id`: 22 more characters in front.
+    ///
+    /// `token_name` is `None` for the anonymous caller of a public server.
+    pub fn seal(
+        &self,
+        server: &str,
+        token_name: Option<&str>,
+        upstream_id: &[u8],
+    ) -> Result<HeaderValue, InvalidSessionId> {
+        if upstream_id.is_empty() || !upstream_id.iter().all(u8::is_ascii_graphic) {
+            return Err(InvalidSessionId);
+        }
+        let mac = self.mac("session", server, token_name, &[upstream_id]);
+        let mut sealed =
+            HeaderValue::from_bytes(&[&mac, upstream_id].concat()).map_err(|_| InvalidSessionId)?;
+        sealed.set_sensitive(true);
+        Ok(sealed)
+    }
+
+    /// The upstream's id in a presented `Mcp-Session-Id`; `None` if it was not sealed for this caller and server.
+    pub fn open<'a>(&self, server: &str, token_name: Option<&str>, presented: &'a [u8]) -> Option<&'a [u8]> {
+        let (mac, upstream_id) = presented.split_at_checked(MAC_CHARS)?;
+        let expected = self.mac("session", server, token_name, &[upstream_id]);
+        bool::from(expected.ct_eq(mac)).then_some(upstream_id)
+    }
+
+    /// What the client gets as message URL of an HTTP+SSE session in place of the upstream's `path` and `raw_query`:
+    /// `/{server}/message?{raw_query}&sluicegate={seal}`, the query byte for byte.
+    pub fn seal_message(
+        &self,
+        server: &str,
+        token_name: Option<&str>,
+        path: &str,
+        raw_query: Option<&str>,
+    ) -> String {
+        let mac = self.message_mac(server, token_name, path, raw_query);
+        let mac = String::from_utf8_lossy(&mac);
+        let path = URL_SAFE_NO_PAD.encode(path);
+        match raw_query {
+            Some(query) => format!("/{server}/message?{query}&{PARAMETER}{mac}{path}"),
+            None => format!("/{server}/message?{PARAMETER}{mac}{path}"),
+        }
+    }
+
+    /// The upstream's path and query behind the query of a message URL; `None` if it was not sealed for this caller
+    /// and server. Parameters that are not the upstream's (`token`) have to be removed before.
+    pub fn open_message(&self, server: &str, token_name: Option<&str>, raw_query: &str) -> Option<String> {
+        let (query, sealed) = match raw_query.rsplit_once("&sluicegate=") {
+            Some((query, sealed)) => (Some(query), sealed),
+            None => (None, raw_query.strip_prefix(PARAMETER)?),
+        };
+        let (mac, path) = sealed.split_at_checked(MAC_CHARS)?;
+        let path = String::from_utf8(URL_SAFE_NO_PAD.decode(path).ok()?).ok()?;
+        let expected = self.message_mac(server, token_name, &path, query);
+        bool::from(expected.ct_eq(mac.as_bytes())).then(|| match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        })
+    }
+
+    fn message_mac(
+        &self,
+        server: &str,
+        token_name: Option<&str>,
+        path: &str,
+        query: Option<&str>,
+    ) -> [u8; MAC_CHARS] {
+        let query = query.map(canonical);
+        match &query {
+            Some(query) => self.mac("message", server, token_name, &[path.as_bytes(), query]),
+            None => self.mac("message", server, token_name, &[path.as_bytes()]),
+        }
+    }
+
+    /// Every field carries its length, so that no two lists of fields hash alike.
+    fn mac(&self, kind: &str, server: &str, token_name: Option<&str>, what: &[&[u8]]) -> [u8; MAC_CHARS] {
+        let mut mac = self.0.clone();
+        let mut field = |bytes: &[u8]| {
+            mac.update(&(bytes.len() as u64).to_be_bytes());
+            mac.update(bytes);
+        };
+        field(kind.as_bytes());
+        field(server.as_bytes());
+        // A caller without a name is not the caller with the empty name.
+        field(&[u8::from(token_name.is_some())]);
+        field(token_name.unwrap_or_default().as_bytes());
+        what.iter().for_each(|bytes| field(bytes));
+        let full = mac.finalize().into_bytes();
+        let mut text = [0; MAC_CHARS];
+        // 16 bytes always fill 22 characters, so the error for a short buffer cannot occur.
+        let _ = URL_SAFE_NO_PAD.encode_slice(&full[..16], &mut text);
+        text
+    }
+}
+
+/// The query with those bytes escaped that some clients escape and some do not (`'` and everything that
+/// RFC 3986, section 3.4, leaves out), so that the seal holds whichever way the query comes back.
+fn canonical(query: &str) -> Vec<u8> {
+    let mut canonical = Vec::with_capacity(query.len());
+    for byte in query.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&()*+,;=:@/?%".contains(&byte) {
+            canonical.push(byte);
+        } else {
+            canonical.extend(format!("%{byte:02X}").into_bytes());
+        }
+    }
+    canonical
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

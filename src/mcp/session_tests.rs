@@ -1,0 +1,175 @@
+use super::*;
+
+const DEV: Option<&str> = Some("dev");
+
+fn key() -> SessionKey {
+    SessionKey::from_secret(&Secret::new("a secret of two nodes".into()))
+}
+
+fn sealed(id: &str) -> Vec<u8> {
+    key().seal("db", DEV, id.as_bytes()).unwrap().as_bytes().to_vec()
+}
+
+/// Everyone who is not `dev` on `db`, and every pair whose names run together to the same text.
+const OTHERS: [(&str, Option<&str>); 8] = [
+    ("db", Some("ci")),
+    ("db", Some("")),
+    ("db", None),
+    ("files", DEV),
+    ("dbd", Some("ev")),
+    ("d", Some("bdev")),
+    ("", Some("dbdev")),
+    ("dbdev", None),
+];
+
+#[test]
+fn the_caller_gets_back_what_the_upstream_named() {
+    let presented = sealed("a1b2-c3");
+    assert_eq!(presented.len(), 22 + 7);
+    assert!(presented.ends_with(b"a1b2-c3"));
+    assert_eq!(key().open("db", DEV, &presented), Some(&b"a1b2-c3"[..]));
+    assert!(key().seal("db", DEV, b"a1b2-c3").unwrap().is_sensitive(), "it is not for logs");
+}
+
+#[test]
+fn every_visible_character_may_be_in_an_id_and_nothing_else() {
+    for byte in 0..=255u8 {
+        let id = [b'x', byte];
+        match key().seal("db", DEV, &id) {
+            Ok(sealed) => {
+                assert!((0x21..=0x7E).contains(&byte));
+                assert_eq!(key().open("db", DEV, sealed.as_bytes()), Some(&id[..]));
+            }
+            Err(InvalidSessionId) => assert!(!(0x21..=0x7E).contains(&byte)),
+        }
+    }
+    assert_eq!(key().seal("db", DEV, b"").unwrap_err(), InvalidSessionId);
+}
+
+#[test]
+fn nobody_else_can_use_it_and_not_on_another_server() {
+    let presented = sealed("id");
+    for (server, token_name) in OTHERS {
+        assert_eq!(key().open(server, token_name, &presented), None, "{server} {token_name:?}");
+        let theirs = key().seal(server, token_name, b"id").unwrap();
+        assert_eq!(key().open("db", DEV, theirs.as_bytes()), None, "{server} {token_name:?}");
+        assert_eq!(key().open(server, token_name, theirs.as_bytes()), Some(&b"id"[..]));
+    }
+}
+
+#[test]
+fn a_changed_bit_anywhere_or_a_missing_end_makes_it_worthless() {
+    let presented = sealed("some-session-id");
+    for at in 0..presented.len() {
+        for bit in 0..8 {
+            let mut forged = presented.clone();
+            forged[at] ^= 1 << bit;
+            assert_eq!(key().open("db", DEV, &forged), None, "bit {bit} of byte {at}");
+        }
+        assert_eq!(key().open("db", DEV, &presented[..at]), None, "cut to {at} bytes");
+        assert_eq!(key().open("db", DEV, &presented[at + 1..]), None, "without {at} bytes");
+    }
+    assert_eq!(key().open("db", DEV, &[&presented[..], b"x"].concat()), None);
+    assert_eq!(key().open("db", DEV, b"some-session-id"), None, "the upstream's own id");
+}
+
+#[test]
+fn a_second_node_with_the_same_secret_knows_it_and_a_restart_without_one_does_not() {
+    let other = SessionKey::from_secret(&Secret::new("another secret".into()));
+    assert!(key().open("db", DEV, &sealed("id")).is_some());
+    assert!(other.open("db", DEV, &sealed("id")).is_none());
+
+    let first = SessionKey::random().unwrap();
+    let presented = first.seal("db", DEV, b"id").unwrap();
+    assert!(first.clone().open("db", DEV, presented.as_bytes()).is_some());
+    assert!(SessionKey::random().unwrap().open("db", DEV, presented.as_bytes()).is_none());
+}
+
+#[test]
+fn the_format_is_fixed_because_nodes_of_two_versions_share_sessions() {
+    // HMAC-SHA256 with key SHA-256("sluicegate session key v1\0" + secret), worked out with another implementation.
+    assert_eq!(sealed("id"), b"0RQ_uIDKN8x8AedMxabutwid");
+    assert_eq!(
+        key().seal_message("db", DEV, "/m", Some("a=1")),
+        "/db/message?a=1&sluicegate=K7nkFUB-se5AYu8OrbrXhQL20"
+    );
+}
+
+fn open_message(query: &str) -> Option<String> {
+    key().open_message("db", DEV, query)
+}
+
+/// The query of the message URL for this upstream URL.
+fn sealed_query(path: &str, query: Option<&str>) -> String {
+    let url = key().seal_message("db", DEV, path, query);
+    url.strip_prefix("/db/message?").unwrap().to_owned()
+}
+
+#[test]
+fn a_message_url_leads_back_to_the_upstreams_own() {
+    for (path, query, upstream) in [
+        ("/message", Some("sessionId=7"), "/message?sessionId=7"),
+        ("/messages/", Some("session_id=a%2Fb+c&x"), "/messages/?session_id=a%2Fb+c&x"),
+        ("/m", None, "/m"),
+        ("/m", Some(""), "/m?"),
+        ("/", Some("sluicegate=1"), "/?sluicegate=1"),
+        ("/", Some("a&sluicegate=1&sluicegate=2"), "/?a&sluicegate=1&sluicegate=2"),
+    ] {
+        let sealed = sealed_query(path, query);
+        assert_eq!(open_message(&sealed).as_deref(), Some(upstream));
+        if let Some(query) = query {
+            assert!(sealed.starts_with(&format!("{query}&sluicegate=")), "the query stays as it is");
+        }
+    }
+}
+
+#[test]
+fn a_message_url_serves_no_one_else() {
+    let query = sealed_query("/message", Some("sessionId=7"));
+    for (server, token_name) in OTHERS {
+        assert_eq!(key().open_message(server, token_name, &query), None, "{server} {token_name:?}");
+    }
+}
+
+#[test]
+fn nothing_in_a_message_url_can_be_changed() {
+    for upstream_query in [Some("sessionId=7"), None] {
+        let query = sealed_query("/message", upstream_query);
+        for at in 0..query.len() {
+            for byte in [b'A', b'0', b'&', b'=', b'%'] {
+                let mut forged = query.clone().into_bytes();
+                forged[at] = byte;
+                let forged = String::from_utf8(forged).unwrap();
+                assert!(forged == query || open_message(&forged).is_none(), "{forged}");
+            }
+            assert_eq!(open_message(&query[..at]), None);
+            assert_eq!(open_message(&query[at + 1..]), None);
+        }
+        assert_eq!(open_message(&format!("{query}&x=1")), None);
+        assert_eq!(open_message(&format!("x=1&{query}")), None);
+        assert_eq!(open_message(&format!("&{query}")), None);
+    }
+    for query in
+        ["", "sluicegate=", "&sluicegate=", "sessionId=7", "sluicegate=éééééééééééé", "sluicegate=aé"]
+    {
+        assert_eq!(open_message(query), None, "{query:?}");
+    }
+}
+
+#[test]
+fn what_a_client_escapes_on_its_own_does_not_break_the_seal() {
+    let sealed = sealed_query("/m", Some("q='a'|{b}\"<[c]>"));
+    let escaped = sealed.replace('\'', "%27").replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
+    assert_eq!(open_message(&escaped).as_deref(), Some("/m?q=%27a%27|{b}%22%3C[c]%3E"));
+
+    let sealed = sealed_query("/m", Some("q=a%26b"));
+    assert_eq!(open_message(&sealed.replace("%26", "&")), None, "an escape that matters is not undone");
+}
+
+#[test]
+fn a_session_id_is_no_message_url_and_the_key_does_not_show() {
+    let id = sealed("x");
+    let mac = str::from_utf8(&id[..22]).unwrap();
+    assert_eq!(open_message(&format!("sluicegate={mac}{}", URL_SAFE_NO_PAD.encode("x"))), None);
+    assert_eq!(format!("{:?}", key()), "SessionKey(…)");
+}
