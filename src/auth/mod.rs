@@ -1,0 +1,5 @@
+//! Who is calling.
+
+mod tokens;
+
+pub use tokens::TokenTable;
