@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name";
 /// Fields that a page may read.
 const EXPOSED_FIELDS: HeaderValue = HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
+/// Methods of an MCP endpoint.
+pub const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
 /// How long a browser may remember a preflight, in seconds; 2 h is the most that Chromium honours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// What a browser asks to send per tool parameter (MCP 2026-07-28) is open-ended, so it is granted by prefix.

@@ -1,5 +1,37 @@
 //! Sluicegate: the gate in front of MCP servers.
+//!
+//! One process terminates HTTPS, checks bearer tokens in constant time, and streams everything else through. Its config
+//! is a file that people edit while it runs.
+//!
+//! The map, top to bottom; a module uses only what stands below it:
+//!
+//! | row | modules |
+//! |---|---|
+//! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
+//! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics) |
+//! | state | [`state`] (what requests see), [`body`] (what they answer) |
+//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
+//! | mechanisms | [`observe`], [`upstream`], [`server`], [`watchdog`] |
+//! | config | [`config`]: from the file to an immutable snapshot |
+//! | words | [`error`], [`identity`], [`secret`], [`mcp`] (sans-io) |
+pub mod admin;
+pub mod auth;
+pub mod body;
 pub mod config;
+pub mod cors;
 pub mod demo;
+pub mod error;
+pub mod gateway;
+pub mod identity;
 pub mod mcp;
+pub mod observe;
+pub mod proxy;
+pub mod route;
 pub mod secret;
+pub mod server;
+pub mod service;
+pub mod state;
+pub mod upstream;
+pub mod validate;
+pub mod watchdog;
+pub mod worker;

@@ -122,6 +122,11 @@ pub enum Backend {
 }
 
 impl Route {
+    /// Whether there is anything to send requests to.
+    pub fn can_run(&self) -> bool {
+        matches!(self.backend, Backend::Http { .. })
+    }
+
     /// Whether the credential at this index may use the server.
     pub fn allows(&self, credential: usize) -> bool {
         self.allowed.get(credential).copied().unwrap_or(false)
@@ -198,6 +203,11 @@ impl Live {
 }
 
 impl Holder {
+    /// Whether the role `admin` was given to it.
+    pub fn is_admin(&self) -> bool {
+        self.credential.roles.iter().any(|role| role == "admin")
+    }
+
     /// Whether the credential has not expired.
     pub fn is_valid(&self, now: SystemTime) -> bool {
         self.credential.expires.is_none_or(|expires| now < expires)

@@ -3,6 +3,7 @@
 mod headers;
 
 use std::{
+    borrow::Cow,
     future::poll_fn,
     io,
     rc::Rc,
@@ -18,10 +19,10 @@ use hyper::body::Incoming;
 use crate::{
     auth,
     body::{Payload, Seal, Stream},
-    config::{HttpTarget, Transport as Speaks},
+    config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::{endpoint::EndpointRewriter, session::SessionKey},
+    mcp::endpoint::EndpointRewriter,
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -33,42 +34,35 @@ use crate::{
 const STATELESS_SINCE: &str = "2026-07-28";
 
 /// A request that may pass.
-pub struct Admitted {
+pub struct Admitted<'a> {
+    /// The config that it was admitted by, and keeps to its end.
+    pub live: Arc<Live>,
     /// To this server.
     pub route: Arc<Route>,
     /// At this of its endpoints.
     pub door: Door,
-    /// Name of the token; `None` on a public server.
-    pub token_name: Option<Arc<str>>,
+    /// Index of the credential; `None` on a public server.
+    pub credential: Option<usize>,
     /// The token as presented, so that it is kept from going on in another field.
-    pub token: Vec<u8>,
-    /// What it was admitted by.
-    pub grant: Grant,
-    /// Seals session ids.
-    pub sessions: SessionKey,
-    /// Time-outs and sizes.
-    pub limits: Limits,
+    pub token: Cow<'a, [u8]>,
 }
 
-/// The limits that one exchange needs.
-#[derive(Clone, Copy)]
-pub struct Limits {
-    connect: Duration,
-    head: Duration,
-    body: Duration,
-    max_body: u64,
-}
+impl Admitted<'_> {
+    fn holder(&self) -> Option<&Credential> {
+        self.credential.map(|index| &self.live.credentials[index].credential)
+    }
 
-impl Limits {
-    /// The limits of `live` for requests on `route`.
-    pub fn of(live: &Live, route: &Route) -> Self {
-        let limits = &live.limits;
-        Self {
-            connect: limits.connect_timeout,
-            head: route.server.timeout.unwrap_or(limits.upstream_timeout),
-            body: limits.body_timeout,
-            max_body: limits.max_body_bytes,
-        }
+    /// Name of the token; `None` on a public server.
+    pub fn token_name(&self) -> Option<&Arc<str>> {
+        self.holder().map(|credential| &credential.token_name)
+    }
+
+    fn session_owner(&self) -> (&str, Option<&str>) {
+        (&self.route.server.name, self.holder().map(|credential| &*credential.token_name))
+    }
+
+    fn grant(&self) -> Grant {
+        Grant { digest: self.holder().map(|credential| credential.digest), server: Arc::clone(&self.route.server.name) }
     }
 }
 
@@ -76,7 +70,7 @@ impl Limits {
 pub async fn forward(
     pool: &Rc<Pool>,
     watchdog: &Rc<Watchdog<Subject>>,
-    admitted: Admitted,
+    admitted: Admitted<'_>,
     head: &Parts,
     body: Incoming,
     record: &mut Record,
@@ -84,15 +78,17 @@ pub async fn forward(
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
         return Err(Kind::UpstreamUnreachable.because("servers that run a command are not supported yet"));
     };
+    let limits = &admitted.live.limits;
+    let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, &head.headers)?;
     // 3. By which connection.
-    let watched = watchdog.watch(Subject::Request(admitted.grant.clone()));
+    let watched = watchdog.watch(Subject::Request(admitted.grant()));
     let transport = match pool.take(endpoint) {
         Some(transport) => transport,
-        None => connect(endpoint, admitted.limits.connect).await?,
+        None => connect(endpoint, limits.connect_timeout).await?,
     };
     // 4. With what head. An event stream whose first event is to be read must not come compressed.
     let wants_identity = admitted.door == Door::Sse;
@@ -106,9 +102,9 @@ pub async fn forward(
         head.method.clone(),
         out,
         body,
-        admitted.limits.max_body,
+        limits.max_body_bytes,
     );
-    let (mut response_head, first, exchange) = response_head(exchange, &watched, admitted.limits, record).await?;
+    let (mut response_head, first, exchange) = response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await?;
     // 6. What the client may see of it.
     if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
         return Err(Kind::UpstreamRedirect.into());
@@ -125,8 +121,7 @@ pub async fn forward(
 }
 
 /// The path and query that the server gets.
-fn request_target(admitted: &Admitted, to: &HttpTarget, head: &Parts) -> Result<String, Error> {
-    let name = &admitted.route.server.name;
+fn request_target(admitted: &Admitted<'_>, to: &HttpTarget, head: &Parts) -> Result<String, Error> {
     let methods: &[Method] = match admitted.door {
         Door::Mcp => &[Method::POST, Method::GET, Method::DELETE],
         Door::Sse => &[Method::GET],
@@ -145,25 +140,34 @@ fn request_target(admitted: &Admitted, to: &HttpTarget, head: &Parts) -> Result<
         Door::Mcp | Door::Sse => Ok(headers::target(to, &auth::without_token(query, &admitted.token))),
         Door::Message => {
             let query = message_query(query);
-            let opened = admitted.sessions.open_message(name, admitted.token_name.as_deref(), query);
+            let (server, token_name) = admitted.session_owner();
+            let opened = admitted.live.sessions.open_message(server, token_name, query);
             opened.ok_or_else(|| Kind::SessionNotFound.into())
         }
     }
 }
 
-/// The query that the gate gave out, without what a client put behind it. A `token` parameter in front of the seal
-/// is the server's own.
+/// The query that the gate gave out, without what a client put behind it.
 fn message_query(query: &str) -> &str {
-    let sealed = query.find("sluicegate=").unwrap_or(0);
-    let end = query[sealed..].find('&').map_or(query.len(), |at| sealed + at);
-    &query[..end]
+    &query[..end_of_seal(query)]
+}
+
+/// What a client put behind the query that the gate gave out. A `token` parameter in front of the seal is the
+/// server's own.
+pub fn behind_seal(query: &str) -> &str {
+    query[end_of_seal(query)..].trim_start_matches('&')
+}
+
+fn end_of_seal(query: &str) -> usize {
+    let sealed = query.rfind("sluicegate=").unwrap_or(0);
+    query[sealed..].find('&').map_or(if sealed > 0 || query.starts_with("sluicegate=") { query.len() } else { 0 }, |at| sealed + at)
 }
 
 /// The server's own session id behind the one that the client sent.
-fn open_session<'a>(admitted: &Admitted, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Error> {
+fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Error> {
     let Some(presented) = headers.get(headers::SESSION_ID) else { return Ok(None) };
-    let name = &admitted.route.server.name;
-    match admitted.sessions.open(name, admitted.token_name.as_deref(), presented.as_bytes()) {
+    let (server, token_name) = admitted.session_owner();
+    match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
         None if headers.get("mcp-protocol-version").is_some_and(|version| version == STATELESS_SINCE) => Ok(None),
@@ -172,9 +176,10 @@ fn open_session<'a>(admitted: &Admitted, headers: &'a HeaderMap) -> Result<Optio
 }
 
 /// Replaces the server's session id by one that only this caller can use, and only here.
-fn seal_session(admitted: &Admitted, head: &mut Head) -> Result<(), Error> {
+fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(headers::SESSION_ID) {
-        let sealed = admitted.sessions.seal(&admitted.route.server.name, admitted.token_name.as_deref(), id.as_bytes());
+        let (server, token_name) = admitted.session_owner();
+        let sealed = admitted.live.sessions.seal(server, token_name, id.as_bytes());
         let sealed = sealed.map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
         head.headers.insert(headers::SESSION_ID, sealed);
     }
@@ -182,7 +187,7 @@ fn seal_session(admitted: &Admitted, head: &mut Head) -> Result<(), Error> {
 }
 
 /// For an HTTP+SSE stream: what leads its client's messages back through the gate.
-fn endpoint_rewriter(admitted: &Admitted, to: &HttpTarget, head: &mut Head) -> Result<Option<EndpointRewriter<Seal>>, Error> {
+fn endpoint_rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> Result<Option<EndpointRewriter<Seal>>, Error> {
     if admitted.door != Door::Sse || head.status != StatusCode::OK || !is_event_stream(&head.headers) {
         return Ok(None);
     }
@@ -191,8 +196,8 @@ fn endpoint_rewriter(admitted: &Admitted, to: &HttpTarget, head: &mut Head) -> R
     }
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ETAG);
-    let (sessions, server) = (admitted.sessions.clone(), Arc::clone(&admitted.route.server.name));
-    let token_name = admitted.token_name.clone();
+    let sessions = admitted.live.sessions.clone();
+    let (server, token_name) = (Arc::clone(&admitted.route.server.name), admitted.token_name().cloned());
     let seal: Seal =
         Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
     Ok(Some(EndpointRewriter::new(to.url.clone(), seal)))
@@ -220,7 +225,8 @@ async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstre
 async fn response_head(
     mut exchange: Exchange,
     watched: &Watched<Subject>,
-    limits: Limits,
+    body_timeout: Duration,
+    head_timeout: Duration,
     record: &mut Record,
 ) -> Result<(Head, Bytes, Exchange), Error> {
     let mut progress = None;
@@ -237,7 +243,7 @@ async fn response_head(
         let now = (exchange.waits_for_client(), exchange.body_bytes());
         if polled.is_pending() && progress != Some(now) {
             progress = Some(now);
-            watched.set_deadline(Some(Instant::now() + if now.0 { limits.body } else { limits.head }));
+            watched.set_deadline(Some(Instant::now() + if now.0 { body_timeout } else { head_timeout }));
         }
         record.received(now.1 - counted);
         counted = now.1;

@@ -21,10 +21,9 @@ PIECES = {"conformance": conformance.run, "sdk": sdk_clients.run, "inspector": i
 RUN_SECONDS = 600
 
 
-async def run(folder: Path, pieces: list[str], binary: str | None) -> int:
-    report = Report()
+async def run(folder: Path, pieces: list[str], binary: str | None, report: Report) -> None:
     certificates = issue(folder)
-    with Children(folder) as children:
+    async with Children(folder) as children:
         for piece in pieces:
             try:
                 await PIECES[piece](children, folder, report, binary, certificates)
@@ -32,14 +31,16 @@ async def run(folder: Path, pieces: list[str], binary: str | None) -> int:
                 # One piece that cannot even start must not hide what the others find.
                 traceback.print_exc()
                 report.check(piece, f"{type(error).__name__}: {error}")
-    return report.close()
 
 
-async def bounded(folder: Path, pieces: list[str], binary: str | None) -> int:
-    work = asyncio.ensure_future(run(folder, pieces, binary))
+async def bounded(folder: Path, pieces: list[str], binary: str | None, report: Report) -> None:
+    work = asyncio.ensure_future(run(folder, pieces, binary, report))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    return await asyncio.wait_for(work, RUN_SECONDS)
+    try:
+        await asyncio.wait_for(work, RUN_SECONDS)
+    except (asyncio.CancelledError, TimeoutError):
+        report.check("whole run", f"interrupted, or not done after {RUN_SECONDS} s")
 
 
 def main() -> int:
@@ -58,11 +59,9 @@ def main() -> int:
         binary = str(Path(binary).resolve())
 
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-interop-"))
-    try:
-        code = asyncio.run(bounded(folder, arguments.piece or list(PIECES), binary))
-    except (asyncio.CancelledError, TimeoutError):
-        print(f"stopped before the end, or after {RUN_SECONDS} s", file=sys.stderr)
-        code = 1
+    report = Report()
+    asyncio.run(bounded(folder, arguments.piece or list(PIECES), binary, report))
+    code = report.close()
     if code:
         print(f"logs and configs are in {folder}", file=sys.stderr)
     else:

@@ -38,30 +38,32 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 class Children:
-    """Starts children and ends them all, by their groups, when the `with` block is left."""
+    """Starts children and ends them all, by their groups, when the `async with` block is left."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: list[asyncio.subprocess.Process] = []
 
-    def __enter__(self) -> "Children":
+    async def __aenter__(self) -> "Children":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for child in self._running:
             end_group(child)
+        for child in self._running:
+            await child.wait()
 
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
     async def serve(
-        self, name: str, command: Sequence[str], env: Mapping[str, str] = {}
+        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
     ) -> asyncio.subprocess.Process:
         """Starts a server; all it says goes to its log file."""
         with open(self.log(name), "wb") as log:
             child = await asyncio.create_subprocess_exec(
                 *command,
-                env=environment(env),
+                env=environment(env or {}),
                 cwd=CACHE,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

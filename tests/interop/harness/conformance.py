@@ -109,8 +109,8 @@ def report_same(report: Report, straight: Lane, other: Lane) -> None:
             want, have = expected.get(scenario, Counter()), found.get(scenario, Counter())
             name = f"conformance {revision} {other.name} {scenario}"
             if other.name == "https" and scenario in HTTPS_LIMITS:
-                stale = "passes over https now: take it out of HTTPS_LIMITS" if want == have else None
-                report.check(f"{name} (left out: {HTTPS_LIMITS[scenario]})", stale)
+                stale = "it is the same now; take it out of HTTPS_LIMITS" if want == have else None
+                report.check(f"{name} differs, as known: {HTTPS_LIMITS[scenario]}", stale)
                 continue
             report.check(name, None if want == have else f"direct {listed(want - have)}, gate {listed(have - want)}")
 

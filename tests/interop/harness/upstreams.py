@@ -11,11 +11,16 @@ async def fixture(children: Children, name: str) -> str:
     """Starts a fixture and returns the base URL it prints, with `/mcp` and `/sse` below it."""
     await children.serve(name, [PYTHON, "-m", "fixture", "http"])
 
+    base = ""
+
     async def announced() -> bool:
-        return children.log(name).read_text().endswith("\n")
+        nonlocal base
+        lines = children.log(name).read_text().splitlines(keepends=True)
+        base = next((line.strip() for line in lines if line.startswith("http://") and line.endswith("\n")), "")
+        return bool(base)
 
     await until(name, announced)
-    return children.log(name).read_text().splitlines()[-1]
+    return base
 
 
 async def everything(children: Children, mode: str) -> str:

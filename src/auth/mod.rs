@@ -1,0 +1,11 @@
+//! Who is calling, and what may they do.
+
+mod access;
+mod doors;
+mod presented;
+mod tokens;
+
+pub use access::may_use;
+pub use doors::{host_is_allowed, origin_is_allowed};
+pub use presented::{holds, presented, without_token};
+pub use tokens::TokenTable;

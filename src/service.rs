@@ -1,0 +1,220 @@
+//! The life of a request, on one page.
+//!
+//! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
+//! `?`. The order of its steps is the security of the gate, and argued there.
+
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+
+use crate::{
+    admin,
+    auth::{self, host_is_allowed, origin_is_allowed},
+    body::{Body, Payload},
+    cors,
+    error::{Error, Kind},
+    observe::Record,
+    proxy::{self, Admitted},
+    route::{Place, place},
+    server::connection::{Connection, Door},
+    state::Live,
+    validate,
+    worker::Worker,
+};
+
+/// Answers one request. Never fails: what goes wrong is an answer too.
+pub async fn handle(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let observer = Arc::clone(&worker.shared.observer);
+    let mut record =
+        Record::begin(observer, Rc::clone(&connection), head.method.clone(), head.uri.clone(), worker.next_request_id());
+    let live = worker.shared.live().clone();
+    // Outermost, so that a page can read refusals too.
+    let origin = head.headers.get(header::ORIGIN).cloned();
+    let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
+
+    let answered = answer(&worker, &connection, &live, &head, body, allowed_origin.is_some(), &mut record).await;
+    let mut response = answered.unwrap_or_else(|error| {
+        record.failed(&error);
+        if error.kind.status().is_client_error() {
+            hide_tokens_in_path(&live, &head, &mut record);
+        }
+        refuse(&live, &error, &record)
+    });
+    if let Some(origin) = allowed_origin {
+        cors::allow(origin, response.headers_mut());
+    }
+    let is_stream = matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
+    record.responded(response.status(), is_stream);
+    Ok(response.map(|payload| Body::new(payload, record)))
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    live: &Arc<Live>,
+    head: &Parts,
+    body: Incoming,
+    origin_is_allowed: bool,
+    record: &mut Record,
+) -> Result<Response<Payload>, Error> {
+    // 1. A head that two parsers could read differently is not looked at any further.
+    let host = validate::head(head, &live.limits, connection.take_fragment())?;
+    let at = place(head.uri.path());
+    // 2. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
+    if matches!(at, Place::Live | Place::Ready | Place::Status) {
+        record.is_for_the_gate();
+        return admin::probe(&worker.shared, at, &head.method);
+    }
+    // 3. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
+    //    learn whether its token is good.
+    if connection.door == Door::Public && !host_is_allowed(&live.doors.hosts, host) {
+        return Err(Kind::ForbiddenHost.into());
+    }
+    if head.headers.contains_key(header::ORIGIN) && !origin_is_allowed {
+        return Err(Kind::ForbiddenOrigin.into());
+    }
+    // 4. A browser asks first, without the token (WHATWG Fetch §3.2.2).
+    if head.method == Method::OPTIONS {
+        record.is_for_the_gate();
+        return Ok(options(head));
+    }
+    // 5. The admin listener is on loopback and serves numbers only.
+    if connection.door == Door::Admin {
+        record.is_for_the_gate();
+        return match at {
+            Place::Metrics => admin::metrics(&worker.shared, &head.method),
+            _ => Err(Kind::NotFound.into()),
+        };
+    }
+    if at == Place::WellKnown {
+        return Err(Kind::NotFound.into());
+    }
+    // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
+    //    before anything is said about what exists, so that names cannot be probed.
+    let route = match at {
+        Place::Server { name, door } => live.routes.get(name).map(|route| (route, door)),
+        _ => None,
+    };
+    let (token, credential) = match route {
+        Some((route, _)) if route.is_public => (auth::presented(&head.headers, None, false).unwrap_or_default(), None),
+        _ => {
+            let (token, credential) = identify(live, head, at)?;
+            (token, Some(credential))
+        }
+    };
+    // 7. What it may do.
+    let Some((route, door)) = route else {
+        return match (at, credential) {
+            (Place::Metrics, Some(index)) if live.credentials[index].is_admin() => {
+                record.is_for_the_gate();
+                admin::metrics(&worker.shared, &head.method)
+            }
+            (Place::Metrics, _) => Err(Kind::InsufficientScope.into()),
+            _ => Err(Kind::NotFound.into()),
+        };
+    };
+    if credential.is_some_and(|index| !route.allows(index)) {
+        return Err(Kind::InsufficientScope.into());
+    }
+    if let Some(index) = credential {
+        live.credentials[index].used.inc();
+    }
+    let admitted = Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token };
+    record.admitted(Arc::clone(&route.server.name), Arc::clone(&route.metrics), admitted.token_name().cloned());
+    // 8. New work is refused while draining; what runs goes on.
+    if worker.shared.is_draining() {
+        return Err(Kind::Unavailable.into());
+    }
+    // 9. On to the server.
+    proxy::forward(&worker.pool, &worker.watchdog, admitted, head, body, record).await
+}
+
+/// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
+/// all refusals take the same time.
+fn identify<'a>(live: &Live, head: &'a Parts, at: Place<'_>) -> Result<(std::borrow::Cow<'a, [u8]>, usize), Error> {
+    // The query of a message URL is the server's own, sealed by the gate, and may hold a parameter of this name.
+    let query = head.uri.query().map(|query| match at {
+        Place::Server { door: crate::route::Door::Message, .. } => proxy::behind_seal(query),
+        _ => query,
+    });
+    let presented = auth::presented(&head.headers, query, live.query_token);
+    let found = live.tokens.find(presented.as_deref().unwrap_or_default());
+    let token = presented?;
+    match found {
+        Some(index) if live.credentials[index].is_valid(SystemTime::now()) => Ok((token, index)),
+        _ => Err(Kind::InvalidToken.into()),
+    }
+}
+
+fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
+    origin.to_str().is_ok_and(|origin| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin))
+}
+
+fn options(head: &Parts) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if cors::is_preflight(head) {
+        cors::preflight(&head.headers, response.headers_mut());
+    } else {
+        response.headers_mut().insert(header::ALLOW, cors::METHODS);
+    }
+    response
+}
+
+/// The only place where an error becomes a response.
+fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
+    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
+    let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
+    let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
+    *response.status_mut() = error.kind.status();
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let challenge = match error.kind {
+        Kind::Unauthorized | Kind::QueryTokenDisabled => Some(format!("Bearer realm=\"{}\"", quoted(&live.realm))),
+        Kind::InvalidToken => Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm))),
+        Kind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
+        _ => None,
+    };
+    if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    match error.kind {
+        Kind::Unavailable => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+        Kind::MethodNotAllowed => drop(headers.insert(header::ALLOW, cors::METHODS)),
+        // Where the next request would begin is uncertain, or the rest of a body is still to come.
+        Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// A quoted-string (RFC 9110 §5.6.4) of what of `text` can stand in one.
+fn quoted(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
+}
+
+/// Somebody pastes a token into a path sooner or later; the log must not keep it.
+fn hide_tokens_in_path(live: &Live, head: &Parts, record: &mut Record) {
+    let path = head.uri.path();
+    let holds_token = |segment: &str| {
+        live.tokens.find(segment.as_bytes()).is_some()
+            || head.headers.get_all(header::AUTHORIZATION).iter().any(|value| {
+                let token = value.as_bytes().rsplit(|b| *b == b' ').next().unwrap_or_default();
+                auth::holds(segment.as_bytes(), token)
+            })
+    };
+    if path.split('/').any(holds_token) {
+        let shown: Vec<&str> = path.split('/').map(|part| if holds_token(part) { "…" } else { part }).collect();
+        record.show_path(shown.join("/"));
+    }
+}
