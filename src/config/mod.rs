@@ -1,5 +1,112 @@
 //! From the file that people edit to an immutable [`Snapshot`].
+//!
+//! `parse` (text to tree) → `reader` (a typed view that notes every problem and goes on) → `resolve` and the
+//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `servers`) → `snapshot`. The only things looked at
+//! outside the file are the environment, the files it names and the clock.
 
+mod bind;
+mod files;
+mod keys;
+mod limits;
+mod parse;
+mod problem;
+mod reader;
+mod reference;
+mod resolve;
+#[cfg(test)]
+mod schema_tests;
+mod servers;
 mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod tokens;
 
-pub use snapshot::*;
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use self::{
+    problem::Place,
+    reader::{Context, Node},
+};
+pub use self::{
+    problem::{Problem, Severity},
+    reference::Env,
+    snapshot::*,
+};
+
+/// JSON Schema (draft 2020-12) of the config file, for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// What came of reading a config.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The config, if none of the problems is an error.
+    pub snapshot: Option<Snapshot>,
+    /// Everything there is to say about it, in file order.
+    pub problems: Vec<Problem>,
+    /// Every file that was looked at, the config first. They are here even if loading failed, because a change of
+    /// any of them is a reason to try again.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the config at `path`; `env` looks up the variables that it refers to.
+///
+/// Never fails early: all problems come out at once, and whoever calls decides what to do with them.
+pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
+    load_at(path, env, SystemTime::now())
+}
+
+/// [`load`] as of the moment `now`, which decides what has expired.
+fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
+    let root = Place { offset: 0, path: String::new() };
+    let context = |text| Context {
+        file: path,
+        text,
+        env,
+        now,
+        problems: Vec::new(),
+        files: vec![path.to_owned()],
+        plain_secret: None,
+    };
+    let refused = |text, at: &Place, message: String| {
+        let mut cx = context(text);
+        cx.error(at, message);
+        Loaded { snapshot: None, problems: cx.problems, files: cx.files }
+    };
+
+    let contents = match files::read(path) {
+        Ok(contents) => contents,
+        Err(reason) => {
+            return refused("", &root, format!("the config {reason}; check the path and its owner"));
+        }
+    };
+    let Ok(text) = std::str::from_utf8(&contents.bytes) else {
+        return refused("", &root, "the config is not UTF-8 text; save it as UTF-8".into());
+    };
+    // Some editors on Windows start a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (document, faults) = match parse::parse(text) {
+        Ok(parsed) => parsed,
+        Err(fault) => return refused(text, &fault.at, fault.message),
+    };
+
+    let mut cx = context(text);
+    for fault in faults {
+        cx.error(&fault.at, fault.message);
+    }
+    let snapshot = resolve::resolve(&mut cx, &Node::root(&document));
+    if contents.world_readable
+        && let Some(secret) = cx.plain_secret.take()
+    {
+        let path = path.display();
+        cx.warning(
+            &secret,
+            format!("every account on this machine may read this secret; run `chmod o-rwx {path}`"),
+        );
+    }
+    cx.problems.sort_by_key(|problem| (problem.line, problem.column));
+    Loaded { snapshot, problems: cx.problems, files: cx.files }
+}

@@ -1,0 +1,368 @@
+//! Where the gate listens, and under which names and origins it may be called.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use url::{Host, Url};
+
+use super::{
+    problem::Place,
+    reader::{Context, Fields, Node},
+    snapshot::HostPattern,
+};
+
+/// Which addresses a port alone stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// This machine only; any other address is refused.
+    Loopback,
+    /// Every interface.
+    Everywhere,
+}
+
+/// `proxy.addr`. `None` after an error.
+pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>, has_tls: bool) -> Option<Vec<SocketAddr>> {
+    let allow_plain = proxy.get("allowPlainHttp").and_then(|node| node.bool(cx)).unwrap_or(false);
+    if allow_plain && has_tls {
+        cx.notice(&proxy.key("allowPlainHttp"), "has no effect beside `tls`; remove one of them");
+    }
+    let reach = if has_tls || allow_plain { Reach::Everywhere } else { Reach::Loopback };
+    let node = proxy.get("addr");
+    let (text, at) = match &node {
+        Some(node) => {
+            let text = node.string(cx)?;
+            (text.value, text.at)
+        }
+        None => ((if has_tls { ":8443" } else { ":8080" }).to_owned(), proxy.at.key("addr", proxy.at.offset)),
+    };
+    match addresses(&text, reach) {
+        Ok(addresses)
+            if reach == Reach::Loopback && !addresses.iter().all(|addr| addr.ip().is_loopback()) =>
+        {
+            cx.error(
+                &at,
+                "tokens would cross the network in the clear; add `tls`, listen on 127.0.0.1, or set \
+                 `allowPlainHttp: true` if a balancer in front ends TLS",
+            );
+            None
+        }
+        Ok(addresses) => {
+            if !has_tls {
+                let reach = if allow_plain { "" } else { ", on this machine only" };
+                cx.notice(&at, format!("serves plain HTTP{reach}; add `tls` for HTTPS"));
+            }
+            Some(addresses)
+        }
+        Err(message) => {
+            cx.error(&at, message);
+            None
+        }
+    }
+}
+
+/// `proxy.admin.addr`. `None` if absent or after an error.
+pub(super) fn admin(cx: &mut Context<'_>, node: &Node<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
+    let fields = node.object(cx, super::keys::ADMIN)?;
+    let Some(addr) = fields.get("addr") else {
+        if !fields.has_unknown {
+            cx.error(&node.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
+        }
+        return None;
+    };
+    let text = addr.string(cx)?;
+    match addresses(&text.value, Reach::Loopback).map(|addresses| addresses[0]) {
+        Ok(addr) if !addr.ip().is_loopback() => {
+            cx.error(
+                &text.at,
+                "asks for no token, so it may only listen on this machine; use 127.0.0.1 or [::1]",
+            );
+            None
+        }
+        Ok(addr) if addr.port() != 0 && public.contains(&addr) => {
+            cx.error(&text.at, "is also an address of `proxy.addr`; take another port");
+            None
+        }
+        Ok(addr) => Some(addr),
+        Err(message) => {
+            cx.error(&text.at, message);
+            None
+        }
+    }
+}
+
+/// The socket addresses that `text` stands for; at least one.
+fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(vec![addr]);
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| text.parse::<IpAddr>().is_err()) else {
+        return Err("has no port; write \":8443\", \"127.0.0.1:8443\" or \"[::1]:8443\"".into());
+    };
+    let port: u16 =
+        port.parse().map_err(|_| "needs a port from 0 to 65535 after the last colon, as in \":8443\"")?;
+    let both = |v4: Ipv4Addr, v6: Ipv6Addr| Ok(vec![(v4, port).into(), (v6, port).into()]);
+    match (host, reach) {
+        ("localhost", _) | ("", Reach::Loopback) => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+        ("", Reach::Everywhere) => both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+        _ => Err("needs an IP address before the port; write \":8443\" for all, \"127.0.0.1:8443\" or \
+                  \"[::1]:8443\" for one (of names only localhost is known)"
+            .into()),
+    }
+}
+
+/// `proxy.baseUrl`, or `baseURL` as some write it.
+pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
+    let node = match (proxy.get("baseUrl"), proxy.get("baseURL")) {
+        (Some(_), Some(_)) => {
+            cx.error(&proxy.key("baseURL"), "is the same as `baseUrl`; keep one of them");
+            return None;
+        }
+        (node, other) => node.or(other)?,
+    };
+    let text = node.string(cx)?;
+    let url = http_url(cx, &text.value, &text.at)?;
+    if url.query().is_some() {
+        cx.error(&text.at, "takes no query; end it after the host and port");
+        return None;
+    }
+    if url.path() != "/" {
+        cx.notice(&text.at, "the path has no effect; the gate's own paths start at the root");
+    }
+    Some(url)
+}
+
+/// An absolute `http` or `https` URL with a host and nothing that does not belong into a request.
+pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<Url> {
+    // The text is never shown: a URL that does not parse may hold a password.
+    let message = match Url::parse(text) {
+        Err(error) => format!("is no URL ({error}); write it as in \"https://host.example:8443/mcp\""),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            "must start with http:// or https://, as in \"https://host.example/mcp\"".into()
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            "has a user name or password in it; send credentials with an `Authorization` header instead"
+                .into()
+        }
+        Ok(url) if url.fragment().is_some() => "has a #fragment, which no server would see; remove it".into(),
+        Ok(url) if url.port() == Some(0) => {
+            "has port 0, where nothing can listen; write the real port".into()
+        }
+        Ok(url) => return Some(url),
+    };
+    cx.error(at, message);
+    None
+}
+
+/// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses.
+pub(super) fn allowed_hosts(
+    cx: &mut Context<'_>,
+    proxy: &Fields<'_>,
+    base_url: Option<&Url>,
+    addresses: &[SocketAddr],
+) -> Vec<HostPattern> {
+    if let Some(node) = proxy.get("allowedHosts") {
+        let mut hosts = Vec::new();
+        for text in node.strings(cx).unwrap_or_default() {
+            match host_pattern(&text.value) {
+                Ok(host) => hosts.push(host),
+                Err(message) => cx.error(&text.at, message),
+            }
+        }
+        if node.elements().is_some_and(|elements| elements.is_empty()) {
+            cx.warning(&node.at, "is empty, so every request is refused; name the hosts that clients use");
+        }
+        return hosts;
+    }
+    let mut hosts: Vec<HostPattern> =
+        base_url.and_then(Url::host).map(|host| pattern(&host)).into_iter().collect();
+    if addresses.iter().all(|addr| addr.ip().is_loopback()) {
+        for host in loopback_names() {
+            if !hosts.iter().any(|known| known.host == host) {
+                hosts.push(HostPattern { host, port: None });
+            }
+        }
+    } else if hosts.is_empty() && proxy.get("baseUrl").or(proxy.get("baseURL")).is_none() {
+        let at = proxy.at.key("allowedHosts", proxy.at.offset);
+        cx.error(
+            &at,
+            "is needed when others than this machine can connect; set `baseUrl` to the URL that clients use, \
+                       or list the host names here",
+        );
+    }
+    hosts
+}
+
+/// The names of this machine to itself.
+pub(super) fn loopback_names() -> [String; 3] {
+    ["localhost", "127.0.0.1", "::1"].map(str::to_owned)
+}
+
+fn pattern(host: &Host<&str>) -> HostPattern {
+    let host = match host {
+        Host::Domain(name) => name.trim_end_matches('.').to_owned(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Ipv6(ip) => ip.to_string(),
+    };
+    HostPattern { host, port: None }
+}
+
+fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
+    const SHAPE: &str =
+        "is no host; write a name, an IP address or either with a port, as in \"mcp.example.com\"";
+    if text == "*" {
+        return Ok(HostPattern { host: text.to_owned(), port: None });
+    }
+    if text.contains('*') {
+        return Err("a * inside a name is not supported; list the names, or write \"*\" alone to allow any");
+    }
+    if text.contains("//") {
+        return Err("is a URL; write only its host, as in \"mcp.example.com\"");
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(HostPattern { host: ip.to_string(), port: None });
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse::<u16>().map_err(|_| SHAPE)?)),
+        _ => (text, None),
+    };
+    // `Host::parse` would decode percent signs, and a browser would not send them.
+    if host.contains(['%', '@']) {
+        return Err(SHAPE);
+    }
+    let host = Host::parse(host).map_err(|_| SHAPE)?;
+    let borrowed = match &host {
+        Host::Domain(name) => Host::Domain(name.as_str()),
+        Host::Ipv4(ip) => Host::Ipv4(*ip),
+        Host::Ipv6(ip) => Host::Ipv6(*ip),
+    };
+    Ok(HostPattern { port, ..pattern(&borrowed) })
+}
+
+/// `proxy.allowedOrigins` and the gate's own.
+pub(super) fn allowed_origins(
+    cx: &mut Context<'_>,
+    proxy: &Fields<'_>,
+    base_url: Option<&Url>,
+) -> Vec<String> {
+    let mut origins: Vec<String> =
+        base_url.map(|url| url.origin().ascii_serialization()).into_iter().collect();
+    let listed = proxy.get("allowedOrigins").and_then(|node| node.strings(cx)).unwrap_or_default();
+    for text in listed {
+        match origin(&text.value) {
+            Ok(origin) => {
+                if origin == "*" {
+                    cx.warning(
+                        &text.at,
+                        "any website may call from its visitors' browsers; list those you trust",
+                    );
+                }
+                if !origins.contains(&origin) {
+                    origins.push(origin);
+                }
+            }
+            Err(message) => cx.error(&text.at, message),
+        }
+    }
+    origins
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    const SHAPE: &str = "is no origin; write scheme, host and port only, as in \"https://app.example.com\"";
+    match text {
+        "*" => return Ok(text.to_owned()),
+        "null" => return Err("would allow any sandboxed page; list the origins that you trust"),
+        _ => {}
+    }
+    let url = Url::parse(text).map_err(|_| SHAPE)?;
+    if !url.has_host() || !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some()
+    {
+        return Err(SHAPE);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(SHAPE);
+    }
+    let origin = url.origin();
+    match origin.is_tuple() {
+        true => Ok(origin.ascii_serialization()),
+        // Editors and browser extensions have schemes of their own: `vscode-webview://id`.
+        false => Ok(url.as_str().trim_end_matches('/').to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, reach: Reach) -> String {
+        match addresses(text, reach) {
+            Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(message) => message,
+        }
+    }
+
+    #[test]
+    fn a_port_alone_stands_for_both_families() {
+        assert_eq!(shown(":8443", Reach::Everywhere), "0.0.0.0:8443 [::]:8443");
+        assert_eq!(shown(":8080", Reach::Loopback), "127.0.0.1:8080 [::1]:8080");
+        assert_eq!(shown("localhost:0", Reach::Everywhere), "127.0.0.1:0 [::1]:0");
+        assert_eq!(shown("[::1]:80", Reach::Loopback), "[::1]:80");
+    }
+
+    #[test]
+    fn an_address_that_is_none_says_what_to_write() {
+        for (text, told) in [
+            ("8443", "has no port"),
+            ("127.0.0.1", "has no port"),
+            ("::1", "has no port"),
+            ("", "has no port"),
+            (":http", "needs a port"),
+            (":65536", "needs a port"),
+            ("gate.example.com:8443", "needs an IP address"),
+        ] {
+            assert!(
+                shown(text, Reach::Everywhere).contains(told),
+                "{text}: {}",
+                shown(text, Reach::Everywhere)
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_in_one_form() {
+        for (text, host, port) in [
+            ("MCP.Example.com", "mcp.example.com", None),
+            ("mcp.example.com.:8443", "mcp.example.com", Some(8443)),
+            ("[::1]:80", "::1", Some(80)),
+            ("[0:0::1]", "::1", None),
+            ("::1", "::1", None),
+            ("bücher.example", "xn--bcher-kva.example", None),
+            ("*", "*", None),
+        ] {
+            assert_eq!(host_pattern(text), Ok(HostPattern { host: host.into(), port }), "{text}");
+        }
+        for text in ["", "*.example.com", "https://a.example", "a/b", "a:b", "a%2eb", "u@h", "[::1", "a b"] {
+            assert!(host_pattern(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for (text, sent) in [
+            ("https://App.Example.com:443/", "https://app.example.com"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("vscode-webview://abc", "vscode-webview://abc"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin(text), Ok(sent.to_owned()), "{text}");
+        }
+        for text in [
+            "null",
+            "app.example.com",
+            "https://a.example/x",
+            "https://a.example?x",
+            "mailto:a@b",
+            "https://u@h",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+}

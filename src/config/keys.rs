@@ -1,0 +1,103 @@
+//! Every key that a config may have. The reader and `schema.json` are both held to these lists.
+
+/// The keys of one kind of object.
+pub(super) type Known = &'static [&'static str];
+
+pub(super) const ROOT: Known = &["$schema", "version", "proxy", "mcpServers"];
+pub(super) const PROXY: Known = &[
+    "name",
+    "baseUrl",
+    "baseURL",
+    "addr",
+    "allowPlainHttp",
+    "tls",
+    "auth",
+    "allowedHosts",
+    "allowedOrigins",
+    "limits",
+    "shutdownGrace",
+    "workers",
+    "admin",
+    "log",
+    "sessionKey",
+    "debug",
+];
+pub(super) const TLS: Known = &["cert", "key", "selfSigned"];
+pub(super) const AUTH: Known = &["kind", "queryToken", "tokens"];
+pub(super) const TOKEN: Known = &["sha256", "value", "expires", "roles", "tags"];
+pub(super) const LIMITS: Known = &[
+    "maxConnections",
+    "tlsHandshakeTimeout",
+    "headerTimeout",
+    "bodyTimeout",
+    "slowReaderTimeout",
+    "connectTimeout",
+    "upstreamTimeout",
+    "maxHeaderBytes",
+    "maxUriBytes",
+    "maxBodyBytes",
+];
+pub(super) const ADMIN: Known = &["addr"];
+pub(super) const LOG: Known = &["level", "format"];
+pub(super) const SERVER: Known = &[
+    "url",
+    "command",
+    "transportType",
+    "type",
+    "authTokens",
+    "public",
+    "roles",
+    "tags",
+    "timeout",
+    "headers",
+    "caFile",
+    "args",
+    "env",
+    "cwd",
+    "inheritEnv",
+    "options",
+];
+/// Keys of a server with a `url` that say nothing about one with a `command`, and the other way round.
+pub(super) const URL_ONLY: Known = &["headers", "caFile"];
+pub(super) const COMMAND_ONLY: Known = &["args", "env", "cwd", "inheritEnv"];
+pub(super) const OPTIONS: Known = &["authTokens"];
+/// The objects that stand for a string.
+pub(super) const REFERENCES: Known = &["$env", "$file"];
+
+/// What to say about a key that is not in `known`.
+pub(super) fn unknown(name: &str, known: Known) -> String {
+    if name == "inline" {
+        return "inline servers are not supported yet; run the tool as a `command` server".into();
+    }
+    match closest(name, known.iter().copied()) {
+        Some(near) => format!("unknown key; did you mean `{near}`?"),
+        None => format!("unknown key; known here: {}", known.join(", ")),
+    }
+}
+
+/// The candidate that `name` is most likely a slip of.
+pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
+        // A third of the letters wrong is still a slip; more is another word.
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_the_key_that_was_meant() {
+        for (slip, meant) in
+            [("authtokens", "authTokens"), ("ulr", "url"), ("transport_type", "transportType")]
+        {
+            assert_eq!(unknown(slip, SERVER), format!("unknown key; did you mean `{meant}`?"));
+        }
+        assert!(unknown("toolFilter", SERVER).contains("known here: url, command"));
+        assert!(unknown("inline", SERVER).contains("not supported yet"));
+    }
+}

@@ -1,0 +1,361 @@
+//! A typed view of the syntax tree that notes every problem and goes on, so that all of them come out at once.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use jsonc_parser::{
+    ast::{self, Value},
+    common::Ranged,
+};
+
+use super::{
+    files, keys,
+    parse::position,
+    problem::{Place, Problem, Severity},
+    reference::{self, Env, Origin},
+};
+
+/// A longer wait than this is a typing error, and would overflow clocks further on.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is true for the whole of one load: the outside world on one side, the findings on the other.
+pub(super) struct Context<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
+    pub(super) env: &'a Env<'a>,
+    pub(super) now: SystemTime,
+    pub(super) problems: Vec<Problem>,
+    pub(super) files: Vec<PathBuf>,
+    /// The first secret that stands in the config file itself.
+    pub(super) plain_secret: Option<Place>,
+}
+
+impl Context<'_> {
+    pub(super) fn error(&mut self, at: &Place, message: impl Into<String>) {
+        self.note(Severity::Error, at, message.into());
+    }
+
+    pub(super) fn warning(&mut self, at: &Place, message: impl Into<String>) {
+        self.note(Severity::Warning, at, message.into());
+    }
+
+    pub(super) fn notice(&mut self, at: &Place, message: impl Into<String>) {
+        self.note(Severity::Notice, at, message.into());
+    }
+
+    fn note(&mut self, severity: Severity, at: &Place, message: String) {
+        let (line, column) = position(self.text, at.offset);
+        let (file, key_path) = (self.file.to_owned(), at.path.clone());
+        self.problems.push(Problem { severity, file, line, column, key_path, message });
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.errors() > 0
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+
+    /// Paths in a config are relative to it, wherever the gate was started.
+    pub(super) fn beside_config(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// Reads a file that the config names, and remembers that it did.
+    pub(super) fn read(&mut self, path: &str, at: &Place) -> Option<files::Contents> {
+        // A path of several lines is the content of a file by mistake, possibly of a key file: never shown.
+        if path.is_empty() || path.contains(char::is_control) {
+            self.error(at, "is not a path; give the path of the file, not what stands in it");
+            return None;
+        }
+        let path = self.beside_config(path);
+        let contents = files::read(&path);
+        if !self.files.contains(&path) {
+            self.files.push(path.clone());
+        }
+        contents
+            .map_err(|reason| {
+                self.error(at, format!("{} {reason}; check the path and its owner", path.display()))
+            })
+            .ok()
+    }
+
+    /// Like [`Context::read`], for a file that only its owner should be able to read.
+    pub(super) fn read_secret(&mut self, path: &str, at: &Place) -> Option<files::Contents> {
+        let contents = self.read(path, at)?;
+        if contents.world_readable {
+            let path = self.beside_config(path);
+            let path = path.display();
+            self.warning(
+                at,
+                format!("every account on this machine may read {path}; run `chmod o-rwx {path}`"),
+            );
+        }
+        Some(contents)
+    }
+}
+
+/// One value and where it stands.
+#[derive(Clone)]
+pub(super) struct Node<'a> {
+    value: &'a Value<'a>,
+    pub(super) at: Place,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn root(value: &'a Value<'a>) -> Self {
+        Self { value, at: Place { offset: value.range().start, path: String::new() } }
+    }
+
+    fn expected(&self, cx: &mut Context<'_>, what: &str) {
+        let found = match self.value {
+            Value::StringLit(_) => "text",
+            Value::NumberLit(_) => "a number",
+            Value::BooleanLit(_) => "true or false",
+            Value::Object(_) => "an object",
+            Value::Array(_) => "a list",
+            Value::NullKeyword(_) => "null",
+        };
+        cx.error(&self.at, format!("must be {what}, not {found}"));
+    }
+
+    /// An object that may have the keys of `known`; any other one is an error.
+    pub(super) fn object(&self, cx: &mut Context<'_>, known: keys::Known) -> Option<Fields<'a>> {
+        let mut fields = self.map(cx)?;
+        for (name, key, _) in fields.entries() {
+            if !known.contains(&name) {
+                fields.has_unknown = true;
+                cx.error(&key, keys::unknown(name, known));
+            }
+        }
+        Some(fields)
+    }
+
+    /// An object whose keys are names that the user chose.
+    pub(super) fn map(&self, cx: &mut Context<'_>) -> Option<Fields<'a>> {
+        let Value::Object(object) = self.value else {
+            self.expected(cx, "an object { … }");
+            return None;
+        };
+        Some(Fields { properties: &object.properties, at: self.at.clone(), has_unknown: false })
+    }
+
+    pub(super) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
+        let Some(elements) = self.elements() else {
+            self.expected(cx, "a list [ … ]");
+            return None;
+        };
+        Some(elements)
+    }
+
+    /// The elements if this is a list.
+    pub(super) fn elements(&self) -> Option<Vec<Node<'a>>> {
+        let array = self.value.as_array()?;
+        let place = |(index, value): (usize, &'a Value<'a>)| Node {
+            value,
+            at: self.at.index(index, value.range().start),
+        };
+        Some(array.elements.iter().enumerate().map(place).collect())
+    }
+
+    /// A list of strings; elements that are none are noted and left out.
+    pub(super) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<Text>> {
+        Some(self.list(cx)?.iter().filter_map(|node| node.string(cx)).collect())
+    }
+
+    /// Whether this is an object, and not one that stands for a string.
+    pub(super) fn is_plain_object(&self) -> bool {
+        self.value.as_object().is_some() && self.reference().is_none()
+    }
+
+    fn reference(&self) -> Option<&'a ast::Object<'a>> {
+        let names = |property: &ast::ObjectProp<'_>| keys::REFERENCES.contains(&property.name.as_str());
+        self.value.as_object().filter(|object| object.properties.iter().any(names))
+    }
+
+    /// A string, with its references replaced.
+    pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
+        if let Some(text) = self.value.as_string_lit() {
+            return match reference::expand(&text.value, cx.env) {
+                Ok(expanded) => {
+                    Some(Text { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
+                }
+                Err(message) => {
+                    cx.error(&self.at, message);
+                    None
+                }
+            };
+        }
+        match self.reference() {
+            Some(_) => self.referenced(cx),
+            None => {
+                self.expected(cx, "text in double quotes");
+                None
+            }
+        }
+    }
+
+    /// `{"$env": "VAR"}` or `{"$file": "path"}`.
+    fn referenced(&self, cx: &mut Context<'_>) -> Option<Text> {
+        let fields = self.object(cx, keys::REFERENCES)?;
+        let value = match (fields.get("$env"), fields.get("$file")) {
+            (Some(name), None) => {
+                let Some(literal) = name.value.as_string_lit() else {
+                    name.expected(cx, "the name of a variable in double quotes");
+                    return None;
+                };
+                match reference::from_env(&literal.value, cx.env) {
+                    Ok(expanded) => expanded.value,
+                    Err(message) => {
+                        cx.error(&name.at, message);
+                        return None;
+                    }
+                }
+            }
+            (None, Some(path)) => {
+                let text = path.path(cx)?;
+                let bytes = cx.read_secret(&text.value, &path.at)?.bytes;
+                let Ok(mut value) = String::from_utf8(bytes) else {
+                    cx.error(&path.at, "this file is not UTF-8 text; store the secret as text");
+                    return None;
+                };
+                // Editors and `echo` end a file with a line break that is no part of the secret.
+                if value.ends_with('\n') {
+                    value.pop();
+                    if value.ends_with('\r') {
+                        value.pop();
+                    }
+                }
+                if value.is_empty() {
+                    cx.error(&path.at, "this file is empty; write the secret into it");
+                    return None;
+                }
+                value
+            }
+            _ => {
+                cx.error(&self.at, "take either `$env` or `$file`, not both");
+                return None;
+            }
+        };
+        Some(Text { value, origin: Origin::Elsewhere, at: self.at.clone() })
+    }
+
+    /// The path of a file. References are fine, except to the contents of another file.
+    pub(super) fn path(&self, cx: &mut Context<'_>) -> Option<Text> {
+        if self.reference().is_some_and(|object| object.get("$file").is_some()) {
+            cx.error(&self.at, "needs a path here; write the path itself instead of `$file`");
+            return None;
+        }
+        self.string(cx)
+    }
+
+    pub(super) fn bool(&self, cx: &mut Context<'_>) -> Option<bool> {
+        let literal = self.value.as_boolean_lit();
+        if literal.is_none() {
+            self.expected(cx, "true or false");
+        }
+        literal.map(|literal| literal.value)
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn number(&self, cx: &mut Context<'_>, least: u64, most: u64) -> Option<u64> {
+        let Some(literal) = self.value.as_number_lit() else {
+            self.expected(cx, "a number");
+            return None;
+        };
+        match literal.value.parse::<u64>() {
+            Ok(number) if (least..=most).contains(&number) => Some(number),
+            _ => {
+                cx.error(&self.at, format!("must be a whole number from {least} to {most}"));
+                None
+            }
+        }
+    }
+
+    /// A time span: text with units (`"30s"`, `"1m 30s"`), or a number of seconds.
+    pub(super) fn duration(&self, cx: &mut Context<'_>, least: Duration) -> Option<Duration> {
+        let duration = match self.value {
+            Value::NumberLit(literal) => {
+                literal.value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            }
+            _ => humantime::parse_duration(self.string(cx)?.value.trim()).ok(),
+        };
+        match duration {
+            Some(duration) if (least..=LONGEST).contains(&duration) => Some(duration),
+            Some(_) => {
+                let (least, most) = (humantime::format_duration(least), humantime::format_duration(LONGEST));
+                cx.error(&self.at, format!("must be at least {least} and at most {most}"));
+                None
+            }
+            None => {
+                cx.error(
+                    &self.at,
+                    "is not a time span; write it with a unit, as in \"30s\", \"500ms\" or \"5m\"",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// The entries of an object.
+pub(super) struct Fields<'a> {
+    properties: &'a [ast::ObjectProp<'a>],
+    pub(super) at: Place,
+    /// Whether a key was refused: what seems to be missing may be there under a wrong name.
+    pub(super) has_unknown: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// An object that is not in the file.
+    pub(super) fn empty(at: Place) -> Self {
+        Self { properties: &[], at, has_unknown: false }
+    }
+
+    fn find(&self, name: &str) -> Option<&'a ast::ObjectProp<'a>> {
+        self.properties.iter().find(|property| property.name.as_str() == name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+        let property = self.find(name)?;
+        let value = &property.value;
+        Some(Node { value, at: self.at.key(name, value.range().start) })
+    }
+
+    /// Name, place of the key, value; in file order.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Place, Node<'a>)> {
+        let entry = |property: &'a ast::ObjectProp<'a>| {
+            let name = property.name.as_str();
+            let at = self.at.key(name, property.value.range().start);
+            (name, self.at.key(name, property.range.start), Node { value: &property.value, at })
+        };
+        self.properties.iter().map(entry).collect()
+    }
+
+    /// The place of the key `name`, for a problem with its being there at all.
+    pub(super) fn key(&self, name: &str) -> Place {
+        let offset = self.find(name).map_or(self.at.offset, |property| property.range.start);
+        self.at.key(name, offset)
+    }
+}
+
+/// A string from the config and where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    pub(super) value: String,
+    pub(super) origin: Origin,
+    pub(super) at: Place,
+}
+
+impl Text {
+    /// The value for a message, unless it came from outside the file and may be a secret that strayed.
+    pub(super) fn shown(&self) -> String {
+        match self.origin {
+            Origin::Literal if self.value.len() <= 100 => format!("{:?}", self.value),
+            _ => "this value".into(),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! `mcpServers`: what stands behind the gate, and who may reach it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use super::{
+    bind, keys,
+    reader::{Context, Fields, Node, Text},
+    reference::Origin,
+    snapshot::{Access, HttpTarget, Server, StdioTarget, Target, Transport},
+    tls,
+    tokens::{Auth, words},
+};
+use crate::secret::Secret;
+
+/// First segments of the gate's own paths: a server of that name could not be reached.
+pub(super) const RESERVED_NAMES: &[&str] = &[
+    "mcp",
+    "sse",
+    "message",
+    "messages",
+    "health",
+    "status",
+    "servers",
+    "auth",
+    "metrics",
+    "debug",
+    "oauth",
+    "authorize",
+    "token",
+    "register",
+    "revoke",
+    "api",
+    "my",
+];
+
+/// Headers that belong to the connection or to the protocol, so that a fixed value would break requests.
+const RESERVED_HEADERS: &[&str] = &[
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "accept",
+    "last-event-id",
+];
+
+/// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
+/// and a language, and nothing that holds a secret.
+const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -> Vec<Server> {
+    let mut resolved = Vec::new();
+    for (name, key, node) in servers.entries() {
+        if !is_name(name) {
+            cx.error(&key, "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; rename it");
+        } else if RESERVED_NAMES.contains(&name) {
+            cx.error(&key, format!("`/{name}` is a path of the gate's own; give the server another name"));
+        }
+        let Some(fields) = node.object(cx, keys::SERVER) else { continue };
+        // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
+        let target = target(cx, &fields);
+        let access = access(cx, &fields, auth);
+        let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
+        let tags = words(cx, fields.get("tags"));
+        if let Some(target) = target {
+            resolved.push(Server { name: name.into(), target, access, timeout, tags });
+        }
+    }
+    resolved
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// What `transportType` can say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Declared {
+    Http(Transport),
+    Stdio,
+}
+
+fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
+    let declared = match (fields.get("transportType"), fields.get("type")) {
+        (Some(_), Some(_)) => {
+            cx.error(&fields.key("type"), "is the same as `transportType`; keep one of them");
+            None
+        }
+        (node, other) => node.or(other).and_then(|node| transport(cx, &node)),
+    };
+    match (fields.get("url"), fields.get("command")) {
+        (Some(_), Some(_)) => {
+            cx.error(&fields.key("command"), "cannot stand beside `url`; a server has one or the other");
+            None
+        }
+        (Some(url), None) => {
+            without_effect(cx, fields, keys::COMMAND_ONLY, "url");
+            http(cx, fields, &url, declared).map(Target::Http)
+        }
+        (None, Some(command)) => {
+            without_effect(cx, fields, keys::URL_ONLY, "command");
+            stdio(cx, fields, &command, declared).map(Target::Stdio)
+        }
+        (None, None) => {
+            if !fields.has_unknown {
+                cx.error(
+                    &fields.at,
+                    "needs a `url` (a server reached over HTTP) or a `command` (a program to run)",
+                );
+            }
+            None
+        }
+    }
+}
+
+fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, keys: keys::Known, kind: &str) {
+    for key in keys {
+        if fields.get(key).is_some() {
+            cx.notice(&fields.key(key), format!("has no effect on a server with a `{kind}`; remove it"));
+        }
+    }
+}
+
+fn transport(cx: &mut Context<'_>, node: &Node<'_>) -> Option<(Declared, Text)> {
+    let text = node.string(cx)?;
+    let declared = match text.value.as_str() {
+        "sse" => Declared::Http(Transport::Sse),
+        "streamable-http" | "streamableHttp" | "streamable" | "http" => {
+            Declared::Http(Transport::StreamableHttp)
+        }
+        "stdio" => Declared::Stdio,
+        "inline" => {
+            cx.error(&text.at, "inline servers are not supported yet; run the tool as a `command` server");
+            return None;
+        }
+        _ => {
+            let shown = text.shown();
+            cx.error(
+                &text.at,
+                format!("{shown} is no transport; use \"streamable-http\", \"sse\" or \"stdio\""),
+            );
+            return None;
+        }
+    };
+    Some((declared, text))
+}
+
+fn http(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    url: &Node<'_>,
+    declared: Option<(Declared, Text)>,
+) -> Option<HttpTarget> {
+    let text = url.string(cx);
+    let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
+    let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
+    let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
+    let transport = match declared {
+        Some((Declared::Http(transport), _)) => Some(transport),
+        Some((Declared::Stdio, text)) => {
+            cx.error(&text.at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
+            return None;
+        }
+        None => None,
+    };
+    let url = url?;
+    let transport = transport.unwrap_or_else(|| match url.path().trim_end_matches('/').ends_with("/sse") {
+        true => Transport::Sse,
+        false => Transport::StreamableHttp,
+    });
+    Some(HttpTarget { url, transport, headers, ca_pem })
+}
+
+fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let Some(fields) = node.map(cx) else { return headers };
+    for (name, key, node) in fields.entries() {
+        let value = header_value(cx, &node, name);
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
+            continue;
+        };
+        if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("mcp-") {
+            cx.error(&key, "is set by the gate for every request; remove it");
+        } else if headers.iter().any(|(known, _)| *known == name) {
+            cx.error(&key, "is there twice, because header names ignore case; keep one of them");
+        } else if let Some(value) = value {
+            headers.push((name, value));
+        }
+    }
+    headers
+}
+
+fn header_value(cx: &mut Context<'_>, node: &Node<'_>, name: &str) -> Option<HeaderValue> {
+    let text = node.string(cx)?;
+    if text.origin == Origin::Literal && name.eq_ignore_ascii_case("authorization") {
+        cx.plain_secret.get_or_insert(text.at.clone());
+    }
+    let Ok(mut value) = HeaderValue::from_str(&text.value) else {
+        cx.error(&text.at, "has a line break or another character that no header may have; remove it");
+        return None;
+    };
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn ca_file(cx: &mut Context<'_>, node: &Node<'_>, url: Option<&Url>) -> Option<Arc<[u8]>> {
+    if url.is_some_and(|url| url.scheme() == "http") {
+        cx.notice(&node.at, "has no effect on an http:// URL; write https://, or remove it");
+    }
+    let path = node.path(cx)?;
+    let pem = cx.read(&path.value, &path.at)?.bytes;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in tls::certificates(cx, &pem, &path.at)? {
+        if roots.add(certificate).is_err() {
+            cx.error(
+                &path.at,
+                "holds a certificate that cannot be a trust anchor; give the CA's certificate",
+            );
+            return None;
+        }
+    }
+    Some(pem.into())
+}
+
+fn stdio(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    command: &Node<'_>,
+    declared: Option<(Declared, Text)>,
+) -> Option<StdioTarget> {
+    if let Some((Declared::Http(_), text)) = declared {
+        cx.error(&text.at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
+    }
+    let args = fields.get("args").and_then(|node| node.strings(cx)).unwrap_or_default();
+    let env = fields.get("env").map(|node| environment(cx, &node)).unwrap_or_default();
+    let inherit_env = match fields.get("inheritEnv") {
+        Some(node) => node.strings(cx).unwrap_or_default().into_iter().map(|text| text.value).collect(),
+        None => INHERITED.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
+        let cwd = cx.beside_config(&text.value);
+        if !cwd.is_dir() {
+            cx.error(&text.at, "is no directory that can be entered; create it, or correct the path");
+            return None;
+        }
+        Some(cwd)
+    });
+    let command = command.string(cx)?;
+    if command.value.trim().is_empty() || command.value.contains('\0') {
+        cx.error(&command.at, "is no program; write its name or path");
+        return None;
+    }
+    let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
+    Some(StdioTarget { command: command.value, args, env, cwd, inherit_env })
+}
+
+fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String, Secret)> {
+    let mut variables = Vec::new();
+    for (name, key, node) in node.map(cx).map(|fields| fields.entries()).unwrap_or_default() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            cx.error(&key, "is no variable name; use letters, digits and _");
+        }
+        match node.string(cx) {
+            Some(text) if text.value.contains('\0') => {
+                cx.error(&text.at, "holds a zero byte, which no variable can; remove it");
+            }
+            Some(text) => variables.push((name.to_owned(), Secret::new(text.value))),
+            None => {}
+        }
+    }
+    variables
+}
+
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>, auth: &Auth) -> Access {
+    let public = fields.get("public").and_then(|node| node.bool(cx)).unwrap_or(false);
+    let nested = fields.get("options").and_then(|node| node.object(cx, keys::OPTIONS));
+    let nested = nested.and_then(|options| options.get("authTokens"));
+    let listed = match (fields.get("authTokens"), nested) {
+        (Some(_), Some(nested)) => {
+            cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
+            None
+        }
+        (node, nested) => node.or(nested),
+    };
+    let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
+    let roles_node = fields.get("roles");
+    let roles = words(cx, roles_node.clone());
+
+    if public {
+        for node in [listed, roles_node].into_iter().flatten() {
+            cx.error(&node.at, "cannot stand beside `public: true`, which lets anyone in; keep one of them");
+        }
+        return Access::Public;
+    }
+    match (tokens, roles_node) {
+        (None, None) => Access::AnyToken,
+        // `roles: []` asks for none of them, so that leaves `authTokens` alone, or any token.
+        (None, Some(_)) if roles.is_empty() => Access::AnyToken,
+        (tokens, _) => Access::Only { tokens, roles },
+    }
+}
+
+fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {
+    let mut names = Vec::new();
+    for text in node.strings(cx).unwrap_or_default() {
+        let Some(known) = &auth.names else { continue };
+        match known.iter().find(|name| ***name == *text.value) {
+            Some(name) => names.push(name.clone()),
+            None => {
+                let shown = text.shown();
+                let message = match keys::closest(&text.value, known.iter().map(AsRef::as_ref)) {
+                    Some(near) => format!("{shown} is not in proxy.auth.tokens; did you mean {near:?}?"),
+                    None => format!("{shown} is not in proxy.auth.tokens; add it there, or remove it here"),
+                };
+                cx.error(&text.at, message);
+            }
+        }
+    }
+    names
+}
+
+/// Warns of servers that no credential opens: safe, and seldom meant.
+pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[Server], auth: &Auth) {
+    let live: Vec<_> =
+        auth.credentials.iter().filter(|held| held.expires.is_none_or(|end| end > cx.now)).collect();
+    for server in servers {
+        let open = match &server.access {
+            Access::Public => true,
+            Access::AnyToken => !live.is_empty(),
+            Access::Only { tokens, roles } => live.iter().any(|held| {
+                tokens.as_ref().is_none_or(|names| names.contains(&held.token_name))
+                    && (roles.is_empty() || roles.iter().any(|role| held.roles.contains(role)))
+            }),
+        };
+        if !open {
+            let message = if auth.credentials.is_empty() {
+                "nobody can use this server, because there is no token; add one to proxy.auth.tokens, or set `public: true`"
+            } else {
+                "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does"
+            };
+            cx.warning(&fields.key(&server.name), message);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `proxy.auth`: who may come in. Tokens are hashed here and forgotten.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    keys,
+    problem::Place,
+    reader::{Context, Fields, Node},
+    reference::Origin,
+    snapshot::Credential,
+};
+
+/// Shorter tokens can be guessed in an afternoon by someone who has a hash of them.
+const SHORT: usize = 16;
+
+/// What `proxy.auth` says.
+#[derive(Debug, Default)]
+pub(super) struct Auth {
+    pub(super) query_token: bool,
+    pub(super) credentials: Vec<Credential>,
+    /// Every name in `tokens`, whether its credentials are good or not; `None` if they could not be read.
+    pub(super) names: Option<Vec<Arc<str>>>,
+}
+
+pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
+    let Some(node) = node else {
+        return Auth { names: Some(Vec::new()), ..Auth::default() };
+    };
+    let kind = node.map(cx).and_then(|fields| fields.get("kind"));
+    if let Some(text) = kind.and_then(|kind| kind.string(cx)) {
+        let message = match text.value.as_str() {
+            "bearer_token" => None,
+            "oauth" => Some("OAuth is not supported yet; use \"bearer_token\"".to_owned()),
+            _ => Some(format!("{} is no kind of auth; use \"bearer_token\"", text.shown())),
+        };
+        if let Some(message) = message {
+            cx.error(&text.at, message);
+            return Auth::default();
+        }
+    }
+    let Some(fields) = node.object(cx, keys::AUTH) else { return Auth::default() };
+    let query_token = fields.get("queryToken").and_then(|node| node.bool(cx)).unwrap_or(false);
+    let Some(tokens) = fields.get("tokens") else {
+        let names = (!fields.has_unknown).then(Vec::new);
+        return Auth { query_token, names, ..Auth::default() };
+    };
+    let Some(tokens) = tokens.map(cx) else { return Auth { query_token, ..Auth::default() } };
+    let (names, credentials) = read_tokens(cx, &tokens);
+    Auth { query_token, credentials, names: Some(names) }
+}
+
+fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec<Credential>) {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut credentials: Vec<Credential> = Vec::new();
+    let mut owners: HashMap<[u8; 32], Arc<str>> = HashMap::new();
+    for (name, key, node) in tokens.entries() {
+        let name: Arc<str> = name.into();
+        names.push(name.clone());
+        if name.is_empty() || name.len() > 128 || name.contains(char::is_control) {
+            cx.error(
+                &key,
+                "a token needs a name of 1 to 128 characters on one line; logs and metrics show it",
+            );
+        }
+        let several = node.elements();
+        if several.as_ref().is_some_and(Vec::is_empty) {
+            cx.warning(&node.at, "has no credential, so nobody can use it; add one, or remove the name");
+        }
+        for (index, node) in several.unwrap_or_else(|| vec![node]).into_iter().enumerate() {
+            let Some(credential) = read_credential(cx, &node, &name, index + 1) else { continue };
+            match owners.insert(credential.digest, name.clone()) {
+                Some(owner) if owner == name => {
+                    cx.warning(&node.at, "is the same token as one before it; remove one of them");
+                    continue;
+                }
+                Some(owner) => {
+                    cx.error(
+                        &node.at,
+                        format!("is the same token as {owner:?} has; give every name its own token"),
+                    );
+                    continue;
+                }
+                None => credentials.push(credential),
+            }
+        }
+    }
+    (names, credentials)
+}
+
+fn read_credential(
+    cx: &mut Context<'_>,
+    node: &Node<'_>,
+    name: &Arc<str>,
+    position: usize,
+) -> Option<Credential> {
+    if !node.is_plain_object() {
+        let digest = read_plain(cx, node)?;
+        let (roles, tags) = (Vec::new(), Vec::new());
+        return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
+    }
+    let fields = node.object(cx, keys::TOKEN)?;
+    let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
+    let roles = words(cx, fields.get("roles"));
+    let tags = words(cx, fields.get("tags"));
+    let digest = match (fields.get("sha256"), fields.get("value")) {
+        (Some(hash), None) => read_hash(cx, &hash)?,
+        (None, Some(value)) => read_plain(cx, &value)?,
+        (Some(_), Some(_)) => {
+            cx.error(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
+            return None;
+        }
+        (None, None) => {
+            if !fields.has_unknown {
+                cx.error(&node.at, "needs a `sha256`; `sluicegate token new` prints a token and its hash");
+            }
+            return None;
+        }
+    };
+    // An expiry that cannot be read must not become a token that never expires.
+    let expires = match expires {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(Credential { token_name: name.clone(), position, digest, expires, roles, tags })
+}
+
+/// `tags` or `roles`: words of the user's own.
+pub(super) fn words(cx: &mut Context<'_>, node: Option<Node<'_>>) -> Vec<String> {
+    let mut words = Vec::new();
+    for text in node.and_then(|node| node.strings(cx)).unwrap_or_default() {
+        match text.value.trim().is_empty() {
+            true => cx.error(&text.at, "is empty; write a word, or remove it"),
+            false => words.push(text.value),
+        }
+    }
+    words
+}
+
+fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    let text = node.string(cx)?;
+    let token = &text.value;
+    if token.is_empty() {
+        cx.error(&text.at, "is empty, which would let anyone in; `sluicegate token new` makes a good one");
+        return None;
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        cx.error(
+            &text.at,
+            "has a space or a character that cannot be sent in a header; use letters, digits and -._~+/=",
+        );
+        return None;
+    }
+    match text.origin {
+        Origin::Default => {
+            cx.warning(
+                &text.at,
+                "opens with the default that stands in this file; set the variable before others connect",
+            );
+        }
+        _ if token.len() < SHORT => {
+            let message = "is short enough to be guessed; `sluicegate token new` makes a good one";
+            cx.warning(&text.at, format!("{message} (at least {SHORT} characters)"));
+        }
+        _ => {}
+    }
+    if text.origin == Origin::Literal {
+        cx.plain_secret.get_or_insert(text.at.clone());
+    }
+    Some(Sha256::digest(token).into())
+}
+
+fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    let text = node.string(cx)?;
+    // The value is never shown: it may be the token itself, pasted into the wrong place.
+    match decode_hex(&text.value) {
+        Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
+            cx.error(
+                &text.at,
+                "is the hash of nothing; hash the token itself, or use `sluicegate token new`",
+            );
+            None
+        }
+        Some(digest) => Some(digest),
+        None => {
+            let length = text.value.chars().count();
+            cx.error(
+                &text.at,
+                format!("must be 64 hex digits, not these {length} characters; `sluicegate token new` prints an entry"),
+            );
+            None
+        }
+    }
+}
+
+fn decode_hex(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| (pair[at] as char).to_digit(16);
+        *byte = (digit(0)? * 16 + digit(1)?) as u8;
+    }
+    Some(digest)
+}
+
+fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
+    let text = node.string(cx)?;
+    let Ok(expires) = humantime::parse_rfc3339(&text.value) else {
+        cx.error(&text.at, "is no date and time; write it in UTC, as in \"2027-01-31T00:00:00Z\"");
+        return None;
+    };
+    if expires <= cx.now {
+        expired(cx, &text.at);
+    }
+    Some(expires)
+}
+
+// A warning, so that a config does not become unusable by the passing of time.
+fn expired(cx: &mut Context<'_>, at: &Place) {
+    cx.warning(at, "has passed, so this credential is refused; remove it, or give it a later date");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_is_taken_in_either_case_and_nothing_else_is() {
+        let hash = "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00a08";
+        assert_eq!(decode_hex(hash), Some(Sha256::digest("test").into()));
+        for bad in [&hash[..62], &hash.replace('9', "+"), &hash.replace('9', " "), &"é".repeat(32), ""] {
+            assert_eq!(decode_hex(bad), None, "{bad}");
+        }
+    }
+}
