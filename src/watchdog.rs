@@ -31,9 +31,14 @@ pub enum Signal {
 }
 
 /// The list. One per worker.
-#[derive(Default)]
 pub struct Watchdog<T> {
     entries: RefCell<Slab<Rc<Entry<T>>>>,
+}
+
+impl<T> Default for Watchdog<T> {
+    fn default() -> Self {
+        Self { entries: RefCell::default() }
+    }
 }
 
 struct Entry<T> {

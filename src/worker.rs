@@ -78,7 +78,6 @@ pub struct Handle {
     // a few per reload.
     messages: mpsc::UnboundedSender<Message>,
     open: Arc<AtomicUsize>,
-    thread: thread::JoinHandle<()>,
 }
 
 impl Handle {
@@ -86,19 +85,21 @@ impl Handle {
     pub fn start(index: usize, shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) -> io::Result<Self> {
         let (messages, inbox) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
-        // A LocalRuntime must live on the thread that runs it; building one here only shows early that it can be.
-        drop(runtime?);
-        let thread = {
-            let open = Arc::clone(&open);
-            thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
-                if let Ok(runtime) = runtime {
-                    runtime.block_on(run(shared, acceptor, inbox, open));
+        let of_thread = Arc::clone(&open);
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        // The thread ends when this handle is gone and its connections are.
+        thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
+            match runtime {
+                Err(e) => drop(started.send(Err(e))),
+                Ok(runtime) => {
+                    drop(started.send(Ok(())));
+                    runtime.block_on(run(shared, acceptor, inbox, of_thread));
                 }
-            })?
-        };
-        Ok(Self { messages, open, thread })
+            }
+        })?;
+        outcome.recv().map_err(io::Error::other)??;
+        Ok(Self { messages, open })
     }
 
     /// Client connections that this worker has.
@@ -125,12 +126,6 @@ impl Handle {
     /// End everything now.
     pub fn cut(&self) {
         self.send(Message::Cut);
-    }
-
-    /// Waits for the thread, which ends once its connections are gone and this handle is.
-    pub fn join(self) {
-        drop(self.messages);
-        let _ = self.thread.join();
     }
 
     fn send(&self, message: Message) {

@@ -21,6 +21,7 @@ mod snapshot;
 mod tests;
 mod tls;
 mod tokens;
+pub mod watch;
 
 use std::{
     path::{Path, PathBuf},

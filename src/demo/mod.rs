@@ -6,6 +6,7 @@
 mod modern;
 mod response;
 mod rpc;
+mod run;
 mod sessions;
 mod tools;
 
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
+pub use self::run::run;
 use self::{
     response::{Response, accepted, events, json, open_stream, plain},
     rpc::Reply,

@@ -8,7 +8,7 @@ use prometheus::{
 };
 
 /// Label of everything that is not a configured server.
-pub const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// Seconds to the response head: from a call that a local server answers at once to one that takes a minute.
 const LATENCY_BUCKETS: &[f64] =

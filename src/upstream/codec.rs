@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 /// Largest response head that is accepted, in bytes.
-pub const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Most header lines in a response head.
 const MAX_HEADERS: usize = 128;
 /// Most bytes of chunk extensions within one size line, and of all trailers together. Both are dropped or passed
@@ -59,7 +59,7 @@ impl std::error::Error for ProtocolError {}
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
 /// Returns the head and the number of bytes it took, or `None` if `buf` ends before it does.
-pub fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, usize)>, ProtocolError> {
+pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, usize)>, ProtocolError> {
     let mut start = 0;
     loop {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -168,7 +168,7 @@ enum State {
 
 /// Decoder of a chunked body. It finds out where payload is and where the body ends, and copies nothing.
 #[derive(Debug)]
-pub struct Chunked {
+pub(super) struct Chunked {
     state: State,
     /// Payload bytes left in the current chunk.
     remaining: u64,
@@ -184,13 +184,13 @@ impl Default for Chunked {
 
 impl Chunked {
     /// Whether the last chunk and its trailers are behind us.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Walks over `input`, calling `payload` with each range of it that is payload. Returns how many bytes belong
     /// to this body: all of them, unless it ended.
-    pub fn decode(&mut self, input: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+    pub(super) fn decode(&mut self, input: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while at < input.len() {
             let byte = input[at];
@@ -260,7 +260,7 @@ impl Chunked {
     }
 
     /// Like [`Chunked::decode`], but stops behind the first payload range.
-    pub fn decode_one(&mut self, input: &[u8], payload: impl FnOnce(Range<usize>)) -> Result<usize, ProtocolError> {
+    pub(super) fn decode_one(&mut self, input: &[u8], payload: impl FnOnce(Range<usize>)) -> Result<usize, ProtocolError> {
         let mut at = 0;
         // Framing between two payloads is a handful of bytes; walking it one by one keeps a single state machine.
         while at < input.len() && self.state != State::Data && self.state != State::Done {

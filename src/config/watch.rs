@@ -1,0 +1,244 @@
+//! Notices that someone saved a file, however they save: in place, by rename, slowly, through symbolic links.
+//!
+//! Notices from the operating system only say *when to look*. What counts is what is then read: a change is
+//! reported when the contents differ from those last reported and have stopped changing. So a `chmod`, a `touch`,
+//! and a save that changes nothing cost a look, and a lost or misread notice costs time, never a change.
+
+mod contents;
+mod notices;
+mod trail;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use self::{
+    contents::Contents,
+    notices::Notices,
+    trail::{Identity, Trail},
+};
+
+/// Time between two looks while something changes. Contents that are equal in two looks are taken as final,
+/// so a save is reported about 100 ms after its end, and at most ten changes are reported a second.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long contents must stay equal that look like the middle of a save: the file is gone or empty, or notices
+/// of writing go on. Together with [`SETTLE`] it keeps within the 500 ms that a save may take.
+const DOUBTFUL_SETTLE: Duration = Duration::from_millis(350);
+
+/// How long contents must stay equal while somebody who wrote to the file still has it open. The save ends when
+/// he closes it; this is for one who never does.
+const OPEN_SETTLE: Duration = Duration::from_secs(2);
+
+/// Time between two looks while nothing changes. A network file system accepts a watch and then says nothing of
+/// what others write, and no one can tell from the outside; a look at a few small files costs microseconds.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The kernel stamps files with a clock that ticks only every 10 ms, at its slowest, and so may lag by that much.
+const FILE_CLOCK_LAG: Duration = Duration::from_millis(10);
+
+/// Watches the contents of a set of files. They need not exist.
+///
+/// To miss nothing, make it before the config file is first read, hand it the files that a loaded config names with
+/// [`watch`](Self::watch), and load again whenever [`changed`](Self::changed) returns.
+pub struct Watcher {
+    files: Vec<File>,
+    notices: Arc<Notices>,
+    notifier: Option<RecommendedWatcher>,
+    /// What the notifier watches at present: directories and files, none of them through a link.
+    armed: HashMap<PathBuf, Identity>,
+    problem: Option<String>,
+    /// Whether something may be changing, and looks are therefore [`SETTLE`] apart.
+    settling: bool,
+    next_look: Instant,
+    /// When a look last saw contents that differed from the look before.
+    unchanged_since: Instant,
+}
+
+struct File {
+    path: PathBuf,
+    reported: Contents,
+    seen: Contents,
+}
+
+impl Watcher {
+    /// Watches `files`, from their contents now on. Never fails: what cannot be watched is polled every 2 s, and
+    /// [`problem`](Self::problem) says why.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        let notices = Arc::new(Notices::default());
+        let handler = Arc::clone(&notices);
+        let notifier = notify::recommended_watcher(move |event| handler.take(event));
+        Self::with_notifier(files, notices, notifier)
+    }
+
+    fn with_notifier(
+        files: Vec<PathBuf>,
+        notices: Arc<Notices>,
+        notifier: notify::Result<RecommendedWatcher>,
+    ) -> Self {
+        let (notifier, problem) = match notifier {
+            Ok(notifier) => (Some(notifier), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let now = Instant::now();
+        let mut watcher = Self {
+            files: vec![],
+            notices,
+            notifier,
+            armed: HashMap::new(),
+            problem,
+            settling: false,
+            next_look: now,
+            unchanged_since: now,
+        };
+        watcher.replace(files, None);
+        watcher
+    }
+
+    /// Watches `files` from now on, and only these.
+    ///
+    /// One that was watched before is still compared with what was last reported of it. One that is new counts as
+    /// changed if anyone touched it since `loading_began`, when its reader may already have been past it: at worst
+    /// this reports contents that are loaded already, once.
+    pub fn watch(&mut self, files: Vec<PathBuf>, loading_began: SystemTime) {
+        self.replace(files, Some(loading_began));
+    }
+
+    fn replace(&mut self, files: Vec<PathBuf>, loading_began: Option<SystemTime>) {
+        // Notices first, contents second: what changes in between is noticed.
+        self.arm(Trail::of(&files));
+        let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
+        for path in files {
+            let file = before.remove(&path).unwrap_or_else(|| {
+                let seen = Contents::of(&path);
+                let touched = Trail::of([&path]).touched;
+                let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
+                let reported = if late { Contents::Unread } else { seen.clone() };
+                File { path, reported, seen }
+            });
+            self.files.push(file);
+        }
+        self.settle_from(Instant::now());
+    }
+
+    /// Why some changes may take 2 s to be noticed, if so: no notices from the system, or not for every file.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Waits until the contents of some file differ from what was last reported, and are final as far as one can
+    /// tell. A file that disappears is a change too, unless it soon comes back.
+    ///
+    /// Cancel safe: a change that was not reported yet is reported by the next call.
+    pub async fn changed(&mut self) {
+        loop {
+            let next_look = tokio::time::sleep_until(self.next_look.into());
+            if self.settling {
+                // Further notices would only repeat that something is changing.
+                next_look.await;
+            } else {
+                tokio::select! {
+                    () = self.notices.wait() => {
+                        self.settle_from(Instant::now());
+                        continue;
+                    }
+                    () = next_look => {}
+                }
+            }
+            if self.look() {
+                return;
+            }
+        }
+    }
+
+    fn settle_from(&mut self, now: Instant) {
+        self.settling = true;
+        self.next_look = now + SETTLE;
+    }
+
+    /// Reads every file; true when there is something to report.
+    ///
+    /// It reads on the event loop: these are a handful of small files, bounded by [`contents::MAX_BYTES`], once a
+    /// change or every 2 s. Handing them to another thread and back would cost more than most of the reads.
+    fn look(&mut self) -> bool {
+        self.arm(Trail::of(self.files.iter().map(|file| &file.path)));
+
+        let now = Instant::now();
+        for file in &mut self.files {
+            let contents = Contents::of(&file.path);
+            if contents != file.seen {
+                file.seen = contents;
+                self.unchanged_since = now;
+            }
+        }
+
+        let mut differing = self.files.iter().filter(|file| file.seen != file.reported).peekable();
+        if differing.peek().is_none() {
+            self.rest_from(now);
+            return false;
+        }
+        let doubtful = differing.any(|file| file.seen.is_doubtful());
+        if !self.settled(doubtful, now) {
+            self.settle_from(now);
+            return false;
+        }
+        for file in &mut self.files {
+            file.reported = file.seen.clone();
+        }
+        self.rest_from(now);
+        true
+    }
+
+    fn rest_from(&mut self, now: Instant) {
+        self.settling = false;
+        self.next_look = now + POLL;
+    }
+
+    fn settled(&self, doubtful: bool, now: Instant) -> bool {
+        let unchanged_for = now.duration_since(self.unchanged_since);
+        let quiet = self.notices.quiet_for(now).is_none_or(|quiet_for| quiet_for >= SETTLE);
+        unchanged_for
+            >= match self.notices.being_written() {
+                true => OPEN_SETTLE,
+                false if doubtful || !quiet => DOUBTFUL_SETTLE,
+                false => SETTLE,
+            }
+    }
+
+    /// Makes the notifier watch what the files lead through now, which any change may have changed.
+    fn arm(&mut self, trail: Trail) {
+        let lost = self.notices.expect(trail.names);
+        let Some(notifier) = &mut self.notifier else { return };
+
+        self.armed.retain(|path, identity| {
+            let keep = trail.targets.get(path) == Some(identity) && !lost.contains(path);
+            if !keep {
+                // It fails for what is gone, and has then done what it should.
+                let _ = notifier.unwatch(path);
+            }
+            keep
+        });
+        self.problem = None;
+        for (path, identity) in trail.targets {
+            if self.armed.contains_key(&path) {
+                continue;
+            }
+            match notifier.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.armed.insert(path, identity);
+                }
+                // It went a moment ago; the next look finds out what is there instead.
+                Err(notify::Error { kind: notify::ErrorKind::PathNotFound, .. }) => {}
+                Err(error) => self.problem = Some(error.to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What is in a file, as far as a watcher needs to tell one state of it from another.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use sha2::{Digest, Sha256};
+
+/// No config loads more than this of a file, so what lies beyond is compared by length alone.
+pub(super) const MAX_BYTES: u64 = 1 << 20;
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// Not looked at: equal to nothing that a look can find.
+    Unread,
+    /// There is no file, or a link that leads to none.
+    Missing,
+    /// It may not be read, or is a directory, a FIFO, a device.
+    Unusable,
+    Empty,
+    /// Digest of contents and length. The contents are often secrets and not worth keeping.
+    Digest([u8; 32]),
+}
+
+impl Contents {
+    pub(super) fn of(path: &Path) -> Self {
+        match digest(path) {
+            Ok(contents) => contents,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Missing,
+            Err(_) => Self::Unusable,
+        }
+    }
+
+    /// Whether this is what the middle of a save looks like: removed or truncated, and not yet written.
+    pub(super) fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Missing | Self::Empty)
+    }
+}
+
+fn digest(path: &Path) -> io::Result<Contents> {
+    // Before opening: opening a FIFO waits for a writer.
+    if !path.metadata()?.is_file() {
+        return Ok(Contents::Unusable);
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(Contents::Unusable);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(Contents::Empty);
+    }
+    let digest = Sha256::new().chain_update(&bytes).chain_update(metadata.len().to_le_bytes());
+    Ok(Contents::Digest(digest.finalize().into()))
+}

@@ -1,0 +1,426 @@
+//! The life of the process: build, run, reload, shut down.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::sign::CertifiedKey;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{self, Level, Loaded, Problem, Severity, Snapshot, Target, Tls, watch::Watcher},
+    mcp::session::SessionKey,
+    observe::{Log, Metrics, Observer},
+    server::{
+        connection::Door,
+        listener,
+        tls::{self, Certificate},
+    },
+    state::{Live, Shared},
+    upstream::Unusable,
+    worker::{self, Arrival},
+};
+
+/// How often shutdown looks whether the last connection is gone.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long connections that were cut may take to record their end.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// A running gate.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    workers: Arc<[worker::Handle]>,
+    certificate: Arc<Certificate>,
+    process_key: SessionKey,
+    /// What the listeners were started with; a reload cannot change it.
+    started_with: Listening,
+    addrs: Vec<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
+    stop_accepting: CancellationToken,
+}
+
+/// The part of a config that needs a restart to change.
+#[derive(PartialEq, Eq)]
+struct Listening {
+    addr: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    tls: TlsKind,
+}
+
+#[derive(PartialEq, Eq)]
+enum TlsKind {
+    Plain,
+    Files,
+    SelfSigned(Vec<String>),
+}
+
+impl Listening {
+    fn of(snapshot: &Snapshot) -> Self {
+        let tls = match &snapshot.tls {
+            None => TlsKind::Plain,
+            Some(Tls::Files(_)) => TlsKind::Files,
+            Some(Tls::SelfSigned { names }) => TlsKind::SelfSigned(names.clone()),
+        };
+        Self { addr: snapshot.addr.clone(), admin: snapshot.admin, tls }
+    }
+}
+
+/// Why a gate could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The operating system refuses something: an address, a thread.
+    Io(String, io::Error),
+    /// A server cannot be used as configured.
+    Server(Unusable),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(what, e) => write!(f, "{what}: {e}"),
+            Self::Server(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Gateway {
+    /// Binds the addresses of `snapshot` and begins to serve. Must be called on a tokio runtime with I/O and time, which
+    /// accepts; workers have their own.
+    pub async fn start(snapshot: &Snapshot, observer: Arc<Observer>) -> Result<Self, StartError> {
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |e| StartError::Io(what, e)
+        };
+        let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
+        let live = Live::build(snapshot, None, &observer.metrics, &process_key).map_err(StartError::Server)?;
+        let shared = Arc::new(Shared::new(live, observer));
+
+        let certificate = Arc::new(Certificate::default());
+        let acceptor = match certified(snapshot).map_err(io("certificate"))? {
+            None => None,
+            Some(certified) => {
+                certificate.set(certified);
+                let config = tls::server_config(Arc::clone(&certificate)).map_err(|e| io("TLS")(io::Error::other(e)))?;
+                Some(TlsAcceptor::from(Arc::new(config)))
+            }
+        };
+
+        let listeners = bind_all(&snapshot.addr)?;
+        let admin = snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
+        let addrs = local_addrs(&listeners);
+        let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+
+        let workers = (0..snapshot.workers.max(1))
+            .map(|index| worker::Handle::start(index, Arc::clone(&shared), acceptor.clone()))
+            .collect::<io::Result<Arc<[_]>>>()
+            .map_err(io("worker thread"))?;
+        let stop_accepting = CancellationToken::new();
+        let permits = Arc::new(Semaphore::new(snapshot.limits.max_connections));
+        let doors = listeners.into_iter().map(|listener| (listener, Door::Public));
+        for (listener, door) in doors.chain(admin.map(|listener| (listener, Door::Admin))) {
+            let (permits, stop) = (Arc::clone(&permits), stop_accepting.clone());
+            tokio::spawn(accept(listener, door, permits, Arc::clone(&workers), Arc::clone(&shared), stop));
+        }
+        Ok(Self {
+            shared,
+            workers,
+            certificate,
+            process_key,
+            started_with: Listening::of(snapshot),
+            addrs,
+            admin_addr,
+            stop_accepting,
+        })
+    }
+
+    /// Addresses that clients can connect to.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Address of the admin listener.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// State that outlives reloads.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Puts `snapshot` into force: everything is built, then swapped once, then what only the old one had is
+    /// ended. On an error nothing changed.
+    pub fn reload(&mut self, snapshot: &Snapshot) -> Result<(), Unusable> {
+        let observer = &self.shared.observer;
+        let previous = self.shared.live().clone();
+        let live = Live::build(snapshot, Some(&previous), &observer.metrics, &self.process_key)?;
+        if Listening::of(snapshot) != self.started_with {
+            let msg = "Change of addr, admin.addr or the kind of tls takes effect at the next start";
+            observer.log.line(Level::Warn, msg).send();
+        }
+        if let (Some(Tls::Files(certified)), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
+            self.certificate.set(Arc::clone(certified));
+        }
+        self.shared.swap(Arc::new(live));
+        observer.log.set_level(snapshot.log.level);
+        for worker in &*self.workers {
+            worker.reloaded();
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, tells connections to finish, waits for `grace` or until `hurry` resolves, and cuts what
+    /// is left.
+    pub async fn shutdown(self, grace: Duration, hurry: impl Future<Output = ()>) {
+        self.shared.drain();
+        self.stop_accepting.cancel();
+        self.workers.iter().for_each(worker::Handle::drain);
+        let drained = async {
+            tokio::select! {
+                () = self.empty() => true,
+                () = tokio::time::sleep(grace) => false,
+                () = hurry => false,
+            }
+        };
+        if !drained.await {
+            self.workers.iter().for_each(worker::Handle::cut);
+            let _ = tokio::time::timeout(CUT_GRACE, self.empty()).await;
+        }
+    }
+
+    async fn empty(&self) {
+        while self.workers.iter().any(|worker| worker.open() > 0) {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+}
+
+/// The certificate to start with.
+fn certified(snapshot: &Snapshot) -> io::Result<Option<Arc<CertifiedKey>>> {
+    Ok(match &snapshot.tls {
+        None => None,
+        Some(Tls::Files(certified)) => Some(Arc::clone(certified)),
+        Some(Tls::SelfSigned { names }) => Some(tls::self_signed(names)?.certified()?),
+    })
+}
+
+/// Binds every address that this machine has; one of several may be missing (no IPv6), not all.
+fn bind_all(addrs: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for addr in addrs {
+        let mut addr = *addr;
+        if addr.port() == 0 {
+            // "localhost:0" is one port on two addresses.
+            let first = listeners.first().and_then(|listener| listener.local_addr().ok());
+            addr.set_port(first.map_or(0, |first| first.port()));
+        }
+        match listener::bind(addr) {
+            Ok(listener) => listeners.push(listener),
+            Err(e) if addrs.len() > 1 && addr.is_ipv6() && e.kind() != io::ErrorKind::AddrInUse => {}
+            Err(e) => return Err(StartError::Io(format!("cannot listen on {addr}"), e)),
+        }
+    }
+    Ok(listeners)
+}
+
+fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+async fn accept(
+    listener: TcpListener,
+    door: Door,
+    permits: Arc<Semaphore>,
+    workers: Arc<[worker::Handle]>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let on_accept = |stream: tokio::net::TcpStream, peer, permit| {
+        // To the worker with the fewest: a few long streams do not pile up on one core.
+        let worker = workers.iter().min_by_key(|worker| worker.open());
+        if let (Some(worker), Ok(stream)) = (worker, stream.into_std()) {
+            worker.serve(Arrival { stream, peer, door, permit });
+        }
+    };
+    let on_error = |e: &io::Error, complain: bool| {
+        shared.observer.metrics.accept_errors.inc();
+        if complain {
+            shared.observer.log.line(Level::Error, "Cannot accept connections").str("cause", &e.to_string()).send();
+        }
+    };
+    listener::accept(listener, permits, on_accept, on_error, stop.cancelled()).await;
+}
+
+/// `sluicegate serve`: runs the gate with the config at `path` until a signal ends it.
+pub fn serve(path: &Path) -> ExitCode {
+    // The watcher comes first, so that a change during the load is not missed.
+    let watcher = Watcher::new(vec![path.to_owned()]);
+    let began = SystemTime::now();
+    let env = |name: &str| std::env::var(name).ok();
+    let Loaded { snapshot, problems, files } = config::load(path, &env);
+    let Some(snapshot) = snapshot else {
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        return ExitCode::from(2);
+    };
+    match serve_with(path, watcher, began, &snapshot, &problems, files) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("sluicegate: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_with(
+    path: &Path,
+    mut watcher: Watcher,
+    began: SystemTime,
+    snapshot: &Snapshot,
+    problems: &[Problem],
+    files: Vec<std::path::PathBuf>,
+) -> Result<(), StartError> {
+    raise_limits();
+    let start_error = |what: &str, e: io::Error| StartError::Io(what.to_owned(), e);
+    let observer = observe(snapshot).map_err(|e| start_error("log and metrics", e))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| start_error("runtime", e))?;
+    watcher.watch(files, began);
+    let result = runtime.block_on(async {
+        let mut gateway = Gateway::start(snapshot, Arc::clone(&observer)).await?;
+        report_start(&gateway, snapshot, problems, &watcher);
+        let mut grace = snapshot.shutdown_grace;
+        let listen = |kind| signal(kind).map_err(|e| start_error("signals", e));
+        let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut hup = listen(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => reload(path, &mut gateway, &mut watcher, &mut grace),
+                () = watcher.changed() => reload(path, &mut gateway, &mut watcher, &mut grace),
+            }
+        }
+        observer.log.line(Level::Info, "Draining").millis("grace_ms", grace).send();
+        let again = async {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        };
+        gateway.shutdown(grace, again).await;
+        observer.log.line(Level::Info, "Stopped").send();
+        Ok(())
+    });
+    observer.log.close();
+    result
+}
+
+/// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
+pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
+    let metrics = Metrics::new().map_err(io::Error::other)?;
+    let (level, format) = (snapshot.log.level, snapshot.log.format);
+    let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
+    let observer = Arc::new(Observer::new(log, metrics));
+    count_panics(&observer);
+    Ok(observer)
+}
+
+/// A panic ends the task that it happens in; it must not go unseen. Its message stays out of the log, since it may quote
+/// what a peer sent.
+fn count_panics(observer: &Arc<Observer>) {
+    let observer = Arc::clone(observer);
+    std::panic::set_hook(Box::new(move |info| {
+        observer.metrics.panics.inc();
+        let at = info.location().map(ToString::to_string);
+        observer.log.line(Level::Error, "A task panicked; this is a defect, please report it").opt("at", at.as_deref()).send();
+    }));
+}
+
+/// As many files as the system grants, and no core dumps, which would hold tokens.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let files = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum });
+}
+
+fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
+    let observer = &gateway.shared.observer;
+    let log = &observer.log;
+    report(log, problems);
+    for server in snapshot.servers.iter().filter(|server| matches!(server.target, Target::Stdio(_))) {
+        let msg = "Servers that run a command are not supported yet; this one answers 502";
+        log.line(Level::Warn, msg).str("server", &server.name).send();
+    }
+    if let Some(problem) = watcher.problem() {
+        log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
+    }
+    let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
+    for addr in gateway.addrs() {
+        log.line(Level::Info, "Listening")
+            .str("name", &snapshot.name)
+            .display("url", format_args!("{scheme}://{addr}"))
+            .int("workers", snapshot.workers as u64)
+            .int("servers", snapshot.servers.len() as u64)
+            .send();
+    }
+    if snapshot.tls.is_none() {
+        log.line(Level::Warn, "Plain HTTP: tokens cross the network unencrypted unless something in front adds TLS").send();
+    }
+    if let Some(addr) = gateway.admin_addr() {
+        log.line(Level::Info, "Listening for administration").display("url", format_args!("http://{addr}")).send();
+    }
+    observer.metrics.config_last_reload_successful.set(1);
+    stamp_reload(&observer.metrics);
+}
+
+fn report(log: &Log, problems: &[Problem]) {
+    for problem in problems {
+        let level = match problem.severity {
+            Severity::Notice => Level::Info,
+            Severity::Warning => Level::Warn,
+            Severity::Error => Level::Error,
+        };
+        log.line(level, "Config").text("problem", &problem.to_string()).send();
+    }
+}
+
+fn stamp_reload(metrics: &Metrics) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+}
+
+/// Reads the config again. A bad one changes nothing, and everyone can see that.
+fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut Duration) {
+    let began = SystemTime::now();
+    let loaded = config::load(path, &|name| std::env::var(name).ok());
+    watcher.watch(loaded.files, began);
+    let observer = Arc::clone(&gateway.shared.observer);
+    report(&observer.log, &loaded.problems);
+    let result = match &loaded.snapshot {
+        None => Err("the file has errors".to_owned()),
+        Some(snapshot) => gateway.reload(snapshot).map_err(|e| e.to_string()),
+    };
+    observer.metrics.reloaded(result.is_ok());
+    match (result, loaded.snapshot) {
+        (Ok(()), Some(snapshot)) => {
+            *grace = snapshot.shutdown_grace;
+            stamp_reload(&observer.metrics);
+            observer.log.line(Level::Info, "Config reloaded").int("servers", snapshot.servers.len() as u64).send();
+        }
+        (result, _) => {
+            let cause = result.err().unwrap_or_default();
+            observer.log.line(Level::Error, "Config not reloaded; the last good one stays in force").text("cause", &cause).send();
+        }
+    }
+}
