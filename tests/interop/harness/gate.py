@@ -51,6 +51,7 @@ async def through_gate(
         proxy["tls"] = {"cert": str(certificates.certificate), "key": str(certificates.key)}
     servers = {server: {"url": url, "authTokens": ["interop"]} for server, url in upstreams.items()}
     config = folder / f"{name}.json"
+    config.touch(mode=0o600)
     config.write_text(json.dumps({"version": "1.0", "proxy": proxy, "mcpServers": servers}, indent=2))
 
     child = await children.serve(name, [binary, "serve", "-c", str(config)])

@@ -1,0 +1,310 @@
+//! A gate, servers and clients for tests. Servers and clients speak raw bytes, so that a test decides what is on the
+//! wire, and when.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sluicegate::{
+    config::{self, LogFormat, Snapshot},
+    gateway::Gateway,
+    observe::{Log, Metrics, Observer},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Longest that anything in a test may take. Nothing waits this long unless it is about to fail.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Awaits `future`, and fails with `what` instead of hanging.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// Polls `condition` until it holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    soon(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// What the gate logged, as bytes.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+    }
+
+    /// Every line, each of which must be one JSON object.
+    pub fn all(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The first line with this message and, where `key` is given, this value; waits for it.
+    pub async fn line(&self, msg: &str, fields: &[(&str, Value)]) -> Value {
+        let found = || {
+            self.all().into_iter().find(|line| line["msg"] == msg && fields.iter().all(|(key, value)| line[*key] == *value))
+        };
+        let mut line = None;
+        until(&format!("log line {msg} {fields:?}"), || {
+            line = found();
+            line.is_some()
+        })
+        .await;
+        line.unwrap()
+    }
+}
+
+/// A gate with a config file of its own.
+pub struct Gate {
+    pub gateway: Gateway,
+    pub addr: SocketAddr,
+    pub log: Lines,
+    pub observer: Arc<Observer>,
+    pub dir: TempDir,
+}
+
+impl Gate {
+    /// Starts a gate on a free loopback port. `config` is the file, in which `addr` defaults to port 0, `workers` to 2, and
+    /// the token named `dev` to `DEV`, `ci` to `CI`.
+    pub async fn start(config: Value) -> Self {
+        let dir = TempDir::new().unwrap();
+        let snapshot = load(&dir, config);
+        let log = Lines::default();
+        let metrics = Metrics::new().unwrap();
+        let sink = Log::start(config::Level::Debug, LogFormat::Json, Box::new(log.clone()), metrics.log_lines_dropped.clone());
+        let observer = Arc::new(Observer::new(sink.unwrap(), metrics));
+        let gateway = Gateway::start(&snapshot, Arc::clone(&observer)).await.unwrap();
+        let addr = gateway.addrs()[0];
+        Self { gateway, addr, log, observer, dir }
+    }
+
+    /// Saves another config and has the gate take it, as the watcher would.
+    pub fn reload(&mut self, config: Value) {
+        let snapshot = load(&self.dir, config);
+        self.gateway.reload(&snapshot).unwrap();
+    }
+
+    pub async fn client(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.addr).await.unwrap())
+    }
+
+    /// One request on a connection of its own: status, head, body.
+    pub async fn ask(&self, request: &str) -> (u16, String, String) {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client.response().await
+    }
+
+    pub fn metrics(&self) -> String {
+        self.observer.metrics.encode().unwrap()
+    }
+}
+
+/// Tokens that every gate of these tests knows, unless its config names its own.
+pub const DEV: &str = "dev-token-0123456789abcdef";
+pub const CI: &str = "ci-token-0123456789abcdef";
+
+/// Fills in what most tests do not care about.
+fn load(dir: &TempDir, mut config: Value) -> Snapshot {
+    let proxy = config.as_object_mut().unwrap().entry("proxy").or_insert_with(|| json!({})).as_object_mut().unwrap();
+    proxy.entry("addr").or_insert(json!("127.0.0.1:0"));
+    proxy.entry("name").or_insert(json!("test gate"));
+    proxy.entry("workers").or_insert(json!(2));
+    proxy.entry("auth").or_insert(json!({ "kind": "bearer_token", "tokens": { "dev": DEV, "ci": CI } }));
+    let path: PathBuf = dir.path().join("sluicegate.json");
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(config.to_string().as_bytes()).unwrap();
+    drop(file);
+    let loaded = config::load(&path, &|_| None);
+    loaded.snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.problems))
+}
+
+/// A client that sends bytes and reads bytes.
+pub struct Client<T> {
+    pub stream: T,
+    /// Read and not yet looked at.
+    pub buffer: Vec<u8>,
+}
+
+impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
+    pub fn new(stream: T) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads more; false at the end (or reset) of the connection.
+    pub async fn more(&mut self) -> bool {
+        let mut bytes = [0; 16 * 1024];
+        let n = soon("bytes from the peer", self.stream.read(&mut bytes)).await.unwrap_or(0);
+        self.buffer.extend_from_slice(&bytes[..n]);
+        n > 0
+    }
+
+    /// Everything up to and including `end`.
+    pub async fn until(&mut self, end: &str) -> String {
+        loop {
+            let found = self.buffer.windows(end.len()).position(|window| window == end.as_bytes());
+            if let Some(at) = found {
+                let taken: Vec<u8> = self.buffer.drain(..at + end.len()).collect();
+                return String::from_utf8(taken).unwrap();
+            }
+            assert!(self.more().await, "the peer closed before {end:?}; got {:?}", self.buffer.escape_ascii().to_string());
+        }
+    }
+
+    /// Exactly `n` bytes.
+    pub async fn exactly(&mut self, n: usize) -> Vec<u8> {
+        while self.buffer.len() < n {
+            assert!(self.more().await, "the peer closed after {} of {n} bytes", self.buffer.len());
+        }
+        self.buffer.drain(..n).collect()
+    }
+
+    /// Whatever comes until the peer closes.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// A message head, with its empty line.
+    pub async fn head(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
+    /// One response whose body has a length or chunks: status, head, body without chunk framing.
+    pub async fn response(&mut self) -> (u16, String, String) {
+        let head = self.head().await;
+        let status = head[9..12].parse().unwrap();
+        let lower = head.to_ascii_lowercase();
+        let body = if let Some(length) = field(&head, "content-length") {
+            self.exactly(length.parse().unwrap()).await
+        } else if lower.contains("transfer-encoding: chunked") {
+            let mut body = Vec::new();
+            while let Some(chunk) = self.chunk().await {
+                body.extend_from_slice(&chunk);
+            }
+            body
+        } else {
+            Vec::new()
+        };
+        (status, head, String::from_utf8(body).unwrap())
+    }
+
+    /// The next chunk; `None` is the last one.
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = self.until("\r\n").await;
+        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        let chunk = self.exactly(size).await;
+        assert_eq!(self.exactly(2).await, b"\r\n");
+        (size > 0).then_some(chunk)
+    }
+}
+
+/// Value of a header field in a message head.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (field, value) = line.split_once(':')?;
+        field.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// A server behind the gate whose side of each connection the test plays itself.
+pub struct Upstream {
+    listener: TcpListener,
+    pub addr: SocketAddr,
+}
+
+impl Upstream {
+    pub async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { listener, addr }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// The next connection of the gate.
+    pub async fn accept(&self) -> Client<TcpStream> {
+        let (stream, _) = soon("a connection from the gate", self.listener.accept()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client::new(stream)
+    }
+
+    /// Whether the gate has tried to connect: for tests that nothing reaches a server. Call it after the gate answered.
+    pub async fn was_reached(&self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.listener.accept() => true,
+            () = tokio::task::yield_now() => false,
+        }
+    }
+
+    /// Answers every request on every connection with 200 and the request itself (head and body) as the body.
+    pub fn echo(self) -> SocketAddr {
+        let addr = self.addr;
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = self.listener.accept().await else { return };
+                tokio::spawn(async move {
+                    let mut client = Client::new(stream);
+                    loop {
+                        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
+                            if !client.more().await {
+                                return;
+                            }
+                        }
+                        let head = client.head().await;
+                        let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+                        let body = client.exactly(length).await;
+                        let length = head.len() + body.len();
+                        client.send(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{head}")).await;
+                        client.send(body).await;
+                    }
+                });
+            }
+        });
+        addr
+    }
+}
+
+/// A request head for `path` with a bearer token, and whatever further fields (each with its line end).
+pub fn get(path: &str, token: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{fields}\r\n")
+}
+
+/// A POST of `body` with a bearer token, and whatever further fields (each with its line end).
+pub fn post(path: &str, token: &str, fields: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+    )
+}
