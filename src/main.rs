@@ -1,2 +1,5 @@
 //! The `sluicegate` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    sluicegate::cli::run()
+}
