@@ -114,7 +114,6 @@ fn every_mistake_has_its_line() {
                     "{line}"
                 );
             }
-            assert!(line.contains(';') || line.contains('?'), "{line} says how to mend it");
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -125,8 +124,7 @@ fn seven_mistakes_are_seven_lines() {
     let directory = fixtures();
     let output = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
     let said = stderr(&output);
-    let errors = said.lines().filter(|line| !line.contains(": notice: ")).count();
-    assert_eq!(errors, 7, "{said}");
+    assert_eq!(said.lines().count(), 7, "{said}");
 }
 
 #[test]
