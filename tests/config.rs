@@ -1,4 +1,5 @@
 //! The commands around the config, run as a user runs them.
+#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
     fs,

@@ -80,7 +80,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let contents = match files::read(path) {
         Ok(contents) => contents,
         Err(reason) => {
-            return refused("", &root, format!("the config {reason}; check the path and its owner"));
+            return refused("", &root, format!("the config {reason}; check the path and its permissions"));
         }
     };
     let Ok(text) = std::str::from_utf8(&contents.bytes) else {

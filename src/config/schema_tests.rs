@@ -1,4 +1,5 @@
 //! The schema and the reader are two descriptions of one thing; these hold them together.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeSet;
 

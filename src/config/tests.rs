@@ -1,4 +1,5 @@
 //! What a config means, told by loading one.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::{
     collections::HashMap,
