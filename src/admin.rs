@@ -16,7 +16,9 @@ pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response
         return Err(Kind::MethodNotAllowed.into());
     }
     let (status, body) = match at {
-        Place::Ready if shared.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned()),
+        Place::Ready if shared.is_draining() => {
+            (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
+        }
         Place::Status => (StatusCode::OK, status(shared)),
         _ => (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()),
     };

@@ -78,7 +78,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BrokenOff;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let Self { payload, record } = self.get_mut();
         let data = match payload {
             Payload::Whole(bytes) if bytes.is_empty() => None,
@@ -113,7 +116,9 @@ impl HttpBody for Body {
             Payload::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             // A rewritten stream changes its length.
             Payload::Stream(stream) if stream.rewriter.is_some() => SizeHint::default(),
-            Payload::Stream(stream) => stream.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Payload::Stream(stream) => {
+                stream.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }

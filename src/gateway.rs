@@ -105,7 +105,8 @@ impl Gateway {
             move |e| StartError::Io(what, e)
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let live = Live::build(snapshot, None, &observer.metrics, &process_key).map_err(StartError::Server)?;
+        let live =
+            Live::build(snapshot, None, &observer.metrics, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, observer));
 
         let certificate = Arc::new(Certificate::default());
@@ -113,13 +114,15 @@ impl Gateway {
             None => None,
             Some(certified) => {
                 certificate.set(certified);
-                let config = tls::server_config(Arc::clone(&certificate)).map_err(|e| io("TLS")(io::Error::other(e)))?;
+                let config = tls::server_config(Arc::clone(&certificate))
+                    .map_err(|e| io("TLS")(io::Error::other(e)))?;
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
 
         let listeners = bind_all(&snapshot.addr)?;
-        let admin = snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
+        let admin =
+            snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
         let addrs = local_addrs(&listeners);
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -258,7 +261,12 @@ async fn accept(
     let on_error = |e: &io::Error, complain: bool| {
         shared.observer.metrics.accept_errors.inc();
         if complain {
-            shared.observer.log.line(Level::Error, "Cannot accept connections").str("cause", &e.to_string()).send();
+            shared
+                .observer
+                .log
+                .line(Level::Error, "Cannot accept connections")
+                .str("cause", &e.to_string())
+                .send();
         }
     };
     listener::accept(listener, permits, on_accept, on_error, stop.cancelled()).await;
@@ -342,7 +350,11 @@ fn count_panics(observer: &Arc<Observer>) {
     std::panic::set_hook(Box::new(move |info| {
         observer.metrics.panics.inc();
         let at = info.location().map(ToString::to_string);
-        observer.log.line(Level::Error, "A task panicked; this is a defect, please report it").opt("at", at.as_deref()).send();
+        observer
+            .log
+            .line(Level::Error, "A task panicked; this is a defect, please report it")
+            .opt("at", at.as_deref())
+            .send();
     }));
 }
 
@@ -351,7 +363,8 @@ fn raise_limits() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum });
+    let _ =
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum });
 }
 
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
@@ -375,10 +388,16 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
             .send();
     }
     if snapshot.tls.is_none() {
-        log.line(Level::Warn, "Plain HTTP: tokens cross the network unencrypted unless something in front adds TLS").send();
+        log.line(
+            Level::Warn,
+            "Plain HTTP: tokens cross the network unencrypted unless something in front adds TLS",
+        )
+        .send();
     }
     if let Some(addr) = gateway.admin_addr() {
-        log.line(Level::Info, "Listening for administration").display("url", format_args!("http://{addr}")).send();
+        log.line(Level::Info, "Listening for administration")
+            .display("url", format_args!("http://{addr}"))
+            .send();
     }
     observer.metrics.config_last_reload_successful.set(1);
     stamp_reload(&observer.metrics);
@@ -416,11 +435,19 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
         (Ok(()), Some(snapshot)) => {
             *grace = snapshot.shutdown_grace;
             stamp_reload(&observer.metrics);
-            observer.log.line(Level::Info, "Config reloaded").int("servers", snapshot.servers.len() as u64).send();
+            observer
+                .log
+                .line(Level::Info, "Config reloaded")
+                .int("servers", snapshot.servers.len() as u64)
+                .send();
         }
         (result, _) => {
             let cause = result.err().unwrap_or_default();
-            observer.log.line(Level::Error, "Config not reloaded; the last good one stays in force").text("cause", &cause).send();
+            observer
+                .log
+                .line(Level::Error, "Config not reloaded; the last good one stays in force")
+                .text("cause", &cause)
+                .send();
         }
     }
 }

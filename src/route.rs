@@ -63,10 +63,13 @@ pub fn place(path: &str) -> Place<'_> {
 /// no backslash, control byte or byte beyond ASCII.
 pub fn is_canonical(path: &str) -> bool {
     let bytes = path.as_bytes();
-    if bytes.first() != Some(&b'/') || !bytes.iter().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>')) {
+    if bytes.first() != Some(&b'/')
+        || !bytes.iter().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>'))
+    {
         return false;
     }
-    let segments_agree = !path.contains("//") && path.split('/').all(|segment| segment != "." && segment != "..");
+    let segments_agree =
+        !path.contains("//") && path.split('/').all(|segment| segment != "." && segment != "..");
     let escapes_agree = bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| {
         bytes.get(at + 1..at + 3).is_some_and(|hex| {
             let code = std::str::from_utf8(hex).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
@@ -112,9 +115,32 @@ mod tests {
             assert!(is_canonical(good), "{good}");
         }
         for bad in [
-            "", "db", "*", "//db", "/db//mcp", "/./db", "/db/..", "/db/../x", "/db/.", "/%2e/db", "/%2E%2e/db", "/db%2fmcp",
-            "/db%2Fmcp", "/db%5cmcp", "/db\\mcp", "/db%00", "/db%0a", "/db\u{7f}", "/dé", "/db%", "/db%2", "/db%zz", "/db%+1", "/%252e",
-            "/db#x", "/db mcp",
+            "",
+            "db",
+            "*",
+            "//db",
+            "/db//mcp",
+            "/./db",
+            "/db/..",
+            "/db/../x",
+            "/db/.",
+            "/%2e/db",
+            "/%2E%2e/db",
+            "/db%2fmcp",
+            "/db%2Fmcp",
+            "/db%5cmcp",
+            "/db\\mcp",
+            "/db%00",
+            "/db%0a",
+            "/db\u{7f}",
+            "/dé",
+            "/db%",
+            "/db%2",
+            "/db%zz",
+            "/db%+1",
+            "/%252e",
+            "/db#x",
+            "/db mcp",
         ] {
             assert!(!is_canonical(bad), "{bad}");
         }

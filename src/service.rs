@@ -32,14 +32,20 @@ pub async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let observer = Arc::clone(&worker.shared.observer);
-    let mut record =
-        Record::begin(observer, Rc::clone(&connection), head.method.clone(), head.uri.clone(), worker.next_request_id());
+    let mut record = Record::begin(
+        observer,
+        Rc::clone(&connection),
+        head.method.clone(),
+        head.uri.clone(),
+        worker.next_request_id(),
+    );
     let live = worker.shared.live().clone();
     // Outermost, so that a page can read refusals too.
     let origin = head.headers.get(header::ORIGIN).cloned();
     let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
 
-    let answered = answer(&worker, &connection, &live, &head, body, allowed_origin.is_some(), &mut record).await;
+    let answered =
+        answer(&worker, &connection, &live, &head, body, allowed_origin.is_some(), &mut record).await;
     let mut response = answered.unwrap_or_else(|error| {
         record.failed(&error);
         if error.kind.status().is_client_error() {
@@ -50,7 +56,8 @@ pub async fn handle(
     if let Some(origin) = allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
-    let is_stream = matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
+    let is_stream =
+        matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     Ok(response.map(|payload| Body::new(payload, record)))
 }
@@ -103,7 +110,9 @@ async fn answer(
         _ => None,
     };
     let (token, credential) = match route {
-        Some((route, _)) if route.is_public => (auth::presented(&head.headers, None, false).unwrap_or_default(), None),
+        Some((route, _)) if route.is_public => {
+            (auth::presented(&head.headers, None, false).unwrap_or_default(), None)
+        }
         _ => {
             let (token, credential) = identify(live, head, at)?;
             (token, Some(credential))
@@ -127,7 +136,11 @@ async fn answer(
         live.credentials[index].used.inc();
     }
     let admitted = Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token };
-    record.admitted(Arc::clone(&route.server.name), Arc::clone(&route.metrics), admitted.token_name().cloned());
+    record.admitted(
+        Arc::clone(&route.server.name),
+        Arc::clone(&route.metrics),
+        admitted.token_name().cloned(),
+    );
     // 8. New work is refused while draining; what runs goes on.
     if worker.shared.is_draining() {
         return Err(Kind::Unavailable.into());
@@ -138,7 +151,11 @@ async fn answer(
 
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
 /// all refusals take the same time.
-fn identify<'a>(live: &Live, head: &'a Parts, at: Place<'_>) -> Result<(std::borrow::Cow<'a, [u8]>, usize), Error> {
+fn identify<'a>(
+    live: &Live,
+    head: &'a Parts,
+    at: Place<'_>,
+) -> Result<(std::borrow::Cow<'a, [u8]>, usize), Error> {
     // The query of a message URL is the server's own, sealed by the gate, and may hold a parameter of this name.
     let query = head.uri.query().map(|query| match at {
         Place::Server { door: crate::route::Door::Message, .. } => proxy::behind_seal(query),
@@ -154,7 +171,9 @@ fn identify<'a>(live: &Live, head: &'a Parts, at: Place<'_>) -> Result<(std::bor
 }
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
-    origin.to_str().is_ok_and(|origin| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin))
+    origin
+        .to_str()
+        .is_ok_and(|origin| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin))
 }
 
 fn options(head: &Parts) -> Response<Payload> {
@@ -178,8 +197,12 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let challenge = match error.kind {
-        Kind::Unauthorized | Kind::QueryTokenDisabled => Some(format!("Bearer realm=\"{}\"", quoted(&live.realm))),
-        Kind::InvalidToken => Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm))),
+        Kind::Unauthorized | Kind::QueryTokenDisabled => {
+            Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
+        }
+        Kind::InvalidToken => {
+            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
+        }
         Kind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
         _ => None,
     };
@@ -214,7 +237,8 @@ fn hide_tokens_in_path(live: &Live, head: &Parts, record: &mut Record) {
             })
     };
     if path.split('/').any(holds_token) {
-        let shown: Vec<&str> = path.split('/').map(|part| if holds_token(part) { "…" } else { part }).collect();
+        let shown: Vec<&str> =
+            path.split('/').map(|part| if holds_token(part) { "…" } else { part }).collect();
         record.show_path(shown.join("/"));
     }
 }

@@ -157,7 +157,8 @@ impl Live {
                 backend: backend(&server.target, previous)?,
                 allowed: snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect(),
                 is_public: server.access == Access::Public,
-                metrics: kept.map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
+                metrics: kept
+                    .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
                 server: server.clone(),
             };
             routes.insert(Box::from(&*server.name), Arc::new(route));
@@ -174,7 +175,10 @@ impl Live {
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
             routes,
-            sessions: snapshot.session_key.as_ref().map_or_else(|| process_key.clone(), SessionKey::from_secret),
+            sessions: snapshot
+                .session_key
+                .as_ref()
+                .map_or_else(|| process_key.clone(), SessionKey::from_secret),
         })
     }
 
@@ -185,7 +189,9 @@ impl Live {
             return true;
         }
         let Some(digest) = &grant.digest else { return false };
-        self.tokens.find_digest(digest).is_some_and(|index| self.credentials[index].is_valid(now) && route.allows(index))
+        self.tokens
+            .find_digest(digest)
+            .is_some_and(|index| self.credentials[index].is_valid(now) && route.allows(index))
     }
 
     /// Whether connections to `endpoint` may still be of use.

@@ -13,7 +13,15 @@ use crate::{
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
 /// decides on.
 const PROTECTED: [&str; 9] = [
-    "host", "authorization", "content-length", "content-type", "origin", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name",
+    "host",
+    "authorization",
+    "content-length",
+    "content-type",
+    "origin",
+    "mcp-session-id",
+    "mcp-protocol-version",
+    "mcp-method",
+    "mcp-name",
 ];
 
 /// Checks a request head. `fragment` says that its request line had one. Returns the host (and port) that
@@ -57,7 +65,8 @@ fn framing(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 fn protected_fields(headers: &HeaderMap) -> Result<(), Error> {
-    let named = headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let named =
+        headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     for name in named.map(<[u8]>::trim_ascii) {
         let protected = PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()));
         if protected || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-")) {

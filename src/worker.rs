@@ -89,7 +89,9 @@ impl Handle {
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         // The thread ends when this handle is gone and its connections are.
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(runtime::LocalOptions::default());
             match runtime {
                 Err(e) => drop(started.send(Err(e))),
                 Ok(runtime) => {
@@ -195,7 +197,8 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let acceptor = acceptor.filter(|_| arrival.door == Door::Public);
     let limits = worker.shared.live().limits.clone();
     let watched = worker.watchdog.watch(Subject::Connection);
-    let connection = Rc::new(Connection::new(arrival.peer, arrival.door, acceptor.is_some(), limits, watched));
+    let connection =
+        Rc::new(Connection::new(arrival.peer, arrival.door, acceptor.is_some(), limits, watched));
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;

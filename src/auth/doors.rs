@@ -26,15 +26,22 @@ pub fn origin_is_allowed(allowed: &[String], loopback: bool, origin: &str) -> bo
 
 fn is_loopback(origin: &str) -> bool {
     let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    host.and_then(split_port).is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
+    host.and_then(split_port)
+        .is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
 }
 
 /// `host` and `port` of an authority without user info; `None` if it is not one.
 fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    let end_of_host = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+    let end_of_host = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
     let (host, rest) = authority.split_at(end_of_host);
     let port = match rest.strip_prefix(':') {
-        Some(port) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => Some(port),
+        Some(port) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(port)
+        }
         None if rest.is_empty() => None,
         _ => return None,
     };
@@ -51,11 +58,25 @@ mod tests {
 
     #[test]
     fn a_host_is_matched_whole_and_a_port_only_where_the_rule_names_one() {
-        let allowed = [pattern("mcp.example.com", None), pattern("::1", None), pattern("internal", Some(8443))];
-        for good in ["mcp.example.com", "MCP.example.com:8443", "mcp.example.com.", "[::1]:80", "internal:8443"] {
+        let allowed =
+            [pattern("mcp.example.com", None), pattern("::1", None), pattern("internal", Some(8443))];
+        for good in
+            ["mcp.example.com", "MCP.example.com:8443", "mcp.example.com.", "[::1]:80", "internal:8443"]
+        {
             assert!(host_is_allowed(&allowed, good), "{good}");
         }
-        for bad in ["evil.mcp.example.com", "mcp.example.com.evil", "internal", "internal:1", "mcp.example.com:", "mcp.example.com:x", "[::1", "", ":80", "mcp.example.com:443:443"] {
+        for bad in [
+            "evil.mcp.example.com",
+            "mcp.example.com.evil",
+            "internal",
+            "internal:1",
+            "mcp.example.com:",
+            "mcp.example.com:x",
+            "[::1",
+            "",
+            ":80",
+            "mcp.example.com:443:443",
+        ] {
             assert!(!host_is_allowed(&allowed, bad), "{bad}");
         }
     }
@@ -66,11 +87,21 @@ mod tests {
             assert!(origin_is_allowed(&[], true, own), "{own}");
             assert!(!origin_is_allowed(&[], false, own), "{own}");
         }
-        for foreign in ["http://localhost.evil.example", "http://evil.example", "null", "file://localhost", "http://localhost:80@evil.example"] {
+        for foreign in [
+            "http://localhost.evil.example",
+            "http://evil.example",
+            "null",
+            "file://localhost",
+            "http://localhost:80@evil.example",
+        ] {
             assert!(!origin_is_allowed(&[], true, foreign), "{foreign}");
         }
         assert!(origin_is_allowed(&["https://app.example.com".into()], false, "https://app.example.com"));
-        assert!(!origin_is_allowed(&["https://app.example.com".into()], false, "https://app.example.com.evil"));
+        assert!(!origin_is_allowed(
+            &["https://app.example.com".into()],
+            false,
+            "https://app.example.com.evil"
+        ));
         assert!(origin_is_allowed(&["*".into()], false, "https://any.example"));
     }
 }

@@ -12,7 +12,11 @@ use crate::error::Kind;
 /// if `query_token` allows it.
 ///
 /// Anything else in that header, and the header given twice, is an invalid token.
-pub fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>, query_token: bool) -> Result<Cow<'a, [u8]>, Kind> {
+pub fn presented<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    query_token: bool,
+) -> Result<Cow<'a, [u8]>, Kind> {
     let in_query = query.and_then(token_parameter);
     if in_query.is_some() && !query_token {
         return Err(Kind::QueryTokenDisabled);
@@ -73,7 +77,17 @@ mod tests {
         for good in ["Bearer abc", "bearer abc", "BEARER   abc "] {
             assert_eq!(presented(&with(&[good]), None, false).as_deref(), Ok(b"abc".as_slice()), "{good}");
         }
-        for bad in ["Basic YWJj", "abc", "Bearer", "Bearer ", "Bearerabc", "Bearer a b", "Bearer\tabc", "", "Béarer x"] {
+        for bad in [
+            "Basic YWJj",
+            "abc",
+            "Bearer",
+            "Bearer ",
+            "Bearerabc",
+            "Bearer a b",
+            "Bearer\tabc",
+            "",
+            "Béarer x",
+        ] {
             assert_eq!(presented(&with(&[bad]), None, false), Err(Kind::InvalidToken), "{bad}");
         }
         assert_eq!(presented(&with(&["Bearer abc", "Bearer abc"]), None, false), Err(Kind::InvalidToken));

@@ -152,12 +152,12 @@ pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<U
     None
 }
 
-/// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses.
+/// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses (`None` if those are not known).
 pub(super) fn allowed_hosts(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
     base_url: Option<&Url>,
-    addresses: &[SocketAddr],
+    addresses: Option<&[SocketAddr]>,
 ) -> Vec<HostPattern> {
     if let Some(node) = proxy.get("allowedHosts") {
         let mut hosts = Vec::new();
@@ -174,6 +174,7 @@ pub(super) fn allowed_hosts(
     }
     let mut hosts: Vec<HostPattern> =
         base_url.and_then(Url::host).map(|host| pattern(&host)).into_iter().collect();
+    let Some(addresses) = addresses else { return hosts };
     if addresses.iter().all(|addr| addr.ip().is_loopback()) {
         for host in loopback_names() {
             if !hosts.iter().any(|known| known.host == host) {

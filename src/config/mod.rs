@@ -46,7 +46,7 @@ pub const SCHEMA: &str = include_str!("schema.json");
 pub struct Loaded {
     /// The config, if none of the problems is an error.
     pub snapshot: Option<Snapshot>,
-    /// Everything there is to say about it, in file order.
+    /// Everything there is to say about it, in file order. Beside an error, notices are left out.
     pub problems: Vec<Problem>,
     /// Every file that was looked at, the config first. They are here even if loading failed, because a change of
     /// any of them is a reason to try again.
@@ -81,7 +81,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let contents = match files::read(path) {
         Ok(contents) => contents,
         Err(reason) => {
-            return refused("", &root, format!("the config {reason}; check the path and its owner"));
+            return refused("", &root, format!("the config {reason}; check the path and its permissions"));
         }
     };
     let Ok(text) = std::str::from_utf8(&contents.bytes) else {
@@ -107,6 +107,10 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             &secret,
             format!("every account on this machine may read this secret; run `chmod o-rwx {path}`"),
         );
+    }
+    if cx.failed() {
+        // What has no effect matters once the rest is right; until then it hides the mistakes.
+        cx.problems.retain(|problem| problem.severity != Severity::Notice);
     }
     cx.problems.sort_by_key(|problem| (problem.line, problem.column));
     Loaded { snapshot, problems: cx.problems, files: cx.files }

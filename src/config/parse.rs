@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters() {
-        assert_eq!(position("é\n\"ü\": x", 8), (2, 6));
+        assert_eq!(position("é\n\"ü\": x", 9), (2, 6));
         assert_eq!(position("ab", 99), (1, 3));
     }
 }

@@ -78,7 +78,7 @@ impl Context<'_> {
         }
         contents
             .map_err(|reason| {
-                self.error(at, format!("{} {reason}; check the path and its owner", path.display()))
+                self.error(at, format!("{} {reason}; check the path and its permissions", path.display()))
             })
             .ok()
     }
@@ -281,7 +281,13 @@ impl<'a> Node<'a> {
             Value::NumberLit(literal) => {
                 literal.value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             }
-            _ => humantime::parse_duration(self.string(cx)?.value.trim()).ok(),
+            Value::StringLit(_) | Value::Object(_) => {
+                humantime::parse_duration(self.string(cx)?.value.trim()).ok()
+            }
+            _ => {
+                self.expected(cx, "a time span such as \"30s\"");
+                return None;
+            }
         };
         match duration {
             Some(duration) if (least..=LONGEST).contains(&duration) => Some(duration),

@@ -79,10 +79,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
     let base_url = bind::base_url(cx, proxy);
     let tls_node = proxy.get("tls");
     let addr = bind::listen(cx, proxy, tls_node.is_some());
-    let allowed_hosts = match &addr {
-        Some(addr) => bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr),
-        None => Vec::new(),
-    };
+    let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
     let tls = tls_node.and_then(|node| tls::resolve(cx, &node, &allowed_hosts));
     let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
     let admin =

@@ -1,1 +1,364 @@
+//! What a config means, told by loading one.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with a config in it, and the environment it is loaded in.
+struct Place {
+    directory: TempDir,
+    env: HashMap<&'static str, &'static str>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { directory: TempDir::new().expect("a directory"), env: HashMap::new() }
+    }
+
+    fn file(self, name: &str, contents: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, contents).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        self
+    }
+
+    fn var(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env.insert(name, value);
+        self
+    }
+
+    fn load(self, config: &str) -> Loaded {
+        let this = self.file("gate.json", config);
+        let path = this.directory.path().join("gate.json");
+        super::load(&path, &|name| this.env.get(name).map(|&value| value.to_owned()))
+    }
+}
+
+/// The snapshot of a config that must be good.
+fn good(loaded: Loaded) -> Snapshot {
+    let problems = loaded.problems;
+    loaded.snapshot.unwrap_or_else(|| panic!("{problems:#?}"))
+}
+
+fn with_proxy(proxy: &str) -> Loaded {
+    Place::new().load(&format!(r#"{{"proxy": {{{proxy}}}, "mcpServers": {{}}}}"#))
+}
+
+fn with_server(server: &str) -> Server {
+    let config = format!(r#"{{"mcpServers": {{"it": {{{server}}}}}}}"#);
+    good(Place::new().var("KEY", "k1").load(&config)).servers.remove(0)
+}
+
+fn said(loaded: &Loaded) -> String {
+    loaded.problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+fn addresses(proxy: &str) -> String {
+    let snapshot = good(with_proxy(proxy));
+    snapshot.addr.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn hosts(snapshot: &Snapshot) -> Vec<&str> {
+    snapshot.allowed_hosts.iter().map(|pattern| pattern.host.as_str()).collect()
+}
+
+#[test]
+fn everything_has_a_default() {
+    let snapshot = good(Place::new().load(r#"{"mcpServers": {}}"#));
+    assert_eq!(snapshot.name, "Sluicegate");
+    assert_eq!(snapshot.shutdown_grace, Duration::from_secs(30));
+    assert_eq!(snapshot.limits.max_header_bytes, 32 << 10);
+    assert_eq!(snapshot.limits.upstream_timeout, Duration::from_secs(60));
+    assert_eq!(snapshot.log, Log { level: Level::Info, format: LogFormat::Json });
+    assert!((1..=10_000).contains(&snapshot.limits.max_connections));
+    assert!(snapshot.workers >= 1);
+    assert!(snapshot.credentials.is_empty() && !snapshot.query_token && !snapshot.debug);
+    assert_eq!(hosts(&snapshot), ["localhost", "127.0.0.1", "::1"]);
+    assert!(snapshot.loopback_origins);
+}
+
+#[test]
+fn without_tls_only_this_machine_can_connect() {
+    assert_eq!(addresses(r#""addr": ":8080""#), "127.0.0.1:8080 [::1]:8080");
+    assert_eq!(addresses(""), "127.0.0.1:8080 [::1]:8080");
+    assert_eq!(
+        addresses(r#""addr": ":80", "allowPlainHttp": true, "allowedHosts": ["*"]"#),
+        "0.0.0.0:80 [::]:80"
+    );
+    let tls = r#""tls": {"selfSigned": true}, "baseUrl": "https://gate.example""#;
+    assert_eq!(addresses(tls), "0.0.0.0:8443 [::]:8443");
+    assert!(with_proxy(r#""addr": "192.0.2.1:8080", "allowedHosts": ["*"]"#).snapshot.is_none());
+}
+
+#[test]
+fn the_base_url_says_under_which_names_the_gate_is_called() {
+    let tls = r#""tls": {"selfSigned": true}, "baseUrl": "https://Gate.Example:8443/""#;
+    let snapshot = good(with_proxy(tls));
+    assert_eq!(hosts(&snapshot), ["gate.example"]);
+    assert_eq!(snapshot.allowed_origins, ["https://gate.example:8443"]);
+    assert!(!snapshot.loopback_origins);
+    let Some(Tls::SelfSigned { names }) = snapshot.tls else { panic!("{:?}", snapshot.tls) };
+    assert_eq!(names, ["gate.example", "localhost", "127.0.0.1", "::1"]);
+
+    let local = good(with_proxy(r#""baseURL": "http://localhost:8080""#));
+    assert_eq!(hosts(&local), ["localhost", "127.0.0.1", "::1"]);
+    let listed =
+        good(with_proxy(r#""baseUrl": "http://localhost:8080", "allowedHosts": ["gate.example:80"]"#));
+    assert_eq!(listed.allowed_hosts, [HostPattern { host: "gate.example".into(), port: Some(80) }]);
+}
+
+#[test]
+fn tokens_come_in_all_forms_and_only_their_hashes_stay() {
+    let hash = Sha256::digest("hashed-token").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let config = format!(
+        r#"{{"proxy": {{"auth": {{"kind": "bearer_token", "tokens": {{
+            "plain": "token-in-the-config",
+            "default": "$env:UNSET|token-from-default",
+            "var": {{"$env": "TOKEN"}},
+            "hash": {{"sha256": "{hash}", "expires": "2099-01-31T00:00:00Z", "roles": ["admin"], "tags": ["web"]}},
+            "list": ["${{TOKEN}}-new", {{"$file": "old.token"}}, {{"value": "env:OTHER", "roles": ["x"]}}]
+        }}}}}}, "mcpServers": {{"a": {{"url": "http://a/mcp"}}}}}}"#
+    );
+    let place = Place::new().var("TOKEN", "token-from-variable").var("OTHER", "token-from-another");
+    let loaded = place.file("old.token", "token-from-file\r\n").load(&config);
+    assert!(said(&loaded).contains("tokens.default: warning: opens with the default"), "{}", said(&loaded));
+    assert!(!said(&loaded).contains("token-from"), "{}", said(&loaded));
+
+    let snapshot = good(loaded);
+    let found: Vec<_> =
+        snapshot.credentials.iter().map(|held| (&*held.token_name, held.position, held.digest)).collect();
+    let expected = [
+        ("plain", 1, "token-in-the-config"),
+        ("default", 1, "token-from-default"),
+        ("var", 1, "token-from-variable"),
+        ("hash", 1, "hashed-token"),
+        ("list", 1, "token-from-variable-new"),
+        ("list", 2, "token-from-file"),
+        ("list", 3, "token-from-another"),
+    ];
+    let digest = |(name, position, token): (&'static str, usize, &str)| {
+        (name, position, <[u8; 32]>::from(Sha256::digest(token)))
+    };
+    assert_eq!(found, expected.map(digest));
+    let hashed = &snapshot.credentials[3];
+    assert_eq!(hashed.expires, humantime::parse_rfc3339("2099-01-31T00:00:00Z").ok());
+    assert_eq!(
+        (hashed.roles.as_slice(), hashed.tags.as_slice()),
+        (&["admin".to_owned()][..], &["web".to_owned()][..])
+    );
+    assert!(snapshot.files.iter().any(|file| file.ends_with("old.token")));
+}
+
+#[test]
+fn a_credential_whose_expiry_cannot_be_read_never_opens() {
+    let loaded = with_proxy(
+        r#""auth": {"tokens": {"a": {"value": "a-token-that-is-long-enough", "expires": "2099-01-31"}}}"#,
+    );
+    assert!(loaded.snapshot.is_none());
+    assert!(said(&loaded).contains("tokens.a.expires: is no date and time"), "{}", said(&loaded));
+}
+
+#[test]
+fn the_transport_follows_from_the_url_unless_it_is_named() {
+    let transport = |server: &str| match with_server(server).target {
+        Target::Http(http) => http.transport,
+        Target::Stdio(stdio) => panic!("{stdio:?}"),
+    };
+    for (server, expected) in [
+        (r#""url": "http://h/mcp""#, Transport::StreamableHttp),
+        (r#""url": "http://h/sse""#, Transport::Sse),
+        (r#""url": "http://h/v1/sse/?key=1""#, Transport::Sse),
+        (r#""url": "http://h/assess""#, Transport::StreamableHttp),
+        (r#""url": "http://h/sse", "transportType": "streamable-http""#, Transport::StreamableHttp),
+        (r#""url": "http://h/sse", "type": "http""#, Transport::StreamableHttp),
+        (r#""url": "http://h/mcp", "transportType": "sse""#, Transport::Sse),
+    ] {
+        assert_eq!(transport(server), expected, "{server}");
+    }
+}
+
+#[test]
+fn headers_for_the_upstream_are_resolved_and_marked_as_secret() {
+    let server =
+        with_server(r#""url": "http://h", "timeout": 1.5, "headers": {"Authorization": "Bearer ${KEY}"}"#);
+    assert_eq!(server.timeout, Some(Duration::from_millis(1500)));
+    let Target::Http(http) = server.target else { panic!("{server:?}") };
+    let (name, value) = &http.headers[0];
+    assert_eq!((name.as_str(), value.to_str().ok()), ("authorization", Some("Bearer k1")));
+    assert!(value.is_sensitive());
+}
+
+#[test]
+fn a_command_gets_its_arguments_and_environment() {
+    let server =
+        with_server(r#""command": "node", "args": ["a.js", "${KEY}"], "env": {"K": "$env:KEY"}, "cwd": ".""#);
+    let Target::Stdio(stdio) = server.target else { panic!("{server:?}") };
+    assert_eq!(stdio.command, "node");
+    assert_eq!(stdio.args.iter().map(|arg| arg.expose()).collect::<Vec<_>>(), ["a.js", "k1"]);
+    assert_eq!(stdio.env[0].1.expose(), "k1");
+    assert!(stdio.inherit_env.contains(&"PATH".to_owned()));
+    assert!(
+        stdio.cwd.is_some_and(|cwd| cwd.is_absolute()),
+        "relative to the config, not to where the gate was started"
+    );
+}
+
+#[test]
+fn access_says_who_may_use_a_server() {
+    let config = r#"{"proxy": {"auth": {"tokens": {"a": "token-number-one-a", "b": "token-number-two-b"}}}, "mcpServers": {
+        "any": {"url": "http://h"},
+        "public": {"url": "http://h", "public": true},
+        "one": {"url": "http://h", "authTokens": ["b"]},
+        "option": {"url": "http://h", "options": {"authTokens": ["a"]}},
+        "nobody": {"url": "http://h", "authTokens": []},
+        "role": {"url": "http://h", "roles": ["x"]},
+        "no-role": {"url": "http://h", "roles": []}
+    }}"#;
+    let only = |tokens: Option<&[&str]>, roles: &[&str]| Access::Only {
+        tokens: tokens.map(|names| names.iter().map(|&name| name.into()).collect()),
+        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+    };
+    let snapshot = good(Place::new().load(config));
+    let found: Vec<_> = snapshot.servers.into_iter().map(|server| server.access).collect();
+    let expected = vec![
+        Access::AnyToken,
+        Access::Public,
+        only(Some(&["b"]), &[]),
+        only(Some(&["a"]), &[]),
+        only(Some(&[]), &[]),
+        only(None, &["x"]),
+        Access::AnyToken,
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_files_are_known_even_if_the_config_is_bad() {
+    let loaded = Place::new().load(
+        r#"{"proxy": {"tls": {"cert": "c.pem", "key": "k.pem"}, "auth": {"tokens": {"a": {"$file": "t"}}}},
+            "mcpServers": {"a": {"url": "https://h", "caFile": "ca.pem"}}}"#,
+    );
+    assert!(loaded.snapshot.is_none());
+    let names: Vec<_> = loaded.files.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+    for name in ["gate.json", "c.pem", "k.pem", "t", "ca.pem"] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    assert_eq!(names[0], "gate.json");
+    assert_eq!(load(Path::new("nowhere.json"), &|_| None).files, [Path::new("nowhere.json")]);
+}
+
+#[test]
+fn a_certificate_is_judged_by_the_clock() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(vec!["gate.example".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2031, 1, 1);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let place = Place::new().file("c.pem", &certificate.pem()).file("k.pem", &key.serialize_pem()).file(
+        "gate.json",
+        r#"{"proxy": {"addr": "127.0.0.1:0", "tls": {"cert": "c.pem", "key": "k.pem"}}, "mcpServers": {}}"#,
+    );
+    let path = place.directory.path().join("gate.json");
+    let at = |date: &str| load_at(&path, &|_| None, humantime::parse_rfc3339(date).expect("a date"));
+
+    assert!(said(&at("2029-12-31T23:59:59Z")).contains("not valid before 2030-01-01T00:00:00Z"));
+    assert!(matches!(good(at("2030-06-01T00:00:00Z")).tls, Some(Tls::Files(_))));
+    assert!(said(&at("2031-01-01T00:00:01Z")).contains("expired on 2031-01-01T00:00:00Z"));
+}
+
+#[test]
+fn a_key_file_given_as_its_contents_is_not_shown() {
+    let place = Place::new().var("KEY", "-----BEGIN PRIVATE KEY-----\nCANARY\n");
+    let loaded = place
+        .load(r#"{"proxy": {"tls": {"cert": {"$file": "k.pem"}, "key": "$env:KEY"}}, "mcpServers": {}}"#);
+    let said = said(&loaded);
+    assert!(
+        said.contains("tls.key: is not a path") && said.contains("tls.cert: needs a path here"),
+        "{said}"
+    );
+    assert!(!said.contains("CANARY"), "{said}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_mistake() {
+    good(Place::new().load("\u{feff}{\"mcpServers\": {}}"));
+}
+
+#[test]
+fn a_secret_in_a_config_that_all_may_read_is_told_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new().file(
+        "gate.json",
+        r#"{"proxy": {"auth": {"tokens": {"a": "token-number-one-a", "b": "token-number-two-b"}}}, "mcpServers": {}}"#,
+    );
+    let path = place.directory.path().join("gate.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("changed");
+    let said = said(&load_at(&path, &|_| None, SystemTime::now()));
+    assert_eq!(said.matches("may read this secret; run `chmod o-rwx").count(), 1, "{said}");
+}
+
+#[test]
+fn every_example_loads() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).expect("examples exist")
+    {
+        let path = entry.expect("readable").path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["mcp.example.com".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        let place = Place::new()
+            .file("cert.pem", &certificate)
+            .file("ca.pem", &certificate)
+            .file("key.pem", &key.serialize_pem())
+            .file("alice.token", "token-number-one-of-alice\n")
+            .var("MY_TOKEN", "token-of-mine-and-mine-alone")
+            .var("TEAM_TOKEN", "token-of-the-team-alone")
+            .var("OPS_TOKEN", "token-of-operations-alone")
+            .var("DB_API_KEY", "key-of-the-database")
+            .var("SESSION_KEY", "0123456789abcdef0123456789abcdef");
+        let loaded = place.load(&std::fs::read_to_string(&path).expect("readable"));
+        assert!(loaded.snapshot.is_some(), "{}: {}", path.display(), said(&loaded));
+        let warned = loaded.problems.iter().filter(|problem| problem.severity == Severity::Warning);
+        assert!(
+            warned.clone().all(|problem| problem.message.contains("default")),
+            "{:#?}",
+            warned.collect::<Vec<_>>()
+        );
+        seen += 1;
+    }
+    assert!(seen >= 5, "only {seen} examples were found");
+}
+
+#[test]
+fn the_full_example_has_every_key() {
+    let full = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.json"))
+        .expect("readable");
+    let lists = [
+        keys::ROOT,
+        keys::PROXY,
+        keys::TLS,
+        keys::AUTH,
+        keys::TOKEN,
+        keys::LIMITS,
+        keys::ADMIN,
+        keys::LOG,
+        keys::SERVER,
+        keys::OPTIONS,
+        keys::REFERENCES,
+    ];
+    for key in lists.into_iter().flatten().filter(|&&key| key != "baseURL") {
+        assert!(full.contains(&format!("\"{key}\":")), "{key} is missing");
+    }
+}

@@ -51,7 +51,12 @@ struct Queue {
 
 impl Log {
     /// Starts the log thread, which writes to `out`; `dropped` counts lines that could not be written.
-    pub fn start(level: Level, format: LogFormat, out: Box<dyn Write + Send>, dropped: IntCounter) -> io::Result<Self> {
+    pub fn start(
+        level: Level,
+        format: LogFormat,
+        out: Box<dyn Write + Send>,
+        dropped: IntCounter,
+    ) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             level: AtomicU8::new(level as u8),
             format,
@@ -299,7 +304,9 @@ fn write_json(buf: &mut Vec<u8>, value: &str) {
                 '"' => buf.extend_from_slice(b"\\\""),
                 '\\' => buf.extend_from_slice(b"\\\\"),
                 '\n' => buf.extend_from_slice(b"\\n"),
-                c if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                c if c.is_control()
+                    || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                {
                     let _ = write!(buf, "\\u{:04x}", c as u32);
                 }
                 c => buf.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -377,7 +384,8 @@ mod tests {
     fn a_stalled_reader_costs_lines_and_never_time() {
         let (let_go, stalled) = std::sync::mpsc::channel();
         let dropped = counter();
-        let log = Log::start(Level::Info, LogFormat::Json, Box::new(Stalled(stalled)), dropped.clone()).unwrap();
+        let log =
+            Log::start(Level::Info, LogFormat::Json, Box::new(Stalled(stalled)), dropped.clone()).unwrap();
         for n in 0..3 * QUEUE_LINES as u64 {
             log.line(Level::Info, "Authenticated request").int("n", n).send();
         }

@@ -70,7 +70,11 @@ impl Metrics {
             )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
             stream_cut: counters("stream_cut_total", "Streams that the gate ended.", &["reason"])?,
-            config_reloads: counters("config_reloads_total", "Config files read after the first.", &["result"])?,
+            config_reloads: counters(
+                "config_reloads_total",
+                "Config files read after the first.",
+                &["result"],
+            )?,
             request_duration: register(
                 &registry,
                 Histogram::with_opts(
@@ -144,7 +148,10 @@ impl Metrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -195,8 +202,14 @@ mod tests {
         server.request(&Method::POST, StatusCode::OK);
         server.request(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(418).unwrap());
         let text = metrics.encode().unwrap();
-        assert!(text.contains(r#"sluicegate_requests_total{method="POST",server="db",status="200"} 1"#), "{text}");
-        assert!(text.contains(r#"sluicegate_requests_total{method="other",server="db",status="418"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"sluicegate_requests_total{method="POST",server="db",status="200"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluicegate_requests_total{method="other",server="db",status="418"} 1"#),
+            "{text}"
+        );
         assert!(!text.contains("BREW"));
     }
 }

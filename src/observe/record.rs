@@ -76,7 +76,13 @@ pub struct Record {
 
 impl Record {
     /// A request whose head is complete. `id` goes into the log and into error bodies.
-    pub fn begin(observer: Arc<Observer>, connection: Rc<Connection>, method: Method, uri: Uri, id: u64) -> Self {
+    pub fn begin(
+        observer: Arc<Observer>,
+        connection: Rc<Connection>,
+        method: Method,
+        uri: Uri,
+        id: u64,
+    ) -> Self {
         connection.request_began();
         Self {
             observer,
@@ -124,7 +130,9 @@ impl Record {
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
-            (Some(admission), Side::Upstream) => self.observer.metrics.upstream_error(&admission.server, code),
+            (Some(admission), Side::Upstream) => {
+                self.observer.metrics.upstream_error(&admission.server, code)
+            }
             (_, Side::Client) => self.observer.metrics.refused(code),
             _ => {}
         }
@@ -171,7 +179,9 @@ impl Record {
         };
         // The method is shown only if it is one that exists: its name is the client's to choose.
         let method = match self.method {
-            Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => self.method.as_str(),
+            Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
+                self.method.as_str()
+            }
             _ => "other",
         };
         self.observer

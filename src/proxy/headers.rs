@@ -24,8 +24,13 @@ pub(super) fn write_request(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, &header::HOST, authority.as_bytes());
     for (name, value) in &head.headers {
-        let replaced = (wants_identity && name == header::ACCEPT_ENCODING) || to.headers.iter().any(|(set, _)| set == name);
-        if replaced || ends_here(name) || is_named_by_connection(&head.headers, name) || auth::holds(value.as_bytes(), token) {
+        let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
+            || to.headers.iter().any(|(set, _)| set == name);
+        if replaced
+            || ends_here(name)
+            || is_named_by_connection(&head.headers, name)
+            || auth::holds(value.as_bytes(), token)
+        {
             continue;
         }
         if *name != SESSION_ID {
@@ -71,8 +76,10 @@ fn ends_here(name: &HeaderName) -> bool {
             | header::PROXY_AUTHENTICATE
             | header::ORIGIN
             | header::FORWARDED
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "x-api-key" | "x-real-ip" | "http2-settings")
-        || name.as_str().starts_with("x-forwarded-")
+    ) || matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "x-api-key" | "x-real-ip" | "http2-settings"
+    ) || name.as_str().starts_with("x-forwarded-")
 }
 
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
@@ -121,7 +128,9 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
 /// The request target: the configured path, and both queries.
 pub(super) fn target(to: &HttpTarget, query: &str) -> String {
     let mut target = to.url.path().to_owned();
-    for (position, query) in to.url.query().into_iter().chain((!query.is_empty()).then_some(query)).enumerate() {
+    for (position, query) in
+        to.url.query().into_iter().chain((!query.is_empty()).then_some(query)).enumerate()
+    {
         target.push(if position == 0 { '?' } else { '&' });
         target.push_str(query);
     }

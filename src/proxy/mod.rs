@@ -62,7 +62,10 @@ impl Admitted<'_> {
     }
 
     fn grant(&self) -> Grant {
-        Grant { digest: self.holder().map(|credential| credential.digest), server: Arc::clone(&self.route.server.name) }
+        Grant {
+            digest: self.holder().map(|credential| credential.digest),
+            server: Arc::clone(&self.route.server.name),
+        }
     }
 }
 
@@ -93,7 +96,16 @@ pub async fn forward(
     // 4. With what head. An event stream whose first event is to be read must not come compressed.
     let wants_identity = admitted.door == Door::Sse;
     let mut out = pool.take_buffer();
-    headers::write_request(&mut out, head, &target, &endpoint.authority, to, session, &admitted.token, wants_identity);
+    headers::write_request(
+        &mut out,
+        head,
+        &target,
+        &endpoint.authority,
+        to,
+        session,
+        &admitted.token,
+        wants_identity,
+    );
     // 5. Send, and wait for the response head, no longer.
     let exchange = Exchange::new(
         Arc::clone(endpoint),
@@ -104,7 +116,8 @@ pub async fn forward(
         body,
         limits.max_body_bytes,
     );
-    let (mut response_head, first, exchange) = response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await?;
+    let (mut response_head, first, exchange) =
+        response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await?;
     // 6. What the client may see of it.
     if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
         return Err(Kind::UpstreamRedirect.into());
@@ -160,7 +173,11 @@ pub fn behind_seal(query: &str) -> &str {
 
 fn end_of_seal(query: &str) -> usize {
     let sealed = query.rfind("sluicegate=").unwrap_or(0);
-    query[sealed..].find('&').map_or(if sealed > 0 || query.starts_with("sluicegate=") { query.len() } else { 0 }, |at| sealed + at)
+    query[sealed..]
+        .find('&')
+        .map_or(if sealed > 0 || query.starts_with("sluicegate=") { query.len() } else { 0 }, |at| {
+            sealed + at
+        })
 }
 
 /// The server's own session id behind the one that the client sent.
@@ -170,7 +187,9 @@ fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<O
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
-        None if headers.get("mcp-protocol-version").is_some_and(|version| version == STATELESS_SINCE) => Ok(None),
+        None if headers.get("mcp-protocol-version").is_some_and(|version| version == STATELESS_SINCE) => {
+            Ok(None)
+        }
         None => Err(Kind::SessionNotFound.into()),
     }
 }
@@ -187,12 +206,17 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
 }
 
 /// For an HTTP+SSE stream: what leads its client's messages back through the gate.
-fn endpoint_rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> Result<Option<EndpointRewriter<Seal>>, Error> {
+fn endpoint_rewriter(
+    admitted: &Admitted<'_>,
+    to: &HttpTarget,
+    head: &mut Head,
+) -> Result<Option<EndpointRewriter<Seal>>, Error> {
     if admitted.door != Door::Sse || head.status != StatusCode::OK || !is_event_stream(&head.headers) {
         return Ok(None);
     }
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Kind::UpstreamUnreachable.because("the event stream is compressed although identity was asked for"));
+        return Err(Kind::UpstreamUnreachable
+            .because("the event stream is compressed although identity was asked for"));
     }
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ETAG);
@@ -233,9 +257,13 @@ async fn response_head(
     let mut counted = 0;
     let (head, first) = poll_fn(|cx| {
         match watched.poll(cx) {
-            Some(Signal::Deadline) if exchange.waits_for_client() => return Poll::Ready(Err(Kind::BodyTimeout.into())),
+            Some(Signal::Deadline) if exchange.waits_for_client() => {
+                return Poll::Ready(Err(Kind::BodyTimeout.into()));
+            }
             Some(Signal::Deadline) => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
-            Some(Signal::Revoked) => return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited"))),
+            Some(Signal::Revoked) => {
+                return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
+            }
             Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
             Some(Signal::Drain) | None => {}
         }

@@ -82,7 +82,13 @@ enum Phase {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(peer: SocketAddr, door: Door, is_tls: bool, limits: Limits, watched: Watched<Subject>) -> Self {
+    pub fn new(
+        peer: SocketAddr,
+        door: Door,
+        is_tls: bool,
+        limits: Limits,
+        watched: Watched<Subject>,
+    ) -> Self {
         watched.set_deadline(Some(Instant::now() + limits.header_timeout));
         Self {
             peer,

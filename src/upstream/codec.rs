@@ -81,7 +81,8 @@ pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, us
             start += len;
             continue;
         }
-        let status = StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
+        let status =
+            StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
         let headers = header_map(&buf[start..start + len], response.headers)?;
         let framing = framing(&headers, status, method, http11)?;
@@ -96,21 +97,34 @@ fn header_map(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<HeaderMap,
     let shared = Bytes::copy_from_slice(head);
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ProtocolError("a header name is invalid"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| ProtocolError("a header name is invalid"))?;
         let at = field.value.as_ptr() as usize;
         // An empty value may point anywhere.
-        let value = if field.value.is_empty() { Bytes::new() } else { shared.slice(at - base..at - base + field.value.len()) };
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| ProtocolError("a header value is invalid"))?;
+        let value = if field.value.is_empty() {
+            Bytes::new()
+        } else {
+            shared.slice(at - base..at - base + field.value.len())
+        };
+        let value =
+            HeaderValue::from_maybe_shared(value).map_err(|_| ProtocolError("a header value is invalid"))?;
         map.append(name, value);
     }
     Ok(map)
 }
 
-fn framing(headers: &HeaderMap, status: StatusCode, method: &Method, http11: bool) -> Result<Framing, ProtocolError> {
+fn framing(
+    headers: &HeaderMap,
+    status: StatusCode,
+    method: &Method,
+    http11: bool,
+) -> Result<Framing, ProtocolError> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => None,
-        (Some(value), None) => Some(parse_length(value.as_bytes()).ok_or(ProtocolError("Content-Length is not a number"))?),
+        (Some(value), None) => {
+            Some(parse_length(value.as_bytes()).ok_or(ProtocolError("Content-Length is not a number"))?)
+        }
         (Some(_), Some(_)) => return Err(ProtocolError("Content-Length is given twice")),
     };
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -152,7 +166,9 @@ fn says_close(headers: &HeaderMap) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// In the size; no digit seen yet, or some.
-    Size { digits: u8 },
+    Size {
+        digits: u8,
+    },
     Extension,
     SizeLf,
     Data,
@@ -190,7 +206,11 @@ impl Chunked {
 
     /// Walks over `input`, calling `payload` with each range of it that is payload. Returns how many bytes belong
     /// to this body: all of them, unless it ended.
-    pub(super) fn decode(&mut self, input: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+    pub(super) fn decode(
+        &mut self,
+        input: &[u8],
+        mut payload: impl FnMut(Range<usize>),
+    ) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while at < input.len() {
             let byte = input[at];
@@ -260,7 +280,11 @@ impl Chunked {
     }
 
     /// Like [`Chunked::decode`], but stops behind the first payload range.
-    pub(super) fn decode_one(&mut self, input: &[u8], payload: impl FnOnce(Range<usize>)) -> Result<usize, ProtocolError> {
+    pub(super) fn decode_one(
+        &mut self,
+        input: &[u8],
+        payload: impl FnOnce(Range<usize>),
+    ) -> Result<usize, ProtocolError> {
         let mut at = 0;
         // Framing between two payloads is a handful of bytes; walking it one by one keeps a single state machine.
         while at < input.len() && self.state != State::Data && self.state != State::Done {
@@ -352,7 +376,8 @@ mod tests {
         assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, false));
         assert!(!framing("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n").keep_alive);
         assert!(!framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").keep_alive);
-        let (to_head, _) = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD).unwrap().unwrap();
+        let (to_head, _) =
+            parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD).unwrap().unwrap();
         assert_eq!(to_head.framing, Framing::None);
     }
 
@@ -374,10 +399,15 @@ mod tests {
 
     #[test]
     fn chunks_decode_the_same_wherever_the_input_is_split() {
-        let input = b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n00\r\nTrailer: x\r\nOther: y\r\n\r\nHTTP/1.1 200";
+        let input =
+            b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n00\r\nTrailer: x\r\nOther: y\r\n\r\nHTTP/1.1 200";
         let body = input.len() - b"HTTP/1.1 200".len();
         for cut in 0..=input.len() {
-            assert_eq!(decode_in_pieces(input, &[cut]).unwrap(), (b"hello world".to_vec(), body, true), "{cut}");
+            assert_eq!(
+                decode_in_pieces(input, &[cut]).unwrap(),
+                (b"hello world".to_vec(), body, true),
+                "{cut}"
+            );
         }
         let every: Vec<usize> = (1..input.len()).collect();
         assert_eq!(decode_in_pieces(input, &every).unwrap(), (b"hello world".to_vec(), body, true));
@@ -386,8 +416,16 @@ mod tests {
     #[test]
     fn malformed_chunks_are_errors() {
         let bad: [&[u8]; 10] = [
-            b"\r\n", b"x\r\n", b" 5\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\nhello\r\n", b"5\r\nhelloX\r\n",
-            b"5\r\nhello\n", b"00000000000000001\r\n", b"5;\x01\r\n", b"0\r\nTrailer\n\r\n",
+            b"\r\n",
+            b"x\r\n",
+            b" 5\r\nhello\r\n",
+            b"5 \r\nhello\r\n",
+            b"5\nhello\r\n",
+            b"5\r\nhelloX\r\n",
+            b"5\r\nhello\n",
+            b"00000000000000001\r\n",
+            b"5;\x01\r\n",
+            b"0\r\nTrailer\n\r\n",
         ];
         for input in bad {
             assert!(decode_in_pieces(input, &[]).is_err(), "{}", input.escape_ascii());

@@ -64,12 +64,14 @@ impl Endpoint {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tls = match url.scheme() {
             "https" => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| unusable("the host is no name that a certificate can have"))?;
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|_| unusable("the host is no name that a certificate can have"))?;
                 Some((TlsConnector::from(client_config(ca_pem.as_deref())?), name))
             }
             _ => None,
         };
-        let authority = HeaderValue::try_from(authority).map_err(|_| unusable("the host is no header value"))?;
+        let authority =
+            HeaderValue::try_from(authority).map_err(|_| unusable("the host is no header value"))?;
         Ok(Self { url_host, host, port, authority, tls, ca_pem })
     }
 
@@ -89,10 +91,14 @@ impl Endpoint {
             tcp.set_nodelay(true)?;
             Ok(match &self.tls {
                 None => Transport::Tcp(tcp),
-                Some((connector, name)) => Transport::Tls(Box::new(connector.connect(name.clone(), tcp).await?)),
+                Some((connector, name)) => {
+                    Transport::Tls(Box::new(connector.connect(name.clone(), tcp).await?))
+                }
             })
         };
-        tokio::time::timeout(timeout, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        tokio::time::timeout(timeout, connecting)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 
@@ -109,7 +115,9 @@ fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, Unusable> {
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     if roots.is_empty() {
-        return Err(Unusable("no certificate to trust: the system has none; give the server a caFile".into()));
+        return Err(Unusable(
+            "no certificate to trust: the system has none; give the server a caFile".into(),
+        ));
     }
     let mut config = ClientConfig::builder_with_provider(crate::server::tls::provider())
         .with_safe_default_protocol_versions()
@@ -153,7 +161,11 @@ impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write(cx, buf))
     }
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write_vectored(cx, bufs))
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -228,7 +228,12 @@ impl Outgoing {
     }
 
     /// Writes until everything is sent. Whatever of the body is there already goes out with the head.
-    fn poll(&mut self, transport: &mut Transport, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+    fn poll(
+        &mut self,
+        transport: &mut Transport,
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ExchangeError>> {
         loop {
             self.gather(cx)?;
             if self.is_written() {
@@ -434,7 +439,8 @@ impl ResponseBody {
             return self.poll_read_large(cx);
         }
         let (decoding, transport) = (&mut self.decoding, &mut connection.transport);
-        let (len, decoded) = ready!(connection.pool.read(transport, cx, |bytes| (bytes.len(), decode(decoding, bytes))))?;
+        let (len, decoded) =
+            ready!(connection.pool.read(transport, cx, |bytes| (bytes.len(), decode(decoding, bytes))))?;
         self.large = len == super::SCRATCH;
         if len == 0 {
             return Poll::Ready(self.closed());

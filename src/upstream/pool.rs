@@ -111,6 +111,7 @@ impl Pool {
 /// Whether nothing happened on an idle connection: neither end nor bytes that nobody asked for.
 fn is_quiet(transport: &mut Transport) -> bool {
     let mut byte = [0];
-    let read = Pin::new(transport).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+    let read =
+        Pin::new(transport).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
     read.is_pending()
 }

@@ -66,7 +66,9 @@ impl Lines {
     /// The first line with this message and, where `key` is given, this value; waits for it.
     pub async fn line(&self, msg: &str, fields: &[(&str, Value)]) -> Value {
         let found = || {
-            self.all().into_iter().find(|line| line["msg"] == msg && fields.iter().all(|(key, value)| line[*key] == *value))
+            self.all()
+                .into_iter()
+                .find(|line| line["msg"] == msg && fields.iter().all(|(key, value)| line[*key] == *value))
         };
         let mut line = None;
         until(&format!("log line {msg} {fields:?}"), || {
@@ -95,7 +97,12 @@ impl Gate {
         let snapshot = load(&dir, config);
         let log = Lines::default();
         let metrics = Metrics::new().unwrap();
-        let sink = Log::start(config::Level::Debug, LogFormat::Json, Box::new(log.clone()), metrics.log_lines_dropped.clone());
+        let sink = Log::start(
+            config::Level::Debug,
+            LogFormat::Json,
+            Box::new(log.clone()),
+            metrics.log_lines_dropped.clone(),
+        );
         let observer = Arc::new(Observer::new(sink.unwrap(), metrics));
         let gateway = Gateway::start(&snapshot, Arc::clone(&observer)).await.unwrap();
         let addr = gateway.addrs()[0];
@@ -130,7 +137,8 @@ pub const CI: &str = "ci-token-0123456789abcdef";
 
 /// Fills in what most tests do not care about.
 fn load(dir: &TempDir, mut config: Value) -> Snapshot {
-    let proxy = config.as_object_mut().unwrap().entry("proxy").or_insert_with(|| json!({})).as_object_mut().unwrap();
+    let proxy =
+        config.as_object_mut().unwrap().entry("proxy").or_insert_with(|| json!({})).as_object_mut().unwrap();
     proxy.entry("addr").or_insert(json!("127.0.0.1:0"));
     proxy.entry("name").or_insert(json!("test gate"));
     proxy.entry("workers").or_insert(json!(2));
@@ -175,7 +183,11 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
                 let taken: Vec<u8> = self.buffer.drain(..at + end.len()).collect();
                 return String::from_utf8(taken).unwrap();
             }
-            assert!(self.more().await, "the peer closed before {end:?}; got {:?}", self.buffer.escape_ascii().to_string());
+            assert!(
+                self.more().await,
+                "the peer closed before {end:?}; got {:?}",
+                self.buffer.escape_ascii().to_string()
+            );
         }
     }
 
@@ -283,7 +295,8 @@ impl Upstream {
                             }
                         }
                         let head = client.head().await;
-                        let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+                        let length =
+                            field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
                         let body = client.exactly(length).await;
                         let length = head.len() + body.len();
                         client.send(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{head}")).await;

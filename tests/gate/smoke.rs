@@ -7,7 +7,9 @@ use crate::harness::{CI, DEV, Gate, Upstream, field, get, post, soon};
 #[tokio::test]
 async fn a_call_with_a_token_reaches_its_server_and_the_token_does_not() {
     let server = Upstream::bind().await;
-    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } } })).await;
+    let gate =
+        Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } } }))
+            .await;
 
     let mut client = gate.client().await;
     client.send(post("/db/mcp", DEV, "X-Kept: yes\r\n", r#"{"id":1}"#)).await;
@@ -23,7 +25,10 @@ async fn a_call_with_a_token_reaches_its_server_and_the_token_does_not() {
     let (status, head, body) = client.response().await;
     assert_eq!((status, body.as_str()), (200, "{}"), "{head}");
     let line = gate.log.line("Authenticated request", &[]).await;
-    assert_eq!((&line["token_name"], &line["server"], &line["status"]), (&json!("dev"), &json!("db"), &json!(200)));
+    assert_eq!(
+        (&line["token_name"], &line["server"], &line["status"]),
+        (&json!("dev"), &json!("db"), &json!(200))
+    );
 
     let (status, _, body) = gate.ask(&get("/db/mcp", CI, "")).await;
     assert_eq!(status, 403, "{body}");
@@ -38,7 +43,9 @@ async fn events_pass_one_by_one_and_the_connection_serves_again() {
     client.send(get("/db", DEV, "Accept: text/event-stream\r\n")).await;
     let mut behind = server.accept().await;
     behind.head().await;
-    behind.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    behind
+        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     let head = soon("the head, before any event", client.head()).await;
     assert_eq!(field(&head, "content-type"), Some("text/event-stream"));
     for n in 0..3 {

@@ -1,0 +1,243 @@
+//! Arguments, subcommands and exit codes.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::{Args, Parser, Subcommand};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    config::{self, Loaded, Severity},
+    secret::Secret,
+};
+
+/// The command failed while it ran.
+const FAILED: u8 = 1;
+/// The command was used wrongly, or its config is bad.
+const BAD_USAGE: u8 = 2;
+
+const DEFAULT_FILE: &str = "sluicegate.json";
+
+/// A new config; `SHA256` stands for the hash of its token.
+const STARTER: &str = include_str!("config/starter.json");
+
+#[derive(Parser)]
+#[command(
+    name = "sluicegate",
+    version,
+    about = "The gate in front of MCP servers: HTTPS, bearer tokens, streaming, live config",
+    after_help = "\
+Examples:
+  sluicegate demo                        see it work, with nothing to set up
+  sluicegate init                        write a starter config and a token for it
+  sluicegate check                       find every mistake in sluicegate.json
+  sluicegate serve -c /etc/gate.json     run the gate; it follows changes of the file
+
+Exit codes: 0 ended as asked, 1 failed while running, 2 bad usage or bad config.",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gate
+    #[command(after_help = "\
+Signals: SIGTERM and SIGINT end it after open requests, a second one at once; SIGHUP reloads the config.
+
+Examples:
+  sluicegate serve
+  DEV_TOKEN=… sluicegate serve -c gate.json")]
+    Serve(ConfigFile),
+    /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
+    Demo,
+    /// Find every problem in a config without opening a port
+    #[command(after_help = "\
+Problems go to standard error, one a line: file:line:column: key.path: what is wrong, and how to mend it.
+Warnings and notices alone leave the exit code at 0.
+
+Examples:
+  sluicegate check
+  sluicegate check -c gate.json && systemctl reload sluicegate")]
+    Check(ConfigFile),
+    /// Write a commented starter config, and show the token that opens it once
+    #[command(after_help = "An existing file is never overwritten.")]
+    Init {
+        /// File to create
+        #[arg(default_value = DEFAULT_FILE)]
+        file: PathBuf,
+    },
+    /// Make tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Print the JSON Schema of the config, from which editors complete
+    #[command(after_help = "\
+Example:
+  sluicegate schema > sluicegate.schema.json
+and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
+    Schema,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// Config file [default: ./sluicegate.json]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Token {
+    /// Print a new random token once, and the entry for proxy.auth.tokens
+    #[command(after_help = "\
+Standard output has two lines, the token and the entry. The config keeps only the token's hash.
+
+Example:
+  sluicegate token new ci")]
+    New {
+        /// Name of the token in logs, metrics and `authTokens`
+        #[arg(default_value = "client")]
+        name: String,
+    },
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(file) => match file.path() {
+            Ok(path) => crate::gateway::serve(&path),
+            Err(message) => fail(BAD_USAGE, &message),
+        },
+        Command::Demo => crate::demo::run(),
+        Command::Check(file) => match file.path() {
+            Ok(path) => check(&path),
+            Err(message) => fail(BAD_USAGE, &message),
+        },
+        Command::Init { file } => init(&file),
+        Command::Token(Token::New { name }) => new_token(&name),
+        Command::Schema => print(config::SCHEMA),
+    }
+}
+
+impl ConfigFile {
+    /// The file that was named, or the default if it is there.
+    fn path(self) -> Result<PathBuf, String> {
+        match self.config {
+            Some(path) => Ok(path),
+            // A link that leads nowhere is there: loading it says what is wrong.
+            None if Path::new(DEFAULT_FILE).symlink_metadata().is_ok() => Ok(DEFAULT_FILE.into()),
+            None => Err(format!(
+                "there is no ./{DEFAULT_FILE}; name a config with `-c FILE`, write one with `sluicegate init`, \
+                 or look around with `sluicegate demo`"
+            )),
+        }
+    }
+}
+
+fn load(path: &Path) -> Loaded {
+    config::load(path, &|name| std::env::var(name).ok())
+}
+
+/// Writes every problem to standard error, one a line.
+fn tell(loaded: &Loaded) {
+    let lines: String = loaded.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    // Nobody is left to tell if this fails.
+    let _ = io::stderr().write_all(lines.as_bytes());
+}
+
+fn check(path: &Path) -> ExitCode {
+    let loaded = load(path);
+    tell(&loaded);
+    let Some(snapshot) = &loaded.snapshot else { return ExitCode::from(BAD_USAGE) };
+
+    let mut names: Vec<_> = snapshot.credentials.iter().map(|credential| &credential.token_name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let warnings = loaded.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    print(&format!(
+        "{} is good: {}, {}, {}\n",
+        path.display(),
+        count(snapshot.servers.len(), "server"),
+        count(names.len(), "token"),
+        count(warnings, "warning"),
+    ))
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+fn init(file: &Path) -> ExitCode {
+    let token = match random_token() {
+        Ok(token) => token,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let config = STARTER.replace("SHA256", &sha256(&token));
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let shown = file.display();
+    match options.open(file).and_then(|mut created| created.write_all(config.as_bytes())) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return fail(
+                BAD_USAGE,
+                &format!("{shown} is there already and stays as it is; name another file"),
+            );
+        }
+        Err(error) => return fail(FAILED, &format!("cannot write {shown}: {error}")),
+    }
+    print(&format!(
+        "Wrote {shown}. Its token \"dev\", shown only now:\n\n  {token}\n\n\
+         Next: put your servers into {shown}, then `sluicegate check -c {shown}` and `sluicegate serve -c {shown}`.\n",
+        token = token.expose(),
+    ))
+}
+
+fn new_token(name: &str) -> ExitCode {
+    let token = match random_token() {
+        Ok(token) => token,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let name = serde_json::Value::from(name);
+    let printed = print(&format!("{}\n{name}: {{ \"sha256\": \"{}\" }}\n", token.expose(), sha256(&token)));
+    let hint = "The first line is the token, shown only now: give it to the client.\n\
+                The second goes into proxy.auth.tokens of the config.\n";
+    // The hint is for people; who reads only standard output loses nothing.
+    let _ = io::stderr().write_all(hint.as_bytes());
+    printed
+}
+
+/// 256 random bits, so that a hash of it can stand in a config that others read.
+fn random_token() -> Result<Secret, String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok(Secret::new(format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes))))
+}
+
+fn sha256(token: &Secret) -> String {
+    Sha256::digest(token.expose()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(FAILED, &format!("cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "sluicegate: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,245 @@
+//! The commands around the config, run as a user runs them.
+#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config");
+
+/// The binary with an environment of its own, started in `directory`.
+fn sluicegate(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.current_dir(directory).env_clear().env("EMPTY", "").stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    sluicegate(directory).args(arguments).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn write(path: &Path, contents: impl AsRef<[u8]>, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, contents).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
+}
+
+/// A directory with every fixture, and with the files that they name.
+fn fixtures() -> TempDir {
+    let directory = TempDir::new().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    for fixture in names() {
+        let text = fs::read_to_string(Path::new(FIXTURES).join(format!("{fixture}.json"))).expect("readable");
+        write(&path(&format!("{fixture}.json")), text, 0o600);
+    }
+
+    let certificate = |params: rcgen::CertificateParams| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    };
+    let params = || rcgen::CertificateParams::new(vec!["gate.example".to_owned()]).expect("a name");
+    let (pem, key) = certificate(params());
+    write(&path("good.pem"), pem, 0o644);
+    write(&path("good.key"), &key, 0o600);
+    write(&path("loose.key"), &key, 0o644);
+    let (_, key) = certificate(params());
+    write(&path("other.key"), key, 0o600);
+    let mut expired = params();
+    expired.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    expired.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let (pem, key) = certificate(expired);
+    write(&path("expired.pem"), pem, 0o644);
+    write(&path("expired.key"), key, 0o600);
+
+    write(&path("loose.token"), "a-token-that-is-long-enough\n", 0o644);
+    write(&path("large"), vec![b'x'; (1 << 20) + 1], 0o600);
+    fs::create_dir(path("directory")).expect("created");
+    let made = Command::new("mkfifo").arg(path("fifo")).status().expect("mkfifo runs");
+    assert!(made.success());
+    directory
+}
+
+/// The names of all fixtures: `NAME.json` is a config, `NAME.expected` what `check` says about it.
+fn names() -> Vec<String> {
+    let stem = |path: PathBuf| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    let mut names: Vec<String> = fs::read_dir(FIXTURES)
+        .expect("fixtures exist")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(stem)
+        .collect();
+    names.sort();
+    assert!(names.len() >= 15, "only {names:?} were found");
+    names
+}
+
+#[test]
+fn every_mistake_has_its_line() {
+    let directory = fixtures();
+    let mut wrong = Vec::new();
+    for name in names() {
+        let output = run(directory.path(), &["check", "-c", &format!("{name}.json")]);
+        let said = stderr(&output);
+        let expected_file = Path::new(FIXTURES).join(format!("{name}.expected"));
+        // `SLUICEGATE_BLESS=1 cargo test` writes what is said now; the diff is for a human to read.
+        if std::env::var_os("SLUICEGATE_BLESS").is_some() {
+            fs::write(&expected_file, &said).expect("written");
+        }
+        let expected = fs::read_to_string(&expected_file).unwrap_or_default();
+        if said != expected {
+            wrong.push(format!("{name}: expected\n{expected}but it said\n{said}"));
+        }
+        assert!(!said.contains("CANARY"), "{name} shows a secret: {said}");
+
+        let good = said.lines().all(|line| line.contains(": warning: ") || line.contains(": notice: "));
+        assert_eq!(output.status.code(), Some(if good { 0 } else { 2 }), "{name}: {said}");
+        assert_eq!(stdout(&output).contains("is good: "), good, "{name}");
+        for line in said.lines() {
+            let mut parts = line.splitn(4, ':');
+            assert_eq!(parts.next(), Some(format!("{name}.json").as_str()), "{line}");
+            for _ in 0..2 {
+                assert!(
+                    parts.next().is_some_and(|number| number.parse::<usize>().is_ok_and(|n| n > 0)),
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn seven_mistakes_are_seven_lines() {
+    let directory = fixtures();
+    let output = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
+    let said = stderr(&output);
+    assert_eq!(said.lines().count(), 7, "{said}");
+}
+
+#[test]
+fn a_bad_config_at_start_exits_2_with_every_problem() {
+    let directory = fixtures();
+    let checked = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
+    let served = run(directory.path(), &["serve", "-c", "seven-mistakes.json"]);
+    assert_eq!(served.status.code(), Some(2));
+    for problem in stderr(&checked).lines() {
+        assert!(stderr(&served).contains(problem), "{problem}");
+    }
+}
+
+#[test]
+fn a_starter_config_passes_at_once_and_is_never_overwritten() {
+    let directory = TempDir::new().expect("a directory");
+    let made = run(directory.path(), &["init"]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    let said = stdout(&made);
+    let token = said.lines().map(str::trim).find(|line| line.starts_with("sg_")).expect("a token");
+
+    let file = directory.path().join("sluicegate.json");
+    let config = fs::read_to_string(&file).expect("written");
+    assert!(!config.contains(token), "the config holds the hash only");
+    assert!(config.contains(&sha256(token)));
+    let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata().expect("there"));
+    assert_eq!(mode & 0o777, 0o600);
+
+    let checked = run(directory.path(), &["check"]);
+    assert_eq!(stdout(&checked), "sluicegate.json is good: 1 server, 1 token, 0 warnings\n");
+    assert_eq!(checked.status.code(), Some(0));
+
+    let again = run(directory.path(), &["init"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("there already"), "{}", stderr(&again));
+    assert_eq!(fs::read_to_string(&file).expect("there"), config);
+}
+
+#[test]
+fn a_new_token_comes_with_its_entry_and_is_never_the_same() {
+    let directory = TempDir::new().expect("a directory");
+    let first = run(directory.path(), &["token", "new", "ci"]);
+    assert_eq!(first.status.code(), Some(0));
+    let lines: Vec<String> = stdout(&first).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("sg_") && lines[0].len() == 46, "{lines:?}");
+    assert_eq!(lines[1], format!("\"ci\": {{ \"sha256\": \"{}\" }}", sha256(&lines[0])));
+    assert_ne!(stdout(&run(directory.path(), &["token", "new", "ci"])), stdout(&first));
+}
+
+#[test]
+fn the_schema_is_json() {
+    let output = run(Path::new("."), &["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+#[test]
+fn without_a_config_the_way_in_is_shown() {
+    let directory = TempDir::new().expect("a directory");
+    for command in ["serve", "check"] {
+        let output = run(directory.path(), &[command]);
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("sluicegate init") && said.contains("sluicegate demo"), "{said}");
+    }
+    let output = run(directory.path(), &["serve", "-c", "nowhere.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("nowhere.json:1:1: the config does not exist"), "{}", stderr(&output));
+}
+
+#[test]
+fn bad_usage_is_2_and_help_is_0() {
+    let directory = TempDir::new().expect("a directory");
+    for arguments in [&[][..], &["srve"], &["check", "--nope"], &["token"], &["serve", "-c"]] {
+        assert_eq!(run(directory.path(), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["token", "new", "--help"]] {
+        let output = run(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let directory = TempDir::new().expect("a directory");
+    for arguments in [&["schema"][..], &["token", "new"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = sluicegate(directory.path()).args(arguments).stdout(writer).output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_config_that_is_no_file_is_refused_and_not_waited_for() {
+    let directory = fixtures();
+    std::os::unix::fs::symlink("loop", directory.path().join("loop")).expect("linked");
+    for (name, told) in [
+        ("fifo", "is not a regular file"),
+        ("directory", "is a directory"),
+        ("large", "is larger than 1024 KiB"),
+        ("loop", "cannot be read"),
+        ("/dev/zero", "is not a regular file"),
+    ] {
+        let output = run(directory.path(), &["check", "-c", name]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(stderr(&output).contains(&format!("{name}:1:1: the config {told}")), "{}", stderr(&output));
+    }
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
