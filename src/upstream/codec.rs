@@ -183,7 +183,7 @@ enum State {
 }
 
 /// Decoder of a chunked body. It finds out where payload is and where the body ends, and copies nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Chunked {
     state: State,
     /// Payload bytes left in the current chunk.

@@ -86,12 +86,12 @@ impl Pool {
         &self,
         transport: &mut Transport,
         cx: &mut Context<'_>,
-        then: impl FnOnce(&[u8]) -> R,
+        then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
         let mut scratch = self.scratch.borrow_mut();
         let mut buf = ReadBuf::new(&mut scratch);
         std::task::ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(then(buf.filled())))
+        Poll::Ready(Ok(then(cx, buf.filled())))
     }
 
     /// An empty buffer to write a request into; give it back with [`Pool::put_buffer`].
