@@ -1,8 +1,8 @@
-//! The second body path: an event stream over HTTP/1.1 that has left hyper.
+//! The second body path: a response over HTTP/1.1 that has left hyper.
 //!
-//! hyper parsed the request and the gate decided on it; once the server answers with a chunked event stream that goes on,
-//! nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes pass with
-//! their chunk framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop. Only
+//! hyper parsed the request and the gate decided on it; once the server answers with a body that goes on, above all an event
+//! stream, nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes pass
+//! with their framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop. Only
 //! chunk sizes are looked at, to know where the body ends and hyper gets the connection back.
 
 use std::{
@@ -49,7 +49,7 @@ impl Relay {
     pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, record: Record) -> Option<Self> {
         let Stream { upstream, watched, rewriter: _ } = stream;
         let body = upstream.into_raw()?;
-        let unsent = head(status, headers);
+        let unsent = head(status, headers, body.is_chunked());
         Some(Self { body, watched, record, unsent, sent: 0, early: BytesMut::new(), unflushed: false })
     }
 
@@ -138,7 +138,7 @@ impl connection::Relay for Relay {
 }
 
 /// The response head as hyper would write it, and the chunk framing that the server chose.
-fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+fn head(status: StatusCode, headers: &HeaderMap, is_chunked: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     // A Vec takes every write.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default());
@@ -148,7 +148,9 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    if is_chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
     if !headers.contains_key(header::DATE) {
         write_date(&mut out);
     }

@@ -65,7 +65,7 @@ pub async fn handle(
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))
-            if is_stream && stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
+            if stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
         {
             slot.replace(Some(Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?));
             // The connection takes the stream out of hyper now, and drops this future.

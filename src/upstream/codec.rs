@@ -279,26 +279,6 @@ impl Chunked {
         Ok(at)
     }
 
-    /// Like [`Chunked::decode`], but stops behind the first payload range.
-    pub(super) fn decode_one(
-        &mut self,
-        input: &[u8],
-        payload: impl FnOnce(Range<usize>),
-    ) -> Result<usize, ProtocolError> {
-        let mut at = 0;
-        // Framing between two payloads is a handful of bytes; walking it one by one keeps a single state machine.
-        while at < input.len() && self.state != State::Data && self.state != State::Done {
-            at += self.decode(&input[at..=at], |_| {})?;
-        }
-        if self.state == State::Data && at < input.len() {
-            let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
-            self.decode(&input[at..at + here], |_| {})?;
-            payload(at..at + here);
-            at += here;
-        }
-        Ok(at)
-    }
-
     fn skip(&mut self, byte: u8, most: u32) -> Result<(), ProtocolError> {
         self.skipped += 1;
         if self.skipped > most || (byte.is_ascii_control() && byte != b'\t') {

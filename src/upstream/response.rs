@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    ops::Range,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,16 +11,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::{
     Endpoint, ExchangeError, Pool, SCRATCH, Transport,
     codec::{Chunked, Framing, Head, ProtocolError},
     outgoing::Outgoing,
 };
-
-/// Size of a read once a body turned out to be large: then bytes are read where they stay, and never copied.
-const BULK_READ: usize = 64 * 1024;
 
 /// What is left of an exchange while the response body runs.
 pub(super) struct Connection {
@@ -33,10 +29,40 @@ pub(super) struct Connection {
     pub(super) reuse: Option<Option<Duration>>,
 }
 
+/// Where the payload is, and where it ends.
 enum Decoding {
     Length(u64),
     Chunked(Chunked),
     UntilClose,
+}
+
+impl Decoding {
+    /// Walks over `bytes`, calling `payload` with each range of it that is payload. Returns how many bytes belong
+    /// to this body.
+    fn walk(&mut self, bytes: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+        match self {
+            Self::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= here as u64;
+                payload(0..here);
+                Ok(here)
+            }
+            Self::Chunked(chunked) => chunked.decode(bytes, payload),
+            Self::UntilClose => {
+                payload(0..bytes.len());
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    /// Whether the body is complete. Without framing only the end of the connection tells.
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.is_done(),
+            Self::UntilClose => false,
+        }
+    }
 }
 
 /// A response body: payload without framing, frames as they come.
@@ -45,14 +71,11 @@ enum Decoding {
 /// server is slowed down by not reading. When the body ends well, the connection goes back to the pool; dropped before, it
 /// is closed.
 pub struct ResponseBody {
+    /// `None` behind the end.
     connection: Option<Connection>,
     decoding: Decoding,
     /// Bytes behind the head, not decoded yet.
-    undecoded: Bytes,
-    /// Rest of a large read that was decoded in place.
-    ready: Option<Bytes>,
-    /// The last read filled the worker's buffer: the next goes to a buffer of its own.
-    large: bool,
+    first: Bytes,
 }
 
 impl ResponseBody {
@@ -65,205 +88,131 @@ impl ResponseBody {
             Framing::Chunked => Decoding::Chunked(Chunked::default()),
             Framing::UntilClose => Decoding::UntilClose,
         };
-        let mut body =
-            Self { connection: Some(connection), decoding, undecoded: first, ready: None, large: false };
-        if body.is_end() && body.undecoded.is_empty() {
-            body.release();
+        if decoding.is_end() && !first.is_empty() {
+            connection.reuse = None;
         }
+        let mut body = Self { connection: Some(connection), decoding, first };
+        body.release_at_end();
         body
     }
 
-    /// Whether the body can be passed on with its chunk framing as it is, and is not complete already: then there
-    /// would be nothing to gain.
+    /// Whether the body can be passed on with its framing as it is: not if the server must close to end it, or waits
+    /// for the rest of the request; and not if it is complete already, because then there is nothing to gain.
     pub fn can_be_raw(&self) -> bool {
-        match (&self.decoding, &self.connection) {
-            (Decoding::Chunked(chunked), Some(Connection { outgoing: None, .. })) if self.ready.is_none() => {
+        let Some(Connection { outgoing: None, .. }) = &self.connection else { return false };
+        match &self.decoding {
+            Decoding::Length(left) => *left > self.first.len() as u64,
+            Decoding::Chunked(chunked) => {
                 let mut ahead = Chunked::clone(chunked);
-                ahead.decode(&self.undecoded, |_| {}).is_ok() && !ahead.is_done()
+                ahead.decode(&self.first, |_| {}).is_ok() && !ahead.is_done()
             }
-            _ => false,
+            Decoding::UntilClose => false,
         }
     }
 
     /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`].
     pub fn into_raw(self) -> Option<RawBody> {
-        match (self.decoding, self.connection) {
-            (Decoding::Chunked(chunked), Some(connection)) => {
-                Some(RawBody { connection, chunked, first: self.undecoded })
-            }
-            _ => None,
-        }
+        let can_be_raw = self.can_be_raw();
+        let connection = self.connection.filter(|_| can_be_raw)?;
+        Some(RawBody { connection, decoding: self.decoding, first: self.first, large: false })
     }
 
     /// Length of the payload still to come, if the server declared it.
     pub fn remaining(&self) -> Option<u64> {
         match self.decoding {
             Decoding::Length(length) => Some(length),
-            _ if self.connection.is_none() => Some(0),
-            _ => None,
+            Decoding::Chunked(_) | Decoding::UntilClose => self.is_end().then_some(0),
         }
     }
 
     /// Whether the body ended as its framing says.
     pub fn is_end(&self) -> bool {
-        match &self.decoding {
-            Decoding::Length(length) => *length == 0,
-            Decoding::Chunked(chunked) => chunked.is_done() && self.ready.is_none(),
-            Decoding::UntilClose => self.connection.is_none(),
-        }
+        self.connection.is_none()
     }
 
     /// The next payload, or the end. The connection is given back with the last payload already, since a reader that
     /// knows the length does not ask for the end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
-        let data = self.poll_payload(cx);
-        if self.is_end() && self.undecoded.is_empty() {
-            self.release();
-        }
-        data
-    }
-
-    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
         loop {
-            if let Some(ready) = self.ready.take() {
-                match self.decode_in_place(ready) {
-                    Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
-                    Ok(None) => {}
-                    Err(e) => return Poll::Ready(Some(Err(e.into()))),
-                }
-            }
-            if !self.undecoded.is_empty() {
-                let undecoded = std::mem::take(&mut self.undecoded);
-                match self.decode(&undecoded) {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
-                    Err(e) => return Poll::Ready(Some(Err(e.into()))),
-                }
-            }
-            if self.is_end() {
-                return Poll::Ready(None);
-            }
-            match ready!(self.poll_read(cx)) {
-                Ok(None) => {}
-                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
-                Err(e) => return Poll::Ready(Some(Err(e))),
-            }
-        }
-    }
-
-    /// One read; `None` is to be asked again.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ExchangeError>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(None)) };
-        if let Some(outgoing) = &mut connection.outgoing {
-            match outgoing.poll(&mut connection.transport, &connection.pool, cx) {
-                Poll::Ready(Ok(())) => connection.outgoing = None,
-                // The server no longer reads; its answer may still be complete.
-                Poll::Ready(Err(ExchangeError::Io(_))) => {
-                    connection.outgoing = None;
-                    connection.reuse = None;
-                }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending => {}
-            }
-        }
-        if self.large {
-            return self.poll_read_large(cx);
-        }
-        let (decoding, transport) = (&mut self.decoding, &mut connection.transport);
-        let (len, decoded) =
-            ready!(connection.pool.read(transport, cx, |_, bytes| (bytes.len(), decode(decoding, bytes))))?;
-        self.large = len == SCRATCH;
-        if len == 0 {
-            return Poll::Ready(self.closed());
-        }
-        let (data, surplus) = decoded?;
-        if surplus {
-            self.forbid_reuse();
-        }
-        Poll::Ready(Ok(Some(data).filter(|data| !data.is_empty())))
-    }
-
-    fn poll_read_large(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ExchangeError>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(None)) };
-        let mut bytes = BytesMut::zeroed(BULK_READ);
-        let mut buf = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut connection.transport).poll_read(cx, &mut buf))?;
-        let len = buf.filled().len();
-        self.large = len > SCRATCH;
-        if len == 0 {
-            return Poll::Ready(self.closed());
-        }
-        bytes.truncate(len);
-        Poll::Ready(self.decode_in_place(bytes.freeze()).map_err(Into::into))
-    }
-
-    /// The server closed: the end where the framing allows it, an error everywhere else.
-    fn closed(&mut self) -> Result<Option<Bytes>, ExchangeError> {
-        match self.decoding {
-            Decoding::UntilClose => {
-                self.connection = None;
-                Ok(None)
-            }
-            _ => Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into())),
-        }
-    }
-
-    /// Decodes `bytes` into one new buffer.
-    fn decode(&mut self, bytes: &[u8]) -> Result<Bytes, ProtocolError> {
-        let (data, surplus) = decode(&mut self.decoding, bytes)?;
-        if surplus {
-            self.forbid_reuse();
-        }
-        Ok(data)
-    }
-
-    /// Cuts the next payload out of `bytes` without a copy and keeps the rest for the next call.
-    fn decode_in_place(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, ProtocolError> {
-        match &mut self.decoding {
-            Decoding::Chunked(chunked) => {
-                let mut payload = None;
-                // Decode up to the end of the first payload range, so that the rest can wait undecoded.
-                let consumed = chunked.decode_one(&bytes, |range| payload = Some(range))?;
-                let data = payload.map(|range| bytes.slice(range));
-                let rest = bytes.split_off(consumed);
-                if !rest.is_empty() {
-                    if chunked.is_done() {
-                        self.forbid_reuse();
-                    } else {
-                        self.ready = Some(rest);
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            connection.poll_outgoing(cx)?;
+            let first = std::mem::take(&mut self.first);
+            let data = if first.is_empty() {
+                let Connection { pool, transport, reuse, .. } = connection;
+                let decoding = &mut self.decoding;
+                let read = pool.read(transport, cx, |_, bytes| match bytes {
+                    [] => Ok(None),
+                    bytes => payload_of(decoding, reuse, bytes).map(Some),
+                });
+                match ready!(read)?? {
+                    Some(data) => data,
+                    // Closed: the end where nothing else tells it, a loss everywhere else.
+                    None if matches!(self.decoding, Decoding::UntilClose) => {
+                        self.connection = None;
+                        continue;
+                    }
+                    None => {
+                        return Poll::Ready(Some(Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()))));
                     }
                 }
-                Ok(data)
-            }
-            Decoding::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                let surplus = here < bytes.len();
-                *left -= here as u64;
-                bytes.truncate(here);
-                if surplus {
-                    self.forbid_reuse();
+            } else if let Decoding::Length(_) = self.decoding {
+                // What came with the head is often the whole body, and needs no further copy.
+                let here = self.decoding.walk(&first, |_| {})?;
+                if here < first.len() {
+                    connection.reuse = None;
                 }
-                Ok(Some(bytes))
+                first.slice(..here)
+            } else {
+                payload_of(&mut self.decoding, &mut connection.reuse, &first)?
+            };
+            self.release_at_end();
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
             }
-            Decoding::UntilClose => Ok(Some(bytes)),
         }
     }
 
-    fn forbid_reuse(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.reuse = None;
-        }
-    }
-
-    /// Gives the connection back once both bodies are through; otherwise closes it.
-    fn release(&mut self) {
-        if let Some(connection) = self.connection.take() {
+    /// Gives the connection back once the body is through.
+    fn release_at_end(&mut self) {
+        if self.decoding.is_end()
+            && let Some(connection) = self.connection.take()
+        {
             connection.release();
         }
     }
 }
 
+/// Payload of `bytes` in one new buffer. Bytes behind the end of the body forbid to use the connection again.
+fn payload_of(
+    decoding: &mut Decoding,
+    reuse: &mut Option<Option<Duration>>,
+    bytes: &[u8],
+) -> Result<Bytes, ProtocolError> {
+    let mut data = BytesMut::with_capacity(bytes.len());
+    let here = decoding.walk(bytes, |range| data.extend_from_slice(&bytes[range]))?;
+    if here < bytes.len() {
+        *reuse = None;
+    }
+    Ok(data.freeze())
+}
+
 impl Connection {
+    /// Sends the rest of the request, if the server answered before it had everything.
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
+        let Some(outgoing) = &mut self.outgoing else { return Ok(()) };
+        match outgoing.poll(&mut self.transport, &self.pool, cx) {
+            Poll::Ready(Ok(())) => self.outgoing = None,
+            // The server no longer reads; its answer may still be complete.
+            Poll::Ready(Err(ExchangeError::Io(_))) => {
+                self.outgoing = None;
+                self.reuse = None;
+            }
+            Poll::Ready(Err(e)) => return Err(e),
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
     /// Back to the pool, if both bodies are through and the server does not close it.
     fn release(self) {
         if let (Some(hint), None) = (self.reuse, &self.outgoing) {
@@ -272,17 +221,25 @@ impl Connection {
     }
 }
 
-/// A chunked response body with its framing left as it is. Only chunk sizes are looked at, to know where it ends.
+/// A response body with its framing left as it is. Chunk sizes are looked at only to know where it ends.
 pub struct RawBody {
     connection: Connection,
-    chunked: Chunked,
+    decoding: Decoding,
+    /// Bytes behind the head, not handed out yet.
     first: Bytes,
+    /// The last read filled the worker's buffer: the next takes the larger one.
+    large: bool,
 }
 
 impl RawBody {
-    /// Whether the last chunk was handed out.
+    /// Whether the framing is by chunks, and not by a length that stands in the head.
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.decoding, Decoding::Chunked(_))
+    }
+
+    /// Whether the last byte was handed out.
     pub fn is_end(&self) -> bool {
-        self.chunked.is_done()
+        self.decoding.is_end()
     }
 
     /// Hands what comes next, framing and all, and how much of it is payload, to `then`. The bytes lie in the
@@ -292,26 +249,33 @@ impl RawBody {
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> R,
     ) -> Poll<Result<R, ExchangeError>> {
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            let (body, payload, surplus) = walk(&mut self.chunked, &first)?;
-            if surplus {
-                self.connection.reuse = None;
+        let Connection { pool, transport, reuse, .. } = &mut self.connection;
+        let decoding = &mut self.decoding;
+        let pass = |cx: &mut Context<'_>, bytes: &[u8]| {
+            let mut payload = 0;
+            let here = decoding.walk(bytes, |range| payload += range.len())?;
+            if here < bytes.len() {
+                *reuse = None;
             }
-            return Poll::Ready(Ok(then(cx, body, payload)));
+            Ok(then(cx, &bytes[..here], payload))
+        };
+        if !self.first.is_empty() {
+            return Poll::Ready(pass(cx, &std::mem::take(&mut self.first)));
         }
-        let (chunked, reuse) = (&mut self.chunked, &mut self.connection.reuse);
-        let read = self.connection.pool.read(&mut self.connection.transport, cx, |cx, bytes| {
+        let was_large = self.large;
+        let large = &mut self.large;
+        let read = |cx: &mut Context<'_>, bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
-            let (body, payload, surplus) = walk(chunked, bytes)?;
-            if surplus {
-                *reuse = None;
-            }
-            Ok(then(cx, body, payload))
-        });
-        Poll::Ready(ready!(read)?)
+            *large = bytes.len() >= SCRATCH;
+            pass(cx, bytes)
+        };
+        Poll::Ready(ready!(if was_large {
+            pool.read_large(transport, cx, read)
+        } else {
+            pool.read(transport, cx, read)
+        })?)
     }
 
     /// Gives the connection back; the body must be at its end.
@@ -322,33 +286,9 @@ impl RawBody {
     }
 }
 
-/// The part of `bytes` that belongs to the body, its payload bytes, and whether there was more behind.
-fn walk<'a>(chunked: &mut Chunked, bytes: &'a [u8]) -> Result<(&'a [u8], usize, bool), ProtocolError> {
-    let mut payload = 0;
-    let consumed = chunked.decode(bytes, |range| payload += range.len())?;
-    Ok((&bytes[..consumed], payload, consumed < bytes.len()))
-}
-
 /// `Keep-Alive: timeout=5`
 fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("keep-alive")?.to_str().ok()?;
     let seconds = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
     seconds.parse().ok().map(Duration::from_secs)
-}
-
-/// Payload of `bytes` in one new buffer, and whether there was more behind the end of the body.
-fn decode(decoding: &mut Decoding, bytes: &[u8]) -> Result<(Bytes, bool), ProtocolError> {
-    match decoding {
-        Decoding::Length(left) => {
-            let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-            *left -= here as u64;
-            Ok((Bytes::copy_from_slice(&bytes[..here]), here < bytes.len()))
-        }
-        Decoding::Chunked(chunked) => {
-            let mut data = BytesMut::with_capacity(bytes.len());
-            let consumed = chunked.decode(bytes, |range| data.extend_from_slice(&bytes[range]))?;
-            Ok((data.freeze(), consumed < bytes.len()))
-        }
-        Decoding::UntilClose => Ok((Bytes::copy_from_slice(bytes), false)),
-    }
 }
