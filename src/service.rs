@@ -67,7 +67,8 @@ pub async fn handle(
         (parts, Payload::Stream(stream))
             if stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
         {
-            slot.replace(Some(Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?));
+            let relay = Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?;
+            slot.replace(Some(Box::new(relay)));
             // The connection takes the stream out of hyper now, and drops this future.
             std::future::pending().await
         }
