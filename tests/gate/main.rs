@@ -2,5 +2,13 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
+mod canary;
+mod cors;
+mod framing;
 mod harness;
+mod identity;
+mod observe;
+mod passthrough;
+mod recorder;
+mod sessions;
 mod smoke;
