@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::{
     auth,
@@ -85,6 +85,10 @@ pub async fn forward(
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
+    // A body that says that it is too large is not begun.
+    if limits.max_body_bytes > 0 && body.size_hint().lower() > limits.max_body_bytes {
+        return Err(Kind::BodyTooLarge.into());
+    }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, &head.headers)?;
     // 3. By which connection.
