@@ -93,18 +93,20 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
 /// names the server's own authorization metadata, and an invitation to another port.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
-        for named in connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-            if let Ok(name) = HeaderName::from_bytes(named)
-                && name != SESSION_ID
-                && name != header::CONTENT_TYPE
-                && name != header::CONTENT_LENGTH
-            {
-                headers.remove(name);
-            }
-        }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name))
+        .collect();
+    let cross_origin: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+    for name in named.into_iter().chain(cross_origin) {
+        headers.remove(name);
     }
     for name in [
+        header::CONNECTION,
         header::TRANSFER_ENCODING,
         header::TRAILER,
         header::TE,
@@ -114,12 +116,6 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
         header::ALT_SVC,
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        header::ACCESS_CONTROL_MAX_AGE,
     ] {
         headers.remove(name);
     }
