@@ -40,8 +40,16 @@ async fn a_preflight_needs_no_token_and_grants_what_mcp_clients_send() {
             .map(|name| name.trim().to_ascii_lowercase())
             .collect();
         for name in [
-            "authorization", "content-type", "accept", "mcp-session-id", "mcp-protocol-version", "last-event-id",
-            "mcp-method", "mcp-name", "mcp-param-region", "mcp-param-tenant",
+            "authorization",
+            "content-type",
+            "accept",
+            "mcp-session-id",
+            "mcp-protocol-version",
+            "last-event-id",
+            "mcp-method",
+            "mcp-name",
+            "mcp-param-region",
+            "mcp-param-tenant",
         ] {
             assert!(granted.iter().any(|granted| granted == name), "{name}\n{head}");
         }
@@ -58,8 +66,17 @@ async fn a_preflight_needs_no_token_and_grants_what_mcp_clients_send() {
 async fn a_foreign_page_is_turned_away_and_may_not_even_read_why() {
     let server = Recorder::start().await;
     let gate = gate_before(&server).await;
-    for origin in ["https://evil.example", "null", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"] {
-        for request in [preflight("/db/mcp", origin, "authorization"), get("/db/mcp", DEV, &format!("Origin: {origin}\r\n"))] {
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://app.example.com.evil.example",
+        "http://app.example.com",
+        "https://app.example.com:8443",
+    ] {
+        for request in [
+            preflight("/db/mcp", origin, "authorization"),
+            get("/db/mcp", DEV, &format!("Origin: {origin}\r\n")),
+        ] {
             let (status, head, body) = gate.ask(&request).await;
             assert_eq!(status, 403, "{request}\n{head}");
             assert!(body.contains("forbidden_origin"), "{body}");
@@ -77,14 +94,20 @@ async fn a_page_can_read_refusals_and_answers() {
     .await;
     let gate = gate_before(&server).await;
     let origin = format!("Origin: {PAGE}\r\n");
-    for (token, path, wanted) in [(DEV, "/db/mcp", 200), ("unknown", "/db/mcp", 401), (DEV, "/nope", 404), (DEV, "/db//mcp", 400)] {
+    for (token, path, wanted) in
+        [(DEV, "/db/mcp", 200), ("unknown", "/db/mcp", 401), (DEV, "/nope", 404), (DEV, "/db//mcp", 400)]
+    {
         let (status, head, _) = gate.ask(&get(path, token, &origin)).await;
         assert_eq!(status, wanted);
         let rules: Vec<&str> =
             head.lines().filter(|line| line.to_ascii_lowercase().starts_with("access-control-")).collect();
         assert_eq!(rules.len(), 2, "{head}");
         assert_eq!(field(&head, "access-control-allow-origin"), Some(PAGE), "{head}");
-        assert_eq!(field(&head, "access-control-expose-headers"), Some("Mcp-Session-Id, WWW-Authenticate"), "{head}");
+        assert_eq!(
+            field(&head, "access-control-expose-headers"),
+            Some("Mcp-Session-Id, WWW-Authenticate"),
+            "{head}"
+        );
         assert!(head.lines().any(|line| line.eq_ignore_ascii_case("vary: origin")), "{head}");
     }
     // The server does not learn from which page.

@@ -14,18 +14,34 @@ fn keys(line: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_request_leaves_one_line_with_all_its_fields() {
     let server = Recorder::start().await;
-    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } } })).await;
+    let gate =
+        Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } } }))
+            .await;
     let mut client = gate.client().await;
     let peer = client.stream.local_addr().unwrap().to_string();
     client.send(post("/db/mcp?secret=1", DEV, "", r#"{"body":"secret"}"#)).await;
     client.response().await;
     let line = gate.log.line("Authenticated request", &[]).await;
     let text = gate.log.text();
-    let order = ["time", "level", "msg", "token_name", "server", "method", "path", "status", "duration_ms", "bytes_out", "peer", "request_id"];
+    let order = [
+        "time",
+        "level",
+        "msg",
+        "token_name",
+        "server",
+        "method",
+        "path",
+        "status",
+        "duration_ms",
+        "bytes_out",
+        "peer",
+        "request_id",
+    ];
     assert_eq!(keys(&line).len(), order.len(), "{line}");
     let mut at = 0;
     for key in order {
-        let found = text[at..].find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} after {at}: {text}"));
+        let found =
+            text[at..].find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} after {at}: {text}"));
         at += found;
     }
     let time = line["time"].as_str().unwrap();
@@ -49,7 +65,10 @@ async fn a_request_leaves_one_line_with_all_its_fields() {
     client.send(get("/db/mcp", CI, "")).await;
     client.response().await;
     let line = gate.log.line("Refused request", &[]).await;
-    assert_eq!((&line["reason"], &line["status"], &line["path"]), (&json!("insufficient_scope"), &json!(403), &json!("/db/mcp")));
+    assert_eq!(
+        (&line["reason"], &line["status"], &line["path"]),
+        (&json!("insufficient_scope"), &json!(403), &json!("/db/mcp"))
+    );
 
     // Refused after the token was accepted: it was the gate that refused, not the server.
     client.send(get("/db/mcp", DEV, "Mcp-Session-Id: foreign\r\n")).await;
@@ -68,10 +87,17 @@ async fn an_event_stream_has_a_second_line_when_it_ends() {
         client.send(get("/db/mcp", DEV, "")).await;
         let mut behind = server.accept().await;
         behind.head().await;
-        behind.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n").await;
+        behind
+            .send(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n",
+            )
+            .await;
         client.head().await;
         client.chunk().await;
-        until("the stream is counted", || gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 1")).await;
+        until("the stream is counted", || {
+            gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 1")
+        })
+        .await;
         match reason {
             "upstream_end" => drop(behind),
             "client_gone" => drop(client),
@@ -84,11 +110,16 @@ async fn an_event_stream_has_a_second_line_when_it_ends() {
             }
         }
         let closed = gate.log.line("Stream closed", &[("reason", json!(reason))]).await;
-        assert_eq!((&closed["bytes_out"], &closed["token_name"], &closed["server"]), (&json!(9), &json!("dev"), &json!("db")));
+        assert_eq!(
+            (&closed["bytes_out"], &closed["token_name"], &closed["server"]),
+            (&json!(9), &json!("dev"), &json!("db"))
+        );
         assert!(closed["duration_ms"].is_number());
-        let opened = gate.log.line("Authenticated request", &[("request_id", closed["request_id"].clone())]).await;
+        let opened =
+            gate.log.line("Authenticated request", &[("request_id", closed["request_id"].clone())]).await;
         assert_eq!(opened["status"], 200);
-        until("the stream is gone", || gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 0")).await;
+        until("the stream is gone", || gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 0"))
+            .await;
     }
 }
 
@@ -112,7 +143,10 @@ async fn the_metrics_of_the_contract_are_there() {
     ] {
         assert_eq!(gate.ask(&post(path, token, "", "{}")).await.0, status, "{path}");
     }
-    until("the last byte is counted", || gate.metrics().contains("stream_bytes_total{direction=\"out\",server=\"db\"} 6")).await;
+    until("the last byte is counted", || {
+        gate.metrics().contains("stream_bytes_total{direction=\"out\",server=\"db\"} 6")
+    })
+    .await;
     let metrics = gate.metrics();
     let wanted = [
         r#"requests_total{method="POST",server="db",status="200"} 3"#,
@@ -179,13 +213,16 @@ async fn names_that_a_client_makes_up_make_no_series_and_no_lines_of_their_own()
     assert!(gate.log.all().iter().all(|line| !line["method"].as_str().unwrap().starts_with("METHOD")));
 
     // No byte that a client chooses ends a line or a string.
-    let hostile = "/%22,%22level%22:%22ERROR%22";
-    gate.ask(&get(hostile, DEV, "User-Agent: \\\",\"x\":\"\x1b[31m\r\n")).await;
-    gate.log.line("Refused request", &[("path", json!(hostile))]).await;
+    for hostile in ["/\",\"level\":\"ERROR", "/%22,%22level%22:%22ERROR%22", "/%0a%1b[31m"] {
+        gate.ask(&get(hostile, DEV, "")).await;
+        gate.log.line("Refused request", &[("path", json!(hostile))]).await;
+    }
     let long = format!("/{}", "a".repeat(4000));
     gate.ask(&get(&long, DEV, "")).await;
     until("a long path is cut", || {
-        gate.log.all().iter().any(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/aaa") && path.len() < 300))
+        gate.log.all().iter().any(|line| {
+            line["path"].as_str().is_some_and(|path| path.starts_with("/aaa") && path.len() < 300)
+        })
     })
     .await;
 }

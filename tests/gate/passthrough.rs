@@ -21,8 +21,12 @@ fn all<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn statuses_and_bodies_of_the_server_pass_as_they_are() {
-    let body = "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32022,\"message\":\"\u{e9} \\u00e9\"}}\r\n";
-    for status in [200, 201, 202, 207, 400, 401, 403, 404, 405, 406, 409, 410, 415, 421, 422, 429, 499, 500, 501, 503, 504, 599] {
+    let body =
+        "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32022,\"message\":\"\u{e9} \\u00e9\"}}\r\n";
+    for status in [
+        200, 201, 202, 207, 400, 401, 403, 404, 405, 406, 409, 410, 415, 421, 422, 429, 499, 500, 501, 503,
+        504, 599,
+    ] {
         let server = Recorder::answering(format!(
             "HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nRetry-After: 7\r\nAllow: POST\r\nWWW-Authenticate: Bearer resource_metadata=\"http://internal/\"\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -82,7 +86,17 @@ async fn fields_of_one_hop_end_there_in_both_directions() {
     let fields = "Connection: keep-alive, X-Hop\r\nConnection: X-Hop-Two\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nX-Hop-Two: 2\r\nTE: trailers\r\nTrailer: X-T\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nForwarded: for=1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 1.2.3.4\r\nOrigin: http://localhost\r\nX-Kept: yes\r\n";
     let (status, head, _) = gate.ask(&get("/db/mcp", DEV, fields)).await;
     assert_eq!(status, 200);
-    for name in ["x-hop", "x-hop-two", "keep-alive", "proxy-authenticate", "proxy-connection", "upgrade", "trailer", "te", "alt-svc"] {
+    for name in [
+        "x-hop",
+        "x-hop-two",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "upgrade",
+        "trailer",
+        "te",
+        "alt-svc",
+    ] {
         assert_eq!(field(&head, name), None, "{head}");
     }
     assert!(!head.to_ascii_lowercase().contains("x-hop"), "{head}");
@@ -90,8 +104,20 @@ async fn fields_of_one_hop_end_there_in_both_directions() {
     assert_eq!(field(&head, "x-kept"), Some("yes"));
     let seen = server.only();
     for name in [
-        "connection", "keep-alive", "x-hop", "x-hop-two", "te", "trailer", "proxy-connection", "proxy-authorization", "forwarded",
-        "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "origin", "authorization",
+        "connection",
+        "keep-alive",
+        "x-hop",
+        "x-hop-two",
+        "te",
+        "trailer",
+        "proxy-connection",
+        "proxy-authorization",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "origin",
+        "authorization",
     ] {
         assert_eq!(field(&seen, name), None, "{name}\n{seen}");
     }
@@ -127,7 +153,11 @@ async fn a_compressed_body_stays_compressed() {
     let mut client = gate.client().await;
     client.send(get("/db/mcp", DEV, "Accept-Encoding: gzip\r\n")).await;
     let head = client.head().await;
-    assert_eq!((field(&head, "content-encoding"), field(&head, "content-length")), (Some("gzip"), Some("22")), "{head}");
+    assert_eq!(
+        (field(&head, "content-encoding"), field(&head, "content-length")),
+        (Some("gzip"), Some("22")),
+        "{head}"
+    );
     assert_eq!(client.exactly(gzip.len()).await, gzip);
 }
 
@@ -163,7 +193,10 @@ async fn failed(gate: &Gate, status: u16, error: &str) {
     assert_eq!(body["error"], error);
     assert_eq!(field(&head, "www-authenticate"), None);
     let line = gate.log.line("Authenticated request", &[("reason", json!(error))]).await;
-    assert_eq!((&line["status"], &line["request_id"], &line["level"]), (&json!(status), &body["request_id"], &json!("WARN")));
+    assert_eq!(
+        (&line["status"], &line["request_id"], &line["level"]),
+        (&json!(status), &body["request_id"], &json!("WARN"))
+    );
     let series = format!("sluicegate_upstream_errors_total{{kind=\"{error}\",server=\"db\"}} 1");
     assert!(gate.metrics().contains(&series), "{series}");
 }
@@ -172,7 +205,11 @@ async fn failed(gate: &Gate, status: u16, error: &str) {
 async fn a_redirect_is_not_followed_nor_passed_on() {
     for status in [301, 302, 303, 307, 308] {
         let target = Upstream::bind().await;
-        let server = Recorder::answering(format!("HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", target.url("/x"))).await;
+        let server = Recorder::answering(format!(
+            "HTTP/1.1 {status} Moved\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n",
+            target.url("/x")
+        ))
+        .await;
         failed(&gate_before(&server.url("/mcp")).await, 502, "upstream_redirect").await;
         assert!(!target.was_reached().await);
     }

@@ -35,7 +35,8 @@ impl Recorder {
 
     /// Answers every request with an empty JSON object.
     pub async fn start() -> Self {
-        Self::answering("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await
+        Self::answering("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            .await
     }
 
     pub fn url(&self, path: &str) -> String {

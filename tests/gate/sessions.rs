@@ -100,7 +100,11 @@ async fn a_session_survives_a_reload_and_with_a_key_also_another_gate() {
     assert_eq!(gate.ask(&in_session("POST", "/a/mcp", DEV, &id)).await.0, 200);
 
     let stranger = Gate::start(config(&server.url("/mcp"))).await;
-    assert_eq!(stranger.ask(&in_session("POST", "/a/mcp", DEV, &id)).await.0, 404, "each process has its own key");
+    assert_eq!(
+        stranger.ask(&in_session("POST", "/a/mcp", DEV, &id)).await.0,
+        404,
+        "each process has its own key"
+    );
 
     let mut keyed = config(&server.url("/mcp"));
     keyed["proxy"] = json!({ "sessionKey": "one secret for all nodes of this gate" });
@@ -115,7 +119,8 @@ async fn a_session_survives_a_reload_and_with_a_key_also_another_gate() {
 async fn where_sessions_mean_nothing_a_foreign_id_is_dropped() {
     let server = Recorder::start().await;
     let gate = Gate::start(config(&server.url("/mcp"))).await;
-    let fields = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\nMcp-Session-Id: somebody-else-s\r\n";
+    let fields =
+        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\nMcp-Session-Id: somebody-else-s\r\n";
     assert_eq!(gate.ask(&post("/a/mcp", DEV, fields, "{}")).await.0, 200);
     let seen = server.only();
     assert_eq!(field(&seen, "mcp-session-id"), None, "{seen}");
@@ -123,7 +128,12 @@ async fn where_sessions_mean_nothing_a_foreign_id_is_dropped() {
 }
 
 /// Reads the message URL that an HTTP+SSE stream opens with.
-async fn message_url(gate: &Gate, server: &Upstream, token: &str, endpoint: &str) -> (String, [Box<dyn std::any::Any>; 2]) {
+async fn message_url(
+    gate: &Gate,
+    server: &Upstream,
+    token: &str,
+    endpoint: &str,
+) -> (String, [Box<dyn std::any::Any>; 2]) {
     let mut client = gate.client().await;
     client.send(get("/a/sse", token, "Accept: text/event-stream\r\nAccept-Encoding: gzip\r\n")).await;
     let mut behind = server.accept().await;
@@ -183,7 +193,8 @@ async fn messages_of_http_sse_come_back_through_the_gate() {
         assert!(seen.starts_with(&format!("POST {upstream} HTTP/1.1\r\n")), "{seen}");
 
         // A client that knows only query tokens puts its own behind the URL that it was given.
-        let request = post(&format!("{url}&token={DEV}"), "", "", "{}").replace("Authorization: Bearer \r\n", "");
+        let request =
+            post(&format!("{url}&token={DEV}"), "", "", "{}").replace("Authorization: Bearer \r\n", "");
         let (answer, seen) = tokio::join!(gate.ask(&request), take_message(&server));
         assert_eq!(answer.0, 202);
         assert!(seen.starts_with(&format!("POST {upstream} HTTP/1.1\r\n")), "{seen}");
@@ -192,9 +203,15 @@ async fn messages_of_http_sse_come_back_through_the_gate() {
         let (kept, lost) = url.split_at(url.len() - 1);
         let forged = format!("{kept}{}", if lost == "A" { "B" } else { "A" });
         let shifted = url.replacen('?', "?x=1&", 1);
-        for (url, token) in
-            [(&url, CI), (&other_server, DEV), (&forged, DEV), (&kept.to_owned(), DEV), (&shifted, DEV), (&"/a/message?sessionId=1".to_owned(), DEV), (&"/a/message".to_owned(), DEV)]
-        {
+        for (url, token) in [
+            (&url, CI),
+            (&other_server, DEV),
+            (&forged, DEV),
+            (&kept.to_owned(), DEV),
+            (&shifted, DEV),
+            (&"/a/message?sessionId=1".to_owned(), DEV),
+            (&"/a/message".to_owned(), DEV),
+        ] {
             let (status, _, body) = gate.ask(&post(url, token, "", "{}")).await;
             assert_eq!(status, 404, "{url}\n{body}");
         }
@@ -218,10 +235,12 @@ async fn a_server_cannot_send_messages_elsewhere() {
         client.send(get("/a/sse", DEV, "")).await;
         let mut behind = server.accept().await;
         behind.head().await;
-        behind.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        behind
+            .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        client.head().await;
         let event = format!("event: endpoint\ndata: {endpoint}\n\n");
         behind.send(format!("{:x}\r\n{event}\r\n", event.len())).await;
-        client.head().await;
         let rest = String::from_utf8(client.rest().await).unwrap();
         assert!(!rest.contains("message"), "{rest}");
         assert!(!rest.ends_with("0\r\n\r\n"), "broken off, not ended: {rest}");
@@ -242,7 +261,9 @@ async fn each_transport_has_its_own_paths() {
     for path in ["/new/sse", "/new/message?sluicegate=x", "/old/mcp", "/old"] {
         assert_eq!(gate.ask(&post(path, DEV, "", "{}")).await.0, 404, "{path}");
     }
-    for (method, path) in [("POST", "/old/sse"), ("DELETE", "/old/sse"), ("GET", "/old/message"), ("PUT", "/new/mcp")] {
+    for (method, path) in
+        [("POST", "/old/sse"), ("DELETE", "/old/sse"), ("GET", "/old/message"), ("PUT", "/new/mcp")]
+    {
         let request = get(path, DEV, "Content-Length: 0\r\n").replacen("GET", method, 1);
         assert_eq!(gate.ask(&request).await.0, 405, "{method} {path}");
     }
