@@ -4,20 +4,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
 use crate::{auth, config::HttpTarget};
 
+/// What the gate says in the client's stead.
+pub(super) struct Words<'a> {
+    /// Path and query.
+    pub(super) target: &'a str,
+    /// `Host`
+    pub(super) authority: &'a HeaderValue,
+    /// The server's own session id.
+    pub(super) session: Option<&'a [u8]>,
+    /// The token that the caller presented, which goes no further.
+    pub(super) token: &'a [u8],
+    /// The response is to be read, and so must not come compressed.
+    pub(super) wants_identity: bool,
+}
+
 /// Writes the request head, up to but without the fields that frame the body.
 ///
 /// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
-/// that holds `token`, the one that the caller presented.
-pub(super) fn write_request(
-    out: &mut Vec<u8>,
-    head: &Parts,
-    target: &str,
-    authority: &HeaderValue,
-    to: &HttpTarget,
-    session: Option<&[u8]>,
-    token: &[u8],
-    wants_identity: bool,
-) {
+/// that holds the token.
+pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, words: &Words<'_>) {
+    let Words { target, authority, session, token, wants_identity } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());

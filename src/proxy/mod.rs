@@ -98,18 +98,15 @@ pub async fn forward(
         None => connect(endpoint, limits.connect_timeout).await?,
     };
     // 4. With what head. An event stream whose first event is to be read must not come compressed.
-    let wants_identity = admitted.door == Door::Sse;
     let mut out = pool.take_buffer();
-    headers::write_request(
-        &mut out,
-        head,
-        &target,
-        &endpoint.authority,
-        to,
+    let words = headers::Words {
+        target: &target,
+        authority: &endpoint.authority,
         session,
-        &admitted.token,
-        wants_identity,
-    );
+        token: &admitted.token,
+        wants_identity: admitted.door == Door::Sse,
+    };
+    headers::write_request(&mut out, head, to, &words);
     // 5. Send, and wait for the response head, no longer.
     let exchange = Exchange::new(
         Arc::clone(endpoint),

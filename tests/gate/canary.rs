@@ -98,7 +98,7 @@ async fn a_valid_token_stays_out_of_the_server_s_sight_wherever_else_the_request
         format!("token={quoted}"),
         format!("access_token={VALID}"),
         format!("api_key={quoted}"),
-        format!("{VALID}"),
+        VALID.to_owned(),
         format!("{quoted}=1"),
         format!("a={quoted}&b={VALID}"),
     ] {
