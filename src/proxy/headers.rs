@@ -50,7 +50,9 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
         field(out, &SESSION_ID, id);
     }
     for (name, value) in &to.headers {
-        field(out, name, value.as_bytes());
+        if !(wants_identity && name == header::ACCEPT_ENCODING) {
+            field(out, name, value.as_bytes());
+        }
     }
 }
 

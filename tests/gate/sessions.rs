@@ -139,6 +139,7 @@ async fn message_url(
     let mut behind = server.accept().await;
     let head = behind.head().await;
     assert_eq!(field(&head, "accept-encoding"), Some("identity"), "{head}");
+    assert_eq!(head.matches("accept-encoding").count(), 1, "neither the client's nor the config's: {head}");
     behind.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: keep-alive\r\nContent-Length: 5000\r\n\r\n").await;
     behind.send(format!(": hello\r\nevent: endpoint\r\ndata: {endpoint}\r\n\r\n")).await;
     let head = client.head().await;
@@ -178,7 +179,7 @@ async fn messages_of_http_sse_come_back_through_the_gate() {
         let gate = Gate::start(json!({
             "proxy": { "auth": { "kind": "bearer_token", "queryToken": true, "tokens": { "dev": DEV, "ci": CI } } },
             "mcpServers": {
-                "a": { "url": server.url("/base/sse") },
+                "a": { "url": server.url("/base/sse"), "headers": { "Accept-Encoding": "gzip" } },
                 "b": { "url": server.url("/base/sse") },
             },
         }))
