@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{CI, DEV, Gate, PATIENCE, field, get, post},
+    harness::{CI, DEV, Gate, PATIENCE, field, get, post, until},
     recorder::Recorder,
 };
 
@@ -322,6 +322,8 @@ async fn probes_need_no_token_and_tell_nothing_of_the_servers() {
             assert_eq!((status, body.as_str()), (200, r#"{"status":"ok"}"#), "{path}\n{head}");
         }
     }
+    until("the connections so far are closed", || gate.metrics().contains("sluicegate_connections_open 0"))
+        .await;
     let (status, _, body) = gate.ask(&bare("GET", "/status", "")).await;
     assert_eq!(status, 200);
     let body: Value = serde_json::from_str(&body).unwrap();
