@@ -153,7 +153,11 @@ impl Connection {
     }
 
     pub(super) fn request_line(&self, bytes: &[u8]) {
+        let mut bytes = bytes;
         if self.phase.get() == Phase::Idle {
+            // Empty lines before a request line are skipped (RFC 9112 §2.2).
+            let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')) else { return };
+            bytes = &bytes[start..];
             self.phase.set(Phase::RequestLine);
             self.watched.set_deadline(Some(Instant::now() + self.limits.header_timeout));
         }
