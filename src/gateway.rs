@@ -387,7 +387,7 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
             .int("servers", snapshot.servers.len() as u64)
             .send();
     }
-    if snapshot.tls.is_none() {
+    if snapshot.tls.is_none() && !gateway.addrs().iter().all(|addr| addr.ip().is_loopback()) {
         log.line(
             Level::Warn,
             "Plain HTTP: tokens cross the network unencrypted unless something in front adds TLS",

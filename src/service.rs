@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::{
     admin,
-    auth::{self, host_is_allowed, origin_is_allowed},
+    auth::{self, host_is_allowed, host_is_loopback, origin_is_allowed},
     body::{Body, BrokenOff, Payload},
     cors,
     error::{Error, Kind},
@@ -111,7 +111,11 @@ async fn answer(
     }
     // 3. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
-    if connection.door == Door::Public && !host_is_allowed(&live.doors.hosts, host) {
+    let host_is_served = match connection.door {
+        Door::Public => host_is_allowed(&live.doors.hosts, host),
+        Door::Admin => host_is_loopback(host),
+    };
+    if !host_is_served {
         return Err(Kind::ForbiddenHost.into());
     }
     if head.headers.contains_key(header::ORIGIN) && !origin_is_allowed {

@@ -25,9 +25,12 @@ pub fn origin_is_allowed(allowed: &[String], loopback: bool, origin: &str) -> bo
 }
 
 fn is_loopback(origin: &str) -> bool {
-    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    host.and_then(split_port)
-        .is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
+    origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).is_some_and(host_is_loopback)
+}
+
+/// Whether `authority` is a loopback name: what the admin listener answers to.
+pub fn host_is_loopback(authority: &str) -> bool {
+    split_port(authority).is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
 }
 
 /// `host` and `port` of an authority without user info; `None` if it is not one.

@@ -156,6 +156,8 @@ impl Record {
         if is_stream {
             self.metrics().streams_open.inc();
             self.write_request();
+            // A slice of the buffer that the request was read into, which must not live as long as an idle stream.
+            self.uri = Uri::default();
         }
     }
 
