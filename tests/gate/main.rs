@@ -3,4 +3,10 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
 mod harness;
+mod limits;
+mod process;
+mod reload;
+mod shutdown;
 mod smoke;
+mod streaming;
+mod tls;
