@@ -107,7 +107,7 @@ async fn a_file_may_be_saved_in_any_way() {
 }
 
 fn relink(target: &Path, link: &Path) {
-    let new = link.with_extension("link");
+    let new = link.with_file_name("new-link");
     symlink(target, &new).unwrap();
     fs::rename(&new, link).unwrap();
 }
@@ -301,7 +301,7 @@ fn a_bad_config_at_the_start_ends_with_2_and_every_problem() {
     let output = serve(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
-    for expected in ["ftp", "SLUICEGATE_NO_SUCH_VARIABLE", "nobody", "unheardOf"] {
+    for expected in ["mcpServers.db.url", "SLUICEGATE_NO_SUCH_VARIABLE", "nobody", "unheardOf"] {
         assert!(told.contains(expected), "{expected} is not among\n{told}");
     }
     for line in told.lines() {
