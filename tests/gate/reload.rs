@@ -176,7 +176,9 @@ async fn a_bad_config_changes_nothing_and_is_seen_and_a_good_one_heals() {
     let bad = text(bad);
     let line = 1 + bad.lines().position(|line| line.contains("shutdwonGrace")).unwrap();
     save(&gate.path, &bad);
-    gate.log.line("Config not reloaded; the last good one stays in force", &[("level", json!("ERROR"))]).await;
+    gate.log
+        .line("Config not reloaded; the last good one stays in force", &[("level", json!("ERROR"))])
+        .await;
     let problem = gate.log.line("Config", &[("level", json!("ERROR"))]).await["problem"].to_string();
     assert!(problem.contains(&format!("sluicegate.json:{line}:")), "{problem}");
     assert!(problem.contains("shutdwonGrace"), "{problem}");

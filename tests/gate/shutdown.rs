@@ -113,7 +113,9 @@ async fn a_stream_that_ends_in_time_ends_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_does_not_wait() {
-    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)] {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)]
+    {
         let server = Upstream::bind().await;
         let mut gate = gate_with("10m", &server).await;
         let (mut client, _behind) = open_stream(gate.addr, &server, DEV).await;

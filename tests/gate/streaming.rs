@@ -6,9 +6,7 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{
-    Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon,
-};
+use crate::harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon};
 
 async fn gate_before(server: &Upstream) -> Gate {
     Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await
@@ -121,8 +119,7 @@ async fn a_client_that_leaves_ends_the_servers_connection_at_once() {
 
 #[tokio::test]
 async fn a_server_that_breaks_off_breaks_off_the_clients_stream() {
-    let heads =
-        [SSE, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\n\r\n"];
+    let heads = [SSE, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\n\r\n"];
     for head in heads {
         let server = Upstream::bind().await;
         let gate = gate_before(&server).await;

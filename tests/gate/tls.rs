@@ -102,8 +102,7 @@ type Http2 = SendRequest<Empty<Bytes>>;
 async fn http2(gate: &Gate, identity: &Identity) -> Http2 {
     let stream = connected(gate, identity, &["h2", "http/1.1"]).await;
     assert_eq!(alpn_of(&stream), Some(&b"h2"[..]));
-    let (client, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     client
 }
