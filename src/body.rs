@@ -123,12 +123,33 @@ impl HttpBody for Body {
     }
 }
 
+/// A response was ended from outside.
+pub struct Stopped(pub End);
+
+impl Stopped {
+    /// Whether a running response is to end now.
+    pub fn poll(watched: &Watched<Subject>, cx: &mut Context<'_>) -> Option<Self> {
+        match watched.poll(cx)? {
+            Signal::Revoked => Some(Self(End::TokenRevoked)),
+            Signal::Cut => Some(Self(End::Drain)),
+            Signal::Deadline | Signal::Drain => {
+                // The signal is taken: ask again, so that the next one wakes this task.
+                let _ = watched.poll(cx);
+                None
+            }
+        }
+    }
+}
+
 impl Stream {
+    /// Whether the response may go on outside of hyper (see [`crate::relay`]).
+    pub fn can_be_relayed(&self) -> bool {
+        self.rewriter.is_none() && self.upstream.can_be_raw()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Option<Result<Bytes, End>>> {
-        match self.watched.poll(cx) {
-            Some(Signal::Revoked) => return Poll::Ready(Some(Err(End::TokenRevoked))),
-            Some(Signal::Cut) => return Poll::Ready(Some(Err(End::Drain))),
-            Some(Signal::Deadline | Signal::Drain) | None => {}
+        if let Some(Stopped(end)) = Stopped::poll(&self.watched, cx) {
+            return Poll::Ready(Some(Err(end)));
         }
         loop {
             let data = match ready!(self.upstream.poll_data(cx)) {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
 //! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics) |
-//! | state | [`state`] (what requests see), [`body`] (what they answer) |
+//! | state | [`state`] (what requests see), [`body`] (what they answer), [`relay`] (how event streams leave hyper) |
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
 //! | mechanisms | [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
@@ -27,6 +27,7 @@ pub mod identity;
 pub mod mcp;
 pub mod observe;
 pub mod proxy;
+pub mod relay;
 pub mod route;
 pub mod secret;
 pub mod server;

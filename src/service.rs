@@ -3,33 +3,37 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
+use std::{rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
 
 use crate::{
     admin,
     auth::{self, host_is_allowed, origin_is_allowed},
-    body::{Body, Payload},
+    body::{Body, BrokenOff, Payload},
     cors,
     error::{Error, Kind},
     observe::Record,
     proxy::{self, Admitted},
+    relay::Relay,
     route::{Place, place},
-    server::connection::{Connection, Door},
+    server::connection::{Connection, Door, Slot},
     state::Live,
     validate,
     worker::Worker,
 };
 
-/// Answers one request. Never fails: what goes wrong is an answer too.
+/// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
+///
+/// An event stream over HTTP/1.1 is left in `slot` for the connection to take over.
 pub async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
+    slot: Slot<Relay>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Body>, BrokenOff> {
     let (head, body) = request.into_parts();
     let observer = Arc::clone(&worker.shared.observer);
     let mut record = Record::begin(
@@ -59,7 +63,29 @@ pub async fn handle(
     let is_stream =
         matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
-    Ok(response.map(|payload| Body::new(payload, record)))
+    match response.into_parts() {
+        (parts, Payload::Stream(stream))
+            if stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
+        {
+            slot.replace(Some(Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?));
+            // The connection takes the stream out of hyper now, and drops this future.
+            std::future::pending().await
+        }
+        (parts, payload) => Ok(Response::from_parts(parts, Body::new(payload, record))),
+    }
+}
+
+/// Whether the response to this request may be written past hyper: not if hyper has to do more than write it.
+fn may_leave_hyper(connection: &Connection, head: &Parts) -> bool {
+    let closes = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    connection.relays()
+        && head.version == Version::HTTP_11
+        && !head.headers.get_all(header::CONNECTION).iter().any(closes)
 }
 
 async fn answer(

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     identity::Subject,
-    server::connection::{self, Connection, Door},
+    server::connection::{self, Connection, Door, Slot},
     service,
     state::Shared,
     upstream::Pool,
@@ -202,11 +202,12 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        let of_connection = Rc::clone(&connection);
+        let slot = Slot::default();
+        let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
         let handle = move |request: http::Request<Incoming>| {
-            service::handle(Rc::clone(&worker), Rc::clone(&of_connection), request)
+            service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)
         };
-        connection::serve(stream, acceptor, connection, handle).await;
+        connection::serve(stream, acceptor, connection, slot, handle).await;
     });
 }
 

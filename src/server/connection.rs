@@ -4,11 +4,11 @@
 //! a broken HTTP/2 preface with an HTTP/1.1 response.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error as StdError,
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::io::{RequestLine, Socket};
@@ -66,6 +66,7 @@ pub struct Connection {
     slow_reader: Cell<bool>,
     fragment: Cell<bool>,
     draining: Cell<bool>,
+    relays: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,7 @@ impl Connection {
             slow_reader: Cell::new(false),
             fragment: Cell::new(false),
             draining: Cell::new(false),
+            relays: Cell::new(false),
         }
     }
 
@@ -133,6 +135,12 @@ impl Connection {
     /// Whether the connection closes once its requests are through.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether a response may leave hyper here: not on HTTP/2, where it shares the stream with others, and not on a
+    /// connection that is to be closed behind it.
+    pub fn relays(&self) -> bool {
+        self.relays.get() && !self.draining.get()
     }
 
     /// Whether the request line of the current request had a fragment; asking forgets it.
@@ -187,20 +195,44 @@ where
     }
 }
 
+/// A response that has left hyper and writes to the client's stream itself.
+pub trait Relay {
+    /// `early` is what the client sent behind its request already.
+    fn begin(&mut self, early: Bytes);
+
+    /// Goes on until the response is through (true) or broken off (false).
+    fn poll<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        T: AsyncRead + AsyncWrite + Unpin;
+
+    /// Ends a response that is through; returns what the client sent of its next request.
+    fn finish(self) -> Bytes;
+}
+
+/// Where a request's handler leaves its relay. The handler then never returns; the connection takes the stream out of
+/// hyper, which drops the handler.
+pub type Slot<R> = Rc<RefCell<Option<R>>>;
+
 /// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
 /// begun leaves a record of its own.
-pub async fn serve<T, H, F, B, E>(stream: T, tls: Option<TlsAcceptor>, connection: Rc<Connection>, handle: H)
-where
+pub async fn serve<T, H, F, B, E, R>(
+    stream: T,
+    tls: Option<TlsAcceptor>,
+    connection: Rc<Connection>,
+    slot: Slot<R>,
+    handle: H,
+) where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<B>, E>> + 'static,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
     E: Into<Box<dyn StdError + Send + Sync>>,
+    R: Relay,
 {
     let socket = Socket::new(stream, Rc::clone(&connection));
     match tls {
-        None => serve_http1(socket, connection, handle).await,
+        None => serve_http1(socket, connection, slot, handle).await,
         Some(acceptor) => {
             let timeout = connection.limits.tls_handshake_timeout;
             connection.watched.set_deadline(None);
@@ -209,13 +241,14 @@ where
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 serve_http2(stream, connection, handle).await;
             } else {
-                serve_http1(stream, connection, handle).await;
+                serve_http1(stream, connection, slot, handle).await;
             }
         }
     }
 }
 
-async fn serve_http1<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)
+/// Goes back and forth between hyper, which serves requests, and relays, which take the stream for one response.
+async fn serve_http1<T, H, F, B, E, R>(stream: T, connection: Rc<Connection>, slot: Slot<R>, handle: H)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F,
@@ -223,21 +256,46 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
     E: Into<Box<dyn StdError + Send + Sync>>,
+    R: Relay,
 {
-    let stream = TokioIo::new(RequestLine::new(stream, Rc::clone(&connection)));
-    let mut http = pin!(
-        http1::Builder::new()
+    connection.relays.set(true);
+    let mut stream = RequestLine::new(stream, Rc::clone(&connection));
+    loop {
+        let mut http = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_header_size(connection.limits.max_header_bytes)
-            .serve_connection(stream, service_fn(handle))
-    );
-    poll_fn(|cx| {
-        if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
-            return Poll::Ready(());
+            .serve_connection(TokioIo::new(stream), service_fn(&handle));
+        let relay = poll_fn(|cx| {
+            if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
+                || Pin::new(&mut http).poll(cx).is_ready()
+            {
+                return Poll::Ready(None);
+            }
+            // While the socket takes nothing, hyper may still hold bytes of the response before.
+            match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
+                Some(relay) => Poll::Ready(Some(relay)),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        let Some(mut relay) = relay else { return };
+        let parts = http.into_parts();
+        stream = parts.io.into_inner();
+        relay.begin(parts.read_buf);
+        let through = poll_fn(|cx| match connection.poll_signal(cx, || {}) {
+            true => Poll::Ready(false),
+            false => relay.poll(&mut stream, cx),
+        })
+        .await;
+        if !through {
+            return;
         }
-        http.as_mut().poll(cx).map(drop)
-    })
-    .await;
+        stream.put_back(relay.finish());
+        if connection.is_draining() {
+            let _ = stream.shutdown().await;
+            return;
+        }
+    }
 }
 
 async fn serve_http2<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)

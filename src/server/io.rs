@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
@@ -74,11 +75,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 pub(super) struct RequestLine<T> {
     inner: T,
     connection: Rc<Connection>,
+    /// Bytes that were read already, by whoever had the stream before.
+    before: Bytes,
 }
 
 impl<T> RequestLine<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
-        Self { inner, connection }
+        Self { inner, connection, before: Bytes::new() }
+    }
+
+    /// Puts bytes back that belong to the next request.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.before = bytes;
     }
 }
 
@@ -89,7 +97,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for RequestLine<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = if self.before.is_empty() {
+            Pin::new(&mut self.inner).poll_read(cx, buf)
+        } else {
+            let put_back = self.before.len().min(buf.remaining());
+            buf.put_slice(&self.before.split_to(put_back));
+            Poll::Ready(Ok(()))
+        };
         if let Poll::Ready(Ok(())) = read {
             let bytes = &buf.filled()[before..];
             if !bytes.is_empty() && self.connection.is_at_request_line() {

@@ -183,7 +183,7 @@ enum State {
 }
 
 /// Decoder of a chunked body. It finds out where payload is and where the body ends, and copies nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Chunked {
     state: State,
     /// Payload bytes left in the current chunk.
@@ -275,26 +275,6 @@ impl Chunked {
                 State::Done => return Ok(at),
             }
             at += 1;
-        }
-        Ok(at)
-    }
-
-    /// Like [`Chunked::decode`], but stops behind the first payload range.
-    pub(super) fn decode_one(
-        &mut self,
-        input: &[u8],
-        payload: impl FnOnce(Range<usize>),
-    ) -> Result<usize, ProtocolError> {
-        let mut at = 0;
-        // Framing between two payloads is a handful of bytes; walking it one by one keeps a single state machine.
-        while at < input.len() && self.state != State::Data && self.state != State::Done {
-            at += self.decode(&input[at..=at], |_| {})?;
-        }
-        if self.state == State::Data && at < input.len() {
-            let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
-            self.decode(&input[at..at + here], |_| {})?;
-            payload(at..at + here);
-            at += here;
         }
         Ok(at)
     }

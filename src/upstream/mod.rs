@@ -3,9 +3,12 @@
 mod codec;
 mod endpoint;
 mod exchange;
+mod outgoing;
 mod pool;
+mod response;
 
 pub use codec::{Framing, Head, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
-pub use exchange::{Exchange, ExchangeError, ResponseBody};
+pub use exchange::{Exchange, ExchangeError};
 pub use pool::{Pool, SCRATCH};
+pub use response::{RawBody, ResponseBody};

@@ -16,6 +16,8 @@ use super::{Endpoint, Transport};
 /// Size of the buffer that a worker reads into. One read takes what 32 KiB hold, events are then
 /// copied out; an idle stream owns no buffer. 64 KiB measured worse on event streams.
 pub const SCRATCH: usize = 32 * 1024;
+/// Size of a read of a body that keeps filling [`SCRATCH`]. Allocated by a worker that meets one.
+const LARGE: usize = 256 * 1024;
 /// How long a connection may wait for its next request when the server says nothing: just below the 5 s after which
 /// Node and uvicorn close theirs, so that a request is not sent into a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(4);
@@ -28,6 +30,7 @@ const IDLE_CONNECTIONS: usize = 256;
 pub struct Pool {
     idle: RefCell<Vec<(Arc<Endpoint>, Vec<Idle>)>>,
     scratch: RefCell<Box<[u8]>>,
+    large: RefCell<Vec<u8>>,
     spare: Cell<Vec<u8>>,
 }
 
@@ -41,6 +44,7 @@ impl Default for Pool {
         Self {
             idle: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            large: RefCell::default(),
             spare: Cell::default(),
         }
     }
@@ -81,17 +85,26 @@ impl Pool {
         });
     }
 
+    /// Like [`Pool::read`], for bodies that have filled the buffer before: fewer, larger reads.
+    pub fn read_large<R>(
+        &self,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+    ) -> Poll<io::Result<R>> {
+        let mut large = self.large.borrow_mut();
+        large.resize(LARGE, 0);
+        read_into(&mut large, transport, cx, then)
+    }
+
     /// Reads once from `transport` into the worker's buffer and hands what came to `then`; an empty slice is the end.
     pub fn read<R>(
         &self,
         transport: &mut Transport,
         cx: &mut Context<'_>,
-        then: impl FnOnce(&[u8]) -> R,
+        then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
-        let mut scratch = self.scratch.borrow_mut();
-        let mut buf = ReadBuf::new(&mut scratch);
-        std::task::ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(then(buf.filled())))
+        read_into(&mut self.scratch.borrow_mut(), transport, cx, then)
     }
 
     /// An empty buffer to write a request into; give it back with [`Pool::put_buffer`].
@@ -106,6 +119,17 @@ impl Pool {
             self.spare.set(buffer);
         }
     }
+}
+
+fn read_into<R>(
+    buffer: &mut [u8],
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+) -> Poll<io::Result<R>> {
+    let mut buf = ReadBuf::new(buffer);
+    std::task::ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(then(cx, buf.filled())))
 }
 
 /// Whether nothing happened on an idle connection: neither end nor bytes that nobody asked for.

@@ -1,0 +1,174 @@
+//! The second body path: a response over HTTP/1.1 that has left hyper.
+//!
+//! hyper parsed the request and the gate decided on it; once the server answers with a body that goes on, above all an event
+//! stream, nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes pass
+//! with their framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop. Only
+//! chunk sizes are looked at, to know where the body ends and hyper gets the connection back.
+
+use std::{
+    cell::RefCell,
+    io::Write as _,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    body::{Stopped, Stream},
+    identity::Subject,
+    observe::{End, Record},
+    server::connection,
+    upstream::RawBody,
+    watchdog::Watched,
+};
+
+/// Most bytes that a client may send behind its request while the response runs. What exceeds it waits in the kernel.
+const EARLY: usize = 16 * 1024;
+
+/// A response on its way from server to client.
+pub struct Relay {
+    body: RawBody,
+    watched: Watched<Subject>,
+    record: Record,
+    /// What the client has not taken yet. Empty, and without memory, unless it is slower than the server.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// The beginning of the client's next request.
+    early: BytesMut,
+    /// Something was written that TLS may hold back.
+    unflushed: bool,
+}
+
+impl Relay {
+    /// A relay for the response with this head, if its body can go that way. The record has seen the head.
+    pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, record: Record) -> Option<Self> {
+        let Stream { upstream, watched, rewriter: _ } = stream;
+        let body = upstream.into_raw()?;
+        let unsent = head(status, headers, body.is_chunked());
+        Some(Self { body, watched, record, unsent, sent: 0, early: BytesMut::new(), unflushed: false })
+    }
+
+    /// Reads what the client sends: the next request, too early, or its end.
+    fn poll_client<T: AsyncRead + Unpin>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Result<(), End> {
+        while self.early.len() < EARLY {
+            let mut bytes = [const { MaybeUninit::uninit() }; 1024];
+            let mut buf = ReadBuf::uninit(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.early.put_slice(buf.filled()),
+                Poll::Ready(_) => return Err(End::ClientGone),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_relay<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<Result<(), End>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(Stopped(end)) = Stopped::poll(&self.watched, cx) {
+            return Poll::Ready(Err(end));
+        }
+        self.poll_client(stream, cx)?;
+        loop {
+            while self.sent < self.unsent.len() {
+                let written = ready!(Pin::new(&mut *stream).poll_write(cx, &self.unsent[self.sent..]));
+                self.sent += written.ok().filter(|n| *n > 0).ok_or(End::ClientGone)?;
+                self.unflushed = true;
+            }
+            if self.sent > 0 {
+                (self.unsent, self.sent) = (Vec::new(), 0);
+            }
+            if self.body.is_end() {
+                return Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone);
+            }
+            let (unsent, record) = (&mut self.unsent, &mut self.record);
+            let passed = self.body.poll_read(cx, |cx, bytes, payload| {
+                record.sent(payload);
+                match Pin::new(&mut *stream).poll_write(cx, bytes) {
+                    Poll::Ready(Ok(n)) if n > 0 => unsent.extend_from_slice(&bytes[n..]),
+                    Poll::Ready(_) => return Err(End::ClientGone),
+                    Poll::Pending => unsent.extend_from_slice(bytes),
+                }
+                Ok(())
+            });
+            match passed {
+                Poll::Ready(Ok(written)) => written?,
+                Poll::Ready(Err(e)) => {
+                    self.record.because(e.to_string());
+                    return Poll::Ready(Err(End::UpstreamLost));
+                }
+                Poll::Pending => {
+                    if std::mem::take(&mut self.unflushed)
+                        && Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone)?.is_pending()
+                    {
+                        self.unflushed = true;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            self.unflushed = true;
+        }
+    }
+}
+
+impl connection::Relay for Relay {
+    fn begin(&mut self, early: Bytes) {
+        self.early = BytesMut::from(early);
+    }
+
+    fn poll<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ended = ready!(self.poll_relay(stream, cx));
+        self.record.ended(ended.err().unwrap_or(End::UpstreamEnd));
+        Poll::Ready(ended.is_ok())
+    }
+
+    fn finish(self) -> Bytes {
+        self.body.release();
+        self.early.freeze()
+    }
+}
+
+/// The response head as hyper would write it, and the chunk framing that the server chose.
+fn head(status: StatusCode, headers: &HeaderMap, is_chunked: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    // A Vec takes every write.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default());
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if is_chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if !headers.contains_key(header::DATE) {
+        write_date(&mut out);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn write_date(out: &mut Vec<u8>) {
+    thread_local! {
+        /// The second that was formatted last.
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let second = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(last, text)| {
+        if *last != second {
+            *last = second;
+            *text = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+        }
+        let _ = write!(out, "date: {text}\r\n");
+    });
+}

@@ -1,0 +1,294 @@
+//! A response on its way in.
+
+use std::{
+    io,
+    ops::Range,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::{
+    Endpoint, ExchangeError, Pool, SCRATCH, Transport,
+    codec::{Chunked, Framing, Head, ProtocolError},
+    outgoing::Outgoing,
+};
+
+/// What is left of an exchange while the response body runs.
+pub(super) struct Connection {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) transport: Transport,
+    /// The rest of the request, if the server answered before it had everything.
+    pub(super) outgoing: Option<Box<Outgoing>>,
+    /// `Some` if the connection may be used again, with the server's own idle limit if it told.
+    pub(super) reuse: Option<Option<Duration>>,
+}
+
+/// Where the payload is, and where it ends.
+enum Decoding {
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+}
+
+impl Decoding {
+    /// Walks over `bytes`, calling `payload` with each range of it that is payload. Returns how many bytes belong
+    /// to this body.
+    fn walk(&mut self, bytes: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+        match self {
+            Self::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= here as u64;
+                payload(0..here);
+                Ok(here)
+            }
+            Self::Chunked(chunked) => chunked.decode(bytes, payload),
+            Self::UntilClose => {
+                payload(0..bytes.len());
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    /// Whether the body is complete. Without framing only the end of the connection tells.
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.is_done(),
+            Self::UntilClose => false,
+        }
+    }
+}
+
+/// A response body: payload without framing, frames as they come.
+///
+/// All chunks that one read brings become one frame, and so one write to the client. Nothing is read ahead: the
+/// server is slowed down by not reading. When the body ends well, the connection goes back to the pool; dropped before, it
+/// is closed.
+pub struct ResponseBody {
+    /// `None` behind the end.
+    connection: Option<Connection>,
+    decoding: Decoding,
+    /// Bytes behind the head, not decoded yet.
+    first: Bytes,
+}
+
+impl ResponseBody {
+    /// The body that follows `head` on `connection`; `first` is what was read behind it.
+    pub(super) fn new(mut connection: Connection, head: &Head, first: Bytes) -> Self {
+        connection.reuse = head.keep_alive.then(|| keep_alive_hint(&head.headers));
+        let decoding = match head.framing {
+            Framing::None => Decoding::Length(0),
+            Framing::Length(length) => Decoding::Length(length),
+            Framing::Chunked => Decoding::Chunked(Chunked::default()),
+            Framing::UntilClose => Decoding::UntilClose,
+        };
+        if decoding.is_end() && !first.is_empty() {
+            connection.reuse = None;
+        }
+        let mut body = Self { connection: Some(connection), decoding, first };
+        body.release_at_end();
+        body
+    }
+
+    /// Whether the body can be passed on with its framing as it is: not if the server must close to end it, or waits
+    /// for the rest of the request; and not if it is complete already, because then there is nothing to gain.
+    pub fn can_be_raw(&self) -> bool {
+        let Some(Connection { outgoing: None, .. }) = &self.connection else { return false };
+        match &self.decoding {
+            Decoding::Length(left) => *left > self.first.len() as u64,
+            Decoding::Chunked(chunked) => {
+                let mut ahead = Chunked::clone(chunked);
+                ahead.decode(&self.first, |_| {}).is_ok() && !ahead.is_done()
+            }
+            Decoding::UntilClose => false,
+        }
+    }
+
+    /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`].
+    pub fn into_raw(self) -> Option<RawBody> {
+        let can_be_raw = self.can_be_raw();
+        let connection = self.connection.filter(|_| can_be_raw)?;
+        Some(RawBody { connection, decoding: self.decoding, first: self.first, large: false })
+    }
+
+    /// Length of the payload still to come, if the server declared it.
+    pub fn remaining(&self) -> Option<u64> {
+        match self.decoding {
+            Decoding::Length(length) => Some(length),
+            Decoding::Chunked(_) | Decoding::UntilClose => self.is_end().then_some(0),
+        }
+    }
+
+    /// Whether the body ended as its framing says.
+    pub fn is_end(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    /// The next payload, or the end. The connection is given back with the last payload already, since a reader that
+    /// knows the length does not ask for the end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            connection.poll_outgoing(cx)?;
+            let first = std::mem::take(&mut self.first);
+            let data = if first.is_empty() {
+                let Connection { pool, transport, reuse, .. } = connection;
+                let decoding = &mut self.decoding;
+                let read = pool.read(transport, cx, |_, bytes| match bytes {
+                    [] => Ok(None),
+                    bytes => payload_of(decoding, reuse, bytes).map(Some),
+                });
+                match ready!(read)?? {
+                    Some(data) => data,
+                    // Closed: the end where nothing else tells it, a loss everywhere else.
+                    None if matches!(self.decoding, Decoding::UntilClose) => {
+                        self.connection = None;
+                        continue;
+                    }
+                    None => {
+                        return Poll::Ready(Some(Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()))));
+                    }
+                }
+            } else if let Decoding::Length(_) = self.decoding {
+                // What came with the head is often the whole body, and needs no further copy.
+                let here = self.decoding.walk(&first, |_| {})?;
+                if here < first.len() {
+                    connection.reuse = None;
+                }
+                first.slice(..here)
+            } else {
+                payload_of(&mut self.decoding, &mut connection.reuse, &first)?
+            };
+            self.release_at_end();
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+
+    /// Gives the connection back once the body is through.
+    fn release_at_end(&mut self) {
+        if self.decoding.is_end()
+            && let Some(connection) = self.connection.take()
+        {
+            connection.release();
+        }
+    }
+}
+
+/// Payload of `bytes` in one new buffer. Bytes behind the end of the body forbid to use the connection again.
+fn payload_of(
+    decoding: &mut Decoding,
+    reuse: &mut Option<Option<Duration>>,
+    bytes: &[u8],
+) -> Result<Bytes, ProtocolError> {
+    let mut data = BytesMut::with_capacity(bytes.len());
+    let here = decoding.walk(bytes, |range| data.extend_from_slice(&bytes[range]))?;
+    if here < bytes.len() {
+        *reuse = None;
+    }
+    Ok(data.freeze())
+}
+
+impl Connection {
+    /// Sends the rest of the request, if the server answered before it had everything.
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
+        let Some(outgoing) = &mut self.outgoing else { return Ok(()) };
+        match outgoing.poll(&mut self.transport, &self.pool, cx) {
+            Poll::Ready(Ok(())) => self.outgoing = None,
+            // The server no longer reads; its answer may still be complete.
+            Poll::Ready(Err(ExchangeError::Io(_))) => {
+                self.outgoing = None;
+                self.reuse = None;
+            }
+            Poll::Ready(Err(e)) => return Err(e),
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    /// Back to the pool, if both bodies are through and the server does not close it.
+    fn release(self) {
+        if let (Some(hint), None) = (self.reuse, &self.outgoing) {
+            self.pool.give(&self.endpoint, self.transport, hint);
+        }
+    }
+}
+
+/// A response body with its framing left as it is. Chunk sizes are looked at only to know where it ends.
+pub struct RawBody {
+    connection: Connection,
+    decoding: Decoding,
+    /// Bytes behind the head, not handed out yet.
+    first: Bytes,
+    /// The last read filled the worker's buffer: the next takes the larger one.
+    large: bool,
+}
+
+impl RawBody {
+    /// Whether the framing is by chunks, and not by a length that stands in the head.
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.decoding, Decoding::Chunked(_))
+    }
+
+    /// Whether the last byte was handed out.
+    pub fn is_end(&self) -> bool {
+        self.decoding.is_end()
+    }
+
+    /// Hands what comes next, framing and all, and how much of it is payload, to `then`. The bytes lie in the
+    /// worker's buffer, so an idle body owns none.
+    pub fn poll_read<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> R,
+    ) -> Poll<Result<R, ExchangeError>> {
+        let Connection { pool, transport, reuse, .. } = &mut self.connection;
+        let decoding = &mut self.decoding;
+        let pass = |cx: &mut Context<'_>, bytes: &[u8]| {
+            let mut payload = 0;
+            let here = decoding.walk(bytes, |range| payload += range.len())?;
+            if here < bytes.len() {
+                *reuse = None;
+            }
+            Ok(then(cx, &bytes[..here], payload))
+        };
+        if !self.first.is_empty() {
+            return Poll::Ready(pass(cx, &std::mem::take(&mut self.first)));
+        }
+        let was_large = self.large;
+        let large = &mut self.large;
+        let read = |cx: &mut Context<'_>, bytes: &[u8]| {
+            if bytes.is_empty() {
+                return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            *large = bytes.len() >= SCRATCH;
+            pass(cx, bytes)
+        };
+        Poll::Ready(ready!(if was_large {
+            pool.read_large(transport, cx, read)
+        } else {
+            pool.read(transport, cx, read)
+        })?)
+    }
+
+    /// Gives the connection back; the body must be at its end.
+    pub fn release(self) {
+        if self.is_end() {
+            self.connection.release();
+        }
+    }
+}
+
+/// `Keep-Alive: timeout=5`
+fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
