@@ -152,7 +152,9 @@ impl ResponseBody {
                         continue;
                     }
                     None => {
-                        return Poll::Ready(Some(Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()))));
+                        return Poll::Ready(Some(Err(ExchangeError::Io(
+                            io::ErrorKind::UnexpectedEof.into(),
+                        ))));
                     }
                 }
             } else if let Decoding::Length(_) = self.decoding {

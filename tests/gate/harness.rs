@@ -233,13 +233,18 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
         (status, head, String::from_utf8(body).unwrap())
     }
 
-    /// The next chunk; `None` is the last one.
+    /// The next chunk; `None` is the last one, behind its trailers.
     pub async fn chunk(&mut self) -> Option<Vec<u8>> {
-        let size = self.until("\r\n").await;
-        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        let line = self.until("\r\n").await;
+        let size = line.trim_end().split(';').next().unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            while self.until("\r\n").await != "\r\n" {}
+            return None;
+        }
         let chunk = self.exactly(size).await;
         assert_eq!(self.exactly(2).await, b"\r\n");
-        (size > 0).then_some(chunk)
+        Some(chunk)
     }
 }
 

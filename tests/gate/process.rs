@@ -22,7 +22,7 @@ pub struct Process {
     pub addr: SocketAddr,
     pub log: Lines,
     pub path: PathBuf,
-    pub dir: TempDir,
+    _dir: TempDir,
 }
 
 impl Process {
@@ -48,7 +48,7 @@ impl Process {
         let listening = log.line("Listening", &[]).await;
         let url = listening["url"].as_str().unwrap();
         let addr = url.rsplit_once('/').unwrap().1.parse().unwrap();
-        Self { child, addr, log, path, dir }
+        Self { child, addr, log, path, _dir: dir }
     }
 
     /// Replaces the config as a careful program does: a new file, renamed over the old one.
