@@ -17,7 +17,7 @@ use rustls::{
 use serde_json::{Value, json};
 use sluicegate::server::tls::{SelfSigned, provider, self_signed};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 use crate::harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until};
@@ -231,11 +231,8 @@ async fn an_http2_stream_that_nobody_reads_holds_up_no_other_and_takes_little() 
     socket2::SockRef::from(&flood.stream).set_send_buffer_size(64 << 10).unwrap();
     let block = chunk(&"x".repeat(16 * 1024));
     let mut taken = 0;
-    while let Ok(written) = tokio::time::timeout(
-        Duration::from_millis(500),
-        tokio::io::AsyncWriteExt::write_all(&mut flood.stream, block.as_bytes()),
-    )
-    .await
+    while let Ok(written) =
+        tokio::time::timeout(Duration::from_millis(500), flood.stream.write_all(block.as_bytes())).await
     {
         written.unwrap();
         taken += block.len();
@@ -294,7 +291,7 @@ async fn an_http2_client_without_a_request_is_cut() {
     for first in [&b""[..], &b"PRI * HTTP"[..], &settings[..]] {
         let mut client = Client::new(connected(&gate, &identity, &["h2"]).await);
         client.send(first).await;
-        tokio::io::AsyncWriteExt::flush(&mut client.stream).await.unwrap();
+        client.stream.flush().await.unwrap();
         soon("the end of the silent connection", client.rest()).await;
     }
     until("no connection is left", || gate.metrics().contains("sluicegate_connections_open 0")).await;
@@ -365,4 +362,37 @@ async fn a_new_certificate_is_for_new_handshakes_and_running_connections_live() 
     h2_passes(&mut behind, &mut response, "data: still here\n\n").await;
     let (mut another, mut behind) = h2_stream(&mut client, &server).await;
     h2_passes(&mut behind, &mut another, "data: and more\n\n").await;
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_client_takes_nothing_is_cut_and_the_others_live() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let mut config = config(&identity, &server);
+    config["proxy"]["limits"] = json!({ "slowReaderTimeout": "500ms" });
+    let mut gate = Gate::start(config.clone()).await;
+    let mut client = http2(&gate, &identity).await;
+    let (_stuck, mut flood) = h2_stream(&mut client, &server).await;
+    let (mut quiet, mut behind) = h2_stream(&mut client, &server).await;
+    soon("the end of the server's stream", take_all(&mut flood)).await;
+    gate.log.line("Stream closed", &[("reason", json!("slow_reader"))]).await;
+    h2_passes(&mut behind, &mut quiet, "data: not cut\n\n").await;
+
+    // A token that goes takes even a stream with it that is stuck for another reason.
+    config["proxy"]["limits"] = json!({ "slowReaderTimeout": "10m" });
+    gate.reload(config.clone());
+    let mut client = http2(&gate, &identity).await;
+    let (_stuck, mut flood) = h2_stream(&mut client, &server).await;
+    // It takes nothing any more: the gate reads on only when the client does.
+    let block = chunk(&"x".repeat(16 * 1024));
+    let patience = Duration::from_millis(500);
+    while tokio::time::timeout(patience, flood.stream.write_all(block.as_bytes())).await.is_ok() {}
+    config["mcpServers"]["db"]["authTokens"] = json!(["ci"]);
+    gate.reload(config);
+    soon("the end of the stuck stream", take_all(&mut flood)).await;
+}
+
+/// Writes until the gate ends the connection.
+async fn take_all(behind: &mut Client<TcpStream>) {
+    let block = chunk(&"x".repeat(16 * 1024));
+    while behind.stream.write_all(block.as_bytes()).await.is_ok() {}
 }
