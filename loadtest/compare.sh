@@ -133,7 +133,6 @@ start_proxy() {
 stop_proxy() {
     stop "$proxy"
     unset 'watched[-1]'
-    rm -f "$OUT/nginx.log"
 }
 
 # measure CONTENDER MODE WORKLOAD KIND PATH OPTION...: one line for the results.
@@ -143,10 +142,15 @@ measure() {
     # A relay does not know routes: it is asked for what the others ask the upstream for.
     [[ $contender != relay ]] || path=${path/#\/events/\/sse}
     start_proxy "$contender" "$mode"
-    timeout -k 3 "$LONGEST" taskset -c "$LOAD_CPU" "$rig" load "$kind" --target "127.0.0.1:$PORT" --path "$path" \
-        --bearer "$TOKEN" --pid "$pid" --workload "$workload" --contender "$contender" --secs "$secs" \
-        "${tls[@]}" "${@:6}" >>"$OUT/runs.jsonl" ||
-        echo "compare.sh: $workload ($mode) failed for $contender; see $OUT/" >&2
+    start "$LOAD_CPU" "$OUT/load.json" "$rig" load "$kind" --target "127.0.0.1:$PORT" --path "$path" --bearer "$TOKEN" \
+        --pid "$pid" --workload "$workload" --contender "$contender" --secs "$secs" "${tls[@]}" "${@:6}"
+    # In the background, so that an interrupt ends it at once.
+    if wait "$started"; then
+        cat "$OUT/load.json" >>"$OUT/runs.jsonl"
+    else
+        echo "compare.sh: $workload ($mode) failed for $contender: $(<"$OUT/load.json.err")" >&2
+    fi
+    unset 'watched[-1]'
     stop_proxy
 }
 

@@ -188,6 +188,7 @@ impl Load {
             "kind": kind,
             "conns": options.conns,
             "secs": secs,
+            "expected_per_s": options.expected(),
             "units_per_s": units as f64 / secs,
             "cpu_share": cpu / 1e9 / secs,
             "cpu_us_per_unit": per(cpu / 1e3),

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddrV4;
 
+use crate::http;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Every connection reads one event stream; a unit is an event.
@@ -59,6 +61,16 @@ impl Options {
                 )
                 .into_bytes()
             }
+        }
+    }
+
+    /// Units a second that a paced load must come to; `None` when it goes as fast as it can.
+    pub fn expected(&self) -> Option<f64> {
+        let of_stream = || http::parameter(&self.path, "rate")?.parse::<f64>().ok();
+        match self.kind {
+            Kind::Sse => of_stream().map(|rate| rate * self.conns as f64),
+            Kind::Rpc => (self.rate > 0.0).then_some(self.rate),
+            Kind::Bulk => None,
         }
     }
 
