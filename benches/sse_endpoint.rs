@@ -3,6 +3,8 @@
 //! the rewriter failed to step aside afterwards, on every later byte. The last benchmark guards the second part: its
 //! time must not depend on the size of the chunk.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
 use std::hint::black_box;
 
 use bytes::Bytes;

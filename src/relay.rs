@@ -119,7 +119,10 @@ impl Relay {
 
 impl connection::Relay for Relay {
     fn begin(&mut self, early: Bytes) {
-        self.early = BytesMut::from(early);
+        // An empty slice would still hold the buffer that it was cut from.
+        if !early.is_empty() {
+            self.early = early.into();
+        }
     }
 
     fn poll<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<bool>
@@ -131,7 +134,7 @@ impl connection::Relay for Relay {
         Poll::Ready(ended.is_ok())
     }
 
-    fn finish(self) -> Bytes {
+    fn finish(self: Box<Self>) -> Bytes {
         self.body.release();
         self.early.freeze()
     }

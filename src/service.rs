@@ -52,11 +52,14 @@ pub async fn handle(
         answer(&worker, &connection, &live, &head, body, allowed_origin.is_some(), &mut record).await;
     let mut response = answered.unwrap_or_else(|error| {
         record.failed(&error);
-        if error.kind.status().is_client_error() {
-            hide_tokens_in_path(&live, &head, &mut record);
-        }
         refuse(&live, &error, &record)
     });
+    if !record.is_admitted()
+        && let Some(path) =
+            auth::path_without_tokens(head.uri.path(), head.uri.query(), &head.headers, &live.tokens)
+    {
+        record.show_path(path);
+    }
     if let Some(origin) = allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
@@ -67,7 +70,8 @@ pub async fn handle(
         (parts, Payload::Stream(stream))
             if stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
         {
-            slot.replace(Some(Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?));
+            let relay = Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?;
+            slot.replace(Some(Box::new(relay)));
             // The connection takes the stream out of hyper now, and drops this future.
             std::future::pending().await
         }
@@ -141,8 +145,9 @@ async fn answer(
         _ => None,
     };
     let (token, credential) = match route {
+        // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
-            (auth::presented(&head.headers, None, false).unwrap_or_default(), None)
+            (auth::presented(&head.headers, query_of_caller(head, at), true).unwrap_or_default(), None)
         }
         _ => {
             let (token, credential) = identify(live, head, at)?;
@@ -187,18 +192,22 @@ fn identify<'a>(
     head: &'a Parts,
     at: Place<'_>,
 ) -> Result<(std::borrow::Cow<'a, [u8]>, usize), Error> {
-    // The query of a message URL is the server's own, sealed by the gate, and may hold a parameter of this name.
-    let query = head.uri.query().map(|query| match at {
-        Place::Server { door: crate::route::Door::Message, .. } => proxy::behind_seal(query),
-        _ => query,
-    });
-    let presented = auth::presented(&head.headers, query, live.query_token);
+    let presented = auth::presented(&head.headers, query_of_caller(head, at), live.query_token);
     let found = live.tokens.find(presented.as_deref().unwrap_or_default());
     let token = presented?;
     match found {
         Some(index) if live.credentials[index].is_valid(SystemTime::now()) => Ok((token, index)),
         _ => Err(Kind::InvalidToken.into()),
     }
+}
+
+/// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gate, and may hold a
+/// parameter of this name.
+fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
+    head.uri.query().map(|query| match at {
+        Place::Server { door: crate::route::Door::Message, .. } => proxy::behind_seal(query),
+        _ => query,
+    })
 }
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
@@ -255,21 +264,4 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
 /// A quoted-string (RFC 9110 §5.6.4) of what of `text` can stand in one.
 fn quoted(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
-}
-
-/// Somebody pastes a token into a path sooner or later; the log must not keep it.
-fn hide_tokens_in_path(live: &Live, head: &Parts, record: &mut Record) {
-    let path = head.uri.path();
-    let holds_token = |segment: &str| {
-        live.tokens.find(segment.as_bytes()).is_some()
-            || head.headers.get_all(header::AUTHORIZATION).iter().any(|value| {
-                let token = value.as_bytes().rsplit(|b| *b == b' ').next().unwrap_or_default();
-                auth::holds(segment.as_bytes(), token)
-            })
-    };
-    if path.split('/').any(holds_token) {
-        let shown: Vec<&str> =
-            path.split('/').map(|part| if holds_token(part) { "…" } else { part }).collect();
-        record.show_path(shown.join("/"));
-    }
 }

@@ -6,6 +6,12 @@
 //! SLUICEGATE_ROTATIONS=1000 SLUICEGATE_STREAMS=500 cargo test --release --test rotation -- --nocapture --test-threads=1
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
 #[path = "gate/harness.rs"]

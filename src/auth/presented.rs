@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 use memchr::memmem;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode, percent_decode_str};
 
 use crate::error::Kind;
 
@@ -41,7 +41,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     well_formed.then_some(token)
 }
 
-fn token_parameter(query: &str) -> Option<&str> {
+pub(super) fn token_parameter(query: &str) -> Option<&str> {
     query.split('&').find_map(|parameter| parameter.strip_prefix("token="))
 }
 
@@ -57,9 +57,14 @@ pub fn without_token<'a>(query: &'a str, secret: &[u8]) -> Cow<'a, str> {
     }
 }
 
-/// Whether `secret` stands somewhere in `value`. Nearly every value is shorter than a token, and is answered by that.
+/// Whether `secret` stands somewhere in `value`, as it is or percent-encoded. Nearly every value is shorter than a
+/// token, and is answered by that.
 pub fn holds(value: &[u8], secret: &[u8]) -> bool {
-    value.len() >= secret.len() && !secret.is_empty() && memmem::find(value, secret).is_some()
+    if value.len() < secret.len() || secret.is_empty() {
+        return false;
+    }
+    memmem::find(value, secret).is_some()
+        || (value.contains(&b'%') && memmem::find(&Cow::from(percent_decode(value)), secret).is_some())
 }
 
 #[cfg(test)]
@@ -108,6 +113,7 @@ mod tests {
         assert_eq!(without_token("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
         assert_eq!(without_token("token", b"secret"), "");
         assert_eq!(without_token("a=xsecretx&b", b"secret"), "b");
+        assert_eq!(without_token("a=s%65cret&b", b"secret"), "b");
         assert_eq!(without_token("a=1&&b=", b"secret"), "a=1&&b=");
         assert_eq!(without_token("a=1", b""), "a=1");
     }

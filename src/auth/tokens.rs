@@ -218,7 +218,7 @@ mod tests {
     fn a_free_slot_matches_nobody_even_by_its_own_digest() {
         let table = table(&[b"dev-token-123".to_vec()]);
         assert!(table.owners.as_flattened().contains(&NOBODY), "there is a free slot to match");
-        assert_eq!(table.find_digest(&[0; 4]), None);
+        assert_eq!(table.find_digest(&[0; 32]), None);
     }
 
     proptest! {

@@ -67,6 +67,8 @@ pub struct Record {
     /// Requests for the gate itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
+    /// Turned away by the gate, rather than failed by its server or left by its client.
+    is_refused: bool,
     reason: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
     is_stream: bool,
@@ -95,6 +97,7 @@ impl Record {
             admission: None,
             level: Level::Info,
             status: None,
+            is_refused: false,
             reason: None,
             cause: None,
             is_stream: false,
@@ -118,6 +121,11 @@ impl Record {
         self.admission = Some(Admission { server, metrics, token_name });
     }
 
+    /// Whether the request may pass to a server, whose path is then one of the config.
+    pub fn is_admitted(&self) -> bool {
+        self.admission.is_some()
+    }
+
     /// Shows `path` in the log in place of the request's own.
     pub fn show_path(&mut self, path: String) {
         self.shown_path = Some(path);
@@ -127,6 +135,7 @@ impl Record {
     pub fn failed(&mut self, error: &Error) {
         let code = error.kind.code();
         self.reason = Some(code);
+        self.is_refused = error.kind.side() != Side::Upstream;
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
@@ -172,9 +181,9 @@ impl Record {
 
     fn write_request(&self) {
         let msg = match &self.admission {
+            _ if self.is_refused => "Refused request",
             Some(Admission { token_name: Some(_), .. }) => "Authenticated request",
             Some(_) => "Public request",
-            None if self.reason.is_some() => "Refused request",
             None => "Request",
         };
         // The method is shown only if it is one that exists: its name is the client's to choose.

@@ -4,20 +4,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
 use crate::{auth, config::HttpTarget};
 
+/// What the gate says in the client's stead.
+pub(super) struct Words<'a> {
+    /// Path and query.
+    pub(super) target: &'a str,
+    /// `Host`
+    pub(super) authority: &'a HeaderValue,
+    /// The server's own session id.
+    pub(super) session: Option<&'a [u8]>,
+    /// The token that the caller presented, which goes no further.
+    pub(super) token: &'a [u8],
+    /// The response is to be read, and so must not come compressed.
+    pub(super) wants_identity: bool,
+}
+
 /// Writes the request head, up to but without the fields that frame the body.
 ///
 /// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
-/// that holds `token`, the one that the caller presented.
-pub(super) fn write_request(
-    out: &mut Vec<u8>,
-    head: &Parts,
-    target: &str,
-    authority: &HeaderValue,
-    to: &HttpTarget,
-    session: Option<&[u8]>,
-    token: &[u8],
-    wants_identity: bool,
-) {
+/// that holds the token.
+pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, words: &Words<'_>) {
+    let Words { target, authority, session, token, wants_identity } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -44,7 +50,9 @@ pub(super) fn write_request(
         field(out, &SESSION_ID, id);
     }
     for (name, value) in &to.headers {
-        field(out, name, value.as_bytes());
+        if !(wants_identity && name == header::ACCEPT_ENCODING) {
+            field(out, name, value.as_bytes());
+        }
     }
 }
 
@@ -93,18 +101,20 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
 /// names the server's own authorization metadata, and an invitation to another port.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
-        for named in connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-            if let Ok(name) = HeaderName::from_bytes(named)
-                && name != SESSION_ID
-                && name != header::CONTENT_TYPE
-                && name != header::CONTENT_LENGTH
-            {
-                headers.remove(name);
-            }
-        }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name))
+        .collect();
+    let cross_origin: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+    for name in named.into_iter().chain(cross_origin) {
+        headers.remove(name);
     }
     for name in [
+        header::CONNECTION,
         header::TRANSFER_ENCODING,
         header::TRAILER,
         header::TE,
@@ -114,12 +124,6 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
         header::ALT_SVC,
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        header::ACCESS_CONTROL_MAX_AGE,
     ] {
         headers.remove(name);
     }

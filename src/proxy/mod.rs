@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::{
     auth,
@@ -85,6 +85,10 @@ pub async fn forward(
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
+    // A body that says that it is too large is not begun.
+    if limits.max_body_bytes > 0 && body.size_hint().lower() > limits.max_body_bytes {
+        return Err(Kind::BodyTooLarge.into());
+    }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, &head.headers)?;
     // 3. By which connection.
@@ -94,18 +98,15 @@ pub async fn forward(
         None => connect(endpoint, limits.connect_timeout).await?,
     };
     // 4. With what head. An event stream whose first event is to be read must not come compressed.
-    let wants_identity = admitted.door == Door::Sse;
     let mut out = pool.take_buffer();
-    headers::write_request(
-        &mut out,
-        head,
-        &target,
-        &endpoint.authority,
-        to,
+    let words = headers::Words {
+        target: &target,
+        authority: &endpoint.authority,
         session,
-        &admitted.token,
-        wants_identity,
-    );
+        token: &admitted.token,
+        wants_identity: admitted.door == Door::Sse,
+    };
+    headers::write_request(&mut out, head, to, &words);
     // 5. Send, and wait for the response head, no longer.
     let exchange = Exchange::new(
         Arc::clone(endpoint),

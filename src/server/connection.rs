@@ -162,7 +162,11 @@ impl Connection {
     }
 
     pub(super) fn request_line(&self, bytes: &[u8]) {
+        let mut bytes = bytes;
         if self.phase.get() == Phase::Idle {
+            // Empty lines before a request line are skipped (RFC 9112 §2.2).
+            let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')) else { return };
+            bytes = &bytes[start..];
             self.phase.set(Phase::RequestLine);
             self.watched.set_deadline(Some(Instant::now() + self.limits.header_timeout));
         }
@@ -227,12 +231,12 @@ pub trait Relay {
         T: AsyncRead + AsyncWrite + Unpin;
 
     /// Ends a response that is through; returns what the client sent of its next request.
-    fn finish(self) -> Bytes;
+    fn finish(self: Box<Self>) -> Bytes;
 }
 
 /// Where a request's handler leaves its relay. The handler then never returns; the connection takes the stream out of
 /// hyper, which drops the handler.
-pub type Slot<R> = Rc<RefCell<Option<R>>>;
+pub type Slot<R> = Rc<RefCell<Option<Box<R>>>>;
 
 /// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
 /// begun leaves a record of its own.
@@ -252,19 +256,40 @@ pub async fn serve<T, H, F, B, E, R>(
     R: Relay,
 {
     let socket = Socket::new(stream, Rc::clone(&connection));
+    // A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and
+    // passes is boxed: an idle stream then costs its sockets, its TLS state and a few hundred bytes.
     match tls {
         None => serve_http1(socket, connection, slot, handle).await,
-        Some(acceptor) => {
-            let timeout = connection.limits.tls_handshake_timeout;
-            connection.watched.set_deadline(None);
-            let Ok(Ok(stream)) = tokio::time::timeout(timeout, acceptor.accept(socket)).await else { return };
-            connection.watched.set_deadline(Some(Instant::now() + connection.limits.header_timeout));
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(stream, connection, handle).await;
-            } else {
-                serve_http1(stream, connection, slot, handle).await;
-            }
-        }
+        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, connection, slot, handle)).await,
+    }
+}
+
+async fn serve_tls<T, H, F, B, E, R>(
+    socket: T,
+    acceptor: TlsAcceptor,
+    connection: Rc<Connection>,
+    slot: Slot<R>,
+    handle: H,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+    R: Relay,
+{
+    let timeout = connection.limits.tls_handshake_timeout;
+    connection.watched.set_deadline(None);
+    let handshake = Box::pin(tokio::time::timeout(timeout, acceptor.accept(socket)));
+    let Ok(Ok(stream)) = handshake.await else { return };
+    // The acceptor's session keeps what it needs of it.
+    drop(acceptor);
+    connection.watched.set_deadline(Some(Instant::now() + connection.limits.header_timeout));
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(serve_http2(stream, connection, handle)).await;
+    } else {
+        serve_http1(stream, connection, slot, handle).await;
     }
 }
 
@@ -282,27 +307,10 @@ where
     connection.relays.set(true);
     let mut stream = RequestLine::new(stream, Rc::clone(&connection));
     loop {
-        let mut http = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_header_size(connection.limits.max_header_bytes)
-            .serve_connection(TokioIo::new(stream), service_fn(&handle));
-        let relay = poll_fn(|cx| {
-            if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
-                || Pin::new(&mut http).poll(cx).is_ready()
-            {
-                return Poll::Ready(None);
-            }
-            // While the socket takes nothing, hyper may still hold bytes of the response before.
-            match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
-                Some(relay) => Poll::Ready(Some(relay)),
-                None => Poll::Pending,
-            }
-        })
-        .await;
-        let Some(mut relay) = relay else { return };
-        let parts = http.into_parts();
-        stream = parts.io.into_inner();
-        relay.begin(parts.read_buf);
+        let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
+        let Some((mut relay, early, returned)) = until_taken.await else { return };
+        stream = returned;
+        relay.begin(early);
         let through = poll_fn(|cx| match connection.poll_signal(cx, || {}) {
             true => Poll::Ready(false),
             false => relay.poll(&mut stream, cx),
@@ -317,6 +325,42 @@ where
             return;
         }
     }
+}
+
+/// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
+async fn serve_until_taken<T, H, F, B, E, R>(
+    stream: RequestLine<T>,
+    connection: &Connection,
+    slot: &Slot<R>,
+    handle: &H,
+) -> Option<(Box<R>, Bytes, RequestLine<T>)>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let mut http = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_header_size(connection.limits.max_header_bytes)
+        .serve_connection(TokioIo::new(stream), service_fn(handle));
+    let relay = poll_fn(|cx| {
+        if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
+            || Pin::new(&mut http).poll(cx).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        // While the socket takes nothing, hyper may still hold bytes of the response before.
+        match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
+            Some(relay) => Poll::Ready(Some(relay)),
+            None => Poll::Pending,
+        }
+    })
+    .await?;
+    let parts = http.into_parts();
+    Some((relay, parts.read_buf, parts.io.into_inner()))
 }
 
 async fn serve_http2<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)

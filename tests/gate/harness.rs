@@ -173,10 +173,8 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
 
     /// Reads more; false at the end (or reset) of the connection.
     pub async fn more(&mut self) -> bool {
-        let mut bytes = [0; 16 * 1024];
-        let n = soon("bytes from the peer", self.stream.read(&mut bytes)).await.unwrap_or(0);
-        self.buffer.extend_from_slice(&bytes[..n]);
-        n > 0
+        self.buffer.reserve(16 * 1024);
+        soon("bytes from the peer", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|n| n > 0)
     }
 
     /// Everything up to and including `end`.
@@ -287,34 +285,6 @@ impl Upstream {
             _ = self.listener.accept() => true,
             () = tokio::task::yield_now() => false,
         }
-    }
-
-    /// Answers every request on every connection with 200 and the request itself (head and body) as the body.
-    pub fn echo(self) -> SocketAddr {
-        let addr = self.addr;
-        tokio::spawn(async move {
-            loop {
-                let Ok((stream, _)) = self.listener.accept().await else { return };
-                tokio::spawn(async move {
-                    let mut client = Client::new(stream);
-                    loop {
-                        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
-                            if !client.more().await {
-                                return;
-                            }
-                        }
-                        let head = client.head().await;
-                        let length =
-                            field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
-                        let body = client.exactly(length).await;
-                        let length = head.len() + body.len();
-                        client.send(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{head}")).await;
-                        client.send(body).await;
-                    }
-                });
-            }
-        });
-        addr
     }
 }
 

@@ -1,11 +1,25 @@
 //! The gate as its users meet it: real sockets, real TLS, a real config file, scripted servers behind.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
+mod canary;
+mod cors;
+mod framing;
 mod harness;
+mod identity;
 mod limits;
+mod observe;
+mod passthrough;
 mod process;
+mod recorder;
 mod reload;
+mod sessions;
 mod shutdown;
 mod smoke;
 mod streaming;

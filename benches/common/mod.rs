@@ -1,0 +1,62 @@
+//! A gate in this process, with a config file of its own, for benches.
+#![allow(clippy::expect_used, dead_code, reason = "a bench that cannot start ends; none uses everything")]
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use serde_json::{Value, json};
+use sluicegate::{
+    config::{self, Level, LogFormat, Snapshot},
+    gateway::Gateway,
+    observe::{Log, Metrics, Observer},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub(crate) const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
+
+pub(crate) struct Gate {
+    pub(crate) gateway: Gateway,
+    pub(crate) config: PathBuf,
+    /// Accepts; the gate's workers have their own.
+    runtime: Runtime,
+    _dir: TempDir,
+}
+
+impl Gate {
+    /// Starts a gate with one worker that writes its log nowhere.
+    pub(crate) fn start(servers: Value, tokens: Value) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let config = dir.path().join("sluicegate.json");
+        let proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": { "tokens": tokens } });
+        let text = json!({ "proxy": proxy, "mcpServers": servers }).to_string();
+        std::fs::write(&config, text).expect("a config file");
+        let metrics = Metrics::new().expect("metrics");
+        let out = Box::new(std::io::sink());
+        let log = Log::start(Level::Info, LogFormat::Json, out, metrics.log_lines_dropped.clone());
+        let observer = Arc::new(Observer::new(log.expect("a log"), metrics));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let gateway = runtime.block_on(Gateway::start(&load(&config), observer)).expect("a gate");
+        Self { gateway, config, runtime, _dir: dir }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.gateway.addrs()[0]
+    }
+
+    /// Takes the config file as it is now.
+    pub(crate) fn reload(&mut self) {
+        let _inside = self.runtime.enter();
+        self.gateway.reload(&load(&self.config)).expect("a good config");
+    }
+}
+
+/// Reads a config that must be good.
+pub(crate) fn load(path: &std::path::Path) -> Snapshot {
+    let loaded = config::load(path, &|_| None);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.problems.first());
+    loaded.snapshot.expect("a good config")
+}

@@ -1,0 +1,259 @@
+//! A token may turn up anywhere in a request. Wherever a client puts it, it stays between the client and the gate.
+//!
+//! What no gate can hide: a request body is the server's, byte for byte; and a secret that the gate has never heard of,
+//! written into a path or a field of its own, is to the gate a path or a field like any other. A path with such a one is
+//! logged, and such a field passes, since it may well be what the server asks for. What is held back is every token of
+//! the config wherever the log would show it, and from servers, the token that the request presents.
+
+use serde_json::json;
+
+use crate::{
+    harness::{DEV, Gate, Upstream, get},
+    recorder::Recorder,
+};
+
+/// A token of the config, with bytes that clients escape in a URL.
+const VALID: &str = "canary-valid+0123456789/abcdef==";
+const EXPIRED: &str = "canary-expired-0123456789abcdef";
+/// Nobody's.
+const INVALID: &str = "canary-invalid-0123456789abcdef";
+
+async fn gate_before(server: &Recorder, query_token: bool) -> Gate {
+    Gate::start(json!({
+        "proxy": {
+            "auth": {
+                "kind": "bearer_token",
+                "queryToken": query_token,
+                "tokens": { "canary": VALID, "dev": DEV, "old": { "value": EXPIRED, "expires": "2020-01-01T00:00:00Z" } },
+            },
+            "admin": { "addr": "127.0.0.1:0" },
+        },
+        "mcpServers": {
+            "db": { "url": server.url("/mcp") },
+            "own": { "url": server.url("/mcp"), "authTokens": ["dev"] },
+            "docs": { "url": server.url("/mcp"), "public": true },
+            "events": { "url": server.url("/sse") },
+        },
+    }))
+    .await
+}
+
+fn escaped(token: &str) -> String {
+    token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3d")
+}
+
+/// Asserts that `output` has the token in none of the forms that a client sent it in.
+fn is_free_of(output: &str, token: &str, what: &str) {
+    let output = output.to_ascii_lowercase();
+    for form in [token.to_owned(), escaped(token)] {
+        assert!(!output.contains(&form.to_ascii_lowercase()), "{what}: {output}");
+    }
+}
+
+/// Fields that people put tokens into, in the ways that they do.
+fn fields_with(token: &str) -> Vec<String> {
+    let quoted = escaped(token);
+    vec![
+        format!("Authorization: Basic {token}"),
+        format!("Authorization: {token}"),
+        format!("Authorization: Token {token}"),
+        format!("Proxy-Authorization: Bearer {token}"),
+        format!("X-API-Key: {token}"),
+        format!("X-Auth-Token: {token}"),
+        format!("X-Custom: prefix {token} suffix"),
+        format!("X-Authorization: Bearer {token}"),
+        format!("Cookie: a=b; token={token}"),
+        format!("Cookie: token={quoted}"),
+        format!("Last-Event-ID: {token}"),
+        format!("MCP-Protocol-Version: {token}"),
+        format!("Mcp-Name: {token}"),
+        format!("Mcp-Param-Key: {token}"),
+        format!("User-Agent: curl {token}"),
+        format!("Referer: https://gate.example/db/mcp?token={token}"),
+        format!("Referer: https://gate.example/db/mcp?token={quoted}"),
+        format!("X-Forwarded-For: {token}"),
+        format!("X-Request-Id: {token}"),
+        format!("traceparent: {token}"),
+    ]
+}
+
+#[tokio::test]
+async fn a_valid_token_stays_out_of_the_server_s_sight_wherever_else_the_request_repeats_it() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server, true).await;
+    let fields = fields_with(VALID);
+    assert!(!fields.is_empty());
+    for repeated in fields.iter().filter(|field| !field.starts_with("Authorization")) {
+        let (status, _, body) =
+            gate.ask(&get("/db/mcp", VALID, &format!("{repeated}\r\nX-Kept: 1\r\n"))).await;
+        assert_eq!(status, 200, "{repeated}\n{body}");
+        let seen = server.only();
+        is_free_of(&seen, VALID, repeated);
+        assert!(seen.contains("x-kept: 1\r\n"), "{seen}");
+        server.forget();
+    }
+    let quoted = escaped(VALID);
+    for query in [
+        format!("token={VALID}"),
+        format!("token={quoted}"),
+        format!("access_token={VALID}"),
+        format!("api_key={quoted}"),
+        VALID.to_owned(),
+        format!("{quoted}=1"),
+        format!("a={quoted}&b={VALID}"),
+    ] {
+        let (status, _, body) = gate.ask(&get(&format!("/db/mcp?kept=1&{query}"), VALID, "")).await;
+        assert_eq!(status, 200, "{query}\n{body}");
+        let seen = server.only();
+        is_free_of(&seen, VALID, &query);
+        assert!(seen.starts_with("GET /mcp?kept=1 HTTP/1.1\r\n"), "{seen}");
+        server.forget();
+    }
+    // Presented in the query only, repeated in a field.
+    let request = get(
+        &format!("/db/mcp?token={quoted}"),
+        "",
+        &format!("X-Custom: {VALID}\r\nReferer: /?token={quoted}\r\n"),
+    )
+    .replace("Authorization: Bearer \r\n", "");
+    assert_eq!(gate.ask(&request).await.0, 200);
+    is_free_of(&server.only(), VALID, "?token=");
+    server.forget();
+    // A public server needs no token and learns none.
+    for request in [
+        get("/docs/mcp", VALID, &format!("X-Custom: {VALID}\r\n")),
+        get(&format!("/docs/mcp?token={VALID}"), DEV, &format!("X-Custom: {DEV}\r\n")),
+        get(&format!("/docs/mcp?token={quoted}"), "", &format!("X-Custom: {VALID}\r\n"))
+            .replace("Authorization: Bearer \r\n", ""),
+    ] {
+        assert_eq!(gate.ask(&request).await.0, 200, "{request}");
+        is_free_of(&server.only(), VALID, &request);
+        is_free_of(&server.only(), DEV, &request);
+        server.forget();
+    }
+    gate.log.line("Public request", &[]).await;
+    is_free_of(&gate.log.text(), VALID, "log");
+    is_free_of(&gate.metrics(), VALID, "metrics");
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_no_trace_of_the_token_it_tried() {
+    let server = Recorder::start().await;
+    for query_token in [false, true] {
+        let gate = gate_before(&server, query_token).await;
+        for token in [VALID, EXPIRED, INVALID] {
+            let quoted = escaped(token);
+            let mut requests: Vec<String> = fields_with(token)
+                .iter()
+                .map(|fields| format!("GET /own/mcp HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n"))
+                .collect();
+            requests.push(get("/own/mcp", token, ""));
+            for parameter in
+                ["token", "access_token", "api_key", "key", "apikey", "auth", "sluicegate", "Token"]
+            {
+                requests.push(get(&format!("/own/mcp?{parameter}={token}"), "nobody", ""));
+                requests.push(get(&format!("/own/mcp?{parameter}={quoted}"), "nobody", ""));
+            }
+            for place in [
+                format!("Mcp-Session-Id: {token}"),
+                format!("Last-Event-ID: {token}"),
+                format!("Origin: https://{INVALID}.example"),
+                format!("Expect: {token}"),
+                format!("Transfer-Encoding: {token}"),
+                format!("Connection: authorization, {INVALID}"),
+            ] {
+                requests.push(get("/own/mcp", "nobody", &format!("{place}\r\n")));
+                requests.push(get("/own/mcp", DEV, &format!("{place}\r\n")));
+            }
+            requests.push(get("/own/mcp", DEV, "").replace("localhost", &format!("{INVALID}.example")));
+            requests.push(get("/own/mcp", DEV, "").replace("localhost", &format!("{INVALID}@localhost")));
+            requests.push(get("/own/mcp", DEV, "").replace("GET", &INVALID.to_uppercase()));
+            requests.push(get("/own/mcp", DEV, "").replace("GET", INVALID));
+            requests.push(get(&format!("/events/message?sessionId={token}&sluicegate={quoted}"), DEV, ""));
+            for request in &requests {
+                if request.contains("Last-Event-ID") && request.contains(DEV) {
+                    continue;
+                }
+                let mut client = gate.client().await;
+                client.send(request).await;
+                let head = client.head().await;
+                assert!(head.starts_with("HTTP/1.1 4"), "{request}\n{head}");
+                is_free_of(&head, token, request);
+                let body = match crate::harness::field(&head, "content-length") {
+                    Some(length) => client.exactly(length.parse().unwrap()).await,
+                    None => Vec::new(),
+                };
+                is_free_of(&String::from_utf8_lossy(&body), token, request);
+            }
+            gate.ask(&get("/last", DEV, "")).await;
+            gate.log.line("Refused request", &[("path", json!("/last"))]).await;
+            is_free_of(&gate.log.text(), token, "log");
+            is_free_of(&gate.metrics(), token, "metrics");
+        }
+    }
+    server.saw_nothing("every request was refused").await;
+}
+
+#[tokio::test]
+async fn a_token_in_a_path_is_not_logged() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server, false).await;
+    let mut asked = 0;
+    // One that the gate knows, even if it opens nothing; or one that the request presents, whether or not it is known.
+    for (token, presented) in
+        [(VALID, None), (VALID, Some(DEV)), (EXPIRED, None), (DEV, Some(DEV)), (INVALID, Some(INVALID))]
+    {
+        let form = token.replace('/', "%2F");
+        for path in [
+            format!("/{form}"),
+            format!("/{}/mcp", escaped(token)),
+            format!("/db/mcp/{form}"),
+            format!("/db/{form}/sse/"),
+            format!("/.well-known/{form}"),
+            format!("/token={form}"),
+            format!("/db/mcp/Bearer%20{form}"),
+            format!("/db;{form}/mcp"),
+            format!("/db/mcp//{form}"),
+            format!("/db/../{form}"),
+            format!("/db/mcp&token={form}"),
+            format!("/{token}"),
+        ] {
+            for method in ["GET", "OPTIONS", "TRACE"] {
+                let mut request = get(&path, presented.unwrap_or_default(), "").replace("GET", method);
+                if presented.is_none() {
+                    request = request.replace("Authorization: Bearer \r\n", "");
+                }
+                let (status, head, body) = gate.ask(&request).await;
+                assert_ne!(status, 200, "{request}");
+                is_free_of(&head, token, &request);
+                is_free_of(&body, token, &request);
+                asked += 1;
+            }
+        }
+    }
+    crate::harness::until("every line", || gate.log.all().len() == asked).await;
+    for token in [VALID, EXPIRED, DEV, INVALID] {
+        is_free_of(&gate.log.text(), token, "log");
+        is_free_of(&gate.log.text(), token.split('/').next().unwrap(), "log, in part");
+    }
+    server.saw_nothing("no path led anywhere").await;
+}
+
+#[tokio::test]
+async fn neither_a_stream_nor_its_end_betrays_the_token() {
+    let server = Upstream::bind().await;
+    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/sse") } } })).await;
+    let mut client = gate.client().await;
+    client.send(get("/db/sse", DEV, &format!("X-Copy: {DEV}\r\n"))).await;
+    let mut behind = server.accept().await;
+    is_free_of(&behind.head().await, DEV, "upstream");
+    behind.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await;
+    behind.send("event: endpoint\ndata: /message?sessionId=1\n\n").await;
+    client.head().await;
+    is_free_of(&String::from_utf8(client.chunk().await.unwrap()).unwrap(), DEV, "endpoint");
+    drop(behind);
+    drop(client);
+    gate.log.line("Stream closed", &[]).await;
+    is_free_of(&gate.log.text(), DEV, "log");
+    is_free_of(&gate.metrics(), DEV, "metrics");
+}

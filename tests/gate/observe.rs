@@ -1,0 +1,228 @@
+//! What the log and the metrics say, and what a client cannot make them say.
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{CI, DEV, Gate, Upstream, get, post, until},
+    recorder::Recorder,
+};
+
+fn keys(line: &Value) -> Vec<&str> {
+    line.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_request_leaves_one_line_with_all_its_fields() {
+    let server = Recorder::start().await;
+    let gate =
+        Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } } }))
+            .await;
+    let mut client = gate.client().await;
+    let peer = client.stream.local_addr().unwrap().to_string();
+    client.send(post("/db/mcp?secret=1", DEV, "", r#"{"body":"secret"}"#)).await;
+    client.response().await;
+    let line = gate.log.line("Authenticated request", &[]).await;
+    let text = gate.log.text();
+    let order = [
+        "time",
+        "level",
+        "msg",
+        "token_name",
+        "server",
+        "method",
+        "path",
+        "status",
+        "duration_ms",
+        "bytes_out",
+        "peer",
+        "request_id",
+    ];
+    assert_eq!(keys(&line).len(), order.len(), "{line}");
+    let mut at = 0;
+    for key in order {
+        let found =
+            text[at..].find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} after {at}: {text}"));
+        at += found;
+    }
+    let time = line["time"].as_str().unwrap();
+    assert_eq!((time.len(), &time[10..11], &time[23..]), (24, "T", "Z"), "{time}");
+    assert!(line["duration_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{line}");
+    assert!(line["request_id"].as_str().is_some_and(|id| id.len() == 16), "{line}");
+    for (key, value) in [
+        ("level", json!("INFO")),
+        ("token_name", json!("dev")),
+        ("server", json!("db")),
+        ("method", json!("POST")),
+        ("path", json!("/db/mcp")),
+        ("status", json!(200)),
+        ("bytes_out", json!(2)),
+        ("peer", json!(peer)),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+    assert!(!text.contains("secret"), "neither query nor body: {text}");
+
+    client.send(get("/db/mcp", CI, "")).await;
+    client.response().await;
+    let line = gate.log.line("Refused request", &[]).await;
+    assert_eq!(
+        (&line["reason"], &line["status"], &line["path"]),
+        (&json!("insufficient_scope"), &json!(403), &json!("/db/mcp"))
+    );
+
+    // Refused after the token was accepted: it was the gate that refused, not the server.
+    client.send(get("/db/mcp", DEV, "Mcp-Session-Id: foreign\r\n")).await;
+    client.response().await;
+    let line = gate.log.line("Refused request", &[("reason", json!("session_not_found"))]).await;
+    assert_eq!((&line["token_name"], &line["server"]), (&json!("dev"), &json!("db")));
+    assert_eq!(gate.log.all().len(), 3);
+}
+
+#[tokio::test]
+async fn an_event_stream_has_a_second_line_when_it_ends() {
+    let server = Upstream::bind().await;
+    let mut gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+    for reason in ["upstream_end", "client_gone", "token_revoked"] {
+        let mut client = gate.client().await;
+        client.send(get("/db/mcp", DEV, "")).await;
+        let mut behind = server.accept().await;
+        behind.head().await;
+        behind
+            .send(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n",
+            )
+            .await;
+        client.head().await;
+        client.chunk().await;
+        until("the stream is counted", || {
+            gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 1")
+        })
+        .await;
+        match reason {
+            "upstream_end" => drop(behind),
+            "client_gone" => drop(client),
+            _ => {
+                gate.reload(json!({
+                    "proxy": { "auth": { "kind": "bearer_token", "tokens": { "ci": CI } } },
+                    "mcpServers": { "db": { "url": server.url("/mcp") } },
+                }));
+                assert_eq!(client.rest().await, b"", "broken off without an end");
+            }
+        }
+        let closed = gate.log.line("Stream closed", &[("reason", json!(reason))]).await;
+        assert_eq!(
+            (&closed["bytes_out"], &closed["token_name"], &closed["server"]),
+            (&json!(9), &json!("dev"), &json!("db"))
+        );
+        assert!(closed["duration_ms"].is_number());
+        let opened =
+            gate.log.line("Authenticated request", &[("request_id", closed["request_id"].clone())]).await;
+        assert_eq!(opened["status"], 200);
+        until("the stream is gone", || gate.metrics().contains("sluicegate_streams_open{server=\"db\"} 0"))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_contract_are_there() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(json!({
+        "proxy": { "auth": { "kind": "bearer_token", "tokens": {
+            "alice": ["alice-new-0123456789abcdef", "alice-old-0123456789abcdef"], "dev": DEV,
+        } } },
+        "mcpServers": { "db": { "url": server.url("/mcp") }, "down": { "url": Upstream::bind().await.url("/mcp") } },
+    }))
+    .await;
+    for (path, token, status) in [
+        ("/db/mcp", "alice-new-0123456789abcdef", 200),
+        ("/db/mcp", "alice-old-0123456789abcdef", 200),
+        ("/db/mcp", "alice-old-0123456789abcdef", 200),
+        ("/down/mcp", DEV, 502),
+        ("/db/mcp", "unknown", 401),
+        ("/nope/mcp", DEV, 404),
+    ] {
+        assert_eq!(gate.ask(&post(path, token, "", "{}")).await.0, status, "{path}");
+    }
+    until("the last byte is counted", || {
+        gate.metrics().contains("stream_bytes_total{direction=\"out\",server=\"db\"} 6")
+    })
+    .await;
+    let metrics = gate.metrics();
+    let wanted = [
+        r#"requests_total{method="POST",server="db",status="200"} 3"#,
+        r#"requests_total{method="POST",server="down",status="502"} 1"#,
+        r#"requests_total{method="POST",server="other",status="401"} 1"#,
+        r#"requests_total{method="POST",server="other",status="404"} 1"#,
+        r#"request_duration_seconds_count 6"#,
+        r#"request_duration_seconds_bucket{le="60"} 6"#,
+        r#"streams_open{server="db"} 0"#,
+        r#"stream_bytes_total{direction="in",server="db"} 6"#,
+        r#"auth_refused_total{reason="invalid_token"} 1"#,
+        r#"auth_refused_total{reason="not_found"} 1"#,
+        r#"token_used_total{credential="1",token_name="alice"} 1"#,
+        r#"token_used_total{credential="2",token_name="alice"} 2"#,
+        r#"token_used_total{credential="1",token_name="dev"} 1"#,
+        r#"config_reloads_total{result="success"} 0"#,
+        r#"config_reloads_total{result="failure"} 0"#,
+        "config_last_reload_successful ",
+        "config_last_reload_timestamp_seconds ",
+        r#"upstream_errors_total{kind="upstream_unreachable",server="down"} 1"#,
+        "log_lines_dropped_total 0",
+        "panics_total 0",
+        #[cfg(target_os = "linux")]
+        "process_cpu_seconds_total ",
+        #[cfg(target_os = "linux")]
+        "process_resident_memory_bytes ",
+        #[cfg(target_os = "linux")]
+        "process_open_fds ",
+    ];
+    for line in wanted {
+        assert!(metrics.contains(&format!("\nsluicegate_{line}")), "{line}\n{metrics}");
+    }
+    for reset in ["alice-new", "alice-old", DEV, "127.0.0.1"] {
+        assert!(!metrics.contains(reset), "{reset}\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_a_client_makes_up_make_no_series_and_no_lines_of_their_own() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+    let series = || gate.metrics().lines().filter(|line| !line.starts_with('#')).count();
+    let ask = async |n: usize| {
+        for request in [
+            get(&format!("/server-{n}/mcp"), DEV, ""),
+            get(&format!("/server-{n}/mcp"), "unknown", ""),
+            get(&format!("/db/mcp/{n}"), &format!("token-{n}"), ""),
+            get("/db/mcp", DEV, "").replacen("GET", &format!("METHOD{n}"), 1),
+            get("/db/mcp", DEV, &format!("Mcp-Method: method-{n}\r\nMcp-Name: tool-{n}\r\n")),
+            get("/db/mcp", DEV, "").replace("localhost", &format!("host-{n}.example")),
+            get("/db/mcp", DEV, &format!("Origin: https://host-{n}.example\r\n")),
+        ] {
+            gate.ask(&request).await;
+        }
+    };
+    ask(0).await;
+    until("the first round is counted", || gate.log.all().len() == 7).await;
+    let before = series();
+    for n in 1..20 {
+        ask(n).await;
+    }
+    until("every round is counted", || gate.log.all().len() == 140).await;
+    assert_eq!(series(), before);
+    assert!(gate.log.all().iter().all(|line| !line["method"].as_str().unwrap().starts_with("METHOD")));
+
+    // No byte that a client chooses ends a line or a string.
+    for hostile in ["/\",\"level\":\"ERROR", "/%22,%22level%22:%22ERROR%22", "/%0a%1b[31m"] {
+        gate.ask(&get(hostile, DEV, "")).await;
+        gate.log.line("Refused request", &[("path", json!(hostile))]).await;
+    }
+    let long = format!("/{}", "a".repeat(4000));
+    gate.ask(&get(&long, DEV, "")).await;
+    until("a long path is cut", || {
+        gate.log.all().iter().any(|line| {
+            line["path"].as_str().is_some_and(|path| path.starts_with("/aaa") && path.len() < 300)
+        })
+    })
+    .await;
+}
