@@ -46,8 +46,11 @@ fn with_token(token: &str) -> String {
 
 const NOWHERE: &str = "/nowhere";
 
+/// A way to save, and its name.
+type Writer<'a> = (&'a str, &'a dyn Fn(&str));
+
 /// Saves a new token by each of `writers` in turn and waits until it, and only it, is valid.
-async fn each_way_is_noticed(gate: &Process, writers: &[(&str, &dyn Fn(&str))]) {
+async fn each_way_is_noticed(gate: &Process, writers: &[Writer<'_>]) {
     assert!(!writers.is_empty());
     let mut last = "first-token-0123456789abcdef".to_owned();
     gate.answers(NOWHERE, &last, 404).await;
