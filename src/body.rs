@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -35,6 +36,9 @@ pub struct Stream {
     pub rewriter: Option<EndpointRewriter<Seal>>,
     /// How it is ended from outside.
     pub watched: Watched<Subject>,
+    /// Longest time that the client may leave what it was handed untaken. `None` on HTTP/1.1, where the connection
+    /// watches its socket; HTTP/2 holds up a single stream while the socket is free.
+    pub stall_limit: Option<Duration>,
 }
 
 /// A response body and the record that ends with it.
@@ -65,6 +69,22 @@ impl Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        // A signal that nobody took is why a response is dropped that was not asked for more.
+        if let Payload::Stream(stream) = &self.payload
+            && let Some(signal) = stream.watched.signal()
+        {
+            match signal {
+                Signal::Revoked => self.record.ended(End::TokenRevoked),
+                Signal::Cut => self.record.ended(End::Drain),
+                Signal::Deadline => self.record.ended(End::SlowReader),
+                Signal::Drain => {}
+            }
+        }
+    }
+}
+
 impl Payload {
     fn is_end(&self) -> bool {
         match self {
@@ -86,7 +106,7 @@ impl HttpBody for Body {
         let data = match payload {
             Payload::Whole(bytes) if bytes.is_empty() => None,
             Payload::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
-            Payload::Stream(stream) => ready!(stream.poll(cx, record)),
+            Payload::Stream(stream) => ready!(stream.poll_watched(cx, record)),
         };
         Poll::Ready(match data {
             Some(Ok(data)) => {
@@ -145,6 +165,22 @@ impl Stream {
     /// Whether the response may go on outside of hyper (see [`crate::relay`]).
     pub fn can_be_relayed(&self) -> bool {
         self.rewriter.is_none() && self.upstream.can_be_raw()
+    }
+
+    /// Whoever asks for more has taken what it was handed before.
+    fn poll_watched(
+        &mut self,
+        cx: &mut Context<'_>,
+        record: &mut Record,
+    ) -> Poll<Option<Result<Bytes, End>>> {
+        if self.stall_limit.is_some() {
+            self.watched.set_deadline(None);
+        }
+        let data = ready!(self.poll(cx, record));
+        if let Some(limit) = self.stall_limit {
+            self.watched.set_deadline(Some(Instant::now() + limit));
+        }
+        Poll::Ready(data)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Option<Result<Bytes, End>>> {

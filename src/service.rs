@@ -75,7 +75,12 @@ pub async fn handle(
             // The connection takes the stream out of hyper now, and drops this future.
             std::future::pending().await
         }
-        (parts, payload) => Ok(Response::from_parts(parts, Body::new(payload, record))),
+        (parts, payload) => {
+            if let Payload::Stream(stream) = &payload {
+                connection.responds(stream.watched.view());
+            }
+            Ok(Response::from_parts(parts, Body::new(payload, record)))
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Waker},
     time::{Duration, Instant},
 };
@@ -53,6 +53,17 @@ pub struct Watched<T> {
     dog: Rc<Watchdog<T>>,
     key: usize,
     entry: Rc<Entry<T>>,
+}
+
+/// A look at a place in the list, from beside whoever takes its signals.
+#[derive(Clone)]
+pub struct View<T>(Weak<Entry<T>>);
+
+impl<T> View<T> {
+    /// The signal that was raised and not taken; none once the place was left.
+    pub fn signal(&self) -> Option<Signal> {
+        self.0.upgrade()?.signal.get()
+    }
 }
 
 impl<T> Watchdog<T> {
@@ -112,6 +123,16 @@ impl<T> Watched<T> {
     /// What is watched.
     pub fn subject(&self) -> &T {
         &self.entry.subject
+    }
+
+    /// A look at this place for others.
+    pub fn view(&self) -> View<T> {
+        View(Rc::downgrade(&self.entry))
+    }
+
+    /// The signal that was raised and not taken.
+    pub fn signal(&self) -> Option<Signal> {
+        self.entry.signal.get()
     }
 
     /// Sets or clears the moment at which [`Signal::Deadline`] is raised.

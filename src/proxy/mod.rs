@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
 use crate::{
@@ -128,7 +128,9 @@ pub async fn forward(
     seal_session(&admitted, &mut response_head)?;
     let rewriter = endpoint_rewriter(&admitted, to, &mut response_head)?;
     let Head { status, headers, .. } = response_head;
-    let mut response = Response::new(Payload::Stream(Box::new(Stream { upstream, rewriter, watched })));
+    let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
+    let mut response =
+        Response::new(Payload::Stream(Box::new(Stream { upstream, rewriter, watched, stall_limit })));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)

@@ -29,7 +29,7 @@ use super::io::{RequestLine, Socket};
 use crate::{
     config::Limits,
     identity::Subject,
-    watchdog::{Signal, Watched},
+    watchdog::{Signal, View, Watched},
 };
 
 /// How long a connection may be kept open between two requests; nginx's default.
@@ -67,6 +67,8 @@ pub struct Connection {
     fragment: Cell<bool>,
     draining: Cell<bool>,
     relays: Cell<bool>,
+    /// The response that the task of this moment began; its task takes it from here.
+    response: Cell<Option<View<Subject>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,7 @@ impl Connection {
             fragment: Cell::new(false),
             draining: Cell::new(false),
             relays: Cell::new(false),
+            response: Cell::new(None),
         }
     }
 
@@ -125,6 +128,12 @@ impl Connection {
                 self.watched.set_deadline(Some(Instant::now() + KEEP_ALIVE));
             }
         }
+    }
+
+    /// A response begins that may have to be ended while hyper does not ask for more of it, because the client takes
+    /// nothing.
+    pub fn responds(&self, view: View<Subject>) {
+        self.response.set(Some(view));
     }
 
     /// Whether the client was cut off because it took nothing for too long.
@@ -185,9 +194,10 @@ impl Connection {
     }
 }
 
-/// Runs futures of HTTP/2 streams on the worker's own thread.
+/// Runs futures of HTTP/2 streams on the worker's own thread. One whose response is to end and is not asked for more is
+/// dropped, which resets its stream and no other.
 #[derive(Clone)]
-struct LocalExecutor;
+struct LocalExecutor(Rc<Connection>);
 
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where
@@ -195,7 +205,18 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let connection = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            let mut response = None;
+            poll_fn(|cx| {
+                let ended = future.as_mut().poll(cx).is_ready();
+                response = connection.response.take().or(response.take());
+                let unheard = response.as_ref().and_then(View::signal).is_some();
+                if ended || unheard { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
     }
 }
 
@@ -353,7 +374,7 @@ where
 {
     let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
     let mut http = pin!(
-        http2::Builder::new(LocalExecutor)
+        http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(header_list)
             .serve_connection(TokioIo::new(stream), service_fn(handle))

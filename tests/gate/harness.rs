@@ -136,16 +136,20 @@ pub const DEV: &str = "dev-token-0123456789abcdef";
 pub const CI: &str = "ci-token-0123456789abcdef";
 
 /// Fills in what most tests do not care about.
-fn load(dir: &TempDir, mut config: Value) -> Snapshot {
+pub fn with_defaults(mut config: Value) -> Value {
     let proxy =
         config.as_object_mut().unwrap().entry("proxy").or_insert_with(|| json!({})).as_object_mut().unwrap();
     proxy.entry("addr").or_insert(json!("127.0.0.1:0"));
     proxy.entry("name").or_insert(json!("test gate"));
     proxy.entry("workers").or_insert(json!(2));
     proxy.entry("auth").or_insert(json!({ "kind": "bearer_token", "tokens": { "dev": DEV, "ci": CI } }));
+    config
+}
+
+fn load(dir: &TempDir, config: Value) -> Snapshot {
     let path: PathBuf = dir.path().join("sluicegate.json");
     let mut file = std::fs::File::create(&path).unwrap();
-    file.write_all(config.to_string().as_bytes()).unwrap();
+    file.write_all(with_defaults(config).to_string().as_bytes()).unwrap();
     drop(file);
     let loaded = config::load(&path, &|_| None);
     loaded.snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.problems))
@@ -227,13 +231,18 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
         (status, head, String::from_utf8(body).unwrap())
     }
 
-    /// The next chunk; `None` is the last one.
+    /// The next chunk; `None` is the last one, behind its trailers.
     pub async fn chunk(&mut self) -> Option<Vec<u8>> {
-        let size = self.until("\r\n").await;
-        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        let line = self.until("\r\n").await;
+        let size = line.trim_end().split(';').next().unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            while self.until("\r\n").await != "\r\n" {}
+            return None;
+        }
         let chunk = self.exactly(size).await;
         assert_eq!(self.exactly(2).await, b"\r\n");
-        (size > 0).then_some(chunk)
+        Some(chunk)
     }
 }
 
@@ -290,4 +299,36 @@ pub fn post(path: &str, token: &str, fields: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
     )
+}
+
+/// How a server begins an event stream.
+pub const SSE: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// `text` as one chunk.
+pub fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// An event stream through the gate at `addr`, of the server `db`: the client's side and the server's, both behind their
+/// heads.
+pub async fn open_stream(
+    addr: SocketAddr,
+    server: &Upstream,
+    token: &str,
+) -> (Client<TcpStream>, Client<TcpStream>) {
+    let mut client = Client::new(TcpStream::connect(addr).await.unwrap());
+    client.send(get("/db", token, "Accept: text/event-stream\r\n")).await;
+    let mut behind = server.accept().await;
+    behind.head().await;
+    behind.send(SSE).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    (client, behind)
+}
+
+/// One event from the server's side of a stream to the client's.
+pub async fn passes(behind: &mut Client<TcpStream>, client: &mut Client<TcpStream>, event: &str) {
+    behind.send(chunk(event)).await;
+    assert_eq!(client.chunk().await.as_deref(), Some(event.as_bytes()));
 }

@@ -1,0 +1,132 @@
+//! `sluicegate serve` as a process of its own: the real watcher, real signals, the log on standard output.
+
+use std::{
+    fs,
+    io::{Read, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::harness::{Client, Lines, PATIENCE, get, until, with_defaults};
+
+/// A gate that runs; killed when dropped.
+pub struct Process {
+    child: Child,
+    pub addr: SocketAddr,
+    pub log: Lines,
+    pub path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Process {
+    /// Runs a gate with `config` and waits until it listens.
+    pub async fn start(config: Value) -> Self {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("sluicegate.json");
+        fs::write(&path, text(config)).unwrap();
+        Self::with_file(dir, path).await
+    }
+
+    /// Runs a gate with the config that is at `path`, somewhere in `dir`.
+    pub async fn with_file(dir: TempDir, path: PathBuf) -> Self {
+        let mut child = serve(&path).stdout(Stdio::piped()).spawn().unwrap();
+        let log = Lines::default();
+        let (mut from, mut to) = (child.stdout.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                to.write_all(&bytes[..n]).unwrap();
+            }
+        });
+        let listening = log.line("Listening", &[]).await;
+        let url = listening["url"].as_str().unwrap();
+        let addr = url.rsplit_once('/').unwrap().1.parse().unwrap();
+        Self { child, addr, log, path, _dir: dir }
+    }
+
+    /// Replaces the config as a careful program does: a new file, renamed over the old one.
+    pub fn save(&self, config: Value) {
+        save(&self.path, &text(config));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end of the process and returns its exit code.
+    pub async fn exited(&mut self) -> Option<i32> {
+        let mut status = None;
+        until("the end of the process", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap().code()
+    }
+
+    pub async fn client(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.addr).await.unwrap())
+    }
+
+    /// One GET on a connection of its own: status and body.
+    pub async fn get(&self, path: &str, token: &str) -> (u16, String) {
+        let mut client = self.client().await;
+        client.send(get(path, token, "")).await;
+        let (status, _, body) = client.response().await;
+        (status, body)
+    }
+
+    /// Asks at `path` until the answer has `status`, and returns how long that took.
+    pub async fn answers(&self, path: &str, token: &str, status: u16) -> Duration {
+        let began = Instant::now();
+        loop {
+            let (answer, body) = self.get(path, token).await;
+            if answer == status {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "still {answer} instead of {status} at {path}: {body}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The value of a metric, asked for with the token of an admin.
+    pub async fn metric(&self, token: &str, name: &str) -> f64 {
+        let (status, text) = self.get("/metrics", token).await;
+        assert_eq!(status, 200, "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command `sluicegate serve -c path`.
+pub fn serve(path: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.arg("serve").arg("-c").arg(path);
+    command
+}
+
+/// A config as a person might write it: one thing a line.
+pub fn text(config: Value) -> String {
+    format!("{:#}\n", with_defaults(config))
+}
+
+/// Writes `text` to a new file and renames it to `path`.
+pub fn save(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}

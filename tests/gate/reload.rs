@@ -1,0 +1,367 @@
+//! A config that people edit while the gate runs.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::{
+    harness::{Upstream, get, open_stream, passes, post, soon},
+    process::{Process, save, serve, text},
+    tls::Identity,
+};
+
+const OPS: &str = "ops-token-0123456789abcdef";
+const STAYS: &str = "stays-token-0123456789abcdef";
+const GOES: &str = "goes-token-0123456789abcdef";
+
+/// What a user may wait for a change to be live, with room for a busy machine.
+const LIVE: Duration = Duration::from_secs(2);
+
+/// A config with an admin and `tokens`, and the server `db` at `url`.
+fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
+    let mut all = json!({ "ops": { "value": OPS, "roles": ["admin"] } });
+    for (name, token) in tokens {
+        all[*name] = json!(token);
+    }
+    json!({
+        "proxy": { "workers": 1, "auth": { "kind": "bearer_token", "tokens": all } },
+        "mcpServers": { "db": { "url": url } }
+    })
+}
+
+/// A config by which `token` is valid. Nothing is behind the gate, so that a valid token gets 404 for a name that
+/// does not exist, and any other 401.
+fn with_token(token: &str) -> String {
+    text(config("http://127.0.0.1:9/mcp", &[("user", token)]))
+}
+
+const NOWHERE: &str = "/nowhere";
+
+/// A way to save, and its name.
+type Writer<'a> = (&'a str, &'a dyn Fn(&str));
+
+/// Saves a new token by each of `writers` in turn and waits until it, and only it, is valid.
+async fn each_way_is_noticed(gate: &Process, writers: &[Writer<'_>]) {
+    assert!(!writers.is_empty());
+    let mut last = "first-token-0123456789abcdef".to_owned();
+    gate.answers(NOWHERE, &last, 404).await;
+    for (n, (name, write)) in writers.iter().enumerate() {
+        let token = format!("token-{n}-0123456789abcdef");
+        write(&with_token(&token));
+        let took = gate.answers(NOWHERE, &token, 404).await;
+        assert!(took < LIVE, "{name}: live only after {took:?}");
+        assert_eq!(gate.get(NOWHERE, &last).await.0, 401, "{name}: the old token is still valid");
+        last = token;
+    }
+    assert_eq!(
+        gate.metric(OPS, r#"sluicegate_config_reloads_total{result="failure"}"#).await,
+        0.0,
+        "half a save was read: {}",
+        gate.log.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_may_be_saved_in_any_way() {
+    let (dir, first) = (TempDir::new().unwrap(), with_token("first-token-0123456789abcdef"));
+    let path = dir.path().join("sluicegate.json");
+    fs::write(&path, first).unwrap();
+    let gate = Process::with_file(dir, path.clone()).await;
+    let in_place = |text: &str| fs::write(&path, text).unwrap();
+    let rename_over = |text: &str| save(&path, text);
+    let slowly = |text: &str| {
+        let mut file = File::create(&path).unwrap();
+        for part in text.as_bytes().chunks(text.len() / 4 + 1) {
+            file.write_all(part).unwrap();
+            file.sync_data().unwrap();
+            std::thread::sleep(Duration::from_millis(70));
+        }
+    };
+    let backup_and_new = |text: &str| {
+        fs::rename(&path, path.with_extension("json~")).unwrap();
+        fs::write(&path, text).unwrap();
+    };
+    let delete_and_recreate = |text: &str| {
+        fs::remove_file(&path).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        fs::write(&path, text).unwrap();
+    };
+    each_way_is_noticed(
+        &gate,
+        &[
+            ("in place", &in_place),
+            ("rename over", &rename_over),
+            ("slowly", &slowly),
+            ("backup and new", &backup_and_new),
+            ("delete and recreate", &delete_and_recreate),
+            ("in place again", &in_place),
+        ],
+    )
+    .await;
+}
+
+fn relink(target: &Path, link: &Path) {
+    let new = link.with_file_name("new-link");
+    symlink(target, &new).unwrap();
+    fs::rename(&new, link).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_behind_a_link_may_be_swapped_with_the_link_or_without() {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().to_owned();
+    let first = root.join("0.json");
+    fs::write(&first, with_token("first-token-0123456789abcdef")).unwrap();
+    let link = root.join("sluicegate.json");
+    symlink(&first, &link).unwrap();
+    let gate = Process::with_file(dir, link.clone()).await;
+    let swapped = |text: &str| {
+        fs::write(root.join("1.json"), text).unwrap();
+        relink(&root.join("1.json"), &link);
+    };
+    let removed_and_linked = |text: &str| {
+        fs::write(root.join("2.json"), text).unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink(root.join("2.json"), &link).unwrap();
+    };
+    let behind_it = |text: &str| save(&root.join("2.json"), text);
+    each_way_is_noticed(
+        &gate,
+        &[("swapped", &swapped), ("removed and linked", &removed_and_linked), ("behind it", &behind_it)],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_config_map_is_swapped_as_kubernetes_does() {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().to_owned();
+    let publish = |version: &str, text: &str| {
+        fs::create_dir(root.join(version)).unwrap();
+        fs::write(root.join(version).join("sluicegate.json"), text).unwrap();
+        relink(Path::new(version), &root.join("..data"));
+    };
+    publish("..v0", &with_token("first-token-0123456789abcdef"));
+    let path = root.join("sluicegate.json");
+    symlink("..data/sluicegate.json", &path).unwrap();
+    let gate = Process::with_file(dir, path).await;
+    let second = |text: &str| {
+        publish("..v1", text);
+        fs::remove_dir_all(root.join("..v0")).unwrap();
+    };
+    let third = |text: &str| {
+        publish("..v2", text);
+        fs::remove_dir_all(root.join("..v1")).unwrap();
+    };
+    each_way_is_noticed(&gate, &[("second", &second), ("third", &third)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_config_changes_nothing_and_is_seen_and_a_good_one_heals() {
+    let server = Upstream::bind().await;
+    let good = config(&server.url("/mcp"), &[("stays", STAYS)]);
+    let gate = Process::start(good.clone()).await;
+    let (mut client, mut behind) = open_stream(gate.addr, &server, STAYS).await;
+    let successful = "sluicegate_config_last_reload_successful";
+    assert_eq!(gate.metric(OPS, successful).await, 1.0);
+
+    let mut bad = config(&server.url("/mcp"), &[]);
+    bad["proxy"]["shutdwonGrace"] = json!("5s");
+    let bad = text(bad);
+    let line = 1 + bad.lines().position(|line| line.contains("shutdwonGrace")).unwrap();
+    save(&gate.path, &bad);
+    gate.log
+        .line("Config not reloaded; the last good one stays in force", &[("level", json!("ERROR"))])
+        .await;
+    let problem = gate.log.line("Config", &[("level", json!("ERROR"))]).await["problem"].to_string();
+    assert!(problem.contains(&format!("sluicegate.json:{line}:")), "{problem}");
+    assert!(problem.contains("shutdwonGrace"), "{problem}");
+    assert_eq!(gate.metric(OPS, successful).await, 0.0);
+    assert_eq!(gate.get(NOWHERE, STAYS).await.0, 404, "the last good config is in force");
+    passes(&mut behind, &mut client, "data: 1\n\n").await;
+
+    // The very file that is in force, again.
+    gate.save(good);
+    gate.log.line("Config reloaded", &[]).await;
+    assert_eq!(gate.metric(OPS, successful).await, 1.0);
+    passes(&mut behind, &mut client, "data: 2\n\n").await;
+    assert!(!gate.log.text().contains(STAYS), "a token in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_reloads_whether_the_file_changed_or_not() {
+    let gate = Process::start(config("http://127.0.0.1:9/mcp", &[])).await;
+    gate.signal(Signal::HUP);
+    gate.log.line("Config reloaded", &[]).await;
+    assert_eq!(gate.metric(OPS, r#"sluicegate_config_reloads_total{result="success"}"#).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_of_a_removed_token_ends_and_the_others_lose_nothing() {
+    let server = Upstream::bind().await;
+    let url = server.url("/mcp");
+    let gate = Process::start(config(&url, &[("stays", STAYS), ("goes", GOES)])).await;
+    let (mut kept, mut behind_kept) = open_stream(gate.addr, &server, STAYS).await;
+    let (mut cut, mut behind_cut) = open_stream(gate.addr, &server, GOES).await;
+    // One that waits for its head is admitted by the same token.
+    let mut waits = gate.client().await;
+    waits.send(post("/db", GOES, "", "{}")).await;
+    let mut behind_waiting = server.accept().await;
+    behind_waiting.head().await;
+    behind_waiting.exactly(2).await;
+    passes(&mut behind_cut, &mut cut, "data: 1\n\n").await;
+    passes(&mut behind_kept, &mut kept, "data: 1\n\n").await;
+
+    gate.save(config(&url, &[("stays", STAYS)]));
+    let saved = Instant::now();
+    let rest = String::from_utf8(soon("the cut", cut.rest()).await).unwrap();
+    assert!(saved.elapsed() < LIVE, "cut only after {:?}", saved.elapsed());
+    assert!(!rest.contains('0'), "an end was made up: {rest:?}");
+    assert_eq!(soon("the end of the server's stream", behind_cut.rest()).await, b"");
+    gate.log
+        .line("Stream closed", &[("reason", json!("token_revoked")), ("token_name", json!("goes"))])
+        .await;
+    assert_eq!(waits.response().await.0, 401);
+    assert_eq!(soon("the end of the waiting request", behind_waiting.rest()).await, b"");
+    assert_eq!(gate.get("/db", GOES).await.0, 401);
+    for n in 2..10 {
+        passes(&mut behind_kept, &mut kept, &format!("data: {n}\n\n")).await;
+    }
+    assert_eq!(gate.metric(OPS, r#"sluicegate_stream_cut_total{reason="token_revoked"}"#).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_expires_takes_its_stream_with_it() {
+    let server = Upstream::bind().await;
+    let expires = SystemTime::now() + Duration::from_secs(3);
+    let mut config = config(&server.url("/mcp"), &[("stays", STAYS)]);
+    config["proxy"]["auth"]["tokens"]["goes"] =
+        json!({ "value": GOES, "expires": humantime::format_rfc3339_millis(expires).to_string() });
+    let gate = Process::start(config).await;
+    let (mut kept, mut behind_kept) = open_stream(gate.addr, &server, STAYS).await;
+    let (mut cut, mut behind_cut) = open_stream(gate.addr, &server, GOES).await;
+    passes(&mut behind_cut, &mut cut, "data: 1\n\n").await;
+    soon("the cut", cut.rest()).await;
+    let late = SystemTime::now().duration_since(expires).expect("not before it expires");
+    assert!(late < LIVE, "cut {late:?} after the token expired");
+    gate.log.line("Stream closed", &[("reason", json!("token_revoked"))]).await;
+    assert_eq!(gate.get("/db", GOES).await.0, 401);
+    passes(&mut behind_kept, &mut kept, "data: 1\n\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_loses_a_server_loses_its_streams_there_only() {
+    let (server, other) = (Upstream::bind().await, Upstream::bind().await);
+    let granted = |to_db: &[&str]| {
+        let mut config = config(&server.url("/mcp"), &[("stays", STAYS), ("goes", GOES)]);
+        config["mcpServers"]["db"]["authTokens"] = json!(to_db);
+        config["mcpServers"]["other"] = json!({ "url": other.url("/mcp") });
+        config
+    };
+    let gate = Process::start(granted(&["stays", "goes"])).await;
+    let (mut kept, mut behind_kept) = open_stream(gate.addr, &server, STAYS).await;
+    let (mut cut, _behind_cut) = open_stream(gate.addr, &server, GOES).await;
+    let mut elsewhere = gate.client().await;
+    elsewhere.send(get("/other", GOES, "")).await;
+    let mut behind_elsewhere = other.accept().await;
+    behind_elsewhere.head().await;
+    behind_elsewhere.send(crate::harness::SSE).await;
+    elsewhere.head().await;
+
+    gate.save(granted(&["stays"]));
+    soon("the cut", cut.rest()).await;
+    assert_eq!(gate.get("/db", GOES).await.0, 403);
+    passes(&mut behind_kept, &mut kept, "data: 1\n\n").await;
+    passes(&mut behind_elsewhere, &mut elsewhere, "data: 1\n\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_address_is_said_to_need_a_restart_and_the_rest_is_taken() {
+    let mut moved = config("http://127.0.0.1:9/mcp", &[("stays", STAYS)]);
+    let gate = Process::start(config("http://127.0.0.1:9/mcp", &[])).await;
+    moved["proxy"]["addr"] = json!("127.0.0.1:1");
+    gate.save(moved);
+    gate.answers(NOWHERE, STAYS, 404).await;
+    let msg = "Change of addr, admin.addr or the kind of tls takes effect at the next start";
+    gate.log.line(msg, &[("level", json!("WARN"))]).await;
+}
+
+#[test]
+fn a_bad_config_at_the_start_ends_with_2_and_every_problem() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("sluicegate.json");
+    let mut bad = config("ftp://127.0.0.1/", &[("user", "$env:SLUICEGATE_NO_SUCH_VARIABLE")]);
+    bad["mcpServers"]["db"]["authTokens"] = json!(["nobody"]);
+    bad["proxy"]["unheardOf"] = json!(1);
+    fs::write(&path, text(bad)).unwrap();
+    let output = serve(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    for expected in ["mcpServers.db.url", "SLUICEGATE_NO_SUCH_VARIABLE", "nobody", "unheardOf"] {
+        assert!(told.contains(expected), "{expected} is not among\n{told}");
+    }
+    for line in told.lines() {
+        assert!(line.contains("sluicegate.json:"), "without its place: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_servers_survive_a_reload_that_does_not_touch_them() {
+    let server = Upstream::bind().await;
+    let url = server.url("/mcp");
+    let gate = Process::start(config(&url, &[])).await;
+    let mut client = gate.client().await;
+    client.send(get("/db", OPS, "")).await;
+    let mut behind = server.accept().await;
+    for n in 0..3 {
+        behind.head().await;
+        behind.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 2\r\n\r\n{}").await;
+        assert_eq!(client.response().await.0, 200);
+        let token = format!("token-{n}-0123456789abcdef");
+        gate.save(config(&url, &[("user", &token)]));
+        gate.answers(NOWHERE, &token, 404).await;
+        client.send(get("/db", &token, "")).await;
+    }
+    behind.head().await;
+    assert!(!server.was_reached().await, "a second connection was opened");
+
+    // One to a server that is gone is closed.
+    behind.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 2\r\n\r\n{}").await;
+    assert_eq!(client.response().await.0, 200);
+    gate.save(config("http://127.0.0.1:9/mcp", &[]));
+    assert_eq!(soon("the end of a connection without use", behind.rest()).await, b"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_and_its_key_may_be_replaced_in_two_steps() {
+    let (identity, renewed) = (Identity::new(), Identity::new());
+    let mut config = config("http://127.0.0.1:9/mcp", &[]);
+    config["proxy"]["tls"] = identity.config();
+    let gate = Process::start(config).await;
+    let connect = async |to: &Identity| {
+        let tcp = TcpStream::connect(gate.addr).await.unwrap();
+        to.connect(tcp, &["h2"], rustls::DEFAULT_VERSIONS).await
+    };
+    connect(&identity).await.unwrap();
+
+    identity.write_cert(&renewed.made);
+    gate.log.line("Config not reloaded; the last good one stays in force", &[]).await;
+    connect(&identity).await.expect("the old pair is presented until the new one is whole");
+    identity.write_key(&renewed.made);
+    soon("the new certificate", async {
+        while connect(&renewed).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(connect(&identity).await.is_err(), "the old certificate is still presented");
+}
