@@ -43,6 +43,9 @@ struct Load {
     period: u64,
     epoll: Epoll,
     connections: Vec<Option<Connection>>,
+    /// How many of them had their first reply, or ended without it; and how many ended.
+    settled: usize,
+    ended: usize,
     /// Paced posts: when, and on which connection.
     due: BinaryHeap<Reverse<(u64, usize)>>,
     counts: Counts,
@@ -58,6 +61,8 @@ pub fn run(options: Options) -> io::Result<Value> {
         period: options.period(),
         epoll: Epoll::new()?,
         connections: Vec::with_capacity(options.conns),
+        settled: 0,
+        ended: 0,
         due: BinaryHeap::new(),
         counts: Counts::default(),
         early_errors: 0,
@@ -85,17 +90,16 @@ impl Load {
         let give_up = sys::now() + PATIENCE;
         let mut scratch = scratch();
         loop {
-            let replied = self.connections.iter().flatten().filter(|connection| connection.replied).count();
-            if replied + self.ended() >= self.options.conns {
+            let (settled, conns) = (self.settled, self.options.conns);
+            if settled >= conns {
                 return Ok(());
             }
             if sys::now() > give_up {
-                let conns = self.options.conns;
-                return Err(io::Error::other(format!("only {replied} of {conns} connections had a reply")));
+                return Err(io::Error::other(format!("only {settled} of {conns} connections had a reply")));
             }
             for _ in 0..OPENED_AT_ONCE {
                 let opened = self.connections.len();
-                if opened >= self.options.conns || opened >= replied + OPENING {
+                if opened >= conns || opened >= settled + OPENING {
                     break;
                 }
                 let tls = tls.as_ref().map(tls::connection).transpose().map_err(io::Error::other)?;
@@ -114,14 +118,10 @@ impl Load {
         }
     }
 
-    fn ended(&self) -> usize {
-        self.connections.iter().filter(|connection| connection.is_none()).count()
-    }
-
     fn run_until(&mut self, end: u64) -> io::Result<()> {
         let mut scratch = scratch();
         while sys::now() < end {
-            if self.ended() * 2 > self.options.conns {
+            if self.ended * 2 > self.options.conns {
                 return Err(io::Error::other("more than half of the connections ended"));
             }
             self.turn(end, &mut scratch)?;
@@ -151,6 +151,7 @@ impl Load {
         for (id, _) in ready {
             let slot = &mut self.connections[id as usize];
             let Some(connection) = slot else { continue };
+            let was_settled = connection.replied;
             let mut result = connection.on_ready(scratch, &mut self.counts);
             if result.is_ok() && !connection.busy {
                 if let Some(due) = connection.late.take() {
@@ -160,8 +161,10 @@ impl Load {
                     result = connection.send(&self.request, sys::now());
                 }
             }
+            self.settled += usize::from(!was_settled && (connection.replied || result.is_err()));
             if result.is_err() {
                 self.counts.errors += 1;
+                self.ended += 1;
                 *slot = None;
             }
         }
