@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{self, Level, Loaded, Problem, Severity, Snapshot, Target, Tls, watch::Watcher},
+    config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Target, Tls, watch::Watcher},
     mcp::session::SessionKey,
     observe::{Log, Metrics, Observer},
     server::{
@@ -44,7 +44,7 @@ pub struct Gateway {
     certificate: Arc<Certificate>,
     process_key: SessionKey,
     /// What the listeners were started with; a reload cannot change it.
-    started_with: Listening,
+    started_with: Fixed,
     addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     stop_accepting: CancellationToken,
@@ -52,10 +52,13 @@ pub struct Gateway {
 
 /// The part of a config that needs a restart to change.
 #[derive(PartialEq, Eq)]
-struct Listening {
+struct Fixed {
     addr: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     tls: TlsKind,
+    workers: usize,
+    max_connections: usize,
+    log_format: LogFormat,
 }
 
 #[derive(PartialEq, Eq)]
@@ -65,14 +68,34 @@ enum TlsKind {
     SelfSigned(Vec<String>),
 }
 
-impl Listening {
+impl Fixed {
     fn of(snapshot: &Snapshot) -> Self {
         let tls = match &snapshot.tls {
             None => TlsKind::Plain,
             Some(Tls::Files(_)) => TlsKind::Files,
             Some(Tls::SelfSigned { names }) => TlsKind::SelfSigned(names.clone()),
         };
-        Self { addr: snapshot.addr.clone(), admin: snapshot.admin, tls }
+        Self {
+            addr: snapshot.addr.clone(),
+            admin: snapshot.admin,
+            tls,
+            workers: snapshot.workers,
+            max_connections: snapshot.limits.max_connections,
+            log_format: snapshot.log.format,
+        }
+    }
+
+    /// Keys whose values differ.
+    fn differs(&self, other: &Self) -> String {
+        let keys = [
+            ("addr", self.addr != other.addr),
+            ("admin.addr", self.admin != other.admin),
+            ("tls (kind or names)", self.tls != other.tls),
+            ("workers", self.workers != other.workers),
+            ("limits.maxConnections", self.max_connections != other.max_connections),
+            ("log.format", self.log_format != other.log_format),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -142,7 +165,7 @@ impl Gateway {
             workers,
             certificate,
             process_key,
-            started_with: Listening::of(snapshot),
+            started_with: Fixed::of(snapshot),
             addrs,
             admin_addr,
             stop_accepting,
@@ -170,9 +193,10 @@ impl Gateway {
         let observer = &self.shared.observer;
         let previous = self.shared.live().clone();
         let live = Live::build(snapshot, Some(&previous), &observer.metrics, &self.process_key)?;
-        if Listening::of(snapshot) != self.started_with {
-            let msg = "Change of addr, admin.addr or the kind of tls takes effect at the next start";
-            observer.log.line(Level::Warn, msg).send();
+        let differs = self.started_with.differs(&Fixed::of(snapshot));
+        if !differs.is_empty() {
+            let msg = "Changed keys that take effect at the next start";
+            observer.log.line(Level::Warn, msg).text("keys", &differs).send();
         }
         if let (Some(Tls::Files(certified)), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
             self.certificate.set(Arc::clone(certified));

@@ -8,12 +8,12 @@
 //! | row | modules |
 //! |---|---|
 //! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
-//! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics) |
-//! | state | [`state`] (what requests see), [`body`] (what they answer), [`relay`] (how event streams leave hyper) |
+//! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
+//! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
 //! | mechanisms | [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`error`], [`identity`], [`secret`], [`mcp`] (sans-io) |
+//! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;

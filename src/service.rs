@@ -3,11 +3,16 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
-use std::{rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 
 use crate::{
     admin,
@@ -20,9 +25,8 @@ use crate::{
     relay::Relay,
     route::{Place, place},
     server::connection::{Connection, Door, Slot},
-    state::Live,
+    state::{Live, Worker},
     validate,
-    worker::Worker,
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -35,6 +39,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, BrokenOff> {
     let (head, body) = request.into_parts();
+    let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
     let mut record = Record::begin(
         observer,
@@ -49,11 +54,17 @@ pub async fn handle(
     let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
 
     let answered =
-        answer(&worker, &connection, &live, &head, body, allowed_origin.is_some(), &mut record).await;
-    let mut response = answered.unwrap_or_else(|error| {
-        record.failed(&error);
-        refuse(&live, &error, &record)
-    });
+        answer(&worker, &connection, &live, &head, &mut body, allowed_origin.is_some(), &mut record).await;
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(error) => {
+            record.failed(&error);
+            if let Some(body) = body {
+                swallow(&head, body).await;
+            }
+            refuse(&live, &error, &record)
+        }
+    };
     if !record.is_admitted()
         && let Some(path) =
             auth::path_without_tokens(head.uri.path(), head.uri.query(), &head.headers, &live.tokens)
@@ -76,12 +87,37 @@ pub async fn handle(
             std::future::pending().await
         }
         (parts, payload) => {
-            if let Payload::Stream(stream) = &payload {
+            if let Payload::Stream(stream) = &payload
+                && stream.stall_limit.is_some()
+            {
                 connection.responds(stream.watched.view());
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))
         }
     }
+}
+
+/// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
+/// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
+/// a connection with unread bytes, which may lose the answer.
+async fn swallow(head: &Parts, mut body: Incoming) {
+    const MOST: u64 = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(1);
+    // Who asks first is told no before it sends anything.
+    if head.headers.contains_key(header::EXPECT) || body.size_hint().lower() > MOST {
+        return;
+    }
+    let mut left = MOST;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // What has not come by then is left unread.
+    let _ = tokio::time::timeout(PATIENCE, reading).await;
 }
 
 /// Whether the response to this request may be written past hyper: not if hyper has to do more than write it.
@@ -102,7 +138,7 @@ async fn answer(
     connection: &Connection,
     live: &Arc<Live>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     origin_is_allowed: bool,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {

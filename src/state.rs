@@ -1,7 +1,9 @@
 //! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,10 +17,11 @@ use prometheus::IntCounter;
 use crate::{
     auth::{TokenTable, may_use},
     config::{Access, Credential, HttpTarget, Limits, Server, Snapshot, Target},
-    identity::Grant,
+    identity::{Grant, Subject},
     mcp::session::SessionKey,
     observe::{Metrics, Observer, ServerMetrics},
-    upstream::{Endpoint, Unusable},
+    upstream::{Endpoint, Pool, Unusable},
+    watchdog::Watchdog,
 };
 
 /// What outlives a reload.
@@ -54,6 +57,39 @@ impl Shared {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
+}
+
+/// What the requests of one worker share: one thread, so nothing of it is locked.
+pub struct Worker {
+    /// State of the gate.
+    pub shared: Arc<Shared>,
+    /// Connections to servers that wait for a request.
+    pub pool: Rc<Pool>,
+    /// Deadlines and cuts of what runs here.
+    pub watchdog: Rc<Watchdog<Subject>>,
+    next_id: Cell<u64>,
+}
+
+impl Worker {
+    /// A worker of the gate whose state is `shared`.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let next_id = Cell::new(first_request_id());
+        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id }
+    }
+
+    /// An id for the next request: unique within the process, and unlikely to repeat in the next one.
+    pub fn next_request_id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(1));
+        id
+    }
+}
+
+fn first_request_id() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness ids begin at zero; they are for reading logs, not for secrets.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }
 
 /// Everything that requests need of one config.

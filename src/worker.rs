@@ -4,7 +4,6 @@
 //! touch is locked.
 
 use std::{
-    cell::Cell,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -28,30 +27,9 @@ use crate::{
     identity::Subject,
     server::connection::{self, Connection, Door, Slot},
     service,
-    state::Shared,
-    upstream::Pool,
-    watchdog::{Signal, TICK, Watchdog},
+    state::{Shared, Worker},
+    watchdog::{Signal, TICK},
 };
-
-/// What a worker serves with.
-pub struct Worker {
-    /// State of the gate.
-    pub shared: Arc<Shared>,
-    /// Connections to servers that wait for a request.
-    pub pool: Rc<Pool>,
-    /// Deadlines and cuts of what runs here.
-    pub watchdog: Rc<Watchdog<Subject>>,
-    next_id: Cell<u64>,
-}
-
-impl Worker {
-    /// An id for the next request: unique within the process, and unlikely to repeat in the next one.
-    pub fn next_request_id(&self) -> u64 {
-        let id = self.next_id.get();
-        self.next_id.set(id.wrapping_add(1));
-        id
-    }
-}
 
 /// A client connection on its way to a worker.
 pub struct Arrival {
@@ -142,12 +120,7 @@ async fn run(
     mut inbox: mpsc::UnboundedReceiver<Message>,
     open: Arc<AtomicUsize>,
 ) {
-    let worker = Rc::new(Worker {
-        shared,
-        pool: Rc::default(),
-        watchdog: Rc::default(),
-        next_id: Cell::new(first_request_id()),
-    });
+    let worker = Rc::new(Worker::new(shared));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ended = false;
@@ -166,13 +139,6 @@ async fn run(
             return;
         }
     }
-}
-
-fn first_request_id() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness ids begin at zero; they are for reading logs, not for secrets.
-    let _ = getrandom::fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }
 
 /// Counts a connection for as long as it is open, however it ends.

@@ -1,4 +1,10 @@
 //! The built-in MCP server of `sluicegate demo`, called over real sockets the way clients of each MCP version do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::{io, net::SocketAddr};
 

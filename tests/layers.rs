@@ -7,15 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Uses against the order of the table. Each needs a reason, and goes when it is no longer needed.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    // A worker runs the service, and the service finds the state of its thread in the worker.
-    ("service", "worker"),
-    // In the table, `relay` belongs into the row above `body`, and `mcp` in front of `secret`.
-    ("relay", "body"),
-    ("mcp", "secret"),
-];
-
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
@@ -108,10 +99,7 @@ fn a_module_uses_only_what_stands_behind_it_in_the_table() {
     let arrows: usize = used.values().map(BTreeSet::len).sum();
     assert!(arrows > table.len(), "only {arrows} uses were found; is the source still read right?");
 
-    let unexpected: Vec<_> = forward.iter().filter(|arrow| !EXCEPTIONS.contains(arrow)).collect();
-    assert!(unexpected.is_empty(), "these use what stands before them in the table: {unexpected:?}");
-    let stale: Vec<_> = EXCEPTIONS.iter().filter(|arrow| !forward.contains(arrow)).collect();
-    assert!(stale.is_empty(), "these exceptions are no longer needed: {stale:?}");
+    assert!(forward.is_empty(), "these use what stands before them in the table: {forward:?}");
 }
 
 #[test]

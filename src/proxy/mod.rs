@@ -69,13 +69,13 @@ impl Admitted<'_> {
     }
 }
 
-/// Sends the request on and returns the response as soon as its head is here.
+/// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
 pub async fn forward(
     pool: &Rc<Pool>,
     watchdog: &Rc<Watchdog<Subject>>,
     admitted: Admitted<'_>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
@@ -86,7 +86,8 @@ pub async fn forward(
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
     // A body that says that it is too large is not begun.
-    if limits.max_body_bytes > 0 && body.size_hint().lower() > limits.max_body_bytes {
+    let declared = body.as_ref().map_or(0, |body| body.size_hint().lower());
+    if limits.max_body_bytes > 0 && declared > limits.max_body_bytes {
         return Err(Kind::BodyTooLarge.into());
     }
     // 2. As whom: the server sees its own session id.
@@ -108,6 +109,7 @@ pub async fn forward(
     };
     headers::write_request(&mut out, head, to, &words);
     // 5. Send, and wait for the response head, no longer.
+    let body = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
     let exchange = Exchange::new(
         Arc::clone(endpoint),
         Rc::clone(pool),

@@ -25,7 +25,7 @@ pub enum Framing {
     None,
     /// This many bytes are left.
     Length(u64),
-    /// Chunks, as a [`Chunked`] decodes them.
+    /// Chunks (RFC 9112 §7.1).
     Chunked,
     /// Until the connection closes.
     UntilClose,

@@ -291,8 +291,8 @@ async fn a_new_address_is_said_to_need_a_restart_and_the_rest_is_taken() {
     moved["proxy"]["addr"] = json!("127.0.0.1:1");
     gate.save(moved);
     gate.answers(NOWHERE, STAYS, 404).await;
-    let msg = "Change of addr, admin.addr or the kind of tls takes effect at the next start";
-    gate.log.line(msg, &[("level", json!("WARN"))]).await;
+    let fields = [("level", json!("WARN")), ("keys", json!("addr"))];
+    gate.log.line("Changed keys that take effect at the next start", &fields).await;
 }
 
 #[test]
