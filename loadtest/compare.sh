@@ -23,6 +23,8 @@ END
 cd "$(dirname "$0")"
 HERE=$PWD
 OUT=$HERE/out
+# Beside the configs, not among them: the gate watches the directory that its config is in.
+LOGS=$OUT/logs
 TARGET=$HERE/../target
 PROXY_CPU=${PROXY_CPU:-1} LOAD_CPU=${LOAD_CPU:-0}
 UPSTREAM=${PORT:-18080} PORT=$((${PORT:-18080} + 1))
@@ -57,7 +59,7 @@ idle_streams=$((($(ulimit -n) - 1000) / 2 < 9000 ? ($(ulimit -n) - 1000) / 2 : 9
 
 cargo build --release --locked --quiet --manifest-path rig/Cargo.toml --target-dir "$TARGET/rig"
 umask 077
-mkdir -p "$OUT"
+mkdir -p "$LOGS"
 cp "$TARGET/rig/release/rig" "$OUT/rig"
 if [[ -z $gate ]]; then
     cargo build --release --locked --quiet --manifest-path ../Cargo.toml
@@ -87,7 +89,7 @@ trap 'exit 130' INT TERM
 
 # start CPU LOG COMMAND...: runs a command pinned and bounded; sets `started`.
 start() {
-    rm -f "$OUT"/*.err
+    rm -f "$LOGS"/*.err
     timeout -k 3 "$LONGEST" taskset -c "$1" "${@:3}" >"$2" 2>"$2.err" &
     started=$!
     watched+=("$started")
@@ -99,7 +101,7 @@ until_open() {
         sleep 0.05
     done
     echo "compare.sh: nothing listens on port $1" >&2
-    cat "$OUT"/*.err >&2
+    cat "$LOGS"/*.err >&2
     exit 1
 }
 
@@ -118,10 +120,10 @@ config() {
 # start_proxy CONTENDER MODE: sets `proxy`, what to stop, and `pid`, what to measure.
 start_proxy() {
     case $1 in
-        relay) start "$PROXY_CPU" "$OUT/relay.log" "$rig" relay --listen "127.0.0.1:$PORT" --target "127.0.0.1:$UPSTREAM" ;;
-        gate) config gate.json "$2" && start "$PROXY_CPU" "$OUT/gate.log" "$OUT/sluicegate" serve -c "$OUT/gate.json" ;;
-        nginx) config nginx.conf "$2" && start "$PROXY_CPU" "$OUT/nginx.out" nginx -p "$OUT" -e "$OUT/nginx-error.log" -c "$OUT/nginx.conf" ;;
-        haproxy) config haproxy.cfg "$2" && start "$PROXY_CPU" "$OUT/haproxy.log" haproxy -db -f "$OUT/haproxy.cfg" ;;
+        relay) start "$PROXY_CPU" "$LOGS/relay.log" "$rig" relay --listen "127.0.0.1:$PORT" --target "127.0.0.1:$UPSTREAM" ;;
+        gate) config gate.json "$2" && start "$PROXY_CPU" "$LOGS/gate.log" "$OUT/sluicegate" serve -c "$OUT/gate.json" ;;
+        nginx) config nginx.conf "$2" && start "$PROXY_CPU" "$LOGS/nginx.out" nginx -p "$OUT" -e "$LOGS/nginx-error.log" -c "$OUT/nginx.conf" ;;
+        haproxy) config haproxy.cfg "$2" && start "$PROXY_CPU" "$LOGS/haproxy.log" haproxy -db -f "$OUT/haproxy.cfg" ;;
     esac
     proxy=$started
     until_open "$PORT"
@@ -194,7 +196,7 @@ run_workload() {
 }
 
 : >"$OUT/runs.jsonl"
-LONGEST=86400 start "$LOAD_CPU" "$OUT/upstream.log" "$rig" upstream --listen "127.0.0.1:$UPSTREAM"
+LONGEST=86400 start "$LOAD_CPU" "$LOGS/upstream.log" "$rig" upstream --listen "127.0.0.1:$UPSTREAM"
 until_open "$UPSTREAM"
 for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2

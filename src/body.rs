@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -177,9 +177,7 @@ impl Stream {
             self.watched.set_deadline(None);
         }
         let data = ready!(self.poll(cx, record));
-        if let Some(limit) = self.stall_limit {
-            self.watched.set_deadline(Some(Instant::now() + limit));
-        }
+        self.watched.set_deadline(self.stall_limit);
         Poll::Ready(data)
     }
 

@@ -236,7 +236,7 @@ fn identify<'a>(
     let found = live.tokens.find(presented.as_deref().unwrap_or_default());
     let token = presented?;
     match found {
-        Some(index) if live.credentials[index].is_valid(SystemTime::now()) => Ok((token, index)),
+        Some(index) if live.credentials[index].is_valid(SystemTime::now) => Ok((token, index)),
         _ => Err(Kind::InvalidToken.into()),
     }
 }

@@ -227,7 +227,7 @@ impl Live {
         let Some(digest) = &grant.digest else { return false };
         self.tokens
             .find_digest(digest)
-            .is_some_and(|index| self.credentials[index].is_valid(now) && route.allows(index))
+            .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
     }
 
     /// Whether connections to `endpoint` may still be of use.
@@ -251,8 +251,8 @@ impl Holder {
     }
 
     /// Whether the credential has not expired.
-    pub fn is_valid(&self, now: SystemTime) -> bool {
-        self.credential.expires.is_none_or(|expires| now < expires)
+    pub fn is_valid(&self, now: impl FnOnce() -> SystemTime) -> bool {
+        self.credential.expires.is_none_or(|expires| now() < expires)
     }
 }
 

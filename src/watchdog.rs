@@ -2,8 +2,8 @@
 //!
 //! A connection or request that may have to be ended from outside (time-out, revoked token, drain) holds a
 //! [`Watched`]. Setting or clearing its deadline is a store into a cell, where a runtime timer would be
-//! an insertion into a wheel for every request; in exchange a deadline fires up to one [`TICK`] late, which none of the
-//! time-outs minds. A worker is one thread, so nothing here is locked.
+//! an insertion into a wheel for every request, and needs no look at the clock; in exchange a deadline fires up to two
+//! [`TICK`]s late, which none of the time-outs minds. A worker is one thread, so nothing here is locked.
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,11 +33,13 @@ pub enum Signal {
 /// The list. One per worker.
 pub struct Watchdog<T> {
     entries: RefCell<Slab<Rc<Entry<T>>>>,
+    /// The moment of the last tick.
+    now: Cell<Instant>,
 }
 
 impl<T> Default for Watchdog<T> {
     fn default() -> Self {
-        Self { entries: RefCell::default() }
+        Self { entries: RefCell::default(), now: Cell::new(Instant::now()) }
     }
 }
 
@@ -81,6 +83,7 @@ impl<T> Watchdog<T> {
 
     /// Signals everything whose deadline is not after `now`.
     pub fn tick(&self, now: Instant) {
+        self.now.set(now);
         for (_, entry) in self.entries.borrow().iter() {
             if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
                 entry.deadline.set(None);
@@ -135,9 +138,10 @@ impl<T> Watched<T> {
         self.entry.signal.get()
     }
 
-    /// Sets or clears the moment at which [`Signal::Deadline`] is raised.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
-        self.entry.deadline.set(deadline);
+    /// Has [`Signal::Deadline`] raised `after` this time from now, or not at all.
+    pub fn set_deadline(&self, after: Option<Duration>) {
+        // The last tick may be a tick ago: never too early, then.
+        self.entry.deadline.set(after.map(|after| self.dog.now.get() + TICK + after));
     }
 
     /// Takes the signal that was raised, if any, and otherwise has the task of `cx` woken by the next one.
@@ -172,10 +176,13 @@ mod tests {
         let dog = Rc::new(Watchdog::default());
         let (patient, hasty) = (dog.watch("patient"), dog.watch("hasty"));
         let now = Instant::now();
-        hasty.set_deadline(Some(now));
         dog.tick(now);
+        hasty.set_deadline(Some(Duration::from_secs(1)));
+        dog.tick(now + Duration::from_secs(1));
+        assert_eq!(polled(&hasty), None, "a tick may be late, and the deadline must not be early");
+        dog.tick(now + Duration::from_secs(1) + TICK);
         assert_eq!((polled(&patient), polled(&hasty)), (None, Some(Signal::Deadline)));
-        dog.tick(now + TICK);
+        dog.tick(now + Duration::from_secs(9));
         assert_eq!(polled(&hasty), None);
     }
 

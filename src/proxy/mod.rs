@@ -2,15 +2,7 @@
 
 mod headers;
 
-use std::{
-    borrow::Cow,
-    future::poll_fn,
-    io,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
@@ -276,7 +268,7 @@ async fn response_head(
         let now = (exchange.waits_for_client(), exchange.body_bytes());
         if polled.is_pending() && progress != Some(now) {
             progress = Some(now);
-            watched.set_deadline(Some(Instant::now() + if now.0 { body_timeout } else { head_timeout }));
+            watched.set_deadline(Some(if now.0 { body_timeout } else { head_timeout }));
         }
         record.received(now.1 - counted);
         counted = now.1;

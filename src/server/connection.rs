@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -92,7 +92,7 @@ impl Connection {
         limits: Limits,
         watched: Watched<Subject>,
     ) -> Self {
-        watched.set_deadline(Some(Instant::now() + limits.header_timeout));
+        watched.set_deadline(Some(limits.header_timeout));
         Self {
             peer,
             door,
@@ -125,7 +125,7 @@ impl Connection {
         if self.running.get() == 0 {
             self.phase.set(Phase::Idle);
             if !self.stalled.get() {
-                self.watched.set_deadline(Some(Instant::now() + KEEP_ALIVE));
+                self.watched.set_deadline(Some(KEEP_ALIVE));
             }
         }
     }
@@ -168,7 +168,7 @@ impl Connection {
             let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')) else { return };
             bytes = &bytes[start..];
             self.phase.set(Phase::RequestLine);
-            self.watched.set_deadline(Some(Instant::now() + self.limits.header_timeout));
+            self.watched.set_deadline(Some(self.limits.header_timeout));
         }
         match memchr::memchr2(b'#', b'\n', bytes) {
             Some(at) if bytes[at] == b'#' => {
@@ -182,14 +182,14 @@ impl Connection {
 
     pub(super) fn write_stalled(&self) {
         if !self.stalled.replace(true) {
-            self.watched.set_deadline(Some(Instant::now() + self.limits.slow_reader_timeout));
+            self.watched.set_deadline(Some(self.limits.slow_reader_timeout));
         }
     }
 
     pub(super) fn write_progressed(&self) {
         if self.stalled.replace(false) {
             let idle = self.phase.get() != Phase::Serving;
-            self.watched.set_deadline(idle.then(|| Instant::now() + KEEP_ALIVE));
+            self.watched.set_deadline(idle.then_some(KEEP_ALIVE));
         }
     }
 }
@@ -285,7 +285,7 @@ async fn serve_tls<T, H, F, B, E, R>(
     let Ok(Ok(stream)) = handshake.await else { return };
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
-    connection.watched.set_deadline(Some(Instant::now() + connection.limits.header_timeout));
+    connection.watched.set_deadline(Some(connection.limits.header_timeout));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Box::pin(serve_http2(stream, connection, handle)).await;
     } else {

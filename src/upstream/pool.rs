@@ -32,6 +32,8 @@ pub struct Pool {
     scratch: RefCell<Box<[u8]>>,
     large: RefCell<Vec<u8>>,
     spare: Cell<Vec<u8>>,
+    /// The moment of the last [`Pool::sweep`]: near enough for seconds of idleness.
+    now: Cell<Instant>,
 }
 
 struct Idle {
@@ -46,6 +48,7 @@ impl Default for Pool {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             large: RefCell::default(),
             spare: Cell::default(),
+            now: Cell::new(Instant::now()),
         }
     }
 }
@@ -55,7 +58,7 @@ impl Pool {
     pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Transport> {
         let mut idle = self.idle.borrow_mut();
         let (_, connections) = idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint))?;
-        let now = Instant::now();
+        let now = self.now.get();
         while let Some(mut connection) = connections.pop() {
             if connection.until > now && is_quiet(&mut connection.transport) {
                 return Some(connection.transport);
@@ -68,7 +71,7 @@ impl Pool {
     pub fn give(&self, endpoint: &Arc<Endpoint>, transport: Transport, hint: Option<Duration>) {
         // A second less than promised: the promise began when the server sent it.
         let wait = hint.map_or(IDLE, |hint| hint.saturating_sub(Duration::from_secs(1)).min(IDLE_MAX));
-        let connection = Idle { transport, until: Instant::now() + wait };
+        let connection = Idle { transport, until: self.now.get() + wait };
         let mut idle = self.idle.borrow_mut();
         match idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint)) {
             Some((_, connections)) if connections.len() >= IDLE_CONNECTIONS => {}
@@ -79,6 +82,7 @@ impl Pool {
 
     /// Closes what has waited too long, and everything to endpoints for which `in_use` is false.
     pub fn sweep(&self, now: Instant, in_use: impl Fn(&Arc<Endpoint>) -> bool) {
+        self.now.set(now);
         self.idle.borrow_mut().retain_mut(|(endpoint, connections)| {
             connections.retain(|connection| connection.until > now);
             !connections.is_empty() && in_use(endpoint)
