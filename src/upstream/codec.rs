@@ -213,7 +213,13 @@ impl Chunked {
     ) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while at < input.len() {
-            let byte = input[at];
+            if self.state == (State::Size { digits: 0 }) {
+                while let Some((chunk, behind)) = plain_chunk(input, at) {
+                    payload(chunk);
+                    at = behind;
+                }
+            }
+            let Some(&byte) = input.get(at) else { break };
             match self.state {
                 State::Data => {
                     let here = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
@@ -286,6 +292,21 @@ impl Chunked {
         }
         Ok(())
     }
+}
+
+/// A chunk that is here as a whole, without extension: nearly all chunks of an event stream, found without going
+/// through the states for each byte. Its payload, and where the next begins; whatever else it is, the states tell.
+fn plain_chunk(input: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
+    /// More would not fit a read.
+    const MOST_DIGITS: usize = 6;
+    let digits = input[at..].iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let line = input.get(at..at + digits).filter(|line| !line.is_empty() && line.len() <= MOST_DIGITS)?;
+    let size =
+        line.iter().fold(0, |size, digit| size << 4 | char::from(*digit).to_digit(16).unwrap_or(0) as usize);
+    let start = at + digits + 2;
+    let end = start + size;
+    let whole = size > 0 && input.get(start - 2..start)? == b"\r\n" && input.get(end..end + 2)? == b"\r\n";
+    whole.then_some((start..end, end + 2))
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), ProtocolError> {
