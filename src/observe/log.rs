@@ -266,7 +266,7 @@ impl Line<'_> {
 }
 
 fn write_int(buf: &mut Vec<u8>, value: u64) {
-    let _ = write!(buf, "{value}");
+    buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// `2026-11-21T10:30:00.123Z`

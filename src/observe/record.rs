@@ -207,7 +207,7 @@ impl Record {
             .opt("cause", self.cause.as_deref())
             .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
-            .display("peer", self.connection.peer)
+            .str("peer", &self.connection.peer)
             .display("request_id", format_args!("{:016x}", self.id))
             .send();
     }
@@ -222,7 +222,7 @@ impl Record {
             .opt("cause", self.cause.as_deref())
             .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
-            .display("peer", self.connection.peer)
+            .str("peer", &self.connection.peer)
             .display("request_id", format_args!("{:016x}", self.id))
             .send();
     }

@@ -1,5 +1,7 @@
 //! The head of a request as a server gets it, and of a response as the client gets it.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
 use crate::{auth, config::HttpTarget};
@@ -29,12 +31,13 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, &header::HOST, authority.as_bytes());
+    let has_connection = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
             || to.headers.iter().any(|(set, _)| set == name);
         if replaced
             || ends_here(name)
-            || is_named_by_connection(&head.headers, name)
+            || (has_connection && is_named_by_connection(&head.headers, name))
             || auth::holds(value.as_bytes(), token)
         {
             continue;
@@ -101,36 +104,42 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
 /// names the server's own authorization metadata, and an invitation to another port.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name))
+    let named = |name: &HeaderName| {
+        is_named_by_connection(headers, name)
+            && ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name)
+    };
+    let has_connection = headers.contains_key(header::CONNECTION);
+    // Most responses have none of these, and then nothing is looked up or moved.
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| stays_behind(name) || (has_connection && named(name)))
+        .cloned()
         .collect();
-    let cross_origin: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-    for name in named.into_iter().chain(cross_origin) {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::TRAILER,
-        header::TE,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        header::WWW_AUTHENTICATE,
-        header::ALT_SVC,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
+    for name in dropped {
         headers.remove(name);
     }
 }
 
+fn stays_behind(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::TRANSFER_ENCODING
+            | header::TRAILER
+            | header::TE
+            | header::UPGRADE
+            | header::PROXY_AUTHENTICATE
+            | header::WWW_AUTHENTICATE
+            | header::ALT_SVC
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || name.as_str().starts_with("access-control-")
+}
+
 /// The request target: the configured path, and both queries.
-pub(super) fn target(to: &HttpTarget, query: &str) -> String {
+pub(super) fn target<'a>(to: &'a HttpTarget, query: &str) -> Cow<'a, str> {
+    if to.url.query().is_none() && query.is_empty() {
+        return to.url.path().into();
+    }
     let mut target = to.url.path().to_owned();
     for (position, query) in
         to.url.query().into_iter().chain((!query.is_empty()).then_some(query)).enumerate()
@@ -138,5 +147,5 @@ pub(super) fn target(to: &HttpTarget, query: &str) -> String {
         target.push(if position == 0 { '?' } else { '&' });
         target.push_str(query);
     }
-    target
+    target.into()
 }

@@ -131,7 +131,11 @@ pub async fn forward(
 }
 
 /// The path and query that the server gets.
-fn request_target(admitted: &Admitted<'_>, to: &HttpTarget, head: &Parts) -> Result<String, Error> {
+fn request_target<'a>(
+    admitted: &Admitted<'_>,
+    to: &'a HttpTarget,
+    head: &Parts,
+) -> Result<Cow<'a, str>, Error> {
     let methods: &[Method] = match admitted.door {
         Door::Mcp => &[Method::POST, Method::GET, Method::DELETE],
         Door::Sse => &[Method::GET],
@@ -152,7 +156,7 @@ fn request_target(admitted: &Admitted<'_>, to: &HttpTarget, head: &Parts) -> Res
             let query = message_query(query);
             let (server, token_name) = admitted.session_owner();
             let opened = admitted.live.sessions.open_message(server, token_name, query);
-            opened.ok_or_else(|| Kind::SessionNotFound.into())
+            opened.map(Cow::Owned).ok_or_else(|| Kind::SessionNotFound.into())
         }
     }
 }

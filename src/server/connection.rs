@@ -50,8 +50,8 @@ pub enum Door {
 
 /// What the gate knows of a connection, shared by its requests.
 pub struct Connection {
-    /// Address of the client.
-    pub peer: SocketAddr,
+    /// Address of the client, as text: every line of the log has it.
+    pub peer: Box<str>,
     /// Listener it came in by.
     pub door: Door,
     /// Whether the client speaks TLS to us.
@@ -94,7 +94,7 @@ impl Connection {
     ) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
         Self {
-            peer,
+            peer: peer.to_string().into(),
             door,
             is_tls,
             limits,

@@ -52,7 +52,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        // rustls hands over slices even if there is one; for one, the kernel has a shorter way.
+        let written = match bufs {
+            [one] => Pin::new(&mut self.inner).poll_write(cx, one),
+            bufs => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        };
         self.note(&written);
         written
     }
