@@ -4,7 +4,7 @@ use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Observer, ServerMetrics};
+use super::{Line, Observer, ServerMetrics};
 use crate::{
     config::Level,
     error::{Error, Side},
@@ -181,6 +181,25 @@ impl Record {
         self.admission.as_ref().map_or(&self.observer.other, |admission| &admission.metrics)
     }
 
+    /// A line that says who asked for which server.
+    fn line(&self, level: Level, msg: &str) -> Line<'_> {
+        let admission = self.admission.as_ref();
+        self.observer
+            .log
+            .line(level, msg)
+            .opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
+            .opt("server", admission.map(|admission| &*admission.server))
+    }
+
+    /// Ends a line with how long it took, how much it was, and which request it is.
+    fn finish(&self, line: Line<'_>) {
+        line.millis("duration_ms", self.began.elapsed())
+            .int("bytes_out", self.bytes_out)
+            .str("peer", &self.connection.peer)
+            .display("request_id", format_args!("{:016x}", self.id))
+            .send();
+    }
+
     fn write_request(&self) {
         let msg = match &self.admission {
             _ if self.is_refused => "Refused request",
@@ -195,36 +214,22 @@ impl Record {
             }
             _ => "other",
         };
-        self.observer
-            .log
+        let line = self
             .line(self.level, msg)
-            .opt("token_name", self.admission.as_ref().and_then(|admission| admission.token_name.as_deref()))
-            .opt("server", self.admission.as_ref().map(|admission| &*admission.server))
             .str("method", method)
             .str("path", self.shown_path.as_deref().unwrap_or_else(|| self.uri.path()))
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
             .opt("reason", self.reason)
-            .opt("cause", self.cause.as_deref())
-            .millis("duration_ms", self.began.elapsed())
-            .int("bytes_out", self.bytes_out)
-            .str("peer", &self.connection.peer)
-            .display("request_id", format_args!("{:016x}", self.id))
-            .send();
+            .opt("cause", self.cause.as_deref());
+        self.finish(line);
     }
 
     fn write_stream_closed(&self, end: End) {
-        self.observer
-            .log
+        let line = self
             .line(Level::Info, "Stream closed")
-            .opt("token_name", self.admission.as_ref().and_then(|admission| admission.token_name.as_deref()))
-            .opt("server", self.admission.as_ref().map(|admission| &*admission.server))
             .str("reason", end.reason())
-            .opt("cause", self.cause.as_deref())
-            .millis("duration_ms", self.began.elapsed())
-            .int("bytes_out", self.bytes_out)
-            .str("peer", &self.connection.peer)
-            .display("request_id", format_args!("{:016x}", self.id))
-            .send();
+            .opt("cause", self.cause.as_deref());
+        self.finish(line);
     }
 
     /// Why the response broke off, for the log.

@@ -238,21 +238,51 @@ pub trait Relay {
 /// hyper, which drops the handler.
 pub type Slot<R> = Rc<RefCell<Option<Box<R>>>>;
 
+/// A client's side of a connection, whatever carries it.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for T {}
+
+/// What answers requests: any function with the bounds that hyper asks for, written once.
+pub trait Handler {
+    /// Response body.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + 'static;
+    /// Why a connection has to close instead of carrying a response.
+    type Error: Into<Box<dyn StdError + Send + Sync>>;
+
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Self::Error>> + 'static;
+}
+
+impl<H, F, B, E> Handler for H
+where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Body = B;
+    type Error = E;
+
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response<B>, E>> + 'static {
+        self(request)
+    }
+}
+
 /// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
 /// begun leaves a record of its own.
-pub async fn serve<T, H, F, B, E, R>(
+pub async fn serve<T, H, R>(
     stream: T,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
 ) where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + 'static,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    T: ByteStream,
+    H: Handler,
     R: Relay,
 {
     let socket = Socket::new(stream, Rc::clone(&connection));
@@ -264,19 +294,15 @@ pub async fn serve<T, H, F, B, E, R>(
     }
 }
 
-async fn serve_tls<T, H, F, B, E, R>(
+async fn serve_tls<T, H, R>(
     socket: T,
     acceptor: TlsAcceptor,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
 ) where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + 'static,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    T: ByteStream,
+    H: Handler,
     R: Relay,
 {
     let timeout = connection.limits.tls_handshake_timeout;
@@ -294,14 +320,10 @@ async fn serve_tls<T, H, F, B, E, R>(
 }
 
 /// Goes back and forth between hyper, which serves requests, and relays, which take the stream for one response.
-async fn serve_http1<T, H, F, B, E, R>(stream: T, connection: Rc<Connection>, slot: Slot<R>, handle: H)
+async fn serve_http1<T, H, R>(stream: T, connection: Rc<Connection>, slot: Slot<R>, handle: H)
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + 'static,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    T: ByteStream,
+    H: Handler,
     R: Relay,
 {
     connection.relays.set(true);
@@ -328,24 +350,20 @@ where
 }
 
 /// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
-async fn serve_until_taken<T, H, F, B, E, R>(
+async fn serve_until_taken<T, H, R>(
     stream: RequestLine<T>,
     connection: &Connection,
     slot: &Slot<R>,
     handle: &H,
 ) -> Option<(Box<R>, Bytes, RequestLine<T>)>
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + 'static,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    T: ByteStream,
+    H: Handler,
 {
     let mut http = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_header_size(connection.limits.max_header_bytes)
-        .serve_connection(TokioIo::new(stream), service_fn(handle));
+        .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
     let relay = poll_fn(|cx| {
         if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
             || Pin::new(&mut http).poll(cx).is_ready()
@@ -363,21 +381,17 @@ where
     Some((relay, parts.read_buf, parts.io.into_inner()))
 }
 
-async fn serve_http2<T, H, F, B, E>(stream: T, connection: Rc<Connection>, handle: H)
+async fn serve_http2<T, H>(stream: T, connection: Rc<Connection>, handle: H)
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<B>, E>> + 'static,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    E: Into<Box<dyn StdError + Send + Sync>>,
+    T: ByteStream,
+    H: Handler,
 {
     let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
     let mut http = pin!(
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(header_list)
-            .serve_connection(TokioIo::new(stream), service_fn(handle))
+            .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)))
     );
     poll_fn(|cx| {
         if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
