@@ -31,7 +31,7 @@ use crate::{
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
 ///
-/// An event stream over HTTP/1.1 is left in `slot` for the connection to take over.
+/// A body over HTTP/1.1 that goes on is left in `slot` for the connection to take over (see [`crate::relay`]).
 pub async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,

@@ -101,14 +101,9 @@ impl<T> Watchdog<T> {
         }
     }
 
-    /// How many are watched.
-    pub fn len(&self) -> usize {
-        self.entries.borrow().len()
-    }
-
     /// Whether nothing is watched.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.entries.borrow().is_empty()
     }
 }
 
@@ -123,11 +118,6 @@ impl<T> Entry<T> {
 }
 
 impl<T> Watched<T> {
-    /// What is watched.
-    pub fn subject(&self) -> &T {
-        &self.entry.subject
-    }
-
     /// A look at this place for others.
     pub fn view(&self) -> View<T> {
         View(Rc::downgrade(&self.entry))

@@ -163,8 +163,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let acceptor = acceptor.filter(|_| arrival.door == Door::Public);
     let limits = worker.shared.live().limits.clone();
     let watched = worker.watchdog.watch(Subject::Connection);
-    let connection =
-        Rc::new(Connection::new(arrival.peer, arrival.door, acceptor.is_some(), limits, watched));
+    let connection = Rc::new(Connection::new(arrival.peer, arrival.door, limits, watched));
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;

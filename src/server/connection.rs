@@ -54,8 +54,6 @@ pub struct Connection {
     pub peer: Box<str>,
     /// Listener it came in by.
     pub door: Door,
-    /// Whether the client speaks TLS to us.
-    pub is_tls: bool,
     limits: Limits,
     watched: Watched<Subject>,
     phase: Cell<Phase>,
@@ -85,18 +83,11 @@ enum Phase {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(
-        peer: SocketAddr,
-        door: Door,
-        is_tls: bool,
-        limits: Limits,
-        watched: Watched<Subject>,
-    ) -> Self {
+    pub fn new(peer: SocketAddr, door: Door, limits: Limits, watched: Watched<Subject>) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
         Self {
             peer: peer.to_string().into(),
             door,
-            is_tls,
             limits,
             watched,
             phase: Cell::new(Phase::Idle),
