@@ -395,7 +395,7 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
-    for server in snapshot.servers.iter().filter(|server| matches!(server.target, Target::Stdio(_))) {
+    for server in snapshot.servers.iter().filter(|server| !matches!(server.target, Target::Http(_))) {
         let msg = "Servers that run a command are not supported yet; this one answers 502";
         log.line(Level::Warn, msg).str("server", &server.name).send();
     }

@@ -11,7 +11,7 @@
 //! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
-//! | mechanisms | [`observe`], [`upstream`], [`server`], [`watchdog`] |
+//! | mechanisms | [`link`] (a conversation with a server, whatever carries it), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
 pub mod admin;
@@ -24,6 +24,7 @@ pub mod demo;
 pub mod error;
 pub mod gateway;
 pub mod identity;
+pub mod link;
 pub mod mcp;
 pub mod observe;
 pub mod proxy;

@@ -6,7 +6,7 @@ use super::{
     bind, keys, limits,
     reader::{Context, Fields, Node},
     servers,
-    snapshot::{Level, Log, LogFormat, Snapshot},
+    snapshot::{Aggregate, Level, Log, LogFormat, Snapshot},
     tls, tokens,
 };
 use crate::secret::Secret;
@@ -115,6 +115,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
         log,
         session_key,
         debug,
+        aggregate: Aggregate::default(),
         servers: Vec::new(),
         files: Vec::new(),
     })

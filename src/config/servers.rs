@@ -57,6 +57,9 @@ const RESERVED_HEADERS: &[&str] = &[
 /// and a language, and nothing that holds a secret.
 const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
+/// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -> Vec<Server> {
     let mut resolved = Vec::new();
     for (name, key, node) in servers.entries() {
@@ -72,7 +75,15 @@ pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -
         let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
         let tags = words(cx, fields.get("tags"));
         if let Some(target) = target {
-            resolved.push(Server { name: name.into(), target, access, timeout, tags });
+            resolved.push(Server {
+                name: name.into(),
+                target,
+                access,
+                timeout,
+                tags,
+                idle_timeout: IDLE_TIMEOUT,
+                tool_filter: None,
+            });
         }
     }
     resolved

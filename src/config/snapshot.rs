@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub session_key: Option<Secret>,
     /// `proxy.debug`: whether `/debug/*` exists.
     pub debug: bool,
+    /// `proxy.aggregate`: all servers as one.
+    pub aggregate: Aggregate,
     /// `mcpServers`, in file order.
     pub servers: Vec<Server>,
     /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
@@ -150,6 +152,71 @@ pub enum LogFormat {
     Text,
 }
 
+/// `proxy.aggregate`: how the servers of one token look as one, at `/mcp`, `/sse` and `/message`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// What tools and prompts are called.
+    pub naming: Naming,
+    /// `lazy`, default false: three meta-tools stand for all tools.
+    pub lazy: bool,
+    /// `discoveryTimeout`, default 5 s: longest wait for one server's lists; the others answer without it then.
+    pub discovery_timeout: Duration,
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Self {
+            naming: Naming::Prefixed { separator: "__".into() },
+            lazy: false,
+            discovery_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What tools and prompts of several servers are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming {
+    /// `mode: "prefixed"`: `server`, the separator, the server's own name for it.
+    Prefixed {
+        /// `separator`, default `__`.
+        separator: Box<str>,
+    },
+    /// `mode: "flat"`: the server's own name.
+    Flat {
+        /// `onCollision`: what becomes of a name that two servers have.
+        on_collision: Collision,
+        /// `separator`, for names that get a prefix.
+        separator: Box<str>,
+    },
+}
+
+/// What becomes of a flat name that two servers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collision {
+    /// `error`, the default: neither is offered, and the log names both.
+    Error,
+    /// `first`: the server that comes first in the file has it.
+    First,
+    /// `prefix`: both get a prefix.
+    Prefix,
+}
+
+/// `options.toolFilter`: which tools of a server exist for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolFilter {
+    /// `mode`: whether the list names what is allowed, or what is not.
+    pub allows: bool,
+    /// `list`: names of tools, exactly.
+    pub list: std::collections::HashSet<Box<str>>,
+}
+
+impl ToolFilter {
+    /// Whether clients may see and call the tool.
+    pub fn passes(&self, tool: &str) -> bool {
+        self.list.contains(tool) == self.allows
+    }
+}
+
 /// One entry of `mcpServers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -163,6 +230,11 @@ pub struct Server {
     pub timeout: Option<Duration>,
     /// Tags, for selectors.
     pub tags: Vec<String>,
+    /// `idleTimeout`, default 5 min: how long a session that the gate keeps may be without a request or stream before it
+    /// is ended, and with it the process of a command server.
+    pub idle_timeout: Duration,
+    /// `options.toolFilter`.
+    pub tool_filter: Option<Arc<ToolFilter>>,
 }
 
 /// What stands behind a server name.
@@ -172,6 +244,34 @@ pub enum Target {
     Http(HttpTarget),
     /// A local command that speaks MCP on stdin and stdout.
     Stdio(StdioTarget),
+    /// Tools that the config itself defines.
+    Inline(InlineTarget),
+}
+
+/// Tools that the config itself defines: each runs a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineTarget {
+    /// In file order; names are unique.
+    pub tools: Vec<InlineTool>,
+}
+
+/// A tool that runs a command, never through a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineTool {
+    /// What clients call it.
+    pub name: Box<str>,
+    /// What it does, for the model that chooses it.
+    pub description: String,
+    /// JSON Schema of its arguments: an object.
+    pub input_schema: serde_json::Value,
+    /// Program to run.
+    pub command: String,
+    /// Its arguments; the README says how the caller's arguments are put in.
+    pub args: Vec<Secret>,
+    /// Its environment.
+    pub env: Vec<(String, Secret)>,
+    /// `timeout`, default 30 s: after it the command is killed and the call fails.
+    pub timeout: Duration,
 }
 
 /// An MCP server reached over HTTP or HTTPS.

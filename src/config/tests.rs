@@ -171,7 +171,7 @@ fn a_credential_whose_expiry_cannot_be_read_never_opens() {
 fn the_transport_follows_from_the_url_unless_it_is_named() {
     let transport = |server: &str| match with_server(server).target {
         Target::Http(http) => http.transport,
-        Target::Stdio(stdio) => panic!("{stdio:?}"),
+        other => panic!("{other:?}"),
     };
     for (server, expected) in [
         (r#""url": "http://h/mcp""#, Transport::StreamableHttp),

@@ -1,4 +1,5 @@
 //! What a gateway has to understand of MCP itself: no socket, no clock, no configuration.
 
 pub mod endpoint;
+pub mod message;
 pub mod session;

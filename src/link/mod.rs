@@ -1,0 +1,95 @@
+//! A conversation with one server, whatever carries it.
+//!
+//! Where a client's transport and a server's are the same, the gate passes bytes ([`crate::proxy`]). Everywhere else
+//! (a local command, a client of the other transport, all servers as one) messages are what passes: a [`Link`] takes the
+//! client's and yields the server's. Each kind of server has one function that opens a link to it; what sits on top
+//! does not know which.
+//!
+//! A link is two bounded channels and the task behind them. Who does not take what comes stops the server, and no one
+//! else; dropping the link ends the conversation: the session is deleted, the process ended.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue};
+use tokio::sync::mpsc;
+
+use crate::{
+    error::Error,
+    mcp::message::{Id, Message},
+};
+
+/// Messages that may wait in either direction of a link.
+pub const QUEUE: usize = 16;
+
+/// A conversation with a server.
+pub struct Link {
+    /// Towards the server. The conversation ends when the last sender is gone.
+    pub to_server: mpsc::Sender<ToServer>,
+    /// From the server. Yields nothing more once the conversation is over.
+    pub from_server: mpsc::Receiver<FromServer>,
+}
+
+/// What a client has for a server.
+#[derive(Debug)]
+pub enum ToServer {
+    /// A request, a notification, or the answer to a request of the server's.
+    Message(Outbound),
+    /// Whoever sent the request with this id is gone: nobody waits for the answer (MCP 2026-07-28).
+    Abandon(Id),
+}
+
+/// A client's message on its way to a server.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// The message.
+    pub message: Message,
+    /// Its `Mcp-Param-*` fields, if it came with any, for a server that is reached by Streamable HTTP (MCP 2026-07-28).
+    pub params: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What a server has for a client.
+#[derive(Debug)]
+pub enum FromServer {
+    /// A response, a notification, or a request of the server's.
+    Message {
+        /// The message.
+        message: Message,
+        /// The request that it belongs to, where the transport says so: the one on whose response stream it came.
+        about: Option<Id>,
+    },
+    /// The request with this id got no answer and gets none.
+    Failed {
+        /// The request.
+        id: Id,
+        /// What its client is told.
+        error: Error,
+    },
+    /// The conversation is over: the process ended, the connection was lost. The last thing that a link yields.
+    Ended {
+        /// For the log.
+        cause: Cow<'static, str>,
+    },
+}
+
+impl From<Message> for Outbound {
+    fn from(message: Message) -> Self {
+        Self { message, params: Vec::new() }
+    }
+}
+
+impl Link {
+    /// Both ends of a new link: what the user of the link gets, and what the task behind it gets.
+    pub fn pair() -> (Self, Far) {
+        let (to_server, from_client) = mpsc::channel(QUEUE);
+        let (to_client, from_server) = mpsc::channel(QUEUE);
+        (Self { to_server, from_server }, Far { to_client, from_client })
+    }
+}
+
+/// The server's end of a link, for the task that carries its messages.
+pub struct Far {
+    /// From the client. Yields nothing more once the user of the link is gone.
+    pub from_client: mpsc::Receiver<ToServer>,
+    /// Towards the client.
+    pub to_client: mpsc::Sender<FromServer>,
+}
