@@ -36,6 +36,7 @@ pub(super) const LIMITS: Known = &[
     "maxHeaderBytes",
     "maxUriBytes",
     "maxBodyBytes",
+    "maxSessions",
 ];
 pub(super) const ADMIN: Known = &["addr"];
 pub(super) const LOG: Known = &["level", "format"];

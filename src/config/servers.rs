@@ -57,9 +57,6 @@ const RESERVED_HEADERS: &[&str] = &[
 /// and a language, and nothing that holds a secret.
 const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
-/// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
 pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -> Vec<Server> {
     let mut resolved = Vec::new();
     for (name, key, node) in servers.entries() {
@@ -81,7 +78,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -
                 access,
                 timeout,
                 tags,
-                idle_timeout: IDLE_TIMEOUT,
+                idle_timeout: Server::IDLE_TIMEOUT,
                 tool_filter: None,
             });
         }

@@ -119,6 +119,9 @@ pub struct Limits {
     pub max_uri_bytes: usize,
     /// `maxBodyBytes`, default 0 = unlimited: bodies are streamed, so a large one costs no memory here.
     pub max_body_bytes: u64,
+    /// `maxSessions`, default 1,000: sessions that the gate itself keeps (command servers, bridged transports, all servers as
+    /// one), each perhaps a process.
+    pub max_sessions: usize,
 }
 
 /// `proxy.log`.
@@ -235,6 +238,28 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// `options.toolFilter`.
     pub tool_filter: Option<Arc<ToolFilter>>,
+}
+
+impl Server {
+    /// Name that stands for all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
+    /// segment of a path of the gate's own.
+    pub const ALL: &'static str = "mcp";
+
+    /// All servers as one.
+    pub fn all() -> Self {
+        Self {
+            name: Self::ALL.into(),
+            target: Target::Inline(InlineTarget { tools: Vec::new() }),
+            access: Access::AnyToken,
+            timeout: None,
+            tags: Vec::new(),
+            idle_timeout: Self::IDLE_TIMEOUT,
+            tool_filter: None,
+        }
+    }
+
+    /// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 }
 
 /// What stands behind a server name.

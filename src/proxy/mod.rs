@@ -49,16 +49,24 @@ impl Admitted<'_> {
         self.holder().map(|credential| &credential.token_name)
     }
 
-    fn session_owner(&self) -> (&str, Option<&str>) {
+    /// Whom the session ids of this request belong to: server and token name.
+    pub fn session_owner(&self) -> (&str, Option<&str>) {
         (&self.route.server.name, self.holder().map(|credential| &*credential.token_name))
     }
 
-    fn grant(&self) -> Grant {
+    /// What lets this request run, for as long as it does.
+    pub fn grant(&self) -> Grant {
         Grant {
             digest: self.holder().map(|credential| credential.digest),
             server: Arc::clone(&self.route.server.name),
         }
     }
+}
+
+/// Whether the server speaks the transport of this door, so that bytes can pass as they are.
+pub fn passes_through(admitted: &Admitted<'_>) -> bool {
+    let Backend::Http { target, .. } = &admitted.route.backend else { return false };
+    (target.transport == Speaks::StreamableHttp) == (admitted.door == Door::Mcp)
 }
 
 /// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
@@ -71,7 +79,7 @@ pub async fn forward(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
-        return Err(Kind::UpstreamUnreachable.because("servers that run a command are not supported yet"));
+        return Err(Kind::Internal.because("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
@@ -141,11 +149,6 @@ fn request_target<'a>(
         Door::Sse => &[Method::GET],
         Door::Message => &[Method::POST],
     };
-    let wanted = if admitted.door == Door::Mcp { Speaks::StreamableHttp } else { Speaks::Sse };
-    if to.transport != wanted {
-        // 404 rather than a failure of ours: it is what sends a client to the other transport.
-        return Err(Kind::NotFound.because("the server speaks the other transport"));
-    }
     if !methods.contains(&head.method) {
         return Err(Kind::MethodNotAllowed.into());
     }
