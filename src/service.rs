@@ -20,6 +20,7 @@ use crate::{
     body::{Body, BrokenOff, Payload},
     cors,
     error::{Error, Kind},
+    mcp::events::is_event_stream,
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
@@ -74,8 +75,7 @@ pub async fn handle(
     if let Some(origin) = allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
-    let is_stream =
-        matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
+    let is_stream = matches!(response.body(), Payload::Stream(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))
