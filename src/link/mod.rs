@@ -9,6 +9,9 @@
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
 pub mod place;
+#[cfg(test)]
+#[path = "scripted_tests.rs"]
+mod scripted;
 pub mod sse;
 pub mod streamable;
 
