@@ -21,6 +21,7 @@ use crate::{
     bridge,
     cors,
     error::{Error, Kind},
+    mcp::events::is_event_stream,
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
@@ -76,7 +77,7 @@ pub async fn handle(
         cors::allow(origin, response.headers_mut());
     }
     let is_stream =
-        !matches!(response.body(), Payload::Whole(_)) && proxy::is_event_stream(response.headers());
+        !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))

@@ -14,7 +14,7 @@ use crate::{
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::endpoint::EndpointRewriter,
+    mcp::{endpoint::EndpointRewriter, events::is_event_stream},
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -116,7 +116,7 @@ pub async fn forward(
         transport,
         head.method.clone(),
         out,
-        body,
+        body.into(),
         limits.max_body_bytes,
     );
     let (mut response_head, first, exchange) =
@@ -229,16 +229,6 @@ fn endpoint_rewriter(
     let seal: Seal =
         Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
     Ok(Some(EndpointRewriter::new(to.url.clone(), seal)))
-}
-
-/// Whether a body is `text/event-stream`, whatever its parameters.
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let essence = b"text/event-stream";
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
-            && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
-    })
 }
 
 async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstream::Transport, Error> {
