@@ -11,13 +11,14 @@
 //! | endpoints | [`bridge`] (servers that are not reached byte for byte), [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
-//! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`observe`], [`upstream`], [`server`], [`watchdog`] |
+//! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod bridge;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod cors;

@@ -14,6 +14,7 @@ pub mod place;
 mod scripted;
 pub mod sse;
 pub mod streamable;
+pub mod stdio;
 
 use std::borrow::Cow;
 
