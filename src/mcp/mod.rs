@@ -1,5 +1,7 @@
 //! What a gateway has to understand of MCP itself: no socket, no clock, no configuration.
 
 pub mod endpoint;
+pub mod header;
 pub mod message;
+pub mod modern;
 pub mod session;
