@@ -2,5 +2,7 @@
 
 pub mod endpoint;
 pub mod events;
+pub mod header;
 pub mod message;
+pub mod modern;
 pub mod session;
