@@ -2,4 +2,6 @@
 
 pub mod endpoint;
 pub mod message;
+pub mod schema;
 pub mod session;
+pub mod version;
