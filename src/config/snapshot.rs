@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
 #[derive(Debug)]
@@ -274,8 +274,10 @@ pub enum Target {
 }
 
 /// Tools that the config itself defines: each runs a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InlineTarget {
+    /// What they are for, as a whole, for the model that uses them.
+    pub description: Option<String>,
     /// In file order; names are unique.
     pub tools: Vec<InlineTool>,
 }
@@ -286,17 +288,26 @@ pub struct InlineTool {
     /// What clients call it.
     pub name: Box<str>,
     /// What it does, for the model that chooses it.
-    pub description: String,
-    /// JSON Schema of its arguments: an object.
-    pub input_schema: serde_json::Value,
+    pub description: Option<String>,
+    /// What a caller's arguments have to look like.
+    pub input_schema: InputSchema,
     /// Program to run.
     pub command: String,
-    /// Its arguments; the README says how the caller's arguments are put in.
-    pub args: Vec<Secret>,
-    /// Its environment.
+    /// Its arguments: each is what its pieces make together.
+    pub args: Vec<Vec<Piece>>,
+    /// Its environment, besides what every command inherits.
     pub env: Vec<(String, Secret)>,
     /// `timeout`, default 30 s: after it the command is killed and the call fails.
     pub timeout: Duration,
+}
+
+/// A part of one argument of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text of the config.
+    Text(Secret),
+    /// What the caller gives for this property of the input schema.
+    Argument(Box<str>),
 }
 
 /// An MCP server reached over HTTP or HTTPS.

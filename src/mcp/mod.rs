@@ -5,4 +5,6 @@ pub mod events;
 pub mod header;
 pub mod message;
 pub mod modern;
+pub mod schema;
 pub mod session;
+pub mod version;
