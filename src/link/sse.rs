@@ -73,7 +73,7 @@ enum End {
     /// For good.
     Lost(Cow<'static, str>),
     /// The server forgot it, and did not take this message.
-    Forgotten(Message),
+    Forgotten(Box<Message>),
 }
 
 /// What became of a posted message.
@@ -111,7 +111,7 @@ impl Server {
                 End::Lost(cause) => return Some(cause),
                 End::Forgotten(message) => {
                     self.lose("the server forgot the session").await;
-                    (next, is_repeat) = (message, true);
+                    (next, is_repeat) = (*message, true);
                 }
             }
         }
@@ -213,7 +213,7 @@ impl Server {
             };
             let may_repeat = !std::mem::take(&mut is_repeat);
             if let Posted::Forgotten = self.post(path, &message, may_repeat).await {
-                return End::Forgotten(message);
+                return End::Forgotten(Box::new(message));
             }
         }
     }

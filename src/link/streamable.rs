@@ -90,8 +90,10 @@ async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -
                     }
                 }
                 _ => {
-                    if let Some(id) = outbound.message.request_id() {
-                        calls.is_cancelled(id);
+                    if outbound.message.method() == "notifications/cancelled"
+                        && let Some(id) = outbound.message.request_id()
+                    {
+                        calls.note_cancelled(id);
                     }
                     server.tell(&outbound).await;
                 }
@@ -154,7 +156,7 @@ impl Calls {
         Some(running.era)
     }
 
-    fn is_cancelled(&self, id: &Id) {
+    fn note_cancelled(&self, id: &Id) {
         if let Some(running) = self.running.get(id) {
             running.is_cancelled.set(true);
         }

@@ -238,10 +238,11 @@ mod tests {
 
     use super::*;
 
-    /// Events as (name, data, last id), of a stream in these pieces.
-    fn read<'a>(
-        pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Vec<(String, String, Option<Vec<u8>>)>, TooLong> {
+    /// Name, data, last id.
+    type Read = (String, String, Option<Vec<u8>>);
+
+    /// Events of a stream in these pieces.
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, TooLong> {
         let mut reader = EventReader::default();
         let mut events = Vec::new();
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
@@ -254,7 +255,7 @@ mod tests {
         Ok(events)
     }
 
-    fn event(name: &str, data: &str, id: Option<&str>) -> (String, String, Option<Vec<u8>>) {
+    fn event(name: &str, data: &str, id: Option<&str>) -> Read {
         (name.into(), data.into(), id.map(|id| id.as_bytes().to_vec()))
     }
 
