@@ -10,7 +10,7 @@
 //! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
 //! | endpoints | [`bridge`] (servers that are not reached byte for byte), [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
-//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
+//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which of all servers a client asks for) |
 //! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod relay;
 pub mod route;
 pub mod secret;
+pub mod selector;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -15,6 +15,7 @@ mod scripted;
 pub mod sse;
 pub mod streamable;
 pub mod stdio;
+pub mod aggregate;
 
 use std::borrow::Cow;
 
