@@ -16,10 +16,11 @@ use crate::{
     link::{FromServer, Link},
     mcp::{
         endpoint::EndpointRewriter,
+        events::event,
         message::{Id, Kind as MessageKind},
     },
     observe::{End, Record},
-    session::{event, failure},
+    session::failure,
     upstream::ResponseBody,
     watchdog::{Signal, Watched},
 };

@@ -87,6 +87,8 @@ kinds! {
     DuplicateId: Client, BAD_REQUEST, "duplicate_id", "A request with this id is still running in this session.";
     /// The body is no JSON-RPC message.
     NotAMessage: Client, BAD_REQUEST, "not_a_message", "The body is not one JSON-RPC request, notification or response.";
+    /// `?servers=` or `?tags=` that say nothing clear.
+    Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers or by tags, not both; match is any or all.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
     /// The body stopped arriving.

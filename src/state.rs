@@ -208,19 +208,33 @@ pub enum Backend {
     All,
 }
 
-/// Whether a server is to run: what `POST /servers/{name}/stop` turns off.
+/// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
 #[derive(Default)]
-pub struct Switch(AtomicBool);
+pub struct Switch {
+    stopped: AtomicBool,
+    problem: Mutex<Option<Box<str>>>,
+}
 
 impl Switch {
     /// Whether the server was stopped.
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Stops the server, or lets it run.
     pub fn set_stopped(&self, stopped: bool) {
-        self.0.store(stopped, Ordering::Relaxed);
+        self.stopped.store(stopped, Ordering::Relaxed);
+    }
+
+    /// Why the server cannot be used, as it was seen last.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.as_deref().map(str::to_owned)
+    }
+
+    /// Notes why the server cannot be used, or that it can.
+    pub fn set_problem(&self, problem: Option<&str>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(Box::from);
     }
 }
 

@@ -15,12 +15,15 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply, event};
+use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply};
 use crate::{
     error::{Error, Kind},
     identity::Subject,
     link::{FromServer, Link, Outbound, ToServer},
-    mcp::message::{self, Id, Message},
+    mcp::{
+        events::event,
+        message::{self, Id, Message},
+    },
     watchdog::{Signal, Watched},
 };
 
