@@ -331,3 +331,6 @@ impl Life {
 async fn exited(exit: &mut oneshot::Receiver<Cow<'static, str>>) -> Cow<'static, str> {
     exit.await.unwrap_or(Cow::Borrowed("its keeper is gone"))
 }
+
+#[cfg(test)]
+mod tests;
