@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::{LogFormat, Piece},
+    config::{INHERITED, LogFormat, Piece},
     link::Outbound,
     mcp::{schema::InputSchema, version::LEGACY},
     observe::{Log, Metrics},
@@ -233,12 +233,21 @@ async fn a_command_that_fails_says_how() {
 
 #[tokio::test]
 async fn a_command_sees_its_own_environment_and_no_secret_of_the_gate() {
-    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "there is something to hide");
-    let directory = TempDir::new().expect("a directory");
-    let mut client = Client::of(vec![script("env", "env; cat", &out(&directory))]);
+    let hidden: Vec<_> = std::env::vars().filter(|(name, _)| !INHERITED.contains(&name.as_str())).collect();
+    assert!(!hidden.is_empty(), "there is something to hide");
+    let mut env = tool("env", json!({ "type": "object" }), "env", &[]);
+    env.env.push(("OWN".into(), Secret::new("value".into())));
+    let mut client = Client::of(vec![env]);
     let seen = said(&client.call("env", json!({})).await);
-    assert!(seen.contains(&format!("OUT={}", out(&directory).display())), "{seen}");
-    assert!(seen.contains("PATH=") && !seen.contains("CARGO"), "{seen}");
+    let names: Vec<_> = seen.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    assert!(names.contains(&"OWN") && names.contains(&"PATH"), "{names:?}");
+    assert!(hidden.iter().all(|(name, _)| !names.contains(&name.as_str())), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_reads_finds_nothing() {
+    let mut client = Client::of(vec![tool("cat", json!({ "type": "object" }), "cat", &[])]);
+    assert_eq!(said(&client.call("cat", json!({})).await), "\n");
 }
 
 #[tokio::test]
