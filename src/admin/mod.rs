@@ -1,5 +1,7 @@
 //! What the gate says about itself.
 
+pub mod servers;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
@@ -12,9 +14,7 @@ use crate::{
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`.
 pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Kind::MethodNotAllowed.into());
-    }
+    only_read(method)?;
     let (status, body) = match at {
         Place::Ready if shared.is_draining() => {
             (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
@@ -27,9 +27,7 @@ pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response
 
 /// `/metrics`: the Prometheus text format.
 pub fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Kind::MethodNotAllowed.into());
-    }
+    only_read(method)?;
     let text_format = shared.observer.metrics.encode().map_err(|e| Kind::Internal.because(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
@@ -44,6 +42,14 @@ fn status(shared: &Shared) -> String {
         "clients": { "connected": connected },
     })
     .to_string()
+}
+
+/// What is only looked at changes nothing.
+fn only_read(method: &Method) -> Result<(), Error> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Kind::MethodNotAllowed.into()),
+    }
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Payload> {
