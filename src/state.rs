@@ -99,13 +99,7 @@ impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
         let next_id = Cell::new(first_request_id());
-        Self {
-            shared,
-            pool: Rc::default(),
-            watchdog: Rc::default(),
-            next_id,
-            changes_seen: Cell::default(),
-        }
+        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen: Cell::default() }
     }
 
     /// Whether a change was noted since this was asked last.

@@ -276,8 +276,8 @@ impl Request<'_> {
     }
 
     fn stream_of(self, source: Source) -> Events {
-        let stall_limit = (self.head.version == Version::HTTP_2)
-            .then_some(self.admitted.live.limits.slow_reader_timeout);
+        let stall_limit =
+            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
         Events::new(source, self.watched, stall_limit)
     }
 

@@ -39,9 +39,7 @@ pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Se
     let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
     if !matches!(route.backend, Backend::All) {
         let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
-        return route.shared_links.attach("", || {
-            Shared::start(move || current(&worker, &name), idle)
-        });
+        return route.shared_links.attach("", || Shared::start(move || current(&worker, &name), idle));
     }
     // Who sees the same servers by the same token shares: the token matters, since it may lose one of them.
     let caller = Caller::of(admitted);
@@ -49,9 +47,9 @@ pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Se
     let token = admitted.token_name().map_or("", |name| name);
     let key = format!("{token}\n{}", members.join(","));
     let worker = Rc::clone(worker);
-    route.shared_links.attach(&key, || {
-        Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle)
-    })
+    route
+        .shared_links
+        .attach(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle))
 }
 
 /// Who looks at all servers as one.
@@ -167,10 +165,7 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
 }
 
 /// A conversation with the server that has this name now.
-fn current(
-    worker: &Rc<Worker>,
-    name: &Arc<str>,
-) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
+fn current(worker: &Rc<Worker>, name: &Arc<str>) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name) = (Rc::clone(worker), Arc::clone(name));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();

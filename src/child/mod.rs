@@ -144,6 +144,11 @@ impl Supervisor {
         self.running.load(Ordering::Acquire)
     }
 
+    /// How often a process was started again after one had ended by itself.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.get()
+    }
+
     /// Ends all its processes, patiently, and starts no more until [`Supervisor::allow`].
     pub fn stop(&self) {
         self.orders.send_modify(|orders| {
