@@ -60,7 +60,8 @@ pub(super) const SERVER: Known = &[
 /// Keys of a server with a `url` that say nothing about one with a `command`, and the other way round.
 pub(super) const URL_ONLY: Known = &["headers", "caFile"];
 pub(super) const COMMAND_ONLY: Known = &["args", "env", "cwd", "inheritEnv"];
-pub(super) const OPTIONS: Known = &["authTokens"];
+pub(super) const OPTIONS: Known = &["authTokens", "toolFilter"];
+pub(super) const TOOL_FILTER: Known = &["mode", "list"];
 /// The objects that stand for a string.
 pub(super) const REFERENCES: Known = &["$env", "$file"];
 

@@ -13,7 +13,7 @@ fn schema() -> Json {
 
 #[test]
 fn schema_and_reader_know_the_same_keys() {
-    let objects: [(&str, Known); 11] = [
+    let objects: [(&str, Known); 12] = [
         ("", keys::ROOT),
         ("/$defs/proxy", keys::PROXY),
         ("/$defs/tls", keys::TLS),
@@ -24,6 +24,7 @@ fn schema_and_reader_know_the_same_keys() {
         ("/$defs/log", keys::LOG),
         ("/$defs/server", keys::SERVER),
         ("/$defs/server/properties/options", keys::OPTIONS),
+        ("/$defs/server/properties/options/properties/toolFilter", keys::TOOL_FILTER),
         ("/$defs/reference", keys::REFERENCES),
     ];
     let schema = schema();

@@ -2,4 +2,9 @@
 
 pub mod endpoint;
 pub mod message;
+pub mod scan;
 pub mod session;
+pub mod tool_call;
+pub mod tool_events;
+pub mod tool_list;
+pub mod walk;

@@ -10,5 +10,6 @@ mod response;
 pub use codec::{Framing, Head, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
+pub use outgoing::{Inspect, Pass, RequestBody};
 pub use pool::{Pool, SCRATCH};
 pub use response::{RawBody, ResponseBody};
