@@ -10,6 +10,7 @@
 
 mod canary;
 mod cors;
+mod filter;
 mod framing;
 mod harness;
 mod identity;
