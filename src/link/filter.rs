@@ -13,7 +13,7 @@ use crate::{
     error::Kind,
     mcp::{
         message::{self, Message},
-        tool_call::{Declared, Guard, Refusal, Verdict},
+        tool_call::{Declared, Guard, Verdict},
         tool_list::without_hidden,
     },
 };
@@ -44,13 +44,12 @@ async fn calls(
         let Some(sent) = sent else { return };
         let refused = match &sent {
             ToServer::Message(sent) => refuse(&sent.message, &filter),
-            ToServer::Abandon(_) => Ok(()),
+            ToServer::Abandon(_) => None,
         };
         let is_over = match refused {
-            Ok(()) => to_server.send(sent).await.is_err(),
-            Err(Some(answer)) => to_client.send(answer).await.is_err(),
-            // A notification has no answer.
-            Err(None) => false,
+            None => to_server.send(sent).await.is_err(),
+            Some(Refused { answer: Some(answer) }) => to_client.send(answer).await.is_err(),
+            Some(Refused { answer: None }) => false,
         };
         if is_over {
             return;
@@ -58,25 +57,27 @@ async fn calls(
     }
 }
 
-/// What a message is answered with that must not reach the server, if it can be.
-fn refuse(message: &Message, filter: &ToolFilter) -> Result<(), Option<FromServer>> {
+/// A message must not reach the server.
+struct Refused {
+    /// What its client gets instead; a notification gets nothing.
+    answer: Option<FromServer>,
+}
+
+fn refuse(message: &Message, filter: &ToolFilter) -> Option<Refused> {
     let passes = |tool: &str| filter.passes(tool);
     // Header fields were checked where the message came from.
     let mut guard = Guard::new(passes, Declared::Absent, Declared::Absent);
-    match guard.push(message.text()).and_then(|_| guard.finish()) {
-        Ok(Verdict::Open | Verdict::Passes) => Ok(()),
-        Ok(Verdict::Refused(refusal)) => Err(answer(message, &guard, refusal)),
-        Err(why) => Err(message.id().map(|id| FromServer::Failed {
-            id: id.clone(),
-            error: Kind::Malformed.because(why.to_string()),
-        })),
-    }
-}
-
-fn answer(message: &Message, guard: &Guard<impl Fn(&str) -> bool>, refusal: Refusal) -> Option<FromServer> {
-    let text = guard.answer(refusal)?;
-    let response = Message::parse(text.into()).ok()?;
-    Some(FromServer::Message { message: response, about: message.id().cloned() })
+    let answer = match guard.push(message.text()).and_then(|_| guard.finish()) {
+        Ok(Verdict::Open | Verdict::Passes) => return None,
+        Ok(Verdict::Refused(refusal)) => {
+            let response = guard.answer(refusal).and_then(|text| Message::parse(text.into()).ok());
+            response.map(|response| FromServer::Message { message: response, about: message.id().cloned() })
+        }
+        Err(why) => message
+            .id()
+            .map(|id| FromServer::Failed { id: id.clone(), error: Kind::Malformed.because(why.to_string()) }),
+    };
+    Some(Refused { answer })
 }
 
 /// Passes on what the server sends.

@@ -144,7 +144,7 @@ impl Visit for Watch {
 
     fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed> {
         // A batch is not worth a second way to look: one of this size counts as a list.
-        self.lists |= (depth == 0 && value == Value::Array) || (self.at_tools && value == Value::Array);
+        self.lists |= value == Value::Array && (depth == 0 || self.at_tools);
         self.at_tools = false;
         Ok(())
     }

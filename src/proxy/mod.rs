@@ -113,6 +113,10 @@ pub async fn forward(
     let exchange =
         Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, body);
     let answered = response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await;
+    let answered = answered.and_then(|answered| {
+        tools.as_ref().map_or(Ok(()), Tools::answered)?;
+        Ok(answered)
+    });
     let (mut response_head, first, exchange) = match answered {
         Ok(answered) => answered,
         Err(error) => {

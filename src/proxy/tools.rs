@@ -67,6 +67,15 @@ impl Tools {
         Some(Box::new(move |piece| watch.borrow_mut().look(piece)))
     }
 
+    /// The server answered, maybe before it had the whole request. Fails if that was refused meanwhile. From here on, no
+    /// refusal waits for the rest of it: it can only break the response off.
+    pub(super) fn answered(&self) -> Result<(), Error> {
+        let Some(watch) = &self.guard else { return Ok(()) };
+        let mut watch = watch.borrow_mut();
+        watch.drained = DRAINED;
+        watch.refused.map_or(Ok(()), |refusal| Err(refused(refusal)))
+    }
+
     /// The answer to a request that failed with `error`, if it was for what the server would answer too. A client of
     /// HTTP+SSE waits for it on its event stream, which is elsewhere, and is told by the status.
     pub(super) fn answer(&self, error: &Error) -> Option<Response<Payload>> {

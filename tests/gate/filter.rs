@@ -161,6 +161,28 @@ async fn a_hidden_name_behind_huge_arguments_leaves_the_server_without_an_end() 
 }
 
 #[tokio::test]
+async fn a_server_that_answers_early_does_not_get_a_hidden_name_either() {
+    let server = Upstream::bind().await;
+    let gate = gate_before(&server.url("/mcp")).await;
+    let mut client = gate.client().await;
+    client.send(post_chunked("/db")).await;
+    client.send(chunk(r#"{"id":5,"method":"tools/call","params":{"arguments":{"blob":""#)).await;
+    client.send(chunk(&"x".repeat(64 * 1024))).await;
+    let mut behind = server.accept().await;
+    behind.send(SSE).await;
+    behind.send(chunk("data: early\n\n")).await;
+    client.head().await;
+    assert_eq!(client.chunk().await.unwrap(), b"data: early\n\n");
+    client.send(chunk("\"},\"name\":\"drop\"}}")).await;
+    let seen = String::from_utf8(soon("the end of the server's connection", behind.rest()).await).unwrap();
+    assert!(
+        seen.contains("\"blob\":\"") && !seen.contains("drop"),
+        "the beginning went on, the name did not"
+    );
+    assert_eq!(soon("the end of the client's connection", client.rest()).await, b"", "broken off, not ended");
+}
+
+#[tokio::test]
 async fn lists_come_without_hidden_tools_as_a_body_and_as_an_event() {
     let json = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nETag: x\r\nContent-Length: {}\r\n\r\n{TOOLS}",
@@ -341,6 +363,6 @@ async fn a_huge_call_streams_through_the_filter_in_memory_that_does_not_grow() {
     assert_eq!(client.response().await.2, "ok");
     assert_eq!(far_side.await.unwrap(), hash.finalize(), "the same bytes on the far side");
     let grown = gate.memory("VmHWM").saturating_sub(before);
-    println!("{} MiB through; peak memory grew by {} KiB", blocks * BLOCK >> 20, grown >> 10);
+    println!("{} MiB through; peak memory grew by {} KiB", (blocks * BLOCK) >> 20, grown >> 10);
     assert!(grown <= MOST_GROWTH, "peak memory grew by {grown} bytes");
 }
