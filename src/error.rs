@@ -77,6 +77,8 @@ kinds! {
     QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
     /// A valid token without a grant for this server.
     InsufficientScope: Client, FORBIDDEN, "insufficient_scope", "This token has no grant for this resource.";
+    /// A call of a tool that `options.toolFilter` hides, where it cannot be answered as the server would.
+    ToolNotAllowed: Client, FORBIDDEN, "tool_not_allowed", "This tool is not served here.";
     /// Nothing is served at this path.
     NotFound: Client, NOT_FOUND, "not_found", "Nothing is served at this path.";
     /// A session id that was not issued to this caller for this server.

@@ -159,7 +159,7 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };
     Ok(match &route.server.tool_filter {
-        Some(_filter) => link, // FILTER
+        Some(filter) => link::filter::wrap(link, Arc::clone(filter)),
         None => link,
     })
 }

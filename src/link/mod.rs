@@ -9,6 +9,7 @@
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
 pub mod aggregate;
+pub mod filter;
 pub mod inline;
 pub mod place;
 #[cfg(test)]
