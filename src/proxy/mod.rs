@@ -16,16 +16,13 @@ use crate::{
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::{endpoint::EndpointRewriter, events::is_event_stream},
+    mcp::{endpoint::EndpointRewriter, events::is_event_stream, modern},
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
     upstream::{Endpoint, Exchange, ExchangeError, Head, Pool, Upload},
     watchdog::{Signal, Watchdog, Watched},
 };
-
-/// The newest MCP version with sessions is 2025-11-25; from this one on a session id means nothing.
-const STATELESS_SINCE: &str = "2026-07-28";
 
 /// A request that may pass.
 pub struct Admitted<'a> {
@@ -209,7 +206,7 @@ fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<O
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
-        None if headers.get("mcp-protocol-version").is_some_and(|version| version == STATELESS_SINCE) => {
+        None if headers.get("mcp-protocol-version").is_some_and(|version| version == modern::VERSION) => {
             Ok(None)
         }
         None => Err(Kind::SessionNotFound.into()),

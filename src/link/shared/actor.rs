@@ -111,8 +111,8 @@ where
                         self.deliver(caller, FromServer::Failed { id, error });
                     }
                 }
-                Event::Received(Some(FromServer::Ended { cause })) => self.ended(&cause),
-                Event::Received(None) => self.ended(&"the server is gone".into()),
+                Event::Received(Some(FromServer::Ended { cause })) => self.ended(cause),
+                Event::Received(None) => self.ended("the server is gone".into()),
                 Event::Room => {}
                 Event::Idle => self.close(),
             }
@@ -190,8 +190,10 @@ where
     }
 
     fn take_from(&mut self, caller: u64, what: ToServer) {
-        // Of one that was cut, or has left and had more on the way.
-        if !self.callers.contains_key(&caller) {
+        // Who was cut, or left with more on the way, waits for nothing. What it had to notify of stands.
+        let is_notification = matches!(&what, ToServer::Message(outbound)
+            if outbound.message.kind() == message::Kind::Notification);
+        if !is_notification && !self.callers.contains_key(&caller) {
             return;
         }
         match what {
@@ -224,7 +226,7 @@ where
         }
     }
 
-    /// Clears away what a caller has sent.
+    /// Clears away what a caller waits for.
     fn forget(&mut self, caller: u64) {
         self.backlog.leave(caller);
         self.urgent.extend(self.table.leave(caller).into_iter().map(ToServer::Abandon));
@@ -249,7 +251,7 @@ where
         }
     }
 
-    fn ended(&mut self, cause: &Cow<'static, str>) {
+    fn ended(&mut self, cause: Cow<'static, str>) {
         self.close();
         for (caller, id) in self.table.take() {
             let error = Kind::UpstreamUnreachable.because(cause.clone());

@@ -55,11 +55,11 @@ impl Backlog {
         true
     }
 
-    /// Takes back what a caller has sent.
+    /// Takes back what a caller waits for.
     pub(super) fn leave(&mut self, caller: u64) {
         let bytes = &mut self.bytes;
         self.queue.retain(|(of, outbound)| {
-            let stays = *of != caller;
+            let stays = *of != caller || outbound.message.kind() == Kind::Notification;
             if !stays {
                 *bytes -= outbound.message.text().len();
             }

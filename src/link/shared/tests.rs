@@ -16,8 +16,17 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread as workers have them, whose clock runs only while nobody has anything to do.
 fn on_worker(test: impl Future<Output = ()>) {
+    run(test, true);
+}
+
+/// The same with a clock as it is, for tests of several threads: one that waits for another is not idle.
+fn on_one_of_many_workers(test: impl Future<Output = ()>) {
+    run(async { timeout(Duration::from_secs(60), test).await.unwrap() }, false);
+}
+
+fn run(test: impl Future<Output = ()>, is_paused: bool) {
     let mut runtime = Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build_local(LocalOptions::default()).unwrap();
+    let runtime = runtime.enable_time().start_paused(is_paused).build_local(LocalOptions::default()).unwrap();
     runtime.block_on(test);
 }
 
@@ -372,6 +381,25 @@ fn what_is_not_for_a_shared_server_does_not_open_one() {
 }
 
 #[test]
+fn a_notification_arrives_although_its_sender_does_not_stay() {
+    on_worker(async {
+        let (shared, mut servers) = played();
+        let stays = shared.attach();
+        stays.to_server.send(call(1)).await.unwrap();
+        let mut server = servers.recv().await.unwrap();
+        request(&mut server).await;
+        for number in 0..100 {
+            let link = shared.attach();
+            let text = format!(r#"{{"method":"notifications/of/some/extension","params":{{"n":{number}}}}}"#);
+            link.to_server.send(ToServer::Message(message(text.clone()).into())).await.unwrap();
+            drop(link);
+            let Some(ToServer::Message(outbound)) = server.from_client.recv().await else { panic!("none") };
+            assert_eq!(outbound.message.text(), &text);
+        }
+    });
+}
+
+#[test]
 fn the_server_closes_with_the_last_handle_and_the_last_caller() {
     on_worker(async {
         let (shared, mut servers) = played();
@@ -403,14 +431,14 @@ const CALLS: u64 = 200;
 
 #[test]
 fn fifty_callers_on_four_threads_with_the_same_ids_each_get_their_own_answers() {
-    on_worker(async {
+    on_one_of_many_workers(async {
         let (shared, mut servers) = played();
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let callers = (0..50).filter(|caller| caller % 4 == thread);
-                    on_worker(async move {
+                    on_one_of_many_workers(async move {
                         let tasks: Vec<_> = callers
                             .map(|caller| tokio::task::spawn_local(calls(shared.attach(), caller)))
                             .collect();
