@@ -135,7 +135,7 @@ impl Conversation {
         };
         match rpc::answer(&self.server.name, &self.server.target, &message) {
             Reply::None => None,
-            Reply::Message(message) => Some(FromServer::Message { message, about: None }),
+            Reply::Message(message) => Some(FromServer::Message { message: *message, about: None }),
             Reply::Cancel(id) => {
                 self.calls.cancel(&id);
                 None

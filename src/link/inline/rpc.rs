@@ -24,7 +24,7 @@ pub(super) enum Reply {
     /// Nothing to say.
     None,
     /// The answer.
-    Message(Message),
+    Message(Box<Message>),
     /// A command has to run first.
     Call(Call),
     /// Nobody waits for this request any more.
@@ -52,6 +52,14 @@ pub(super) enum Era {
     Modern,
 }
 
+/// A call of a tool that is there.
+enum Asked {
+    /// Its arguments are as the tool wants them.
+    Fits { tool: usize, arguments: Map<String, Value> },
+    /// They are not, for this reason.
+    Mistake(String),
+}
+
 /// An error response in the making: code, message, data.
 struct Failure(i64, &'static str, Option<Value>);
 
@@ -68,8 +76,10 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Re
     let server = Server { name, target };
     let outcome = match era(message, &params) {
         Ok(era) if message.method() == "tools/call" => match server.call(message, params) {
-            Ok(Ok((tool, arguments))) => return Reply::Call(Call { id: id.clone(), tool, arguments, era }),
-            Ok(Err(reason)) => Ok((era, super::result::mistake(&reason))),
+            Ok(Asked::Fits { tool, arguments }) => {
+                return Reply::Call(Call { id: id.clone(), tool, arguments, era });
+            }
+            Ok(Asked::Mistake(reason)) => Ok((era, super::result::mistake(&reason))),
             Err(failure) => Err(failure),
         },
         Ok(Era::Legacy) => server.legacy(message.method(), &params).map(|result| (Era::Legacy, result)),
@@ -86,7 +96,7 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Re
             parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
         }
     };
-    answer.map_or(Reply::None, Reply::Message)
+    answer.map_or(Reply::None, |message| Reply::Message(Box::new(message)))
 }
 
 /// The response with this result; `None` only if it could not be read back, which no result can cause.
@@ -175,24 +185,20 @@ impl Server<'_> {
 
     /// Which tool is called, and with what. An unknown tool is an error; arguments that do not fit are a result that says
     /// so, for the model to mend (MCP 2025-11-25, "Error Handling" of tools).
-    fn call(
-        &self,
-        message: &Message,
-        mut params: Value,
-    ) -> Result<Result<(usize, Map<String, Value>), String>, Failure> {
+    fn call(&self, message: &Message, mut params: Value) -> Result<Asked, Failure> {
         let named = message.name().and_then(|name| self.find(name));
-        let Some((index, tool)) = named else { return Err(Failure(INVALID_PARAMS, "unknown tool", None)) };
+        let Some((tool, described)) = named else {
+            return Err(Failure(INVALID_PARAMS, "unknown tool", None));
+        };
         let arguments = match params.get_mut("arguments").map(Value::take) {
             None | Some(Value::Null) => Value::Object(Map::new()),
             Some(given) => given,
         };
-        Ok(match tool.input_schema.check(&arguments) {
-            Err(faults) => Err(format!("The arguments do not fit: {faults}")),
-            Ok(()) => match arguments {
-                Value::Object(arguments) => Ok((index, arguments)),
-                // The schema is of type object.
-                _ => Err("The arguments must be an object.".into()),
-            },
+        Ok(match (described.input_schema.check(&arguments), arguments) {
+            (Ok(()), Value::Object(arguments)) => Asked::Fits { tool, arguments },
+            (Err(faults), _) => Asked::Mistake(format!("The arguments do not fit: {faults}")),
+            // Not with a schema of type object.
+            (Ok(()), _) => Asked::Mistake("The arguments must be an object.".into()),
         })
     }
 
