@@ -251,7 +251,9 @@ impl Session {
                     };
                     self.calls.insert(id.clone(), Call { serial, progress_token, client });
                     self.to_server.push_back(ToServer::Message(outbound));
-                    accepted.map(|reply| drop(reply.send(Reply::Accepted)));
+                    if let Some(reply) = accepted {
+                        let _ = reply.send(Reply::Accepted);
+                    }
                     return;
                 }
             }
