@@ -267,6 +267,11 @@ impl Events {
         };
         let Poll::Ready(next) = link.from_server.poll_recv(cx) else { return None };
         let event = match next {
+            // How a server on a pipe ends a subscription: over HTTP the end of the stream says it.
+            Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
+                *is_done = true;
+                return Some(None);
+            }
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
                 Some(event(&message))

@@ -7,6 +7,7 @@
 mod message;
 mod reply;
 mod servers;
+mod tools;
 
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
@@ -134,16 +135,21 @@ impl Request<'_> {
 
     /// A request that stands alone (MCP 2026-07-28).
     async fn call(self, message: Message) -> Result<Response<Payload>, Error> {
-        let params = match modern::check(&self.head.headers, &message, None) {
+        let Self { worker, admitted, .. } = &self;
+        let selector = self.selector()?;
+        let joint = servers::joint(worker, admitted, &selector);
+        let tools = match message.method() {
+            "tools/call" => Some(self.within(tools::headers(&joint)).await?),
+            _ => None,
+        };
+        let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
             Ok(params) => params,
             Err(failure) => return Ok(reply::json(modern::Failure::STATUS, failure.body())),
         };
-        let Self { worker, admitted, .. } = &self;
-        let selector = self.selector()?;
         let mut link = if shared::needs_own(&message) {
             self.within(servers::open(worker, admitted, &selector)).await??
         } else {
-            servers::attach(worker, admitted, &selector)
+            joint.link.attach()
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let outbound = ToServer::Message(Outbound { message, params });

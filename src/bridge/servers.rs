@@ -14,7 +14,7 @@ use crate::{
     },
     proxy::Admitted,
     selector::Selector,
-    state::{Backend, Live, Route, Worker},
+    state::{Backend, Joint, Live, Route, Worker},
 };
 
 /// A conversation of the caller's own.
@@ -35,11 +35,11 @@ pub(super) fn open(
 }
 
 /// A conversation that callers share.
-pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Link {
+pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Arc<Joint> {
     let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
     if !matches!(route.backend, Backend::All) {
         let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
-        return route.shared_links.attach("", || Shared::start(move || current(&worker, &name), idle));
+        return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
     }
     // Who sees the same servers by the same token shares: the token matters, since it may lose one of them.
     let caller = Caller::of(admitted);
@@ -49,7 +49,7 @@ pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Se
     let worker = Rc::clone(worker);
     route
         .shared_links
-        .attach(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle))
+        .get(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle))
 }
 
 /// Who looks at all servers as one.
