@@ -218,3 +218,17 @@ fn a_client_that_never_waits_is_refused_and_goes_on() {
         assert_eq!(client.ask(2_000, "tools/call", json!({ "name": "one__a" })).await["result"], "done");
     });
 }
+
+#[test]
+fn lists_that_are_asked_for_by_the_hundred_are_not_held_by_the_hundred() {
+    story(async {
+        let one = Server::with_tools("one", &[]).on("tools/list", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one]).await;
+        for id in 1..=17 {
+            client.request(id, "tools/list", json!({})).await;
+        }
+        assert_eq!(client.failure(17).await, crate::error::Kind::Unavailable);
+        assert_eq!(client.answer(16).await["result"], json!({ "tools": [] }));
+        assert_eq!(one.heard("tools/list").len(), 1, "who asks for the same waits for the same");
+    });
+}
