@@ -64,6 +64,7 @@ fn equal_ids_of_clients_and_servers_never_mix() {
         }
         // Nobody can answer for another.
         two.says(json!({ "id": sent, "result": "stolen" })).await;
+        assert!(client.rest().await.is_empty());
         one.says(json!({ "id": sent, "result": "own" })).await;
         assert_eq!(client.answer(7).await["result"], "own");
         assert!(client.rest().await.is_empty());

@@ -32,6 +32,7 @@ fn a_dead_server_costs_only_itself_and_comes_back() {
         one.is_up.set(true);
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(client.names(4, "tools/list").await, ["one__a", "two__a"]);
+        assert!(client.rest().await.is_empty(), "the list that it came with says so already");
         assert_eq!(one.heard("initialize")[0]["params"], two.heard("initialize")[0]["params"]);
         assert_eq!(one.heard("notifications/initialized").len(), 1);
         assert!(client.reports.borrow().iter().any(|it| it == r#"Up { server: "one" }"#));
