@@ -64,6 +64,7 @@ fn equal_ids_of_clients_and_servers_never_mix() {
         }
         // Nobody can answer for another.
         two.says(json!({ "id": sent, "result": "stolen" })).await;
+        assert!(client.rest().await.is_empty());
         one.says(json!({ "id": sent, "result": "own" })).await;
         assert_eq!(client.answer(7).await["result"], "own");
         assert!(client.rest().await.is_empty());
@@ -216,5 +217,19 @@ fn a_client_that_never_waits_is_refused_and_goes_on() {
         client.abandon(1).await;
         let _ = one.on("tools/call", Reply::Result(json!("done")));
         assert_eq!(client.ask(2_000, "tools/call", json!({ "name": "one__a" })).await["result"], "done");
+    });
+}
+
+#[test]
+fn lists_that_are_asked_for_by_the_hundred_are_not_held_by_the_hundred() {
+    story(async {
+        let one = Server::with_tools("one", &[]).on("tools/list", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one]).await;
+        for id in 1..=17 {
+            client.request(id, "tools/list", json!({})).await;
+        }
+        assert_eq!(client.failure(17).await, crate::error::Kind::Unavailable);
+        assert_eq!(client.answer(16).await["result"], json!({ "tools": [] }));
+        assert_eq!(one.heard("tools/list").len(), 1, "who asks for the same waits for the same");
     });
 }

@@ -1,12 +1,12 @@
 //! A server that is down, slow or not granted costs only itself.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::error::Kind;
+use crate::{error::Kind, link::QUEUE};
 
 #[test]
 fn a_dead_server_costs_only_itself_and_comes_back() {
@@ -32,6 +32,7 @@ fn a_dead_server_costs_only_itself_and_comes_back() {
         one.is_up.set(true);
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(client.names(4, "tools/list").await, ["one__a", "two__a"]);
+        assert!(client.rest().await.is_empty(), "the list that it came with says so already");
         assert_eq!(one.heard("initialize")[0]["params"], two.heard("initialize")[0]["params"]);
         assert_eq!(one.heard("notifications/initialized").len(), 1);
         assert!(client.reports.borrow().iter().any(|it| it == r#"Up { server: "one" }"#));
@@ -128,7 +129,7 @@ fn a_grant_that_is_taken_away_counts_at_once() {
         two.is_granted.set(false);
         // Nothing of it passes any more, even if it is the server that speaks first.
         two.says(r#"{"method":"notifications/message","params":{}}"#).await;
-        client.failure(2).await;
+        assert_eq!(client.failure(2).await, Kind::InsufficientScope);
         client.told("notifications/tools/list_changed").await;
         let unknown = |name: &str| json!({ "code": -32602, "message": format!("Unknown tool: {name}") });
         for (id, name) in [(3, "two__a"), (4, "hidden__a"), (5, "nobody__a")] {
@@ -139,6 +140,7 @@ fn a_grant_that_is_taken_away_counts_at_once() {
         assert!(client.rest().await.is_empty());
         assert_eq!((two.ended.get(), two.heard("tools/call").len()), (1, 1));
 
+        assert!(client.reports.borrow().iter().all(|it| !it.starts_with("Down")), "nothing is wrong with it");
         two.is_granted.set(true);
         assert_eq!(client.names(7, "tools/list").await, ["one__a", "two__a"]);
     });
@@ -179,5 +181,56 @@ fn links_end_with_the_client() {
         drop(client);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(one.ended.get(), 1);
+    });
+}
+
+#[test]
+fn a_server_that_reads_nothing_costs_only_itself() {
+    story(async {
+        for (size, calls, notes) in [(1 << 20, 30, 0), (1, 10, 2_100)] {
+            let deaf = Server::with_tools("deaf", &[]).on("tools/call", Reply::Deafness);
+            let two = Server::with_tools("two", &[]);
+            let mut client = Client::in_session(prefixed(), &[&deaf, &two]).await;
+            for id in 1..=calls {
+                let arguments = json!({ "x": "x".repeat(size) });
+                client.request(id, "tools/call", json!({ "name": "deaf__a", "arguments": arguments })).await;
+            }
+            let answer = client.ask(2_000, "tools/call", json!({ "name": "two__a" })).await;
+            assert_eq!(answer["result"]["from"], "two");
+            for _ in 0..notes {
+                client.note("notifications/roots/list_changed", json!({})).await;
+            }
+            for id in 1..=calls {
+                assert_eq!(client.failure(id).await, Kind::UpstreamUnreachable, "{size} {id}");
+            }
+            let stuck = r#"Down { server: "deaf", cause: "it does not take what it is sent" }"#;
+            assert!(client.reports.borrow().iter().any(|it| it == stuck));
+            let answer = client.ask(2_001, "tools/call", json!({ "name": "two__a" })).await;
+            assert_eq!(answer["result"]["from"], "two");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_stops_its_servers_and_misses_nothing() {
+    story(async {
+        let one = Server::with_tools("one", &[]);
+        let mut client = Client::in_session(prefixed(), &[&one]).await;
+        let sent = Rc::new(Cell::new(0));
+        let (talking, count) = (one.clone(), Rc::clone(&sent));
+        tokio::task::spawn_local(async move {
+            for number in 0..1_000 {
+                talking.says(json!({ "method": "notifications/message", "params": number })).await;
+                count.set(number);
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(sent.get() < 3 * QUEUE, "{}", sent.get());
+        // It may go on to speak itself.
+        client.request(1, "tools/call", json!({ "name": "one__a" })).await;
+        for number in 0..1_000 {
+            assert_eq!(client.told("notifications/message").await.0["params"], number);
+        }
+        assert_eq!(client.answer(1).await["result"]["from"], "one");
     });
 }

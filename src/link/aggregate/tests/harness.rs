@@ -37,6 +37,8 @@ pub(super) enum Reply {
     Text(&'static str),
     Error(i64),
     Silence,
+    /// Reads nothing any more, from this request on.
+    Deafness,
     /// Answers after so many seconds.
     After(u64, Value),
 }
@@ -157,6 +159,7 @@ impl Server {
                 Some(Reply::Text(result)) => Message::result_for(id, result),
                 Some(Reply::Error(code)) => Message::error_for(id, code, self.name),
                 Some(Reply::Silence) => continue,
+                Some(Reply::Deafness) => std::future::pending().await,
                 Some(Reply::After(seconds, result)) => {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;
                     Message::result_for(id, &result.to_string())
