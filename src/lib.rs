@@ -11,12 +11,13 @@
 //! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
-//! | mechanisms | [`link`] (a conversation with a server, whatever carries it), [`observe`], [`upstream`], [`server`], [`watchdog`] |
+//! | mechanisms | [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod cors;

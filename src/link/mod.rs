@@ -8,6 +8,8 @@
 //! A link is two bounded channels and the task behind them. Who does not take what comes stops the server, and no one
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
+pub mod stdio;
+
 use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};
