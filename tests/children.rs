@@ -186,6 +186,45 @@ fn a_gate_that_is_killed_leaves_no_orphans() {
     println!("{rounds} gates were killed; the last process was gone after {slowest:?} at most");
 }
 
+/// Processes with this argument.
+fn with_argument(wanted: &str) -> Vec<i32> {
+    let has = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(has)).collect()
+}
+
+#[test]
+#[ignore = "a part that other tests play"]
+fn gate_that_starts_one_after_the_other() {
+    let mark = env::var("MARK").unwrap();
+    on_runtime(async {
+        let supervisor = gate(&format!("sleep {mark} & sleep {mark} & wait"));
+        let begin = Instant::now();
+        while begin.elapsed() < LONG {
+            drop(stdio::open(&supervisor).await.unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans() {
+    for round in 0..10 {
+        // Seconds to sleep, and what these processes are known by.
+        let mark = format!("{}.{}{round}", 1000 + round, process::id());
+        let mut gate = play("gate_that_starts_one_after_the_other")
+            .env("MARK", &mark)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("grandchildren", LONG, || !with_argument(&mark).is_empty());
+        thread::sleep(Duration::from_millis(round));
+        gate.kill().unwrap();
+        gate.wait().unwrap();
+        until("orphans to end", ORPHANED, || with_argument(&mark).iter().all(|pid| !lives(*pid)));
+    }
+}
+
 #[test]
 fn the_reaper_holds_nothing_of_the_gate_open() {
     let (mut gate, families) = gate_with_families();
