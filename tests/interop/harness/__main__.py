@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, inspector, sdk_clients
+from . import aggregated, bridged, conformance, faults, inspector, isolation, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -21,6 +21,8 @@ PIECES = {
     "inspector": inspector.run,
     "bridged": bridged.run,
     "aggregated": aggregated.run,
+    "isolation": isolation.run,
+    "faults": faults.run,
 }
 
 # Far more than a slow machine needs, far less than a CI job is given.
