@@ -14,7 +14,7 @@ from typing import Any
 from . import processes, upstreams
 from .certificates import Certificates
 from .children import Children
-from .gate import Gate, start
+from .gate import TOKEN, Gate, start
 from .report import Report
 from .wire import MODERN, Answer, Connection, Session, echoed, modern_call
 
@@ -46,7 +46,7 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
 async def sessions_lose_their_process(report: Report, gate: Gate) -> None:
     url = gate.url("mcp", "tiny")
     # What the gate opens once and keeps is not a leak.
-    async with Connection(url) as connection:
+    async with Connection(url, TOKEN) as connection:
         await (await Session.open(connection)).close()
     await at_rest(gate, [])
     before = processes.descriptors(gate.pid)
@@ -68,7 +68,7 @@ async def victims(gate: Gate, url: str, left: Any, slowest: list[float], wrong: 
     """Opens sessions and kills the process of each while a call is pending."""
     for _ in left:
         try:
-            async with Connection(url) as connection:
+            async with Connection(url, TOKEN) as connection:
                 session = await Session.open(connection)
                 pid = echoed((await session.call(1, "echo", {"nonce": "whose"})).response(1))["pid"]
                 owner = processes.stat(pid)
@@ -117,7 +117,7 @@ def not_an_error(pending: "asyncio.Future[Answer]", number: int) -> str | None:
 async def witness(url: str, done: asyncio.Event, wrong: list[str], calls: list[int]) -> None:
     """Calls on a session of its own, while others lose theirs."""
     try:
-        async with Connection(url) as connection:
+        async with Connection(url, TOKEN) as connection:
             session = await Session.open(connection)
             while not done.is_set():
                 calls[0] += 1
@@ -154,12 +154,12 @@ async def shared_process_is_killed(report: Report, gate: Gate) -> None:
     """Every caller of a shared process is told, and the next one finds a new process."""
     url, wrong, slowest = gate.url("mcp", "shared"), [], 0.0
     for kill in range(3):
-        async with Connection(url) as asking:
+        async with Connection(url, TOKEN) as asking:
             pid, waited = await shared_pid(asking, kill)
             if pid is None:
                 wrong.append(f"no answer before kill {kill + 1}: {waited}")
                 break
-        connections = [Connection(url) for _ in range(VICTIMS)]
+        connections = [Connection(url, TOKEN) for _ in range(VICTIMS)]
         pending = [asyncio.ensure_future(pending_call(connection, kill)) for connection in connections]
         await asyncio.sleep(0.2)
         began = time.monotonic()
@@ -219,7 +219,7 @@ async def gate_is_killed(children: Children, folder: Path, report: Report, binar
 
 async def family_of(url: str) -> tuple[int, int]:
     """The process behind a new session, and the one beside it or 0."""
-    async with Connection(url) as connection:
+    async with Connection(url, TOKEN) as connection:
         session = await Session.open(connection)
         echo = echoed((await session.call(1, "echo", {"nonce": "whose"})).response(1))
         return echo["pid"], echo["family"]

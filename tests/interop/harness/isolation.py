@@ -7,7 +7,7 @@ from pathlib import Path
 from . import upstreams
 from .certificates import Certificates
 from .children import Children
-from .gate import start
+from .gate import TOKEN, start
 from .report import Report
 from .wire import Connection, echoed, modern_call
 
@@ -37,7 +37,7 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
 async def client(number: int, url: str, tool: str) -> tuple[list[str], set[int]]:
     """What went wrong, and the processes that answered."""
     wrong, processes = [], set()
-    async with Connection(url) as connection:
+    async with Connection(url, TOKEN) as connection:
         for call in range(CALLS):
             nonce = f"client {number} call {call}"
             delay = DELAYS[(number + call) % len(DELAYS)]

@@ -32,6 +32,11 @@ def children(pid: int) -> dict[int, Stat]:
     return {number: found for number in numbers if (found := stat(number)) and found.parent == pid}
 
 
+def descendants(pid: int) -> list[int]:
+    found = list(children(pid))
+    return found + [below for child in found for below in descendants(child)]
+
+
 def descriptors(pid: int) -> list[str]:
     """What each open descriptor of a process is."""
     found = []

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .gate import TOKEN
-
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 
@@ -32,7 +30,8 @@ class Answer:
 class Connection:
     """One kept plain connection to an endpoint. OSError and asyncio.IncompleteReadError when it is lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str) -> None:
+        self._token = token
         parts = urlsplit(url)
         self._address = (parts.hostname, parts.port)
         self._target = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -52,7 +51,7 @@ class Connection:
         body = b"" if message is None else json.dumps(message).encode()
         fields = {
             "Host": f"{self._address[0]}:{self._address[1]}",
-            "Authorization": f"Bearer {TOKEN}",
+            "Authorization": f"Bearer {self._token}",
             "Accept": "application/json, text/event-stream",
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
@@ -76,7 +75,8 @@ class Connection:
 
 
 def messages(kind: str, body: bytes) -> list[dict[str, Any]]:
-    if kind.startswith("application/json"):
+    # Some say what kind of body they have when they have none.
+    if kind.startswith("application/json") and body:
         parsed = [json.loads(body)]
     elif kind.startswith("text/event-stream"):
         events = (line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:"))
