@@ -40,6 +40,34 @@ EXPECTED: dict[str, Any] = {
     "elicited": ["a form"],
 }
 
+# Two of the same, of another era.
+MODERN_STEPS: list[Step] = [
+    ["list"],
+    ["listen"],
+    call("local__test_tool_with_progress"),
+    call("remote__test_tool_with_progress"),
+    call("local__test_logging_tool"),
+    call("remote__test_input_required_result_sampling"),
+    call("local__test_input_required_result_elicitation"),
+    call("remote__test_trigger_tool_change"),
+    ["wait", "changed"],
+    ["prompt", "local__test_simple_prompt", {}],
+]
+
+MODERN_EXPECTED: dict[str, Any] = {
+    "version": "2026-07-28",
+    "tools": {"local__echo", "remote__echo"},
+    "prompts": {"local__test_simple_prompt", "remote__test_simple_prompt"},
+    "texts": [
+        *("Tool with progress done", "Tool with progress done", "Logged", "sampled by the client", "Hello, Ada!", "Told"),
+        "This is a simple prompt for testing.",
+    ],
+    "logs": ["A line for those who opted in"],
+    "sampled": ["What is the capital of France?"],
+    "elicited": ["What is your name?"],
+    "changed": {"tools"},
+}
+
 # The query of a listing, and the servers that it has to show.
 SELECTIONS = {
     "": {"everything", "fixture"},
@@ -58,19 +86,29 @@ DISCOVERY_SECONDS = 3
 async def run(children: Children, folder: Path, report: Report, binary: str | None, tls: Certificates) -> None:
     if binary is None:
         return
+    remote = {"url": await upstreams.fixture(children, "fixture-aggregated") + "/mcp"}
     servers = {
         "everything": {**upstreams.local_everything(), "tags": ["local", "test"]},
-        "fixture": {"url": await upstreams.fixture(children, "fixture-aggregated") + "/mcp", "tags": ["remote", "test"]},
+        "fixture": {**remote, "tags": ["remote", "test"]},
         "down": {"url": f"http://127.0.0.1:{free_port()}/mcp", "tags": ["test"]},
     }
     proxy = {"aggregate": {"discoveryTimeout": f"{DISCOVERY_SECONDS}s"}}
     gate = await start(children, folder, "gate-aggregated", binary, servers, tls, proxy)
+    twins = {"local": upstreams.local_fixture(), "remote": remote}
+    modern = await start(children, folder, "gate-aggregated-modern", binary, twins, tls)
     speakers = Speakers(children, gate.env)
 
     async def converses(client: str, door: str) -> None:
         kind = "sse" if door == "sse" else "http"
         seen = await speakers.converse(client, gate.url(door), kind, "legacy", STEPS)
         report.check(f"aggregated {client} at /{door}", compare(seen, EXPECTED) or unequal(seen))
+
+    async def converses_modern(client: str) -> None:
+        seen = await speakers.converse(client, modern.url("mcp"), "http", "modern", MODERN_STEPS)
+        problem = compare(seen, MODERN_EXPECTED)
+        if problem is None and isinstance(seen, dict) and seen["progress"][:2] != [[0, 50, 100]] * 2:
+            problem = f"progress: {seen['progress'][:2]}"
+        report.check(f"aggregated {client} modern at /mcp", problem)
 
     async def selects(client: str, door: str, query: str, expected: set[str]) -> None:
         kind = "sse" if door == "sse" else "http"
@@ -82,6 +120,7 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
 
     await asyncio.gather(
         *(converses(client, door) for client in SPEAKERS for door in ("mcp", "sse")),
+        *(converses_modern(client) for client, (_, eras) in SPEAKERS.items() if "modern" in eras),
         *(
             selects("mcp for Python", door, query, expected)
             for query, expected in SELECTIONS.items()
