@@ -37,10 +37,10 @@ pub fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Er
 /// Servers of the config, those that can run, and client connections of this moment.
 fn status(shared: &Shared) -> String {
     let live = shared.live();
-    let running = live.routes.values().filter(|route| route.can_run()).count();
+    let running = live.servers.iter().filter(|route| route.is_running()).count();
     let connected = shared.observer.metrics.connections_open.get();
     serde_json::json!({
-        "servers": { "total": live.routes.len(), "running": running },
+        "servers": { "total": live.servers.len(), "running": running },
         "clients": { "connected": connected },
     })
     .to_string()

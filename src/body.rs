@@ -8,11 +8,18 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use crate::{
+    error::Kind,
     identity::Subject,
-    mcp::endpoint::EndpointRewriter,
+    link::{FromServer, Link},
+    mcp::{
+        endpoint::EndpointRewriter,
+        message::{Id, Kind as MessageKind},
+    },
     observe::{End, Record},
+    session::{event, failure},
     upstream::ResponseBody,
     watchdog::{Signal, Watched},
 };
@@ -23,6 +30,33 @@ pub enum Payload {
     Whole(Bytes),
     /// A server's response on its way through.
     Stream(Box<Stream>),
+    /// An event stream that the gate makes of a server's messages.
+    Events(Box<Events>),
+}
+
+/// An event stream that the gate makes of a server's messages.
+pub struct Events {
+    source: Source,
+    watched: Watched<Subject>,
+    /// As in [`Stream`].
+    stall_limit: Option<Duration>,
+    /// Goes out before what the source yields.
+    first: Bytes,
+}
+
+/// Where the events come from.
+pub enum Source {
+    /// A session.
+    Session(mpsc::Receiver<Bytes>),
+    /// The answer to one request, which is abandoned if the client does not stay for the end (MCP 2026-07-28).
+    Call {
+        /// The conversation.
+        link: Link,
+        /// The request.
+        id: Id,
+        /// Its response went by.
+        is_done: bool,
+    },
 }
 
 /// Gives the client's message URL for a path and query of the server's.
@@ -72,9 +106,7 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // A signal that nobody took is why a response is dropped that was not asked for more.
-        if let Payload::Stream(stream) = &self.payload
-            && let Some(signal) = stream.watched.signal()
-        {
+        if let Some(signal) = self.payload.watched().and_then(Watched::signal) {
             match signal {
                 Signal::Revoked => self.record.ended(End::TokenRevoked),
                 Signal::Cut => self.record.ended(End::Drain),
@@ -86,8 +118,27 @@ impl Drop for Body {
 }
 
 impl Payload {
+    /// What is watched over while this is sent, where it can be held up; see [`Stream::stall_limit`].
+    pub fn watched(&self) -> Option<&Watched<Subject>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Stream(stream) => Some(&stream.watched),
+            Self::Events(events) => Some(&events.watched),
+        }
+    }
+
+    /// Whether the client is watched by the response rather than by its connection.
+    pub fn has_stall_limit(&self) -> bool {
+        match self {
+            Self::Whole(_) => false,
+            Self::Stream(stream) => stream.stall_limit.is_some(),
+            Self::Events(events) => events.stall_limit.is_some(),
+        }
+    }
+
     fn is_end(&self) -> bool {
         match self {
+            Self::Events(_) => false,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Stream(stream) => stream.upstream.is_end() && stream.rewriter.is_none(),
         }
@@ -107,6 +158,7 @@ impl HttpBody for Body {
             Payload::Whole(bytes) if bytes.is_empty() => None,
             Payload::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Payload::Stream(stream) => ready!(stream.poll_watched(cx, record)),
+            Payload::Events(events) => ready!(events.poll_watched(cx)),
         };
         Poll::Ready(match data {
             Some(Ok(data)) => {
@@ -134,6 +186,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
             Payload::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Payload::Events(_) => SizeHint::default(),
             // A rewritten stream changes its length.
             Payload::Stream(stream) if stream.rewriter.is_some() => SizeHint::default(),
             Payload::Stream(stream) => {
@@ -158,6 +211,79 @@ impl Stopped {
                 None
             }
         }
+    }
+}
+
+impl Events {
+    /// Silence after which a comment shows that the stream lives: less than what middle boxes and clients put up with.
+    const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+    /// A stream of what `source` yields.
+    pub fn new(source: Source, watched: Watched<Subject>, stall_limit: Option<Duration>) -> Self {
+        Self { source, watched, stall_limit, first: Bytes::new() }
+    }
+
+    /// The stream with this in front.
+    pub fn beginning_with(self, first: Bytes) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Whoever asks for more has taken what it was handed before.
+    fn poll_watched(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
+        if let Some(data) = self.poll(cx) {
+            self.watched.set_deadline(self.stall_limit);
+            return Poll::Ready(data);
+        }
+        match self.watched.poll(cx) {
+            Some(Signal::Revoked) => return Poll::Ready(Some(Err(End::TokenRevoked))),
+            Some(Signal::Cut) => return Poll::Ready(Some(Err(End::Drain))),
+            Some(Signal::Deadline) => {
+                self.watched.set_deadline(self.stall_limit);
+                return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
+            }
+            // The signal is taken: ask again, so that the next one wakes this task.
+            Some(Signal::Drain) => drop(self.watched.poll(cx)),
+            None => {}
+        }
+        self.watched.set_deadline(Some(Self::KEEP_ALIVE));
+        Poll::Pending
+    }
+
+    /// What is there now; `None` if nothing is.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<Option<Result<Bytes, End>>> {
+        if !self.first.is_empty() {
+            return Some(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        let (link, id, is_done) = match &mut self.source {
+            Source::Session(events) => {
+                return match events.poll_recv(cx) {
+                    Poll::Ready(event) => Some(event.map(Ok)),
+                    Poll::Pending => None,
+                };
+            }
+            Source::Call { is_done: true, .. } => return Some(None),
+            Source::Call { link, id, is_done } => (link, id, is_done),
+        };
+        let Poll::Ready(next) = link.from_server.poll_recv(cx) else { return None };
+        let event = match next {
+            Some(FromServer::Message { message, .. }) => {
+                *is_done = message.kind() == MessageKind::Response;
+                Some(event(&message))
+            }
+            Some(FromServer::Failed { error, .. }) => {
+                *is_done = true;
+                failure(id, &error)
+            }
+            Some(FromServer::Ended { cause }) => {
+                *is_done = true;
+                failure(id, &Kind::UpstreamUnreachable.because(cause))
+            }
+            None => None,
+        };
+        Some(match event {
+            Some(event) => Some(Ok(event)),
+            None => Some(Err(End::UpstreamLost)),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    child::reaper,
     config::{self, Loaded, Severity},
     secret::Secret,
 };
@@ -77,6 +78,9 @@ Examples:
     /// Make tokens
     #[command(subcommand)]
     Token(Token),
+    /// What a running gate starts beside its children: see `child::reaper`
+    #[command(name = reaper::SUBCOMMAND, hide = true)]
+    ReapChildren,
     /// Print the JSON Schema of the config, from which editors complete
     #[command(after_help = "\
 Example:
@@ -111,7 +115,11 @@ Example:
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(file) => match file.path() {
-            Ok(path) => crate::gateway::serve(&path),
+            Ok(path) => {
+                // Not by its path: that may lead to another version by then, or nowhere.
+                reaper::enable("/proc/self/exe");
+                crate::gateway::serve(&path)
+            }
             Err(message) => fail(BAD_USAGE, &message),
         },
         Command::Demo => crate::demo::run(),
@@ -121,6 +129,10 @@ pub fn run() -> ExitCode {
         },
         Command::Init { file } => init(&file),
         Command::Token(Token::New { name }) => new_token(&name),
+        Command::ReapChildren => {
+            reaper::run();
+            ExitCode::SUCCESS
+        }
         Command::Schema => print(config::SCHEMA),
     }
 }

@@ -81,6 +81,12 @@ kinds! {
     NotFound: Client, NOT_FOUND, "not_found", "Nothing is served at this path.";
     /// A session id that was not issued to this caller for this server.
     SessionNotFound: Client, NOT_FOUND, "session_not_found", "No such session: initialize a new one.";
+    /// A message that belongs to a session, without one.
+    SessionRequired: Client, BAD_REQUEST, "session_required", "This request needs a session: initialize one and send its Mcp-Session-Id.";
+    /// A request with the id of one that is still running.
+    DuplicateId: Client, BAD_REQUEST, "duplicate_id", "A request with this id is still running in this session.";
+    /// The body is no JSON-RPC message.
+    NotAMessage: Client, BAD_REQUEST, "not_a_message", "The body is not one JSON-RPC request, notification or response.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
     /// The body stopped arriving.

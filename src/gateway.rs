@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::sign::CertifiedKey;
@@ -19,7 +19,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Target, Tls, watch::Watcher},
+    child::Supervisor,
+    config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Tls, watch::Watcher},
     mcp::session::SessionKey,
     observe::{Log, Metrics, Observer},
     server::{
@@ -27,7 +28,8 @@ use crate::{
         listener,
         tls::{self, Certificate},
     },
-    state::{Live, Shared},
+    session,
+    state::{Backend, Live, Shared},
     upstream::Unusable,
     worker::{self, Arrival},
 };
@@ -129,7 +131,7 @@ impl Gateway {
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
         let live =
-            Live::build(snapshot, None, &observer.metrics, &process_key).map_err(StartError::Server)?;
+            Live::build(snapshot, None, &observer, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, observer));
 
         let certificate = Arc::new(Certificate::default());
@@ -192,7 +194,7 @@ impl Gateway {
     pub fn reload(&mut self, snapshot: &Snapshot) -> Result<(), Unusable> {
         let observer = &self.shared.observer;
         let previous = self.shared.live().clone();
-        let live = Live::build(snapshot, Some(&previous), &observer.metrics, &self.process_key)?;
+        let live = Live::build(snapshot, Some(&previous), observer, &self.process_key)?;
         let differs = self.started_with.differs(&Fixed::of(snapshot));
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";
@@ -202,11 +204,28 @@ impl Gateway {
             self.certificate.set(Arc::clone(certified));
         }
         self.shared.swap(Arc::new(live));
+        self.retire(&previous);
         observer.log.set_level(snapshot.log.level);
         for worker in &*self.workers {
             worker.reloaded();
         }
         Ok(())
+    }
+
+    /// Ends what only `previous` had of servers that the gate talks to itself.
+    fn retire(&self, previous: &Live) {
+        let live = self.shared.live();
+        for old in &previous.servers {
+            let name = &old.server.name;
+            if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
+                continue;
+            }
+            old.shared_links.clear();
+            self.shared.sessions.of(name).iter().for_each(session::Handle::close);
+            if let Backend::Stdio(supervisor) = &old.backend {
+                supervisor.stop();
+            }
+        }
     }
 
     /// Stops accepting, tells connections to finish, waits for `grace` or until `hurry` resolves, and cuts what
@@ -215,23 +234,51 @@ impl Gateway {
         self.shared.drain();
         self.stop_accepting.cancel();
         self.workers.iter().for_each(worker::Handle::drain);
-        let drained = async {
-            tokio::select! {
-                () = self.empty() => true,
-                () = tokio::time::sleep(grace) => false,
-                () = hurry => false,
-            }
+        let began = Instant::now();
+        tokio::pin!(hurry);
+        let in_time = tokio::select! {
+            () = self.empty() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = &mut hurry => false,
         };
-        if !drained.await {
-            self.workers.iter().for_each(worker::Handle::cut);
+        // Sessions that nobody uses at the moment end here, and with them their processes.
+        self.workers.iter().for_each(worker::Handle::cut);
+        let children = self.children();
+        children.iter().for_each(|supervisor| supervisor.stop());
+        if !in_time {
             let _ = tokio::time::timeout(CUT_GRACE, self.empty()).await;
         }
+        let left = grace.saturating_sub(began.elapsed());
+        tokio::select! {
+            () = childless(&children) => {}
+            () = tokio::time::sleep(left) => {}
+            () = &mut hurry, if in_time => {}
+        }
+        children.iter().for_each(|supervisor| supervisor.kill_now());
+        let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
+    }
+
+    fn children(&self) -> Vec<Arc<Supervisor>> {
+        let live = self.shared.live();
+        live.servers
+            .iter()
+            .filter_map(|route| match &route.backend {
+                Backend::Stdio(supervisor) => Some(Arc::clone(supervisor)),
+                _ => None,
+            })
+            .collect()
     }
 
     async fn empty(&self) {
         while self.workers.iter().any(|worker| worker.open() > 0) {
             tokio::time::sleep(DRAIN_POLL).await;
         }
+    }
+}
+
+async fn childless(supervisors: &[Arc<Supervisor>]) {
+    while supervisors.iter().any(|supervisor| supervisor.running() > 0) {
+        tokio::time::sleep(DRAIN_POLL).await;
     }
 }
 
@@ -395,10 +442,6 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
-    for server in snapshot.servers.iter().filter(|server| !matches!(server.target, Target::Http(_))) {
-        let msg = "Servers that run a command are not supported yet; this one answers 502";
-        log.line(Level::Warn, msg).str("server", &server.name).send();
-    }
     if let Some(problem) = watcher.problem() {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
     }

@@ -8,15 +8,17 @@
 //! | row | modules |
 //! |---|---|
 //! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
-//! | endpoints | [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
+//! | endpoints | [`bridge`] (servers that are not reached byte for byte), [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
-//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`] |
-//! | mechanisms | [`link`] (a conversation with a server, whatever carries it), [`observe`], [`upstream`], [`server`], [`watchdog`] |
+//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which of all servers a client asks for) |
+//! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;
+pub mod bridge;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod cors;
@@ -31,8 +33,10 @@ pub mod proxy;
 pub mod relay;
 pub mod route;
 pub mod secret;
+pub mod selector;
 pub mod server;
 pub mod service;
+pub mod session;
 pub mod state;
 pub mod upstream;
 pub mod validate;

@@ -18,8 +18,10 @@ use crate::{
     admin,
     auth::{self, host_is_allowed, host_is_loopback, origin_is_allowed},
     body::{Body, BrokenOff, Payload},
+    bridge,
     cors,
     error::{Error, Kind},
+    mcp::events::is_event_stream,
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
@@ -75,7 +77,7 @@ pub async fn handle(
         cors::allow(origin, response.headers_mut());
     }
     let is_stream =
-        matches!(response.body(), Payload::Stream(_)) && proxy::is_event_stream(response.headers());
+        !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))
@@ -87,10 +89,10 @@ pub async fn handle(
             std::future::pending().await
         }
         (parts, payload) => {
-            if let Payload::Stream(stream) = &payload
-                && stream.stall_limit.is_some()
+            if payload.has_stall_limit()
+                && let Some(watched) = payload.watched()
             {
-                connection.responds(stream.watched.view());
+                connection.responds(watched.view());
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))
         }
@@ -182,6 +184,7 @@ async fn answer(
     //    before anything is said about what exists, so that names cannot be probed.
     let route = match at {
         Place::Server { name, door } => live.routes.get(name).map(|route| (route, door)),
+        Place::All { door } => Some((&live.all, door)),
         _ => None,
     };
     let (token, credential) = match route {
@@ -221,8 +224,15 @@ async fn answer(
     if worker.shared.is_draining() {
         return Err(Kind::Unavailable.into());
     }
-    // 9. On to the server.
-    proxy::forward(&worker.pool, &worker.watchdog, admitted, head, body, record).await
+    if route.switch.is_stopped() {
+        return Err(Kind::Unavailable.because("the server was stopped"));
+    }
+    // 9. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
+    if proxy::passes_through(&admitted) {
+        proxy::forward(&worker.pool, &worker.watchdog, admitted, head, body, record).await
+    } else {
+        bridge::answer(worker, admitted, head, body, record).await
+    }
 }
 
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
@@ -245,7 +255,7 @@ fn identify<'a>(
 /// parameter of this name.
 fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
     head.uri.query().map(|query| match at {
-        Place::Server { door: crate::route::Door::Message, .. } => proxy::behind_seal(query),
+        Place::Server { door: crate::route::Door::Message, .. } | Place::All { door: crate::route::Door::Message } => proxy::behind_seal(query),
         _ => query,
     })
 }

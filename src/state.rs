@@ -5,8 +5,8 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -16,10 +16,13 @@ use prometheus::IntCounter;
 
 use crate::{
     auth::{TokenTable, may_use},
-    config::{Access, Credential, HttpTarget, Limits, Server, Snapshot, Target},
+    child::Supervisor,
+    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
     identity::{Grant, Subject},
+    link::{Link, inline::InlineServer, shared::Shared as SharedLink},
     mcp::session::SessionKey,
-    observe::{Metrics, Observer, ServerMetrics},
+    observe::{Observer, ServerMetrics},
+    session::Registry,
     upstream::{Endpoint, Pool, Unusable},
     watchdog::Watchdog,
 };
@@ -29,13 +32,33 @@ pub struct Shared {
     live: ArcSwap<Live>,
     /// Log and counters.
     pub observer: Arc<Observer>,
+    /// Sessions that the gate keeps.
+    pub sessions: Registry,
     draining: AtomicBool,
+    /// Counts changes of what is admitted that no reload made.
+    changes: AtomicUsize,
 }
 
 impl Shared {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, observer: Arc<Observer>) -> Self {
-        Self { live: ArcSwap::from_pointee(live), observer, draining: AtomicBool::new(false) }
+        Self {
+            live: ArcSwap::from_pointee(live),
+            observer,
+            sessions: Registry::default(),
+            draining: AtomicBool::new(false),
+            changes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Something is no longer admitted: workers end it within a tick.
+    pub fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was noted.
+    pub fn changes(&self) -> usize {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// The config of this moment. Hold it for as long as decisions must agree, not across a wait.
@@ -68,13 +91,27 @@ pub struct Worker {
     /// Deadlines and cuts of what runs here.
     pub watchdog: Rc<Watchdog<Subject>>,
     next_id: Cell<u64>,
+    /// Changes that this worker acted on.
+    changes_seen: Cell<usize>,
 }
 
 impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
         let next_id = Cell::new(first_request_id());
-        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id }
+        Self {
+            shared,
+            pool: Rc::default(),
+            watchdog: Rc::default(),
+            next_id,
+            changes_seen: Cell::default(),
+        }
+    }
+
+    /// Whether a change was noted since this was asked last.
+    pub fn sees_change(&self) -> bool {
+        let changes = self.shared.changes();
+        self.changes_seen.replace(changes) != changes
     }
 
     /// An id for the next request: unique within the process, and unlikely to repeat in the next one.
@@ -106,8 +143,14 @@ pub struct Live {
     pub tokens: TokenTable,
     /// Every credential.
     pub credentials: Vec<Holder>,
+    /// Servers, in the order of the file.
+    pub servers: Vec<Arc<Route>>,
     /// Servers by name.
     pub routes: HashMap<Box<str>, Arc<Route>>,
+    /// All servers as one: a route for any valid token, which sees what the token may reach.
+    pub all: Arc<Route>,
+    /// `proxy.aggregate`.
+    pub aggregate: Aggregate,
     /// Binds session ids to callers.
     pub sessions: SessionKey,
 }
@@ -142,6 +185,10 @@ pub struct Route {
     pub is_public: bool,
     /// Counters of this server.
     pub metrics: Arc<ServerMetrics>,
+    /// Whether it is to run. Survives reloads.
+    pub switch: Arc<Switch>,
+    /// Conversations that callers share. Survives reloads that leave the server as it was.
+    pub shared_links: Arc<SharedLinks>,
 }
 
 /// What stands behind a route.
@@ -153,14 +200,66 @@ pub enum Backend {
         /// As configured.
         target: HttpTarget,
     },
-    /// A kind of server that this build cannot run yet.
-    Unsupported,
+    /// A command that speaks MCP on its standard streams.
+    Stdio(Arc<Supervisor>),
+    /// Tools of the config itself.
+    Inline(Arc<InlineServer>),
+    /// All servers that a token may reach.
+    All,
+}
+
+/// Whether a server is to run: what `POST /servers/{name}/stop` turns off.
+#[derive(Default)]
+pub struct Switch(AtomicBool);
+
+impl Switch {
+    /// Whether the server was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Stops the server, or lets it run.
+    pub fn set_stopped(&self, stopped: bool) {
+        self.0.store(stopped, Ordering::Relaxed);
+    }
+}
+
+/// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
+/// one for each set of them that somebody sees.
+#[derive(Default)]
+pub struct SharedLinks(Mutex<HashMap<Box<str>, SharedLink>>);
+
+impl SharedLinks {
+    /// Most conversations of all servers as one; each costs a few when it is not used. A config with more tokens than that
+    /// opens conversations anew.
+    const MOST: usize = 256;
+
+    /// Joins the conversation of this name, which is begun with `start` if there is none.
+    pub fn attach(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Link {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(key) {
+            return link.attach();
+        }
+        if links.len() >= Self::MOST {
+            // Who is attached stays so.
+            links.clear();
+        }
+        let link = start();
+        let attached = link.attach();
+        links.insert(key.into(), link);
+        attached
+    }
+
+    /// Ends them for everyone.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl Route {
-    /// Whether there is anything to send requests to.
-    pub fn can_run(&self) -> bool {
-        matches!(self.backend, Backend::Http { .. })
+    /// Whether it takes requests.
+    pub fn is_running(&self) -> bool {
+        !self.switch.is_stopped()
     }
 
     /// Whether the credential at this index may use the server.
@@ -175,9 +274,10 @@ impl Live {
     pub fn build(
         snapshot: &Snapshot,
         previous: Option<&Self>,
-        metrics: &Metrics,
+        observer: &Arc<Observer>,
         process_key: &SessionKey,
     ) -> Result<Self, Unusable> {
+        let metrics = &observer.metrics;
         let credentials: Vec<Holder> = snapshot
             .credentials
             .iter()
@@ -186,19 +286,35 @@ impl Live {
                 used: metrics.token_used(&credential.token_name, credential.position),
             })
             .collect();
-        let mut routes = HashMap::with_capacity(snapshot.servers.len());
+        let mut servers = Vec::with_capacity(snapshot.servers.len());
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
-            let route = Route {
-                backend: backend(&server.target, previous)?,
+            let same = kept.filter(|route| {
+                route.server.target == server.target
+                    && route.server.tool_filter == server.tool_filter
+                    && route.server.idle_timeout == server.idle_timeout
+            });
+            servers.push(Arc::new(Route {
+                backend: backend(server, previous, kept, observer)?,
                 allowed: snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect(),
                 is_public: server.access == Access::Public,
                 metrics: kept
                     .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
+                switch: kept.map(|route| Arc::clone(&route.switch)).unwrap_or_default(),
+                shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
                 server: server.clone(),
-            };
-            routes.insert(Box::from(&*server.name), Arc::new(route));
+            }));
         }
+        let all = Arc::new(Route {
+            server: Server::all(),
+            backend: Backend::All,
+            allowed: vec![true; credentials.len()],
+            is_public: false,
+            metrics: previous
+                .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
+            switch: Arc::default(),
+            shared_links: Arc::default(),
+        });
         Ok(Self {
             realm: snapshot.name.clone(),
             query_token: snapshot.query_token,
@@ -210,7 +326,10 @@ impl Live {
             limits: snapshot.limits.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
-            routes,
+            routes: servers.iter().map(|route| (Box::from(&*route.server.name), Arc::clone(route))).collect(),
+            servers,
+            all,
+            aggregate: snapshot.aggregate.clone(),
             sessions: snapshot
                 .session_key
                 .as_ref()
@@ -218,9 +337,14 @@ impl Live {
         })
     }
 
+    /// The server of this name; all servers as one are [`Server::ALL`].
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        if name == Server::ALL { Some(&self.all) } else { self.routes.get(name) }
+    }
+
     /// Whether what was admitted by `grant` would be admitted now.
     pub fn still_admits(&self, grant: &Grant, now: SystemTime) -> bool {
-        let Some(route) = self.routes.get(&*grant.server) else { return false };
+        let Some(route) = self.route(&grant.server) else { return false };
         if route.is_public {
             return true;
         }
@@ -230,11 +354,16 @@ impl Live {
             .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
     }
 
+    /// Whether the server was stopped by hand.
+    pub fn is_stopped(&self, server: &str) -> bool {
+        self.route(server).is_some_and(|route| route.switch.is_stopped())
+    }
+
     /// Whether connections to `endpoint` may still be of use.
     pub fn uses(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.routes.values().any(|route| match &route.backend {
             Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
-            Backend::Unsupported => false,
+            _ => false,
         })
     }
 
@@ -256,19 +385,41 @@ impl Holder {
     }
 }
 
-fn backend(target: &Target, previous: Option<&Live>) -> Result<Backend, Unusable> {
-    let Target::Http(target) = target else { return Ok(Backend::Unsupported) };
+/// What stands behind `server`: what stood there before, if nothing of it changed.
+fn backend(
+    server: &Server,
+    previous: Option<&Live>,
+    kept: Option<&Arc<Route>>,
+    observer: &Arc<Observer>,
+) -> Result<Backend, Unusable> {
+    let name = || Arc::clone(&server.name);
+    let kept = kept.filter(|route| route.server.target == server.target);
+    Ok(match (&server.target, kept.map(|route| &route.backend)) {
+        (Target::Http(target), _) => {
+            Backend::Http { endpoint: endpoint(target, previous)?, target: target.clone() }
+        }
+        (Target::Stdio(_), Some(Backend::Stdio(kept))) => Backend::Stdio(Arc::clone(kept)),
+        (Target::Stdio(target), _) => {
+            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer)))
+        }
+        (Target::Inline(_), Some(Backend::Inline(kept))) => Backend::Inline(Arc::clone(kept)),
+        (Target::Inline(target), _) => {
+            Backend::Inline(Arc::new(InlineServer::new(name(), target.clone(), Arc::clone(observer))))
+        }
+    })
+}
+
+fn endpoint(target: &HttpTarget, previous: Option<&Live>) -> Result<Arc<Endpoint>, Unusable> {
     let kept = previous.and_then(|live| {
-        live.routes.values().find_map(|route| match &route.backend {
+        live.servers.iter().find_map(|route| match &route.backend {
             Backend::Http { endpoint, .. } if endpoint.is_same_place(&target.url, target.ca_pem.as_ref()) => {
                 Some(Arc::clone(endpoint))
             }
             _ => None,
         })
     });
-    let endpoint = match kept {
-        Some(endpoint) => endpoint,
-        None => Arc::new(Endpoint::new(&target.url, target.ca_pem.clone())?),
-    };
-    Ok(Backend::Http { endpoint, target: target.clone() })
+    match kept {
+        Some(endpoint) => Ok(endpoint),
+        None => Endpoint::new(&target.url, target.ca_pem.clone()).map(Arc::new),
+    }
 }

@@ -182,7 +182,7 @@ impl Worker {
         self.watchdog.tick(now);
         let live = self.shared.live();
         self.pool.sweep(now, |endpoint| live.uses(endpoint));
-        if live.has_expiry() {
+        if live.has_expiry() | self.sees_change() {
             drop(live);
             self.revoke();
         }
@@ -199,6 +199,7 @@ impl Worker {
         let (live, now) = (self.shared.live(), SystemTime::now());
         self.watchdog.signal(|subject| match subject {
             Subject::Request(grant) if !live.still_admits(grant, now) => Some(Signal::Revoked),
+            Subject::Request(grant) if live.is_stopped(&grant.server) => Some(Signal::Cut),
             Subject::Request(_) | Subject::Connection => None,
         });
     }

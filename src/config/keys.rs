@@ -20,6 +20,8 @@ pub(super) const PROXY: Known = &[
     "admin",
     "log",
     "sessionKey",
+    "sessions",
+    "aggregate",
     "debug",
 ];
 pub(super) const TLS: Known = &["cert", "key", "selfSigned"];
@@ -36,12 +38,16 @@ pub(super) const LIMITS: Known = &[
     "maxHeaderBytes",
     "maxUriBytes",
     "maxBodyBytes",
+    "maxSessions",
 ];
 pub(super) const ADMIN: Known = &["addr"];
 pub(super) const LOG: Known = &["level", "format"];
+pub(super) const SESSIONS: Known = &["timeout", "cleanupInterval", "maxPerUser"];
+pub(super) const AGGREGATE: Known = &["separator", "mode", "onCollision", "lazy", "discoveryTimeout"];
 pub(super) const SERVER: Known = &[
     "url",
     "command",
+    "inline",
     "transportType",
     "type",
     "authTokens",
@@ -49,6 +55,7 @@ pub(super) const SERVER: Known = &[
     "roles",
     "tags",
     "timeout",
+    "idleTimeout",
     "headers",
     "caFile",
     "args",
@@ -57,18 +64,18 @@ pub(super) const SERVER: Known = &[
     "inheritEnv",
     "options",
 ];
-/// Keys of a server with a `url` that say nothing about one with a `command`, and the other way round.
+/// Keys of a server with a `url` that say nothing about any other, and of one with a `command`.
 pub(super) const URL_ONLY: Known = &["headers", "caFile"];
 pub(super) const COMMAND_ONLY: Known = &["args", "env", "cwd", "inheritEnv"];
 pub(super) const OPTIONS: Known = &["authTokens"];
+pub(super) const INLINE: Known = &["description", "tools"];
+pub(super) const INLINE_TOOL: Known =
+    &["name", "description", "inputSchema", "command", "args", "env", "timeout"];
 /// The objects that stand for a string.
 pub(super) const REFERENCES: Known = &["$env", "$file"];
 
 /// What to say about a key that is not in `known`.
 pub(super) fn unknown(name: &str, known: Known) -> String {
-    if name == "inline" {
-        return "inline servers are not supported yet; run the tool as a `command` server".into();
-    }
     match closest(name, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => format!("unknown key; known here: {}", known.join(", ")),
@@ -97,7 +104,6 @@ mod tests {
         {
             assert_eq!(unknown(slip, SERVER), format!("unknown key; did you mean `{meant}`?"));
         }
-        assert!(unknown("toolFilter", SERVER).contains("known here: url, command"));
-        assert!(unknown("inline", SERVER).contains("not supported yet"));
+        assert!(unknown("gibberish", SERVER).contains("known here: url, command"));
     }
 }

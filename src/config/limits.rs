@@ -32,6 +32,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Limits {
         // `http::Uri` ends at 65,534 bytes.
         max_uri_bytes: reader.count("maxUriBytes", 256, 65_534, 8 << 10) as usize,
         max_body_bytes: reader.count("maxBodyBytes", 0, u64::MAX, 0),
+        max_sessions: reader.count("maxSessions", 1, 1_000_000, 1_000) as usize,
     }
 }
 

@@ -1,11 +1,13 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `servers`) → `snapshot`. The only things looked at
+//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`) → `snapshot`. The only things looked at
 //! outside the file are the environment, the files it names and the clock.
 
+mod aggregate;
 mod bind;
 mod files;
+mod inline;
 mod keys;
 mod limits;
 mod parse;
@@ -35,6 +37,7 @@ use self::{
 pub use self::{
     problem::{Problem, Severity},
     reference::Env,
+    servers::INHERITED,
     snapshot::*,
 };
 

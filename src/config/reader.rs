@@ -171,6 +171,11 @@ impl<'a> Node<'a> {
         self.value.as_object().is_some() && self.reference().is_none()
     }
 
+    /// The value as it stands: for JSON that is not the gate's own, so that nothing in it is a reference.
+    pub(super) fn json(&self) -> serde_json::Value {
+        to_json(self.value)
+    }
+
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
         let names = |property: &ast::ObjectProp<'_>| keys::REFERENCES.contains(&property.name.as_str());
         self.value.as_object().filter(|object| object.properties.iter().any(names))
@@ -304,6 +309,23 @@ impl<'a> Node<'a> {
                 None
             }
         }
+    }
+}
+
+fn to_json(value: &Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Object(object) => {
+            let entry = |property: &ast::ObjectProp<'_>| {
+                (property.name.as_str().to_owned(), to_json(&property.value))
+            };
+            serde_json::Value::Object(object.properties.iter().map(entry).collect())
+        }
+        Value::Array(array) => array.elements.iter().map(to_json).collect(),
+        Value::StringLit(text) => text.value.as_ref().into(),
+        // The parser takes the numbers of JSON and no others; one too large for any machine becomes null.
+        Value::NumberLit(number) => serde_json::from_str(number.value).unwrap_or_default(),
+        Value::BooleanLit(literal) => literal.value.into(),
+        Value::NullKeyword(_) => serde_json::Value::Null,
     }
 }
 

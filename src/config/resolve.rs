@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    bind, keys, limits,
+    aggregate, bind, keys, limits,
     reader::{Context, Fields, Node},
     servers,
-    snapshot::{Aggregate, Level, Log, LogFormat, Snapshot},
+    snapshot::{Level, Log, LogFormat, Server, Snapshot},
     tls, tokens,
 };
 use crate::secret::Secret;
@@ -45,7 +45,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
             None
         }
     };
-    let servers = server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth));
+    let idle_timeout = sessions(cx, proxy.as_ref().and_then(|proxy| proxy.get("sessions")).as_ref());
+    let servers = server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth, idle_timeout));
     let settings = proxy.as_ref().and_then(|proxy| settings(cx, proxy));
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
@@ -89,6 +90,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
     let workers = proxy.get("workers").and_then(|node| node.number(cx, 0, MOST_WORKERS)).unwrap_or(0);
     let log = log(cx, proxy.get("log").as_ref());
     let session_key = proxy.get("sessionKey").and_then(|node| session_key(cx, &node));
+    let aggregate = aggregate::resolve(cx, proxy.get("aggregate").as_ref());
     let debug = proxy.get("debug").and_then(|node| node.bool(cx)).unwrap_or(false);
     if cx.errors() > errors {
         return None;
@@ -115,7 +117,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
         log,
         session_key,
         debug,
-        aggregate: Aggregate::default(),
+        aggregate,
         servers: Vec::new(),
         files: Vec::new(),
     })
@@ -152,6 +154,23 @@ fn log(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Log {
         }
     }
     log
+}
+
+/// `proxy.sessions`, where MCP Front has the idle time-out of all servers; with it come two settings that nothing here needs.
+fn sessions(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Duration {
+    let Some(fields) = node.and_then(|node| node.object(cx, keys::SESSIONS)) else {
+        return Server::IDLE_TIMEOUT;
+    };
+    for (key, why) in [
+        ("cleanupInterval", "sessions end on time without it"),
+        ("maxPerUser", "the sessions of one caller are not counted"),
+    ] {
+        if fields.get(key).is_some() {
+            cx.notice(&fields.key(key), format!("has no effect, because {why}; remove it"));
+        }
+    }
+    let timeout = fields.get("timeout").and_then(|node| node.duration(cx, servers::LEAST_IDLE));
+    timeout.unwrap_or(Server::IDLE_TIMEOUT)
 }
 
 fn session_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {

@@ -13,7 +13,7 @@ fn schema() -> Json {
 
 #[test]
 fn schema_and_reader_know_the_same_keys() {
-    let objects: [(&str, Known); 11] = [
+    let objects: [(&str, Known); 15] = [
         ("", keys::ROOT),
         ("/$defs/proxy", keys::PROXY),
         ("/$defs/tls", keys::TLS),
@@ -22,7 +22,11 @@ fn schema_and_reader_know_the_same_keys() {
         ("/$defs/limits", keys::LIMITS),
         ("/$defs/admin", keys::ADMIN),
         ("/$defs/log", keys::LOG),
+        ("/$defs/sessions", keys::SESSIONS),
+        ("/$defs/aggregate", keys::AGGREGATE),
         ("/$defs/server", keys::SERVER),
+        ("/$defs/inline", keys::INLINE),
+        ("/$defs/tool", keys::INLINE_TOOL),
         ("/$defs/server/properties/options", keys::OPTIONS),
         ("/$defs/reference", keys::REFERENCES),
     ];
@@ -62,12 +66,12 @@ fn the_examples_fit_the_schema() {
         if path.extension().is_some_and(|extension| extension == "json") {
             let text = std::fs::read_to_string(&path).expect("readable");
             let (document, _) = super::parse::parse(&text).expect("an example parses");
-            let document = to_json(&document);
+            let document = super::Node::root(&document).json();
             fits(&schema, &schema, &document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             seen += 1;
         }
     }
-    assert!(seen >= 5, "only {seen} examples were found");
+    assert!(seen >= 6, "only {seen} examples were found");
 }
 
 #[test]
@@ -81,20 +85,6 @@ fn a_key_or_a_type_that_is_not_in_the_schema_does_not_fit() {
         r#"{"mcpServers": {}, "proxy": {"auth": {"tokens": {"a": [{"sha": "x"}]}}}}"#,
     ] {
         assert!(fits(&schema, &schema, &serde_json::from_str(bad).expect("JSON")).is_err(), "{bad}");
-    }
-}
-
-fn to_json(value: &jsonc_parser::ast::Value<'_>) -> Json {
-    use jsonc_parser::ast::Value;
-    match value {
-        Value::Object(object) => Json::Object(
-            object.properties.iter().map(|p| (p.name.as_str().to_owned(), to_json(&p.value))).collect(),
-        ),
-        Value::Array(array) => array.elements.iter().map(to_json).collect(),
-        Value::StringLit(text) => text.value.as_ref().into(),
-        Value::NumberLit(number) => serde_json::from_str(number.value).expect("a number"),
-        Value::BooleanLit(literal) => literal.value.into(),
-        Value::NullKeyword(_) => Json::Null,
     }
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    bind, keys,
+    bind, inline, keys,
     reader::{Context, Fields, Node, Text},
     reference::Origin,
     snapshot::{Access, HttpTarget, Server, StdioTarget, Target, Transport},
@@ -55,12 +55,19 @@ const RESERVED_HEADERS: &[&str] = &[
 
 /// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
 /// and a language, and nothing that holds a secret.
-const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+pub const INHERITED: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
-/// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// Least that `idleTimeout` may be: clients pause between two requests.
+pub(super) const LEAST_IDLE: Duration = Duration::from_secs(1);
 
-pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -> Vec<Server> {
+/// `idle_timeout` is that of servers which have none of their own.
+pub(super) fn resolve(
+    cx: &mut Context<'_>,
+    servers: &Fields<'_>,
+    auth: &Auth,
+    idle_timeout: Duration,
+) -> Vec<Server> {
     let mut resolved = Vec::new();
     for (name, key, node) in servers.entries() {
         if !is_name(name) {
@@ -73,15 +80,17 @@ pub(super) fn resolve(cx: &mut Context<'_>, servers: &Fields<'_>, auth: &Auth) -
         let target = target(cx, &fields);
         let access = access(cx, &fields, auth);
         let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
+        let idle_timeout =
+            fields.get("idleTimeout").map_or(Some(idle_timeout), |node| node.duration(cx, LEAST_IDLE));
         let tags = words(cx, fields.get("tags"));
-        if let Some(target) = target {
+        if let (Some(target), Some(idle_timeout)) = (target, idle_timeout) {
             resolved.push(Server {
                 name: name.into(),
                 target,
                 access,
                 timeout,
                 tags,
-                idle_timeout: IDLE_TIMEOUT,
+                idle_timeout,
                 tool_filter: None,
             });
         }
@@ -99,6 +108,7 @@ fn is_name(name: &str) -> bool {
 enum Declared {
     Http(Transport),
     Stdio,
+    Inline,
 }
 
 fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
@@ -109,35 +119,50 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
         }
         (node, other) => node.or(other).and_then(|node| transport(cx, &node)),
     };
-    match (fields.get("url"), fields.get("command")) {
-        (Some(_), Some(_)) => {
-            cx.error(&fields.key("command"), "cannot stand beside `url`; a server has one or the other");
-            None
-        }
-        (Some(url), None) => {
-            without_effect(cx, fields, keys::COMMAND_ONLY, "url");
+    match (fields.get("url"), fields.get("command"), fields.get("inline")) {
+        (Some(url), None, None) => {
+            without_effect(cx, fields, &[keys::COMMAND_ONLY], "a `url`");
             http(cx, fields, &url, declared).map(Target::Http)
         }
-        (None, Some(command)) => {
-            without_effect(cx, fields, keys::URL_ONLY, "command");
+        (None, Some(command), None) => {
+            without_effect(cx, fields, &[keys::URL_ONLY], "a `command`");
             stdio(cx, fields, &command, declared).map(Target::Stdio)
         }
-        (None, None) => {
+        (None, None, Some(node)) => {
+            without_effect(cx, fields, &[keys::URL_ONLY, keys::COMMAND_ONLY], "`inline`");
+            if let Some((Declared::Http(_) | Declared::Stdio, text)) = declared {
+                cx.error(&text.at, "a server with `inline` is \"inline\"; write that, or remove this");
+            }
+            inline::resolve(cx, &node).map(Target::Inline)
+        }
+        (None, None, None) => {
             if !fields.has_unknown {
                 cx.error(
                     &fields.at,
-                    "needs a `url` (a server reached over HTTP) or a `command` (a program to run)",
+                    "needs a `url` (a server reached over HTTP), a `command` (a program to run) or `inline` (tools that run commands)",
                 );
             }
+            None
+        }
+        (url, _, node) => {
+            let (key, other) = match (url, node) {
+                (Some(_), None) => ("command", "url"),
+                (Some(_), Some(_)) => ("inline", "url"),
+                (None, _) => ("inline", "command"),
+            };
+            cx.error(
+                &fields.key(key),
+                format!("cannot stand beside `{other}`; a server has one or the other"),
+            );
             None
         }
     }
 }
 
-fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, keys: keys::Known, kind: &str) {
-    for key in keys {
+fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, keys: &[keys::Known], kind: &str) {
+    for key in keys.iter().copied().flatten() {
         if fields.get(key).is_some() {
-            cx.notice(&fields.key(key), format!("has no effect on a server with a `{kind}`; remove it"));
+            cx.notice(&fields.key(key), format!("has no effect on a server with {kind}; remove it"));
         }
     }
 }
@@ -150,15 +175,12 @@ fn transport(cx: &mut Context<'_>, node: &Node<'_>) -> Option<(Declared, Text)> 
             Declared::Http(Transport::StreamableHttp)
         }
         "stdio" => Declared::Stdio,
-        "inline" => {
-            cx.error(&text.at, "inline servers are not supported yet; run the tool as a `command` server");
-            return None;
-        }
+        "inline" => Declared::Inline,
         _ => {
             let shown = text.shown();
             cx.error(
                 &text.at,
-                format!("{shown} is no transport; use \"streamable-http\", \"sse\" or \"stdio\""),
+                format!("{shown} is no transport; use \"streamable-http\", \"sse\", \"stdio\" or \"inline\""),
             );
             return None;
         }
@@ -180,6 +202,10 @@ fn http(
         Some((Declared::Http(transport), _)) => Some(transport),
         Some((Declared::Stdio, text)) => {
             cx.error(&text.at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
+            return None;
+        }
+        Some((Declared::Inline, text)) => {
+            cx.error(&text.at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
             return None;
         }
         None => None,
@@ -250,7 +276,7 @@ fn stdio(
     command: &Node<'_>,
     declared: Option<(Declared, Text)>,
 ) -> Option<StdioTarget> {
-    if let Some((Declared::Http(_), text)) = declared {
+    if let Some((Declared::Http(_) | Declared::Inline, text)) = declared {
         cx.error(&text.at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
     let args = fields.get("args").and_then(|node| node.strings(cx)).unwrap_or_default();
@@ -267,16 +293,22 @@ fn stdio(
         }
         Some(cwd)
     });
-    let command = command.string(cx)?;
+    let command = program(cx, command)?;
+    let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
+    Some(StdioTarget { command, args, env, cwd, inherit_env })
+}
+
+/// The name or path of a program.
+pub(super) fn program(cx: &mut Context<'_>, node: &Node<'_>) -> Option<String> {
+    let command = node.string(cx)?;
     if command.value.trim().is_empty() || command.value.contains('\0') {
         cx.error(&command.at, "is no program; write its name or path");
         return None;
     }
-    let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
-    Some(StdioTarget { command: command.value, args, env, cwd, inherit_env })
+    Some(command.value)
 }
 
-fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String, Secret)> {
+pub(super) fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String, Secret)> {
     let mut variables = Vec::new();
     for (name, key, node) in node.map(cx).map(|fields| fields.entries()).unwrap_or_default() {
         if name.is_empty() || name.contains(['=', '\0']) {

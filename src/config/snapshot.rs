@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
 #[derive(Debug)]
@@ -119,6 +119,9 @@ pub struct Limits {
     pub max_uri_bytes: usize,
     /// `maxBodyBytes`, default 0 = unlimited: bodies are streamed, so a large one costs no memory here.
     pub max_body_bytes: u64,
+    /// `maxSessions`, default 1,000: sessions that the gate itself keeps (command servers, bridged transports, all servers as
+    /// one), each perhaps a process.
+    pub max_sessions: usize,
 }
 
 /// `proxy.log`.
@@ -237,6 +240,28 @@ pub struct Server {
     pub tool_filter: Option<Arc<ToolFilter>>,
 }
 
+impl Server {
+    /// Name that stands for all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
+    /// segment of a path of the gate's own.
+    pub const ALL: &'static str = "mcp";
+
+    /// All servers as one.
+    pub fn all() -> Self {
+        Self {
+            name: Self::ALL.into(),
+            target: Target::Inline(InlineTarget { tools: Vec::new() }),
+            access: Access::AnyToken,
+            timeout: None,
+            tags: Vec::new(),
+            idle_timeout: Self::IDLE_TIMEOUT,
+            tool_filter: None,
+        }
+    }
+
+    /// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+}
+
 /// What stands behind a server name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -249,8 +274,10 @@ pub enum Target {
 }
 
 /// Tools that the config itself defines: each runs a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InlineTarget {
+    /// What they are for, as a whole, for the model that uses them.
+    pub description: Option<String>,
     /// In file order; names are unique.
     pub tools: Vec<InlineTool>,
 }
@@ -261,17 +288,26 @@ pub struct InlineTool {
     /// What clients call it.
     pub name: Box<str>,
     /// What it does, for the model that chooses it.
-    pub description: String,
-    /// JSON Schema of its arguments: an object.
-    pub input_schema: serde_json::Value,
+    pub description: Option<String>,
+    /// What a caller's arguments have to look like.
+    pub input_schema: InputSchema,
     /// Program to run.
     pub command: String,
-    /// Its arguments; the README says how the caller's arguments are put in.
-    pub args: Vec<Secret>,
-    /// Its environment.
+    /// Its arguments: each is what its pieces make together.
+    pub args: Vec<Vec<Piece>>,
+    /// Its environment, besides what every command inherits.
     pub env: Vec<(String, Secret)>,
     /// `timeout`, default 30 s: after it the command is killed and the call fails.
     pub timeout: Duration,
+}
+
+/// A part of one argument of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text of the config.
+    Text(Secret),
+    /// What the caller gives for this property of the input schema.
+    Argument(Box<str>),
 }
 
 /// An MCP server reached over HTTP or HTTPS.

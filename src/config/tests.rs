@@ -212,6 +212,138 @@ fn a_command_gets_its_arguments_and_environment() {
     );
 }
 
+/// The tools of a server whose `inline.tools` are `tools`.
+fn inline_tools(tools: &str) -> Vec<InlineTool> {
+    let server = with_server(&format!(r#""inline": {{"tools": [{tools}]}}"#));
+    match server.target {
+        Target::Inline(inline) => inline.tools,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The arguments of the first tool, with what callers give in angle brackets.
+fn templates(tools: &[InlineTool]) -> Vec<String> {
+    let shown = |piece: &Piece| match piece {
+        Piece::Text(text) => text.expose().to_owned(),
+        Piece::Argument(name) => format!("<{name}>"),
+    };
+    tools[0].args.iter().map(|pieces| pieces.iter().map(shown).collect()).collect()
+}
+
+#[test]
+fn inline_tools_have_their_commands_and_what_callers_may_give() {
+    let server = with_server(
+        r#""transportType": "inline", "inline": {"description": "Things", "tools": [
+            {"name": "say", "description": "Says it", "inputSchema": {"type": "object", "properties": {"a": {"type": "string"}}},
+             "command": "echo", "args": ["--", "{{a}}"], "env": {"K": {"$env": "KEY"}}, "timeout": "2s"},
+            {"name": "plain", "command": "true"}
+        ]}"#,
+    );
+    let Target::Inline(inline) = server.target else { panic!("{server:?}") };
+    assert_eq!(inline.description.as_deref(), Some("Things"));
+    let [say, plain] = inline.tools.as_slice() else { panic!("{inline:?}") };
+    assert_eq!((&*say.name, say.description.as_deref(), &*say.command), ("say", Some("Says it"), "echo"));
+    assert_eq!(say.env[0].1.expose(), "k1");
+    assert_eq!(say.timeout, Duration::from_secs(2));
+    assert_eq!(plain.timeout, Duration::from_secs(30));
+    assert!(plain.input_schema.check(&serde_json::json!({})).is_ok());
+    assert!(
+        plain.input_schema.check(&serde_json::json!({ "a": 1 })).is_err(),
+        "no arguments unless a schema says so"
+    );
+}
+
+#[test]
+fn braces_stand_for_properties_and_for_nothing_else() {
+    let tools = inline_tools(
+        r#"{"name": "t", "command": "c",
+            "inputSchema": {"type": "object", "properties": {"a": {"type": "string"}, "n-1": {"type": "integer"}}},
+            "args": ["--a={{a}}", "x{{ a }}y{{n-1}}", "{{n-1}}", "{{.Names}}", "{{json .}}", "{{", "{\"k\":{{n-1}}}", "", "$${KEY}", "${KEY}"]}"#,
+    );
+    let wanted = [
+        "--a=<a>",
+        "x<a>y<n-1>",
+        "<n-1>",
+        "{{.Names}}",
+        "{{json .}}",
+        "{{",
+        "{\"k\":<n-1>}",
+        "",
+        "${KEY}",
+        "k1",
+    ];
+    assert_eq!(templates(&tools), wanted);
+}
+
+#[test]
+fn a_value_that_could_be_taken_for_an_option_is_told() {
+    let warned = |property: &str, args: &str| {
+        let loaded = Place::new().load(&format!(
+            r#"{{"mcpServers": {{"it": {{"public": true, "inline": {{"tools": [{{"name": "t", "command": "c",
+                "inputSchema": {{"type": "object", "properties": {{"a": {property}}}}}, "args": {args}}}]}}}}}}}}"#
+        ));
+        let said = said(&loaded);
+        good(loaded);
+        said.contains("begins with - may set an option")
+    };
+    let text = r#"{"type": "string"}"#;
+    assert!(warned(text, r#"["{{a}}"]"#));
+    assert!(warned("{}", r#"["x", "{{a}}.txt"]"#));
+    for (property, args) in [
+        (text, r#"["--", "{{a}}"]"#),
+        (text, r#"["--name={{a}}"]"#),
+        (r#"{"type": "integer"}"#, r#"["{{a}}"]"#),
+        (r#"{"type": "string", "pattern": "^[a-z]+$"}"#, r#"["{{a}}"]"#),
+        (r#"{"enum": ["x", "y"]}"#, r#"["{{a}}"]"#),
+    ] {
+        assert!(!warned(property, args), "{property} {args}");
+    }
+}
+
+#[test]
+fn all_servers_as_one_are_named_as_the_config_says() {
+    let aggregate = |json: &str| good(with_proxy(&format!(r#""aggregate": {{{json}}}"#))).aggregate;
+    let prefixed = |separator: &str| Naming::Prefixed { separator: separator.into() };
+    assert_eq!(aggregate(""), Aggregate::default());
+    for separator in ["__", ".", "_1mcp_", "/", "-"] {
+        assert_eq!(aggregate(&format!(r#""separator": "{separator}""#)).naming, prefixed(separator));
+    }
+    for separator in ["", "a b", ":", "é", "12345678901234567"] {
+        assert!(
+            with_proxy(&format!(r#""aggregate": {{"separator": "{separator}"}}"#)).snapshot.is_none(),
+            "{separator}"
+        );
+    }
+    let flat = |on_collision| Naming::Flat { on_collision, separator: "__".into() };
+    assert_eq!(aggregate(r#""mode": "flat""#).naming, flat(Collision::Error));
+    assert_eq!(aggregate(r#""mode": "flat", "onCollision": "first""#).naming, flat(Collision::First));
+    assert_eq!(aggregate(r#""mode": "flat", "onCollision": "prefix""#).naming, flat(Collision::Prefix));
+    let lazy = aggregate(r#""mode": "prefixed", "lazy": true, "discoveryTimeout": "250ms""#);
+    assert_eq!(
+        (lazy.naming, lazy.lazy, lazy.discovery_timeout),
+        (prefixed("__"), true, Duration::from_millis(250))
+    );
+}
+
+#[test]
+fn sessions_end_when_their_server_says_or_when_all_do() {
+    let config = |proxy: &str| {
+        let servers = r#""a": {"url": "http://h"}, "b": {"command": "c", "idleTimeout": "1h"}"#;
+        let config = format!(r#"{{"proxy": {{{proxy}}}, "mcpServers": {{{servers}}}}}"#);
+        good(Place::new().load(&config))
+            .servers
+            .iter()
+            .map(|server| server.idle_timeout.as_secs())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(config(""), [300, 3600]);
+    assert_eq!(config(r#""sessions": {"timeout": "90s"}"#), [90, 3600]);
+    assert_eq!(
+        config(r#""sessions": {"timeout": "10m", "cleanupInterval": "1m", "maxPerUser": 10}"#),
+        [600, 3600]
+    );
+}
+
 #[test]
 fn access_says_who_may_use_a_server() {
     let config = r#"{"proxy": {"auth": {"tokens": {"a": "token-number-one-a", "b": "token-number-two-b"}}}, "mcpServers": {
@@ -338,7 +470,7 @@ fn every_example_loads() {
         );
         seen += 1;
     }
-    assert!(seen >= 5, "only {seen} examples were found");
+    assert!(seen >= 6, "only {seen} examples were found");
 }
 
 #[test]
@@ -354,7 +486,11 @@ fn the_full_example_has_every_key() {
         keys::LIMITS,
         keys::ADMIN,
         keys::LOG,
+        keys::SESSIONS,
+        keys::AGGREGATE,
         keys::SERVER,
+        keys::INLINE,
+        keys::INLINE_TOOL,
         keys::OPTIONS,
         keys::REFERENCES,
     ];

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::{
     respond,
     response::{Response, accepted, json},
-    rpc::{self, Failure, LEGACY_VERSIONS, Message, Reply},
+    rpc::{self, Failure, Message, Reply},
     tools::{Countdown, Outcome},
 };
+use crate::mcp::version;
 
-const VERSION: &str = "2026-07-28";
+const VERSION: &str = version::MODERN;
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
@@ -23,8 +24,7 @@ pub(super) fn is_modern(headers: &HeaderMap, body: &Value) -> bool {
     let is_initialize = body.get("method").is_some_and(|method| method == "initialize");
     meta(&body["params"], "protocolVersion").is_some()
         || !is_initialize
-            && text(headers, "mcp-protocol-version")
-                .is_some_and(|version| !LEGACY_VERSIONS.contains(&version))
+            && text(headers, "mcp-protocol-version").is_some_and(|named| !version::LEGACY.contains(&named))
 }
 
 pub(super) fn answer(headers: &HeaderMap, body: Value) -> Response {

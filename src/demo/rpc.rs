@@ -4,14 +4,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::tools::{self, Countdown, Outcome};
+use crate::mcp::version;
 
 pub(super) const PARSE_ERROR: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
 pub(super) const INVALID_PARAMS: i32 = -32602;
-
-/// Versions with an `initialize` handshake, newest first.
-pub(super) const LEGACY_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// What a client sent.
 pub(super) enum Message {
@@ -126,13 +124,9 @@ fn legacy_reply(value: Value) -> Result<Reply, Failure> {
     })
 }
 
-/// The client's version if it is known here, else the newest; the client then stays or leaves.
 fn initialize(params: &Value) -> Value {
-    let asked = params["protocolVersion"].as_str();
-    let version =
-        LEGACY_VERSIONS.into_iter().find(|known| Some(*known) == asked).unwrap_or(LEGACY_VERSIONS[0]);
     json!({
-        "protocolVersion": version,
+        "protocolVersion": version::negotiate(params["protocolVersion"].as_str()),
         "capabilities": capabilities(),
         "serverInfo": server_info(),
         "instructions": INSTRUCTIONS,

@@ -8,6 +8,15 @@
 //! A link is two bounded channels and the task behind them. Who does not take what comes stops the server, and no one
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
+pub mod place;
+#[cfg(test)]
+#[path = "scripted_tests.rs"]
+mod scripted;
+pub mod sse;
+pub mod streamable;
+pub mod stdio;
+pub mod aggregate;
+
 use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};

@@ -15,7 +15,7 @@ use url::Url;
 /// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
 pub const MAX_HELD: usize = 16 * 1024;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Rewrites the data of the first `endpoint` event of one stream.
 ///
@@ -201,23 +201,30 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             return Err(EndpointError::InvalidUrl);
         };
         let held = mem::take(&mut self.held);
-        // URL parsers skip spaces around a URL. Anything else outside visible ASCII they re-encode or skip,
-        // each in its own way; no upstream needs that, and refusing it keeps the raw query safe to repeat.
-        let text =
-            str::from_utf8(&held[value.clone()]).map_err(|_| EndpointError::InvalidUrl)?.trim_matches(' ');
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(EndpointError::InvalidUrl);
-        }
-        let resolved = self.upstream.join(text).map_err(|_| EndpointError::InvalidUrl)?;
-        if resolved.origin() != self.upstream.origin() {
-            return Err(EndpointError::ForeignOrigin);
-        }
-        let sealed = (self.seal)(resolved.path(), raw_query(text).or(resolved.query()));
+        let (path, query) = resolve(&self.upstream, &held[value.clone()])?;
+        let sealed = (self.seal)(&path, query.as_deref());
         out.extend_from_slice(&held[..value.start]);
         out.extend_from_slice(sealed.as_bytes());
         out.extend_from_slice(&held[value.end..]);
         Ok(())
     }
+}
+
+/// Path and query that the data of an `endpoint` event leads to, as the upstream wrote them; `stream` is the URL of
+/// the event stream that it came by.
+pub fn resolve(stream: &Url, data: &[u8]) -> Result<(String, Option<String>), EndpointError> {
+    // URL parsers skip spaces around a URL. Anything else outside visible ASCII they re-encode or skip,
+    // each in its own way; no upstream needs that, and refusing it keeps the raw query safe to repeat.
+    let text = str::from_utf8(data).map_err(|_| EndpointError::InvalidUrl)?.trim_matches(' ');
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(EndpointError::InvalidUrl);
+    }
+    let resolved = stream.join(text).map_err(|_| EndpointError::InvalidUrl)?;
+    if resolved.origin() != stream.origin() {
+        return Err(EndpointError::ForeignOrigin);
+    }
+    let query = raw_query(text).or(resolved.query()).map(str::to_owned);
+    Ok((resolved.path().to_owned(), query))
 }
 
 /// The query of a URL reference byte for byte; [`Url::query`] would percent-encode some of it.

@@ -25,6 +25,7 @@ pub struct Metrics {
     token_used: IntCounterVec,
     upstream_errors: IntCounterVec,
     stream_cut: IntCounterVec,
+    child_restarts: IntCounterVec,
     config_reloads: IntCounterVec,
     /// `request_duration_seconds`: from the request head to the response head.
     pub request_duration: Histogram,
@@ -70,6 +71,11 @@ impl Metrics {
             )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
             stream_cut: counters("stream_cut_total", "Streams that the gate ended.", &["reason"])?,
+            child_restarts: counters(
+                "child_restarts_total",
+                "Processes started in place of one that ended by itself.",
+                &["server"],
+            )?,
             config_reloads: counters(
                 "config_reloads_total",
                 "Config files read after the first.",
@@ -134,6 +140,11 @@ impl Metrics {
     /// Counts a stream that the gate ended.
     pub fn stream_cut(&self, reason: &'static str) {
         self.stream_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// `child_restarts_total` of one command server.
+    pub fn child_restarts(&self, server: &str) -> IntCounter {
+        self.child_restarts.with_label_values(&[server])
     }
 
     /// Counts a read of the config file and says whether the file on disk is what runs.

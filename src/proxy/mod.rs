@@ -14,7 +14,7 @@ use crate::{
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::endpoint::EndpointRewriter,
+    mcp::{endpoint::EndpointRewriter, events::is_event_stream},
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -49,16 +49,24 @@ impl Admitted<'_> {
         self.holder().map(|credential| &credential.token_name)
     }
 
-    fn session_owner(&self) -> (&str, Option<&str>) {
+    /// Whom the session ids of this request belong to: server and token name.
+    pub fn session_owner(&self) -> (&str, Option<&str>) {
         (&self.route.server.name, self.holder().map(|credential| &*credential.token_name))
     }
 
-    fn grant(&self) -> Grant {
+    /// What lets this request run, for as long as it does.
+    pub fn grant(&self) -> Grant {
         Grant {
             digest: self.holder().map(|credential| credential.digest),
             server: Arc::clone(&self.route.server.name),
         }
     }
+}
+
+/// Whether the server speaks the transport of this door, so that bytes can pass as they are.
+pub fn passes_through(admitted: &Admitted<'_>) -> bool {
+    let Backend::Http { target, .. } = &admitted.route.backend else { return false };
+    (target.transport == Speaks::StreamableHttp) == (admitted.door == Door::Mcp)
 }
 
 /// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
@@ -71,7 +79,7 @@ pub async fn forward(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
-        return Err(Kind::UpstreamUnreachable.because("servers that run a command are not supported yet"));
+        return Err(Kind::Internal.because("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
@@ -108,7 +116,7 @@ pub async fn forward(
         transport,
         head.method.clone(),
         out,
-        body,
+        body.into(),
         limits.max_body_bytes,
     );
     let (mut response_head, first, exchange) =
@@ -141,11 +149,6 @@ fn request_target<'a>(
         Door::Sse => &[Method::GET],
         Door::Message => &[Method::POST],
     };
-    let wanted = if admitted.door == Door::Mcp { Speaks::StreamableHttp } else { Speaks::Sse };
-    if to.transport != wanted {
-        // 404 rather than a failure of ours: it is what sends a client to the other transport.
-        return Err(Kind::NotFound.because("the server speaks the other transport"));
-    }
     if !methods.contains(&head.method) {
         return Err(Kind::MethodNotAllowed.into());
     }
@@ -226,16 +229,6 @@ fn endpoint_rewriter(
     let seal: Seal =
         Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
     Ok(Some(EndpointRewriter::new(to.url.clone(), seal)))
-}
-
-/// Whether a body is `text/event-stream`, whatever its parameters.
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let essence = b"text/event-stream";
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
-            && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
-    })
 }
 
 async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstream::Transport, Error> {

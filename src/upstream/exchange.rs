@@ -9,10 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use http::Method;
-use hyper::body::Incoming;
 
 use super::{
-    Endpoint, Pool, ResponseBody, Transport,
+    Endpoint, Pool, RequestBody, ResponseBody, Transport,
     codec::{self, Head, ProtocolError},
     outgoing::Outgoing,
     response::Connection,
@@ -77,7 +76,7 @@ impl Exchange {
         transport: Transport,
         method: Method,
         head: Vec<u8>,
-        body: Incoming,
+        body: RequestBody,
         max_body: u64,
     ) -> Self {
         let outgoing = Outgoing::new(head, body, &method, max_body);

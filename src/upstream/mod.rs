@@ -5,10 +5,12 @@ mod endpoint;
 mod exchange;
 mod outgoing;
 mod pool;
+mod request_body;
 mod response;
 
 pub use codec::{Framing, Head, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
 pub use pool::{Pool, SCRATCH};
+pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};

@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use http::Method;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use super::{ExchangeError, Pool, Transport};
+use super::{ExchangeError, Pool, RequestBody, Transport};
 
 /// Request frames up to this size are copied behind the head, so that a small call is one write.
 const COPY_UP_TO: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub(super) struct Outgoing {
     written: usize,
     /// A frame too large to copy, to be written behind `buffer`.
     frame: Bytes,
-    body: Option<Incoming>,
+    body: Option<RequestBody>,
     chunked: bool,
     /// The next step is the client's: part of its body is still to come.
     pub(super) waits_for_client: bool,
@@ -36,7 +36,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(mut buffer: Vec<u8>, body: Incoming, method: &Method, max_body: u64) -> Self {
+    pub(super) fn new(mut buffer: Vec<u8>, body: RequestBody, method: &Method, max_body: u64) -> Self {
         use io::Write as _;
         let exact = body.size_hint().exact();
         let has_body = !body.is_end_stream();

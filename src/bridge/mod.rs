@@ -1,0 +1,282 @@
+//! Servers that a client does not reach byte for byte: a local command, a server of the other transport, tools of the
+//! config, all servers as one. What passes is messages.
+//!
+//! Up to MCP 2025-11-25 a client has a session, which the gate keeps ([`crate::session`]). From 2026-07-28 on every
+//! request stands alone, and callers share one conversation with a server ([`crate::link::shared`]).
+
+mod message;
+mod reply;
+mod servers;
+
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use crate::{
+    body::{Events, Payload, Source},
+    error::{Error, Kind},
+    identity::Subject,
+    link::{FromServer, Outbound, ToServer},
+    mcp::{
+        message::{Kind as MessageKind, Message},
+        modern,
+    },
+    observe::Record,
+    proxy::Admitted,
+    route::Door,
+    session::{self, Handle, Reply, SessionId, Settings, Style, event},
+    state::Worker,
+    watchdog::{Signal, Watched},
+};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// One admitted request for a server that is not reached byte for byte.
+struct Request<'a> {
+    worker: &'a Rc<Worker>,
+    admitted: Admitted<'a>,
+    head: &'a Parts,
+    watched: Watched<Subject>,
+    /// Longest wait for the server.
+    patience: Duration,
+}
+
+/// Answers the request, as soon as there is something to answer.
+pub async fn answer(
+    worker: &Rc<Worker>,
+    admitted: Admitted<'_>,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+    record: &mut Record,
+) -> Result<Response<Payload>, Error> {
+    let watched = worker.watchdog.watch(Subject::Request(admitted.grant()));
+    let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
+    let request = Request { worker, admitted, head, watched, patience };
+    match (request.admitted.door, &head.method) {
+        (Door::Mcp, &Method::POST) => {
+            let message = request.read(body, record).await?;
+            if modern::is_modern(&head.headers, Some(&message)) {
+                request.call(message).await
+            } else {
+                request.post(message).await
+            }
+        }
+        (Door::Mcp, &Method::GET) => request.listen().await,
+        (Door::Mcp, &Method::DELETE) => request.close().await,
+        (Door::Sse, &Method::GET) => request.open_sse().await,
+        (Door::Message, &Method::POST) => {
+            let message = request.read(body, record).await?;
+            request.message(message).await
+        }
+        _ => Err(Kind::MethodNotAllowed.into()),
+    }
+}
+
+impl Request<'_> {
+    async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
+        message::read(body, &self.admitted.live.limits, &self.watched, record).await
+    }
+
+    /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
+    async fn post(self, message: Message) -> Result<Response<Payload>, Error> {
+        let is_initialize = message.kind() == MessageKind::Request && message.method() == "initialize";
+        if is_initialize && !self.head.headers.contains_key(SESSION_ID) {
+            return self.initialize(message).await;
+        }
+        let session = self.session()?;
+        let reply = self.reply(&session, message).await?;
+        self.respond(reply)
+    }
+
+    async fn initialize(self, message: Message) -> Result<Response<Payload>, Error> {
+        let (session, id) = self.start(Style::Streamable).await?;
+        let reply = match self.reply(&session, message).await {
+            Ok(Reply::Answer(answer)) if answer.error_code().is_some() => {
+                // The server would not have it: there is no session.
+                session.close();
+                return self.respond(Reply::Answer(answer));
+            }
+            Ok(Reply::Refused(e)) | Err(e) => {
+                session.close();
+                return Err(e);
+            }
+            Ok(reply) => reply,
+        };
+        let sealed = self.seal(id)?;
+        let mut response = self.respond(reply)?;
+        response.headers_mut().insert(SESSION_ID, sealed);
+        Ok(response)
+    }
+
+    /// The stream of what the server sends of itself.
+    async fn listen(self) -> Result<Response<Payload>, Error> {
+        if modern::is_modern(&self.head.headers, None) {
+            // MCP 2026-07-28 has no such stream.
+            return Err(Kind::MethodNotAllowed.into());
+        }
+        let session = self.session()?;
+        let events = session.listen().await.ok_or(Kind::SessionNotFound)?;
+        Ok(reply::stream(self.stream_of(Source::Session(events))))
+    }
+
+    async fn close(self) -> Result<Response<Payload>, Error> {
+        if modern::is_modern(&self.head.headers, None) {
+            return Err(Kind::MethodNotAllowed.into());
+        }
+        self.session()?.close();
+        Ok(reply::empty(StatusCode::NO_CONTENT))
+    }
+
+    /// A request that stands alone (MCP 2026-07-28).
+    async fn call(self, message: Message) -> Result<Response<Payload>, Error> {
+        let params = match modern::check(&self.head.headers, &message, None) {
+            Ok(params) => params,
+            Err(failure) => return Ok(reply::json(StatusCode::BAD_REQUEST, &failure)),
+        };
+        let Self { worker, admitted, .. } = &self;
+        let mut link = if message.sets_log_level() {
+            // What a server logs says nothing of the request that it is about.
+            self.within(servers::open(worker, admitted)).await??
+        } else {
+            servers::attach(worker, admitted)
+        };
+        let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
+        let outbound = ToServer::Message(Outbound { message, params });
+        self.within(link.to_server.send(outbound)).await?.map_err(|_| lost("it ended"))?;
+        let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
+        match self.within(link.from_server.recv()).await? {
+            Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
+                Ok(reply::json(modern::status(&message), &message))
+            }
+            Some(FromServer::Message { message, .. }) => {
+                let source = Source::Call { link, id, is_done: false };
+                Ok(reply::stream(self.stream_of(source).beginning_with(event(&message))))
+            }
+            Some(FromServer::Failed { error, .. }) => Err(error),
+            Some(FromServer::Ended { cause }) => Err(lost(cause)),
+            None => Err(lost("it ended")),
+        }
+    }
+
+    /// The stream of an HTTP+SSE session, which begins with the URL for its messages (MCP 2024-11-05).
+    async fn open_sse(self) -> Result<Response<Payload>, Error> {
+        let (sender, events) = mpsc::channel(session::EVENTS);
+        let (_, id) = self.start(Style::Sse(sender.clone())).await?;
+        let sealed = self.seal(id)?;
+        let path = match &*self.admitted.route.server.name {
+            crate::config::Server::ALL => String::new(),
+            name => format!("/{name}"),
+        };
+        let sealed = sealed.to_str().map_err(|_| Kind::Internal.because("a session id is not text"))?;
+        let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
+        let first = Bytes::from(endpoint);
+        Ok(reply::stream(self.stream_of(Source::Session(events)).beginning_with(first)))
+    }
+
+    /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
+    async fn message(self, message: Message) -> Result<Response<Payload>, Error> {
+        let query = self.head.uri.query().unwrap_or_default();
+        let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
+        let session = sealed.and_then(|sealed| self.find(sealed.as_bytes())).ok_or(Kind::SessionNotFound)?;
+        let reply = self.reply(&session, message).await?;
+        self.respond(reply)
+    }
+
+    /// Begins a session.
+    async fn start(&self, style: Style) -> Result<(Handle, SessionId), Error> {
+        let Self { worker, admitted, .. } = self;
+        let (sessions, server) = (&worker.shared.sessions, Arc::clone(&admitted.route.server.name));
+        let most = admitted.live.limits.max_sessions;
+        let full = || Kind::Unavailable.because("as many sessions as limits.maxSessions allows");
+        // Nothing is begun that could not be kept.
+        if sessions.len() >= most {
+            return Err(full());
+        }
+        let link = self.within(servers::open(worker, admitted)).await??;
+        let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
+        let settings = Settings {
+            style,
+            idle: admitted.route.server.idle_timeout,
+            watched: worker.watchdog.watch(Subject::Request(admitted.grant())),
+        };
+        session::start(link, settings, |handle| sessions.add(id, server, handle, most))
+            .map_err(|session::Full| full())
+    }
+
+    /// The session that the request names.
+    fn session(&self) -> Result<Handle, Error> {
+        let sealed = self.head.headers.get(SESSION_ID).ok_or(Kind::SessionRequired)?;
+        self.find(sealed.as_bytes()).ok_or_else(|| Kind::SessionNotFound.into())
+    }
+
+    fn find(&self, sealed: &[u8]) -> Option<Handle> {
+        let (server, token_name) = self.admitted.session_owner();
+        let id = self.admitted.live.sessions.open(server, token_name, sealed)?;
+        self.worker.shared.sessions.find(SessionId::parse(id)?, server)
+    }
+
+    fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {
+        let (server, token_name) = self.admitted.session_owner();
+        let sealed = self.admitted.live.sessions.seal(server, token_name, id.to_string().as_bytes());
+        sealed.map_err(|e| Kind::Internal.because(e.to_string()))
+    }
+
+    /// What the session has to say to `message`, or a time-out.
+    async fn reply(&self, session: &Handle, message: Message) -> Result<Reply, Error> {
+        let id = message.id().cloned();
+        match self.within(session.post(message.into())).await {
+            Ok(reply) => reply.ok_or_else(|| Kind::SessionNotFound.into()),
+            Err(e) => {
+                if let Some(id) = id.filter(|_| e.kind == Kind::UpstreamTimeout) {
+                    // Not awaited longer than a moment: a server that reads nothing is why it is late.
+                    let _ = tokio::time::timeout(ABANDON, session.abandon(id)).await;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// What `work` comes to, unless the server takes too long or the request is ended from outside.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.watched.set_deadline(Some(self.patience));
+        let stopped = poll_fn(|cx| {
+            loop {
+                return Poll::Ready(match self.watched.poll(cx) {
+                    Some(Signal::Deadline) => Kind::UpstreamTimeout.into(),
+                    Some(Signal::Revoked) => Kind::InvalidToken.because("revoked while it waited"),
+                    Some(Signal::Cut) => Error::from(Kind::Unavailable),
+                    Some(Signal::Drain) => continue,
+                    None => return Poll::Pending,
+                });
+            }
+        });
+        tokio::select! {
+            biased;
+            done = work => {
+                self.watched.set_deadline(None);
+                Ok(done)
+            }
+            stopped = stopped => Err(stopped),
+        }
+    }
+
+    fn stream_of(self, source: Source) -> Events {
+        let stall_limit = (self.head.version == Version::HTTP_2)
+            .then_some(self.admitted.live.limits.slow_reader_timeout);
+        Events::new(source, self.watched, stall_limit)
+    }
+
+    fn respond(self, reply: Reply) -> Result<Response<Payload>, Error> {
+        reply::response(reply, |events| reply::stream(self.stream_of(Source::Session(events))))
+    }
+}
+
+/// How long a session that does not take messages may hold up the answer to a time-out.
+const ABANDON: Duration = Duration::from_millis(100);
+
+fn lost(cause: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Kind::UpstreamUnreachable.because(cause)
+}

@@ -1,0 +1,51 @@
+//! From what a session or a call has to say to an HTTP response.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::sync::mpsc;
+
+use crate::{
+    body::{Events, Payload},
+    error::Error,
+    mcp::message::Message,
+    session::Reply,
+};
+
+/// The response of a session; `stream` makes one of its events.
+pub(super) fn response(
+    reply: Reply,
+    stream: impl FnOnce(mpsc::Receiver<Bytes>) -> Response<Payload>,
+) -> Result<Response<Payload>, Error> {
+    match reply {
+        Reply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
+        // Up to MCP 2025-11-25 an error is an answer like any other.
+        Reply::Answer(message) => Ok(json(StatusCode::OK, &message)),
+        Reply::Events(events) => Ok(stream(events)),
+        Reply::Refused(error) => Err(error),
+    }
+}
+
+/// A response without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// A message, and nothing before it.
+pub(super) fn json(status: StatusCode, message: &Message) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(message.text().clone()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An event stream. Nothing on the way may hold it back or change it.
+pub(super) fn stream(events: Events) -> Response<Payload> {
+    let mut response = Response::new(Payload::Events(Box::new(events)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}

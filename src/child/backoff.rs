@@ -1,0 +1,79 @@
+//! When a command that fails may be started again.
+
+use std::time::{Duration, Instant};
+
+use super::Patience;
+
+/// The pause after processes that ended by themselves: it doubles from one to the next.
+#[derive(Default)]
+pub(super) struct Backoff {
+    /// Failures in a row.
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Backoff {
+    /// A process that was started at `born` has ended, by itself if `failed`.
+    pub(super) fn ended(&mut self, born: Instant, now: Instant, failed: bool, patience: &Patience) {
+        // Sessions of one server tend to fall together; they are one failure, not as many as there were sessions.
+        if self.last.is_some_and(|last| born < last) {
+            return;
+        }
+        if now.duration_since(born) >= patience.lived_well {
+            *self = Self::default();
+        }
+        if failed {
+            self.failures = self.failures.saturating_add(1);
+            self.last = Some(now);
+        }
+    }
+
+    /// How long the next start has to wait.
+    pub(super) fn wait(&self, now: Instant, patience: &Patience) -> Option<Duration> {
+        let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
+        let pause = patience.first_pause.saturating_mul(doubled).min(patience.longest_pause);
+        let left = (self.last? + pause).saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_to_its_longest_and_a_good_life_ends_it() {
+        let patience = Patience::default();
+        let mut backoff = Backoff::default();
+        let mut now = Instant::now();
+        assert_eq!(backoff.wait(now, &patience), None);
+        let mut pauses = Vec::new();
+        for _ in 0..11 {
+            backoff.ended(now, now, true, &patience);
+            let pause = backoff.wait(now, &patience).unwrap();
+            pauses.push(pause.as_millis());
+            now += pause;
+            assert_eq!(backoff.wait(now, &patience), None);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+
+        let born = now;
+        now += patience.lived_well;
+        backoff.ended(born, now, true, &patience);
+        assert_eq!(backoff.wait(now, &patience), Some(patience.first_pause));
+    }
+
+    #[test]
+    fn processes_that_fall_together_are_one_failure_and_an_end_that_was_asked_for_is_none() {
+        let patience = Patience::default();
+        let mut backoff = Backoff::default();
+        let born = Instant::now();
+        let now = born + Duration::from_secs(1);
+        backoff.ended(born, now, false, &patience);
+        assert_eq!(backoff.wait(now, &patience), None);
+        for _ in 0..100 {
+            backoff.ended(born, now, true, &patience);
+        }
+        assert_eq!(backoff.wait(now, &patience), Some(patience.first_pause));
+    }
+}

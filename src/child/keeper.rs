@@ -1,0 +1,100 @@
+//! The task that keeps one process: its standard error, its end, its burial.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use rustix::process::Signal;
+use tokio::{
+    net::unix::pipe,
+    sync::{oneshot, watch},
+    time::sleep,
+};
+
+use super::{
+    Orders, Patience, Running, Why,
+    process::{Process, Watch},
+    stderr::Stderr,
+};
+use crate::config::Level;
+
+/// A process and what is known of it.
+pub(super) struct Keeper {
+    pub(super) process: Process,
+    pub(super) watch: Watch,
+    pub(super) number: u64,
+    pub(super) running: Running,
+    pub(super) born: Instant,
+}
+
+impl Keeper {
+    /// Keeps the process until it is gone. `asked` tells to end it, or that nobody needs it any more; `ended` is told as
+    /// soon as it has ended.
+    pub(super) async fn keep(
+        mut self,
+        stderr: pipe::Receiver,
+        asked: oneshot::Receiver<Why>,
+        ended: oneshot::Sender<Cow<'static, str>>,
+    ) {
+        let supervisor = Arc::clone(&self.running.0);
+        let mut stderr = Stderr::new(stderr, Arc::clone(&supervisor.name), Arc::clone(&supervisor.observer));
+        let orders = supervisor.orders.subscribe();
+        let failed = tokio::select! {
+            failed = self.live_and_end(asked, orders, &supervisor.patience) => failed,
+            never = stderr.copy() => match never {},
+        };
+        let how = match self.process.reap() {
+            Ok(status) => Cow::Owned(format!("the process ended: {status}")),
+            Err(_) => Cow::Borrowed("the process is lost"),
+        };
+        supervisor.ended(self.born, failed);
+        stderr.finish();
+        let (level, msg) = if failed {
+            (Level::Warn, "Server process failed")
+        } else {
+            (Level::Info, "Server process ended")
+        };
+        let line = supervisor.observer.log.line(level, msg).str("server", &supervisor.name);
+        let line = line.int("pid", u64::from(self.process.id())).str("cause", &how);
+        line.millis("lived_ms", self.born.elapsed()).send();
+        let Self { process, running, .. } = self;
+        drop(running);
+        // Nobody listens if its user is gone.
+        let _ = ended.send(how);
+        process.bury_inherited().await;
+    }
+
+    /// Returns when the process has ended, whether it was its own fault.
+    async fn live_and_end(
+        &self,
+        asked: oneshot::Receiver<Why>,
+        mut orders: watch::Receiver<Orders>,
+        patience: &Patience,
+    ) -> bool {
+        let killed = async {
+            // Fails only without a supervisor, which this task holds.
+            let _ = orders.wait_for(|orders| orders.kill_below > self.number).await;
+        };
+        tokio::pin!(killed);
+        let why = tokio::select! {
+            biased;
+            () = &mut killed => None,
+            why = asked => Some(why.unwrap_or(Why::Unneeded)),
+            () = self.watch.ended() => return true,
+        };
+        if why.is_some() {
+            let patiently = async {
+                sleep(patience.after_stdin).await;
+                self.process.signal(Signal::TERM);
+                sleep(patience.after_sigterm).await;
+            };
+            tokio::select! {
+                () = patiently => {}
+                () = killed => {}
+                () = self.watch.ended() => {}
+            }
+        }
+        // Of the process that takes its time, and of those that it leaves.
+        self.process.signal(Signal::KILL);
+        self.watch.ended().await;
+        why == Some(Why::Broken)
+    }
+}

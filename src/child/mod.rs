@@ -1,0 +1,333 @@
+//! Processes of the gate's: the commands behind stdio servers, from start to burial.
+//!
+//! A child is alone with what it was given: a process group of its own, an environment of the listed variables and no
+//! others, its three pipes and no other descriptor. It goes when the gate goes, however that goes ([`reaper`]), and takes
+//! its own children along. One task keeps it ([`keeper`]): copies its standard error to the log, ends it when it is no
+//! longer wanted, and reaps it.
+//!
+//! Only on Linux. A child is killed when the *thread* that started it ends (`PR_SET_PDEATHSIG`): start children on threads
+//! that live as long as the process, such as workers, never on those of a blocking pool.
+
+mod backoff;
+mod keeper;
+mod process;
+pub mod reaper;
+mod scratch;
+mod stderr;
+mod sys;
+
+use std::{
+    borrow::Cow,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use prometheus::IntCounter;
+use tokio::{
+    net::unix::pipe,
+    sync::{oneshot, watch},
+};
+
+pub use scratch::read;
+
+use self::{backoff::Backoff, keeper::Keeper, process::Process};
+use crate::{
+    config::{Level, StdioTarget},
+    error::{Error, Kind},
+    observe::Observer,
+};
+
+/// How long the gate waits for a command, and with starting it again.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// From the end of its standard input to SIGTERM. 5 s.
+    pub after_stdin: Duration,
+    /// From SIGTERM to SIGKILL. 5 s.
+    pub after_sigterm: Duration,
+    /// Before the start that follows one failure; doubles with each further one. 0.1 s.
+    pub first_pause: Duration,
+    /// The longest that it becomes. 30 s.
+    pub longest_pause: Duration,
+    /// How long a process has to live for the failures before it to be forgotten. 10 s.
+    pub lived_well: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            after_stdin: Duration::from_secs(5),
+            after_sigterm: Duration::from_secs(5),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            lived_well: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Starts the processes of one configured command and knows how they fare. Outlives sessions, and reloads that leave
+/// the command as it is.
+pub struct Supervisor {
+    name: Arc<str>,
+    target: StdioTarget,
+    observer: Arc<Observer>,
+    patience: Patience,
+    restarts: IntCounter,
+    running: AtomicUsize,
+    history: Mutex<History>,
+    orders: watch::Sender<Orders>,
+}
+
+#[derive(Default)]
+struct History {
+    backoff: Backoff,
+    /// Processes that ended by themselves and were not replaced yet.
+    missing: usize,
+}
+
+/// What its processes have to do. They are numbered, so that an order reaches those before it, and no one else, even when the
+/// next order is given before they look.
+#[derive(Default)]
+struct Orders {
+    next: u64,
+    refuses: bool,
+    end_below: u64,
+    kill_below: u64,
+}
+
+impl Supervisor {
+    /// For the server `name`, which runs `target`.
+    pub fn new(name: Arc<str>, target: StdioTarget, observer: Arc<Observer>) -> Arc<Self> {
+        Self::with_patience(name, target, observer, Patience::default())
+    }
+
+    /// The same, with other times.
+    pub fn with_patience(
+        name: Arc<str>,
+        target: StdioTarget,
+        observer: Arc<Observer>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        let restarts = observer.metrics.child_restarts(&name);
+        Arc::new(Self {
+            name,
+            target,
+            observer,
+            patience,
+            restarts,
+            running: AtomicUsize::new(0),
+            history: Mutex::default(),
+            orders: watch::Sender::default(),
+        })
+    }
+
+    /// Whether this is what runs `target`: after a reload, it stays then.
+    pub fn is_for(&self, target: &StdioTarget) -> bool {
+        self.target == *target
+    }
+
+    /// Name of the server.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Log and counters that its processes are seen in.
+    pub fn observer(&self) -> &Arc<Observer> {
+        &self.observer
+    }
+
+    /// Processes that were started and are not reaped yet.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Ends all its processes, patiently, and starts no more until [`Supervisor::allow`].
+    pub fn stop(&self) {
+        self.orders.send_modify(|orders| {
+            orders.refuses = true;
+            orders.end_below = orders.next;
+        });
+    }
+
+    /// Starts processes again, without a pause for what failed before.
+    pub fn allow(&self) {
+        self.history().backoff = Backoff::default();
+        self.orders.send_modify(|orders| orders.refuses = false);
+    }
+
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.orders.borrow().refuses
+    }
+
+    /// Kills all its processes at once, and starts no more until [`Supervisor::allow`].
+    pub fn kill_now(&self) {
+        self.orders.send_modify(|orders| {
+            orders.refuses = true;
+            orders.end_below = orders.next;
+            orders.kill_below = orders.next;
+        });
+    }
+
+    /// Starts a process, after the pause that is due if others failed before it. Needs a runtime that lives as long as
+    /// the process is wanted: its keeper runs there.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::UpstreamUnreachable`] if the command cannot be run, or is stopped.
+    pub async fn start(self: &Arc<Self>) -> Result<Child, Error> {
+        loop {
+            let wait = self.history().backoff.wait(Instant::now(), &self.patience);
+            let Some(wait) = wait else { break };
+            let mut orders = self.orders.subscribe();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = orders.wait_for(|orders| orders.refuses) => break,
+            }
+        }
+        let Some(number) = self.admit() else {
+            return Err(Kind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
+        };
+        let running = Running::begin(self);
+        self.launch(number, running).map_err(|error| {
+            let where_ = match &self.target.cwd {
+                Some(cwd) if !cwd.is_dir() => " in its working directory",
+                _ => "",
+            };
+            let (name, command) = (&self.name, &self.target.command);
+            Kind::UpstreamUnreachable
+                .because(format!("cannot run {command:?} of server {name:?}{where_}: {error}"))
+        })
+    }
+
+    /// The number of the next process, unless there is to be none.
+    fn admit(&self) -> Option<u64> {
+        let mut number = None;
+        self.orders.send_if_modified(|orders| {
+            if !orders.refuses {
+                number = Some(orders.next);
+                orders.next += 1;
+            }
+            // Nobody waits for a number.
+            false
+        });
+        number
+    }
+
+    fn launch(self: &Arc<Self>, number: u64, running: Running) -> io::Result<Child> {
+        let mut process = Process::start(&self.target, &self.observer)?;
+        let (pipes, watch) = process.attach()?;
+        {
+            let mut history = self.history();
+            if history.missing > 0 {
+                history.missing -= 1;
+                self.restarts.inc();
+            }
+        }
+        let line = self.observer.log.line(Level::Info, "Server process started");
+        line.str("server", &self.name).int("pid", u64::from(process.id())).send();
+
+        let (ending, asked) = oneshot::channel();
+        let (ended, exit) = oneshot::channel();
+        let keeper = Keeper { process, watch, number, running, born: Instant::now() };
+        tokio::spawn(keeper.keep(pipes.stderr, asked, ended));
+        let life = Life { orders: self.orders.subscribe(), number, exit, ending: Some(ending) };
+        Ok(Child { stdin: pipes.stdin, stdout: pipes.stdout, life })
+    }
+
+    /// A process has ended, by itself if `failed`.
+    fn ended(&self, born: Instant, failed: bool) {
+        let mut history = self.history();
+        history.backoff.ended(born, Instant::now(), failed, &self.patience);
+        history.missing += usize::from(failed);
+    }
+
+    /// A panic elsewhere leaves it as good as it was: each change is one of numbers.
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the processes that are counted.
+struct Running(Arc<Supervisor>);
+
+impl Running {
+    fn begin(supervisor: &Arc<Supervisor>) -> Self {
+        supervisor.running.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(supervisor))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A process that runs, for whoever talks to it. Dropping it asks the process to end.
+pub struct Child {
+    /// Its standard input; dropping it is the polite way to say that nothing more comes.
+    pub stdin: pipe::Sender,
+    /// Its standard output.
+    pub stdout: pipe::Receiver,
+    /// Its end.
+    pub life: Life,
+}
+
+/// How a process comes to its end. Dropping it asks for the end.
+pub struct Life {
+    orders: watch::Receiver<Orders>,
+    number: u64,
+    exit: oneshot::Receiver<Cow<'static, str>>,
+    ending: Option<oneshot::Sender<Why>>,
+}
+
+/// Why a process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody needs it.
+    Unneeded,
+    /// It does not do what it is for. Counts as a failure, as if it had ended by itself.
+    Broken,
+}
+
+/// What happens to a process.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It has ended; how, for the log. It and its group are gone.
+    Exited(Cow<'static, str>),
+    /// The server is to be stopped: let go of its standard input.
+    Stop,
+}
+
+impl Life {
+    /// What happens first.
+    pub async fn event(&mut self) -> Event {
+        let number = self.number;
+        tokio::select! {
+            biased;
+            how = exited(&mut self.exit) => Event::Exited(how),
+            _ = self.orders.wait_for(|orders| orders.end_below > number) => Event::Stop,
+        }
+    }
+
+    /// How it ended, once it has. To be asked no more after that was told, here or by [`Life::event`].
+    pub async fn exited(&mut self) -> Cow<'static, str> {
+        exited(&mut self.exit).await
+    }
+
+    /// Has it end: let go of its standard input too. It gets SIGTERM and SIGKILL if it takes its time.
+    pub fn end(&mut self, why: Why) {
+        if let Some(ending) = self.ending.take() {
+            // Fails when it has ended already.
+            let _ = ending.send(why);
+        }
+    }
+}
+
+async fn exited(exit: &mut oneshot::Receiver<Cow<'static, str>>) -> Cow<'static, str> {
+    exit.await.unwrap_or(Cow::Borrowed("its keeper is gone"))
+}

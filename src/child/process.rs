@@ -1,0 +1,142 @@
+//! One process and its group, from start to burial.
+
+use std::{
+    env, io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use tokio::{io::unix::AsyncFd, net::unix::pipe};
+
+use super::{reaper, sys};
+use crate::{config::StdioTarget, observe::Observer, secret::Secret};
+
+/// How often, and how many times, to look for members of a group that the gate inherited.
+const BURIAL: (Duration, u32) = (Duration::from_millis(50), 40);
+
+/// A process that leads a group of its own. It is buried whatever happens: dropping it kills the group.
+///
+/// The group is only ever signalled while its leader is not reaped: until then the kernel gives the number to nobody
+/// else, even if everyone in the group has ended.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    reaped: bool,
+    _entry: reaper::Entry,
+}
+
+/// The gate's ends of the three pipes.
+pub(super) struct Pipes {
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+}
+
+/// Tells when a process has ended.
+pub(super) struct Watch(AsyncFd<OwnedFd>);
+
+impl Process {
+    /// Starts the program. Fails when it cannot be run, or the gate has no descriptors or processes left.
+    pub(super) fn start(target: &StdioTarget, observer: &Observer) -> io::Result<Self> {
+        let mut command = Command::new(&target.command);
+        command.args(target.args.iter().map(Secret::expose)).env_clear().process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(target.inherit_env.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        command.envs(target.env.iter().map(|(name, value)| (name, value.expose())));
+        if let Some(cwd) = &target.cwd {
+            command.current_dir(cwd);
+        }
+        let entry = reaper::enter(observer);
+        let note_self = entry.note_self();
+        let gate = rustix::process::getpid();
+        sys::isolate(&mut command, move || {
+            sys::die_with(gate)?;
+            note_self()
+        });
+        let child = command.spawn()?;
+        let group = Pid::from_child(&child);
+        entry.is(group);
+        Ok(Self { child, group, reaped: false, _entry: entry })
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the gate reads, writes and watches; for once.
+    pub(super) fn attach(&mut self) -> io::Result<(Pipes, Watch)> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let stdin = OwnedFd::from(self.child.stdin.take().ok_or_else(gone)?);
+        let stdout = OwnedFd::from(self.child.stdout.take().ok_or_else(gone)?);
+        let stderr = OwnedFd::from(self.child.stderr.take().ok_or_else(gone)?);
+        let pipes = Pipes {
+            stdin: pipe::Sender::from_owned_fd(stdin)?,
+            stdout: pipe::Receiver::from_owned_fd(stdout)?,
+            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+        };
+        let pidfd = rustix::process::pidfd_open(self.group, PidfdFlags::empty())?;
+        Ok((pipes, Watch(sys::watch(pidfd)?)))
+    }
+
+    /// Sends a signal to everyone in the group.
+    pub(super) fn signal(&self, signal: Signal) {
+        if !self.reaped {
+            // Fails when nobody is left who could take it.
+            let _ = rustix::process::kill_process_group(self.group, signal);
+        }
+    }
+
+    /// After the process has ended: kills what is left of its group, and reaps it.
+    pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
+        self.signal(Signal::KILL);
+        let status = self.child.wait()?;
+        self.reaped = true;
+        Ok(status)
+    }
+
+    /// Reaps what was left of the group, where that falls to the gate: as the first process of a container it
+    /// inherits every process whose parent ended. Elsewhere it returns at once.
+    pub(super) async fn bury_inherited(&self) {
+        let (pause, mut looks) = BURIAL;
+        while looks > 0 {
+            match rustix::process::waitpgid(self.group, WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    looks -= 1;
+                    tokio::time::sleep(pause).await;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.signal(Signal::KILL);
+        let (id, group) = (self.child.id(), self.group);
+        // Only when a runtime ends before its children, or a start fails half-way. Waiting takes as long as the kernel
+        // takes to kill, which is no business of a thread that serves. If there is no thread to be had, the zombie stays
+        // until the gate ends.
+        let _ = thread::Builder::new().name(format!("reap-{id}")).spawn(move || {
+            let _ = rustix::process::waitpid(Some(group), WaitOptions::empty());
+        });
+    }
+}
+
+impl Watch {
+    /// Resolves once the process has ended, as often as it is asked. It is still to be reaped then.
+    pub(super) async fn ended(&self) {
+        if self.0.readable().await.is_err() {
+            // The runtime is ending, and this task with it.
+            std::future::pending::<()>().await;
+        }
+    }
+}

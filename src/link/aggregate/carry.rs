@@ -1,0 +1,218 @@
+//! The task behind the link: it carries events to the core, and out what the core decides.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::PollSender;
+
+use super::{
+    Member, Opening, Settings,
+    core::{Action, Core, Event},
+};
+use crate::{
+    error::Error,
+    link::{Far, FromServer, Link, ToServer},
+};
+
+/// Bytes and messages that may wait for a member beside its link's own queue. A member that leaves more than that lying is
+/// dropped: to wait for it would stop the others.
+const MEMBER_BACKLOG: (usize, usize) = (4 << 20, 1_024);
+
+/// Messages that may wait for the client before nothing is taken from it either. While one waits, nothing is taken from
+/// members; the client's own messages may go on, so that it cannot wait for us while we wait for it.
+const CLIENT_BACKLOG: usize = 64;
+
+/// Why a member is gone that takes no more messages.
+const DEAF: &str = "its link is closed";
+
+/// Why a member is dropped that does not take them.
+const STUCK: &str = "it does not take what it is sent";
+
+/// Carries messages until the client is gone.
+pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
+    let (known, slots) = members
+        .into_iter()
+        .map(|member| {
+            ((member.name, member.is_granted), Slot { open: member.open, generation: 0, line: None })
+        })
+        .unzip();
+    let mut core = Core::new(known, settings, Instant::now());
+    let mut lines = Lines {
+        from_client: far.from_client,
+        to_client: Outgoing::new(far.to_client),
+        slots,
+        opening: JoinSet::new(),
+        turn: 0,
+    };
+    loop {
+        let deadline = core.deadline();
+        let event = tokio::select! {
+            event = poll_fn(|cx| lines.poll(cx)) => event,
+            () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
+                Some(Event::Tick)
+            }
+        };
+        let Some(mut event) = event else { return };
+        loop {
+            let actions = core.handle(Instant::now(), event);
+            // A member that is dropped for what it left lying is an event again.
+            match lines.carry_out(actions) {
+                Some(stuck) => event = Event::Member(stuck, FromServer::Ended { cause: STUCK.into() }),
+                None => break,
+            }
+        }
+    }
+}
+
+/// Everything that messages come from and go to.
+struct Lines {
+    from_client: mpsc::Receiver<ToServer>,
+    to_client: Outgoing<FromServer>,
+    slots: Vec<Slot>,
+    opening: JoinSet<(usize, u64, Result<Link, Error>)>,
+    /// Who is looked at first: each in turn, so that nobody who always has something keeps the others from being heard.
+    turn: usize,
+}
+
+/// Where a member's link is, if there is one.
+struct Slot {
+    open: Box<dyn Fn() -> Opening>,
+    /// Of the link. One that is opened for an earlier one is dropped.
+    generation: u64,
+    line: Option<Line>,
+}
+
+struct Line {
+    to_member: Outgoing<ToServer>,
+    from_member: mpsc::Receiver<FromServer>,
+}
+
+impl Lines {
+    /// What happens next; `None` when the client is gone.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if let Poll::Ready(Err(Closed)) = self.to_client.poll_flush(cx) {
+            return Poll::Ready(None);
+        }
+        while let Poll::Ready(Some(joined)) = self.opening.poll_join_next(cx) {
+            // A task that was stopped, or that panicked, opened nothing; only the latter is missed, and shows as a
+            // member that is late.
+            let Ok((member, generation, opened)) = joined else { continue };
+            let slot = &mut self.slots[member];
+            if slot.generation == generation {
+                let opened = opened.map(|link| {
+                    let to_member = Outgoing::new(link.to_server);
+                    slot.line = Some(Line { to_member, from_member: link.from_server });
+                });
+                return Poll::Ready(Some(Event::Opened(member, opened)));
+            }
+        }
+        let sources = self.slots.len() + 1;
+        for step in 0..sources {
+            let source = (self.turn + step) % sources;
+            if let Poll::Ready(event) = self.poll_source(cx, source) {
+                self.turn = (source + 1) % sources;
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Members by their number, then the client.
+    fn poll_source(&mut self, cx: &mut Context<'_>, source: usize) -> Poll<Option<Event>> {
+        let Some(slot) = self.slots.get_mut(source) else {
+            if self.to_client.waiting.len() >= CLIENT_BACKLOG {
+                return Poll::Pending;
+            }
+            return self.from_client.poll_recv(cx).map(|said| said.map(Event::Client));
+        };
+        let Some(line) = &mut slot.line else { return Poll::Pending };
+        let ended = |cause: &'static str| FromServer::Ended { cause: cause.into() };
+        let said = match line.to_member.poll_flush(cx) {
+            Poll::Ready(Err(Closed)) => ended(DEAF),
+            _ if !self.to_client.waiting.is_empty() => return Poll::Pending,
+            _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(DEAF)),
+        };
+        Poll::Ready(Some(Event::Member(source, said)))
+    }
+
+    /// Does what the core decided. A member whose backlog is full is the answer, and the core has to be told: the rest is
+    /// done all the same.
+    fn carry_out(&mut self, actions: Vec<Action>) -> Option<usize> {
+        let mut stuck = None;
+        for action in actions {
+            match action {
+                Action::ToClient(said) => self.to_client.push(said, 0),
+                Action::ToMember(member, said) => {
+                    let Some(line) = &mut self.slots[member].line else { continue };
+                    let size = match &said {
+                        ToServer::Message(outbound) => outbound.message.text().len(),
+                        ToServer::Abandon(_) => 0,
+                    };
+                    if line.to_member.is_full(size) {
+                        stuck = Some(member);
+                    } else {
+                        line.to_member.push(said, size);
+                    }
+                }
+                Action::Open(member) => {
+                    let slot = &mut self.slots[member];
+                    slot.generation += 1;
+                    let (generation, opening) = (slot.generation, (slot.open)());
+                    self.opening.spawn_local(async move { (member, generation, opening.await) });
+                }
+                Action::Close(member) => {
+                    let slot = &mut self.slots[member];
+                    slot.generation += 1;
+                    slot.line = None;
+                }
+            }
+        }
+        stuck
+    }
+}
+
+/// Nobody takes messages at the other end any more.
+struct Closed;
+
+/// A way out that never makes anyone wait: what does not fit waits here.
+struct Outgoing<T> {
+    sender: PollSender<T>,
+    waiting: VecDeque<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T: Send + 'static> Outgoing<T> {
+    fn new(sender: mpsc::Sender<T>) -> Self {
+        Self { sender: PollSender::new(sender), waiting: VecDeque::new(), bytes: 0 }
+    }
+
+    /// A single message always fits, however large: it came through other bounds.
+    fn is_full(&self, size: usize) -> bool {
+        let (bytes, messages) = MEMBER_BACKLOG;
+        !self.waiting.is_empty() && (self.bytes + size > bytes || self.waiting.len() >= messages)
+    }
+
+    fn push(&mut self, item: T, size: usize) {
+        self.bytes += size;
+        self.waiting.push_back((item, size));
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        while !self.waiting.is_empty() {
+            ready!(self.sender.poll_reserve(cx)).map_err(|_| Closed)?;
+            if let Some((item, size)) = self.waiting.pop_front() {
+                self.bytes -= size;
+                self.sender.send_item(item).map_err(|_| Closed)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,383 @@
+//! What the union of members does: events in, actions out, no socket and no clock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    Report, Settings,
+    listen::Listen,
+    lists::Ask,
+    naming::Clash,
+    peer::{Peer, Phase},
+    waiting::Waiter,
+};
+use crate::{
+    error::{Error, Kind},
+    link::{FromServer, Outbound, ToServer},
+    mcp::message::{self, Id, Malformed, Message, Part},
+};
+
+/// Requests of one client, or of one member, that may be unanswered at a time. Who sends more is refused, and nobody else.
+pub(super) const IN_FLIGHT: usize = 1_024;
+
+/// Least time between the end of a member's link and the next. What restarts processes has a back-off of its own; this
+/// one keeps a server that is down from being dialled by every call.
+pub(super) const REOPEN: Duration = Duration::from_secs(3);
+
+/// Something happened.
+pub(super) enum Event {
+    /// The client sent something.
+    Client(ToServer),
+    /// A member's link is open, or could not be opened.
+    Opened(usize, Result<(), Error>),
+    /// A member sent something.
+    Member(usize, FromServer),
+    /// [`Core::deadline`] is over.
+    Tick,
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Goes to the client.
+    ToClient(FromServer),
+    /// Goes to a member, whose link is open.
+    ToMember(usize, ToServer),
+    /// A link to a member is to be opened.
+    Open(usize),
+    /// The link to a member is to be dropped, open or not.
+    Close(usize),
+}
+
+/// How the client speaks.
+pub(super) enum Era {
+    /// It never said `initialize`: MCP 2026-07-28, where each request stands alone.
+    Stateless,
+    /// It did.
+    Session {
+        /// The parameters of its `initialize`, for members that join later.
+        params: Box<str>,
+        /// Whether it has its answer, and has said so.
+        initialized: bool,
+        /// The parameters of the last `logging/setLevel`.
+        level: Option<Box<str>>,
+    },
+}
+
+/// A request that is on its way to a member, under a number of the core's own.
+pub(super) struct Sent {
+    pub(super) member: usize,
+    pub(super) purpose: Purpose,
+}
+
+/// Whom the answer is for.
+pub(super) enum Purpose {
+    /// The client, which knows the request and its progress by these.
+    Client { id: Id, token: Option<Id> },
+    /// The core: a member's `initialize`.
+    Greeting,
+    /// The core: a page of a list.
+    Page(Ask),
+    /// One of the requests that stand for the client's, which waits under this number.
+    Share(u64),
+    /// The subscription that was given this number.
+    Listen(u64),
+    /// Nobody.
+    Nobody,
+}
+
+/// A request of a member's that is on its way to the client.
+pub(super) struct Asked {
+    pub(super) member: usize,
+    pub(super) id: Id,
+    pub(super) token: Option<Id>,
+}
+
+/// The union of members, for one client.
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    pub(super) members: Vec<Peer>,
+    pub(super) era: Era,
+    pub(super) sent: HashMap<u64, Sent>,
+    pub(super) asked: HashMap<u64, Asked>,
+    pub(super) waiting: Vec<Waiter>,
+    pub(super) listens: Vec<Listen>,
+    /// In flat naming: where the names lead that clients were given, by [`Ask::Tools`] and [`Ask::Prompts`].
+    pub(super) offered: [HashMap<Box<str>, (usize, Box<str>)>; 2],
+    pub(super) clashes: [Vec<Clash>; 2],
+    actions: Vec<Action>,
+    count: u64,
+}
+
+impl Core {
+    pub(super) fn new(
+        members: Vec<(Arc<str>, Box<dyn Fn() -> bool>)>,
+        settings: Settings,
+        now: Instant,
+    ) -> Self {
+        let members =
+            members.into_iter().map(|(name, is_granted)| Peer::new(name, is_granted, now)).collect();
+        Self {
+            settings,
+            members,
+            era: Era::Stateless,
+            sent: HashMap::new(),
+            asked: HashMap::new(),
+            waiting: Vec::new(),
+            listens: Vec::new(),
+            offered: Default::default(),
+            clashes: Default::default(),
+            actions: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Takes what happened, and gives what is to be done, in that order.
+    pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        self.drop_what_is_not_granted(now);
+        match event {
+            Event::Client(ToServer::Message(outbound)) => self.from_client(now, outbound),
+            Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
+            Event::Opened(member, Ok(())) => self.opened(member),
+            Event::Opened(member, Err(error)) => self.lose(now, member, &error.to_string()),
+            Event::Member(member, said) => self.from_member(now, member, said),
+            Event::Tick => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let waiters = self.waiting.iter().map(|waiter| waiter.until);
+        waiters.chain(self.listens.iter().filter_map(Listen::until)).min()
+    }
+
+    fn from_client(&mut self, now: Instant, outbound: Outbound) {
+        let message = &outbound.message;
+        match (message.kind(), message.id().cloned()) {
+            (message::Kind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
+                self.fail(id, Kind::Unavailable.because("too many requests in flight"));
+            }
+            (message::Kind::Request, Some(id)) => self.request(now, id, outbound),
+            (message::Kind::Notification, _) => self.notification(message),
+            _ => self.answer_to_member(message),
+        }
+    }
+
+    fn load(&self) -> usize {
+        self.sent.len() + self.waiting.len() + self.listens.len()
+    }
+
+    fn notification(&mut self, message: &Message) {
+        match message.method() {
+            "notifications/cancelled" => {
+                if let Some(id) = message.request_id() {
+                    self.abandon(&id.clone(), Some(message));
+                }
+            }
+            "notifications/progress" => {
+                let asked = message.progress_token().and_then(number).and_then(|it| self.asked.get(&it));
+                let Some((member, token)) = asked.and_then(|it| Some((it.member, it.token.as_ref()?))) else {
+                    return;
+                };
+                let message = message.with(&[(Part::ProgressToken, token.to_string().into())]);
+                self.pass(member, message);
+            }
+            method => {
+                if let (Era::Session { initialized, .. }, "notifications/initialized") =
+                    (&mut self.era, method)
+                {
+                    *initialized = true;
+                }
+                for member in 0..self.members.len() {
+                    if self.is_ready(member) {
+                        self.pass(member, Ok(message.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The client does not wait for this request any more. `notice` is how it said so, if it did; else its connection is
+    /// gone. Where the answer crosses that on its way, it is dropped.
+    fn abandon(&mut self, id: &Id, notice: Option<&Message>) {
+        self.waiting.retain(|waiter| waiter.id != *id);
+        self.listens.retain(|listen| listen.id != *id);
+        let (waiting, listens) = (&self.waiting, &self.listens);
+        let given_up: Vec<_> = self
+            .sent
+            .iter()
+            .filter(|(_, sent)| match &sent.purpose {
+                Purpose::Client { id: of, .. } => of == id,
+                Purpose::Share(key) => !waiting.iter().any(|waiter| waiter.key == *key),
+                Purpose::Listen(key) => !listens.iter().any(|listen| listen.key == *key),
+                Purpose::Greeting | Purpose::Page(_) | Purpose::Nobody => false,
+            })
+            .map(|(number, sent)| (*number, sent.member))
+            .collect();
+        for (number, member) in given_up {
+            self.sent.remove(&number);
+            let id = Id::number(number);
+            match notice {
+                Some(notice) => {
+                    let notice = notice.with(&[(Part::RequestId, id.to_string().into())]);
+                    self.pass(member, notice);
+                }
+                None => self.act(Action::ToMember(member, ToServer::Abandon(id))),
+            }
+        }
+    }
+
+    /// The client answers a request of a member's.
+    fn answer_to_member(&mut self, message: &Message) {
+        let Some(asked) = message.id().and_then(number).and_then(|it| self.asked.remove(&it)) else { return };
+        let message = message.with(&[(Part::Id, asked.id.to_string().into())]);
+        self.pass(asked.member, message);
+    }
+
+    fn drop_what_is_not_granted(&mut self, now: Instant) {
+        for member in 0..self.members.len() {
+            let peer = &self.members[member];
+            if !matches!(peer.phase, Phase::Closed(_)) && !(peer.is_granted)() {
+                self.lose(now, member, "the caller may not use it any more");
+                // It was no fault of the server's: with a new grant, it is there at once.
+                self.members[member].phase = Phase::Closed(now);
+            }
+        }
+    }
+
+    /// Opens links to members that have none and may have one.
+    pub(super) fn wake(&mut self, now: Instant) {
+        for member in 0..self.members.len() {
+            let peer = &mut self.members[member];
+            if matches!(peer.phase, Phase::Closed(again) if again <= now) && (peer.is_granted)() {
+                peer.phase = Phase::Opening { late: false };
+                self.act(Action::Open(member));
+            }
+        }
+    }
+
+    fn opened(&mut self, member: usize) {
+        match &self.era {
+            Era::Session { .. } => self.greet(member),
+            Era::Stateless => self.ready(member),
+        }
+    }
+
+    /// A member takes requests.
+    pub(super) fn ready(&mut self, member: usize) {
+        let peer = &mut self.members[member];
+        peer.phase = Phase::Ready;
+        (self.settings.report)(Report::Up { server: &peer.name });
+        for ask in [Ask::Tools, Ask::Prompts, Ask::Resources] {
+            let is_awaited = self.waiting.iter().any(|waiter| waiter.wants_list(ask));
+            if !is_awaited && self.members[member].offers(ask) {
+                self.changed(ask);
+            }
+        }
+        self.listen_to(member);
+    }
+
+    /// A member has no link any more. Its requests fail, and what it offered is gone.
+    pub(super) fn lose(&mut self, now: Instant, member: usize, cause: &str) {
+        let peer = &mut self.members[member];
+        let was_ready = matches!(peer.phase, Phase::Ready);
+        let gone = [Ask::Tools, Ask::Prompts, Ask::Resources].map(|ask| was_ready && peer.offers(ask));
+        peer.forget();
+        peer.phase = Phase::Closed(now + REOPEN);
+        (self.settings.report)(Report::Down { server: &peer.name, cause });
+        self.act(Action::Close(member));
+
+        let numbers: Vec<_> =
+            self.sent.iter().filter(|(_, sent)| sent.member == member).map(|(number, _)| *number).collect();
+        for number in numbers {
+            let Some(sent) = self.sent.remove(&number) else { continue };
+            self.unanswered(member, sent.purpose, Kind::UpstreamUnreachable.because(cause.to_owned()));
+        }
+        let unasked: Vec<_> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.member == member)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in unasked {
+            self.asked.remove(&number);
+            let params = format!(r#"{{"requestId":{number}}}"#);
+            self.tell(Message::notification("notifications/cancelled", &params), None);
+        }
+        for (ask, _) in [Ask::Tools, Ask::Prompts, Ask::Resources].into_iter().zip(gone).filter(|it| it.1) {
+            self.changed(ask);
+        }
+    }
+
+    /// Members that the caller may use, in the order of the file.
+    pub(super) fn granted(&self) -> impl Iterator<Item = usize> {
+        (0..self.members.len()).filter(|member| (self.members[*member].is_granted)())
+    }
+
+    pub(super) fn is_ready(&self, member: usize) -> bool {
+        matches!(self.members[member].phase, Phase::Ready)
+    }
+
+    /// A number that was not used before.
+    pub(super) fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Sends a member a request of the core's own making.
+    pub(super) fn send(
+        &mut self,
+        member: usize,
+        number: u64,
+        purpose: Purpose,
+        request: Result<Message, Malformed>,
+    ) {
+        self.sent.insert(number, Sent { member, purpose });
+        self.pass(member, request);
+    }
+
+    /// Sends a member a message. One that could not be made is nothing that was sent, and the defect is the gate's own:
+    /// the texts that it is made of were read before.
+    pub(super) fn pass(&mut self, member: usize, message: Result<Message, Malformed>) {
+        if let Ok(message) = message {
+            self.act(Action::ToMember(member, ToServer::Message(message.into())));
+        }
+    }
+
+    /// Sends the client a message that is no answer.
+    pub(super) fn tell(&mut self, message: Result<Message, Malformed>, about: Option<Id>) {
+        if let Ok(message) = message {
+            self.act(Action::ToClient(FromServer::Message { message, about }));
+        }
+    }
+
+    /// Sends the client an answer.
+    pub(super) fn answer(&mut self, id: &Id, message: Result<Message, Malformed>) {
+        match message {
+            Ok(message) => {
+                self.act(Action::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
+            }
+            Err(why) => self.fail(id.clone(), Kind::UpstreamUnreachable.because(why.to_string())),
+        }
+    }
+
+    /// Tells the client that it gets no answer.
+    pub(super) fn fail(&mut self, id: Id, error: Error) {
+        self.act(Action::ToClient(FromServer::Failed { id, error }));
+    }
+}
+
+/// The number of a request of the core's own.
+pub(super) fn number(id: &Id) -> Option<u64> {
+    match id {
+        Id::Number(number) => number.parse().ok(),
+        Id::String(_) => None,
+    }
+}

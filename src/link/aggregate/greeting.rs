@@ -1,0 +1,233 @@
+//! How members are greeted, and what the union of them says of itself.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    core::{Core, Era, Purpose},
+    from_member::{NO_METHOD, change},
+    lists::{Ask, State},
+    peer::{Greeting, Phase},
+    waiting::Then,
+};
+use crate::mcp::message::{Id, Message, Part};
+
+/// The newest version that has sessions, for a client that names none.
+const NEWEST_WITH_SESSIONS: &str = "2025-11-25";
+
+/// Errors of MCP 2026-07-28, which only a server of that era gives: a header that differs, a capability that is missing, a
+/// version that it does not speak.
+const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32022..=-32020;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Greeted {
+    #[serde(default)]
+    protocol_version: Box<str>,
+    #[serde(default)]
+    capabilities: Value,
+    #[serde(default)]
+    instructions: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Discovered {
+    supported_versions: Vec<String>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
+}
+
+impl Core {
+    /// The client wants a session: every member gets what it said.
+    pub(super) fn initialize(&mut self, now: Instant, id: Id, message: &Message) {
+        let params = message.part(Part::Params).unwrap_or("{}").into();
+        self.era = Era::Session { params, initialized: false, level: None };
+        for member in 0..self.members.len() {
+            // Open already, if the client asked first whether MCP 2026-07-28 is spoken here.
+            if self.is_ready(member) {
+                self.members[member].forget();
+                self.members[member].phase = Phase::Opening { late: false };
+                self.greet(member);
+            }
+        }
+        self.wait(now, id, message, 0, Then::Greet);
+    }
+
+    /// Says to a member what the client said. Also to one that comes later: it gets the very same, and with it the client's
+    /// capabilities, so that it may ask for samples or elicit like those that were there before.
+    pub(super) fn greet(&mut self, member: usize) {
+        let Era::Session { params, .. } = &self.era else { return };
+        let params = params.clone();
+        let number = self.next();
+        let request = Message::request(&Id::number(number), "initialize", &params);
+        self.send(member, number, Purpose::Greeting, request);
+    }
+
+    /// A member answered `initialize`.
+    pub(super) fn greeted(&mut self, now: Instant, member: usize, message: &Message) {
+        let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<Greeted>(raw).ok());
+        let Some(said) = said else {
+            return self.lose(now, member, "it refuses to initialize");
+        };
+        let peer = &mut self.members[member];
+        let (version, capabilities) = (said.protocol_version, said.capabilities);
+        peer.greeting = Some(Greeting { version, capabilities, instructions: said.instructions });
+        let Era::Session { initialized: true, level, .. } = &self.era else {
+            return self.ready(member);
+        };
+        let level = level.clone();
+        self.pass(member, Message::notification("notifications/initialized", "{}"));
+        if let Some(level) = level.filter(|_| self.members[member].has("logging", false)) {
+            let number = self.next();
+            let request = Message::request(&Id::number(number), "logging/setLevel", &level);
+            self.send(member, number, Purpose::Nobody, request);
+        }
+        self.ready(member);
+    }
+
+    pub(super) fn answer_greeting(&mut self, id: &Id) {
+        let Era::Session { params, .. } = &self.era else { return };
+        let asked = serde_json::from_str::<Greeted>(params).map(|params| params.protocol_version);
+        // Each member goes on in the version that it agreed to. The client is told the oldest of them, since it must expect
+        // nothing that a member does not know; what a newer member sends beyond that, the client's own capabilities allowed.
+        // Versions are dates: the order of their text is the order of their age. One that nobody knows yet is not invented.
+        let agreed = self.greetings().map(|(_, greeting)| &*greeting.version).min().map(str::to_owned);
+        let version = agreed
+            .or_else(|| asked.ok().map(String::from))
+            .filter(|version| !version.is_empty())
+            .unwrap_or_else(|| NEWEST_WITH_SESSIONS.to_owned());
+        let mut result = json!({
+            "protocolVersion": version,
+            "capabilities": self.capabilities(),
+            "serverInfo": self.server_info(),
+        });
+        if let Some(instructions) = self.instructions() {
+            result["instructions"] = instructions.into();
+        }
+        self.answer(id, Message::result_for(id, &result.to_string()));
+    }
+
+    /// A member answered `server/discover`.
+    pub(super) fn discovered(&mut self, member: usize) {
+        let peer = &mut self.members[member];
+        let State::Known(known) = &peer.list(Ask::Discover).state else { return };
+        let Some(raw) = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result)) else {
+            return;
+        };
+        if let Ok(said) = serde_json::from_str::<Greeted>(raw) {
+            let (version, capabilities) = (said.protocol_version, said.capabilities);
+            peer.greeting = Some(Greeting { version, capabilities, instructions: said.instructions });
+        }
+    }
+
+    /// For all if all of them speak MCP 2026-07-28, and one common version of it; else as a server of an older era would,
+    /// so that the client falls back to `initialize`. So it does when nobody answers: a session lets members join later.
+    /// Silence is neither yes nor no, and costs only the silent.
+    pub(super) fn answer_discover(&mut self, id: &Id) {
+        let (mut common, mut ttl): (Option<Vec<String>>, Option<u64>) = (None, None);
+        let (mut is_older, mut refused) = (false, None);
+        for member in self.granted().collect::<Vec<_>>() {
+            match &self.members[member].list(Ask::Discover).state {
+                State::Known(known) => {
+                    let result = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result));
+                    match result.and_then(|raw| serde_json::from_str::<Discovered>(raw).ok()) {
+                        Some(said) => {
+                            let least = said.ttl_ms.unwrap_or(0);
+                            ttl = Some(ttl.map_or(least, |known| known.min(least)));
+                            match &mut common {
+                                Some(common) => common.retain(|it| said.supported_versions.contains(it)),
+                                None => common = Some(said.supported_versions),
+                            }
+                        }
+                        None => is_older = true,
+                    }
+                }
+                State::Refused(Some(error)) => {
+                    if error.error_code().is_some_and(|code| MODERN_ERRORS.contains(&code)) {
+                        refused.get_or_insert_with(|| error.clone());
+                    } else {
+                        is_older = true;
+                    }
+                }
+                State::Refused(None) | State::Unknown | State::Asking(_) => {}
+            }
+        }
+        match (common.filter(|common| !common.is_empty()), refused) {
+            (Some(versions), _) if !is_older => {
+                let mut result = json!({
+                    "supportedVersions": versions,
+                    "capabilities": self.capabilities(),
+                    "ttlMs": ttl.unwrap_or(0),
+                    "cacheScope": "private",
+                    "resultType": "complete",
+                    "_meta": { "io.modelcontextprotocol/serverInfo": self.server_info() },
+                });
+                if let Some(instructions) = self.instructions() {
+                    result["instructions"] = instructions.into();
+                }
+                self.answer(id, Message::result_for(id, &result.to_string()));
+            }
+            (None, Some(error)) if !is_older => {
+                self.answer(id, error.with(&[(Part::Id, id.to_string().into())]));
+            }
+            _ => self.refuse(id, NO_METHOD, "Method not found"),
+        }
+    }
+
+    fn greetings(&self) -> impl Iterator<Item = (usize, &Greeting)> {
+        self.granted().filter_map(|member| Some((member, self.members[member].greeting.as_ref()?)))
+    }
+
+    fn server_info(&self) -> Value {
+        json!({ "name": self.settings.name, "version": self.settings.version })
+    }
+
+    /// What any member can. Lists change when members come and go, whatever these say of their own. If one is missing, it
+    /// may come with anything that has a list.
+    fn capabilities(&self) -> Value {
+        let is_complete = self.granted().all(|member| self.members[member].greeting.is_some());
+        let any = |capability: &str| {
+            self.greetings().any(|(_, greeting)| greeting.capabilities.get(capability).is_some())
+        };
+        let subscribes = self
+            .greetings()
+            .any(|(_, greeting)| greeting.capabilities["resources"]["subscribe"].as_bool() == Some(true));
+        let mut capabilities = json!({});
+        for listed in ["tools", "prompts", "resources"] {
+            if any(listed) || !is_complete || listed == "tools" && self.settings.lazy {
+                capabilities[listed] = json!({ "listChanged": true });
+            }
+        }
+        if subscribes {
+            capabilities["resources"]["subscribe"] = true.into();
+        }
+        for plain in ["completions", "logging"] {
+            if any(plain) {
+                capabilities[plain] = json!({});
+            }
+        }
+        capabilities
+    }
+
+    fn instructions(&self) -> Option<String> {
+        let each: Vec<_> = self
+            .greetings()
+            .filter_map(|(member, greeting)| {
+                Some(format!("{}: {}", self.members[member].name, greeting.instructions.as_deref()?))
+            })
+            .collect();
+        (!each.is_empty()).then(|| each.join("\n\n"))
+    }
+
+    /// Tells the client that a list is not what it was.
+    pub(super) fn changed(&mut self, ask: Ask) {
+        let Some(method) = change(ask) else { return };
+        match &self.era {
+            Era::Session { initialized: true, .. } => self.tell(Message::notification(method, "{}"), None),
+            Era::Session { .. } => {}
+            Era::Stateless => self.changed_for_listeners(ask, method),
+        }
+    }
+}

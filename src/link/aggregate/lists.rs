@@ -1,0 +1,288 @@
+//! What a member lists: asked for page by page, within bounds.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json;
+use crate::mcp::message::{Id, Malformed, Message, Part};
+
+/// Items that one list of one member may have. Far more than a model can choose from.
+const ITEMS: usize = 10_000;
+
+/// Pages that one list of one member may have: a server that gives a new cursor for each empty page ends here.
+const PAGES: usize = 1_000;
+
+/// Bytes that all lists of all members may hold, while they are gathered for one client.
+pub(super) const BYTES: usize = 16 << 20;
+
+/// [`Listing::since`] of a list that came when nobody waited any more. The client was told that there is something new, and
+/// gets this when it asks; to begin anew, and be late again, would go on forever.
+pub(super) const UNHEARD: u64 = u64::MAX;
+
+/// What members are asked for, one page after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+    /// `server/discover`: a list without items, of one page.
+    Discover,
+}
+
+impl Ask {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Tools, Self::Prompts, Self::Resources, Self::Templates, Self::Discover];
+
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::Templates => "resources/templates/list",
+            Self::Discover => "server/discover",
+        }
+    }
+
+    /// What a server must declare to be asked.
+    pub(super) fn capability(self) -> Option<&'static str> {
+        match self {
+            Self::Tools => Some("tools"),
+            Self::Prompts => Some("prompts"),
+            Self::Resources | Self::Templates => Some("resources"),
+            Self::Discover => None,
+        }
+    }
+
+    /// Where the items are in a result.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+            Self::Discover => "",
+        }
+    }
+}
+
+/// What is known of one list of one member.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) state: State,
+    /// When it became so, on the core's own count. Who wants fresh news compares it with when it asked.
+    pub(super) since: u64,
+}
+
+/// How far a list is.
+#[derive(Default)]
+pub(super) enum State {
+    #[default]
+    Unknown,
+    /// Being asked for.
+    Asking(Asking),
+    Known(Known),
+    /// The member did not answer, or with this error.
+    Refused(Option<Message>),
+}
+
+/// A list on its way.
+pub(super) struct Asking {
+    /// The request that the next page comes with.
+    pub(super) number: u64,
+    /// Nobody waits for it any more.
+    pub(super) late: bool,
+    meta: Option<Box<str>>,
+    cursors: HashSet<Box<str>>,
+    known: Known,
+}
+
+/// A complete list.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) items: Vec<Item>,
+    /// How long the member lets it be kept, at most (MCP 2026-07-28).
+    pub(super) ttl_ms: Option<u64>,
+    /// The answer to `server/discover`.
+    pub(super) discovered: Option<Message>,
+}
+
+/// One tool, prompt, resource or template.
+pub(super) struct Item {
+    /// `name`, `uri` or `uriTemplate`: what it is asked for by.
+    pub(super) name: Box<str>,
+    /// It as it came; `None` once nobody waits for it, since calls need names only.
+    pub(super) text: Option<Box<str>>,
+}
+
+/// What a page leads to.
+pub(super) enum Next {
+    /// This request, for the next one.
+    Page(Message),
+    /// The list is complete.
+    Complete,
+    /// The list is longer than what is kept: it ends here.
+    TooMany,
+}
+
+impl Listing {
+    /// Begins anew. Gives the request for the first page.
+    pub(super) fn begin(&mut self, ask: Ask, number: u64, meta: Option<&str>) -> Result<Message, Malformed> {
+        let late = matches!(&self.state, State::Asking(asking) if asking.late);
+        self.state = State::Asking(Asking {
+            number,
+            late,
+            meta: meta.map(Box::from),
+            cursors: HashSet::new(),
+            known: Known::default(),
+        });
+        request(ask, number, None, meta)
+    }
+
+    /// Begins anew what is being asked for.
+    pub(super) fn again(&mut self, ask: Ask, number: u64) -> Result<Message, Malformed> {
+        let meta = match &mut self.state {
+            State::Asking(asking) => asking.meta.take(),
+            _ => None,
+        };
+        self.begin(ask, number, meta.as_deref())
+    }
+
+    /// Names of what is known to be there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.items().iter().map(|item| &*item.name)
+    }
+
+    pub(super) fn items(&self) -> &[Item] {
+        match &self.state {
+            State::Known(known) => &known.items,
+            _ => &[],
+        }
+    }
+
+    /// Drops the texts, and keeps the names.
+    pub(super) fn thin(&mut self) {
+        if self.since == UNHEARD {
+            self.since = 0;
+        }
+        if let State::Known(known) = &mut self.state {
+            known.items.iter_mut().for_each(|item| item.text = None);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let items = match &self.state {
+            State::Known(known) => &known.items,
+            State::Asking(asking) => &asking.known.items,
+            State::Unknown | State::Refused(_) => return 0,
+        };
+        items.iter().map(Item::bytes).sum()
+    }
+}
+
+impl Asking {
+    /// Takes a page. `room` is how many bytes may be kept; `number` is that of the next request, if there is one.
+    pub(super) fn take(
+        &mut self,
+        ask: Ask,
+        answer: Message,
+        room: usize,
+        number: u64,
+    ) -> Result<Next, Malformed> {
+        if ask == Ask::Discover {
+            self.known.discovered = Some(answer);
+            return Ok(Next::Complete);
+        }
+        let result = answer.part(Part::Result).ok_or(Malformed::NotJsonRpc)?;
+        let page: Page<'_> = serde_json::from_str(result).map_err(|_| Malformed::Json)?;
+        let ttl =
+            page.ttl_ms.as_ref().and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok()).unwrap_or(0);
+        self.known.ttl_ms = Some(self.known.ttl_ms.map_or(ttl, |least| least.min(ttl)));
+        let mut room = room;
+        let items = match ask {
+            Ask::Tools => page.tools,
+            Ask::Prompts => page.prompts,
+            Ask::Resources => page.resources,
+            Ask::Templates | Ask::Discover => page.resource_templates,
+        };
+        // An item without a name, or with two, cannot be called: clients would not miss it.
+        for item in items.iter().filter_map(|raw| Item::read(ask, raw)) {
+            let Some(left) = room.checked_sub(item.bytes()).filter(|_| self.known.items.len() < ITEMS) else {
+                return Ok(Next::TooMany);
+            };
+            room = left;
+            self.known.items.push(item);
+        }
+        let Some(cursor) = page.next_cursor else { return Ok(Next::Complete) };
+        if self.cursors.len() >= PAGES || !self.cursors.insert(cursor.as_ref().into()) {
+            return Ok(Next::TooMany);
+        }
+        self.number = number;
+        request(ask, number, Some(&cursor), self.meta.as_deref()).map(Next::Page)
+    }
+
+    /// The complete list.
+    pub(super) fn complete(&mut self) -> Known {
+        std::mem::take(&mut self.known)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    #[serde(borrow, default)]
+    tools: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompts: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    resources: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    resource_templates: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    next_cursor: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    ttl_ms: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Keys<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    uri: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    uri_template: Option<&'a RawValue>,
+}
+
+impl Item {
+    fn read(ask: Ask, raw: &RawValue) -> Option<Self> {
+        let keys: Keys<'_> = serde_json::from_str(raw.get()).ok()?;
+        let key = match ask {
+            Ask::Tools | Ask::Prompts => keys.name,
+            Ask::Resources => keys.uri,
+            Ask::Templates | Ask::Discover => keys.uri_template,
+        };
+        let name = serde_json::from_str::<Cow<'_, str>>(key?.get()).ok()?;
+        Some(Self { name: name.as_ref().into(), text: Some(raw.get().into()) })
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.len() + self.text.as_ref().map_or(0, |text| text.len())
+    }
+
+    /// The item under another name; its other bytes as they came.
+    pub(super) fn named(&self, name: &str) -> Option<String> {
+        let text = self.text.as_deref()?;
+        let keys: Keys<'_> = serde_json::from_str(text).ok()?;
+        json::splice(text, &[(keys.name?.get(), &json::quoted(name))])
+    }
+}
+
+fn request(ask: Ask, number: u64, cursor: Option<&str>, meta: Option<&str>) -> Result<Message, Malformed> {
+    let cursor = cursor.map(json::quoted);
+    let params = json::object(&[("cursor", cursor.as_deref()), ("_meta", meta)]);
+    Message::request(&Id::number(number), ask.method(), &params)
+}

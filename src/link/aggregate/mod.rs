@@ -1,0 +1,99 @@
+//! Several servers that look like one.
+//!
+//! [`open`] gives a [`Link`] like any other. Behind it stands one link per member, and between them [`core`], which
+//! decides without a socket or a clock: which member a call is for, whose answer it is, what a list of all consists of.
+//! [`carry`] is the task that carries its decisions out.
+//!
+//! Whatever one member does, the others go on: it is waited for as long as `discovery_timeout` says, once, and what it
+//! does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
+//! member; one that does not (MCP 2026-07-28) has none, and `server/discover` is answered for all if all speak that era.
+
+mod carry;
+mod core;
+mod from_member;
+mod greeting;
+mod json;
+mod lazy;
+mod listen;
+mod lists;
+mod naming;
+mod peer;
+mod requests;
+mod uris;
+mod waiting;
+
+use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use crate::{config::Naming, error::Error, link::Link};
+
+/// A link that is being opened. It may stay on the thread that opens it.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
+
+/// One of the servers.
+pub struct Member {
+    /// Its key in `mcpServers`.
+    pub name: Arc<str>,
+    /// Opens a link to it. Called again, not more often than every few seconds, when a link has ended and is needed.
+    pub open: Box<dyn Fn() -> Opening>,
+    /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
+    /// no, the member's link is dropped, and what it offered is as unknown as what never was.
+    pub is_granted: Box<dyn Fn() -> bool>,
+}
+
+/// How members look as one.
+pub struct Settings {
+    /// What tools and prompts are called.
+    pub naming: Naming,
+    /// Whether three meta-tools stand for all tools.
+    pub lazy: bool,
+    /// Longest wait for one member, until it answers `initialize`, `server/discover` or a page of a list.
+    pub discovery_timeout: Duration,
+    /// `serverInfo.name`.
+    pub name: String,
+    /// `serverInfo.version`.
+    pub version: String,
+    /// Is told what becomes of members, for the log and `/status`.
+    pub report: Rc<dyn Fn(Report<'_>)>,
+}
+
+/// What becomes of members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report<'a> {
+    /// The server answers.
+    Up {
+        /// The server.
+        server: &'a str,
+    },
+    /// The server does not, and the union is without it until it does.
+    Down {
+        /// The server.
+        server: &'a str,
+        /// Why.
+        cause: &'a str,
+    },
+    /// Two servers offer something of the same name, and not both can have it.
+    Collision {
+        /// The name, as clients would see it.
+        name: &'a str,
+        /// The servers, in the order of the file.
+        servers: [&'a str; 2],
+    },
+    /// The server lists more than is kept: the rest is not offered.
+    TooMany {
+        /// The server.
+        server: &'a str,
+    },
+}
+
+/// A link to all members at once. Members are in the order of the config file, which is the order of lists.
+///
+/// Spawns its task on the current thread, which must have a `LocalRuntime` or a `LocalSet`; the link may be used from
+/// any other.
+pub fn open(members: Vec<Member>, settings: Settings) -> Link {
+    let (link, far) = Link::pair();
+    tokio::task::spawn_local(carry::run(members, settings, far));
+    link
+}
+
+#[cfg(test)]
+mod tests;

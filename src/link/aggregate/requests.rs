@@ -1,0 +1,275 @@
+//! Requests of the client: which member each is for.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{
+    core::{Action, Core, Era, Purpose, Sent},
+    from_member::NO_METHOD,
+    json, lazy,
+    lists::Ask,
+    naming,
+    peer::Phase,
+    waiting::Then,
+};
+use crate::{
+    config::Naming,
+    error::Kind,
+    link::{Outbound, ToServer},
+    mcp::message::{Id, Message, Part},
+};
+
+/// Error code of JSON-RPC 2.0 that MCP asks for where a name or cursor is unknown.
+pub(super) const INVALID_PARAMS: i64 = -32602;
+
+/// Error code of JSON-RPC 2.0: not a request that can be made here.
+const INVALID_REQUEST: i64 = -32600;
+
+impl Core {
+    pub(super) fn request(&mut self, now: Instant, id: Id, outbound: Outbound) {
+        let message = &outbound.message;
+        match message.method() {
+            "initialize" => match self.era {
+                Era::Stateless => self.initialize(now, id, message),
+                Era::Session { .. } => self.refuse(&id, INVALID_REQUEST, "Already initialized."),
+            },
+            "ping" => self.answer(&id, Message::result_for(&id, "{}")),
+            "server/discover" if matches!(self.era, Era::Stateless) => {
+                let since = self.next();
+                self.wait(now, id, message, since, Then::Discover);
+            }
+            "tools/list" if self.settings.lazy => self.answer_meta_tools(&id, message.version().is_some()),
+            "tools/list" => self.list(now, id, message, Ask::Tools),
+            "prompts/list" => self.list(now, id, message, Ask::Prompts),
+            "resources/list" => self.list(now, id, message, Ask::Resources),
+            "resources/templates/list" => self.list(now, id, message, Ask::Templates),
+            "tools/call" if self.settings.lazy => self.call_lazily(now, id, outbound),
+            "tools/call" => self.call_by_name(now, Ask::Tools, id, outbound),
+            "prompts/get" => self.call_by_name(now, Ask::Prompts, id, outbound),
+            "completion/complete" => match Reference::of(message) {
+                Some(Reference { name: Some(_), .. }) => self.call_by_name(now, Ask::Prompts, id, outbound),
+                Some(Reference { uri: Some(_), .. }) => self.call_by_uri(now, id, outbound),
+                _ => self.refuse(&id, INVALID_PARAMS, "params.ref names neither a prompt nor a resource."),
+            },
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+                self.call_by_uri(now, id, outbound);
+            }
+            "logging/setLevel" => self.set_level(now, id, message),
+            "subscriptions/listen" => self.start_listening(now, id, message),
+            // What cannot be led to one member or to all is not there. Capabilities do not promise it.
+            _ => self.refuse(&id, NO_METHOD, "Method not found"),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: &Id, code: i64, reason: &str) {
+        self.answer(id, Message::error_for(id, code, reason));
+    }
+
+    fn list(&mut self, now: Instant, id: Id, message: &Message, ask: Ask) {
+        #[derive(Deserialize)]
+        struct Params<'a> {
+            #[serde(borrow, default)]
+            cursor: Option<&'a RawValue>,
+        }
+        let params = message.part(Part::Params).and_then(|raw| serde_json::from_str::<Params<'_>>(raw).ok());
+        if params.is_some_and(|params| params.cursor.is_some()) {
+            // Lists are answered whole: their size is bounded, and a cursor would have to outlive changes of members.
+            return self.refuse(&id, INVALID_PARAMS, "Unknown cursor");
+        }
+        let since = self.next();
+        self.wait(now, id, message, since, Then::List(ask));
+    }
+
+    /// Calls by the name of a tool or prompt.
+    pub(super) fn call_by_name(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
+        let is_known = called(&outbound.message).is_some_and(|name| self.leads_to(ask, &name).is_some());
+        if is_known || matches!(self.settings.naming, Naming::Prefixed { .. }) {
+            self.call_known(now, ask, id, outbound);
+        } else {
+            let (since, message) = (self.next(), outbound.message.clone());
+            self.wait(now, id, &message, since, Then::Named(ask, outbound));
+        }
+    }
+
+    /// Calls by a name that is known, or unknown for good.
+    pub(super) fn call_known(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
+        let name = called(&outbound.message).unwrap_or_default();
+        let Some((member, own)) = self.leads_to(ask, &name) else {
+            let what = if ask == Ask::Tools { "tool" } else { "prompt" };
+            return self.refuse(&id, INVALID_PARAMS, &format!("Unknown {what}: {name}"));
+        };
+        match renamed(&outbound.message, &own) {
+            Some(message) => self.call(now, member, id, Outbound { message, ..outbound }),
+            None => self.fail(id, Kind::Internal.because("a name could not be put in place")),
+        }
+    }
+
+    /// The member that a name leads to, and what it calls the thing. A member that the caller may not use is none.
+    fn leads_to(&self, ask: Ask, name: &str) -> Option<(usize, Box<str>)> {
+        match &self.settings.naming {
+            Naming::Prefixed { separator } => {
+                let granted: Vec<_> = self.granted().collect();
+                let servers = granted.iter().map(|member| &*self.members[*member].name);
+                let (at, own) = naming::split(servers, separator, name)?;
+                Some((granted[at], own.into()))
+            }
+            Naming::Flat { .. } => {
+                let (member, own) = self.offered[usize::from(ask == Ask::Prompts)].get(name)?;
+                (self.members[*member].is_granted)().then(|| (*member, own.clone()))
+            }
+        }
+    }
+
+    fn call_by_uri(&mut self, now: Instant, id: Id, outbound: Outbound) {
+        if uri(&outbound.message).is_some_and(|uri| self.lister_of(&uri).is_some()) {
+            self.call_owner(now, id, outbound);
+        } else {
+            let message = outbound.message.clone();
+            self.wait(now, id, &message, 0, Then::Uri(outbound));
+        }
+    }
+
+    /// Calls the member that a URI belongs to, by all that is known.
+    pub(super) fn call_owner(&mut self, now: Instant, id: Id, outbound: Outbound) {
+        match uri(&outbound.message).and_then(|uri| self.owner_of(&uri)) {
+            Some(member) => self.call(now, member, id, outbound),
+            None => self.refuse(&id, INVALID_PARAMS, "Unknown resource"),
+        }
+    }
+
+    /// Sends a member a request of the client's, once there is a link to it.
+    pub(super) fn call(&mut self, now: Instant, member: usize, id: Id, outbound: Outbound) {
+        self.wake(now);
+        match self.members[member].phase {
+            Phase::Closed(_) => {
+                self.fail(id, Kind::UpstreamUnreachable.because("no link, and too early for one"))
+            }
+            Phase::Opening { .. } => {
+                let message = outbound.message.clone();
+                self.wait(now, id, &message, 0, Then::Call(member, outbound));
+            }
+            Phase::Ready => {
+                let number = self.next();
+                let own = Id::number(number).to_string();
+                let parts = [(Part::Id, own.as_str().into()), (Part::ProgressToken, own.as_str().into())];
+                match outbound.message.with(&parts) {
+                    Ok(message) => {
+                        let token = outbound.message.progress_token().cloned();
+                        self.sent.insert(number, Sent { member, purpose: Purpose::Client { id, token } });
+                        let outbound = Outbound { message, ..outbound };
+                        self.act(Action::ToMember(member, ToServer::Message(outbound)));
+                    }
+                    Err(why) => self.fail(id, Kind::Internal.because(why.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Every member that logs is told, also those that come later.
+    fn set_level(&mut self, now: Instant, id: Id, message: &Message) {
+        let logging: Vec<_> = (0..self.members.len())
+            .filter(|member| self.is_ready(*member) && self.members[*member].has("logging", false))
+            .collect();
+        let Era::Session { level, .. } = &mut self.era else {
+            return self.refuse(&id, NO_METHOD, "Method not found");
+        };
+        *level = message.part(Part::Params).map(Box::from);
+        if logging.is_empty() {
+            return self.refuse(&id, NO_METHOD, "Method not found");
+        }
+        self.wait(now, id, message, 0, Then::Shares { left: logging.len(), answer: None });
+        let Some(key) = self.waiting.last().map(|waiter| waiter.key) else { return };
+        for member in logging {
+            let number = self.next();
+            let request = message.with(&[(Part::Id, number.to_string().into())]);
+            self.send(member, number, Purpose::Share(key), request);
+        }
+    }
+
+    fn answer_meta_tools(&mut self, id: &Id, modern: bool) {
+        self.answer(id, Message::result_for(id, &lazy::list(modern)));
+    }
+
+    fn call_lazily(&mut self, now: Instant, id: Id, outbound: Outbound) {
+        match lazy::read(&outbound.message) {
+            lazy::Call::Query(query) => {
+                let since = self.next();
+                self.wait(now, id, &outbound.message, since, Then::Query(query));
+            }
+            lazy::Call::Invoke(message) => {
+                self.call_by_name(now, Ask::Tools, id, Outbound { message, ..outbound });
+            }
+            lazy::Call::Direct => self.call_by_name(now, Ask::Tools, id, outbound),
+            lazy::Call::Wrong(why) => {
+                let result = lazy::text(why, None, true, outbound.message.version().is_some());
+                self.answer(&id, Message::result_for(&id, &result));
+            }
+        }
+    }
+
+    pub(super) fn answer_query(&mut self, id: &Id, query: &lazy::Query, modern: bool) {
+        let offers = self.catalogue(Ask::Tools);
+        let tools = offers.iter().filter_map(|offer| {
+            let peer = &self.members[offer.server];
+            let text = peer.list(Ask::Tools).items()[offer.item].text.as_deref()?;
+            Some(lazy::Tool { server: &peer.name, name: &offer.name, text })
+        });
+        let result = query.answer(tools, modern);
+        self.answer(id, Message::result_for(id, &result));
+    }
+}
+
+/// `params.ref` of `completion/complete`.
+#[derive(Deserialize)]
+struct Reference<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    uri: Option<&'a RawValue>,
+}
+
+impl<'a> Reference<'a> {
+    fn of(message: &'a Message) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Params<'a> {
+            #[serde(borrow)]
+            r#ref: &'a RawValue,
+        }
+        let params: Params<'_> = serde_json::from_str(message.part(Part::Params)?).ok()?;
+        serde_json::from_str(params.r#ref.get()).ok()
+    }
+}
+
+fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str::<Cow<'_, str>>(raw.get()).ok().map(Cow::into_owned)
+}
+
+/// The tool or prompt that a request is about.
+fn called(message: &Message) -> Option<String> {
+    match message.method() {
+        "completion/complete" => string(Reference::of(message)?.name?),
+        _ => message.name().map(str::to_owned),
+    }
+}
+
+/// The resource that a request is about.
+fn uri(message: &Message) -> Option<String> {
+    match message.method() {
+        "completion/complete" => string(Reference::of(message)?.uri?),
+        _ => message.name().map(str::to_owned),
+    }
+}
+
+/// A request with the member's own name in place of the client's.
+fn renamed(message: &Message, own: &str) -> Option<Message> {
+    let own = json::quoted(own);
+    if message.method() != "completion/complete" {
+        return message.with(&[(Part::Name, own.into())]).ok();
+    }
+    let params = message.part(Part::Params)?;
+    let params = json::splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
+    message.with(&[(Part::Params, params.into())]).ok()
+}

@@ -1,0 +1,83 @@
+//! Which server a resource belongs to, by what each lists.
+
+use super::{core::Core, lists::Ask, peer::Phase};
+
+impl Core {
+    /// The member that lists this very URI; the first, if several do.
+    pub(super) fn lister_of(&self, uri: &str) -> Option<usize> {
+        self.granted().find(|at| self.members[*at].list(Ask::Resources).names().any(|name| name == uri))
+    }
+
+    /// The member that a URI belongs to: who lists it, else who has a template for it, else who has something of the same
+    /// scheme, else the only one that has resources at all.
+    ///
+    /// Nobody is asked whether it knows the URI: it may hold a secret of the server that made it up.
+    pub(super) fn owner_of(&self, uri: &str) -> Option<usize> {
+        let names = |at: usize, ask| self.members[at].list(ask).names();
+        let scheme = |uri: &str| uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let wanted = scheme(uri);
+        self.lister_of(uri)
+            .or_else(|| {
+                self.granted().find(|at| names(*at, Ask::Templates).any(|it| it == uri || fits(it, uri)))
+            })
+            .or_else(|| {
+                self.granted().find(|at| {
+                    names(*at, Ask::Resources)
+                        .chain(names(*at, Ask::Templates))
+                        .any(|it| wanted.is_some() && scheme(it) == wanted)
+                })
+            })
+            .or_else(|| {
+                let mut having = self.granted().filter(|at| {
+                    let peer = &self.members[*at];
+                    matches!(peer.phase, Phase::Ready) && peer.offers(Ask::Resources)
+                });
+                having.next().filter(|_| having.next().is_none())
+            })
+    }
+}
+
+/// Whether a URI may have come from a template (RFC 6570). What stands in braces may be anything, which is more than the
+/// RFC allows: it decides who is asked, not what exists.
+fn fits(template: &str, uri: &str) -> bool {
+    let mut literals = template.split('{').enumerate().map(|(at, piece)| match at {
+        0 => piece,
+        _ => piece.split_once('}').map_or("", |(_, literal)| literal),
+    });
+    let Some(mut rest) = literals.next().and_then(|first| uri.strip_prefix(first)) else { return false };
+    let mut last = None;
+    for literal in literals {
+        if let Some(previous) = last.replace(literal) {
+            let Some((_, after)) = rest.split_once(previous) else { return false };
+            rest = after;
+        }
+    }
+    match last {
+        Some(literal) => rest.ends_with(literal),
+        None => rest.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_fits_what_it_could_expand_to() {
+        for (template, uri, wanted) in [
+            ("db://{table}/rows/{id}", "db://users/rows/7", true),
+            ("db://{table}/rows/{id}", "db://users/columns/7", false),
+            ("db://{table}/rows", "db://users/rows", true),
+            ("db://{table}/rows", "db://users/rows/1", false),
+            ("file:///{+path}", "file:///a/b/c", true),
+            ("file:///{+path}", "http:///a", false),
+            ("note://x", "note://x", true),
+            ("note://x", "note://xy", false),
+            ("a{b", "ab", true),
+            ("{a}{b}", "", true),
+            ("x{a}yy", "xy", false),
+        ] {
+            assert_eq!(fits(template, uri), wanted, "{template} {uri}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Requests of the client that wait for members: until each of those that matter has answered, or time is up.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::{
+    Report,
+    core::{Core, Purpose},
+    json,
+    lazy::Query,
+    lists::{Ask, State},
+    naming::{self, Listed, Offer},
+    peer::Phase,
+};
+use crate::{
+    config::Naming,
+    error::{Error, Kind},
+    link::Outbound,
+    mcp::message::{Id, Message, Part},
+};
+
+/// A request of the client that waits.
+pub(super) struct Waiter {
+    /// The core's own name for it.
+    pub(super) key: u64,
+    /// The client's.
+    pub(super) id: Id,
+    /// Whether it is of MCP 2026-07-28.
+    pub(super) modern: bool,
+    /// When it is answered with what is there.
+    pub(super) until: Instant,
+    /// Lists must be younger than this. [`Core::next`] of the moment when it came, or 0 if any will do.
+    pub(super) since: u64,
+    /// The client's `_meta`, for requests on its behalf.
+    pub(super) meta: Option<String>,
+    pub(super) then: Then,
+}
+
+/// What a request waits for, and what it wants then.
+pub(super) enum Then {
+    /// `initialize`
+    Greet,
+    /// `server/discover`
+    Discover,
+    /// A list.
+    List(Ask),
+    /// One of the meta-tools, which needs the list of tools.
+    Query(Query),
+    /// A call that is for this member, which has no link yet.
+    Call(usize, Outbound),
+    /// A call by a name that nobody is known to have; lists may tell.
+    Named(Ask, Outbound),
+    /// A call by a URI; lists may tell.
+    Uri(Outbound),
+    /// `subscriptions/listen` with URIs; lists may tell.
+    Listen(Message),
+    /// So many members have yet to answer their share; one of them did.
+    Shares { left: usize, answer: Option<Result<Message, Error>> },
+}
+
+impl Then {
+    fn lists(&self) -> &'static [Ask] {
+        match self {
+            Self::List(Ask::Tools) | Self::Query(_) | Self::Named(Ask::Tools, _) => &[Ask::Tools],
+            Self::List(Ask::Prompts) | Self::Named(_, _) => &[Ask::Prompts],
+            Self::List(Ask::Resources) => &[Ask::Resources],
+            Self::List(Ask::Templates) => &[Ask::Templates],
+            Self::List(Ask::Discover) | Self::Discover => &[Ask::Discover],
+            Self::Uri(_) | Self::Listen(_) => &[Ask::Resources, Ask::Templates],
+            Self::Greet | Self::Call(..) | Self::Shares { .. } => &[],
+        }
+    }
+}
+
+impl Waiter {
+    /// Whether the client asked for this list, or cannot have asked for any yet.
+    pub(super) fn wants_list(&self, ask: Ask) -> bool {
+        matches!(self.then, Then::Greet) || self.then.lists().contains(&ask)
+    }
+}
+
+impl Core {
+    /// Lets a request wait, and wakes whom it waits for.
+    pub(super) fn wait(&mut self, now: Instant, id: Id, message: &Message, since: u64, then: Then) {
+        self.wake(now);
+        let waiter = Waiter {
+            key: self.next(),
+            id,
+            modern: message.version().is_some(),
+            until: now + self.settings.discovery_timeout,
+            since,
+            meta: json::meta(message.part(Part::Params)),
+            then,
+        };
+        self.waiting.push(waiter);
+    }
+
+    /// Goes on with every request that need not wait any longer.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let waiter = self.waiting.remove(at);
+            let missing: Vec<_> =
+                (0..self.members.len()).filter(|member| !self.is_settled(&waiter, *member)).collect();
+            let is_complete = missing.is_empty() && !matches!(waiter.then, Then::Shares { left: 1.., .. });
+            if is_complete || now >= waiter.until {
+                missing.into_iter().for_each(|member| self.late(member, &waiter));
+                let lists = waiter.then.lists();
+                self.go_on(now, waiter);
+                self.thin(lists);
+            } else {
+                self.waiting.insert(at, waiter);
+                at += 1;
+            }
+        }
+        self.settle_listens(now);
+    }
+
+    /// Whether a member has nothing more to say to a request. Asks it, if nobody did.
+    fn is_settled(&mut self, waiter: &Waiter, member: usize) -> bool {
+        let peer = &self.members[member];
+        match (&waiter.then, peer.phase) {
+            (Then::Call(of, _), phase) => *of != member || !matches!(phase, Phase::Opening { .. }),
+            (_, Phase::Closed(_)) => return true,
+            (_, Phase::Opening { late }) => return late || matches!(waiter.then, Then::Shares { .. }),
+            (then, Phase::Ready) => {
+                let lists = then.lists();
+                // Not `all`, which would ask for the second list only when the first is there.
+                lists.iter().filter(|ask| !self.has_list(waiter, member, **ask)).count() == 0
+            }
+        }
+    }
+
+    fn has_list(&mut self, waiter: &Waiter, member: usize, ask: Ask) -> bool {
+        let peer = &self.members[member];
+        let list = peer.list(ask);
+        match &list.state {
+            _ if !peer.offers(ask) => true,
+            State::Asking(asking) => asking.late,
+            State::Known(_) | State::Refused(_) if list.since >= waiter.since => true,
+            _ => {
+                let number = self.next();
+                let request = self.members[member].list_mut(ask).begin(ask, number, waiter.meta.as_deref());
+                self.send(member, number, Purpose::Page(ask), request);
+                false
+            }
+        }
+    }
+
+    /// A member was waited for long enough, by this request and by all that come after it.
+    fn late(&mut self, member: usize, waiter: &Waiter) {
+        if matches!(waiter.then, Then::Call(..)) {
+            return;
+        }
+        let peer = &mut self.members[member];
+        if let Phase::Opening { late } = &mut peer.phase {
+            *late = true;
+        }
+        for ask in waiter.then.lists() {
+            if let State::Asking(asking) = &mut peer.list_mut(*ask).state {
+                asking.late = true;
+            }
+        }
+        (self.settings.report)(Report::Down { server: &peer.name, cause: "no answer in time" });
+    }
+
+    fn go_on(&mut self, now: Instant, waiter: Waiter) {
+        match waiter.then {
+            Then::Greet => self.answer_greeting(&waiter.id),
+            Then::Discover => self.answer_discover(&waiter.id),
+            Then::List(ask) => self.answer_list(&waiter.id, ask, waiter.modern),
+            Then::Query(query) => self.answer_query(&waiter.id, &query, waiter.modern),
+            Then::Call(member, outbound) => match self.members[member].phase {
+                Phase::Ready => self.call(now, member, waiter.id, outbound),
+                Phase::Opening { .. } => {
+                    self.fail(waiter.id, Kind::UpstreamTimeout.because("no link in time"))
+                }
+                Phase::Closed(_) => self.fail(waiter.id, Kind::UpstreamUnreachable.because("no link")),
+            },
+            Then::Named(ask, outbound) => {
+                self.catalogue(ask);
+                self.call_known(now, ask, waiter.id, outbound);
+            }
+            Then::Uri(outbound) => self.call_owner(now, waiter.id, outbound),
+            Then::Listen(message) => self.listen(now, waiter.id, &message),
+            Then::Shares { answer, .. } => {
+                // Who has not answered by now answers nobody.
+                self.sent.retain(|_, sent| !matches!(sent.purpose, Purpose::Share(key) if key == waiter.key));
+                match answer {
+                    Some(Ok(message)) => {
+                        let message = message.with(&[(Part::Id, waiter.id.to_string().into())]);
+                        self.answer(&waiter.id, message);
+                    }
+                    Some(Err(error)) => self.fail(waiter.id, error),
+                    None => self.fail(waiter.id, Kind::UpstreamTimeout.because("no server answered in time")),
+                }
+            }
+        }
+    }
+
+    /// One member answered its share of a request. A success of one is the success of all.
+    pub(super) fn share(&mut self, key: u64, answered: Result<Message, Error>) {
+        let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.key == key) else { return };
+        let Then::Shares { left, answer } = &mut waiter.then else { return };
+        *left = left.saturating_sub(1);
+        let rank = |answer: &Result<Message, Error>| match answer {
+            Ok(message) if message.error_code().is_none() => 2,
+            Ok(_) => 1,
+            Err(_) => 0,
+        };
+        if answer.as_ref().is_none_or(|known| rank(known) < rank(&answered)) {
+            *answer = Some(answered);
+        }
+    }
+
+    /// Texts are kept only while somebody waits for them.
+    fn thin(&mut self, lists: &[Ask]) {
+        for ask in lists {
+            if !self.waiting.iter().any(|waiter| waiter.then.lists().contains(ask)) {
+                self.members.iter_mut().for_each(|peer| peer.list_mut(*ask).thin());
+            }
+        }
+    }
+
+    /// What clients see of all tools or prompts; in flat naming, this is from now on what their names mean. `server` is a
+    /// member.
+    pub(super) fn catalogue(&mut self, ask: Ask) -> Vec<Offer> {
+        let granted: Vec<_> = self.granted().collect();
+        let listed: Vec<_> = granted
+            .iter()
+            .map(|member| {
+                let peer = &self.members[*member];
+                Listed { server: &peer.name, names: peer.list(ask).names().collect() }
+            })
+            .collect();
+        let (mut offers, mut clashes) = naming::offers(&self.settings.naming, &listed);
+        offers.iter_mut().for_each(|offer| offer.server = granted[offer.server]);
+        clashes.iter_mut().for_each(|clash| clash.servers = clash.servers.map(|server| granted[server]));
+        let slot = usize::from(ask == Ask::Prompts);
+        for clash in clashes.iter().filter(|clash| !self.clashes[slot].contains(clash)) {
+            let servers = clash.servers.map(|server| &*self.members[server].name);
+            (self.settings.report)(Report::Collision { name: &clash.name, servers });
+        }
+        self.clashes[slot] = clashes;
+        if let Naming::Flat { .. } = self.settings.naming {
+            let offered: HashMap<_, _> = offers
+                .iter()
+                .map(|offer| {
+                    let own = &self.members[offer.server].list(ask).items()[offer.item].name;
+                    (offer.name.as_str().into(), (offer.server, own.clone()))
+                })
+                .collect();
+            self.offered[slot] = offered;
+        }
+        offers
+    }
+
+    fn answer_list(&mut self, id: &Id, ask: Ask, modern: bool) {
+        let granted: Vec<_> = self.granted().collect();
+        let states = || granted.iter().map(|member| &self.members[*member].list(ask).state);
+        let is_known = states().any(|state| matches!(state, State::Known(_)));
+        // If nobody has anything but an error, the client has to see it: it may be about the request itself.
+        let refused = states().find_map(|state| match state {
+            State::Refused(Some(error)) if !is_known => Some(error.clone()),
+            _ => None,
+        });
+        if let Some(error) = refused {
+            self.answer(id, error.with(&[(Part::Id, id.to_string().into())]));
+            return;
+        }
+        let ttl = states()
+            .filter_map(|state| if let State::Known(known) = state { known.ttl_ms } else { None })
+            .min()
+            .unwrap_or(0);
+        let items: Vec<String> = match ask {
+            Ask::Tools | Ask::Prompts => self
+                .catalogue(ask)
+                .iter()
+                .filter_map(|offer| {
+                    self.members[offer.server].list(ask).items()[offer.item].named(&offer.name)
+                })
+                .collect(),
+            Ask::Resources | Ask::Templates | Ask::Discover => self.distinct(&granted, ask),
+        };
+        let items = format!("[{}]", items.join(","));
+        let ttl = ttl.to_string();
+        let only_modern = |value| if modern { Some(value) } else { None };
+        let result = json::object(&[
+            (ask.key(), Some(&items)),
+            ("resultType", only_modern("\"complete\"")),
+            ("ttlMs", only_modern(&ttl)),
+            ("cacheScope", only_modern("\"private\"")),
+        ]);
+        self.answer(id, Message::result_for(id, &result));
+    }
+
+    /// Resources or templates, each URI once: the server that comes first has it, on lists as on reads.
+    fn distinct(&self, granted: &[usize], ask: Ask) -> Vec<String> {
+        let mut owners: HashMap<&str, usize> = HashMap::new();
+        let mut texts = Vec::new();
+        for member in granted {
+            let peer = &self.members[*member];
+            for item in peer.list(ask).items() {
+                let owner = *owners.entry(&item.name).or_insert(*member);
+                if owner == *member {
+                    texts.extend(item.text.as_deref().map(str::to_owned));
+                } else {
+                    let servers = [&*self.members[owner].name, &*peer.name];
+                    (self.settings.report)(Report::Collision { name: &item.name, servers });
+                }
+            }
+        }
+        texts
+    }
+}

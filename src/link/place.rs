@@ -1,0 +1,300 @@
+//! What links to servers reached over HTTP have in common: where the server is, one request to it, and what it answered.
+
+use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use url::Position;
+
+use crate::{
+    config::HttpTarget,
+    error::{Error, Kind},
+    mcp::{
+        events::{Event, EventReader, MAX_EVENT, TooLong},
+        message::{self, Id, Malformed, Message, Part},
+    },
+    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody},
+};
+
+/// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
+/// back with them are the answers to the server's own requests, on which the ones that wait may depend.
+pub(super) const MOST_IN_FLIGHT: usize = 256;
+
+/// Most bytes of a message that is a whole body, as of one that is an event.
+const MAX_BODY: usize = MAX_EVENT;
+
+/// How long the end of a response is awaited once nothing more is wanted from it, so that its connection can be used again.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A server reached over HTTP, and what it takes to reach it from one worker.
+pub struct Place {
+    /// Where to connect to.
+    pub endpoint: Arc<Endpoint>,
+    /// As configured.
+    pub target: HttpTarget,
+    /// The worker's connections.
+    pub pool: Rc<Pool>,
+    /// Longest that a connection may take.
+    pub connect_timeout: Duration,
+    /// Longest that a response head may take once there is a connection.
+    pub head_timeout: Duration,
+}
+
+/// Header fields of a request.
+pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
+
+impl Place {
+    /// Path and query of the configured URL.
+    pub(super) fn path(&self) -> &str {
+        &self.target.url[Position::BeforePath..Position::AfterQuery]
+    }
+
+    /// Posts a message to `path`.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        message: &Message,
+        mut fields: Fields,
+    ) -> Result<Answer, Error> {
+        let both = HeaderValue::from_static("application/json, text/event-stream");
+        fields.push((header::ACCEPT, both));
+        fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        self.send(Method::POST, path, &fields, message.text().clone()).await
+    }
+
+    /// Asks for the event stream of the configured URL.
+    pub(super) async fn get(&self, mut fields: Fields) -> Result<Answer, Error> {
+        fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
+        self.send(Method::GET, self.path(), &fields, Bytes::new()).await
+    }
+
+    /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
+    /// before it is used, and after that the server may have read.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        fields: &Fields,
+        body: Bytes,
+    ) -> Result<Answer, Error> {
+        let transport = match self.pool.take(&self.endpoint) {
+            Some(transport) => transport,
+            None => self.endpoint.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
+                io::ErrorKind::TimedOut => {
+                    Kind::UpstreamTimeout.because("no connection within connectTimeout")
+                }
+                _ => Kind::UpstreamUnreachable.because(e.to_string()),
+            })?,
+        };
+        let head = self.head(&method, path, fields);
+        let (endpoint, pool) = (Arc::clone(&self.endpoint), Rc::clone(&self.pool));
+        let mut exchange =
+            Exchange::new(endpoint, pool, transport, method, head, RequestBody::Whole(body), 0);
+        let (head, first) = tokio::time::timeout(self.head_timeout, poll_fn(|cx| exchange.poll_head(cx)))
+            .await
+            .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?
+            .map_err(broken)?;
+        if head.status.is_redirection() {
+            return Err(Kind::UpstreamRedirect.into());
+        }
+        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(Kind::UpstreamUnreachable
+                .because("the response is compressed although identity was asked for"));
+        }
+        let body = exchange.into_body(&head, first);
+        let patience = self.head_timeout;
+        Ok(Answer { status: head.status, headers: head.headers, body, whole: None, patience })
+    }
+
+    /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
+    fn head(&self, method: &Method, path: &str, fields: &Fields) -> Vec<u8> {
+        let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let host = (header::HOST, self.endpoint.authority.clone());
+        let configured = &self.target.headers;
+        let own = fields.iter().filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
+        let configured = configured.iter().filter(|(name, _)| *name != header::ACCEPT_ENCODING);
+        let mut out = self.pool.take_buffer();
+        for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in [&host, &identity].into_iter().chain(own).chain(configured) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        out
+    }
+}
+
+/// What a server answered: the head, and the body as it comes.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: ResponseBody,
+    /// The body, once it was read as a whole.
+    whole: Option<Bytes>,
+    /// Longest that the next part of a body may take that is wanted as a whole.
+    patience: Duration,
+}
+
+impl Answer {
+    /// The whole body, of at most 4 MiB.
+    pub(super) async fn whole(&mut self) -> Result<Bytes, Error> {
+        if let Some(whole) = &self.whole {
+            return Ok(whole.clone());
+        }
+        let mut whole = BytesMut::new();
+        loop {
+            let next = tokio::time::timeout(self.patience, poll_fn(|cx| self.body.poll_data(cx)));
+            match next.await.map_err(|_| Kind::UpstreamTimeout.because("the response stalled"))? {
+                Some(data) => {
+                    let data = data.map_err(broken)?;
+                    if whole.len() + data.len() > MAX_BODY {
+                        return Err(Kind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
+                    }
+                    whole.extend_from_slice(&data);
+                }
+                None => return Ok(self.whole.insert(whole.freeze()).clone()),
+            }
+        }
+    }
+
+    /// Lets go of a response of which only the head counts.
+    pub(super) async fn discard(mut self) {
+        // Whatever it comes to: the connection is used again or is not.
+        let _ = tokio::time::timeout(LINGER, self.whole()).await;
+    }
+
+    /// The body as events.
+    pub(super) fn into_events(self) -> EventStream {
+        EventStream { body: self.body, reader: EventReader::default() }
+    }
+
+    /// The answer to the request `id` in a body of JSON.
+    pub(super) async fn into_message(mut self, id: &Id) -> Result<Message, Error> {
+        let message = Message::parse(self.whole().await?).map_err(garbage)?;
+        answer_to(message, id)
+            .ok_or_else(|| Kind::UpstreamUnreachable.because("the body is no answer to its request"))
+    }
+
+    /// What a refusal of the request `id` says: the error in its body if it is one, else that it was refused.
+    pub(super) async fn into_refusal(self, id: &Id) -> Result<Message, Error> {
+        let status = self.status;
+        self.into_message(id).await.map_err(|_| refused(status))
+    }
+
+    /// Whether the body is a response to the request `id` and no other.
+    pub(super) async fn names(&mut self, id: &Id) -> bool {
+        let Ok(body) = self.whole().await else { return false };
+        Message::parse(body).is_ok_and(|message| is_answer(&message) && message.id() == Some(id))
+    }
+}
+
+/// The events of a response.
+pub(super) struct EventStream {
+    body: ResponseBody,
+    reader: EventReader,
+}
+
+impl EventStream {
+    /// The next event; `None` at the end. That the connection was lost is an end like any other: servers end streams as
+    /// they like, and what is missing then is the same.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, TooLong> {
+        loop {
+            if let Some(event) = self.reader.next()? {
+                return Ok(Some(event));
+            }
+            match poll_fn(|cx| self.body.poll_data(cx)).await {
+                Some(Ok(data)) => self.reader.push(data),
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+
+    /// Where the stream can be taken up again, as `Last-Event-ID`.
+    pub(super) fn last_id(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.reader.last_id()?).ok()
+    }
+
+    /// How long the server asks to wait before the stream is taken up again.
+    pub(super) fn retry(&self) -> Option<Duration> {
+        self.reader.retry()
+    }
+
+    /// Lets go of a stream from which nothing more is wanted: a server ends it by itself, as a rule right away.
+    pub(super) fn discard(mut self) {
+        tokio::task::spawn_local(async move {
+            let end = async { while let Ok(Some(_)) = self.next().await {} };
+            let _ = tokio::time::timeout(LINGER, end).await;
+        });
+    }
+}
+
+/// That a server answered with this status, and with nothing that says more.
+pub(super) fn refused(status: StatusCode) -> Error {
+    Kind::UpstreamUnreachable.because(format!("the server answered {}", status.as_u16()))
+}
+
+/// That a server sent something that is no message.
+pub(super) fn garbage(why: Malformed) -> Error {
+    Kind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
+}
+
+/// What a server is told when nobody waits for the answer to the request `id` (before MCP 2026-07-28).
+pub(super) fn cancelled(id: &Id) -> Result<Message, Error> {
+    Message::notification("notifications/cancelled", &format!(r#"{{"requestId":{id}}}"#))
+        .map_err(|e| Kind::Internal.because(e.to_string()))
+}
+
+fn broken(e: ExchangeError) -> Error {
+    Kind::UpstreamUnreachable.because(e.to_string())
+}
+
+fn is_answer(message: &Message) -> bool {
+    message.kind() == message::Kind::Response
+}
+
+/// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
+/// can come; it gets the id, without which nobody could tell.
+pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
+    if !is_answer(&message) {
+        return None;
+    }
+    match message.id() {
+        Some(named) => (named == id).then_some(message),
+        None if message.error_code().is_none() => None,
+        None if message.part(Part::Id).is_some() => message.with(&[(Part::Id, id.to_string().into())]).ok(),
+        None => {
+            let text = message.text().trim_ascii_start();
+            let members = text.strip_prefix(b"{")?;
+            let named = [format!(r#"{{"id":{id},"#).as_bytes(), members].concat();
+            Message::parse(named.into()).ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_without_an_id_gets_that_of_the_request_it_answers() {
+        let id = Id::String("a\"b".into());
+        for text in [
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no"}}"#,
+            r#" {"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#,
+            r#"{"jsonrpc":"2.0","id":"a\u0022b","error":{"code":-32700,"message":"no"}}"#,
+        ] {
+            let answer = answer_to(Message::parse(text.into()).unwrap(), &id).unwrap();
+            assert_eq!((answer.id(), answer.error_code()), (Some(&id), Some(-32700)), "{text}");
+        }
+        for text in [
+            r#"{"id":null,"result":{}}"#,
+            r#"{"id":7,"result":{}}"#,
+            r#"{"id":"a\"b","method":"ping"}"#,
+            r#"{"method":"ping"}"#,
+        ] {
+            assert!(answer_to(Message::parse(text.into()).unwrap(), &id).is_none(), "{text}");
+        }
+    }
+}

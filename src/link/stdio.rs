@@ -1,0 +1,156 @@
+//! A link to a local command that speaks MCP on its standard input and output, one message a line.
+//!
+//! One process, one link. Whoever fails, the process or its user, ends that one conversation: a process that reads nothing
+//! blocks its own writer, one that floods its output is read no faster than its user takes what it says.
+
+mod lines;
+mod oversize;
+mod reader;
+
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    future::pending,
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::AsyncWriteExt,
+    net::unix::pipe,
+    sync::mpsc::{Receiver, Sender},
+    time::timeout,
+};
+
+use self::reader::Reader;
+use super::{Far, FromServer, Link, QUEUE, ToServer};
+use crate::{
+    child::{Child, Event, Life, Supervisor, Why},
+    error::Error,
+    mcp::message::Message,
+};
+
+/// The longest line that is taken for a message.
+pub const MAX_LINE: usize = 4 * 1024 * 1024;
+
+/// A process that closes a pipe is most often about to end: how long to wait for the better reason.
+const BETTER_REASON: Duration = Duration::from_millis(100);
+/// How long what an ended process wrote is still read. Its group is gone by then, so that the end of the pipe is there,
+/// unless somebody left the group and holds it.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Starts a process and opens a link to it. The process ends with the link; see [`Supervisor::start`] for errors.
+pub async fn open(supervisor: &Arc<Supervisor>) -> Result<Link, Error> {
+    let child = supervisor.start().await?;
+    let (link, far) = Link::pair();
+    let supervisor = Arc::clone(supervisor);
+    tokio::spawn(async move { converse(child, far, &supervisor).await });
+    Ok(link)
+}
+
+/// Why a conversation does not go on.
+enum Over {
+    /// Its user has nothing more to say.
+    Unneeded,
+    /// The server is to be stopped.
+    Stopped,
+    /// The process has ended.
+    Exited(Cow<'static, str>),
+    /// The process closed a pipe.
+    Broken(&'static str),
+}
+
+async fn converse(child: Child, far: Far, server: &Supervisor) {
+    let Child { stdin, stdout, mut life } = child;
+    let Far { from_client, to_client } = far;
+    let mut reader = Reader::new(stdout, server);
+    // Whatever comes first, this lets go of the process's standard input.
+    let over = tokio::select! {
+        over = write(stdin, from_client) => over,
+        () = reader.forward(&to_client) => Over::Broken("the process closed its standard output"),
+        () = to_client.closed() => Over::Unneeded,
+        event = life.event() => match event {
+            Event::Exited(how) => Over::Exited(how),
+            Event::Stop => Over::Stopped,
+        },
+    };
+    let (why, cause) = match over {
+        Over::Exited(how) => return last_words(reader, to_client, how).await,
+        Over::Broken(what) => match timeout(BETTER_REASON, life.exited()).await {
+            Ok(how) => return last_words(reader, to_client, how).await,
+            Err(_) => (Why::Broken, what),
+        },
+        Over::Stopped => (Why::Unneeded, "the server is stopped"),
+        Over::Unneeded => {
+            life.end(Why::Unneeded);
+            // What it was asked before may still be answered, if there is someone to take it.
+            let how = until_exit(&mut life, reader.forward(&to_client)).await;
+            return last_words(reader, to_client, how).await;
+        }
+    };
+    life.end(why);
+    let tell = async move {
+        // Fails when its user is gone.
+        let _ = to_client.send(FromServer::Ended { cause: cause.into() }).await;
+    };
+    // A process that cannot write what it has to say might not come to its end.
+    tokio::join!(tell, until_exit(&mut life, reader.discard()));
+}
+
+async fn until_exit(life: &mut Life, reading: impl Future<Output = ()>) -> Cow<'static, str> {
+    let read_on = async {
+        reading.await;
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        how = life.exited() => how,
+        never = read_on => match never {},
+    }
+}
+
+/// A process may well answer and end: passes on what is left of its output, and that it has ended.
+async fn last_words(mut reader: Reader, to_client: Sender<FromServer>, cause: Cow<'static, str>) {
+    // Also out of time when its user takes nothing.
+    let _ = timeout(LAST_WORDS, reader.forward(&to_client)).await;
+    // Fails when its user is gone.
+    let _ = to_client.send(FromServer::Ended { cause }).await;
+}
+
+/// Writes the client's messages, those that wait in one go, until there are no more or nobody reads them.
+async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> Over {
+    loop {
+        // Not kept: most of its life, a link is idle.
+        let mut waiting = Vec::new();
+        if from_client.recv_many(&mut waiting, QUEUE).await == 0 {
+            return Over::Unneeded;
+        }
+        let lines: Vec<Bytes> = waiting.into_iter().filter_map(line).collect();
+        if write_lines(&mut stdin, &lines).await.is_err() {
+            return Over::Broken("the process closed its standard input");
+        }
+    }
+}
+
+/// A message as the process gets it, but for the end of the line.
+fn line(message: ToServer) -> Option<Bytes> {
+    match message {
+        ToServer::Message(outbound) => Some(outbound.message.line()),
+        ToServer::Abandon(id) => {
+            let params = format!(r#"{{"requestId":{id}}}"#);
+            Message::notification("notifications/cancelled", &params).ok().map(|message| message.line())
+        }
+    }
+}
+
+async fn write_lines(stdin: &mut pipe::Sender, lines: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<_> =
+        lines.iter().flat_map(|line| [IoSlice::new(line), IoSlice::new(b"\n")]).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let written = stdin.write_vectored(rest).await?;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(())
+}

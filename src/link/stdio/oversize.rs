@@ -1,0 +1,149 @@
+//! A message that is too long to be held, looked at as it passes: which request does it answer?
+//!
+//! The caller who asked for too much is told so at once, in place of a time-out; and no one else is hurt, as they would be
+//! if the process were ended for it. Some peers write the id first, some behind the result, so all of the line is looked at:
+//! strings, brackets, and what stands on the outermost level.
+
+use super::lines::Line;
+use crate::mcp::message::{Id, Message};
+
+/// The longest id that is looked for, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// A long line on its way past.
+#[derive(Default)]
+pub(super) struct Oversize {
+    length: u64,
+    /// Brackets that are open.
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    /// The name or value on the outermost level that is under way, cut where it is longer than any that counts.
+    token: Vec<u8>,
+    key_is_id: bool,
+    /// JSON text of `id`.
+    id: Option<Vec<u8>>,
+    has_method: bool,
+}
+
+impl Oversize {
+    /// Looks at the next part of the line.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = rest;
+            if !self.in_string {
+                self.between_strings(byte);
+                continue;
+            }
+            self.keep(byte);
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                // Most of a long line is one long string.
+                _ if self.depth != 1 || self.token.len() > LONGEST_ID => {
+                    bytes = &bytes[memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len())..];
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn between_strings(&mut self, byte: u8) {
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.keep(byte);
+            }
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                if self.depth == 1 {
+                    self.end_value();
+                }
+                self.depth = self.depth.saturating_sub(1);
+            }
+            b':' if self.depth == 1 => {
+                self.key_is_id = self.token == b"\"id\"";
+                self.has_method |= self.token == b"\"method\"";
+                self.token.clear();
+            }
+            b',' if self.depth == 1 => self.end_value(),
+            b' ' | b'\t' | b'\r' => {}
+            _ => self.keep(byte),
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.depth == 1 && self.token.len() <= LONGEST_ID {
+            self.token.push(byte);
+        }
+    }
+
+    fn end_value(&mut self) {
+        let value = std::mem::take(&mut self.token);
+        if std::mem::take(&mut self.key_is_id) && value.len() <= LONGEST_ID {
+            self.id = Some(value);
+        }
+    }
+
+    /// The line is over.
+    pub(super) fn end(self) -> Line {
+        let answers = if self.has_method { None } else { self.id.and_then(|id| read(&id)) };
+        Line::TooLong { length: self.length, answers }
+    }
+}
+
+/// Reads an id as it is read of any other response.
+fn read(id: &[u8]) -> Option<Id> {
+    let text = [br#"{"id":"#, id, br#","result":0}"#].concat();
+    Message::parse(text.into()).ok()?.id().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(line: &str) -> Option<Id> {
+        let mut whole = Oversize::default();
+        whole.push(line.as_bytes());
+        let mut bytewise = Oversize::default();
+        line.as_bytes().chunks(1).for_each(|byte| bytewise.push(byte));
+        let (whole, bytewise) = (whole.end(), bytewise.end());
+        assert_eq!(whole, bytewise);
+        let Line::TooLong { length, answers } = whole else { panic!("{whole:?}") };
+        assert_eq!(length, line.len() as u64);
+        answers
+    }
+
+    #[test]
+    fn the_id_of_a_response_is_found_wherever_it_stands() {
+        let id = Some(Id::number(7));
+        assert_eq!(answers(r#"{"jsonrpc":"2.0","id":7,"result":{"id":1}}"#), id);
+        assert_eq!(answers(r#"{"result":["}{\"id\":1,",{"id":2}],"jsonrpc":"2.0", "id" : 7 }"#), id);
+        assert_eq!(answers(r#"{"error":{"message":"\\","id":"]"},"id":7}"#), id);
+        assert_eq!(answers(r#"{"id":"a\"b,}","result":1}"#), Some(Id::String("a\"b,}".into())));
+        let long = format!(r#"{{"{0}":"{0}","id":7,"result":"{0}"}}"#, "x".repeat(500));
+        assert_eq!(answers(&long), id);
+    }
+
+    #[test]
+    fn what_is_no_response_answers_nothing() {
+        for line in [
+            r#"{"id":7,"method":"sampling/createMessage","params":{}}"#,
+            r#"{"params":{},"method":"x"}"#,
+            r#"{"result":{"id":7}}"#,
+            r#"{"id":null,"error":{}}"#,
+            r#"{"id":{"id":7},"result":0}"#,
+            r#"[{"id":7,"result":0}]"#,
+            "id: 7",
+            "\"id\":7",
+            "}}}}",
+            "\"",
+            "",
+        ] {
+            assert_eq!(answers(line), None, "{line}");
+        }
+        assert_eq!(answers(&format!(r#"{{"id":"{}","result":0}}"#, "x".repeat(LONGEST_ID))), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! A process's standard output, as messages.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
+
+use super::{
+    super::FromServer,
+    MAX_LINE,
+    lines::{Line, Lines},
+};
+use crate::{
+    child::{self, Supervisor},
+    config::Level,
+    error::Kind,
+    mcp::message::Message,
+    observe::Observer,
+};
+
+/// Rest after a read that held no message, only what is thrown away. The process waits meanwhile, and the worker
+/// does other things.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often the log says that a process writes what is no message.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
+/// Reads messages off a pipe.
+pub(super) struct Reader {
+    stdout: pipe::Receiver,
+    lines: Lines,
+    /// A message that its user did not take yet.
+    ready: Option<FromServer>,
+    noise: Noise,
+}
+
+impl Reader {
+    pub(super) fn new(stdout: pipe::Receiver, supervisor: &Supervisor) -> Self {
+        let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
+        let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
+        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise }
+    }
+
+    /// Passes messages on to the end of the pipe; those that nobody is there to take are dropped. Can be dropped at any
+    /// time and begun again: no message is lost.
+    pub(super) async fn forward(&mut self, to_client: &Sender<FromServer>) {
+        loop {
+            let mut messages = 0_usize;
+            let mut noise = self.lines.is_passing();
+            while let Some(next) = self.ready.take().or_else(|| self.next(&mut noise)) {
+                messages += 1;
+                self.ready = Some(next);
+                let place = to_client.reserve().await;
+                if let (Ok(place), Some(next)) = (place, self.ready.take()) {
+                    place.send(next);
+                }
+            }
+            if noise && messages == 0 {
+                sleep(PAUSE).await;
+            }
+            let lines = &mut self.lines;
+            let read = child::read(&mut self.stdout, |bytes| {
+                lines.push(bytes);
+                bytes.len()
+            });
+            if !matches!(read.await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Reads to the end of the pipe and drops what comes.
+    pub(super) async fn discard(&mut self) {
+        while matches!(child::read(&mut self.stdout, <[u8]>::len).await, Ok(1..)) {
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The next message. Sets `noise` if something else was met on the way.
+    fn next(&mut self, noise: &mut bool) -> Option<FromServer> {
+        loop {
+            match self.lines.next()? {
+                Line::Text(text) => {
+                    let length = text.len();
+                    match Message::parse(text) {
+                        Ok(message) => return Some(FromServer::Message { message, about: None }),
+                        Err(_) => self.noise.heard(length as u64),
+                    }
+                }
+                Line::TooLong { length, answers } => {
+                    self.noise.heard(length);
+                    if let Some(id) = answers {
+                        let error = Kind::UpstreamUnreachable.because("an answer longer than 4 MiB");
+                        return Some(FromServer::Failed { id, error });
+                    }
+                }
+            }
+            *noise = true;
+        }
+    }
+}
+
+/// What a process wrote that is no message. The log learns of it, but nothing of what was written: it may be anything.
+struct Noise {
+    server: Arc<str>,
+    observer: Arc<Observer>,
+    said: Option<Instant>,
+    lines: u64,
+    bytes: u64,
+}
+
+impl Noise {
+    fn heard(&mut self, bytes: u64) {
+        self.lines += 1;
+        self.bytes += bytes;
+        if self.said.is_some_and(|said| said.elapsed() < COMPLAINTS) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        let line = self
+            .observer
+            .log
+            .line(Level::Warn, "Server wrote to stdout what is no message, or too long for one");
+        line.str("server", &self.server)
+            .int("lines", std::mem::take(&mut self.lines))
+            .int("bytes", std::mem::take(&mut self.bytes))
+            .send();
+    }
+}

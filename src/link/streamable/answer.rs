@@ -1,0 +1,115 @@
+//! The answer to one request, in whichever form the server gives it.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::session::{Server, Session};
+use crate::{
+    error::{Error, Kind},
+    link::place::{Answer, EventStream, answer_to, garbage, refused},
+    mcp::{
+        events::{is_event_stream, is_json},
+        message::{self, Id, Message},
+    },
+};
+
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// How long to wait before a stream is taken up again, when the server does not say: what browsers do, and the least
+/// whatever it says.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+
+/// How often in a row taking up a stream may fail before its request has.
+const MOST_FAILURES: u32 = 3;
+
+impl Server {
+    /// The response to the request `id`, out of the answer to its POST. What comes with it goes to the client right away, as
+    /// belonging to `about`.
+    ///
+    /// A stream that ends early is taken up again where `may_resume` and where the server made that possible by giving
+    /// its events ids (MCP 2025-11-25, and resumption before): that only fetches, it repeats nothing.
+    pub(super) async fn response(
+        &self,
+        session: &Session,
+        answer: Answer,
+        id: &Id,
+        about: Option<&Id>,
+        may_resume: impl Fn() -> bool,
+    ) -> Result<Message, Error> {
+        if !answer.status.is_success() {
+            return answer.into_refusal(id).await;
+        }
+        if is_json(&answer.headers) {
+            return answer.into_message(id).await;
+        }
+        if !is_event_stream(&answer.headers) {
+            return Err(Kind::UpstreamUnreachable.because("the answer is neither JSON nor an event stream"));
+        }
+        let mut events = answer.into_events();
+        let mut last_id = None;
+        let mut retry = None;
+        loop {
+            if let Some(response) = self.read(&mut events, id, about).await? {
+                events.discard();
+                return Ok(response);
+            }
+            last_id = events.last_id().or(last_id);
+            retry = events.retry().or(retry);
+            let Some(from) = last_id.as_ref().filter(|_| may_resume()) else {
+                return Err(Kind::UpstreamUnreachable.because("the event stream ended before the answer"));
+            };
+            events = self.resume(session, from, retry.unwrap_or(RETRY).max(SHORTEST_RETRY)).await?;
+        }
+    }
+
+    /// Reads until the response to the request `id`; `None` if the stream ends before.
+    async fn read(
+        &self,
+        events: &mut EventStream,
+        id: &Id,
+        about: Option<&Id>,
+    ) -> Result<Option<Message>, Error> {
+        loop {
+            let event = events.next().await.map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
+            let Some(event) = event else { return Ok(None) };
+            if !event.is_message() {
+                continue;
+            }
+            let message = Message::parse(event.data).map_err(garbage)?;
+            if message.kind() != message::Kind::Response {
+                self.deliver(message, about.cloned()).await;
+            } else if let Some(response) = answer_to(message, id) {
+                return Ok(Some(response));
+            }
+        }
+    }
+
+    /// Takes up a stream behind the event `from`, after `pause`.
+    async fn resume(
+        &self,
+        session: &Session,
+        from: &HeaderValue,
+        pause: Duration,
+    ) -> Result<EventStream, Error> {
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(pause).await;
+            let mut fields = session.fields();
+            fields.push((LAST_EVENT_ID, from.clone()));
+            let error = match self.place.get(fields).await {
+                Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
+                    return Ok(answer.into_events());
+                }
+                Ok(answer) if !answer.status.is_server_error() => return Err(refused(answer.status)),
+                Ok(answer) => refused(answer.status),
+                Err(error) => error,
+            };
+            failures += 1;
+            if failures == MOST_FAILURES {
+                return Err(error);
+            }
+        }
+    }
+}

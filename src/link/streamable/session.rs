@@ -1,0 +1,237 @@
+//! The session with a server, and messages sent within it.
+
+use std::{borrow::Cow, cell::Cell, cell::RefCell, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::Deserialize;
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::{Era, headers};
+use crate::{
+    error::{Error, Kind},
+    link::{
+        FromServer, Outbound,
+        place::{Answer, Fields, Place, cancelled, refused},
+    },
+    mcp::message::{self, Id, Message, Part},
+};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// How long the server may take to hear that the session is over. It notices by itself in the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The server, as the gate's side of one conversation sees it.
+pub(super) struct Server {
+    pub(super) place: Place,
+    to_client: mpsc::Sender<FromServer>,
+    /// The session of this moment; who listens to its event stream follows it.
+    pub(super) session: watch::Sender<Rc<Session>>,
+    /// How the client began, for the case that the server forgets it.
+    initialize: RefCell<Option<Outbound>>,
+    /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss.
+    renewal: Mutex<()>,
+}
+
+/// A session. Without `initialize` there is none, and nothing is in it.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// `Mcp-Session-Id`, if the server gave one.
+    id: Option<HeaderValue>,
+    /// The negotiated version, from the result of `initialize`.
+    version: Option<HeaderValue>,
+    /// The server took `notifications/initialized`.
+    pub(super) is_open: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized<'a> {
+    #[serde(borrow)]
+    protocol_version: Cow<'a, str>,
+}
+
+impl Session {
+    /// The fields that every request of the session has.
+    pub(super) fn fields(&self) -> Fields {
+        let id = self.id.clone().map(|id| (SESSION_ID, id));
+        let version = self.version.clone().map(|version| (PROTOCOL_VERSION, version));
+        id.into_iter().chain(version).collect()
+    }
+}
+
+impl Server {
+    pub(super) fn new(place: Place, to_client: mpsc::Sender<FromServer>) -> Self {
+        let session = watch::Sender::default();
+        Self { place, to_client, session, initialize: RefCell::default(), renewal: Mutex::default() }
+    }
+
+    /// Hands a message to the client; waits while the client does not take it.
+    pub(super) async fn deliver(&self, message: Message, about: Option<Id>) {
+        // A client that is gone ends the conversation elsewhere.
+        let _ = self.to_client.send(FromServer::Message { message, about }).await;
+    }
+
+    pub(super) async fn fail(&self, id: Id, error: Error) {
+        let _ = self.to_client.send(FromServer::Failed { id, error }).await;
+    }
+
+    /// Carries one request to its end.
+    pub(super) async fn call(&self, id: Id, outbound: &Outbound, is_cancelled: &Cell<bool>) {
+        let called = async {
+            let (session, answer) = self.post(outbound).await?;
+            let may_resume = || Era::of(outbound) == Era::Legacy && !is_cancelled.get();
+            self.response(&session, answer, &id, Some(&id), may_resume).await
+        };
+        match called.await {
+            Ok(response) => self.deliver(response, Some(id)).await,
+            Err(error) => {
+                let gave_up = error.kind == Kind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
+                self.fail(id.clone(), error).await;
+                // Before 2026-07-28 a server goes on when the connection closes.
+                if gave_up && let Ok(cancelled) = cancelled(&id) {
+                    self.tell(&cancelled.into()).await;
+                }
+            }
+        }
+    }
+
+    /// Sends what wants no answer. That it failed is nobody's news: there is no request to fail.
+    pub(super) async fn tell(&self, outbound: &Outbound) {
+        let Ok((session, answer)) = self.post(outbound).await else { return };
+        let is_taken = answer.status.is_success();
+        answer.discard().await;
+        if is_taken && outbound.message.method() == "notifications/initialized" && !session.is_open {
+            self.session.send_replace(Rc::new(session.opened()));
+        }
+    }
+
+    /// Begins the session as the client wants it. If that fails without an answer, there is nothing to go on with: returns
+    /// why.
+    pub(super) async fn initialize(&self, id: Id, outbound: Outbound) -> Result<(), Cow<'static, str>> {
+        self.session.send_replace(Rc::default());
+        match self.handshake(&outbound, &id, Some(&id)).await {
+            Ok((response, session)) => {
+                if let Some(session) = session {
+                    self.session.send_replace(Rc::new(session));
+                    self.initialize.replace(Some(outbound));
+                }
+                self.deliver(response, Some(id)).await;
+                Ok(())
+            }
+            Err(error) => {
+                let cause = error.to_string().into();
+                self.fail(id, error).await;
+                Err(cause)
+            }
+        }
+    }
+
+    /// Sends `initialize`. The answer, and the session unless the answer is an error.
+    async fn handshake(
+        &self,
+        initialize: &Outbound,
+        id: &Id,
+        about: Option<&Id>,
+    ) -> Result<(Message, Option<Session>), Error> {
+        let none = Session::default();
+        let answer = self.send(&none, initialize).await?;
+        let session_id = answer.headers.get(SESSION_ID).filter(|_| answer.status.is_success()).cloned();
+        let response = self.response(&none, answer, id, about, || false).await?;
+        let Some(result) = response.part(Part::Result) else { return Ok((response, None)) };
+        let version = serde_json::from_str::<Initialized<'_>>(result)
+            .ok()
+            .and_then(|result| HeaderValue::from_str(&result.protocol_version).ok())
+            .ok_or_else(|| Kind::UpstreamUnreachable.because("the server names no protocol version"))?;
+        let session = Session { id: session_id, version: Some(version), is_open: false };
+        Ok((response, Some(session)))
+    }
+
+    /// Posts a message within the session. If the server forgot that, within a new one.
+    async fn post(&self, outbound: &Outbound) -> Result<(Rc<Session>, Answer), Error> {
+        let session = Rc::clone(&self.session.borrow());
+        let mut answer = self.send(&session, outbound).await?;
+        let message = &outbound.message;
+        let belongs_to_session = session.id.is_some()
+            && Era::of(outbound) == Era::Legacy
+            // The request that it answers was forgotten with the session.
+            && message.kind() != message::Kind::Response;
+        if answer.status != StatusCode::NOT_FOUND || !belongs_to_session {
+            return Ok((session, answer));
+        }
+        // Who answers this very request has looked at it, and so has not lost the session.
+        if let Some(id) = message.id()
+            && answer.names(id).await
+        {
+            return Ok((session, answer));
+        }
+        answer.discard().await;
+        let session = self.renewed(&session).await?;
+        let answer = self.send(&session, outbound).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(Kind::UpstreamUnreachable.because("the server forgot the session twice"));
+        }
+        Ok((session, answer))
+    }
+
+    /// The session that stands for `forgotten`: begun here, unless another message has seen to it.
+    async fn renewed(&self, forgotten: &Session) -> Result<Rc<Session>, Error> {
+        let _turn = self.renewal.lock().await;
+        let current = Rc::clone(&self.session.borrow());
+        if current.id != forgotten.id {
+            return Ok(current);
+        }
+        let internal = |e: message::Malformed| Kind::Internal.because(e.to_string());
+        let remembered = self.initialize.borrow().clone();
+        let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
+        let id = Id::String("sluicegate-initialize".into());
+        initialize.message =
+            initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
+        let (_, session) = self.handshake(&initialize, &id, None).await?;
+        // The client goes on in the version that it was told.
+        let session = session.filter(|session| session.version == forgotten.version).ok_or_else(|| {
+            Kind::UpstreamUnreachable.because("the server forgot the session and refuses a new one like it")
+        })?;
+        let initialized = Message::notification("notifications/initialized", "{}").map_err(internal)?;
+        let answer = self.send(&session, &initialized.into()).await?;
+        if !answer.status.is_success() {
+            return Err(refused(answer.status));
+        }
+        answer.discard().await;
+        let session = Rc::new(session.opened());
+        self.session.send_replace(Rc::clone(&session));
+        Ok(session)
+    }
+
+    async fn send(&self, session: &Session, outbound: &Outbound) -> Result<Answer, Error> {
+        let Outbound { message, params } = outbound;
+        let fields = match message.version() {
+            Some(version) => {
+                let mut fields = headers::fields(message, version)?;
+                fields.extend_from_slice(params);
+                fields
+            }
+            None => session.fields(),
+        };
+        self.place.post(self.place.path(), message, fields).await
+    }
+
+    /// Ends the session, if there is one.
+    pub(super) async fn leave(&self) {
+        let session = Rc::clone(&self.session.borrow());
+        if session.id.is_some() {
+            let fields = session.fields();
+            let farewell = self.place.send(Method::DELETE, self.place.path(), &fields, Bytes::new());
+            // A server need not offer it (405), and what it says makes no difference.
+            let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        }
+    }
+}
+
+impl Session {
+    fn opened(&self) -> Self {
+        Self { id: self.id.clone(), version: self.version.clone(), is_open: true }
+    }
+}

@@ -1,0 +1,350 @@
+//! Event streams, read and written: what carries messages over HTTP.
+//!
+//! The format is that of WHATWG HTML, section 9.2.6. Sans-io: bytes in, events out. A stream that only passes is not read
+//! like this but left alone, or has one event replaced ([`super::endpoint`]).
+
+use std::{fmt, mem, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use memchr::{memchr, memchr2};
+
+use super::{endpoint::BYTE_ORDER_MARK, message::Message};
+
+/// Most bytes of one event: a tool may answer with an image in base64, which none of the transports bounds.
+pub const MAX_EVENT: usize = 4 * 1024 * 1024;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `event`; empty is the same as `message`.
+    pub name: Bytes,
+    /// `data`; its lines are joined by LF. May be empty.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// Whether it carries a message: it has the default name, and is not one of those that only set an id (MCP 2025-11-25).
+    pub fn is_message(&self) -> bool {
+        (self.name.is_empty() || self.name == "message") && !self.data.is_empty()
+    }
+}
+
+/// An event of more than [`MAX_EVENT`] bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong;
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event is larger than 4 MiB")
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+/// Reads the events of one stream.
+///
+/// ```
+/// # use sluicegate::mcp::events::EventReader;
+/// let mut reader = EventReader::default();
+/// reader.push("id: 7\ndata: {}\n\n: still he".into());
+/// assert_eq!(reader.next().unwrap().unwrap().data, "{}");
+/// assert_eq!(reader.next(), Ok(None));
+/// assert_eq!(reader.last_id(), Some(&b"7"[..]));
+/// ```
+#[derive(Debug, Default)]
+pub struct EventReader {
+    /// Not read yet.
+    chunk: Bytes,
+    /// Beginning of a line whose end is not here yet.
+    line: BytesMut,
+    /// A line was read, so that none can open with a byte order mark any more.
+    begun: bool,
+    /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
+    after_cr: bool,
+    name: Bytes,
+    data: Data,
+    /// Of the event that is being read; counts only once that is complete.
+    id: Bytes,
+    last_id: Bytes,
+    retry: Option<Duration>,
+}
+
+/// The `data` of the current event.
+#[derive(Debug, Default)]
+enum Data {
+    #[default]
+    None,
+    /// As nearly always: a slice of what was read.
+    Line(Bytes),
+    Lines(BytesMut),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Line(line) => line.len(),
+            Self::Lines(lines) => lines.len(),
+        }
+    }
+
+    fn push(&mut self, line: Bytes) {
+        let mut lines = match mem::take(self) {
+            Self::None => {
+                *self = Self::Line(line);
+                return;
+            }
+            Self::Line(first) => BytesMut::from(first),
+            Self::Lines(lines) => lines,
+        };
+        lines.extend_from_slice(b"\n");
+        lines.extend_from_slice(&line);
+        *self = Self::Lines(lines);
+    }
+}
+
+impl EventReader {
+    /// Takes what came next. Call [`next`](Self::next) until there is no more before the next chunk.
+    pub fn push(&mut self, chunk: Bytes) {
+        if self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            let mut both = BytesMut::from(mem::take(&mut self.chunk));
+            both.extend_from_slice(&chunk);
+            self.chunk = both.freeze();
+        }
+    }
+
+    /// The next event that is here completely. How the stream was cut into chunks makes no difference. After an error the
+    /// stream must be closed.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would be over when more is to come")]
+    pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
+        while let Some(line) = self.next_line()? {
+            if !line.is_empty() {
+                self.read_field(&line)?;
+                continue;
+            }
+            // The id counts even if there is no data, and so no event (9.2.6).
+            self.last_id = self.id.clone();
+            let name = mem::take(&mut self.name);
+            match mem::take(&mut self.data) {
+                Data::None => {}
+                Data::Line(data) => return Ok(Some(Event { name, data })),
+                Data::Lines(data) => return Ok(Some(Event { name, data: data.freeze() })),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the stream can be taken up again: the id of the last complete event that had one.
+    pub fn last_id(&self) -> Option<&[u8]> {
+        (!self.last_id.is_empty()).then_some(&*self.last_id)
+    }
+
+    /// How long the server asks to wait before the stream is taken up again.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    /// The next complete line, without its end.
+    fn next_line(&mut self) -> Result<Option<Bytes>, TooLong> {
+        if self.after_cr && !self.chunk.is_empty() {
+            self.after_cr = false;
+            if self.chunk[0] == b'\n' {
+                drop(self.chunk.split_to(1));
+            }
+        }
+        let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
+            if self.line.len() + self.chunk.len() + self.data.len() > MAX_EVENT {
+                return Err(TooLong);
+            }
+            self.line.extend_from_slice(&mem::take(&mut self.chunk));
+            return Ok(None);
+        };
+        let rest = self.chunk.split_to(end);
+        self.after_cr = self.chunk.split_to(1) == "\r";
+        let mut line = if self.line.is_empty() {
+            rest
+        } else {
+            self.line.extend_from_slice(&rest);
+            mem::take(&mut self.line).freeze()
+        };
+        if !mem::replace(&mut self.begun, true) && line.starts_with(BYTE_ORDER_MARK) {
+            drop(line.split_to(BYTE_ORDER_MARK.len()));
+        }
+        Ok(Some(line))
+    }
+
+    fn read_field(&mut self, line: &Bytes) -> Result<(), TooLong> {
+        let (name, value) = match memchr(b':', line) {
+            Some(colon) => {
+                let space = usize::from(line.get(colon + 1) == Some(&b' '));
+                (&line[..colon], line.slice(colon + 1 + space..))
+            }
+            None => (&line[..], Bytes::new()),
+        };
+        match name {
+            b"data" => {
+                if self.data.len() + value.len() >= MAX_EVENT {
+                    return Err(TooLong);
+                }
+                self.data.push(value);
+            }
+            b"event" => self.name = value,
+            b"id" if memchr(0, &value).is_none() => self.id = value,
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                let milliseconds = std::str::from_utf8(&value).ok().and_then(|digits| digits.parse().ok());
+                self.retry = milliseconds.map(Duration::from_millis).or(self.retry);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The event that carries `message`.
+pub fn event(message: &Message) -> Bytes {
+    const BEFORE: &[u8] = b"event: message\ndata: ";
+    let line = message.line();
+    let mut event = BytesMut::with_capacity(BEFORE.len() + line.len() + 2);
+    for part in [BEFORE, &line, b"\n\n"] {
+        event.extend_from_slice(part);
+    }
+    event.freeze()
+}
+
+/// Whether a body is `text/event-stream`, whatever its parameters.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    is_of_type(headers, b"text/event-stream")
+}
+
+/// Whether a body is `application/json`, whatever its parameters.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    is_of_type(headers, b"application/json")
+}
+
+fn is_of_type(headers: &HeaderMap, essence: &[u8]) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
+            && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Name, data, last id.
+    type Read = (String, String, Option<Vec<u8>>);
+
+    /// Events of a stream in these pieces.
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, TooLong> {
+        let mut reader = EventReader::default();
+        let mut events = Vec::new();
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        for piece in pieces {
+            reader.push(Bytes::copy_from_slice(piece));
+            while let Some(Event { name, data }) = reader.next()? {
+                events.push((text(name), text(data), reader.last_id().map(<[u8]>::to_vec)));
+            }
+        }
+        Ok(events)
+    }
+
+    fn event(name: &str, data: &str, id: Option<&str>) -> Read {
+        (name.into(), data.into(), id.map(|id| id.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn events_are_read_by_the_rules_of_the_format_wherever_they_are_cut() {
+        let stream = "\u{feff}event: endpoint\ndata: /m?s=1\n\n\
+             : ping\n\n\
+             id: 1\r\ndata:first\r\ndata:  second\r\n\r\n\
+             data\rid\revent:x\r\r\
+             retry: 20\nid: a\0b\nid: 2\n\n\
+             unknown: x\ndata: \u{e9}\n\n\
+             data: cut off";
+        let expected = [
+            event("endpoint", "/m?s=1", None),
+            event("", "first\n second", Some("1")),
+            event("x", "", None),
+            event("", "é", Some("2")),
+        ];
+        assert_eq!(read([stream.as_bytes()]).unwrap(), expected);
+        assert_eq!(read(stream.as_bytes().chunks(1)).unwrap(), expected);
+        for cut in 0..stream.len() {
+            let (a, b) = stream.as_bytes().split_at(cut);
+            assert_eq!(read([a, b]).unwrap(), expected, "{cut}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_there_as_soon_as_its_last_line_ends() {
+        assert_eq!(read([b"data: x\r\n\r".as_slice()]).unwrap(), [event("", "x", None)]);
+        assert_eq!(read([b"data: x\r\n".as_slice()]).unwrap(), []);
+    }
+
+    #[test]
+    fn the_time_to_wait_is_digits_only() {
+        let mut reader = EventReader::default();
+        for (text, retry) in [
+            ("retry: 1500\n", Some(1500)),
+            ("retry: 1 s\nretry:\nretry: -1\nretry: 99999999999999999999\n", Some(1500)),
+            ("retry: 0\n", Some(0)),
+        ] {
+            reader.push(text.into());
+            assert_eq!(reader.next(), Ok(None));
+            assert_eq!(reader.retry(), retry.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_end_is_refused_at_its_limit() {
+        let line = [b"data: ".as_slice(), &vec![b'x'; MAX_EVENT]].concat();
+        assert_eq!(read(line.chunks(30_000)), Err(TooLong));
+        assert_eq!(read([&line[..], b"\n\n"]), Err(TooLong));
+        let many = "data: 0123456789abcdef\n".repeat(MAX_EVENT / 16);
+        assert_eq!(read(many.as_bytes().chunks(30_000)), Err(TooLong));
+        // Comments add up to nothing.
+        let comments = ": 0123456789abcdef\n".repeat(MAX_EVENT / 16);
+        assert_eq!(read(comments.as_bytes().chunks(30_000)), Ok(Vec::new()));
+        let fits = format!("data: {}\n\n", "x".repeat(MAX_EVENT - 100));
+        assert_eq!(read(fits.as_bytes().chunks(30_000)).unwrap()[0].1.len(), MAX_EVENT - 100);
+    }
+
+    #[test]
+    fn a_message_is_written_as_one_event_on_one_line() {
+        let message = Message::parse("{\r\n\"id\":1,\n\"result\":{}}\n".into()).unwrap();
+        let written = super::event(&message);
+        assert_eq!(written, "event: message\ndata: {  \"id\":1, \"result\":{}} \n\n");
+        let read = read([&written[..]]).unwrap();
+        assert!(Message::parse(read[0].1.clone().into()).is_ok());
+    }
+
+    #[test]
+    fn media_types_are_told_whatever_their_case_and_parameters() {
+        let of = |value: &'static str| {
+            HeaderMap::from_iter([(header::CONTENT_TYPE, http::HeaderValue::from_static(value))])
+        };
+        assert!(is_event_stream(&of("Text/Event-Stream; charset=utf-8")));
+        assert!(!is_event_stream(&of("text/event-streams")));
+        assert!(is_json(&of("application/json")) && !is_json(&of("application/json-seq")));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_change_nothing(lines in prop::collection::vec("(data|id|event|retry|)(:| |)[a-z\u{e9} ]{0,4}(\n|\r|\r\n)", 0..12), cuts in prop::collection::vec(0usize..100, 0..6)) {
+            let stream = lines.concat().into_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]);
+            prop_assert_eq!(read(pieces).unwrap(), read([&stream[..]]).unwrap());
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What MCP 2026-07-28 says in header fields, checked against what the body says.
+//!
+//! Since that version a request repeats in its head what stands in its body, so that whoever routes or counts need not
+//! read bodies. That is only safe if somebody who reads both refuses those that differ: else one hop acts on the head and
+//! the next on the body. A server behind Streamable HTTP does that itself. A server behind stdio sees no head, so the
+//! gate has to, and it has to give the answers a status, which stdio does not have either.
+//!
+//! The rules are those of Streamable HTTP, sections "Request Metadata" and "Server Validation" (SEP-2243, SEP-2575, and
+//! SEP-2663 for tasks).
+
+mod tool_headers;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::{
+    header,
+    message::{Id, Kind, Message, Part},
+};
+
+pub use tool_headers::ToolHeaders;
+
+/// The version that these rules are of.
+pub const VERSION: &str = "2026-07-28";
+
+const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
+const METHOD: &str = "Mcp-Method";
+const NAME: &str = "Mcp-Name";
+const PARAM_PREFIX: &str = "mcp-param-";
+
+const INVALID_REQUEST: i64 = -32600;
+const METHOD_NOT_FOUND: i64 = -32601;
+const INVALID_PARAMS: i64 = -32602;
+const HEADER_MISMATCH: i64 = -32020;
+const MISSING_CAPABILITY: i64 = -32021;
+const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// Why a request is refused: answered with status 400, and [`Failure::body`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    id: Option<Id>,
+    code: i64,
+    reason: Cow<'static, str>,
+}
+
+#[derive(Deserialize, Default)]
+struct Params<'a> {
+    #[serde(borrow, default, rename = "_meta")]
+    meta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Meta {
+    #[serde(default, rename = "io.modelcontextprotocol/clientCapabilities")]
+    client_capabilities: Option<IgnoredAny>,
+}
+
+impl Failure {
+    /// The status that goes with it.
+    pub const STATUS: StatusCode = StatusCode::BAD_REQUEST;
+
+    /// The JSON-RPC error response. Without `id` if what it answers had none. Names fields, but nothing that was in them.
+    pub fn body(&self) -> Bytes {
+        let id = self.id.as_ref().map(|id| format!(r#""id":{id},"#)).unwrap_or_default();
+        let error = serde_json::json!({ "code": self.code, "message": self.reason });
+        format!(r#"{{"jsonrpc":"2.0",{id}"error":{error}}}"#).into()
+    }
+}
+
+/// Whether a request is of MCP 2026-07-28 or later, and not of the versions that have sessions.
+///
+/// What the body says of its version counts, whatever it says: a server has to be asked before it can be said to lack
+/// one. Versions are names, not numbers, so a header alone counts only if it is known. `message` is `None` for what has
+/// no body, such as GET.
+pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
+    if message.is_some_and(|message| message.version().is_some()) {
+        return true;
+    }
+    if message.is_some_and(|message| message.method() == "initialize") {
+        return false;
+    }
+    headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(VERSION))
+}
+
+/// Compares head and body of a POST of [`VERSION`], and returns its `Mcp-Param-*` fields for whoever is next.
+///
+/// `tools` is what the server's tools want repeated in `Mcp-Param-*`; without it those fields are not compared. What the
+/// body alone gets wrong is left to the server, except for the fields of `_meta` without which no request is one: by
+/// the time a server says so, nobody can tell that this was the reason for its `-32602`, which takes status 400.
+pub fn check(
+    headers: &HeaderMap,
+    message: &Message,
+    tools: Option<&ToolHeaders>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+    let outcome = match message.kind() {
+        Kind::Response => Err((INVALID_REQUEST, "clients do not send responses in this version".into())),
+        Kind::Request | Kind::Notification => compare(headers, message, tools),
+    };
+    outcome.map_err(|(code, reason)| Failure { id: message.id().cloned(), code, reason })?;
+    let is_param = |name: &HeaderName| name.as_str().starts_with(PARAM_PREFIX);
+    Ok(headers
+        .iter()
+        .filter(|(name, _)| is_param(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect())
+}
+
+/// The status for a response to a request of [`VERSION`] that has no status of its own.
+///
+/// `-32602` is not told apart by its code alone. Where it is about `_meta`, [`check`] has refused the request already; what
+/// is left is about arguments, and an answer like any other.
+pub fn status(response: &Message) -> StatusCode {
+    match response.error_code() {
+        Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) => StatusCode::BAD_REQUEST,
+        Some(METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    }
+}
+
+type Refusal = (i64, Cow<'static, str>);
+
+fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) -> Result<(), Refusal> {
+    let params = message.part(Part::Params).and_then(|params| serde_json::from_str(params).ok());
+    let params: Params<'_> = params.unwrap_or_default();
+    // Before the header: both SDKs tell a client first that its body is not of this version.
+    if message.kind() == Kind::Request && !(message.version().is_some() && names_capabilities(&params)) {
+        let reason = "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities";
+        return Err((INVALID_PARAMS, reason.into()));
+    }
+    let version = only(headers, PROTOCOL_VERSION)?.ok_or_else(|| missing(PROTOCOL_VERSION))?;
+    if message.version().is_some_and(|named| header::plain(version) != Some(named)) {
+        return Err(differs(PROTOCOL_VERSION));
+    }
+    let method = only(headers, METHOD)?.ok_or_else(|| missing(METHOD))?;
+    if header::plain(method) != Some(message.method()) {
+        return Err(differs(METHOD));
+    }
+    if repeats_name(message.method()) {
+        match (only(headers, NAME)?, message.name()) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(missing(NAME)),
+            (Some(value), name) if name.is_some() && header::decode(value).as_deref() == name => {}
+            (Some(_), _) => return Err(differs(NAME)),
+        }
+    }
+    match (tools, message.name()) {
+        (Some(tools), Some(tool)) if message.method() == "tools/call" => {
+            tools.compare(tool, headers, params.arguments)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn names_capabilities(params: &Params<'_>) -> bool {
+    let meta = params.meta.and_then(|meta| serde_json::from_str::<Meta>(meta.get()).ok());
+    meta.is_some_and(|meta| meta.client_capabilities.is_some())
+}
+
+/// Whether `Mcp-Name` has to repeat [`Message::name`].
+fn repeats_name(method: &str) -> bool {
+    matches!(
+        method,
+        "tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel"
+    )
+}
+
+/// The value of a field that may be there once: of two, one hop would take the first and another the last.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err((HEADER_MISMATCH, format!("the header {name} is there more than once").into())),
+    }
+}
+
+fn missing(name: &str) -> Refusal {
+    (HEADER_MISMATCH, format!("the header {name} is missing").into())
+}
+
+fn differs(name: &str) -> Refusal {
+    (HEADER_MISMATCH, format!("the header {name} differs from the body").into())
+}
+
+#[cfg(test)]
+#[path = "modern/tests.rs"]
+mod tests;

@@ -1,0 +1,369 @@
+//! The task of one session: what comes from the client goes to the server, what comes from the server finds its way
+//! back.
+//!
+//! It never waits for one side while the other has something to say: a server that does not read is not kept from
+//! writing, and a client that reads slowly stops the server, not itself.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{pending, poll_fn},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply, event};
+use crate::{
+    error::{Error, Kind},
+    identity::Subject,
+    link::{FromServer, Link, Outbound, ToServer},
+    mcp::message::{self, Id, Message},
+    watchdog::{Signal, Watched},
+};
+
+/// Requests of one session that may wait for their responses.
+const MOST_CALLS: usize = 1024;
+/// Messages of the server's own that are kept for a client that listens nowhere yet.
+const BACKLOG: usize = 64;
+
+/// How a session serves its client.
+pub struct Settings {
+    /// Which transport the client speaks.
+    pub style: Style,
+    /// How long the session may be without a request or a stream.
+    pub idle: Duration,
+    /// By which it ends when its token goes.
+    pub watched: Watched<Subject>,
+}
+
+/// Which transport the client of a session speaks.
+pub enum Style {
+    /// Streamable HTTP: every request has a response of its own.
+    Streamable,
+    /// HTTP+SSE: everything from the server goes into this one stream, whose end is the session's.
+    Sse(mpsc::Sender<Bytes>),
+}
+
+/// Starts a session on this thread. It is in the registry as long as it runs.
+pub fn start(
+    link: Link,
+    settings: Settings,
+    register: impl FnOnce(Handle) -> Result<Registered, super::Full>,
+) -> Result<(Handle, super::SessionId), super::Full> {
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let closed = CancellationToken::new();
+    let handle = Handle { commands: sender, closed: closed.clone() };
+    let registered = register(handle.clone())?;
+    let id = registered.id();
+    let session = Session {
+        link,
+        commands,
+        closed,
+        watched: settings.watched,
+        idle: settings.idle,
+        listener: match settings.style {
+            Style::Streamable => None,
+            Style::Sse(ref stream) => Some(stream.clone()),
+        },
+        is_sse: matches!(settings.style, Style::Sse(_)),
+        calls: HashMap::new(),
+        serial: 0,
+        to_server: VecDeque::new(),
+        to_client: VecDeque::new(),
+        backlog: VecDeque::new(),
+        _registered: registered,
+    };
+    tokio::task::spawn_local(session.run());
+    Ok((handle, id))
+}
+
+struct Session {
+    link: Link,
+    commands: mpsc::Receiver<Command>,
+    closed: CancellationToken,
+    watched: Watched<Subject>,
+    idle: Duration,
+    listener: Option<mpsc::Sender<Bytes>>,
+    is_sse: bool,
+    calls: HashMap<Id, Call>,
+    /// Counts calls, to tell the newest.
+    serial: u64,
+    /// Taken from the client. Commands wait while there is any.
+    to_server: VecDeque<ToServer>,
+    /// Taken from the server. It waits while there is any.
+    to_client: VecDeque<(mpsc::Sender<Bytes>, Bytes)>,
+    backlog: VecDeque<Bytes>,
+    _registered: Registered,
+}
+
+/// A request of the client's that the server has not answered.
+struct Call {
+    serial: u64,
+    progress_token: Option<Id>,
+    client: Client,
+}
+
+/// How the client of a call hears of it.
+enum Client {
+    /// It waits for the response head.
+    Waits(oneshot::Sender<Reply>),
+    /// It reads events.
+    Reads(mpsc::Sender<Bytes>),
+    /// On HTTP+SSE, in the one stream.
+    Listens,
+}
+
+impl Client {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Waits(reply) => reply.is_closed(),
+            Self::Reads(events) => events.is_closed(),
+            Self::Listens => false,
+        }
+    }
+}
+
+/// What happened.
+enum Event {
+    Signal(Signal),
+    Closed,
+    Command(Option<Command>),
+    Server(Option<FromServer>),
+    /// The server takes another message; without room in it, nobody reads them any more.
+    Room(bool),
+    /// The client takes another event, or left.
+    Reader,
+    /// Nobody listens any more.
+    Silence,
+}
+
+impl Session {
+    async fn run(mut self) {
+        loop {
+            // Whatever happened was a sign of life.
+            self.watched.set_deadline(Some(self.idle));
+            match self.next().await {
+                Event::Signal(Signal::Revoked | Signal::Cut) | Event::Closed => break,
+                Event::Signal(Signal::Deadline) if self.is_idle() => break,
+                Event::Signal(Signal::Deadline | Signal::Drain) => {}
+                Event::Command(Some(command)) => self.command(command),
+                // Without a handle left in the registry nobody could ask for anything.
+                Event::Command(None) => break,
+                Event::Server(Some(FromServer::Message { message, about })) => self.received(message, about),
+                Event::Server(Some(FromServer::Failed { id, error })) => self.failed(&id, error),
+                Event::Server(Some(FromServer::Ended { cause })) => {
+                    self.over(&cause);
+                    break;
+                }
+                Event::Server(None) | Event::Room(false) => {
+                    self.over("the conversation with the server is over");
+                    break;
+                }
+                Event::Room(true) => {
+                    if let Some(message) = self.to_server.pop_front() {
+                        // There is room: nobody else sends here.
+                        let _ = self.link.to_server.try_send(message);
+                    }
+                }
+                Event::Reader => {
+                    if let Some((client, event)) = self.to_client.pop_front() {
+                        // Who left misses it; what belongs to a request is not for another stream.
+                        let _ = client.try_send(event);
+                    }
+                }
+                Event::Silence => {
+                    self.listener = None;
+                    if self.is_sse {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let Self { link, commands, closed, watched, listener, to_server, to_client, .. } = self;
+        let signal = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready));
+        let reader = async {
+            match to_client.front() {
+                Some((client, _)) => drop(client.reserve().await),
+                None => pending().await,
+            }
+        };
+        let silence = async {
+            match listener {
+                Some(listener) => listener.closed().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            signal = signal => Event::Signal(signal),
+            () = closed.cancelled() => Event::Closed,
+            message = link.from_server.recv(), if to_client.is_empty() => Event::Server(message),
+            command = commands.recv(), if to_server.is_empty() => Event::Command(command),
+            room = link.to_server.reserve(), if !to_server.is_empty() => Event::Room(room.is_ok()),
+            () = reader => Event::Reader,
+            () = silence => Event::Silence,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.listener.is_none() && self.calls.values().all(|call| call.client.is_gone())
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Post { outbound, reply } => self.post(outbound, reply),
+            Command::Listen { reply } => {
+                let (sender, events) = mpsc::channel(EVENTS);
+                if reply.send(events).is_ok() {
+                    self.to_client.extend(self.backlog.drain(..).map(|event| (sender.clone(), event)));
+                    self.listener = Some(sender);
+                }
+            }
+            Command::Abandon(id) => {
+                self.calls.remove(&id);
+                self.to_server.push_back(ToServer::Abandon(id));
+            }
+        }
+    }
+
+    fn post(&mut self, outbound: Outbound, reply: oneshot::Sender<Reply>) {
+        let message = &outbound.message;
+        let refusal = match (message.kind(), message.id()) {
+            (message::Kind::Request, Some(id)) => {
+                if self.calls.contains_key(id) {
+                    Some(Kind::DuplicateId)
+                } else if self.calls.len() >= MOST_CALLS {
+                    Some(Kind::Unavailable)
+                } else {
+                    self.serial += 1;
+                    let (serial, progress_token) = (self.serial, message.progress_token().cloned());
+                    let (client, accepted) = match self.is_sse {
+                        true => (Client::Listens, Some(reply)),
+                        false => (Client::Waits(reply), None),
+                    };
+                    self.calls.insert(id.clone(), Call { serial, progress_token, client });
+                    self.to_server.push_back(ToServer::Message(outbound));
+                    accepted.map(|reply| drop(reply.send(Reply::Accepted)));
+                    return;
+                }
+            }
+            _ => None,
+        };
+        if let Some(kind) = refusal {
+            let _ = reply.send(Reply::Refused(kind.into()));
+            return;
+        }
+        if message.method() == "notifications/cancelled"
+            && let Some(call) = message.request_id().and_then(|id| self.calls.remove(id))
+        {
+            // The server will not answer. Its client waits for nothing either, and is not left hanging.
+            if let Client::Waits(reply) = call.client {
+                let _ = reply.send(Reply::Events(mpsc::channel(1).1));
+            }
+        }
+        self.to_server.push_back(ToServer::Message(outbound));
+        let _ = reply.send(Reply::Accepted);
+    }
+
+    /// Something came from the server.
+    fn received(&mut self, message: Message, about: Option<Id>) {
+        if message.kind() == message::Kind::Response {
+            // An answer that nobody waits for, or to nothing that can be named, has nowhere to go.
+            let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
+            match call.client {
+                Client::Waits(reply) => drop(reply.send(Reply::Answer(message))),
+                Client::Reads(events) => self.to_client.push_back((events, event(&message))),
+                Client::Listens => self.to_listener(event(&message)),
+            }
+            return;
+        }
+        let event = event(&message);
+        let Some(id) = about.or_else(|| self.related(&message)) else { return self.to_listener(event) };
+        match self.calls.get_mut(&id) {
+            Some(Call { client: client @ Client::Waits(_), .. }) => {
+                let (sender, events) = mpsc::channel(EVENTS);
+                if let Client::Waits(reply) = std::mem::replace(client, Client::Reads(sender.clone())) {
+                    let _ = reply.send(Reply::Events(events));
+                }
+                self.to_client.push_back((sender, event));
+            }
+            Some(Call { client: Client::Reads(events), .. }) => {
+                self.to_client.push_back((events.clone(), event));
+            }
+            Some(Call { client: Client::Listens, .. }) | None => self.to_listener(event),
+        }
+    }
+
+    /// The call that a message of the server's belongs to, where the transport does not say: the one whose progress it
+    /// reports, or the only one there is. Among several nobody can tell, and the client's stream takes it, or if it has none,
+    /// the newest call does.
+    fn related(&self, message: &Message) -> Option<Id> {
+        if self.is_sse {
+            return None;
+        }
+        if let Some(token) = message.progress_token() {
+            let call = self.calls.iter().find(|(_, call)| call.progress_token.as_ref() == Some(token));
+            return call.map(|(id, _)| id.clone());
+        }
+        let mut waiting: Vec<_> = self.calls.iter().filter(|(_, call)| !call.client.is_gone()).collect();
+        if waiting.len() > 1 && self.listener.is_some() {
+            return None;
+        }
+        waiting.sort_by_key(|(_, call)| call.serial);
+        waiting.last().map(|(id, _)| (*id).clone())
+    }
+
+    fn to_listener(&mut self, event: Bytes) {
+        if let Some(listener) = &self.listener {
+            self.to_client.push_back((listener.clone(), event));
+            return;
+        }
+        if self.backlog.len() == BACKLOG {
+            self.backlog.pop_front();
+        }
+        self.backlog.push_back(event);
+    }
+
+    fn failed(&mut self, id: &Id, error: Error) {
+        let Some(call) = self.calls.remove(id) else { return };
+        match call.client {
+            Client::Waits(reply) => drop(reply.send(Reply::Refused(error))),
+            Client::Reads(events) => {
+                if let Some(failure) = failure(id, &error) {
+                    self.to_client.push_back((events, failure));
+                }
+            }
+            Client::Listens => {
+                if let Some(failure) = failure(id, &error) {
+                    self.to_listener(failure);
+                }
+            }
+        }
+    }
+
+    /// The server is gone: nobody is left waiting for it. Whoever reads slowly gets what fits.
+    fn over(&mut self, cause: &str) {
+        let calls: Vec<Id> = self.calls.keys().cloned().collect();
+        for id in calls {
+            self.failed(&id, Kind::UpstreamUnreachable.because(cause.to_owned()));
+        }
+        for (client, event) in self.to_client.drain(..) {
+            let _ = client.try_send(event);
+        }
+    }
+}
+
+/// What a client is told of a failure when its response has begun: the code is the HTTP status that came too late.
+pub fn failure(id: &Id, error: &Error) -> Option<Bytes> {
+    let code = i64::from(error.kind.status().as_u16());
+    Message::error_for(id, code, error.kind.sentence()).ok().map(|message| event(&message))
+}
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

@@ -1,0 +1,276 @@
+use std::{rc::Rc, sync::Arc};
+
+use super::*;
+use crate::{
+    identity::Grant,
+    link::Far,
+    session::{Registry, SessionId},
+    watchdog::{TICK, Watchdog},
+};
+
+/// A session whose server is the test.
+struct World {
+    server: Far,
+    session: Handle,
+    registry: Registry,
+    dog: Rc<Watchdog<Subject>>,
+    stream: Option<mpsc::Receiver<Bytes>>,
+}
+
+impl World {
+    fn new(is_sse: bool) -> Self {
+        let (link, server) = Link::pair();
+        let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
+        let (sender, events) = mpsc::channel(EVENTS);
+        let grant = Grant { digest: None, server: "db".into() };
+        let settings = Settings {
+            style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
+            idle: Duration::from_secs(60),
+            watched: dog.watch(Subject::Request(grant)),
+        };
+        let id = SessionId::random().unwrap();
+        let register = |handle| registry.add(id, Arc::from("db"), handle, 10);
+        let (session, _) = start(link, settings, register).unwrap_or_else(|_| panic!("there is room"));
+        Self { server, session, registry, dog, stream: is_sse.then_some(events) }
+    }
+
+    /// Posts without waiting for the answer.
+    fn post(&self, text: &'static str) -> tokio::task::JoinHandle<Option<Reply>> {
+        let session = self.session.clone();
+        tokio::task::spawn_local(async move { session.post(message(text).into()).await })
+    }
+
+    async fn at_server(&mut self) -> String {
+        match self.server.from_client.recv().await {
+            Some(ToServer::Message(outbound)) => text(outbound.message.text()),
+            Some(ToServer::Abandon(id)) => format!("abandon {id}"),
+            None => "end".into(),
+        }
+    }
+
+    async fn says(&self, text: &'static str) {
+        let message = FromServer::Message { message: message(text), about: None };
+        self.server.to_client.send(message).await.unwrap();
+    }
+
+    async fn is_over(&self) {
+        while !self.registry.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn message(text: &'static str) -> Message {
+    Message::parse(text.into()).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs a story on one thread, as a worker does.
+fn story(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), story).await.unwrap() });
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p"}}}"#;
+const OTHER: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{}}"#;
+const DONE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
+const SAMPLE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}"#;
+const LOG: &str = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
+
+#[test]
+fn an_answer_without_anything_before_it_is_an_answer() {
+    story(async {
+        let mut world = World::new(false);
+        let reply = world.post(CALL);
+        assert_eq!(world.at_server().await, CALL);
+        world.says(DONE).await;
+        let Some(Reply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
+        assert_eq!(text(answer.text()), DONE);
+    });
+}
+
+#[test]
+fn what_belongs_to_a_request_comes_before_its_answer_and_what_belongs_to_none_where_the_client_listens() {
+    story(async {
+        let mut world = World::new(false);
+        let mut listener = world.session.listen().await.unwrap();
+        let (first, second) = (world.post(CALL), world.post(OTHER));
+        let _ = (world.at_server().await, world.at_server().await);
+        world.says(PROGRESS).await;
+        let Some(Reply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
+        world.says(LOG).await;
+        assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
+        world.says(DONE).await;
+        assert!(text(&events.recv().await.unwrap()).contains("progress"));
+        assert_eq!(text(&events.recv().await.unwrap()), format!("event: message\ndata: {DONE}\n\n"));
+        assert_eq!(events.recv().await, None, "the response is the last");
+        // Now there is one request, and what the server asks belongs to it.
+        world.says(SAMPLE).await;
+        assert!(matches!(second.await.unwrap(), Some(Reply::Events(_))));
+    });
+}
+
+#[test]
+fn what_comes_before_the_client_listens_is_kept_for_it() {
+    story(async {
+        let mut world = World::new(false);
+        world.says(LOG).await;
+        let reply = world.post(CALL);
+        world.at_server().await;
+        world.says(DONE).await;
+        assert!(matches!(reply.await.unwrap(), Some(Reply::Answer(_))));
+        let mut listener = world.session.listen().await.unwrap();
+        assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
+    });
+}
+
+#[test]
+fn an_answer_to_the_server_and_a_notification_are_taken_at_once() {
+    story(async {
+        let mut world = World::new(false);
+        for text in [r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#] {
+            let reply = world.post(text);
+            assert!(matches!(reply.await.unwrap(), Some(Reply::Accepted)));
+            assert_eq!(world.at_server().await, text);
+        }
+    });
+}
+
+#[test]
+fn a_second_request_with_the_same_id_is_refused_while_the_first_runs() {
+    story(async {
+        let mut world = World::new(false);
+        let _first = world.post(CALL);
+        world.at_server().await;
+        let Some(Reply::Refused(error)) = world.post(CALL).await.unwrap() else { panic!("it was taken") };
+        assert_eq!(error.kind, Kind::DuplicateId);
+    });
+}
+
+#[test]
+fn a_cancelled_request_leaves_no_client_hanging() {
+    story(async {
+        let mut world = World::new(false);
+        let reply = world.post(CALL);
+        world.at_server().await;
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+        assert!(matches!(world.post(cancel).await.unwrap(), Some(Reply::Accepted)));
+        assert_eq!(world.at_server().await, cancel);
+        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        assert_eq!(events.recv().await, None);
+    });
+}
+
+#[test]
+fn everyone_who_waits_hears_that_the_server_is_gone() {
+    story(async {
+        let mut world = World::new(false);
+        let first = world.post(CALL);
+        world.at_server().await;
+        world.says(PROGRESS).await;
+        let Some(Reply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
+        let second = world.post(OTHER);
+        world.at_server().await;
+        world.server.to_client.send(FromServer::Ended { cause: "it was killed".into() }).await.unwrap();
+        let Some(Reply::Refused(error)) = second.await.unwrap() else { panic!("no error") };
+        assert_eq!(error.kind, Kind::UpstreamUnreachable);
+        assert!(text(&events.recv().await.unwrap()).contains("progress"));
+        assert!(text(&events.recv().await.unwrap()).contains(r#""code":502"#));
+        world.is_over().await;
+        assert!(world.session.post(message(OTHER).into()).await.is_none());
+    });
+}
+
+#[test]
+fn a_server_that_reads_nothing_does_not_keep_what_it_says_from_the_client_nor_the_session_from_its_end() {
+    story(async {
+        let world = World::new(false);
+        let mut listener = world.session.listen().await.unwrap();
+        let posts: Vec<_> = (0..40).map(|_| world.post(LOG)).collect();
+        world.says(LOG).await;
+        assert!(listener.recv().await.is_some());
+        world.session.close();
+        world.is_over().await;
+        posts.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
+    story(async {
+        let mut world = World::new(false);
+        let _listener = world.session.listen().await.unwrap();
+        let (mut said, flood) = (0, message(LOG));
+        // The stream, the link and one in between: then the server has to wait.
+        while said < 1000 {
+            let full = world.server.to_client.try_send(FromServer::Message { message: flood.clone(), about: None });
+            match full {
+                Ok(()) => said += 1,
+                Err(_) if said > EVENTS + crate::link::QUEUE => break,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        assert!(said < 3 * EVENTS, "{said} messages were taken");
+        assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+        assert_eq!(world.at_server().await, LOG);
+    });
+}
+
+#[test]
+fn a_session_that_nobody_uses_ends_and_one_that_somebody_listens_to_stays() {
+    story(async {
+        let mut world = World::new(false);
+        let listener = world.session.listen().await.unwrap();
+        let mut now = std::time::Instant::now();
+        for _ in 0..3 {
+            now += Duration::from_secs(60) + 2 * TICK;
+            world.dog.tick(now);
+            assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+            world.at_server().await;
+        }
+        drop(listener);
+        while !world.registry.is_empty() {
+            now += Duration::from_secs(30);
+            world.dog.tick(now);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.at_server().await, "end");
+    });
+}
+
+#[test]
+fn a_session_ends_with_its_token() {
+    story(async {
+        let mut world = World::new(false);
+        tokio::task::yield_now().await;
+        world.dog.signal(|_| Some(Signal::Revoked));
+        assert_eq!(world.at_server().await, "end");
+        world.is_over().await;
+    });
+}
+
+#[test]
+fn over_http_sse_everything_comes_in_the_one_stream_and_its_end_is_the_sessions() {
+    story(async {
+        let mut world = World::new(true);
+        assert!(matches!(world.post(CALL).await.unwrap(), Some(Reply::Accepted)));
+        assert_eq!(world.at_server().await, CALL);
+        for said in [LOG, PROGRESS, SAMPLE, DONE] {
+            world.says(said).await;
+        }
+        let mut stream = world.stream.take().unwrap();
+        for said in [LOG, PROGRESS, SAMPLE, DONE] {
+            assert_eq!(text(&stream.recv().await.unwrap()), format!("event: message\ndata: {said}\n\n"));
+        }
+        drop(stream);
+        assert_eq!(world.at_server().await, "end");
+        world.is_over().await;
+    });
+}

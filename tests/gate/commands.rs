@@ -1,0 +1,330 @@
+//! Command servers behind the gate: a real process, real sockets, raw HTTP.
+
+use std::{path::Path, time::Instant};
+
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::harness::{CI, Client, DEV, Gate, field, get, post, soon, until};
+
+fn command() -> Value {
+    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/stdio_server.py");
+    json!({ "command": "python3", "args": [server], "env": { "GREETING": "hello" }, "inheritEnv": ["PATH"] })
+}
+
+fn config() -> Value {
+    json!({ "mcpServers": { "small": command() } })
+}
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}},"clientInfo":{"name":"t","version":"1"}}}"#;
+
+fn call(id: u64, tool: &str, arguments: Value) -> String {
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": { "progressToken": format!("p{id}") } });
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
+}
+
+/// A session, as its client sees it.
+struct Session<'a> {
+    gate: &'a Gate,
+    field: String,
+}
+
+impl<'a> Session<'a> {
+    async fn open(gate: &'a Gate) -> Self {
+        let (status, head, body) = gate.ask(&post("/small/mcp", DEV, "", INITIALIZE)).await;
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains(r#""name": "small""#), "{body}");
+        let field = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+        let session = Self { gate, field };
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        assert_eq!(session.post(initialized).await, (202, String::new()));
+        session
+    }
+
+    async fn post(&self, body: &str) -> (u16, String) {
+        let (status, _, body) = self.gate.ask(&post("/small/mcp", DEV, &self.field, body)).await;
+        (status, body)
+    }
+
+    /// Text of the result of a tool that answers without anything before.
+    async fn call(&self, tool: &str, arguments: Value) -> String {
+        let (status, body) = self.post(&call(7, tool, arguments)).await;
+        assert_eq!(status, 200, "{body}");
+        text(&body)
+    }
+
+    async fn pid(&self) -> u32 {
+        self.call("pid", json!({})).await.parse().unwrap()
+    }
+
+    /// A POST whose response is an event stream, behind its head.
+    async fn stream(&self, body: &str) -> Client<TcpStream> {
+        let mut client = self.gate.client().await;
+        client.send(post("/small/mcp", DEV, &self.field, body)).await;
+        let head = client.head().await;
+        assert_eq!(field(&head, "content-type"), Some("text/event-stream"), "{head}");
+        assert_eq!(field(&head, "cache-control"), Some("no-cache, no-transform"), "{head}");
+        client
+    }
+}
+
+fn text(body: &str) -> String {
+    let body: Value = serde_json::from_str(body).unwrap();
+    body["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
+}
+
+/// The message of the next event.
+async fn event(client: &mut Client<TcpStream>) -> Value {
+    loop {
+        let chunk = client.chunk().await.expect("an event");
+        let event = String::from_utf8(chunk).unwrap();
+        if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+            return serde_json::from_str(data).unwrap();
+        }
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+async fn is_gone(pid: u32) {
+    until("the process is gone", || !is_alive(pid)).await;
+}
+
+#[tokio::test]
+async fn a_client_initializes_lists_calls_and_leaves_and_the_process_goes_with_it() {
+    let gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let (status, list) = session.post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
+    assert!(status == 200 && list.contains(r#""echo""#), "{list}");
+    assert_eq!(session.call("echo", json!({ "text": "grün" })).await, "grün");
+    let pid = session.pid().await;
+    assert!(is_alive(pid));
+
+    let delete = get("/small/mcp", DEV, &session.field).replacen("GET", "DELETE", 1);
+    assert_eq!(gate.ask(&delete).await.0, 204);
+    is_gone(pid).await;
+    let (status, body) = session.post(INITIALIZE).await;
+    assert!(status == 404 && body.contains("session_not_found"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn the_process_sees_what_the_config_gives_it_and_nothing_else() {
+    let gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let seen = session.call("env", json!({})).await;
+    let unasked: Vec<&str> =
+        seen.split(' ').filter(|name| !["GREETING", "PATH", "LC_CTYPE"].contains(name)).collect();
+    assert!(seen.contains("GREETING") && seen.contains("PATH"), "{seen}");
+    assert!(unasked.is_empty(), "{unasked:?}");
+}
+
+#[tokio::test]
+async fn every_session_has_a_process_of_its_own_and_belongs_to_its_caller() {
+    let gate = Gate::start(config()).await;
+    let (one, two) = (Session::open(&gate).await, Session::open(&gate).await);
+    assert_ne!(one.pid().await, two.pid().await);
+    for token in [CI, "nobody"] {
+        let (status, ..) = gate.ask(&post("/small/mcp", token, &one.field, &call(1, "pid", json!({})))).await;
+        assert_eq!(status, if token == CI { 404 } else { 401 });
+    }
+    let without = gate.ask(&post("/small/mcp", DEV, "", &call(1, "pid", json!({})))).await;
+    assert!(without.0 == 400 && without.2.contains("session_required"), "{without:?}");
+}
+
+#[tokio::test]
+async fn progress_and_log_messages_come_before_the_answer_that_they_belong_to() {
+    let gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let mut client = session.stream(&call(3, "progress", json!({}))).await;
+    for step in [1, 2] {
+        let progress = event(&mut client).await;
+        assert_eq!(progress["params"], json!({ "progressToken": "p3", "progress": step }));
+    }
+    assert_eq!(event(&mut client).await["id"], 3);
+    assert_eq!(client.chunk().await, None, "the answer is the last");
+
+    let mut client = session.stream(&call(4, "log", json!({}))).await;
+    assert_eq!(event(&mut client).await["params"]["data"], "a line");
+    assert_eq!(event(&mut client).await["id"], 4);
+}
+
+#[tokio::test]
+async fn what_a_server_asks_its_client_is_answered_by_a_post_of_its_own() {
+    let gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let mut client = session.stream(&call(5, "ask", json!({}))).await;
+    let question = event(&mut client).await;
+    assert_eq!((&question["method"], &question["id"]), (&json!("sampling/createMessage"), &json!(5)));
+    let answer = json!({ "jsonrpc": "2.0", "id": 5, "result": { "model": "m" } }).to_string();
+    assert_eq!(session.post(&answer).await.0, 202);
+    let result = event(&mut client).await;
+    assert_eq!(result["result"]["content"][0]["text"], r#"it said {"model": "m"}"#);
+}
+
+#[tokio::test]
+async fn a_killed_process_is_an_error_within_a_second_for_everyone_who_waits() {
+    let gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let pid = session.pid().await;
+    let mut waiting = gate.client().await;
+    waiting.send(post("/small/mcp", DEV, &session.field, &call(1, "sleep", json!({})))).await;
+    gate.log.line("Server wrote to stderr", &[("server", json!("small")), ("line", json!("sleeping"))]).await;
+
+    let killed = Instant::now();
+    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    let (status, _, body) = waiting.response().await;
+    assert!(status == 502 && body.contains("upstream_unreachable"), "{status} {body}");
+    assert!(killed.elapsed().as_millis() < 1000);
+    assert_eq!(session.post(&call(2, "pid", json!({}))).await.0, 404);
+    assert_ne!(Session::open(&gate).await.pid().await, pid);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_a_time_out_and_is_told_that_nobody_waits() {
+    let mut server = command();
+    server["timeout"] = json!("300ms");
+    let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
+    let session = Session::open(&gate).await;
+    let (status, body) = session.post(&call(9, "sleep", json!({}))).await;
+    assert!(status == 504 && body.contains("upstream_timeout"), "{status} {body}");
+    gate.log.line("Server wrote to stderr", &[("line", json!("cancelled 9"))]).await;
+    assert_eq!(session.call("echo", json!({ "text": "still here" })).await, "still here");
+}
+
+#[tokio::test]
+async fn a_token_taken_out_ends_its_sessions_and_their_processes() {
+    let mut gate = Gate::start(config()).await;
+    let pid = Session::open(&gate).await.pid().await;
+    let mut without = config();
+    without["proxy"] = json!({ "auth": { "tokens": { "ci": CI } } });
+    gate.reload(without);
+    is_gone(pid).await;
+}
+
+#[tokio::test]
+async fn a_changed_command_ends_what_ran_and_an_unchanged_one_is_left_alone() {
+    let mut gate = Gate::start(config()).await;
+    let session = Session::open(&gate).await;
+    let pid = session.pid().await;
+    let mut changed = config();
+    changed["mcpServers"]["other"] = json!({ "url": "http://127.0.0.1:1/mcp" });
+    gate.reload(changed.clone());
+    assert_eq!(session.pid().await, pid);
+    let field = session.field.clone();
+    changed["mcpServers"]["small"]["env"]["GREETING"] = json!("good morning");
+    gate.reload(changed);
+    is_gone(pid).await;
+    assert_eq!(gate.ask(&post("/small/mcp", DEV, &field, &call(1, "pid", json!({})))).await.0, 404);
+}
+
+#[tokio::test]
+async fn over_http_sse_answers_come_in_the_stream_and_leaving_ends_the_process() {
+    let gate = Gate::start(config()).await;
+    let mut stream = gate.client().await;
+    stream.send(get("/small/sse", DEV, "Accept: text/event-stream\r\n")).await;
+    let head = stream.head().await;
+    assert_eq!(field(&head, "content-type"), Some("text/event-stream"), "{head}");
+    let opening = String::from_utf8(stream.chunk().await.unwrap()).unwrap();
+    let url = opening.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end().to_owned();
+    assert!(url.starts_with("/small/message?sessionId="), "{url}");
+
+    for (token, status) in [(CI, 404), (DEV, 202)] {
+        assert_eq!(gate.ask(&post(&url, token, "", INITIALIZE)).await.0, status);
+    }
+    assert_eq!(event(&mut stream).await["result"]["serverInfo"]["name"], "small");
+    assert_eq!(gate.ask(&post(&url, DEV, "", &call(1, "pid", json!({})))).await.0, 202);
+    let pid = text(&event(&mut stream).await.to_string()).parse().unwrap();
+    assert!(is_alive(pid));
+    drop(stream);
+    is_gone(pid).await;
+    assert_eq!(gate.ask(&post(&url, DEV, "", INITIALIZE)).await.0, 404);
+}
+
+/// A request of MCP 2026-07-28.
+fn modern(id: u64, tool: &str, arguments: Value) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "progressToken": 1,
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string();
+    let fields =
+        format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {tool}\r\n");
+    post("/small/mcp", DEV, &fields, &body)
+}
+
+#[tokio::test]
+async fn from_2026_on_callers_share_a_process_and_each_gets_its_own_answer() {
+    let gate = Gate::start(config()).await;
+    let mut pids = Vec::new();
+    for _ in 0..2 {
+        let (status, head, body) = gate.ask(&modern(1, "pid", json!({}))).await;
+        assert_eq!((status, field(&head, "mcp-session-id")), (200, None), "{body}");
+        pids.push(text(&body));
+    }
+    assert_eq!(pids[0], pids[1]);
+    // Twenty at a time, all with the same id.
+    let mut callers = Vec::new();
+    for n in 0..20 {
+        let mut client = gate.client().await;
+        client.send(modern(1, "echo", json!({ "text": format!("caller {n}") }))).await;
+        callers.push(client);
+    }
+    for (n, client) in callers.iter_mut().enumerate() {
+        let (status, _, body) = client.response().await;
+        assert_eq!((status, text(&body)), (200, format!("caller {n}")));
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["id"], 1);
+    }
+
+    let mut client = gate.client().await;
+    client.send(modern(1, "progress", json!({}))).await;
+    client.head().await;
+    assert_eq!(event(&mut client).await["params"]["progressToken"], 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_cancels_its_own_request_and_no_other() {
+    let gate = Gate::start(config()).await;
+    let mut leaving = gate.client().await;
+    leaving.send(modern(1, "sleep", json!({}))).await;
+    gate.log.line("Server wrote to stderr", &[("line", json!("sleeping"))]).await;
+    drop(leaving);
+    until("the server heard of it", || gate.log.text().contains("cancelled")).await;
+    let (status, _, body) = gate.ask(&modern(1, "echo", json!({ "text": "on" }))).await;
+    assert_eq!((status, text(&body)), (200, "on".into()));
+}
+
+#[tokio::test]
+async fn headers_that_say_something_else_than_the_body_are_refused_before_the_process_sees_it() {
+    let gate = Gate::start(config()).await;
+    let request = modern(1, "echo", json!({})).replace("Mcp-Name: echo", "Mcp-Name: die");
+    let (status, _, body) = gate.ask(&request).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["error"]["code"], &body["id"]), (400, &json!(-32020), &json!(1)));
+    let request = modern(1, "echo", json!({})).replace("tools/call\"", "tools/nothing\"").replace(
+        "Mcp-Method: tools/call",
+        "Mcp-Method: tools/nothing",
+    );
+    assert_eq!(gate.ask(&request).await.0, 404, "an unknown method");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_a_bad_gateway_that_the_log_explains() {
+    let gate = Gate::start(json!({ "mcpServers": { "small": { "command": "/no/such/program" } } })).await;
+    let (status, _, body) = gate.ask(&post("/small/mcp", DEV, "", INITIALIZE)).await;
+    assert!(status == 502 && body.contains("upstream_unreachable"), "{status} {body}");
+    assert!(!body.contains("no/such"), "{body}");
+    gate.log.line("Authenticated request", &[("status", json!(502))]).await;
+}
+
+#[tokio::test]
+async fn shutdown_leaves_no_process_behind() {
+    let gate = Gate::start(config()).await;
+    let pid = Session::open(&gate).await.pid().await;
+    let Gate { gateway, .. } = gate;
+    soon("the end", gateway.shutdown(std::time::Duration::from_secs(5), std::future::pending())).await;
+    assert!(!is_alive(pid));
+}

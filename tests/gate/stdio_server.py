@@ -1,0 +1,91 @@
+"""A small MCP server on standard input and output, both eras, for tests of the gate: one message a line, nothing else.
+
+Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
+log message first; `ask` asks the client to sample and says what it answered; `sleep` never answers; `die` ends the process.
+"""
+
+import json
+import os
+import sys
+
+MODERN = "2026-07-28"
+asked = {}
+
+
+def send(message):
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def text(words):
+    return {"content": [{"type": "text", "text": words}], "resultType": "complete"}
+
+
+def listed():
+    names = ["echo", "pid", "env", "progress", "log", "ask", "sleep", "die"]
+    return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
+
+
+def call(identity, params):
+    name, arguments = params.get("name"), params.get("arguments", {})
+    if name == "echo":
+        return text(arguments.get("text", ""))
+    if name == "pid":
+        return text(str(os.getpid()))
+    if name == "env":
+        return text(" ".join(sorted(os.environ)))
+    if name == "progress":
+        token = params.get("_meta", {}).get("progressToken")
+        for step in (1, 2):
+            send({"method": "notifications/progress", "params": {"progressToken": token, "progress": step}})
+        return text("done")
+    if name == "log":
+        send({"method": "notifications/message", "params": {"level": "info", "data": "a line"}})
+        return text("logged")
+    if name == "ask":
+        # The same id as the client's own request: ids of the two sides have nothing to do with each other.
+        asked[identity] = identity
+        send({"id": identity, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
+        return None
+    if name == "sleep":
+        sys.stderr.write("sleeping\n")
+        sys.stderr.flush()
+        return None
+    if name == "die":
+        os._exit(1)
+    return {"error": {"code": -32602, "message": f"Unknown tool: {name}"}}
+
+
+def answer(message):
+    method, identity, params = message.get("method"), message.get("id"), message.get("params", {})
+    if method is None:
+        if identity in asked:
+            send({"id": asked.pop(identity), "result": text("it said " + json.dumps(message.get("result")))})
+        return
+    if method == "notifications/cancelled":
+        sys.stderr.write(f"cancelled {params.get('requestId')}\n")
+        sys.stderr.flush()
+    if identity is None:
+        return
+    if method == "initialize":
+        result = {
+            "protocolVersion": params.get("protocolVersion"),
+            "capabilities": {"tools": {}, "logging": {}},
+            "serverInfo": {"name": "small", "version": "1"},
+        }
+    elif method == "server/discover":
+        result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "resultType": "complete"}
+    elif method == "tools/list":
+        result = listed()
+    elif method == "tools/call":
+        result = call(identity, params)
+    elif method == "ping":
+        result = {}
+    else:
+        result = {"error": {"code": -32601, "message": "Method not found"}}
+    if result is not None:
+        send({"id": identity, **(result if "error" in result else {"result": result})})
+
+
+for line in sys.stdin:
+    answer(json.loads(line))
