@@ -30,23 +30,23 @@ on.notification('notifications/message', ({ params }) => note('logs', params.dat
 on.notification('notifications/resources/updated', ({ params }) => note('updated', params.uri));
 on.notification('notifications/tools/list_changed', () => note('changed', 'tools'));
 
+async function call(parameters) {
+  const progress = [];
+  const options = { onprogress: ({ progress: done }) => progress.push(done) };
+  // The older library has the result's schema between the two.
+  const result = await client.callTool(parameters, ...(library === 'sdk' ? [undefined] : []), options);
+  seen.texts.push(textOf(result));
+  seen.progress.push(progress);
+}
+
 const take = {
   async list() {
     seen.tools = (await client.listTools()).tools.map((tool) => tool.name);
     seen.prompts = (await client.listPrompts()).prompts.map((prompt) => prompt.name);
     seen.resources = (await client.listResources()).resources.map((resource) => resource.uri);
   },
-  async call(name, args) {
-    const progress = [];
-    const options = { onprogress: ({ progress: done }) => progress.push(done) };
-    // Modern servers log for those requests only that ask for it.
-    const _meta = era === 'modern' ? { 'io.modelcontextprotocol/logLevel': 'debug' } : undefined;
-    const parameters = { name, arguments: args, _meta };
-    // The older library has the result's schema between the two.
-    const result = await client.callTool(parameters, ...(library === 'sdk' ? [undefined] : []), options);
-    seen.texts.push(textOf(result));
-    seen.progress.push(progress);
-  },
+  call: (name, args) => call({ name, arguments: args }),
+  logged: (name, args) => call({ name, arguments: args, _meta: { 'io.modelcontextprotocol/logLevel': 'debug' } }),
   async prompt(name, args) {
     seen.texts.push(textOf((await client.getPrompt({ name, arguments: args })).messages[0]));
   },

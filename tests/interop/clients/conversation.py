@@ -57,13 +57,14 @@ class Conversation:
                 self.seen["tools"] = [tool.name for tool in (await client.list_tools()).tools]
                 self.seen["prompts"] = [prompt.name for prompt in (await client.list_prompts()).prompts]
                 self.seen["resources"] = [str(found.uri) for found in (await client.list_resources()).resources]
-            case ["call", name, arguments]:
+            case ["call" | "logged" as how, name, arguments]:
                 progress: list[float] = []
 
                 async def report(done: float, _total: float | None, _message: str | None) -> None:
                     progress.append(done)
 
-                result = await client.call_tool(name, arguments, progress_callback=report)
+                meta = {"io.modelcontextprotocol/logLevel": "debug"} if how == "logged" else None
+                result = await client.call_tool(name, arguments, progress_callback=report, meta=meta)
                 self.seen["texts"].append(text_of(result))
                 self.seen["progress"].append(progress)
             case ["prompt", name, arguments]:
@@ -98,7 +99,6 @@ async def main(url: str, kind: str, era: str, steps: str) -> None:
         elicitation_callback=conversation.elicit,
         logging_callback=conversation.log,
         message_handler=conversation.message,
-        log_level="debug",
     )
     async with client, AsyncExitStack() as stack:
         conversation.seen["version"] = client.protocol_version

@@ -7,7 +7,7 @@ from typing import Any
 from . import upstreams
 from .certificates import Certificates
 from .children import Children
-from .conversations import SPEAKERS, Speakers, Step, call, compare
+from .conversations import SPEAKERS, Speakers, Step, call, compare, logged
 from .gate import start
 from .report import Report
 
@@ -32,7 +32,7 @@ STEPS: dict[str, list[Step]] = {
         ["list"],
         ["listen"],
         call("test_tool_with_progress"),
-        call("test_logging_tool"),
+        logged("test_logging_tool"),
         call("test_input_required_result_sampling"),
         call("test_input_required_result_elicitation"),
         call("test_trigger_tool_change"),
@@ -77,7 +77,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
 }
 
 # Server and door of other transports.
-CROSSINGS = (("stdio", "mcp"), ("stdio", "sse"), ("streamable-http", "sse"), ("sse", "mcp"))
+CROSSINGS = (("on-stdio", "mcp"), ("on-stdio", "sse"), ("on-streamable-http", "sse"), ("on-sse", "mcp"))
 
 
 async def run(children: Children, folder: Path, report: Report, binary: str | None, tls: Certificates) -> None:
@@ -87,9 +87,9 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
     env = {}
     if binary:
         servers = {
-            "stdio": upstreams.local_fixture(),
-            "streamable-http": {"url": f"{base}/mcp"},
-            "sse": {"url": f"{base}/sse"},
+            "on-stdio": upstreams.local_fixture(),
+            "on-streamable-http": {"url": f"{base}/mcp"},
+            "on-sse": {"url": f"{base}/sse"},
         }
         gate = await start(children, folder, "gate-bridged", binary, servers, tls)
         addresses = {(server, door): gate.url(door, server) for server, door in CROSSINGS}
@@ -101,7 +101,7 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
         problem = compare(seen, EXPECTED[era])
         if problem is None and isinstance(seen, dict) and seen["progress"][0] != [0, 50, 100]:
             problem = f"progress: {seen['progress'][0]}"
-        report.check(f"bridged {client} {era} at /{door} to {server}", problem)
+        report.check(f"bridged {client} {era} at /{door}, server {server}", problem)
 
     await asyncio.gather(
         *(

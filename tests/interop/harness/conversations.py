@@ -26,6 +26,11 @@ def call(tool: str, **arguments: Any) -> Step:
     return ["call", tool, arguments]
 
 
+def logged(tool: str) -> Step:
+    """A call that asks for log lines, as those of the modern era have to."""
+    return ["logged", tool, {}]
+
+
 class Speakers:
     """Runs conversations, no more at a time than there are cores."""
 
