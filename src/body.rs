@@ -1,5 +1,7 @@
 //! Response bodies: one type, which carries the record of its request to the end.
 
+mod edits;
+
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,11 +17,11 @@ use crate::{
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
-        endpoint::EndpointRewriter,
+        events::event,
         message::{Id, Kind as MessageKind},
     },
     observe::{End, Record},
-    session::{event, failure},
+    session::failure,
     upstream::ResponseBody,
     watchdog::{Signal, Watched},
 };
@@ -59,15 +61,14 @@ pub enum Source {
     },
 }
 
-/// Gives the client's message URL for a path and query of the server's.
-pub type Seal = Box<dyn Fn(&str, Option<&str>) -> String>;
+pub use edits::{Edits, Passes, Seal, ToolEdit};
 
 /// A server's response on its way through.
 pub struct Stream {
     /// The body itself.
     pub upstream: ResponseBody,
-    /// Set at the beginning of an HTTP+SSE stream, until its `endpoint` event went by.
-    pub rewriter: Option<EndpointRewriter<Seal>>,
+    /// What the client is to see otherwise than the server sends it.
+    pub edits: Edits,
     /// How it is ended from outside.
     pub watched: Watched<Subject>,
     /// Longest time that the client may leave what it was handed untaken. `None` on HTTP/1.1, where the connection
@@ -140,7 +141,7 @@ impl Payload {
         match self {
             Self::Events(_) => false,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Stream(stream) => stream.upstream.is_end() && stream.rewriter.is_none(),
+            Self::Stream(stream) => stream.upstream.is_end() && stream.edits.is_empty(),
         }
     }
 }
@@ -187,8 +188,8 @@ impl HttpBody for Body {
         match &self.payload {
             Payload::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Payload::Events(_) => SizeHint::default(),
-            // A rewritten stream changes its length.
-            Payload::Stream(stream) if stream.rewriter.is_some() => SizeHint::default(),
+            // An edited stream changes its length.
+            Payload::Stream(stream) if !stream.edits.is_empty() => SizeHint::default(),
             Payload::Stream(stream) => {
                 stream.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
@@ -266,6 +267,11 @@ impl Events {
         };
         let Poll::Ready(next) = link.from_server.poll_recv(cx) else { return None };
         let event = match next {
+            // How a server on a pipe ends a subscription: over HTTP the end of the stream says it.
+            Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
+                *is_done = true;
+                return Some(None);
+            }
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
                 Some(event(&message))
@@ -290,7 +296,7 @@ impl Events {
 impl Stream {
     /// Whether the response may go on outside of hyper (see [`crate::relay`]).
     pub fn can_be_relayed(&self) -> bool {
-        self.rewriter.is_none() && self.upstream.can_be_raw()
+        self.edits.is_empty() && self.upstream.can_be_raw()
     }
 
     /// Whoever asks for more has taken what it was handed before.
@@ -312,29 +318,21 @@ impl Stream {
             return Poll::Ready(Some(Err(end)));
         }
         loop {
-            let data = match ready!(self.upstream.poll_data(cx)) {
-                Some(Ok(data)) => data,
+            let edited = match ready!(self.upstream.poll_data(cx)) {
+                Some(Ok(data)) if self.edits.is_empty() => return Poll::Ready(Some(Ok(data))),
+                Some(Ok(data)) => self.edits.push(data),
                 Some(Err(e)) => {
                     record.because(e.to_string());
                     return Poll::Ready(Some(Err(End::UpstreamLost)));
                 }
-                None => {
-                    let held = self.rewriter.take().map(|mut rewriter| rewriter.finish());
-                    return Poll::Ready(held.filter(|held| !held.is_empty()).map(Ok));
-                }
+                None if self.edits.is_empty() => return Poll::Ready(None),
+                None => self.edits.finish(),
             };
-            let Some(rewriter) = &mut self.rewriter else { return Poll::Ready(Some(Ok(data))) };
-            match rewriter.push(data) {
-                Ok(data) => {
-                    if rewriter.is_done() {
-                        self.rewriter = None;
-                    }
-                    if !data.is_empty() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Err(e) => {
-                    record.because(e.to_string());
+            match edited {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Poll::Ready(Some(Ok(data))),
+                Err(why) => {
+                    record.because(why);
                     return Poll::Ready(Some(Err(End::UpstreamLost)));
                 }
             }

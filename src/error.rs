@@ -77,6 +77,8 @@ kinds! {
     QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
     /// A valid token without a grant for this server.
     InsufficientScope: Client, FORBIDDEN, "insufficient_scope", "This token has no grant for this resource.";
+    /// A call of a tool that `options.toolFilter` hides, where it cannot be answered as the server would.
+    ToolNotAllowed: Client, FORBIDDEN, "tool_not_allowed", "This tool is not served here.";
     /// Nothing is served at this path.
     NotFound: Client, NOT_FOUND, "not_found", "Nothing is served at this path.";
     /// A session id that was not issued to this caller for this server.
@@ -87,6 +89,8 @@ kinds! {
     DuplicateId: Client, BAD_REQUEST, "duplicate_id", "A request with this id is still running in this session.";
     /// The body is no JSON-RPC message.
     NotAMessage: Client, BAD_REQUEST, "not_a_message", "The body is not one JSON-RPC request, notification or response.";
+    /// `?servers=` or `?tags=` that say nothing clear.
+    Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers or by tags, not both; match is any or all.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
     /// The body stopped arriving.

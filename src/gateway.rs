@@ -130,8 +130,7 @@ impl Gateway {
             move |e| StartError::Io(what, e)
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let live =
-            Live::build(snapshot, None, &observer, &process_key).map_err(StartError::Server)?;
+        let live = Live::build(snapshot, None, &observer, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, observer));
 
         let certificate = Arc::new(Certificate::default());

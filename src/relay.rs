@@ -47,7 +47,7 @@ pub struct Relay {
 impl Relay {
     /// A relay for the response with this head, if its body can go that way. The record has seen the head.
     pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, record: Record) -> Option<Self> {
-        let Stream { upstream, watched, rewriter: _, stall_limit: _ } = stream;
+        let Stream { upstream, watched, edits: _, stall_limit: _ } = stream;
         let body = upstream.into_raw()?;
         let unsent = head(status, headers, body.is_chunked());
         Some(Self { body, watched, record, unsent, sent: 0, early: BytesMut::new(), unflushed: false })

@@ -11,6 +11,25 @@ pub enum Place<'a> {
     Status,
     /// `/metrics`: for Prometheus.
     Metrics,
+    /// `/servers`: all servers, listed.
+    Servers,
+    /// `/servers/{name}`: one server. Whether it exists is not known yet.
+    ManagedServer {
+        /// Second segment.
+        name: &'a str,
+    },
+    /// `/servers/{name}/start`, `/stop`, `/restart`.
+    Manage {
+        /// Second segment.
+        name: &'a str,
+        /// Third segment.
+        action: Action,
+    },
+    /// `/mcp`, `/sse`, `/message`: all servers as one.
+    All {
+        /// Which of the endpoints.
+        door: Door,
+    },
     /// Below `/.well-known/`, where clients look for things that a challenge would be taken for.
     WellKnown,
     /// A server's endpoint. Whether the server exists is not known yet.
@@ -24,7 +43,7 @@ pub enum Place<'a> {
     Unknown,
 }
 
-/// The endpoints of a server.
+/// The endpoints of a server, or of all servers as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     /// `/{server}` and `/{server}/mcp`: Streamable HTTP.
@@ -35,6 +54,32 @@ pub enum Door {
     Message,
 }
 
+/// What can be done with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Take requests again.
+    Start,
+    /// End its sessions and processes, and take no requests.
+    Stop,
+    /// End its sessions and processes; the next request begins anew.
+    Restart,
+}
+
+impl Action {
+    /// The segment that names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::Start, Self::Stop, Self::Restart].into_iter().find(|action| action.name() == name)
+    }
+}
+
 /// Finds what is served at `path`, which must be canonical (see [`is_canonical`]).
 pub fn place(path: &str) -> Place<'_> {
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -43,12 +88,20 @@ pub fn place(path: &str) -> Place<'_> {
         "/health/ready" => return Place::Ready,
         "/status" => return Place::Status,
         "/metrics" => return Place::Metrics,
+        "/servers" => return Place::Servers,
+        "/mcp" => return Place::All { door: Door::Mcp },
+        "/sse" => return Place::All { door: Door::Sse },
+        "/message" => return Place::All { door: Door::Message },
         _ => {}
     }
     let mut segments = path.split('/').skip(1);
     let (Some(name), rest) = (segments.next(), segments.next()) else { return Place::Unknown };
-    if name == ".well-known" {
-        return Place::WellKnown;
+    match name {
+        ".well-known" => return Place::WellKnown,
+        "servers" => return managed(rest, segments),
+        // What stands below the other paths of the gate's own is nobody's: no server can have their names.
+        "mcp" | "sse" | "message" => return Place::Unknown,
+        _ => {}
     }
     let door = match (rest, segments.next()) {
         (None | Some("mcp"), None) => Door::Mcp,
@@ -57,6 +110,17 @@ pub fn place(path: &str) -> Place<'_> {
         _ => return Place::Unknown,
     };
     Place::Server { name, door }
+}
+
+/// What is served below `/servers`.
+fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -> Place<'a> {
+    match (name, rest.next(), rest.next()) {
+        (Some(name), None, _) => Place::ManagedServer { name },
+        (Some(name), Some(action), None) => {
+            Action::named(action).map_or(Place::Unknown, |action| Place::Manage { name, action })
+        }
+        _ => Place::Unknown,
+    }
 }
 
 /// Whether two parsers agree on where `path` leads: no empty or dot segments, nothing encoded that would make one,
@@ -101,6 +165,25 @@ mod tests {
             ("/db/message", Place::Server { name: "db", door: Door::Message }),
             ("/db/mcp/x", Place::Unknown),
             ("/db/admin", Place::Unknown),
+            ("/mcp", Place::All { door: Door::Mcp }),
+            ("/mcp/", Place::All { door: Door::Mcp }),
+            ("/sse", Place::All { door: Door::Sse }),
+            ("/message", Place::All { door: Door::Message }),
+            ("/mcp/mcp", Place::Unknown),
+            ("/mcp/sse", Place::Unknown),
+            ("/sse/message", Place::Unknown),
+            ("/servers", Place::Servers),
+            ("/servers/", Place::Servers),
+            ("/servers/mcp", Place::ManagedServer { name: "mcp" }),
+            ("/servers/db", Place::ManagedServer { name: "db" }),
+            ("/servers/db/", Place::ManagedServer { name: "db" }),
+            ("/servers/db/start", Place::Manage { name: "db", action: Action::Start }),
+            ("/servers/db/stop/", Place::Manage { name: "db", action: Action::Stop }),
+            ("/servers/db/restart", Place::Manage { name: "db", action: Action::Restart }),
+            ("/servers/db/Restart", Place::Unknown),
+            ("/servers/db/delete", Place::Unknown),
+            ("/servers/db/stop/now", Place::Unknown),
+            ("/db/stop", Place::Unknown),
             ("/.well-known/oauth-protected-resource/db/mcp", Place::WellKnown),
             ("/.well-known", Place::WellKnown),
             ("/", Place::Unknown),

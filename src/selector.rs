@@ -79,12 +79,12 @@ impl Selector {
 
     /// Whether a server is asked for.
     pub fn selects(&self, name: &str, tags: &[String]) -> bool {
-        let has = |tag: &Box<str>| tags.iter().any(|own| **own == **tag);
+        let has = |tag: &str| tags.iter().any(|own| own == tag);
         match self {
             Self::All => true,
             Self::Servers(names) => names.iter().any(|wanted| **wanted == *name),
-            Self::AnyTag(wanted) => wanted.iter().any(has),
-            Self::AllTags(wanted) => wanted.iter().all(has),
+            Self::AnyTag(wanted) => wanted.iter().any(|tag| has(tag)),
+            Self::AllTags(wanted) => wanted.iter().all(|tag| has(tag)),
         }
     }
 }

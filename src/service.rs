@@ -18,8 +18,7 @@ use crate::{
     admin,
     auth::{self, host_is_allowed, host_is_loopback, origin_is_allowed},
     body::{Body, BrokenOff, Payload},
-    bridge,
-    cors,
+    bridge, cors,
     error::{Error, Kind},
     mcp::events::is_event_stream,
     observe::Record,
@@ -76,8 +75,7 @@ pub async fn handle(
     if let Some(origin) = allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
-    let is_stream =
-        !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
+    let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))
@@ -169,13 +167,10 @@ async fn answer(
         record.is_for_the_gate();
         return Ok(options(head));
     }
-    // 5. The admin listener is on loopback and serves numbers only.
+    // 5. The admin listener is on loopback, and who reaches it may manage.
     if connection.door == Door::Admin {
         record.is_for_the_gate();
-        return match at {
-            Place::Metrics => admin::metrics(&worker.shared, &head.method),
-            _ => Err(Kind::NotFound.into()),
-        };
+        return admin::answer(&worker.shared, at, &head.method);
     }
     if at == Place::WellKnown {
         return Err(Kind::NotFound.into());
@@ -199,14 +194,14 @@ async fn answer(
     };
     // 7. What it may do.
     let Some((route, door)) = route else {
-        return match (at, credential) {
-            (Place::Metrics, Some(index)) if live.credentials[index].is_admin() => {
-                record.is_for_the_gate();
-                admin::metrics(&worker.shared, &head.method)
-            }
-            (Place::Metrics, _) => Err(Kind::InsufficientScope.into()),
-            _ => Err(Kind::NotFound.into()),
-        };
+        if !admin::has(at) {
+            return Err(Kind::NotFound.into());
+        }
+        if !credential.is_some_and(|index| live.credentials[index].is_admin()) {
+            return Err(Kind::InsufficientScope.into());
+        }
+        record.is_for_the_gate();
+        return admin::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
         return Err(Kind::InsufficientScope.into());
@@ -255,7 +250,8 @@ fn identify<'a>(
 /// parameter of this name.
 fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
     head.uri.query().map(|query| match at {
-        Place::Server { door: crate::route::Door::Message, .. } | Place::All { door: crate::route::Door::Message } => proxy::behind_seal(query),
+        Place::Server { door: crate::route::Door::Message, .. }
+        | Place::All { door: crate::route::Door::Message } => proxy::behind_seal(query),
         _ => query,
     })
 }

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -19,8 +19,8 @@ use crate::{
     child::Supervisor,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
     identity::{Grant, Subject},
-    link::{Link, inline::InlineServer, shared::Shared as SharedLink},
-    mcp::session::SessionKey,
+    link::{inline::InlineServer, shared::Shared as SharedLink},
+    mcp::{modern::ToolHeaders, session::SessionKey},
     observe::{Observer, ServerMetrics},
     session::Registry,
     upstream::{Endpoint, Pool, Unusable},
@@ -99,13 +99,7 @@ impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
         let next_id = Cell::new(first_request_id());
-        Self {
-            shared,
-            pool: Rc::default(),
-            watchdog: Rc::default(),
-            next_id,
-            changes_seen: Cell::default(),
-        }
+        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen: Cell::default() }
     }
 
     /// Whether a change was noted since this was asked last.
@@ -208,49 +202,70 @@ pub enum Backend {
     All,
 }
 
-/// Whether a server is to run: what `POST /servers/{name}/stop` turns off.
+/// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
 #[derive(Default)]
-pub struct Switch(AtomicBool);
+pub struct Switch {
+    stopped: AtomicBool,
+    problem: Mutex<Option<Box<str>>>,
+}
 
 impl Switch {
     /// Whether the server was stopped.
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Stops the server, or lets it run.
     pub fn set_stopped(&self, stopped: bool) {
-        self.0.store(stopped, Ordering::Relaxed);
+        self.stopped.store(stopped, Ordering::Relaxed);
+    }
+
+    /// Why the server cannot be used, as it was seen last.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.as_deref().map(str::to_owned)
+    }
+
+    /// Notes why the server cannot be used, or that it can.
+    pub fn set_problem(&self, problem: Option<&str>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(Box::from);
     }
 }
 
 /// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
 /// one for each set of them that somebody sees.
 #[derive(Default)]
-pub struct SharedLinks(Mutex<HashMap<Box<str>, SharedLink>>);
+pub struct SharedLinks(Mutex<HashMap<Box<str>, Arc<Joint>>>);
+
+/// A conversation that callers share, and what all of them need to know of the server.
+pub struct Joint {
+    /// The conversation.
+    pub link: SharedLink,
+    /// What arguments of its tools are repeated in header fields, and when that was asked.
+    pub tool_headers: Mutex<Option<(Instant, Arc<ToolHeaders>)>>,
+}
 
 impl SharedLinks {
-    /// Most conversations of all servers as one; each costs a few when it is not used. A config with more tokens than that
-    /// opens conversations anew.
+    /// Most conversations of all servers as one; each costs a few KiB when it is not used. With more than that, they are
+    /// begun anew.
     const MOST: usize = 256;
 
-    /// Joins the conversation of this name, which is begun with `start` if there is none.
-    pub fn attach(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Link {
+    /// The conversation of this name, which is begun with `start` if there is none.
+    pub fn get(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Arc<Joint> {
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(key) {
-            return link.attach();
+        if let Some(joint) = links.get(key) {
+            return Arc::clone(joint);
         }
         if links.len() >= Self::MOST {
             // Who is attached stays so.
             links.clear();
         }
-        let link = start();
-        let attached = link.attach();
-        links.insert(key.into(), link);
-        attached
+        let joint = Arc::new(Joint { link: start(), tool_headers: Mutex::default() });
+        links.insert(key.into(), Arc::clone(&joint));
+        joint
     }
 
-    /// Ends them for everyone.
+    /// Ends them for everyone, once those who are attached have left.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

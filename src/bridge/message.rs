@@ -33,7 +33,8 @@ pub(super) async fn read(
         Some(body) if body.size_hint().lower() > most => return Err(Kind::BodyTooLarge.into()),
         Some(body) => {
             watched.set_deadline(Some(limits.body_timeout));
-            let text = collect(body, most, watched, || watched.set_deadline(Some(limits.body_timeout))).await?;
+            let text =
+                collect(body, most, watched, || watched.set_deadline(Some(limits.body_timeout))).await?;
             watched.set_deadline(None);
             text
         }

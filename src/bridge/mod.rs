@@ -7,11 +7,12 @@
 mod message;
 mod reply;
 mod servers;
+mod tools;
 
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
@@ -19,16 +20,18 @@ use crate::{
     body::{Events, Payload, Source},
     error::{Error, Kind},
     identity::Subject,
-    link::{FromServer, Outbound, ToServer},
+    link::{FromServer, Outbound, ToServer, shared},
     mcp::{
+        events::event,
         message::{Kind as MessageKind, Message},
         modern,
     },
     observe::Record,
     proxy::Admitted,
     route::Door,
-    session::{self, Handle, Reply, SessionId, Settings, Style, event},
-    state::Worker,
+    selector::Selector,
+    session::{self, Handle, Reply, SessionId, Settings, Style},
+    state::{Backend, Worker},
     watchdog::{Signal, Watched},
 };
 
@@ -132,16 +135,21 @@ impl Request<'_> {
 
     /// A request that stands alone (MCP 2026-07-28).
     async fn call(self, message: Message) -> Result<Response<Payload>, Error> {
-        let params = match modern::check(&self.head.headers, &message, None) {
-            Ok(params) => params,
-            Err(failure) => return Ok(reply::json(StatusCode::BAD_REQUEST, &failure)),
-        };
         let Self { worker, admitted, .. } = &self;
-        let mut link = if message.sets_log_level() {
-            // What a server logs says nothing of the request that it is about.
-            self.within(servers::open(worker, admitted)).await??
+        let selector = self.selector()?;
+        let joint = servers::joint(worker, admitted, &selector);
+        let tools = match message.method() {
+            "tools/call" => Some(self.within(tools::headers(&joint)).await?),
+            _ => None,
+        };
+        let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
+            Ok(params) => params,
+            Err(failure) => return Ok(reply::json(modern::Failure::STATUS, failure.body())),
+        };
+        let mut link = if shared::needs_own(&message) {
+            self.within(servers::open(worker, admitted, &selector)).await??
         } else {
-            servers::attach(worker, admitted)
+            joint.link.attach()
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let outbound = ToServer::Message(Outbound { message, params });
@@ -149,7 +157,7 @@ impl Request<'_> {
         let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
         match self.within(link.from_server.recv()).await? {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
-                Ok(reply::json(modern::status(&message), &message))
+                Ok(reply::json(modern::status(&message), message.text().clone()))
             }
             Some(FromServer::Message { message, .. }) => {
                 let source = Source::Call { link, id, is_done: false };
@@ -195,7 +203,8 @@ impl Request<'_> {
         if sessions.len() >= most {
             return Err(full());
         }
-        let link = self.within(servers::open(worker, admitted)).await??;
+        let selector = self.selector()?;
+        let link = self.within(servers::open(worker, admitted, &selector)).await??;
         let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
         let settings = Settings {
             style,
@@ -204,6 +213,15 @@ impl Request<'_> {
         };
         session::start(link, settings, |handle| sessions.add(id, server, handle, most))
             .map_err(|session::Full| full())
+    }
+
+    /// Which of all servers the client asks for.
+    fn selector(&self) -> Result<Selector, Error> {
+        let query = match self.admitted.route.backend {
+            Backend::All => self.head.uri.query(),
+            _ => None,
+        };
+        Selector::parse(query).map_err(|e| Kind::Selector.because(e.to_string()))
     }
 
     /// The session that the request names.
@@ -264,8 +282,8 @@ impl Request<'_> {
     }
 
     fn stream_of(self, source: Source) -> Events {
-        let stall_limit = (self.head.version == Version::HTTP_2)
-            .then_some(self.admitted.live.limits.slow_reader_timeout);
+        let stall_limit =
+            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
         Events::new(source, self.watched, stall_limit)
     }
 

@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use crate::{
     body::{Events, Payload},
     error::Error,
-    mcp::message::Message,
     session::Reply,
 };
 
@@ -19,7 +18,7 @@ pub(super) fn response(
     match reply {
         Reply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
         // Up to MCP 2025-11-25 an error is an answer like any other.
-        Reply::Answer(message) => Ok(json(StatusCode::OK, &message)),
+        Reply::Answer(message) => Ok(json(StatusCode::OK, message.text().clone())),
         Reply::Events(events) => Ok(stream(events)),
         Reply::Refused(error) => Err(error),
     }
@@ -33,8 +32,8 @@ pub(super) fn empty(status: StatusCode) -> Response<Payload> {
 }
 
 /// A message, and nothing before it.
-pub(super) fn json(status: StatusCode, message: &Message) -> Response<Payload> {
-    let mut response = Response::new(Payload::Whole(message.text().clone()));
+pub(super) fn json(status: StatusCode, message: Bytes) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(message));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -3,13 +3,18 @@
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use crate::{
-    config::{Server, Transport},
+    config::{Level, Transport},
     error::{Error, Kind},
     identity::Grant,
-    link::{self, Link, aggregate, http::Place, shared::Shared},
+    link::{
+        self, Link,
+        aggregate::{self, Member, Report, Settings},
+        place::Place,
+        shared::Shared,
+    },
     proxy::Admitted,
     selector::Selector,
-    state::{Backend, Live, Route, Worker},
+    state::{Backend, Joint, Live, Route, Worker},
 };
 
 /// A conversation of the caller's own.
@@ -30,13 +35,11 @@ pub(super) fn open(
 }
 
 /// A conversation that callers share.
-pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Link {
+pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Arc<Joint> {
     let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
     if !matches!(route.backend, Backend::All) {
         let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
-        return route.shared_links.attach("", || {
-            Shared::start(move || current(&worker, &name), idle)
-        });
+        return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
     }
     // Who sees the same servers by the same token shares: the token matters, since it may lose one of them.
     let caller = Caller::of(admitted);
@@ -44,9 +47,9 @@ pub(super) fn attach(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Se
     let token = admitted.token_name().map_or("", |name| name);
     let key = format!("{token}\n{}", members.join(","));
     let worker = Rc::clone(worker);
-    route.shared_links.attach(&key, || {
-        Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle)
-    })
+    route
+        .shared_links
+        .get(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle))
 }
 
 /// Who looks at all servers as one.
@@ -72,9 +75,63 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<A
 }
 
 fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
-    let live = worker.shared.live();
     let members = members.iter().map(|name| member(worker, caller, name)).collect();
-    aggregate::open(members, settings(worker, &live))
+    let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
+    let settings = Settings {
+        naming: live.aggregate.naming.clone(),
+        lazy: live.aggregate.lazy,
+        discovery_timeout: live.aggregate.discovery_timeout,
+        name: live.realm.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        report: Rc::new(move |report| tell(&shared, report)),
+    };
+    aggregate::open(members, settings)
+}
+
+fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
+    let shared = Arc::clone(&worker.shared);
+    let grant = Grant { digest: caller.digest, server: Arc::clone(name) };
+    let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
+    Member {
+        name: Arc::clone(name),
+        open: Box::new(move || current(&worker, &of_open)),
+        is_granted: Box::new(move || {
+            let live = shared.live();
+            !live.is_stopped(&grant.server) && live.still_admits(&grant, SystemTime::now())
+        }),
+    }
+}
+
+/// What becomes of the members of all servers as one, for the log and `/status`.
+fn tell(shared: &crate::state::Shared, report: Report<'_>) {
+    let line = |level, msg| shared.observer.log.line(level, msg);
+    let problem = |server: &str, cause: Option<&str>| {
+        if let Some(route) = shared.live().route(server) {
+            route.switch.set_problem(cause);
+        }
+    };
+    match report {
+        Report::Up { server } => problem(server, None),
+        Report::Down { server, cause } => {
+            problem(server, Some(cause));
+            line(Level::Warn, "Server left out of all servers as one")
+                .str("server", server)
+                .text("cause", cause)
+                .send();
+        }
+        Report::Collision { name, servers: [first, second] } => {
+            line(Level::Warn, "Two servers offer the same name")
+                .text("name", name)
+                .str("server", first)
+                .str("other", second)
+                .send();
+        }
+        Report::TooMany { server } => {
+            line(Level::Warn, "Server lists more than is kept; the rest is not offered")
+                .str("server", server)
+                .send();
+        }
+    }
 }
 
 /// One conversation with one server.
@@ -108,10 +165,7 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
 }
 
 /// A conversation with the server that has this name now.
-fn current(
-    worker: &Rc<Worker>,
-    name: &Arc<str>,
-) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
+fn current(worker: &Rc<Worker>, name: &Arc<str>) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name) = (Rc::clone(worker), Arc::clone(name));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();

@@ -2,17 +2,17 @@
 //!
 //! A child is alone with what it was given: a process group of its own, an environment of the listed variables and no
 //! others, its three pipes and no other descriptor. It goes when the gate goes, however that goes ([`reaper`]), and takes
-//! its own children along. One task keeps it ([`keeper`]): copies its standard error to the log, ends it when it is no
+//! its own children along. One task keeps it (`keeper`): copies its standard error to the log, ends it when it is no
 //! longer wanted, and reaps it.
 //!
-//! Only on Linux. A child is killed when the *thread* that started it ends (`PR_SET_PDEATHSIG`): start children on threads
-//! that live as long as the process, such as workers, never on those of a blocking pool.
+//! Only on Linux.
 
 mod backoff;
 mod keeper;
 mod process;
 pub mod reaper;
 mod scratch;
+mod spawner;
 mod stderr;
 mod sys;
 
@@ -144,6 +144,11 @@ impl Supervisor {
         self.running.load(Ordering::Acquire)
     }
 
+    /// How often a process was started again after one had ended by itself.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.get()
+    }
+
     /// Ends all its processes, patiently, and starts no more until [`Supervisor::allow`].
     pub fn stop(&self) {
         self.orders.send_modify(|orders| {
@@ -172,8 +177,8 @@ impl Supervisor {
         });
     }
 
-    /// Starts a process, after the pause that is due if others failed before it. Needs a runtime that lives as long as
-    /// the process is wanted: its keeper runs there.
+    /// Starts a process, after the pause that is due if others failed before it. The process lives no longer than
+    /// the runtime of the caller: its keeper runs there.
     ///
     /// # Errors
     ///
@@ -191,8 +196,7 @@ impl Supervisor {
         let Some(number) = self.admit() else {
             return Err(Kind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
         };
-        let running = Running::begin(self);
-        self.launch(number, running).map_err(|error| {
+        self.launch(number).await.map_err(|error| {
             let where_ = match &self.target.cwd {
                 Some(cwd) if !cwd.is_dir() => " in its working directory",
                 _ => "",
@@ -217,8 +221,10 @@ impl Supervisor {
         number
     }
 
-    fn launch(self: &Arc<Self>, number: u64, running: Running) -> io::Result<Child> {
-        let mut process = Process::start(&self.target, &self.observer)?;
+    async fn launch(self: &Arc<Self>, number: u64) -> io::Result<Child> {
+        let running = Running::begin(self);
+        let start = move || Ok((Process::start(&running.0.target, &running.0.observer)?, running));
+        let (mut process, running) = spawner::run(start).await?;
         let (pipes, watch) = process.attach()?;
         {
             let mut history = self.history();
@@ -331,3 +337,6 @@ impl Life {
 async fn exited(exit: &mut oneshot::Receiver<Cow<'static, str>>) -> Cow<'static, str> {
     exit.await.unwrap_or(Cow::Borrowed("its keeper is gone"))
 }
+
+#[cfg(test)]
+mod tests;

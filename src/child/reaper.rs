@@ -136,10 +136,10 @@ impl Drop for Entry {
 impl Reaper {
     /// The pipe of a reaper that lives: the one that runs, or a new one.
     fn living(&mut self) -> io::Result<Arc<OwnedFd>> {
-        if let Some((process, pipe)) = &mut self.process {
-            if process.try_wait()?.is_none() {
-                return Ok(Arc::clone(pipe));
-            }
+        if let Some((process, pipe)) = &mut self.process
+            && process.try_wait()?.is_none()
+        {
+            return Ok(Arc::clone(pipe));
         }
         self.process = None;
         let mut command = Command::new(&self.executable);

@@ -67,10 +67,11 @@ pub(super) const SERVER: Known = &[
 /// Keys of a server with a `url` that say nothing about any other, and of one with a `command`.
 pub(super) const URL_ONLY: Known = &["headers", "caFile"];
 pub(super) const COMMAND_ONLY: Known = &["args", "env", "cwd", "inheritEnv"];
-pub(super) const OPTIONS: Known = &["authTokens"];
 pub(super) const INLINE: Known = &["description", "tools"];
 pub(super) const INLINE_TOOL: Known =
     &["name", "description", "inputSchema", "command", "args", "env", "timeout"];
+pub(super) const OPTIONS: Known = &["authTokens", "toolFilter"];
+pub(super) const TOOL_FILTER: Known = &["mode", "list"];
 /// The objects that stand for a string.
 pub(super) const REFERENCES: Known = &["$env", "$file"];
 

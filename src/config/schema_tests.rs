@@ -13,7 +13,7 @@ fn schema() -> Json {
 
 #[test]
 fn schema_and_reader_know_the_same_keys() {
-    let objects: [(&str, Known); 15] = [
+    let objects: [(&str, Known); 16] = [
         ("", keys::ROOT),
         ("/$defs/proxy", keys::PROXY),
         ("/$defs/tls", keys::TLS),
@@ -28,6 +28,7 @@ fn schema_and_reader_know_the_same_keys() {
         ("/$defs/inline", keys::INLINE),
         ("/$defs/tool", keys::INLINE_TOOL),
         ("/$defs/server/properties/options", keys::OPTIONS),
+        ("/$defs/server/properties/options/properties/toolFilter", keys::TOOL_FILTER),
         ("/$defs/reference", keys::REFERENCES),
     ];
     let schema = schema();

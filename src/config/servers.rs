@@ -9,11 +9,11 @@ use super::{
     bind, inline, keys,
     reader::{Context, Fields, Node, Text},
     reference::Origin,
-    snapshot::{Access, HttpTarget, Server, StdioTarget, Target, Transport},
+    snapshot::{Access, HttpTarget, Server, StdioTarget, Target, ToolFilter, Transport},
     tls,
     tokens::{Auth, words},
 };
-use crate::secret::Secret;
+use crate::{mcp::walk::MAX_TEXT, secret::Secret};
 
 /// First segments of the gate's own paths: a server of that name could not be reached.
 pub(super) const RESERVED_NAMES: &[&str] = &[
@@ -78,7 +78,10 @@ pub(super) fn resolve(
         let Some(fields) = node.object(cx, keys::SERVER) else { continue };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let target = target(cx, &fields);
-        let access = access(cx, &fields, auth);
+        let options = fields.get("options").and_then(|node| node.object(cx, keys::OPTIONS));
+        let access = access(cx, &fields, options.as_ref(), auth);
+        let filter = options.and_then(|options| options.get("toolFilter"));
+        let tool_filter = filter.and_then(|node| tool_filter(cx, &node)).map(Arc::new);
         let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
         let idle_timeout =
             fields.get("idleTimeout").map_or(Some(idle_timeout), |node| node.duration(cx, LEAST_IDLE));
@@ -91,7 +94,7 @@ pub(super) fn resolve(
                 timeout,
                 tags,
                 idle_timeout,
-                tool_filter: None,
+                tool_filter,
             });
         }
     }
@@ -325,10 +328,9 @@ pub(super) fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String,
     variables
 }
 
-fn access(cx: &mut Context<'_>, fields: &Fields<'_>, auth: &Auth) -> Access {
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>>, auth: &Auth) -> Access {
     let public = fields.get("public").and_then(|node| node.bool(cx)).unwrap_or(false);
-    let nested = fields.get("options").and_then(|node| node.object(cx, keys::OPTIONS));
-    let nested = nested.and_then(|options| options.get("authTokens"));
+    let nested = options.and_then(|options| options.get("authTokens"));
     let listed = match (fields.get("authTokens"), nested) {
         (Some(_), Some(nested)) => {
             cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
@@ -352,6 +354,46 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, auth: &Auth) -> Access {
         (None, Some(_)) if roles.is_empty() => Access::AnyToken,
         (tokens, _) => Access::Only { tokens, roles },
     }
+}
+
+fn tool_filter(cx: &mut Context<'_>, node: &Node<'_>) -> Option<ToolFilter> {
+    let fields = node.object(cx, keys::TOOL_FILTER)?;
+    let mode = fields.get("mode");
+    let listed = fields.get("list");
+    if !fields.has_unknown && (mode.is_none() || listed.is_none()) {
+        cx.error(&fields.at, "needs a `mode`, \"allow\" or \"block\", and a `list` of names of tools");
+    }
+    let allows = mode.and_then(|node| {
+        let mode = node.string(cx)?;
+        match mode.value.as_str() {
+            "allow" => Some(true),
+            "block" => Some(false),
+            _ => {
+                let shown = mode.shown();
+                cx.error(&mode.at, format!("{shown} is no mode; use \"allow\" or \"block\""));
+                None
+            }
+        }
+    });
+    let listed = listed?;
+    let names = listed.strings(cx)?;
+    for name in &names {
+        if name.value.is_empty() || name.value.len() > MAX_TEXT {
+            cx.error(&name.at, format!("is no name of a tool; write 1 to {MAX_TEXT} bytes"));
+        }
+    }
+    let allows = allows?;
+    if names.is_empty() {
+        cx.warning(
+            &listed.at,
+            if allows {
+                "hides every tool of this server; name those to allow"
+            } else {
+                "hides no tool; name some, or remove the filter"
+            },
+        );
+    }
+    Some(ToolFilter { allows, list: names.into_iter().map(|name| name.value.into()).collect() })
 }
 
 fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {

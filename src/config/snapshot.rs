@@ -249,7 +249,7 @@ impl Server {
     pub fn all() -> Self {
         Self {
             name: Self::ALL.into(),
-            target: Target::Inline(InlineTarget { tools: Vec::new() }),
+            target: Target::Inline(InlineTarget::default()),
             access: Access::AnyToken,
             timeout: None,
             tags: Vec::new(),

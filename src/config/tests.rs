@@ -492,9 +492,40 @@ fn the_full_example_has_every_key() {
         keys::INLINE,
         keys::INLINE_TOOL,
         keys::OPTIONS,
+        keys::TOOL_FILTER,
         keys::REFERENCES,
     ];
     for key in lists.into_iter().flatten().filter(|&&key| key != "baseURL") {
         assert!(full.contains(&format!("\"{key}\":")), "{key} is missing");
     }
+}
+
+#[test]
+fn a_tool_filter_allows_or_blocks_the_tools_on_its_list() {
+    let filter = |filter: &str| format!(r#""url": "http://h", "options": {{"toolFilter": {filter}}}"#);
+    let allow = with_server(&filter(r#"{"mode": "allow", "list": ["read", "find"]}"#)).tool_filter;
+    let allow = allow.expect("a filter");
+    assert!(allow.passes("read") && !allow.passes("drop") && !allow.passes("Read"));
+    let block = with_server(&filter(r#"{"mode": "block", "list": ["drop"]}"#)).tool_filter;
+    let block = block.expect("a filter");
+    assert!(block.passes("read") && !block.passes("drop"));
+    assert!(with_server(r#""url": "http://h", "options": {}"#).tool_filter.is_none());
+
+    for (bad, place, message) in [
+        (r#"{"list": []}"#, "toolFilter", "needs a `mode`"),
+        (r#"{"mode": "allow"}"#, "toolFilter", "a `list` of names"),
+        (r#"{"mode": "deny", "list": []}"#, "toolFilter.mode", "\"deny\" is no mode"),
+        (r#"{"mode": "allow", "list": "read"}"#, "toolFilter.list", "must be a list"),
+        (r#"{"mode": "allow", "list": [""]}"#, "toolFilter.list[0]", "is no name of a tool"),
+        (r#"{"mode": "allow", "lst": []}"#, "toolFilter.lst", "did you mean `list`?"),
+    ] {
+        let loaded = Place::new().load(&format!(r#"{{"mcpServers": {{"it": {{{}}}}}}}"#, filter(bad)));
+        assert!(loaded.snapshot.is_none(), "{bad}");
+        let problem = &loaded.problems[0];
+        assert!(problem.key_path.ends_with(place), "{bad}: {problem:?}");
+        assert!(problem.message.contains(message), "{bad}: {problem:?}");
+    }
+    let open = Place::new()
+        .load(&format!(r#"{{"mcpServers": {{"it": {{{}}}}}}}"#, filter(r#"{"mode": "allow", "list": []}"#)));
+    assert!(said(&open).contains("hides every tool"), "{}", said(&open));
 }

@@ -8,14 +8,17 @@
 //! A link is two bounded channels and the task behind them. Who does not take what comes stops the server, and no one
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
+pub mod aggregate;
+pub mod filter;
+pub mod inline;
 pub mod place;
 #[cfg(test)]
 #[path = "scripted_tests.rs"]
 mod scripted;
+pub mod shared;
 pub mod sse;
-pub mod streamable;
 pub mod stdio;
-pub mod aggregate;
+pub mod streamable;
 
 use std::borrow::Cow;
 

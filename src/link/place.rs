@@ -13,7 +13,7 @@ use crate::{
         events::{Event, EventReader, MAX_EVENT, TooLong},
         message::{self, Id, Malformed, Message, Part},
     },
-    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody},
+    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody, Upload},
 };
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
@@ -88,8 +88,8 @@ impl Place {
         };
         let head = self.head(&method, path, fields);
         let (endpoint, pool) = (Arc::clone(&self.endpoint), Rc::clone(&self.pool));
-        let mut exchange =
-            Exchange::new(endpoint, pool, transport, method, head, RequestBody::Whole(body), 0);
+        let upload = Upload { body: RequestBody::Whole(body), inspect: None, max_bytes: 0 };
+        let mut exchange = Exchange::new(endpoint, pool, transport, method, head, upload);
         let (head, first) = tokio::time::timeout(self.head_timeout, poll_fn(|cx| exchange.poll_head(cx)))
             .await
             .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?

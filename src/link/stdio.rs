@@ -154,3 +154,7 @@ async fn write_lines(stdin: &mut pipe::Sender, lines: &[Bytes]) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "stdio_tests.rs"]
+mod tests;

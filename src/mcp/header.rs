@@ -15,9 +15,7 @@ const SUFFIX: &str = "?=";
 /// field of MCP may have, or if what should be base64 is not the one way to write some UTF-8 text.
 pub fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
     let text = plain(value)?;
-    let Some(encoded) = text.strip_prefix(PREFIX).and_then(|text| text.strip_suffix(SUFFIX)) else {
-        return Some(Cow::Borrowed(text));
-    };
+    let Some(encoded) = encoded(text) else { return Some(Cow::Borrowed(text)) };
     // Refuses wrong padding and stray bits: two texts for one value are two readings of one request.
     String::from_utf8(STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned)
 }
@@ -27,7 +25,7 @@ pub fn encode(text: &str) -> HeaderValue {
     let is_plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
         && !text.starts_with(' ')
         && !text.ends_with(' ')
-        && !(text.starts_with(PREFIX) && text.ends_with(SUFFIX));
+        && encoded(text).is_none();
     let plain = if is_plain { HeaderValue::from_str(text).ok() } else { None };
     plain.unwrap_or_else(|| {
         let mut encoded = String::from(PREFIX);
@@ -41,6 +39,11 @@ pub fn encode(text: &str) -> HeaderValue {
 /// The text of a field value that is never encoded, without the blanks around it.
 pub(super) fn plain(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok().map(|text| text.trim_matches([' ', '\t']))
+}
+
+/// What stands between the marks.
+fn encoded(text: &str) -> Option<&str> {
+    text.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 //! Only what routing needs is looked up; the rest of a message is skipped over and leaves as it arrived. Where a field has
 //! to change on the way (an id that two callers chose alike, the name of a tool), its bytes are replaced in place.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One request, notification or response.
+/// One request, notification or response. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct Message(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     text: Bytes,
     kind: Kind,
     method: Box<str>,
@@ -195,7 +198,7 @@ impl Message {
         ] {
             spans.0[part as usize] = raw.and_then(|raw| span(str, raw.get()));
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             kind,
             method,
             id,
@@ -211,7 +214,7 @@ impl Message {
                 .map(|failure| failure.code),
             spans,
             text,
-        })
+        })))
     }
 
     /// A request of the gate's own. `params` is JSON.
@@ -239,71 +242,71 @@ impl Message {
 
     /// The message as it came.
     pub fn text(&self) -> &Bytes {
-        &self.text
+        &self.0.text
     }
 
     /// The message on one line, without its end, as stdio wants it. A line break can only stand between tokens: JSON
     /// strings hold none.
     pub fn line(&self) -> Bytes {
-        if memchr::memchr2(b'\n', b'\r', &self.text).is_none() {
-            return self.text.clone();
+        if memchr::memchr2(b'\n', b'\r', &self.0.text).is_none() {
+            return self.0.text.clone();
         }
-        self.text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
+        self.0.text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
     }
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// `method`; empty for a response.
     pub fn method(&self) -> &str {
-        &self.method
+        &self.0.method
     }
 
     /// `id`; `None` for a notification, and for an error response to something that could not be read.
     pub fn id(&self) -> Option<&Id> {
-        self.id.as_ref()
+        self.0.id.as_ref()
     }
 
     /// What the progress of a request is reported under, or what `notifications/progress` is about.
     pub fn progress_token(&self) -> Option<&Id> {
-        self.progress_token.as_ref()
+        self.0.progress_token.as_ref()
     }
 
     /// The request that `notifications/cancelled` is about.
     pub fn request_id(&self) -> Option<&Id> {
-        self.request_id.as_ref()
+        self.0.request_id.as_ref()
     }
 
     /// The `subscriptions/listen` request that a notification belongs to (MCP 2026-07-28).
     pub fn subscription_id(&self) -> Option<&Id> {
-        self.subscription_id.as_ref()
+        self.0.subscription_id.as_ref()
     }
 
     /// What is called, got or read: what MCP 2026-07-28 repeats in `Mcp-Name`.
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.0.name.as_deref()
     }
 
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`: from MCP 2026-07-28 on, every request has it.
     pub fn version(&self) -> Option<&str> {
-        self.version.as_deref()
+        self.0.version.as_deref()
     }
 
     /// Whether the request asks for log messages (MCP 2026-07-28), which say nothing of the request they are about.
     pub fn sets_log_level(&self) -> bool {
-        self.sets_log_level
+        self.0.sets_log_level
     }
 
     /// `error.code` of an error response.
     pub fn error_code(&self) -> Option<i64> {
-        self.error_code
+        self.0.error_code
     }
 
     /// The JSON text of a part.
     pub fn part(&self, part: Part) -> Option<&str> {
-        self.span(part).and_then(|span| std::str::from_utf8(&self.text[span]).ok())
+        self.span(part).and_then(|span| std::str::from_utf8(&self.0.text[span]).ok())
     }
 
     /// The message with other JSON texts for some of its parts. A part that it does not have stays away. No part may lie within
@@ -312,19 +315,19 @@ impl Message {
         let mut found: Vec<_> =
             replacements.iter().filter_map(|(part, new)| Some((self.span(*part)?, new))).collect();
         found.sort_by_key(|(span, _)| span.start);
-        let mut text = Vec::with_capacity(self.text.len() + 32);
+        let mut text = Vec::with_capacity(self.0.text.len() + 32);
         let mut at = 0;
         for (span, new) in found {
-            text.extend_from_slice(self.text.get(at..span.start).ok_or(Malformed::Json)?);
+            text.extend_from_slice(self.0.text.get(at..span.start).ok_or(Malformed::Json)?);
             text.extend_from_slice(new.as_bytes());
             at = span.end;
         }
-        text.extend_from_slice(&self.text[at..]);
+        text.extend_from_slice(&self.0.text[at..]);
         Self::parse(text.into())
     }
 
     fn span(&self, part: Part) -> Option<Range<usize>> {
-        self.spans.0[part as usize].map(|(start, end)| start as usize..end as usize)
+        self.0.spans.0[part as usize].map(|(start, end)| start as usize..end as usize)
     }
 }
 

@@ -31,10 +31,11 @@ impl InputSchema {
         let mut compiler = Compiler::new();
         compiler.use_loader(Box::new(Nowhere));
         let mut schemas = Schemas::new();
-        let index = compiler
-            .add_resource(LOCATION, json.clone())
-            .and_then(|()| compiler.compile(LOCATION, &mut schemas))
-            .map_err(|error| format!("is no JSON Schema: {}", explain(&error)))?;
+        let index = match compiler.add_resource(LOCATION, json.clone()) {
+            Ok(()) => compiler.compile(LOCATION, &mut schemas),
+            Err(error) => Err(error),
+        };
+        let index = index.map_err(|error| format!("is no JSON Schema: {}", explain(&error)))?;
         Ok(Self { json, compiled: Arc::new((schemas, index)) })
     }
 

@@ -1,6 +1,7 @@
 //! The MCP path: one admitted request, to its server and back.
 
 mod headers;
+mod tools;
 
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
@@ -8,22 +9,20 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
+use self::tools::Tools;
 use crate::{
     auth,
-    body::{Payload, Seal, Stream},
+    body::{Edits, Payload, Seal, Stream},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::{endpoint::EndpointRewriter, events::is_event_stream},
+    mcp::{endpoint::EndpointRewriter, events::is_event_stream, modern},
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
-    upstream::{Endpoint, Exchange, ExchangeError, Head, Pool},
+    upstream::{Endpoint, Exchange, ExchangeError, Head, Pool, Upload},
     watchdog::{Signal, Watchdog, Watched},
 };
-
-/// The newest MCP version with sessions is 2025-11-25; from this one on a session id means nothing.
-const STATELESS_SINCE: &str = "2026-07-28";
 
 /// A request that may pass.
 pub struct Admitted<'a> {
@@ -92,35 +91,45 @@ pub async fn forward(
     }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, &head.headers)?;
+    let filter = admitted.route.server.tool_filter.as_ref();
+    let tools = filter.map(|filter| Tools::new(filter, admitted.door, head, body.as_ref())).transpose()?;
     // 3. By which connection.
     let watched = watchdog.watch(Subject::Request(admitted.grant()));
     let transport = match pool.take(endpoint) {
         Some(transport) => transport,
         None => connect(endpoint, limits.connect_timeout).await?,
     };
-    // 4. With what head. An event stream whose first event is to be read must not come compressed.
+    // 4. With what head. What is to be read of the response must not come compressed.
     let mut out = pool.take_buffer();
     let words = headers::Words {
         target: &target,
         authority: &endpoint.authority,
         session,
         token: &admitted.token,
-        wants_identity: admitted.door == Door::Sse,
+        wants_identity: admitted.door == Door::Sse || tools.is_some(),
     };
     headers::write_request(&mut out, head, to, &words);
     // 5. Send, and wait for the response head, no longer.
-    let body = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
-    let exchange = Exchange::new(
-        Arc::clone(endpoint),
-        Rc::clone(pool),
-        transport,
-        head.method.clone(),
-        out,
-        body.into(),
-        limits.max_body_bytes,
-    );
-    let (mut response_head, first, exchange) =
-        response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await?;
+    let body = Upload {
+        body: body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?.into(),
+        inspect: tools.as_ref().and_then(Tools::inspect),
+        max_bytes: limits.max_body_bytes,
+    };
+    let exchange =
+        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, body);
+    let answered = response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await;
+    let answered = answered.and_then(|answered| {
+        tools.as_ref().map_or(Ok(()), Tools::answered)?;
+        Ok(answered)
+    });
+    let (mut response_head, first, exchange) = match answered {
+        Ok(answered) => answered,
+        Err(error) => {
+            let Some(answer) = tools.and_then(|tools| tools.answer(&error)) else { return Err(error) };
+            record.failed(&error);
+            return Ok(answer);
+        }
+    };
     // 6. What the client may see of it.
     if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
         return Err(Kind::UpstreamRedirect.into());
@@ -128,11 +137,17 @@ pub async fn forward(
     let upstream = exchange.into_body(&response_head, first);
     headers::clean_response(&mut response_head.headers);
     seal_session(&admitted, &mut response_head)?;
-    let rewriter = endpoint_rewriter(&admitted, to, &mut response_head)?;
+    let edits = Edits {
+        endpoint: endpoint_rewriter(&admitted, to, &mut response_head)?,
+        tools: match &tools {
+            Some(tools) if !upstream.is_end() => tools.edit(&mut response_head)?,
+            _ => None,
+        },
+    };
     let Head { status, headers, .. } = response_head;
     let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
     let mut response =
-        Response::new(Payload::Stream(Box::new(Stream { upstream, rewriter, watched, stall_limit })));
+        Response::new(Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit })));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -191,7 +206,7 @@ fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<O
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
-        None if headers.get("mcp-protocol-version").is_some_and(|version| version == STATELESS_SINCE) => {
+        None if headers.get("mcp-protocol-version").is_some_and(|version| version == modern::VERSION) => {
             Ok(None)
         }
         None => Err(Kind::SessionNotFound.into()),
@@ -279,6 +294,7 @@ async fn response_head(
 fn refusal(e: ExchangeError) -> Error {
     match e {
         ExchangeError::TooLarge => Kind::BodyTooLarge.into(),
+        ExchangeError::Refused(e) => e,
         ExchangeError::Client(e) => Kind::Malformed.because(e.to_string()),
         ExchangeError::Io(_) | ExchangeError::Protocol(_) => Kind::UpstreamUnreachable.because(e.to_string()),
     }

@@ -15,12 +15,15 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply, event};
+use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply};
 use crate::{
     error::{Error, Kind},
     identity::Subject,
     link::{FromServer, Link, Outbound, ToServer},
-    mcp::message::{self, Id, Message},
+    mcp::{
+        events::event,
+        message::{self, Id, Message},
+    },
     watchdog::{Signal, Watched},
 };
 
@@ -248,7 +251,9 @@ impl Session {
                     };
                     self.calls.insert(id.clone(), Call { serial, progress_token, client });
                     self.to_server.push_back(ToServer::Message(outbound));
-                    accepted.map(|reply| drop(reply.send(Reply::Accepted)));
+                    if let Some(reply) = accepted {
+                        let _ = reply.send(Reply::Accepted);
+                    }
                     return;
                 }
             }

@@ -77,10 +77,12 @@ fn story(story: impl Future<Output = ()>) {
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), story).await.unwrap() });
 }
 
-const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p"}}}"#;
+const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p"}}}"#;
 const OTHER: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{}}"#;
 const DONE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
-const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
+const PROGRESS: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
 const SAMPLE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}"#;
 const LOG: &str = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
 
@@ -135,7 +137,10 @@ fn what_comes_before_the_client_listens_is_kept_for_it() {
 fn an_answer_to_the_server_and_a_notification_are_taken_at_once() {
     story(async {
         let mut world = World::new(false);
-        for text in [r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#] {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        ] {
             let reply = world.post(text);
             assert!(matches!(reply.await.unwrap(), Some(Reply::Accepted)));
             assert_eq!(world.at_server().await, text);
@@ -210,7 +215,8 @@ fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
         let (mut said, flood) = (0, message(LOG));
         // The stream, the link and one in between: then the server has to wait.
         while said < 1000 {
-            let full = world.server.to_client.try_send(FromServer::Message { message: flood.clone(), about: None });
+            let full =
+                world.server.to_client.try_send(FromServer::Message { message: flood.clone(), about: None });
             match full {
                 Ok(()) => said += 1,
                 Err(_) if said > EVENTS + crate::link::QUEUE => break,

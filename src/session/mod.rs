@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    actor::{Settings, Style, start},
+    actor::{Settings, Style, failure, start},
     registry::{Full, Registered, Registry, SessionId},
 };
 use crate::{
@@ -90,10 +90,4 @@ impl Handle {
     pub fn close(&self) {
         self.closed.cancel();
     }
-}
-
-/// An event of an event stream that carries a message.
-pub fn event(message: &Message) -> Bytes {
-    let line = message.line();
-    [b"event: message\ndata: ", &line[..], b"\n\n"].concat().into()
 }

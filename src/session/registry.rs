@@ -22,7 +22,10 @@ impl SessionId {
 
     /// The id that was written so.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 32 && text.is_ascii())?;
+        if text.len() != 32 || !text.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
         u128::from_str_radix(text, 16).ok().map(|id| Self(id.to_be_bytes()))
     }
 }

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{
-    Endpoint, Pool, RequestBody, ResponseBody, Transport,
+    Endpoint, Pool, ResponseBody, Transport,
     codec::{self, Head, ProtocolError},
-    outgoing::Outgoing,
+    outgoing::{Outgoing, Upload},
     response::Connection,
 };
+use crate::error::Error;
 
 /// Why an exchange ended early.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum ExchangeError {
     Client(hyper::Error),
     /// The client's body is larger than allowed.
     TooLarge,
+    /// The client's body did not pass inspection.
+    Refused(Error),
 }
 
 impl fmt::Display for ExchangeError {
@@ -37,6 +40,7 @@ impl fmt::Display for ExchangeError {
             Self::Protocol(e) => e.fmt(f),
             Self::Client(e) => e.fmt(f),
             Self::TooLarge => f.write_str("the request body is too large"),
+            Self::Refused(e) => e.fmt(f),
         }
     }
 }
@@ -46,6 +50,12 @@ impl std::error::Error for ExchangeError {}
 impl From<io::Error> for ExchangeError {
     fn from(e: io::Error) -> Self {
         Self::Io(e)
+    }
+}
+
+impl From<Error> for ExchangeError {
+    fn from(e: Error) -> Self {
+        Self::Refused(e)
     }
 }
 
@@ -76,10 +86,9 @@ impl Exchange {
         transport: Transport,
         method: Method,
         head: Vec<u8>,
-        body: RequestBody,
-        max_body: u64,
+        body: Upload,
     ) -> Self {
-        let outgoing = Outgoing::new(head, body, &method, max_body);
+        let outgoing = Outgoing::new(head, body, &method);
         Self { endpoint, pool, transport, method, outgoing, partial_head: Vec::new() }
     }
 

@@ -12,11 +12,37 @@ use hyper::body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::{ExchangeError, Pool, RequestBody, Transport};
+use crate::error::Error;
 
 /// Request frames up to this size are copied behind the head, so that a small call is one write.
 const COPY_UP_TO: usize = 16 * 1024;
 /// Most request bytes that are gathered before they are written.
 const GATHER: usize = 64 * 1024;
+
+/// Looks at each piece of a request body before it goes out, and at the end (`None`).
+pub type Inspect = Box<dyn FnMut(Option<&[u8]>) -> Result<Pass, Error>>;
+
+/// What becomes of a piece of a request body. On an error, nothing more of the request goes out, so that the server is
+/// left with a body that its framing does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// It goes on.
+    Send,
+    /// It may go on, but nothing is lost if the request is not begun before more of it is here.
+    Wait,
+    /// The request was refused. The rest is read only for its sender's sake.
+    Drop,
+}
+
+/// A request body and how it goes out.
+pub struct Upload {
+    /// What it carries.
+    pub body: RequestBody,
+    /// Decides what of it goes on; `None` lets all of it.
+    pub inspect: Option<Inspect>,
+    /// Most bytes that it may have; 0 is any number.
+    pub max_bytes: u64,
+}
 
 /// The request on its way out.
 pub(super) struct Outgoing {
@@ -27,6 +53,11 @@ pub(super) struct Outgoing {
     /// A frame too large to copy, to be written behind `buffer`.
     frame: Bytes,
     body: Option<RequestBody>,
+    inspect: Option<Inspect>,
+    /// Nothing is written for now: not yet, or never more.
+    held: bool,
+    /// Something was written.
+    begun: bool,
     chunked: bool,
     /// The next step is the client's: part of its body is still to come.
     pub(super) waits_for_client: bool,
@@ -36,8 +67,9 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(mut buffer: Vec<u8>, body: RequestBody, method: &Method, max_body: u64) -> Self {
+    pub(super) fn new(mut buffer: Vec<u8>, upload: Upload, method: &Method) -> Self {
         use io::Write as _;
+        let Upload { body, inspect, max_bytes: max_body } = upload;
         let exact = body.size_hint().exact();
         let has_body = !body.is_end_stream();
         let chunked = has_body && exact.is_none();
@@ -53,6 +85,9 @@ impl Outgoing {
             written: 0,
             frame: Bytes::new(),
             body: has_body.then_some(body),
+            held: inspect.is_some() && has_body,
+            inspect,
+            begun: false,
             chunked,
             waits_for_client: false,
             taken: 0,
@@ -77,6 +112,9 @@ impl Outgoing {
     ) -> Poll<Result<(), ExchangeError>> {
         loop {
             self.gather(cx)?;
+            if self.held {
+                return Poll::Pending;
+            }
             if self.is_written() {
                 return if self.body.is_some() {
                     Poll::Pending
@@ -110,6 +148,10 @@ impl Outgoing {
                 }
                 Poll::Ready(Some(frame)) => frame.map_err(ExchangeError::Client)?,
                 Poll::Ready(None) => {
+                    if let Some(inspect) = &mut self.inspect {
+                        inspect(None)?;
+                    }
+                    self.held = false;
                     self.body = None;
                     self.waits_for_client = false;
                     if self.chunked {
@@ -128,6 +170,15 @@ impl Outgoing {
             if self.max_body > 0 && self.taken > self.max_body {
                 return Err(ExchangeError::TooLarge);
             }
+            if let Some(inspect) = &mut self.inspect {
+                let pass = inspect(Some(&data))?;
+                self.held = pass == Pass::Drop || (pass == Pass::Wait && !self.begun);
+                if pass == Pass::Drop {
+                    self.buffer.clear();
+                    self.written = 0;
+                    continue;
+                }
+            }
             if self.chunked {
                 let _ = write!(self.buffer, "{:x}\r\n", data.len());
             }
@@ -140,6 +191,8 @@ impl Outgoing {
                 self.frame = data;
             }
         }
+        // What is still undecided with this much of it here may be of any size, and goes on.
+        self.held &= self.buffer.len() - self.written < GATHER && self.frame.is_empty();
         Ok(())
     }
 
@@ -158,6 +211,7 @@ impl Outgoing {
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.begun = true;
         let of_head = n.min(head.len());
         self.written += of_head;
         let _ = self.frame.split_to(n - of_head);

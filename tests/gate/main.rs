@@ -11,6 +11,7 @@
 mod canary;
 mod commands;
 mod cors;
+mod filter;
 mod framing;
 mod harness;
 mod identity;

@@ -71,6 +71,14 @@ impl Process {
         status.unwrap().code()
     }
 
+    /// A line of `/proc/…/status` in bytes: `VmRSS`, `VmHWM`.
+    #[cfg(target_os = "linux")]
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     pub async fn client(&self) -> Client<TcpStream> {
         Client::new(TcpStream::connect(self.addr).await.unwrap())
     }

@@ -253,18 +253,31 @@ async fn a_server_cannot_send_messages_elsewhere() {
 }
 
 #[tokio::test]
-async fn each_transport_has_its_own_paths() {
+async fn each_endpoint_has_its_own_methods_and_no_message_goes_without_a_session() {
     let server = Recorder::start().await;
     let gate = Gate::start(json!({
         "mcpServers": { "new": { "url": server.url("/mcp") }, "old": { "url": server.url("/sse") } },
     }))
     .await;
-    for path in ["/new/sse", "/new/message?sluicegate=x", "/old/mcp", "/old"] {
-        assert_eq!(gate.ask(&post(path, DEV, "", "{}")).await.0, 404, "{path}");
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (path, status) in [
+        ("/new/message?sluicegate=x", 404),
+        ("/new/message?sessionId=x", 404),
+        ("/message?sessionId=x", 404),
+        ("/old/mcp", 400),
+        ("/mcp", 400),
+    ] {
+        assert_eq!(gate.ask(&post(path, DEV, "", ping)).await.0, status, "{path}");
     }
-    for (method, path) in
-        [("POST", "/old/sse"), ("DELETE", "/old/sse"), ("GET", "/old/message"), ("PUT", "/new/mcp")]
-    {
+    for (method, path) in [
+        ("POST", "/old/sse"),
+        ("DELETE", "/old/sse"),
+        ("GET", "/old/message"),
+        ("PUT", "/new/mcp"),
+        ("POST", "/new/sse"),
+        ("PUT", "/old/mcp"),
+        ("GET", "/message"),
+    ] {
         let request = get(path, DEV, "Content-Length: 0\r\n").replacen("GET", method, 1);
         assert_eq!(gate.ask(&request).await.0, 405, "{method} {path}");
     }

@@ -15,20 +15,19 @@ use tokio_util::sync::PollSender;
 
 use super::{
     Member, Opening, Settings,
-    core::{Action, Core, Event},
+    core::{Action, Core, Event, IN_FLIGHT},
 };
 use crate::{
     error::Error,
     link::{Far, FromServer, Link, ToServer},
 };
 
-/// Bytes and messages that may wait for a member beside its link's own queue. A member that leaves more than that lying is
-/// dropped: to wait for it would stop the others.
-const MEMBER_BACKLOG: (usize, usize) = (4 << 20, 1_024);
-
-/// Messages that may wait for the client before nothing is taken from it either. While one waits, nothing is taken from
-/// members; the client's own messages may go on, so that it cannot wait for us while we wait for it.
-const CLIENT_BACKLOG: usize = 64;
+/// Bytes and messages that may wait for one side beside its link's own queue. Every request in flight may fail at once, and
+/// there must be room for more than that, so that a client that sends before it reads is not waited for while it waits.
+///
+/// A member that leaves more lying is dropped: to wait for it would stop the others. From a client that does, nothing more
+/// is taken. Members are not listened to while anything waits for the client: they wait for it, and for nobody else.
+const BACKLOG: (usize, usize) = (4 << 20, 2 * IN_FLIGHT);
 
 /// Why a member is gone that takes no more messages.
 const DEAF: &str = "its link is closed";
@@ -128,7 +127,7 @@ impl Lines {
     /// Members by their number, then the client.
     fn poll_source(&mut self, cx: &mut Context<'_>, source: usize) -> Poll<Option<Event>> {
         let Some(slot) = self.slots.get_mut(source) else {
-            if self.to_client.waiting.len() >= CLIENT_BACKLOG {
+            if self.to_client.is_full(0) {
                 return Poll::Pending;
             }
             return self.from_client.poll_recv(cx).map(|said| said.map(Event::Client));
@@ -149,7 +148,13 @@ impl Lines {
         let mut stuck = None;
         for action in actions {
             match action {
-                Action::ToClient(said) => self.to_client.push(said, 0),
+                Action::ToClient(said) => {
+                    let size = match &said {
+                        FromServer::Message { message, .. } => message.text().len(),
+                        FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
+                    };
+                    self.to_client.push(said, size);
+                }
                 Action::ToMember(member, said) => {
                     let Some(line) = &mut self.slots[member].line else { continue };
                     let size = match &said {
@@ -196,7 +201,7 @@ impl<T: Send + 'static> Outgoing<T> {
 
     /// A single message always fits, however large: it came through other bounds.
     fn is_full(&self, size: usize) -> bool {
-        let (bytes, messages) = MEMBER_BACKLOG;
+        let (bytes, messages) = BACKLOG;
         !self.waiting.is_empty() && (self.bytes + size > bytes || self.waiting.len() >= messages)
     }
 

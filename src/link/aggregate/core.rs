@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Report, Settings,
+    IsGranted, Report, Settings,
     listen::Listen,
     lists::Ask,
     naming::Clash,
@@ -94,6 +94,9 @@ pub(super) struct Asked {
     pub(super) token: Option<Id>,
 }
 
+/// The member that a name leads to, and that member's own name for the thing.
+pub(super) type Names = HashMap<Box<str>, (usize, Box<str>)>;
+
 /// The union of members, for one client.
 pub(super) struct Core {
     pub(super) settings: Settings,
@@ -104,18 +107,14 @@ pub(super) struct Core {
     pub(super) waiting: Vec<Waiter>,
     pub(super) listens: Vec<Listen>,
     /// In flat naming: where the names lead that clients were given, by [`Ask::Tools`] and [`Ask::Prompts`].
-    pub(super) offered: [HashMap<Box<str>, (usize, Box<str>)>; 2],
+    pub(super) offered: [Names; 2],
     pub(super) clashes: [Vec<Clash>; 2],
     actions: Vec<Action>,
     count: u64,
 }
 
 impl Core {
-    pub(super) fn new(
-        members: Vec<(Arc<str>, Box<dyn Fn() -> bool>)>,
-        settings: Settings,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(members: Vec<(Arc<str>, IsGranted)>, settings: Settings, now: Instant) -> Self {
         let members =
             members.into_iter().map(|(name, is_granted)| Peer::new(name, is_granted, now)).collect();
         Self {
@@ -137,11 +136,11 @@ impl Core {
     pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
         self.drop_what_is_not_granted(now);
         match event {
-            Event::Client(ToServer::Message(outbound)) => self.from_client(now, outbound),
+            Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
             Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
             Event::Opened(member, Ok(())) => self.opened(member),
             Event::Opened(member, Err(error)) => self.lose(now, member, &error.to_string()),
-            Event::Member(member, said) => self.from_member(now, member, said),
+            Event::Member(member, said) => self.member_says(now, member, said),
             Event::Tick => {}
         }
         self.settle(now);
@@ -154,7 +153,7 @@ impl Core {
         waiters.chain(self.listens.iter().filter_map(Listen::until)).min()
     }
 
-    fn from_client(&mut self, now: Instant, outbound: Outbound) {
+    fn client_says(&mut self, now: Instant, outbound: Outbound) {
         let message = &outbound.message;
         match (message.kind(), message.id().cloned()) {
             (message::Kind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
@@ -241,9 +240,8 @@ impl Core {
         for member in 0..self.members.len() {
             let peer = &self.members[member];
             if !matches!(peer.phase, Phase::Closed(_)) && !(peer.is_granted)() {
-                self.lose(now, member, "the caller may not use it any more");
-                // It was no fault of the server's: with a new grant, it is there at once.
-                self.members[member].phase = Phase::Closed(now);
+                // No fault of the server's: with a new grant, it is there at once.
+                self.part(member, now, &Kind::InsufficientScope.because("the grant was taken away"));
             }
         }
     }
@@ -280,21 +278,26 @@ impl Core {
         self.listen_to(member);
     }
 
-    /// A member has no link any more. Its requests fail, and what it offered is gone.
+    /// A member failed.
     pub(super) fn lose(&mut self, now: Instant, member: usize, cause: &str) {
+        (self.settings.report)(Report::Down { server: &self.members[member].name, cause });
+        self.part(member, now + REOPEN, &Kind::UpstreamUnreachable.because(cause.to_owned()));
+    }
+
+    /// A member has no link any more, and gets none before `again`. Its requests fail, and what it offered is gone.
+    fn part(&mut self, member: usize, again: Instant, why: &Error) {
         let peer = &mut self.members[member];
         let was_ready = matches!(peer.phase, Phase::Ready);
         let gone = [Ask::Tools, Ask::Prompts, Ask::Resources].map(|ask| was_ready && peer.offers(ask));
         peer.forget();
-        peer.phase = Phase::Closed(now + REOPEN);
-        (self.settings.report)(Report::Down { server: &peer.name, cause });
+        peer.phase = Phase::Closed(again);
         self.act(Action::Close(member));
 
         let numbers: Vec<_> =
             self.sent.iter().filter(|(_, sent)| sent.member == member).map(|(number, _)| *number).collect();
         for number in numbers {
             let Some(sent) = self.sent.remove(&number) else { continue };
-            self.unanswered(member, sent.purpose, Kind::UpstreamUnreachable.because(cause.to_owned()));
+            self.unanswered(member, sent.purpose, Error { kind: why.kind, cause: why.cause.clone() });
         }
         let unasked: Vec<_> = self
             .asked

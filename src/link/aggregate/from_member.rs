@@ -18,7 +18,7 @@ use crate::{
 pub(super) const NO_METHOD: i64 = -32601;
 
 impl Core {
-    pub(super) fn from_member(&mut self, now: Instant, member: usize, said: FromServer) {
+    pub(super) fn member_says(&mut self, now: Instant, member: usize, said: FromServer) {
         match said {
             // Sent before its link was dropped.
             _ if matches!(self.members[member].phase, Phase::Closed(_)) => {}
@@ -96,7 +96,7 @@ impl Core {
             Some(_) => State::Refused(Some(message)),
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next) {
                 Ok(Next::Page(request)) => {
-                    self.send(member, next, Purpose::Page(ask), Ok(request));
+                    self.send(member, next, Purpose::Page(ask), Ok(*request));
                     return;
                 }
                 Ok(end) => {

@@ -22,7 +22,7 @@ pub(super) enum Call {
     /// It is answered from the list of tools.
     Query(Query),
     /// It is this call of a tool.
-    Invoke(Message),
+    Invoke(Box<Message>),
     /// It names a tool itself.
     Direct,
     /// It lacks something.
@@ -132,7 +132,7 @@ pub(super) fn read(message: &Message) -> Call {
             None => Call::Wrong("tool_schema takes the string name."),
         },
         Some(INVOKE) => match invoked(message, params, &of) {
-            Some(message) => Call::Invoke(message),
+            Some(message) => Call::Invoke(Box::new(message)),
             None => Call::Wrong("tool_invoke takes the string name and the object arguments."),
         },
         _ => Call::Direct,

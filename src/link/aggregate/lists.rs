@@ -120,7 +120,7 @@ pub(super) struct Item {
 /// What a page leads to.
 pub(super) enum Next {
     /// This request, for the next one.
-    Page(Message),
+    Page(Box<Message>),
     /// The list is complete.
     Complete,
     /// The list is longer than what is kept: it ends here.
@@ -220,7 +220,7 @@ impl Asking {
             return Ok(Next::TooMany);
         }
         self.number = number;
-        request(ask, number, Some(&cursor), self.meta.as_deref()).map(Next::Page)
+        request(ask, number, Some(&cursor), self.meta.as_deref()).map(|request| Next::Page(Box::new(request)))
     }
 
     /// The complete list.

@@ -29,6 +29,9 @@ use crate::{config::Naming, error::Error, link::Link};
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
+/// Whether something may be used now.
+pub type IsGranted = Box<dyn Fn() -> bool>;
+
 /// One of the servers.
 pub struct Member {
     /// Its key in `mcpServers`.
@@ -37,7 +40,7 @@ pub struct Member {
     pub open: Box<dyn Fn() -> Opening>,
     /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
     /// no, the member's link is dropped, and what it offered is as unknown as what never was.
-    pub is_granted: Box<dyn Fn() -> bool>,
+    pub is_granted: IsGranted,
 }
 
 /// How members look as one.

@@ -120,7 +120,7 @@ mod tests {
             listed.iter().map(|(server, names)| Listed { server, names: names.to_vec() }).collect();
         let (offers, clashes) = offers(naming, &listed);
         let names = offers.into_iter().map(|offer| {
-            assert_eq!(offer.name.ends_with(listed[offer.server].names[offer.item]), true);
+            assert!(offer.name.ends_with(listed[offer.server].names[offer.item]));
             offer.name
         });
         (names.collect(), clashes.into_iter().map(|clash| clash.name).collect())

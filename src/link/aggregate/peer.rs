@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::lists::{Ask, Listing};
+use super::{
+    IsGranted,
+    lists::{Ask, Listing},
+};
 
 /// A member.
 pub(super) struct Peer {
     pub(super) name: Arc<str>,
-    pub(super) is_granted: Box<dyn Fn() -> bool>,
+    pub(super) is_granted: IsGranted,
     pub(super) phase: Phase,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
@@ -39,7 +42,7 @@ pub(super) struct Greeting {
 }
 
 impl Peer {
-    pub(super) fn new(name: Arc<str>, is_granted: Box<dyn Fn() -> bool>, now: Instant) -> Self {
+    pub(super) fn new(name: Arc<str>, is_granted: IsGranted, now: Instant) -> Self {
         Self { name, is_granted, phase: Phase::Closed(now), greeting: None, lists: Default::default() }
     }
 

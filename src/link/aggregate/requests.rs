@@ -200,7 +200,7 @@ impl Core {
                 self.wait(now, id, &outbound.message, since, Then::Query(query));
             }
             lazy::Call::Invoke(message) => {
-                self.call_by_name(now, Ask::Tools, id, Outbound { message, ..outbound });
+                self.call_by_name(now, Ask::Tools, id, Outbound { message: *message, ..outbound });
             }
             lazy::Call::Direct => self.call_by_name(now, Ask::Tools, id, outbound),
             lazy::Call::Wrong(why) => {

@@ -1,1 +1,5 @@
-
+mod calls;
+mod failures;
+mod harness;
+mod lists;
+mod modern;

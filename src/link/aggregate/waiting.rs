@@ -20,6 +20,10 @@ use crate::{
     mcp::message::{Id, Message, Part},
 };
 
+/// Requests for lists that one client may have waiting. Each answer is as large as all servers make it, and they come at
+/// the same time.
+const LISTS: usize = 16;
+
 /// A request of the client that waits.
 pub(super) struct Waiter {
     /// The core's own name for it.
@@ -83,6 +87,11 @@ impl Waiter {
 impl Core {
     /// Lets a request wait, and wakes whom it waits for.
     pub(super) fn wait(&mut self, now: Instant, id: Id, message: &Message, since: u64, then: Then) {
+        let is_list = |then: &Then| matches!(then, Then::List(_) | Then::Query(_));
+        let lists = self.waiting.iter().filter(|waiter| is_list(&waiter.then)).count();
+        if is_list(&then) && lists >= LISTS {
+            return self.fail(id, Kind::Unavailable.because("too many lists at a time"));
+        }
         self.wake(now);
         let waiter = Waiter {
             key: self.next(),
@@ -122,8 +131,8 @@ impl Core {
         let peer = &self.members[member];
         match (&waiter.then, peer.phase) {
             (Then::Call(of, _), phase) => *of != member || !matches!(phase, Phase::Opening { .. }),
-            (_, Phase::Closed(_)) => return true,
-            (_, Phase::Opening { late }) => return late || matches!(waiter.then, Then::Shares { .. }),
+            (_, Phase::Closed(_)) => true,
+            (_, Phase::Opening { late }) => late || matches!(waiter.then, Then::Shares { .. }),
             (then, Phase::Ready) => {
                 let lists = then.lists();
                 // Not `all`, which would ask for the second list only when the first is there.

@@ -20,9 +20,9 @@ use crate::{
     observe::Observer,
 };
 
-/// Rest after a read that held no message, only what is thrown away. The process waits meanwhile, and the worker
-/// does other things.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Rest after a read that held no message, only what is thrown away: the least of it, and how many times as long as
+/// the work took. So a process that floods gets at most a tenth of its worker, and waits meanwhile.
+const REST: (Duration, u32) = (Duration::from_millis(1), 9);
 /// How often the log says that a process writes what is no message.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
@@ -46,6 +46,7 @@ impl Reader {
     /// time and begun again: no message is lost.
     pub(super) async fn forward(&mut self, to_client: &Sender<FromServer>) {
         loop {
+            let begin = Instant::now();
             let mut messages = 0_usize;
             let mut noise = self.lines.is_passing();
             while let Some(next) = self.ready.take().or_else(|| self.next(&mut noise)) {
@@ -57,7 +58,7 @@ impl Reader {
                 }
             }
             if noise && messages == 0 {
-                sleep(PAUSE).await;
+                sleep(REST.0.max(begin.elapsed() * REST.1)).await;
             }
             let lines = &mut self.lines;
             let read = child::read(&mut self.stdout, |bytes| {
@@ -73,7 +74,7 @@ impl Reader {
     /// Reads to the end of the pipe and drops what comes.
     pub(super) async fn discard(&mut self) {
         while matches!(child::read(&mut self.stdout, <[u8]>::len).await, Ok(1..)) {
-            sleep(PAUSE).await;
+            sleep(REST.0).await;
         }
     }
 

@@ -1,5 +1,8 @@
 //! What the gate says about itself.
 
+mod manage;
+pub mod servers;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
@@ -12,9 +15,7 @@ use crate::{
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`.
 pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Kind::MethodNotAllowed.into());
-    }
+    only_read(method)?;
     let (status, body) = match at {
         Place::Ready if shared.is_draining() => {
             (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
@@ -26,15 +27,29 @@ pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response
 }
 
 /// `/metrics`: the Prometheus text format.
-pub fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Kind::MethodNotAllowed.into());
-    }
+fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error> {
+    only_read(method)?;
     let text_format = shared.observer.metrics.encode().map_err(|e| Kind::Internal.because(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
 
-/// Servers of the config, those that can run, and client connections of this moment.
+/// Whether a place is here, for those who may manage.
+pub fn has(at: Place<'_>) -> bool {
+    matches!(at, Place::Metrics | Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. })
+}
+
+/// What is for those who may manage: the role `admin`, or whoever reaches the admin listener.
+pub fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+    match at {
+        Place::Metrics => metrics(shared, method),
+        Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. } => {
+            manage::answer(shared, at, method)
+        }
+        _ => Err(Kind::NotFound.into()),
+    }
+}
+
+/// Servers of the config, those that take requests, and client connections of this moment.
 fn status(shared: &Shared) -> String {
     let live = shared.live();
     let running = live.servers.iter().filter(|route| route.is_running()).count();
@@ -44,6 +59,14 @@ fn status(shared: &Shared) -> String {
         "clients": { "connected": connected },
     })
     .to_string()
+}
+
+/// What is only looked at changes nothing.
+fn only_read(method: &Method) -> Result<(), Error> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Kind::MethodNotAllowed.into()),
+    }
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Payload> {

@@ -1,0 +1,79 @@
+//! What `/servers` shows, and what its actions do.
+
+use http::{Method, Response};
+
+use super::servers::{self, ServerView};
+use crate::{
+    body::Payload,
+    config::Level,
+    error::Error,
+    route::{Action, Place},
+    session,
+    state::{Backend, Route, Shared},
+};
+
+/// `/servers` and everything below.
+pub(super) fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+    servers::check_method(at, method)?;
+    let live = shared.live().clone();
+    let route = |name: &str| live.routes.get(name);
+    match at {
+        Place::ManagedServer { name } => servers::one(route(name).map(|route| view(shared, route)).as_ref()),
+        Place::Manage { name, action } => {
+            let route = route(name);
+            if let Some(route) = route {
+                act(shared, route, action);
+            }
+            servers::one(route.map(|route| view(shared, route)).as_ref())
+        }
+        _ => {
+            let views: Vec<_> = live.servers.iter().map(|route| view(shared, route)).collect();
+            servers::list(&views)
+        }
+    }
+}
+
+fn view(shared: &Shared, route: &Route) -> ServerView {
+    let name = &route.server.name;
+    let supervisor = match &route.backend {
+        Backend::Stdio(supervisor) => Some(supervisor),
+        _ => None,
+    };
+    ServerView {
+        running: route.is_running(),
+        stopped: !route.is_running(),
+        sessions: shared.sessions.count(name),
+        processes: supervisor.map_or(0, |supervisor| supervisor.running()),
+        restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),
+        problem: route.switch.problem(),
+        ..ServerView::new(&route.server)
+    }
+}
+
+/// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
+/// anew with the next request.
+fn act(shared: &Shared, route: &Route, action: Action) {
+    let name = &route.server.name;
+    if matches!(action, Action::Stop | Action::Restart) {
+        route.switch.set_stopped(true);
+        route.shared_links.clear();
+        shared.sessions.of(name).iter().for_each(session::Handle::close);
+        if let Backend::Stdio(supervisor) = &route.backend {
+            supervisor.stop();
+        }
+        // Requests that pass byte by byte are ended by the workers.
+        shared.note_change();
+    }
+    if matches!(action, Action::Start | Action::Restart) {
+        route.switch.set_stopped(false);
+        if let Backend::Stdio(supervisor) = &route.backend {
+            supervisor.allow();
+        }
+    }
+    let msg = match action {
+        Action::Start => "Server started by hand",
+        Action::Stop => "Server stopped by hand",
+        Action::Restart => "Server restarted by hand",
+    };
+    shared.observer.log.line(Level::Info, msg).str("server", name).send();
+}

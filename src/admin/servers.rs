@@ -1,0 +1,211 @@
+//! `/servers`: which servers there are, how they are, and what is done with them. Only what an operator may read aloud:
+//! of a URL its origin, and no header, argument or variable.
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+
+use super::{only_read, text};
+use crate::{
+    body::Payload,
+    config::{Access, Server, Target, Transport},
+    error::{Error, Kind},
+    route::Place,
+};
+
+/// One server, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerView {
+    /// Key in `mcpServers`.
+    pub name: String,
+    /// `stdio`, `streamable-http`, `sse` or `inline`.
+    pub transport: &'static str,
+    /// Scheme, host and port of its URL; path, user and query may hold secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Whether it takes requests.
+    pub running: bool,
+    /// Whether it takes none because it was stopped here.
+    pub stopped: bool,
+    /// Sessions that the gate keeps for it.
+    pub sessions: usize,
+    /// Processes that run for it.
+    pub processes: usize,
+    /// How often a process of it was started again after it had ended by itself.
+    pub restarts: u64,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// `tags`.
+    pub tags: Vec<String>,
+    /// `public`: no token is asked for.
+    pub public: bool,
+    /// `authTokens`: names of the tokens that may use it; `None` leaves the choice to `roles`, or takes any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_tokens: Option<Vec<String>>,
+    /// `roles`: the caller's token needs one of them; empty asks for none.
+    pub roles: Vec<String>,
+}
+
+impl ServerView {
+    /// What the config says of a server, as of one that takes requests and has had none.
+    pub fn new(server: &Server) -> Self {
+        let (auth_tokens, roles) = match &server.access {
+            Access::Public | Access::AnyToken => (None, Vec::new()),
+            Access::Only { tokens, roles } => {
+                let names = |tokens: &Vec<Arc<str>>| tokens.iter().map(ToString::to_string).collect();
+                (tokens.as_ref().map(names), roles.clone())
+            }
+        };
+        let (transport, origin) = match &server.target {
+            Target::Stdio(_) => ("stdio", None),
+            Target::Inline(_) => ("inline", None),
+            Target::Http(http) => {
+                let transport = match http.transport {
+                    Transport::StreamableHttp => "streamable-http",
+                    Transport::Sse => "sse",
+                };
+                (transport, Some(http.url.origin().ascii_serialization()))
+            }
+        };
+        Self {
+            name: server.name.to_string(),
+            transport,
+            origin,
+            running: true,
+            stopped: false,
+            sessions: 0,
+            processes: 0,
+            restarts: 0,
+            problem: None,
+            tags: server.tags.clone(),
+            public: server.access == Access::Public,
+            auth_tokens,
+            roles,
+        }
+    }
+}
+
+/// Looking is GET, acting is POST.
+pub fn check_method(at: Place<'_>, method: &Method) -> Result<(), Error> {
+    match (at, method) {
+        (Place::Manage { .. }, &Method::POST) => Ok(()),
+        (Place::Manage { .. }, _) => Err(Kind::MethodNotAllowed.into()),
+        _ => only_read(method),
+    }
+}
+
+/// `/servers`: all of them, in the order given.
+pub fn list(servers: &[ServerView]) -> Result<Response<Payload>, Error> {
+    #[derive(Serialize)]
+    struct List<'a> {
+        servers: &'a [ServerView],
+    }
+    json(&List { servers })
+}
+
+/// `/servers/{name}`, and what an action led to: one of them; `None` is one that is not in the config.
+pub fn one(server: Option<&ServerView>) -> Result<Response<Payload>, Error> {
+    json(server.ok_or(Kind::NotFound)?)
+}
+
+fn json(shown: &impl Serialize) -> Result<Response<Payload>, Error> {
+    let body = serde_json::to_string(shown).map_err(|error| Kind::Internal.because(error.to_string()))?;
+    Ok(text(StatusCode::OK, "application/json", body))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        config::{HttpTarget, StdioTarget},
+        route::Action,
+        secret::Secret,
+    };
+
+    fn server(name: &str, target: Target, access: Access) -> Server {
+        Server {
+            name: name.into(),
+            target,
+            access,
+            timeout: None,
+            tags: vec!["data".into()],
+            idle_timeout: Server::IDLE_TIMEOUT,
+            tool_filter: None,
+        }
+    }
+
+    fn remote() -> Server {
+        let target = HttpTarget {
+            url: "https://db.example:3000/CANARY/sse?key=CANARY".parse().expect("a URL"),
+            transport: Transport::Sse,
+            headers: vec![(HeaderName::from_static("x-key"), HeaderValue::from_static("CANARY"))],
+            ca_pem: None,
+        };
+        let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: vec!["deploy".into()] };
+        server("db", Target::Http(target), access)
+    }
+
+    fn local() -> Server {
+        let target = StdioTarget {
+            command: "CANARY".into(),
+            args: vec![Secret::new("CANARY".into())],
+            env: vec![("KEY".into(), Secret::new("CANARY".into()))],
+            cwd: None,
+            inherit_env: Vec::new(),
+        };
+        server("files", Target::Stdio(target), Access::Public)
+    }
+
+    fn shown(response: Result<Response<Payload>, Error>) -> Value {
+        let Payload::Whole(bytes) = response.expect("an answer").into_body() else { panic!("a stream") };
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    #[test]
+    fn servers_are_listed_with_what_may_be_read_aloud() {
+        let mut down = ServerView::new(&local());
+        (down.running, down.restarts, down.problem) = (false, 3, Some("it ends at once".into()));
+        let listed = shown(list(&[ServerView::new(&remote()), down.clone()]));
+        assert_eq!(
+            listed,
+            json!({ "servers": [
+                { "name": "db", "transport": "sse", "origin": "https://db.example:3000", "running": true,
+                  "stopped": false, "sessions": 0, "processes": 0, "restarts": 0, "tags": ["data"],
+                  "public": false, "authTokens": ["dev"], "roles": ["deploy"] },
+                { "name": "files", "transport": "stdio", "running": false, "stopped": false, "sessions": 0,
+                  "processes": 0, "restarts": 3, "problem": "it ends at once", "tags": ["data"], "public": true,
+                  "roles": [] },
+            ] })
+        );
+        assert!(!listed.to_string().contains("CANARY"));
+        assert_eq!(shown(one(Some(&down))), listed["servers"][1]);
+        assert_eq!(shown(list(&[])), json!({ "servers": [] }));
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_not_found() {
+        assert_eq!(one(None).err().map(|error| error.kind), Some(Kind::NotFound));
+    }
+
+    #[test]
+    fn looking_is_get_and_acting_is_post() {
+        let action = Place::Manage { name: "db", action: Action::Stop };
+        for at in [Place::Servers, Place::ManagedServer { name: "db" }] {
+            assert!(check_method(at, &Method::GET).is_ok() && check_method(at, &Method::HEAD).is_ok());
+            for method in [Method::POST, Method::PUT, Method::DELETE] {
+                assert!(check_method(at, &method).is_err(), "{method} {at:?}");
+            }
+        }
+        assert!(check_method(action, &Method::POST).is_ok());
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
+            let refused = check_method(action, &method).err().map(|error| error.kind);
+            assert_eq!(refused, Some(Kind::MethodNotAllowed), "{method}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A link to a server some of whose tools are hidden.
+//!
+//! Calls of hidden tools never reach the server, and lists come without them. As on the pass-through path, what is decided on
+//! is scanned as the server may read it ([`mcp::scan`](crate::mcp::scan)).
+
+use std::{borrow::Cow, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{Far, FromServer, Link, ToServer};
+use crate::{
+    config::ToolFilter,
+    error::Kind,
+    mcp::{
+        message::{self, Message},
+        tool_call::{Declared, Guard, Verdict},
+        tool_list::without_hidden,
+    },
+};
+
+/// The same conversation, without the tools that `filter` hides. Must be called within a runtime.
+pub fn wrap(link: Link, filter: Arc<ToolFilter>) -> Link {
+    let (filtered, far) = Link::pair();
+    let Far { from_client, to_client } = far;
+    let Link { to_server, from_server } = link;
+    // Two tasks, so that a client that does not take what comes still reaches the server, as without a filter.
+    tokio::spawn(calls(from_client, to_server, to_client.clone(), Arc::clone(&filter)));
+    tokio::spawn(lists(from_server, to_client, filter));
+    filtered
+}
+
+/// Passes on what the client sends, and ends with the client or the server. Dropping the sender is what ends the link behind.
+async fn calls(
+    mut from_client: mpsc::Receiver<ToServer>,
+    to_server: mpsc::Sender<ToServer>,
+    to_client: mpsc::Sender<FromServer>,
+    filter: Arc<ToolFilter>,
+) {
+    loop {
+        let sent = tokio::select! {
+            sent = from_client.recv() => sent,
+            () = to_server.closed() => None,
+        };
+        let Some(sent) = sent else { return };
+        let refused = match &sent {
+            ToServer::Message(sent) => refuse(&sent.message, &filter),
+            ToServer::Abandon(_) => None,
+        };
+        let is_over = match refused {
+            None => to_server.send(sent).await.is_err(),
+            Some(Refused { answer: Some(answer) }) => to_client.send(answer).await.is_err(),
+            Some(Refused { answer: None }) => false,
+        };
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// A message must not reach the server.
+struct Refused {
+    /// What its client gets instead; a notification gets nothing.
+    answer: Option<FromServer>,
+}
+
+fn refuse(message: &Message, filter: &ToolFilter) -> Option<Refused> {
+    let passes = |tool: &str| filter.passes(tool);
+    // Header fields were checked where the message came from.
+    let mut guard = Guard::new(passes, Declared::Absent, Declared::Absent);
+    let answer = match guard.push(message.text()).and_then(|_| guard.finish()) {
+        Ok(Verdict::Open | Verdict::Passes) => return None,
+        Ok(Verdict::Refused(refusal)) => {
+            let response = guard.answer(refusal).and_then(|text| Message::parse(text.into()).ok());
+            response.map(|response| FromServer::Message { message: response, about: message.id().cloned() })
+        }
+        Err(why) => message
+            .id()
+            .map(|id| FromServer::Failed { id: id.clone(), error: Kind::Malformed.because(why.to_string()) }),
+    };
+    Some(Refused { answer })
+}
+
+/// Passes on what the server sends.
+async fn lists(
+    mut from_server: mpsc::Receiver<FromServer>,
+    to_client: mpsc::Sender<FromServer>,
+    filter: Arc<ToolFilter>,
+) {
+    loop {
+        let came = tokio::select! {
+            came = from_server.recv() => came,
+            () = to_client.closed() => None,
+        };
+        let Some(came) = came else { return };
+        if to_client.send(shortened(came, &filter)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn shortened(came: FromServer, filter: &ToolFilter) -> FromServer {
+    let FromServer::Message { message, about } = came else { return came };
+    if message.kind() != message::Kind::Response {
+        return FromServer::Message { message, about };
+    }
+    let text = std::str::from_utf8(message.text()).unwrap_or_default();
+    let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
+        Ok(Cow::Borrowed(_)) => return FromServer::Message { message, about },
+        Ok(Cow::Owned(shorter)) => Message::parse(shorter.into()).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    match (shorter, message.id()) {
+        (Ok(message), _) => FromServer::Message { message, about },
+        (Err(why), Some(id)) => {
+            FromServer::Failed { id: id.clone(), error: Kind::UpstreamUnreachable.because(why) }
+        }
+        // A response that says not whose it is reaches nobody.
+        (Err(_), None) => FromServer::Message { message, about },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mcp::message::Id;
+
+    fn filtered() -> (Link, Far) {
+        let (link, far) = Link::pair();
+        let list = ["drop".into()].into();
+        (wrap(link, Arc::new(ToolFilter { allows: false, list })), far)
+    }
+
+    fn message(text: &'static str) -> ToServer {
+        ToServer::Message(Message::parse(text.into()).unwrap().into())
+    }
+
+    async fn reaches_server(far: &mut Far) -> String {
+        match far.from_client.recv().await.unwrap() {
+            ToServer::Message(sent) => String::from_utf8(sent.message.text().to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn reaches_client(link: &mut Link) -> String {
+        match link.from_server.recv().await.unwrap() {
+            FromServer::Message { message, .. } => String::from_utf8(message.text().to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_of_a_hidden_tool_is_answered_and_never_sent() {
+        let (mut link, mut far) = filtered();
+        let call = r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"dr\u006fp"}}"#;
+        link.to_server.send(message(call)).await.unwrap();
+        assert_eq!(
+            reaches_client(&mut link).await,
+            r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"Unknown tool: drop"}}"#
+        );
+        // As a server would read it that matches keys in any case.
+        let twice = r#"{"id":2,"method":"tools/call","params":{"name":"read","Name":"drop"}}"#;
+        link.to_server.send(message(twice)).await.unwrap();
+        match link.from_server.recv().await.unwrap() {
+            FromServer::Failed { id, error } => {
+                assert_eq!((id, error.kind), (Id::number(2), Kind::Malformed));
+            }
+            other => panic!("{other:?}"),
+        }
+        // A call that wants no answer gets none.
+        link.to_server.send(message(r#"{"method":"tools/call","params":{"name":"drop"}}"#)).await.unwrap();
+        let allowed =
+            r#"{"id":3,"method":"tools/call","params":{"name":"read","arguments":{"name":"drop"}}}"#;
+        link.to_server.send(message(allowed)).await.unwrap();
+        assert_eq!(reaches_server(&mut far).await, allowed, "the first that the server sees");
+    }
+
+    #[tokio::test]
+    async fn lists_come_without_hidden_tools_and_everything_else_as_it_is() {
+        let (mut link, far) = filtered();
+        let notification =
+            r#"{"method":"notifications/message","params":{"result":{"tools":[{"name":"drop"}]}}}"#;
+        let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
+        for text in [notification, list] {
+            let message = Message::parse(text.into()).unwrap();
+            far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        }
+        assert_eq!(reaches_client(&mut link).await, notification);
+        assert_eq!(reaches_client(&mut link).await, r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#);
+    }
+
+    #[tokio::test]
+    async fn either_side_that_leaves_ends_the_conversation_for_the_other() {
+        let soon = Duration::from_secs(5);
+        let (link, mut far) = filtered();
+        drop(link);
+        assert!(tokio::time::timeout(soon, far.from_client.recv()).await.unwrap().is_none());
+        tokio::time::timeout(soon, far.to_client.closed()).await.unwrap();
+
+        let (mut link, far) = filtered();
+        drop(far);
+        assert!(tokio::time::timeout(soon, link.from_server.recv()).await.unwrap().is_none());
+        tokio::time::timeout(soon, link.to_server.closed()).await.unwrap();
+    }
+}

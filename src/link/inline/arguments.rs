@@ -1,0 +1,104 @@
+//! A command line from a template and a call.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::config::Piece;
+
+/// Puts what the caller gives into the template. Each entry of it becomes one argument of the command or, if it names
+/// something that the caller left out, none. The error is for the caller.
+pub(super) fn fill(template: &[Vec<Piece>], given: &Map<String, Value>) -> Result<Vec<String>, String> {
+    let mut line = Vec::with_capacity(template.len());
+    for pieces in template {
+        if let Some(argument) = join(pieces, given)? {
+            line.push(argument);
+        }
+    }
+    Ok(line)
+}
+
+fn join(pieces: &[Piece], given: &Map<String, Value>) -> Result<Option<String>, String> {
+    let mut argument = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => argument.push_str(text.expose()),
+            Piece::Argument(name) => match given.get(&**name) {
+                None | Some(Value::Null) => return Ok(None),
+                Some(value) => {
+                    let text = written(value);
+                    if text.contains('\0') {
+                        return Err(format!("/{name}: a zero byte cannot be passed to a command"));
+                    }
+                    argument.push_str(&text);
+                }
+            },
+        }
+    }
+    Ok(Some(argument))
+}
+
+/// Text as it is, anything else as JSON.
+fn written(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => text.as_str().into(),
+        other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(Secret::new(text.into()))
+    }
+
+    fn argument(name: &str) -> Piece {
+        Piece::Argument(name.into())
+    }
+
+    fn filled(template: &[Vec<Piece>], given: Value) -> Result<Vec<String>, String> {
+        fill(template, given.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn one_entry_is_one_argument_whatever_is_put_in() {
+        let template = [vec![argument("a")], vec![text("--name="), argument("a"), text("!")], vec![text("")]];
+        for value in ["plain", "two words", "$(reboot); `x` | y > z & \"'\\\n", "", "{{a}}", "*", "-rf"] {
+            let line = filled(&template, json!({ "a": value }));
+            assert_eq!(line, Ok(vec![value.into(), format!("--name={value}!"), String::new()]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_written_as_json() {
+        let template = [vec![argument("v")]];
+        for (value, written) in [
+            (json!(3), "3"),
+            (json!(1.5), "1.5"),
+            (json!(true), "true"),
+            (json!(["a b", 1]), r#"["a b",1]"#),
+            (json!({ "k": "v" }), r#"{"k":"v"}"#),
+        ] {
+            assert_eq!(filled(&template, json!({ "v": value })), Ok(vec![written.into()]));
+        }
+    }
+
+    #[test]
+    fn an_entry_without_its_argument_is_left_out() {
+        let template = [vec![text("-v")], vec![text("--max="), argument("max")], vec![argument("path")]];
+        assert_eq!(filled(&template, json!({})), Ok(vec!["-v".into()]));
+        assert_eq!(filled(&template, json!({ "max": null, "path": "p" })), Ok(vec!["-v".into(), "p".into()]));
+        assert_eq!(filled(&template, json!({ "max": 1 })), Ok(vec!["-v".into(), "--max=1".into()]));
+    }
+
+    #[test]
+    fn a_zero_byte_is_refused_and_named() {
+        let error = filled(&[vec![argument("a")]], json!({ "a": "x\0y" })).expect_err("refused");
+        assert!(error.contains("/a: a zero byte"), "{error}");
+    }
+}

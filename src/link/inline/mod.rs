@@ -1,0 +1,197 @@
+//! A server of tools that the config defines: it speaks MCP of both eras itself, and runs a command for each call.
+//!
+//! `rpc` decides what a message comes to, `arguments` makes a command line of a template and a call, `run` runs it; here
+//! is the conversation: which calls run, which are taken back, and what is told to whom.
+
+mod arguments;
+mod result;
+mod rpc;
+mod run;
+#[cfg(test)]
+#[path = "inline_tests.rs"]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use serde_json::{Map, Value};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinError, JoinSet},
+};
+
+use self::rpc::{Call, Reply};
+use super::{Far, FromServer, Link, ToServer};
+use crate::{
+    config::{InlineTarget, InlineTool, Level},
+    error::Kind,
+    mcp::message::Id,
+    observe::Observer,
+};
+
+/// Commands of one server that run at a time, over all of its links; further calls wait for their turn. A command costs
+/// far more than the request that asks for it.
+const RUNNING: usize = 16;
+/// Calls of one link that may run or wait; further ones are refused. Bounds what a client can pile up here.
+const CALLS: usize = 16;
+
+/// Tools that the config defines, with what their links share.
+pub struct InlineServer {
+    name: Arc<str>,
+    target: InlineTarget,
+    observer: Arc<Observer>,
+    turns: Semaphore,
+}
+
+impl InlineServer {
+    /// The server `name`, whose tools are those of `target`.
+    pub fn new(name: Arc<str>, target: InlineTarget, observer: Arc<Observer>) -> Self {
+        Self { name, target, observer, turns: Semaphore::new(RUNNING) }
+    }
+
+    /// One call, from its turn to its result. Dropping it ends the command.
+    async fn call(&self, tool: &InlineTool, given: &Map<String, Value>) -> Value {
+        let line = match arguments::fill(&tool.args, given) {
+            Ok(line) => line,
+            Err(reason) => return result::mistake(&reason),
+        };
+        // Nobody closes the semaphore; were it closed, running without a turn would be the lesser evil.
+        let _turn = self.turns.acquire().await.ok();
+        let began = Instant::now();
+        let outcome = run::run(tool, &line).await;
+        self.note(tool, &outcome, began);
+        result::of(tool, outcome)
+    }
+
+    /// The log gets what the config knows already, and how it went: neither arguments nor output.
+    fn note(&self, tool: &InlineTool, outcome: &std::io::Result<run::Finished>, began: Instant) {
+        let (level, msg, kind) = match outcome {
+            Err(_) => (Level::Warn, "Inline tool could not be started", Some(Kind::UpstreamUnreachable)),
+            Ok(run::Finished { status: None, .. }) => {
+                (Level::Warn, "Inline tool took too long", Some(Kind::UpstreamTimeout))
+            }
+            Ok(_) => (Level::Debug, "Inline tool ran", None),
+        };
+        if let Some(kind) = kind {
+            self.observer.metrics.upstream_error(&self.name, kind.code());
+        }
+        let mut line = self.observer.log.line(level, msg).str("server", &self.name).str("tool", &tool.name);
+        match outcome {
+            Err(error) => line = line.str("cause", &error.kind().to_string()),
+            Ok(run::Finished { status: Some(status), .. }) => line = line.str("ended", &status.to_string()),
+            Ok(_) => {}
+        }
+        line.millis("duration_ms", began.elapsed()).send();
+    }
+}
+
+/// Begins a conversation with the server. It ends when the link is dropped, and with it all commands that it runs.
+pub fn open(server: Arc<InlineServer>) -> Link {
+    let (link, far) = Link::pair();
+    tokio::spawn(Conversation { server, far, calls: Calls::default() }.run());
+    link
+}
+
+struct Conversation {
+    server: Arc<InlineServer>,
+    far: Far,
+    calls: Calls,
+}
+
+/// Calls that run or wait for their turn.
+#[derive(Default)]
+struct Calls {
+    tasks: JoinSet<FromServer>,
+    handles: HashMap<Id, AbortHandle>,
+}
+
+impl Conversation {
+    async fn run(mut self) {
+        loop {
+            let back = tokio::select! {
+                next = self.far.from_client.recv() => match next {
+                    Some(next) => self.take(next),
+                    None => return,
+                },
+                Some(ended) = self.calls.tasks.join_next(), if !self.calls.tasks.is_empty() => {
+                    self.calls.ended(ended)
+                }
+            };
+            if let Some(back) = back
+                && self.far.to_client.send(back).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the client has; gives what is to be said at once.
+    fn take(&mut self, next: ToServer) -> Option<FromServer> {
+        let message = match next {
+            ToServer::Abandon(id) => {
+                self.calls.cancel(&id);
+                return None;
+            }
+            ToServer::Message(outbound) => outbound.message,
+        };
+        match rpc::answer(&self.server.name, &self.server.target, &message) {
+            Reply::None => None,
+            Reply::Message(message) => Some(FromServer::Message { message: *message, about: None }),
+            Reply::Cancel(id) => {
+                self.calls.cancel(&id);
+                None
+            }
+            Reply::Call(call) => self.start(call),
+        }
+    }
+
+    fn start(&mut self, call: Call) -> Option<FromServer> {
+        if self.calls.handles.contains_key(&call.id) {
+            let message = rpc::error(&call.id, rpc::INVALID_REQUEST, "a call with this id is running")?;
+            return Some(FromServer::Message { message, about: None });
+        }
+        if self.calls.handles.len() >= CALLS {
+            let error = Kind::Unavailable.because("too many calls of one session at a time");
+            return Some(FromServer::Failed { id: call.id, error });
+        }
+        let server = Arc::clone(&self.server);
+        let id = call.id.clone();
+        let task = async move {
+            // The index was found in the same list.
+            let Some(tool) = server.target.tools.get(call.tool) else { return failed(call.id) };
+            let result = server.call(tool, &call.arguments).await;
+            match rpc::result(&call.id, call.era, result) {
+                Some(message) => FromServer::Message { message, about: None },
+                None => failed(call.id),
+            }
+        };
+        self.calls.handles.insert(id, self.calls.tasks.spawn(task));
+        None
+    }
+}
+
+impl Calls {
+    /// Drops the call if it runs, and with it its command; nobody waits for its answer.
+    fn cancel(&mut self, id: &Id) {
+        if let Some(handle) = self.handles.remove(id) {
+            handle.abort();
+        }
+    }
+
+    /// What the end of a task says to the client.
+    fn ended(&mut self, ended: Result<FromServer, JoinError>) -> Option<FromServer> {
+        let back = match ended {
+            Ok(back) => Some(back),
+            Err(error) if error.is_cancelled() => None,
+            Err(error) => {
+                let lost = self.handles.iter().find(|(_, handle)| handle.id() == error.id());
+                lost.map(|(id, _)| failed(id.clone()))
+            }
+        };
+        self.handles.retain(|_, handle| !handle.is_finished());
+        back
+    }
+}
+
+fn failed(id: Id) -> FromServer {
+    FromServer::Failed { id, error: Kind::Internal.because("an inline tool's call was lost") }
+}

@@ -1,0 +1,63 @@
+//! What a command's end says to the caller: a result of `tools/call`.
+
+use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus};
+
+use serde_json::{Value, json};
+
+use super::run::{Captured, Finished, MOST_OUTPUT};
+use crate::config::InlineTool;
+
+/// A call that failed for a reason that its caller can do something about.
+pub(super) fn mistake(reason: &str) -> Value {
+    json!({ "content": [text(reason)], "isError": true })
+}
+
+/// The result of a command that was run, or of the attempt.
+pub(super) fn of(tool: &InlineTool, outcome: io::Result<Finished>) -> Value {
+    let Finished { stdout, stderr, status } = match outcome {
+        Ok(finished) => finished,
+        // The kind only: the error itself may name the program, which is the operator's business.
+        Err(error) => return mistake(&format!("The tool could not be started: {}.", error.kind())),
+    };
+    let is_good = status.is_some_and(|status| status.success());
+    let mut content = Vec::new();
+    if is_good || !stdout.bytes.is_empty() {
+        content.push(text(&stdout.text()));
+    }
+    if stdout.is_cut {
+        content.push(text(&format!("[cut: the output is longer than {} KiB]", MOST_OUTPUT / 1024)));
+    }
+    if is_good {
+        return json!({ "content": content });
+    }
+    content.push(text(&match status {
+        Some(status) => ended(status),
+        None => {
+            let limit = humantime::format_duration(tool.timeout);
+            format!("The command did not end within {limit} and was killed.")
+        }
+    }));
+    if !stderr.bytes.is_empty() {
+        content.push(text(&stderr.text()));
+    }
+    json!({ "content": content, "isError": true })
+}
+
+fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("The command ended with exit code {code}."),
+        (None, Some(signal)) => format!("The command was ended by signal {signal}."),
+        (None, None) => "The command ended in an unknown way.".into(),
+    }
+}
+
+fn text(text: &str) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+impl Captured {
+    /// What is not UTF-8 is replaced: a result is JSON.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}

@@ -1,0 +1,86 @@
+//! One server for many callers (MCP 2026-07-28).
+//!
+//! Since that version a server keeps nothing of a caller between requests, so one process can serve everybody, and a
+//! call need not wait for a process to start. What stdio lacks is a way to tell callers apart: their ids collide, and
+//! everything comes back on one pipe. [`Shared`] gives each caller a [`Link`] of its own onto the one link that there
+//! is, and each request a number of its own.
+//!
+//! Callers do not feel each other. Who does not take its answers is cut, instead of stopping the pipe for all. Who leaves
+//! takes along what it has sent, and the server is told to stop working on it. What comes from the server without a sign
+//! whom it is for goes to nobody.
+//!
+//! Log messages bear no such sign, so a request that asks for them must not come here: see [`needs_own`].
+
+mod actor;
+mod backlog;
+mod caller;
+mod table;
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc::{self, error::SendError},
+    task,
+};
+
+use self::actor::{Actor, Control};
+use super::{FromServer, Link};
+use crate::{error::Error, mcp::message::Message};
+
+/// A server that many callers share. Cheap to clone, and usable from every thread.
+///
+/// The server is open while it is needed: from the first request on, until none has been in flight for a while. When it
+/// ends by itself, what is in flight fails at once, and the next request opens it again. It closes for good when
+/// the last clone and the last attached link are gone.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    // Unbounded, and bounded all the same: a link is announced here once when it begins and once when it ends, and whoever
+    // holds it holds more memory than that.
+    control: mpsc::UnboundedSender<Control>,
+}
+
+impl Shared {
+    /// Starts the task behind a shared server on this thread. `open` opens the link to the server, as often as needed; how
+    /// long to wait after a failure is its affair. If it fails, so do the requests that wait for it. After `idle`
+    /// without a request in flight, the link is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio `LocalRuntime` or `LocalSet`.
+    pub fn start<O, F>(open: O, idle: Duration) -> Self
+    where
+        O: Fn() -> F + 'static,
+        F: Future<Output = Result<Link, Error>> + 'static,
+    {
+        let (control, controlled) = mpsc::unbounded_channel();
+        task::spawn_local(Actor::new(open, idle, controlled).run());
+        Self { control }
+    }
+
+    /// A link for one caller, who chooses ids as it likes as long as they are unique among its own. Dropping it abandons
+    /// what it has in flight.
+    ///
+    /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
+    /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
+    pub fn attach(&self) -> Link {
+        let (link, far) = caller::link();
+        if let Err(SendError(Control::Attached(far, _))) =
+            self.control.send(Control::Attached(far, self.control.clone()))
+        {
+            // There is room: nothing was sent before.
+            let _ = far
+                .to_client
+                .try_send(FromServer::Ended { cause: "the thread of the server is gone".into() });
+        }
+        link
+    }
+}
+
+/// Whether a request needs a server of its own. On a pipe, log messages do not say which request they are about.
+pub fn needs_own(request: &Message) -> bool {
+    request.sets_log_level()
+}
+
+#[cfg(test)]
+#[path = "shared/tests.rs"]
+mod tests;

@@ -1,0 +1,272 @@
+//! The task behind a shared server: between the one link to it and the many of its callers.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    backlog::Backlog,
+    caller::Caller,
+    table::{self, Inward, Outward, Table},
+};
+use crate::{
+    error::{Error, Kind},
+    link::{Far, FromServer, Link, Outbound, QUEUE, ToServer},
+    mcp::message,
+};
+
+/// What befalls callers. Never waits behind messages.
+pub(super) enum Control {
+    /// One has come, by this link. The sender is for the news that it left.
+    Attached(Far, mpsc::UnboundedSender<Control>),
+    /// One has left.
+    Left(u64),
+}
+
+/// State of a shared server.
+pub(super) struct Actor<O, F> {
+    open: O,
+    idle: Duration,
+    control: mpsc::UnboundedReceiver<Control>,
+    inbox: mpsc::Receiver<(u64, ToServer)>,
+    /// For callers, to send into `inbox`.
+    to_inbox: mpsc::Sender<(u64, ToServer)>,
+    callers: HashMap<u64, Caller>,
+    last_caller: u64,
+    table: Table,
+    backlog: Backlog,
+    /// What goes to the server before the backlog: that nobody waits any more, and that its requests are in vain.
+    urgent: VecDeque<ToServer>,
+    server: Server<F>,
+    /// Since when nothing has been in flight.
+    idle_since: Option<Instant>,
+}
+
+enum Server<F> {
+    Closed,
+    Opening(Pin<Box<F>>),
+    Open(Link),
+}
+
+enum Event {
+    Control(Option<Control>),
+    Sent(u64, ToServer),
+    Opened(Result<Link, Error>),
+    Received(Option<FromServer>),
+    /// The server takes messages again.
+    Room,
+    Idle,
+}
+
+impl<O, F> Actor<O, F>
+where
+    O: Fn() -> F,
+    F: Future<Output = Result<Link, Error>>,
+{
+    pub(super) fn new(open: O, idle: Duration, control: mpsc::UnboundedReceiver<Control>) -> Self {
+        let (to_inbox, inbox) = mpsc::channel(QUEUE);
+        Self {
+            open,
+            idle,
+            control,
+            inbox,
+            to_inbox,
+            callers: HashMap::new(),
+            last_caller: 0,
+            table: Table::default(),
+            backlog: Backlog::default(),
+            urgent: VecDeque::new(),
+            server: Server::Closed,
+            idle_since: None,
+        }
+    }
+
+    /// Runs until nobody can attach any more and nobody is attached.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.next().await {
+                Event::Control(None) => return,
+                Event::Control(Some(Control::Attached(far, control))) => self.attach(far, control),
+                Event::Control(Some(Control::Left(caller))) => {
+                    self.callers.remove(&caller);
+                    self.forget(caller);
+                }
+                Event::Sent(caller, what) => self.take_from(caller, what),
+                Event::Opened(Ok(link)) => self.server = Server::Open(link),
+                Event::Opened(Err(error)) => self.not_opened(&error),
+                Event::Received(Some(FromServer::Message { message, about })) => {
+                    match self.table.inward(&message, about.as_ref()) {
+                        Inward::Caller(caller, what) => self.deliver(caller, what),
+                        Inward::Server(reply) => self.reply(reply.into()),
+                        Inward::Nowhere => {}
+                    }
+                }
+                Event::Received(Some(FromServer::Failed { id, error })) => {
+                    if let Some((caller, id)) = self.table.failed(&id) {
+                        self.deliver(caller, FromServer::Failed { id, error });
+                    }
+                }
+                Event::Received(Some(FromServer::Ended { cause })) => self.ended(cause),
+                Event::Received(None) => self.ended("the server is gone".into()),
+                Event::Room => {}
+                Event::Idle => self.close(),
+            }
+            self.advance();
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let is_idle = self.idle_since.map(|since| since + self.idle);
+        let has_outgoing = !self.urgent.is_empty() || !self.backlog.is_empty();
+        let has_room = self.backlog.has_room();
+        let Self { control, inbox, server, .. } = self;
+        let from_callers = async {
+            tokio::select! {
+                biased;
+                control = control.recv() => Event::Control(control),
+                Some((caller, what)) = inbox.recv(), if has_room => Event::Sent(caller, what),
+            }
+        };
+        match server {
+            Server::Closed => from_callers.await,
+            Server::Opening(opening) => tokio::select! {
+                event = from_callers => event,
+                outcome = opening => Event::Opened(outcome),
+            },
+            Server::Open(link) => tokio::select! {
+                event = from_callers => event,
+                received = link.from_server.recv() => Event::Received(received),
+                // One that takes nothing any more may still have something to say.
+                _ = link.to_server.reserve(), if has_outgoing && !link.to_server.is_closed() => Event::Room,
+                () = until(is_idle), if is_idle.is_some() => Event::Idle,
+            },
+        }
+    }
+
+    /// Does what can be done without waiting.
+    fn advance(&mut self) {
+        if matches!(self.server, Server::Closed) && !self.backlog.is_empty() {
+            self.server = Server::Opening(Box::pin((self.open)()));
+        }
+        self.flush();
+        let is_idle = self.table.is_empty() && self.backlog.is_empty();
+        self.idle_since = if is_idle { self.idle_since.or_else(|| Some(Instant::now())) } else { None };
+    }
+
+    fn flush(&mut self) {
+        while let Server::Open(link) = &self.server
+            && link.to_server.capacity() > 0
+            && !link.to_server.is_closed()
+        {
+            let what = if let Some(urgent) = self.urgent.pop_front() {
+                urgent
+            } else {
+                let Some((caller, Outbound { message, params })) = self.backlog.pop() else { return };
+                match self.table.outward(caller, &message) {
+                    Outward::Server(message) => ToServer::Message(Outbound { message, params }),
+                    Outward::Caller(what) => {
+                        self.deliver(caller, what);
+                        continue;
+                    }
+                    Outward::Nowhere => continue,
+                }
+            };
+            if let Server::Open(link) = &self.server {
+                // Nobody else sends, so the room is still there; if the link has just closed, its end is on the way.
+                let _ = link.to_server.try_send(what);
+            }
+        }
+    }
+
+    fn attach(&mut self, far: Far, control: mpsc::UnboundedSender<Control>) {
+        self.last_caller += 1;
+        let caller = Caller::new(self.last_caller, far, self.to_inbox.clone(), control);
+        self.callers.insert(self.last_caller, caller);
+    }
+
+    fn take_from(&mut self, caller: u64, what: ToServer) {
+        // Who was cut, or left with more on the way, waits for nothing. What it had to notify of stands.
+        let is_notification = matches!(&what, ToServer::Message(outbound)
+            if outbound.message.kind() == message::Kind::Notification);
+        if !is_notification && !self.callers.contains_key(&caller) {
+            return;
+        }
+        match what {
+            ToServer::Abandon(id) => {
+                if !self.backlog.abandon(caller, &id)
+                    && let Some(id) = self.table.abandon(caller, &id)
+                {
+                    self.urgent.push_back(ToServer::Abandon(id));
+                }
+            }
+            ToServer::Message(outbound) => {
+                let message = &outbound.message;
+                if let Some(refusal) = table::refusal(message) {
+                    let about = message.id().cloned();
+                    self.deliver(caller, FromServer::Message { message: refusal, about });
+                } else if message.kind() == message::Kind::Request || !matches!(self.server, Server::Closed) {
+                    self.backlog.push(caller, outbound);
+                }
+                // Else it is no reason to open a server, which could not know what it is about.
+            }
+        }
+    }
+
+    fn deliver(&mut self, caller: u64, what: FromServer) {
+        if self.callers.get_mut(&caller).is_some_and(|caller| caller.push(what).is_err()) {
+            if let Some(caller) = self.callers.remove(&caller) {
+                caller.cut("the caller does not keep up");
+            }
+            self.forget(caller);
+        }
+    }
+
+    /// Clears away what a caller waits for.
+    fn forget(&mut self, caller: u64) {
+        self.backlog.leave(caller);
+        self.urgent.extend(self.table.leave(caller).into_iter().map(ToServer::Abandon));
+    }
+
+    /// Answers a request of the server's. One that asks on without listening goes without answers.
+    fn reply(&mut self, reply: Outbound) {
+        if self.urgent.len() < QUEUE {
+            self.urgent.push_back(ToServer::Message(reply));
+        }
+    }
+
+    fn not_opened(&mut self, error: &Error) {
+        self.server = Server::Closed;
+        while let Some((caller, Outbound { message, .. })) = self.backlog.pop() {
+            if message.kind() == message::Kind::Request
+                && let Some(id) = message.id().cloned()
+            {
+                let error = Error { kind: error.kind, cause: error.cause.clone() };
+                self.deliver(caller, FromServer::Failed { id, error });
+            }
+        }
+    }
+
+    fn ended(&mut self, cause: Cow<'static, str>) {
+        self.close();
+        for (caller, id) in self.table.take() {
+            let error = Kind::UpstreamUnreachable.because(cause.clone());
+            self.deliver(caller, FromServer::Failed { id, error });
+        }
+    }
+
+    fn close(&mut self) {
+        self.server = Server::Closed;
+        self.urgent.clear();
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
+    }
+}

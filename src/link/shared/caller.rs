@@ -1,0 +1,110 @@
+//! One caller of a shared server: its virtual link, seen from the side of the actor.
+
+use std::{borrow::Cow, collections::VecDeque};
+
+use tokio::{
+    sync::mpsc,
+    task::{self, AbortHandle},
+};
+
+use super::actor::Control;
+use crate::link::{Far, FromServer, Link, QUEUE, ToServer};
+
+/// Messages that may wait for one caller. More than in other links: there, who reads slowly slows down the server. Here
+/// that would slow down everyone, so there has to be room for a burst.
+const MESSAGES: usize = 1024;
+/// Bytes of messages that may wait for one caller. A message that waits alone may be larger.
+const BYTES: usize = 4 * 1024 * 1024;
+
+/// A caller who does not take what comes.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// Towards one caller.
+pub(super) struct Caller {
+    to_client: mpsc::Sender<FromServer>,
+    /// Sizes of the messages that were sent last, of which as many count as wait.
+    sizes: VecDeque<usize>,
+    waiting: usize,
+    feeder: AbortHandle,
+}
+
+/// Both ends of a caller's virtual link.
+pub(super) fn link() -> (Link, Far) {
+    let (to_server, from_client) = mpsc::channel(QUEUE);
+    // One more than may wait, so that there is always room for the last word.
+    let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
+    (Link { to_server, from_server }, Far { to_client, from_client })
+}
+
+impl Caller {
+    /// Takes over the far end of a virtual link: what the caller sends goes to `inbox` under its number, and when
+    /// it is gone, `control` learns of it.
+    pub(super) fn new(
+        number: u64,
+        far: Far,
+        inbox: mpsc::Sender<(u64, ToServer)>,
+        control: mpsc::UnboundedSender<Control>,
+    ) -> Self {
+        let to_client = far.to_client.clone();
+        let feeder = task::spawn_local(async move {
+            feed(number, far, &inbox).await;
+            // If nobody is there to hear it, nothing is left to clear away.
+            let _ = control.send(Control::Left(number));
+        });
+        Self { to_client, sizes: VecDeque::new(), waiting: 0, feeder: feeder.abort_handle() }
+    }
+
+    /// Hands a message to the caller, who must not make anyone wait.
+    pub(super) fn push(&mut self, what: FromServer) -> Result<(), Full> {
+        let size = match &what {
+            FromServer::Message { message, .. } => message.text().len(),
+            FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
+        };
+        let queued = self.to_client.max_capacity() - self.to_client.capacity();
+        while self.sizes.len() > queued
+            && let Some(taken) = self.sizes.pop_front()
+        {
+            self.waiting -= taken;
+        }
+        if queued >= MESSAGES || queued > 0 && self.waiting + size > BYTES {
+            return Err(Full);
+        }
+        self.sizes.push_back(size);
+        self.waiting += size;
+        // Not full, as was just seen. If it is closed, the caller is gone and its feeder says so.
+        let _ = self.to_client.try_send(what);
+        Ok(())
+    }
+
+    /// Ends the virtual link.
+    pub(super) fn cut(self, cause: impl Into<Cow<'static, str>>) {
+        // There is room, and a caller that is gone needs no reason.
+        let _ = self.to_client.try_send(FromServer::Ended { cause: cause.into() });
+    }
+}
+
+/// The feeder holds an end of the channel to the caller; without it the caller could not see the end of the link.
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.feeder.abort();
+    }
+}
+
+/// Passes on what a caller sends, until it is gone. While the server takes nothing, this is what waits.
+async fn feed(number: u64, mut far: Far, inbox: &mpsc::Sender<(u64, ToServer)>) {
+    let gone = far.to_client.closed();
+    let pass = async {
+        while let Some(what) = far.from_client.recv().await {
+            if inbox.send((number, what)).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        // A notification is sent by who then leaves: what can be passed on is, before that is seen.
+        biased;
+        () = pass => {}
+        () = gone => {}
+    }
+}

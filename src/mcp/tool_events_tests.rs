@@ -1,0 +1,78 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn events() -> ListEvents<impl Fn(&str) -> bool> {
+    ListEvents::new(|tool: &str| tool != "drop")
+}
+
+/// What comes out of a stream that comes in pieces of `size`.
+fn filtered(stream: &str, size: usize) -> String {
+    let mut events = events();
+    let pieces = stream.as_bytes().chunks(size).map(|piece| events.push(piece).unwrap());
+    String::from_utf8(pieces.flat_map(|piece| piece.to_vec()).collect()).unwrap()
+}
+
+#[test]
+fn lists_are_shortened_and_all_else_passes_byte_for_byte() {
+    let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
+    let short = r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#;
+    for end in ["\n", "\r", "\r\n"] {
+        for (stream, wanted) in [
+            (format!("event: message|data: {list}||"), format!("event: message|data: {short}||")),
+            (format!("data:{list}|id: 7|retry:1||: ping||"), format!("data:{short}|id: 7|retry:1||: ping||")),
+            (format!("\u{feff}data: {list}||data: x||"), format!("\u{feff}data: {short}||data: x||")),
+            (
+                format!("id: 1|data: {{\"id\":1,|data:|: c|data: {}|event: message||", &list[8..]),
+                format!("id: 1|data: {{\"id\":1,  {}|: c|event: message||", &short[8..]),
+            ),
+            ("||event: endpoint|data: /message?x=1||data||data: {||".into(), String::new()),
+            ("data: a|datum: b|:c|data:  d||event:x||id||".into(), String::new()),
+        ] {
+            let wanted = if wanted.is_empty() { &stream } else { &wanted };
+            let (stream, wanted) = (stream.replace('|', end), wanted.replace('|', end));
+            for size in [1, 2, 3, 7, 4096] {
+                assert_eq!(filtered(&stream, size), wanted, "{end:?} in pieces of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn comments_and_events_pass_at_once_and_a_cut_event_does_not() {
+    let mut events = events();
+    assert_eq!(events.push(b": ping\n").unwrap(), ": ping\n");
+    assert_eq!(events.push(b"id: 1\nda").unwrap(), "id: 1\n");
+    assert_eq!(events.push(b"ta: {}\n").unwrap(), "");
+    assert_eq!(events.push(b"\n").unwrap(), "data: {}\n\n");
+    assert_eq!(events.push(br#"data: {"result":{"tools":[{"name":"drop"}"#).unwrap(), "");
+}
+
+#[test]
+fn an_event_of_any_size_passes_unless_it_lists_tools() {
+    let large = "x".repeat(MAX_HELD);
+    let list = r#"data: {"result":{"tools":[{"name":"drop"}]}}"#;
+    let result = format!("data: {{\"result\":{{\"content\":\"{large}\n");
+    let mut events = events();
+    let mut out = events.push(result.as_bytes()).unwrap().to_vec();
+    let rest = format!("data: {large}\"}}}}\n\n{list}\n\n");
+    out.extend(events.push(rest.as_bytes()).unwrap());
+    let wanted = format!("{result}data: {large}\"}}}}\n\ndata: {{\"result\":{{\"tools\":[]}}}}\n\n");
+    assert!(out == wanted.as_bytes());
+
+    for too_long in [format!("data: {{\"result\":{{\"tools\":[\ndata: \"{large}"), format!(": {large}")] {
+        assert_eq!(super::tests::events().push(too_long.as_bytes()), Err(ListError::TooLong));
+    }
+}
+
+proptest! {
+    #[test]
+    fn pieces_change_nothing_and_neither_does_a_filter_that_has_nothing_to_hide(
+        lines in prop::collection::vec(("(data|data:|data: |event: |id|: |\u{feff}|x: )?[ -~]{0,9}|", "\r\n|\n|\r"), 0..20),
+        size in 1..20usize,
+    ) {
+        let stream: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).chain(["\n\n"]).collect();
+        prop_assert_eq!(filtered(&stream, size), filtered(&stream, stream.len()));
+        prop_assert_eq!(filtered(&stream, size), stream);
+    }
+}

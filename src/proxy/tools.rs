@@ -1,0 +1,219 @@
+//! The tool filter on the MCP path: calls of hidden tools stay here, lists come without them.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use hyper::body::{Body as _, Incoming};
+
+use super::is_event_stream;
+use crate::{
+    body::{Passes, Payload, ToolEdit},
+    config::ToolFilter,
+    error::{Error, Kind},
+    mcp::{
+        message::Malformed,
+        tool_call::{Declared, Guard, Refusal, TOOLS_LIST, Verdict},
+        tool_events::ListEvents,
+        tool_list::ListBody,
+    },
+    route::Door,
+    upstream::{Head, Inspect, Pass},
+};
+
+/// Most bytes of a refused request that are read on: for its `id`, which many clients write last, and because a client
+/// that is still sending may miss an answer.
+const DRAINED: usize = 1024 * 1024;
+
+/// The filter of one server, for one request.
+pub(super) struct Tools {
+    filter: Arc<ToolFilter>,
+    door: Door,
+    /// `None` for a request without a body.
+    guard: Option<Rc<RefCell<Watch>>>,
+}
+
+/// Looks at the body of one request.
+struct Watch {
+    guard: Guard<Passes>,
+    refused: Option<Refusal>,
+    drained: usize,
+}
+
+impl Tools {
+    /// The filter for a request with this head. Fails for a body that the server could read otherwise than the gate.
+    pub(super) fn new(
+        filter: &Arc<ToolFilter>,
+        door: Door,
+        head: &Parts,
+        body: Option<&Incoming>,
+    ) -> Result<Self, Error> {
+        let has_body = head.method == Method::POST || body.is_some_and(|body| !body.is_end_stream());
+        let guard = if has_body {
+            is_plain_json(&head.headers)?;
+            let declared =
+                |name| Declared::read(head.headers.get_all(name).iter().map(HeaderValue::as_bytes));
+            let guard = Guard::new(passes(filter), declared("mcp-method"), declared("mcp-name"));
+            Some(Rc::new(RefCell::new(Watch { guard, refused: None, drained: 0 })))
+        } else {
+            None
+        };
+        Ok(Self { filter: Arc::clone(filter), door, guard })
+    }
+
+    /// What looks at the request body on its way.
+    pub(super) fn inspect(&self) -> Option<Inspect> {
+        let watch = Rc::clone(self.guard.as_ref()?);
+        Some(Box::new(move |piece| watch.borrow_mut().look(piece)))
+    }
+
+    /// The server answered, maybe before it had the whole request. Fails if that was refused meanwhile. From here on, no
+    /// refusal waits for the rest of it: it can only break the response off.
+    pub(super) fn answered(&self) -> Result<(), Error> {
+        let Some(watch) = &self.guard else { return Ok(()) };
+        let mut watch = watch.borrow_mut();
+        watch.drained = DRAINED;
+        watch.refused.map_or(Ok(()), |refusal| Err(refused(refusal)))
+    }
+
+    /// The answer to a request that failed with `error`, if it was for what the server would answer too. A client of
+    /// HTTP+SSE waits for it on its event stream, which is elsewhere, and is told by the status.
+    pub(super) fn answer(&self, error: &Error) -> Option<Response<Payload>> {
+        let watch = self.guard.as_ref()?.borrow();
+        let status = match (watch.refused?, error.kind) {
+            (Refusal::Hidden, Kind::ToolNotAllowed) if self.door == Door::Mcp => StatusCode::OK,
+            (Refusal::Mismatch, Kind::Malformed) => StatusCode::BAD_REQUEST,
+            _ => return None,
+        };
+        let mut response = Response::new(Payload::Whole(Bytes::from(watch.guard.answer(watch.refused?)?)));
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        Some(response)
+    }
+
+    /// What has to be done to a response with this head, if it may list tools.
+    pub(super) fn edit(&self, head: &mut Head) -> Result<Option<ToolEdit>, Error> {
+        let is_events = is_event_stream(&head.headers);
+        if !head.status.is_success() || !(self.may_list() && (is_events || is_json(&head.headers))) {
+            return Ok(None);
+        }
+        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(Kind::UpstreamUnreachable
+                .because("a list of tools may be in what comes compressed although identity was asked for"));
+        }
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(header::ETAG);
+        let passes = passes(&self.filter);
+        Ok(Some(if is_events {
+            ToolEdit::Events(ListEvents::new(passes))
+        } else {
+            ToolEdit::Body(ListBody::new(passes))
+        }))
+    }
+
+    /// Whether the response may list tools: any on a stream that is not the answer to one request, and any to a request
+    /// that is not known yet, because the server answered before it had all of it.
+    fn may_list(&self) -> bool {
+        match &self.guard {
+            Some(watch) => watch.borrow().guard.method().is_none_or(|method| method == TOOLS_LIST),
+            None => true,
+        }
+    }
+}
+
+impl Watch {
+    fn look(&mut self, piece: Option<&[u8]>) -> Result<Pass, Error> {
+        let Some(piece) = piece else {
+            return match self.guard.finish().map_err(malformed)? {
+                Verdict::Refused(refusal) => Err(refused(refusal)),
+                Verdict::Open | Verdict::Passes => Ok(Pass::Send),
+            };
+        };
+        match self.guard.push(piece).map_err(malformed)? {
+            Verdict::Passes => Ok(Pass::Send),
+            Verdict::Open => Ok(Pass::Wait),
+            Verdict::Refused(refusal) => {
+                self.refused = Some(refusal);
+                self.drained += piece.len();
+                if self.drained > DRAINED { Err(refused(refusal)) } else { Ok(Pass::Drop) }
+            }
+        }
+    }
+}
+
+fn passes(filter: &Arc<ToolFilter>) -> Passes {
+    let filter = Arc::clone(filter);
+    Box::new(move |tool| filter.passes(tool))
+}
+
+fn malformed(why: Malformed) -> Error {
+    Kind::Malformed.because(why.to_string())
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Hidden => Kind::ToolNotAllowed.into(),
+        Refusal::Mismatch => Kind::Malformed.because("Mcp-Method or Mcp-Name differs from the body"),
+    }
+}
+
+/// Checks that a body is the JSON that it looks like. Some servers decode whatever coding and character set the head names,
+/// so that the bytes that the gate reads (as UTF-7, say) would mean something else to them.
+fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
+    let is_coded = headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+    if is_coded {
+        return Err(Kind::Malformed.because("the body is compressed, which a tool filter cannot look into"));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (kind, more) = (types.next(), types.next());
+    if more.is_some() || kind.is_some_and(|kind| !is_utf8(kind.as_bytes())) {
+        return Err(Kind::Malformed.because("the body is in another character set than UTF-8"));
+    }
+    Ok(())
+}
+
+/// Whether a content type names no other character set than UTF-8, however a parser takes its parameters apart.
+fn is_utf8(kind: &[u8]) -> bool {
+    let Ok(kind) = std::str::from_utf8(kind) else { return false };
+    let kind: String = kind.to_ascii_lowercase().split([' ', '\t', '"']).collect();
+    let mut named = kind.split("charset").skip(1);
+    let (first, more) = (named.next(), named.next());
+    let is_utf8 = |rest: &str| matches!(rest.split(';').next(), Some("=utf-8" | "=utf8"));
+    more.is_none() && first.is_none_or(is_utf8)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().split(|b| *b == b';'));
+    essence
+        .and_then(|mut parts| parts.next())
+        .is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_every_server_reads_as_utf_8_is_looked_into() {
+        for good in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"; x=y",
+            "Application/JSON ; CharSet = utf8",
+        ] {
+            assert!(is_utf8(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "application/json; charset=utf-7",
+            "application/json; charset=\"utf-16le\"",
+            "application/json; charset=utf-8; charset=utf-7",
+            "application/json; charset*=us-ascii''utf-7",
+            "application/json; x=\";charset=utf-8\"; charset=utf-7",
+            "application/json; charset",
+            "application/json; charset=utf-8x",
+        ] {
+            assert!(!is_utf8(bad.as_bytes()), "{bad}");
+        }
+    }
+}
