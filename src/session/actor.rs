@@ -283,12 +283,12 @@ impl Session {
             match call.client {
                 Client::Waits(reply) => drop(reply.send(Reply::Answer(message))),
                 Client::Reads(events) => self.to_client.push_back((events, event(&message))),
-                Client::Listens => self.to_listener(event(&message)),
+                Client::Listens => self.hand_to_listener(event(&message)),
             }
             return;
         }
         let event = event(&message);
-        let Some(id) = about.or_else(|| self.related(&message)) else { return self.to_listener(event) };
+        let Some(id) = about.or_else(|| self.related(&message)) else { return self.hand_to_listener(event) };
         match self.calls.get_mut(&id) {
             Some(Call { client: client @ Client::Waits(_), .. }) => {
                 let (sender, events) = mpsc::channel(EVENTS);
@@ -300,7 +300,7 @@ impl Session {
             Some(Call { client: Client::Reads(events), .. }) => {
                 self.to_client.push_back((events.clone(), event));
             }
-            Some(Call { client: Client::Listens, .. }) | None => self.to_listener(event),
+            Some(Call { client: Client::Listens, .. }) | None => self.hand_to_listener(event),
         }
     }
 
@@ -323,7 +323,7 @@ impl Session {
         waiting.last().map(|(id, _)| (*id).clone())
     }
 
-    fn to_listener(&mut self, event: Bytes) {
+    fn hand_to_listener(&mut self, event: Bytes) {
         if let Some(listener) = &self.listener {
             self.to_client.push_back((listener.clone(), event));
             return;
@@ -345,7 +345,7 @@ impl Session {
             }
             Client::Listens => {
                 if let Some(failure) = failure(id, &error) {
-                    self.to_listener(failure);
+                    self.hand_to_listener(failure);
                 }
             }
         }
