@@ -1,6 +1,7 @@
 """Clients of one transport, servers of another: everything that a session can carry arrives."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
 }
 
+# A client that knows both eras asks which one it is, and a server of the older one has to look like that.
+FALLBACK_STEPS = [call("echo", message="hello")]
+FALLBACK = {"version": "2025-11-25", "texts": ["Echo: hello"]}
+
 # Server and door of other transports.
 CROSSINGS = (("on-stdio", "mcp"), ("on-stdio", "sse"), ("on-streamable-http", "sse"), ("on-sse", "mcp"))
 
@@ -84,12 +89,14 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
     # Without a gate the same conversations are held with the fixture itself, over its own two transports.
     base = await upstreams.fixture(children, "fixture-bridged")
     addresses = {("direct", "mcp"): f"{base}/mcp", ("direct", "sse"): f"{base}/sse"}
-    env = {}
+    env: Mapping[str, str] = {}
+    gate = None
     if binary:
         servers = {
             "on-stdio": upstreams.local_fixture(),
             "on-streamable-http": {"url": f"{base}/mcp"},
             "on-sse": {"url": f"{base}/sse"},
+            "older": upstreams.local_everything(),
         }
         gate = await start(children, folder, "gate-bridged", binary, servers, tls)
         addresses = {(server, door): gate.url(door, server) for server, door in CROSSINGS}
@@ -103,11 +110,21 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
             problem = f"progress: {seen['progress'][0]}"
         report.check(f"bridged {client} {era} at /{door}, server {server}", problem)
 
+    async def falls_back(client: str, door: str, url: str) -> None:
+        seen = await speakers.converse(client, url, "sse" if door == "sse" else "http", "auto", FALLBACK_STEPS)
+        report.check(f"bridged {client} auto at /{door}, server of the older era on stdio", compare(seen, FALLBACK))
+
     await asyncio.gather(
+        *(
+            falls_back(client, door, gate.url(door, "older"))
+            for client, (_, eras) in SPEAKERS.items()
+            for door in ("mcp", "sse")
+            if gate and "modern" in eras
+        ),
         *(
             check(client, era, server, door, url)
             for (server, door), url in addresses.items()
             for client, (_, eras) in SPEAKERS.items()
             for era in eras
-        )
+        ),
     )
