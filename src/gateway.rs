@@ -219,12 +219,18 @@ impl Gateway {
             if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
                 continue;
             }
+            old.switch.begin_epoch();
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);
             if let Backend::Stdio(supervisor) = &old.backend {
                 supervisor.stop();
+                // The command may be the same still, and something else of the server new.
+                if live.is_run_by(name, supervisor) {
+                    supervisor.allow();
+                }
             }
         }
+        self.shared.note_change();
     }
 
     /// Stops accepting, tells connections to finish, waits for `grace` or until `hurry` resolves, and cuts what

@@ -56,6 +56,7 @@ fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
     if matches!(action, Action::Stop | Action::Restart) {
         route.switch.set_stopped(true);
+        route.switch.begin_epoch();
         route.shared_links.clear();
         shared.sessions.of(name).iter().for_each(session::Handle::close);
         if let Backend::Stdio(supervisor) = &route.backend {

@@ -83,6 +83,7 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
         discovery_timeout: live.aggregate.discovery_timeout,
         name: live.realm.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
+        changes: shared.changes(),
         report: Rc::new(move |report| tell(&shared, report)),
     };
     aggregate::open(members, settings)
@@ -95,9 +96,11 @@ fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
     Member {
         name: Arc::clone(name),
         open: Box::new(move || current(&worker, &of_open)),
-        is_granted: Box::new(move || {
+        granted: Box::new(move || {
             let live = shared.live();
-            !live.is_stopped(&grant.server) && live.still_admits(&grant, SystemTime::now())
+            let switch = &live.route(&grant.server)?.switch;
+            let admits = || live.still_admits(&grant, SystemTime::now());
+            (!switch.is_stopped() && admits()).then(|| switch.epoch())
         }),
     }
 }

@@ -39,10 +39,9 @@ const STUCK: &str = "it does not take what it is sent";
 pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
     let (known, slots) = members
         .into_iter()
-        .map(|member| {
-            ((member.name, member.is_granted), Slot { open: member.open, generation: 0, line: None })
-        })
+        .map(|member| ((member.name, member.granted), Slot { open: member.open, generation: 0, line: None }))
         .unzip();
+    let mut changes = settings.changes.clone();
     let mut core = Core::new(known, settings, Instant::now());
     let mut lines = Lines {
         from_client: far.from_client,
@@ -58,6 +57,8 @@ pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
             () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
                 Some(Event::Tick)
             }
+            // Whoever tells of changes ends no earlier than the last conversation.
+            Ok(()) = changes.changed() => Some(Event::Tick),
         };
         let Some(mut event) = event else { return };
         loop {

@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::LocalSet, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::LocalSet,
+    time::timeout,
+};
 
 use crate::{
     config::{Collision, Naming},
@@ -124,7 +128,7 @@ impl Server {
         let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
         Member {
             name: self.name.into(),
-            is_granted: Box::new(move || of.get()),
+            granted: Box::new(move || of.get().then_some(0)),
             open: Box::new(move || {
                 let server = server.clone();
                 Box::pin(async move {
@@ -193,6 +197,7 @@ fn settings(naming: Naming) -> Settings {
         discovery_timeout: Duration::from_secs(5),
         name: "gate".into(),
         version: "0.0.0".into(),
+        changes: watch::channel(0).1,
         report: Rc::new(|_| ()),
     }
 }
