@@ -1,7 +1,10 @@
 """A small MCP server on standard input and output, both eras, for tests of the gate: one message a line, nothing else.
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
-log message first; `ask` asks the client to sample and says what it answered; `sleep` never answers; `die` ends the process.
+log message first; `change` says first that its tools are not what they were; `ask` asks the client to sample and says what it
+answered; `sleep` never answers; `die` ends the process. There is a prompt and a resource, too.
+
+With LEGACY in the environment it has not heard of MCP 2026-07-28.
 """
 
 import json
@@ -9,6 +12,7 @@ import os
 import sys
 
 MODERN = "2026-07-28"
+CAPABILITIES = {"tools": {"listChanged": True}, "prompts": {}, "resources": {}, "logging": {}}
 asked = {}
 
 
@@ -22,7 +26,7 @@ def text(words):
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "ask", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "change", "ask", "sleep", "die"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -42,6 +46,9 @@ def call(identity, params):
     if name == "log":
         send({"method": "notifications/message", "params": {"level": "info", "data": "a line"}})
         return text("logged")
+    if name == "change":
+        send({"method": "notifications/tools/list_changed"})
+        return text("changed")
     if name == "ask":
         # The same id as the client's own request: ids of the two sides have nothing to do with each other.
         asked[identity] = identity
@@ -70,15 +77,25 @@ def answer(message):
     if method == "initialize":
         result = {
             "protocolVersion": params.get("protocolVersion"),
-            "capabilities": {"tools": {}, "logging": {}},
+            "capabilities": CAPABILITIES,
             "serverInfo": {"name": "small", "version": "1"},
         }
-    elif method == "server/discover":
-        result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "resultType": "complete"}
+    elif method == "server/discover" and "LEGACY" not in os.environ:
+        result = {"supportedVersions": [MODERN], "capabilities": CAPABILITIES, "resultType": "complete"}
     elif method == "tools/list":
         result = listed()
     elif method == "tools/call":
         result = call(identity, params)
+    elif method == "prompts/list":
+        result = {"prompts": [{"name": "greeting"}], "resultType": "complete"}
+    elif method == "prompts/get":
+        result = {"messages": [], "description": params.get("name"), "resultType": "complete"}
+    elif method == "resources/list":
+        result = {"resources": [{"uri": "note://small", "name": "note"}], "resultType": "complete"}
+    elif method == "resources/read" and params.get("uri") != "note://small":
+        result = {"error": {"code": -32002, "message": "Resource not found"}}
+    elif method == "resources/read":
+        result = {"contents": [{"uri": params.get("uri"), "text": "a note"}], "resultType": "complete"}
     elif method == "ping":
         result = {}
     else:
