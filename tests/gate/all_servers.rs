@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     harness::{CI, DEV, Gate, field, get, post, until},
     mcp::{
-        INITIALIZE, Session, SseSession, call, command, demo, event, is_alive, is_gone, modern, modern_call,
-        names, request, text,
+        INITIALIZE, Session, SseSession, call, command, demo, event, is_alive, is_gone, is_over, modern,
+        modern_call, names, request, text,
     },
     recorder::Recorder,
 };
@@ -410,7 +410,7 @@ async fn a_token_that_is_taken_out_ends_its_session_and_no_other() {
     after["proxy"] = json!({ "auth": { "tokens": { "ci": CI } } });
     gate.reload(after);
     is_gone(pid).await;
-    listening.rest().await;
+    is_over(&mut listening).await;
     assert_eq!(session.post(&call(1, "demo__clock", json!({}))).await.0, 401);
     assert!(is_alive(kept));
     assert_eq!(other.call("small__echo", json!({ "text": "on" })).await, "on");

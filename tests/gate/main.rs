@@ -12,6 +12,7 @@ mod all_servers;
 mod canary;
 mod commands;
 mod cors;
+mod crossed;
 mod filter;
 mod framing;
 mod harness;

@@ -197,6 +197,12 @@ pub async fn event(client: &mut Client<TcpStream>) -> Value {
     }
 }
 
+/// Waits until the stream is over: broken off, or ended well where its session ended first.
+pub async fn is_over(client: &mut Client<TcpStream>) {
+    while !client.buffer.ends_with(b"\r\n0\r\n\r\n") && client.buffer != b"0\r\n\r\n" && client.more().await {
+    }
+}
+
 /// Text of the result of a tool.
 pub fn text(answer: &Value) -> String {
     answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()

@@ -1,8 +1,9 @@
 """A small MCP server on standard input and output, both eras, for tests of the gate: one message a line, nothing else.
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
-log message first; `change` says first that its tools are not what they were; `ask` asks the client to sample and says what it
-answered; `sleep` never answers; `die` ends the process. There is a prompt and a resource, too.
+log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
+the client to sample and says what it answered; `note` tells standard error its text; `sleep` never answers; `die` ends the
+process. There is a prompt and a resource, too.
 
 With LEGACY in the environment it has not heard of MCP 2026-07-28.
 """
@@ -21,12 +22,17 @@ def send(message):
     sys.stdout.flush()
 
 
+def tell(words):
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
+
+
 def text(words):
     return {"content": [{"type": "text", "text": words}], "resultType": "complete"}
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "change", "ask", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "sleep", "die"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -46,6 +52,10 @@ def call(identity, params):
     if name == "log":
         send({"method": "notifications/message", "params": {"level": "info", "data": "a line"}})
         return text("logged")
+    if name == "after":
+        send({"id": identity, "result": text("told")})
+        send({"method": "notifications/message", "params": {"level": "info", "data": "afterwards"}})
+        return None
     if name == "change":
         send({"method": "notifications/tools/list_changed"})
         return text("changed")
@@ -54,9 +64,11 @@ def call(identity, params):
         asked[identity] = identity
         send({"id": identity, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
         return None
+    if name == "note":
+        tell(f"noted {arguments.get('text')}")
+        return text("noted")
     if name == "sleep":
-        sys.stderr.write("sleeping\n")
-        sys.stderr.flush()
+        tell("sleeping")
         return None
     if name == "die":
         os._exit(1)
@@ -70,8 +82,7 @@ def answer(message):
             send({"id": asked.pop(identity), "result": text("it said " + json.dumps(message.get("result")))})
         return
     if method == "notifications/cancelled":
-        sys.stderr.write(f"cancelled {params.get('requestId')}\n")
-        sys.stderr.flush()
+        tell(f"cancelled {params.get('requestId')}")
     if identity is None:
         return
     if method == "initialize":
