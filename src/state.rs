@@ -206,6 +206,7 @@ pub enum Backend {
 /// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
 pub struct Switch {
     stopped: AtomicBool,
+    stops: AtomicU64,
     epoch: AtomicU64,
     problem: Mutex<Option<Box<str>>>,
 }
@@ -215,8 +216,12 @@ static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
 impl Default for Switch {
     fn default() -> Self {
-        let switch =
-            Self { stopped: AtomicBool::default(), epoch: AtomicU64::default(), problem: Mutex::default() };
+        let switch = Self {
+            stopped: AtomicBool::default(),
+            stops: AtomicU64::default(),
+            epoch: AtomicU64::default(),
+            problem: Mutex::default(),
+        };
         switch.begin_epoch();
         switch
     }
@@ -238,9 +243,21 @@ impl Switch {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Stops the server, or lets it run.
-    pub fn set_stopped(&self, stopped: bool) {
-        self.stopped.store(stopped, Ordering::Relaxed);
+    /// How often it was stopped.
+    pub fn stops(&self) -> u64 {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// Stops the server: what was begun with it is of no more use.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.stops.fetch_add(1, Ordering::Relaxed);
+        self.begin_epoch();
+    }
+
+    /// Lets the server run.
+    pub fn start(&self) {
+        self.stopped.store(false, Ordering::Relaxed);
     }
 
     /// Why the server cannot be used, as it was seen last.
@@ -392,9 +409,10 @@ impl Live {
             .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
     }
 
-    /// Whether the server was stopped by hand.
-    pub fn is_stopped(&self, server: &str) -> bool {
-        self.route(server).is_some_and(|route| route.switch.is_stopped())
+    /// Whether the server was stopped by hand after `grant` was given, even if it runs again.
+    pub fn was_stopped_since(&self, grant: &Grant) -> bool {
+        let switch = self.route(&grant.server).map(|route| &route.switch);
+        switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)
     }
 
     /// Whether `supervisor` is to run processes for this server.

@@ -91,7 +91,8 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
 
 fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
-    let grant = Grant { digest: caller.digest, server: Arc::clone(name) };
+    // That it was stopped meanwhile shows in the epoch.
+    let grant = Grant { digest: caller.digest, server: Arc::clone(name), stops: 0 };
     let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
     Member {
         name: Arc::clone(name),
