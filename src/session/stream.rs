@@ -38,6 +38,7 @@ pub(super) struct Stream {
     call: u64,
     client: mpsc::Sender<Bytes>,
     kept: Option<Kept>,
+    is_over: bool,
 }
 
 #[derive(Default)]
@@ -60,7 +61,7 @@ impl Stream {
             // There is room: it is the first.
             let _ = client.try_send(format!("id: {call}.0\nretry: {RETRY}\ndata:\n\n").into());
         }
-        (Self { call, client, kept: resumable.then(Kept::default) }, events)
+        (Self { call, client, kept: resumable.then(Kept::default), is_over: false }, events)
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -93,14 +94,16 @@ impl Stream {
         let rest = kept.events.iter().skip(seen);
         let (client, events) = mpsc::channel(EVENTS);
         let deliveries = rest.map(|event| (client.clone(), event.clone())).collect();
-        self.client = client;
+        if !self.is_over {
+            self.client = client;
+        }
         Some((events, deliveries))
     }
 
     /// What is left when the call is over: only what a client may come back for.
     pub(super) fn end(self) -> Option<Self> {
         let (nobody, _) = mpsc::channel(1);
-        self.kept.is_some().then_some(Self { client: nobody, ..self })
+        self.kept.is_some().then_some(Self { client: nobody, is_over: true, ..self })
     }
 }
 
