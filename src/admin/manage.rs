@@ -66,6 +66,8 @@ fn act(shared: &Shared, route: &Route, action: Action) {
     }
     if matches!(action, Action::Start | Action::Restart) {
         route.switch.set_stopped(false);
+        // What was wrong before is not known of what comes now.
+        route.switch.set_problem(None);
         if let Backend::Stdio(supervisor) = &route.backend {
             supervisor.allow();
         }

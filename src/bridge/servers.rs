@@ -156,7 +156,11 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
                 Transport::Sse => link::sse::open(place),
             }
         }
-        Backend::Stdio(supervisor) => link::stdio::open(supervisor).await?,
+        Backend::Stdio(supervisor) => {
+            let opened = link::stdio::open(supervisor).await;
+            route.switch.set_problem(opened.as_ref().err().and_then(|error| error.cause.as_deref()));
+            opened?
+        }
         Backend::Inline(server) => link::inline::open(Arc::clone(server)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };

@@ -16,6 +16,7 @@ mod framing;
 mod harness;
 mod identity;
 mod limits;
+mod manage;
 mod observe;
 mod passthrough;
 mod process;
