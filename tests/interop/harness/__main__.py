@@ -10,12 +10,20 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import conformance, inspector, sdk_clients
+from . import aggregated, bridged, conformance, faults, inspector, isolation, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
 
-PIECES = {"conformance": conformance.run, "sdk": sdk_clients.run, "inspector": inspector.run}
+PIECES = {
+    "conformance": conformance.run,
+    "sdk": sdk_clients.run,
+    "inspector": inspector.run,
+    "bridged": bridged.run,
+    "aggregated": aggregated.run,
+    "isolation": isolation.run,
+    "faults": faults.run,
+}
 
 # Far more than a slow machine needs, far less than a CI job is given.
 RUN_SECONDS = 600

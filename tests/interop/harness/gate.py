@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -23,6 +24,20 @@ class Entry:
     gated: bool = False
 
 
+@dataclass(frozen=True)
+class Gate:
+    """A gate that is ready."""
+
+    base: str
+    env: Mapping[str, str]
+    pid: int
+    log: Path
+
+    def url(self, door: str, server: str | None = None) -> str:
+        """The address of `door` (`mcp` or `sse`) to one server, or to all as one."""
+        return "/".join(part for part in (self.base, server, door) if part)
+
+
 def direct(upstreams: Mapping[str, str]) -> Entry:
     return Entry(urls=upstreams)
 
@@ -35,24 +50,43 @@ async def through_gate(
     upstreams: Mapping[str, str],
     certificates: Certificates | None,
 ) -> Entry:
-    """Starts a gate in front of `upstreams` (server name to full URL) and waits until it is ready.
+    """Starts a gate in front of `upstreams` (server name to full URL); clients use the transport of the upstream."""
+    servers = {server: {"url": url} for server, url in upstreams.items()}
+    gate = await start(children, folder, name, binary, servers, certificates)
+    # The last part of an upstream's URL says which transport it speaks; the gate's path ends the same way.
+    urls = {server: gate.url(url.rsplit("/", 1)[1], server) for server, url in upstreams.items()}
+    return Entry(urls=urls, env=gate.env, gated=True)
 
-    It listens with TLS when there are certificates, and takes one token for every server.
+
+async def start(
+    children: Children,
+    folder: Path,
+    name: str,
+    binary: str,
+    servers: Mapping[str, Mapping[str, Any]],
+    certificates: Certificates | None = None,
+    proxy: Mapping[str, Any] | None = None,
+) -> Gate:
+    """Starts a gate with these `mcpServers` and waits until it is ready.
+
+    It listens with TLS when there are certificates, and takes one token for every server. `proxy` adds to the config's
+    section of that name.
     """
     scheme = "https" if certificates else "http"
     address = f"127.0.0.1:{free_port()}"
-    proxy = {
+    settings = {
         "name": "interop",
         "baseUrl": f"{scheme}://{address}",
         "addr": address,
         "auth": {"kind": "bearer_token", "tokens": {"interop": TOKEN}},
+        **(proxy or {}),
     }
     if certificates:
-        proxy["tls"] = {"cert": str(certificates.certificate), "key": str(certificates.key)}
-    servers = {server: {"url": url, "authTokens": ["interop"]} for server, url in upstreams.items()}
+        settings["tls"] = {"cert": str(certificates.certificate), "key": str(certificates.key)}
+    entries = {server: {"authTokens": ["interop"], **entry} for server, entry in servers.items()}
     config = folder / f"{name}.json"
     config.touch(mode=0o600)
-    config.write_text(json.dumps({"version": "1.0", "proxy": proxy, "mcpServers": servers}, indent=2))
+    config.write_text(json.dumps({"version": "1.0", "proxy": settings, "mcpServers": entries}, indent=2))
 
     child = await children.serve(name, [binary, "serve", "-c", str(config)])
     verify = ssl.create_default_context(cafile=str(certificates.authority)) if certificates else True
@@ -72,6 +106,4 @@ async def through_gate(
     env = {"INTEROP_TOKEN": TOKEN}
     if certificates:
         env["NODE_EXTRA_CA_CERTS"] = env["INTEROP_CA"] = str(certificates.authority)
-    # The last part of an upstream's URL says which transport it speaks; the gate's path ends the same way.
-    urls = {server: f"{scheme}://{address}/{server}/{url.rsplit('/', 1)[1]}" for server, url in upstreams.items()}
-    return Entry(urls=urls, env=env, gated=True)
+    return Gate(base=f"{scheme}://{address}", env=env, pid=child.pid, log=children.log(name))

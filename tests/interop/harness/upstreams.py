@@ -1,10 +1,29 @@
 """The MCP servers behind the gate: the fixture on the Python SDK, `server-everything` on the TypeScript SDK."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 from .children import CACHE, NODE, PYTHON, Children, free_port, until
 
 EVERYTHING = str(CACHE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js")
+HERE = str(Path(__file__).parent.parent)
+
+
+def local_fixture() -> dict[str, Any]:
+    """The fixture as a command of the gate's."""
+    env = {"PYTHONPATH": HERE, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"command": PYTHON, "args": ["-m", "fixture", "stdio"], "env": env}
+
+
+def local_everything() -> dict[str, Any]:
+    """`server-everything` as a command of the gate's."""
+    return {"command": NODE, "args": [EVERYTHING, "stdio"]}
+
+
+def tiny(*options: str) -> dict[str, Any]:
+    """The small server as a command of the gate's; see its file for the options."""
+    return {"command": PYTHON, "args": ["-S", "-E", f"{HERE}/fixture/tiny.py", *options]}
 
 
 async def fixture(children: Children, name: str) -> str:
