@@ -41,7 +41,7 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
     };
     ServerView {
         running: route.is_running(),
-        stopped: !route.is_running(),
+        stopped: route.switch.is_stopped(),
         sessions: shared.sessions.count(name),
         processes: supervisor.map_or(0, |supervisor| supervisor.running()),
         restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),
@@ -66,6 +66,8 @@ fn act(shared: &Shared, route: &Route, action: Action) {
     }
     if matches!(action, Action::Start | Action::Restart) {
         route.switch.start();
+        // What was wrong before is not known of what comes now.
+        route.switch.set_problem(None);
         if let Backend::Stdio(supervisor) = &route.backend {
             supervisor.allow();
         }

@@ -116,6 +116,8 @@ fn tell(shared: &crate::state::Shared, report: Report<'_>) {
     };
     match report {
         Report::Up { server } => problem(server, None),
+        // Who ends the gate knows that its servers go.
+        Report::Down { server, .. } if shared.is_draining() => {}
         Report::Down { server, cause } => {
             problem(server, Some(cause));
             line(Level::Warn, "Server left out of all servers as one")
@@ -158,7 +160,11 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
                 Transport::Sse => link::sse::open(place),
             }
         }
-        Backend::Stdio(supervisor) => link::stdio::open(supervisor).await?,
+        Backend::Stdio(supervisor) => {
+            let opened = link::stdio::open(supervisor).await;
+            route.switch.set_problem(opened.as_ref().err().and_then(|error| error.cause.as_deref()));
+            opened?
+        }
         Backend::Inline(server) => link::inline::open(Arc::clone(server)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };

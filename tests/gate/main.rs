@@ -19,7 +19,8 @@ mod harness;
 mod identity;
 mod inline;
 mod limits;
-mod management;
+
+mod manage;
 mod mcp;
 mod observe;
 mod passthrough;

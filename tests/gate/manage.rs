@@ -317,3 +317,24 @@ async fn a_new_filter_on_the_same_command_leaves_it_running() {
     assert!(!session.tools().await.contains(&"pid".into()));
     assert_eq!(gate.ask(&modern_call("/small/mcp", DEV, 1, "echo", json!({}))).await.0, 200);
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_command_is_shown_until_it_runs() {
+    let mut gate = Gate::start(config(json!({ "small": { "command": "/no/such/program" } }))).await;
+    assert_eq!(gate.ask(&post("/small/mcp", DEV, "", INITIALIZE)).await.0, 502);
+    let problem = shown(&gate, "small").await["problem"].to_string();
+    assert!(problem.contains("No such file"), "{problem}");
+    gate.reload(config(json!({ "small": command() })));
+    Session::open(&gate, "/small/mcp", DEV).await;
+    assert_eq!(shown(&gate, "small").await["problem"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_restart_is_no_problem_once_the_server_runs_again() {
+    let gate = start().await;
+    Session::open(&gate, "/mcp", DEV).await;
+    act(&gate, "small", "restart").await;
+    Session::open(&gate, "/small/mcp", DEV).await;
+    let now = shown(&gate, "small").await;
+    assert_eq!((&now["running"], &now["problem"]), (&json!(true), &Value::Null));
+}
