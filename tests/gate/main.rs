@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
 mod all_servers;
+mod bounds;
 mod canary;
 mod commands;
 mod cors;
