@@ -388,13 +388,17 @@ async fn a_call_that_runs_ends_with_the_grant_for_its_server() {
     let mut gate = Gate::start(before.clone()).await;
     let session = open(&gate).await;
     let mut waiting = session.sent(&call(1, "small__sleep", json!({}))).await;
-    gate.log.line("Server wrote to stderr", &[("line", json!("sleeping"))]).await;
+    let mut modern = gate.client().await;
+    modern.send(modern_call("/mcp", DEV, 1, "small__sleep", json!({}))).await;
+    until("both calls run", || gate.log.text().matches("sleeping").count() == 2).await;
     let mut after = before;
     after["mcpServers"]["small"]["authTokens"] = json!(["ci"]);
     gate.reload(after);
     let taken = Instant::now();
-    let (status, _, body) = waiting.response().await;
-    assert!(status == 403 && body.contains("insufficient_scope"), "{status} {body}");
+    for client in [&mut waiting, &mut modern] {
+        let (status, _, body) = client.response().await;
+        assert!(status == 403 && body.contains("insufficient_scope"), "{status} {body}");
+    }
     assert!(taken.elapsed() < Duration::from_secs(1), "{:?}", taken.elapsed());
 }
 

@@ -132,6 +132,24 @@ async fn a_token_taken_out_ends_its_sessions_and_their_processes() {
 }
 
 #[tokio::test]
+async fn a_public_command_serves_whoever_comes_until_it_is_public_no_more() {
+    let mut public = config();
+    public["mcpServers"]["small"]["public"] = json!(true);
+    let mut gate = Gate::start(public).await;
+    let anonymous = |request: String| request.replacen(&format!("Authorization: Bearer {DEV}\r\n"), "", 1);
+    let (status, head, body) = gate.ask(&anonymous(post("/small/mcp", DEV, "", INITIALIZE))).await;
+    assert_eq!(status, 200, "{body}");
+    let field = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+    let request = anonymous(post("/small/mcp", DEV, &field, &call(1, "pid", json!({}))));
+    let (status, _, body) = gate.ask(&request).await;
+    assert_eq!(status, 200, "{body}");
+    let pid = text(&serde_json::from_str(&body).unwrap()).parse().unwrap();
+    gate.reload(config());
+    is_gone(pid).await;
+    assert_eq!(gate.ask(&request).await.0, 401);
+}
+
+#[tokio::test]
 async fn a_changed_command_ends_what_ran_and_an_unchanged_one_is_left_alone() {
     let mut gate = Gate::start(config()).await;
     let session = open(&gate).await;
