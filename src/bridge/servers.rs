@@ -117,7 +117,7 @@ fn tell(shared: &crate::state::Shared, report: Report<'_>) {
     match report {
         Report::Up { server } => problem(server, None),
         // Who ends the gate knows that its servers go.
-        Report::Down { server, .. } if shared.is_draining() => {}
+        Report::Down { .. } if shared.is_draining() => {}
         Report::Down { server, cause } => {
             problem(server, Some(cause));
             line(Level::Warn, "Server left out of all servers as one")

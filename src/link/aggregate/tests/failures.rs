@@ -3,10 +3,13 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::{error::Kind, link::QUEUE};
+use crate::{
+    error::Kind,
+    link::{QUEUE, aggregate::Settings},
+};
 
 #[test]
 fn a_dead_server_costs_only_itself_and_comes_back() {
@@ -143,6 +146,31 @@ fn a_grant_that_is_taken_away_counts_at_once() {
         assert!(client.reports.borrow().iter().all(|it| !it.starts_with("Down")), "nothing is wrong with it");
         two.is_granted.set(true);
         assert_eq!(client.names(7, "tools/list").await, ["one__a", "two__a"]);
+    });
+}
+
+#[test]
+fn a_change_is_seen_although_nobody_does_anything() {
+    story(async {
+        let one = Server::with_tools("one", &["a"]).on("tools/call", Reply::Silence);
+        let two = Server::with_tools("two", &["a"]).on("tools/call", Reply::Silence);
+        let changes = watch::Sender::new(0);
+        let settings = Settings { changes: changes.subscribe(), ..prefixed() };
+        let mut client = Client::in_session(settings, &[&one, &two]).await;
+        client.request(1, "tools/call", json!({ "name": "one__a" })).await;
+        client.request(2, "tools/call", json!({ "name": "two__a" })).await;
+        client.rest().await;
+        one.is_granted.set(false);
+        two.epoch.set(1);
+        changes.send_replace(1);
+        assert_eq!(client.failure(1).await, Kind::InsufficientScope);
+        assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
+        assert_eq!((one.ended.get(), two.ended.get()), (1, 1));
+
+        // What has another server's place is there at once.
+        let two = two.on("tools/call", Reply::Result(json!("new")));
+        assert_eq!(client.ask(3, "tools/call", json!({ "name": "two__a" })).await["result"], "new");
+        assert_eq!((one.opened.get(), two.opened.get()), (1, 2));
     });
 }
 

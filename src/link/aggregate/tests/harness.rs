@@ -54,6 +54,8 @@ pub(super) struct Server {
     /// What it answers, by method; a page of a list by method and cursor: `tools/list?c1`.
     replies: Rc<RefCell<HashMap<String, Reply>>>,
     pub(super) is_granted: Rc<Cell<bool>>,
+    /// Which it is: another number is another server of this name.
+    pub(super) epoch: Rc<Cell<u64>>,
     /// Whether it can be reached.
     pub(super) is_up: Rc<Cell<bool>>,
     pub(super) opened: Rc<Cell<usize>>,
@@ -69,6 +71,7 @@ impl Server {
             name,
             replies: Rc::default(),
             is_granted: Rc::new(Cell::new(true)),
+            epoch: Rc::default(),
             is_up: Rc::new(Cell::new(true)),
             opened: Rc::default(),
             ended: Rc::default(),
@@ -125,10 +128,10 @@ impl Server {
     }
 
     fn member(&self) -> Member {
-        let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
+        let (server, of, epoch) = (self.clone(), Rc::clone(&self.is_granted), Rc::clone(&self.epoch));
         Member {
             name: self.name.into(),
-            granted: Box::new(move || of.get().then_some(0)),
+            granted: Box::new(move || of.get().then(|| epoch.get())),
             open: Box::new(move || {
                 let server = server.clone();
                 Box::pin(async move {
