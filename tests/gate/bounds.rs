@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use socket2::SockRef;
 
 use crate::{
     harness::{CI, DEV, Gate, field, get, post, until},
@@ -220,4 +221,30 @@ async fn methods_and_sessions_that_do_not_fit_the_endpoint_are_told_so() {
         let (got, _, body) = gate.ask(&request).await;
         assert_eq!(got, status, "{request}: {body}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_and_stops_nobody_else() {
+    let gate = start(json!({ "limits": { "slowReaderTimeout": "500ms" } }), "5m").await;
+    let other = open(&gate).await;
+    let session = open(&gate).await;
+    let pid = session.pid().await;
+    let stuck = session.sent(&call(1, "flood", json!({}))).await;
+    SockRef::from(&stuck.stream).set_recv_buffer_size(16 << 10).unwrap();
+    assert_eq!(other.call("echo", json!({ "text": "on" })).await, "on");
+    gate.log.line("Stream closed", &[("reason", json!("slow_reader"))]).await;
+    assert_eq!(
+        session.delete().await,
+        204,
+        "the session is still there: its client may have lost the stream only"
+    );
+    is_gone(pid).await;
+
+    // On HTTP+SSE the stream is the session.
+    let mut session = SseSession::open(&gate, "/small/sse", DEV).await;
+    let pid = session.call("pid", json!({})).await.parse().unwrap();
+    SockRef::from(&session.stream.stream).set_recv_buffer_size(16 << 10).unwrap();
+    session.post(&call(1, "flood", json!({}))).await;
+    is_gone(pid).await;
+    assert_eq!(other.call("echo", json!({ "text": "on" })).await, "on");
 }

@@ -187,6 +187,33 @@ async fn over_http_sse_answers_come_in_the_stream_and_leaving_ends_the_process()
     assert_eq!(gate.ask(&post(&url, DEV, "", INITIALIZE)).await.0, 404);
 }
 
+#[tokio::test]
+async fn a_token_in_the_query_opens_both_transports_where_the_config_takes_it() {
+    let mut config = config();
+    config["proxy"] = json!({ "auth": { "queryToken": true, "tokens": { "dev": DEV, "ci": CI } } });
+    let gate = Gate::start(config).await;
+    let bare = |request: String| request.replacen("Authorization: Bearer x\r\n", "", 1);
+    for path in ["/small/mcp", "/mcp"] {
+        let query = format!("{path}?token={DEV}");
+        assert_eq!(gate.ask(&bare(post(&query, "x", "", INITIALIZE))).await.0, 200, "{path}");
+    }
+    for path in ["/small/sse", "/sse"] {
+        let mut stream = gate.client().await;
+        stream.send(bare(get(&format!("{path}?token={DEV}"), "x", ""))).await;
+        is_stream(&stream.head().await);
+        let opening = String::from_utf8(stream.chunk().await.unwrap()).unwrap();
+        assert!(!opening.contains(DEV), "{opening}");
+        let url = opening.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end().to_owned();
+        assert_eq!(gate.ask(&bare(post(&url, "x", "", INITIALIZE))).await.0, 401);
+        for (token, status) in [(CI, 404), (DEV, 202)] {
+            let url = format!("{url}&token={token}");
+            assert_eq!(gate.ask(&bare(post(&url, "x", "", INITIALIZE))).await.0, status, "{path}");
+        }
+        assert_eq!(event(&mut stream).await["id"], 0);
+    }
+    assert!(!gate.log.text().contains(DEV));
+}
+
 fn modern(id: u64, tool: &str, arguments: Value) -> String {
     modern_call("/small/mcp", DEV, id, tool, arguments)
 }

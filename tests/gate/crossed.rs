@@ -264,6 +264,29 @@ async fn a_token_taken_out_closes_the_leg_to_the_server() {
 }
 
 #[tokio::test]
+async fn among_all_servers_too_a_session_that_ends_ends_at_the_server() {
+    let far = far().await;
+    for door in ["sse", "mcp"] {
+        let config = config(&far, door);
+        let mut gate = Gate::start(config.clone()).await;
+        let session = Session::open(&gate, "/mcp", DEV).await;
+        assert_eq!(session.call("far__echo", json!({ "text": "on" })).await, "on");
+        assert_eq!(far.gateway.shared().sessions.len(), 1);
+        assert_eq!(session.delete().await, 204);
+        until("the far end has no session left", || far.gateway.shared().sessions.is_empty()).await;
+
+        let session = Session::open(&gate, "/mcp", DEV).await;
+        let pid = session.call("far__pid", json!({})).await.parse().unwrap();
+        let mut without = config;
+        without["mcpServers"]["far"]["roles"] = json!(["nobody-has"]);
+        gate.reload(without);
+        is_gone(pid).await;
+        until("the far end has no session left", || far.gateway.shared().sessions.is_empty()).await;
+        assert_eq!(session.tools().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_a_bad_gateway() {
     let servers = json!({
         "one": { "url": "http://127.0.0.1:1/sse" }, "two": { "url": "http://127.0.0.1:1/mcp" },

@@ -2,7 +2,7 @@
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
-the client to sample and says what it answered; `note` tells standard error its text; `sleep` never answers; `die` ends the
+the client to sample and says what it answered; `note` tells standard error its text; `flood` writes without end; `sleep` never answers; `die` ends the
 process. There is a prompt and a resource, too.
 
 With LEGACY in the environment it has not heard of MCP 2026-07-28.
@@ -32,7 +32,7 @@ def text(words):
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "sleep", "die"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -67,6 +67,9 @@ def call(identity, params):
     if name == "note":
         tell(f"noted {arguments.get('text')}")
         return text("noted")
+    if name == "flood":
+        while True:
+            send({"method": "notifications/message", "params": {"level": "info", "data": "x" * 16384}})
     if name == "sleep":
         tell("sleeping")
         return None
