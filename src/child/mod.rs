@@ -19,6 +19,7 @@ mod sys;
 use std::{
     borrow::Cow,
     io,
+    process::Command,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -27,12 +28,14 @@ use std::{
 };
 
 use prometheus::IntCounter;
+use rustix::process::Pid;
 use tokio::{
     net::unix::pipe,
     sync::{oneshot, watch},
 };
 
 pub use scratch::read;
+pub use spawner::run as on_spawner;
 
 use self::{backoff::Backoff, keeper::Keeper, process::Process};
 use crate::{
@@ -65,6 +68,30 @@ impl Default for Patience {
             longest_pause: Duration::from_secs(30),
             lived_well: Duration::from_secs(10),
         }
+    }
+}
+
+/// Holds what [`tie`] has noted of a process, until it is gone with all of its group.
+pub struct Tie(reaper::Entry);
+
+/// Has `command`, which is to lead a process group, end with the gate, however that ends, and with it all of the group. It
+/// gets no descriptor but the three standard ones. To be started by [`on_spawner`]: the process ends with the thread that
+/// started it.
+pub fn tie(command: &mut Command, observer: &Observer) -> Tie {
+    let entry = reaper::enter(observer);
+    let note_self = entry.note_self();
+    let gate = rustix::process::getpid();
+    sys::isolate(command, move || {
+        sys::die_with(gate)?;
+        note_self()
+    });
+    Tie(entry)
+}
+
+impl Tie {
+    /// Notes the group, once it is known.
+    pub fn is(&self, group: Pid) {
+        self.0.is(group);
     }
 }
 

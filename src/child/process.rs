@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::{io::unix::AsyncFd, net::unix::pipe};
 
-use super::{reaper, sys};
+use super::{Tie, sys, tie};
 use crate::{config::StdioTarget, observe::Observer, secret::Secret};
 
 /// How often, and how many times, to look for members of a group that the gate inherited.
@@ -25,7 +25,7 @@ pub(super) struct Process {
     child: Child,
     group: Pid,
     reaped: bool,
-    _entry: reaper::Entry,
+    _tie: Tie,
 }
 
 /// The gate's ends of the three pipes.
@@ -49,17 +49,11 @@ impl Process {
         if let Some(cwd) = &target.cwd {
             command.current_dir(cwd);
         }
-        let entry = reaper::enter(observer);
-        let note_self = entry.note_self();
-        let gate = rustix::process::getpid();
-        sys::isolate(&mut command, move || {
-            sys::die_with(gate)?;
-            note_self()
-        });
+        let tie = tie(&mut command, observer);
         let child = command.spawn()?;
         let group = Pid::from_child(&child);
-        entry.is(group);
-        Ok(Self { child, group, reaped: false, _entry: entry })
+        tie.is(group);
+        Ok(Self { child, group, reaped: false, _tie: tie })
     }
 
     /// Its number.

@@ -57,7 +57,7 @@ impl InlineServer {
         // Nobody closes the semaphore; were it closed, running without a turn would be the lesser evil.
         let _turn = self.turns.acquire().await.ok();
         let began = Instant::now();
-        let outcome = run::run(tool, &line).await;
+        let outcome = run::run(tool, &line, &self.observer).await;
         self.note(tool, &outcome, began);
         result::of(tool, outcome)
     }

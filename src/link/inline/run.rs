@@ -2,19 +2,26 @@
 
 use std::{
     io,
-    process::{ExitStatus, Stdio},
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, Command},
+    process::Child,
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
 
-use crate::config::{INHERITED, InlineTool};
+use crate::{
+    child::{self, Tie},
+    config::{INHERITED, InlineTool},
+    observe::Observer,
+};
 
 /// Bytes of standard output that a caller gets at most; the rest is read and dropped, so that the command can end.
 pub(super) const MOST_OUTPUT: usize = 1 << 20;
@@ -43,8 +50,17 @@ pub(super) struct Captured {
 
 /// Runs `tool` with these arguments. An error says that it could not be started. Dropping this kills the command and all
 /// of its process group.
-pub(super) async fn run(tool: &InlineTool, arguments: &[String]) -> io::Result<Finished> {
-    let mut running = Running::start(tool, arguments)?;
+pub(super) async fn run(
+    tool: &InlineTool,
+    arguments: &[String],
+    observer: &Arc<Observer>,
+) -> io::Result<Finished> {
+    let (command, observer, runtime) = (command(tool, arguments), Arc::clone(observer), Handle::current());
+    let mut running = child::on_spawner(move || {
+        let _of_the_caller = runtime.enter();
+        Running::start(command, &observer)
+    })
+    .await?;
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
     let ended = {
         let (out, err) = (running.child.stdout.take(), running.child.stderr.take());
@@ -70,18 +86,29 @@ struct Running {
     child: Child,
     /// Tells that some child ended.
     some_end: tokio::signal::unix::Signal,
+    /// After the child, whose group is killed before.
+    _tie: Tie,
+}
+
+fn command(tool: &InlineTool, arguments: &[String]) -> Command {
+    let mut command = Command::new(&tool.command);
+    command.args(arguments).env_clear().process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(tool.env.iter().map(|(name, value)| (name, value.expose())));
+    command
 }
 
 impl Running {
-    fn start(tool: &InlineTool, arguments: &[String]) -> io::Result<Self> {
-        let mut command = Command::new(&tool.command);
-        command.args(arguments).env_clear().process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(tool.env.iter().map(|(name, value)| (name, value.expose())));
+    fn start(mut command: Command, observer: &Observer) -> io::Result<Self> {
+        let tie = child::tie(&mut command, observer);
         // Before the command starts, so that its end cannot be missed.
         let some_end = signal(SignalKind::child())?;
-        Ok(Self { child: command.spawn()?, some_end })
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        if let Some(group) = pid(&child) {
+            tie.is(group);
+        }
+        Ok(Self { child, some_end, _tie: tie })
     }
 
     /// Waits until the command itself has ended, and kills what it leaves in its group. Not `Child::wait`: that frees the
