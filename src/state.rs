@@ -272,9 +272,9 @@ impl SharedLinks {
 }
 
 impl Route {
-    /// Whether it takes requests.
+    /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
-        !self.switch.is_stopped()
+        !self.switch.is_stopped() && self.switch.problem().is_none()
     }
 
     /// Whether the credential at this index may use the server.

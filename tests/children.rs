@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader},
     process::{self, Command, Stdio},
     sync::Arc,
     thread,
@@ -22,9 +22,12 @@ use std::{
 use rustix::process::{Pid, Signal};
 use sluicegate::{
     child::{Patience, Supervisor, reaper},
-    config::{Level, LogFormat, StdioTarget},
-    link::{FromServer, Link, stdio},
-    mcp::message::Part,
+    config::{InlineTarget, InlineTool, Level, LogFormat, Piece, StdioTarget},
+    link::{FromServer, Link, ToServer, inline, stdio},
+    mcp::{
+        message::{Id, Message, Part},
+        schema::InputSchema,
+    },
     observe::{Log, Metrics, Observer},
     secret::Secret,
 };
@@ -91,11 +94,15 @@ fn plays_well(part: &str) {
 
 // What parts are made of.
 
-fn gate(script: &str) -> Arc<Supervisor> {
+fn observer() -> Arc<Observer> {
     reaper::enable(env!("CARGO_BIN_EXE_sluicegate"));
     let metrics = Metrics::new().unwrap();
     let log =
         Log::start(Level::Error, LogFormat::Text, Box::new(io::stderr()), metrics.log_lines_dropped.clone());
+    Arc::new(Observer::new(log.unwrap(), metrics))
+}
+
+fn gate(script: &str) -> Arc<Supervisor> {
     let target = StdioTarget {
         command: "sh".into(),
         args: vec![Secret::new("-c".into()), Secret::new(script.into())],
@@ -104,7 +111,7 @@ fn gate(script: &str) -> Arc<Supervisor> {
         inherit_env: vec!["PATH".into()],
     };
     let patience = Patience { longest_pause: Duration::ZERO, ..Patience::default() };
-    Supervisor::with_patience("db".into(), target, Arc::new(Observer::new(log.unwrap(), metrics)), patience)
+    Supervisor::with_patience("db".into(), target, observer(), patience)
 }
 
 fn on_runtime(part: impl Future<Output = ()>) {
@@ -144,15 +151,40 @@ fn gate_that_is_killed() {
             println!("family {child} {grandchild}");
             links.push(link);
         }
-        println!("ready");
-        io::stdout().flush().unwrap();
+        tokio::time::sleep(LONG).await;
+    });
+}
+
+#[test]
+#[ignore = "a part that other tests play"]
+fn gate_that_is_killed_while_tools_run() {
+    const TOOL: &str = r#"sleep 1000 & echo "family $$ $!" >&9; wait"#;
+    let text = |text: &str| vec![Piece::Text(Secret::new(text.into()))];
+    // What a tool writes is told when it has ended, so it tells its family past the gate.
+    let told = format!("exec 9>/proc/{}/fd/1; {TOOL}", own_id());
+    let tool = InlineTool {
+        name: "wait".into(),
+        description: None,
+        input_schema: InputSchema::compile(serde_json::json!({ "type": "object" })).unwrap(),
+        command: "sh".into(),
+        args: vec![text("-c"), text(&told)],
+        env: Vec::new(),
+        timeout: LONG,
+    };
+    let target = InlineTarget { description: None, tools: vec![tool] };
+    on_runtime(async {
+        let link = inline::open(Arc::new(inline::InlineServer::new("tools".into(), target, observer())));
+        for call in 0..3 {
+            let call = Message::request(&Id::number(call), "tools/call", r#"{"name":"wait"}"#).unwrap();
+            link.to_server.send(ToServer::Message(call.into())).await.unwrap();
+        }
         tokio::time::sleep(LONG).await;
     });
 }
 
 /// A gate with three families, once they are there: the gate, and them.
-fn gate_with_families() -> (process::Child, Vec<i32>) {
-    let mut gate = play("gate_that_is_killed").stdout(Stdio::piped()).spawn().unwrap();
+fn gate_with_families(part: &str) -> (process::Child, Vec<i32>) {
+    let mut gate = play(part).stdout(Stdio::piped()).spawn().unwrap();
     let mut families = Vec::new();
     for line in BufReader::new(gate.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
@@ -160,7 +192,7 @@ fn gate_with_families() -> (process::Child, Vec<i32>) {
         if let Some((_, family)) = line.split_once("family ") {
             families.extend(family.split(' ').map(|pid| pid.parse::<i32>().unwrap()));
         }
-        if line.contains("ready") {
+        if families.len() == 6 {
             break;
         }
     }
@@ -173,8 +205,9 @@ fn gate_with_families() -> (process::Child, Vec<i32>) {
 fn a_gate_that_is_killed_leaves_no_orphans() {
     let rounds = env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     let mut slowest = Duration::ZERO;
-    for _ in 0..rounds {
-        let (mut gate, families) = gate_with_families();
+    for round in 0..2 * rounds {
+        let part = ["gate_that_is_killed", "gate_that_is_killed_while_tools_run"][round % 2];
+        let (mut gate, families) = gate_with_families(part);
         let reaper = reaper_of(gate.id().cast_signed());
         gate.kill().unwrap();
         let killed = Instant::now();
@@ -183,7 +216,7 @@ fn a_gate_that_is_killed_leaves_no_orphans() {
         until("the reaper to end", ORPHANED, || !lives(reaper));
         slowest = slowest.max(killed.elapsed());
     }
-    println!("{rounds} gates were killed; the last process was gone after {slowest:?} at most");
+    println!("{} gates were killed; the last process was gone after {slowest:?} at most", 2 * rounds);
 }
 
 /// Processes with this argument.
@@ -227,7 +260,7 @@ fn a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans() {
 
 #[test]
 fn the_reaper_holds_nothing_of_the_gate_open() {
-    let (mut gate, families) = gate_with_families();
+    let (mut gate, families) = gate_with_families("gate_that_is_killed");
     let reaper = reaper_of(gate.id().cast_signed());
     assert_eq!(descriptors(reaper), 3);
     let environment = fs::read(format!("/proc/{reaper}/environ")).unwrap();

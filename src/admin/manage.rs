@@ -41,7 +41,7 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
     };
     ServerView {
         running: route.is_running(),
-        stopped: !route.is_running(),
+        stopped: route.switch.is_stopped(),
         sessions: shared.sessions.count(name),
         processes: supervisor.map_or(0, |supervisor| supervisor.running()),
         restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),

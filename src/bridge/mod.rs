@@ -4,12 +4,13 @@
 //! Up to MCP 2025-11-25 a client has a session, which the gate keeps ([`crate::session`]). From 2026-07-28 on every
 //! request stands alone, and callers share one conversation with a server ([`crate::link::shared`]).
 
+mod accept;
 mod message;
 mod reply;
 mod servers;
 mod tools;
 
-use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request::Parts};
@@ -30,7 +31,7 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
-    session::{self, Handle, Reply, SessionId, Settings, Style},
+    session::{self, Handle, Position, Reply, SessionId, Settings, Style, Wants},
     state::{Backend, Worker},
     watchdog::{Signal, Watched},
 };
@@ -121,7 +122,9 @@ impl Request<'_> {
             return Err(Kind::MethodNotAllowed.into());
         }
         let session = self.session()?;
-        let events = session.listen().await.ok_or(Kind::SessionNotFound)?;
+        let after = self.head.headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
+        let events = self.within(self.patience, session.listen(after)).await?;
+        let events = events.ok_or(Kind::SessionNotFound)?;
         Ok(reply::stream(self.stream_of(Source::Session(events))))
     }
 
@@ -139,7 +142,7 @@ impl Request<'_> {
         let selector = self.selector()?;
         let joint = servers::joint(worker, admitted, &selector);
         let tools = match message.method() {
-            "tools/call" => Some(self.within(tools::headers(&joint)).await?),
+            "tools/call" => Some(self.within(self.patience, tools::headers(&joint)).await?),
             _ => None,
         };
         let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
@@ -147,15 +150,26 @@ impl Request<'_> {
             Err(failure) => return Ok(reply::json(modern::Failure::STATUS, failure.body())),
         };
         let mut link = if shared::needs_own(&message) {
-            self.within(servers::open(worker, admitted, &selector)).await??
+            self.within(self.patience, servers::open(worker, admitted, &selector)).await??
         } else {
             joint.link.attach()
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let outbound = ToServer::Message(Outbound { message, params });
-        self.within(link.to_server.send(outbound)).await?.map_err(|_| lost("it ended"))?;
+        self.within(self.patience, link.to_server.send(outbound)).await?.map_err(|_| lost("it ended"))?;
         let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
-        match self.within(link.from_server.recv()).await? {
+        let first = if self.may_stream() {
+            match self.within(STREAM_AFTER, link.from_server.recv()).await {
+                Err(e) if e.kind == Kind::UpstreamTimeout => {
+                    let source = Source::Call { link, id, is_done: false };
+                    return Ok(reply::stream(self.stream_of(source)));
+                }
+                first => first?,
+            }
+        } else {
+            self.within(self.patience, link.from_server.recv()).await?
+        };
+        match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
                 Ok(reply::json(modern::status(&message), message.text().clone()))
             }
@@ -204,7 +218,7 @@ impl Request<'_> {
             return Err(full());
         }
         let selector = self.selector()?;
-        let link = self.within(servers::open(worker, admitted, &selector)).await??;
+        let link = self.within(self.patience, servers::open(worker, admitted, &selector)).await??;
         let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
         let settings = Settings {
             style,
@@ -244,22 +258,55 @@ impl Request<'_> {
 
     /// What the session has to say to `message`, or a time-out.
     async fn reply(&self, session: &Handle, message: Message) -> Result<Reply, Error> {
-        let id = message.id().cloned();
-        match self.within(session.post(message.into())).await {
-            Ok(reply) => reply.ok_or_else(|| Kind::SessionNotFound.into()),
-            Err(e) => {
-                if let Some(id) = id.filter(|_| e.kind == Kind::UpstreamTimeout) {
+        let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
+        let wants = match message.method() {
+            // Its answer brings the session id, and comes at once.
+            "initialize" => Wants::default(),
+            _ => self.wants(),
+        };
+        let mut reply = pin!(session.post(message.into(), wants));
+        let answered = match (id, self.may_stream()) {
+            (Some(id), true) => match self.within(STREAM_AFTER, &mut reply).await {
+                Err(e) if e.kind == Kind::UpstreamTimeout => {
+                    self.within(self.patience, async {
+                        session.stream(id).await;
+                        reply.await
+                    })
+                    .await
+                }
+                answered => answered,
+            },
+            (id, _) => {
+                let answered = self.within(self.patience, reply).await;
+                if let (Err(e), Some(id)) = (&answered, id)
+                    && e.kind == Kind::UpstreamTimeout
+                {
                     // Not awaited longer than a moment: a server that reads nothing is why it is late.
                     let _ = tokio::time::timeout(ABANDON, session.abandon(id)).await;
                 }
-                Err(e)
+                answered
             }
+        };
+        answered?.ok_or_else(|| Kind::SessionNotFound.into())
+    }
+
+    /// Whether the answer may begin before the server has said anything, and then take as long as it likes. Not where the
+    /// config says how long a server may take: the client is to hear of that by a status.
+    fn may_stream(&self) -> bool {
+        self.admitted.route.server.timeout.is_none() && accept::takes_events(&self.head.headers)
+    }
+
+    fn wants(&self) -> Wants {
+        let headers = &self.head.headers;
+        Wants {
+            stream: self.may_stream() && accept::prefers_events(headers),
+            resumable: headers.get("mcp-protocol-version").is_some_and(|version| version == RESUMABLE_SINCE),
         }
     }
 
     /// What `work` comes to, unless the server takes too long or the request is ended from outside.
-    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        self.watched.set_deadline(Some(self.patience));
+    async fn within<T>(&self, patience: Duration, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.watched.set_deadline(Some(patience));
         let stopped = poll_fn(|cx| {
             loop {
                 return Poll::Ready(match self.watched.poll(cx) {
@@ -292,6 +339,10 @@ impl Request<'_> {
     }
 }
 
+/// The version whose clients come back to a stream from an event without a message, and the only one so far.
+const RESUMABLE_SINCE: &str = "2025-11-25";
+/// How long a request may be without an answer before its stream is begun, so that comments keep it alive.
+const STREAM_AFTER: Duration = Duration::from_secs(1);
 /// How long a session that does not take messages may hold up the answer to a time-out.
 const ABANDON: Duration = Duration::from_millis(100);
 

@@ -112,6 +112,8 @@ fn tell(shared: &crate::state::Shared, report: Report<'_>) {
     };
     match report {
         Report::Up { server } => problem(server, None),
+        // Who ends a server knows that it is gone.
+        Report::Down { server, .. } if shared.is_draining() || shared.live().is_stopped(server) => {}
         Report::Down { server, cause } => {
             problem(server, Some(cause));
             line(Level::Warn, "Server left out of all servers as one")

@@ -1,14 +1,16 @@
-//! Processes of the gate's: the commands behind stdio servers, from start to burial.
+//! Processes of the gate's, from start to burial: the commands behind stdio servers ([`Supervisor`]), and those that a
+//! call runs ([`once`]).
 //!
 //! A child is alone with what it was given: a process group of its own, an environment of the listed variables and no
-//! others, its three pipes and no other descriptor. It goes when the gate goes, however that goes ([`reaper`]), and takes
-//! its own children along. One task keeps it (`keeper`): copies its standard error to the log, ends it when it is no
-//! longer wanted, and reaps it.
+//! others, its three standard descriptors and no other. It goes when the gate goes, however that goes ([`reaper`]), and
+//! takes its own children along. One task keeps it (`keeper`, for what a supervisor starts): copies its standard error to
+//! the log, ends it when it is no longer wanted, and reaps it.
 //!
 //! Only on Linux.
 
 mod backoff;
 mod keeper;
+pub mod once;
 mod process;
 pub mod reaper;
 mod scratch;
@@ -19,7 +21,6 @@ mod sys;
 use std::{
     borrow::Cow,
     io,
-    process::Command,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -28,16 +29,18 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use rustix::process::Pid;
 use tokio::{
     net::unix::pipe,
     sync::{oneshot, watch},
 };
 
 pub use scratch::read;
-pub use spawner::run as on_spawner;
 
-use self::{backoff::Backoff, keeper::Keeper, process::Process};
+use self::{
+    backoff::Backoff,
+    keeper::Keeper,
+    process::{Input, Process},
+};
 use crate::{
     config::{Level, StdioTarget},
     error::{Error, Kind},
@@ -68,30 +71,6 @@ impl Default for Patience {
             longest_pause: Duration::from_secs(30),
             lived_well: Duration::from_secs(10),
         }
-    }
-}
-
-/// Holds what [`tie`] has noted of a process, until it is gone with all of its group.
-pub struct Tie(reaper::Entry);
-
-/// Has `command`, which is to lead a process group, end with the gate, however that ends, and with it all of the group. It
-/// gets no descriptor but the three standard ones. To be started by [`on_spawner`]: the process ends with the thread that
-/// started it.
-pub fn tie(command: &mut Command, observer: &Observer) -> Tie {
-    let entry = reaper::enter(observer);
-    let note_self = entry.note_self();
-    let gate = rustix::process::getpid();
-    sys::isolate(command, move || {
-        sys::die_with(gate)?;
-        note_self()
-    });
-    Tie(entry)
-}
-
-impl Tie {
-    /// Notes the group, once it is known.
-    pub fn is(&self, group: Pid) {
-        self.0.is(group);
     }
 }
 
@@ -250,9 +229,11 @@ impl Supervisor {
 
     async fn launch(self: &Arc<Self>, number: u64) -> io::Result<Child> {
         let running = Running::begin(self);
-        let start = move || Ok((Process::start(&running.0.target, &running.0.observer)?, running));
+        let start =
+            move || Ok((Process::start(&running.0.target, Input::Pipe, &running.0.observer)?, running));
         let (mut process, running) = spawner::run(start).await?;
-        let (pipes, watch) = process.attach()?;
+        let stdin = process.stdin()?;
+        let (outputs, watch) = process.attach()?;
         {
             let mut history = self.history();
             if history.missing > 0 {
@@ -266,9 +247,9 @@ impl Supervisor {
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
         let keeper = Keeper { process, watch, number, running, born: Instant::now() };
-        tokio::spawn(keeper.keep(pipes.stderr, asked, ended));
+        tokio::spawn(keeper.keep(outputs.stderr, asked, ended));
         let life = Life { orders: self.orders.subscribe(), number, exit, ending: Some(ending) };
-        Ok(Child { stdin: pipes.stdin, stdout: pipes.stdout, life })
+        Ok(Child { stdin, stdout: outputs.stdout, life })
     }
 
     /// A process has ended, by itself if `failed`.

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::{io::unix::AsyncFd, net::unix::pipe};
 
-use super::{Tie, sys, tie};
+use super::{reaper, sys};
 use crate::{config::StdioTarget, observe::Observer, secret::Secret};
 
 /// How often, and how many times, to look for members of a group that the gate inherited.
@@ -25,12 +25,20 @@ pub(super) struct Process {
     child: Child,
     group: Pid,
     reaped: bool,
-    _tie: Tie,
+    _entry: reaper::Entry,
 }
 
-/// The gate's ends of the three pipes.
-pub(super) struct Pipes {
-    pub(super) stdin: pipe::Sender,
+/// What a process finds at its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// What the gate writes: see [`Process::stdin`].
+    Pipe,
+    /// Its end.
+    Nothing,
+}
+
+/// Where the gate reads what a process writes.
+pub(super) struct Outputs {
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
 }
@@ -40,20 +48,30 @@ pub(super) struct Watch(AsyncFd<OwnedFd>);
 
 impl Process {
     /// Starts the program. Fails when it cannot be run, or the gate has no descriptors or processes left.
-    pub(super) fn start(target: &StdioTarget, observer: &Observer) -> io::Result<Self> {
+    pub(super) fn start(target: &StdioTarget, input: Input, observer: &Observer) -> io::Result<Self> {
         let mut command = Command::new(&target.command);
         command.args(target.args.iter().map(Secret::expose)).env_clear().process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(match input {
+            Input::Pipe => Stdio::piped(),
+            Input::Nothing => Stdio::null(),
+        });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(target.inherit_env.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command.envs(target.env.iter().map(|(name, value)| (name, value.expose())));
         if let Some(cwd) = &target.cwd {
             command.current_dir(cwd);
         }
-        let tie = tie(&mut command, observer);
+        let entry = reaper::enter(observer);
+        let note_self = entry.note_self();
+        let gate = rustix::process::getpid();
+        sys::isolate(&mut command, move || {
+            sys::die_with(gate)?;
+            note_self()
+        });
         let child = command.spawn()?;
         let group = Pid::from_child(&child);
-        tie.is(group);
-        Ok(Self { child, group, reaped: false, _tie: tie })
+        entry.is(group);
+        Ok(Self { child, group, reaped: false, _entry: entry })
     }
 
     /// Its number.
@@ -61,19 +79,21 @@ impl Process {
         self.child.id()
     }
 
-    /// What the gate reads, writes and watches; for once.
-    pub(super) fn attach(&mut self) -> io::Result<(Pipes, Watch)> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let stdin = OwnedFd::from(self.child.stdin.take().ok_or_else(gone)?);
-        let stdout = OwnedFd::from(self.child.stdout.take().ok_or_else(gone)?);
-        let stderr = OwnedFd::from(self.child.stderr.take().ok_or_else(gone)?);
-        let pipes = Pipes {
-            stdin: pipe::Sender::from_owned_fd(stdin)?,
-            stdout: pipe::Receiver::from_owned_fd(stdout)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+    /// What the gate writes, for a process with [`Input::Pipe`]; for once.
+    pub(super) fn stdin(&mut self) -> io::Result<pipe::Sender> {
+        pipe::Sender::from_owned_fd(self.child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.into())
+    }
+
+    /// What the gate reads and watches; for once.
+    pub(super) fn attach(&mut self) -> io::Result<(Outputs, Watch)> {
+        let stdout = self.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let stderr = self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let outputs = Outputs {
+            stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
+            stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
         };
         let pidfd = rustix::process::pidfd_open(self.group, PidfdFlags::empty())?;
-        Ok((pipes, Watch(sys::watch(pidfd)?)))
+        Ok((outputs, Watch(sys::watch(pidfd)?)))
     }
 
     /// Sends a signal to everyone in the group.
@@ -116,7 +136,7 @@ impl Drop for Process {
         }
         self.signal(Signal::KILL);
         let (id, group) = (self.child.id(), self.group);
-        // Only when a runtime ends before its children, or a start fails half-way. Waiting takes as long as the kernel
+        // Only when a runtime ends before its children, a start fails half-way, or its caller left meanwhile. Waiting takes as long as the kernel
         // takes to kill, which is no business of a thread that serves. If there is no thread to be had, the zombie stays
         // until the gate ends.
         let _ = thread::Builder::new().name(format!("reap-{id}")).spawn(move || {

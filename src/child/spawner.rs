@@ -18,7 +18,9 @@ type Job = Box<dyn FnOnce() + Send>;
 static JOBS: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
 
 /// Runs `job` on the thread. What it makes for a caller who left meanwhile is dropped.
-pub async fn run<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn run<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let (tell, made) = oneshot::channel();
     queue()?
         .send(Box::new(move || {

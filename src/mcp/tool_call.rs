@@ -8,11 +8,10 @@
 //!
 //! A message that is decided is still looked at to its end, because a second `name` would decide it again.
 
-use std::borrow::Cow;
-
-use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderValue;
 
 use super::{
+    header,
     message::{Id, Malformed},
     scan::{Name, Scan},
 };
@@ -145,10 +144,13 @@ impl<F: Fn(&str) -> bool> Guard<F> {
 
 impl Declared {
     /// What the values of one header field declare.
-    pub fn read<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+    pub fn read<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Self {
+        let mut values = values.into_iter();
         match (values.next(), values.next()) {
             (None, _) => Self::Absent,
-            (Some(value), None) => decode(value).map_or(Self::Unreadable, |value| Self::Value(value.into())),
+            (Some(value), None) => {
+                header::decode(value).map_or(Self::Unreadable, |value| Self::Value(value.into()))
+            }
             (Some(_), Some(_)) => Self::Unreadable,
         }
     }
@@ -159,15 +161,6 @@ impl Declared {
             Self::Value(declared) => **declared == *said,
             Self::Unreadable => false,
         }
-    }
-}
-
-/// The text of a header value, which is `=?base64?…?=` where it is not plain ASCII (MCP 2026-07-28, transports).
-fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(value).ok()?;
-    match text.strip_prefix("=?base64?").and_then(|text| text.strip_suffix("?=")) {
-        Some(encoded) => String::from_utf8(STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
-        None => text.is_ascii().then_some(Cow::Borrowed(text)),
     }
 }
 

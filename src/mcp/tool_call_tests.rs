@@ -1,7 +1,8 @@
 use super::*;
 
 fn guard(method: &str, name: &str) -> Guard<impl Fn(&str) -> bool> {
-    let declared = |value: &str| Declared::read((!value.is_empty()).then_some(value.as_bytes()).into_iter());
+    let field = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
+    let declared = |value: &str| Declared::read((!value.is_empty()).then(|| field(value)).as_ref());
     Guard::new(|tool: &str| tool != "drop", declared(method), declared(name))
 }
 
@@ -75,8 +76,8 @@ fn header_fields_must_say_what_the_body_says() {
         let wanted = if agrees { Verdict::Passes } else { Verdict::Refused(Refusal::Mismatch) };
         assert_eq!(verdict, wanted, "{method} {name}");
     }
-    let twice = [&b"tools/call"[..], b"tools/call"];
-    assert_eq!(Declared::read(twice.into_iter()), Declared::Unreadable);
+    let value = HeaderValue::from_static("tools/call");
+    assert_eq!(Declared::read([&value, &value]), Declared::Unreadable);
 
     let mut response = guard("tools/call", "");
     assert_eq!(response.push(br#"{"id":1,"result":{}}"#), Ok(Verdict::Refused(Refusal::Mismatch)));

@@ -51,8 +51,7 @@ impl Tools {
         let has_body = head.method == Method::POST || body.is_some_and(|body| !body.is_end_stream());
         let guard = if has_body {
             is_plain_json(&head.headers)?;
-            let declared =
-                |name| Declared::read(head.headers.get_all(name).iter().map(HeaderValue::as_bytes));
+            let declared = |name| Declared::read(head.headers.get_all(name));
             let guard = Guard::new(passes(filter), declared("mcp-method"), declared("mcp-name"));
             Some(Rc::new(RefCell::new(Watch { guard, refused: None, drained: 0 })))
         } else {

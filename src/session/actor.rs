@@ -15,7 +15,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{COMMANDS, Command, EVENTS, Handle, Registered, Reply};
+use super::{
+    COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
+    stream::{Delivery, Position, Stream},
+};
 use crate::{
     error::{Error, Kind},
     identity::Subject,
@@ -31,6 +34,9 @@ use crate::{
 const MOST_CALLS: usize = 1024;
 /// Messages of the server's own that are kept for a client that listens nowhere yet.
 const BACKLOG: usize = 64;
+
+/// Answered calls whose streams are kept for a client that lost one.
+const ANSWERED: usize = 8;
 
 /// How a session serves its client.
 pub struct Settings {
@@ -77,6 +83,7 @@ pub fn start(
         to_server: VecDeque::new(),
         to_client: VecDeque::new(),
         backlog: VecDeque::new(),
+        answered: VecDeque::new(),
         _registered: registered,
     };
     tokio::task::spawn_local(session.run());
@@ -97,8 +104,10 @@ struct Session {
     /// Taken from the client. Commands wait while there is any.
     to_server: VecDeque<ToServer>,
     /// Taken from the server. It waits while there is any.
-    to_client: VecDeque<(mpsc::Sender<Bytes>, Bytes)>,
+    to_client: VecDeque<Delivery>,
     backlog: VecDeque<Bytes>,
+    /// Streams of calls that are answered, for clients that lost theirs.
+    answered: VecDeque<Stream>,
     _registered: Registered,
 }
 
@@ -106,7 +115,24 @@ struct Session {
 struct Call {
     serial: u64,
     progress_token: Option<Id>,
+    resumable: bool,
     client: Client,
+}
+
+impl Call {
+    /// The stream of its events, which begins now at the latest; `None` on HTTP+SSE, which has one for all.
+    fn stream(&mut self) -> Option<&mut Stream> {
+        if matches!(self.client, Client::Waits(_)) {
+            let (stream, events) = Stream::begin(self.serial, self.resumable);
+            if let Client::Waits(reply) = std::mem::replace(&mut self.client, Client::Reads(stream)) {
+                let _ = reply.send(Reply::Events(events));
+            }
+        }
+        match &mut self.client {
+            Client::Reads(stream) => Some(stream),
+            Client::Waits(_) | Client::Listens => None,
+        }
+    }
 }
 
 /// How the client of a call hears of it.
@@ -114,7 +140,7 @@ enum Client {
     /// It waits for the response head.
     Waits(oneshot::Sender<Reply>),
     /// It reads events.
-    Reads(mpsc::Sender<Bytes>),
+    Reads(Stream),
     /// On HTTP+SSE, in the one stream.
     Listens,
 }
@@ -123,7 +149,7 @@ impl Client {
     fn is_gone(&self) -> bool {
         match self {
             Self::Waits(reply) => reply.is_closed(),
-            Self::Reads(events) => events.is_closed(),
+            Self::Reads(stream) => stream.is_gone(),
             Self::Listens => false,
         }
     }
@@ -219,12 +245,22 @@ impl Session {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Post { outbound, reply } => self.post(outbound, reply),
-            Command::Listen { reply } => {
+            Command::Post { outbound, wants, reply } => self.post(outbound, wants, reply),
+            Command::Listen { after, reply } => {
+                if let Some((events, missed)) = after.and_then(|after| self.resume(after)) {
+                    let _ = reply.send(events);
+                    self.to_client.extend(missed);
+                    return;
+                }
                 let (sender, events) = mpsc::channel(EVENTS);
                 if reply.send(events).is_ok() {
                     self.to_client.extend(self.backlog.drain(..).map(|event| (sender.clone(), event)));
                     self.listener = Some(sender);
+                }
+            }
+            Command::Stream(id) => {
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.stream();
                 }
             }
             Command::Abandon(id) => {
@@ -234,7 +270,16 @@ impl Session {
         }
     }
 
-    fn post(&mut self, outbound: Outbound, reply: oneshot::Sender<Reply>) {
+    /// The stream of a call, from where its client lost it.
+    fn resume(&mut self, after: Position) -> Option<(mpsc::Receiver<Bytes>, Vec<Delivery>)> {
+        let running = self.calls.values_mut().filter_map(|call| match &mut call.client {
+            Client::Reads(stream) => Some(stream),
+            Client::Waits(_) | Client::Listens => None,
+        });
+        running.chain(&mut self.answered).find_map(|stream| stream.resume(after))
+    }
+
+    fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
         let message = &outbound.message;
         let refusal = match (message.kind(), message.id()) {
             (message::Kind::Request, Some(id)) => {
@@ -249,7 +294,11 @@ impl Session {
                         true => (Client::Listens, Some(reply)),
                         false => (Client::Waits(reply), None),
                     };
-                    self.calls.insert(id.clone(), Call { serial, progress_token, client });
+                    let mut call = Call { serial, progress_token, resumable: wants.resumable, client };
+                    if wants.stream {
+                        call.stream();
+                    }
+                    self.calls.insert(id.clone(), call);
                     self.to_server.push_back(ToServer::Message(outbound));
                     if let Some(reply) = accepted {
                         let _ = reply.send(Reply::Accepted);
@@ -282,25 +331,26 @@ impl Session {
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
             match call.client {
                 Client::Waits(reply) => drop(reply.send(Reply::Answer(message))),
-                Client::Reads(events) => self.to_client.push_back((events, event(&message))),
+                Client::Reads(stream) => self.last_of(stream, event(&message)),
                 Client::Listens => self.hand_to_listener(event(&message)),
             }
             return;
         }
-        let event = event(&message);
-        let Some(id) = about.or_else(|| self.related(&message)) else { return self.hand_to_listener(event) };
-        match self.calls.get_mut(&id) {
-            Some(Call { client: client @ Client::Waits(_), .. }) => {
-                let (sender, events) = mpsc::channel(EVENTS);
-                if let Client::Waits(reply) = std::mem::replace(client, Client::Reads(sender.clone())) {
-                    let _ = reply.send(Reply::Events(events));
-                }
-                self.to_client.push_back((sender, event));
+        let id = about.or_else(|| self.related(&message));
+        match id.and_then(|id| self.calls.get_mut(&id)).and_then(Call::stream) {
+            Some(stream) => self.to_client.push_back(stream.deliver(&message)),
+            None => self.hand_to_listener(event(&message)),
+        }
+    }
+
+    /// The last event of a call's stream.
+    fn last_of(&mut self, mut stream: Stream, event: Bytes) {
+        self.to_client.push_back(stream.deliver_event(event));
+        if let Some(stream) = stream.end() {
+            if self.answered.len() == ANSWERED {
+                self.answered.pop_front();
             }
-            Some(Call { client: Client::Reads(events), .. }) => {
-                self.to_client.push_back((events.clone(), event));
-            }
-            Some(Call { client: Client::Listens, .. }) | None => self.hand_to_listener(event),
+            self.answered.push_back(stream);
         }
     }
 
@@ -338,9 +388,9 @@ impl Session {
         let Some(call) = self.calls.remove(id) else { return };
         match call.client {
             Client::Waits(reply) => drop(reply.send(Reply::Refused(error))),
-            Client::Reads(events) => {
+            Client::Reads(stream) => {
                 if let Some(failure) = failure(id, &error) {
-                    self.to_client.push_back((events, failure));
+                    self.last_of(stream, failure);
                 }
             }
             Client::Listens => {

@@ -37,7 +37,7 @@ impl World {
     /// Posts without waiting for the answer.
     fn post(&self, text: &'static str) -> tokio::task::JoinHandle<Option<Reply>> {
         let session = self.session.clone();
-        tokio::task::spawn_local(async move { session.post(message(text).into()).await })
+        tokio::task::spawn_local(async move { session.post(message(text).into(), Wants::default()).await })
     }
 
     async fn at_server(&mut self) -> String {
@@ -102,7 +102,7 @@ fn an_answer_without_anything_before_it_is_an_answer() {
 fn what_belongs_to_a_request_comes_before_its_answer_and_what_belongs_to_none_where_the_client_listens() {
     story(async {
         let mut world = World::new(false);
-        let mut listener = world.session.listen().await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap();
         let (first, second) = (world.post(CALL), world.post(OTHER));
         let _ = (world.at_server().await, world.at_server().await);
         world.says(PROGRESS).await;
@@ -128,7 +128,7 @@ fn what_comes_before_the_client_listens_is_kept_for_it() {
         world.at_server().await;
         world.says(DONE).await;
         assert!(matches!(reply.await.unwrap(), Some(Reply::Answer(_))));
-        let mut listener = world.session.listen().await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap();
         assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
     });
 }
@@ -189,7 +189,7 @@ fn everyone_who_waits_hears_that_the_server_is_gone() {
         assert!(text(&events.recv().await.unwrap()).contains("progress"));
         assert!(text(&events.recv().await.unwrap()).contains(r#""code":502"#));
         world.is_over().await;
-        assert!(world.session.post(message(OTHER).into()).await.is_none());
+        assert!(world.session.post(message(OTHER).into(), Wants::default()).await.is_none());
     });
 }
 
@@ -197,7 +197,7 @@ fn everyone_who_waits_hears_that_the_server_is_gone() {
 fn a_server_that_reads_nothing_does_not_keep_what_it_says_from_the_client_nor_the_session_from_its_end() {
     story(async {
         let world = World::new(false);
-        let mut listener = world.session.listen().await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap();
         let posts: Vec<_> = (0..40).map(|_| world.post(LOG)).collect();
         world.says(LOG).await;
         assert!(listener.recv().await.is_some());
@@ -211,7 +211,7 @@ fn a_server_that_reads_nothing_does_not_keep_what_it_says_from_the_client_nor_th
 fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
     story(async {
         let mut world = World::new(false);
-        let _listener = world.session.listen().await.unwrap();
+        let _listener = world.session.listen(None).await.unwrap();
         let (mut said, flood) = (0, message(LOG));
         // The stream, the link and one in between: then the server has to wait.
         while said < 1000 {
@@ -233,7 +233,7 @@ fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
 fn a_session_that_nobody_uses_ends_and_one_that_somebody_listens_to_stays() {
     story(async {
         let mut world = World::new(false);
-        let listener = world.session.listen().await.unwrap();
+        let listener = world.session.listen(None).await.unwrap();
         let mut now = std::time::Instant::now();
         for _ in 0..3 {
             now += Duration::from_secs(60) + 2 * TICK;
@@ -278,5 +278,44 @@ fn over_http_sse_everything_comes_in_the_one_stream_and_its_end_is_the_sessions(
         drop(stream);
         assert_eq!(world.at_server().await, "end");
         world.is_over().await;
+    });
+}
+
+#[test]
+fn a_client_that_prefers_a_stream_has_one_at_once_and_may_come_back_to_it() {
+    story(async {
+        let mut world = World::new(false);
+        let wants = Wants { stream: true, resumable: true };
+        let Some(Reply::Events(mut events)) = world.session.post(message(CALL).into(), wants).await else {
+            panic!("no events")
+        };
+        world.at_server().await;
+        assert!(text(&events.recv().await.unwrap()).starts_with("id: 1.0\nretry: "));
+        world.says(PROGRESS).await;
+        assert!(text(&events.recv().await.unwrap()).starts_with("id: 1.1\n"));
+        drop(events);
+        world.says(PROGRESS).await;
+        let mut again = world.session.listen(Position::parse("1.1")).await.unwrap();
+        assert!(text(&again.recv().await.unwrap()).starts_with("id: 1.2\n"));
+        world.says(DONE).await;
+        assert!(text(&again.recv().await.unwrap()).contains(DONE));
+        assert_eq!(again.recv().await, None);
+        // Lost again, behind the end: the answer is still there.
+        let mut again = world.session.listen(Position::parse("1.2")).await.unwrap();
+        assert!(text(&again.recv().await.unwrap()).contains(DONE));
+        assert_eq!(again.recv().await, None);
+    });
+}
+
+#[test]
+fn a_request_that_takes_long_can_be_given_its_stream() {
+    story(async {
+        let mut world = World::new(false);
+        let reply = world.post(CALL);
+        world.at_server().await;
+        world.session.stream(Id::number(1)).await;
+        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        world.says(DONE).await;
+        assert_eq!(text(&events.recv().await.unwrap()), format!("event: message\ndata: {DONE}\n\n"));
     });
 }

@@ -6,6 +6,7 @@
 
 mod actor;
 mod registry;
+mod stream;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     actor::{Settings, Style, failure, start},
     registry::{Full, Registered, Registry, SessionId},
+    stream::Position,
 };
 use crate::{
     error::Error,
@@ -32,16 +34,31 @@ pub enum Command {
     Post {
         /// The message.
         outbound: Outbound,
+        /// How it may be answered.
+        wants: Wants,
         /// Gets what the client is answered.
         reply: oneshot::Sender<Reply>,
     },
     /// Stream what the server sends of itself.
     Listen {
+        /// Where the client was in the stream of a call, if it comes back for that.
+        after: Option<Position>,
         /// Gets the stream.
         reply: oneshot::Sender<mpsc::Receiver<Bytes>>,
     },
+    /// Answer this request by a stream, if it is not answered yet.
+    Stream(Id),
     /// The gate waits no longer for the answer to this request.
     Abandon(Id),
+}
+
+/// How the client of a request would be answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wants {
+    /// By a stream, even if there is nothing to send yet.
+    pub stream: bool,
+    /// By a stream that it can come back to, if by one at all (MCP 2025-11-25).
+    pub resumable: bool,
 }
 
 /// What a client is answered.
@@ -66,18 +83,24 @@ pub struct Handle {
 
 impl Handle {
     /// Sends a message to the server. Resolves when there is something to answer; `None` if the session is over.
-    pub async fn post(&self, outbound: Outbound) -> Option<Reply> {
+    pub async fn post(&self, outbound: Outbound, wants: Wants) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Post { outbound, reply }).await.ok()?;
+        self.commands.send(Command::Post { outbound, wants, reply }).await.ok()?;
         answer.await.ok()
     }
 
-    /// The stream of what the server sends of itself; `None` if the session is over. It takes the place of one that was
-    /// opened before.
-    pub async fn listen(&self) -> Option<mpsc::Receiver<Bytes>> {
+    /// The stream of what the server sends of itself, which takes the place of one that was opened before; or the rest of
+    /// a call's stream. `None` if the session is over.
+    pub async fn listen(&self, after: Option<Position>) -> Option<mpsc::Receiver<Bytes>> {
         let (reply, stream) = oneshot::channel();
-        self.commands.send(Command::Listen { reply }).await.ok()?;
+        self.commands.send(Command::Listen { after, reply }).await.ok()?;
         stream.await.ok()
+    }
+
+    /// Has a request answered by a stream, if it is not answered yet.
+    pub async fn stream(&self, id: Id) {
+        // A session that is over has answered.
+        let _ = self.commands.send(Command::Stream(id)).await;
     }
 
     /// Tells the server that nobody waits for the answer to this request any more.

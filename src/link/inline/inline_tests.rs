@@ -2,7 +2,6 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::{
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -259,7 +258,7 @@ async fn output_beyond_the_limit_is_cut_and_the_command_still_ends() {
         script("errors", "head -c 5000000 /dev/zero >&2; exit 1", &out(&directory)),
     ]);
     let result = client.call("much", json!({})).await;
-    assert_eq!(result["content"][0]["text"].as_str().expect("text").len(), run::MOST_OUTPUT);
+    assert_eq!(result["content"][0]["text"].as_str().expect("text").len(), MOST_OUTPUT);
     assert_eq!(result["content"][1]["text"], "[cut: the output is longer than 1024 KiB]");
     assert!(out(&directory).exists());
     assert_eq!(said(&client.call("bytes", json!({})).await), "a\u{fffd}b\n");

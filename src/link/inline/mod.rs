@@ -1,17 +1,16 @@
 //! A server of tools that the config defines: it speaks MCP of both eras itself, and runs a command for each call.
 //!
-//! `rpc` decides what a message comes to, `arguments` makes a command line of a template and a call, `run` runs it; here
-//! is the conversation: which calls run, which are taken back, and what is told to whom.
+//! `rpc` decides what a message comes to, `arguments` makes a command line of a template and a call, [`once`] runs it;
+//! here is the conversation: which calls run, which are taken back, and what is told to whom.
 
 mod arguments;
 mod result;
 mod rpc;
-mod run;
 #[cfg(test)]
 #[path = "inline_tests.rs"]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 use serde_json::{Map, Value};
 use tokio::{
@@ -22,10 +21,12 @@ use tokio::{
 use self::rpc::{Call, Reply};
 use super::{Far, FromServer, Link, ToServer};
 use crate::{
-    config::{InlineTarget, InlineTool, Level},
+    child::once::{self, Finished, Limits},
+    config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
     error::Kind,
     mcp::message::Id,
     observe::Observer,
+    secret::Secret,
 };
 
 /// Commands of one server that run at a time, over all of its links; further calls wait for their turn. A command costs
@@ -33,6 +34,10 @@ use crate::{
 const RUNNING: usize = 16;
 /// Calls of one link that may run or wait; further ones are refused. Bounds what a client can pile up here.
 const CALLS: usize = 16;
+/// Bytes of standard output that a caller gets at most.
+const MOST_OUTPUT: usize = 1 << 20;
+/// Bytes of standard error, of which a caller needs the reason and no more.
+const MOST_ERRORS: usize = 64 << 10;
 
 /// Tools that the config defines, with what their links share.
 pub struct InlineServer {
@@ -57,16 +62,17 @@ impl InlineServer {
         // Nobody closes the semaphore; were it closed, running without a turn would be the lesser evil.
         let _turn = self.turns.acquire().await.ok();
         let began = Instant::now();
-        let outcome = run::run(tool, &line, &self.observer).await;
+        let limits = Limits { time: tool.timeout, stdout: MOST_OUTPUT, stderr: MOST_ERRORS };
+        let outcome = once::run(command(tool, line), limits, &self.observer).await;
         self.note(tool, &outcome, began);
         result::of(tool, outcome)
     }
 
     /// The log gets what the config knows already, and how it went: neither arguments nor output.
-    fn note(&self, tool: &InlineTool, outcome: &std::io::Result<run::Finished>, began: Instant) {
+    fn note(&self, tool: &InlineTool, outcome: &io::Result<Finished>, began: Instant) {
         let (level, msg, kind) = match outcome {
             Err(_) => (Level::Warn, "Inline tool could not be started", Some(Kind::UpstreamUnreachable)),
-            Ok(run::Finished { status: None, .. }) => {
+            Ok(Finished { status: None, .. }) => {
                 (Level::Warn, "Inline tool took too long", Some(Kind::UpstreamTimeout))
             }
             Ok(_) => (Level::Debug, "Inline tool ran", None),
@@ -77,10 +83,21 @@ impl InlineServer {
         let mut line = self.observer.log.line(level, msg).str("server", &self.name).str("tool", &tool.name);
         match outcome {
             Err(error) => line = line.str("cause", &error.kind().to_string()),
-            Ok(run::Finished { status: Some(status), .. }) => line = line.str("ended", &status.to_string()),
+            Ok(Finished { status: Some(status), .. }) => line = line.str("ended", &status.to_string()),
             Ok(_) => {}
         }
         line.millis("duration_ms", began.elapsed()).send();
+    }
+}
+
+/// What runs for a call of `tool` with these arguments.
+fn command(tool: &InlineTool, line: Vec<String>) -> StdioTarget {
+    StdioTarget {
+        command: tool.command.clone(),
+        args: line.into_iter().map(Secret::new).collect(),
+        env: tool.env.clone(),
+        cwd: None,
+        inherit_env: INHERITED.iter().map(|&name| name.to_owned()).collect(),
     }
 }
 

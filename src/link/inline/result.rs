@@ -1,11 +1,14 @@
 //! What a command's end says to the caller: a result of `tools/call`.
 
-use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{borrow::Cow, io, os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use serde_json::{Value, json};
 
-use super::run::{Captured, Finished, MOST_OUTPUT};
-use crate::config::InlineTool;
+use super::MOST_OUTPUT;
+use crate::{
+    child::once::{Captured, Finished},
+    config::InlineTool,
+};
 
 /// A call that failed for a reason that its caller can do something about.
 pub(super) fn mistake(reason: &str) -> Value {
@@ -22,7 +25,7 @@ pub(super) fn of(tool: &InlineTool, outcome: io::Result<Finished>) -> Value {
     let is_good = status.is_some_and(|status| status.success());
     let mut content = Vec::new();
     if is_good || !stdout.bytes.is_empty() {
-        content.push(text(&stdout.text()));
+        content.push(text(&read(&stdout)));
     }
     if stdout.is_cut {
         content.push(text(&format!("[cut: the output is longer than {} KiB]", MOST_OUTPUT / 1024)));
@@ -38,7 +41,7 @@ pub(super) fn of(tool: &InlineTool, outcome: io::Result<Finished>) -> Value {
         }
     }));
     if !stderr.bytes.is_empty() {
-        content.push(text(&stderr.text()));
+        content.push(text(&read(&stderr)));
     }
     json!({ "content": content, "isError": true })
 }
@@ -55,9 +58,7 @@ fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-impl Captured {
-    /// What is not UTF-8 is replaced: a result is JSON.
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes).into_owned()
-    }
+/// What is not UTF-8 is replaced: a result is JSON.
+fn read(captured: &Captured) -> Cow<'_, str> {
+    String::from_utf8_lossy(&captured.bytes)
 }

@@ -1,0 +1,45 @@
+//! What a client would be answered with.
+
+use http::{HeaderMap, header};
+
+const EVENTS: &str = "text/event-stream";
+const JSON: &str = "application/json";
+
+/// Whether an event stream may answer the request.
+pub(super) fn takes_events(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| matches!(&*range, EVENTS | "text/*" | "*/*"))
+}
+
+/// Whether an event stream is what the client would rather have: it names it before JSON, as clients do that are after
+/// streams. MCP asks for both, in no order, so either would do.
+pub(super) fn prefers_events(headers: &HeaderMap) -> bool {
+    ranges(headers).find(|range| matches!(&**range, EVENTS | JSON)).is_some_and(|range| range == EVENTS)
+}
+
+/// The media ranges of all `Accept` fields, in their order, without parameters.
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_what_a_client_accepts_is_its_preference() {
+        for (accept, takes, prefers) in [
+            ("application/json, text/event-stream", true, false),
+            ("text/event-stream, application/json", true, true),
+            ("Text/Event-Stream;q=1", true, true),
+            ("application/json", false, false),
+            ("*/*", true, false),
+            ("", false, false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!((takes_events(&headers), prefers_events(&headers)), (takes, prefers), "{accept}");
+        }
+    }
+}
