@@ -112,8 +112,10 @@ impl Core {
             return;
         };
         if message.method() == "notifications/subscriptions/acknowledged" {
-            *acknowledged = true;
-            merge(&mut listen.honoured, self::wanted(message));
+            // Once: what is said again would only grow.
+            if !std::mem::replace(acknowledged, true) {
+                merge(&mut listen.honoured, self::wanted(message));
+            }
         } else if listen.until.is_none() {
             let id = listen.id.clone();
             self.tell(message.with(&[(Part::SubscriptionId, id.to_string().into())]), Some(id));
