@@ -15,13 +15,14 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Kind},
     link::FromServer,
-    mcp::message::{self, Id, Malformed, Message, Part},
+    mcp::{
+        code::METHOD_NOT_FOUND,
+        message::{self, Id, Malformed, Message, Part},
+    },
 };
 
 /// Requests that one caller may have in flight. What it has beyond that is refused.
 const PER_CALLER: usize = 1024;
-
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// Who has requests in flight, and which.
 #[derive(Default)]
