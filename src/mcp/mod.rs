@@ -9,6 +9,7 @@ pub mod modern;
 pub mod scan;
 pub mod schema;
 pub mod session;
+pub mod splice;
 pub mod tool_call;
 pub mod tool_events;
 pub mod tool_list;

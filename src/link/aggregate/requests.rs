@@ -21,6 +21,7 @@ use crate::{
     mcp::{
         code::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part},
+        splice::splice,
     },
 };
 
@@ -266,6 +267,6 @@ fn renamed(message: &Message, own: &str) -> Option<Message> {
         return message.with(&[(Part::Name, own.into())]).ok();
     }
     let params = message.part(Part::Params)?;
-    let params = json::splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
+    let params = splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
     message.with(&[(Part::Params, params.into())]).ok()
 }

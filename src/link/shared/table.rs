@@ -18,6 +18,7 @@ use crate::{
     mcp::{
         code::METHOD_NOT_FOUND,
         message::{self, Id, Malformed, Message, Part},
+        splice::splice,
     },
 };
 
@@ -254,9 +255,7 @@ fn resubscribed(result: &str, raw_id: &str) -> Option<String> {
         subscription_id: &'a RawValue,
     }
     let old = serde_json::from_str::<Result<'_>>(result).ok()?.meta.subscription_id.get();
-    let start = old.as_ptr().addr().checked_sub(result.as_ptr().addr())?;
-    let (before, after) = (result.get(..start)?, result.get(start + old.len()..)?);
-    Some([before, raw_id, after].concat())
+    splice(result, &[(old, raw_id)])
 }
 
 #[cfg(test)]
