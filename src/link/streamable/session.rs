@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     link::{
         FromServer, Outbound,
-        place::{Answer, Fields, Place, cancelled, refused},
+        place::{Answer, Fields, Place, refused},
     },
     mcp::message::{self, Id, Message, Part},
 };
@@ -91,7 +91,7 @@ impl Server {
                 let gave_up = error.kind == Kind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
                 self.fail(id.clone(), error).await;
                 // Before 2026-07-28 a server goes on when the connection closes.
-                if gave_up && let Ok(cancelled) = cancelled(&id) {
+                if gave_up && let Ok(cancelled) = Message::cancelled(&id) {
                     self.tell(&cancelled.into()).await;
                 }
             }
