@@ -157,8 +157,8 @@ fn names_capabilities(params: &Params<'_>) -> bool {
     meta.is_some_and(|meta| meta.client_capabilities.is_some())
 }
 
-/// Whether `Mcp-Name` has to repeat [`Message::name`].
-fn repeats_name(method: &str) -> bool {
+/// Whether `Mcp-Name` has to repeat [`Message::name`] in requests of this method.
+pub fn repeats_name(method: &str) -> bool {
     matches!(
         method,
         "tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel"
