@@ -34,6 +34,8 @@ use crate::{
 const MOST_CALLS: usize = 1024;
 /// Messages of the server's own that are kept for a client that listens nowhere yet.
 const BACKLOG: usize = 64;
+/// Bytes of them; a message that is larger is kept alone.
+const BACKLOG_BYTES: usize = 256 * 1024;
 
 /// Answered calls whose streams are kept for a client that lost one.
 const ANSWERED: usize = 8;
@@ -383,10 +385,11 @@ impl Session {
             self.to_client.push_back((listener.clone(), event));
             return;
         }
-        if self.backlog.len() == BACKLOG {
-            self.backlog.pop_front();
-        }
         self.backlog.push_back(event);
+        let mut bytes: usize = self.backlog.iter().map(Bytes::len).sum();
+        while (bytes > BACKLOG_BYTES && self.backlog.len() > 1) || self.backlog.len() > BACKLOG {
+            bytes -= self.backlog.pop_front().map_or(0, |event| event.len());
+        }
     }
 
     fn failed(&mut self, id: &Id, error: Error) {

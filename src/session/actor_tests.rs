@@ -379,3 +379,25 @@ fn a_server_that_closes_its_ears_and_then_answers_is_heard() {
         }
     });
 }
+
+#[test]
+fn what_is_kept_for_a_client_that_does_not_listen_is_bounded_by_bytes_too() {
+    story(async {
+        let world = World::new(false);
+        for n in 0..5 {
+            let padding = "x".repeat(BACKLOG_BYTES / 3);
+            let text =
+                format!(r#"{{"method":"notifications/message","params":{{"n":{n},"x":"{padding}"}}}}"#);
+            let message = Message::parse(text.into()).unwrap();
+            world.server.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        }
+        while world.server.to_client.capacity() < world.server.to_client.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+        let mut listener = world.session.listen(None).await.unwrap();
+        for n in [3, 4] {
+            let kept = text(&listener.recv().await.unwrap());
+            assert!(kept.contains(&format!(r#""n":{n},"#)), "{}", &kept[..100]);
+        }
+    });
+}
