@@ -189,7 +189,11 @@ impl Server {
         let id = Id::String("sluicegate-initialize".into());
         initialize.message =
             initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
-        let (_, session) = self.handshake(&initialize, &id, None).await?;
+        // Whoever else met the loss waits too.
+        let handshake = tokio::time::timeout(self.place.head_timeout, self.handshake(&initialize, &id, None));
+        let (_, session) = handshake
+            .await
+            .map_err(|_| Kind::UpstreamTimeout.because("no answer to initialize in time"))??;
         // The client goes on in the version that it was told.
         let session = session.filter(|session| session.version == forgotten.version).ok_or_else(|| {
             Kind::UpstreamUnreachable.because("the server forgot the session and refuses a new one like it")
