@@ -410,3 +410,28 @@ async fn a_token_that_expires_takes_nothing_from_another_of_its_name() {
     let (status, _, body) = gate.ask(&list(DEV)).await;
     assert!(status == 200 && body.contains("small__echo"), "{status} {body}");
 }
+
+#[tokio::test]
+async fn a_process_that_ignores_every_wish_outlives_the_grace_of_a_shutdown_by_nothing() {
+    let script = "trap '' TERM; sleep 1000 & echo $$$$ $! >&2; wait; wait; wait";
+    let server = json!({ "command": "sh", "args": ["-c", script], "timeout": "1m" });
+    let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
+    let mut client = gate.client().await;
+    client.send(post("/small/mcp", DEV, "", INITIALIZE)).await;
+    let line = gate.log.line("Server wrote to stderr", &[("server", json!("small"))]).await;
+    let family: Vec<u32> =
+        line["line"].as_str().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let (began, grace) = (Instant::now(), std::time::Duration::from_millis(500));
+    let Gate { gateway, .. } = gate;
+    soon("the end", gateway.shutdown(grace, std::future::pending())).await;
+    // What was cut may take a second to say so, and what was killed another one to be reaped.
+    assert!(began.elapsed() < grace + std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!is_alive(family[0]));
+    until("its child is gone", || !is_running(family[1])).await;
+}
+
+/// Whether it is more than a zombie that waits for whoever adopted it.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
