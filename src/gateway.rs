@@ -221,7 +221,9 @@ impl Gateway {
             }
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);
-            if let Backend::Stdio(supervisor) = &old.backend {
+            if let Backend::Stdio(supervisor) = &old.backend
+                && !live.runs(supervisor)
+            {
                 supervisor.stop();
             }
         }

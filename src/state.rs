@@ -382,6 +382,13 @@ impl Live {
         })
     }
 
+    /// Whether the processes of a server are this supervisor's.
+    pub fn runs(&self, supervisor: &Arc<Supervisor>) -> bool {
+        self.routes.values().any(
+            |route| matches!(&route.backend, Backend::Stdio(running) if Arc::ptr_eq(running, supervisor)),
+        )
+    }
+
     /// Whether any credential ends by itself.
     pub fn has_expiry(&self) -> bool {
         self.credentials.iter().any(|holder| holder.credential.expires.is_some())

@@ -1,6 +1,6 @@
 //! From a route to a conversation with what stands behind it.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{Level, Transport},
@@ -41,11 +41,11 @@ pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Sel
         let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
         return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
     }
-    // Who sees the same servers by the same token shares: the token matters, since it may lose one of them.
+    // Who sees the same servers by the same token shares: the token matters, since it may lose one of them, or expire
+    // before another of its name.
     let caller = Caller::of(admitted);
     let members = members(&admitted.live, admitted.credential, selector);
-    let token = admitted.token_name().map_or("", |name| name);
-    let key = format!("{token}\n{}", members.join(","));
+    let key = format!("{:x?}\n{}", caller.digest, members.join(","));
     let worker = Rc::clone(worker);
     route
         .shared_links
@@ -91,13 +91,28 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
 fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     let grant = Grant { digest: caller.digest, server: Arc::clone(name) };
-    let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
+    let (worker, of_open, of_check) = (Rc::clone(worker), Arc::clone(name), Arc::clone(name));
+    let (of_grant, opened) = (Arc::clone(&shared), Rc::new(RefCell::new(None)));
+    let is_opened = Rc::clone(&opened);
     Member {
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open)),
+        open: Box::new(move || {
+            opened.replace(None);
+            let (worker, name, opened) = (Rc::clone(&worker), Arc::clone(&of_open), Rc::clone(&opened));
+            Box::pin(async move {
+                let route = named(&worker, &name)?;
+                opened.replace(Some(Arc::clone(&route.shared_links)));
+                one(&worker, &route).await
+            })
+        }),
         is_granted: Box::new(move || {
-            let live = shared.live();
+            let live = of_grant.live();
             !live.is_stopped(&grant.server) && live.still_admits(&grant, SystemTime::now())
+        }),
+        is_current: Box::new(move || {
+            let (opened, live) = (is_opened.borrow(), shared.live());
+            let now = live.route(&of_check).map(|route| &route.shared_links);
+            opened.as_ref().is_none_or(|opened| now.is_some_and(|now| Arc::ptr_eq(opened, now)))
         }),
     }
 }
@@ -174,8 +189,13 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
 fn current(worker: &Rc<Worker>, name: &Arc<str>) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name) = (Rc::clone(worker), Arc::clone(name));
     Box::pin(async move {
-        let route = worker.shared.live().route(&name).cloned();
-        let route = route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))?;
+        let route = named(&worker, &name)?;
         one(&worker, &route).await
     })
+}
+
+/// The server that has this name now.
+fn named(worker: &Worker, name: &str) -> Result<Arc<Route>, Error> {
+    let route = worker.shared.live().route(name).cloned();
+    route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))
 }

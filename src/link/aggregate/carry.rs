@@ -16,6 +16,7 @@ use tokio_util::sync::PollSender;
 use super::{
     Member, Opening, Settings,
     core::{Action, Core, Event, IN_FLIGHT},
+    peer::Peer,
 };
 use crate::{
     error::Error,
@@ -37,13 +38,15 @@ const STUCK: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
 pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
+    let now = Instant::now();
     let (known, slots) = members
         .into_iter()
         .map(|member| {
-            ((member.name, member.is_granted), Slot { open: member.open, generation: 0, line: None })
+            let Member { name, open, is_granted, is_current } = member;
+            (Peer::new(name, is_granted, is_current, now), Slot { open, generation: 0, line: None })
         })
         .unzip();
-    let mut core = Core::new(known, settings, Instant::now());
+    let mut core = Core::new(known, settings);
     let mut lines = Lines {
         from_client: far.from_client,
         to_client: Outgoing::new(far.to_client),

@@ -1,11 +1,11 @@
 //! What the union of members does: events in, actions out, no socket and no clock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use tokio::time::{Duration, Instant};
 
 use super::{
-    IsGranted, Report, Settings,
+    Report, Settings,
     listen::Listen,
     lists::Ask,
     naming::Clash,
@@ -114,9 +114,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<(Arc<str>, IsGranted)>, settings: Settings, now: Instant) -> Self {
-        let members =
-            members.into_iter().map(|(name, is_granted)| Peer::new(name, is_granted, now)).collect();
+    pub(super) fn new(members: Vec<Peer>, settings: Settings) -> Self {
         Self {
             settings,
             members,
@@ -134,7 +132,7 @@ impl Core {
 
     /// Takes what happened, and gives what is to be done, in that order.
     pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        self.drop_what_is_not_granted(now);
+        self.drop_what_is_over(now);
         match event {
             Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
             Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
@@ -236,12 +234,17 @@ impl Core {
         self.pass(asked.member, message);
     }
 
-    fn drop_what_is_not_granted(&mut self, now: Instant) {
+    /// Ends what the config of this moment does not have. That is no fault of a server's: it may be there again at once.
+    fn drop_what_is_over(&mut self, now: Instant) {
         for member in 0..self.members.len() {
             let peer = &self.members[member];
-            if !matches!(peer.phase, Phase::Closed(_)) && !(peer.is_granted)() {
-                // No fault of the server's: with a new grant, it is there at once.
+            if matches!(peer.phase, Phase::Closed(_)) {
+                continue;
+            }
+            if !(peer.is_granted)() {
                 self.part(member, now, &Kind::InsufficientScope.because("the grant was taken away"));
+            } else if !(peer.is_current)() {
+                self.part(member, now, &Kind::UpstreamUnreachable.because("the server was configured anew"));
             }
         }
     }
@@ -307,8 +310,7 @@ impl Core {
             .collect();
         for number in unasked {
             self.asked.remove(&number);
-            let params = format!(r#"{{"requestId":{number}}}"#);
-            self.tell(Message::notification("notifications/cancelled", &params), None);
+            self.tell(Message::cancelled(&Id::number(number)), None);
         }
         for (ask, _) in [Ask::Tools, Ask::Prompts, Ask::Resources].into_iter().zip(gone).filter(|it| it.1) {
             self.changed(ask);

@@ -29,8 +29,8 @@ use crate::{config::Naming, error::Error, link::Link};
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
-/// Whether something may be used now.
-pub type IsGranted = Box<dyn Fn() -> bool>;
+/// Whether something is so now.
+pub type Check = Box<dyn Fn() -> bool>;
 
 /// One of the servers.
 pub struct Member {
@@ -40,7 +40,10 @@ pub struct Member {
     pub open: Box<dyn Fn() -> Opening>,
     /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
     /// no, the member's link is dropped, and what it offered is as unknown as what never was.
-    pub is_granted: IsGranted,
+    pub is_granted: Check,
+    /// Whether the link that was opened last leads to what is configured now. Asked as often. When it says no, the link
+    /// is dropped, and the next one leads there.
+    pub is_current: Check,
 }
 
 /// How members look as one.

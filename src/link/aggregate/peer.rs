@@ -6,14 +6,15 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    IsGranted,
+    Check,
     lists::{Ask, Listing},
 };
 
 /// A member.
 pub(super) struct Peer {
     pub(super) name: Arc<str>,
-    pub(super) is_granted: IsGranted,
+    pub(super) is_granted: Check,
+    pub(super) is_current: Check,
     pub(super) phase: Phase,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
@@ -42,8 +43,9 @@ pub(super) struct Greeting {
 }
 
 impl Peer {
-    pub(super) fn new(name: Arc<str>, is_granted: IsGranted, now: Instant) -> Self {
-        Self { name, is_granted, phase: Phase::Closed(now), greeting: None, lists: Default::default() }
+    pub(super) fn new(name: Arc<str>, is_granted: Check, is_current: Check, now: Instant) -> Self {
+        let phase = Phase::Closed(now);
+        Self { name, is_granted, is_current, phase, greeting: None, lists: Default::default() }
     }
 
     pub(super) fn list(&self, ask: Ask) -> &Listing {

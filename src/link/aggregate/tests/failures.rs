@@ -147,6 +147,25 @@ fn a_grant_that_is_taken_away_counts_at_once() {
 }
 
 #[test]
+fn a_server_that_is_configured_anew_is_reached_anew() {
+    story(async {
+        let (one, two) = (Server::with_tools("one", &["a"]), Server::with_tools("two", &["a"]));
+        let two = two.on("tools/call", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
+        client.request(1, "tools/call", json!({ "name": "two__a" })).await;
+        client.rest().await;
+        two.is_current.set(false);
+        let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
+        assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
+        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        let answer = client.ask(3, "tools/call", json!({ "name": "two__a" })).await;
+        assert_eq!(answer["result"]["from"], "the new one");
+        assert_eq!((two.ended.get(), two.opened.get(), one.opened.get()), (1, 2, 1));
+        assert!(client.reports.borrow().iter().all(|it| !it.starts_with("Down")), "nothing is wrong with it");
+    });
+}
+
+#[test]
 fn errors_of_a_servers_list_are_seen_only_if_nobody_has_more() {
     story(async {
         let one = Server::with_tools("one", &[]).on("tools/list", Reply::Error(-32000));

@@ -50,6 +50,8 @@ pub(super) struct Server {
     /// What it answers, by method; a page of a list by method and cursor: `tools/list?c1`.
     replies: Rc<RefCell<HashMap<String, Reply>>>,
     pub(super) is_granted: Rc<Cell<bool>>,
+    /// Whether its link leads to what is configured.
+    pub(super) is_current: Rc<Cell<bool>>,
     /// Whether it can be reached.
     pub(super) is_up: Rc<Cell<bool>>,
     pub(super) opened: Rc<Cell<usize>>,
@@ -65,6 +67,7 @@ impl Server {
             name,
             replies: Rc::default(),
             is_granted: Rc::new(Cell::new(true)),
+            is_current: Rc::new(Cell::new(true)),
             is_up: Rc::new(Cell::new(true)),
             opened: Rc::default(),
             ended: Rc::default(),
@@ -122,10 +125,13 @@ impl Server {
 
     fn member(&self) -> Member {
         let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
+        let is_current = Rc::clone(&self.is_current);
         Member {
             name: self.name.into(),
             is_granted: Box::new(move || of.get()),
+            is_current: Box::new(move || is_current.get()),
             open: Box::new(move || {
+                server.is_current.set(true);
                 let server = server.clone();
                 Box::pin(async move {
                     if !server.is_up.get() {
