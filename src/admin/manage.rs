@@ -55,7 +55,7 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
     if matches!(action, Action::Stop | Action::Restart) {
-        route.switch.set_stopped(true);
+        route.switch.stop();
         route.shared_links.clear();
         shared.sessions.of(name).iter().for_each(session::Handle::close);
         if let Backend::Stdio(supervisor) = &route.backend {
@@ -65,7 +65,7 @@ fn act(shared: &Shared, route: &Route, action: Action) {
         shared.note_change();
     }
     if matches!(action, Action::Start | Action::Restart) {
-        route.switch.set_stopped(false);
+        route.switch.start();
         // What was wrong before is not known of what comes now.
         route.switch.set_problem(None);
         if let Backend::Stdio(supervisor) = &route.backend {
