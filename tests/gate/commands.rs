@@ -2,10 +2,14 @@
 
 use std::{net::SocketAddr, path::Path, time::Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::{CI, Client, DEV, Gate, field, get, post, soon, until};
+use crate::{
+    harness::{CI, Client, DEV, Gate, field, get, post, soon, until},
+    process::Process,
+};
 
 fn command() -> Value {
     let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/stdio_server.py");
@@ -338,6 +342,28 @@ async fn shutdown_leaves_no_process_behind() {
     let Gate { gateway, .. } = gate;
     soon("the end", gateway.shutdown(std::time::Duration::from_secs(5), std::future::pending())).await;
     assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn an_inline_command_and_what_it_started_end_with_a_gate_that_is_killed() {
+    // In a config, a dollar sign is two.
+    let script = "sleep 1000 & echo $! $$$$ > pids.new; mv pids.new pids; wait";
+    let dir = tempfile::TempDir::new().unwrap();
+    let script = format!("cd {}; {script}", dir.path().display());
+    let tool = json!({ "name": "wait", "command": "sh", "args": ["-c", script], "timeout": "20m" });
+    let gate = Process::start(json!({ "mcpServers": { "tools": { "inline": { "tools": [tool] } } } })).await;
+    let mut client = gate.client().await;
+    client.send(post("/tools/mcp", DEV, "", INITIALIZE)).await;
+    let (_, head, _) = client.response().await;
+    let session = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+    client.send(post("/tools/mcp", DEV, &session, &call(1, "wait", json!({})))).await;
+    let pids = dir.path().join("pids");
+    until("the command runs", || pids.exists()).await;
+
+    gate.signal(Signal::KILL);
+    for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
+        is_gone(pid.parse().unwrap()).await;
+    }
 }
 
 /// The config with `env` hidden.
