@@ -290,10 +290,10 @@ impl SharedLinks {
     /// begun anew.
     const MOST: usize = 256;
 
-    /// The conversation of this name, which is begun with `start` if there is none.
+    /// The conversation of this name, which is begun with `start` if there is none any more.
     pub fn get(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Arc<Joint> {
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joint) = links.get(key) {
+        if let Some(joint) = links.get(key).filter(|joint| !joint.link.is_over()) {
             return Arc::clone(joint);
         }
         if links.len() >= Self::MOST {
@@ -484,5 +484,32 @@ fn endpoint(target: &HttpTarget, previous: Option<&Live>) -> Result<Arc<Endpoint
     match kept {
         Some(endpoint) => Ok(endpoint),
         None => Endpoint::new(&target.url, target.ca_pem.clone()).map(Arc::new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_conversation_whose_thread_is_gone_is_begun_anew() {
+        let links = SharedLinks::default();
+        let (mut joints, mut begun) = (Vec::new(), 0);
+        for _ in 0..2 {
+            let options = tokio::runtime::LocalOptions::default();
+            let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
+            runtime.block_on(async {
+                for _ in 0..2 {
+                    joints.push(links.get("", || {
+                        begun += 1;
+                        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
+                        SharedLink::start(never, std::time::Duration::MAX)
+                    }));
+                }
+            });
+        }
+        assert_eq!(begun, 2);
+        assert!(Arc::ptr_eq(&joints[0], &joints[1]) && Arc::ptr_eq(&joints[2], &joints[3]));
     }
 }

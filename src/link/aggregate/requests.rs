@@ -177,8 +177,11 @@ impl Core {
         if logging.is_empty() {
             return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         }
-        self.wait(now, id, message, 0, Then::Shares { left: logging.len(), answer: None });
-        let Some(key) = self.waiting.last().map(|waiter| waiter.key) else { return };
+        self.wait(now, id.clone(), message, 0, Then::Shares { left: logging.len(), answer: None });
+        // Unless too much waits already.
+        let Some(key) = self.waiting.last().filter(|waiter| waiter.id == id).map(|waiter| waiter.key) else {
+            return;
+        };
         for member in logging {
             let number = self.next();
             let request = message.with(&[(Part::Id, number.to_string().into())]);

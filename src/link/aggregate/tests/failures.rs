@@ -66,6 +66,25 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
 }
 
 #[test]
+fn requests_that_wait_for_a_slow_server_are_bounded_by_bytes() {
+    story(async {
+        let slow = Server::with_tools("slow", &["a"]).on("initialize", Reply::Silence);
+        let quick = Server::with_tools("quick", &["a"]);
+        let mut client = Client::in_session(prefixed(), &[&slow, &quick]).await;
+        let call = json!({ "name": "slow__a", "arguments": { "x": "x".repeat(5 << 20) } });
+        for id in 1..=4 {
+            client.request(id, "tools/call", call.clone()).await;
+        }
+        assert_eq!(client.failure(4).await, Kind::Unavailable);
+        let other = client.ask(5, "tools/call", json!({ "name": "quick__a" })).await;
+        assert_eq!(other["result"]["from"], "quick");
+        for id in 1..=3 {
+            assert_eq!(client.failure(id).await, Kind::UpstreamTimeout);
+        }
+    });
+}
+
+#[test]
 fn a_list_that_always_comes_late_comes_all_the_same() {
     story(async {
         let late = json!({ "tools": [{ "name": "a" }] });
