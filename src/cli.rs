@@ -31,7 +31,7 @@ const STARTER: &str = include_str!("config/starter.json");
 #[command(
     name = "sluicegate",
     version,
-    about = "The gate in front of MCP servers: HTTPS, bearer tokens, streaming, live config",
+    about = "The gate in front of MCP servers, remote or local commands: HTTPS, bearer tokens, streaming, live config",
     after_help = "\
 Examples:
   sluicegate demo                        see it work, with nothing to set up
@@ -51,7 +51,8 @@ struct Cli {
 enum Command {
     /// Run the gate
     #[command(after_help = "\
-Signals: SIGTERM and SIGINT end it after open requests, a second one at once; SIGHUP reloads the config.
+Signals: SIGTERM and SIGINT end it after open requests, and its commands with it; a second one at once. SIGHUP reloads
+the config.
 
 Examples:
   sluicegate serve
@@ -59,7 +60,7 @@ Examples:
     Serve(ConfigFile),
     /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
     Demo,
-    /// Find every problem in a config without opening a port
+    /// Find every problem in a config without opening a port or running a command
     #[command(after_help = "\
 Problems go to standard error, one a line: file:line:column: key.path: what is wrong, and how to mend it.
 Warnings and notices alone leave the exit code at 0.

@@ -222,12 +222,10 @@ impl Gateway {
             old.switch.begin_epoch();
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);
-            if let Backend::Stdio(supervisor) = &old.backend {
+            if let Backend::Stdio(supervisor) = &old.backend
+                && !live.runs(supervisor)
+            {
                 supervisor.stop();
-                // The command may be the same still, and something else of the server new.
-                if live.is_run_by(name, supervisor) {
-                    supervisor.allow();
-                }
             }
         }
         self.shared.note_change();

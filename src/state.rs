@@ -290,10 +290,10 @@ impl SharedLinks {
     /// begun anew.
     const MOST: usize = 256;
 
-    /// The conversation of this name, which is begun with `start` if there is none.
+    /// The conversation of this name, which is begun with `start` if there is none any more.
     pub fn get(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Arc<Joint> {
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joint) = links.get(key) {
+        if let Some(joint) = links.get(key).filter(|joint| !joint.link.is_over()) {
             return Arc::clone(joint);
         }
         if links.len() >= Self::MOST {
@@ -415,20 +415,19 @@ impl Live {
         switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)
     }
 
-    /// Whether `supervisor` is to run processes for this server.
-    pub fn is_run_by(&self, server: &str, supervisor: &Arc<Supervisor>) -> bool {
-        self.route(server).is_some_and(|route| {
-            let is_its = matches!(&route.backend, Backend::Stdio(of) if Arc::ptr_eq(of, supervisor));
-            is_its && route.is_running()
-        })
-    }
-
     /// Whether connections to `endpoint` may still be of use.
     pub fn uses(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.routes.values().any(|route| match &route.backend {
             Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
             _ => false,
         })
+    }
+
+    /// Whether the processes of a server are this supervisor's.
+    pub fn runs(&self, supervisor: &Arc<Supervisor>) -> bool {
+        self.routes.values().any(
+            |route| matches!(&route.backend, Backend::Stdio(running) if Arc::ptr_eq(running, supervisor)),
+        )
     }
 
     /// Whether any credential ends by itself.
@@ -485,5 +484,32 @@ fn endpoint(target: &HttpTarget, previous: Option<&Live>) -> Result<Arc<Endpoint
     match kept {
         Some(endpoint) => Ok(endpoint),
         None => Endpoint::new(&target.url, target.ca_pem.clone()).map(Arc::new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_conversation_whose_thread_is_gone_is_begun_anew() {
+        let links = SharedLinks::default();
+        let (mut joints, mut begun) = (Vec::new(), 0);
+        for _ in 0..2 {
+            let options = tokio::runtime::LocalOptions::default();
+            let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
+            runtime.block_on(async {
+                for _ in 0..2 {
+                    joints.push(links.get("", || {
+                        begun += 1;
+                        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
+                        SharedLink::start(never, std::time::Duration::MAX)
+                    }));
+                }
+            });
+        }
+        assert_eq!(begun, 2);
+        assert!(Arc::ptr_eq(&joints[0], &joints[1]) && Arc::ptr_eq(&joints[2], &joints[3]));
     }
 }

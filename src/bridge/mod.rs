@@ -97,21 +97,17 @@ impl Request<'_> {
 
     async fn initialize(self, message: Message) -> Result<Response<Payload>, Error> {
         let (session, id) = self.start(Style::Streamable).await?;
-        let reply = match self.reply(&session, message).await {
-            Ok(Reply::Answer(answer)) if answer.error_code().is_some() => {
-                // The server would not have it: there is no session.
-                session.close();
-                return self.respond(Reply::Answer(answer));
-            }
-            Ok(Reply::Refused(e)) | Err(e) => {
-                session.close();
-                return Err(e);
-            }
-            Ok(reply) => reply,
-        };
+        // A client that leaves before it has the session's id could not even end it.
+        let unless_told = session.close_on_drop();
+        let reply = self.reply(&session, message).await?;
+        if matches!(&reply, Reply::Answer(answer) if answer.error_code().is_some()) {
+            // The server would not have it: there is no session.
+            return self.respond(reply);
+        }
         let sealed = self.seal(id)?;
         let mut response = self.respond(reply)?;
         response.headers_mut().insert(SESSION_ID, sealed);
+        unless_told.disarm();
         Ok(response)
     }
 
@@ -267,28 +263,26 @@ impl Request<'_> {
             _ => self.wants(),
         };
         let mut reply = pin!(session.post(message.into(), wants));
-        let answered = match (id, self.may_stream()) {
-            (Some(id), true) => match self.within(STREAM_AFTER, &mut reply).await {
-                Err(e) if e.kind == Kind::UpstreamTimeout => {
-                    self.within(self.patience, async {
-                        session.stream(id).await;
-                        reply.await
-                    })
-                    .await
-                }
-                answered => answered,
-            },
-            (id, _) => {
-                let answered = self.within(self.patience, reply).await;
-                if let (Err(e), Some(id)) = (&answered, id)
-                    && e.kind == Kind::UpstreamTimeout
-                {
-                    // Not awaited longer than a moment: a server that reads nothing is why it is late.
-                    let _ = tokio::time::timeout(ABANDON, session.abandon(id)).await;
-                }
-                answered
-            }
-        };
+        let is_late =
+            |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == Kind::UpstreamTimeout);
+        let streamed = id.clone().filter(|_| self.may_stream());
+        let patience = if streamed.is_some() { STREAM_AFTER } else { self.patience };
+        let mut answered = self.within(patience, &mut reply).await;
+        if let Some(id) = streamed
+            && is_late(&answered)
+        {
+            let stream = async {
+                session.stream(id).await;
+                reply.await
+            };
+            answered = self.within(self.patience, stream).await;
+        }
+        if let Some(id) = id
+            && is_late(&answered)
+        {
+            // Not awaited longer than a moment: a server that reads nothing is why it is late.
+            let _ = tokio::time::timeout(ABANDON, session.abandon(id)).await;
+        }
         answered?.ok_or_else(|| Kind::SessionNotFound.into())
     }
 

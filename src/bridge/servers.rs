@@ -41,11 +41,11 @@ pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Sel
         let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
         return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
     }
-    // Who sees the same servers by the same token shares: the token matters, since it may lose one of them.
+    // Who sees the same servers by the same token shares: the token matters, since it may lose one of them, or expire
+    // before another of its name.
     let caller = Caller::of(admitted);
     let members = members(&admitted.live, admitted.credential, selector);
-    let token = admitted.token_name().map_or("", |name| name);
-    let key = format!("{token}\n{}", members.join(","));
+    let key = format!("{:x?}\n{}", caller.digest, members.join(","));
     let worker = Rc::clone(worker);
     route
         .shared_links

@@ -12,7 +12,8 @@ use crate::{
     link::{FromServer, Link, ToServer},
     mcp::{
         message::{Id, Message, Part},
-        modern::{self, ToolHeaders},
+        modern::ToolHeaders,
+        version::MODERN,
     },
     state::Joint,
 };
@@ -54,7 +55,7 @@ async fn list(mut link: Link) -> ToolHeaders {
 /// One page; `None` if the server has none.
 async fn ask(link: &mut Link, page: u64, cursor: Option<&serde_json::Value>) -> Option<String> {
     let mut params = serde_json::json!({ "_meta": {
-        "io.modelcontextprotocol/protocolVersion": modern::VERSION,
+        "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
     } });
     if let Some(cursor) = cursor {

@@ -347,4 +347,4 @@ async fn exited(exit: &mut oneshot::Receiver<Cow<'static, str>>) -> Cow<'static,
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,8 @@ fn supervisor(target: StdioTarget) -> Arc<Supervisor> {
     Supervisor::new("db".into(), target, Arc::new(Observer::new(log.unwrap(), metrics)))
 }
 
-fn target(command: &str, args: &[&str]) -> StdioTarget {
+/// `command`, with nothing but its arguments and `PATH`.
+pub(crate) fn target(command: &str, args: &[&str]) -> StdioTarget {
     StdioTarget {
         command: command.into(),
         args: args.iter().map(|arg| Secret::new((*arg).into())).collect(),

@@ -240,12 +240,6 @@ pub(super) fn garbage(why: Malformed) -> Error {
     Kind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
 }
 
-/// What a server is told when nobody waits for the answer to the request `id` (before MCP 2026-07-28).
-pub(super) fn cancelled(id: &Id) -> Result<Message, Error> {
-    Message::notification("notifications/cancelled", &format!(r#"{{"requestId":{id}}}"#))
-        .map_err(|e| Kind::Internal.because(e.to_string()))
-}
-
 fn broken(e: ExchangeError) -> Error {
     Kind::UpstreamUnreachable.because(e.to_string())
 }

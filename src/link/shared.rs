@@ -57,6 +57,11 @@ impl Shared {
         Self { control }
     }
 
+    /// Whether its task is gone, which only a defect or the end of its thread brings about.
+    pub fn is_over(&self) -> bool {
+        self.control.is_closed()
+    }
+
     /// A link for one caller, who chooses ids as it likes as long as they are unique among its own. Dropping it abandons
     /// what it has in flight.
     ///

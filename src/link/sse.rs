@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Far, FromServer, Link, ToServer,
-    place::{EventStream, MOST_IN_FLIGHT, Place, cancelled, refused},
+    place::{EventStream, MOST_IN_FLIGHT, Place, refused},
 };
 use crate::{
     error::{Error, Kind},
@@ -205,7 +205,7 @@ impl Server {
                 None => match from_client.recv().await {
                     None => return End::Over,
                     Some(ToServer::Message(outbound)) => outbound.message,
-                    Some(ToServer::Abandon(id)) => match cancelled(&id) {
+                    Some(ToServer::Abandon(id)) => match Message::cancelled(&id) {
                         Ok(cancelled) if self.pending.borrow_mut().remove(&id) => cancelled,
                         _ => continue,
                     },

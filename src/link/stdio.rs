@@ -137,10 +137,7 @@ async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> 
 fn line(message: ToServer) -> Option<Bytes> {
     match message {
         ToServer::Message(outbound) => Some(outbound.message.line()),
-        ToServer::Abandon(id) => {
-            let params = format!(r#"{{"requestId":{id}}}"#);
-            Message::notification("notifications/cancelled", &params).ok().map(|message| message.line())
-        }
+        ToServer::Abandon(id) => Message::cancelled(&id).ok().map(|message| message.line()),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::{
-    child::Patience,
+    child::{Patience, tests::target},
     config::{Level, LogFormat, StdioTarget},
     error::Kind,
     mcp::message::Id,
@@ -74,16 +74,6 @@ impl Gate {
 
     async fn is_empty(&self) {
         until("the last process to end", || self.supervisor.running() == 0).await;
-    }
-}
-
-fn target(command: &str, args: &[&str]) -> StdioTarget {
-    StdioTarget {
-        command: command.into(),
-        args: args.iter().map(|arg| Secret::new((*arg).into())).collect(),
-        env: Vec::new(),
-        cwd: None,
-        inherit_env: vec!["PATH".into()],
     }
 }
 

@@ -20,11 +20,11 @@ use tokio::{
 use self::session::Server;
 use super::{
     Far, FromServer, Link, Outbound, ToServer,
-    place::{MOST_IN_FLIGHT, Place, cancelled},
+    place::{MOST_IN_FLIGHT, Place},
 };
 use crate::{
     error::Kind,
-    mcp::message::{self, Id},
+    mcp::message::{self, Id, Message},
 };
 
 /// Opens a link; nothing is sent before the first message. Call it on the worker whose pool it is.
@@ -70,7 +70,7 @@ async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -
         match next {
             ToServer::Abandon(id) => {
                 if calls.abandon(&id) == Some(Era::Legacy)
-                    && let Ok(cancelled) = cancelled(&id)
+                    && let Ok(cancelled) = Message::cancelled(&id)
                 {
                     server.tell(&cancelled.into()).await;
                 }

@@ -288,6 +288,28 @@ async fn a_session_that_is_forgotten_at_once_is_not_begun_a_third_time() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_server_that_forgets_and_then_hangs_fails_one_call_and_not_those_after_it() {
+    let upstream = Upstream::bind().await;
+    let mut impatient = upstream.place(StreamableHttp);
+    impatient.head_timeout = Duration::from_millis(100);
+    let mut link = open(impatient);
+    let mut serve = sessions(|request| Some(json_with(200, "", &result(&request.body["id"]))));
+    let mut began = 0;
+    upstream.answer_with(move |request| {
+        began += usize::from(request.method() == "initialize");
+        let hangs = began == 2 && request.method() == "initialize";
+        if hangs { Some(EVENTS.into()) } else { serve(request) }
+    });
+    begin(&mut link).await;
+    link.say(request(1, "test/forget", json!({}))).await;
+    link.message().await;
+    link.say(request(2, "tools/call", json!({ "name": "pay" }))).await;
+    assert_eq!(link.failure(2).await.kind, Kind::UpstreamTimeout);
+    link.say(request(3, "tools/call", json!({ "name": "pay" }))).await;
+    assert_eq!(link.message().await, (result(&json!(3)), id(3)));
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_404_that_answers_its_request_is_an_answer() {
     let unknown =
         |id: &Value| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "?" } });

@@ -229,6 +229,11 @@ impl Message {
         Self::parse(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
     }
 
+    /// That nobody waits for the answer to this request any more (before MCP 2026-07-28, and on stdio).
+    pub fn cancelled(request: &Id) -> Result<Self, Malformed> {
+        Self::notification("notifications/cancelled", &format!(r#"{{"requestId":{request}}}"#))
+    }
+
     /// A response of the gate's own. `result` is JSON.
     pub fn result_for(id: &Id, result: &str) -> Result<Self, Malformed> {
         Self::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into())
@@ -462,6 +467,7 @@ mod tests {
         let id = Id::String("a\"b".into());
         assert_eq!(Message::request(&id, "ping", "{}").unwrap().id(), Some(&id));
         assert_eq!(Message::notification("x", "{}").unwrap().kind(), Kind::Notification);
+        assert_eq!(Message::cancelled(&id).unwrap().request_id(), Some(&id));
         assert_eq!(Message::result_for(&id, "{}").unwrap().part(Part::Result), Some("{}"));
         assert_eq!(Message::error_for(&id, -32603, "no").unwrap().error_code(), Some(-32603));
     }

@@ -1,5 +1,6 @@
 //! What a gateway has to understand of MCP itself: no socket, no clock, no configuration.
 
+pub mod code;
 pub mod endpoint;
 pub mod events;
 pub mod header;
@@ -8,6 +9,7 @@ pub mod modern;
 pub mod scan;
 pub mod schema;
 pub mod session;
+pub mod splice;
 pub mod tool_call;
 pub mod tool_events;
 pub mod tool_list;

@@ -18,26 +18,21 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
+    code::{
+        HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_CAPABILITY,
+        UNSUPPORTED_VERSION,
+    },
     header,
     message::{Id, Kind, Message, Part},
+    version::MODERN,
 };
 
 pub use tool_headers::ToolHeaders;
-
-/// The version that these rules are of.
-pub const VERSION: &str = "2026-07-28";
 
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";
 const PARAM_PREFIX: &str = "mcp-param-";
-
-const INVALID_REQUEST: i64 = -32600;
-const METHOD_NOT_FOUND: i64 = -32601;
-const INVALID_PARAMS: i64 = -32602;
-const HEADER_MISMATCH: i64 = -32020;
-const MISSING_CAPABILITY: i64 = -32021;
-const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// Why a request is refused: answered with status 400, and [`Failure::body`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +80,10 @@ pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
     if message.is_some_and(|message| message.method() == "initialize") {
         return false;
     }
-    headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(VERSION))
+    headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(MODERN))
 }
 
-/// Compares head and body of a POST of [`VERSION`], and returns its `Mcp-Param-*` fields for whoever is next.
+/// Compares head and body of a POST of [`MODERN`], and returns its `Mcp-Param-*` fields for whoever is next.
 ///
 /// `tools` is what the server's tools want repeated in `Mcp-Param-*`; without it those fields are not compared. What the
 /// body alone gets wrong is left to the server, except for the fields of `_meta` without which no request is one: by
@@ -111,7 +106,7 @@ pub fn check(
         .collect())
 }
 
-/// The status for a response to a request of [`VERSION`] that has no status of its own.
+/// The status for a response to a request of [`MODERN`] that has no status of its own.
 ///
 /// `-32602` is not told apart by its code alone. Where it is about `_meta`, [`check`] has refused the request already; what
 /// is left is about arguments, and an answer like any other.
@@ -162,8 +157,8 @@ fn names_capabilities(params: &Params<'_>) -> bool {
     meta.is_some_and(|meta| meta.client_capabilities.is_some())
 }
 
-/// Whether `Mcp-Name` has to repeat [`Message::name`].
-fn repeats_name(method: &str) -> bool {
+/// Whether `Mcp-Name` has to repeat [`Message::name`] in requests of this method.
+pub fn repeats_name(method: &str) -> bool {
     matches!(
         method,
         "tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel"

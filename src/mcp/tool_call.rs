@@ -11,6 +11,7 @@
 use http::HeaderValue;
 
 use super::{
+    code::{HEADER_MISMATCH, INVALID_PARAMS},
     header,
     message::{Id, Malformed},
     scan::{Name, Scan},
@@ -20,11 +21,6 @@ use super::{
 pub const TOOLS_CALL: &str = "tools/call";
 /// The request whose response names the tools.
 pub const TOOLS_LIST: &str = "tools/list";
-
-/// JSON-RPC error code of an unknown tool (MCP 2025-11-25, server features, tools, "Error Handling").
-const INVALID_PARAMS: i64 = -32602;
-/// `HeaderMismatch` (MCP 2026-07-28).
-const HEADER_MISMATCH: i64 = -32020;
 
 /// What `Mcp-Method` and `Mcp-Name` say (MCP 2026-07-28), which must be what the body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

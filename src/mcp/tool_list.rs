@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     message::Malformed,
+    splice::splice,
     walk::{Value, Visit, Walk},
 };
 
@@ -80,17 +81,9 @@ pub fn without_hidden<'a>(text: &'a str, passes: &impl Fn(&str) -> bool) -> Resu
     if edits.is_empty() {
         return Ok(Cow::Borrowed(text));
     }
-    let mut shorter = String::with_capacity(text.len());
-    let mut at = 0;
-    for (tools, kept) in edits {
-        // `tools` is a slice of `text`.
-        let start = tools.as_ptr().addr() - text.as_ptr().addr();
-        shorter.push_str(&text[at..start]);
-        shorter.push_str(&kept);
-        at = start + tools.len();
-    }
-    shorter.push_str(&text[at..]);
-    Ok(Cow::Owned(shorter))
+    let edits: Vec<_> = edits.iter().map(|(tools, kept)| (*tools, kept.as_str())).collect();
+    // Each is another slice of the text.
+    splice(text, &edits).map(Cow::Owned).ok_or(ListError::Unreadable)
 }
 
 /// The list in `message`, and what stands in its place if any of it is hidden.

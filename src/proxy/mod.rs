@@ -16,7 +16,7 @@ use crate::{
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::{endpoint::EndpointRewriter, events::is_event_stream, modern},
+    mcp::{endpoint::EndpointRewriter, events::is_event_stream, version::MODERN},
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -207,9 +207,7 @@ fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<O
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
-        None if headers.get("mcp-protocol-version").is_some_and(|version| version == modern::VERSION) => {
-            Ok(None)
-        }
+        None if headers.get("mcp-protocol-version").is_some_and(|version| version == MODERN) => Ok(None),
         None => Err(Kind::SessionNotFound.into()),
     }
 }

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
-use super::is_event_stream;
 use crate::{
     body::{Passes, Payload, ToolEdit},
     config::ToolFilter,
     error::{Error, Kind},
     mcp::{
+        events::{is_event_stream, is_json},
         message::Malformed,
         tool_call::{Declared, Guard, Refusal, TOOLS_LIST, Verdict},
         tool_events::ListEvents,
@@ -180,13 +180,6 @@ fn is_utf8(kind: &[u8]) -> bool {
     let (first, more) = (named.next(), named.next());
     let is_utf8 = |rest: &str| matches!(rest.split(';').next(), Some("=utf-8" | "=utf8"));
     more.is_none() && first.is_none_or(is_utf8)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().split(|b| *b == b';'));
-    essence
-        .and_then(|mut parts| parts.next())
-        .is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ use crate::{
 const MOST_CALLS: usize = 1024;
 /// Messages of the server's own that are kept for a client that listens nowhere yet.
 const BACKLOG: usize = 64;
+/// Bytes of them; a message that is larger is kept alone.
+const BACKLOG_BYTES: usize = 256 * 1024;
 
 /// Answered calls whose streams are kept for a client that lost one.
 const ANSWERED: usize = 8;
@@ -161,8 +163,8 @@ enum Event {
     Closed,
     Command(Option<Command>),
     Server(Option<FromServer>),
-    /// The server takes another message; without room in it, nobody reads them any more.
-    Room(bool),
+    /// The server takes another message, or none any more.
+    Room,
     /// The client takes another event, or left.
     Reader,
     /// Nobody listens any more.
@@ -171,10 +173,14 @@ enum Event {
 
 impl Session {
     async fn run(mut self) {
+        self.watched.set_deadline(Some(self.idle));
         loop {
-            // Whatever happened was a sign of life.
-            self.watched.set_deadline(Some(self.idle));
-            match self.next().await {
+            let event = self.next().await;
+            // A server that talks where nobody listens is no use of the session; whatever else happens is.
+            if !(matches!(event, Event::Server(_)) && self.is_idle()) {
+                self.watched.set_deadline(Some(self.idle));
+            }
+            match event {
                 Event::Signal(Signal::Revoked | Signal::Cut) | Event::Closed => break,
                 Event::Signal(Signal::Deadline) if self.is_idle() => break,
                 Event::Signal(Signal::Deadline | Signal::Drain) => {}
@@ -187,13 +193,13 @@ impl Session {
                     self.over(&cause);
                     break;
                 }
-                Event::Server(None) | Event::Room(false) => {
+                Event::Server(None) => {
                     self.over("the conversation with the server is over");
                     break;
                 }
-                Event::Room(true) => {
+                Event::Room => {
                     if let Some(message) = self.to_server.pop_front() {
-                        // There is room: nobody else sends here.
+                        // There is room: nobody else sends here. If it has just closed, its end is on the way.
                         let _ = self.link.to_server.try_send(message);
                     }
                 }
@@ -233,7 +239,8 @@ impl Session {
             () = closed.cancelled() => Event::Closed,
             message = link.from_server.recv(), if to_client.is_empty() => Event::Server(message),
             command = commands.recv(), if to_server.is_empty() => Event::Command(command),
-            room = link.to_server.reserve(), if !to_server.is_empty() => Event::Room(room.is_ok()),
+            // A server that takes nothing any more may still have something to say, and then says why.
+            _ = link.to_server.reserve(), if !to_server.is_empty() && !link.to_server.is_closed() => Event::Room,
             () = reader => Event::Reader,
             () = silence => Event::Silence,
         }
@@ -378,10 +385,11 @@ impl Session {
             self.to_client.push_back((listener.clone(), event));
             return;
         }
-        if self.backlog.len() == BACKLOG {
-            self.backlog.pop_front();
-        }
         self.backlog.push_back(event);
+        let mut bytes: usize = self.backlog.iter().map(Bytes::len).sum();
+        while (bytes > BACKLOG_BYTES && self.backlog.len() > 1) || self.backlog.len() > BACKLOG {
+            bytes -= self.backlog.pop_front().map_or(0, |event| event.len());
+        }
     }
 
     fn failed(&mut self, id: &Id, error: Error) {

@@ -319,3 +319,85 @@ fn a_request_that_takes_long_can_be_given_its_stream() {
         assert_eq!(text(&events.recv().await.unwrap()), format!("event: message\ndata: {DONE}\n\n"));
     });
 }
+
+#[test]
+fn a_server_that_talks_to_itself_does_not_keep_a_session_that_nobody_uses() {
+    story(async {
+        let mut world = World::new(false);
+        let mut now = std::time::Instant::now();
+        for _ in 0..10 {
+            now += Duration::from_secs(30);
+            world.dog.tick(now);
+            let log = FromServer::Message { message: message(LOG), about: None };
+            let _ = world.server.to_client.try_send(log);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(world.registry.is_empty(), "five minutes, where one is allowed");
+        assert_eq!(world.at_server().await, "end");
+    });
+}
+
+#[test]
+fn a_call_that_takes_longer_than_a_session_may_idle_is_use_and_so_is_its_end() {
+    story(async {
+        let mut world = World::new(false);
+        let call = world.post(CALL);
+        world.at_server().await;
+        let mut now = std::time::Instant::now();
+        for _ in 0..10 {
+            now += Duration::from_secs(30);
+            world.dog.tick(now);
+            tokio::task::yield_now().await;
+        }
+        world.says(DONE).await;
+        assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))));
+        world.dog.tick(now + Duration::from_secs(50));
+        assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+    });
+}
+
+#[test]
+fn a_server_that_closes_its_ears_and_then_answers_is_heard() {
+    story(async {
+        for _ in 0..20 {
+            let world = World::new(false);
+            let call = world.post(CALL);
+            let World { server: Far { mut from_client, to_client }, session, .. } = world;
+            from_client.recv().await.unwrap();
+            drop(from_client);
+            let note = tokio::task::spawn_local({
+                let session = session.clone();
+                async move { session.post(message(LOG).into(), Wants::default()).await }
+            });
+            let answer = FromServer::Message { message: message(DONE), about: None };
+            to_client.send(answer).await.unwrap();
+            to_client.send(FromServer::Ended { cause: "it ended".into() }).await.unwrap();
+            assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))), "the answer was lost");
+            let _ = note.await;
+        }
+    });
+}
+
+#[test]
+fn what_is_kept_for_a_client_that_does_not_listen_is_bounded_by_bytes_too() {
+    story(async {
+        let world = World::new(false);
+        for n in 0..5 {
+            let padding = "x".repeat(BACKLOG_BYTES / 3);
+            let text =
+                format!(r#"{{"method":"notifications/message","params":{{"n":{n},"x":"{padding}"}}}}"#);
+            let message = Message::parse(text.into()).unwrap();
+            world.server.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        }
+        while world.server.to_client.capacity() < world.server.to_client.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+        let mut listener = world.session.listen(None).await.unwrap();
+        for n in [3, 4] {
+            let kept = text(&listener.recv().await.unwrap());
+            assert!(kept.contains(&format!(r#""n":{n},"#)), "{}", &kept[..100]);
+        }
+    });
+}

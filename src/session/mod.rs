@@ -10,7 +10,7 @@ mod stream;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     actor::{Settings, Style, failure, start},
@@ -112,5 +112,10 @@ impl Handle {
     /// Ends the session.
     pub fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Ends the session when the guard is dropped, unless it is disarmed before.
+    pub fn close_on_drop(&self) -> DropGuard {
+        self.closed.clone().drop_guard()
     }
 }

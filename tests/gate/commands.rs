@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     harness::{CI, DEV, Gate, field, get, post, soon, until},
     mcp::{INITIALIZE, Session, call, command, event, is_alive, is_gone, is_stream, modern_call, text},
+    process::Process,
 };
 
 fn config() -> Value {
@@ -286,4 +288,122 @@ async fn shutdown_leaves_no_process_behind() {
     let Gate { gateway, .. } = gate;
     soon("the end", gateway.shutdown(std::time::Duration::from_secs(5), std::future::pending())).await;
     assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn an_inline_command_and_what_it_started_end_with_a_gate_that_is_killed() {
+    // In a config, a dollar sign is two.
+    let script = "sleep 1000 & echo $! $$$$ > pids.new; mv pids.new pids; wait";
+    let dir = tempfile::TempDir::new().unwrap();
+    let script = format!("cd {}; {script}", dir.path().display());
+    let tool = json!({ "name": "wait", "command": "sh", "args": ["-c", script], "timeout": "20m" });
+    let gate = Process::start(json!({ "mcpServers": { "tools": { "inline": { "tools": [tool] } } } })).await;
+    let mut client = gate.client().await;
+    client.send(post("/tools/mcp", DEV, "", INITIALIZE)).await;
+    let (_, head, _) = client.response().await;
+    let session = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+    client.send(post("/tools/mcp", DEV, &session, &call(1, "wait", json!({})))).await;
+    let pids = dir.path().join("pids");
+    until("the command runs", || pids.exists()).await;
+
+    gate.signal(Signal::KILL);
+    for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
+        is_gone(pid.parse().unwrap()).await;
+    }
+}
+
+/// The config with `env` hidden.
+fn without_env() -> Value {
+    let mut config = config();
+    config["mcpServers"]["small"]["options"] = json!({ "toolFilter": { "mode": "block", "list": ["env"] } });
+    config
+}
+
+#[tokio::test]
+async fn a_changed_tool_filter_ends_what_ran_and_what_comes_next_has_it() {
+    let mut gate = Gate::start(config()).await;
+    let pid = open(&gate).await.pid().await;
+    gate.reload(without_env());
+    is_gone(pid).await;
+    let session = open(&gate).await;
+    let (_, refused) = session.post(&call(1, "env", json!({}))).await;
+    assert!(refused.contains("Unknown tool"), "{refused}");
+    assert_eq!(session.call("echo", json!({ "text": "there" })).await, "there");
+}
+
+#[tokio::test]
+async fn a_changed_tool_filter_holds_in_sessions_with_all_servers_that_began_before_it() {
+    let mut gate = Gate::start(config()).await;
+    let session = Session::open(&gate, "/mcp", DEV).await;
+    assert!(session.call("small__env", json!({})).await.contains("GREETING"));
+    gate.reload(without_env());
+    let (_, refused) = session.post(&call(1, "small__env", json!({}))).await;
+    assert!(refused.contains("Unknown tool"), "{refused}");
+    assert_eq!(session.call("small__echo", json!({ "text": "there" })).await, "there");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_session_begins_leaves_no_process() {
+    // To the config, two dollars are one.
+    let script = "echo $$$$ >&2; cat > /dev/null";
+    let server = json!({ "command": "sh", "args": ["-c", script], "timeout": "1m" });
+    let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
+    let mut client = gate.client().await;
+    client.send(post("/small/mcp", DEV, "", INITIALIZE)).await;
+    let line = gate.log.line("Server wrote to stderr", &[("server", json!("small"))]).await;
+    let pid = line["line"].as_str().unwrap().parse().unwrap();
+    assert!(is_alive(pid));
+    drop(client);
+    is_gone(pid).await;
+}
+
+#[tokio::test]
+async fn a_token_that_expires_takes_nothing_from_another_of_its_name() {
+    let expires = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+    let expires = humantime::format_rfc3339_millis(expires).to_string();
+    let mut config = config();
+    config["proxy"] = json!({ "auth": { "tokens": { "dev": [{ "value": CI, "expires": expires }, DEV] } } });
+    let gate = Gate::start(config).await;
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "_meta": meta } });
+    let fields = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n";
+    let list = |token| post("/mcp", token, fields, &list.to_string());
+    let (status, _, body) = gate.ask(&list(CI)).await;
+    assert!(status == 200 && body.contains("small__echo"), "{status} {body}");
+    soon("the end of the older token", async {
+        while gate.ask(&list(CI)).await.0 != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let (status, _, body) = gate.ask(&list(DEV)).await;
+    assert!(status == 200 && body.contains("small__echo"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn a_process_that_ignores_every_wish_outlives_the_grace_of_a_shutdown_by_nothing() {
+    let script = "trap '' TERM; sleep 1000 & echo $$$$ $! >&2; wait; wait; wait";
+    let server = json!({ "command": "sh", "args": ["-c", script], "timeout": "1m" });
+    let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
+    let mut client = gate.client().await;
+    client.send(post("/small/mcp", DEV, "", INITIALIZE)).await;
+    let line = gate.log.line("Server wrote to stderr", &[("server", json!("small"))]).await;
+    let family: Vec<u32> =
+        line["line"].as_str().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let (began, grace) = (Instant::now(), std::time::Duration::from_millis(500));
+    let Gate { gateway, .. } = gate;
+    soon("the end", gateway.shutdown(grace, std::future::pending())).await;
+    // What was cut may take a second to say so, and what was killed another one to be reaped.
+    assert!(began.elapsed() < grace + std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!is_alive(family[0]));
+    until("its child is gone", || !is_running(family[1])).await;
+}
+
+/// Whether it is more than a zombie that waits for whoever adopted it.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

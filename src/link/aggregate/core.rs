@@ -305,8 +305,7 @@ impl Core {
             .collect();
         for number in unasked {
             self.asked.remove(&number);
-            let params = format!(r#"{{"requestId":{number}}}"#);
-            self.tell(Message::notification("notifications/cancelled", &params), None);
+            self.tell(Message::cancelled(&Id::number(number)), None);
         }
         for (ask, _) in [Ask::Tools, Ask::Prompts, Ask::Resources].into_iter().zip(gone).filter(|it| it.1) {
             self.changed(ask);

@@ -11,11 +11,11 @@ use super::{
 use crate::{
     error::{Error, Kind},
     link::FromServer,
-    mcp::message::{self, Id, Message, Part},
+    mcp::{
+        code::METHOD_NOT_FOUND,
+        message::{self, Id, Message, Part},
+    },
 };
-
-/// Error code of JSON-RPC 2.0: the method does not exist.
-pub(super) const NO_METHOD: i64 = -32601;
 
 impl Core {
     pub(super) fn member_says(&mut self, now: Instant, member: usize, said: FromServer) {
@@ -92,7 +92,7 @@ impl Core {
         let late = asking.late;
         let state = match message.error_code() {
             // A server of MCP 2026-07-28 need not have been asked what it has.
-            Some(NO_METHOD) if ask != Ask::Discover => State::Known(Known::default()),
+            Some(METHOD_NOT_FOUND) if ask != Ask::Discover => State::Known(Known::default()),
             Some(_) => State::Refused(Some(message)),
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next) {
                 Ok(Next::Page(request)) => {

@@ -6,19 +6,16 @@ use tokio::time::Instant;
 
 use super::{
     core::{Core, Era, Purpose},
-    from_member::{NO_METHOD, change},
+    from_member::change,
     lists::{Ask, State},
     peer::{Greeting, Phase},
     waiting::Then,
 };
-use crate::mcp::message::{Id, Message, Part};
-
-/// The newest version that has sessions, for a client that names none.
-const NEWEST_WITH_SESSIONS: &str = "2025-11-25";
-
-/// Errors of MCP 2026-07-28, which only a server of that era gives: a header that differs, a capability that is missing, a
-/// version that it does not speak.
-const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32022..=-32020;
+use crate::mcp::{
+    code::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
+    message::{Id, Message, Part},
+    version::LEGACY,
+};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +94,7 @@ impl Core {
         let version = agreed
             .or_else(|| asked.ok().map(String::from))
             .filter(|version| !version.is_empty())
-            .unwrap_or_else(|| NEWEST_WITH_SESSIONS.to_owned());
+            .unwrap_or_else(|| LEGACY[0].to_owned());
         let mut result = json!({
             "protocolVersion": version,
             "capabilities": self.capabilities(),
@@ -145,7 +142,10 @@ impl Core {
                     }
                 }
                 State::Refused(Some(error)) => {
-                    if error.error_code().is_some_and(|code| MODERN_ERRORS.contains(&code)) {
+                    if let Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) =
+                        error.error_code()
+                    {
+                        // Only a server of MCP 2026-07-28 gives these.
                         refused.get_or_insert_with(|| error.clone());
                     } else {
                         is_older = true;
@@ -172,7 +172,7 @@ impl Core {
             (None, Some(error)) if !is_older => {
                 self.answer(id, error.with(&[(Part::Id, id.to_string().into())]));
             }
-            _ => self.refuse(id, NO_METHOD, "Method not found"),
+            _ => self.refuse(id, METHOD_NOT_FOUND, "Method not found"),
         }
     }
 

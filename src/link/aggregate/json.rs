@@ -1,4 +1,4 @@
-//! Texts put together from other texts, whose bytes stay as they are.
+//! JSON texts made of other JSON texts, whose bytes stay as they are.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,6 @@ use serde_json::value::RawValue;
 /// `text` as a JSON string.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// `whole` with other text for some of its parts, which must be slices of it; `None` if one is not, or two overlap.
-pub(super) fn splice(whole: &str, parts: &[(&str, &str)]) -> Option<String> {
-    let mut found = Vec::with_capacity(parts.len());
-    for (part, new) in parts {
-        found.push((part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?, part.len(), *new));
-    }
-    found.sort_unstable();
-    let mut text = String::with_capacity(whole.len() + 64);
-    let mut at = 0;
-    for (start, length, new) in found {
-        text.push_str(whole.get(at..start)?);
-        text.push_str(new);
-        at = start + length;
-    }
-    text.push_str(whole.get(at..)?);
-    Some(text)
 }
 
 /// The `_meta` of a client's request, for requests that are made on its behalf. Its progress token stays behind: it
@@ -59,14 +41,6 @@ pub(super) fn object(members: &[(&str, Option<&str>)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_are_replaced_and_the_rest_keeps_its_bytes() {
-        let whole = String::from(r#"{ "a":1.0e2, "b":2 }"#);
-        let parts = [(&whole[17..18], "\"x\""), (&whole[6..11], "0")];
-        assert_eq!(splice(&whole, &parts).unwrap(), r#"{ "a":0, "b":"x" }"#);
-        assert_eq!(splice(&whole, &[(&whole[1..5], ""), (&whole[4..8], "")]), None);
-    }
 
     #[test]
     fn requests_on_behalf_of_a_client_carry_its_meta_without_its_token() {

@@ -5,7 +5,10 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use super::json;
-use crate::mcp::message::{Message, Part};
+use crate::mcp::{
+    message::{Message, Part},
+    splice::splice,
+};
 
 const LIST: &str = "tool_list";
 const SCHEMA: &str = "tool_schema";
@@ -147,7 +150,7 @@ fn invoked(message: &Message, params: &str, of: &Params<'_>) -> Option<Message> 
     if !inner.name.get().starts_with('"') || !arguments.starts_with('{') {
         return None;
     }
-    let params = json::splice(params, &[(of.name.get(), inner.name.get()), (outer, arguments)])?;
+    let params = splice(params, &[(of.name.get(), inner.name.get()), (outer, arguments)])?;
     message.with(&[(Part::Params, params.into())]).ok()
 }
 
@@ -179,7 +182,7 @@ impl Query {
             Self::Schema { name } => {
                 let found = tools.into_iter().find(|tool| tool.name == name).and_then(|tool| {
                     let own: Params<'_> = serde_json::from_str(tool.text).ok()?;
-                    json::splice(tool.text, &[(own.name.get(), &json::quoted(tool.name))])
+                    splice(tool.text, &[(own.name.get(), &json::quoted(tool.name))])
                 });
                 match found {
                     Some(definition) => text(&definition, Some(&definition), false, modern),

@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use super::{
     core::{Core, Purpose},
-    from_member::NO_METHOD,
     json,
     lists::Ask,
     peer::Phase,
     waiting::Then,
 };
-use crate::mcp::message::{Id, Message, Part};
+use crate::mcp::{
+    code::METHOD_NOT_FOUND,
+    message::{Id, Message, Part},
+};
 
 /// Notifications that may come before every member has said what it will send. What exceeds this is dropped: they say that
 /// something has changed, and the client reads nothing before the acknowledgement.
@@ -112,8 +114,10 @@ impl Core {
             return;
         };
         if message.method() == "notifications/subscriptions/acknowledged" {
-            *acknowledged = true;
-            merge(&mut listen.honoured, self::wanted(message));
+            // Once: what is said again would only grow.
+            if !std::mem::replace(acknowledged, true) {
+                merge(&mut listen.honoured, self::wanted(message));
+            }
         } else if listen.until.is_none() {
             let id = listen.id.clone();
             self.tell(message.with(&[(Part::SubscriptionId, id.to_string().into())]), Some(id));
@@ -149,7 +153,7 @@ impl Core {
             if listen.until.is_some() && listen.open.is_empty() {
                 match listen.refused {
                     Some(error) => self.answer(&id, error.with(&[(Part::Id, id.to_string().into())])),
-                    None => self.refuse(&id, NO_METHOD, "Method not found"),
+                    None => self.refuse(&id, METHOD_NOT_FOUND, "Method not found"),
                 }
                 continue;
             }

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::mcp::message::{Id, Malformed, Message, Part};
+use crate::mcp::{
+    message::{Id, Malformed, Message, Part},
+    splice::splice,
+};
 
 /// Items that one list of one member may have. Far more than a model can choose from.
 const ITEMS: usize = 10_000;
@@ -277,7 +280,7 @@ impl Item {
     pub(super) fn named(&self, name: &str) -> Option<String> {
         let text = self.text.as_deref()?;
         let keys: Keys<'_> = serde_json::from_str(text).ok()?;
-        json::splice(text, &[(keys.name?.get(), &json::quoted(name))])
+        splice(text, &[(keys.name?.get(), &json::quoted(name))])
     }
 }
 

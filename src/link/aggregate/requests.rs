@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::{
     core::{Action, Core, Era, Purpose, Sent},
-    from_member::NO_METHOD,
     json, lazy,
     lists::Ask,
     naming,
@@ -19,14 +18,12 @@ use crate::{
     config::Naming,
     error::Kind,
     link::{Outbound, ToServer},
-    mcp::message::{Id, Message, Part},
+    mcp::{
+        code::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
+        message::{Id, Message, Part},
+        splice::splice,
+    },
 };
-
-/// Error code of JSON-RPC 2.0 that MCP asks for where a name or cursor is unknown.
-pub(super) const INVALID_PARAMS: i64 = -32602;
-
-/// Error code of JSON-RPC 2.0: not a request that can be made here.
-const INVALID_REQUEST: i64 = -32600;
 
 impl Core {
     pub(super) fn request(&mut self, now: Instant, id: Id, outbound: Outbound) {
@@ -60,7 +57,7 @@ impl Core {
             "logging/setLevel" => self.set_level(now, id, message),
             "subscriptions/listen" => self.start_listening(now, id, message),
             // What cannot be led to one member or to all is not there. Capabilities do not promise it.
-            _ => self.refuse(&id, NO_METHOD, "Method not found"),
+            _ => self.refuse(&id, METHOD_NOT_FOUND, "Method not found"),
         }
     }
 
@@ -174,14 +171,17 @@ impl Core {
             .filter(|member| self.is_ready(*member) && self.members[*member].has("logging", false))
             .collect();
         let Era::Session { level, .. } = &mut self.era else {
-            return self.refuse(&id, NO_METHOD, "Method not found");
+            return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         };
         *level = message.part(Part::Params).map(Box::from);
         if logging.is_empty() {
-            return self.refuse(&id, NO_METHOD, "Method not found");
+            return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         }
-        self.wait(now, id, message, 0, Then::Shares { left: logging.len(), answer: None });
-        let Some(key) = self.waiting.last().map(|waiter| waiter.key) else { return };
+        self.wait(now, id.clone(), message, 0, Then::Shares { left: logging.len(), answer: None });
+        // Unless too much waits already.
+        let Some(key) = self.waiting.last().filter(|waiter| waiter.id == id).map(|waiter| waiter.key) else {
+            return;
+        };
         for member in logging {
             let number = self.next();
             let request = message.with(&[(Part::Id, number.to_string().into())]);
@@ -270,6 +270,6 @@ fn renamed(message: &Message, own: &str) -> Option<Message> {
         return message.with(&[(Part::Name, own.into())]).ok();
     }
     let params = message.part(Part::Params)?;
-    let params = json::splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
+    let params = splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
     message.with(&[(Part::Params, params.into())]).ok()
 }

@@ -24,6 +24,9 @@ use crate::{
 /// the same time.
 const LISTS: usize = 16;
 
+/// Bytes of requests that one client may have waiting: over HTTP+SSE it need not wait for one before it sends the next.
+const WAITING: usize = 16 << 20;
+
 /// A request of the client that waits.
 pub(super) struct Waiter {
     /// The core's own name for it.
@@ -38,6 +41,8 @@ pub(super) struct Waiter {
     pub(super) since: u64,
     /// The client's `_meta`, for requests on its behalf.
     pub(super) meta: Option<String>,
+    /// Size of the request.
+    bytes: usize,
     pub(super) then: Then,
 }
 
@@ -92,6 +97,11 @@ impl Core {
         if is_list(&then) && lists >= LISTS {
             return self.fail(id, Kind::Unavailable.because("too many lists at a time"));
         }
+        let bytes = message.text().len();
+        let held: usize = self.waiting.iter().map(|waiter| waiter.bytes).sum();
+        if held + bytes > WAITING {
+            return self.fail(id, Kind::Unavailable.because("requests that wait are too large"));
+        }
         self.wake(now);
         let waiter = Waiter {
             key: self.next(),
@@ -100,6 +110,7 @@ impl Core {
             until: now + self.settings.discovery_timeout,
             since,
             meta: json::meta(message.part(Part::Params)),
+            bytes,
             then,
         };
         self.waiting.push(waiter);

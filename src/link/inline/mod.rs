@@ -24,7 +24,7 @@ use crate::{
     child::once::{self, Finished, Limits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
     error::Kind,
-    mcp::message::Id,
+    mcp::{code::INVALID_REQUEST, message::Id},
     observe::Observer,
     secret::Secret,
 };
@@ -163,7 +163,7 @@ impl Conversation {
 
     fn start(&mut self, call: Call) -> Option<FromServer> {
         if self.calls.handles.contains_key(&call.id) {
-            let message = rpc::error(&call.id, rpc::INVALID_REQUEST, "a call with this id is running")?;
+            let message = rpc::error(&call.id, INVALID_REQUEST, "a call with this id is running")?;
             return Some(FromServer::Message { message, about: None });
         }
         if self.calls.handles.len() >= CALLS {

@@ -5,15 +5,11 @@ use serde_json::{Map, Value, json};
 use crate::{
     config::{InlineTarget, InlineTool},
     mcp::{
+        code::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION},
         message::{Id, Kind, Message, Part},
         version::{MODERN, negotiate},
     },
 };
-
-pub(super) const INVALID_REQUEST: i64 = -32600;
-const METHOD_NOT_FOUND: i64 = -32601;
-const INVALID_PARAMS: i64 = -32602;
-const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// How long a client may keep the list of tools (MCP 2026-07-28): a reload may change it at any time, and this is how late
 /// the change may be seen.

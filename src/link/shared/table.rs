@@ -15,13 +15,15 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Kind},
     link::FromServer,
-    mcp::message::{self, Id, Malformed, Message, Part},
+    mcp::{
+        code::METHOD_NOT_FOUND,
+        message::{self, Id, Malformed, Message, Part},
+        splice::splice,
+    },
 };
 
 /// Requests that one caller may have in flight. What it has beyond that is refused.
 const PER_CALLER: usize = 1024;
-
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// Who has requests in flight, and which.
 #[derive(Default)]
@@ -253,9 +255,7 @@ fn resubscribed(result: &str, raw_id: &str) -> Option<String> {
         subscription_id: &'a RawValue,
     }
     let old = serde_json::from_str::<Result<'_>>(result).ok()?.meta.subscription_id.get();
-    let start = old.as_ptr().addr().checked_sub(result.as_ptr().addr())?;
-    let (before, after) = (result.get(..start)?, result.get(start + old.len()..)?);
-    Some([before, raw_id, after].concat())
+    splice(result, &[(old, raw_id)])
 }
 
 #[cfg(test)]

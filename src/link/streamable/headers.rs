@@ -1,14 +1,11 @@
 //! What a request of MCP 2026-07-28 repeats of its body in header fields.
 
-use std::borrow::Cow;
-
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue};
 
 use super::super::place::Fields;
 use crate::{
     error::{Error, Kind},
-    mcp::message::Message,
+    mcp::{header, message::Message, modern},
 };
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -18,12 +15,8 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// The fields for a message of this version, without `Mcp-Param-*`.
 pub(super) fn fields(message: &Message, version: &str) -> Result<Fields, Error> {
     let mut fields = vec![(PROTOCOL_VERSION, plain(version)?), (METHOD, plain(message.method())?)];
-    let is_named = matches!(
-        message.method(),
-        "tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel"
-    );
-    if let Some(name) = message.name().filter(|_| is_named) {
-        fields.push((NAME, plain(&encoded(name))?));
+    if let Some(name) = message.name().filter(|_| modern::repeats_name(message.method())) {
+        fields.push((NAME, header::encode(name)));
     }
     Ok(fields)
 }
@@ -33,16 +26,6 @@ fn plain(value: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(value).map_err(|_| {
         Kind::Malformed.because("the version or the method cannot be the value of a header field")
     })
-}
-
-/// As it is, or in base64 if a header field would not carry it unchanged, or if it looks as though it were.
-fn encoded(value: &str) -> Cow<'_, str> {
-    let is_carried = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value;
-    if is_carried && !value.starts_with("=?base64?") {
-        value.into()
-    } else {
-        format!("=?base64?{}?=", STANDARD.encode(value)).into()
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     link::{
         FromServer, Outbound,
-        place::{Answer, Fields, Place, cancelled, refused},
+        place::{Answer, Fields, Place, refused},
     },
     mcp::message::{self, Id, Message, Part},
 };
@@ -91,7 +91,7 @@ impl Server {
                 let gave_up = error.kind == Kind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
                 self.fail(id.clone(), error).await;
                 // Before 2026-07-28 a server goes on when the connection closes.
-                if gave_up && let Ok(cancelled) = cancelled(&id) {
+                if gave_up && let Ok(cancelled) = Message::cancelled(&id) {
                     self.tell(&cancelled.into()).await;
                 }
             }
@@ -189,7 +189,11 @@ impl Server {
         let id = Id::String("sluicegate-initialize".into());
         initialize.message =
             initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
-        let (_, session) = self.handshake(&initialize, &id, None).await?;
+        // Whoever else met the loss waits too.
+        let handshake = tokio::time::timeout(self.place.head_timeout, self.handshake(&initialize, &id, None));
+        let (_, session) = handshake
+            .await
+            .map_err(|_| Kind::UpstreamTimeout.because("no answer to initialize in time"))??;
         // The client goes on in the version that it was told.
         let session = session.filter(|session| session.version == forgotten.version).ok_or_else(|| {
             Kind::UpstreamUnreachable.because("the server forgot the session and refuses a new one like it")

@@ -69,6 +69,25 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
 }
 
 #[test]
+fn requests_that_wait_for_a_slow_server_are_bounded_by_bytes() {
+    story(async {
+        let slow = Server::with_tools("slow", &["a"]).on("initialize", Reply::Silence);
+        let quick = Server::with_tools("quick", &["a"]);
+        let mut client = Client::in_session(prefixed(), &[&slow, &quick]).await;
+        let call = json!({ "name": "slow__a", "arguments": { "x": "x".repeat(5 << 20) } });
+        for id in 1..=4 {
+            client.request(id, "tools/call", call.clone()).await;
+        }
+        assert_eq!(client.failure(4).await, Kind::Unavailable);
+        let other = client.ask(5, "tools/call", json!({ "name": "quick__a" })).await;
+        assert_eq!(other["result"]["from"], "quick");
+        for id in 1..=3 {
+            assert_eq!(client.failure(id).await, Kind::UpstreamTimeout);
+        }
+    });
+}
+
+#[test]
 fn a_list_that_always_comes_late_comes_all_the_same() {
     story(async {
         let late = json!({ "tools": [{ "name": "a" }] });
@@ -171,6 +190,25 @@ fn a_change_is_seen_although_nobody_does_anything() {
         let two = two.on("tools/call", Reply::Result(json!("new")));
         assert_eq!(client.ask(3, "tools/call", json!({ "name": "two__a" })).await["result"], "new");
         assert_eq!((one.opened.get(), two.opened.get()), (1, 2));
+    });
+}
+
+#[test]
+fn a_server_that_is_configured_anew_is_reached_anew() {
+    story(async {
+        let (one, two) = (Server::with_tools("one", &["a"]), Server::with_tools("two", &["a"]));
+        let two = two.on("tools/call", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
+        client.request(1, "tools/call", json!({ "name": "two__a" })).await;
+        client.rest().await;
+        two.epoch.set(1);
+        let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
+        assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
+        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        let answer = client.ask(3, "tools/call", json!({ "name": "two__a" })).await;
+        assert_eq!(answer["result"]["from"], "the new one");
+        assert_eq!((two.ended.get(), two.opened.get(), one.opened.get()), (1, 2, 1));
+        assert!(client.reports.borrow().iter().all(|it| !it.starts_with("Down")), "nothing is wrong with it");
     });
 }
 

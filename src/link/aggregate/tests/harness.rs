@@ -54,7 +54,7 @@ pub(super) struct Server {
     /// What it answers, by method; a page of a list by method and cursor: `tools/list?c1`.
     replies: Rc<RefCell<HashMap<String, Reply>>>,
     pub(super) is_granted: Rc<Cell<bool>>,
-    /// Which it is: another number is another server of this name.
+    /// Changes when something else is configured in its place.
     pub(super) epoch: Rc<Cell<u64>>,
     /// Whether it can be reached.
     pub(super) is_up: Rc<Cell<bool>>,
@@ -128,7 +128,8 @@ impl Server {
     }
 
     fn member(&self) -> Member {
-        let (server, of, epoch) = (self.clone(), Rc::clone(&self.is_granted), Rc::clone(&self.epoch));
+        let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
+        let epoch = Rc::clone(&self.epoch);
         Member {
             name: self.name.into(),
             granted: Box::new(move || of.get().then(|| epoch.get())),

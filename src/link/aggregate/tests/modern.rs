@@ -221,3 +221,24 @@ fn a_server_that_joins_later_gets_the_subscription_too() {
         assert!(client.rest().await.is_empty(), "acknowledged once");
     });
 }
+
+#[test]
+fn a_server_acknowledges_once_however_often_it_says_so() {
+    story(async {
+        let one = Server::new("one").on("subscriptions/listen", Reply::Silence);
+        let two = Server::new("two").on("subscriptions/listen", Reply::Silence);
+        let mut client = Client::new(prefixed(), &[&one, &two]);
+        let wanted = json!({ "toolsListChanged": true });
+        client.request(1, "subscriptions/listen", modern(json!({ "notifications": wanted }))).await;
+        client.rest().await;
+        let acknowledged = "notifications/subscriptions/acknowledged";
+        let more = json!({ "notifications": { "resourceSubscriptions": ["a://1"] } });
+        for _ in 0..3 {
+            one.says(note(acknowledged, &listen(&one).0, more.clone())).await;
+            assert!(client.rest().await.is_empty());
+        }
+        two.says(note(acknowledged, &listen(&two).0, json!({ "notifications": wanted }))).await;
+        let (told, _) = client.told(acknowledged).await;
+        assert_eq!(told["params"]["notifications"]["resourceSubscriptions"], json!(["a://1"]));
+    });
+}

@@ -1,0 +1,15 @@
+//! Error codes of JSON-RPC 2.0 (section 5.1) and MCP. The gate's own failures have none of these: their codes are
+//! statuses of HTTP.
+
+/// Not a request that can be made here.
+pub const INVALID_REQUEST: i64 = -32600;
+/// The method does not exist.
+pub const METHOD_NOT_FOUND: i64 = -32601;
+/// A parameter is wrong; also for a tool, a prompt, a resource or a cursor that is unknown.
+pub const INVALID_PARAMS: i64 = -32602;
+/// A header field says something else than the body (MCP 2026-07-28).
+pub const HEADER_MISMATCH: i64 = -32020;
+/// The client lacks a capability (MCP 2026-07-28).
+pub const MISSING_CAPABILITY: i64 = -32021;
+/// The server does not speak the version (MCP 2026-07-28).
+pub const UNSUPPORTED_VERSION: i64 = -32022;
