@@ -54,23 +54,24 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 /// anew with the next request.
 fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
+    route.switch.set_stopped(action == Action::Stop);
+    match action {
+        // Requests that pass byte by byte are ended by the workers.
+        Action::Stop => shared.note_change(),
+        // What was wrong before is not known of what comes now.
+        Action::Start | Action::Restart => route.switch.set_problem(None),
+    }
+    if let Backend::Stdio(supervisor) = &route.backend {
+        match action {
+            Action::Start => supervisor.allow(),
+            Action::Stop => supervisor.stop(),
+            // Never stopped in between: whoever comes at this moment is not refused.
+            Action::Restart => supervisor.renew(),
+        }
+    }
     if matches!(action, Action::Stop | Action::Restart) {
-        route.switch.set_stopped(true);
         route.shared_links.clear();
         shared.sessions.of(name).iter().for_each(session::Handle::close);
-        if let Backend::Stdio(supervisor) = &route.backend {
-            supervisor.stop();
-        }
-        // Requests that pass byte by byte are ended by the workers.
-        shared.note_change();
-    }
-    if matches!(action, Action::Start | Action::Restart) {
-        route.switch.set_stopped(false);
-        // What was wrong before is not known of what comes now.
-        route.switch.set_problem(None);
-        if let Backend::Stdio(supervisor) = &route.backend {
-            supervisor.allow();
-        }
     }
     let msg = match action {
         Action::Start => "Server started by hand",
