@@ -219,6 +219,7 @@ impl Gateway {
             if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
                 continue;
             }
+            old.switch.begin_epoch();
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);
             if let Backend::Stdio(supervisor) = &old.backend
@@ -227,6 +228,7 @@ impl Gateway {
                 supervisor.stop();
             }
         }
+        self.shared.note_change();
     }
 
     /// Stops accepting, tells connections to finish, waits for `grace` or until `hurry` resolves, and cuts what

@@ -10,6 +10,8 @@ pub struct Grant {
     pub digest: Option<[u8; 32]>,
     /// Name of the server.
     pub server: Arc<str>,
+    /// How often the server had been stopped by hand.
+    pub stops: u64,
 }
 
 /// What a worker watches over.

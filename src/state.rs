@@ -6,13 +6,14 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
 use prometheus::IntCounter;
+use tokio::sync::watch;
 
 use crate::{
     auth::{TokenTable, may_use},
@@ -35,8 +36,8 @@ pub struct Shared {
     /// Sessions that the gate keeps.
     pub sessions: Registry,
     draining: AtomicBool,
-    /// Counts changes of what is admitted that no reload made.
-    changes: AtomicUsize,
+    /// Counts changes of what is admitted.
+    changes: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -47,18 +48,18 @@ impl Shared {
             observer,
             sessions: Registry::default(),
             draining: AtomicBool::new(false),
-            changes: AtomicUsize::new(0),
+            changes: watch::Sender::default(),
         }
     }
 
     /// Something is no longer admitted: workers end it within a tick.
     pub fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// How often that was noted.
-    pub fn changes(&self) -> usize {
-        self.changes.load(Ordering::Relaxed)
+    /// Tells when that was noted, and counts how often.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The config of this moment. Hold it for as long as decisions must agree, not across a wait.
@@ -92,7 +93,7 @@ pub struct Worker {
     pub watchdog: Rc<Watchdog<Subject>>,
     next_id: Cell<u64>,
     /// Changes that this worker acted on.
-    changes_seen: Cell<usize>,
+    changes_seen: Cell<u64>,
 }
 
 impl Worker {
@@ -104,7 +105,7 @@ impl Worker {
 
     /// Whether a change was noted since this was asked last.
     pub fn sees_change(&self) -> bool {
-        let changes = self.shared.changes();
+        let changes = *self.shared.changes.borrow();
         self.changes_seen.replace(changes) != changes
     }
 
@@ -203,21 +204,70 @@ pub enum Backend {
 }
 
 /// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
-#[derive(Default)]
 pub struct Switch {
     stopped: AtomicBool,
+    stops: AtomicU64,
+    epoch: AtomicU64,
     problem: Mutex<Option<Box<str>>>,
 }
 
+/// The last epoch of any server.
+static EPOCHS: AtomicU64 = AtomicU64::new(0);
+
+impl Default for Switch {
+    fn default() -> Self {
+        let switch = Self {
+            stopped: AtomicBool::default(),
+            stops: AtomicU64::default(),
+            epoch: AtomicU64::default(),
+            problem: Mutex::default(),
+        };
+        switch.begin_epoch();
+        switch
+    }
+}
+
 impl Switch {
+    /// A number that no server had before: it is another one since the server was stopped, restarted or configured anew.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// What was begun with the server so far is of no more use.
+    pub fn begin_epoch(&self) {
+        self.epoch.store(EPOCHS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Whether the server was stopped.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Stops the server, or lets it run.
-    pub fn set_stopped(&self, stopped: bool) {
-        self.stopped.store(stopped, Ordering::Relaxed);
+    /// How often it was stopped or restarted.
+    pub fn stops(&self) -> u64 {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// Stops the server: what was begun with it is of no more use.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.end();
+    }
+
+    /// Lets the server run.
+    pub fn start(&self) {
+        self.stopped.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the server run; what was begun with it is of no more use.
+    pub fn restart(&self) {
+        self.end();
+        self.start();
+    }
+
+    fn end(&self) {
+        self.stops.fetch_add(1, Ordering::Relaxed);
+        self.begin_epoch();
     }
 
     /// Why the server cannot be used, as it was seen last.
@@ -369,9 +419,10 @@ impl Live {
             .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
     }
 
-    /// Whether the server was stopped by hand.
-    pub fn is_stopped(&self, server: &str) -> bool {
-        self.route(server).is_some_and(|route| route.switch.is_stopped())
+    /// Whether the server was stopped or restarted by hand after `grant` was given.
+    pub fn was_stopped_since(&self, grant: &Grant) -> bool {
+        let switch = self.route(&grant.server).map(|route| &route.switch);
+        switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)
     }
 
     /// Whether connections to `endpoint` may still be of use.

@@ -199,7 +199,7 @@ impl Worker {
         let (live, now) = (self.shared.live(), SystemTime::now());
         self.watchdog.signal(|subject| match subject {
             Subject::Request(grant) if !live.still_admits(grant, now) => Some(Signal::Revoked),
-            Subject::Request(grant) if live.is_stopped(&grant.server) => Some(Signal::Cut),
+            Subject::Request(grant) if live.was_stopped_since(grant) => Some(Signal::Cut),
             Subject::Request(_) | Subject::Connection => None,
         });
     }

@@ -54,24 +54,28 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 /// anew with the next request.
 fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
-    route.switch.set_stopped(action == Action::Stop);
     match action {
-        // Requests that pass byte by byte are ended by the workers.
-        Action::Stop => shared.note_change(),
-        // What was wrong before is not known of what comes now.
-        Action::Start | Action::Restart => route.switch.set_problem(None),
+        Action::Start => route.switch.start(),
+        Action::Stop => route.switch.stop(),
+        // Never stopped in between: whoever comes at this moment is not refused.
+        Action::Restart => route.switch.restart(),
     }
     if let Backend::Stdio(supervisor) = &route.backend {
         match action {
             Action::Start => supervisor.allow(),
             Action::Stop => supervisor.stop(),
-            // Never stopped in between: whoever comes at this moment is not refused.
             Action::Restart => supervisor.renew(),
         }
     }
-    if matches!(action, Action::Stop | Action::Restart) {
+    if action != Action::Stop {
+        // What was wrong before is not known of what comes now.
+        route.switch.set_problem(None);
+    }
+    if action != Action::Start {
         route.shared_links.clear();
         shared.sessions.of(name).iter().for_each(session::Handle::close);
+        // Requests that pass byte by byte are ended by the workers.
+        shared.note_change();
     }
     let msg = match action {
         Action::Start => "Server started by hand",

@@ -145,7 +145,9 @@ impl Request<'_> {
             Ok(params) => params,
             Err(failure) => return Ok(reply::json(modern::Failure::STATUS, failure.body())),
         };
-        let mut link = if shared::needs_own(&message) {
+        // Commands of the config share nothing, and what one caller runs is not to count against the others.
+        let is_inline = matches!(admitted.route.backend, Backend::Inline(_));
+        let mut link = if is_inline || shared::needs_own(&message) {
             self.within(self.patience, servers::open(worker, admitted, &selector)).await??
         } else {
             joint.link.attach()

@@ -1,6 +1,6 @@
 //! From a route to a conversation with what stands behind it.
 
-use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{Level, Transport},
@@ -83,6 +83,7 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
         discovery_timeout: live.aggregate.discovery_timeout,
         name: live.realm.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
+        changes: shared.changes(),
         report: Rc::new(move |report| tell(&shared, report)),
     };
     aggregate::open(members, settings)
@@ -90,29 +91,17 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
 
 fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
-    let grant = Grant { digest: caller.digest, server: Arc::clone(name) };
-    let (worker, of_open, of_check) = (Rc::clone(worker), Arc::clone(name), Arc::clone(name));
-    let (of_grant, opened) = (Arc::clone(&shared), Rc::new(RefCell::new(None)));
-    let is_opened = Rc::clone(&opened);
+    // That it was stopped meanwhile shows in the epoch.
+    let grant = Grant { digest: caller.digest, server: Arc::clone(name), stops: 0 };
+    let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
     Member {
         name: Arc::clone(name),
-        open: Box::new(move || {
-            opened.replace(None);
-            let (worker, name, opened) = (Rc::clone(&worker), Arc::clone(&of_open), Rc::clone(&opened));
-            Box::pin(async move {
-                let route = named(&worker, &name)?;
-                opened.replace(Some(Arc::clone(&route.shared_links)));
-                one(&worker, &route).await
-            })
-        }),
-        is_granted: Box::new(move || {
-            let live = of_grant.live();
-            !live.is_stopped(&grant.server) && live.still_admits(&grant, SystemTime::now())
-        }),
-        is_current: Box::new(move || {
-            let (opened, live) = (is_opened.borrow(), shared.live());
-            let now = live.route(&of_check).map(|route| &route.shared_links);
-            opened.as_ref().is_none_or(|opened| now.is_some_and(|now| Arc::ptr_eq(opened, now)))
+        open: Box::new(move || current(&worker, &of_open)),
+        granted: Box::new(move || {
+            let live = shared.live();
+            let switch = &live.route(&grant.server)?.switch;
+            let admits = || live.still_admits(&grant, SystemTime::now());
+            (!switch.is_stopped() && admits()).then(|| switch.epoch())
         }),
     }
 }
@@ -127,8 +116,8 @@ fn tell(shared: &crate::state::Shared, report: Report<'_>) {
     };
     match report {
         Report::Up { server } => problem(server, None),
-        // Who ends a server knows that it is gone.
-        Report::Down { server, .. } if shared.is_draining() || shared.live().is_stopped(server) => {}
+        // Who ends the gate knows that its servers go.
+        Report::Down { .. } if shared.is_draining() => {}
         Report::Down { server, cause } => {
             problem(server, Some(cause));
             line(Level::Warn, "Server left out of all servers as one")
@@ -189,13 +178,8 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
 fn current(worker: &Rc<Worker>, name: &Arc<str>) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name) = (Rc::clone(worker), Arc::clone(name));
     Box::pin(async move {
-        let route = named(&worker, &name)?;
+        let route = worker.shared.live().route(&name).cloned();
+        let route = route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))?;
         one(&worker, &route).await
     })
-}
-
-/// The server that has this name now.
-fn named(worker: &Worker, name: &str) -> Result<Arc<Route>, Error> {
-    let route = worker.shared.live().route(name).cloned();
-    route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))
 }

@@ -58,6 +58,7 @@ impl Admitted<'_> {
         Grant {
             digest: self.holder().map(|credential| credential.digest),
             server: Arc::clone(&self.route.server.name),
+            stops: self.route.switch.stops(),
         }
     }
 }

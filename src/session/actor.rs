@@ -365,7 +365,7 @@ impl Session {
     /// reports, or the only one there is. Among several nobody can tell, and the client's stream takes it, or if it has none,
     /// the newest call does.
     fn related(&self, message: &Message) -> Option<Id> {
-        if self.is_sse {
+        if self.is_sse || self.listener.is_some() && is_about_no_request(message.method()) {
             return None;
         }
         if let Some(token) = message.progress_token() {
@@ -419,6 +419,11 @@ impl Session {
             let _ = client.try_send(event);
         }
     }
+}
+
+/// Whether a notification concerns the session as a whole.
+fn is_about_no_request(method: &str) -> bool {
+    method.ends_with("/list_changed") || method == "notifications/resources/updated"
 }
 
 /// What a client is told of a failure when its response has begun: the code is the HTTP status that came too late.

@@ -22,7 +22,7 @@ impl World {
         let (link, server) = Link::pair();
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        let grant = Grant { digest: None, server: "db".into() };
+        let grant = Grant { digest: None, server: "db".into(), stops: 0 };
         let settings = Settings {
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),

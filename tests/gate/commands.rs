@@ -1,125 +1,37 @@
 //! Command servers behind the gate: a real process, real sockets, raw HTTP.
 
-use std::{net::SocketAddr, path::Path, time::Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, field, get, post, soon, until},
+    harness::{CI, DEV, Gate, field, get, post, soon, until},
+    mcp::{INITIALIZE, Session, call, command, event, is_alive, is_gone, is_stream, modern_call, text},
     process::Process,
 };
-
-fn command() -> Value {
-    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/stdio_server.py");
-    json!({ "command": "python3", "args": [server], "env": { "GREETING": "hello" }, "inheritEnv": ["PATH"] })
-}
 
 fn config() -> Value {
     json!({ "mcpServers": { "small": command() } })
 }
 
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}},"clientInfo":{"name":"t","version":"1"}}}"#;
-
-fn call(id: u64, tool: &str, arguments: Value) -> String {
-    let params =
-        json!({ "name": tool, "arguments": arguments, "_meta": { "progressToken": format!("p{id}") } });
-    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
-}
-
-/// A session, as its client sees it.
-struct Session {
-    addr: SocketAddr,
-    path: &'static str,
-    field: String,
-}
-
-impl Session {
-    async fn open(gate: &Gate) -> Self {
-        Self::open_at("/small/mcp", gate).await
-    }
-
-    async fn open_at(path: &'static str, gate: &Gate) -> Self {
-        let (status, head, body) = gate.ask(&post(path, DEV, "", INITIALIZE)).await;
-        assert_eq!(status, 200, "{body}");
-        assert!(body.contains("serverInfo"), "{body}");
-        let field = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
-        let session = Self { addr: gate.addr, path, field };
-        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        assert_eq!(session.post(initialized).await, (202, String::new()));
-        session
-    }
-
-    async fn post(&self, body: &str) -> (u16, String) {
-        let mut client = self.client().await;
-        client.send(post(self.path, DEV, &self.field, body)).await;
-        let (status, _, body) = client.response().await;
-        (status, body)
-    }
-
-    /// Text of the result of a tool that answers without anything before.
-    async fn call(&self, tool: &str, arguments: Value) -> String {
-        let (status, body) = self.post(&call(7, tool, arguments)).await;
-        assert_eq!(status, 200, "{body}");
-        text(&body)
-    }
-
-    async fn pid(&self) -> u32 {
-        self.call("pid", json!({})).await.parse().unwrap()
-    }
-
-    async fn client(&self) -> Client<TcpStream> {
-        Client::new(TcpStream::connect(self.addr).await.unwrap())
-    }
-
-    /// A POST whose response is an event stream, behind its head.
-    async fn stream(&self, body: &str) -> Client<TcpStream> {
-        let mut client = self.client().await;
-        client.send(post(self.path, DEV, &self.field, body)).await;
-        let head = client.head().await;
-        assert_eq!(field(&head, "content-type"), Some("text/event-stream"), "{head}");
-        assert_eq!(field(&head, "cache-control"), Some("no-cache, no-transform"), "{head}");
-        client
-    }
-}
-
-fn text(body: &str) -> String {
-    let body: Value = serde_json::from_str(body).unwrap();
-    body["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
-}
-
-/// The message of the next event.
-async fn event(client: &mut Client<TcpStream>) -> Value {
-    loop {
-        let chunk = client.chunk().await.expect("an event");
-        let event = String::from_utf8(chunk).unwrap();
-        if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
-            return serde_json::from_str(data).unwrap();
-        }
-    }
-}
-
-fn is_alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
-}
-
-async fn is_gone(pid: u32) {
-    until("the process is gone", || !is_alive(pid)).await;
+async fn open(gate: &Gate) -> Session {
+    let session = Session::open(gate, "/small/mcp", DEV).await;
+    assert_eq!(session.greeting["result"]["serverInfo"]["name"], "small");
+    session
 }
 
 #[tokio::test]
 async fn a_client_initializes_lists_calls_and_leaves_and_the_process_goes_with_it() {
     let gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let (status, list) = session.post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
     assert!(status == 200 && list.contains(r#""echo""#), "{list}");
     assert_eq!(session.call("echo", json!({ "text": "grün" })).await, "grün");
     let pid = session.pid().await;
     assert!(is_alive(pid));
 
-    let delete = get("/small/mcp", DEV, &session.field).replacen("GET", "DELETE", 1);
-    assert_eq!(gate.ask(&delete).await.0, 204);
+    assert_eq!(session.delete().await, 204);
     is_gone(pid).await;
     let (status, body) = session.post(INITIALIZE).await;
     assert!(status == 404 && body.contains("session_not_found"), "{status} {body}");
@@ -128,7 +40,7 @@ async fn a_client_initializes_lists_calls_and_leaves_and_the_process_goes_with_i
 #[tokio::test]
 async fn the_process_sees_what_the_config_gives_it_and_nothing_else() {
     let gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let seen = session.call("env", json!({})).await;
     assert!(seen.contains("GREETING") && seen.contains("PATH"), "{seen}");
     // What the gate itself has in these tests; a launcher of Python may add variables of its own.
@@ -141,7 +53,7 @@ async fn the_process_sees_what_the_config_gives_it_and_nothing_else() {
 #[tokio::test]
 async fn every_session_has_a_process_of_its_own_and_belongs_to_its_caller() {
     let gate = Gate::start(config()).await;
-    let (one, two) = (Session::open(&gate).await, Session::open(&gate).await);
+    let (one, two) = (open(&gate).await, open(&gate).await);
     assert_ne!(one.pid().await, two.pid().await);
     for token in [CI, "nobody"] {
         let (status, ..) = gate.ask(&post("/small/mcp", token, &one.field, &call(1, "pid", json!({})))).await;
@@ -154,7 +66,7 @@ async fn every_session_has_a_process_of_its_own_and_belongs_to_its_caller() {
 #[tokio::test]
 async fn progress_and_log_messages_come_before_the_answer_that_they_belong_to() {
     let gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let mut client = session.stream(&call(3, "progress", json!({}))).await;
     for step in [1, 2] {
         let progress = event(&mut client).await;
@@ -171,7 +83,7 @@ async fn progress_and_log_messages_come_before_the_answer_that_they_belong_to() 
 #[tokio::test]
 async fn what_a_server_asks_its_client_is_answered_by_a_post_of_its_own() {
     let gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let mut client = session.stream(&call(5, "ask", json!({}))).await;
     let question = event(&mut client).await;
     assert_eq!((&question["method"], &question["id"]), (&json!("sampling/createMessage"), &json!(5)));
@@ -184,7 +96,7 @@ async fn what_a_server_asks_its_client_is_answered_by_a_post_of_its_own() {
 #[tokio::test]
 async fn a_killed_process_is_an_error_within_a_second_for_everyone_who_waits() {
     let gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let pid = session.pid().await;
     let mut waiting = gate.client().await;
     waiting.send(post("/small/mcp", DEV, &session.field, &call(1, "sleep", json!({})))).await;
@@ -196,7 +108,7 @@ async fn a_killed_process_is_an_error_within_a_second_for_everyone_who_waits() {
     assert!(status == 502 && body.contains("upstream_unreachable"), "{status} {body}");
     assert!(killed.elapsed().as_millis() < 1000);
     assert_eq!(session.post(&call(2, "pid", json!({}))).await.0, 404);
-    assert_ne!(Session::open(&gate).await.pid().await, pid);
+    assert_ne!(open(&gate).await.pid().await, pid);
 }
 
 #[tokio::test]
@@ -204,7 +116,7 @@ async fn a_server_that_never_answers_is_a_time_out_and_is_told_that_nobody_waits
     let mut server = command();
     server["timeout"] = json!("300ms");
     let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let (status, body) = session.post(&call(9, "sleep", json!({}))).await;
     assert!(status == 504 && body.contains("upstream_timeout"), "{status} {body}");
     gate.log.line("Server wrote to stderr", &[("line", json!("cancelled 9"))]).await;
@@ -214,7 +126,7 @@ async fn a_server_that_never_answers_is_a_time_out_and_is_told_that_nobody_waits
 #[tokio::test]
 async fn a_token_taken_out_ends_its_sessions_and_their_processes() {
     let mut gate = Gate::start(config()).await;
-    let pid = Session::open(&gate).await.pid().await;
+    let pid = open(&gate).await.pid().await;
     let mut without = config();
     without["proxy"] = json!({ "auth": { "tokens": { "ci": CI } } });
     gate.reload(without);
@@ -222,9 +134,27 @@ async fn a_token_taken_out_ends_its_sessions_and_their_processes() {
 }
 
 #[tokio::test]
+async fn a_public_command_serves_whoever_comes_until_it_is_public_no_more() {
+    let mut public = config();
+    public["mcpServers"]["small"]["public"] = json!(true);
+    let mut gate = Gate::start(public).await;
+    let anonymous = |request: String| request.replacen(&format!("Authorization: Bearer {DEV}\r\n"), "", 1);
+    let (status, head, body) = gate.ask(&anonymous(post("/small/mcp", DEV, "", INITIALIZE))).await;
+    assert_eq!(status, 200, "{body}");
+    let field = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+    let request = anonymous(post("/small/mcp", DEV, &field, &call(1, "pid", json!({}))));
+    let (status, _, body) = gate.ask(&request).await;
+    assert_eq!(status, 200, "{body}");
+    let pid = text(&serde_json::from_str(&body).unwrap()).parse().unwrap();
+    gate.reload(config());
+    is_gone(pid).await;
+    assert_eq!(gate.ask(&request).await.0, 401);
+}
+
+#[tokio::test]
 async fn a_changed_command_ends_what_ran_and_an_unchanged_one_is_left_alone() {
     let mut gate = Gate::start(config()).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let pid = session.pid().await;
     let mut changed = config();
     changed["mcpServers"]["other"] = json!({ "url": "http://127.0.0.1:1/mcp" });
@@ -242,8 +172,7 @@ async fn over_http_sse_answers_come_in_the_stream_and_leaving_ends_the_process()
     let gate = Gate::start(config()).await;
     let mut stream = gate.client().await;
     stream.send(get("/small/sse", DEV, "Accept: text/event-stream\r\n")).await;
-    let head = stream.head().await;
-    assert_eq!(field(&head, "content-type"), Some("text/event-stream"), "{head}");
+    is_stream(&stream.head().await);
     let opening = String::from_utf8(stream.chunk().await.unwrap()).unwrap();
     let url = opening.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end().to_owned();
     assert!(url.starts_with("/small/message?sessionId="), "{url}");
@@ -253,25 +182,15 @@ async fn over_http_sse_answers_come_in_the_stream_and_leaving_ends_the_process()
     }
     assert_eq!(event(&mut stream).await["result"]["serverInfo"]["name"], "small");
     assert_eq!(gate.ask(&post(&url, DEV, "", &call(1, "pid", json!({})))).await.0, 202);
-    let pid = text(&event(&mut stream).await.to_string()).parse().unwrap();
+    let pid = text(&event(&mut stream).await).parse().unwrap();
     assert!(is_alive(pid));
     drop(stream);
     is_gone(pid).await;
     assert_eq!(gate.ask(&post(&url, DEV, "", INITIALIZE)).await.0, 404);
 }
 
-/// A request of MCP 2026-07-28.
 fn modern(id: u64, tool: &str, arguments: Value) -> String {
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "progressToken": 1,
-    });
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-    let body = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string();
-    let fields =
-        format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {tool}\r\n");
-    post("/small/mcp", DEV, &fields, &body)
+    modern_call("/small/mcp", DEV, id, tool, arguments)
 }
 
 #[tokio::test]
@@ -281,7 +200,7 @@ async fn from_2026_on_callers_share_a_process_and_each_gets_its_own_answer() {
     for _ in 0..2 {
         let (status, head, body) = gate.ask(&modern(1, "pid", json!({}))).await;
         assert_eq!((status, field(&head, "mcp-session-id")), (200, None), "{body}");
-        pids.push(text(&body));
+        pids.push(text(&serde_json::from_str(&body).unwrap()));
     }
     assert_eq!(pids[0], pids[1]);
     // Twenty at a time, all with the same id.
@@ -293,8 +212,8 @@ async fn from_2026_on_callers_share_a_process_and_each_gets_its_own_answer() {
     }
     for (n, client) in callers.iter_mut().enumerate() {
         let (status, _, body) = client.response().await;
-        assert_eq!((status, text(&body)), (200, format!("caller {n}")));
-        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["id"], 1);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["id"], text(&body)), (200, &json!(1), format!("caller {n}")));
     }
 
     let mut client = gate.client().await;
@@ -312,7 +231,7 @@ async fn a_caller_that_leaves_cancels_its_own_request_and_no_other() {
     drop(leaving);
     until("the server heard of it", || gate.log.text().contains("cancelled")).await;
     let (status, _, body) = gate.ask(&modern(1, "echo", json!({ "text": "on" }))).await;
-    assert_eq!((status, text(&body)), (200, "on".into()));
+    assert_eq!((status, text(&serde_json::from_str(&body).unwrap())), (200, "on".into()));
 }
 
 #[tokio::test]
@@ -338,7 +257,7 @@ async fn a_program_that_does_not_exist_is_a_bad_gateway_that_the_log_explains() 
 #[tokio::test]
 async fn shutdown_leaves_no_process_behind() {
     let gate = Gate::start(config()).await;
-    let pid = Session::open(&gate).await.pid().await;
+    let pid = open(&gate).await.pid().await;
     let Gate { gateway, .. } = gate;
     soon("the end", gateway.shutdown(std::time::Duration::from_secs(5), std::future::pending())).await;
     assert!(!is_alive(pid));
@@ -376,10 +295,10 @@ fn without_env() -> Value {
 #[tokio::test]
 async fn a_changed_tool_filter_ends_what_ran_and_what_comes_next_has_it() {
     let mut gate = Gate::start(config()).await;
-    let pid = Session::open(&gate).await.pid().await;
+    let pid = open(&gate).await.pid().await;
     gate.reload(without_env());
     is_gone(pid).await;
-    let session = Session::open(&gate).await;
+    let session = open(&gate).await;
     let (_, refused) = session.post(&call(1, "env", json!({}))).await;
     assert!(refused.contains("Unknown tool"), "{refused}");
     assert_eq!(session.call("echo", json!({ "text": "there" })).await, "there");
@@ -388,7 +307,7 @@ async fn a_changed_tool_filter_ends_what_ran_and_what_comes_next_has_it() {
 #[tokio::test]
 async fn a_changed_tool_filter_holds_in_sessions_with_all_servers_that_began_before_it() {
     let mut gate = Gate::start(config()).await;
-    let session = Session::open_at("/mcp", &gate).await;
+    let session = Session::open(&gate, "/mcp", DEV).await;
     assert!(session.call("small__env", json!({})).await.contains("GREETING"));
     gate.reload(without_env());
     let (_, refused) = session.post(&call(1, "small__env", json!({}))).await;

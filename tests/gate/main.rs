@@ -8,15 +8,21 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
+mod all_servers;
+mod bounds;
 mod canary;
 mod commands;
 mod cors;
+mod crossed;
 mod filter;
 mod framing;
 mod harness;
 mod identity;
+mod inline;
 mod limits;
+
 mod manage;
+mod mcp;
 mod observe;
 mod passthrough;
 mod process;

@@ -1,7 +1,11 @@
 """A small MCP server on standard input and output, both eras, for tests of the gate: one message a line, nothing else.
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
-log message first; `ask` asks the client to sample and says what it answered; `sleep` never answers; `die` ends the process.
+log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
+the client to sample and says what it answered; `note` tells standard error its text; `sleep` never answers; `die` ends the
+process. There is a prompt and a resource, too.
+
+With LEGACY in the environment it has not heard of MCP 2026-07-28.
 """
 
 import json
@@ -9,6 +13,7 @@ import os
 import sys
 
 MODERN = "2026-07-28"
+CAPABILITIES = {"tools": {"listChanged": True}, "prompts": {}, "resources": {}, "logging": {}}
 asked = {}
 
 
@@ -17,12 +22,17 @@ def send(message):
     sys.stdout.flush()
 
 
+def tell(words):
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
+
+
 def text(words):
     return {"content": [{"type": "text", "text": words}], "resultType": "complete"}
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "ask", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "sleep", "die"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -42,14 +52,23 @@ def call(identity, params):
     if name == "log":
         send({"method": "notifications/message", "params": {"level": "info", "data": "a line"}})
         return text("logged")
+    if name == "after":
+        send({"id": identity, "result": text("told")})
+        send({"method": "notifications/message", "params": {"level": "info", "data": "afterwards"}})
+        return None
+    if name == "change":
+        send({"method": "notifications/tools/list_changed"})
+        return text("changed")
     if name == "ask":
         # The same id as the client's own request: ids of the two sides have nothing to do with each other.
         asked[identity] = identity
         send({"id": identity, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
         return None
+    if name == "note":
+        tell(f"noted {arguments.get('text')}")
+        return text("noted")
     if name == "sleep":
-        sys.stderr.write("sleeping\n")
-        sys.stderr.flush()
+        tell("sleeping")
         return None
     if name == "die":
         os._exit(1)
@@ -63,22 +82,31 @@ def answer(message):
             send({"id": asked.pop(identity), "result": text("it said " + json.dumps(message.get("result")))})
         return
     if method == "notifications/cancelled":
-        sys.stderr.write(f"cancelled {params.get('requestId')}\n")
-        sys.stderr.flush()
+        tell(f"cancelled {params.get('requestId')}")
     if identity is None:
         return
     if method == "initialize":
         result = {
             "protocolVersion": params.get("protocolVersion"),
-            "capabilities": {"tools": {}, "logging": {}},
+            "capabilities": CAPABILITIES,
             "serverInfo": {"name": "small", "version": "1"},
         }
-    elif method == "server/discover":
-        result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "resultType": "complete"}
+    elif method == "server/discover" and "LEGACY" not in os.environ:
+        result = {"supportedVersions": [MODERN], "capabilities": CAPABILITIES, "resultType": "complete"}
     elif method == "tools/list":
         result = listed()
     elif method == "tools/call":
         result = call(identity, params)
+    elif method == "prompts/list":
+        result = {"prompts": [{"name": "greeting"}], "resultType": "complete"}
+    elif method == "prompts/get":
+        result = {"messages": [], "description": params.get("name"), "resultType": "complete"}
+    elif method == "resources/list":
+        result = {"resources": [{"uri": "note://small", "name": "note"}], "resultType": "complete"}
+    elif method == "resources/read" and params.get("uri") != "note://small":
+        result = {"error": {"code": -32002, "message": "Resource not found"}}
+    elif method == "resources/read":
+        result = {"contents": [{"uri": params.get("uri"), "text": "a note"}], "resultType": "complete"}
     elif method == "ping":
         result = {}
     else:

@@ -16,7 +16,6 @@ use tokio_util::sync::PollSender;
 use super::{
     Member, Opening, Settings,
     core::{Action, Core, Event, IN_FLIGHT},
-    peer::Peer,
 };
 use crate::{
     error::Error,
@@ -38,15 +37,12 @@ const STUCK: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
 pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
-    let now = Instant::now();
     let (known, slots) = members
         .into_iter()
-        .map(|member| {
-            let Member { name, open, is_granted, is_current } = member;
-            (Peer::new(name, is_granted, is_current, now), Slot { open, generation: 0, line: None })
-        })
+        .map(|member| ((member.name, member.granted), Slot { open: member.open, generation: 0, line: None }))
         .unzip();
-    let mut core = Core::new(known, settings);
+    let mut changes = settings.changes.clone();
+    let mut core = Core::new(known, settings, Instant::now());
     let mut lines = Lines {
         from_client: far.from_client,
         to_client: Outgoing::new(far.to_client),
@@ -61,6 +57,8 @@ pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
             () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
                 Some(Event::Tick)
             }
+            // Whoever tells of changes ends no earlier than the last conversation.
+            Ok(()) = changes.changed() => Some(Event::Tick),
         };
         let Some(mut event) = event else { return };
         loop {

@@ -1,11 +1,11 @@
 //! What the union of members does: events in, actions out, no socket and no clock.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Report, Settings,
+    Granted, Report, Settings,
     listen::Listen,
     lists::Ask,
     naming::Clash,
@@ -33,7 +33,7 @@ pub(super) enum Event {
     Opened(usize, Result<(), Error>),
     /// A member sent something.
     Member(usize, FromServer),
-    /// [`Core::deadline`] is over.
+    /// [`Core::deadline`] is over, or what is granted may have changed.
     Tick,
 }
 
@@ -114,7 +114,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<Peer>, settings: Settings) -> Self {
+    pub(super) fn new(members: Vec<(Arc<str>, Granted)>, settings: Settings, now: Instant) -> Self {
+        let members = members.into_iter().map(|(name, granted)| Peer::new(name, granted, now)).collect();
         Self {
             settings,
             members,
@@ -132,7 +133,7 @@ impl Core {
 
     /// Takes what happened, and gives what is to be done, in that order.
     pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        self.drop_what_is_over(now);
+        self.drop_what_is_outdated(now);
         match event {
             Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
             Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
@@ -234,17 +235,11 @@ impl Core {
         self.pass(asked.member, message);
     }
 
-    /// Ends what the config of this moment does not have. That is no fault of a server's: it may be there again at once.
-    fn drop_what_is_over(&mut self, now: Instant) {
+    fn drop_what_is_outdated(&mut self, now: Instant) {
         for member in 0..self.members.len() {
-            let peer = &self.members[member];
-            if matches!(peer.phase, Phase::Closed(_)) {
-                continue;
-            }
-            if !(peer.is_granted)() {
-                self.part(member, now, &Kind::InsufficientScope.because("the grant was taken away"));
-            } else if !(peer.is_current)() {
-                self.part(member, now, &Kind::UpstreamUnreachable.because("the server was configured anew"));
+            if let Some(why) = self.members[member].outdated() {
+                // No fault of the server's: with a new grant, it is there at once.
+                self.part(member, now, &why);
             }
         }
     }
@@ -253,8 +248,8 @@ impl Core {
     pub(super) fn wake(&mut self, now: Instant) {
         for member in 0..self.members.len() {
             let peer = &mut self.members[member];
-            if matches!(peer.phase, Phase::Closed(again) if again <= now) && (peer.is_granted)() {
-                peer.phase = Phase::Opening { late: false };
+            if matches!(peer.phase, Phase::Closed(again) if again <= now) && peer.is_granted() {
+                peer.open();
                 self.act(Action::Open(member));
             }
         }
@@ -319,7 +314,7 @@ impl Core {
 
     /// Members that the caller may use, in the order of the file.
     pub(super) fn granted(&self) -> impl Iterator<Item = usize> {
-        (0..self.members.len()).filter(|member| (self.members[*member].is_granted)())
+        (0..self.members.len()).filter(|member| self.members[*member].is_granted())
     }
 
     pub(super) fn is_ready(&self, member: usize) -> bool {

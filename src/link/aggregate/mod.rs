@@ -24,13 +24,16 @@ mod waiting;
 
 use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use crate::{config::Naming, error::Error, link::Link};
 
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
-/// Whether something is so now.
-pub type Check = Box<dyn Fn() -> bool>;
+/// What a caller may use now: `None` for nothing, else a number that is another one when what stands behind the name is
+/// not what it was.
+pub type Granted = Box<dyn Fn() -> Option<u64>>;
 
 /// One of the servers.
 pub struct Member {
@@ -39,11 +42,9 @@ pub struct Member {
     /// Opens a link to it. Called again, not more often than every few seconds, when a link has ended and is needed.
     pub open: Box<dyn Fn() -> Opening>,
     /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
-    /// no, the member's link is dropped, and what it offered is as unknown as what never was.
-    pub is_granted: Check,
-    /// Whether the link that was opened last leads to what is configured now. Asked as often. When it says no, the link
-    /// is dropped, and the next one leads there.
-    pub is_current: Check,
+    /// no, the member's link is dropped, and what it offered is as unknown as what never was. When it says another number
+    /// than before, the link is dropped too, and a new one opened when it is needed.
+    pub granted: Granted,
 }
 
 /// How members look as one.
@@ -58,6 +59,8 @@ pub struct Settings {
     pub name: String,
     /// `serverInfo.version`.
     pub version: String,
+    /// Changes when what [`Member::granted`] says may have changed: then it is asked, even if nobody does anything.
+    pub changes: watch::Receiver<u64>,
     /// Is told what becomes of members, for the log and `/status`.
     pub report: Rc<dyn Fn(Report<'_>)>,
 }

@@ -6,15 +6,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Check,
+    Granted,
     lists::{Ask, Listing},
 };
+use crate::error::{Error, Kind};
 
 /// A member.
 pub(super) struct Peer {
     pub(super) name: Arc<str>,
-    pub(super) is_granted: Check,
-    pub(super) is_current: Check,
+    granted: Granted,
+    /// What that said when the link was opened.
+    opened: Option<u64>,
     pub(super) phase: Phase,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
@@ -43,9 +45,32 @@ pub(super) struct Greeting {
 }
 
 impl Peer {
-    pub(super) fn new(name: Arc<str>, is_granted: Check, is_current: Check, now: Instant) -> Self {
+    pub(super) fn new(name: Arc<str>, granted: Granted, now: Instant) -> Self {
         let phase = Phase::Closed(now);
-        Self { name, is_granted, is_current, phase, greeting: None, lists: Default::default() }
+        Self { name, granted, opened: None, phase, greeting: None, lists: Default::default() }
+    }
+
+    /// Whether the caller may use it.
+    pub(super) fn is_granted(&self) -> bool {
+        (self.granted)().is_some()
+    }
+
+    /// A link to it is opened.
+    pub(super) fn open(&mut self) {
+        self.opened = (self.granted)();
+        self.phase = Phase::Opening { late: false };
+    }
+
+    /// Why its link is of no more use, if there is one and it is not.
+    pub(super) fn outdated(&self) -> Option<Error> {
+        match (self.phase, (self.granted)()) {
+            (Phase::Closed(_), _) => None,
+            (_, None) => Some(Kind::InsufficientScope.because("the grant was taken away")),
+            (_, now) if now != self.opened => {
+                Some(Kind::UpstreamUnreachable.because("the server was restarted or configured anew"))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn list(&self, ask: Ask) -> &Listing {

@@ -115,7 +115,7 @@ impl Core {
             }
             Naming::Flat { .. } => {
                 let (member, own) = self.offered[usize::from(ask == Ask::Prompts)].get(name)?;
-                (self.members[*member].is_granted)().then(|| (*member, own.clone()))
+                self.members[*member].is_granted().then(|| (*member, own.clone()))
             }
         }
     }

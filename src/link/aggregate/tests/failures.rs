@@ -173,7 +173,7 @@ fn a_server_that_is_configured_anew_is_reached_anew() {
         let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
         client.request(1, "tools/call", json!({ "name": "two__a" })).await;
         client.rest().await;
-        two.is_current.set(false);
+        two.epoch.set(1);
         let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
         assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
         assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);

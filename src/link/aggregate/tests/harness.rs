@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::LocalSet, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::LocalSet,
+    time::timeout,
+};
 
 use crate::{
     config::{Collision, Naming},
@@ -50,8 +54,8 @@ pub(super) struct Server {
     /// What it answers, by method; a page of a list by method and cursor: `tools/list?c1`.
     replies: Rc<RefCell<HashMap<String, Reply>>>,
     pub(super) is_granted: Rc<Cell<bool>>,
-    /// Whether its link leads to what is configured.
-    pub(super) is_current: Rc<Cell<bool>>,
+    /// Changes when something else is configured in its place.
+    pub(super) epoch: Rc<Cell<u64>>,
     /// Whether it can be reached.
     pub(super) is_up: Rc<Cell<bool>>,
     pub(super) opened: Rc<Cell<usize>>,
@@ -67,7 +71,7 @@ impl Server {
             name,
             replies: Rc::default(),
             is_granted: Rc::new(Cell::new(true)),
-            is_current: Rc::new(Cell::new(true)),
+            epoch: Rc::default(),
             is_up: Rc::new(Cell::new(true)),
             opened: Rc::default(),
             ended: Rc::default(),
@@ -125,13 +129,11 @@ impl Server {
 
     fn member(&self) -> Member {
         let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
-        let is_current = Rc::clone(&self.is_current);
+        let epoch = Rc::clone(&self.epoch);
         Member {
             name: self.name.into(),
-            is_granted: Box::new(move || of.get()),
-            is_current: Box::new(move || is_current.get()),
+            granted: Box::new(move || of.get().then(|| epoch.get())),
             open: Box::new(move || {
-                server.is_current.set(true);
                 let server = server.clone();
                 Box::pin(async move {
                     if !server.is_up.get() {
@@ -199,6 +201,7 @@ fn settings(naming: Naming) -> Settings {
         discovery_timeout: Duration::from_secs(5),
         name: "gate".into(),
         version: "0.0.0".into(),
+        changes: watch::channel(0).1,
         report: Rc::new(|_| ()),
     }
 }
