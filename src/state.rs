@@ -243,7 +243,7 @@ impl Switch {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// How often it was stopped.
+    /// How often it was stopped or restarted.
     pub fn stops(&self) -> u64 {
         self.stops.load(Ordering::Relaxed)
     }
@@ -251,13 +251,23 @@ impl Switch {
     /// Stops the server: what was begun with it is of no more use.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.stops.fetch_add(1, Ordering::Relaxed);
-        self.begin_epoch();
+        self.end();
     }
 
     /// Lets the server run.
     pub fn start(&self) {
         self.stopped.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the server run; what was begun with it is of no more use.
+    pub fn restart(&self) {
+        self.end();
+        self.start();
+    }
+
+    fn end(&self) {
+        self.stops.fetch_add(1, Ordering::Relaxed);
+        self.begin_epoch();
     }
 
     /// Why the server cannot be used, as it was seen last.
@@ -409,7 +419,7 @@ impl Live {
             .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
     }
 
-    /// Whether the server was stopped by hand after `grant` was given, even if it runs again.
+    /// Whether the server was stopped or restarted by hand after `grant` was given.
     pub fn was_stopped_since(&self, grant: &Grant) -> bool {
         let switch = self.route(&grant.server).map(|route| &route.switch);
         switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)

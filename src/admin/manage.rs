@@ -54,23 +54,28 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 /// anew with the next request.
 fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
-    if matches!(action, Action::Stop | Action::Restart) {
-        route.switch.stop();
-        route.shared_links.clear();
-        shared.sessions.of(name).iter().for_each(session::Handle::close);
-        if let Backend::Stdio(supervisor) = &route.backend {
-            supervisor.stop();
-        }
-        // Requests that pass byte by byte are ended by the workers.
-        shared.note_change();
+    match action {
+        Action::Start => route.switch.start(),
+        Action::Stop => route.switch.stop(),
+        // Never stopped in between: whoever comes at this moment is not refused.
+        Action::Restart => route.switch.restart(),
     }
-    if matches!(action, Action::Start | Action::Restart) {
-        route.switch.start();
+    if let Backend::Stdio(supervisor) = &route.backend {
+        match action {
+            Action::Start => supervisor.allow(),
+            Action::Stop => supervisor.stop(),
+            Action::Restart => supervisor.renew(),
+        }
+    }
+    if action != Action::Stop {
         // What was wrong before is not known of what comes now.
         route.switch.set_problem(None);
-        if let Backend::Stdio(supervisor) = &route.backend {
-            supervisor.allow();
-        }
+    }
+    if action != Action::Start {
+        route.shared_links.clear();
+        shared.sessions.of(name).iter().for_each(session::Handle::close);
+        // Requests that pass byte by byte are ended by the workers.
+        shared.note_change();
     }
     let msg = match action {
         Action::Start => "Server started by hand",

@@ -169,6 +169,15 @@ impl Supervisor {
         self.orders.send_modify(|orders| orders.refuses = false);
     }
 
+    /// Ends all its processes, patiently. Those that start from now on stay, as after [`Supervisor::allow`].
+    pub fn renew(&self) {
+        self.history().backoff = Backoff::default();
+        self.orders.send_modify(|orders| {
+            orders.refuses = false;
+            orders.end_below = orders.next;
+        });
+    }
+
     /// Whether it is stopped.
     pub fn is_stopped(&self) -> bool {
         self.orders.borrow().refuses

@@ -77,3 +77,15 @@ async fn a_supervisor_is_for_what_it_runs() {
     assert!(supervisor.is_for(&target("cat", &["-u"])));
     assert!(!supervisor.is_for(&target("cat", &["-v"])));
 }
+
+#[tokio::test]
+async fn a_renewal_ends_what_runs_and_never_refuses_what_comes() {
+    let supervisor = supervisor(target("cat", &[]));
+    let mut before = supervisor.start().await.unwrap();
+    supervisor.renew();
+    assert!(!supervisor.is_stopped());
+    assert_eq!(before.life.event().await, Event::Stop);
+    let mut after = supervisor.start().await.unwrap();
+    let unheard = tokio::time::timeout(Duration::from_millis(50), after.life.event()).await;
+    assert!(unheard.is_err(), "{unheard:?}");
+}
