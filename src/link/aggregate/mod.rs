@@ -1,8 +1,8 @@
 //! Several servers that look like one.
 //!
-//! [`open`] gives a [`Link`] like any other. Behind it stands one link per member, and between them [`core`], which
+//! [`open`] gives a [`Link`] like any other. Behind it stands one link per member, and between them `core`, which
 //! decides without a socket or a clock: which member a call is for, whose answer it is, what a list of all consists of.
-//! [`carry`] is the task that carries its decisions out.
+//! `carry` is the task that carries its decisions out.
 //!
 //! Whatever one member does, the others go on: it is waited for as long as `discovery_timeout` says, once, and what it
 //! does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
