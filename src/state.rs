@@ -1,14 +1,17 @@
 //! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
 
+mod shared_links;
+mod switch;
+
 use std::{
     cell::Cell,
     collections::HashMap,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -20,12 +23,17 @@ use crate::{
     child::Supervisor,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
     identity::{Grant, Subject},
-    link::{inline::InlineServer, shared::Shared as SharedLink},
-    mcp::{modern::ToolHeaders, session::SessionKey},
+    link::inline::InlineServer,
+    mcp::session::SessionKey,
     observe::{Observer, ServerMetrics},
     session::Registry,
     upstream::{Endpoint, Pool, Unusable},
     watchdog::Watchdog,
+};
+
+pub use self::{
+    shared_links::{Joint, SharedLinks},
+    switch::Switch,
 };
 
 /// What outlives a reload.
@@ -201,124 +209,6 @@ pub enum Backend {
     Inline(Arc<InlineServer>),
     /// All servers that a token may reach.
     All,
-}
-
-/// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
-pub struct Switch {
-    stopped: AtomicBool,
-    stops: AtomicU64,
-    epoch: AtomicU64,
-    problem: Mutex<Option<Box<str>>>,
-}
-
-/// The last epoch of any server.
-static EPOCHS: AtomicU64 = AtomicU64::new(0);
-
-impl Default for Switch {
-    fn default() -> Self {
-        let switch = Self {
-            stopped: AtomicBool::default(),
-            stops: AtomicU64::default(),
-            epoch: AtomicU64::default(),
-            problem: Mutex::default(),
-        };
-        switch.begin_epoch();
-        switch
-    }
-}
-
-impl Switch {
-    /// A number that no server had before: it is another one since the server was stopped, restarted or configured anew.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    /// What was begun with the server so far is of no more use.
-    pub fn begin_epoch(&self) {
-        self.epoch.store(EPOCHS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Whether the server was stopped.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-    }
-
-    /// How often it was stopped or restarted.
-    pub fn stops(&self) -> u64 {
-        self.stops.load(Ordering::Relaxed)
-    }
-
-    /// Stops the server: what was begun with it is of no more use.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.end();
-    }
-
-    /// Lets the server run.
-    pub fn start(&self) {
-        self.stopped.store(false, Ordering::Relaxed);
-    }
-
-    /// Lets the server run; what was begun with it is of no more use.
-    pub fn restart(&self) {
-        self.end();
-        self.start();
-    }
-
-    fn end(&self) {
-        self.stops.fetch_add(1, Ordering::Relaxed);
-        self.begin_epoch();
-    }
-
-    /// Why the server cannot be used, as it was seen last.
-    pub fn problem(&self) -> Option<String> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.as_deref().map(str::to_owned)
-    }
-
-    /// Notes why the server cannot be used, or that it can.
-    pub fn set_problem(&self, problem: Option<&str>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(Box::from);
-    }
-}
-
-/// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
-/// one for each set of them that somebody sees.
-#[derive(Default)]
-pub struct SharedLinks(Mutex<HashMap<Box<str>, Arc<Joint>>>);
-
-/// A conversation that callers share, and what all of them need to know of the server.
-pub struct Joint {
-    /// The conversation.
-    pub link: SharedLink,
-    /// What arguments of its tools are repeated in header fields, and when that was asked.
-    pub tool_headers: Mutex<Option<(Instant, Arc<ToolHeaders>)>>,
-}
-
-impl SharedLinks {
-    /// Most conversations of all servers as one; each costs a few KiB when it is not used. With more than that, they are
-    /// begun anew.
-    const MOST: usize = 256;
-
-    /// The conversation of this name, which is begun with `start` if there is none any more.
-    pub fn get(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Arc<Joint> {
-        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joint) = links.get(key).filter(|joint| !joint.link.is_over()) {
-            return Arc::clone(joint);
-        }
-        if links.len() >= Self::MOST {
-            // Who is attached stays so.
-            links.clear();
-        }
-        let joint = Arc::new(Joint { link: start(), tool_headers: Mutex::default() });
-        links.insert(key.into(), Arc::clone(&joint));
-        joint
-    }
-
-    /// Ends them for everyone, once those who are attached have left.
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 impl Route {

@@ -245,7 +245,7 @@ impl Server {
     /// segment of a path of the gate's own.
     pub const ALL: &'static str = "mcp";
 
-    /// All servers as one.
+    /// All servers as one. What stands behind it is decided for each caller, so its target is an empty one.
     pub fn all() -> Self {
         Self {
             name: Self::ALL.into(),

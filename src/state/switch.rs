@@ -1,0 +1,85 @@
+//! Whether a server is to run.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
+pub struct Switch {
+    stopped: AtomicBool,
+    stops: AtomicU64,
+    epoch: AtomicU64,
+    problem: Mutex<Option<Box<str>>>,
+}
+
+/// The last epoch of any server.
+static EPOCHS: AtomicU64 = AtomicU64::new(0);
+
+impl Default for Switch {
+    fn default() -> Self {
+        let switch = Self {
+            stopped: AtomicBool::default(),
+            stops: AtomicU64::default(),
+            epoch: AtomicU64::default(),
+            problem: Mutex::default(),
+        };
+        switch.begin_epoch();
+        switch
+    }
+}
+
+impl Switch {
+    /// A number that no server had before: it is another one since the server was stopped, restarted or configured anew.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// What was begun with the server so far is of no more use.
+    pub fn begin_epoch(&self) {
+        self.epoch.store(EPOCHS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether the server was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// How often it was stopped or restarted.
+    pub fn stops(&self) -> u64 {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// Stops the server: what was begun with it is of no more use.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.end();
+    }
+
+    /// Lets the server run.
+    pub fn start(&self) {
+        self.stopped.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the server run; what was begun with it is of no more use.
+    pub fn restart(&self) {
+        self.end();
+        self.start();
+    }
+
+    fn end(&self) {
+        self.stops.fetch_add(1, Ordering::Relaxed);
+        self.begin_epoch();
+    }
+
+    /// Why the server cannot be used, as it was seen last.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.as_deref().map(str::to_owned)
+    }
+
+    /// Notes why the server cannot be used, or that it can.
+    pub fn set_problem(&self, problem: Option<&str>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(Box::from);
+    }
+}
