@@ -386,30 +386,3 @@ fn endpoint(target: &HttpTarget, previous: Option<&Live>) -> Result<Arc<Endpoint
         None => Endpoint::new(&target.url, target.ca_pem.clone()).map(Arc::new),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Kind;
-
-    #[test]
-    fn a_conversation_whose_thread_is_gone_is_begun_anew() {
-        let links = SharedLinks::default();
-        let (mut joints, mut begun) = (Vec::new(), 0);
-        for _ in 0..2 {
-            let options = tokio::runtime::LocalOptions::default();
-            let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
-            runtime.block_on(async {
-                for _ in 0..2 {
-                    joints.push(links.get("", || {
-                        begun += 1;
-                        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
-                        SharedLink::start(never, std::time::Duration::MAX)
-                    }));
-                }
-            });
-        }
-        assert_eq!(begun, 2);
-        assert!(Arc::ptr_eq(&joints[0], &joints[1]) && Arc::ptr_eq(&joints[2], &joints[3]));
-    }
-}

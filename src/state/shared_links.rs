@@ -46,3 +46,30 @@ impl SharedLinks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_conversation_whose_thread_is_gone_is_begun_anew() {
+        let links = SharedLinks::default();
+        let (mut joints, mut begun) = (Vec::new(), 0);
+        for _ in 0..2 {
+            let options = tokio::runtime::LocalOptions::default();
+            let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
+            runtime.block_on(async {
+                for _ in 0..2 {
+                    joints.push(links.get("", || {
+                        begun += 1;
+                        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
+                        SharedLink::start(never, std::time::Duration::MAX)
+                    }));
+                }
+            });
+        }
+        assert_eq!(begun, 2);
+        assert!(Arc::ptr_eq(&joints[0], &joints[1]) && Arc::ptr_eq(&joints[2], &joints[3]));
+    }
+}
