@@ -21,7 +21,7 @@ use crate::{
         message::{Id, Kind as MessageKind},
     },
     observe::{End, Record},
-    session::failure,
+    session::{Registered, failure},
     upstream::ResponseBody,
     watchdog::{Signal, Watched},
 };
@@ -58,6 +58,8 @@ pub enum Source {
         id: Id,
         /// Its response went by.
         is_done: bool,
+        /// Its place among the sessions, if it has a process of its own.
+        place: Option<Registered>,
     },
 }
 
@@ -263,7 +265,7 @@ impl Events {
                 };
             }
             Source::Call { is_done: true, .. } => return Some(None),
-            Source::Call { link, id, is_done } => (link, id, is_done),
+            Source::Call { link, id, is_done, .. } => (link, id, is_done),
         };
         let Poll::Ready(next) = link.from_server.poll_recv(cx) else { return None };
         let event = match next {

@@ -31,7 +31,7 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
-    session::{self, Handle, Position, Reply, SessionId, Settings, Style, Wants},
+    session::{self, Full, Handle, Position, Registered, Reply, SessionId, Settings, Style, Wants},
     state::{Backend, Worker},
     watchdog::{Signal, Watched},
 };
@@ -147,7 +147,9 @@ impl Request<'_> {
         };
         // Commands of the config share nothing, and what one caller runs is not to count against the others.
         let is_inline = matches!(admitted.route.backend, Backend::Inline(_));
-        let mut link = if is_inline || shared::needs_own(&message) {
+        let needs_own = shared::needs_own(&message);
+        let place = if needs_own && !is_inline { Some(self.place()?) } else { None };
+        let mut link = if is_inline || needs_own {
             self.within(self.patience, servers::open(worker, admitted, &selector)).await??
         } else {
             joint.link.attach()
@@ -159,7 +161,7 @@ impl Request<'_> {
         let first = if self.may_stream() {
             match self.within(STREAM_AFTER, link.from_server.recv()).await {
                 Err(e) if e.kind == Kind::UpstreamTimeout => {
-                    let source = Source::Call { link, id, is_done: false };
+                    let source = Source::Call { link, id, is_done: false, place };
                     return Ok(reply::stream(self.stream_of(source)));
                 }
                 first => first?,
@@ -172,7 +174,7 @@ impl Request<'_> {
                 Ok(reply::json(modern::status(&message), message.text().clone()))
             }
             Some(FromServer::Message { message, .. }) => {
-                let source = Source::Call { link, id, is_done: false };
+                let source = Source::Call { link, id, is_done: false, place };
                 Ok(reply::stream(self.stream_of(source).beginning_with(event(&message))))
             }
             Some(FromServer::Failed { error, .. }) => Err(error),
@@ -208,23 +210,29 @@ impl Request<'_> {
     /// Begins a session.
     async fn start(&self, style: Style) -> Result<(Handle, SessionId), Error> {
         let Self { worker, admitted, .. } = self;
-        let (sessions, server) = (&worker.shared.sessions, Arc::clone(&admitted.route.server.name));
-        let most = admitted.live.limits.max_sessions;
-        let full = || Kind::Unavailable.because("as many sessions as limits.maxSessions allows");
         // Nothing is begun that could not be kept.
-        if sessions.len() >= most {
-            return Err(full());
-        }
+        let place = self.place()?;
+        let id = place.id();
         let selector = self.selector()?;
         let link = self.within(self.patience, servers::open(worker, admitted, &selector)).await??;
-        let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
         let settings = Settings {
             style,
             idle: admitted.route.server.idle_timeout,
             watched: worker.watchdog.watch(Subject::Request(admitted.grant())),
         };
-        session::start(link, settings, |handle| sessions.add(id, server, handle, most))
-            .map_err(|session::Full| full())
+        Ok((session::start(link, settings, place), id))
+    }
+
+    /// A place among the sessions.
+    fn place(&self) -> Result<Registered, Error> {
+        let Self { worker, admitted, .. } = self;
+        let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
+        let server = Arc::clone(&admitted.route.server.name);
+        worker
+            .shared
+            .sessions
+            .add(id, server, admitted.live.limits.max_sessions)
+            .map_err(|Full| Kind::Unavailable.because("as many sessions as limits.maxSessions allows"))
     }
 
     /// Which of all servers the client asks for.

@@ -58,17 +58,12 @@ pub enum Style {
     Sse(mpsc::Sender<Bytes>),
 }
 
-/// Starts a session on this thread. It is in the registry as long as it runs.
-pub fn start(
-    link: Link,
-    settings: Settings,
-    register: impl FnOnce(Handle) -> Result<Registered, super::Full>,
-) -> Result<(Handle, super::SessionId), super::Full> {
+/// Starts a session on this thread. It keeps its place in the registry as long as it runs.
+pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
     let handle = Handle { commands: sender, closed: closed.clone() };
-    let registered = register(handle.clone())?;
-    let id = registered.id();
+    registered.lead_to(handle.clone());
     let session = Session {
         link,
         commands,
@@ -89,7 +84,7 @@ pub fn start(
         _registered: registered,
     };
     tokio::task::spawn_local(session.run());
-    Ok((handle, id))
+    handle
 }
 
 struct Session {

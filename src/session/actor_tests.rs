@@ -29,8 +29,8 @@ impl World {
             watched: dog.watch(Subject::Request(grant)),
         };
         let id = SessionId::random().unwrap();
-        let register = |handle| registry.add(id, Arc::from("db"), handle, 10);
-        let (session, _) = start(link, settings, register).unwrap_or_else(|_| panic!("there is room"));
+        let registered = registry.add(id, Arc::from("db"), 10).unwrap();
+        let session = start(link, settings, registered);
         Self { server, session, registry, dog, stream: is_sse.then_some(events) }
     }
 

@@ -43,7 +43,8 @@ pub struct Registry(Arc<Mutex<HashMap<SessionId, Entry>>>);
 
 struct Entry {
     server: Arc<str>,
-    handle: Handle,
+    /// `None` while it begins, and for a single call, which nobody comes back to.
+    handle: Option<Handle>,
 }
 
 /// There are as many sessions as may be.
@@ -57,26 +58,20 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Adds a session with `server`, unless there are `most` already.
-    pub fn add(
-        &self,
-        id: SessionId,
-        server: Arc<str>,
-        handle: Handle,
-        most: usize,
-    ) -> Result<Registered, Full> {
+    /// A place for a session with `server`, or for a call that costs as much as one, unless there are `most` already.
+    pub fn add(&self, id: SessionId, server: Arc<str>, most: usize) -> Result<Registered, Full> {
         let mut entries = self.entries();
         if entries.len() >= most {
             return Err(Full);
         }
-        entries.insert(id, Entry { server, handle });
+        entries.insert(id, Entry { server, handle: None });
         drop(entries);
         Ok(Registered { registry: self.clone(), id })
     }
 
     /// The session of this id with this server.
     pub fn find(&self, id: SessionId, server: &str) -> Option<Handle> {
-        self.entries().get(&id).filter(|entry| *entry.server == *server).map(|entry| entry.handle.clone())
+        self.entries().get(&id).filter(|entry| *entry.server == *server)?.handle.clone()
     }
 
     /// Sessions with `server`.
@@ -87,7 +82,8 @@ impl Registry {
     /// Sessions with `server`, to end them.
     pub fn of(&self, server: &str) -> Vec<Handle> {
         let entries = self.entries();
-        entries.values().filter(|entry| *entry.server == *server).map(|entry| entry.handle.clone()).collect()
+        let with_it = entries.values().filter(|entry| *entry.server == *server);
+        with_it.filter_map(|entry| entry.handle.clone()).collect()
     }
 
     /// All of them.
@@ -110,6 +106,13 @@ impl Registered {
     /// Id of the session.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// From now on, the session is found.
+    pub(super) fn lead_to(&self, handle: Handle) {
+        if let Some(entry) = self.registry.entries().get_mut(&self.id) {
+            entry.handle = Some(handle);
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use socket2::SockRef;
 use crate::{
     harness::{CI, DEV, Gate, field, get, post, until},
     mcp::{
-        INITIALIZE, Session, SseSession, call, command, event, is_alive, is_gone, is_over, modern_call, text,
+        INITIALIZE, Session, SseSession, call, command, event, is_alive, is_gone, is_over, modern,
+        modern_call, text,
     },
 };
 
@@ -54,6 +55,23 @@ async fn there_are_as_many_sessions_as_the_limit_says_and_then_room_again() {
     until("room for one more", || gate.gateway.shared().sessions.len() == 1).await;
     open(&gate).await;
     assert_eq!(third.call("echo", json!({ "text": "on" })).await, "on");
+}
+
+#[tokio::test]
+async fn a_call_that_needs_a_process_of_its_own_counts_as_a_session_does() {
+    let gate = start(json!({ "limits": { "maxSessions": 1 } }), "5m").await;
+    let logged = |tool: &str| {
+        let level = json!({ "io.modelcontextprotocol/logLevel": "info" });
+        let params = json!({ "name": tool, "arguments": {}, "_meta": level });
+        modern("/small/mcp", DEV, 1, "tools/call", params)
+    };
+    let mut waiting = gate.client().await;
+    waiting.send(logged("sleep")).await;
+    gate.log.line("Server wrote to stderr", &[("line", json!("sleeping"))]).await;
+    assert_eq!(gate.ask(&logged("echo")).await.0, 503);
+    drop(waiting);
+    until("room again", || gate.gateway.shared().sessions.is_empty()).await;
+    assert_eq!(gate.ask(&logged("echo")).await.0, 200);
 }
 
 #[tokio::test]
