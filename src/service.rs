@@ -148,7 +148,7 @@ async fn answer(
     // 2. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if matches!(at, Place::Live | Place::Ready | Place::Status) {
         record.is_for_the_gate();
-        return admin::probe(&worker.shared, at, &head.method);
+        return admin::probe(&worker.shared, at, &head.method, connection.door == Door::Admin);
     }
     // 3. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.

@@ -13,14 +13,20 @@ use crate::{
     state::Shared,
 };
 
-/// `/health`, `/health/live`, `/health/ready` and `/status`.
-pub fn probe(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+/// `/health`, `/health/live`, `/health/ready` and `/status`. Names of servers are for `operator`s, who came by the admin
+/// listener; everyone else gets counts, since names cannot be probed without a token.
+pub fn probe(
+    shared: &Shared,
+    at: Place<'_>,
+    method: &Method,
+    operator: bool,
+) -> Result<Response<Payload>, Error> {
     only_read(method)?;
     let (status, body) = match at {
         Place::Ready if shared.is_draining() => {
             (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
         }
-        Place::Status => (StatusCode::OK, status(shared)),
+        Place::Status => (StatusCode::OK, status(shared, operator)),
         _ => (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()),
     };
     Ok(text(status, "application/json", body))
@@ -50,15 +56,15 @@ pub fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Respons
 }
 
 /// Servers of the config, those that take requests, and client connections of this moment.
-fn status(shared: &Shared) -> String {
+fn status(shared: &Shared, names: bool) -> String {
     let live = shared.live();
-    let running = live.servers.iter().filter(|route| route.is_running()).count();
+    let (running, down): (Vec<_>, Vec<_>) = live.servers.iter().partition(|route| route.is_running());
+    let mut servers = serde_json::json!({ "total": live.servers.len(), "running": running.len() });
+    if names {
+        servers["down"] = down.iter().map(|route| &*route.server.name).collect();
+    }
     let connected = shared.observer.metrics.connections_open.get();
-    serde_json::json!({
-        "servers": { "total": live.servers.len(), "running": running },
-        "clients": { "connected": connected },
-    })
-    .to_string()
+    serde_json::json!({ "servers": servers, "clients": { "connected": connected } }).to_string()
 }
 
 /// What is only looked at changes nothing.

@@ -329,6 +329,16 @@ async fn a_server_that_is_down_or_silent_costs_only_itself() {
         assert!(problem(name).is_string(), "{name}: {shown}");
     }
     assert_eq!((problem("small"), problem("demo")), (Value::Null, Value::Null), "{shown}");
+
+    client.send("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let (_, _, body) = client.response().await;
+    let shown: Value = serde_json::from_str(&body).unwrap();
+    let mut down: Vec<_> =
+        shown["servers"]["down"].as_array().unwrap().iter().map(Value::to_string).collect();
+    down.sort();
+    assert_eq!(down, [r#""absent""#, r#""refuses""#, r#""silent""#]);
+    let (_, _, open_to_all) = gate.ask("GET /status HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(!open_to_all.contains("down") && !open_to_all.contains("absent"), "{open_to_all}");
 }
 
 #[tokio::test]
