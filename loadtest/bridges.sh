@@ -31,31 +31,7 @@ while (($#)); do
 done
 cd "$root/loadtest"
 
-# Registries drop connections now and then; the installs themselves are idempotent.
-retry() {
-    local try
-    for try in 1 2 3; do
-        "$@" && return
-        echo "try $try of 3 failed: $*" >&2
-        sleep $((try * 2))
-    done
-    return 1
-}
-
-# install CACHE: the pinned contenders; does nothing when they are there already.
-install() {
-    local cache=$1 pins=(bridges/package-lock.json bridges/requirements.txt)
-    ! cat "${pins[@]}" | cmp -s - "$cache/installed" || return 0
-    mkdir -p "$cache"
-    rm -f "$cache/installed"
-    cp bridges/package.json bridges/package-lock.json bridges/.npmrc "$cache/"
-    (cd "$cache" && retry npm ci --loglevel=error)
-    python3 -m venv --clear "$cache/venv"
-    retry "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r bridges/requirements.txt
-    cat "${pins[@]}" >"$cache/installed"
-}
-
-install "$root/target/bridges"
+"$root/tests/interop/install.sh" "$root/target/bridges" bridges
 cargo build --release --locked --quiet --manifest-path rig/Cargo.toml --target-dir "$root/target/rig"
 [[ -n ${built:-} ]] || cargo build --release --locked --quiet --manifest-path "$root/Cargo.toml"
 ulimit -n "$(ulimit -Hn)"

@@ -1,7 +1,8 @@
 //! What is left of a gate's children when it is killed, and what is left in a gate of children that are: nothing.
 //!
 //! Descriptors, zombies and orphans are counted for a whole process, so each test runs its gate as a process of its own:
-//! this very binary, asked for one of the parts below.
+//! this very binary, asked for one of the parts below. That is why it has a `main` of its own; `libtest-mimic` gives it the
+//! command line of any other test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal};
 use sluicegate::{
     child::{Patience, Supervisor, reaper},
@@ -37,6 +39,54 @@ const ORPHANED: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(20);
 /// Tells its own number and that of a child, both of which no end of a pipe impresses.
 const FAMILY: &str = r#"sleep 1000 & echo "{\"method\":\"pids\",\"params\":[$$,$!]}"; wait"#;
+
+/// Variable that names the part to play.
+const PART: &str = "PART";
+
+const PARTS: [(&str, fn()); 6] = [
+    ("gate_that_is_killed", gate_that_is_killed),
+    ("gate_that_is_killed_while_tools_run", gate_that_is_killed_while_tools_run),
+    ("gate_that_starts_one_after_the_other", gate_that_starts_one_after_the_other),
+    ("gate_whose_children_are_killed", gate_whose_children_are_killed),
+    ("gate_that_inherits_orphans", gate_that_inherits_orphans),
+    ("gate_whose_reaper_is_killed", gate_whose_reaper_is_killed),
+];
+
+fn main() -> process::ExitCode {
+    if let Ok(part) = env::var(PART) {
+        let (_, play) = PARTS.iter().find(|(name, _)| *name == part).expect("a part");
+        play();
+        println!("played");
+        return process::ExitCode::SUCCESS;
+    }
+    let stories: [(&str, fn()); 6] = [
+        ("a_gate_that_is_killed_leaves_no_orphans", a_gate_that_is_killed_leaves_no_orphans),
+        (
+            "a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans",
+            a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans,
+        ),
+        ("the_reaper_holds_nothing_of_the_gate_open", the_reaper_holds_nothing_of_the_gate_open),
+        (
+            "children_that_are_killed_leave_neither_descriptors_nor_zombies",
+            children_that_are_killed_leave_neither_descriptors_nor_zombies,
+        ),
+        (
+            "a_gate_that_is_the_first_process_of_a_container_buries_what_it_inherits",
+            a_gate_that_is_the_first_process_of_a_container_buries_what_it_inherits,
+        ),
+        (
+            "a_reaper_that_was_killed_is_replaced_and_the_new_one_knows_of_everyone",
+            a_reaper_that_was_killed_is_replaced_and_the_new_one_knows_of_everyone,
+        ),
+    ];
+    let story = |(name, story): (&str, fn())| {
+        Trial::test(name, move || {
+            story();
+            Ok(())
+        })
+    };
+    libtest_mimic::run(&Arguments::from_args(), stories.into_iter().map(story).collect()).exit_code()
+}
 
 // What tests see of processes.
 
@@ -81,7 +131,7 @@ fn until(what: &str, longest: Duration, mut holds: impl FnMut() -> bool) {
 /// This binary, to play a part.
 fn play(part: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", part, "--ignored", "--nocapture", "--test-threads=1"]);
+    command.env(PART, part);
     command
 }
 
@@ -89,7 +139,7 @@ fn plays_well(part: &str) {
     let output = play(part).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.contains("1 passed"), "{told}");
+    assert!(told.ends_with("played\n"), "{told}");
 }
 
 // What parts are made of.
@@ -139,8 +189,6 @@ fn reaper_of(gate: i32) -> i32 {
     children(gate).into_iter().find(is_reaper).expect("a reaper")
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_that_is_killed() {
     on_runtime(async {
         let supervisor = gate(FAMILY);
@@ -155,8 +203,6 @@ fn gate_that_is_killed() {
     });
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_that_is_killed_while_tools_run() {
     const TOOL: &str = r#"sleep 1000 & echo "family $$ $!" >&9; wait"#;
     let text = |text: &str| vec![Piece::Text(Secret::new(text.into()))];
@@ -188,8 +234,7 @@ fn gate_with_families(part: &str) -> (process::Child, Vec<i32>) {
     let mut families = Vec::new();
     for line in BufReader::new(gate.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        // What the test harness writes may stand on the same line.
-        if let Some((_, family)) = line.split_once("family ") {
+        if let Some(family) = line.strip_prefix("family ") {
             families.extend(family.split(' ').map(|pid| pid.parse::<i32>().unwrap()));
         }
         if families.len() == 6 {
@@ -201,7 +246,6 @@ fn gate_with_families(part: &str) -> (process::Child, Vec<i32>) {
     (gate, families)
 }
 
-#[test]
 fn a_gate_that_is_killed_leaves_no_orphans() {
     let rounds = env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     let mut slowest = Duration::ZERO;
@@ -227,8 +271,6 @@ fn with_argument(wanted: &str) -> Vec<i32> {
     processes.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(has)).collect()
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_that_starts_one_after_the_other() {
     let mark = env::var("MARK").unwrap();
     on_runtime(async {
@@ -240,7 +282,6 @@ fn gate_that_starts_one_after_the_other() {
     });
 }
 
-#[test]
 fn a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans() {
     for round in 0..10 {
         // Seconds to sleep, and what these processes are known by.
@@ -258,7 +299,6 @@ fn a_gate_that_is_killed_while_it_starts_children_leaves_no_orphans() {
     }
 }
 
-#[test]
 fn the_reaper_holds_nothing_of_the_gate_open() {
     let (mut gate, families) = gate_with_families("gate_that_is_killed");
     let reaper = reaper_of(gate.id().cast_signed());
@@ -270,8 +310,6 @@ fn the_reaper_holds_nothing_of_the_gate_open() {
     until("orphans to end", ORPHANED, || !families.iter().any(|pid| lives(*pid)));
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_whose_children_are_killed() {
     on_runtime(async {
         let supervisor = gate(FAMILY);
@@ -295,13 +333,10 @@ fn gate_whose_children_are_killed() {
     });
 }
 
-#[test]
 fn children_that_are_killed_leave_neither_descriptors_nor_zombies() {
     plays_well("gate_whose_children_are_killed");
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_that_inherits_orphans() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     on_runtime(async {
@@ -319,13 +354,10 @@ fn gate_that_inherits_orphans() {
     });
 }
 
-#[test]
 fn a_gate_that_is_the_first_process_of_a_container_buries_what_it_inherits() {
     plays_well("gate_that_inherits_orphans");
 }
 
-#[test]
-#[ignore = "a part that other tests play"]
 fn gate_whose_reaper_is_killed() {
     on_runtime(async {
         let supervisor = gate(FAMILY);
@@ -343,7 +375,6 @@ fn gate_whose_reaper_is_killed() {
     });
 }
 
-#[test]
 fn a_reaper_that_was_killed_is_replaced_and_the_new_one_knows_of_everyone() {
     let output = play("gate_whose_reaper_is_killed").output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     body::{Events, Payload, Source},
+    config::Server,
     error::{Error, Kind},
     identity::Subject,
     link::{FromServer, Outbound, ToServer, shared},
@@ -138,7 +139,7 @@ impl Request<'_> {
         let selector = self.selector()?;
         let joint = servers::joint(worker, admitted, &selector);
         let tools = match message.method() {
-            "tools/call" => Some(self.within(self.patience, tools::headers(&joint)).await?),
+            "tools/call" => Some(self.within(self.patience, tools::headers(&joint)).await??),
             _ => None,
         };
         let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
@@ -189,7 +190,7 @@ impl Request<'_> {
         let (_, id) = self.start(Style::Sse(sender.clone())).await?;
         let sealed = self.seal(id)?;
         let path = match &*self.admitted.route.server.name {
-            crate::config::Server::ALL => String::new(),
+            Server::ALL => String::new(),
             name => format!("/{name}"),
         };
         let sealed = sealed.to_str().map_err(|_| Kind::Internal.because("a session id is not text"))?;

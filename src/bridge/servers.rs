@@ -14,7 +14,7 @@ use crate::{
     },
     proxy::Admitted,
     selector::Selector,
-    state::{Backend, Joint, Live, Route, Worker},
+    state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
 };
 
 /// A conversation of the caller's own.
@@ -23,13 +23,12 @@ pub(super) fn open(
     admitted: &Admitted<'_>,
     selector: &Selector,
 ) -> impl Future<Output = Result<Link, Error>> + use<> {
-    let worker = Rc::clone(worker);
-    let (route, caller) = (Arc::clone(&admitted.route), Caller::of(admitted));
-    let members = members(&admitted.live, admitted.credential, selector);
+    let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
+    let view = View::of(admitted, selector);
     async move {
-        match &route.backend {
-            Backend::All => Ok(all(&worker, &caller, &members)),
-            _ => one(&worker, &route).await,
+        match view {
+            Some(view) => Ok(all(&worker, &view)),
+            None => one(&worker, &route).await,
         }
     }
 }
@@ -37,30 +36,34 @@ pub(super) fn open(
 /// A conversation that callers share.
 pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Arc<Joint> {
     let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
-    if !matches!(route.backend, Backend::All) {
-        let (worker, name) = (Rc::clone(worker), Arc::clone(&route.server.name));
-        return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
-    }
-    // Who sees the same servers by the same token shares: the token matters, since it may lose one of them, or expire
-    // before another of its name.
-    let caller = Caller::of(admitted);
-    let members = members(&admitted.live, admitted.credential, selector);
-    let key = format!("{:x?}\n{}", caller.digest, members.join(","));
     let worker = Rc::clone(worker);
-    route
-        .shared_links
-        .get(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &caller, &members))), idle))
+    let Some(view) = View::of(admitted, selector) else {
+        let name = Arc::clone(&route.server.name);
+        return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
+    };
+    let key = view.key();
+    route.shared_links.get(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &view))), idle))
 }
 
-/// Who looks at all servers as one.
-#[derive(Clone)]
-struct Caller {
+/// What somebody sees of all servers as one.
+struct View {
+    /// By which token. It matters beside what it may reach now: it may lose one of them, or expire before another of its name.
     digest: Option<[u8; 32]>,
+    members: Vec<Arc<str>>,
 }
 
-impl Caller {
-    fn of(admitted: &Admitted<'_>) -> Self {
-        Self { digest: admitted.grant().digest }
+impl View {
+    /// `None` if the request is for a single server.
+    fn of(admitted: &Admitted<'_>, selector: &Selector) -> Option<Self> {
+        matches!(admitted.route.backend, Backend::All).then(|| Self {
+            digest: admitted.grant().digest,
+            members: members(&admitted.live, admitted.credential, selector),
+        })
+    }
+
+    /// Who sees the same by the same token shares a conversation.
+    fn key(&self) -> String {
+        format!("{:x?}\n{}", self.digest, self.members.join(","))
     }
 }
 
@@ -74,8 +77,8 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<A
         .collect()
 }
 
-fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
-    let members = members.iter().map(|name| member(worker, caller, name)).collect();
+fn all(worker: &Rc<Worker>, view: &View) -> Link {
+    let members = view.members.iter().map(|name| member(worker, view.digest, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = Settings {
         naming: live.aggregate.naming.clone(),
@@ -89,10 +92,10 @@ fn all(worker: &Rc<Worker>, caller: &Caller, members: &[Arc<str>]) -> Link {
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
+fn member(worker: &Rc<Worker>, digest: Option<[u8; 32]>, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Grant { digest: caller.digest, server: Arc::clone(name), stops: 0 };
+    let grant = Grant { digest, server: Arc::clone(name), stops: 0 };
     let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
     Member {
         name: Arc::clone(name),
@@ -107,7 +110,7 @@ fn member(worker: &Rc<Worker>, caller: &Caller, name: &Arc<str>) -> Member {
 }
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
-fn tell(shared: &crate::state::Shared, report: Report<'_>) {
+fn tell(shared: &GateState, report: Report<'_>) {
     let line = |level, msg| shared.observer.log.line(level, msg);
     let problem = |server: &str, cause: Option<&str>| {
         if let Some(route) = shared.live().route(server) {

@@ -64,6 +64,7 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let closed = CancellationToken::new();
     let handle = Handle { commands: sender, closed: closed.clone() };
     registered.lead_to(handle.clone());
+    let is_sse = matches!(settings.style, Style::Sse(_));
     let session = Session {
         link,
         commands,
@@ -72,9 +73,9 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
         idle: settings.idle,
         listener: match settings.style {
             Style::Streamable => None,
-            Style::Sse(ref stream) => Some(stream.clone()),
+            Style::Sse(stream) => Some(stream),
         },
-        is_sse: matches!(settings.style, Style::Sse(_)),
+        is_sse,
         calls: HashMap::new(),
         serial: 0,
         to_server: VecDeque::new(),
@@ -283,36 +284,12 @@ impl Session {
 
     fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
         let message = &outbound.message;
-        let refusal = match (message.kind(), message.id()) {
-            (message::Kind::Request, Some(id)) => {
-                if self.calls.contains_key(id) {
-                    Some(Kind::DuplicateId)
-                } else if self.calls.len() >= MOST_CALLS {
-                    Some(Kind::Unavailable)
-                } else {
-                    self.serial += 1;
-                    let (serial, progress_token) = (self.serial, message.progress_token().cloned());
-                    let (client, accepted) = match self.is_sse {
-                        true => (Client::Listens, Some(reply)),
-                        false => (Client::Waits(reply), None),
-                    };
-                    let mut call = Call { serial, progress_token, resumable: wants.resumable, client };
-                    if wants.stream {
-                        call.stream();
-                    }
-                    self.calls.insert(id.clone(), call);
-                    self.to_server.push_back(ToServer::Message(outbound));
-                    if let Some(reply) = accepted {
-                        let _ = reply.send(Reply::Accepted);
-                    }
-                    return;
-                }
-            }
-            _ => None,
-        };
-        if let Some(kind) = refusal {
-            let _ = reply.send(Reply::Refused(kind.into()));
-            return;
+        if let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) {
+            let id = id.clone();
+            return match self.refusal(&id) {
+                Some(kind) => drop(reply.send(Reply::Refused(kind.into()))),
+                None => self.begin(id, outbound, wants, reply),
+            };
         }
         if message.method() == "notifications/cancelled"
             && let Some(call) = message.request_id().and_then(|id| self.calls.remove(id))
@@ -324,6 +301,32 @@ impl Session {
         }
         self.to_server.push_back(ToServer::Message(outbound));
         let _ = reply.send(Reply::Accepted);
+    }
+
+    /// Why a request with this id is not begun.
+    fn refusal(&self, id: &Id) -> Option<Kind> {
+        match self.calls.len() {
+            _ if self.calls.contains_key(id) => Some(Kind::DuplicateId),
+            MOST_CALLS.. => Some(Kind::Unavailable),
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, id: Id, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
+        self.serial += 1;
+        let client = if self.is_sse {
+            let _ = reply.send(Reply::Accepted);
+            Client::Listens
+        } else {
+            Client::Waits(reply)
+        };
+        let progress_token = outbound.message.progress_token().cloned();
+        let mut call = Call { serial: self.serial, progress_token, resumable: wants.resumable, client };
+        if wants.stream {
+            call.stream();
+        }
+        self.calls.insert(id, call);
+        self.to_server.push_back(ToServer::Message(outbound));
     }
 
     /// Something came from the server.
@@ -367,12 +370,11 @@ impl Session {
             let call = self.calls.iter().find(|(_, call)| call.progress_token.as_ref() == Some(token));
             return call.map(|(id, _)| id.clone());
         }
-        let mut waiting: Vec<_> = self.calls.iter().filter(|(_, call)| !call.client.is_gone()).collect();
+        let waiting: Vec<_> = self.calls.iter().filter(|(_, call)| !call.client.is_gone()).collect();
         if waiting.len() > 1 && self.listener.is_some() {
             return None;
         }
-        waiting.sort_by_key(|(_, call)| call.serial);
-        waiting.last().map(|(id, _)| (*id).clone())
+        waiting.into_iter().max_by_key(|(_, call)| call.serial).map(|(id, _)| id.clone())
     }
 
     fn hand_to_listener(&mut self, event: Bytes) {

@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use tokio::sync::Mutex as AsyncMutex;
+
 use crate::{link::shared::Shared as SharedLink, mcp::modern::ToolHeaders};
 
 /// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
@@ -18,7 +20,7 @@ pub struct Joint {
     /// The conversation.
     pub link: SharedLink,
     /// What arguments of its tools are repeated in header fields, and when that was asked.
-    pub tool_headers: Mutex<Option<(Instant, Arc<ToolHeaders>)>>,
+    pub tool_headers: AsyncMutex<Option<(Instant, Arc<ToolHeaders>)>>,
 }
 
 impl SharedLinks {
@@ -36,7 +38,7 @@ impl SharedLinks {
             // Who is attached stays so.
             links.clear();
         }
-        let joint = Arc::new(Joint { link: start(), tool_headers: Mutex::default() });
+        let joint = Arc::new(Joint { link: start(), tool_headers: AsyncMutex::default() });
         links.insert(key.into(), Arc::clone(&joint));
         joint
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     harness::{DEV, Gate, field, get, post, until},
     mcp::{
-        INITIALIZE, Session, SseSession, call, command, demo, event, is_alive, is_gone, modern, modern_call,
-        names, request, text,
+        INITIALIZE, Session, SseSession, call, command, demo, equal_ids_do_not_mix, event, is_alive, is_gone,
+        modern, modern_call, names, request, text,
     },
 };
 
@@ -386,31 +386,7 @@ async fn from_2026_on_all_servers_are_called_without_a_session() {
         assert_eq!((text(&answer).as_str(), &answer["result"]["resultType"]), (said, &json!("complete")));
     }
 
-    // All with the same id and the same progress token, on one process.
-    let mut callers = Vec::new();
-    for n in 0..20 {
-        let mut client = gate.client().await;
-        let server = if n % 2 == 0 { "small" } else { "demo" };
-        let said = json!({ "text": format!("caller {n}") });
-        client.send(modern_call("/mcp", DEV, 1, &format!("{server}__echo"), said)).await;
-        callers.push(client);
-    }
-    for (n, client) in callers.iter_mut().enumerate() {
-        let (status, _, body) = client.response().await;
-        let answer: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, text(&answer), &answer["id"]), (200, format!("caller {n}"), &json!(1)));
-    }
-    let mut client = gate.client().await;
-    client.send(modern_call("/mcp", DEV, 1, "demo__countdown", json!({ "n": 2, "interval_ms": 1 }))).await;
-    client.head().await;
-    for step in [1, 2] {
-        let progress = event(&mut client).await;
-        assert_eq!(
-            (&progress["params"]["progressToken"], &progress["params"]["progress"]),
-            (&json!(1), &json!(step))
-        );
-    }
-    assert_eq!(event(&mut client).await["id"], 1);
+    equal_ids_do_not_mix(&gate, "/mcp", &["small__echo", "demo__echo"], "demo__countdown").await;
 
     // The name in the header is the one that the client knows.
     let wrong =

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sluicegate::demo;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Client, Gate, field, get, post, until};
+use crate::harness::{Client, DEV, Gate, field, get, post, until};
 
 /// A command server: [`stdio_server.py`](stdio_server.py) says what it can do.
 pub fn command() -> Value {
@@ -229,4 +229,30 @@ pub fn is_alive(pid: u32) -> bool {
 
 pub async fn is_gone(pid: u32) {
     until("the process is gone", || !is_alive(pid)).await;
+}
+
+/// Callers of MCP 2026-07-28 who all use the same id and the same progress token, and of whom each gets its own. They call
+/// `echoes` in turn, and one `countdown`.
+pub async fn equal_ids_do_not_mix(gate: &Gate, path: &str, echoes: &[&str], countdown: &str) {
+    let mut callers = Vec::new();
+    for n in 0..20 {
+        let mut client = gate.client().await;
+        let said = json!({ "text": format!("caller {n}") });
+        client.send(modern_call(path, DEV, 1, echoes[n % echoes.len()], said)).await;
+        callers.push(client);
+    }
+    for (n, client) in callers.iter_mut().enumerate() {
+        let (status, _, body) = client.response().await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, text(&answer), &answer["id"]), (200, format!("caller {n}"), &json!(1)));
+    }
+    let mut client = gate.client().await;
+    client.send(modern_call(path, DEV, 1, countdown, json!({ "n": 2, "interval_ms": 1 }))).await;
+    client.head().await;
+    for step in [1, 2] {
+        let progress = event(&mut client).await;
+        let params = &progress["params"];
+        assert_eq!((&params["progressToken"], &params["progress"]), (&json!(1), &json!(step)));
+    }
+    assert_eq!(event(&mut client).await["id"], 1);
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the pinned clients and servers into the folder given; does nothing when they are there already.
+# install.sh CACHE [PINS]: installs what is pinned in PINS (by default beside this script: the clients and servers of these
+# tests) into the folder CACHE; does nothing when it is there already.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
+here=$(cd "${2:-$(dirname "$0")}" && pwd)
 pins=("$here/package-lock.json" "$here/requirements.txt")
 stamp=$cache/installed
 
