@@ -189,7 +189,8 @@ async fn a_command_that_is_stopped_ends_with_all_that_it_serves_until_it_is_star
     is_over(&mut stream).await;
     for client in [&mut waiting, &mut waits_modern] {
         let (status, _, body) = client.response().await;
-        assert!([502, 503, 404].contains(&status), "{status} {body}");
+        // One that has waited for a second is a stream by now.
+        assert!([502, 503, 404].contains(&status) || body.contains("\"error\""), "{status} {body}");
     }
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     for pid in pids {
