@@ -132,8 +132,8 @@ pub fn is_canonical(path: &str) -> bool {
     {
         return false;
     }
-    let segments_agree =
-        !path.contains("//") && path.split('/').all(|segment| segment != "." && segment != "..");
+    let segments_agree = !path.contains("//")
+        && bytes.split(|b| *b == b'/').all(|segment| segment != b"." && segment != b"..");
     let escapes_agree = bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| {
         bytes.get(at + 1..at + 3).is_some_and(|hex| {
             let code = std::str::from_utf8(hex).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());

@@ -54,8 +54,8 @@ pub async fn handle(
     let origin = head.headers.get(header::ORIGIN).cloned();
     let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
 
-    let answered =
-        answer(&worker, &connection, &live, &head, &mut body, allowed_origin.is_some(), &mut record).await;
+    let is_foreign = origin.is_some() && allowed_origin.is_none();
+    let answered = answer(&worker, &connection, &live, &head, &mut body, is_foreign, &mut record).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
@@ -139,7 +139,7 @@ async fn answer(
     live: &Arc<Live>,
     head: &Parts,
     body: &mut Option<Incoming>,
-    origin_is_allowed: bool,
+    is_foreign: bool,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     // 1. A head that two parsers could read differently is not looked at any further.
@@ -159,7 +159,7 @@ async fn answer(
     if !host_is_served {
         return Err(Kind::ForbiddenHost.into());
     }
-    if head.headers.contains_key(header::ORIGIN) && !origin_is_allowed {
+    if is_foreign {
         return Err(Kind::ForbiddenOrigin.into());
     }
     // 4. A browser asks first, without the token (WHATWG Fetch §3.2.2).

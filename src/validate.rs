@@ -1,8 +1,6 @@
 //! What hyper lets through and a gate must not: heads that another parser could read differently.
 
-use std::borrow::Cow;
-
-use http::{HeaderMap, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     config::Limits,
@@ -40,51 +38,51 @@ pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<&'a 
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Kind::Malformed.because("the method is not in upper case"));
     }
-    framing(&head.headers)?;
-    protected_fields(&head.headers)?;
-    if let Some(value) = head.headers.get(header::EXPECT)
-        && !value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    {
-        return Err(Kind::Expectation.into());
-    }
-    authority(head)
+    let host = fields(&head.headers)?;
+    authority(head, host)
 }
 
-/// hyper refuses most of what is ambiguous; what remains is a coding before `chunked`, and equal fields given twice.
-fn framing(headers: &HeaderMap) -> Result<(), Error> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(Kind::Malformed.because("Transfer-Encoding is not chunked alone"));
-    }
-    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Kind::Malformed.because("Content-Length is given twice"));
-    }
-    Ok(())
-}
-
-fn protected_fields(headers: &HeaderMap) -> Result<(), Error> {
-    let named =
-        headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    for name in named.map(<[u8]>::trim_ascii) {
-        let protected = PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()));
-        if protected || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-")) {
-            return Err(Kind::Malformed.because("Connection names a field that is not hop-by-hop"));
+/// Walks over the fields once, and returns `Host`. hyper refuses most of what is ambiguous; what remains is a coding before
+/// `chunked`, and equal fields given twice.
+fn fields(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
+    let (mut host, mut length, mut coding, mut expects_more) = (None, None, None, false);
+    for (name, value) in headers {
+        match *name {
+            header::HOST if host.replace(value).is_some() => {
+                return Err(Kind::Malformed.because("Host is given twice"));
+            }
+            header::CONTENT_LENGTH if length.replace(value).is_some() => {
+                return Err(Kind::Malformed.because("Content-Length is given twice"));
+            }
+            header::TRANSFER_ENCODING
+                if coding.replace(value).is_some() || !value.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+            {
+                return Err(Kind::Malformed.because("Transfer-Encoding is not chunked alone"));
+            }
+            header::CONNECTION if names_protected_field(value) => {
+                return Err(Kind::Malformed.because("Connection names a field that is not hop-by-hop"));
+            }
+            header::EXPECT => expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
         }
     }
-    Ok(())
+    if expects_more { Err(Kind::Expectation.into()) } else { Ok(host) }
+}
+
+fn names_protected_field(connection: &HeaderValue) -> bool {
+    connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).any(|name| {
+        PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()))
+            || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
+    })
 }
 
 /// The one host of a request: `Host`, `:authority`, or the authority of an absolute target, which must agree (RFC 9112
 /// §3.2, RFC 9113 §8.3.1).
-fn authority(head: &Parts) -> Result<&str, Error> {
-    let malformed = |cause: &'static str| Kind::Malformed.because(Cow::Borrowed(cause));
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let field = match (hosts.next(), hosts.next()) {
-        (None, _) => None,
-        (Some(host), None) => Some(host.to_str().map_err(|_| malformed("Host is not ASCII"))?),
-        (Some(_), Some(_)) => return Err(malformed("Host is given twice")),
+fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a str, Error> {
+    let malformed = |cause: &'static str| Kind::Malformed.because(cause);
+    let field = match field {
+        Some(host) => Some(host.to_str().map_err(|_| malformed("Host is not ASCII"))?),
+        None => None,
     };
     let target = head.uri.authority().map(http::uri::Authority::as_str);
     let host = match (field, target) {

@@ -38,7 +38,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let end_of_host = if authority.starts_with('[') {
         authority.find(']')? + 1
     } else {
-        authority.find(':').unwrap_or(authority.len())
+        memchr::memchr(b':', authority.as_bytes()).unwrap_or(authority.len())
     };
     let (host, rest) = authority.split_at(end_of_host);
     let port = match rest.strip_prefix(':') {

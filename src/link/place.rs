@@ -13,7 +13,7 @@ use crate::{
         events::{Event, EventReader, MAX_EVENT, TooLong},
         message::{self, Id, Malformed, Message, Part},
     },
-    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody, Upload},
+    upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
 };
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
@@ -113,7 +113,7 @@ impl Place {
         let configured = &self.target.headers;
         let own = fields.iter().filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
         let configured = configured.iter().filter(|(name, _)| *name != header::ACCEPT_ENCODING);
-        let mut out = self.pool.take_buffer();
+        let mut out = Vec::with_capacity(REQUEST_BYTES);
         for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }

@@ -79,7 +79,7 @@ impl Log {
     }
 
     /// Begins a line; it is written when [`Line::send`] is called.
-    pub fn line(&self, level: Level, msg: &str) -> Line<'_> {
+    pub fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
         let enabled = level as u8 >= self.0.level.load(Ordering::Relaxed);
         let mut line = Line { log: enabled.then_some(self), buf: Vec::new() };
         if enabled {
@@ -162,7 +162,7 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn begin(&mut self, level: Level, msg: &str) {
+    fn begin(&mut self, level: Level, msg: &'static str) {
         let level = match level {
             Level::Debug => "DEBUG",
             Level::Info => "INFO",
@@ -175,8 +175,9 @@ impl Line<'_> {
             write_time(&mut self.buf);
             self.buf.extend_from_slice(b"\",\"level\":\"");
             self.buf.extend_from_slice(level.as_bytes());
-            self.buf.extend_from_slice(b"\",\"msg\":");
-            write_json(&mut self.buf, msg);
+            self.buf.extend_from_slice(b"\",\"msg\":\"");
+            self.buf.extend_from_slice(msg.as_bytes());
+            self.buf.push(b'"');
         } else {
             write_time(&mut self.buf);
             let _ = write!(self.buf, " {level:<5} {msg}");
@@ -223,6 +224,30 @@ impl Line<'_> {
             Some(value) => self.str(key, value),
             None => self,
         }
+    }
+
+    /// Adds a text that needs no escaping: a method, a socket address.
+    pub fn plain(mut self, key: &str, value: &str) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            self.buf.push(b'"');
+            self.buf.extend_from_slice(value.as_bytes());
+            self.buf.push(b'"');
+        }
+        self
+    }
+
+    /// Adds an id as 16 hexadecimal digits.
+    pub fn id(mut self, key: &str, value: u64) -> Self {
+        if self.log.is_some() {
+            self.key(key);
+            let digits: [u8; 16] =
+                std::array::from_fn(|at| b"0123456789abcdef"[(value >> (60 - 4 * at)) as usize & 15]);
+            self.buf.push(b'"');
+            self.buf.extend_from_slice(&digits);
+            self.buf.push(b'"');
+        }
+        self
     }
 
     /// Adds anything whose `Display` needs no escaping: a number, a socket address.
@@ -290,11 +315,22 @@ fn write_time(buf: &mut Vec<u8>) {
     ]);
 }
 
+/// Bytes that stand for themselves in a JSON string. Not DEL: see [`write_json`].
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
 /// A JSON string. Most values need no escape, and then it is one scan and one copy.
 fn write_json(buf: &mut Vec<u8>, value: &str) {
     // Beyond what JSON asks for: DEL, C1 controls and the bidirectional overrides, which could rewrite what a
     // terminal shows of the lines around.
-    let plain = value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\');
+    let plain = value.bytes().all(|b| PLAIN[usize::from(b)]);
     buf.push(b'"');
     if plain {
         buf.extend_from_slice(value.as_bytes());

@@ -182,7 +182,7 @@ impl Record {
     }
 
     /// A line that says who asked for which server.
-    fn line(&self, level: Level, msg: &str) -> Line<'_> {
+    fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
         let admission = self.admission.as_ref();
         self.observer
             .log
@@ -195,8 +195,8 @@ impl Record {
     fn finish(&self, line: Line<'_>) {
         line.millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
-            .str("peer", &self.connection.peer)
-            .display("request_id", format_args!("{:016x}", self.id))
+            .plain("peer", &self.connection.peer)
+            .id("request_id", self.id)
             .send();
     }
 
@@ -216,7 +216,7 @@ impl Record {
         };
         let line = self
             .line(self.level, msg)
-            .str("method", method)
+            .plain("method", method)
             .str("path", self.shown_path.as_deref().unwrap_or_else(|| self.uri.path()))
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
             .opt("reason", self.reason)

@@ -20,7 +20,7 @@ use crate::{
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
-    upstream::{Endpoint, Exchange, ExchangeError, Head, Pool, Upload},
+    upstream::{Endpoint, Exchange, ExchangeError, Head, Pool, REQUEST_BYTES, Upload},
     watchdog::{Signal, Watchdog, Watched},
 };
 
@@ -101,7 +101,7 @@ pub async fn forward(
         None => connect(endpoint, limits.connect_timeout).await?,
     };
     // 4. With what head. What is to be read of the response must not come compressed.
-    let mut out = pool.take_buffer();
+    let mut out = Vec::with_capacity(REQUEST_BYTES);
     let words = headers::Words {
         target: &target,
         authority: &endpoint.authority,

@@ -58,8 +58,8 @@ impl std::error::Error for ProtocolError {}
 
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
-/// Returns the head and the number of bytes it took, or `None` if `buf` ends before it does.
-pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, usize)>, ProtocolError> {
+/// Returns the head and what stands behind it, or `None` if `buf` ends before the head does. Both are slices of one copy.
+pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, Bytes)>, ProtocolError> {
     let mut start = 0;
     loop {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -84,66 +84,89 @@ pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, us
         let status =
             StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
-        let headers = header_map(&buf[start..start + len], response.headers)?;
-        let framing = framing(&headers, status, method, http11)?;
-        let keep_alive = http11 && framing != Framing::UntilClose && !says_close(&headers);
-        return Ok(Some((Head { status, headers, framing, keep_alive }, start + len)));
+        let copy = Bytes::copy_from_slice(&buf[start..]);
+        let (headers, transfer) = fields_of(&buf[start..], &copy, response.headers)?;
+        let framing = transfer.framing(status, method, http11)?;
+        let keep_alive = http11 && framing != Framing::UntilClose && !transfer.closes;
+        return Ok(Some((Head { status, headers, framing, keep_alive }, copy.slice(len..))));
     }
 }
 
-/// One copy of the whole head, of which every value is a slice.
-fn header_map(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<HeaderMap, ProtocolError> {
+/// What the fields of a head say about how it is transferred.
+#[derive(Default)]
+struct Transfer {
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+}
+
+/// The fields of the head at the start of `head`, each value a slice of `copy`, which holds the same bytes.
+fn fields_of(
+    head: &[u8],
+    copy: &Bytes,
+    fields: &[httparse::Header<'_>],
+) -> Result<(HeaderMap, Transfer), ProtocolError> {
     let base = head.as_ptr() as usize;
-    let shared = Bytes::copy_from_slice(head);
     let mut map = HeaderMap::with_capacity(fields.len());
+    let mut transfer = Transfer::default();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| ProtocolError("a header name is invalid"))?;
+        transfer.learn(&name, field.value)?;
         let at = field.value.as_ptr() as usize;
         // An empty value may point anywhere.
         let value = if field.value.is_empty() {
             Bytes::new()
         } else {
-            shared.slice(at - base..at - base + field.value.len())
+            copy.slice(at - base..at - base + field.value.len())
         };
         let value =
             HeaderValue::from_maybe_shared(value).map_err(|_| ProtocolError("a header value is invalid"))?;
         map.append(name, value);
     }
-    Ok(map)
+    Ok((map, transfer))
 }
 
-fn framing(
-    headers: &HeaderMap,
-    status: StatusCode,
-    method: &Method,
-    http11: bool,
-) -> Result<Framing, ProtocolError> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = match (lengths.next(), lengths.next()) {
-        (None, _) => None,
-        (Some(value), None) => {
-            Some(parse_length(value.as_bytes()).ok_or(ProtocolError("Content-Length is not a number"))?)
+impl Transfer {
+    fn learn(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), ProtocolError> {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let length = parse_length(value).ok_or(ProtocolError("Content-Length is not a number"))?;
+                if self.length.replace(length).is_some() {
+                    return Err(ProtocolError("Content-Length is given twice"));
+                }
+            }
+            header::TRANSFER_ENCODING => {
+                let repeated = std::mem::replace(&mut self.chunked, true);
+                if repeated || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(ProtocolError("Transfer-Encoding is not chunked alone"));
+                }
+            }
+            header::CONNECTION => {
+                let mut options = value.split(|b| *b == b',');
+                self.closes |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+            }
+            _ => {}
         }
-        (Some(_), Some(_)) => return Err(ProtocolError("Content-Length is given twice")),
-    };
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let chunked = match (codings.next(), codings.next()) {
-        (None, _) => false,
-        (Some(value), None) if http11 && value.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
-        _ => return Err(ProtocolError("Transfer-Encoding is not chunked alone")),
-    };
-    if chunked && length.is_some() {
-        return Err(ProtocolError("Transfer-Encoding and Content-Length are both given"));
+        Ok(())
     }
-    if method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
-        return Ok(Framing::None);
+
+    fn framing(&self, status: StatusCode, method: &Method, http11: bool) -> Result<Framing, ProtocolError> {
+        if self.chunked && !http11 {
+            return Err(ProtocolError("Transfer-Encoding in HTTP/1.0"));
+        }
+        if self.chunked && self.length.is_some() {
+            return Err(ProtocolError("Transfer-Encoding and Content-Length are both given"));
+        }
+        if method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+            return Ok(Framing::None);
+        }
+        Ok(match self.length {
+            _ if self.chunked => Framing::Chunked,
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        })
     }
-    Ok(match length {
-        _ if chunked => Framing::Chunked,
-        Some(length) => Framing::Length(length),
-        None => Framing::UntilClose,
-    })
 }
 
 /// Digits only: no sign, no space, no list (RFC 9110 §8.6).
@@ -152,14 +175,6 @@ fn parse_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     Some(value.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
-}
-
-fn says_close(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Where in a chunked body (RFC 9112 §7.1) the next byte belongs.
@@ -319,7 +334,7 @@ mod tests {
 
     use super::*;
 
-    fn head(text: &str) -> Result<Option<(Head, usize)>, ProtocolError> {
+    fn head(text: &str) -> Result<Option<(Head, Bytes)>, ProtocolError> {
         parse_head(text.as_bytes(), &Method::POST)
     }
 
@@ -329,8 +344,8 @@ mod tests {
         for end in 0..text.len() {
             assert!(head(&text[..end]).unwrap().is_none(), "{end}");
         }
-        let (parsed, len) = head(text).unwrap().unwrap();
-        assert_eq!(len, text.len());
+        let (parsed, behind) = head(&format!("{text}5\r\nhello")).unwrap().unwrap();
+        assert_eq!(behind, "5\r\nhello");
         assert_eq!(parsed.framing, Framing::Chunked);
         assert_eq!(parsed.headers["content-type"], "text/event-stream");
         assert_eq!(parsed.headers["x-empty"], "");
@@ -340,8 +355,9 @@ mod tests {
     #[test]
     fn interim_responses_are_skipped_and_an_upgrade_is_refused() {
         let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
-        let (parsed, len) = head(text).unwrap().unwrap();
-        assert_eq!((parsed.status.as_u16(), len), (202, text.len()));
+        let (parsed, behind) = head(&format!("{text}x")).unwrap().unwrap();
+        assert_eq!((parsed.status.as_u16(), &*behind), (202, b"x".as_slice()));
+        assert_eq!(parsed.headers["content-length"], "0");
         assert!(head("HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
     }
 

@@ -106,9 +106,11 @@ impl Exchange {
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Bytes), ExchangeError>> {
         // A server may answer, and close, before it has read everything: what it said counts more than the
         // failure to send the rest.
-        let sent = match self.outgoing.poll(&mut self.transport, &self.pool, cx) {
+        let sent = match self.outgoing.poll(&mut self.transport, cx) {
             Poll::Ready(Err(ExchangeError::Io(e))) => Some(e),
             Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+            // The server has nothing to answer yet.
+            Poll::Pending if !self.outgoing.begun => return Poll::Pending,
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         loop {
@@ -124,7 +126,7 @@ impl Exchange {
                     partial.as_slice()
                 };
                 match codec::parse_head(bytes, method)? {
-                    Some((head, len)) => Ok(Some((head, Bytes::copy_from_slice(&bytes[len..])))),
+                    Some(complete) => Ok(Some(complete)),
                     None => {
                         if partial.is_empty() {
                             *partial = bytes.to_vec();
@@ -151,6 +153,7 @@ impl Exchange {
             transport: self.transport,
             outgoing: (!self.outgoing.is_done()).then(|| Box::new(self.outgoing)),
             reuse: None,
+            reads: 0,
         };
         ResponseBody::new(connection, head, first)
     }

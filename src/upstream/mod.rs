@@ -11,7 +11,7 @@ mod response;
 pub use codec::{Framing, Head, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
-pub use outgoing::{Inspect, Pass, Upload};
+pub use outgoing::{Inspect, Pass, REQUEST_BYTES, Upload};
 pub use pool::{Pool, SCRATCH};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};

@@ -11,9 +11,11 @@ use http::Method;
 use hyper::body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use super::{ExchangeError, Pool, RequestBody, Transport};
+use super::{ExchangeError, RequestBody, Transport};
 use crate::error::Error;
 
+/// Room for a request head and a small body: one allocation, of a size that allocators keep at hand.
+pub const REQUEST_BYTES: usize = 1024;
 /// Request frames up to this size are copied behind the head, so that a small call is one write.
 const COPY_UP_TO: usize = 16 * 1024;
 /// Most request bytes that are gathered before they are written.
@@ -57,7 +59,7 @@ pub(super) struct Outgoing {
     /// Nothing is written for now: not yet, or never more.
     held: bool,
     /// Something was written.
-    begun: bool,
+    pub(super) begun: bool,
     chunked: bool,
     /// The next step is the client's: part of its body is still to come.
     pub(super) waits_for_client: bool,
@@ -68,7 +70,6 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(mut buffer: Vec<u8>, upload: Upload, method: &Method) -> Self {
-        use io::Write as _;
         let Upload { body, inspect, max_bytes: max_body } = upload;
         let exact = body.size_hint().exact();
         let has_body = !body.is_end_stream();
@@ -76,8 +77,9 @@ impl Outgoing {
         if chunked {
             buffer.extend_from_slice(b"transfer-encoding: chunked\r\n");
         } else if has_body || method == Method::POST {
-            // A Vec takes every write.
-            let _ = write!(buffer, "content-length: {}\r\n", exact.unwrap_or(0));
+            buffer.extend_from_slice(b"content-length: ");
+            buffer.extend_from_slice(itoa::Buffer::new().format(exact.unwrap_or(0)).as_bytes());
+            buffer.extend_from_slice(b"\r\n");
         }
         buffer.extend_from_slice(b"\r\n");
         Self {
@@ -107,7 +109,6 @@ impl Outgoing {
     pub(super) fn poll(
         &mut self,
         transport: &mut Transport,
-        pool: &Pool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ExchangeError>> {
         loop {
@@ -119,8 +120,7 @@ impl Outgoing {
                 return if self.body.is_some() {
                     Poll::Pending
                 } else {
-                    pool.put_buffer(std::mem::take(&mut self.buffer));
-                    self.written = 0;
+                    (self.buffer, self.written) = (Vec::new(), 0);
                     // Only TLS holds anything back.
                     Pin::new(transport).poll_flush(cx).map_err(ExchangeError::Io)
                 };
@@ -180,6 +180,7 @@ impl Outgoing {
                 }
             }
             if self.chunked {
+                // A Vec takes every write.
                 let _ = write!(self.buffer, "{:x}\r\n", data.len());
             }
             if data.len() <= COPY_UP_TO {

@@ -31,7 +31,6 @@ pub struct Pool {
     idle: RefCell<Vec<(Arc<Endpoint>, Vec<Idle>)>>,
     scratch: RefCell<Box<[u8]>>,
     large: RefCell<Vec<u8>>,
-    spare: Cell<Vec<u8>>,
     /// The moment of the last [`Pool::sweep`]: near enough for seconds of idleness.
     now: Cell<Instant>,
 }
@@ -47,7 +46,6 @@ impl Default for Pool {
             idle: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             large: RefCell::default(),
-            spare: Cell::default(),
             now: Cell::new(Instant::now()),
         }
     }
@@ -109,19 +107,6 @@ impl Pool {
         then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
         read_into(&mut self.scratch.borrow_mut(), transport, cx, then)
-    }
-
-    /// An empty buffer to write a request into; give it back with [`Pool::put_buffer`].
-    pub fn take_buffer(&self) -> Vec<u8> {
-        self.spare.take()
-    }
-
-    /// Keeps a buffer for the next request.
-    pub fn put_buffer(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= SCRATCH {
-            buffer.clear();
-            self.spare.set(buffer);
-        }
     }
 }
 

@@ -10,13 +10,17 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{
     Endpoint, ExchangeError, Pool, SCRATCH, Transport,
     codec::{Chunked, Framing, Head, ProtocolError},
     outgoing::Outgoing,
 };
+
+/// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
+/// fewer, and pay nothing. A power of two.
+const DELAY_ACKS_AFTER: u32 = 64;
 
 /// What is left of an exchange while the response body runs.
 pub(super) struct Connection {
@@ -27,6 +31,8 @@ pub(super) struct Connection {
     pub(super) outgoing: Option<Box<Outgoing>>,
     /// `Some` if the connection may be used again, with the server's own idle limit if it told.
     pub(super) reuse: Option<Option<Duration>>,
+    /// Reads of the body so far.
+    pub(super) reads: u32,
 }
 
 /// Where the payload is, and where it ends.
@@ -138,13 +144,15 @@ impl ResponseBody {
             connection.poll_outgoing(cx)?;
             let first = std::mem::take(&mut self.first);
             let data = if first.is_empty() {
-                let Connection { pool, transport, reuse, .. } = connection;
+                let Connection { pool, transport, reuse, reads, .. } = connection;
                 let decoding = &mut self.decoding;
                 let read = pool.read(transport, cx, |_, bytes| match bytes {
                     [] => Ok(None),
                     bytes => payload_of(decoding, reuse, bytes).map(Some),
                 });
-                match ready!(read)?? {
+                let read = ready!(read)??;
+                count_read(reads, transport);
+                match read {
                     Some(data) => data,
                     // Closed: the end where nothing else tells it, a loss everywhere else.
                     None if matches!(self.decoding, Decoding::UntilClose) => {
@@ -198,11 +206,22 @@ fn payload_of(
     Ok(data.freeze())
 }
 
+/// Delays acknowledgments to the sender of a body that goes on, and does so again each time that there were eight times as
+/// many reads: the kernel stops delaying after a pause. Not more often, because a server that gathers its small writes
+/// (Nagle's algorithm) waits 40 ms for each time.
+fn count_read(reads: &mut u32, transport: &Transport) {
+    *reads = reads.saturating_add(1);
+    let doublings = (*reads / DELAY_ACKS_AFTER).trailing_zeros();
+    if reads.is_power_of_two() && *reads >= DELAY_ACKS_AFTER && doublings.is_multiple_of(3) {
+        transport.delay_acks();
+    }
+}
+
 impl Connection {
     /// Sends the rest of the request, if the server answered before it had everything.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
         let Some(outgoing) = &mut self.outgoing else { return Ok(()) };
-        match outgoing.poll(&mut self.transport, &self.pool, cx) {
+        match outgoing.poll(&mut self.transport, cx) {
             Poll::Ready(Ok(())) => self.outgoing = None,
             // The server no longer reads; its answer may still be complete.
             Poll::Ready(Err(ExchangeError::Io(_))) => {
@@ -251,7 +270,7 @@ impl RawBody {
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> R,
     ) -> Poll<Result<R, ExchangeError>> {
-        let Connection { pool, transport, reuse, .. } = &mut self.connection;
+        let Connection { pool, transport, reuse, reads, .. } = &mut self.connection;
         let decoding = &mut self.decoding;
         let pass = |cx: &mut Context<'_>, bytes: &[u8]| {
             let mut payload = 0;
@@ -273,11 +292,13 @@ impl RawBody {
             *large = bytes.len() >= SCRATCH;
             pass(cx, bytes)
         };
-        Poll::Ready(ready!(if was_large {
+        let read = ready!(if was_large {
             pool.read_large(transport, cx, read)
         } else {
             pool.read(transport, cx, read)
-        })?)
+        })?;
+        count_read(reads, transport);
+        Poll::Ready(read)
     }
 
     /// Gives the connection back; the body must be at its end.
@@ -290,7 +311,53 @@ impl RawBody {
 
 /// `Keep-Alive: timeout=5`
 fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
     seconds.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use http::Method;
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::upstream::{Exchange, RequestBody, Upload};
+
+    /// An event stream that has begun, as the gate reads it, and its server's end.
+    async fn event_stream() -> (ResponseBody, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = listener.accept().await.unwrap().0.into_std().unwrap();
+        server.set_nonblocking(false).unwrap();
+        server.set_nodelay(true).unwrap();
+        let endpoint = Arc::new(Endpoint::new(&url, None).unwrap());
+        let upload = Upload { body: RequestBody::Whole(Bytes::new()), inspect: None, max_bytes: 0 };
+        let head = b"GET / HTTP/1.1\r\n".to_vec();
+        let mut exchange =
+            Exchange::new(endpoint, Rc::default(), Transport::Tcp(tcp), Method::GET, head, upload);
+        server.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        let (head, first) = std::future::poll_fn(|cx| exchange.poll_head(cx)).await.unwrap();
+        (exchange.into_body(&head, first), server)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_goes_on_is_acknowledged_late_and_a_short_one_at_once() {
+        let (body, mut server) = event_stream().await;
+        let mut body = body.into_raw().unwrap();
+        let acks_at_once = |body: &RawBody| SockRef::from(body.connection.transport.tcp()).tcp_quickack();
+        SockRef::from(body.connection.transport.tcp()).set_tcp_quickack(true).unwrap();
+        for event in 1..=DELAY_ACKS_AFTER {
+            assert!(acks_at_once(&body).unwrap(), "event {event}");
+            server.write_all(b"4\r\ntick\r\n").unwrap();
+            let read = std::future::poll_fn(|cx| body.poll_read(cx, |_, bytes, _| bytes.len())).await;
+            assert_eq!(read.unwrap(), 9);
+        }
+        assert!(!acks_at_once(&body).unwrap());
+    }
 }
