@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
-use url::Url;
+use url::{Position, Url};
 
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
@@ -321,6 +321,13 @@ pub struct HttpTarget {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `caFile`: PEM certificates to trust instead of the system's (contents, so that equality sees a change).
     pub ca_pem: Option<Arc<[u8]>>,
+}
+
+impl HttpTarget {
+    /// Path and query of the endpoint.
+    pub fn path_and_query(&self) -> &str {
+        &self.url[Position::BeforePath..Position::AfterQuery]
+    }
 }
 
 /// A local command that speaks MCP on stdin and stdout.

@@ -4,7 +4,6 @@ use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use url::Position;
 
 use crate::{
     config::HttpTarget,
@@ -44,11 +43,6 @@ pub struct Place {
 pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
 
 impl Place {
-    /// Path and query of the configured URL.
-    pub(super) fn path(&self) -> &str {
-        &self.target.url[Position::BeforePath..Position::AfterQuery]
-    }
-
     /// Posts a message to `path`.
     pub(super) async fn post(
         &self,
@@ -65,7 +59,7 @@ impl Place {
     /// Asks for the event stream of the configured URL.
     pub(super) async fn get(&self, mut fields: Fields) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
-        self.send(Method::GET, self.path(), &fields, Bytes::new()).await
+        self.send(Method::GET, self.target.path_and_query(), &fields, Bytes::new()).await
     }
 
     /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at

@@ -137,15 +137,10 @@ fn stays_behind(name: &HeaderName) -> bool {
 
 /// The request target: the configured path, and both queries.
 pub(super) fn target<'a>(to: &'a HttpTarget, query: &str) -> Cow<'a, str> {
-    if to.url.query().is_none() && query.is_empty() {
-        return to.url.path().into();
+    let configured = to.path_and_query();
+    if query.is_empty() {
+        return configured.into();
     }
-    let mut target = to.url.path().to_owned();
-    for (position, query) in
-        to.url.query().into_iter().chain((!query.is_empty()).then_some(query)).enumerate()
-    {
-        target.push(if position == 0 { '?' } else { '&' });
-        target.push_str(query);
-    }
-    target.into()
+    let joint = if to.url.query().is_some() { '&' } else { '?' };
+    format!("{configured}{joint}{query}").into()
 }

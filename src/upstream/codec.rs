@@ -4,7 +4,7 @@
 //! costs one write per chunk however many arrived together. It is strict: whatever two parsers could read
 //! differently (RFC 9112 §6.3) ends the exchange.
 
-use std::{fmt, mem::MaybeUninit, ops::Range};
+use std::{fmt, mem::MaybeUninit, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -40,8 +40,15 @@ pub struct Head {
     pub headers: HeaderMap,
     /// How the body ends.
     pub framing: Framing,
-    /// Whether the connection may carry another request afterwards.
-    pub keep_alive: bool,
+    /// `Some` if the connection may carry another request afterwards.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// A connection that may carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// How long the server waits for that request, if it told.
+    pub promised: Option<Duration>,
 }
 
 /// What a server sent is not HTTP/1.1, or is ambiguous.
@@ -58,7 +65,7 @@ impl std::error::Error for ProtocolError {}
 
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
-/// Returns the head and what stands behind it, or `None` if `buf` ends before the head does. Both are slices of one copy.
+/// Returns the head and a copy of what stands behind it, or `None` if `buf` ends before the head does.
 pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, Bytes)>, ProtocolError> {
     let mut start = 0;
     loop {
@@ -84,11 +91,12 @@ pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, By
         let status =
             StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
-        let copy = Bytes::copy_from_slice(&buf[start..]);
-        let (headers, transfer) = fields_of(&buf[start..], &copy, response.headers)?;
+        let (headers, transfer) = fields_of(&buf[start..start + len], response.headers)?;
         let framing = transfer.framing(status, method, http11)?;
-        let keep_alive = http11 && framing != Framing::UntilClose && !transfer.closes;
-        return Ok(Some((Head { status, headers, framing, keep_alive }, copy.slice(len..))));
+        let keep_alive = (http11 && framing != Framing::UntilClose && !transfer.closes)
+            .then_some(KeepAlive { promised: transfer.promised });
+        let behind = Bytes::copy_from_slice(&buf[start + len..]);
+        return Ok(Some((Head { status, headers, framing, keep_alive }, behind)));
     }
 }
 
@@ -98,15 +106,14 @@ struct Transfer {
     length: Option<u64>,
     chunked: bool,
     closes: bool,
+    promised: Option<Duration>,
 }
 
-/// The fields of the head at the start of `head`, each value a slice of `copy`, which holds the same bytes.
-fn fields_of(
-    head: &[u8],
-    copy: &Bytes,
-    fields: &[httparse::Header<'_>],
-) -> Result<(HeaderMap, Transfer), ProtocolError> {
+/// One copy of the whole head, of which every value is a slice, and what the fields say about the transfer, found in the
+/// same walk.
+fn fields_of(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Transfer), ProtocolError> {
     let base = head.as_ptr() as usize;
+    let copy = Bytes::copy_from_slice(head);
     let mut map = HeaderMap::with_capacity(fields.len());
     let mut transfer = Transfer::default();
     for field in fields {
@@ -146,6 +153,7 @@ impl Transfer {
                 let mut options = value.split(|b| *b == b',');
                 self.closes |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
             }
+            _ if name == "keep-alive" => self.promised = promised(value),
             _ => {}
         }
         Ok(())
@@ -167,6 +175,13 @@ impl Transfer {
             None => Framing::UntilClose,
         })
     }
+}
+
+/// `Keep-Alive: timeout=5`
+fn promised(value: &[u8]) -> Option<Duration> {
+    let mut parameters = value.split(|b| *b == b',');
+    let seconds = parameters.find_map(|parameter| parameter.trim_ascii().strip_prefix(b"timeout="))?;
+    parse_length(seconds).map(Duration::from_secs)
 }
 
 /// Digits only: no sign, no space, no list (RFC 9110 §8.6).
@@ -349,7 +364,7 @@ mod tests {
         assert_eq!(parsed.framing, Framing::Chunked);
         assert_eq!(parsed.headers["content-type"], "text/event-stream");
         assert_eq!(parsed.headers["x-empty"], "");
-        assert!(parsed.keep_alive);
+        assert!(parsed.keep_alive.is_some());
     }
 
     #[test]
@@ -390,12 +405,25 @@ mod tests {
         assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n").framing, Framing::None);
         assert_eq!(framing("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n").framing, Framing::Length(12));
         let close = framing("HTTP/1.1 200 OK\r\n\r\n");
-        assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, false));
-        assert!(!framing("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n").keep_alive);
-        assert!(!framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").keep_alive);
+        assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, None));
         let (to_head, _) =
             parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD).unwrap().unwrap();
         assert_eq!(to_head.framing, Framing::None);
+    }
+
+    #[test]
+    fn a_connection_is_kept_for_as_long_as_the_server_says() {
+        let keep_alive = |start: &str, fields: &str| {
+            let text = format!("HTTP/{start} 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+            head(&text).unwrap().unwrap().0.keep_alive
+        };
+        let promised = |seconds| Some(KeepAlive { promised: seconds });
+        assert_eq!(keep_alive("1.1", ""), promised(None));
+        let five = Some(Duration::from_secs(5));
+        assert_eq!(keep_alive("1.1", "Keep-Alive: max=9, timeout=5\r\n"), promised(five));
+        assert_eq!(keep_alive("1.1", "Keep-Alive: timeout=soon\r\n"), promised(None));
+        assert_eq!(keep_alive("1.1", "Connection: x, Close\r\n"), None);
+        assert_eq!(keep_alive("1.0", ""), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod pool;
 mod request_body;
 mod response;
 
-pub use codec::{Framing, Head, ProtocolError};
+pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
 pub use outgoing::{Inspect, Pass, REQUEST_BYTES, Upload};

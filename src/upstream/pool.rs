@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Endpoint, Transport};
+use super::{Endpoint, Transport, codec::KeepAlive};
 
 /// Size of the buffer that a worker reads into. One read takes what 32 KiB hold, events are then
 /// copied out; an idle stream owns no buffer. 64 KiB measured worse on event streams.
@@ -65,10 +65,12 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose exchange is over; `hint` is what the server said in `Keep-Alive: timeout=`.
-    pub fn give(&self, endpoint: &Arc<Endpoint>, transport: Transport, hint: Option<Duration>) {
+    /// Keeps a connection whose exchange is over.
+    pub fn give(&self, endpoint: &Arc<Endpoint>, transport: Transport, keep_alive: KeepAlive) {
         // A second less than promised: the promise began when the server sent it.
-        let wait = hint.map_or(IDLE, |hint| hint.saturating_sub(Duration::from_secs(1)).min(IDLE_MAX));
+        let wait = keep_alive
+            .promised
+            .map_or(IDLE, |promised| promised.saturating_sub(Duration::from_secs(1)).min(IDLE_MAX));
         let connection = Idle { transport, until: self.now.get() + wait };
         let mut idle = self.idle.borrow_mut();
         match idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint)) {

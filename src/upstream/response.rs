@@ -6,15 +6,13 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
 
 use super::{
     Endpoint, ExchangeError, Pool, SCRATCH, Transport,
-    codec::{Chunked, Framing, Head, ProtocolError},
+    codec::{Chunked, Framing, Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
 };
 
@@ -29,8 +27,8 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     /// The rest of the request, if the server answered before it had everything.
     pub(super) outgoing: Option<Box<Outgoing>>,
-    /// `Some` if the connection may be used again, with the server's own idle limit if it told.
-    pub(super) reuse: Option<Option<Duration>>,
+    /// `Some` if the connection may be used again.
+    pub(super) reuse: Option<KeepAlive>,
     /// Reads of the body so far.
     pub(super) reads: u32,
 }
@@ -87,7 +85,7 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// The body that follows `head` on `connection`; `first` is what was read behind it.
     pub(super) fn new(mut connection: Connection, head: &Head, first: Bytes) -> Self {
-        connection.reuse = head.keep_alive.then(|| keep_alive_hint(&head.headers));
+        connection.reuse = head.keep_alive;
         let decoding = match head.framing {
             Framing::None => Decoding::Length(0),
             Framing::Length(length) => Decoding::Length(length),
@@ -195,7 +193,7 @@ impl ResponseBody {
 /// Payload of `bytes` in one new buffer. Bytes behind the end of the body forbid to use the connection again.
 fn payload_of(
     decoding: &mut Decoding,
-    reuse: &mut Option<Option<Duration>>,
+    reuse: &mut Option<KeepAlive>,
     bytes: &[u8],
 ) -> Result<Bytes, ProtocolError> {
     let mut data = BytesMut::with_capacity(bytes.len());
@@ -236,8 +234,8 @@ impl Connection {
 
     /// Back to the pool, if both bodies are through and the server does not close it.
     fn release(self) {
-        if let (Some(hint), None) = (self.reuse, &self.outgoing) {
-            self.pool.give(&self.endpoint, self.transport, hint);
+        if let (Some(keep_alive), None) = (self.reuse, &self.outgoing) {
+            self.pool.give(&self.endpoint, self.transport, keep_alive);
         }
     }
 }
@@ -307,14 +305,6 @@ impl RawBody {
             self.connection.release();
         }
     }
-}
-
-/// `Keep-Alive: timeout=5`
-fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let seconds = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
-    seconds.parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ impl Server {
             }
             None => session.fields(),
         };
-        self.place.post(self.place.path(), message, fields).await
+        self.place.post(self.place.target.path_and_query(), message, fields).await
     }
 
     /// Ends the session, if there is one.
@@ -227,7 +227,8 @@ impl Server {
         let session = Rc::clone(&self.session.borrow());
         if session.id.is_some() {
             let fields = session.fields();
-            let farewell = self.place.send(Method::DELETE, self.place.path(), &fields, Bytes::new());
+            let farewell =
+                self.place.send(Method::DELETE, self.place.target.path_and_query(), &fields, Bytes::new());
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }
