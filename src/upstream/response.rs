@@ -18,7 +18,7 @@ use super::{
 
 /// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
-const DELAY_ACKS_AFTER: u32 = 64;
+const DELAY_ACKS_AFTER: u32 = 16;
 
 /// What is left of an exchange while the response body runs.
 pub(super) struct Connection {
