@@ -250,7 +250,7 @@ impl Line<'_> {
         self
     }
 
-    /// Adds anything whose `Display` needs no escaping: a number, a socket address.
+    /// Adds anything whose `Display` needs no escaping: a URL.
     pub fn display(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         if self.log.is_some() {
             self.key(key);

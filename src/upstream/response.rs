@@ -209,6 +209,7 @@ fn payload_of(
 /// (Nagle's algorithm) waits 40 ms for each time.
 fn count_read(reads: &mut u32, transport: &Transport) {
     *reads = reads.saturating_add(1);
+    // As powers of two: 2^4, 2^7, 2^10 …
     let doublings = (*reads / DELAY_ACKS_AFTER).trailing_zeros();
     if reads.is_power_of_two() && *reads >= DELAY_ACKS_AFTER && doublings.is_multiple_of(3) {
         transport.delay_acks();
