@@ -23,7 +23,7 @@ use crate::{
     identity::Subject,
     observe::{End, Record},
     server::connection,
-    upstream::RawBody,
+    upstream::{Held, Passed, RawBody},
     watchdog::Watched,
 };
 
@@ -35,6 +35,8 @@ pub struct Relay {
     body: RawBody,
     watched: Watched<Subject>,
     record: Record,
+    /// What was read in the turn before, and goes out in this one; see [`Relay::poll_relay`].
+    held: Option<Held>,
     /// What the client has not taken yet. Empty, and without memory, unless it is slower than the server.
     unsent: Vec<u8>,
     sent: usize,
@@ -50,7 +52,16 @@ impl Relay {
         let Stream { upstream, watched, edits: _, stall_limit: _ } = stream;
         let body = upstream.into_raw()?;
         let unsent = head(status, headers, body.is_chunked());
-        Some(Self { body, watched, record, unsent, sent: 0, early: BytesMut::new(), unflushed: false })
+        Some(Self {
+            body,
+            watched,
+            record,
+            held: None,
+            unsent,
+            sent: 0,
+            early: BytesMut::new(),
+            unflushed: true,
+        })
     }
 
     /// Reads what the client sends: the next request, too early, or its end.
@@ -67,6 +78,10 @@ impl Relay {
         Ok(())
     }
 
+    /// Reads in one turn of its task and writes in the next. All that one look at the sockets found readable is read first,
+    /// stream after stream, and then written, stream after stream: the kernel's two paths each run warm, and a
+    /// client that the first write wakes finds the others' events on its way, where event by event it would go back to sleep
+    /// between them, and waking it is the dearest thing of all.
     fn poll_relay<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<Result<(), End>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -75,11 +90,13 @@ impl Relay {
             return Poll::Ready(Err(end));
         }
         self.poll_client(stream, cx)?;
+        if let Some(held) = self.held.take() {
+            held.take(|bytes| write(stream, cx, bytes, &mut self.unsent))?;
+        }
         loop {
             while self.sent < self.unsent.len() {
                 let written = ready!(Pin::new(&mut *stream).poll_write(cx, &self.unsent[self.sent..]));
                 self.sent += written.ok().filter(|n| *n > 0).ok_or(End::ClientGone)?;
-                self.unflushed = true;
             }
             if self.sent > 0 {
                 (self.unsent, self.sent) = (Vec::new(), 0);
@@ -87,34 +104,46 @@ impl Relay {
             if self.body.is_end() {
                 return Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone);
             }
-            let (unsent, record) = (&mut self.unsent, &mut self.record);
-            let passed = self.body.poll_read(cx, |cx, bytes, payload| {
-                record.sent(payload);
-                match Pin::new(&mut *stream).poll_write(cx, bytes) {
-                    Poll::Ready(Ok(n)) if n > 0 => unsent.extend_from_slice(&bytes[n..]),
-                    Poll::Ready(_) => return Err(End::ClientGone),
-                    Poll::Pending => unsent.extend_from_slice(bytes),
+            let unsent = &mut self.unsent;
+            let read = self.body.poll_read(cx, |cx, bytes| write(stream, cx, bytes, unsent));
+            let Poll::Ready(read) = read else { break };
+            self.unflushed = true;
+            match read {
+                Ok((payload, passed)) => {
+                    self.record.sent(payload);
+                    match passed {
+                        Passed::Now(written) => written?,
+                        Passed::Held(held) => {
+                            self.held = Some(held);
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                    }
                 }
-                Ok(())
-            });
-            match passed {
-                Poll::Ready(Ok(written)) => written?,
-                Poll::Ready(Err(e)) => {
+                Err(e) => {
                     self.record.because(e.to_string());
                     return Poll::Ready(Err(End::UpstreamLost));
                 }
-                Poll::Pending => {
-                    if std::mem::take(&mut self.unflushed)
-                        && Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone)?.is_pending()
-                    {
-                        self.unflushed = true;
-                    }
-                    return Poll::Pending;
-                }
             }
-            self.unflushed = true;
         }
+        if self.unflushed {
+            self.unflushed = Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone)?.is_pending();
+        }
+        Poll::Pending
     }
+}
+
+/// Writes what the client takes at once, and leaves the rest in `unsent`, which is empty.
+fn write<T>(stream: &mut T, cx: &mut Context<'_>, bytes: &[u8], unsent: &mut Vec<u8>) -> Result<(), End>
+where
+    T: AsyncWrite + Unpin,
+{
+    match Pin::new(stream).poll_write(cx, bytes) {
+        Poll::Ready(Ok(n)) if n > 0 => unsent.extend_from_slice(&bytes[n..]),
+        Poll::Ready(_) => return Err(End::ClientGone),
+        Poll::Pending => unsent.extend_from_slice(bytes),
+    }
+    Ok(())
 }
 
 impl connection::Relay for Relay {

@@ -7,8 +7,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ptr,
     rc::{Rc, Weak},
-    task::{Context, Waker},
+    task::{Context, RawWakerVTable, Waker},
     time::{Duration, Instant},
 };
 
@@ -33,13 +34,15 @@ pub enum Signal {
 /// The list. One per worker.
 pub struct Watchdog<T> {
     entries: RefCell<Slab<Rc<Entry<T>>>>,
+    /// How many signals were raised so far.
+    raised: Cell<u64>,
     /// The moment of the last tick.
     now: Cell<Instant>,
 }
 
 impl<T> Default for Watchdog<T> {
     fn default() -> Self {
-        Self { entries: RefCell::default(), now: Cell::new(Instant::now()) }
+        Self { entries: RefCell::default(), raised: Cell::new(0), now: Cell::new(Instant::now()) }
     }
 }
 
@@ -52,9 +55,42 @@ struct Entry<T> {
 
 /// A place in the list; dropping it leaves.
 pub struct Watched<T> {
-    dog: Rc<Watchdog<T>>,
+    lull: Lull<T>,
     key: usize,
     entry: Rc<Entry<T>>,
+}
+
+/// Remembers that a task asked for signals and there were none, so that asking again costs a look at one counter of the
+/// worker's. An event that passes asks twice, for its request and its connection; with thousands of streams both
+/// places have left the processor's caches by then, and two looks at them were a quarter of all that
+/// an event cost outside of the kernel.
+pub struct Lull<T> {
+    dog: Rc<Watchdog<T>>,
+    /// [`Watchdog::raised`] when the task asked.
+    since: Cell<u64>,
+    /// The waker it left, which stays alive as long as it is registered, so no other can be mistaken for it.
+    waker: Cell<(*const (), *const RawWakerVTable)>,
+}
+
+impl<T> Lull<T> {
+    fn new(dog: Rc<Watchdog<T>>) -> Self {
+        Self { dog, since: Cell::new(u64::MAX), waker: Cell::new((ptr::null(), ptr::null())) }
+    }
+
+    /// The task of `cx` asked, left its waker, and there was no signal.
+    pub fn begin(&self, cx: &Context<'_>) {
+        self.since.set(self.dog.raised.get());
+        self.waker.set(identity(cx.waker()));
+    }
+
+    /// Whether no signal at all was raised since the task of `cx` last asked.
+    pub fn lasts(&self, cx: &Context<'_>) -> bool {
+        self.since.get() == self.dog.raised.get() && self.waker.get() == identity(cx.waker())
+    }
+}
+
+fn identity(waker: &Waker) -> (*const (), *const RawWakerVTable) {
+    (waker.data(), waker.vtable())
 }
 
 /// A look at a place in the list, from beside whoever takes its signals.
@@ -78,7 +114,7 @@ impl<T> Watchdog<T> {
             waker: RefCell::new(None),
         });
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
-        Watched { dog: Rc::clone(self), key, entry }
+        Watched { lull: Lull::new(Rc::clone(self)), key, entry }
     }
 
     /// Signals everything whose deadline is not after `now`.
@@ -87,7 +123,7 @@ impl<T> Watchdog<T> {
         for (_, entry) in self.entries.borrow().iter() {
             if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
                 entry.deadline.set(None);
-                entry.raise(Signal::Deadline);
+                self.raise(entry, Signal::Deadline);
             }
         }
     }
@@ -96,24 +132,23 @@ impl<T> Watchdog<T> {
     pub fn signal(&self, mut choose: impl FnMut(&T) -> Option<Signal>) {
         for (_, entry) in self.entries.borrow().iter() {
             if let Some(signal) = choose(&entry.subject) {
-                entry.raise(signal);
+                self.raise(entry, signal);
             }
+        }
+    }
+
+    fn raise(&self, entry: &Entry<T>, signal: Signal) {
+        self.raised.set(self.raised.get() + 1);
+        entry.signal.set(Some(signal));
+        // Waking only schedules a task, it never runs one here, so the list cannot change under the walk.
+        if let Some(waker) = entry.waker.borrow_mut().take() {
+            waker.wake();
         }
     }
 
     /// Whether nothing is watched.
     pub fn is_empty(&self) -> bool {
         self.entries.borrow().is_empty()
-    }
-}
-
-impl<T> Entry<T> {
-    fn raise(&self, signal: Signal) {
-        self.signal.set(Some(signal));
-        // Waking only schedules a task, it never runs one here, so the list cannot change under the walk.
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
     }
 }
 
@@ -131,17 +166,26 @@ impl<T> Watched<T> {
     /// Has [`Signal::Deadline`] raised `after` this time from now, or not at all.
     pub fn set_deadline(&self, after: Option<Duration>) {
         // The last tick may be a tick ago: never too early, then.
-        self.entry.deadline.set(after.map(|after| self.dog.now.get() + TICK + after));
+        self.entry.deadline.set(after.map(|after| self.lull.dog.now.get() + TICK + after));
+    }
+
+    /// A lull of this list for whoever asks here so often that even the look at this place counts.
+    pub fn lull(&self) -> Lull<T> {
+        Lull::new(Rc::clone(&self.lull.dog))
     }
 
     /// Takes the signal that was raised, if any, and otherwise has the task of `cx` woken by the next one.
     pub fn poll(&self, cx: &mut Context<'_>) -> Option<Signal> {
+        if self.lull.lasts(cx) {
+            return None;
+        }
         let signal = self.entry.signal.take();
         if signal.is_none() {
             let mut waker = self.entry.waker.borrow_mut();
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 *waker = Some(cx.waker().clone());
             }
+            self.lull.begin(cx);
         }
         signal
     }
@@ -149,7 +193,7 @@ impl<T> Watched<T> {
 
 impl<T> Drop for Watched<T> {
     fn drop(&mut self) {
-        self.dog.entries.borrow_mut().remove(self.key);
+        self.lull.dog.entries.borrow_mut().remove(self.key);
     }
 }
 
@@ -190,5 +234,44 @@ mod tests {
         assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked)));
         drop((alice, bob));
         assert!(dog.is_empty());
+    }
+
+    #[test]
+    fn asking_again_in_a_lull_misses_no_signal_and_no_task() {
+        use std::{
+            sync::{
+                Arc,
+                atomic::{AtomicUsize, Ordering},
+            },
+            task::Wake,
+        };
+
+        #[derive(Default)]
+        struct Task(AtomicUsize);
+        impl Wake for Task {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let dog = Rc::new(Watchdog::default());
+        let (alice, bob) = (dog.watch("alice"), dog.watch("bob"));
+        let (first, second) = (Arc::new(Task::default()), Arc::new(Task::default()));
+        let (of_first, of_second) = (Waker::from(Arc::clone(&first)), Waker::from(Arc::clone(&second)));
+        let poll = |watched: &Watched<_>, waker| watched.poll(&mut Context::from_waker(waker));
+        for _ in 0..3 {
+            assert_eq!(poll(&alice, &of_first), None);
+        }
+        // Another task takes over: it is the one to be woken, although nothing was raised in between.
+        for _ in 0..3 {
+            assert_eq!(poll(&alice, &of_second), None);
+        }
+        dog.signal(|name| (*name == "alice").then_some(Signal::Cut));
+        assert_eq!((first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!(poll(&alice, &of_second), Some(Signal::Cut));
+        assert_eq!((poll(&alice, &of_second), poll(&bob, &of_second)), (None, None));
+        // A signal for another ends the lull of all, and finds nothing here.
+        dog.signal(|name| (*name == "bob").then_some(Signal::Drain));
+        assert_eq!((poll(&alice, &of_second), poll(&bob, &of_second)), (None, Some(Signal::Drain)));
     }
 }

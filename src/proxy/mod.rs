@@ -20,7 +20,7 @@ use crate::{
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
-    upstream::{Endpoint, Exchange, ExchangeError, Head, Pool, REQUEST_BYTES, Upload},
+    upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, REQUEST_BYTES, Upload},
     watchdog::{Signal, Watchdog, Watched},
 };
 
@@ -263,7 +263,7 @@ async fn response_head(
 ) -> Result<(Head, Bytes, Exchange), Error> {
     let mut progress = None;
     let mut counted = 0;
-    let (head, first) = poll_fn(|cx| {
+    let (head, mut first) = poll_fn(|cx| {
         match watched.poll(cx) {
             Some(Signal::Deadline) if exchange.waits_for_client() => {
                 return Poll::Ready(Err(Kind::BodyTimeout.into()));
@@ -287,6 +287,12 @@ async fn response_head(
     })
     .await?;
     watched.set_deadline(None);
+    // Many servers write the head by itself and the body right behind it. What the worker has to do besides goes first, and
+    // then both are often there, to leave in one write; a worker with nothing else to do is back here in a microsecond.
+    if first.is_empty() && !matches!(head.framing, Framing::None | Framing::Length(0)) {
+        tokio::task::yield_now().await;
+        first = poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await.map_err(refusal)?;
+    }
     Ok((head, first, exchange))
 }
 

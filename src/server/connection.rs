@@ -171,17 +171,17 @@ impl Connection {
         }
     }
 
+    /// The socket no longer takes anything.
     pub(super) fn write_stalled(&self) {
-        if !self.stalled.replace(true) {
-            self.watched.set_deadline(Some(self.limits.slow_reader_timeout));
-        }
+        self.stalled.set(true);
+        self.watched.set_deadline(Some(self.limits.slow_reader_timeout));
     }
 
+    /// The socket takes something again.
     pub(super) fn write_progressed(&self) {
-        if self.stalled.replace(false) {
-            let idle = self.phase.get() != Phase::Serving;
-            self.watched.set_deadline(idle.then_some(KEEP_ALIVE));
-        }
+        self.stalled.set(false);
+        let idle = self.phase.get() != Phase::Serving;
+        self.watched.set_deadline(idle.then_some(KEEP_ALIVE));
     }
 }
 
@@ -324,9 +324,15 @@ where
         let Some((mut relay, early, returned)) = until_taken.await else { return };
         stream = returned;
         relay.begin(early);
-        let through = poll_fn(|cx| match connection.poll_signal(cx, || {}) {
-            true => Poll::Ready(false),
-            false => relay.poll(&mut stream, cx),
+        let lull = connection.watched.lull();
+        let through = poll_fn(|cx| {
+            if !lull.lasts(cx) {
+                if connection.poll_signal(cx, || {}) {
+                    return Poll::Ready(false);
+                }
+                lull.begin(cx);
+            }
+            relay.poll(&mut stream, cx)
         })
         .await;
         if !through {

@@ -16,18 +16,23 @@ use super::connection::Connection;
 pub(super) struct Socket<T> {
     inner: T,
     connection: Rc<Connection>,
+    /// The last write took nothing.
+    stalled: bool,
 }
 
 impl<T> Socket<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
-        Self { inner, connection }
+        Self { inner, connection, stalled: false }
     }
 
-    fn note(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Pending => self.connection.write_stalled(),
-            Poll::Ready(_) => self.connection.write_progressed(),
+    /// Tells the connection what changed, and leaves its memory alone as long as nothing does.
+    fn note(&mut self, written: &Poll<io::Result<usize>>) {
+        match (written, self.stalled) {
+            (Poll::Pending, false) => self.connection.write_stalled(),
+            (Poll::Ready(_), true) => self.connection.write_progressed(),
+            _ => {}
         }
+        self.stalled = written.is_pending();
     }
 }
 

@@ -70,7 +70,7 @@ impl From<ProtocolError> for ExchangeError {
 pub struct Exchange {
     endpoint: Arc<Endpoint>,
     pool: Rc<Pool>,
-    transport: Transport,
+    pub(super) transport: Transport,
     method: Method,
     outgoing: Outgoing,
     /// The beginning of a response head that did not come in one piece.
@@ -142,6 +142,14 @@ impl Exchange {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into())),
                 Poll::Pending => return sent.map_or(Poll::Pending, |e| Poll::Ready(Err(e.into()))),
             }
+        }
+    }
+
+    /// What has come since the head was complete; nothing if the server closed, which whoever reads the body meets again.
+    pub fn read_on(&mut self, cx: &mut Context<'_>) -> Result<Bytes, ExchangeError> {
+        match self.pool.read(&mut self.transport, cx, |_, bytes| Bytes::copy_from_slice(bytes)) {
+            Poll::Ready(read) => Ok(read?),
+            Poll::Pending => Ok(Bytes::new()),
         }
     }
 

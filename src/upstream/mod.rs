@@ -12,6 +12,6 @@ pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
 pub use outgoing::{Inspect, Pass, REQUEST_BYTES, Upload};
-pub use pool::{Pool, SCRATCH};
+pub use pool::{Held, Passed, Pool, SCRATCH};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Endpoint, ExchangeError, Pool, SCRATCH, Transport,
+    Endpoint, ExchangeError, Passed, Pool, SCRATCH, Transport,
     codec::{Chunked, Framing, Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
 };
@@ -262,42 +262,49 @@ impl RawBody {
         self.decoding.is_end()
     }
 
-    /// Hands what comes next, framing and all, and how much of it is payload, to `then`. The bytes lie in the
-    /// worker's buffer, so an idle body owns none.
+    /// Reads what comes next, framing and all, and tells how much of it is payload. It lies in the worker's buffer, so an
+    /// idle body owns none: there it is held for the task's next turn, or handed to `now` if it is more than there is
+    /// room for.
     pub fn poll_read<R>(
         &mut self,
         cx: &mut Context<'_>,
-        then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> R,
-    ) -> Poll<Result<R, ExchangeError>> {
+        now: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+    ) -> Poll<Result<(usize, Passed<R>), ExchangeError>> {
         let Connection { pool, transport, reuse, reads, .. } = &mut self.connection;
-        let decoding = &mut self.decoding;
-        let pass = |cx: &mut Context<'_>, bytes: &[u8]| {
-            let mut payload = 0;
-            let here = decoding.walk(bytes, |range| payload += range.len())?;
-            if here < bytes.len() {
-                *reuse = None;
-            }
-            Ok(then(cx, &bytes[..here], payload))
-        };
-        if !self.first.is_empty() {
-            return Poll::Ready(pass(cx, &std::mem::take(&mut self.first)));
-        }
-        let was_large = self.large;
-        let large = &mut self.large;
-        let read = |cx: &mut Context<'_>, bytes: &[u8]| {
+        let (decoding, was_large, large) = (&mut self.decoding, self.large, &mut self.large);
+        let mut payload = 0;
+        let mut walk = |bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             *large = bytes.len() >= SCRATCH;
-            pass(cx, bytes)
+            let here = decoding.walk(bytes, |range| payload += range.len())?;
+            if here < bytes.len() {
+                *reuse = None;
+            }
+            Ok(here)
         };
-        let read = ready!(if was_large {
-            pool.read_large(transport, cx, read)
+        let passed = if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            Passed::Now(walk(&first).map(|here| now(cx, &first[..here])))
+        } else if was_large {
+            let read =
+                pool.read_large(transport, cx, |cx, bytes| walk(bytes).map(|here| now(cx, &bytes[..here])));
+            Passed::Now(ready!(read)?)
         } else {
-            pool.read(transport, cx, read)
-        })?;
+            ready!(pool.read_or_hold(transport, cx, |cx, bytes, room| match walk(bytes) {
+                Ok(here) if here <= room => Passed::Held(here),
+                walked => Passed::Now(walked.map(|here| now(cx, &bytes[..here]))),
+            }))?
+        };
         count_read(reads, transport);
-        Poll::Ready(read)
+        Poll::Ready(Ok((
+            payload,
+            match passed {
+                Passed::Now(done) => Passed::Now(done?),
+                Passed::Held(held) => Passed::Held(held),
+            },
+        )))
     }
 
     /// Gives the connection back; the body must be at its end.
@@ -319,8 +326,8 @@ mod tests {
     use super::*;
     use crate::upstream::{Exchange, RequestBody, Upload};
 
-    /// An event stream that has begun, as the gate reads it, and its server's end.
-    async fn event_stream() -> (ResponseBody, std::net::TcpStream) {
+    /// An exchange that was answered with the head of an event stream, and its server's end.
+    async fn answered() -> (Exchange, Head, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -334,20 +341,44 @@ mod tests {
             Exchange::new(endpoint, Rc::default(), Transport::Tcp(tcp), Method::GET, head, upload);
         server.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         let (head, first) = std::future::poll_fn(|cx| exchange.poll_head(cx)).await.unwrap();
-        (exchange.into_body(&head, first), server)
+        assert_eq!(first, "");
+        (exchange, head, server)
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_a_head_that_came_alone_is_read_with_it_and_its_end_is_not_lost() {
+        let (mut exchange, head, mut server) = answered().await;
+        let read_on = async |exchange: &mut Exchange| {
+            std::future::poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await.unwrap()
+        };
+        assert_eq!(read_on(&mut exchange).await, "", "nothing came yet");
+        server.write_all(b"4\r\ntick\r\n").unwrap();
+        exchange.transport.tcp().readable().await.unwrap();
+        let first = read_on(&mut exchange).await;
+        assert_eq!(first, "4\r\ntick\r\n");
+        // The server ends: seen here, it is seen again by whoever reads the body.
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        exchange.transport.tcp().readable().await.unwrap();
+        assert_eq!(read_on(&mut exchange).await, "");
+        let mut body = exchange.into_body(&head, first);
+        assert_eq!(std::future::poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap(), "tick");
+        assert!(matches!(
+            std::future::poll_fn(|cx| body.poll_data(cx)).await,
+            Some(Err(ExchangeError::Io(e))) if e.kind() == io::ErrorKind::UnexpectedEof
+        ));
     }
 
     #[tokio::test]
     async fn a_stream_that_goes_on_is_acknowledged_late_and_a_short_one_at_once() {
-        let (body, mut server) = event_stream().await;
-        let mut body = body.into_raw().unwrap();
+        let (exchange, head, mut server) = answered().await;
+        let mut body = exchange.into_body(&head, Bytes::new()).into_raw().unwrap();
         let acks_at_once = |body: &RawBody| SockRef::from(body.connection.transport.tcp()).tcp_quickack();
         SockRef::from(body.connection.transport.tcp()).set_tcp_quickack(true).unwrap();
         for event in 1..=DELAY_ACKS_AFTER {
             assert!(acks_at_once(&body).unwrap(), "event {event}");
             server.write_all(b"4\r\ntick\r\n").unwrap();
-            let read = std::future::poll_fn(|cx| body.poll_read(cx, |_, bytes, _| bytes.len())).await;
-            assert_eq!(read.unwrap(), 9);
+            let read = std::future::poll_fn(|cx| body.poll_read(cx, |_, _| {})).await;
+            assert_eq!(read.ok().map(|(payload, _)| payload), Some(4));
         }
         assert!(!acks_at_once(&body).unwrap());
     }
