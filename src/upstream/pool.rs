@@ -20,6 +20,8 @@ use super::{Endpoint, Transport, codec::KeepAlive};
 pub const SCRATCH: usize = 32 * 1024;
 /// Room in front of a read for what tasks hold until their next turn: some hundred events, and no large body.
 const HOLD: usize = 16 * 1024;
+/// Most that one read may hold: what is larger is worth its own way to the client.
+const HOLD_EACH: usize = 4 * 1024;
 /// Size of a read of a body that keeps filling [`SCRATCH`]. Allocated by a worker that meets one.
 const LARGE: usize = 256 * 1024;
 /// How long a connection may wait for its next request when the server says nothing: just below the 5 s after which
@@ -174,7 +176,7 @@ impl Pool {
         then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> Passed<R, usize>,
     ) -> Poll<io::Result<Passed<R>>> {
         let mut scratch = self.scratch.borrow_mut();
-        let room = HOLD - scratch.held;
+        let room = (HOLD - scratch.held).min(HOLD_EACH);
         let passed = ready!(read_into(scratch.free(), transport, cx, |cx, bytes| then(cx, bytes, room)))?;
         Poll::Ready(Ok(match passed {
             Passed::Now(done) => Passed::Now(done),
@@ -243,20 +245,36 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_stays_as_it_was_read_and_its_room_comes_back() {
         let pool = Rc::new(Pool::default());
-        let (mut one, mut other) = (server().await, server().await);
+        let mut servers = [server().await, server().await];
         for round in 0..3 {
-            let Passed::Held(first) = read(&pool, &mut one, b"first").await else { panic!("round {round}") };
-            let Passed::Held(second) = read(&pool, &mut other, &[b'x'; HOLD - 5]).await else {
-                panic!("round {round}: there is room for exactly this")
-            };
-            let Passed::Now(third) = read(&pool, &mut one, b"third").await else {
+            let mut all = Vec::new();
+            for n in 0..HOLD / HOLD_EACH {
+                let what = [b'a' + n as u8; HOLD_EACH];
+                let Passed::Held(held) = read(&pool, &mut servers[n % 2], &what).await else {
+                    panic!("round {round}, read {n}")
+                };
+                all.push((held, what));
+            }
+            let Passed::Now(more) = read(&pool, &mut servers[0], b"more").await else {
                 panic!("round {round}: there was no room")
             };
-            assert_eq!(third, b"third");
-            // One goes out, the other is given up with its connection.
-            drop(second);
-            first.take(|bytes| assert_eq!(bytes, b"first"));
+            assert_eq!(more, b"more");
+            // One is given up with its connection, the others go out.
+            drop(all.pop());
+            for (held, what) in all {
+                held.take(|bytes| assert_eq!(bytes, what));
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn a_large_read_is_not_held() {
+        let pool = Rc::new(Pool::default());
+        let large = [b'x'; HOLD_EACH + 1];
+        let Passed::Now(bytes) = read(&pool, &mut server().await, &large).await else {
+            panic!("it was held")
+        };
+        assert_eq!(bytes, large);
     }
 
     #[tokio::test]
