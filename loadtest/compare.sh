@@ -186,11 +186,15 @@ run_workload() {
         bulk) compare "$all" "$mode" bulk bulk '/bulk?size=67108864' --conns 1 ;;
         # Streams on which next to nothing happens: each has had an event when memory is looked at.
         idle) compare "$all" "$mode" idle sse '/events?rate=0.25' --conns "$idle_streams" --warm 4 ;;
-        # The same 32,000 events a second on ever more streams.
+        # The same events a second on ever more streams. The relay shows how much of the growth is the kernel's.
         growth)
-            compare gate "$mode" 'growth, 64 streams' sse '/events?rate=500' --conns 64
-            compare gate "$mode" 'growth, 512 streams' sse '/events?rate=62.5' --conns 512
-            compare gate "$mode" 'growth, 4,096 streams' sse '/events?rate=7.8125' --conns 4096
+            local total streams
+            for total in 8192 32768; do
+                for streams in 64 512 4096; do
+                    compare relay,gate "$mode" "growth, $total/s on $streams streams" \
+                        sse "/events?rate=$((total / streams))" --conns "$streams"
+                done
+            done
             ;;
     esac
 }

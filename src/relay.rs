@@ -48,10 +48,12 @@ pub struct Relay {
 
 impl Relay {
     /// A relay for the response with this head, if its body can go that way. The record has seen the head.
-    pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, record: Record) -> Option<Self> {
+    pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, mut record: Record) -> Option<Self> {
         let Stream { upstream, watched, edits: _, stall_limit: _ } = stream;
-        let body = upstream.into_raw()?;
-        let unsent = head(status, headers, body.is_chunked());
+        let (body, first, payload) = upstream.into_raw()?;
+        let mut unsent = head(status, headers, body.is_chunked());
+        unsent.extend_from_slice(&first);
+        record.sent(payload);
         Some(Self {
             body,
             watched,

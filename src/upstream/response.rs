@@ -114,11 +114,15 @@ impl ResponseBody {
         }
     }
 
-    /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`].
-    pub fn into_raw(self) -> Option<RawBody> {
+    /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`]. Beside it, what came with the head, framing and
+    /// all, and how much of that is payload.
+    pub fn into_raw(self) -> Option<(RawBody, Bytes, usize)> {
         let can_be_raw = self.can_be_raw();
-        let connection = self.connection.filter(|_| can_be_raw)?;
-        Some(RawBody { connection, decoding: self.decoding, first: self.first, large: false })
+        let Self { connection, mut decoding, first } = self;
+        let connection = connection.filter(|_| can_be_raw)?;
+        let mut payload = 0;
+        decoding.walk(&first, |range| payload += range.len()).ok()?;
+        Some((RawBody { connection, decoding, large: false }, first, payload))
     }
 
     /// Length of the payload still to come, if the server declared it.
@@ -245,8 +249,6 @@ impl Connection {
 pub struct RawBody {
     connection: Connection,
     decoding: Decoding,
-    /// Bytes behind the head, not handed out yet.
-    first: Bytes,
     /// The last read filled the worker's buffer: the next takes the larger one.
     large: bool,
 }
@@ -284,10 +286,7 @@ impl RawBody {
             }
             Ok(here)
         };
-        let passed = if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            Passed::Now(walk(&first).map(|here| now(cx, &first[..here])))
-        } else if was_large {
+        let passed = if was_large {
             let read =
                 pool.read_large(transport, cx, |cx, bytes| walk(bytes).map(|here| now(cx, &bytes[..here])));
             Passed::Now(ready!(read)?)
@@ -371,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_goes_on_is_acknowledged_late_and_a_short_one_at_once() {
         let (exchange, head, mut server) = answered().await;
-        let mut body = exchange.into_body(&head, Bytes::new()).into_raw().unwrap();
+        let (mut body, ..) = exchange.into_body(&head, Bytes::new()).into_raw().unwrap();
         let acks_at_once = |body: &RawBody| SockRef::from(body.connection.transport.tcp()).tcp_quickack();
         SockRef::from(body.connection.transport.tcp()).set_tcp_quickack(true).unwrap();
         for event in 1..=DELAY_ACKS_AFTER {
