@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt};
 
 use http::StatusCode;
 
+use crate::ledger::{Limit, Resource};
+
 /// Why a request was not served.
 ///
 /// An error has a public half, which the caller sees ([`Kind`]: a status, a code, a sentence), and a private
@@ -107,6 +109,8 @@ kinds! {
     UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gate redirects elsewhere; its configured URL needs to be changed.";
     /// No response head within the time-out.
     UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gate did not answer in time.";
+    /// The caller has as much of the gate as one caller may have.
+    CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gate as one caller may have: finish something, or try again shortly.";
     /// Draining, or out of a capacity limit.
     Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gate is shutting down or out of capacity; try again shortly.";
     /// A defect of the gate.
@@ -117,6 +121,17 @@ impl Kind {
     /// This kind, with a cause for the log.
     pub fn because(self, cause: impl Into<Cow<'static, str>>) -> Error {
         Error { kind: self, cause: Some(cause.into()) }
+    }
+}
+
+impl Error {
+    /// There is no more of `resource` for this caller, or for anybody.
+    pub fn out_of(resource: Resource, limit: Limit) -> Self {
+        let resource = resource.name();
+        match limit {
+            Limit::Caller => Kind::CallerLimit.because(format!("{resource}: the caller's limit")),
+            Limit::Gate => Kind::Unavailable.because(format!("{resource}: the gate's limit")),
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use rustls::sign::CertifiedKey;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -21,15 +20,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     child::Supervisor,
     config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Tls, watch::Watcher},
+    ledger::Ledger,
     mcp::session::SessionKey,
     observe::{Log, Metrics, Observer},
     server::{
+        admission::Connections,
         connection::Door,
         listener,
         tls::{self, Certificate},
     },
     session,
-    state::{Backend, Live, Shared},
+    state::{Backend, Live, Shared, capacity},
     upstream::Unusable,
     worker::{self, Arrival},
 };
@@ -38,6 +39,12 @@ use crate::{
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
+const SPARE_CONNECTIONS: usize = 32;
+/// Connections of the admin listener, which has places of its own.
+const ADMIN_CONNECTIONS: usize = 64;
+/// How often the ledger learns how late it is.
+const LEDGER_TICK: Duration = Duration::from_secs(1);
 
 /// A running gate.
 pub struct Gateway {
@@ -50,6 +57,7 @@ pub struct Gateway {
     addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     stop_accepting: CancellationToken,
+    connections: Arc<Connections>,
 }
 
 /// The part of a config that needs a restart to change.
@@ -59,7 +67,6 @@ struct Fixed {
     admin: Option<SocketAddr>,
     tls: TlsKind,
     workers: usize,
-    max_connections: usize,
     log_format: LogFormat,
 }
 
@@ -82,7 +89,6 @@ impl Fixed {
             admin: snapshot.admin,
             tls,
             workers: snapshot.workers,
-            max_connections: snapshot.limits.max_connections,
             log_format: snapshot.log.format,
         }
     }
@@ -94,7 +100,6 @@ impl Fixed {
             ("admin.addr", self.admin != other.admin),
             ("tls (kind or names)", self.tls != other.tls),
             ("workers", self.workers != other.workers),
-            ("limits.maxConnections", self.max_connections != other.max_connections),
             ("log.format", self.log_format != other.log_format),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect::<Vec<_>>().join(", ")
@@ -130,8 +135,10 @@ impl Gateway {
             move |e| StartError::Io(what, e)
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let live = Live::build(snapshot, None, &observer, &process_key).map_err(StartError::Server)?;
-        let shared = Arc::new(Shared::new(live, observer));
+        let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
+        let live =
+            Live::build(snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
+        let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
         let acceptor = match certified(snapshot).map_err(io("certificate"))? {
@@ -155,12 +162,24 @@ impl Gateway {
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
-        let permits = Arc::new(Semaphore::new(snapshot.limits.max_connections));
-        let doors = listeners.into_iter().map(|listener| (listener, Door::Public));
-        for (listener, door) in doors.chain(admin.map(|listener| (listener, Door::Admin))) {
-            let (permits, stop) = (Arc::clone(&permits), stop_accepting.clone());
-            tokio::spawn(accept(listener, door, permits, Arc::clone(&workers), Arc::clone(&shared), stop));
+        let limits = &snapshot.limits;
+        let connections =
+            Connections::new(limits.max_connections, SPARE_CONNECTIONS, limits.connections_per_address);
+        let doors = listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&connections)));
+        let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
+        for (listener, door, connections) in
+            doors.chain(admin.map(|listener| (listener, Door::Admin, of_admin)))
+        {
+            let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
+            tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
+        let (of_clock, stop) = (Arc::clone(&shared), stop_accepting.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                tokio::time::sleep(LEDGER_TICK).await;
+                of_clock.ledger.tick(Instant::now());
+            }
+        });
         Ok(Self {
             shared,
             workers,
@@ -170,6 +189,7 @@ impl Gateway {
             addrs,
             admin_addr,
             stop_accepting,
+            connections,
         })
     }
 
@@ -193,7 +213,8 @@ impl Gateway {
     pub fn reload(&mut self, snapshot: &Snapshot) -> Result<(), Unusable> {
         let observer = &self.shared.observer;
         let previous = self.shared.live().clone();
-        let live = Live::build(snapshot, Some(&previous), observer, &self.process_key)?;
+        let ledger = &self.shared.ledger;
+        let live = Live::build(snapshot, Some(&previous), observer, ledger, &self.process_key)?;
         let differs = self.started_with.differs(&Fixed::of(snapshot));
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";
@@ -202,6 +223,8 @@ impl Gateway {
         if let (Some(Tls::Files(certified)), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
             self.certificate.set(Arc::clone(certified));
         }
+        ledger.set_capacities(|resource| capacity(&snapshot.limits, resource));
+        self.connections.set_limits(snapshot.limits.max_connections, snapshot.limits.connections_per_address);
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
         observer.log.set_level(snapshot.log.level);
@@ -320,16 +343,25 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 async fn accept(
     listener: TcpListener,
     door: Door,
-    permits: Arc<Semaphore>,
+    connections: Arc<Connections>,
     workers: Arc<[worker::Handle]>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let on_accept = |stream: tokio::net::TcpStream, peer, permit| {
+    let mut full = FullReport::default();
+    let on_accept = |stream: tokio::net::TcpStream, peer: SocketAddr| {
         // To the worker with the fewest: a few long streams do not pile up on one core.
-        let worker = workers.iter().min_by_key(|worker| worker.open());
-        if let (Some(worker), Ok(stream)) = (worker, stream.into_std()) {
-            worker.serve(Arrival { stream, peer, door, permit });
+        let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
+        if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
+            let (place, evicted) = connections.enter(peer.ip().into(), index);
+            if let Some(evicted) = evicted {
+                shared.observer.metrics.connections_evicted.inc();
+                workers[evicted.worker].evict(evicted.id);
+            }
+            if door == Door::Public {
+                full.note(&connections, &shared.observer);
+            }
+            worker.serve(Arrival { stream, peer, door, place });
         }
     };
     let on_error = |e: &io::Error, complain: bool| {
@@ -343,7 +375,29 @@ async fn accept(
                 .send();
         }
     };
-    listener::accept(listener, permits, on_accept, on_error, stop.cancelled()).await;
+    listener::accept(listener, &connections, on_accept, on_error, stop.cancelled()).await;
+}
+
+/// Says now and then that there are as many connections as there may be.
+#[derive(Default)]
+struct FullReport {
+    last: Option<Instant>,
+}
+
+impl FullReport {
+    fn note(&mut self, connections: &Connections, observer: &Observer) {
+        let (open, limit) = (connections.open(), connections.limit());
+        if open <= limit || self.last.is_some_and(|last| last.elapsed() < listener::COMPLAIN_EVERY) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        observer
+            .log
+            .line(Level::Warn, "Connection limit reached; those without an admitted request make room")
+            .int("open", open as u64)
+            .int("limit", limit as u64)
+            .send();
+    }
 }
 
 /// `sluicegate serve`: runs the gate with the config at `path` until a signal ends it.

@@ -13,7 +13,7 @@
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which of all servers a client asks for) |
 //! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`secret`] |
+//! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`ledger`] (who has how much of what the gate has to give), [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;
@@ -26,6 +26,7 @@ pub mod demo;
 pub mod error;
 pub mod gateway;
 pub mod identity;
+pub mod ledger;
 pub mod link;
 pub mod mcp;
 pub mod observe;

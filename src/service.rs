@@ -4,6 +4,7 @@
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
 use std::{
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,12 +21,16 @@ use crate::{
     body::{Body, BrokenOff, Payload},
     bridge, cors,
     error::{Error, Kind},
+    ledger::{Name, Owner, Resource},
     mcp::events::is_event_stream,
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
     route::{Place, place},
-    server::connection::{Connection, Door, Slot},
+    server::{
+        connection::{Connection, Door, Slot},
+        proxied::{forwarded_for, is_trusted},
+    },
     state::{Live, Worker},
     validate,
 };
@@ -50,6 +55,9 @@ pub async fn handle(
         worker.next_request_id(),
     );
     let live = worker.shared.live().clone();
+    if let Some(client) = client_address(&connection, &live, &head) {
+        record.client_is(client);
+    }
     // Outermost, so that a page can read refusals too.
     let origin = head.headers.get(header::ORIGIN).cloned();
     let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
@@ -209,13 +217,24 @@ async fn answer(
     if let Some(index) = credential {
         live.credentials[index].used.inc();
     }
-    let admitted = Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token };
+    let owner = match credential {
+        Some(index) => Arc::clone(&live.credentials[index].owner),
+        None => owner_without_token(worker, connection, live, head),
+    };
+    let admitted =
+        Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token, owner };
     record.admitted(
         Arc::clone(&route.server.name),
         Arc::clone(&route.metrics),
         admitted.token_name().cloned(),
     );
-    // 8. New work is refused while draining; what runs goes on.
+    // 8. Whether the caller has not as much of the gate already as one may have. New work is refused while draining; what
+    //    runs goes on.
+    let owner = &admitted.owner;
+    owner.note_active();
+    connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
+    let share = owner.take(Resource::Requests);
+    record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
     if worker.shared.is_draining() {
         return Err(Kind::Unavailable.into());
     }
@@ -254,6 +273,19 @@ fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
         | Place::All { door: crate::route::Door::Message } => proxy::behind_seal(query),
         _ => query,
     })
+}
+
+/// For whom a request without a token is counted: its address, or the one that a balancer forwards for.
+fn owner_without_token(worker: &Worker, connection: &Connection, live: &Live, head: &Parts) -> Arc<Owner> {
+    let address = client_address(connection, live, head).unwrap_or(connection.address);
+    worker.shared.ledger.owner(Name::Address(address.into()))
+}
+
+/// The address of the client that a balancer forwards for.
+fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<IpAddr> {
+    let trusted = &live.trusted_proxies;
+    let is_balancer = connection.door == Door::Public && is_trusted(trusted, connection.address);
+    if is_balancer { forwarded_for(&head.headers, trusted) } else { None }
 }
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
@@ -296,7 +328,9 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     match error.kind {
-        Kind::Unavailable => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+        Kind::Unavailable | Kind::CallerLimit => {
+            drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
+        }
         Kind::MethodNotAllowed => drop(headers.insert(header::ALLOW, cors::METHODS)),
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
         Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {

@@ -4,9 +4,9 @@ mod shared_links;
 mod switch;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::HashMap,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use ipnet::IpNet;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
@@ -23,9 +24,14 @@ use crate::{
     child::Supervisor,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
     identity::{Grant, Subject},
+    ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
     observe::{Observer, ServerMetrics},
+    server::{
+        admission::{ConnectionId, Connections},
+        connection::Connection,
+    },
     session::Registry,
     upstream::{Endpoint, Pool, Unusable},
     watchdog::Watchdog,
@@ -36,6 +42,9 @@ pub use self::{
     switch::Switch,
 };
 
+/// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
+pub const SPARE_CONNECTIONS: usize = 32;
+
 /// What outlives a reload.
 pub struct Shared {
     live: ArcSwap<Live>,
@@ -43,6 +52,10 @@ pub struct Shared {
     pub observer: Arc<Observer>,
     /// Sessions that the gate keeps.
     pub sessions: Registry,
+    /// Who has how much of what the gate has.
+    pub ledger: Ledger,
+    /// Client connections of the public listeners.
+    pub connections: Arc<Connections>,
     draining: AtomicBool,
     /// Counts changes of what is admitted.
     changes: watch::Sender<u64>,
@@ -50,11 +63,14 @@ pub struct Shared {
 
 impl Shared {
     /// State of a gate that starts with `live`.
-    pub fn new(live: Live, observer: Arc<Observer>) -> Self {
+    pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
+        let Limits { max_connections, connections_per_address, .. } = live.limits;
         Self {
             live: ArcSwap::from_pointee(live),
             observer,
             sessions: Registry::default(),
+            ledger,
+            connections: Connections::new(max_connections, SPARE_CONNECTIONS, connections_per_address),
             draining: AtomicBool::new(false),
             changes: watch::Sender::default(),
         }
@@ -77,6 +93,9 @@ impl Shared {
 
     /// Makes `live` the config of every request that begins from now on.
     pub fn swap(&self, live: Arc<Live>) {
+        let limits = &live.limits;
+        self.ledger.set_capacities(|resource| capacity(limits, resource));
+        self.connections.set_limits(limits.max_connections, limits.connections_per_address);
         self.live.store(live);
     }
 
@@ -102,13 +121,42 @@ pub struct Worker {
     next_id: Cell<u64>,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
+    connections: RefCell<HashMap<ConnectionId, Weak<Connection>>>,
+}
+
+/// As long as it lives, its connection can be evicted.
+pub struct Evictable {
+    worker: Rc<Worker>,
+    id: ConnectionId,
+}
+
+impl Drop for Evictable {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.id);
+    }
 }
 
 impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
         let next_id = Cell::new(first_request_id());
-        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen: Cell::default() }
+        let (changes_seen, connections) = (Cell::default(), RefCell::default());
+        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen, connections }
+    }
+
+    /// Lets a connection be evicted in favour of another.
+    pub fn evictable(self: &Rc<Self>, connection: &Rc<Connection>) -> Evictable {
+        let id = connection.id();
+        self.connections.borrow_mut().insert(id, Rc::downgrade(connection));
+        Evictable { worker: Rc::clone(self), id }
+    }
+
+    /// Ends a connection, if it has not ended yet and none of its requests was admitted.
+    pub fn evict(&self, id: ConnectionId) {
+        let connection = self.connections.borrow().get(&id).and_then(Weak::upgrade);
+        if let Some(connection) = connection {
+            connection.evict();
+        }
     }
 
     /// Whether a change was noted since this was asked last.
@@ -142,6 +190,8 @@ pub struct Live {
     pub doors: Doors,
     /// What a peer may cost.
     pub limits: Limits,
+    /// Balancers that may say whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
     /// Every credential.
@@ -174,6 +224,8 @@ pub struct Holder {
     pub credential: Credential,
     /// `token_used_total` of this credential.
     pub used: IntCounter,
+    /// What its token has of the gate.
+    pub owner: Arc<Owner>,
 }
 
 /// A server: where requests for it go, and who may send them.
@@ -230,6 +282,7 @@ impl Live {
         snapshot: &Snapshot,
         previous: Option<&Self>,
         observer: &Arc<Observer>,
+        ledger: &Ledger,
         process_key: &SessionKey,
     ) -> Result<Self, Unusable> {
         let metrics = &observer.metrics;
@@ -239,6 +292,7 @@ impl Live {
             .map(|credential| Holder {
                 credential: credential.clone(),
                 used: metrics.token_used(&credential.token_name, credential.position),
+                owner: ledger.owner(Name::Token(Arc::clone(&credential.token_name))),
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
@@ -279,6 +333,7 @@ impl Live {
                 loopback_origins: snapshot.loopback_origins,
             },
             limits: snapshot.limits.clone(),
+            trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
             routes: servers.iter().map(|route| (Box::from(&*route.server.name), Arc::clone(route))).collect(),
@@ -346,6 +401,19 @@ impl Holder {
     pub fn is_valid(&self, now: impl FnOnce() -> SystemTime) -> bool {
         self.credential.expires.is_none_or(|expires| now() < expires)
     }
+}
+
+/// How much of `resource` the limits allow.
+pub fn capacity(limits: &Limits, resource: Resource) -> Capacity {
+    let each = &limits.per_caller;
+    let (total, per_owner) = match resource {
+        Resource::Connections => (limits.max_connections as u64, each.connections),
+        Resource::Sessions => (limits.max_sessions, each.sessions),
+        Resource::Processes => (limits.max_processes, each.processes),
+        Resource::Requests => (limits.max_requests, each.requests),
+        Resource::Bytes => (limits.max_held_bytes, each.held_bytes),
+    };
+    Capacity { total, per_owner }
 }
 
 /// What stands behind `server`: what stood there before, if nothing of it changed.

@@ -163,6 +163,11 @@ impl<T> Watched<T> {
         self.entry.signal.get()
     }
 
+    /// Raises a signal here, and nowhere else.
+    pub fn raise(&self, signal: Signal) {
+        self.lull.dog.raise(&self.entry, signal);
+    }
+
     /// Has [`Signal::Deadline`] raised `after` this time from now, or not at all.
     pub fn set_deadline(&self, after: Option<Duration>) {
         // The last tick may be a tick ago: never too early, then.

@@ -16,16 +16,16 @@ use std::{
 };
 
 use hyper::body::Incoming;
-use tokio::{
-    net::TcpStream,
-    runtime,
-    sync::{OwnedSemaphorePermit, mpsc},
-};
+use tokio::{net::TcpStream, runtime, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     identity::Subject,
-    server::connection::{self, Connection, Door, Slot},
+    server::{
+        admission::{ConnectionId, Place},
+        connection::{self, Connection, Door, Slot},
+        proxied,
+    },
     service,
     state::{Shared, Worker},
     watchdog::{Signal, TICK},
@@ -39,12 +39,13 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// Listener it came in by.
     pub door: Door,
-    /// Held as long as the connection is open.
-    pub permit: OwnedSemaphorePermit,
+    /// Its place among the connections.
+    pub place: Place,
 }
 
 enum Message {
     Serve(Arrival),
+    Evict(ConnectionId),
     Reloaded,
     Drain,
     Cut,
@@ -52,8 +53,8 @@ enum Message {
 
 /// A running worker, from outside.
 pub struct Handle {
-    // Unbounded, and bounded all the same: every arrival holds one of the connection permits, and the other messages are
-    // a few per reload.
+    // Unbounded, and bounded all the same: every arrival is one of the connections, of which there is a limit, each
+    // eviction comes with an arrival, and the other messages are a few per reload.
     messages: mpsc::UnboundedSender<Message>,
     open: Arc<AtomicUsize>,
 }
@@ -93,6 +94,11 @@ impl Handle {
         self.send(Message::Serve(arrival));
     }
 
+    /// Ends a connection, if it has not ended and none of its requests was admitted.
+    pub fn evict(&self, id: ConnectionId) {
+        self.send(Message::Evict(id));
+    }
+
     /// There is a new config: end what it no longer admits.
     pub fn reloaded(&self) {
         self.send(Message::Reloaded);
@@ -128,6 +134,7 @@ async fn run(
         tokio::select! {
             message = inbox.recv(), if !ended => match message {
                 Some(Message::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
+                Some(Message::Evict(id)) => worker.evict(id),
                 Some(Message::Reloaded) => worker.reloaded(),
                 Some(Message::Drain) => worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain)),
                 Some(Message::Cut) => worker.cut().await,
@@ -145,7 +152,6 @@ async fn run(
 struct Open {
     of_worker: Arc<AtomicUsize>,
     of_gate: prometheus::IntGauge,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Open {
@@ -158,15 +164,27 @@ impl Drop for Open {
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
     let of_gate = worker.shared.observer.metrics.connections_open.clone();
     of_gate.inc();
-    let guard = Open { of_worker: open, of_gate, _permit: arrival.permit };
-    let Ok(stream) = TcpStream::from_std(arrival.stream) else { return };
-    let acceptor = acceptor.filter(|_| arrival.door == Door::Public);
-    let limits = worker.shared.live().limits.clone();
-    let watched = worker.watchdog.watch(Subject::Connection);
-    let connection = Rc::new(Connection::new(arrival.peer, arrival.door, limits, watched));
+    let guard = Open { of_worker: open, of_gate };
+    let Arrival { stream, peer, door, place } = arrival;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let acceptor = acceptor.filter(|_| door == Door::Public);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;
+        let is_balancer =
+            door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
+        let Some((stream, client)) = client_of(&worker, stream, is_balancer).await else { return };
+        if let Some(client) = client {
+            place.speaks_for(client.ip().into());
+        }
+        let watched = worker.watchdog.watch(Subject::Connection);
+        let limits = worker.shared.live().limits.clone();
+        let connection = Rc::new(Connection::new(client.unwrap_or(peer), door, place, limits, watched));
+        // The connections of a balancer are those of its clients, who are counted by request.
+        if is_balancer && client.is_none() {
+            let _ = connection.admit(worker.shared.ledger.gate());
+        }
+        let _evictable = worker.evictable(&connection);
         let slot = Slot::default();
         let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
         let handle = move |request: http::Request<Incoming>| {
@@ -174,6 +192,21 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         };
         connection::serve(stream, acceptor, connection, slot, handle).await;
     });
+}
+
+/// The stream behind the PROXY header that a balancer may have put in front, and whom that names. `None` if it is broken, or
+/// does not come.
+async fn client_of(
+    worker: &Worker,
+    mut stream: TcpStream,
+    is_balancer: bool,
+) -> Option<(TcpStream, Option<SocketAddr>)> {
+    if !is_balancer {
+        return Some((stream, None));
+    }
+    let timeout = worker.shared.live().limits.header_timeout;
+    let client = tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await.ok()?.ok()?;
+    Some((stream, client))
 }
 
 impl Worker {

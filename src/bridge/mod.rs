@@ -22,6 +22,7 @@ use crate::{
     config::Server,
     error::{Error, Kind},
     identity::Subject,
+    ledger::Resource,
     link::{FromServer, Outbound, ToServer, shared},
     mcp::{
         events::event,
@@ -32,7 +33,7 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
-    session::{self, Full, Handle, Position, Registered, Reply, SessionId, Settings, Style, Wants},
+    session::{self, Handle, Position, Registered, Reply, SessionId, Settings, Style, Wants},
     state::{Backend, Worker},
     watchdog::{Signal, Watched},
 };
@@ -82,7 +83,8 @@ pub async fn answer(
 
 impl Request<'_> {
     async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
-        message::read(body, &self.admitted.live.limits, &self.watched, record).await
+        let Admitted { live, owner, .. } = &self.admitted;
+        message::read(body, &live.limits, &self.watched, owner, record).await
     }
 
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
@@ -137,9 +139,9 @@ impl Request<'_> {
     async fn call(self, message: Message) -> Result<Response<Payload>, Error> {
         let Self { worker, admitted, .. } = &self;
         let selector = self.selector()?;
-        let joint = servers::joint(worker, admitted, &selector);
+        let joint = servers::joint(worker, admitted, &selector)?;
         let tools = match message.method() {
-            "tools/call" => Some(self.within(self.patience, tools::headers(&joint)).await??),
+            "tools/call" => Some(self.within(self.patience, tools::headers(&joint, &admitted.owner)).await??),
             _ => None,
         };
         let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
@@ -153,7 +155,7 @@ impl Request<'_> {
         let mut link = if is_inline || needs_own {
             self.within(self.patience, servers::open(worker, admitted, &selector)).await??
         } else {
-            joint.link.attach()
+            joint.link.attach(&admitted.owner)
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let outbound = ToServer::Message(Outbound { message, params });
@@ -172,7 +174,7 @@ impl Request<'_> {
         };
         match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
-                Ok(reply::json(modern::status(&message), message.text().clone()))
+                Ok(reply::json(modern::status(&message), message.into_bytes()))
             }
             Some(FromServer::Message { message, .. }) => {
                 let source = Source::Call { link, id, is_done: false, place };
@@ -228,12 +230,15 @@ impl Request<'_> {
     fn place(&self) -> Result<Registered, Error> {
         let Self { worker, admitted, .. } = self;
         let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
-        let server = Arc::clone(&admitted.route.server.name);
-        worker
-            .shared
-            .sessions
-            .add(id, server, admitted.live.limits.max_sessions)
-            .map_err(|Full| Kind::Unavailable.because("as many sessions as limits.maxSessions allows"))
+        let share = loop {
+            match admitted.owner.take(Resource::Sessions) {
+                Ok(share) => break share,
+                // A view of all servers that nobody uses is worth less than a session that somebody begins.
+                Err(limit) if admitted.live.all.shared_links.make_room(&admitted.owner, limit) => {}
+                Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
+            }
+        };
+        Ok(worker.shared.sessions.add(id, Arc::clone(&admitted.route.server.name), share))
     }
 
     /// Which of all servers the client asks for.

@@ -18,7 +18,7 @@ pub(super) fn response(
     match reply {
         Reply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
         // Up to MCP 2025-11-25 an error is an answer like any other.
-        Reply::Answer(message) => Ok(json(StatusCode::OK, message.text().clone())),
+        Reply::Answer(message) => Ok(json(StatusCode::OK, message.into_bytes())),
         Reply::Events(events) => Ok(stream(events)),
         Reply::Refused(error) => Err(error),
     }

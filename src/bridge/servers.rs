@@ -6,11 +6,12 @@ use crate::{
     config::{Level, Transport},
     error::{Error, Kind},
     identity::Grant,
+    ledger::{Name, Owner, Resource},
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
         place::Place,
-        shared::Shared,
+        shared::{self, Shared},
     },
     proxy::Admitted,
     selector::Selector,
@@ -24,25 +25,58 @@ pub(super) fn open(
     selector: &Selector,
 ) -> impl Future<Output = Result<Link, Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
-    let view = View::of(admitted, selector);
+    let (view, owner) = (View::of(admitted, selector), Arc::clone(&admitted.owner));
     async move {
         match view {
             Some(view) => Ok(all(&worker, &view)),
-            None => one(&worker, &route).await,
+            None => one(&worker, &route, &owner).await,
         }
     }
 }
 
 /// A conversation that callers share.
-pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Arc<Joint> {
-    let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
-    let worker = Rc::clone(worker);
-    let Some(view) = View::of(admitted, selector) else {
-        let name = Arc::clone(&route.server.name);
-        return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
+pub(super) fn joint(
+    worker: &Rc<Worker>,
+    admitted: &Admitted<'_>,
+    selector: &Selector,
+) -> Result<Arc<Joint>, Error> {
+    let (route, owner) = (&admitted.route, &admitted.owner);
+    let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
+    let found = match View::of(admitted, selector) {
+        Some(view) => route.shared_links.get(&view.key(), Some(owner), |lease| {
+            let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
+            Shared::start(move || std::future::ready(Ok(all(&worker, &view))), settings)
+        }),
+        // Who may have broken the process of all has one of its own.
+        None if route.shared_links.apart().has(owner.name()) => {
+            let (name, of_link) = (Arc::clone(&route.server.name), Arc::clone(owner));
+            route.shared_links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
+                let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
+                Shared::start(move || current(&worker, &name, &of_link), settings)
+            })
+        }
+        None => {
+            let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
+            route.shared_links.get("", None, |_| {
+                let settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
+                Shared::start(move || current(&worker, &name, &gate), settings)
+            })
+        }
     };
-    let key = view.key();
-    route.shared_links.get(&key, || Shared::start(move || std::future::ready(Ok(all(&worker, &view))), idle))
+    found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
+}
+
+/// Keeps callers apart that had requests in flight when the process that they shared ended by itself: not because it was
+/// stopped, or is not that of the config any more.
+fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&Name)> {
+    let (apart, switch) = (route.shared_links.apart().clone(), Arc::clone(&route.switch));
+    let epoch = switch.epoch();
+    let is_process = matches!(route.backend, Backend::Stdio(_));
+    Rc::new(move |name| {
+        if is_process && switch.epoch() == epoch {
+            apart.note(name);
+        }
+    })
 }
 
 /// What somebody sees of all servers as one.
@@ -50,6 +84,7 @@ struct View {
     /// By which token. It matters beside what it may reach now: it may lose one of them, or expire before another of its name.
     digest: Option<[u8; 32]>,
     members: Vec<Arc<str>>,
+    owner: Arc<Owner>,
 }
 
 impl View {
@@ -58,6 +93,7 @@ impl View {
         matches!(admitted.route.backend, Backend::All).then(|| Self {
             digest: admitted.grant().digest,
             members: members(&admitted.live, admitted.credential, selector),
+            owner: Arc::clone(&admitted.owner),
         })
     }
 
@@ -78,7 +114,7 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<A
 }
 
 fn all(worker: &Rc<Worker>, view: &View) -> Link {
-    let members = view.members.iter().map(|name| member(worker, view.digest, name)).collect();
+    let members = view.members.iter().map(|name| member(worker, view, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = Settings {
         naming: live.aggregate.naming.clone(),
@@ -92,14 +128,14 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, digest: Option<[u8; 32]>, name: &Arc<str>) -> Member {
+fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Grant { digest, server: Arc::clone(name), stops: 0 };
-    let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
+    let grant = Grant { digest: view.digest, server: Arc::clone(name), stops: 0 };
+    let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
     Member {
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open)),
+        open: Box::new(move || current(&worker, &of_open, &owner)),
         granted: Box::new(move || {
             let live = shared.live();
             let switch = &live.route(&grant.server)?.switch;
@@ -143,8 +179,8 @@ fn tell(shared: &GateState, report: Report<'_>) {
     }
 }
 
-/// One conversation with one server.
-async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
+/// One conversation with one server, for `owner`.
+async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<Link, Error> {
     if route.switch.is_stopped() {
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
@@ -157,6 +193,7 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
                 pool: Rc::clone(&worker.pool),
                 connect_timeout: live.limits.connect_timeout,
                 head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
+                owner: Arc::clone(owner),
             };
             match target.transport {
                 Transport::StreamableHttp => link::streamable::open(place),
@@ -164,11 +201,13 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
             }
         }
         Backend::Stdio(supervisor) => {
-            let opened = link::stdio::open(supervisor).await;
-            route.switch.set_problem(opened.as_ref().err().and_then(|error| error.cause.as_deref()));
+            let opened = link::stdio::open(supervisor, owner).await;
+            // That this caller may have no more processes is no problem of the server's.
+            let failed = opened.as_ref().err().filter(|error| error.kind == Kind::UpstreamUnreachable);
+            route.switch.set_problem(failed.and_then(|error| error.cause.as_deref()));
             opened?
         }
-        Backend::Inline(server) => link::inline::open(Arc::clone(server)),
+        Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };
     Ok(match &route.server.tool_filter {
@@ -177,12 +216,16 @@ async fn one(worker: &Rc<Worker>, route: &Route) -> Result<Link, Error> {
     })
 }
 
-/// A conversation with the server that has this name now.
-fn current(worker: &Rc<Worker>, name: &Arc<str>) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
-    let (worker, name) = (Rc::clone(worker), Arc::clone(name));
+/// A conversation with the server that has this name now, for `owner`.
+fn current(
+    worker: &Rc<Worker>,
+    name: &Arc<str>,
+    owner: &Arc<Owner>,
+) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
+    let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();
         let route = route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))?;
-        one(&worker, &route).await
+        one(&worker, &route, &owner).await
     })
 }

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{Error, Kind},
+    ledger::Owner,
     link::{FromServer, Link, ToServer},
     mcp::{
         message::{Id, Kind as MessageKind, Message, Part},
@@ -26,14 +27,14 @@ const PAGES: u64 = 100;
 
 /// What is known of the tools of this server. While one caller asks, the others wait for what it learns. Without an answer
 /// there is nothing to check a call by, and so no call.
-pub(super) async fn headers(joint: &Joint) -> Result<Arc<ToolHeaders>, Error> {
+pub(super) async fn headers(joint: &Joint, owner: &Arc<Owner>) -> Result<Arc<ToolHeaders>, Error> {
     let mut known = joint.tool_headers.lock().await;
     if let Some((asked, known)) = &*known
         && asked.elapsed() < FRESH
     {
         return Ok(Arc::clone(known));
     }
-    let listed = Arc::new(list(joint.link.attach()).await?);
+    let listed = Arc::new(list(joint.link.attach(owner)).await?);
     *known = Some((Instant::now(), Arc::clone(&listed)));
     Ok(listed)
 }
@@ -88,7 +89,10 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     use super::*;
-    use crate::{link::shared::Shared, mcp::modern};
+    use crate::{
+        link::shared::{Lease, Settings, Shared},
+        mcp::modern,
+    };
 
     /// A server that lists nothing for the first who asks, because it ends, and its tool from then on.
     fn server(asked: Rc<Cell<usize>>) -> Shared {
@@ -109,7 +113,7 @@ mod tests {
             });
             std::future::ready(Ok(link))
         };
-        Shared::start(open, Duration::from_secs(60))
+        Shared::start(open, Settings::new(Duration::from_secs(60)))
     }
 
     #[test]
@@ -120,7 +124,9 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let asked = Rc::new(Cell::new(0));
-            let joint = Joint { link: server(Rc::clone(&asked)), tool_headers: Default::default() };
+            let joint = Joint::new(server(Rc::clone(&asked)), Lease::default());
+            let owner = Owner::unlimited();
+            let headers = |joint| super::headers(joint, &owner);
             assert_eq!(headers(&joint).await.unwrap_err().kind, Kind::UpstreamUnreachable);
             let (one, two) = tokio::join!(headers(&joint), headers(&joint));
             assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));

@@ -1,12 +1,52 @@
 //! When a command that fails may be started again.
+//!
+//! Each owner has a pause of its own: who breaks its own processes keeps nobody else from starting one.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use super::Patience;
+use crate::ledger::Name;
+
+/// The pauses of all owners whose processes failed lately.
+#[derive(Default)]
+pub(super) struct Backoffs(HashMap<Name, Backoff>);
+
+impl Backoffs {
+    /// A process of `owner` that was started at `born` has ended, by itself if `failed`.
+    pub(super) fn ended(
+        &mut self,
+        owner: &Name,
+        born: Instant,
+        now: Instant,
+        failed: bool,
+        patience: &Patience,
+    ) {
+        if failed {
+            // What is over is forgotten, so there are no more than owners whose processes fail.
+            self.0.retain(|_, backoff| !backoff.is_over(now, patience));
+            self.0.entry(owner.clone()).or_default().ended(born, now, true, patience);
+        } else if let Some(backoff) = self.0.get_mut(owner) {
+            backoff.ended(born, now, false, patience);
+        }
+    }
+
+    /// How long the next start for `owner` has to wait.
+    pub(super) fn wait(&self, owner: &Name, now: Instant, patience: &Patience) -> Option<Duration> {
+        self.0.get(owner)?.wait(now, patience)
+    }
+
+    /// Nobody has to wait any more.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// The pause after processes that ended by themselves: it doubles from one to the next.
 #[derive(Default)]
-pub(super) struct Backoff {
+struct Backoff {
     /// Failures in a row.
     failures: u32,
     last: Option<Instant>,
@@ -14,7 +54,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// A process that was started at `born` has ended, by itself if `failed`.
-    pub(super) fn ended(&mut self, born: Instant, now: Instant, failed: bool, patience: &Patience) {
+    fn ended(&mut self, born: Instant, now: Instant, failed: bool, patience: &Patience) {
         // Sessions of one server tend to fall together; they are one failure, not as many as there were sessions.
         if self.last.is_some_and(|last| born < last) {
             return;
@@ -28,8 +68,14 @@ impl Backoff {
         }
     }
 
+    /// Whether its pause is over for so long that the next failure is a first one again.
+    fn is_over(&self, now: Instant, patience: &Patience) -> bool {
+        let over = patience.longest_pause + patience.lived_well;
+        self.last.is_none_or(|last| now.duration_since(last) > over)
+    }
+
     /// How long the next start has to wait.
-    pub(super) fn wait(&self, now: Instant, patience: &Patience) -> Option<Duration> {
+    fn wait(&self, now: Instant, patience: &Patience) -> Option<Duration> {
         let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
         let pause = patience.first_pause.saturating_mul(doubled).min(patience.longest_pause);
         let left = (self.last? + pause).saturating_duration_since(now);
@@ -61,6 +107,21 @@ mod tests {
         now += patience.lived_well;
         backoff.ended(born, now, true, &patience);
         assert_eq!(backoff.wait(now, &patience), Some(patience.first_pause));
+    }
+
+    #[test]
+    fn the_pause_of_one_owner_is_no_other_owners() {
+        let patience = Patience::default();
+        let (dev, ops) = (Name::Token("dev".into()), Name::Token("ops".into()));
+        let (mut backoffs, now) = (Backoffs::default(), Instant::now());
+        backoffs.ended(&dev, now, now, true, &patience);
+        assert_eq!(backoffs.wait(&dev, now, &patience), Some(patience.first_pause));
+        assert_eq!(backoffs.wait(&ops, now, &patience), None);
+        let later = now + Duration::from_secs(60);
+        backoffs.ended(&ops, later, later, true, &patience);
+        assert_eq!(backoffs.0.len(), 1, "what is long over is forgotten");
+        backoffs.clear();
+        assert_eq!(backoffs.wait(&ops, later, &patience), None);
     }
 
     #[test]

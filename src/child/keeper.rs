@@ -1,6 +1,13 @@
 //! The task that keeps one process: its standard error, its end, its burial.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -23,6 +30,8 @@ pub(super) struct Keeper {
     pub(super) number: u64,
     pub(super) running: Running,
     pub(super) born: Instant,
+    /// It said something.
+    pub(super) spoke: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -34,7 +43,7 @@ impl Keeper {
         asked: oneshot::Receiver<Why>,
         ended: oneshot::Sender<Cow<'static, str>>,
     ) {
-        let supervisor = Arc::clone(&self.running.0);
+        let supervisor = Arc::clone(&self.running.supervisor);
         let mut stderr = Stderr::new(stderr, Arc::clone(&supervisor.name), Arc::clone(&supervisor.observer));
         let orders = supervisor.orders.subscribe();
         let failed = tokio::select! {
@@ -45,7 +54,8 @@ impl Keeper {
             Ok(status) => Cow::Owned(format!("the process ended: {status}")),
             Err(_) => Cow::Borrowed("the process is lost"),
         };
-        supervisor.ended(self.born, failed);
+        let owner = self.running.share.owner().name();
+        supervisor.ended(owner, self.born, self.spoke.load(Relaxed), failed);
         stderr.finish();
         let (level, msg) = if failed {
             (Level::Warn, "Server process failed")

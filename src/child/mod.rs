@@ -23,7 +23,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,13 +37,14 @@ use tokio::{
 pub use scratch::read;
 
 use self::{
-    backoff::Backoff,
+    backoff::Backoffs,
     keeper::Keeper,
     process::{Input, Process},
 };
 use crate::{
     config::{Level, StdioTarget},
     error::{Error, Kind},
+    ledger::{Name, Owner, Resource, Share},
     observe::Observer,
 };
 
@@ -89,7 +90,7 @@ pub struct Supervisor {
 
 #[derive(Default)]
 struct History {
-    backoff: Backoff,
+    backoffs: Backoffs,
     /// Processes that ended by themselves and were not replaced yet.
     missing: usize,
 }
@@ -165,13 +166,13 @@ impl Supervisor {
 
     /// Starts processes again, without a pause for what failed before.
     pub fn allow(&self) {
-        self.history().backoff = Backoff::default();
+        self.history().backoffs.clear();
         self.orders.send_modify(|orders| orders.refuses = false);
     }
 
     /// Ends all its processes, patiently. Those that start from now on stay, as after [`Supervisor::allow`].
     pub fn renew(&self) {
-        self.history().backoff = Backoff::default();
+        self.history().backoffs.clear();
         self.orders.send_modify(|orders| {
             orders.refuses = false;
             orders.end_below = orders.next;
@@ -192,15 +193,17 @@ impl Supervisor {
         });
     }
 
-    /// Starts a process, after the pause that is due if others failed before it. The process lives no longer than
-    /// the runtime of the caller: its keeper runs there.
+    /// Starts a process for `owner`, after the pause that is due if others of the same owner failed before it. The process
+    /// lives no longer than the runtime of the caller: its keeper runs there.
     ///
     /// # Errors
     ///
-    /// [`Kind::UpstreamUnreachable`] if the command cannot be run, or is stopped.
-    pub async fn start(self: &Arc<Self>) -> Result<Child, Error> {
+    /// [`Kind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
+    pub async fn start(self: &Arc<Self>, owner: &Arc<Owner>) -> Result<Child, Error> {
+        let share = owner.take(Resource::Processes);
+        let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         loop {
-            let wait = self.history().backoff.wait(Instant::now(), &self.patience);
+            let wait = self.history().backoffs.wait(owner.name(), Instant::now(), &self.patience);
             let Some(wait) = wait else { break };
             let mut orders = self.orders.subscribe();
             tokio::select! {
@@ -211,7 +214,7 @@ impl Supervisor {
         let Some(number) = self.admit() else {
             return Err(Kind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
         };
-        self.launch(number).await.map_err(|error| {
+        self.launch(number, share).await.map_err(|error| {
             let where_ = match &self.target.cwd {
                 Some(cwd) if !cwd.is_dir() => " in its working directory",
                 _ => "",
@@ -236,10 +239,12 @@ impl Supervisor {
         number
     }
 
-    async fn launch(self: &Arc<Self>, number: u64) -> io::Result<Child> {
-        let running = Running::begin(self);
-        let start =
-            move || Ok((Process::start(&running.0.target, Input::Pipe, &running.0.observer)?, running));
+    async fn launch(self: &Arc<Self>, number: u64, share: Share) -> io::Result<Child> {
+        let running = Running::begin(self, share);
+        let start = move || {
+            let Supervisor { target, observer, .. } = &*running.supervisor;
+            Ok((Process::start(target, Input::Pipe, observer)?, running))
+        };
         let (mut process, running) = spawner::run(start).await?;
         let stdin = process.stdin()?;
         let (outputs, watch) = process.attach()?;
@@ -255,16 +260,20 @@ impl Supervisor {
 
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
-        let keeper = Keeper { process, watch, number, running, born: Instant::now() };
+        let (owner, spoke) = (Arc::clone(running.share.owner()), Arc::new(AtomicBool::new(false)));
+        let of_keeper = Arc::clone(&spoke);
+        let keeper = Keeper { process, watch, number, running, born: Instant::now(), spoke: of_keeper };
         tokio::spawn(keeper.keep(outputs.stderr, asked, ended));
-        let life = Life { orders: self.orders.subscribe(), number, exit, ending: Some(ending) };
+        let life = Life { orders: self.orders.subscribe(), number, exit, ending: Some(ending), owner, spoke };
         Ok(Child { stdin, stdout: outputs.stdout, life })
     }
 
     /// A process has ended, by itself if `failed`.
-    fn ended(&self, born: Instant, failed: bool) {
+    fn ended(&self, owner: &Name, born: Instant, spoke: bool, failed: bool) {
         let mut history = self.history();
-        history.backoff.ended(born, Instant::now(), failed, &self.patience);
+        // One that callers share and that worked was broken by one of them, and the others need not wait for that.
+        let is_to_blame = failed && !(spoke && *owner == Name::Gate);
+        history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.patience);
         history.missing += usize::from(failed);
     }
 
@@ -275,18 +284,21 @@ impl Supervisor {
 }
 
 /// One of the processes that are counted.
-struct Running(Arc<Supervisor>);
+struct Running {
+    supervisor: Arc<Supervisor>,
+    share: Share,
+}
 
 impl Running {
-    fn begin(supervisor: &Arc<Supervisor>) -> Self {
+    fn begin(supervisor: &Arc<Supervisor>, share: Share) -> Self {
         supervisor.running.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(supervisor))
+        Self { supervisor: Arc::clone(supervisor), share }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.supervisor.running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -306,6 +318,8 @@ pub struct Life {
     number: u64,
     exit: oneshot::Receiver<Cow<'static, str>>,
     ending: Option<oneshot::Sender<Why>>,
+    owner: Arc<Owner>,
+    spoke: Arc<AtomicBool>,
 }
 
 /// Why a process is to end.
@@ -327,6 +341,16 @@ pub enum Event {
 }
 
 impl Life {
+    /// Whose process it is.
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// To be set once the process has said something, and so was able to start.
+    pub fn spoke(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.spoke)
+    }
+
     /// What happens first.
     pub async fn event(&mut self) -> Event {
         let number = self.number;

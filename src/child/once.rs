@@ -9,7 +9,7 @@ use super::{
     process::{Input, Outputs, Process, Watch},
     scratch, spawner,
 };
-use crate::{config::StdioTarget, observe::Observer};
+use crate::{config::StdioTarget, ledger::Share, observe::Observer};
 
 /// How long output may come after the command's own end. All of its group is killed then, so only a process that left the
 /// group can still hold the pipes.
@@ -47,18 +47,26 @@ pub struct Captured {
 }
 
 /// Runs `target` to its end, and nothing that it started in its process group any longer than that. Dropping this kills
-/// the command and its group.
+/// the command and its group. `share` counts the process, until it is gone.
 ///
 /// # Errors
 ///
 /// The command cannot be run, or the gate has no descriptors or processes left.
-pub async fn run(target: StdioTarget, limits: Limits, observer: &Arc<Observer>) -> io::Result<Finished> {
+pub async fn run(
+    target: StdioTarget,
+    limits: Limits,
+    share: Share,
+    observer: &Arc<Observer>,
+) -> io::Result<Finished> {
     let observer = Arc::clone(observer);
     let mut process = spawner::run(move || Process::start(&target, Input::Nothing, &observer)).await?;
     let (outputs, watch) = process.attach()?;
     let (tell, finished) = oneshot::channel();
     // A task of its own, because the burial goes on when the caller is dropped.
-    tokio::spawn(keep(process, outputs, watch, limits, tell));
+    tokio::spawn(async move {
+        keep(process, outputs, watch, limits, tell).await;
+        drop(share);
+    });
     finished.await.map_err(io::Error::other)?
 }
 

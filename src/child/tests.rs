@@ -5,6 +5,7 @@ use tokio::io::AsyncReadExt;
 use super::*;
 use crate::{
     config::LogFormat,
+    ledger::Owner,
     observe::{Log, Metrics},
     secret::Secret,
 };
@@ -29,7 +30,7 @@ pub(crate) fn target(command: &str, args: &[&str]) -> StdioTarget {
 
 /// What the command writes until it ends by itself.
 async fn output(target: StdioTarget) -> String {
-    let mut child = supervisor(target).start().await.unwrap();
+    let mut child = supervisor(target).start(&Owner::unlimited()).await.unwrap();
     let mut text = String::new();
     child.stdout.read_to_string(&mut text).await.unwrap();
     text
@@ -81,11 +82,11 @@ async fn a_supervisor_is_for_what_it_runs() {
 #[tokio::test]
 async fn a_renewal_ends_what_runs_and_never_refuses_what_comes() {
     let supervisor = supervisor(target("cat", &[]));
-    let mut before = supervisor.start().await.unwrap();
+    let mut before = supervisor.start(&Owner::unlimited()).await.unwrap();
     supervisor.renew();
     assert!(!supervisor.is_stopped());
     assert_eq!(before.life.event().await, Event::Stop);
-    let mut after = supervisor.start().await.unwrap();
+    let mut after = supervisor.start(&Owner::unlimited()).await.unwrap();
     let unheard = tokio::time::timeout(Duration::from_millis(50), after.life.event()).await;
     assert!(unheard.is_err(), "{unheard:?}");
 }

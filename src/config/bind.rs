@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
@@ -107,6 +108,26 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
                   \"[::1]:8443\" for one (of names only localhost is known)"
             .into()),
     }
+}
+
+/// `proxy.trustedProxies`: addresses, or networks as in `10.0.0.0/8`.
+pub(super) fn networks(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in node.strings(cx).unwrap_or_default() {
+        let one = text.value.parse::<IpAddr>().map(IpNet::from);
+        match one.or_else(|_| text.value.parse::<IpNet>()) {
+            Ok(network) if network.prefix_len() == 0 => cx.error(
+                &text.at,
+                "is every address, so that anyone could say whom it speaks for; name your balancers",
+            ),
+            Ok(network) => networks.push(network),
+            Err(_) => cx.error(
+                &text.at,
+                "is no address or network; write it as in \"10.0.0.7\", \"10.0.0.0/8\" or \"fd00::/8\"",
+            ),
+        }
+    }
+    networks
 }
 
 /// `proxy.baseUrl`, or `baseURL` as some write it.

@@ -21,6 +21,7 @@ pub(super) const PROXY: Known = &[
     "log",
     "sessionKey",
     "sessions",
+    "trustedProxies",
     "aggregate",
     "debug",
 ];
@@ -39,7 +40,14 @@ pub(super) const LIMITS: Known = &[
     "maxUriBytes",
     "maxBodyBytes",
     "maxSessions",
+    "maxProcesses",
+    "maxRequests",
+    "maxHeldBytes",
+    "perCaller",
+    "perAddress",
 ];
+pub(super) const PER_CALLER: Known = &["connections", "sessions", "processes", "requests", "heldBytes"];
+pub(super) const PER_ADDRESS: Known = &["connections"];
 pub(super) const ADMIN: Known = &["addr"];
 pub(super) const LOG: Known = &["level", "format"];
 pub(super) const SESSIONS: Known = &["timeout", "cleanupInterval", "maxPerUser"];

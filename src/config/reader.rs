@@ -143,6 +143,12 @@ impl<'a> Node<'a> {
         Some(Fields { properties: &object.properties, at: self.at.clone(), has_unknown: false })
     }
 
+    /// A field of this object, if it is one and has it. Says nothing of what else is wrong.
+    pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
+        let object = self.value.as_object()?;
+        Fields { properties: &object.properties, at: self.at.clone(), has_unknown: false }.get(name)
+    }
+
     pub(super) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
         let Some(elements) = self.elements() else {
             self.expected(cx, "a list [ … ]");

@@ -85,7 +85,10 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
     let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
     let admin =
         proxy.get("admin").and_then(|node| bind::admin(cx, &node, addr.as_deref().unwrap_or_default()));
-    let limits = limits::resolve(cx, proxy.get("limits").as_ref());
+    let max_per_user = proxy.get("sessions").and_then(|node| node.field("maxPerUser"));
+    let limits = limits::resolve(cx, proxy.get("limits").as_ref(), max_per_user.as_ref());
+    let trusted_proxies =
+        proxy.get("trustedProxies").map(|node| bind::networks(cx, &node)).unwrap_or_default();
     let grace = proxy.get("shutdownGrace").and_then(|node| node.duration(cx, Duration::ZERO));
     let workers = proxy.get("workers").and_then(|node| node.number(cx, 0, MOST_WORKERS)).unwrap_or(0);
     let log = log(cx, proxy.get("log").as_ref());
@@ -108,6 +111,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Snapshot> {
         allowed_hosts,
         allowed_origins,
         limits,
+        trusted_proxies,
         shutdown_grace: grace.unwrap_or(Duration::from_secs(30)),
         workers: match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -156,18 +160,15 @@ fn log(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Log {
     log
 }
 
-/// `proxy.sessions`, where MCP Front has the idle time-out of all servers; with it come two settings that nothing here needs.
+/// `proxy.sessions`, where MCP Front has the idle time-out of all servers. `maxPerUser` is read as a limit; nothing here needs
+/// `cleanupInterval`.
 fn sessions(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Duration {
     let Some(fields) = node.and_then(|node| node.object(cx, keys::SESSIONS)) else {
         return Server::IDLE_TIMEOUT;
     };
-    for (key, why) in [
-        ("cleanupInterval", "sessions end on time without it"),
-        ("maxPerUser", "the sessions of one caller are not counted"),
-    ] {
-        if fields.get(key).is_some() {
-            cx.notice(&fields.key(key), format!("has no effect, because {why}; remove it"));
-        }
+    if fields.get("cleanupInterval").is_some() {
+        let message = "has no effect, because sessions end on time without it; remove it";
+        cx.notice(&fields.key("cleanupInterval"), message);
     }
     let timeout = fields.get("timeout").and_then(|node| node.duration(cx, servers::LEAST_IDLE));
     timeout.unwrap_or(Server::IDLE_TIMEOUT)

@@ -13,13 +13,15 @@ fn schema() -> Json {
 
 #[test]
 fn schema_and_reader_know_the_same_keys() {
-    let objects: [(&str, Known); 16] = [
+    let objects: [(&str, Known); 18] = [
         ("", keys::ROOT),
         ("/$defs/proxy", keys::PROXY),
         ("/$defs/tls", keys::TLS),
         ("/$defs/auth", keys::AUTH),
         ("/$defs/token", keys::TOKEN),
         ("/$defs/limits", keys::LIMITS),
+        ("/$defs/perCaller", keys::PER_CALLER),
+        ("/$defs/perAddress", keys::PER_ADDRESS),
         ("/$defs/admin", keys::ADMIN),
         ("/$defs/log", keys::LOG),
         ("/$defs/sessions", keys::SESSIONS),

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub loopback_origins: bool,
     /// `proxy.limits`.
     pub limits: Limits,
+    /// `proxy.trustedProxies`: balancers that may say whom they speak for.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// `proxy.shutdownGrace`: how long draining waits before it cuts.
     pub shutdown_grace: Duration,
     /// `proxy.workers`, with 0 already replaced by the number of cores.
@@ -121,7 +123,34 @@ pub struct Limits {
     pub max_body_bytes: u64,
     /// `maxSessions`, default 1,000: sessions that the gate itself keeps (command servers, bridged transports, all servers as
     /// one), each perhaps a process.
-    pub max_sessions: usize,
+    pub max_sessions: u64,
+    /// `maxProcesses`, default 1,000: processes of command servers and inline tools.
+    pub max_processes: u64,
+    /// `maxRequests`, default as many as there are file descriptors for: admitted requests that run, streams included.
+    pub max_requests: u64,
+    /// `maxHeldBytes`, default 128 MiB: messages and events that wait in memory. When they are that many, the gate stops
+    /// reading.
+    pub max_held_bytes: u64,
+    /// `perCaller`: what one caller may have at most, whatever is free.
+    pub per_caller: PerCaller,
+    /// `perAddress.connections`, default 256: connections of one address (IPv6: of one /64) that have not had an
+    /// admitted request.
+    pub connections_per_address: usize,
+}
+
+/// `proxy.limits.perCaller`: limits of one caller beside the share that is left to others; 0 is no such limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PerCaller {
+    /// `connections`.
+    pub connections: u64,
+    /// `sessions`, or MCP Front's `sessions.maxPerUser`.
+    pub sessions: u64,
+    /// `processes`.
+    pub processes: u64,
+    /// `requests`.
+    pub requests: u64,
+    /// `heldBytes`.
+    pub held_bytes: u64,
 }
 
 /// `proxy.log`.

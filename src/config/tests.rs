@@ -484,6 +484,8 @@ fn the_full_example_has_every_key() {
         keys::AUTH,
         keys::TOKEN,
         keys::LIMITS,
+        keys::PER_CALLER,
+        keys::PER_ADDRESS,
         keys::ADMIN,
         keys::LOG,
         keys::SESSIONS,

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::{
     config::HttpTarget,
     error::{Error, Kind},
+    ledger::{Owner, Resource, Share},
     mcp::{
         events::{Event, EventReader, MAX_EVENT, TooLong},
         message::{self, Id, Malformed, Message, Part},
@@ -37,6 +38,8 @@ pub struct Place {
     pub connect_timeout: Duration,
     /// Longest that a response head may take once there is a connection.
     pub head_timeout: Duration,
+    /// For whom what the server says is held in memory.
+    pub owner: Arc<Owner>,
 }
 
 /// Header fields of a request.
@@ -96,8 +99,8 @@ impl Place {
                 .because("the response is compressed although identity was asked for"));
         }
         let body = exchange.into_body(&head, first);
-        let patience = self.head_timeout;
-        Ok(Answer { status: head.status, headers: head.headers, body, whole: None, patience })
+        let (patience, share) = (self.head_timeout, self.owner.hold(Resource::Bytes, 0));
+        Ok(Answer { status: head.status, headers: head.headers, body, whole: None, patience, share })
     }
 
     /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
@@ -129,6 +132,8 @@ pub(super) struct Answer {
     whole: Option<Bytes>,
     /// Longest that the next part of a body may take that is wanted as a whole.
     patience: Duration,
+    /// Counts what is held of the body.
+    share: Share,
 }
 
 impl Answer {
@@ -139,13 +144,18 @@ impl Answer {
         }
         let mut whole = BytesMut::new();
         loop {
-            let next = tokio::time::timeout(self.patience, poll_fn(|cx| self.body.poll_data(cx)));
+            let next = async {
+                self.share.owner().room().await;
+                poll_fn(|cx| self.body.poll_data(cx)).await
+            };
+            let next = tokio::time::timeout(self.patience, next);
             match next.await.map_err(|_| Kind::UpstreamTimeout.because("the response stalled"))? {
                 Some(data) => {
                     let data = data.map_err(broken)?;
                     if whole.len() + data.len() > MAX_BODY {
                         return Err(Kind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
                     }
+                    self.share.grow(data.len() as u64);
                     whole.extend_from_slice(&data);
                 }
                 None => return Ok(self.whole.insert(whole.freeze()).clone()),
@@ -161,12 +171,13 @@ impl Answer {
 
     /// The body as events.
     pub(super) fn into_events(self) -> EventStream {
-        EventStream { body: self.body, reader: EventReader::default() }
+        EventStream { body: self.body, reader: EventReader::default(), share: self.share }
     }
 
     /// The answer to the request `id` in a body of JSON.
     pub(super) async fn into_message(mut self, id: &Id) -> Result<Message, Error> {
         let message = Message::parse(self.whole().await?).map_err(garbage)?;
+        message.held_by(self.share);
         answer_to(message, id)
             .ok_or_else(|| Kind::UpstreamUnreachable.because("the body is no answer to its request"))
     }
@@ -188,6 +199,8 @@ impl Answer {
 pub(super) struct EventStream {
     body: ResponseBody,
     reader: EventReader,
+    /// Counts what is held of the next event.
+    share: Share,
 }
 
 impl EventStream {
@@ -198,11 +211,20 @@ impl EventStream {
             if let Some(event) = self.reader.next()? {
                 return Ok(Some(event));
             }
+            self.share.set(self.reader.held() as u64);
+            self.share.owner().room().await;
             match poll_fn(|cx| self.body.poll_data(cx)).await {
                 Some(Ok(data)) => self.reader.push(data),
                 Some(Err(_)) | None => return Ok(None),
             }
         }
+    }
+
+    /// The message that an event carries.
+    pub(super) fn message(&self, event: Event) -> Result<Message, Malformed> {
+        let message = Message::parse(event.data)?;
+        message.hold_for(self.share.owner());
+        Ok(message)
     }
 
     /// Where the stream can be taken up again, as `Last-Event-ID`.

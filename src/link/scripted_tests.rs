@@ -13,6 +13,7 @@ use super::{FromServer, Link, ToServer, place::Place};
 use crate::{
     config::{HttpTarget, Transport},
     error::Error,
+    ledger::Owner,
     mcp::message::{Id, Message},
     upstream::{Endpoint, Pool},
 };
@@ -34,6 +35,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
         pool: Rc::new(Pool::default()),
         connect_timeout: Duration::from_secs(5),
         head_timeout: Duration::from_secs(10),
+        owner: Owner::unlimited(),
     }
 }
 

@@ -16,16 +16,27 @@ mod backlog;
 mod caller;
 mod table;
 
-use std::time::Duration;
+use std::{
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc::{self, error::SendError},
     task,
 };
 
-use self::actor::{Actor, Control};
+use self::actor::{Actor, Control, Newcomer};
 use super::{FromServer, Link};
-use crate::{error::Error, mcp::message::Message};
+use crate::{
+    error::Error,
+    ledger::{Name, Owner, Share},
+    mcp::message::Message,
+};
 
 /// A server that many callers share. Cheap to clone, and usable from every thread.
 ///
@@ -37,40 +48,102 @@ pub struct Shared {
     // Unbounded, and bounded all the same: a link is announced here once when it begins and once when it ends, and whoever
     // holds it holds more memory than that.
     control: mpsc::UnboundedSender<Control>,
+    attached: Arc<AtomicUsize>,
+}
+
+/// How a shared server is kept.
+pub struct Settings {
+    /// How long it stays open without a request in flight.
+    pub idle: Duration,
+    /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
+    pub lease: Lease,
+    /// Learns who had a request in flight when the server ended by itself.
+    pub on_lost: Rc<dyn Fn(&Name)>,
+}
+
+impl Settings {
+    /// For a server that is nobody's, and of whose ends nobody wants to know.
+    pub fn new(idle: Duration) -> Self {
+        Self { idle, lease: Lease::default(), on_lost: Rc::new(|_| {}) }
+    }
+}
+
+/// What a shared server costs its owner. Whoever needs the place for another can take it away.
+#[derive(Debug, Clone, Default)]
+pub struct Lease(Arc<Mutex<Option<Share>>>);
+
+impl Lease {
+    /// A lease that is paid for by `share`.
+    pub fn new(share: Share) -> Self {
+        Self(Arc::new(Mutex::new(Some(share))))
+    }
+
+    /// Who pays.
+    pub fn owner(&self) -> Option<Arc<Owner>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|share| Arc::clone(share.owner()))
+    }
+
+    /// Ends the lease.
+    pub fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Counts a caller for as long as it is attached.
+pub(super) struct Attachment(Arc<AtomicUsize>);
+
+impl Attachment {
+    fn new(attached: &Arc<AtomicUsize>) -> Self {
+        attached.fetch_add(1, Relaxed);
+        Self(Arc::clone(attached))
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Shared {
     /// Starts the task behind a shared server on this thread. `open` opens the link to the server, as often as needed; how
-    /// long to wait after a failure is its affair. If it fails, so do the requests that wait for it. After `idle`
-    /// without a request in flight, the link is dropped.
+    /// long to wait after a failure is its affair. If it fails, so do the requests that wait for it. Without a request in
+    /// flight for long enough, the link is dropped.
     ///
     /// # Panics
     ///
     /// Outside of a tokio `LocalRuntime` or `LocalSet`.
-    pub fn start<O, F>(open: O, idle: Duration) -> Self
+    pub fn start<O, F>(open: O, settings: Settings) -> Self
     where
         O: Fn() -> F + 'static,
         F: Future<Output = Result<Link, Error>> + 'static,
     {
         let (control, controlled) = mpsc::unbounded_channel();
-        task::spawn_local(Actor::new(open, idle, controlled).run());
-        Self { control }
+        task::spawn_local(Actor::new(open, settings, controlled).run());
+        Self { control, attached: Arc::default() }
     }
 
-    /// Whether its task is gone, which only a defect or the end of its thread brings about.
+    /// Whether nobody is attached.
+    pub fn is_unused(&self) -> bool {
+        self.attached.load(Relaxed) == 0
+    }
+
+    /// Whether its task is gone: because nobody needed it for a while, or because of a defect or the end of its thread.
     pub fn is_over(&self) -> bool {
         self.control.is_closed()
     }
 
     /// A link for one caller, who chooses ids as it likes as long as they are unique among its own. Dropping it abandons
-    /// what it has in flight.
+    /// what it has in flight. What waits for the caller is counted for `owner`.
     ///
     /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
     /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
-    pub fn attach(&self) -> Link {
+    pub fn attach(&self, owner: &Arc<Owner>) -> Link {
         let (link, far) = caller::link();
-        if let Err(SendError(Control::Attached(far, _))) =
-            self.control.send(Control::Attached(far, self.control.clone()))
+        let (owner, attachment) = (Arc::clone(owner), Attachment::new(&self.attached));
+        let newcomer = Newcomer { far, control: self.control.clone(), owner, attachment };
+        if let Err(SendError(Control::Attached(Newcomer { far, .. }))) =
+            self.control.send(Control::Attached(newcomer))
         {
             // There is room: nothing was sent before.
             let _ = far

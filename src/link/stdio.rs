@@ -29,6 +29,7 @@ use super::{Far, FromServer, Link, QUEUE, ToServer};
 use crate::{
     child::{Child, Event, Life, Supervisor, Why},
     error::Error,
+    ledger::Owner,
     mcp::message::Message,
 };
 
@@ -41,9 +42,9 @@ const BETTER_REASON: Duration = Duration::from_millis(100);
 /// unless somebody left the group and holds it.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Starts a process and opens a link to it. The process ends with the link; see [`Supervisor::start`] for errors.
-pub async fn open(supervisor: &Arc<Supervisor>) -> Result<Link, Error> {
-    let child = supervisor.start().await?;
+/// Starts a process for `owner` and opens a link to it. The process ends with the link; see [`Supervisor::start`] for errors.
+pub async fn open(supervisor: &Arc<Supervisor>, owner: &Arc<Owner>) -> Result<Link, Error> {
+    let child = supervisor.start(owner).await?;
     let (link, far) = Link::pair();
     let supervisor = Arc::clone(supervisor);
     tokio::spawn(async move { converse(child, far, &supervisor).await });
@@ -65,7 +66,7 @@ enum Over {
 async fn converse(child: Child, far: Far, server: &Supervisor) {
     let Child { stdin, stdout, mut life } = child;
     let Far { from_client, to_client } = far;
-    let mut reader = Reader::new(stdout, server);
+    let mut reader = Reader::new(stdout, server, &life);
     // Whatever comes first, this lets go of the process's standard input.
     let over = tokio::select! {
         over = write(stdin, from_client) => over,

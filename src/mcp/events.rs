@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use memchr::{memchr, memchr2};
 
 use super::{endpoint::BYTE_ORDER_MARK, message::Message};
+use crate::ledger::Share;
 
 /// Most bytes of one event: a tool may answer with an image in base64, which none of the transports bounds.
 pub const MAX_EVENT: usize = 4 * 1024 * 1024;
@@ -137,6 +138,11 @@ impl EventReader {
         Ok(None)
     }
 
+    /// Bytes that are held, because the event that they belong to is not complete.
+    pub fn held(&self) -> usize {
+        self.chunk.len() + self.line.len() + self.data.len()
+    }
+
     /// Where the stream can be taken up again: the id of the last complete event that had one.
     pub fn last_id(&self) -> Option<&[u8]> {
         (!self.last_id.is_empty()).then_some(&*self.last_id)
@@ -211,7 +217,10 @@ pub fn event(message: &Message) -> Bytes {
     for part in [BEFORE, &line, b"\n\n"] {
         event.extend_from_slice(part);
     }
-    event.freeze()
+    match message.held() {
+        Some(held) => Share::of_bytes(&held, event.freeze()),
+        None => event.freeze(),
+    }
 }
 
 /// Whether a body is `text/event-stream`, whatever its parameters.

@@ -3,11 +3,18 @@
 //! Only what routing needs is looked up; the rest of a message is skipped over and leaves as it arrived. Where a field has
 //! to change on the way (an id that two callers chose alike, the name of a tool), its bytes are replaced in place.
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::ledger::{Owner, Resource, Share};
 
 /// One request, notification or response. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +34,8 @@ struct Inner {
     sets_log_level: bool,
     error_code: Option<i64>,
     spans: Spans,
+    /// Counts the text, for as long as it is in memory.
+    held: OnceLock<Arc<Share>>,
 }
 
 /// What a message is.
@@ -214,6 +223,7 @@ impl Message {
                 .map(|failure| failure.code),
             spans,
             text,
+            held: OnceLock::new(),
         })))
     }
 
@@ -328,7 +338,42 @@ impl Message {
             at = span.end;
         }
         text.extend_from_slice(&self.0.text[at..]);
-        Self::parse(text.into())
+        let message = Self::parse(text.into())?;
+        if let Some(held) = self.0.held.get() {
+            message.hold_for(held.owner());
+        }
+        Ok(message)
+    }
+
+    /// Counts the message for `owner` as long as it is in memory, unless it is counted already.
+    pub fn hold_for(&self, owner: &Arc<Owner>) {
+        self.0.held.get_or_init(|| Arc::new(owner.hold(Resource::Bytes, self.0.text.len() as u64)));
+    }
+
+    /// Counts the message by a share that was taken while it was read.
+    pub fn held_by(&self, share: Share) {
+        self.0.held.get_or_init(|| Arc::new(share));
+    }
+
+    /// Counts the message for another owner from now on, if nobody else has it.
+    pub fn pass_to(&mut self, owner: &Arc<Owner>) {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.held = OnceLock::new();
+            self.hold_for(owner);
+        }
+    }
+
+    /// What counts the message: to be kept by what is made of it.
+    pub fn held(&self) -> Option<Arc<Share>> {
+        self.0.held.get().cloned()
+    }
+
+    /// The message as it came, counted as long as it is in memory.
+    pub fn into_bytes(self) -> Bytes {
+        match self.0.held.get() {
+            Some(held) => Share::of_bytes(held, self.0.text.clone()),
+            None => self.0.text.clone(),
+        }
     }
 
     fn span(&self, part: Part) -> Option<Range<usize>> {

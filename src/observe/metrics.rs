@@ -41,6 +41,8 @@ pub struct Metrics {
     pub accept_errors: IntCounter,
     /// `connections_open`: client connections.
     pub connections_open: IntGauge,
+    /// `connections_evicted_total`: connections without an admitted request that made room for others.
+    pub connections_evicted: IntCounter,
 }
 
 impl Metrics {
@@ -100,6 +102,10 @@ impl Metrics {
             panics: counter("panics_total", "Tasks that ended by a defect of the gate.")?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             connections_open: gauge("connections_open", "Client connections open now.")?,
+            connections_evicted: counter(
+                "connections_evicted_total",
+                "Connections without an admitted request that were closed to make room for others.",
+            )?,
             registry,
         };
         #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 //! One request, from its head to the end of its response, however it ends.
 
-use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{Method, StatusCode, Uri};
 
@@ -8,6 +8,7 @@ use super::{Line, Observer, ServerMetrics};
 use crate::{
     config::Level,
     error::{Error, Side},
+    ledger::Share,
     server::connection::Connection,
 };
 
@@ -63,7 +64,11 @@ pub struct Record {
     /// Stands in for the path where the path itself must not be shown.
     shown_path: Option<String>,
     id: u64,
+    /// Whom the balancer that sent it forwards for.
+    client: Option<Box<str>>,
     admission: Option<Admission>,
+    /// Counts the request for its owner, for as long as it runs.
+    share: Option<Share>,
     /// Requests for the gate itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
@@ -94,7 +99,9 @@ impl Record {
             uri,
             shown_path: None,
             id,
+            client: None,
             admission: None,
+            share: None,
             level: Level::Info,
             status: None,
             is_refused: false,
@@ -119,6 +126,16 @@ impl Record {
     /// The request may pass to a server.
     pub fn admitted(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
         self.admission = Some(Admission { server, metrics, token_name });
+    }
+
+    /// The request is one of those that its owner may have at a time.
+    pub fn holds(&mut self, share: Share) {
+        self.share = Some(share);
+    }
+
+    /// The request comes from this address, as a trusted balancer says.
+    pub fn client_is(&mut self, client: IpAddr) {
+        self.client = Some(client.to_string().into());
     }
 
     /// Whether the request may pass to a server, whose path is then one of the config.
@@ -195,7 +212,7 @@ impl Record {
     fn finish(&self, line: Line<'_>) {
         line.millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
-            .plain("peer", &self.connection.peer)
+            .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
             .id("request_id", self.id)
             .send();
     }

@@ -16,6 +16,7 @@ use crate::{
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
+    ledger::Owner,
     mcp::{endpoint::EndpointRewriter, events::is_event_stream, version::MODERN},
     observe::Record,
     route::Door,
@@ -36,6 +37,8 @@ pub struct Admitted<'a> {
     pub credential: Option<usize>,
     /// The token as presented, so that it is kept from going on in another field.
     pub token: Cow<'a, [u8]>,
+    /// For whom what the request takes of the gate is counted.
+    pub owner: Arc<Owner>,
 }
 
 impl Admitted<'_> {

@@ -7,9 +7,10 @@ use std::{
     cell::{Cell, RefCell},
     error::Error as StdError,
     future::{Future, poll_fn},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,15 +26,21 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use super::io::{RequestLine, Socket};
+use super::{
+    admission::{ConnectionId, Place},
+    io::{RequestLine, Socket},
+};
 use crate::{
     config::Limits,
     identity::Subject,
+    ledger::{Limit, Owner, Resource, Share},
     watchdog::{Signal, View, Watched},
 };
 
 /// How long a connection may be kept open between two requests; nginx's default.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The same as long as none of its requests was admitted.
+const KEEP_ALIVE_UNADMITTED: Duration = Duration::from_secs(5);
 /// Most header lines of a request.
 const MAX_HEADERS: usize = 100;
 /// Requests that one HTTP/2 connection may have open.
@@ -52,8 +59,14 @@ pub enum Door {
 pub struct Connection {
     /// Address of the client, as text: every line of the log has it.
     pub peer: Box<str>,
+    /// The same, without the port.
+    pub address: IpAddr,
     /// Listener it came in by.
     pub door: Door,
+    place: Place,
+    /// Whose it is, since the first request that was admitted.
+    share: RefCell<Option<Share>>,
+    is_admitted: Cell<bool>,
     limits: Limits,
     watched: Watched<Subject>,
     phase: Cell<Phase>,
@@ -83,11 +96,21 @@ enum Phase {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(peer: SocketAddr, door: Door, limits: Limits, watched: Watched<Subject>) -> Self {
+    pub fn new(
+        peer: SocketAddr,
+        door: Door,
+        place: Place,
+        limits: Limits,
+        watched: Watched<Subject>,
+    ) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
         Self {
             peer: peer.to_string().into(),
+            address: peer.ip(),
             door,
+            place,
+            share: RefCell::new(None),
+            is_admitted: Cell::new(false),
             limits,
             watched,
             phase: Cell::new(Phase::Idle),
@@ -99,6 +122,33 @@ impl Connection {
             relays: Cell::new(false),
             response: Cell::new(None),
         }
+    }
+
+    /// Which connection it is.
+    pub fn id(&self) -> ConnectionId {
+        self.place.id()
+    }
+
+    /// A request of `owner` may pass, if the owner may have another connection. Asked for each request, and decided by the
+    /// first.
+    pub fn admit(&self, owner: &Arc<Owner>) -> Result<(), Limit> {
+        if !self.is_admitted.get() {
+            self.share.replace(Some(owner.take(Resource::Connections)?));
+            self.is_admitted.set(true);
+            self.place.admitted();
+        }
+        Ok(())
+    }
+
+    /// Makes room for another connection, unless a request was admitted meanwhile.
+    pub fn evict(&self) {
+        if !self.is_admitted.get() {
+            self.watched.raise(Signal::Cut);
+        }
+    }
+
+    fn keep_alive(&self) -> Duration {
+        if self.is_admitted.get() { KEEP_ALIVE } else { KEEP_ALIVE_UNADMITTED }
     }
 
     /// A request's head is complete. Pair it with [`Connection::request_ended`].
@@ -116,7 +166,7 @@ impl Connection {
         if self.running.get() == 0 {
             self.phase.set(Phase::Idle);
             if !self.stalled.get() {
-                self.watched.set_deadline(Some(KEEP_ALIVE));
+                self.watched.set_deadline(Some(self.keep_alive()));
             }
         }
     }
@@ -181,7 +231,7 @@ impl Connection {
     pub(super) fn write_progressed(&self) {
         self.stalled.set(false);
         let idle = self.phase.get() != Phase::Serving;
-        self.watched.set_deadline(idle.then_some(KEEP_ALIVE));
+        self.watched.set_deadline(idle.then(|| self.keep_alive()));
     }
 }
 
@@ -296,10 +346,16 @@ async fn serve_tls<T, H, R>(
     H: Handler,
     R: Relay,
 {
-    let timeout = connection.limits.tls_handshake_timeout;
-    connection.watched.set_deadline(None);
-    let handshake = Box::pin(tokio::time::timeout(timeout, acceptor.accept(socket)));
-    let Ok(Ok(stream)) = handshake.await else { return };
+    connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
+    let mut handshake = Box::pin(acceptor.accept(socket));
+    let shaken = poll_fn(|cx| {
+        if connection.poll_signal(cx, || {}) {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut handshake).poll(cx).map(Result::ok)
+    });
+    let Some(stream) = shaken.await else { return };
+    drop(handshake);
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
     connection.watched.set_deadline(Some(connection.limits.header_timeout));

@@ -3,22 +3,20 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::admission::Connections;
 
 /// Connections that the kernel may hold ready while the loop is elsewhere.
 const BACKLOG: i32 = 1024;
 /// Pause after a failure to accept: without it, running out of file descriptors would spin a core and flood the log.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two log lines about failures to accept.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+pub const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Bytes the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel memory
 /// (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to the client.
 #[cfg(target_os = "linux")]
@@ -43,12 +41,11 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop` resolves. A permit is taken before each accept, so that above the limit connections wait in the
-/// kernel; it travels with the stream and is released when the connection ends.
+/// Accepts until `stop` resolves, as long as there is room among `connections`.
 pub async fn accept(
     listener: TcpListener,
-    permits: Arc<Semaphore>,
-    mut on_accept: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    connections: &Connections,
+    mut on_accept: impl FnMut(TcpStream, SocketAddr),
     mut on_error: impl FnMut(&io::Error, bool),
     stop: impl Future<Output = ()>,
 ) {
@@ -56,21 +53,21 @@ pub async fn accept(
     let mut complained: Option<Instant> = None;
     loop {
         let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            (permit, listener.accept().await)
+            connections.room().await;
+            listener.accept().await
         };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stop => return,
             accepted = accepted => accepted,
         };
-        match (permit, accepted) {
-            (Some(permit), Ok((stream, peer))) => {
+        match accepted {
+            Ok((stream, peer)) => {
                 tune(&stream);
-                on_accept(stream, peer, permit);
+                on_accept(stream, peer);
             }
             // The client went away before we took its connection.
-            (_, Err(e)) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-            (_, Err(e)) => {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => {
                 let complain = complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
                 if complain {
                     complained = Some(Instant::now());
@@ -78,7 +75,6 @@ pub async fn accept(
                 on_error(&e, complain);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (None, _) => return,
         }
     }
 }

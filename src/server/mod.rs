@@ -1,6 +1,8 @@
 //! Client connections: accepted by one loop, served by workers.
 
+pub mod admission;
 pub mod connection;
 mod io;
 pub mod listener;
+pub mod proxied;
 pub mod tls;

@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::{pending, poll_fn},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     identity::Subject,
+    ledger::Owner,
     link::{FromServer, Link, Outbound, ToServer},
     mcp::{
         events::event,
@@ -67,6 +69,7 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let is_sse = matches!(settings.style, Style::Sse(_));
     let session = Session {
         link,
+        owner: Arc::clone(registered.owner()),
         commands,
         closed,
         watched: settings.watched,
@@ -90,6 +93,8 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
 
 struct Session {
     link: Link,
+    /// For whom it holds messages.
+    owner: Arc<Owner>,
     commands: mpsc::Receiver<Command>,
     closed: CancellationToken,
     watched: Watched<Subject>,
@@ -343,14 +348,17 @@ impl Session {
         }
         let id = about.or_else(|| self.related(&message));
         match id.and_then(|id| self.calls.get_mut(&id)).and_then(Call::stream) {
-            Some(stream) => self.to_client.push_back(stream.deliver(&message)),
+            Some(stream) => {
+                let delivery = stream.deliver(&message, self.owner.has_room_to_spare());
+                self.to_client.push_back(delivery);
+            }
             None => self.hand_to_listener(event(&message)),
         }
     }
 
     /// The last event of a call's stream.
     fn last_of(&mut self, mut stream: Stream, event: Bytes) {
-        self.to_client.push_back(stream.deliver_event(event));
+        self.to_client.push_back(stream.deliver_event(event, self.owner.has_room_to_spare()));
         if let Some(stream) = stream.end() {
             if self.answered.len() == ANSWERED {
                 self.answered.pop_front();
@@ -384,7 +392,8 @@ impl Session {
         }
         self.backlog.push_back(event);
         let mut bytes: usize = self.backlog.iter().map(Bytes::len).sum();
-        while (bytes > BACKLOG_BYTES && self.backlog.len() > 1) || self.backlog.len() > BACKLOG {
+        let most = if self.owner.has_room_to_spare() { BACKLOG_BYTES } else { 0 };
+        while (bytes > most && self.backlog.len() > 1) || self.backlog.len() > BACKLOG {
             bytes -= self.backlog.pop_front().map_or(0, |event| event.len());
         }
     }

@@ -3,6 +3,7 @@ use std::{rc::Rc, sync::Arc};
 use super::*;
 use crate::{
     identity::Grant,
+    ledger::{Owner, Resource},
     link::Far,
     session::{Registry, SessionId},
     watchdog::{TICK, Watchdog},
@@ -29,7 +30,8 @@ impl World {
             watched: dog.watch(Subject::Request(grant)),
         };
         let id = SessionId::random().unwrap();
-        let registered = registry.add(id, Arc::from("db"), 10).unwrap();
+        let share = Owner::unlimited().take(Resource::Sessions).unwrap();
+        let registered = registry.add(id, Arc::from("db"), share);
         let session = start(link, settings, registered);
         Self { server, session, registry, dog, stream: is_sse.then_some(events) }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     actor::{Settings, Style, failure, start},
-    registry::{Full, Registered, Registry, SessionId},
+    registry::{Registered, Registry, SessionId},
     stream::Position,
 };
 use crate::{

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Handle;
+use crate::ledger::{Owner, Share};
 
 /// Id of a session: random, so that it cannot be guessed even by who is allowed to use one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,26 +48,18 @@ struct Entry {
     handle: Option<Handle>,
 }
 
-/// There are as many sessions as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
-
 /// A place in the registry; dropping it leaves.
 pub struct Registered {
     registry: Registry,
     id: SessionId,
+    share: Share,
 }
 
 impl Registry {
-    /// A place for a session with `server`, or for a call that costs as much as one, unless there are `most` already.
-    pub fn add(&self, id: SessionId, server: Arc<str>, most: usize) -> Result<Registered, Full> {
-        let mut entries = self.entries();
-        if entries.len() >= most {
-            return Err(Full);
-        }
-        entries.insert(id, Entry { server, handle: None });
-        drop(entries);
-        Ok(Registered { registry: self.clone(), id })
+    /// A place for a session with `server`, or for a call that costs as much as one. `share` counts it for its owner.
+    pub fn add(&self, id: SessionId, server: Arc<str>, share: Share) -> Registered {
+        self.entries().insert(id, Entry { server, handle: None });
+        Registered { registry: self.clone(), id, share }
     }
 
     /// The session of this id with this server.
@@ -106,6 +99,11 @@ impl Registered {
     /// Id of the session.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Arc<Owner> {
+        self.share.owner()
     }
 
     /// From now on, the session is found.

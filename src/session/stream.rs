@@ -49,6 +49,18 @@ struct Kept {
     bytes: usize,
 }
 
+/// An event with a number in front of it.
+struct Numbered {
+    numbered: Vec<u8>,
+    _event: Bytes,
+}
+
+impl AsRef<[u8]> for Numbered {
+    fn as_ref(&self) -> &[u8] {
+        &self.numbered
+    }
+}
+
 /// An event on its way to a client.
 pub(super) type Delivery = (mpsc::Sender<Bytes>, Bytes);
 
@@ -68,19 +80,22 @@ impl Stream {
         self.client.is_closed()
     }
 
-    /// The next event.
-    pub(super) fn deliver(&mut self, message: &Message) -> Delivery {
-        self.deliver_event(event(message))
+    /// The next event. Without room to spare, nothing is kept for a client that comes back.
+    pub(super) fn deliver(&mut self, message: &Message, has_room: bool) -> Delivery {
+        self.deliver_event(event(message), has_room)
     }
 
     /// The next event, as it is to be sent.
-    pub(super) fn deliver_event(&mut self, event: Bytes) -> Delivery {
+    pub(super) fn deliver_event(&mut self, event: Bytes, has_room: bool) -> Delivery {
         let Some(kept) = &mut self.kept else { return (self.client.clone(), event) };
         let number = kept.before + kept.events.len() as u64 + 1;
-        let event: Bytes = [format!("id: {}.{number}\n", self.call).as_bytes(), &event[..]].concat().into();
+        let numbered = [format!("id: {}.{number}\n", self.call).as_bytes(), &event[..]].concat();
+        // The event that it is made of counts for it, and goes with it.
+        let event = Bytes::from_owner(Numbered { numbered, _event: event });
         kept.bytes += event.len();
         kept.events.push_back(event.clone());
-        while kept.events.len() > KEPT_EVENTS || kept.bytes > KEPT_BYTES {
+        let (events, bytes) = if has_room { (KEPT_EVENTS, KEPT_BYTES) } else { (0, 0) };
+        while kept.events.len() > events || kept.bytes > bytes {
             kept.bytes -= kept.events.pop_front().map_or(0, |event| event.len());
             kept.before += 1;
         }
@@ -124,7 +139,7 @@ mod tests {
         let (mut stream, mut events) = Stream::begin(7, true);
         assert_eq!(events.try_recv().unwrap(), "id: 7.0\nretry: 1000\ndata:\n\n");
         for n in 1..=3 {
-            stream.deliver(&message(n));
+            stream.deliver(&message(n), true);
         }
         let (_, rest) = stream.resume(Position::parse("7.1").unwrap()).unwrap();
         let rest = texts(rest);
@@ -141,11 +156,11 @@ mod tests {
     fn what_is_kept_is_bounded_and_what_is_gone_cannot_be_had() {
         let (mut stream, _events) = Stream::begin(1, true);
         for _ in 0..KEPT_EVENTS + 2 {
-            stream.deliver(&message(1));
+            stream.deliver(&message(1), true);
         }
         assert!(stream.resume(Position { call: 1, events: 1 }).is_none());
         assert_eq!(stream.resume(Position { call: 1, events: 2 }).unwrap().1.len(), KEPT_EVENTS);
-        stream.deliver(&message(KEPT_BYTES));
+        stream.deliver(&message(KEPT_BYTES), true);
         assert!(stream.resume(Position { call: 1, events: 3 }).is_none());
     }
 
@@ -153,7 +168,7 @@ mod tests {
     fn a_stream_that_cannot_be_resumed_has_no_ids() {
         let (mut stream, mut events) = Stream::begin(1, false);
         assert!(events.try_recv().is_err());
-        assert!(stream.deliver(&message(1)).1.starts_with(b"event: message\n"));
+        assert!(stream.deliver(&message(1), true).1.starts_with(b"event: message\n"));
         assert!(stream.resume(Position { call: 1, events: 0 }).is_none());
         assert!(stream.end().is_none());
         for id in ["", "1", "1.", ".1", "a.b", "1.2.3"] {

@@ -2,18 +2,33 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{link::shared::Shared as SharedLink, mcp::modern::ToolHeaders};
+use crate::{
+    ledger::{Limit, Name, Owner, Resource},
+    link::shared::{Lease, Shared as SharedLink},
+    mcp::modern::ToolHeaders,
+};
+
+/// How long a caller is kept apart that had a request in flight when a process that callers share ended by itself.
+const APART: Duration = Duration::from_secs(10 * 60);
 
 /// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
 /// one for each set of them that somebody sees.
 #[derive(Default)]
-pub struct SharedLinks(Mutex<HashMap<Box<str>, Arc<Joint>>>);
+pub struct SharedLinks {
+    links: Mutex<HashMap<Box<str>, Arc<Joint>>>,
+    apart: Apart,
+}
+
+/// Callers that may have broken a process that they shared with others. They get one of their own for a while, so that
+/// one who breaks processes breaks its own, and the others have theirs.
+#[derive(Debug, Clone, Default)]
+pub struct Apart(Arc<Mutex<HashMap<Name, Instant>>>);
 
 /// A conversation that callers share, and what all of them need to know of the server.
 pub struct Joint {
@@ -21,57 +36,188 @@ pub struct Joint {
     pub link: SharedLink,
     /// What arguments of its tools are repeated in header fields, and when that was asked.
     pub tool_headers: AsyncMutex<Option<(Instant, Arc<ToolHeaders>)>>,
+    lease: Lease,
+    used: Mutex<Instant>,
+}
+
+impl Joint {
+    /// A conversation that `lease` pays for.
+    pub fn new(link: SharedLink, lease: Lease) -> Self {
+        Self { link, tool_headers: AsyncMutex::default(), lease, used: Mutex::new(Instant::now()) }
+    }
+
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_use(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
 }
 
 impl SharedLinks {
-    /// Most conversations of all servers as one; each costs a few KiB when it is not used. With more than that, they are
-    /// begun anew.
-    const MOST: usize = 256;
-
-    /// The conversation of this name, which is begun with `start` if there is none any more.
-    pub fn get(&self, key: &str, start: impl FnOnce() -> SharedLink) -> Arc<Joint> {
-        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The conversation of this name, which is begun with `start` if there is none any more. It is paid for by `owner`, if it is
+    /// one owner's; then, without room for another, the oldest that nobody uses goes.
+    pub fn get(
+        &self,
+        key: &str,
+        owner: Option<&Arc<Owner>>,
+        start: impl FnOnce(Lease) -> SharedLink,
+    ) -> Result<Arc<Joint>, Limit> {
+        let mut links = self.links();
         if let Some(joint) = links.get(key).filter(|joint| !joint.link.is_over()) {
-            return Arc::clone(joint);
+            joint.note_use();
+            return Ok(Arc::clone(joint));
         }
-        if links.len() >= Self::MOST {
-            // Who is attached stays so.
-            links.clear();
-        }
-        let joint = Arc::new(Joint { link: start(), tool_headers: AsyncMutex::default() });
+        links.retain(|_, joint| !joint.link.is_over());
+        let lease = match owner {
+            None => Lease::default(),
+            Some(owner) => loop {
+                match owner.take(Resource::Sessions) {
+                    Ok(share) => break Lease::new(share),
+                    Err(limit) if end_oldest_unused(&mut links, owner, limit) => {}
+                    Err(limit) => return Err(limit),
+                }
+            },
+        };
+        let joint = Arc::new(Joint::new(start(lease.clone()), lease));
         links.insert(key.into(), Arc::clone(&joint));
-        joint
+        Ok(joint)
+    }
+
+    /// Ends the oldest conversation that nobody uses, so that there is room for a session of `owner`, who was refused one for
+    /// `limit`. Returns whether there was one.
+    pub fn make_room(&self, owner: &Arc<Owner>, limit: Limit) -> bool {
+        end_oldest_unused(&mut self.links(), owner, limit)
+    }
+
+    /// Callers that get conversations of their own for a while.
+    pub fn apart(&self) -> &Apart {
+        &self.apart
     }
 
     /// Ends them for everyone, once those who are attached have left.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.links().clear();
+    }
+
+    fn links(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Joint>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the owner's own limit is reached, one of its own goes.
+fn end_oldest_unused(links: &mut HashMap<Box<str>, Arc<Joint>>, owner: &Arc<Owner>, limit: Limit) -> bool {
+    let may_go = |joint: &Joint| {
+        let payer = joint.lease.owner();
+        joint.link.is_unused()
+            && payer.is_some_and(|payer| limit == Limit::Gate || Arc::ptr_eq(&payer, owner))
+    };
+    let unused = links.iter().filter(|(_, joint)| may_go(joint));
+    let Some(key) = unused.min_by_key(|(_, joint)| joint.used()).map(|(key, _)| key.clone()) else {
+        return false;
+    };
+    if let Some(joint) = links.remove(&key) {
+        joint.lease.end();
+    }
+    true
+}
+
+impl Apart {
+    /// Keeps `name` apart from now on.
+    pub fn note(&self, name: &Name) {
+        // Who shares nothing breaks nothing of others.
+        if *name == Name::Gate {
+            return;
+        }
+        let mut apart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.retain(|_, since| since.elapsed() < APART);
+        apart.insert(name.clone(), Instant::now());
+    }
+
+    /// Whether `name` is kept apart.
+    pub fn has(&self, name: &Name) -> bool {
+        let apart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.get(name).is_some_and(|since| since.elapsed() < APART)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::{
+        error::Kind,
+        ledger::{Capacity, Ledger},
+        link::shared::Settings,
+    };
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    fn closed(lease: Lease) -> SharedLink {
+        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
+        SharedLink::start(never, Settings { lease, ..Settings::new(IDLE) })
+    }
+
+    fn on_worker(is_paused: bool, test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(is_paused);
+        builder.build_local(tokio::runtime::LocalOptions::default()).unwrap().block_on(test);
+    }
 
     #[test]
     fn a_conversation_whose_thread_is_gone_is_begun_anew() {
         let links = SharedLinks::default();
         let (mut joints, mut begun) = (Vec::new(), 0);
         for _ in 0..2 {
-            let options = tokio::runtime::LocalOptions::default();
-            let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
-            runtime.block_on(async {
+            on_worker(false, async {
                 for _ in 0..2 {
-                    joints.push(links.get("", || {
+                    let joint = links.get("", None, |lease| {
                         begun += 1;
-                        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
-                        SharedLink::start(never, std::time::Duration::MAX)
-                    }));
+                        closed(lease)
+                    });
+                    joints.push(joint.unwrap());
                 }
             });
         }
         assert_eq!(begun, 2);
         assert!(Arc::ptr_eq(&joints[0], &joints[1]) && Arc::ptr_eq(&joints[2], &joints[3]));
+    }
+
+    #[test]
+    fn without_room_the_oldest_view_that_nobody_uses_goes_and_no_other() {
+        on_worker(false, async {
+            let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
+            let owner = ledger.owner(Name::Token("dev".into()));
+            let links = SharedLinks::default();
+            let view = |key| links.get(key, Some(&owner), closed);
+            let first = view("first").unwrap();
+            let attached = first.link.attach(&owner);
+            view("second").unwrap();
+            view("third").unwrap();
+            view("second").unwrap();
+            view("fourth").unwrap();
+            let left = |key: &str| links.links().contains_key(key);
+            assert!(left("first") && left("second") && !left("third") && left("fourth"));
+            assert_eq!(owner.used(Resource::Sessions), 3);
+            let (_second, _fourth) =
+                (view("second").unwrap().link.attach(&owner), view("fourth").unwrap().link.attach(&owner));
+            assert_eq!(view("fifth").err(), Some(Limit::Gate), "all are used");
+            drop(attached);
+        });
+    }
+
+    #[test]
+    fn a_view_that_nobody_uses_costs_nothing_after_a_while() {
+        on_worker(true, async {
+            let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
+            let owner = ledger.owner(Name::Token("dev".into()));
+            let links = SharedLinks::default();
+            let joint = links.get("view", Some(&owner), closed).unwrap();
+            tokio::time::sleep(IDLE / 2).await;
+            assert_eq!(owner.used(Resource::Sessions), 1);
+            tokio::time::sleep(IDLE).await;
+            assert_eq!((owner.used(Resource::Sessions), joint.link.is_over()), (0, true));
+            assert!(!Arc::ptr_eq(&joint, &links.get("view", Some(&owner), closed).unwrap()));
+        });
     }
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{INHERITED, LogFormat, Piece},
+    ledger::Owner,
     link::Outbound,
     mcp::{schema::InputSchema, version::LEGACY},
     observe::{Log, Metrics},
@@ -57,7 +58,7 @@ struct Client(Link);
 
 impl Client {
     fn of(tools: Vec<InlineTool>) -> Self {
-        Self(open(server(tools)))
+        Self(open(server(tools), Owner::unlimited()))
     }
 
     async fn send(&self, message: Value) {
@@ -333,7 +334,7 @@ async fn too_many_calls_of_one_client_are_refused_and_those_of_others_wait_for_t
         script("now", "echo now", &out(&directory)),
     ]);
     let started = || std::fs::read_to_string(out(&directory)).unwrap_or_default().lines().count();
-    let mut greedy = Client(open(Arc::clone(&server)));
+    let mut greedy = Client(open(Arc::clone(&server), Owner::unlimited()));
     for id in 0..CALLS as u32 {
         greedy.begin(id, "wait").await;
     }
@@ -348,7 +349,7 @@ async fn too_many_calls_of_one_client_are_refused_and_those_of_others_wait_for_t
         other => panic!("{other:?}"),
     }
 
-    let mut other = Client(open(server));
+    let mut other = Client(open(server, Owner::unlimited()));
     other.begin(1, "now").await;
     assert_eq!(other.ask("ping", json!({})).await["result"], json!({}), "who waits can still talk");
     assert!(other.0.from_server.try_recv().is_err(), "no turn is free");

@@ -9,21 +9,23 @@ mod rpc;
 #[cfg(test)]
 #[path = "inline_tests.rs"]
 mod tests;
+mod turns;
 
 use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 use serde_json::{Map, Value};
-use tokio::{
-    sync::Semaphore,
-    task::{AbortHandle, JoinError, JoinSet},
-};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-use self::rpc::{Call, Reply};
+use self::{
+    rpc::{Call, Reply},
+    turns::Turns,
+};
 use super::{Far, FromServer, Link, ToServer};
 use crate::{
     child::once::{self, Finished, Limits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
     error::Kind,
+    ledger::{Owner, Resource},
     mcp::{code::INVALID_REQUEST, message::Id},
     observe::Observer,
     secret::Secret,
@@ -44,26 +46,28 @@ pub struct InlineServer {
     name: Arc<str>,
     target: InlineTarget,
     observer: Arc<Observer>,
-    turns: Semaphore,
+    turns: Arc<Turns>,
 }
 
 impl InlineServer {
     /// The server `name`, whose tools are those of `target`.
     pub fn new(name: Arc<str>, target: InlineTarget, observer: Arc<Observer>) -> Self {
-        Self { name, target, observer, turns: Semaphore::new(RUNNING) }
+        Self { name, target, observer, turns: Turns::new(RUNNING) }
     }
 
     /// One call, from its turn to its result. Dropping it ends the command.
-    async fn call(&self, tool: &InlineTool, given: &Map<String, Value>) -> Value {
+    async fn call(&self, owner: &Arc<Owner>, tool: &InlineTool, given: &Map<String, Value>) -> Value {
         let line = match arguments::fill(&tool.args, given) {
             Ok(line) => line,
             Err(reason) => return result::mistake(&reason),
         };
-        // Nobody closes the semaphore; were it closed, running without a turn would be the lesser evil.
-        let _turn = self.turns.acquire().await.ok();
+        let _turn = self.turns.take(owner.name()).await;
+        let Ok(share) = owner.take(Resource::Processes) else {
+            return result::mistake("too many processes run for this caller; try again shortly");
+        };
         let began = Instant::now();
         let limits = Limits { time: tool.timeout, stdout: MOST_OUTPUT, stderr: MOST_ERRORS };
-        let outcome = once::run(command(tool, line), limits, &self.observer).await;
+        let outcome = once::run(command(tool, line), limits, share, &self.observer).await;
         self.note(tool, &outcome, began);
         result::of(tool, outcome)
     }
@@ -102,14 +106,16 @@ fn command(tool: &InlineTool, line: Vec<String>) -> StdioTarget {
 }
 
 /// Begins a conversation with the server. It ends when the link is dropped, and with it all commands that it runs.
-pub fn open(server: Arc<InlineServer>) -> Link {
+pub fn open(server: Arc<InlineServer>, owner: Arc<Owner>) -> Link {
     let (link, far) = Link::pair();
-    tokio::spawn(Conversation { server, far, calls: Calls::default() }.run());
+    tokio::spawn(Conversation { server, owner, far, calls: Calls::default() }.run());
     link
 }
 
 struct Conversation {
     server: Arc<InlineServer>,
+    /// For whom it runs commands.
+    owner: Arc<Owner>,
     far: Far,
     calls: Calls,
 }
@@ -170,14 +176,17 @@ impl Conversation {
             let error = Kind::Unavailable.because("too many calls of one session at a time");
             return Some(FromServer::Failed { id: call.id, error });
         }
-        let server = Arc::clone(&self.server);
+        let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));
         let id = call.id.clone();
         let task = async move {
             // The index was found in the same list.
             let Some(tool) = server.target.tools.get(call.tool) else { return failed(call.id) };
-            let result = server.call(tool, &call.arguments).await;
+            let result = server.call(&owner, tool, &call.arguments).await;
             match rpc::result(&call.id, call.era, result) {
-                Some(message) => FromServer::Message { message, about: None },
+                Some(message) => {
+                    message.hold_for(&owner);
+                    FromServer::Message { message, about: None }
+                }
                 None => failed(call.id),
             }
         };

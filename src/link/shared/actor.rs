@@ -4,34 +4,47 @@ use std::{
     borrow::Cow,
     collections::{HashMap, VecDeque},
     pin::Pin,
-    time::Duration,
+    sync::Arc,
 };
 
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    Attachment, Settings,
     backlog::Backlog,
     caller::Caller,
     table::{self, Inward, Outward, Table},
 };
 use crate::{
     error::{Error, Kind},
+    ledger::Owner,
     link::{Far, FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::message,
 };
 
 /// What befalls callers. Never waits behind messages.
 pub(super) enum Control {
-    /// One has come, by this link. The sender is for the news that it left.
-    Attached(Far, mpsc::UnboundedSender<Control>),
+    /// One has come.
+    Attached(Newcomer),
     /// One has left.
     Left(u64),
+}
+
+/// A caller that has just come.
+pub(super) struct Newcomer {
+    /// Its link.
+    pub(super) far: Far,
+    /// For the news that it left.
+    pub(super) control: mpsc::UnboundedSender<Control>,
+    /// For whom what waits for it is counted.
+    pub(super) owner: Arc<Owner>,
+    pub(super) attachment: Attachment,
 }
 
 /// State of a shared server.
 pub(super) struct Actor<O, F> {
     open: O,
-    idle: Duration,
+    settings: Settings,
     control: mpsc::UnboundedReceiver<Control>,
     inbox: mpsc::Receiver<(u64, ToServer)>,
     /// For callers, to send into `inbox`.
@@ -68,11 +81,11 @@ where
     O: Fn() -> F,
     F: Future<Output = Result<Link, Error>>,
 {
-    pub(super) fn new(open: O, idle: Duration, control: mpsc::UnboundedReceiver<Control>) -> Self {
+    pub(super) fn new(open: O, settings: Settings, control: mpsc::UnboundedReceiver<Control>) -> Self {
         let (to_inbox, inbox) = mpsc::channel(QUEUE);
         Self {
             open,
-            idle,
+            settings,
             control,
             inbox,
             to_inbox,
@@ -82,16 +95,21 @@ where
             backlog: Backlog::default(),
             urgent: VecDeque::new(),
             server: Server::Closed,
-            idle_since: None,
+            idle_since: Some(Instant::now()),
         }
     }
 
-    /// Runs until nobody can attach any more and nobody is attached.
+    /// Runs until nobody can attach any more and nobody is attached, or until it is not worth its lease.
     pub(super) async fn run(mut self) {
+        self.run_to_end().await;
+        self.settings.lease.end();
+    }
+
+    async fn run_to_end(&mut self) {
         loop {
             match self.next().await {
                 Event::Control(None) => return,
-                Event::Control(Some(Control::Attached(far, control))) => self.attach(far, control),
+                Event::Control(Some(Control::Attached(newcomer))) => self.attach(newcomer),
                 Event::Control(Some(Control::Left(caller))) => {
                     self.callers.remove(&caller);
                     self.forget(caller);
@@ -114,6 +132,10 @@ where
                 Event::Received(Some(FromServer::Ended { cause })) => self.ended(cause),
                 Event::Received(None) => self.ended("the server is gone".into()),
                 Event::Room => {}
+                Event::Idle if self.callers.is_empty() && self.settings.lease.owner().is_some() => {
+                    // Who attaches at this very moment is told that it is over, and the next one begins anew.
+                    return;
+                }
                 Event::Idle => self.close(),
             }
             self.advance();
@@ -121,9 +143,10 @@ where
     }
 
     async fn next(&mut self) -> Event {
-        let is_idle = self.idle_since.map(|since| since + self.idle);
+        let is_idle = self.idle_since.map(|since| since + self.settings.idle);
         let has_outgoing = !self.urgent.is_empty() || !self.backlog.is_empty();
         let has_room = self.backlog.has_room();
+        let is_leased = self.callers.is_empty() && self.settings.lease.owner().is_some();
         let Self { control, inbox, server, .. } = self;
         let from_callers = async {
             tokio::select! {
@@ -133,7 +156,10 @@ where
             }
         };
         match server {
-            Server::Closed => from_callers.await,
+            Server::Closed => tokio::select! {
+                event = from_callers => event,
+                () = until(is_idle), if is_idle.is_some() && is_leased => Event::Idle,
+            },
             Server::Opening(opening) => tokio::select! {
                 event = from_callers => event,
                 outcome = opening => Event::Opened(outcome),
@@ -183,9 +209,9 @@ where
         }
     }
 
-    fn attach(&mut self, far: Far, control: mpsc::UnboundedSender<Control>) {
+    fn attach(&mut self, newcomer: Newcomer) {
         self.last_caller += 1;
-        let caller = Caller::new(self.last_caller, far, self.to_inbox.clone(), control);
+        let caller = Caller::new(self.last_caller, newcomer, self.to_inbox.clone());
         self.callers.insert(self.last_caller, caller);
     }
 
@@ -254,6 +280,9 @@ where
     fn ended(&mut self, cause: Cow<'static, str>) {
         self.close();
         for (caller, id) in self.table.take() {
+            if let Some(caller) = self.callers.get(&caller) {
+                (self.settings.on_lost)(caller.owner().name());
+            }
             let error = Kind::UpstreamUnreachable.because(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
         }

@@ -1,14 +1,20 @@
 //! One caller of a shared server: its virtual link, seen from the side of the actor.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use tokio::{
     sync::mpsc,
     task::{self, AbortHandle},
 };
 
-use super::actor::Control;
-use crate::link::{Far, FromServer, Link, QUEUE, ToServer};
+use super::{
+    Attachment,
+    actor::{Control, Newcomer},
+};
+use crate::{
+    ledger::Owner,
+    link::{Far, FromServer, Link, QUEUE, ToServer},
+};
 
 /// Messages that may wait for one caller. More than in other links: there, who reads slowly slows down the server. Here
 /// that would slow down everyone, so there has to be room for a burst.
@@ -27,6 +33,8 @@ pub(super) struct Caller {
     sizes: VecDeque<usize>,
     waiting: usize,
     feeder: AbortHandle,
+    owner: Arc<Owner>,
+    _attachment: Attachment,
 }
 
 /// Both ends of a caller's virtual link.
@@ -40,25 +48,30 @@ pub(super) fn link() -> (Link, Far) {
 impl Caller {
     /// Takes over the far end of a virtual link: what the caller sends goes to `inbox` under its number, and when
     /// it is gone, `control` learns of it.
-    pub(super) fn new(
-        number: u64,
-        far: Far,
-        inbox: mpsc::Sender<(u64, ToServer)>,
-        control: mpsc::UnboundedSender<Control>,
-    ) -> Self {
+    pub(super) fn new(number: u64, newcomer: Newcomer, inbox: mpsc::Sender<(u64, ToServer)>) -> Self {
+        let Newcomer { far, control, owner, attachment } = newcomer;
         let to_client = far.to_client.clone();
         let feeder = task::spawn_local(async move {
             feed(number, far, &inbox).await;
             // If nobody is there to hear it, nothing is left to clear away.
             let _ = control.send(Control::Left(number));
         });
-        Self { to_client, sizes: VecDeque::new(), waiting: 0, feeder: feeder.abort_handle() }
+        let feeder = feeder.abort_handle();
+        Self { to_client, sizes: VecDeque::new(), waiting: 0, feeder, owner, _attachment: attachment }
+    }
+
+    /// For whom what waits for it is counted.
+    pub(super) fn owner(&self) -> &Arc<Owner> {
+        &self.owner
     }
 
     /// Hands a message to the caller, who must not make anyone wait.
-    pub(super) fn push(&mut self, what: FromServer) -> Result<(), Full> {
-        let size = match &what {
-            FromServer::Message { message, .. } => message.text().len(),
+    pub(super) fn push(&mut self, mut what: FromServer) -> Result<(), Full> {
+        let size = match &mut what {
+            FromServer::Message { message, .. } => {
+                message.pass_to(&self.owner);
+                message.text().len()
+            }
             FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
         };
         let queued = self.to_client.max_capacity() - self.to_client.capacity();

@@ -8,6 +8,7 @@ use tokio::{
 use super::*;
 use crate::{
     error::Kind,
+    ledger::Owner,
     link::{Far, Outbound, QUEUE, ToServer},
     mcp::message::{self, Id},
 };
@@ -38,7 +39,7 @@ fn played() -> (Shared, mpsc::UnboundedReceiver<Far>) {
         opened.send(far).unwrap();
         ready(Ok(link))
     };
-    (Shared::start(open, IDLE), far)
+    (Shared::start(open, Settings::new(IDLE)), far)
 }
 
 fn message(text: impl Into<String>) -> Message {
@@ -96,7 +97,7 @@ async fn settle() {
 fn the_server_opens_with_the_first_request_and_closes_when_none_has_been_in_flight_for_a_while() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut link = shared.attach();
+        let mut link = shared.attach(&Owner::unlimited());
         settle().await;
         assert!(servers.is_empty(), "nobody asked for anything");
 
@@ -125,7 +126,7 @@ fn the_server_opens_with_the_first_request_and_closes_when_none_has_been_in_flig
 fn a_crash_fails_what_is_in_flight_at_once_and_the_next_request_opens_again() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut callers = [shared.attach(), shared.attach()];
+        let mut callers = [shared.attach(&Owner::unlimited()), shared.attach(&Owner::unlimited())];
         for caller in &callers {
             caller.to_server.send(call(1)).await.unwrap();
         }
@@ -170,8 +171,8 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
                 }
             }
         };
-        let shared = Shared::start(open, IDLE);
-        let mut callers: Vec<_> = (0..50).map(|_| shared.attach()).collect();
+        let shared = Shared::start(open, Settings::new(IDLE));
+        let mut callers: Vec<_> = (0..50).map(|_| shared.attach(&Owner::unlimited())).collect();
         for caller in &callers {
             caller.to_server.send(call(1)).await.unwrap();
         }
@@ -189,7 +190,7 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
 fn a_caller_that_leaves_has_its_requests_abandoned_and_nobody_elses() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let (leaves, mut stays) = (shared.attach(), shared.attach());
+        let (leaves, mut stays) = (shared.attach(&Owner::unlimited()), shared.attach(&Owner::unlimited()));
         leaves.to_server.send(call(1)).await.unwrap();
         settle().await;
         stays.to_server.send(call(1)).await.unwrap();
@@ -214,7 +215,8 @@ fn a_caller_that_takes_nothing_is_cut_and_others_do_not_feel_it() {
     on_worker(async {
         for (size, fit) in [(0, 1024), (1024 * 1024, 4)] {
             let (shared, mut servers) = played();
-            let (mut deaf, mut other) = (shared.attach(), shared.attach());
+            let (mut deaf, mut other) =
+                (shared.attach(&Owner::unlimited()), shared.attach(&Owner::unlimited()));
             let with_progress =
                 message(r#"{"id":1,"method":"tools/call","params":{"_meta":{"progressToken":1}}}"#);
             deaf.to_server.send(ToServer::Message(with_progress.into())).await.unwrap();
@@ -252,7 +254,7 @@ fn a_caller_that_takes_nothing_is_cut_and_others_do_not_feel_it() {
 fn who_keeps_up_is_not_cut_however_much_there_is_and_one_message_may_be_large() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut link = shared.attach();
+        let mut link = shared.attach(&Owner::unlimited());
         for id in 0..20 {
             link.to_server.send(call(id)).await.unwrap();
             if id == 0 {
@@ -273,13 +275,13 @@ fn who_keeps_up_is_not_cut_however_much_there_is_and_one_message_may_be_large() 
 fn a_server_that_takes_nothing_makes_callers_wait_and_nothing_else() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut first = shared.attach();
+        let mut first = shared.attach(&Owner::unlimited());
         first.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
         let number = request(&mut server).await;
 
         // More than link, backlog and inbox hold together, each in a caller of its own.
-        let callers: Vec<_> = (0..2000).map(|_| shared.attach()).collect();
+        let callers: Vec<_> = (0..2000).map(|_| shared.attach(&Owner::unlimited())).collect();
         for caller in &callers {
             caller.to_server.send(call(7)).await.unwrap();
         }
@@ -318,7 +320,7 @@ fn a_server_that_takes_nothing_makes_callers_wait_and_nothing_else() {
 fn what_waits_can_be_taken_back() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let link = shared.attach();
+        let link = shared.attach(&Owner::unlimited());
         for id in 0..QUEUE as u64 + 3 {
             link.to_server.send(call(id)).await.unwrap();
         }
@@ -338,7 +340,7 @@ fn what_waits_can_be_taken_back() {
 fn a_server_that_asks_is_answered_but_not_more_than_it_listens() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut link = shared.attach();
+        let mut link = shared.attach(&Owner::unlimited());
         link.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
         let number = request(&mut server).await;
@@ -360,7 +362,7 @@ fn a_server_that_asks_is_answered_but_not_more_than_it_listens() {
 fn what_is_not_for_a_shared_server_does_not_open_one() {
     on_worker(async {
         let (shared, servers) = played();
-        let mut link = shared.attach();
+        let mut link = shared.attach(&Owner::unlimited());
         let initialize = message(r#"{"id":1,"method":"initialize","params":{}}"#);
         link.to_server.send(ToServer::Message(initialize.into())).await.unwrap();
         match link.from_server.recv().await {
@@ -384,12 +386,12 @@ fn what_is_not_for_a_shared_server_does_not_open_one() {
 fn a_notification_arrives_although_its_sender_does_not_stay() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let stays = shared.attach();
+        let stays = shared.attach(&Owner::unlimited());
         stays.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
         request(&mut server).await;
         for number in 0..100 {
-            let link = shared.attach();
+            let link = shared.attach(&Owner::unlimited());
             let text = format!(r#"{{"method":"notifications/of/some/extension","params":{{"n":{number}}}}}"#);
             link.to_server.send(ToServer::Message(message(text.clone()).into())).await.unwrap();
             drop(link);
@@ -403,7 +405,7 @@ fn a_notification_arrives_although_its_sender_does_not_stay() {
 fn the_server_closes_with_the_last_handle_and_the_last_caller() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let mut link = shared.attach();
+        let mut link = shared.attach(&Owner::unlimited());
         drop(shared);
         link.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
@@ -419,7 +421,7 @@ fn the_server_closes_with_the_last_handle_and_the_last_caller() {
 fn a_link_to_a_server_whose_thread_is_gone_ends_at_once() {
     let mut kept = None;
     on_worker(async { kept = Some(played().0) });
-    let mut link = kept.unwrap().attach();
+    let mut link = kept.unwrap().attach(&Owner::unlimited());
     on_worker(async move {
         assert!(matches!(link.from_server.recv().await, Some(FromServer::Ended { .. })));
         assert!(link.from_server.recv().await.is_none());
@@ -440,7 +442,9 @@ fn fifty_callers_on_four_threads_with_the_same_ids_each_get_their_own_answers() 
                     let callers = (0..50).filter(|caller| caller % 4 == thread);
                     on_one_of_many_workers(async move {
                         let tasks: Vec<_> = callers
-                            .map(|caller| tokio::task::spawn_local(calls(shared.attach(), caller)))
+                            .map(|caller| {
+                                tokio::task::spawn_local(calls(shared.attach(&Owner::unlimited()), caller))
+                            })
                             .collect();
                         for task in tasks {
                             task.await.unwrap();

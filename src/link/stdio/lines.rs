@@ -43,6 +43,11 @@ impl Lines {
         self.passing.is_some()
     }
 
+    /// Bytes that are held.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes what was read. To be called when [`Lines::next`] has no more.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         if let Some(passing) = &mut self.passing {

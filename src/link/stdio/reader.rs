@@ -1,7 +1,10 @@
 //! A process's standard output, as messages.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,9 +16,10 @@ use super::{
     lines::{Line, Lines},
 };
 use crate::{
-    child::{self, Supervisor},
+    child::{self, Life, Supervisor},
     config::Level,
     error::Kind,
+    ledger::{Resource, Share},
     mcp::message::Message,
     observe::Observer,
 };
@@ -33,13 +37,18 @@ pub(super) struct Reader {
     /// A message that its user did not take yet.
     ready: Option<FromServer>,
     noise: Noise,
+    /// Counts what is held of lines that are not complete, for whoever reads this.
+    share: Share,
+    /// Set with the first message.
+    spoke: Arc<AtomicBool>,
 }
 
 impl Reader {
-    pub(super) fn new(stdout: pipe::Receiver, supervisor: &Supervisor) -> Self {
+    pub(super) fn new(stdout: pipe::Receiver, supervisor: &Supervisor, life: &Life) -> Self {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
         let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
-        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise }
+        let (share, spoke) = (life.owner().hold(Resource::Bytes, 0), life.spoke());
+        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise, share, spoke }
     }
 
     /// Passes messages on to the end of the pipe; those that nobody is there to take are dropped. Can be dropped at any
@@ -60,6 +69,8 @@ impl Reader {
             if noise && messages == 0 {
                 sleep(REST.0.max(begin.elapsed() * REST.1)).await;
             }
+            self.share.set(self.lines.held() as u64);
+            self.share.owner().room().await;
             let lines = &mut self.lines;
             let read = child::read(&mut self.stdout, |bytes| {
                 lines.push(bytes);
@@ -85,7 +96,11 @@ impl Reader {
                 Line::Text(text) => {
                     let length = text.len();
                     match Message::parse(text) {
-                        Ok(message) => return Some(FromServer::Message { message, about: None }),
+                        Ok(message) => {
+                            self.spoke.store(true, Relaxed);
+                            message.hold_for(self.share.owner());
+                            return Some(FromServer::Message { message, about: None });
+                        }
                         Err(_) => self.noise.heard(length as u64),
                     }
                 }

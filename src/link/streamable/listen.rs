@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     link::place::EventStream,
-    mcp::{
-        events::is_event_stream,
-        message::{self, Message},
-    },
+    mcp::{events::is_event_stream, message},
 };
 
 /// The longest that a server which has nothing to say, or is not there, is left alone.
@@ -66,7 +63,7 @@ impl Server {
         while let Ok(Some(event)) = events.next().await {
             came = true;
             if event.is_message()
-                && let Ok(message) = Message::parse(event.data)
+                && let Ok(message) = events.message(event)
                 && message.kind() != message::Kind::Response
             {
                 self.deliver(message, None).await;

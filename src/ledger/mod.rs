@@ -1,0 +1,467 @@
+//! Who has how much of what the gate has to give.
+//!
+//! Whatever a caller can make the gate keep (a connection, a session, a process, a request, bytes in memory) is counted for
+//! an [`Owner`]: the name of a token, or the address of a caller that needs none. What an owner may have depends on what
+//! others need (`rule`), so nobody is refused because somebody else is greedy. Every count is a guard ([`Share`]): it
+//! ends with the thing that it counts.
+//!
+//! Nothing here is locked on the way of a request: counters are atomic, and the look-up of an owner happens once per
+//! connection or reload.
+
+mod address;
+mod rule;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+pub use self::{address::AddressBlock, rule::Limit};
+
+/// How long an owner counts as active after it was last admitted.
+const ACTIVE: u32 = 5 * 60;
+/// Addresses that are remembered at most. Beyond that, those that hold nothing are forgotten early.
+const MOST_ADDRESSES: usize = 65_536;
+/// How often a reader looks whether there is room for more bytes. Only while there is none.
+const RETRY: Duration = Duration::from_millis(20);
+/// [`Owner::last_active`] of an owner that was never active.
+const NEVER: u32 = u32::MAX;
+
+/// What there is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Client connections with an admitted request.
+    Connections,
+    /// Sessions that the gate keeps, and views of all servers as one.
+    Sessions,
+    /// Processes of command servers and inline tools.
+    Processes,
+    /// Admitted requests that run, streams included.
+    Requests,
+    /// Bytes of messages and events that wait in memory.
+    Bytes,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Connections, Self::Sessions, Self::Processes, Self::Requests, Self::Bytes];
+
+    /// As the log and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Sessions => "sessions",
+            Self::Processes => "processes",
+            Self::Requests => "requests",
+            Self::Bytes => "held_bytes",
+        }
+    }
+}
+
+/// A number for each [`Resource`].
+type PerResource = [AtomicU64; Resource::ALL.len()];
+
+/// How much of a resource there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// In all.
+    pub total: u64,
+    /// For one owner, whatever is free; 0 is no such limit.
+    pub per_owner: u64,
+}
+
+/// Who has something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// The callers of one token.
+    Token(Arc<str>),
+    /// Callers without a token, by their address.
+    Address(AddressBlock),
+    /// The gate itself, for what callers share.
+    Gate,
+}
+
+/// Counts of all owners.
+#[derive(Default)]
+struct Totals {
+    capacity: PerResource,
+    per_owner: PerResource,
+    used: PerResource,
+    /// Owners that were active lately, and those of them that are no address.
+    active: AtomicU64,
+    active_named: AtomicU64,
+    /// Seconds since the gate began, as of the last tick.
+    now: AtomicU32,
+}
+
+/// One owner and what it has.
+pub struct Owner {
+    name: Name,
+    totals: Arc<Totals>,
+    used: PerResource,
+    /// As [`Totals::now`] was.
+    last_active: AtomicU32,
+}
+
+/// All owners.
+pub struct Ledger {
+    totals: Arc<Totals>,
+    owners: Mutex<HashMap<Name, Arc<Owner>>>,
+    gate: Arc<Owner>,
+    began: Instant,
+}
+
+/// Bytes and what counts them.
+struct Counted {
+    bytes: Bytes,
+    _share: Arc<Share>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Some of a resource, which its owner has until this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    owner: Arc<Owner>,
+    resource: Resource,
+    amount: u64,
+}
+
+impl Ledger {
+    /// A ledger in which nobody has anything.
+    pub fn new(capacities: impl Fn(Resource) -> Capacity) -> Self {
+        let totals = Arc::default();
+        let gate = Owner::new(Name::Gate, &totals);
+        let ledger = Self { totals, owners: Mutex::default(), gate, began: Instant::now() };
+        ledger.set_capacities(capacities);
+        ledger
+    }
+
+    /// Changes how much there is. What owners have beyond it stays theirs.
+    pub fn set_capacities(&self, capacities: impl Fn(Resource) -> Capacity) {
+        for resource in Resource::ALL {
+            let Capacity { total, per_owner } = capacities(resource);
+            self.totals.capacity[resource as usize].store(total, Relaxed);
+            self.totals.per_owner[resource as usize].store(per_owner, Relaxed);
+        }
+    }
+
+    /// How much of a resource there is, and how much is used.
+    pub fn usage(&self, resource: Resource) -> (u64, u64) {
+        let at = resource as usize;
+        (self.totals.capacity[at].load(Relaxed), self.totals.used[at].load(Relaxed))
+    }
+
+    /// The owner of this name.
+    pub fn owner(&self, name: Name) -> Arc<Owner> {
+        if name == Name::Gate {
+            return Arc::clone(&self.gate);
+        }
+        let mut owners = self.owners();
+        if let Some(owner) = owners.get(&name) {
+            return Arc::clone(owner);
+        }
+        if owners.len() >= MOST_ADDRESSES {
+            owners.retain(|_, owner| Arc::strong_count(owner) > 1);
+        }
+        let owner = Owner::new(name.clone(), &self.totals);
+        owners.insert(name, Arc::clone(&owner));
+        owner
+    }
+
+    /// The gate itself, which owns what callers share.
+    pub fn gate(&self) -> &Arc<Owner> {
+        &self.gate
+    }
+
+    /// Lets time pass. Call it about once a second.
+    pub fn tick(&self, now: Instant) {
+        /// Ticks between two counts of who is active.
+        const COUNT_EVERY: u64 = 10;
+        let seconds = now.saturating_duration_since(self.began).as_secs();
+        let before = self.totals.now.swap(u32::try_from(seconds).unwrap_or(NEVER - 1), Relaxed);
+        if seconds / COUNT_EVERY != u64::from(before) / COUNT_EVERY {
+            self.count_active();
+        }
+    }
+
+    /// Forgets owners that have nothing and were not active lately, and counts the others.
+    fn count_active(&self) {
+        let (mut active, mut named) = (0, 0);
+        self.owners().retain(|name, owner| {
+            let is_active = owner.is_active();
+            active += u64::from(is_active);
+            named += u64::from(is_active && !matches!(name, Name::Address(_)));
+            is_active || Arc::strong_count(owner) > 1
+        });
+        self.totals.active.store(active, Relaxed);
+        self.totals.active_named.store(named, Relaxed);
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<Name, Arc<Owner>>> {
+        // Nothing that could panic runs under the lock.
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owner {
+    /// One in a ledger of its own, who may have as much as it likes: where nobody is to be kept from anything.
+    pub fn unlimited() -> Arc<Self> {
+        let any = Capacity { total: u64::MAX, per_owner: 0 };
+        Arc::clone(Ledger::new(|_| any).gate())
+    }
+
+    fn new(name: Name, totals: &Arc<Totals>) -> Arc<Self> {
+        let (totals, used) = (Arc::clone(totals), PerResource::default());
+        Arc::new(Self { name, totals, used, last_active: AtomicU32::new(NEVER) })
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// How much it has.
+    pub fn used(&self, resource: Resource) -> u64 {
+        self.used[resource as usize].load(Relaxed)
+    }
+
+    /// Notes that a request of the owner was admitted: what is free is shared with it from now on.
+    pub fn note_active(&self) {
+        let (now, last) = (self.totals.now.load(Relaxed), self.last_active.load(Relaxed));
+        if last == now || self.name == Name::Gate {
+            return;
+        }
+        let was_active = last != NEVER && now.saturating_sub(last) <= ACTIVE;
+        // Of several workers that note it at once, one counts.
+        if self.last_active.compare_exchange(last, now, Relaxed, Relaxed).is_ok() && !was_active {
+            self.totals.active.fetch_add(1, Relaxed);
+            if !self.is_address() {
+                self.totals.active_named.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        let (now, last) = (self.totals.now.load(Relaxed), self.last_active.load(Relaxed));
+        last != NEVER && now.saturating_sub(last) <= ACTIVE
+    }
+
+    fn is_address(&self) -> bool {
+        matches!(self.name, Name::Address(_))
+    }
+
+    /// One more of `resource`, if the owner may have it.
+    pub fn take(self: &Arc<Self>, resource: Resource) -> Result<Share, Limit> {
+        let share = self.hold(resource, 1);
+        // Counted first and judged then, so that several workers cannot all take the last one.
+        self.judge(resource, 1).map(|()| share)
+    }
+
+    /// Some of `resource`, whether or not the owner may have it: for what exists already.
+    pub fn hold(self: &Arc<Self>, resource: Resource, amount: u64) -> Share {
+        self.totals.used[resource as usize].fetch_add(amount, Relaxed);
+        self.used[resource as usize].fetch_add(amount, Relaxed);
+        Share { owner: Arc::clone(self), resource, amount }
+    }
+
+    /// Whether the owner may have a byte more.
+    pub fn has_room(&self) -> Result<(), Limit> {
+        self.decide(Resource::Bytes, 1, 0)
+    }
+
+    /// Whether the owner may have bytes that it can do without: half of what it may have in all.
+    pub fn has_room_to_spare(&self) -> bool {
+        let at = Resource::Bytes as usize;
+        let half = self.totals.capacity[at].load(Relaxed) / 2;
+        self.totals.used[at].load(Relaxed) < half && self.has_room().is_ok()
+    }
+
+    /// Waits until the owner may have a byte more: whoever reads for it stops reading until then.
+    pub async fn room(&self) {
+        while self.has_room().is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Whether the owner may have what it was given: `amount` of it is counted already.
+    fn judge(&self, resource: Resource, amount: u64) -> Result<(), Limit> {
+        self.decide(resource, amount, amount)
+    }
+
+    fn decide(&self, resource: Resource, amount: u64, counted: u64) -> Result<(), Limit> {
+        let (at, totals) = (resource as usize, &*self.totals);
+        let others = totals.active.load(Relaxed).saturating_sub(u64::from(self.is_active()));
+        let named = totals.active_named.load(Relaxed);
+        rule::decide(rule::Ask {
+            capacity: totals.capacity[at].load(Relaxed),
+            own_limit: if self.name == Name::Gate { 0 } else { totals.per_owner[at].load(Relaxed) },
+            used: totals.used[at].load(Relaxed).saturating_sub(counted),
+            mine: self.used[at].load(Relaxed).saturating_sub(counted),
+            amount,
+            // The gate has what others share, so nothing is kept from it.
+            others: if self.name == Name::Gate { 0 } else { others },
+            yields: self.is_address() && named > 0,
+        })
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl Share {
+    /// `bytes`, which are counted as long as any part of them is in memory.
+    pub fn of_bytes(share: &Arc<Self>, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Counted { bytes, _share: Arc::clone(share) })
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// How much it is.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Counts `amount` more, whether or not the owner may have it.
+    pub fn grow(&mut self, amount: u64) {
+        self.set(self.amount + amount);
+    }
+
+    /// Counts `amount` from now on, whether or not the owner may have it.
+    pub fn set(&mut self, amount: u64) {
+        let at = self.resource as usize;
+        // Wraps around for less, and so subtracts.
+        let more = amount.wrapping_sub(self.amount);
+        self.owner.totals.used[at].fetch_add(more, Relaxed);
+        self.owner.used[at].fetch_add(more, Relaxed);
+        self.amount = amount;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let at = self.resource as usize;
+        self.owner.totals.used[at].fetch_sub(self.amount, Relaxed);
+        self.owner.used[at].fetch_sub(self.amount, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(total: u64) -> Ledger {
+        Ledger::new(|_| Capacity { total, per_owner: 0 })
+    }
+
+    fn token(ledger: &Ledger, name: &str) -> Arc<Owner> {
+        let owner = ledger.owner(Name::Token(name.into()));
+        owner.note_active();
+        owner
+    }
+
+    fn address(ledger: &Ledger, last: u8) -> Arc<Owner> {
+        let owner = ledger.owner(Name::Address(std::net::IpAddr::from([192, 0, 2, last]).into()));
+        owner.note_active();
+        owner
+    }
+
+    fn all(owner: &Arc<Owner>) -> Vec<Share> {
+        std::iter::from_fn(|| owner.take(Resource::Sessions).ok()).collect()
+    }
+
+    #[test]
+    fn one_token_alone_has_everything_and_gives_it_back() {
+        let ledger = ledger(8);
+        let team = token(&ledger, "team");
+        let shares = all(&team);
+        assert_eq!((shares.len(), ledger.usage(Resource::Sessions)), (8, (8, 8)));
+        drop(shares);
+        assert_eq!((team.used(Resource::Sessions), ledger.usage(Resource::Sessions)), (0, (8, 0)));
+        assert_eq!(ledger.usage(Resource::Requests), (8, 0));
+    }
+
+    #[test]
+    fn a_greedy_owner_leaves_the_others_their_part() {
+        let ledger = ledger(16);
+        let (greedy, modest) = (token(&ledger, "greedy"), token(&ledger, "modest"));
+        let taken = all(&greedy);
+        assert_eq!(taken.len(), 12);
+        assert_eq!(greedy.take(Resource::Sessions).err(), Some(Limit::Caller));
+        assert_eq!(all(&modest).len(), 4);
+    }
+
+    #[test]
+    fn who_was_not_active_for_five_minutes_has_nothing_kept_for_it() {
+        let ledger = ledger(16);
+        let (greedy, _guest) = (token(&ledger, "greedy"), token(&ledger, "guest"));
+        assert_eq!(all(&greedy).len(), 12);
+        ledger.tick(ledger.began + Duration::from_secs(310));
+        greedy.note_active();
+        assert_eq!(all(&greedy).len(), 16);
+        // The guest is back: what is taken stays taken, and nothing more is.
+        let taken = all(&greedy);
+        token(&ledger, "guest");
+        drop(taken.into_iter().take(4).collect::<Vec<_>>());
+        assert_eq!(all(&greedy).len(), 12);
+    }
+
+    #[test]
+    fn a_crowd_of_addresses_leaves_room_for_a_token() {
+        let ledger = ledger(16);
+        let crowd: Vec<_> = (0..100).map(|last| address(&ledger, last)).collect();
+        token(&ledger, "dev");
+        let taken: Vec<_> = crowd.iter().flat_map(all).collect();
+        assert_eq!(taken.len(), 14);
+        assert_eq!(all(&token(&ledger, "dev")).len(), 1, "a share of the reserve among a hundred");
+        drop(taken);
+        assert_eq!(all(&token(&ledger, "dev")).len(), 12);
+    }
+
+    #[test]
+    fn owners_that_have_nothing_are_forgotten_in_time() {
+        let ledger = ledger(16);
+        let share = address(&ledger, 1).take(Resource::Sessions).unwrap();
+        address(&ledger, 2);
+        ledger.tick(ledger.began + Duration::from_secs(310));
+        assert_eq!(ledger.owners().len(), 1);
+        drop(share);
+        ledger.tick(ledger.began + Duration::from_secs(320));
+        assert_eq!(ledger.owners().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_waits_until_there_is_room_for_bytes() {
+        let ledger = Ledger::new(|_| Capacity { total: 100, per_owner: 0 });
+        let dev = token(&ledger, "dev");
+        let mut held = dev.hold(Resource::Bytes, 60);
+        assert!(!dev.has_room_to_spare() && dev.has_room().is_ok());
+        held.grow(60);
+        assert_eq!((dev.has_room(), held.amount()), (Err(Limit::Gate), 120));
+        let waiting = dev.room();
+        tokio::pin!(waiting);
+        let soon = tokio::time::timeout(Duration::from_secs(1), waiting.as_mut()).await;
+        assert!(soon.is_err(), "there is no room");
+        drop(held);
+        waiting.await;
+        assert!(dev.has_room_to_spare());
+    }
+}

@@ -1,0 +1,125 @@
+//! How much of a resource one owner may have: pure arithmetic.
+//!
+//! One pot without a rule is emptied by whoever comes first. Fixed quotas waste what nobody else asks for. So an owner
+//! may take all that is free as long as nobody else has been active lately; otherwise a quarter is kept as a reserve,
+//! into which only small owners may reach. A team that shares one token has the whole gate, and a crowd has its shares.
+
+/// One owner asks for more of one resource.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// How much there is in all.
+    pub(super) capacity: u64,
+    /// How much the owner may have at most, whatever is free; 0 is no such limit.
+    pub(super) own_limit: u64,
+    /// How much all owners have.
+    pub(super) used: u64,
+    /// How much this owner has.
+    pub(super) mine: u64,
+    /// How much more it asks for.
+    pub(super) amount: u64,
+    /// Other owners that were active lately.
+    pub(super) others: u64,
+    /// Whether the owner is an address, and there are named owners beside it. Addresses cost an attacker nothing, so the
+    /// last part of the reserve is not for them.
+    pub(super) yields: bool,
+}
+
+/// Which limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// There is no more.
+    Gate,
+    /// There is more, for others.
+    Caller,
+}
+
+/// Decides about `ask`.
+pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
+    let Ask { capacity, own_limit, used, mine, amount, others, yields } = ask;
+    let (after, mine) = (used.saturating_add(amount), mine.saturating_add(amount));
+    if own_limit > 0 && mine > own_limit {
+        return Err(Limit::Caller);
+    }
+    if after > capacity {
+        return Err(Limit::Gate);
+    }
+    let reserve = reserve(capacity);
+    if others == 0 || after <= capacity - reserve {
+        return Ok(());
+    }
+    let share = (reserve / others).max(1);
+    // Half of the reserve, rounded up, so that the last place is never an address's.
+    let is_for_named = after > capacity - reserve.div_ceil(2);
+    if mine > share || (yields && is_for_named) { Err(Limit::Caller) } else { Ok(()) }
+}
+
+/// What is kept for others: a quarter, and at least one where there is more than one.
+fn reserve(capacity: u64) -> u64 {
+    if capacity > 1 { (capacity / 4).max(1) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALONE: Ask =
+        Ask { capacity: 100, own_limit: 0, used: 0, mine: 0, amount: 1, others: 0, yields: false };
+
+    /// How many of `capacity` an owner gets that asks for one after the other.
+    fn greedy(ask: Ask) -> u64 {
+        let mut ask = ask;
+        while decide(ask).is_ok() {
+            (ask.used, ask.mine) = (ask.used + 1, ask.mine + 1);
+        }
+        ask.mine
+    }
+
+    #[test]
+    fn an_owner_alone_has_everything_and_beside_others_three_quarters() {
+        assert_eq!(greedy(ALONE), 100);
+        assert_eq!(greedy(Ask { others: 1, ..ALONE }), 75);
+        assert_eq!(greedy(Ask { others: 49, ..ALONE }), 75);
+        assert_eq!(greedy(Ask { own_limit: 10, ..ALONE }), 10);
+        assert_eq!(greedy(Ask { capacity: 2, others: 1, ..ALONE }), 1);
+        assert_eq!(greedy(Ask { capacity: 1, others: 5, ..ALONE }), 1);
+    }
+
+    #[test]
+    fn what_a_greedy_owner_leaves_is_shared_by_the_others() {
+        let beside = Ask { used: 75, others: 5, ..ALONE };
+        assert_eq!(greedy(beside), 5, "a fifth of the reserve");
+        assert_eq!(decide(Ask { used: 100, ..beside }), Err(Limit::Gate));
+        assert_eq!(decide(Ask { used: 99, mine: 5, ..beside }), Err(Limit::Caller));
+        assert_eq!(decide(Ask { used: 99, mine: 4, ..beside }), Ok(()));
+    }
+
+    #[test]
+    fn any_number_of_addresses_leaves_room_for_a_token() {
+        let mut used = 75;
+        while decide(Ask { used, others: 1_000, yields: true, ..ALONE }).is_ok() {
+            used += 1;
+        }
+        assert_eq!(used, 87, "thirteen of twenty-five are for named owners");
+        assert_eq!(decide(Ask { used, others: 1_000, ..ALONE }), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_newcomer_is_never_refused_for_what_one_other_has(capacity in 2_u64..10_000, others in 1_u64..50) {
+            let taken = greedy(Ask { capacity, others, ..ALONE });
+            prop_assert!(taken < capacity);
+            prop_assert_eq!(decide(Ask { capacity, used: taken, others, ..ALONE }), Ok(()));
+        }
+
+        #[test]
+        fn nobody_gets_more_than_there_is(
+            capacity in 0_u64..100, used in 0_u64..200, mine in 0_u64..100, amount in 1_u64..300,
+            others in 0_u64..9, own_limit in 0_u64..50, yields: bool,
+        ) {
+            let asked = decide(Ask { capacity, own_limit, used, mine, amount, others, yields });
+            prop_assert!(asked.is_err() || used + amount <= capacity);
+        }
+    }
+}
