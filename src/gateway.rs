@@ -30,7 +30,7 @@ use crate::{
         tls::{self, Certificate},
     },
     session,
-    state::{Backend, Live, Shared, capacity},
+    state::{Backend, Live, SPARE_CONNECTIONS, Shared, capacity},
     upstream::Unusable,
     worker::{self, Arrival},
 };
@@ -39,8 +39,6 @@ use crate::{
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
-/// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
-const SPARE_CONNECTIONS: usize = 32;
 /// Connections of the admin listener, which has places of its own.
 const ADMIN_CONNECTIONS: usize = 64;
 /// How often the ledger learns how late it is.
@@ -57,7 +55,6 @@ pub struct Gateway {
     addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     stop_accepting: CancellationToken,
-    connections: Arc<Connections>,
 }
 
 /// The part of a config that needs a restart to change.
@@ -162,10 +159,8 @@ impl Gateway {
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
-        let limits = &snapshot.limits;
-        let connections =
-            Connections::new(limits.max_connections, SPARE_CONNECTIONS, limits.connections_per_address);
-        let doors = listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&connections)));
+        let doors =
+            listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&shared.connections)));
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
         for (listener, door, connections) in
             doors.chain(admin.map(|listener| (listener, Door::Admin, of_admin)))
@@ -189,7 +184,6 @@ impl Gateway {
             addrs,
             admin_addr,
             stop_accepting,
-            connections,
         })
     }
 
@@ -223,8 +217,6 @@ impl Gateway {
         if let (Some(Tls::Files(certified)), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
             self.certificate.set(Arc::clone(certified));
         }
-        ledger.set_capacities(|resource| capacity(&snapshot.limits, resource));
-        self.connections.set_limits(snapshot.limits.max_connections, snapshot.limits.connections_per_address);
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
         observer.log.set_level(snapshot.log.level);

@@ -121,13 +121,32 @@ pub struct Worker {
     next_id: Cell<u64>,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
-    connections: RefCell<HashMap<ConnectionId, Weak<Connection>>>,
+    connections: RefCell<HashMap<ConnectionId, Serving>>,
+}
+
+/// How far a worker is with a connection.
+enum Serving {
+    /// It was handed over.
+    Begins,
+    /// The same, and it is to end.
+    Evicted,
+    Runs(Weak<Connection>),
 }
 
 /// As long as it lives, its connection can be evicted.
 pub struct Evictable {
     worker: Rc<Worker>,
     id: ConnectionId,
+}
+
+impl Evictable {
+    /// From now on, `connection` is what is evicted.
+    pub fn runs(&self, connection: &Rc<Connection>) {
+        let runs = Serving::Runs(Rc::downgrade(connection));
+        if let Some(Serving::Evicted) = self.worker.connections.borrow_mut().insert(self.id, runs) {
+            connection.evict();
+        }
+    }
 }
 
 impl Drop for Evictable {
@@ -144,18 +163,22 @@ impl Worker {
         Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen, connections }
     }
 
-    /// Lets a connection be evicted in favour of another.
-    pub fn evictable(self: &Rc<Self>, connection: &Rc<Connection>) -> Evictable {
-        let id = connection.id();
-        self.connections.borrow_mut().insert(id, Rc::downgrade(connection));
+    /// Lets a connection that was handed over be evicted in favour of another.
+    pub fn evictable(self: &Rc<Self>, id: ConnectionId) -> Evictable {
+        self.connections.borrow_mut().insert(id, Serving::Begins);
         Evictable { worker: Rc::clone(self), id }
     }
 
     /// Ends a connection, if it has not ended yet and none of its requests was admitted.
     pub fn evict(&self, id: ConnectionId) {
-        let connection = self.connections.borrow().get(&id).and_then(Weak::upgrade);
-        if let Some(connection) = connection {
-            connection.evict();
+        match self.connections.borrow_mut().get_mut(&id) {
+            Some(Serving::Runs(connection)) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.evict();
+                }
+            }
+            Some(serving) => *serving = Serving::Evicted,
+            None => {}
         }
     }
 

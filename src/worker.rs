@@ -168,7 +168,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let Arrival { stream, peer, door, place } = arrival;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| door == Door::Public);
-    let worker = Rc::clone(worker);
+    let (worker, evictable) = (Rc::clone(worker), worker.evictable(place.id()));
     tokio::task::spawn_local(async move {
         let _guard = guard;
         let is_balancer =
@@ -184,7 +184,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         if is_balancer && client.is_none() {
             let _ = connection.admit(worker.shared.ledger.gate());
         }
-        let _evictable = worker.evictable(&connection);
+        evictable.runs(&connection);
         let slot = Slot::default();
         let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
         let handle = move |request: http::Request<Incoming>| {

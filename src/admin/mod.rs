@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use crate::{
     body::Payload,
     error::{Error, Kind},
+    ledger::Resource,
     route::Place,
     state::Shared,
 };
@@ -35,6 +36,12 @@ pub fn probe(
 /// `/metrics`: the Prometheus text format.
 fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error> {
     only_read(method)?;
+    let metrics = &shared.observer.metrics;
+    for resource in Resource::ALL {
+        let (total, used) = shared.ledger.usage(resource);
+        metrics.capacity(resource.name(), used, total);
+    }
+    metrics.connections(shared.connections.open(), shared.connections.limit());
     let text_format = shared.observer.metrics.encode().map_err(|e| Kind::Internal.because(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }

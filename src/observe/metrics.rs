@@ -27,6 +27,10 @@ pub struct Metrics {
     stream_cut: IntCounterVec,
     child_restarts: IntCounterVec,
     config_reloads: IntCounterVec,
+    capacity_used: IntGaugeVec,
+    capacity_limit: IntGaugeVec,
+    connections_limit: IntGauge,
+    connections_waiting: IntGauge,
     /// `request_duration_seconds`: from the request head to the response head.
     pub request_duration: Histogram,
     /// `config_last_reload_successful`: 0 while the file on disk is not what runs.
@@ -83,6 +87,22 @@ impl Metrics {
                 "Config files read after the first.",
                 &["result"],
             )?,
+            capacity_used: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("capacity_used", "What callers have of each resource now."),
+                    &["resource"],
+                )?,
+            )?,
+            capacity_limit: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("capacity_limit", "How much there is of it."), &["resource"])?,
+            )?,
+            connections_limit: gauge("connections_limit", "Client connections that there may be.")?,
+            connections_waiting: gauge(
+                "connections_waiting",
+                "Client connections beyond the limit, for which only health checks are answered.",
+            )?,
             request_duration: register(
                 &registry,
                 Histogram::with_opts(
@@ -126,6 +146,22 @@ impl Metrics {
             bytes_in: self.stream_bytes.with_label_values(&[name, "in"]),
             bytes_out: self.stream_bytes.with_label_values(&[name, "out"]),
         })
+    }
+
+    /// How much of a resource there is, and how much is used.
+    pub fn capacity(&self, resource: &'static str, used: u64, limit: u64) {
+        let set = |gauge: &IntGaugeVec, value| {
+            gauge.with_label_values(&[resource]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.capacity_used, used);
+        set(&self.capacity_limit, limit);
+    }
+
+    /// How many client connections are open, and how many there may be.
+    pub fn connections(&self, open: usize, limit: usize) {
+        let count = |connections| i64::try_from(connections).unwrap_or(i64::MAX);
+        self.connections_limit.set(count(limit));
+        self.connections_waiting.set(count(open.saturating_sub(limit)));
     }
 
     /// `token_used_total` of one credential.

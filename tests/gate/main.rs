@@ -11,6 +11,7 @@
 mod all_servers;
 mod bounds;
 mod canary;
+mod capacity;
 mod commands;
 mod cors;
 mod crossed;
