@@ -120,9 +120,10 @@ impl Drop for Process {
     }
 }
 
-/// The command `sluicegate serve -c path`.
+/// The command `sluicegate serve -c path`, of the program that `SLUICEGATE_BIN` names, if it does.
 pub fn serve(path: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    let built = || env!("CARGO_BIN_EXE_sluicegate").into();
+    let mut command = Command::new(std::env::var_os("SLUICEGATE_BIN").unwrap_or_else(built));
     command.arg("serve").arg("-c").arg(path);
     command
 }

@@ -2,7 +2,7 @@
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
-the client to sample and says what it answered; `note` tells standard error its text; `flood` writes without end; `sleep` never answers; `die` ends the
+the client to sample and says what it answered; `note` tells standard error its text; `flood` writes without end; `burst` reports 256 KiB of progress and never answers; `sleep` never answers; `die` ends the
 process. There is a prompt and a resource, too.
 
 With LEGACY in the environment it has not heard of MCP 2026-07-28.
@@ -32,7 +32,7 @@ def text(words):
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "burst", "sleep", "die"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -70,6 +70,11 @@ def call(identity, params):
     if name == "flood":
         while True:
             send({"method": "notifications/message", "params": {"level": "info", "data": "x" * 16384}})
+    if name == "burst":
+        token = params.get("_meta", {}).get("progressToken")
+        for step in range(64):
+            send({"method": "notifications/progress", "params": {"progressToken": token, "progress": step, "message": "x" * 4000}})
+        return None
     if name == "sleep":
         tell("sleeping")
         return None
