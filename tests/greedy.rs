@@ -196,7 +196,7 @@ async fn modest(addr: SocketAddr, until: Instant) -> Fared {
             }
         }
         // Now and then a session, whose process takes longer to start than anything else here takes.
-        if turn % 40 == 0
+        if turn.is_multiple_of(40)
             && let Err(e) = session(addr, MODEST, "/s1/mcp").await
         {
             fared.failed.push(format!("{turn}: session: {e}"));
