@@ -27,6 +27,7 @@ use crate::{
         admission::Connections,
         connection::Door,
         listener,
+        proxied::is_trusted,
         tls::{self, Certificate},
     },
     session,
@@ -345,7 +346,8 @@ async fn accept(
         // To the worker with the fewest: a few long streams do not pile up on one core.
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
-            let (place, evicted) = connections.enter(peer.ip().into(), index);
+            let is_balancer = door == Door::Public && is_trusted(&shared.live().trusted_proxies, peer.ip());
+            let (place, evicted) = connections.enter(peer.ip().into(), is_balancer, index);
             if let Some(evicted) = evicted {
                 shared.observer.metrics.connections_evicted.inc();
                 workers[evicted.worker].evict(evicted.id);

@@ -99,13 +99,19 @@ impl Connections {
     }
 
     /// A connection of `address` was accepted and goes to `worker`. Says which one goes in its stead, if there are too many.
-    pub fn enter(self: &Arc<Self>, address: AddressBlock, worker: usize) -> (Place, Option<Evicted>) {
+    /// A balancer may have as many as it likes.
+    pub fn enter(
+        self: &Arc<Self>,
+        address: AddressBlock,
+        is_balancer: bool,
+        worker: usize,
+    ) -> (Place, Option<Evicted>) {
         let open = self.open.fetch_add(1, Relaxed) + 1;
         let id = self.next.fetch_add(1, Relaxed);
         let place = Place { connections: Arc::clone(self), id };
         let mut unadmitted = self.unadmitted();
         let of_address = unadmitted.by_address.entry(address).or_default();
-        let goes = if of_address.len() >= self.per_address.load(Relaxed) {
+        let goes = if !is_balancer && of_address.len() >= self.per_address.load(Relaxed) {
             of_address.first().copied()
         } else {
             None
@@ -183,14 +189,14 @@ mod tests {
     #[test]
     fn beyond_the_limit_the_oldest_stranger_goes_and_who_was_admitted_stays() {
         let connections = Connections::new(2, 1, 100);
-        let (admitted, _) = connections.enter(address(1), 0);
+        let (admitted, _) = connections.enter(address(1), false, 0);
         admitted.admitted();
-        let (oldest, _) = connections.enter(address(2), 1);
-        let (spare, goes) = connections.enter(address(3), 0);
+        let (oldest, _) = connections.enter(address(2), false, 1);
+        let (spare, goes) = connections.enter(address(3), false, 0);
         assert_eq!((goes, connections.open()), (None, 3));
-        let (fourth, goes) = connections.enter(address(4), 0);
+        let (fourth, goes) = connections.enter(address(4), false, 0);
         assert_eq!(goes, Some(Evicted { worker: 1, id: oldest.id() }));
-        let (fifth, goes) = connections.enter(address(5), 0);
+        let (fifth, goes) = connections.enter(address(5), false, 0);
         assert_eq!(goes, Some(Evicted { worker: 0, id: spare.id() }), "each goes once");
         drop((oldest, spare, fourth, fifth, admitted));
         assert_eq!(connections.open(), 0);
@@ -200,23 +206,24 @@ mod tests {
     #[test]
     fn an_address_drives_out_its_own_and_no_other() {
         let connections = Connections::new(100, 1, 2);
-        let (other, _) = connections.enter(address(1), 0);
-        let (first, _) = connections.enter(address(2), 0);
-        let (second, goes) = connections.enter(address(2), 0);
+        let (other, _) = connections.enter(address(1), false, 0);
+        let (first, _) = connections.enter(address(2), false, 0);
+        let (second, goes) = connections.enter(address(2), false, 0);
         assert_eq!(goes, None);
-        let (third, goes) = connections.enter(address(2), 0);
+        let (third, goes) = connections.enter(address(2), false, 0);
         assert_eq!(goes.map(|goes| goes.id), Some(first.id()));
         second.admitted();
-        assert_eq!(connections.enter(address(2), 0).1, None, "who was admitted is no stranger");
+        assert_eq!(connections.enter(address(2), false, 0).1, None, "who was admitted is no stranger");
+        assert_eq!(connections.enter(address(2), true, 0).1, None, "nor is a balancer");
         other.speaks_for(address(2));
-        assert_eq!(connections.enter(address(2), 0).1.map(|goes| goes.id), Some(other.id()));
+        assert_eq!(connections.enter(address(2), false, 0).1.map(|goes| goes.id), Some(other.id()));
         drop(third);
     }
 
     #[tokio::test]
     async fn accepting_waits_only_for_those_that_are_on_their_way_out() {
         let connections = Connections::new(1, 1, 100);
-        let mut places: Vec<_> = (0..3).map(|last| connections.enter(address(last), 0).0).collect();
+        let mut places: Vec<_> = (0..3).map(|last| connections.enter(address(last), false, 0).0).collect();
         let waiting = connections.room();
         tokio::pin!(waiting);
         assert!(now_or_never(waiting.as_mut()).is_none(), "two were evicted, and are still open");

@@ -1,0 +1,203 @@
+"""Measures two builds in turns; `pair.sh` prepares and starts this.
+
+Each pair is OLD NEW or NEW OLD in turn, each with a fresh process. The ratio of a workload is the median of the ratios of its
+pairs, with a 95 % interval by bootstrap.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import processes
+from harness.wire import Connection, Session
+
+HERE = Path(__file__).resolve().parent
+RIG = HERE.parent / "target/rig/release/rig"
+PROXY_CPU = os.environ.get("PROXY_CPU", "1")
+LOAD_CPU = os.environ.get("LOAD_CPU", "0")
+TOKEN = "load-test-token-0123456789abcdef0123456789"
+
+# Of each workload: what the rig is asked for, and the figure that counts.
+WORKLOADS = {
+    "paced": (["sse", "--path", "/events?rate=500", "--conns", "64"], "cpu_us_per_unit"),
+    "rpc": (["rpc", "--path", "/rpc?size=1024", "--conns", "32", "--body", "300"], "cpu_us_per_unit"),
+    "call": (["rpc", "--path", "/events?n=1", "--conns", "32", "--body", "300"], "cpu_us_per_unit"),
+    "bulk": (["bulk", "--path", "/bulk?size=67108864", "--conns", "1"], "gb_per_cpu_s"),
+    "idle": (["sse", "--path", "/events?rate=0.25", "--conns", "4000", "--warm", "4"], "rss_per_conn"),
+    "bridge": ([], "cpu_us_per_unit"),
+}
+SESSIONS = 8
+TEXT = "q" * 200
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def until_open(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+class Running:
+    """A process on a core, for as long as the `with` block lasts."""
+
+    def __init__(self, cpu: str, port: int, command: list[str], log: Path) -> None:
+        self._command, self._port, self._log = ["taskset", "-c", cpu, *command], port, log
+
+    def __enter__(self) -> "Running":
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.pid = self._process.pid
+        try:
+            until_open(self._port)
+        except RuntimeError:
+            self._process.kill()
+            raise RuntimeError(self._log.read_text()[-2000:]) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Bench:
+    def __init__(self, folder: Path, upstream: int, secs: float) -> None:
+        self._folder, self._upstream, self._secs = folder, upstream, secs
+
+    def config(self, port: int, tls: bool) -> Path:
+        text = (HERE / "peers/gate.json").read_text()
+        files = f'"tls": {{ "cert": "{self._folder}/cert.pem", "key": "{self._folder}/key.pem" }},' if tls else ""
+        # Both builds have to understand it; the limit on connections of one address is what the load needs.
+        for name, value in {"PORT": port, "UPSTREAM": self._upstream, "TOKEN": TOKEN, "TLS": files}.items():
+            text = text.replace(f"@{name}@", str(value))
+        echo = {"command": "taskset", "args": ["-c", LOAD_CPU, str(RIG), "stdio"]}
+        text = text.replace('"mcpServers": {', f'"mcpServers": {{ "echo": {json.dumps(echo)},')
+        path = self._folder / "gate.json"
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
+
+    def measure(self, gate: str, workload: str, tls: bool) -> float:
+        port = free_port()
+        command = [gate, "serve", "-c", str(self.config(port, tls))]
+        arguments, figure = WORKLOADS[workload]
+        with Running(PROXY_CPU, port, command, self._folder / "gate.log") as running:
+            if workload == "bridge":
+                return asyncio.run(self.bridge(port, running.pid))
+            load = ["taskset", "-c", LOAD_CPU, str(RIG), "load", *arguments, "--target", f"127.0.0.1:{port}"]
+            load += ["--bearer", TOKEN, "--pid", str(running.pid), "--secs", str(self._secs)]
+            load += ["--tls"] if tls else []
+            out = subprocess.run(load, check=True, capture_output=True, text=True, timeout=120).stdout
+        result = json.loads(out)
+        if figure == "gb_per_cpu_s":
+            # As a cost, like the others.
+            return 1 / result[figure]
+        return result[figure]
+
+    async def bridge(self, port: int, pid: int) -> float:
+        """CPU in µs of a call of a command."""
+        stop, calls = asyncio.Event(), 0
+
+        async def caller() -> None:
+            nonlocal calls
+            async with Connection(f"http://127.0.0.1:{port}/echo/mcp", TOKEN) as connection:
+                session, number = await Session.open(connection), 0
+                while not stop.is_set():
+                    number += 1
+                    await session.call(number, "echo", {"text": TEXT})
+                    calls += 1
+
+        async def clock() -> float:
+            await asyncio.sleep(0.5)
+            before, first = processes.cpu_seconds(pid), calls
+            await asyncio.sleep(self._secs)
+            cost = (processes.cpu_seconds(pid) - before) / (calls - first) * 1e6
+            stop.set()
+            return cost
+
+        cost, *_ = await asyncio.gather(clock(), *(caller() for _ in range(SESSIONS)))
+        return cost
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    rng = random.Random(1)
+    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(10_000))
+    return medians[250], medians[9_750]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="pair.sh")
+    parser.add_argument("old")
+    parser.add_argument("new")
+    parser.add_argument("workloads", nargs="*")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--secs", type=float, default=2)
+    options = parser.parse_args()
+    workloads = options.workloads or [name for name in WORKLOADS if name != "idle"]
+    for name in workloads:
+        if name not in WORKLOADS:
+            parser.error(f"no workload {name}; there are {', '.join(WORKLOADS)}")
+    modes = [False] if options.plain else [True] if options.tls else [False, True]
+    os.sched_setaffinity(0, {int(LOAD_CPU)})
+
+    with tempfile.TemporaryDirectory(prefix="sluicegate-pair-") as name:
+        folder = Path(name)
+        builds = []
+        for number, build in enumerate((options.old, options.new)):
+            # Copies: a build in the meantime must not change what is measured.
+            copy = folder / f"gate-{number}"
+            copy.write_bytes(Path(build).read_bytes())
+            copy.chmod(0o700)
+            builds.append(str(copy))
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+            + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+            check=True,
+            capture_output=True,
+        )
+        upstream = free_port()
+        command = [str(RIG), "upstream", "--listen", f"127.0.0.1:{upstream}"]
+        print("| workload | old | new | new / old | 95 % |\n|---|---|---|---|---|")
+        with Running(LOAD_CPU, upstream, command, folder / "upstream.log"):
+            bench = Bench(folder, upstream, options.secs)
+            for workload in workloads:
+                for tls in modes if workload != "bridge" else [False]:
+                    pairs = []
+                    for number in range(options.pairs):
+                        order = (0, 1) if number % 2 == 0 else (1, 0)
+                        costs = {build: bench.measure(builds[build], workload, tls) for build in order}
+                        pairs.append((costs[0], costs[1]))
+                        print(f"  {workload} {number + 1}/{options.pairs} {costs[1] / costs[0]:.3f}", file=sys.stderr)
+                    old, new = (statistics.median(costs) for costs in zip(*pairs))
+                    ratios = [new / old for old, new in pairs]
+                    low, high = interval(ratios)
+                    title = f"{workload}, TLS" if tls else workload
+                    ratio = statistics.median(ratios)
+                    print(f"| {title} | {old:.3g} | {new:.3g} | {ratio:.3f} | {low:.3f}–{high:.3f} |", flush=True)
+
+
+main()
