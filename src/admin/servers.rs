@@ -146,6 +146,8 @@ mod tests {
             transport: Transport::Sse,
             headers: vec![(HeaderName::from_static("x-key"), HeaderValue::from_static("CANARY"))],
             ca_pem: None,
+            pass_query: false,
+            cookies: false,
         };
         let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: vec!["deploy".into()] };
         server("db", Target::Http(target), access)

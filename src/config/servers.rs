@@ -201,6 +201,9 @@ fn http(
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
     let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
+    let flag = |cx: &mut Context<'_>, key| fields.get(key).and_then(|node| node.bool(cx));
+    let pass_query = flag(cx, "passQuery");
+    let cookies = flag(cx, "cookies").unwrap_or(false);
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
         Some((Declared::Stdio, text)) => {
@@ -218,7 +221,8 @@ fn http(
         true => Transport::Sse,
         false => Transport::StreamableHttp,
     });
-    Some(HttpTarget { url, transport, headers, ca_pem })
+    let pass_query = pass_query.unwrap_or(url.query().is_none());
+    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies })
 }
 
 fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -230,7 +234,9 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
             cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
             continue;
         };
-        if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("mcp-") {
+        // As servers read it that make one name of `-` and `_`.
+        let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        if RESERVED_HEADERS.contains(&&*read) || read.starts_with("mcp-") {
             cx.error(&key, "is set by the gate for every request; remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");

@@ -321,6 +321,10 @@ pub struct HttpTarget {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `caFile`: PEM certificates to trust instead of the system's (contents, so that equality sees a change).
     pub ca_pem: Option<Arc<[u8]>>,
+    /// `passQuery`: whether callers' queries go on; by default if `url` has none.
+    pub pass_query: bool,
+    /// `cookies`, default false: whether the server may have cookies at its callers.
+    pub cookies: bool,
 }
 
 impl HttpTarget {

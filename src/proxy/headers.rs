@@ -1,9 +1,8 @@
 //! The head of a request as a server gets it, and of a response as the client gets it.
 
-use std::borrow::Cow;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
+use super::fields;
 use crate::{auth, config::HttpTarget};
 
 /// What the gate says in the client's stead.
@@ -34,9 +33,9 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
     let has_connection = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
-            || to.headers.iter().any(|(set, _)| set == name);
+            || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
         if replaced
-            || ends_here(name)
+            || !fields::goes_to_server(name)
             || (has_connection && is_named_by_connection(&head.headers, name))
             || auth::holds(value.as_bytes(), token)
         {
@@ -67,30 +66,6 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Fields of a request that the gate writes itself, that end at this hop (RFC 9110 §7.6.1), that carry the caller's
-/// credential, or that claim what only the gate can know.
-fn ends_here(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::HOST
-            | header::CONNECTION
-            | header::CONTENT_LENGTH
-            | header::TRANSFER_ENCODING
-            | header::TE
-            | header::TRAILER
-            | header::UPGRADE
-            | header::EXPECT
-            | header::AUTHORIZATION
-            | header::PROXY_AUTHORIZATION
-            | header::PROXY_AUTHENTICATE
-            | header::ORIGIN
-            | header::FORWARDED
-    ) || matches!(
-        name.as_str(),
-        "keep-alive" | "proxy-connection" | "x-api-key" | "x-real-ip" | "http2-settings"
-    ) || name.as_str().starts_with("x-forwarded-")
 }
 
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
@@ -133,14 +108,4 @@ fn stays_behind(name: &HeaderName) -> bool {
             | header::ALT_SVC
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
         || name.as_str().starts_with("access-control-")
-}
-
-/// The request target: the configured path, and both queries.
-pub(super) fn target<'a>(to: &'a HttpTarget, query: &str) -> Cow<'a, str> {
-    let configured = to.path_and_query();
-    if query.is_empty() {
-        return configured.into();
-    }
-    let joint = if to.url.query().is_some() { '&' } else { '?' };
-    format!("{configured}{joint}{query}").into()
 }

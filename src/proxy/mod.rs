@@ -1,6 +1,8 @@
 //! The MCP path: one admitted request, to its server and back.
 
+mod fields;
 mod headers;
+mod query;
 mod tools;
 
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
@@ -170,7 +172,7 @@ fn request_target<'a>(
     }
     let query = head.uri.query().unwrap_or_default();
     match admitted.door {
-        Door::Mcp | Door::Sse => Ok(headers::target(to, &auth::without_token(query, &admitted.token))),
+        Door::Mcp | Door::Sse => Ok(query::target(to, &auth::without_token(query, &admitted.token))),
         Door::Message => {
             let query = message_query(query);
             let (server, token_name) = admitted.session_owner();

@@ -26,7 +26,7 @@ async fn gate_before(server: &Recorder, proxy: Value) -> Gate {
         "proxy": proxy,
         "mcpServers": {
             "db": { "url": server.url("/mcp"), "authTokens": ["dev", "old"] },
-            "any": { "url": server.url("/mcp?fixed=1") },
+            "any": { "url": server.url("/mcp?fixed=1"), "passQuery": true },
             "release": { "url": server.url("/mcp"), "roles": ["deploy"] },
             "docs": { "url": server.url("/mcp"), "public": true },
             "events": { "url": server.url("/sse"), "authTokens": ["dev"] },

@@ -23,6 +23,7 @@ mod limits;
 
 mod manage;
 mod mcp;
+mod names;
 mod observe;
 mod passthrough;
 mod process;

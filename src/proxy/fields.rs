@@ -1,0 +1,133 @@
+//! Which header fields pass, and which stay at this hop.
+//!
+//! The lists name what every HTTP proxy has to drop, and what would speak with a voice that is not its sender's: a
+//! request that claims what only the gate can know, a response that claims to be the gate. A name counts in every
+//! spelling that a server folds into one: CGI and what descends from it (WSGI, Rack, PHP) make `HTTP_X_TEAM` of
+//! `X-Team`, of `X_Team` and some of them of `X.Team`. So towards servers only names of letters, digits and `-` pass,
+//! as nginx does it, and the lists need one spelling.
+
+use http::HeaderName;
+
+/// Parameters of a tool call (MCP 2026-07-28). What follows is the server's to choose, `_` and `.` included, and nothing
+/// is decided on it.
+const TOOL_PARAMETER: &str = "mcp-param-";
+
+/// Whether a field of a request goes on to the server.
+pub(super) fn goes_to_server(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_plain = |byte: u8| byte == b'-' || byte.is_ascii_alphanumeric();
+    (name.bytes().all(is_plain) || name.starts_with(TOOL_PARAMETER)) && !stays_before_server(name)
+}
+
+/// Whether a server may take `name`, which has one spelling, for the field `set` of the config.
+pub(super) fn is_same(set: &HeaderName, name: &HeaderName) -> bool {
+    let (set, name) = (set.as_str().as_bytes(), name.as_str().as_bytes());
+    set.len() == name.len()
+        && set.iter().zip(name).all(|(a, b)| a == b || (*b == b'-' && !a.is_ascii_alphanumeric()))
+}
+
+/// Fields of a request that end at this hop (RFC 9110 §7.6.1), that the gate writes itself, that carry the caller's
+/// credential, or that claim what only the gate can know: another client, user, path, host or method than that of the
+/// request. By their first letter, so that most names meet one or two comparisons.
+fn stays_before_server(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => name == "authorization",
+        Some(b'c') => matches!(
+            name,
+            "connection"
+                | "content-length"
+                | "cookie2"
+                | "client-ip"
+                | "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                // Those of a client certificate (RFC 9440 §2.4: whoever ends TLS removes them).
+                | "client-cert"
+                | "client-cert-chain"
+        ),
+        Some(b'e') => name == "expect",
+        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip"),
+        Some(b'h') => matches!(name, "host" | "http2-settings"),
+        Some(b'k') => name == "keep-alive",
+        Some(b'o') => name == "origin",
+        // `Proxy` is HTTP_PROXY under CGI, by which programs choose a proxy (CVE-2016-5385).
+        Some(b'p') => name == "proxy" || name.starts_with("proxy-"),
+        Some(b'r') => name.starts_with("remote-"),
+        Some(b's') => name.starts_with("surrogate-") || name.starts_with("ssl-client-"),
+        Some(b't') => matches!(name, "te" | "trailer" | "transfer-encoding" | "true-client-ip"),
+        Some(b'u') => name == "upgrade",
+        Some(b'x') => name.strip_prefix("x-").is_some_and(stays_before_server_x),
+        _ => false,
+    }
+}
+
+/// The same for what follows `x-`.
+fn stays_before_server_x(name: &str) -> bool {
+    const PREFIXES: [&str; 13] = [
+        // What Rack takes for the wish of the proxy in front of it (CVE-2025-61780).
+        "accel-",
+        "sendfile",
+        "auth-request-",
+        "authenticated-",
+        "envoy-",
+        "forwarded-",
+        // X-HTTP-Method-Override and its like.
+        "http-",
+        "original-",
+        "remote-",
+        "reproxy-",
+        "rewrite-",
+        "ssl-client-",
+        "webauth-",
+    ];
+    match name {
+        "api-key" | "real-ip" | "client-ip" | "client-cert" | "cluster-client-ip" | "originating-ip" => true,
+        "forwarded" | "host" | "method-override" => true,
+        _ => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn goes(name: &str) -> bool {
+        goes_to_server(&HeaderName::try_from(name).unwrap())
+    }
+
+    #[test]
+    fn a_name_passes_in_one_spelling_only() {
+        for name in
+            ["accept", "mcp-session-id", "mcp-param-a_b", "mcp-param-a.b", "x-team", "x-http2", "proxies"]
+        {
+            assert!(goes(name), "{name}");
+        }
+        for name in [
+            "mcp_session_id",
+            "x.team",
+            "a+b",
+            "a*",
+            "mcp_param_a",
+            "mcp-param_a",
+            "x_mcp-param-a",
+            "host",
+            "proxy",
+            "proxy-status",
+            "x-forwarded",
+            "x-forwarded-anything",
+            "x-http-method",
+            "remote-user",
+        ] {
+            assert!(!goes(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_config_is_known_in_every_spelling() {
+        let name = |name: &str| HeaderName::try_from(name).unwrap();
+        for set in ["x-team-id", "x_team_id", "x.team-id"] {
+            assert!(is_same(&name(set), &name("x-team-id")), "{set}");
+            assert!(!is_same(&name(set), &name("x-teams-id")), "{set}");
+            assert!(!is_same(&name(set), &name("x-teamsid")), "{set}");
+        }
+    }
+}
