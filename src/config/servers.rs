@@ -346,7 +346,7 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>
     };
     let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
     let roles_node = fields.get("roles");
-    let roles = words(cx, roles_node.clone());
+    let roles = roles_node.clone().map(|node| words(cx, Some(node)));
 
     if public {
         for node in [listed, roles_node].into_iter().flatten() {
@@ -354,11 +354,9 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>
         }
         return Access::Public;
     }
-    match (tokens, roles_node) {
+    match (tokens, roles) {
         (None, None) => Access::AnyToken,
-        // `roles: []` asks for none of them, so that leaves `authTokens` alone, or any token.
-        (None, Some(_)) if roles.is_empty() => Access::AnyToken,
-        (tokens, _) => Access::Only { tokens, roles },
+        (tokens, roles) => Access::Only { tokens, roles },
     }
 }
 
@@ -431,7 +429,7 @@ pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers:
             Access::AnyToken => !live.is_empty(),
             Access::Only { tokens, roles } => live.iter().any(|held| {
                 tokens.as_ref().is_none_or(|names| names.contains(&held.token_name))
-                    && (roles.is_empty() || roles.iter().any(|role| held.roles.contains(role)))
+                    && roles.as_ref().is_none_or(|roles| roles.iter().any(|role| held.roles.contains(role)))
             }),
         };
         if !open {

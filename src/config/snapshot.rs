@@ -367,9 +367,10 @@ pub enum Access {
     AnyToken,
     /// A valid token that the rule names.
     Only {
-        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`.
+        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`. An empty list admits nobody.
         tokens: Option<Vec<Arc<str>>>,
-        /// `roles`: the caller must have at least one of them; empty asks for none.
-        roles: Vec<String>,
+        /// `roles`: the caller must have at least one of them; `None` leaves the choice to `authTokens`. An empty list
+        /// admits nobody.
+        roles: Option<Vec<String>>,
     },
 }

@@ -9,8 +9,10 @@ use std::{fmt, mem::MaybeUninit, ops::Range, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-/// Largest response head that is accepted, in bytes.
+/// Largest response head that is accepted, in bytes, with the interim responses before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
+/// Most interim responses before a response.
+const MAX_INTERIM: usize = 16;
 /// Most header lines in a response head.
 const MAX_HEADERS: usize = 128;
 /// Most bytes of chunk extensions within one size line, and of all trailers together. Both are dropped or passed
@@ -68,36 +70,38 @@ impl std::error::Error for ProtocolError {}
 /// Returns the head and a copy of what stands behind it, or `None` if `buf` ends before the head does.
 pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, Bytes)>, ProtocolError> {
     let mut start = 0;
-    loop {
+    for _ in 0..=MAX_INTERIM {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut response, &buf[start..], &mut fields)
             .map_err(|_| ProtocolError("the response head is not HTTP/1.1"))?;
-        let httparse::Status::Complete(len) = parsed else {
-            if buf.len() > MAX_HEAD {
-                return Err(ProtocolError("the response head is too large"));
-            }
+        let end = if let httparse::Status::Complete(len) = parsed { start + len } else { buf.len() };
+        if end > MAX_HEAD {
+            return Err(ProtocolError("the response head is too large"));
+        }
+        if parsed.is_partial() {
             return Ok(None);
-        };
+        }
         let code = response.code.unwrap_or_default();
         if code == 101 {
             return Err(ProtocolError("the server switched protocols unasked"));
         }
         if (100..200).contains(&code) {
-            start += len;
+            start = end;
             continue;
         }
         let status =
             StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
-        let (headers, transfer) = fields_of(&buf[start..start + len], response.headers)?;
+        let (headers, transfer) = fields_of(&buf[start..end], response.headers)?;
         let framing = transfer.framing(status, method, http11)?;
         let keep_alive = (http11 && framing != Framing::UntilClose && !transfer.closes)
             .then_some(KeepAlive { promised: transfer.promised });
-        let behind = Bytes::copy_from_slice(&buf[start + len..]);
+        let behind = Bytes::copy_from_slice(&buf[end..]);
         return Ok(Some((Head { status, headers, framing, keep_alive }, behind)));
     }
+    Err(ProtocolError("too many interim responses before the response head"))
 }
 
 /// What the fields of a head say about how it is transferred.
@@ -430,6 +434,23 @@ mod tests {
     fn a_head_without_end_is_refused_at_its_limit() {
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(MAX_HEAD));
         assert!(head(&endless).is_err());
+    }
+
+    #[test]
+    fn a_head_is_bounded_however_it_comes() {
+        let with = |interim: usize, before: usize, length: usize| {
+            let interim =
+                format!("HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n", "a".repeat(before)).repeat(interim);
+            let text = format!("{interim}HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "a".repeat(length));
+            (text.len(), head(&text).is_ok())
+        };
+        let (overhead, _) = with(0, 0, 0);
+        assert_eq!(with(0, 0, MAX_HEAD - overhead), (MAX_HEAD, true));
+        assert_eq!(with(0, 0, MAX_HEAD - overhead + 1), (MAX_HEAD + 1, false));
+        let (overhead, _) = with(2, 1000, 0);
+        assert_eq!(with(2, 1000, MAX_HEAD - overhead), (MAX_HEAD, true));
+        assert_eq!(with(2, 1000, MAX_HEAD - overhead + 1), (MAX_HEAD + 1, false));
+        assert!(with(MAX_INTERIM, 0, 0).1 && !with(MAX_INTERIM + 1, 0, 0).1);
     }
 
     fn decode_in_pieces(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), ProtocolError> {

@@ -28,6 +28,8 @@ async fn gate_before(server: &Recorder, proxy: Value) -> Gate {
             "db": { "url": server.url("/mcp"), "authTokens": ["dev", "old"] },
             "any": { "url": server.url("/mcp?fixed=1"), "passQuery": true },
             "release": { "url": server.url("/mcp"), "roles": ["deploy"] },
+            "nobody": { "url": server.url("/mcp"), "roles": [] },
+            "nor-these": { "url": server.url("/mcp"), "authTokens": ["dev", "ci", "ops"], "roles": [] },
             "docs": { "url": server.url("/mcp"), "public": true },
             "events": { "url": server.url("/sse"), "authTokens": ["dev"] },
         },
@@ -199,6 +201,29 @@ async fn a_token_in_the_query_passes_where_it_is_allowed_and_goes_no_further() {
     let empty = bare("GET", "/any/mcp?token=", "");
     refused(&gate, &empty, 401, Some(CHALLENGE_INVALID), "invalid_token").await;
     server.saw_nothing("neither token opens anything").await;
+}
+
+#[tokio::test]
+async fn an_empty_list_of_roles_lets_nobody_in_as_one_of_tokens_does() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server, json!({})).await;
+    for path in ["/nobody/mcp", "/nor-these/mcp", "/nobody/sse"] {
+        for token in [DEV, CI, ADMIN] {
+            let challenge = Some("Bearer error=\"insufficient_scope\"");
+            refused(&gate, &get(path, token, ""), 403, challenge, "insufficient_scope").await;
+        }
+    }
+    server.saw_nothing("nobody has one of no roles").await;
+    // Absent and empty are two things where an operator looks.
+    let (_, _, listed) = gate.ask(&get("/servers", ADMIN, "")).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let roles = |name: &str| {
+        let servers = listed["servers"].as_array().unwrap();
+        servers.iter().find(|server| server["name"] == name).unwrap().get("roles").cloned()
+    };
+    assert_eq!(roles("any"), None);
+    assert_eq!(roles("nobody"), Some(json!([])));
+    assert_eq!(roles("release"), Some(json!(["deploy"])));
 }
 
 #[tokio::test]
