@@ -88,6 +88,7 @@ impl Place {
             .await
             .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?
             .map_err(broken)?;
+        Kind::refuse_challenge(head.status)?;
         if head.status.is_redirection() {
             return Err(Kind::UpstreamRedirect.into());
         }

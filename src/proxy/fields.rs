@@ -36,6 +36,8 @@ fn stays_before_server(name: &str) -> bool {
             name,
             "connection"
                 | "content-length"
+                // Of a server that may have some, they go on in one line: see `cookies`.
+                | "cookie"
                 | "cookie2"
                 | "client-ip"
                 | "cf-connecting-ip"
@@ -84,6 +86,78 @@ fn stays_before_server_x(name: &str) -> bool {
         "forwarded" | "host" | "method-override" => true,
         _ => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
     }
+}
+
+/// Whether a field of a response goes on to the client. `Set-Cookie` does not; see `cookies` for a server that may have some.
+pub(super) fn goes_to_client(name: &HeaderName) -> bool {
+    !stays_before_client(name.as_str())
+}
+
+/// Fields of a response that end at this hop (RFC 9110 §7.6.1); that hold for the whole host or origin, whose name the
+/// server shares with the gate and with all other servers; that say who may read an answer from another origin; that
+/// challenge for the server's own credential; and that command a proxy in front of the gate.
+fn stays_before_client(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => {
+            matches!(name, "alt-svc" | "accept-ch" | "accept-ch-lifetime" | "authentication-info")
+                || name.starts_with("access-control-")
+                || name.starts_with("attribution-reporting-")
+        }
+        Some(b'c') => {
+            matches!(
+                name,
+                "connection"
+                    | "clear-site-data"
+                    // A URL of the server's is none of the gate's.
+                    | "content-location"
+                    | "content-security-policy-report-only"
+                    | "critical-ch"
+                    | "cdn-cache-control"
+                    | "cloudflare-cdn-cache-control"
+            ) || name.starts_with("cross-origin-")
+        }
+        Some(b'e') => matches!(name, "edge-control" | "expect-ct" | "expect-staple"),
+        Some(b'k') => name == "keep-alive",
+        // `Link` makes proxies push or announce what it names (Apache's mod_http2 does by default).
+        Some(b'l') => matches!(name, "link" | "location"),
+        Some(b'n') => name == "nel",
+        Some(b'o') => matches!(name, "onion-location" | "origin-agent-cluster"),
+        Some(b'p') => {
+            matches!(name, "proxy-authenticate" | "proxy-authentication-info" | "proxy-connection")
+                || name.starts_with("public-key-pins")
+        }
+        Some(b'r') => matches!(name, "refresh" | "report-to" | "reporting-endpoints"),
+        Some(b's') => {
+            matches!(
+                name,
+                "set-cookie"
+                    | "set-cookie2"
+                    | "set-login"
+                    | "service-worker-allowed"
+                    | "shared-storage-write"
+                    | "speculation-rules"
+                    | "strict-transport-security"
+            ) || ["surrogate-", "sec-session-", "secure-session-"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        }
+        Some(b't') => matches!(name, "te" | "trailer" | "transfer-encoding" | "timing-allow-origin"),
+        Some(b'u') => matches!(name, "upgrade" | "use-as-dictionary"),
+        Some(b'w') => name == "www-authenticate",
+        Some(b'x') => {
+            // Whether a proxy may hold a stream back is the one thing that a server knows better.
+            name.strip_prefix("x-").is_some_and(stays_before_client_x) && name != "x-accel-buffering"
+        }
+        _ => false,
+    }
+}
+
+/// The same for what follows `x-`: which file or URL nginx, Apache, lighttpd, LiteSpeed or Perlbal is to send in the answer's
+/// place, and what Envoy is to think of its upstream.
+fn stays_before_client_x(name: &str) -> bool {
+    ["accel-", "envoy-", "lighttpd-", "litespeed-", "reproxy-", "sendfile"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

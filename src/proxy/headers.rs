@@ -1,9 +1,17 @@
 //! The head of a request as a server gets it, and of a response as the client gets it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+    request::Parts,
+};
 
-use super::fields;
-use crate::{auth, config::HttpTarget};
+use super::{cookies, fields};
+use crate::{
+    auth,
+    config::HttpTarget,
+    mcp::events::{is_event_stream, is_json},
+};
 
 /// What the gate says in the client's stead.
 pub(super) struct Words<'a> {
@@ -45,6 +53,12 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
             field(out, name, value.as_bytes());
         }
     }
+    if to.cookies && !to.headers.iter().any(|(set, _)| *set == header::COOKIE) {
+        let passes = |cookie: &[u8]| !auth::holds(cookie, token);
+        if let Some(cookies) = cookies::joined(head.headers.get_all(header::COOKIE), passes) {
+            field(out, &header::COOKIE, &cookies);
+        }
+    }
     if wants_identity {
         field(out, &header::ACCEPT_ENCODING, b"identity");
     }
@@ -76,9 +90,9 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
-/// names the server's own authorization metadata, and an invitation to another port.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+/// Removes from a response what ends at this hop or would speak for the gate. Cookies stay if they may, narrowed to the
+/// paths of `cookies_of`.
+pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) {
     let named = |name: &HeaderName| {
         is_named_by_connection(headers, name)
             && ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name)
@@ -87,25 +101,31 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     // Most responses have none of these, and then nothing is looked up or moved.
     let dropped: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| stays_behind(name) || (has_connection && named(name)))
+        .filter(|name| !fields::goes_to_client(name) || (has_connection && named(name)))
         .cloned()
         .collect();
     for name in dropped {
-        headers.remove(name);
+        match (headers.entry(&name), cookies_of) {
+            (Entry::Occupied(given), Some(server)) if name == header::SET_COOKIE => {
+                let (_, given) = given.remove_entry_mult();
+                let narrowed: Vec<_> =
+                    given.filter_map(|cookie| cookies::narrowed(&cookie, server)).collect();
+                for cookie in narrowed {
+                    headers.append(header::SET_COOKIE, cookie);
+                }
+            }
+            (Entry::Occupied(given), _) => drop(given.remove_entry_mult()),
+            (Entry::Vacant(_), _) => {}
+        }
     }
 }
 
-fn stays_behind(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::TRAILER
-            | header::TE
-            | header::UPGRADE
-            | header::PROXY_AUTHENTICATE
-            | header::WWW_AUTHENTICATE
-            | header::ALT_SVC
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-        || name.as_str().starts_with("access-control-")
+/// Keeps a response that is no MCP from being a page of the gate's origin, where it would run with what the gate's own pages
+/// may do.
+pub(super) fn isolate(headers: &mut HeaderMap) {
+    const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
+    if !is_json(headers) && !is_event_stream(headers) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The MCP path: one admitted request, to its server and back.
 
+mod cookies;
 mod fields;
 mod headers;
 mod query;
@@ -134,11 +135,14 @@ pub async fn forward(
         }
     };
     // 6. What the client may see of it.
+    Kind::refuse_challenge(response_head.status)?;
     if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
         return Err(Kind::UpstreamRedirect.into());
     }
     let upstream = exchange.into_body(&response_head, first);
-    headers::clean_response(&mut response_head.headers);
+    let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
+    headers::clean_response(&mut response_head.headers, cookies_of);
+    headers::isolate(&mut response_head.headers);
     seal_session(&admitted, &mut response_head)?;
     let edits = Edits {
         endpoint: endpoint_rewriter(&admitted, to, &mut response_head)?,

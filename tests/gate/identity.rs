@@ -352,7 +352,7 @@ async fn probes_need_no_token_and_tell_nothing_of_the_servers() {
     let (status, _, body) = gate.ask(&bare("GET", "/status", "")).await;
     assert_eq!(status, 200);
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(body, json!({ "servers": { "total": 5, "running": 5 }, "clients": { "connected": 1 } }));
+    assert_eq!(body, json!({ "servers": { "total": 7, "running": 7 }, "clients": { "connected": 1 } }));
     assert_eq!(gate.ask(&bare("POST", "/health", "Content-Length: 0\r\n")).await.0, 405);
 }
 

@@ -25,6 +25,7 @@ mod manage;
 mod mcp;
 mod names;
 mod observe;
+mod origin_isolation;
 mod passthrough;
 mod process;
 mod recorder;

@@ -24,7 +24,7 @@ async fn statuses_and_bodies_of_the_server_pass_as_they_are() {
     let body =
         "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32022,\"message\":\"\u{e9} \\u00e9\"}}\r\n";
     for status in [
-        200, 201, 202, 207, 400, 401, 403, 404, 405, 406, 409, 410, 415, 421, 422, 429, 499, 500, 501, 503,
+        200, 201, 202, 207, 400, 402, 403, 404, 405, 406, 409, 410, 415, 421, 422, 429, 499, 500, 501, 503,
         504, 599,
     ] {
         let server = Recorder::answering(format!(
@@ -100,7 +100,7 @@ async fn fields_of_one_hop_end_there_in_both_directions() {
         assert_eq!(field(&head, name), None, "{head}");
     }
     assert!(!head.to_ascii_lowercase().contains("x-hop"), "{head}");
-    assert_eq!(all(&head, "set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(field(&head, "set-cookie"), None, "{head}");
     assert_eq!(field(&head, "x-kept"), Some("yes"));
     let seen = server.only();
     for name in [
