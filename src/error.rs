@@ -107,6 +107,8 @@ kinds! {
     UpstreamUnreachable: Upstream, BAD_GATEWAY, "upstream_unreachable", "The MCP server behind this gate cannot be reached.";
     /// The upstream answers with a redirect, which would lead clients past the gate.
     UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gate redirects elsewhere; its configured URL needs to be changed.";
+    /// The upstream of a tool filter answers with what may be a list of tools and cannot be read as one.
+    UpstreamUnreadable: Upstream, BAD_GATEWAY, "upstream_unreadable", "The MCP server behind this gate answered with what cannot be read, so that its tools cannot be filtered.";
     /// The upstream refuses the credential that the gate has for it, or asks for one. That is nothing that a login of the
     /// client's could mend.
     UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gate does not accept the gate's credential for it; the server's configured headers need to be changed.";

@@ -9,7 +9,7 @@ use crate::{
     config::HttpTarget,
     error::{Error, Kind},
     mcp::{
-        events::{Event, EventReader, MAX_EVENT, TooLong},
+        events::{Event, EventReader, MAX_EVENT, TooLong, is_coded},
         message::{self, Id, Malformed, Message, Part},
     },
     upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
@@ -92,7 +92,7 @@ impl Place {
         if head.status.is_redirection() {
             return Err(Kind::UpstreamRedirect.into());
         }
-        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        if is_coded(&head.headers) {
             return Err(Kind::UpstreamUnreachable
                 .because("the response is compressed although identity was asked for"));
         }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode, Uri};
 use super::{Line, Observer, ServerMetrics};
 use crate::{
     config::Level,
-    error::{Error, Side},
+    error::{Error, Kind, Side},
     server::connection::Connection,
 };
 
@@ -139,6 +139,8 @@ impl Record {
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
+            // Counted where it was found, which need not have been in a request: see `held_back`.
+            _ if error.kind == Kind::UpstreamUnreadable => {}
             (Some(admission), Side::Upstream) => {
                 self.observer.metrics.upstream_error(&admission.server, code)
             }
@@ -226,10 +228,19 @@ impl Record {
 
     fn write_stream_closed(&self, end: End) {
         let line = self
-            .line(Level::Info, "Stream closed")
+            .line(self.level, "Stream closed")
             .str("reason", end.reason())
             .opt("cause", self.cause.as_deref());
         self.finish(line);
+    }
+
+    /// Something of the server's answer does not pass, because of `error`: for the log and the counters.
+    pub fn held_back(&mut self, error: &Error) {
+        if let Some(admission) = &self.admission {
+            self.observer.metrics.upstream_error(&admission.server, error.kind.code());
+        }
+        self.level = Level::Warn;
+        self.cause.clone_from(&error.cause);
     }
 
     /// Why the response broke off, for the log.

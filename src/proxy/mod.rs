@@ -3,6 +3,7 @@
 mod cookies;
 mod fields;
 mod headers;
+mod lists;
 mod query;
 mod tools;
 
@@ -12,14 +13,18 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
-use self::tools::Tools;
+use self::{lists::Passage, tools::Tools};
 use crate::{
     auth,
     body::{Edits, Payload, Seal, Stream},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Subject},
-    mcp::{endpoint::EndpointRewriter, events::is_event_stream, version::MODERN},
+    mcp::{
+        endpoint::EndpointRewriter,
+        events::{is_coded, is_event_stream},
+        version::MODERN,
+    },
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -144,17 +149,33 @@ pub async fn forward(
     headers::clean_response(&mut response_head.headers, cookies_of);
     headers::isolate(&mut response_head.headers);
     seal_session(&admitted, &mut response_head)?;
-    let edits = Edits {
-        endpoint: endpoint_rewriter(&admitted, to, &mut response_head)?,
-        tools: match &tools {
-            Some(tools) if !upstream.is_end() => tools.edit(&mut response_head)?,
-            _ => None,
-        },
+    let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
+    let passage = match &tools {
+        Some(tools) if !upstream.is_end() => tools.passage(&response_head, record)?,
+        _ => Passage::Open,
+    };
+    let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
+    let payload = match (passage, &tools) {
+        (Passage::Whole, Some(tools)) => {
+            let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
+            Payload::Whole(whole.await?)
+        }
+        (Passage::Closed, _) => {
+            upstream.discard();
+            lists::forget_body(&mut response_head.headers);
+            Payload::Whole(Bytes::new())
+        }
+        (passage, _) => {
+            let mut edits = Edits { endpoint, tools: None };
+            if let Passage::Events(events) = passage {
+                lists::forget_bytes(&mut response_head.headers);
+                edits.tools = Some(events);
+            }
+            Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit }))
+        }
     };
     let Head { status, headers, .. } = response_head;
-    let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
-    let mut response =
-        Response::new(Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit })));
+    let mut response = Response::new(payload);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -238,7 +259,7 @@ fn endpoint_rewriter(
     if admitted.door != Door::Sse || head.status != StatusCode::OK || !is_event_stream(&head.headers) {
         return Ok(None);
     }
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if is_coded(&head.headers) {
         return Err(Kind::UpstreamUnreachable
             .because("the event stream is compressed although identity was asked for"));
     }

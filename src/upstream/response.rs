@@ -184,6 +184,14 @@ impl ResponseBody {
         }
     }
 
+    /// Lets go of a body that nobody wants. If all of it is here, its connection can be used again.
+    pub fn discard(mut self) {
+        let first = std::mem::take(&mut self.first);
+        if self.decoding.walk(&first, |_| {}).is_ok_and(|here| here == first.len()) {
+            self.release_at_end();
+        }
+    }
+
     /// Gives the connection back once the body is through.
     fn release_at_end(&mut self) {
         if self.decoding.is_end()

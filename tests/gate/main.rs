@@ -20,6 +20,7 @@ mod harness;
 mod identity;
 mod inline;
 mod limits;
+mod lists;
 
 mod manage;
 mod mcp;

@@ -1,0 +1,203 @@
+//! Answers of a server some of whose tools are hidden, if they may list tools.
+//!
+//! What cannot be read strictly does not pass: see [`tool_list`](crate::mcp::tool_list). An answer that says that all is well
+//! is JSON or an event stream; what else it is, is a server's failure. A refusal keeps its status, by which clients choose
+//! how to go on, and its body, unless a client could find a result in it.
+//!
+//! A body in a coding is not decoded: the server was told that none is wanted (`Accept-Encoding: identity`), and what stands
+//! between it and the gate has to be told too.
+
+use std::{
+    future::poll_fn,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::{
+    refusal,
+    tools::{Tools, is_utf8},
+};
+use crate::{
+    body::Passes,
+    error::{Error, Kind},
+    identity::Subject,
+    mcp::{
+        events::{is_coded, is_event_stream, is_json},
+        tool_events::ListEvents,
+        tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
+    },
+    observe::Record,
+    route::Door,
+    upstream::{Head, ResponseBody},
+    watchdog::{Signal, Watched},
+};
+
+/// How the body of an answer passes.
+pub(super) enum Passage {
+    /// As it comes.
+    Open,
+    /// Event by event.
+    Events(Box<ListEvents<Passes>>),
+    /// Once it was read to its end.
+    Whole,
+    /// Not at all.
+    Closed,
+}
+
+/// What a body was told by that does not pass, or not as it was.
+const OF_THE_BODY: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_DISPOSITION,
+];
+const OF_ITS_BYTES: [HeaderName; 6] = [
+    header::ETAG,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+impl Tools {
+    /// How the body of an answer with this head passes. An error says that the answer does not.
+    pub(super) fn passage(&self, head: &Head, record: &mut Record) -> Result<Passage, Error> {
+        if !self.may_list() {
+            return Ok(Passage::Open);
+        }
+        let (is_events, is_json) = (is_event_stream(&head.headers), is_json(&head.headers));
+        let is_plain = !is_coded(&head.headers)
+            && head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| is_utf8(kind.as_bytes()));
+        Ok(match head.status {
+            // The list comes on another stream.
+            StatusCode::ACCEPTED => Passage::Closed,
+            status if status.is_success() => match self.door {
+                // On HTTP+SSE all lists do, and what comes with the status is no message.
+                Door::Message if !is_events && !is_json => Passage::Closed,
+                _ if !is_plain => return Err(unreadable(CODED, record)),
+                _ if is_events => Passage::Events(self.events()),
+                _ if is_json => Passage::Whole,
+                _ => return Err(unreadable(OTHER, record)),
+            },
+            _ if !is_plain => {
+                let _ = unreadable(CODED, record);
+                Passage::Closed
+            }
+            _ if is_events => Passage::Events(self.events()),
+            _ => Passage::Whole,
+        })
+    }
+
+    fn events(&self) -> Box<ListEvents<Passes>> {
+        Box::new(ListEvents::new(self.passes()))
+    }
+
+    /// Reads the body to its end, and returns what of it passes.
+    pub(super) async fn whole(
+        &self,
+        head: &mut Head,
+        upstream: ResponseBody,
+        watched: &Watched<Subject>,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Bytes, Error> {
+        let body = read(upstream, watched, patience).await?;
+        if head.status.is_success() {
+            let passes = self.passes();
+            let shorter = match &body {
+                Some(body) => body_without_hidden(body.clone(), &passes),
+                None => Err(ListError::TooLong),
+            };
+            let shorter = shorter.map_err(|e| unreadable(e, record))?;
+            if body.is_some_and(|body| shorter.len() < body.len()) {
+                forget_bytes(&mut head.headers);
+            }
+            head.headers.remove(header::CONTENT_LENGTH);
+            return Ok(shorter);
+        }
+        match body {
+            Some(body) if !holds_result(&body) => Ok(body),
+            body => {
+                let _ = unreadable(body.map_or(ListError::TooLong, |_| ListError::Unreadable), record);
+                forget_body(&mut head.headers);
+                Ok(Bytes::new())
+            }
+        }
+    }
+}
+
+const CODED: &str =
+    "what may be a list of tools is compressed or in another character set, although neither was asked for";
+const OTHER: &str = "what may be a list of tools is neither JSON nor an event stream";
+
+/// An answer does not pass, or its body does not.
+fn unreadable(why: impl ToString, record: &mut Record) -> Error {
+    let error = Kind::UpstreamUnreadable.because(why.to_string());
+    record.held_back(&error);
+    error
+}
+
+/// Removes what is said of a body that does not pass.
+pub(super) fn forget_body(headers: &mut HeaderMap) {
+    for name in &OF_THE_BODY {
+        headers.remove(name);
+    }
+    forget_bytes(headers);
+}
+
+/// Removes what is said of the bytes of a body that passes otherwise than it came.
+pub(super) fn forget_bytes(headers: &mut HeaderMap) {
+    for name in &OF_ITS_BYTES {
+        headers.remove(name);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+}
+
+/// The whole body; `None` if it has more than [`MAX_HELD`] bytes.
+async fn read(
+    mut upstream: ResponseBody,
+    watched: &Watched<Subject>,
+    patience: Duration,
+) -> Result<Option<Bytes>, Error> {
+    // Nearly always the only piece.
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    watched.set_deadline(Some(patience));
+    let fits = poll_fn(|cx| {
+        loop {
+            match watched.poll(cx) {
+                None => {}
+                Some(Signal::Drain) => continue,
+                Some(Signal::Deadline) => {
+                    return Poll::Ready(Err(Kind::UpstreamTimeout.because("the answer stalled")));
+                }
+                Some(Signal::Revoked) => {
+                    return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
+                }
+                Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
+            }
+            let Some(data) = ready!(upstream.poll_data(cx)) else { return Poll::Ready(Ok(true)) };
+            let data = data.map_err(refusal)?;
+            if first.len() + more.len() + data.len() > MAX_HELD {
+                return Poll::Ready(Ok(false));
+            }
+            watched.set_deadline(Some(patience));
+            if first.is_empty() {
+                first = data;
+            } else {
+                more.extend_from_slice(&data);
+            }
+        }
+    })
+    .await?;
+    watched.set_deadline(None);
+    if !fits {
+        return Ok(None);
+    }
+    Ok(Some(if more.is_empty() { first } else { [first, more.freeze()].concat().into() }))
+}
