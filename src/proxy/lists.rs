@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     refusal,
@@ -67,7 +67,9 @@ const OF_ITS_BYTES: [HeaderName; 6] = [
 impl Tools {
     /// How the body of an answer with this head passes. An error says that the answer does not.
     pub(super) fn passage(&self, head: &Head, record: &mut Record) -> Result<Passage, Error> {
-        if !self.may_list() {
+        let may_list = self.may_list();
+        // A body that answers another request answers nothing else. A stream may, if a server has one for a whole session.
+        if !may_list && !may_be_events(&head.headers) {
             return Ok(Passage::Open);
         }
         let (is_events, is_json) = (is_event_stream(&head.headers), is_json(&head.headers));
@@ -75,7 +77,7 @@ impl Tools {
             && head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| is_utf8(kind.as_bytes()));
         Ok(match head.status {
             // The list comes on another stream.
-            StatusCode::ACCEPTED => Passage::Closed,
+            StatusCode::ACCEPTED if may_list => Passage::Closed,
             status if status.is_success() => match self.door {
                 // On HTTP+SSE all lists do, and what comes with the status is no message.
                 Door::Message if !is_events && !is_json => Passage::Closed,
@@ -140,6 +142,13 @@ fn unreadable(why: impl ToString, record: &mut Record) -> Error {
     let error = Kind::UpstreamUnreadable.because(why.to_string());
     record.held_back(&error);
     error
+}
+
+/// Whether some client may take a body for an event stream.
+fn may_be_events(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"event-stream";
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    types.any(|kind| kind.windows(TYPE.len()).any(|part| part.eq_ignore_ascii_case(TYPE)))
 }
 
 /// Removes what is said of a body that does not pass.

@@ -238,11 +238,13 @@ async fn on_every_event_stream_each_message_is_read_and_one_that_cannot_be_ends_
             post("/db", DEV, "", LIST),
             get("/db", DEV, "Accept: text/event-stream\r\n"),
             get("/db", DEV, "Last-Event-ID: 7\r\n"),
+            // A server that has one stream for all of a session's answers.
+            post("/db", DEV, "", r#"{"id":3,"method":"tools/call","params":{"name":"read"}}"#),
         ]
         .into_iter()
         .enumerate()
         {
-            let name = ["", "event: message\n", "event: other\n"][round];
+            let name = ["", "event: message\n", "event: other\n", ""][round];
             let (mut client, mut behind) = stream(&gate, &server, &request).await;
             behind.send(chunk("id: 1\ndata:\n\ndata: no message\n\n")).await;
             let mut passed = client.until("no message\n\n").await;
@@ -267,6 +269,23 @@ async fn on_every_event_stream_each_message_is_read_and_one_that_cannot_be_ends_
         }
         let line = gate.log.line("Stream closed", &[("reason", json!("upstream_lost"))]).await;
         assert!(line["cause"].as_str().is_some_and(|cause| cause.contains("list of tools")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_does_not_begin_whatever_was_asked() {
+    for fields in [
+        "Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n",
+        "Content-Type: text/event-stream; charset=utf-7\r\n",
+        "Content-Type: text/event-stream\r\nContent-Type: text/event-stream\r\n",
+        "Content-Type: text/html, Text/Event-Stream\r\n",
+    ] {
+        let server = Recorder::answering(answer(200, fields, format!("data: {TOOLS}\n\n"))).await;
+        let gate = gate_before(&server.url("/mcp")).await;
+        let ping = post("/db", DEV, "", r#"{"id":1,"method":"ping"}"#);
+        let (status, head, body) = gate.ask(&ping).await;
+        assert_eq!(status, 502, "{fields}{head}");
+        assert!(body.contains("upstream_unreadable"), "{body}");
     }
 }
 
