@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{DEV, Gate, SSE, Upstream, chunk, field, get, post},
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post},
     recorder::Recorder,
     tls::Identity,
 };
@@ -197,4 +197,81 @@ async fn the_message_url_of_a_server_keeps_its_own_query_and_no_other() {
     poster.send(post(&format!("{url}&read_only=false"), DEV, "", "{}")).await;
     let head = server.accept().await.head().await;
     assert!(head.starts_with("POST /message?read_only=true&s=1 HTTP/1.1\r\n"), "{head}");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A request by HTTP/2, whose only field beside the token is one with a `#`.
+fn h2_request(stream: u32, path: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let block = [
+        // :method GET and :scheme https, by the static table; the others literal, and not kept.
+        vec![0x82, 0x87],
+        [vec![0x01], text("localhost")].concat(),
+        [vec![0x04], text(path)].concat(),
+        [vec![0x0F, 0x08], text(&format!("Bearer {DEV}"))].concat(),
+        [vec![0x00], text("x-hash"), text("#1")].concat(),
+    ]
+    .concat();
+    frame(1, 0x05, stream, &block)
+}
+
+#[tokio::test]
+async fn a_path_with_a_fragment_is_refused_over_http2_as_over_http1() {
+    let server = Recorder::start().await;
+    let identity = Identity::new();
+    let gate = Gate::start(json!({
+        "proxy": { "tls": identity.config() },
+        "mcpServers": { "db": { "url": server.url("/mcp") } },
+    }))
+    .await;
+    for path in ["/db/mcp#", "/db/mcp#/../admin", "/db/mcp?x=1#y", "/db#/mcp", "/#"] {
+        let tcp = TcpStream::connect(gate.addr).await.unwrap();
+        let stream = identity.connect(tcp, &["h2"], rustls::DEFAULT_VERSIONS).await.unwrap();
+        let mut client = Client::new(stream);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        client.send([&preface[..], &frame(4, 0, 0, &[]), &h2_request(1, "/db/mcp")].concat()).await;
+        let (status, _, is_last) = h2_answer(&mut client, 1).await;
+        assert_eq!((status, is_last), (200, false), "a # in a field is no fragment");
+        client.send(h2_request(3, path)).await;
+        // Which of its requests it was is not known, so the client is told to begin anew.
+        let (status, body, is_last) = h2_answer(&mut client, 3).await;
+        assert_eq!((status, is_last), (400, true), "{path}");
+        assert!(body.contains("bad_path"), "{body}");
+    }
+    assert_eq!(server.requests().len(), 5);
+    gate.log.line("Refused request", &[("reason", json!("bad_path"))]).await;
+}
+
+type H2 = Client<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// Reads to the end of the response on this stream: its status, its body, and whether GOAWAY came with it.
+async fn h2_answer(client: &mut H2, stream: u32) -> (u16, String, bool) {
+    let (mut status, mut body, mut is_last) = (0, String::new(), false);
+    loop {
+        let head = client.exactly(9).await;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let payload = client.exactly(length).await;
+        let (kind, is_end, is_its) = (head[3], head[4] & 1 != 0, head[5..] == stream.to_be_bytes());
+        match kind {
+            0 if is_its => body += &String::from_utf8_lossy(&payload),
+            // RFC 7541, appendix A; an update of the table's size may stand before it.
+            1 if is_its => {
+                status = match payload.iter().find(|byte| **byte & 0xE0 != 0x20) {
+                    Some(0x88) => 200,
+                    Some(0x8C) => 400,
+                    other => panic!("{other:?}"),
+                }
+            }
+            7 => is_last = true,
+            _ => {}
+        }
+        if is_its && is_end && kind < 2 {
+            return (status, body, is_last);
+        }
+    }
 }
