@@ -15,8 +15,26 @@ const TOOL_PARAMETER: &str = "mcp-param-";
 /// Whether a field of a request goes on to the server.
 pub(super) fn goes_to_server(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let is_plain = |byte: u8| byte == b'-' || byte.is_ascii_alphanumeric();
-    (name.bytes().all(is_plain) || name.starts_with(TOOL_PARAMETER)) && !stays_before_server(name)
+    (is_plain(name.as_bytes()) || name.starts_with(TOOL_PARAMETER)) && !stays_before_server(name)
+}
+
+/// Whether a name has nothing but letters, digits and `-`. Eight bytes at a time, since every field of every request is asked.
+fn is_plain(name: &[u8]) -> bool {
+    const HIGH: u64 = (u64::MAX / 255) << 7;
+    // The high bit of each byte from `least` to `most`. Names are ASCII, so nothing carries over.
+    let within = |word: u64, least: u8, most: u8| {
+        let all = |byte: u8| u64::MAX / 255 * u64::from(byte);
+        word.wrapping_add(all(0x80 - least)) & !word.wrapping_add(all(0x7F - most))
+    };
+    let is_plain = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        let plain = within(word, b'a', b'z') | within(word, b'0', b'9') | within(word, b'-', b'-');
+        plain & HIGH == HIGH
+    };
+    match name.last_chunk() {
+        Some(last) => is_plain(last) && name.as_chunks().0.iter().all(is_plain),
+        None => name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')),
+    }
 }
 
 /// Whether a server may take `name`, which has one spelling, for the field `set` of the config.
@@ -192,6 +210,20 @@ mod tests {
             "remote-user",
         ] {
             assert!(!goes(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_plain_is_found_wherever_it_stands() {
+        for length in 1..40 {
+            let plain: Vec<u8> = (0..length).map(|at| b"az09-m"[at % 6]).collect();
+            assert!(is_plain(&plain), "{length}");
+            for (at, byte) in (0..length).flat_map(|at| (0..0x80).map(move |byte| (at, byte))) {
+                let mut name = plain.clone();
+                name[at] = byte;
+                let is_one = byte == b'-' || byte.is_ascii_digit() || byte.is_ascii_lowercase();
+                assert_eq!(is_plain(&name), is_one, "{}", name.escape_ascii());
+            }
         }
     }
 

@@ -157,8 +157,9 @@ pub async fn forward(
     let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
     let payload = match (passage, &tools) {
         (Passage::Whole, Some(tools)) => {
+            // Boxed, so that it is no part of every request's task.
             let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
-            Payload::Whole(whole.await?)
+            Payload::Whole(Box::pin(whole).await?)
         }
         (Passage::Closed, _) => {
             upstream.discard();

@@ -57,7 +57,7 @@ const KEPT: [&str; 6] =
     ["X-Mcp-Session-Id", "Mcp-Param-Under_Score", "mcp-param-a.b", "X-Teams", "X-Proxy", "X-Request-Id"];
 
 fn behind(url: &str) -> Value {
-    json!({ "db": { "url": url, "headers": { "X-Team": "core" } } })
+    json!({ "db": { "url": url, "headers": { "X-Team": "core" }, "cookies": true } })
 }
 
 fn is_clean(seen: &str) {
@@ -105,9 +105,15 @@ async fn nor_does_it_over_http2() {
     for name in FOLDED.iter().chain(&KEPT).filter(|name| **name != "Transfer_Encoding") {
         request.headers_mut().append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_static("mine"));
     }
+    // Crumbs of a cookie line (RFC 9113 §8.2.3).
+    for crumb in ["a=1", "b=2; c=3", "sg-x=mine"] {
+        request.headers_mut().append("cookie", HeaderValue::from_static(crumb));
+    }
     let response = client.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
-    is_clean(&server.only());
+    let seen = server.only();
+    is_clean(&seen);
+    assert!(seen.contains("\r\ncookie: a=1; b=2; c=3\r\n") && seen.matches("cookie").count() == 1, "{seen}");
 }
 
 #[tokio::test]
