@@ -334,7 +334,7 @@ impl Stream {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Poll::Ready(Some(Ok(data))),
                 Err(error) => {
-                    record.held_back(&error);
+                    record.withheld(&error);
                     return Poll::Ready(Some(Err(End::UpstreamLost)));
                 }
             }

@@ -11,7 +11,7 @@ use std::{borrow::Cow, mem, ops::Range};
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-use super::tool_list::{ListError, Look, MAX_HELD, Seen, may_hold_result, shortened};
+use super::tool_list::{Finding, Inspector, ListError, MAX_HELD, may_hold_result, shortened};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -33,7 +33,7 @@ pub struct ListEvents<F> {
     /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
     after_cr: bool,
     /// What the data of the current event is seen to be; `None` before its first `data` line.
-    event: Option<Look>,
+    event: Option<Inspector>,
     /// The current event lists no tools so far, and is so large that it is no longer held. Should it turn out to be something
     /// else, it is broken off before its end, and clients discard it.
     is_large: bool,
@@ -98,7 +98,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     fn look_at(&mut self, content: &[u8], is_whole: bool) {
         match (self.field, &mut self.event) {
             (Field::Other, _) => {}
-            (Field::Data, Some(look)) => look.push(content),
+            (Field::Data, Some(inspector)) => inspector.push(content),
             (Field::Data | Field::Open, _) => {
                 let line = &self.held[self.line..self.held.len() - usize::from(is_whole)];
                 let line = if self.first_line { without_mark(line, is_whole) } else { Some(line) };
@@ -107,11 +107,11 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
                 if field == Field::Data {
                     match &mut self.event {
                         // The lines of an event's data are joined by LF.
-                        Some(look) => look.push(b"\n"),
-                        None => self.event = Some(Look::default()),
+                        Some(inspector) => inspector.push(b"\n"),
+                        None => self.event = Some(Inspector::default()),
                     }
-                    if let Some(look) = &mut self.event {
-                        look.push(value);
+                    if let Some(inspector) = &mut self.event {
+                        inspector.push(value);
                     }
                 }
             }
@@ -121,9 +121,9 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     /// Ends the current line, whose last byte in `held` is its line end (of CRLF, the CR).
     fn end_line(&mut self, out: &mut BytesMut) -> Result<(), ListError> {
         if !mem::take(&mut self.has_content)
-            && let Some(look) = self.event.take()
+            && let Some(inspector) = self.event.take()
         {
-            self.end_event(&look, out)?;
+            self.end_event(&inspector, out)?;
         }
         self.first_line = false;
         self.field = Field::Open;
@@ -148,15 +148,15 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     }
 
     /// Emits the held event without hidden tools.
-    fn end_event(&mut self, look: &Look, out: &mut BytesMut) -> Result<(), ListError> {
+    fn end_event(&mut self, inspector: &Inspector, out: &mut BytesMut) -> Result<(), ListError> {
         let event = mem::take(&mut self.held);
-        let shorter = match (look.finish(), mem::take(&mut self.is_large)) {
-            (Seen::Nothing, _) => None,
-            (Seen::List, true) => return Err(ListError::TooLong),
-            (Seen::Odd, _) | (Seen::NoJson, true) => return Err(ListError::Unreadable),
-            (Seen::NoJson, false) if may_hold_result(&data(&event)) => return Err(ListError::Unreadable),
-            (Seen::NoJson, false) => None,
-            (Seen::List, false) => {
+        let shorter = match (inspector.finish(), mem::take(&mut self.is_large)) {
+            (Finding::Nothing, _) => None,
+            (Finding::List, true) => return Err(ListError::TooLong),
+            (Finding::Odd, _) | (Finding::NoJson, true) => return Err(ListError::Unreadable),
+            (Finding::NoJson, false) if may_hold_result(&data(&event)) => return Err(ListError::Unreadable),
+            (Finding::NoJson, false) => None,
+            (Finding::List, false) => {
                 let data = data(&event);
                 let text = std::str::from_utf8(&data).map_err(|_| ListError::Unreadable)?;
                 match shortened(text, &self.passes)? {
@@ -190,11 +190,11 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
         if !self.is_large && self.held.len() <= MAX_HELD {
             return Ok(());
         }
-        match self.event.as_ref().map(Look::so_far) {
-            Some(Seen::Nothing) => self.is_large = true,
-            Some(Seen::NoJson | Seen::Odd) => return Err(ListError::Unreadable),
+        match self.event.as_ref().map(Inspector::so_far) {
+            Some(Finding::Nothing) => self.is_large = true,
+            Some(Finding::NoJson | Finding::Odd) => return Err(ListError::Unreadable),
             // A list, or a comment or an id of this size, which nobody sends and nothing can be said of.
-            Some(Seen::List) | None => return Err(ListError::TooLong),
+            Some(Finding::List) | None => return Err(ListError::TooLong),
         }
         self.let_go(out);
         Ok(())

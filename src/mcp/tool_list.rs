@@ -85,14 +85,14 @@ pub fn may_list(method: &str) -> bool {
 /// );
 /// ```
 pub fn without_hidden<'a>(text: &'a str, passes: &impl Fn(&str) -> bool) -> Result<Cow<'a, str>, ListError> {
-    let mut look = Look::default();
-    look.push(text.as_bytes());
-    match look.finish() {
-        Seen::Nothing => Ok(Cow::Borrowed(text)),
-        Seen::List => shortened(text, passes),
-        Seen::Odd => Err(ListError::Unreadable),
-        Seen::NoJson if may_hold_result(text.as_bytes()) => Err(ListError::Unreadable),
-        Seen::NoJson => Ok(Cow::Borrowed(text)),
+    let mut inspector = Inspector::default();
+    inspector.push(text.as_bytes());
+    match inspector.finish() {
+        Finding::Nothing => Ok(Cow::Borrowed(text)),
+        Finding::List => shortened(text, passes),
+        Finding::Odd => Err(ListError::Unreadable),
+        Finding::NoJson if may_hold_result(text.as_bytes()) => Err(ListError::Unreadable),
+        Finding::NoJson => Ok(Cow::Borrowed(text)),
     }
 }
 
@@ -101,11 +101,11 @@ pub fn body_without_hidden(body: Bytes, passes: &impl Fn(&str) -> bool) -> Resul
     if body.is_empty() {
         return Ok(body);
     }
-    let mut look = Look::default();
-    look.push(&body);
-    let shorter = match (look.finish(), std::str::from_utf8(&body)) {
-        (Seen::Nothing, _) => return Ok(body),
-        (Seen::List, Ok(text)) => match shortened(text, passes)? {
+    let mut inspector = Inspector::default();
+    inspector.push(&body);
+    let shorter = match (inspector.finish(), std::str::from_utf8(&body)) {
+        (Finding::Nothing, _) => return Ok(body),
+        (Finding::List, Ok(text)) => match shortened(text, passes)? {
             Cow::Borrowed(_) => None,
             Cow::Owned(shorter) => Some(shorter),
         },
@@ -116,12 +116,12 @@ pub fn body_without_hidden(body: Bytes, passes: &impl Fn(&str) -> bool) -> Resul
 
 /// Whether some client may find the result of a request in a body, or in the data of an event.
 pub fn holds_result(body: &[u8]) -> bool {
-    let mut look = Look::default();
-    look.push(body);
-    match look.finish() {
-        Seen::Nothing | Seen::List => look.walk.visitor.has_result,
-        Seen::Odd => true,
-        Seen::NoJson => may_hold_result(body),
+    let mut inspector = Inspector::default();
+    inspector.push(body);
+    match inspector.finish() {
+        Finding::Nothing | Finding::List => inspector.walk.visitor.has_result,
+        Finding::Odd => true,
+        Finding::NoJson => may_hold_result(body),
     }
 }
 
@@ -156,17 +156,17 @@ pub(super) fn shortened<'a>(
     let mut edits = Vec::new();
     if text.trim_start().starts_with('[') {
         for message in read::<Vec<&RawValue>>(text)? {
-            let mut look = Look::default();
-            look.push(message.get().as_bytes());
-            match look.finish() {
-                Seen::Nothing => {}
+            let mut inspector = Inspector::default();
+            inspector.push(message.get().as_bytes());
+            match inspector.finish() {
+                Finding::Nothing => {}
                 // A batch in a batch is none.
-                Seen::List if message.get().starts_with('{') => edits.extend(edit(message.get(), passes)?),
-                Seen::List | Seen::Odd => return Err(ListError::Unreadable),
-                Seen::NoJson if may_hold_result(message.get().as_bytes()) => {
+                Finding::List if message.get().starts_with('{') => edits.extend(edit(message.get(), passes)?),
+                Finding::List | Finding::Odd => return Err(ListError::Unreadable),
+                Finding::NoJson if may_hold_result(message.get().as_bytes()) => {
                     return Err(ListError::Unreadable);
                 }
-                Seen::NoJson => {}
+                Finding::NoJson => {}
             }
         }
     } else {
@@ -234,16 +234,16 @@ impl Visit for Tool {
     }
 }
 
-/// A look at one text while it comes, to see whether it lists tools.
-pub(super) struct Look {
+/// Reads one text while it comes, and finds out whether it lists tools.
+pub(super) struct Inspector {
     walk: Walk<Watch>,
     /// The walk met something that it does not take, and what follows was not walked over.
     has_failed: bool,
 }
 
-/// What a text was seen to be.
+/// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Finding {
     /// JSON without a list.
     Nothing,
     /// A list of tools, or a batch, which may have one.
@@ -255,32 +255,32 @@ pub(super) enum Seen {
     NoJson,
 }
 
-impl Default for Look {
+impl Default for Inspector {
     fn default() -> Self {
         Self { walk: Walk::new(Watch::default()), has_failed: false }
     }
 }
 
-impl Look {
+impl Inspector {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.has_failed = self.has_failed || self.walk.push(bytes).is_err();
     }
 
-    /// What it is so far; only [`Seen::Nothing`] may change.
-    pub(super) fn so_far(&self) -> Seen {
+    /// What it is so far; only [`Finding::Nothing`] may change.
+    pub(super) fn so_far(&self) -> Finding {
         let Watch { is_odd, is_list, .. } = self.walk.visitor;
         match self.has_failed {
-            _ if is_odd => Seen::Odd,
-            true => Seen::NoJson,
-            false if is_list => Seen::List,
-            false => Seen::Nothing,
+            _ if is_odd => Finding::Odd,
+            true => Finding::NoJson,
+            false if is_list => Finding::List,
+            false => Finding::Nothing,
         }
     }
 
     /// What it is, now that nothing comes any more.
-    pub(super) fn finish(&self) -> Seen {
+    pub(super) fn finish(&self) -> Finding {
         match self.so_far() {
-            Seen::Nothing | Seen::List if self.walk.finish().is_err() => Seen::NoJson,
+            Finding::Nothing | Finding::List if self.walk.finish().is_err() => Finding::NoJson,
             seen => seen,
         }
     }

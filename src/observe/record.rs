@@ -139,7 +139,7 @@ impl Record {
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
-            // Counted where it was found, which need not have been in a request: see `held_back`.
+            // Counted where it was found, which need not have been in a request: see `withheld`.
             _ if error.kind == Kind::UpstreamUnreadable => {}
             (Some(admission), Side::Upstream) => {
                 self.observer.metrics.upstream_error(&admission.server, code)
@@ -235,7 +235,7 @@ impl Record {
     }
 
     /// Something of the server's answer does not pass, because of `error`: for the log and the counters.
-    pub fn held_back(&mut self, error: &Error) {
+    pub fn withheld(&mut self, error: &Error) {
         if let Some(admission) = &self.admission {
             self.observer.metrics.upstream_error(&admission.server, error.kind.code());
         }

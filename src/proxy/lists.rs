@@ -35,19 +35,19 @@ use crate::{
     watchdog::{Signal, Watched},
 };
 
-/// How the body of an answer passes.
-pub(super) enum Passage {
-    /// As it comes.
-    Open,
-    /// Event by event.
-    Events(Box<ListEvents<Passes>>),
-    /// Once it was read to its end.
-    Whole,
-    /// Not at all.
-    Closed,
+/// What becomes of the body of an answer.
+pub(super) enum BodyRule {
+    /// It passes as it comes.
+    Pass,
+    /// It passes event by event, without hidden tools.
+    FilterEvents(Box<ListEvents<Passes>>),
+    /// It passes without hidden tools, once it was read to its end.
+    FilterWhole,
+    /// It does not pass.
+    Withhold,
 }
 
-/// What a body was told by that does not pass, or not as it was.
+/// Fields that describe a body.
 const OF_THE_BODY: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -55,6 +55,7 @@ const OF_THE_BODY: [HeaderName; 5] = [
     header::CONTENT_LANGUAGE,
     header::CONTENT_DISPOSITION,
 ];
+/// Fields that describe the bytes of a body, and are wrong once one of them changed.
 const OF_ITS_BYTES: [HeaderName; 6] = [
     header::ETAG,
     header::ACCEPT_RANGES,
@@ -65,33 +66,33 @@ const OF_ITS_BYTES: [HeaderName; 6] = [
 ];
 
 impl Tools {
-    /// How the body of an answer with this head passes. An error says that the answer does not.
-    pub(super) fn passage(&self, head: &Head, record: &mut Record) -> Result<Passage, Error> {
+    /// What becomes of the body of an answer with this head. An error: the answer does not pass.
+    pub(super) fn body_rule(&self, head: &Head, record: &mut Record) -> Result<BodyRule, Error> {
         let may_list = self.may_list();
         // A body that answers another request answers nothing else. A stream may, if a server has one for a whole session.
         if !may_list && !may_be_events(&head.headers) {
-            return Ok(Passage::Open);
+            return Ok(BodyRule::Pass);
         }
         let (is_events, is_json) = (is_event_stream(&head.headers), is_json(&head.headers));
         let is_plain = !is_coded(&head.headers)
             && head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| is_utf8(kind.as_bytes()));
         Ok(match head.status {
             // The list comes on another stream.
-            StatusCode::ACCEPTED if may_list => Passage::Closed,
+            StatusCode::ACCEPTED if may_list => BodyRule::Withhold,
             status if status.is_success() => match self.door {
                 // On HTTP+SSE all lists do, and what comes with the status is no message.
-                Door::Message if !is_events && !is_json => Passage::Closed,
+                Door::Message if !is_events && !is_json => BodyRule::Withhold,
                 _ if !is_plain => return Err(unreadable(CODED, record)),
-                _ if is_events => Passage::Events(self.events()),
-                _ if is_json => Passage::Whole,
+                _ if is_events => BodyRule::FilterEvents(self.events()),
+                _ if is_json => BodyRule::FilterWhole,
                 _ => return Err(unreadable(OTHER, record)),
             },
             _ if !is_plain => {
                 let _ = unreadable(CODED, record);
-                Passage::Closed
+                BodyRule::Withhold
             }
-            _ if is_events => Passage::Events(self.events()),
-            _ => Passage::Whole,
+            _ if is_events => BodyRule::FilterEvents(self.events()),
+            _ => BodyRule::FilterWhole,
         })
     }
 
@@ -140,7 +141,7 @@ const OTHER: &str = "what may be a list of tools is neither JSON nor an event st
 /// An answer does not pass, or its body does not.
 fn unreadable(why: impl ToString, record: &mut Record) -> Error {
     let error = Kind::UpstreamUnreadable.because(why.to_string());
-    record.held_back(&error);
+    record.withheld(&error);
     error
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
-use self::{lists::Passage, tools::Tools};
+use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
     body::{Edits, Payload, Seal, Stream},
@@ -150,25 +150,25 @@ pub async fn forward(
     headers::isolate(&mut response_head.headers);
     seal_session(&admitted, &mut response_head)?;
     let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
-    let passage = match &tools {
-        Some(tools) if !upstream.is_end() => tools.passage(&response_head, record)?,
-        _ => Passage::Open,
+    let rule = match &tools {
+        Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
+        _ => BodyRule::Pass,
     };
     let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
-    let payload = match (passage, &tools) {
-        (Passage::Whole, Some(tools)) => {
+    let payload = match (rule, &tools) {
+        (BodyRule::FilterWhole, Some(tools)) => {
             // Boxed, so that it is no part of every request's task.
             let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
             Payload::Whole(Box::pin(whole).await?)
         }
-        (Passage::Closed, _) => {
+        (BodyRule::Withhold, _) => {
             upstream.discard();
             lists::forget_body(&mut response_head.headers);
             Payload::Whole(Bytes::new())
         }
-        (passage, _) => {
+        (rule, _) => {
             let mut edits = Edits { endpoint, tools: None };
-            if let Passage::Events(events) = passage {
+            if let BodyRule::FilterEvents(events) = rule {
                 lists::forget_bytes(&mut response_head.headers);
                 edits.tools = Some(events);
             }

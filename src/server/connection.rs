@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    frames::Watched as WatchedFrames,
+    frames::Http2Stream,
     io::{RequestLine, Socket},
 };
 use crate::{
@@ -400,7 +400,7 @@ where
     H: Handler,
 {
     let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
-    let stream = WatchedFrames::new(stream, Rc::clone(&connection), connection.limits.max_header_bytes);
+    let stream = Http2Stream::new(stream, Rc::clone(&connection), connection.limits.max_header_bytes);
     let mut http = pin!(
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)

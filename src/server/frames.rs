@@ -152,19 +152,19 @@ fn fragment(payload: &[u8], flags: u8, stream: [u8; 4]) -> Result<&[u8], Rejecte
 }
 
 /// A client's side of an HTTP/2 connection.
-pub(super) struct Watched<T> {
+pub(super) struct Http2Stream<T> {
     inner: T,
     connection: Rc<Connection>,
     frames: Frames,
 }
 
-impl<T> Watched<T> {
+impl<T> Http2Stream<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>, most: usize) -> Self {
         Self { inner, connection, frames: Frames::new(most) }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Http2Stream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -182,7 +182,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Http2Stream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

@@ -25,8 +25,8 @@ fn outcome(frames: &[Vec<u8>]) -> Result<(), Rejected> {
     let bytes = [PREFACE_BYTES.to_vec(), frames.concat()].concat();
     let whole = Frames::new(1000).push(&bytes);
     for size in [1, 2, 7] {
-        let mut watched = Frames::new(1000);
-        let outcome = bytes.chunks(size).try_for_each(|piece| watched.push(piece));
+        let mut frames = Frames::new(1000);
+        let outcome = bytes.chunks(size).try_for_each(|piece| frames.push(piece));
         assert_eq!(outcome, whole, "in pieces of {size}");
     }
     whole

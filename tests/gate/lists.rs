@@ -399,6 +399,6 @@ async fn message_by_message_a_list_that_cannot_be_read_fails_its_request() {
             format!(r#"upstream_errors_total{{kind="upstream_unreadable",server="db"}} {}"#, round + 1);
         until("it is counted", || gate.metrics().contains(&counted)).await;
     }
-    let line = gate.log.line("A list of tools that cannot be read was held back", &[]).await;
+    let line = gate.log.line("A list of tools that cannot be read was withheld", &[]).await;
     assert_eq!((&line["server"], &line["level"]), (&json!("db"), &json!("WARN")));
 }
