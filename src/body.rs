@@ -63,7 +63,7 @@ pub enum Source {
     },
 }
 
-pub use edits::{Edits, Passes, Seal, ToolEdit};
+pub use edits::{Edits, Passes, Seal};
 
 /// A server's response on its way through.
 pub struct Stream {
@@ -333,8 +333,8 @@ impl Stream {
             match edited {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Poll::Ready(Some(Ok(data))),
-                Err(why) => {
-                    record.because(why);
+                Err(error) => {
+                    record.withheld(&error);
                     return Poll::Ready(Some(Err(End::UpstreamLost)));
                 }
             }

@@ -95,6 +95,8 @@ kinds! {
     Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers or by tags, not both; match is any or all.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
+    /// A browser wants to load it as a page, a frame, a script or the like.
+    NotAPage: Client, NOT_ACCEPTABLE, "not_a_page", "This path is for MCP clients: a browser cannot show it or load it as a part of a page.";
     /// The body stopped arriving.
     BodyTimeout: Client, REQUEST_TIMEOUT, "request_timeout", "The request body did not arrive in time.";
     /// The body is larger than `limits.maxBodyBytes`.
@@ -107,6 +109,11 @@ kinds! {
     UpstreamUnreachable: Upstream, BAD_GATEWAY, "upstream_unreachable", "The MCP server behind this gate cannot be reached.";
     /// The upstream answers with a redirect, which would lead clients past the gate.
     UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gate redirects elsewhere; its configured URL needs to be changed.";
+    /// The upstream of a tool filter answers with what may be a list of tools and cannot be read as one.
+    UpstreamUnreadable: Upstream, BAD_GATEWAY, "upstream_unreadable", "The MCP server behind this gate answered with what cannot be read, so that its tools cannot be filtered.";
+    /// The upstream refuses the credential that the gate has for it, or asks for one. That is nothing that a login of the
+    /// client's could mend.
+    UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gate does not accept the gate's credential for it; the server's configured headers need to be changed.";
     /// No response head within the time-out.
     UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gate did not answer in time.";
     /// The caller has as much of the gate as one caller may have.
@@ -118,6 +125,17 @@ kinds! {
 }
 
 impl Kind {
+    /// The error for this status of a server's answer, if it says that the gate's own credential failed (RFC 9110 §15.5.2,
+    /// §15.5.8). It does not pass, because clients take it for theirs, throw a good token away and log in for ever.
+    pub fn refuse_challenge(status: StatusCode) -> Result<(), Error> {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(Self::UpstreamUnauthorized.because(format!("the server answered {}", status.as_u16())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// This kind, with a cause for the log.
     pub fn because(self, cause: impl Into<Cow<'static, str>>) -> Error {
         Error { kind: self, cause: Some(cause.into()) }

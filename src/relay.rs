@@ -3,7 +3,8 @@
 //! hyper parsed the request and the gate decided on it; once the server answers with a body that goes on, above all an event
 //! stream, nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes pass
 //! with their framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop. Only
-//! chunk sizes are looked at, to know where the body ends and hyper gets the connection back.
+//! chunk sizes are looked at, to know where the body ends and hyper gets the connection back; extensions and trailers, which
+//! hardly any server sends, are taken out.
 
 use std::{
     cell::RefCell,
@@ -140,6 +141,10 @@ fn write<T>(stream: &mut T, cx: &mut Context<'_>, bytes: &[u8], unsent: &mut Vec
 where
     T: AsyncWrite + Unpin,
 {
+    if bytes.is_empty() {
+        // What was read was nothing that passes.
+        return Ok(());
+    }
     match Pin::new(stream).poll_write(cx, bytes) {
         Poll::Ready(Ok(n)) if n > 0 => unsent.extend_from_slice(&bytes[n..]),
         Poll::Ready(_) => return Err(End::ClientGone),

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request::Parts,
+};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -34,6 +37,9 @@ use crate::{
     state::{Live, Worker},
     validate,
 };
+
+/// `Sec-Fetch-Dest`
+const DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
 ///
@@ -228,7 +234,12 @@ async fn answer(
         Arc::clone(&route.metrics),
         admitted.token_name().cloned(),
     );
-    // 8. Whether the caller has not as much of the gate already as one may have. New work is refused while draining; what
+    // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from. Calls
+    //    of pages have the destination `empty` (Fetch Metadata §2.1).
+    if head.headers.get_all(DESTINATION).iter().any(|destination| destination != "empty") {
+        return Err(Kind::NotAPage.into());
+    }
+    // 9. Whether the caller has not as much of the gate already as one may have. New work is refused while draining; what
     //    runs goes on.
     let owner = &admitted.owner;
     owner.note_active();
@@ -241,7 +252,7 @@ async fn answer(
     if route.switch.is_stopped() {
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
-    // 9. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
+    // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     if proxy::passes_through(&admitted) {
         proxy::forward(&worker.pool, &worker.watchdog, admitted, head, body, record).await
     } else {
@@ -314,6 +325,7 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let challenge = match error.kind {
         Kind::Unauthorized | Kind::QueryTokenDisabled => {
             Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))

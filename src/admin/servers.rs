@@ -45,15 +45,16 @@ pub struct ServerView {
     /// `authTokens`: names of the tokens that may use it; `None` leaves the choice to `roles`, or takes any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_tokens: Option<Vec<String>>,
-    /// `roles`: the caller's token needs one of them; empty asks for none.
-    pub roles: Vec<String>,
+    /// `roles`: the caller's token needs one of them, so that an empty list lets nobody in; `None` asks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
 }
 
 impl ServerView {
     /// What the config says of a server, as of one that takes requests and has had none.
     pub fn new(server: &Server) -> Self {
         let (auth_tokens, roles) = match &server.access {
-            Access::Public | Access::AnyToken => (None, Vec::new()),
+            Access::Public | Access::AnyToken => (None, None),
             Access::Only { tokens, roles } => {
                 let names = |tokens: &Vec<Arc<str>>| tokens.iter().map(ToString::to_string).collect();
                 (tokens.as_ref().map(names), roles.clone())
@@ -146,8 +147,10 @@ mod tests {
             transport: Transport::Sse,
             headers: vec![(HeaderName::from_static("x-key"), HeaderValue::from_static("CANARY"))],
             ca_pem: None,
+            pass_query: false,
+            cookies: false,
         };
-        let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: vec!["deploy".into()] };
+        let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: Some(vec!["deploy".into()]) };
         server("db", Target::Http(target), access)
     }
 
@@ -179,8 +182,7 @@ mod tests {
                   "stopped": false, "sessions": 0, "processes": 0, "restarts": 0, "tags": ["data"],
                   "public": false, "authTokens": ["dev"], "roles": ["deploy"] },
                 { "name": "files", "transport": "stdio", "running": false, "stopped": false, "sessions": 0,
-                  "processes": 0, "restarts": 3, "problem": "it ends at once", "tags": ["data"], "public": true,
-                  "roles": [] },
+                  "processes": 0, "restarts": 3, "problem": "it ends at once", "tags": ["data"], "public": true },
             ] })
         );
         assert!(!listed.to_string().contains("CANARY"));

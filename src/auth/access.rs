@@ -8,8 +8,8 @@ pub fn may_use(access: &Access, credential: &Credential) -> bool {
         Access::Public | Access::AnyToken => true,
         Access::Only { tokens, roles } => {
             let named = tokens.as_ref().is_none_or(|tokens| tokens.contains(&credential.token_name));
-            let has_role = roles.is_empty() || roles.iter().any(|role| credential.roles.contains(role));
-            named && has_role
+            let has_one = |roles: &Vec<String>| roles.iter().any(|role| credential.roles.contains(role));
+            named && roles.as_ref().is_none_or(has_one)
         }
     }
 }
@@ -29,25 +29,27 @@ mod tests {
         }
     }
 
-    fn only(tokens: Option<&[&str]>, roles: &[&str]) -> Access {
+    fn only(tokens: Option<&[&str]>, roles: Option<&[&str]>) -> Access {
         Access::Only {
             tokens: tokens.map(|names| names.iter().map(|name| (*name).into()).collect()),
-            roles: roles.iter().map(ToString::to_string).collect(),
+            roles: roles.map(|roles| roles.iter().map(ToString::to_string).collect()),
         }
     }
 
     #[test]
     fn a_rule_that_names_tokens_admits_those_and_an_empty_one_nobody() {
-        assert!(may_use(&only(Some(&["dev", "ci"]), &[]), &holder("ci", &[])));
-        assert!(!may_use(&only(Some(&["dev"]), &[]), &holder("ci", &["admin"])));
-        assert!(!may_use(&only(Some(&[]), &[]), &holder("dev", &[])));
+        assert!(may_use(&only(Some(&["dev", "ci"]), None), &holder("ci", &[])));
+        assert!(!may_use(&only(Some(&["dev"]), None), &holder("ci", &["admin"])));
+        assert!(!may_use(&only(Some(&[]), None), &holder("dev", &[])));
+        assert!(!may_use(&only(None, Some(&[])), &holder("dev", &["admin"])));
+        assert!(!may_use(&only(Some(&["dev"]), Some(&[])), &holder("dev", &["admin"])));
         assert!(may_use(&Access::AnyToken, &holder("dev", &[])));
     }
 
     #[test]
     fn names_and_roles_must_both_hold_where_both_are_given() {
-        assert!(may_use(&only(None, &["deploy", "admin"]), &holder("dev", &["admin"])));
-        assert!(!may_use(&only(None, &["deploy"]), &holder("dev", &["admin"])));
-        assert!(!may_use(&only(Some(&["dev"]), &["deploy"]), &holder("dev", &[])));
+        assert!(may_use(&only(None, Some(&["deploy", "admin"])), &holder("dev", &["admin"])));
+        assert!(!may_use(&only(None, Some(&["deploy"])), &holder("dev", &["admin"])));
+        assert!(!may_use(&only(Some(&["dev"]), Some(&["deploy"])), &holder("dev", &[])));
     }
 }

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::mcp::{endpoint::EndpointRewriter, tool_events::ListEvents, tool_list::ListBody};
+use crate::{
+    error::{Error, Kind},
+    mcp::{endpoint::EndpointRewriter, tool_events::ListEvents},
+};
 
 /// Gives the client's message URL for a path and query of the server's.
 pub type Seal = Box<dyn Fn(&str, Option<&str>) -> String>;
@@ -15,16 +18,8 @@ pub type Passes = Box<dyn Fn(&str) -> bool>;
 pub struct Edits {
     /// Set at the beginning of an HTTP+SSE stream, until its `endpoint` event went by.
     pub endpoint: Option<EndpointRewriter<Seal>>,
-    /// Set on responses of a server some of whose tools are hidden, if they may list tools.
-    pub tools: Option<ToolEdit>,
-}
-
-/// Takes hidden tools out of a response.
-pub enum ToolEdit {
-    /// `application/json`
-    Body(ListBody<Passes>),
-    /// `text/event-stream`
-    Events(ListEvents<Passes>),
+    /// Set on event streams of a server some of whose tools are hidden, if they may list tools.
+    pub tools: Option<Box<ListEvents<Passes>>>,
 }
 
 impl Edits {
@@ -35,10 +30,10 @@ impl Edits {
 
     /// Takes what the server sent and returns what goes to the client now, which may be nothing. An error says why the
     /// response must be broken off.
-    pub(super) fn push(&mut self, data: Bytes) -> Result<Bytes, String> {
+    pub(super) fn push(&mut self, data: Bytes) -> Result<Bytes, Error> {
         let mut data = data;
         if let Some(rewriter) = &mut self.endpoint {
-            data = rewriter.push(data).map_err(|e| e.to_string())?;
+            data = rewriter.push(data).map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
             if rewriter.is_done() {
                 self.endpoint = None;
             }
@@ -47,21 +42,17 @@ impl Edits {
     }
 
     /// Ends the response, and the edits with it. Returns what was held back.
-    pub(super) fn finish(&mut self) -> Result<Bytes, String> {
+    pub(super) fn finish(&mut self) -> Result<Bytes, Error> {
         let held = self.endpoint.take().map(|mut rewriter| rewriter.finish()).unwrap_or_default();
-        let mut last = self.filter(held)?;
-        if let Some(ToolEdit::Body(mut list)) = self.tools.take() {
-            last = list.finish().map_err(|e| e.to_string())?;
-        }
-        Ok(last)
+        let last = self.filter(held);
+        self.tools = None;
+        last
     }
 
-    fn filter(&mut self, data: Bytes) -> Result<Bytes, String> {
+    fn filter(&mut self, data: Bytes) -> Result<Bytes, Error> {
         match &mut self.tools {
             None => Ok(data),
-            Some(ToolEdit::Body(list)) => list.push(data),
-            Some(ToolEdit::Events(events)) => events.push(&data),
+            Some(events) => events.push(&data).map_err(|e| Kind::UpstreamUnreadable.because(e.to_string())),
         }
-        .map_err(|e| e.to_string())
     }
 }

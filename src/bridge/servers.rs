@@ -211,8 +211,23 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };
     Ok(match &route.server.tool_filter {
-        Some(filter) => link::filter::wrap(link, Arc::clone(filter)),
+        Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, route)),
         None => link,
+    })
+}
+
+/// Says in the log and the counters that a list of the server's does not pass.
+fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::Report {
+    let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&route.server.name));
+    Box::new(move |error| {
+        let observer = &shared.observer;
+        observer.metrics.upstream_error(&server, error.kind.code());
+        observer
+            .log
+            .line(Level::Warn, "A list of tools that cannot be read was withheld")
+            .str("server", &server)
+            .text("cause", error.cause.as_deref().unwrap_or_default())
+            .send();
     })
 }
 

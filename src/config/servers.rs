@@ -201,6 +201,9 @@ fn http(
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
     let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
+    let flag = |cx: &mut Context<'_>, key| fields.get(key).and_then(|node| node.bool(cx));
+    let pass_query = flag(cx, "passQuery");
+    let cookies = flag(cx, "cookies").unwrap_or(false);
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
         Some((Declared::Stdio, text)) => {
@@ -218,7 +221,8 @@ fn http(
         true => Transport::Sse,
         false => Transport::StreamableHttp,
     });
-    Some(HttpTarget { url, transport, headers, ca_pem })
+    let pass_query = pass_query.unwrap_or(url.query().is_none());
+    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies })
 }
 
 fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -230,7 +234,9 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
             cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
             continue;
         };
-        if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("mcp-") {
+        // As servers read it that make one name of `-` and `_`.
+        let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        if RESERVED_HEADERS.contains(&&*read) || read.starts_with("mcp-") {
             cx.error(&key, "is set by the gate for every request; remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");
@@ -340,7 +346,7 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>
     };
     let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
     let roles_node = fields.get("roles");
-    let roles = words(cx, roles_node.clone());
+    let roles = roles_node.clone().map(|node| words(cx, Some(node)));
 
     if public {
         for node in [listed, roles_node].into_iter().flatten() {
@@ -348,11 +354,9 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>
         }
         return Access::Public;
     }
-    match (tokens, roles_node) {
+    match (tokens, roles) {
         (None, None) => Access::AnyToken,
-        // `roles: []` asks for none of them, so that leaves `authTokens` alone, or any token.
-        (None, Some(_)) if roles.is_empty() => Access::AnyToken,
-        (tokens, _) => Access::Only { tokens, roles },
+        (tokens, roles) => Access::Only { tokens, roles },
     }
 }
 
@@ -425,7 +429,7 @@ pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers:
             Access::AnyToken => !live.is_empty(),
             Access::Only { tokens, roles } => live.iter().any(|held| {
                 tokens.as_ref().is_none_or(|names| names.contains(&held.token_name))
-                    && (roles.is_empty() || roles.iter().any(|role| held.roles.contains(role)))
+                    && roles.as_ref().is_none_or(|roles| roles.iter().any(|role| held.roles.contains(role)))
             }),
         };
         if !open {

@@ -350,6 +350,10 @@ pub struct HttpTarget {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `caFile`: PEM certificates to trust instead of the system's (contents, so that equality sees a change).
     pub ca_pem: Option<Arc<[u8]>>,
+    /// `passQuery`: whether callers' queries go on; by default if `url` has none.
+    pub pass_query: bool,
+    /// `cookies`, default false: whether the server may have cookies at its callers.
+    pub cookies: bool,
 }
 
 impl HttpTarget {
@@ -392,9 +396,10 @@ pub enum Access {
     AnyToken,
     /// A valid token that the rule names.
     Only {
-        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`.
+        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`. An empty list admits nobody.
         tokens: Option<Vec<Arc<str>>>,
-        /// `roles`: the caller must have at least one of them; empty asks for none.
-        roles: Vec<String>,
+        /// `roles`: the caller must have at least one of them; `None` leaves the choice to `authTokens`. An empty list
+        /// admits nobody.
+        roles: Option<Vec<String>>,
     },
 }

@@ -353,22 +353,24 @@ fn access_says_who_may_use_a_server() {
         "option": {"url": "http://h", "options": {"authTokens": ["a"]}},
         "nobody": {"url": "http://h", "authTokens": []},
         "role": {"url": "http://h", "roles": ["x"]},
-        "no-role": {"url": "http://h", "roles": []}
+        "no-role": {"url": "http://h", "roles": []},
+        "neither": {"url": "http://h", "authTokens": ["a"], "roles": []}
     }}"#;
-    let only = |tokens: Option<&[&str]>, roles: &[&str]| Access::Only {
+    let only = |tokens: Option<&[&str]>, roles: Option<&[&str]>| Access::Only {
         tokens: tokens.map(|names| names.iter().map(|&name| name.into()).collect()),
-        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        roles: roles.map(|roles| roles.iter().map(|&role| role.to_owned()).collect()),
     };
     let snapshot = good(Place::new().load(config));
     let found: Vec<_> = snapshot.servers.into_iter().map(|server| server.access).collect();
     let expected = vec![
         Access::AnyToken,
         Access::Public,
-        only(Some(&["b"]), &[]),
-        only(Some(&["a"]), &[]),
-        only(Some(&[]), &[]),
-        only(None, &["x"]),
-        Access::AnyToken,
+        only(Some(&["b"]), None),
+        only(Some(&["a"]), None),
+        only(Some(&[]), None),
+        only(None, Some(&["x"])),
+        only(None, Some(&[])),
+        only(Some(&["a"]), Some(&[])),
     ];
     assert_eq!(found, expected);
 }
@@ -499,6 +501,36 @@ fn the_full_example_has_every_key() {
     ];
     for key in lists.into_iter().flatten().filter(|&&key| key != "baseURL") {
         assert!(full.contains(&format!("\"{key}\":")), "{key} is missing");
+    }
+}
+
+#[test]
+fn a_query_passes_unless_the_url_has_one_and_the_config_can_say_otherwise() {
+    let passes = |server: &str| match with_server(server).target {
+        Target::Http(target) => (target.pass_query, target.cookies),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(passes(r#""url": "http://h/mcp""#), (true, false));
+    assert_eq!(passes(r#""url": "http://h/mcp?a=1""#), (false, false));
+    assert_eq!(passes(r#""url": "http://h/mcp?""#), (false, false));
+    assert_eq!(passes(r#""url": "http://h/mcp?a=1", "passQuery": true, "cookies": true"#), (true, true));
+    assert_eq!(passes(r#""url": "http://h/mcp", "passQuery": false"#), (false, false));
+    let said = said(
+        &Place::new().load(r#"{"mcpServers": {"it": {"command": "x", "passQuery": true, "cookies": true}}}"#),
+    );
+    assert!(
+        said.contains("passQuery: has no effect") || said.contains("passQuery: notice: has no effect"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_header_that_the_gate_sets_cannot_be_set_in_another_spelling() {
+    for name in ["Host", "Content_Length", "mcp_session_id", "Mcp.Name", "last_event-id"] {
+        let server =
+            format!(r#"{{"mcpServers": {{"it": {{"url": "http://h", "headers": {{"{name}": "x"}}}}}}}}"#);
+        let loaded = Place::new().load(&server);
+        assert!(said(&loaded).contains("is set by the gate"), "{name}: {}", said(&loaded));
     }
 }
 

@@ -1,7 +1,8 @@
 //! A link to a server some of whose tools are hidden.
 //!
 //! Calls of hidden tools never reach the server, and lists come without them. As on the pass-through path, what is decided on
-//! is scanned as the server may read it ([`mcp::scan`](crate::mcp::scan)).
+//! is scanned as the server may read it ([`mcp::scan`](crate::mcp::scan)), and a list that cannot be read as every client
+//! reads it does not pass ([`mcp::tool_list`](crate::mcp::tool_list)).
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -10,22 +11,25 @@ use tokio::sync::mpsc;
 use super::{Far, FromServer, Link, ToServer};
 use crate::{
     config::ToolFilter,
-    error::Kind,
+    error::{Error, Kind},
     mcp::{
-        message::{self, Message},
+        message::{self, Id, Message},
         tool_call::{Declared, Guard, Verdict},
         tool_list::without_hidden,
     },
 };
 
+/// Hears of each message that does not pass because it may be a list and cannot be read.
+pub type Report = Box<dyn Fn(&Error) + Send>;
+
 /// The same conversation, without the tools that `filter` hides. Must be called within a runtime.
-pub fn wrap(link: Link, filter: Arc<ToolFilter>) -> Link {
+pub fn wrap(link: Link, filter: Arc<ToolFilter>, report: Report) -> Link {
     let (filtered, far) = Link::pair();
     let Far { from_client, to_client } = far;
     let Link { to_server, from_server } = link;
     // Two tasks, so that a client that does not take what comes still reaches the server, as without a filter.
     tokio::spawn(calls(from_client, to_server, to_client.clone(), Arc::clone(&filter)));
-    tokio::spawn(lists(from_server, to_client, filter));
+    tokio::spawn(lists(from_server, to_client, filter, report));
     filtered
 }
 
@@ -85,6 +89,7 @@ async fn lists(
     mut from_server: mpsc::Receiver<FromServer>,
     to_client: mpsc::Sender<FromServer>,
     filter: Arc<ToolFilter>,
+    report: Report,
 ) {
     loop {
         let came = tokio::select! {
@@ -92,31 +97,44 @@ async fn lists(
             () = to_client.closed() => None,
         };
         let Some(came) = came else { return };
-        if to_client.send(shortened(came, &filter)).await.is_err() {
+        let passes = match came {
+            FromServer::Message { message, about } => match shortened(message, &filter) {
+                Ok(message) => Some(FromServer::Message { message, about }),
+                Err(Unreadable { id, error }) => {
+                    report(&error);
+                    // What says not whose answer it is reaches nobody.
+                    id.map(|id| FromServer::Failed { id, error })
+                }
+            },
+            FromServer::Failed { .. } | FromServer::Ended { .. } => Some(came),
+        };
+        if let Some(passes) = passes
+            && to_client.send(passes).await.is_err()
+        {
             return;
         }
     }
 }
 
-fn shortened(came: FromServer, filter: &ToolFilter) -> FromServer {
-    let FromServer::Message { message, about } = came else { return came };
-    if message.kind() != message::Kind::Response {
-        return FromServer::Message { message, about };
-    }
+/// A message must not reach the client.
+struct Unreadable {
+    /// The request that it answers.
+    id: Option<Id>,
+    error: Error,
+}
+
+/// The message without hidden tools. Not only of a response: what it is to its client is its client's affair.
+fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadable> {
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
     let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
-        Ok(Cow::Borrowed(_)) => return FromServer::Message { message, about },
+        Ok(Cow::Borrowed(_)) => return Ok(message),
         Ok(Cow::Owned(shorter)) => Message::parse(shorter.into()).map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
-    match (shorter, message.id()) {
-        (Ok(message), _) => FromServer::Message { message, about },
-        (Err(why), Some(id)) => {
-            FromServer::Failed { id: id.clone(), error: Kind::UpstreamUnreachable.because(why) }
-        }
-        // A response that says not whose it is reaches nobody.
-        (Err(_), None) => FromServer::Message { message, about },
-    }
+    shorter.map_err(|why| Unreadable {
+        id: message.id().filter(|_| message.kind() == message::Kind::Response).cloned(),
+        error: Kind::UpstreamUnreadable.because(why),
+    })
 }
 
 #[cfg(test)]
@@ -124,12 +142,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::mcp::message::Id;
 
     fn filtered() -> (Link, Far) {
+        filtered_with(Box::new(|error| panic!("{error}")))
+    }
+
+    fn filtered_with(report: Report) -> (Link, Far) {
         let (link, far) = Link::pair();
         let list = ["drop".into()].into();
-        (wrap(link, Arc::new(ToolFilter { allows: false, list })), far)
+        (wrap(link, Arc::new(ToolFilter { allows: false, list }), report), far)
     }
 
     fn message(text: &'static str) -> ToServer {
@@ -188,6 +209,40 @@ mod tests {
         }
         assert_eq!(reaches_client(&mut link).await, notification);
         assert_eq!(reaches_client(&mut link).await, r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_cannot_be_read_fails_its_request_or_reaches_nobody() {
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let (mut link, far) = filtered_with(Box::new(move |error| reports.send(error.kind).unwrap()));
+        for text in [
+            r#"{"id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
+            r#"{"id":1,"result":{},"Result":{"tools":[{"name":"drop"}]}}"#,
+            r#"{"id":1,"result":{"tools":[],"tool\u017f":[{"name":"drop"}]}}"#,
+            r#"{"id":1,"result":{"tools":{"drop":{}}}}"#,
+            // Whose it is, is not said.
+            r#"{"result":{"Tools":[{"name":"drop"}]}}"#,
+            r#"{"method":"x","id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
+            r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#,
+        ] {
+            let message = Message::parse(text.into()).unwrap();
+            let fails = message.kind() == message::Kind::Response && message.id().is_some();
+            far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+            assert_eq!(reported.recv().await, Some(Kind::UpstreamUnreadable), "{text}");
+            if fails {
+                match link.from_server.recv().await.unwrap() {
+                    FromServer::Failed { id, error } => {
+                        assert_eq!((id, error.kind), (Id::number(1), Kind::UpstreamUnreadable), "{text}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // A message that is a request of the server's and a list is a list.
+        let both = r#"{"method":"x","id":1,"result":{"tools":[{"name":"drop"}]}}"#;
+        let message = Message::parse(both.into()).unwrap();
+        far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        assert_eq!(reaches_client(&mut link).await, r#"{"method":"x","id":1,"result":{"tools":[]}}"#);
     }
 
     #[tokio::test]

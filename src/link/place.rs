@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Kind},
     ledger::{Owner, Resource, Share},
     mcp::{
-        events::{Event, EventReader, MAX_EVENT, TooLong},
+        events::{Event, EventReader, MAX_EVENT, TooLong, is_coded},
         message::{self, Id, Malformed, Message, Part},
     },
     upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
@@ -91,10 +91,11 @@ impl Place {
             .await
             .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?
             .map_err(broken)?;
+        Kind::refuse_challenge(head.status)?;
         if head.status.is_redirection() {
             return Err(Kind::UpstreamRedirect.into());
         }
-        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        if is_coded(&head.headers) {
             return Err(Kind::UpstreamUnreachable
                 .because("the response is compressed although identity was asked for"));
         }

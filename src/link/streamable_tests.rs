@@ -379,6 +379,8 @@ async fn a_call_whose_answer_is_lost_has_failed_and_is_not_repeated() {
                 "nothing" => ACCEPTED.into(),
                 "no http" => "SSH-2.0-OpenSSH\r\n\r\n".into(),
                 "refused" => status(403),
+                "unauthorized" => json_with(401, "", &result(&request.body["id"])),
+                "proxy" => status(407),
                 "elsewhere" => {
                     "HTTP/1.1 307 X\r\nLocation: http://127.0.0.2/\r\nContent-Length: 0\r\n\r\n".into()
                 }
@@ -396,6 +398,8 @@ async fn a_call_whose_answer_is_lost_has_failed_and_is_not_repeated() {
         ("nothing", Kind::UpstreamUnreachable, "neither JSON nor an event stream"),
         ("no http", Kind::UpstreamUnreachable, "HTTP/1.1"),
         ("refused", Kind::UpstreamUnreachable, "the server answered 403"),
+        ("unauthorized", Kind::UpstreamUnauthorized, "the server answered 401"),
+        ("proxy", Kind::UpstreamUnauthorized, "the server answered 407"),
         ("elsewhere", Kind::UpstreamRedirect, ""),
     ]
     .into_iter()

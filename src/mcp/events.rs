@@ -6,7 +6,7 @@
 use std::{fmt, mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use memchr::{memchr, memchr2};
 
 use super::{endpoint::BYTE_ORDER_MARK, message::Message};
@@ -223,22 +223,30 @@ pub fn event(message: &Message) -> Bytes {
     }
 }
 
-/// Whether a body is `text/event-stream`, whatever its parameters.
+/// Whether a body is `text/event-stream` to whoever reads it, whatever its parameters.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     is_of_type(headers, b"text/event-stream")
 }
 
-/// Whether a body is `application/json`, whatever its parameters.
+/// Whether a body is `application/json` to whoever reads it, whatever its parameters.
 pub fn is_json(headers: &HeaderMap) -> bool {
     is_of_type(headers, b"application/json")
 }
 
+/// Whether a body is compressed, or in any other coding.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 fn is_of_type(headers: &HeaderMap, essence: &[u8]) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
-            && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
-    })
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    // Of several types, in fields or in a list, some take the first and browsers the last (WHATWG Fetch, "extract a MIME
+    // type").
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
+        && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
+        && memchr(b',', value).is_none()
 }
 
 #[cfg(test)]
@@ -343,6 +351,12 @@ mod tests {
         assert!(!is_event_stream(&of("text/event-streams")));
         assert!(is_json(&of("application/json")) && !is_json(&of("application/json-seq")));
         assert!(!is_json(&HeaderMap::new()));
+        assert!(
+            !is_json(&of("application/json, text/html")) && !is_json(&of("application/json;a=b, text/html"))
+        );
+        let mut twice = of("application/json");
+        twice.append(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        assert!(!is_json(&twice));
     }
 
     proptest! {

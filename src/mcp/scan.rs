@@ -134,7 +134,7 @@ impl Visit for Fields {
 
 /// Whether some server takes `key` for `name`. Upper case first, as there are letters that only have that in common: the
 /// dotless i and the long s.
-fn is_spelling_of(key: &str, name: &str) -> bool {
+pub(super) fn is_spelling_of(key: &str, name: &str) -> bool {
     key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).eq(name.chars())
 }
 

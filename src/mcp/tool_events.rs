@@ -2,6 +2,7 @@
 //!
 //! Of each event, what stands before its first `data` line passes at once; from there on it is held to its end, because
 //! only then is known whether it is a response that lists tools. Events that are none leave as they came, byte for byte.
+//! One that a client may take for a list, and that cannot be read, ends the stream.
 //!
 //! Line rules are those of the event stream format (WHATWG HTML, section 9.2.6). Sans-io: bytes in, bytes out.
 
@@ -10,7 +11,7 @@ use std::{borrow::Cow, mem, ops::Range};
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-use super::tool_list::{ListError, MAX_HELD, begins_a_list, without_hidden};
+use super::tool_list::{Finding, Inspector, ListError, MAX_HELD, may_hold_result, shortened};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -23,16 +24,30 @@ pub struct ListEvents<F> {
     held: BytesMut,
     /// Where the current line starts in `held`.
     line: usize,
-    /// Bytes of the current line so far.
-    line_len: usize,
-    /// The current event has a `data` line in `held`.
-    has_data: bool,
+    /// What the current line is, as far as it was read.
+    field: Field,
+    /// The current line has a byte.
+    has_content: bool,
     /// No line was read yet, so the current one may open with a byte order mark.
     first_line: bool,
     /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
     after_cr: bool,
-    /// The current event lists no tools, and is so large that this was known before its end.
-    is_no_list: bool,
+    /// What the data of the current event is seen to be; `None` before its first `data` line.
+    event: Option<Inspector>,
+    /// The current event lists no tools so far, and is so large that it is no longer held. Should it turn out to be something
+    /// else, it is broken off before its end, and clients discard it.
+    is_large: bool,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    /// Too little of it was read.
+    Open,
+    /// `data`
+    Data,
+    /// Anything else.
+    Other,
 }
 
 impl<F: Fn(&str) -> bool> ListEvents<F> {
@@ -42,11 +57,12 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             passes,
             held: BytesMut::new(),
             line: 0,
-            line_len: 0,
-            has_data: false,
+            field: Field::Open,
+            has_content: false,
             first_line: true,
             after_cr: false,
-            is_no_list: false,
+            event: None,
+            is_large: false,
         }
     }
 
@@ -62,57 +78,98 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             rest = left;
             self.held.extend_from_slice(taken);
             if ends_crlf {
+                self.line = self.held.len();
                 self.let_go(&mut out);
-            } else if let Some(len) = line_end {
-                self.line_len += len;
+                continue;
+            }
+            let content = &taken[..line_end.unwrap_or(taken.len())];
+            self.has_content |= !content.is_empty();
+            self.look_at(content, line_end.is_some());
+            if line_end.is_some() {
                 self.after_cr = taken.ends_with(b"\r");
                 self.end_line(&mut out)?;
-            } else {
-                self.line_len += taken.len();
             }
             self.bound(&mut out)?;
         }
         Ok(out.freeze())
     }
 
+    /// Looks at `content`, which came last of the current line.
+    fn look_at(&mut self, content: &[u8], is_whole: bool) {
+        match (self.field, &mut self.event) {
+            (Field::Other, _) => {}
+            (Field::Data, Some(inspector)) => inspector.push(content),
+            (Field::Data | Field::Open, _) => {
+                let line = &self.held[self.line..self.held.len() - usize::from(is_whole)];
+                let line = if self.first_line { without_mark(line, is_whole) } else { Some(line) };
+                let (field, value) = line.map_or((Field::Open, &[][..]), |line| decided(line, is_whole));
+                self.field = field;
+                if field == Field::Data {
+                    match &mut self.event {
+                        // The lines of an event's data are joined by LF.
+                        Some(inspector) => inspector.push(b"\n"),
+                        None => self.event = Some(Inspector::default()),
+                    }
+                    if let Some(inspector) = &mut self.event {
+                        inspector.push(value);
+                    }
+                }
+            }
+        }
+    }
+
     /// Ends the current line, whose last byte in `held` is its line end (of CRLF, the CR).
     fn end_line(&mut self, out: &mut BytesMut) -> Result<(), ListError> {
-        if mem::take(&mut self.line_len) == 0 {
-            self.is_no_list = false;
-            if mem::take(&mut self.has_data) {
-                self.end_event(out)?;
-            }
-        } else if !self.is_no_list {
-            let line = &self.held[self.line..self.held.len() - 1];
-            let line =
-                if self.first_line { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
-            self.has_data |= value(line).is_some();
+        if !mem::take(&mut self.has_content)
+            && let Some(inspector) = self.event.take()
+        {
+            self.end_event(&inspector, out)?;
         }
         self.first_line = false;
+        self.field = Field::Open;
+        self.line = self.held.len();
         self.let_go(out);
         Ok(())
     }
 
-    /// Lets go of what is held, unless it is data.
+    /// Lets go of what is held, unless it is of an event with data, or too little of a line to tell.
     fn let_go(&mut self, out: &mut BytesMut) {
-        if !self.has_data {
-            // Nothing stays behind: a stream may be idle for hours.
-            out.unsplit(mem::take(&mut self.held));
+        if self.event.is_some() && !self.is_large {
+            return;
         }
-        self.line = self.held.len();
+        // Nothing stays behind: a stream may be idle for hours.
+        let mut held = mem::take(&mut self.held);
+        if self.field == Field::Open {
+            self.held.extend_from_slice(&held[self.line..]);
+            held.truncate(self.line);
+        }
+        self.line = 0;
+        out.unsplit(held);
     }
 
     /// Emits the held event without hidden tools.
-    fn end_event(&mut self, out: &mut BytesMut) -> Result<(), ListError> {
+    fn end_event(&mut self, inspector: &Inspector, out: &mut BytesMut) -> Result<(), ListError> {
         let event = mem::take(&mut self.held);
-        let data = data(&event);
-        let text = String::from_utf8_lossy(&data);
-        let Cow::Owned(shorter) = without_hidden(&text, &self.passes)? else {
+        let shorter = match (inspector.finish(), mem::take(&mut self.is_large)) {
+            (Finding::Nothing, _) => None,
+            (Finding::List, true) => return Err(ListError::TooLong),
+            (Finding::Odd, _) | (Finding::NoJson, true) => return Err(ListError::Unreadable),
+            (Finding::NoJson, false) if may_hold_result(&data(&event)) => return Err(ListError::Unreadable),
+            (Finding::NoJson, false) => None,
+            (Finding::List, false) => {
+                let data = data(&event);
+                let text = std::str::from_utf8(&data).map_err(|_| ListError::Unreadable)?;
+                match shortened(text, &self.passes)? {
+                    Cow::Borrowed(_) => None,
+                    // On one line: a line break in JSON can only stand between tokens.
+                    Cow::Owned(shorter) => Some(shorter.replace('\n', " ")),
+                }
+            }
+        };
+        let Some(shorter) = shorter else {
             out.extend_from_slice(&event);
             return Ok(());
         };
-        // On one line: a line break in JSON can only stand between tokens.
-        let shorter = shorter.replace('\n', " ");
         let mut is_written = false;
         for (line, value) in lines(&event) {
             match value {
@@ -130,20 +187,36 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
 
     /// Keeps what is held within bounds.
     fn bound(&mut self, out: &mut BytesMut) -> Result<(), ListError> {
-        if !self.is_no_list && self.held.len() > MAX_HELD {
-            let data = data(&self.held);
-            // Empty: a comment or an id of this size, which nobody sends and nothing can be said of.
-            if data.is_empty() || begins_a_list(&data) {
-                return Err(ListError::TooLong);
-            }
-            self.is_no_list = true;
-            self.has_data = false;
+        if !self.is_large && self.held.len() <= MAX_HELD {
+            return Ok(());
         }
-        if self.is_no_list {
-            self.let_go(out);
+        match self.event.as_ref().map(Inspector::so_far) {
+            Some(Finding::Nothing) => self.is_large = true,
+            Some(Finding::NoJson | Finding::Odd) => return Err(ListError::Unreadable),
+            // A list, or a comment or an id of this size, which nobody sends and nothing can be said of.
+            Some(Finding::List) | None => return Err(ListError::TooLong),
         }
+        self.let_go(out);
         Ok(())
     }
+}
+
+/// A line without the byte order mark that it opens with. `None` if what was read of it may be the beginning of one.
+fn without_mark(line: &[u8], is_whole: bool) -> Option<&[u8]> {
+    match line.strip_prefix(BYTE_ORDER_MARK) {
+        Some(line) => Some(line),
+        None if !is_whole && BYTE_ORDER_MARK.starts_with(line) => None,
+        None => Some(line),
+    }
+}
+
+/// What a line is whose beginning this is, and what there is of its value.
+fn decided(line: &[u8], is_whole: bool) -> (Field, &[u8]) {
+    const NAME: &[u8] = b"data: ";
+    if !is_whole && line.len() < NAME.len() && NAME.starts_with(line) {
+        return (Field::Open, &[]);
+    }
+    value(line).map_or((Field::Other, &[]), |value| (Field::Data, value))
 }
 
 /// The data of the event whose first bytes these are.

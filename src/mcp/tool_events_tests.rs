@@ -52,23 +52,74 @@ fn comments_and_events_pass_at_once_and_a_cut_event_does_not() {
 fn an_event_of_any_size_passes_unless_it_lists_tools() {
     let large = "x".repeat(MAX_HELD);
     let list = r#"data: {"result":{"tools":[{"name":"drop"}]}}"#;
-    let result = format!("data: {{\"result\":{{\"content\":\"{large}\n");
+    let result = format!("data: {{\"result\":{{\"content\":\"{large}\",\n");
     let mut events = events();
     let mut out = events.push(result.as_bytes()).unwrap().to_vec();
-    let rest = format!("data: {large}\"}}}}\n\n{list}\n\n");
+    let rest = format!("data: \"more\":\"{large}\"}}}}\n\n{list}\n\n");
     out.extend(events.push(rest.as_bytes()).unwrap());
-    let wanted = format!("{result}data: {large}\"}}}}\n\ndata: {{\"result\":{{\"tools\":[]}}}}\n\n");
+    let wanted =
+        format!("{result}data: \"more\":\"{large}\"}}}}\n\ndata: {{\"result\":{{\"tools\":[]}}}}\n\n");
     assert!(out == wanted.as_bytes());
 
     for too_long in [format!("data: {{\"result\":{{\"tools\":[\ndata: \"{large}"), format!(": {large}")] {
         assert_eq!(super::tests::events().push(too_long.as_bytes()), Err(ListError::TooLong));
+    }
+    // What it turns out to be behind what was let go ends the stream before the event ends.
+    for (rest, error) in [
+        ("\"},\ndata:\"tools\":[{\"name\":\"drop\"}]}}\n\n", ListError::TooLong),
+        ("\"},\ndata:\"Tools\":[{\"name\":\"drop\"}]}}\n\n", ListError::Unreadable),
+        ("\"},\"Tools\":[]}}\n\n", ListError::Unreadable),
+        ("\u{1}\"}}}\n\n", ListError::Unreadable),
+        ("\"}}\n\n", ListError::Unreadable),
+        ("\"}}}}\n\n", ListError::Unreadable),
+    ] {
+        for size in [1, 7, 4096] {
+            let mut events = super::tests::events();
+            let start = format!("data: {{\"result\":{{\"_meta\":{{\"x\":\"{large}");
+            assert!(events.push(start.as_bytes()).unwrap().starts_with(b"data: {\"result"));
+            let outcomes: Vec<_> = rest.as_bytes().chunks(size).map(|piece| events.push(piece)).collect();
+            let at = outcomes.iter().position(Result::is_err).unwrap();
+            assert_eq!(outcomes[at], Err(error), "{rest:?}");
+            assert!(outcomes[..at].iter().flatten().all(|out| !out.ends_with(b"\n\n")), "{rest:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_that_a_client_may_take_for_a_list_ends_the_stream() {
+    for data in [
+        "data: {\"result\":{\"Tools\":[]}}",
+        "data: \u{feff}{\"result\":{\"tools\":[]}}",
+        "data: {\"result\":{\"tools\":[],}}",
+        "event: other\ndata:{\"result\":\ndata:NaN}",
+        "data: {\ndata: \"re\ndata: sult\":{}}",
+    ] {
+        for size in [1, 3, 4096] {
+            let mut events = events();
+            let stream = format!("data: ok\n\n{data}\n\ndata: after\n\n");
+            let mut out = Vec::new();
+            let failed = stream.as_bytes().chunks(size).find_map(|piece| match events.push(piece) {
+                Ok(passed) => {
+                    out.extend(passed);
+                    None
+                }
+                Err(e) => Some(e),
+            });
+            // A key cut by a line break is none, for whoever joins the lines.
+            if data.contains("re\n") {
+                assert_eq!((failed, out), (None, stream.clone().into_bytes()));
+            } else {
+                assert_eq!(failed, Some(ListError::Unreadable), "{data}");
+                assert!(!out.windows(6).any(|window| window == b"result" || window == b"\"resul"), "{data}");
+            }
+        }
     }
 }
 
 proptest! {
     #[test]
     fn pieces_change_nothing_and_neither_does_a_filter_that_has_nothing_to_hide(
-        lines in prop::collection::vec(("(data|data:|data: |event: |id|: |\u{feff}|x: )?[ -~]{0,9}|", "\r\n|\n|\r"), 0..20),
+        lines in prop::collection::vec(("(data|data:|data: |event: |id|: |\u{feff}|x: )?[ -z|}~]{0,9}|", "\r\n|\n|\r"), 0..20),
         size in 1..20usize,
     ) {
         let stream: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).chain(["\n\n"]).collect();

@@ -1,16 +1,22 @@
 //! Lists of tools without those that are hidden.
 //!
+//! What a client takes for a list is up to the client: some skip a byte order mark, take `NaN`, a comma too many or a raw
+//! line break in a string, match keys in any case, or of two take the last. So a text is walked over strictly
+//! ([`walk`](super::walk)), and what the walk does not take for plain JSON, or finds a key in twice that is decided on,
+//! does not pass, unless no client could find a result in it.
+//!
 //! A list has to be whole before it can be shortened, so this is where something is held: one response, of at most
-//! [`MAX_HELD`]. What proves to be no list of tools by then passes, whatever its size.
+//! [`MAX_HELD`].
 
 use std::{borrow::Cow, error::Error, fmt};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     message::Malformed,
+    scan::is_spelling_of,
     splice::splice,
     walk::{Value, Visit, Walk},
 };
@@ -23,37 +29,48 @@ pub const MAX_HELD: usize = 4 * 1024 * 1024;
 pub enum ListError {
     /// A list of tools larger than [`MAX_HELD`], or something in front of one.
     TooLong,
-    /// A field that is decided on is there twice, or is not what MCP says it is.
+    /// It may be a list, and clients could read it in more than one way.
     Unreadable,
 }
 
 impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "a list of tools exceeds 4 MiB, so that it cannot be filtered",
-            Self::Unreadable => "a list of tools cannot be read, so that it cannot be filtered",
+            Self::TooLong => "what may be a list of tools exceeds 4 MiB, so that it cannot be filtered",
+            Self::Unreadable => {
+                "what may be a list of tools is no plain JSON, or has a key twice or in a second spelling, so that it cannot be filtered"
+            }
         })
     }
 }
 
 impl Error for ListError {}
 
-#[derive(Deserialize)]
-struct Response<'a> {
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Listed<'a> {
-    #[serde(borrow, default)]
-    tools: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Tool<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
+/// Whether the response to a request of this method may list tools: not if it is one of MCP that asks for something else.
+/// Of an unknown one the server may make what it likes.
+pub fn may_list(method: &str) -> bool {
+    !matches!(
+        method,
+        "initialize"
+            | "ping"
+            | "server/discover"
+            | "subscriptions/listen"
+            | "tools/call"
+            | "prompts/list"
+            | "prompts/get"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete"
+            | "logging/setLevel"
+            | "tasks/get"
+            | "tasks/list"
+            | "tasks/result"
+            | "tasks/update"
+            | "tasks/cancel"
+    ) && !method.starts_with("notifications/")
 }
 
 /// The message without the hidden tools, if it is a response that lists tools, or a batch with one (MCP 2025-03-26). All
@@ -68,15 +85,92 @@ struct Tool<'a> {
 /// );
 /// ```
 pub fn without_hidden<'a>(text: &'a str, passes: &impl Fn(&str) -> bool) -> Result<Cow<'a, str>, ListError> {
+    let mut inspector = Inspector::default();
+    inspector.push(text.as_bytes());
+    match inspector.finish() {
+        Finding::Nothing => Ok(Cow::Borrowed(text)),
+        Finding::List => shortened(text, passes),
+        Finding::Odd => Err(ListError::Unreadable),
+        Finding::NoJson if may_hold_result(text.as_bytes()) => Err(ListError::Unreadable),
+        Finding::NoJson => Ok(Cow::Borrowed(text)),
+    }
+}
+
+/// The same for the whole body of the answer to a request that may ask for a list. Only JSON passes, or nothing at all.
+pub fn body_without_hidden(body: Bytes, passes: &impl Fn(&str) -> bool) -> Result<Bytes, ListError> {
+    if body.is_empty() {
+        return Ok(body);
+    }
+    let mut inspector = Inspector::default();
+    inspector.push(&body);
+    let shorter = match (inspector.finish(), std::str::from_utf8(&body)) {
+        (Finding::Nothing, _) => return Ok(body),
+        (Finding::List, Ok(text)) => match shortened(text, passes)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shorter) => Some(shorter),
+        },
+        _ => return Err(ListError::Unreadable),
+    };
+    Ok(shorter.map_or(body, Bytes::from))
+}
+
+/// Whether some client may find the result of a request in a body, or in the data of an event.
+pub fn holds_result(body: &[u8]) -> bool {
+    let mut inspector = Inspector::default();
+    inspector.push(body);
+    match inspector.finish() {
+        Finding::Nothing | Finding::List => inspector.walk.visitor.has_result,
+        Finding::Odd => true,
+        Finding::NoJson => may_hold_result(body),
+    }
+}
+
+/// The same for what is no plain JSON: it takes an object, whose key may be written with escapes, or in an encoding with a zero
+/// byte to each letter.
+pub(super) fn may_hold_result(text: &[u8]) -> bool {
+    if !text.contains(&b'{') {
+        return false;
+    }
+    let text = String::from_utf8_lossy(text);
+    let letters = text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    text.contains(['\\', '\0']) || letters.collect::<String>().contains("result")
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Listed<'a> {
+    #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+}
+
+/// What is left of a text in which a list was seen.
+pub(super) fn shortened<'a>(
+    text: &'a str,
+    passes: &impl Fn(&str) -> bool,
+) -> Result<Cow<'a, str>, ListError> {
     let mut edits = Vec::new();
-    match text.trim_start().as_bytes().first() {
-        Some(b'{') => edits.extend(edit(text, passes)?),
-        Some(b'[') => {
-            for message in understood::<Vec<&RawValue>>(text)?.into_iter().flatten() {
-                edits.extend(edit(message.get(), passes)?);
+    if text.trim_start().starts_with('[') {
+        for message in read::<Vec<&RawValue>>(text)? {
+            let mut inspector = Inspector::default();
+            inspector.push(message.get().as_bytes());
+            match inspector.finish() {
+                Finding::Nothing => {}
+                // A batch in a batch is none.
+                Finding::List if message.get().starts_with('{') => edits.extend(edit(message.get(), passes)?),
+                Finding::List | Finding::Odd => return Err(ListError::Unreadable),
+                Finding::NoJson if may_hold_result(message.get().as_bytes()) => {
+                    return Err(ListError::Unreadable);
+                }
+                Finding::NoJson => {}
             }
         }
-        _ => {}
+    } else {
+        edits.extend(edit(text, passes)?);
     }
     if edits.is_empty() {
         return Ok(Cow::Borrowed(text));
@@ -91,97 +185,164 @@ fn edit<'a>(
     message: &'a str,
     passes: &impl Fn(&str) -> bool,
 ) -> Result<Option<(&'a str, String)>, ListError> {
-    let result = understood::<Response<'_>>(message)?.and_then(|response| response.result);
-    let Some(result) = result.filter(|result| result.get().starts_with('{')) else { return Ok(None) };
-    let tools = understood::<Listed<'_>>(result.get())?.and_then(|listed| listed.tools);
-    let Some(tools) = tools.filter(|tools| tools.get().starts_with('[')) else { return Ok(None) };
-    let listed = understood::<Vec<&RawValue>>(tools.get())?.unwrap_or_default();
-    let is_shown =
-        |tool: &&&RawValue| serde_json::from_str::<Tool<'_>>(tool.get()).is_ok_and(|tool| passes(&tool.name));
+    let Some(result) = read::<Response<'_>>(message)?.result else { return Ok(None) };
+    let Some(tools) = read::<Listed<'_>>(result.get())?.tools else { return Ok(None) };
+    let listed = read::<Vec<&RawValue>>(tools.get())?;
+    let is_shown = |tool: &&&RawValue| name(tool.get()).is_some_and(|name| passes(&name));
     let shown: Vec<_> = listed.iter().filter(is_shown).map(|tool| tool.get()).collect();
     Ok((shown.len() < listed.len()).then(|| (tools.get(), format!("[{}]", shown.join(",")))))
 }
 
-/// What is no JSON is for nobody to read, and no list. What is JSON, but ambiguous, could be read.
-fn understood<'a, T: Deserialize<'a>>(text: &'a str) -> Result<Option<T>, ListError> {
-    match serde_json::from_str(text) {
-        Ok(read) => Ok(Some(read)),
-        Err(e) if e.is_data() => Err(ListError::Unreadable),
-        Err(_) => Ok(None),
-    }
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ListError> {
+    serde_json::from_str(text).map_err(|_| ListError::Unreadable)
 }
 
-/// Whether a response whose beginning this is lists tools, as far as the beginning shows.
-pub(super) fn begins_a_list(beginning: &[u8]) -> bool {
-    let mut walk = Walk::new(Watch::default());
-    // An error ends the walk, and then nothing behind it can be read either.
-    let _ = walk.push(beginning);
-    walk.visitor.lists
+/// The name of a tool, if all clients take it for that.
+fn name(tool: &str) -> Option<Box<str>> {
+    let mut walk = Walk::new(Tool::default());
+    walk.push(tool.as_bytes()).and_then(|()| walk.finish()).ok()?;
+    walk.visitor.name
 }
 
 #[derive(Default)]
-struct Watch {
-    in_result: bool,
-    at_tools: bool,
-    lists: bool,
+struct Tool {
+    name: Option<Box<str>>,
+    at_name: bool,
 }
 
-impl Visit for Watch {
+impl Visit for Tool {
     fn key(&mut self, depth: usize, key: Option<&str>) -> Result<(), Malformed> {
         if depth == 1 {
-            self.in_result = key == Some("result");
+            let key = key.ok_or(Malformed::Json)?;
+            self.at_name = key == "name" && self.name.is_none();
+            if !self.at_name && is_spelling_of(key, "name") {
+                return Err(Malformed::Json);
+            }
         }
-        self.at_tools = depth == 2 && self.in_result && key == Some("tools");
         Ok(())
     }
 
     fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed> {
-        // A batch is not worth a second way to look: one of this size counts as a list.
-        self.lists |= value == Value::Array && (depth == 0 || self.at_tools);
-        self.at_tools = false;
+        match (depth, value) {
+            (0, Value::Object) => {}
+            (0, _) => return Err(Malformed::NotAnObject),
+            (1, Value::String(Some(name))) if self.at_name => self.name = Some(name.into()),
+            (1, _) if self.at_name => return Err(Malformed::Json),
+            _ => {}
+        }
         Ok(())
     }
 }
 
-/// Takes the hidden tools out of a response whose whole body is one message.
-pub struct ListBody<F> {
-    passes: F,
-    held: BytesMut,
-    /// It is none, and so large that this was known before its end.
-    is_no_list: bool,
+/// Reads one text while it comes, and finds out whether it lists tools.
+pub(super) struct Inspector {
+    walk: Walk<Watch>,
+    /// The walk met something that it does not take, and what follows was not walked over.
+    has_failed: bool,
 }
 
-impl<F: Fn(&str) -> bool> ListBody<F> {
-    /// For one response.
-    pub fn new(passes: F) -> Self {
-        Self { passes, held: BytesMut::new(), is_no_list: false }
+/// What a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// JSON without a list.
+    Nothing,
+    /// A list of tools, or a batch, which may have one.
+    List,
+    /// JSON of which clients could make this or that: a key that is decided on comes twice or in a second spelling, or what
+    /// it stands for is something else than MCP says.
+    Odd,
+    /// No JSON, as far as a strict parser goes.
+    NoJson,
+}
+
+impl Default for Inspector {
+    fn default() -> Self {
+        Self { walk: Walk::new(Watch::default()), has_failed: false }
+    }
+}
+
+impl Inspector {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.has_failed = self.has_failed || self.walk.push(bytes).is_err();
     }
 
-    /// Takes what the server sent and returns what can go to the client now, which may be nothing. After an error the
-    /// response must be broken off.
-    pub fn push(&mut self, piece: Bytes) -> Result<Bytes, ListError> {
-        if self.is_no_list {
-            return Ok(piece);
+    /// What it is so far; only [`Finding::Nothing`] may change.
+    pub(super) fn so_far(&self) -> Finding {
+        let Watch { is_odd, is_list, .. } = self.walk.visitor;
+        match self.has_failed {
+            _ if is_odd => Finding::Odd,
+            true => Finding::NoJson,
+            false if is_list => Finding::List,
+            false => Finding::Nothing,
         }
-        self.held.extend_from_slice(&piece);
-        if self.held.len() <= MAX_HELD {
-            return Ok(Bytes::new());
-        }
-        if begins_a_list(&self.held) {
-            return Err(ListError::TooLong);
-        }
-        self.is_no_list = true;
-        Ok(std::mem::take(&mut self.held).freeze())
     }
 
-    /// Ends the response and returns what was held back.
-    pub fn finish(&mut self) -> Result<Bytes, ListError> {
-        let held = std::mem::take(&mut self.held).freeze();
-        let Ok(text) = std::str::from_utf8(&held) else { return Err(ListError::Unreadable) };
-        Ok(match without_hidden(text, &self.passes)? {
-            Cow::Borrowed(_) => held,
-            Cow::Owned(shorter) => shorter.into(),
-        })
+    /// What it is, now that nothing comes any more.
+    pub(super) fn finish(&self) -> Finding {
+        match self.so_far() {
+            Finding::Nothing | Finding::List if self.walk.finish().is_err() => Finding::NoJson,
+            seen => seen,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Watch {
+    /// The member of the outermost object that is being read is `result`.
+    in_result: bool,
+    /// The value that comes next is `result.tools`.
+    at_tools: bool,
+    has_result: bool,
+    has_tools: bool,
+    is_batch: bool,
+    is_list: bool,
+    is_odd: bool,
+}
+
+impl Watch {
+    fn odd(&mut self) -> Result<(), Malformed> {
+        self.is_odd = true;
+        Err(Malformed::Json)
+    }
+}
+
+impl Visit for Watch {
+    fn key(&mut self, depth: usize, key: Option<&str>) -> Result<(), Malformed> {
+        let is_of_message = depth == 1 + usize::from(self.is_batch);
+        let is_of_result = depth == 2 && self.in_result;
+        if !is_of_message && !is_of_result {
+            return Ok(());
+        }
+        let Some(key) = key else { return self.odd() };
+        let (name, met) = match is_of_message {
+            true => ("result", &mut self.has_result),
+            false => ("tools", &mut self.has_tools),
+        };
+        let is_it = key == name;
+        // Of a batch, each message is looked at by itself.
+        if is_spelling_of(key, name) && (std::mem::replace(met, true) || !is_it) && !self.is_batch {
+            return self.odd();
+        }
+        match is_of_message {
+            true => self.in_result = is_it && !self.is_batch,
+            false => self.at_tools = is_it,
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed> {
+        match (depth, value) {
+            (0, Value::Array) => (self.is_batch, self.is_list) = (true, true),
+            // A message in a list in a batch is none, and yet there.
+            (1, Value::Array) if self.is_batch => self.has_result = true,
+            (1, Value::Array | Value::String(_) | Value::Number(_)) if self.in_result => return self.odd(),
+            (2, Value::Array) if self.at_tools => (self.is_list, self.at_tools) = (true, false),
+            (2, Value::Object | Value::String(_) | Value::Number(_)) if self.at_tools => return self.odd(),
+            // `null`, as Go writes a list without elements.
+            (2, _) => self.at_tools = false,
+            _ => {}
+        }
+        Ok(())
     }
 }
 

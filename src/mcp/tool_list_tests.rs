@@ -15,7 +15,7 @@ fn hidden_tools_leave_and_the_rest_keeps_its_bytes() {
         (r#"{"r\u0065sult":{"to\u006fls":[{"name":"drop"}]}}"#, r#"{"r\u0065sult":{"to\u006fls":[]}}"#),
         // A tool without a name that can be read is none to show.
         (
-            r#"{"result":{"tools":[{},{"name":1},5,{"name":"drop","name":"a"},{"name":"a"}]}}"#,
+            r#"{"result":{"tools":[{},{"name":1},5,{"name":"drop","name":"a"},{"name":"a","Name":"drop"},{"n\u0061me\u0000":"a"},{"name":null},{"name":{}},["a"],{"name":"a"}]}}"#,
             r#"{"result":{"tools":[{"name":"a"}]}}"#,
         ),
         (
@@ -29,40 +29,83 @@ fn hidden_tools_leave_and_the_rest_keeps_its_bytes() {
         r#"{"result":{"tools":[ {"name":"a"} , {"name":"b"} ]}}"#,
         r#"{"result":{"content":[{"tools":[{"name":"drop"}]}]}}"#,
         r#"{"method":"x","params":{"tools":[{"name":"drop"}]}}"#,
-        r#"{"result":{"tools":{"name":"drop"}}}"#,
+        r#"{"result":{"tools":null},"x":{"Tools":[],"tools":1}}"#,
         r#"{"result":null}"#,
-        r#"{"id":1,"error":{"code":1,"message":""}}"#,
-        "/message?session=1",
+        r#"{"id":1,"error":{"code":1,"message":"","Result":{"tools":[]}}}"#,
+        r#"[1,null,"x",{"method":"x"},{"result":{"content":[]}}]"#,
+        "[]",
+        // No JSON, and nothing that a client could take for a result.
+        "/result/message?session=1",
         "{ not json",
+        "result",
         "",
         "7",
     ] {
         assert!(matches!(shown(untouched), Ok(Cow::Borrowed(text)) if text == untouched), "{untouched}");
     }
-    for ambiguous in
-        [r#"{"result":{},"result":{"tools":[]}}"#, r#"{"result":{"tools":[],"tools":[{"name":"drop"}]}}"#]
-    {
+    for ambiguous in [
+        r#"{"result":{},"result":{"tools":[]}}"#,
+        r#"{"result":{},"Result":{"tools":[]}}"#,
+        r#"{"RESULT":{"tools":[]}}"#,
+        r#"{"re\u017fult":{"tools":[]}}"#,
+        r#"{"result\u0000":{"tools":[]}}"#,
+        r#"{"result":{"tools":[],"tools":[{"name":"drop"}]}}"#,
+        r#"{"result":{"tools":null,"Tools":[{"name":"drop"}]}}"#,
+        r#"{"result":{"tool\u017f":[{"name":"drop"}]}}"#,
+        r#"{"result":{"tools":{"name":"drop"}}}"#,
+        r#"{"result":{"tools":"drop"}}"#,
+        r#"{"result":[{"tools":[]}]}"#,
+        r#"{"result":"{}"}"#,
+        r#"[{"result":{"Tools":[]}}]"#,
+        r#"[[{"result":{"tools":[]}}]]"#,
+        r#"{"result":{"tools":[{"name":"drop"}]}"#,
+        r#"{"result":{"tools":[{"name":"drop"}],}}"#,
+        r#"{"r\u0065sult":{"tools":NaN}}"#,
+        "\u{feff}{\"result\":{}}",
+        "{\"RESULT\":\n{}}x",
+    ] {
         assert_eq!(shown(ambiguous), Err(ListError::Unreadable), "{ambiguous}");
     }
 }
 
 #[test]
-fn a_body_is_held_to_its_end_unless_it_proves_to_be_something_else() {
-    let passes = |tool: &str| tool != "drop";
-    let mut body = ListBody::new(passes);
-    for piece in [r#"{"result":{"tools":[{"na"#, r#"me":"drop"}]}}"#] {
-        assert!(body.push(piece.into()).unwrap().is_empty());
+fn a_body_passes_if_it_is_json_or_nothing() {
+    let body =
+        |text: &'static [u8]| body_without_hidden(Bytes::from_static(text), &|tool: &str| tool != "drop");
+    assert_eq!(body(br#"{"result":{"tools":[{"name":"drop"}]}}"#).unwrap(), r#"{"result":{"tools":[]}}"#);
+    for same in [br#"{"result":{"tools":[{"name":"a"}]}}"#.as_slice(), br#"{"error":{}}"#, b"[]", b""] {
+        assert_eq!(body(same).unwrap(), same);
     }
-    assert_eq!(body.finish().unwrap(), r#"{"result":{"tools":[]}}"#);
+    for bad in [b"{ not json".as_slice(), b"7", b"{\"x\":\"\xff\"}", b" ", b"{}{}", b"[[]]"] {
+        assert_eq!(body(bad), Err(ListError::Unreadable), "{}", bad.escape_ascii());
+    }
+}
 
-    let large = "x".repeat(MAX_HELD);
-    let mut body = ListBody::new(passes);
-    let content = format!(r#"{{"result":{{"content":"{large}"#);
-    assert_eq!(body.push(content.clone().into()).unwrap(), content);
-    assert_eq!(body.push("more".into()).unwrap(), "more");
-    assert!(body.finish().unwrap().is_empty());
-
-    let mut body = ListBody::new(passes);
-    let list = format!(r#"{{"id":1,"result":{{"_meta":{{}},"tools":[{{"name":"{large}"#);
-    assert_eq!(body.push(list.into()), Err(ListError::TooLong));
+#[test]
+fn a_result_is_looked_for_in_whatever_a_client_could_read() {
+    for text in [
+        br#"{"result":null}"#.as_slice(),
+        br#"{"Result":1}"#,
+        br#"[{"id":1},{"re\u0073ult":{}}]"#,
+        b"[[]]",
+        b"\xef\xbb\xbf{\"result\":1}",
+        br#"{'\x72esult':1}"#,
+        b"{\0\"\0r\0e\0s\0u\0l\0t\0",
+        "{\"re\u{17f}ult\":1}".as_bytes(),
+        "x{re\u{17f}ULT".as_bytes(),
+    ] {
+        assert!(holds_result(text), "{}", text.escape_ascii());
+    }
+    for text in [
+        br#"{"error":{"result":1}}"#.as_slice(),
+        b"[]",
+        b"[{}]",
+        b"",
+        b"no result",
+        b"{oh no}",
+        b"7",
+        b"{\xff}",
+    ] {
+        assert!(!holds_result(text), "{}", text.escape_ascii());
+    }
 }

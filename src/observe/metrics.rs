@@ -210,15 +210,18 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(
 }
 
 const METHODS: [&str; 5] = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"];
-/// Statuses with a slot of their own; any other takes the slower way through the registry.
+/// Statuses that are labels of their own.
 const STATUSES: [u16; 20] =
     [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 429, 500, 501, 502, 503, 504];
+/// Labels of the others: a server can make up some nine hundred.
+const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", OTHER];
+const STATUS_LABELS: usize = STATUSES.len() + CLASSES.len();
 
 /// The counters of one server.
 pub struct ServerMetrics {
     name: Box<str>,
     requests: IntCounterVec,
-    by_status: Box<[[OnceLock<IntCounter>; STATUSES.len()]; METHODS.len()]>,
+    by_status: Box<[[OnceLock<IntCounter>; STATUS_LABELS]; METHODS.len()]>,
     /// `streams_open` of this server.
     pub streams_open: IntGauge,
     /// Request body bytes that went upstream.
@@ -230,17 +233,25 @@ pub struct ServerMetrics {
 impl ServerMetrics {
     /// Counts one answered request.
     pub fn request(&self, method: &Method, status: StatusCode) {
-        let method_slot = METHODS.iter().position(|known| method.as_str() == *known);
-        let method = method_slot.map_or(OTHER, |slot| METHODS[slot]);
-        let status_slot = STATUSES.iter().position(|known| status.as_u16() == *known);
-        match (method_slot, status_slot) {
-            (Some(m), Some(s)) => self.by_status[m][s].get_or_init(|| self.counter(method, status)).inc(),
-            _ => self.counter(method, status).inc(),
+        let known = STATUSES.iter().position(|known| status.as_u16() == *known);
+        let (slot, label) = match known {
+            Some(slot) => (slot, status.as_str()),
+            None => {
+                let class = match status.as_u16() {
+                    code @ 200..=599 => usize::from(code / 100) - 2,
+                    _ => CLASSES.len() - 1,
+                };
+                (STATUSES.len() + class, CLASSES[class])
+            }
+        };
+        match METHODS.iter().position(|known| method.as_str() == *known) {
+            Some(m) => self.by_status[m][slot].get_or_init(|| self.counter(METHODS[m], label)).inc(),
+            None => self.counter(OTHER, label).inc(),
         }
     }
 
-    fn counter(&self, method: &str, status: StatusCode) -> IntCounter {
-        self.requests.with_label_values(&[&self.name, method, status.as_str()])
+    fn counter(&self, method: &str, status: &str) -> IntCounter {
+        self.requests.with_label_values(&[&self.name, method, status])
     }
 }
 
@@ -253,16 +264,18 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let server = metrics.server("db");
         server.request(&Method::POST, StatusCode::OK);
-        server.request(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(418).unwrap());
+        for status in [418, 499] {
+            server.request(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(status).unwrap());
+        }
         let text = metrics.encode().unwrap();
         assert!(
             text.contains(r#"sluicegate_requests_total{method="POST",server="db",status="200"} 1"#),
             "{text}"
         );
         assert!(
-            text.contains(r#"sluicegate_requests_total{method="other",server="db",status="418"} 1"#),
+            text.contains(r#"sluicegate_requests_total{method="other",server="db",status="4xx"} 2"#),
             "{text}"
         );
-        assert!(!text.contains("BREW"));
+        assert!(!text.contains("BREW") && !text.contains("status=\"418\""));
     }
 }

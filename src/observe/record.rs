@@ -7,7 +7,7 @@ use http::{Method, StatusCode, Uri};
 use super::{Line, Observer, ServerMetrics};
 use crate::{
     config::Level,
-    error::{Error, Side},
+    error::{Error, Kind, Side},
     ledger::Share,
     server::connection::Connection,
 };
@@ -156,6 +156,8 @@ impl Record {
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
+            // Counted where it was found, which need not have been in a request: see `withheld`.
+            _ if error.kind == Kind::UpstreamUnreadable => {}
             (Some(admission), Side::Upstream) => {
                 self.observer.metrics.upstream_error(&admission.server, code)
             }
@@ -243,10 +245,19 @@ impl Record {
 
     fn write_stream_closed(&self, end: End) {
         let line = self
-            .line(Level::Info, "Stream closed")
+            .line(self.level, "Stream closed")
             .str("reason", end.reason())
             .opt("cause", self.cause.as_deref());
         self.finish(line);
+    }
+
+    /// Something of the server's answer does not pass, because of `error`: for the log and the counters.
+    pub fn withheld(&mut self, error: &Error) {
+        if let Some(admission) = &self.admission {
+            self.observer.metrics.upstream_error(&admission.server, error.kind.code());
+        }
+        self.level = Level::Warn;
+        self.cause.clone_from(&error.cause);
     }
 
     /// Why the response broke off, for the log.

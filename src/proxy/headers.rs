@@ -1,10 +1,17 @@
 //! The head of a request as a server gets it, and of a response as the client gets it.
 
-use std::borrow::Cow;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+    request::Parts,
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
-
-use crate::{auth, config::HttpTarget};
+use super::{cookies, fields};
+use crate::{
+    auth,
+    config::HttpTarget,
+    mcp::events::{is_event_stream, is_json},
+};
 
 /// What the gate says in the client's stead.
 pub(super) struct Words<'a> {
@@ -34,9 +41,9 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
     let has_connection = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
-            || to.headers.iter().any(|(set, _)| set == name);
+            || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
         if replaced
-            || ends_here(name)
+            || !fields::goes_to_server(name)
             || (has_connection && is_named_by_connection(&head.headers, name))
             || auth::holds(value.as_bytes(), token)
         {
@@ -44,6 +51,12 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, wo
         }
         if *name != SESSION_ID {
             field(out, name, value.as_bytes());
+        }
+    }
+    if to.cookies && !to.headers.iter().any(|(set, _)| *set == header::COOKIE) {
+        let passes = |cookie: &[u8]| !auth::holds(cookie, token);
+        if let Some(cookies) = cookies::joined(head.headers.get_all(header::COOKIE), passes) {
+            field(out, &header::COOKIE, &cookies);
         }
     }
     if wants_identity {
@@ -69,30 +82,6 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Fields of a request that the gate writes itself, that end at this hop (RFC 9110 §7.6.1), that carry the caller's
-/// credential, or that claim what only the gate can know.
-fn ends_here(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::HOST
-            | header::CONNECTION
-            | header::CONTENT_LENGTH
-            | header::TRANSFER_ENCODING
-            | header::TE
-            | header::TRAILER
-            | header::UPGRADE
-            | header::EXPECT
-            | header::AUTHORIZATION
-            | header::PROXY_AUTHORIZATION
-            | header::PROXY_AUTHENTICATE
-            | header::ORIGIN
-            | header::FORWARDED
-    ) || matches!(
-        name.as_str(),
-        "keep-alive" | "proxy-connection" | "x-api-key" | "x-real-ip" | "http2-settings"
-    ) || name.as_str().starts_with("x-forwarded-")
-}
-
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers
         .get_all(header::CONNECTION)
@@ -101,9 +90,9 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Removes from a response what ends at this hop or would speak for the gate: cross-origin rules, a challenge that
-/// names the server's own authorization metadata, and an invitation to another port.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+/// Removes from a response what ends at this hop or would speak for the gate. Cookies stay if they may, narrowed to the
+/// paths of `cookies_of`.
+pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) {
     let named = |name: &HeaderName| {
         is_named_by_connection(headers, name)
             && ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name)
@@ -112,35 +101,31 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     // Most responses have none of these, and then nothing is looked up or moved.
     let dropped: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| stays_behind(name) || (has_connection && named(name)))
+        .filter(|name| !fields::goes_to_client(name) || (has_connection && named(name)))
         .cloned()
         .collect();
     for name in dropped {
-        headers.remove(name);
+        match (headers.entry(&name), cookies_of) {
+            (Entry::Occupied(given), Some(server)) if name == header::SET_COOKIE => {
+                let (_, given) = given.remove_entry_mult();
+                let narrowed: Vec<_> =
+                    given.filter_map(|cookie| cookies::narrowed(&cookie, server)).collect();
+                for cookie in narrowed {
+                    headers.append(header::SET_COOKIE, cookie);
+                }
+            }
+            (Entry::Occupied(given), _) => drop(given.remove_entry_mult()),
+            (Entry::Vacant(_), _) => {}
+        }
     }
 }
 
-fn stays_behind(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::TRAILER
-            | header::TE
-            | header::UPGRADE
-            | header::PROXY_AUTHENTICATE
-            | header::WWW_AUTHENTICATE
-            | header::ALT_SVC
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-        || name.as_str().starts_with("access-control-")
-}
-
-/// The request target: the configured path, and both queries.
-pub(super) fn target<'a>(to: &'a HttpTarget, query: &str) -> Cow<'a, str> {
-    let configured = to.path_and_query();
-    if query.is_empty() {
-        return configured.into();
+/// Keeps a response that is no MCP from being a page of the gate's origin, where it would run with what the gate's own pages
+/// may do.
+pub(super) fn isolate(headers: &mut HeaderMap) {
+    const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
+    if !is_json(headers) && !is_event_stream(headers) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-    let joint = if to.url.query().is_some() { '&' } else { '?' };
-    format!("{configured}{joint}{query}").into()
 }

@@ -1,6 +1,10 @@
 //! The MCP path: one admitted request, to its server and back.
 
+mod cookies;
+mod fields;
 mod headers;
+mod lists;
+mod query;
 mod tools;
 
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
@@ -9,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
-use self::tools::Tools;
+use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
     body::{Edits, Payload, Seal, Stream},
@@ -17,7 +21,11 @@ use crate::{
     error::{Error, Kind},
     identity::{Grant, Subject},
     ledger::Owner,
-    mcp::{endpoint::EndpointRewriter, events::is_event_stream, version::MODERN},
+    mcp::{
+        endpoint::EndpointRewriter,
+        events::{is_coded, is_event_stream},
+        version::MODERN,
+    },
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -135,23 +143,43 @@ pub async fn forward(
         }
     };
     // 6. What the client may see of it.
+    Kind::refuse_challenge(response_head.status)?;
     if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
         return Err(Kind::UpstreamRedirect.into());
     }
     let upstream = exchange.into_body(&response_head, first);
-    headers::clean_response(&mut response_head.headers);
+    let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
+    headers::clean_response(&mut response_head.headers, cookies_of);
+    headers::isolate(&mut response_head.headers);
     seal_session(&admitted, &mut response_head)?;
-    let edits = Edits {
-        endpoint: endpoint_rewriter(&admitted, to, &mut response_head)?,
-        tools: match &tools {
-            Some(tools) if !upstream.is_end() => tools.edit(&mut response_head)?,
-            _ => None,
-        },
+    let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
+    let rule = match &tools {
+        Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
+        _ => BodyRule::Pass,
+    };
+    let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
+    let payload = match (rule, &tools) {
+        (BodyRule::FilterWhole, Some(tools)) => {
+            // Boxed, so that it is no part of every request's task.
+            let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
+            Payload::Whole(Box::pin(whole).await?)
+        }
+        (BodyRule::Withhold, _) => {
+            upstream.discard();
+            lists::forget_body(&mut response_head.headers);
+            Payload::Whole(Bytes::new())
+        }
+        (rule, _) => {
+            let mut edits = Edits { endpoint, tools: None };
+            if let BodyRule::FilterEvents(events) = rule {
+                lists::forget_bytes(&mut response_head.headers);
+                edits.tools = Some(events);
+            }
+            Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit }))
+        }
     };
     let Head { status, headers, .. } = response_head;
-    let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
-    let mut response =
-        Response::new(Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit })));
+    let mut response = Response::new(payload);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -173,7 +201,7 @@ fn request_target<'a>(
     }
     let query = head.uri.query().unwrap_or_default();
     match admitted.door {
-        Door::Mcp | Door::Sse => Ok(headers::target(to, &auth::without_token(query, &admitted.token))),
+        Door::Mcp | Door::Sse => Ok(query::target(to, &auth::without_token(query, &admitted.token))),
         Door::Message => {
             let query = message_query(query);
             let (server, token_name) = admitted.session_owner();
@@ -235,7 +263,7 @@ fn endpoint_rewriter(
     if admitted.door != Door::Sse || head.status != StatusCode::OK || !is_event_stream(&head.headers) {
         return Ok(None);
     }
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if is_coded(&head.headers) {
         return Err(Kind::UpstreamUnreachable
             .because("the event stream is compressed although identity was asked for"));
     }

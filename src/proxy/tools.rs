@@ -7,18 +7,17 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request
 use hyper::body::{Body as _, Incoming};
 
 use crate::{
-    body::{Passes, Payload, ToolEdit},
+    body::{Passes, Payload},
     config::ToolFilter,
     error::{Error, Kind},
     mcp::{
-        events::{is_event_stream, is_json},
+        events::is_coded,
         message::Malformed,
-        tool_call::{Declared, Guard, Refusal, TOOLS_LIST, Verdict},
-        tool_events::ListEvents,
-        tool_list::ListBody,
+        tool_call::{Declared, Guard, Refusal, Verdict},
+        tool_list,
     },
     route::Door,
-    upstream::{Head, Inspect, Pass},
+    upstream::{Inspect, Pass},
 };
 
 /// Most bytes of a refused request that are read on: for its `id`, which many clients write last, and because a client
@@ -28,7 +27,10 @@ const DRAINED: usize = 1024 * 1024;
 /// The filter of one server, for one request.
 pub(super) struct Tools {
     filter: Arc<ToolFilter>,
-    door: Door,
+    pub(super) door: Door,
+    /// The server may answer with what was asked for elsewhere, whatever the body says: it is a GET, or asks for events that
+    /// were missed.
+    is_stream: bool,
     /// `None` for a request without a body.
     guard: Option<Rc<RefCell<Watch>>>,
 }
@@ -57,7 +59,8 @@ impl Tools {
         } else {
             None
         };
-        Ok(Self { filter: Arc::clone(filter), door, guard })
+        let is_stream = head.method == Method::GET || head.headers.contains_key("last-event-id");
+        Ok(Self { filter: Arc::clone(filter), door, is_stream, guard })
     }
 
     /// What looks at the request body on its way.
@@ -91,33 +94,16 @@ impl Tools {
         Some(response)
     }
 
-    /// What has to be done to a response with this head, if it may list tools.
-    pub(super) fn edit(&self, head: &mut Head) -> Result<Option<ToolEdit>, Error> {
-        let is_events = is_event_stream(&head.headers);
-        if !head.status.is_success() || !(self.may_list() && (is_events || is_json(&head.headers))) {
-            return Ok(None);
-        }
-        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            return Err(Kind::UpstreamUnreachable
-                .because("a list of tools may be in what comes compressed although identity was asked for"));
-        }
-        head.headers.remove(header::CONTENT_LENGTH);
-        head.headers.remove(header::ETAG);
-        let passes = passes(&self.filter);
-        Ok(Some(if is_events {
-            ToolEdit::Events(ListEvents::new(passes))
-        } else {
-            ToolEdit::Body(ListBody::new(passes))
-        }))
-    }
-
     /// Whether the response may list tools: any on a stream that is not the answer to one request, and any to a request
     /// that is not known yet, because the server answered before it had all of it.
-    fn may_list(&self) -> bool {
-        match &self.guard {
-            Some(watch) => watch.borrow().guard.method().is_none_or(|method| method == TOOLS_LIST),
-            None => true,
-        }
+    pub(super) fn may_list(&self) -> bool {
+        let asks = |watch: &Rc<RefCell<Watch>>| watch.borrow().guard.method().is_none_or(tool_list::may_list);
+        self.is_stream || self.guard.as_ref().is_some_and(asks)
+    }
+
+    /// Says of which tools the client may know.
+    pub(super) fn passes(&self) -> Passes {
+        passes(&self.filter)
     }
 }
 
@@ -160,8 +146,7 @@ fn refused(refusal: Refusal) -> Error {
 /// Checks that a body is the JSON that it looks like. Some servers decode whatever coding and character set the head names,
 /// so that the bytes that the gate reads (as UTF-7, say) would mean something else to them.
 fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
-    let is_coded = headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
-    if is_coded {
+    if is_coded(headers) {
         return Err(Kind::Malformed.because("the body is compressed, which a tool filter cannot look into"));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
@@ -173,7 +158,7 @@ fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// Whether a content type names no other character set than UTF-8, however a parser takes its parameters apart.
-fn is_utf8(kind: &[u8]) -> bool {
+pub(super) fn is_utf8(kind: &[u8]) -> bool {
     let Ok(kind) = std::str::from_utf8(kind) else { return false };
     let kind: String = kind.to_ascii_lowercase().split([' ', '\t', '"']).collect();
     let mut named = kind.split("charset").skip(1);

@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     admission::{ConnectionId, Place},
+    frames::Http2Stream,
     io::{RequestLine, Socket},
 };
 use crate::{
@@ -76,6 +77,8 @@ pub struct Connection {
     stalled: Cell<bool>,
     slow_reader: Cell<bool>,
     fragment: Cell<bool>,
+    /// A request of this HTTP/2 connection had one; which, is not known.
+    is_rejected: Cell<bool>,
     draining: Cell<bool>,
     relays: Cell<bool>,
     /// The response that the task of this moment began; its task takes it from here.
@@ -118,6 +121,7 @@ impl Connection {
             stalled: Cell::new(false),
             slow_reader: Cell::new(false),
             fragment: Cell::new(false),
+            is_rejected: Cell::new(false),
             draining: Cell::new(false),
             relays: Cell::new(false),
             response: Cell::new(None),
@@ -193,9 +197,19 @@ impl Connection {
         self.relays.get() && !self.draining.get()
     }
 
-    /// Whether the request line of the current request had a fragment; asking forgets it.
+    /// Whether the request line of the current request had a fragment; asking forgets it. Of an HTTP/2 connection, every request
+    /// counts as having one from the first on that has.
     pub fn take_fragment(&self) -> bool {
-        self.fragment.take()
+        self.is_rejected.get() || self.fragment.take()
+    }
+
+    /// The client sent a path with a fragment over HTTP/2.
+    pub(super) fn reject(&self) {
+        self.is_rejected.set(true);
+    }
+
+    pub(super) fn is_rejected(&self) -> bool {
+        self.is_rejected.get()
     }
 
     pub(super) fn is_at_request_line(&self) -> bool {
@@ -440,17 +454,29 @@ where
     H: Handler,
 {
     let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
+    let stream = Http2Stream::new(stream, Rc::clone(&connection), connection.limits.max_header_bytes);
     let mut http = pin!(
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(header_list)
             .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)))
     );
+    let mut is_told = false;
     poll_fn(|cx| {
         if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
             return Poll::Ready(());
         }
-        http.as_mut().poll(cx).map(drop)
+        loop {
+            if http.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if is_told || !connection.is_rejected() {
+                return Poll::Pending;
+            }
+            // Whoever shares it, as behind a proxy, is to begin another.
+            is_told = true;
+            http.as_mut().graceful_shutdown();
+        }
     })
     .await;
 }

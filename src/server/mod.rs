@@ -2,6 +2,8 @@
 
 pub mod admission;
 pub mod connection;
+mod frames;
+mod hpack;
 mod io;
 pub mod listener;
 pub mod proxied;

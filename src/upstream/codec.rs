@@ -9,13 +9,17 @@ use std::{fmt, mem::MaybeUninit, ops::Range, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-/// Largest response head that is accepted, in bytes.
+/// Largest response head that is accepted, in bytes, with the interim responses before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
+/// Most interim responses before a response.
+const MAX_INTERIM: usize = 16;
 /// Most header lines in a response head.
 const MAX_HEADERS: usize = 128;
-/// Most bytes of chunk extensions within one size line, and of all trailers together. Both are dropped or passed
-/// unread, so all that they could do is keep us busy.
+/// Most bytes of chunk extensions within one size line, and of all trailers together. Both are dropped unread, so all that
+/// they could do is keep us busy.
 const MAX_EXTENSION: u32 = 1024;
+/// Largest size of a chunk: what every client can count to.
+const MAX_CHUNK: u64 = i64::MAX as u64;
 const MAX_TRAILERS: u32 = 16 * 1024;
 
 /// How the end of a body is known (RFC 9112 §6.3).
@@ -68,36 +72,38 @@ impl std::error::Error for ProtocolError {}
 /// Returns the head and a copy of what stands behind it, or `None` if `buf` ends before the head does.
 pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, Bytes)>, ProtocolError> {
     let mut start = 0;
-    loop {
+    for _ in 0..=MAX_INTERIM {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut response, &buf[start..], &mut fields)
             .map_err(|_| ProtocolError("the response head is not HTTP/1.1"))?;
-        let httparse::Status::Complete(len) = parsed else {
-            if buf.len() > MAX_HEAD {
-                return Err(ProtocolError("the response head is too large"));
-            }
+        let end = if let httparse::Status::Complete(len) = parsed { start + len } else { buf.len() };
+        if end > MAX_HEAD {
+            return Err(ProtocolError("the response head is too large"));
+        }
+        if parsed.is_partial() {
             return Ok(None);
-        };
+        }
         let code = response.code.unwrap_or_default();
         if code == 101 {
             return Err(ProtocolError("the server switched protocols unasked"));
         }
         if (100..200).contains(&code) {
-            start += len;
+            start = end;
             continue;
         }
         let status =
             StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
-        let (headers, transfer) = fields_of(&buf[start..start + len], response.headers)?;
+        let (headers, transfer) = fields_of(&buf[start..end], response.headers)?;
         let framing = transfer.framing(status, method, http11)?;
         let keep_alive = (http11 && framing != Framing::UntilClose && !transfer.closes)
             .then_some(KeepAlive { promised: transfer.promised });
-        let behind = Bytes::copy_from_slice(&buf[start + len..]);
+        let behind = Bytes::copy_from_slice(&buf[end..]);
         return Ok(Some((Head { status, headers, framing, keep_alive }, behind)));
     }
+    Err(ProtocolError("too many interim responses before the response head"))
 }
 
 /// What the fields of a head say about how it is transferred.
@@ -234,12 +240,14 @@ impl Chunked {
         self.state == State::Done
     }
 
-    /// Walks over `input`, calling `payload` with each range of it that is payload. Returns how many bytes belong
-    /// to this body: all of them, unless it ended.
+    /// Walks over `input`, calling `payload` with each range of it that is payload, and `dispensable` with each that is
+    /// neither payload nor needed to frame it: extensions, trailers, zeros in front of a size. Returns how many bytes
+    /// belong to this body: all of them, unless it ended.
     pub(super) fn decode(
         &mut self,
         input: &[u8],
         mut payload: impl FnMut(Range<usize>),
+        mut dispensable: impl FnMut(Range<usize>),
     ) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while at < input.len() {
@@ -262,13 +270,19 @@ impl Chunked {
                     continue;
                 }
                 State::Size { digits } => match (byte, char::from(byte).to_digit(16)) {
-                    (_, Some(_)) if digits == 16 => return Err(ProtocolError("a chunk size is too large")),
+                    (_, Some(_)) if digits == 16 || self.remaining > MAX_CHUNK >> 4 => {
+                        return Err(ProtocolError("a chunk size is too large"));
+                    }
                     (_, Some(digit)) => {
+                        if digit == 0 && self.remaining == 0 && digits > 0 {
+                            dispensable(at..at + 1);
+                        }
                         self.remaining = self.remaining << 4 | u64::from(digit);
                         self.state = State::Size { digits: digits + 1 };
                     }
                     (b'\r', _) if digits > 0 => self.state = State::SizeLf,
                     (b';', _) if digits > 0 => {
+                        dispensable(at..at + 1);
                         self.skipped = 0;
                         self.state = State::Extension;
                     }
@@ -276,7 +290,10 @@ impl Chunked {
                 },
                 State::Extension => match byte {
                     b'\r' => self.state = State::SizeLf,
-                    _ => self.skip(byte, MAX_EXTENSION)?,
+                    _ => {
+                        self.skip(byte, MAX_EXTENSION)?;
+                        dispensable(at..at + 1);
+                    }
                 },
                 State::SizeLf => {
                     expect(byte, b'\n')?;
@@ -292,15 +309,18 @@ impl Chunked {
                     self.state = State::Size { digits: 0 };
                 }
                 State::TrailerStart if byte == b'\r' => self.state = State::EndLf,
-                State::TrailerStart | State::Trailer => match byte {
-                    b'\r' => self.state = State::TrailerLf,
-                    _ => {
+                State::TrailerStart | State::Trailer => {
+                    dispensable(at..at + 1);
+                    if byte == b'\r' {
+                        self.state = State::TrailerLf;
+                    } else {
                         self.skip(byte, MAX_TRAILERS)?;
                         self.state = State::Trailer;
                     }
-                },
+                }
                 State::TrailerLf => {
                     expect(byte, b'\n')?;
+                    dispensable(at..at + 1);
                     self.state = State::TrailerStart;
                 }
                 State::EndLf => {
@@ -324,19 +344,51 @@ impl Chunked {
     }
 }
 
-/// A chunk that is here as a whole, without extension: nearly all chunks of an event stream, found without going
+/// A chunk that is here as a whole, with a plain size: nearly all chunks of an event stream, found without going
 /// through the states for each byte. Its payload, and where the next begins; whatever else it is, the states tell.
 fn plain_chunk(input: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
     /// More would not fit a read.
     const MOST_DIGITS: usize = 6;
     let digits = input[at..].iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let line = input.get(at..at + digits).filter(|line| !line.is_empty() && line.len() <= MOST_DIGITS)?;
+    let line = input.get(at..at + digits).filter(|line| line.len() <= MOST_DIGITS)?;
+    if matches!(line.first(), None | Some(b'0')) {
+        return None;
+    }
     let size =
         line.iter().fold(0, |size, digit| size << 4 | char::from(*digit).to_digit(16).unwrap_or(0) as usize);
     let start = at + digits + 2;
     let end = start + size;
-    let whole = size > 0 && input.get(start - 2..start)? == b"\r\n" && input.get(end..end + 2)? == b"\r\n";
+    let whole = input.get(start - 2..start)? == b"\r\n" && input.get(end..end + 2)? == b"\r\n";
     whole.then_some((start..end, end + 2))
+}
+
+/// Ranges of one input that do not pass.
+#[derive(Default)]
+pub(super) struct Cuts(Vec<Range<usize>>);
+
+impl Cuts {
+    /// Notes a range behind those noted before.
+    pub(super) fn push(&mut self, range: Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.0.push(range),
+        }
+    }
+
+    /// `input` without them; `None` if there are none.
+    pub(super) fn taken_out_of(self, input: &[u8]) -> Option<Vec<u8>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut kept = Vec::with_capacity(input.len());
+        let mut at = 0;
+        for cut in self.0 {
+            kept.extend_from_slice(&input[at..cut.start]);
+            at = cut.end;
+        }
+        kept.extend_from_slice(&input[at..]);
+        Some(kept)
+    }
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), ProtocolError> {
@@ -432,11 +484,28 @@ mod tests {
         assert!(head(&endless).is_err());
     }
 
+    #[test]
+    fn a_head_is_bounded_however_it_comes() {
+        let with = |interim: usize, before: usize, length: usize| {
+            let interim =
+                format!("HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n", "a".repeat(before)).repeat(interim);
+            let text = format!("{interim}HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "a".repeat(length));
+            (text.len(), head(&text).is_ok())
+        };
+        let (overhead, _) = with(0, 0, 0);
+        assert_eq!(with(0, 0, MAX_HEAD - overhead), (MAX_HEAD, true));
+        assert_eq!(with(0, 0, MAX_HEAD - overhead + 1), (MAX_HEAD + 1, false));
+        let (overhead, _) = with(2, 1000, 0);
+        assert_eq!(with(2, 1000, MAX_HEAD - overhead), (MAX_HEAD, true));
+        assert_eq!(with(2, 1000, MAX_HEAD - overhead + 1), (MAX_HEAD + 1, false));
+        assert!(with(MAX_INTERIM, 0, 0).1 && !with(MAX_INTERIM + 1, 0, 0).1);
+    }
+
     fn decode_in_pieces(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), ProtocolError> {
         let (mut decoder, mut out, mut consumed, mut from) = (Chunked::default(), Vec::new(), 0, 0);
         for to in cuts.iter().copied().chain([input.len()]) {
             let piece = &input[from..to.max(from)];
-            consumed += decoder.decode(piece, |range| out.extend_from_slice(&piece[range]))?;
+            consumed += decoder.decode(piece, |range| out.extend_from_slice(&piece[range]), |_| {})?;
             from = to.max(from);
         }
         Ok((out, consumed, decoder.is_done()))
@@ -460,7 +529,7 @@ mod tests {
 
     #[test]
     fn malformed_chunks_are_errors() {
-        let bad: [&[u8]; 10] = [
+        let bad: [&[u8]; 12] = [
             b"\r\n",
             b"x\r\n",
             b" 5\r\nhello\r\n",
@@ -469,6 +538,8 @@ mod tests {
             b"5\r\nhelloX\r\n",
             b"5\r\nhello\n",
             b"00000000000000001\r\n",
+            b"8000000000000000\r\n",
+            b"ffffffffffffffff\r\n",
             b"5;\x01\r\n",
             b"0\r\nTrailer\n\r\n",
         ];
@@ -479,7 +550,78 @@ mod tests {
         assert!(decode_in_pieces(&endless, &[]).is_err());
     }
 
+    /// What a client gets of a body that comes cut like this, framing and all.
+    fn pass_in_pieces(input: &[u8], cuts: &[usize]) -> Result<Vec<u8>, ProtocolError> {
+        let (mut decoder, mut out, mut from) = (Chunked::default(), Vec::new(), 0);
+        for to in cuts.iter().copied().chain([input.len()]) {
+            let piece = &input[from..to.max(from)];
+            let mut cuts = Cuts::default();
+            let here = decoder.decode(piece, |_| {}, |range| cuts.push(range))?;
+            out.extend(cuts.taken_out_of(&piece[..here]).unwrap_or_else(|| piece[..here].to_vec()));
+            from = to.max(from);
+        }
+        Ok(out)
+    }
+
+    /// The payload of a chunked body that is written in the plainest way, and `None` for any other. Zeros in front of a size
+    /// may be one.
+    fn plain_payload(mut body: &[u8]) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        loop {
+            let end = body.windows(2).position(|window| window == b"\r\n")?;
+            let line = std::str::from_utf8(&body[..end]).ok()?;
+            let is_plain = line.bytes().all(|byte| byte.is_ascii_hexdigit()) && !line.starts_with("00");
+            let size = usize::from_str_radix(line, 16).ok().filter(|_| is_plain)?;
+            if size == 0 {
+                return (line == "0" && &body[end..] == b"\r\n\r\n").then_some(payload);
+            }
+            payload.extend_from_slice(body.get(end + 2..end + 2 + size)?);
+            body = body.get(end + 2 + size..)?.strip_prefix(b"\r\n")?;
+        }
+    }
+
+    #[test]
+    fn a_plain_body_passes_as_it_is_and_any_other_without_what_nobody_needs() {
+        let plain = b"5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n";
+        assert_eq!(pass_in_pieces(plain, &[]).unwrap(), plain);
+        let input =
+            b"5;a=b;c\r\nhello\r\n00a;\r\n0123456789\r\n0000;x=\"y\"\r\nX: 1\r\nY: 2;3\r\n\r\nHTTP/1.1";
+        let passed = b"5\r\nhello\r\n0a\r\n0123456789\r\n0\r\n\r\n";
+        for cut in 0..input.len() {
+            assert_eq!(pass_in_pieces(input, &[cut]).unwrap(), passed, "{cut}");
+        }
+        let every: Vec<usize> = (1..input.len()).collect();
+        assert_eq!(pass_in_pieces(input, &every).unwrap(), passed);
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_chunked_and_cut_anyhow_a_client_decodes_the_same_and_sees_nothing_else(
+            chunks in prop::collection::vec(
+                ("0{0,9}", prop::collection::vec(any::<u8>(), 1..50), any::<bool>(), "(;[ -~\t]{0,9}){0,2}"),
+                0..8,
+            ),
+            last in ("0{1,9}", "(;[ -~\t]{0,9}){0,2}", "([!-~][ -~\t]{0,9}\r\n){0,3}"),
+            cuts in prop::collection::vec(0usize..800, 0..12),
+        ) {
+            let mut input = Vec::new();
+            for (zeros, chunk, upper, extension) in &chunks {
+                let size = if *upper { format!("{:X}", chunk.len()) } else { format!("{:x}", chunk.len()) };
+                input.extend_from_slice(format!("{zeros}{size}{extension}\r\n").as_bytes());
+                input.extend_from_slice(chunk);
+                input.extend_from_slice(b"\r\n");
+            }
+            let (zeros, extension, trailers) = &last;
+            input.extend_from_slice(format!("{zeros}{extension}\r\n{trailers}\r\n").as_bytes());
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
+            cuts.sort_unstable();
+            let payload: Vec<u8> = chunks.iter().flat_map(|(_, chunk, _, _)| chunk.clone()).collect();
+            let passed = pass_in_pieces(&input, &cuts).unwrap();
+            prop_assert_eq!(plain_payload(&passed), Some(payload.clone()));
+            prop_assert_eq!(passed, pass_in_pieces(&input, &[]).unwrap());
+            prop_assert_eq!(decode_in_pieces(&input, &cuts).unwrap(), (payload, input.len(), true));
+        }
+
         #[test]
         fn what_was_chunked_comes_back(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..10), cuts in prop::collection::vec(0usize..600, 0..8)) {
             let mut input = Vec::new();

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Endpoint, ExchangeError, Passed, Pool, SCRATCH, Transport,
-    codec::{Chunked, Framing, Head, KeepAlive, ProtocolError},
+    codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
 };
 
@@ -43,7 +43,17 @@ enum Decoding {
 impl Decoding {
     /// Walks over `bytes`, calling `payload` with each range of it that is payload. Returns how many bytes belong
     /// to this body.
-    fn walk(&mut self, bytes: &[u8], mut payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+    fn walk(&mut self, bytes: &[u8], payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
+        self.walk_raw(bytes, payload, |_| {})
+    }
+
+    /// The same for a body that passes with its framing, calling `dispensable` with each range that does not pass.
+    fn walk_raw(
+        &mut self,
+        bytes: &[u8],
+        mut payload: impl FnMut(Range<usize>),
+        dispensable: impl FnMut(Range<usize>),
+    ) -> Result<usize, ProtocolError> {
         match self {
             Self::Length(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -51,7 +61,7 @@ impl Decoding {
                 payload(0..here);
                 Ok(here)
             }
-            Self::Chunked(chunked) => chunked.decode(bytes, payload),
+            Self::Chunked(chunked) => chunked.decode(bytes, payload, dispensable),
             Self::UntilClose => {
                 payload(0..bytes.len());
                 Ok(bytes.len())
@@ -108,20 +118,22 @@ impl ResponseBody {
             Decoding::Length(left) => *left > self.first.len() as u64,
             Decoding::Chunked(chunked) => {
                 let mut ahead = Chunked::clone(chunked);
-                ahead.decode(&self.first, |_| {}).is_ok() && !ahead.is_done()
+                ahead.decode(&self.first, |_| {}, |_| {}).is_ok() && !ahead.is_done()
             }
             Decoding::UntilClose => false,
         }
     }
 
-    /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`]. Beside it, what came with the head, framing and
-    /// all, and how much of that is payload.
+    /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`]. Beside it, what passes of what came with the head,
+    /// framing and all, and how much of that is payload.
     pub fn into_raw(self) -> Option<(RawBody, Bytes, usize)> {
         let can_be_raw = self.can_be_raw();
         let Self { connection, mut decoding, first } = self;
         let connection = connection.filter(|_| can_be_raw)?;
-        let mut payload = 0;
-        decoding.walk(&first, |range| payload += range.len()).ok()?;
+        let (mut payload, mut cuts) = (0, Cuts::default());
+        let count = |range: Range<usize>| payload += range.len();
+        decoding.walk_raw(&first, count, |range| cuts.push(range)).ok()?;
+        let first = cuts.taken_out_of(&first).map_or(first, Bytes::from);
         Some((RawBody { connection, decoding, large: false }, first, payload))
     }
 
@@ -181,6 +193,14 @@ impl ResponseBody {
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));
             }
+        }
+    }
+
+    /// Lets go of a body that nobody wants. If all of it is here, its connection can be used again.
+    pub fn discard(mut self) {
+        let first = std::mem::take(&mut self.first);
+        if self.decoding.walk(&first, |_| {}).is_ok_and(|here| here == first.len()) {
+            self.release_at_end();
         }
     }
 
@@ -245,7 +265,8 @@ impl Connection {
     }
 }
 
-/// A response body with its framing left as it is. Chunk sizes are looked at only to know where it ends.
+/// A response body with its framing left as it is, but for what nobody needs of it: extensions and trailers of chunks, which
+/// hardly any body has. Chunk sizes are looked at to know where it ends.
 pub struct RawBody {
     connection: Connection,
     decoding: Decoding,
@@ -280,20 +301,24 @@ impl RawBody {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             *large = bytes.len() >= SCRATCH;
-            let here = decoding.walk(bytes, |range| payload += range.len())?;
+            let mut cuts = Cuts::default();
+            let count = |range: Range<usize>| payload += range.len();
+            let here = decoding.walk_raw(bytes, count, |range| cuts.push(range))?;
             if here < bytes.len() {
                 *reuse = None;
             }
-            Ok(here)
+            Ok((here, cuts.taken_out_of(&bytes[..here])))
+        };
+        let pass = |cx: &mut Context<'_>, bytes: &[u8], walked: Result<(usize, Option<Vec<u8>>), _>| {
+            walked.map(|(here, plainer)| now(cx, plainer.as_deref().unwrap_or(&bytes[..here])))
         };
         let passed = if was_large {
-            let read =
-                pool.read_large(transport, cx, |cx, bytes| walk(bytes).map(|here| now(cx, &bytes[..here])));
+            let read = pool.read_large(transport, cx, |cx, bytes| pass(cx, bytes, walk(bytes)));
             Passed::Now(ready!(read)?)
         } else {
             ready!(pool.read_or_hold(transport, cx, |cx, bytes, room| match walk(bytes) {
-                Ok(here) if here <= room => Passed::Held(here),
-                walked => Passed::Now(walked.map(|here| now(cx, &bytes[..here]))),
+                Ok((here, None)) if here <= room => Passed::Held(here),
+                walked => Passed::Now(pass(cx, bytes, walked)),
             }))?
         };
         count_read(reads, transport);

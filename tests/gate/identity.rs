@@ -26,8 +26,10 @@ async fn gate_before(server: &Recorder, proxy: Value) -> Gate {
         "proxy": proxy,
         "mcpServers": {
             "db": { "url": server.url("/mcp"), "authTokens": ["dev", "old"] },
-            "any": { "url": server.url("/mcp?fixed=1") },
+            "any": { "url": server.url("/mcp?fixed=1"), "passQuery": true },
             "release": { "url": server.url("/mcp"), "roles": ["deploy"] },
+            "nobody": { "url": server.url("/mcp"), "roles": [] },
+            "nor-these": { "url": server.url("/mcp"), "authTokens": ["dev", "ci", "ops"], "roles": [] },
             "docs": { "url": server.url("/mcp"), "public": true },
             "events": { "url": server.url("/sse"), "authTokens": ["dev"] },
         },
@@ -202,6 +204,29 @@ async fn a_token_in_the_query_passes_where_it_is_allowed_and_goes_no_further() {
 }
 
 #[tokio::test]
+async fn an_empty_list_of_roles_lets_nobody_in_as_one_of_tokens_does() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server, json!({})).await;
+    for path in ["/nobody/mcp", "/nor-these/mcp", "/nobody/sse"] {
+        for token in [DEV, CI, ADMIN] {
+            let challenge = Some("Bearer error=\"insufficient_scope\"");
+            refused(&gate, &get(path, token, ""), 403, challenge, "insufficient_scope").await;
+        }
+    }
+    server.saw_nothing("nobody has one of no roles").await;
+    // Absent and empty are two things where an operator looks.
+    let (_, _, listed) = gate.ask(&get("/servers", ADMIN, "")).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let roles = |name: &str| {
+        let servers = listed["servers"].as_array().unwrap();
+        servers.iter().find(|server| server["name"] == name).unwrap().get("roles").cloned()
+    };
+    assert_eq!(roles("any"), None);
+    assert_eq!(roles("nobody"), Some(json!([])));
+    assert_eq!(roles("release"), Some(json!(["deploy"])));
+}
+
+#[tokio::test]
 async fn a_public_server_asks_for_no_token_and_passes_none_on() {
     let server = Recorder::start().await;
     let gate = gate_before(&server, json!({})).await;
@@ -327,7 +352,7 @@ async fn probes_need_no_token_and_tell_nothing_of_the_servers() {
     let (status, _, body) = gate.ask(&bare("GET", "/status", "")).await;
     assert_eq!(status, 200);
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(body, json!({ "servers": { "total": 5, "running": 5 }, "clients": { "connected": 1 } }));
+    assert_eq!(body, json!({ "servers": { "total": 7, "running": 7 }, "clients": { "connected": 1 } }));
     assert_eq!(gate.ask(&bare("POST", "/health", "Content-Length: 0\r\n")).await.0, 405);
 }
 

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{
-    CI, Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon, until,
+use crate::{
+    harness::{
+        CI, Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon, until,
+    },
+    recorder::Recorder,
 };
 
 async fn gate_with(limits: Value, server: &Upstream) -> Gate {
@@ -220,4 +223,34 @@ async fn a_body_above_the_limit_is_413_and_the_server_gets_no_whole_request() {
         }
     }
     assert_eq!(client.response().await.0, 200);
+}
+
+#[tokio::test]
+async fn the_head_of_a_server_s_answer_is_bounded_with_all_that_comes_before_it() {
+    let ask = async |response: String| {
+        let server = Recorder::answering(response).await;
+        let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+        let (status, _, body) = gate.ask(&get("/db", DEV, "")).await;
+        (status, body, gate.log.line("Authenticated request", &[]).await)
+    };
+    const END: &str = "Content-Length: 2\r\n\r\nok";
+    let fields = |count: usize| format!("X-A: {}\r\n", "a".repeat(993)).repeat(count);
+    let interim = |fields: &str| format!("HTTP/1.1 103 Early Hints\r\n{fields}\r\n");
+    let ok = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}{END}");
+    for (response, passes) in [
+        (ok(&fields(60)), true),
+        (ok(&fields(80)), false),
+        (interim(&fields(30)) + &ok(&fields(30)), true),
+        (interim(&fields(30)) + &interim(&fields(30)) + &ok(&fields(10)), false),
+        (interim("").repeat(3) + &ok(""), true),
+        (interim("").repeat(100) + &ok(""), false),
+    ] {
+        let (status, body, line) = ask(response).await;
+        if passes {
+            assert_eq!((status, body.as_str()), (200, "ok"));
+        } else {
+            assert_eq!((status, &line["reason"]), (502, &json!("upstream_unreachable")), "{line}");
+            assert!(line["cause"].as_str().is_some_and(|cause| cause.contains("head")), "{line}");
+        }
+    }
 }

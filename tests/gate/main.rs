@@ -21,10 +21,13 @@ mod harness;
 mod identity;
 mod inline;
 mod limits;
+mod lists;
 
 mod manage;
 mod mcp;
+mod names;
 mod observe;
+mod origin_isolation;
 mod passthrough;
 mod process;
 mod recorder;

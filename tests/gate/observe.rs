@@ -185,6 +185,29 @@ async fn the_metrics_of_the_contract_are_there() {
 }
 
 #[tokio::test]
+async fn a_status_that_a_server_makes_up_counts_for_its_class() {
+    for (status, label) in [
+        (200, "200"),
+        (299, "2xx"),
+        (304, "3xx"),
+        (418, "4xx"),
+        (404, "404"),
+        (599, "5xx"),
+        (600, "other"),
+        (999, "other"),
+    ] {
+        let server =
+            Recorder::answering(format!("HTTP/1.1 {status} Mine\r\nContent-Length: 0\r\n\r\n")).await;
+        let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+        assert_eq!(gate.ask(&get("/db", DEV, "")).await.0, status);
+        let line = gate.log.line("Authenticated request", &[]).await;
+        assert_eq!(line["status"], status, "the log says which");
+        let series = format!(r#"requests_total{{method="GET",server="db",status="{label}"}} 1"#);
+        assert!(gate.metrics().contains(&series), "{series}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_a_client_makes_up_make_no_series_and_no_lines_of_their_own() {
     let server = Recorder::start().await;
     let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;

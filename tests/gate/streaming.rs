@@ -201,6 +201,49 @@ async fn every_framing_brings_the_same_body_and_leaves_both_connections_usable()
     }
 }
 
+/// The bytes that a client gets of a chunked body, framing and all; the connection goes on.
+async fn raw_body(client: &mut Client<TcpStream>) -> String {
+    let mut raw = String::new();
+    while !raw.ends_with("\r\n0\r\n\r\n") {
+        raw += &client.until("\r\n").await;
+        assert!(raw.len() < 1000, "{raw:?}");
+    }
+    raw
+}
+
+#[tokio::test]
+async fn extensions_and_trailers_of_a_server_s_chunks_are_for_the_gate_alone() {
+    // An intermediary has no use for what it does not know (RFC 9112 §7.1.1), and a parser that reads it otherwise than the
+    // gate reads another body.
+    let first = "5;a=b\r\nhello\r\n";
+    let rest = "006;x=\"y;z\"\r\n world\r\n1\r\n!\r\nA;q\r\n0123456789\r\n000;last;\r\nX-Trailer: 1\r\nSet-Cookie: a=1\r\n\r\n";
+    let clean = "5\r\nhello\r\n06\r\n world\r\n1\r\n!\r\nA\r\n0123456789\r\n0\r\n\r\n";
+    for by_byte in [false, true] {
+        let server = Upstream::bind().await;
+        let gate = gate_before(&server).await;
+        let (mut client, mut behind) = asked(&gate, &server).await;
+        for round in 0..2 {
+            if round > 0 {
+                client.send(get("/db", DEV, "")).await;
+                behind.head().await;
+            }
+            // The first chunk comes with the head, or behind it.
+            behind.send(if by_byte { SSE.to_owned() } else { format!("{SSE}{first}") }).await;
+            client.head().await;
+            if by_byte {
+                for byte in format!("{first}{rest}").as_bytes() {
+                    behind.send([*byte]).await;
+                    tokio::task::yield_now().await;
+                }
+            } else {
+                behind.send(&rest).await;
+            }
+            assert_eq!(soon("the body", raw_body(&mut client)).await, clean);
+        }
+        assert!(!server.was_reached().await, "both connections are used again");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_ends_with_its_connection_is_whole() {
     for kind in ["text/plain", "text/event-stream"] {

@@ -103,6 +103,7 @@ impl Server {
                     return Ok(answer.into_events());
                 }
                 Ok(answer) if !answer.status.is_server_error() => return Err(refused(answer.status)),
+                Err(error) if error.kind == Kind::UpstreamUnauthorized => return Err(error),
                 Ok(answer) => refused(answer.status),
                 Err(error) => error,
             };

@@ -7,6 +7,7 @@ use super::{
     session::{Server, Session},
 };
 use crate::{
+    error::Kind,
     link::place::EventStream,
     mcp::{events::is_event_stream, message},
 };
@@ -50,6 +51,7 @@ impl Server {
                     retry = events.retry().or(retry);
                 }
                 Ok(answer) if !answer.status.is_server_error() => return pending().await,
+                Err(error) if error.kind == Kind::UpstreamUnauthorized => return pending().await,
                 Ok(_) | Err(_) => {}
             }
             tokio::time::sleep(retry.unwrap_or(RETRY).max(SHORTEST_RETRY).max(silent)).await;

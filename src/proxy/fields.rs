@@ -1,0 +1,239 @@
+//! Which header fields pass, and which stay at this hop.
+//!
+//! The lists name what every HTTP proxy has to drop, and what would speak with a voice that is not its sender's: a
+//! request that claims what only the gate can know, a response that claims to be the gate. A name counts in every
+//! spelling that a server folds into one: CGI and what descends from it (WSGI, Rack, PHP) make `HTTP_X_TEAM` of
+//! `X-Team`, of `X_Team` and some of them of `X.Team`. So towards servers only names of letters, digits and `-` pass,
+//! as nginx does it, and the lists need one spelling.
+
+use http::HeaderName;
+
+/// Parameters of a tool call (MCP 2026-07-28). What follows is the server's to choose, `_` and `.` included, and nothing
+/// is decided on it.
+const TOOL_PARAMETER: &str = "mcp-param-";
+
+/// Whether a field of a request goes on to the server.
+pub(super) fn goes_to_server(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    (is_plain(name.as_bytes()) || name.starts_with(TOOL_PARAMETER)) && !stays_before_server(name)
+}
+
+/// Whether a name has nothing but letters, digits and `-`. Eight bytes at a time, since every field of every request is asked.
+fn is_plain(name: &[u8]) -> bool {
+    const HIGH: u64 = (u64::MAX / 255) << 7;
+    // The high bit of each byte from `least` to `most`. Names are ASCII, so nothing carries over.
+    let within = |word: u64, least: u8, most: u8| {
+        let all = |byte: u8| u64::MAX / 255 * u64::from(byte);
+        word.wrapping_add(all(0x80 - least)) & !word.wrapping_add(all(0x7F - most))
+    };
+    let is_plain = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        let plain = within(word, b'a', b'z') | within(word, b'0', b'9') | within(word, b'-', b'-');
+        plain & HIGH == HIGH
+    };
+    match name.last_chunk() {
+        Some(last) => is_plain(last) && name.as_chunks().0.iter().all(is_plain),
+        None => name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')),
+    }
+}
+
+/// Whether a server may take `name`, which has one spelling, for the field `set` of the config.
+pub(super) fn is_same(set: &HeaderName, name: &HeaderName) -> bool {
+    let (set, name) = (set.as_str().as_bytes(), name.as_str().as_bytes());
+    set.len() == name.len()
+        && set.iter().zip(name).all(|(a, b)| a == b || (*b == b'-' && !a.is_ascii_alphanumeric()))
+}
+
+/// Fields of a request that end at this hop (RFC 9110 §7.6.1), that the gate writes itself, that carry the caller's
+/// credential, or that claim what only the gate can know: another client, user, path, host or method than that of the
+/// request. By their first letter, so that most names meet one or two comparisons.
+fn stays_before_server(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => name == "authorization",
+        Some(b'c') => matches!(
+            name,
+            "connection"
+                | "content-length"
+                // Of a server that may have some, they go on in one line: see `cookies`.
+                | "cookie"
+                | "cookie2"
+                | "client-ip"
+                | "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                // Those of a client certificate (RFC 9440 §2.4: whoever ends TLS removes them).
+                | "client-cert"
+                | "client-cert-chain"
+        ),
+        Some(b'e') => name == "expect",
+        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip"),
+        Some(b'h') => matches!(name, "host" | "http2-settings"),
+        Some(b'k') => name == "keep-alive",
+        Some(b'o') => name == "origin",
+        // `Proxy` is HTTP_PROXY under CGI, by which programs choose a proxy (CVE-2016-5385).
+        Some(b'p') => name == "proxy" || name.starts_with("proxy-"),
+        Some(b'r') => name.starts_with("remote-"),
+        Some(b's') => name.starts_with("surrogate-") || name.starts_with("ssl-client-"),
+        Some(b't') => matches!(name, "te" | "trailer" | "transfer-encoding" | "true-client-ip"),
+        Some(b'u') => name == "upgrade",
+        Some(b'x') => name.strip_prefix("x-").is_some_and(stays_before_server_x),
+        _ => false,
+    }
+}
+
+/// The same for what follows `x-`.
+fn stays_before_server_x(name: &str) -> bool {
+    const PREFIXES: [&str; 13] = [
+        // What Rack takes for the wish of the proxy in front of it (CVE-2025-61780).
+        "accel-",
+        "sendfile",
+        "auth-request-",
+        "authenticated-",
+        "envoy-",
+        "forwarded-",
+        // X-HTTP-Method-Override and its like.
+        "http-",
+        "original-",
+        "remote-",
+        "reproxy-",
+        "rewrite-",
+        "ssl-client-",
+        "webauth-",
+    ];
+    match name {
+        "api-key" | "real-ip" | "client-ip" | "client-cert" | "cluster-client-ip" | "originating-ip" => true,
+        "forwarded" | "host" | "method-override" => true,
+        _ => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+/// Whether a field of a response goes on to the client. `Set-Cookie` does not; see `cookies` for a server that may have some.
+pub(super) fn goes_to_client(name: &HeaderName) -> bool {
+    !stays_before_client(name.as_str())
+}
+
+/// Fields of a response that end at this hop (RFC 9110 §7.6.1); that hold for the whole host or origin, whose name the
+/// server shares with the gate and with all other servers; that say who may read an answer from another origin; that
+/// challenge for the server's own credential; and that command a proxy in front of the gate.
+fn stays_before_client(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => {
+            matches!(name, "alt-svc" | "accept-ch" | "accept-ch-lifetime" | "authentication-info")
+                || name.starts_with("access-control-")
+                || name.starts_with("attribution-reporting-")
+        }
+        Some(b'c') => {
+            matches!(
+                name,
+                "connection"
+                    | "clear-site-data"
+                    // A URL of the server's is none of the gate's.
+                    | "content-location"
+                    | "content-security-policy-report-only"
+                    | "critical-ch"
+                    | "cdn-cache-control"
+                    | "cloudflare-cdn-cache-control"
+            ) || name.starts_with("cross-origin-")
+        }
+        Some(b'e') => matches!(name, "edge-control" | "expect-ct" | "expect-staple"),
+        Some(b'k') => name == "keep-alive",
+        // `Link` makes proxies push or announce what it names (Apache's mod_http2 does by default).
+        Some(b'l') => matches!(name, "link" | "location"),
+        Some(b'n') => name == "nel",
+        Some(b'o') => matches!(name, "onion-location" | "origin-agent-cluster"),
+        Some(b'p') => {
+            matches!(name, "proxy-authenticate" | "proxy-authentication-info" | "proxy-connection")
+                || name.starts_with("public-key-pins")
+        }
+        Some(b'r') => matches!(name, "refresh" | "report-to" | "reporting-endpoints"),
+        Some(b's') => {
+            matches!(
+                name,
+                "set-cookie"
+                    | "set-cookie2"
+                    | "set-login"
+                    | "service-worker-allowed"
+                    | "shared-storage-write"
+                    | "speculation-rules"
+                    | "strict-transport-security"
+            ) || ["surrogate-", "sec-session-", "secure-session-"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        }
+        Some(b't') => matches!(name, "te" | "trailer" | "transfer-encoding" | "timing-allow-origin"),
+        Some(b'u') => matches!(name, "upgrade" | "use-as-dictionary"),
+        Some(b'w') => name == "www-authenticate",
+        Some(b'x') => {
+            // Whether a proxy may hold a stream back is the one thing that a server knows better.
+            name.strip_prefix("x-").is_some_and(stays_before_client_x) && name != "x-accel-buffering"
+        }
+        _ => false,
+    }
+}
+
+/// The same for what follows `x-`: which file or URL nginx, Apache, lighttpd, LiteSpeed or Perlbal is to send in the answer's
+/// place, and what Envoy is to think of its upstream.
+fn stays_before_client_x(name: &str) -> bool {
+    ["accel-", "envoy-", "lighttpd-", "litespeed-", "reproxy-", "sendfile"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn goes(name: &str) -> bool {
+        goes_to_server(&HeaderName::try_from(name).unwrap())
+    }
+
+    #[test]
+    fn a_name_passes_in_one_spelling_only() {
+        for name in
+            ["accept", "mcp-session-id", "mcp-param-a_b", "mcp-param-a.b", "x-team", "x-http2", "proxies"]
+        {
+            assert!(goes(name), "{name}");
+        }
+        for name in [
+            "mcp_session_id",
+            "x.team",
+            "a+b",
+            "a*",
+            "mcp_param_a",
+            "mcp-param_a",
+            "x_mcp-param-a",
+            "host",
+            "proxy",
+            "proxy-status",
+            "x-forwarded",
+            "x-forwarded-anything",
+            "x-http-method",
+            "remote-user",
+        ] {
+            assert!(!goes(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_plain_is_found_wherever_it_stands() {
+        for length in 1..40 {
+            let plain: Vec<u8> = (0..length).map(|at| b"az09-m"[at % 6]).collect();
+            assert!(is_plain(&plain), "{length}");
+            for (at, byte) in (0..length).flat_map(|at| (0..0x80).map(move |byte| (at, byte))) {
+                let mut name = plain.clone();
+                name[at] = byte;
+                let is_one = byte == b'-' || byte.is_ascii_digit() || byte.is_ascii_lowercase();
+                assert_eq!(is_plain(&name), is_one, "{}", name.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_config_is_known_in_every_spelling() {
+        let name = |name: &str| HeaderName::try_from(name).unwrap();
+        for set in ["x-team-id", "x_team_id", "x.team-id"] {
+            assert!(is_same(&name(set), &name("x-team-id")), "{set}");
+            assert!(!is_same(&name(set), &name("x-teams-id")), "{set}");
+            assert!(!is_same(&name(set), &name("x-teamsid")), "{set}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Answers of a server some of whose tools are hidden, if they may list tools.
+//!
+//! What cannot be read strictly does not pass: see [`tool_list`](crate::mcp::tool_list). An answer that says that all is well
+//! is JSON or an event stream; what else it is, is a server's failure. A refusal keeps its status, by which clients choose
+//! how to go on, and its body, unless a client could find a result in it.
+//!
+//! A body in a coding is not decoded: the server was told that none is wanted (`Accept-Encoding: identity`), and what stands
+//! between it and the gate has to be told too.
+
+use std::{
+    future::poll_fn,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::{
+    refusal,
+    tools::{Tools, is_utf8},
+};
+use crate::{
+    body::Passes,
+    error::{Error, Kind},
+    identity::Subject,
+    mcp::{
+        events::{is_coded, is_event_stream, is_json},
+        tool_events::ListEvents,
+        tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
+    },
+    observe::Record,
+    route::Door,
+    upstream::{Head, ResponseBody},
+    watchdog::{Signal, Watched},
+};
+
+/// What becomes of the body of an answer.
+pub(super) enum BodyRule {
+    /// It passes as it comes.
+    Pass,
+    /// It passes event by event, without hidden tools.
+    FilterEvents(Box<ListEvents<Passes>>),
+    /// It passes without hidden tools, once it was read to its end.
+    FilterWhole,
+    /// It does not pass.
+    Withhold,
+}
+
+/// Fields that describe a body.
+const OF_THE_BODY: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_DISPOSITION,
+];
+/// Fields that describe the bytes of a body, and are wrong once one of them changed.
+const OF_ITS_BYTES: [HeaderName; 6] = [
+    header::ETAG,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+impl Tools {
+    /// What becomes of the body of an answer with this head. An error: the answer does not pass.
+    pub(super) fn body_rule(&self, head: &Head, record: &mut Record) -> Result<BodyRule, Error> {
+        let may_list = self.may_list();
+        // A body that answers another request answers nothing else. A stream may, if a server has one for a whole session.
+        if !may_list && !may_be_events(&head.headers) {
+            return Ok(BodyRule::Pass);
+        }
+        let (is_events, is_json) = (is_event_stream(&head.headers), is_json(&head.headers));
+        let is_plain = !is_coded(&head.headers)
+            && head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| is_utf8(kind.as_bytes()));
+        Ok(match head.status {
+            // The list comes on another stream.
+            StatusCode::ACCEPTED if may_list => BodyRule::Withhold,
+            status if status.is_success() => match self.door {
+                // On HTTP+SSE all lists do, and what comes with the status is no message.
+                Door::Message if !is_events && !is_json => BodyRule::Withhold,
+                _ if !is_plain => return Err(unreadable(CODED, record)),
+                _ if is_events => BodyRule::FilterEvents(self.events()),
+                _ if is_json => BodyRule::FilterWhole,
+                _ => return Err(unreadable(OTHER, record)),
+            },
+            _ if !is_plain => {
+                let _ = unreadable(CODED, record);
+                BodyRule::Withhold
+            }
+            _ if is_events => BodyRule::FilterEvents(self.events()),
+            _ => BodyRule::FilterWhole,
+        })
+    }
+
+    fn events(&self) -> Box<ListEvents<Passes>> {
+        Box::new(ListEvents::new(self.passes()))
+    }
+
+    /// Reads the body to its end, and returns what of it passes.
+    pub(super) async fn whole(
+        &self,
+        head: &mut Head,
+        upstream: ResponseBody,
+        watched: &Watched<Subject>,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Bytes, Error> {
+        let body = read(upstream, watched, patience).await?;
+        if head.status.is_success() {
+            let passes = self.passes();
+            let shorter = match &body {
+                Some(body) => body_without_hidden(body.clone(), &passes),
+                None => Err(ListError::TooLong),
+            };
+            let shorter = shorter.map_err(|e| unreadable(e, record))?;
+            if body.is_some_and(|body| shorter.len() < body.len()) {
+                forget_bytes(&mut head.headers);
+            }
+            head.headers.remove(header::CONTENT_LENGTH);
+            return Ok(shorter);
+        }
+        match body {
+            Some(body) if !holds_result(&body) => Ok(body),
+            body => {
+                let _ = unreadable(body.map_or(ListError::TooLong, |_| ListError::Unreadable), record);
+                forget_body(&mut head.headers);
+                Ok(Bytes::new())
+            }
+        }
+    }
+}
+
+const CODED: &str =
+    "what may be a list of tools is compressed or in another character set, although neither was asked for";
+const OTHER: &str = "what may be a list of tools is neither JSON nor an event stream";
+
+/// An answer does not pass, or its body does not.
+fn unreadable(why: impl ToString, record: &mut Record) -> Error {
+    let error = Kind::UpstreamUnreadable.because(why.to_string());
+    record.withheld(&error);
+    error
+}
+
+/// Whether some client may take a body for an event stream.
+fn may_be_events(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"event-stream";
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    types.any(|kind| kind.windows(TYPE.len()).any(|part| part.eq_ignore_ascii_case(TYPE)))
+}
+
+/// Removes what is said of a body that does not pass.
+pub(super) fn forget_body(headers: &mut HeaderMap) {
+    for name in &OF_THE_BODY {
+        headers.remove(name);
+    }
+    forget_bytes(headers);
+}
+
+/// Removes what is said of the bytes of a body that passes otherwise than it came.
+pub(super) fn forget_bytes(headers: &mut HeaderMap) {
+    for name in &OF_ITS_BYTES {
+        headers.remove(name);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+}
+
+/// The whole body; `None` if it has more than [`MAX_HELD`] bytes.
+async fn read(
+    mut upstream: ResponseBody,
+    watched: &Watched<Subject>,
+    patience: Duration,
+) -> Result<Option<Bytes>, Error> {
+    // Nearly always the only piece.
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    watched.set_deadline(Some(patience));
+    let fits = poll_fn(|cx| {
+        loop {
+            match watched.poll(cx) {
+                None => {}
+                Some(Signal::Drain) => continue,
+                Some(Signal::Deadline) => {
+                    return Poll::Ready(Err(Kind::UpstreamTimeout.because("the answer stalled")));
+                }
+                Some(Signal::Revoked) => {
+                    return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
+                }
+                Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
+            }
+            let Some(data) = ready!(upstream.poll_data(cx)) else { return Poll::Ready(Ok(true)) };
+            let data = data.map_err(refusal)?;
+            if first.len() + more.len() + data.len() > MAX_HELD {
+                return Poll::Ready(Ok(false));
+            }
+            watched.set_deadline(Some(patience));
+            if first.is_empty() {
+                first = data;
+            } else {
+                more.extend_from_slice(&data);
+            }
+        }
+    })
+    .await?;
+    watched.set_deadline(None);
+    if !fits {
+        return Ok(None);
+    }
+    Ok(Some(if more.is_empty() { first } else { [first, more.freeze()].concat().into() }))
+}

@@ -1,0 +1,151 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn plain(text: &[u8]) -> Vec<u8> {
+    let mut out = encoded(text.len(), 7, 0);
+    out.extend_from_slice(text);
+    out
+}
+
+/// RFC 7541 §5.2, by the codes as they are defined.
+fn coded(text: &[u8]) -> Vec<u8> {
+    let (mut bits, mut bytes) = (String::new(), Vec::new());
+    for byte in text {
+        let length = usize::from(LENGTHS[usize::from(*byte)]);
+        let Codes { first, symbols } = CODES.of_length[length];
+        let same = &CODES.symbols[symbols.0..symbols.0 + symbols.1];
+        let at = same.iter().position(|symbol| *symbol == u16::from(*byte)).unwrap();
+        bits += &format!("{:0length$b}", first + at as u64);
+    }
+    while bits.len() % 8 > 0 {
+        bits.push('1');
+    }
+    for byte in bits.as_bytes().chunks(8) {
+        bytes.push(u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap());
+    }
+    let mut out = encoded(bytes.len(), 7, 0x80);
+    out.extend(bytes);
+    out
+}
+
+fn encoded(value: usize, prefix: u32, flags: u8) -> Vec<u8> {
+    let most = (1 << prefix) - 1;
+    if value < most {
+        return vec![flags | value as u8];
+    }
+    let (mut out, mut rest) = (vec![flags | most as u8], value - most);
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out
+}
+
+fn read(text: &[u8]) -> Result<Vec<u8>, Invalid> {
+    let mut rest = text;
+    let mut out = Vec::new();
+    string(&mut rest)?.read(|byte| out.push(byte))?;
+    assert!(rest.is_empty());
+    Ok(out)
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn the_code_is_that_of_the_rfc() {
+    // Appendix C.4 and C.6.
+    for (bytes, text) in [
+        ("8c f1e3c2e5f23a6ba0ab90f4ff", "www.example.com"),
+        ("86 a8eb10649cbf", "no-cache"),
+        ("88 25a849e95ba97d7f", "custom-key"),
+        ("89 25a849e95bb8e8b4bf", "custom-value"),
+        ("96 d07abe941054d444a8200595040b8166e082a62d1bff", "Mon, 21 Oct 2013 20:13:21 GMT"),
+        ("91 9d29ad171863c78f0b97c8e9ae82ae43d3", "https://www.example.com"),
+        (
+            "ad 94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007",
+            "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",
+        ),
+    ] {
+        let bytes = hex(bytes);
+        assert_eq!(read(&bytes).unwrap(), text.as_bytes());
+        assert_eq!(coded(text.as_bytes()), bytes);
+    }
+    for bad in ["81 00", "82 ffff", "84 ffffffff", "81 ", "85 ffffffffff"] {
+        assert_eq!(read(&hex(bad)), Err(Invalid), "{bad}");
+    }
+}
+
+#[test]
+fn the_requests_of_the_rfc_leave_the_table_that_it_shows() {
+    // Appendix C.4: sizes 57, 110, 164.
+    let mut paths = Paths::default();
+    for (block, size, entries) in [
+        ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", 57, 1),
+        ("8286 84be 5886 a8eb 1064 9cbf", 110, 2),
+        ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", 164, 3),
+    ] {
+        assert_eq!(paths.has_fragment(&hex(block)), Ok(false));
+        assert_eq!((paths.size, paths.table.len()), (size, entries));
+    }
+    // Down to less than one entry, and up again.
+    assert_eq!(paths.has_fragment(&[encoded(60, 5, 0x20), encoded(4096, 5, 0x20)].concat()), Ok(false));
+    assert_eq!((paths.size, paths.table.len()), (54, 1));
+    assert_eq!(paths.has_fragment(&encoded(4097, 5, 0x20)), Err(Invalid));
+}
+
+#[test]
+fn a_fragment_is_found_in_every_way_to_write_a_path() {
+    for text in [plain, coded] {
+        for (flags, prefix) in [(0x40, 6), (0, 4), (0x10, 4)] {
+            for value in [b"/a#b".as_slice(), b"#", b"/a?x=1#"] {
+                // By both entries of the static table, by a name that is spelt out, and by one of the dynamic table.
+                for index in [4, 5] {
+                    let block = [encoded(index, prefix, flags), text(value)].concat();
+                    assert_eq!(Paths::default().has_fragment(&block), Ok(true));
+                }
+                let block = [encoded(0, prefix, flags), text(b":path"), text(value)].concat();
+                assert_eq!(Paths::default().has_fragment(&block), Ok(true));
+                let mut paths = Paths::default();
+                let kept = [encoded(4, 6, 0x40), text(b"/kept")].concat();
+                assert_eq!(paths.has_fragment(&kept), Ok(false));
+                let other = [encoded(0, 6, 0x40), text(b"x-other"), text(b"#")].concat();
+                assert_eq!(paths.has_fragment(&other), Ok(false));
+                let by_name = |index| [encoded(index, prefix, flags), text(value)].concat();
+                assert_eq!(paths.has_fragment(&by_name(63)), Ok(true));
+                assert_eq!(Paths::default().has_fragment(&by_name(62)), Err(Invalid));
+            }
+            for name in [b":pat".as_slice(), b":paths", b":Path", b"path", b"", b"x-path"] {
+                let block = [encoded(0, prefix, flags), text(name), text(b"/a#b")].concat();
+                assert_eq!(Paths::default().has_fragment(&block), Ok(false));
+            }
+        }
+    }
+    for cut in [&[0x04, 5, b'/'][..], &[0x04], &[0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], &[0x40, 0x7F], &[0x0F]]
+    {
+        assert_eq!(Paths::default().has_fragment(cut), Err(Invalid));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_text_comes_back_from_its_code(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert_eq!(read(&coded(&text)), Ok(text.clone()));
+        prop_assert_eq!(read(&plain(&text)), Ok(text));
+    }
+
+    #[test]
+    fn nothing_breaks_it(block in prop::collection::vec(any::<u8>(), 0..100), more in prop::collection::vec(any::<u8>(), 0..100)) {
+        let mut paths = Paths::default();
+        for block in [block, more] {
+            let _ = paths.has_fragment(&block);
+            prop_assert!(paths.size <= MOST_TABLE && paths.table.len() <= MOST_TABLE / ENTRY);
+            prop_assert_eq!(paths.size, paths.table.iter().map(|entry| entry.size).sum::<usize>());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What the gate strips, seals or sets cannot be said in a second spelling: names of fields, and parameters of the query.
+
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post},
+    recorder::Recorder,
+    tls::Identity,
+};
+
+/// Names that some server takes for another field's, or for a command of a proxy that it trusts.
+const FOLDED: [&str; 30] = [
+    // WSGI, CGI, FastCGI and Rack make HTTP_MCP_SESSION_ID of each.
+    "Mcp_Session_Id",
+    "mcp_session-id",
+    "MCP-Session_ID",
+    "Mcp.Session.Id",
+    "Mcp~Session~Id",
+    "Mcp+Session+Id",
+    "X_Forwarded_For",
+    "X-Forwarded_For",
+    "X_Api_Key",
+    "X_Team",
+    "X.Team",
+    "Content_Length",
+    "Transfer_Encoding",
+    "Mcp_Param_X",
+    "Mcp-Param_X",
+    "Mcp_Param-X",
+    "_",
+    // CGI makes HTTP_PROXY of it.
+    "Proxy",
+    // Another method, another path, another host.
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Original-Host",
+    // Another client, or another user.
+    "True-Client-IP",
+    "X-Client-IP",
+    "Remote-User",
+    "X-Remote-User",
+    "X-Auth-Request-Email",
+    // Files and redirects of a server that thinks that it is behind its own proxy.
+    "X-Sendfile-Type",
+    "X-Accel-Mapping",
+];
+
+/// Names that look like the ones above and are fields like any other.
+const KEPT: [&str; 6] =
+    ["X-Mcp-Session-Id", "Mcp-Param-Under_Score", "mcp-param-a.b", "X-Teams", "X-Proxy", "X-Request-Id"];
+
+fn behind(url: &str) -> Value {
+    json!({ "db": { "url": url, "headers": { "X-Team": "core" }, "cookies": true } })
+}
+
+fn is_clean(seen: &str) {
+    for name in FOLDED {
+        assert_eq!(field(seen, name), None, "{name}\n{seen}");
+    }
+    for name in KEPT {
+        assert_eq!(field(seen, name), Some("mine"), "{name}\n{seen}");
+    }
+    assert_eq!(seen.matches("x-team:").count(), 1, "{seen}");
+}
+
+#[tokio::test]
+async fn a_field_in_a_second_spelling_does_not_reach_the_server() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(json!({ "mcpServers": behind(&server.url("/mcp")) })).await;
+    let fields: String = FOLDED.iter().chain(&KEPT).map(|name| format!("{name}: mine\r\n")).collect();
+    assert_eq!(gate.ask(&post("/db/mcp", DEV, &fields, "{}")).await.0, 200);
+    is_clean(&server.only());
+    server.forget();
+    // What `Connection` names is gone either way.
+    let fields = "Connection: x_kept, X_Team\r\nX_Kept: mine\r\nX_Team: mine\r\n";
+    assert_eq!(gate.ask(&get("/db/mcp", DEV, fields)).await.0, 200);
+    assert!(!server.only().contains("mine"), "{}", server.only());
+}
+
+#[tokio::test]
+async fn nor_does_it_over_http2() {
+    let server = Recorder::start().await;
+    let identity = Identity::new();
+    let gate = Gate::start(
+        json!({ "proxy": { "tls": identity.config() }, "mcpServers": behind(&server.url("/mcp")) }),
+    )
+    .await;
+    let tcp = TcpStream::connect(gate.addr).await.unwrap();
+    let stream = identity.connect(tcp, &["h2"], rustls::DEFAULT_VERSIONS).await.unwrap();
+    let (mut client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::get(format!("https://localhost:{}/db/mcp", gate.addr.port()))
+        .header("authorization", format!("Bearer {DEV}"))
+        .body(Empty::<bytes::Bytes>::new())
+        .unwrap();
+    // This library's own client would not send the one of the connection.
+    for name in FOLDED.iter().chain(&KEPT).filter(|name| **name != "Transfer_Encoding") {
+        request.headers_mut().append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_static("mine"));
+    }
+    // Crumbs of a cookie line (RFC 9113 §8.2.3).
+    for crumb in ["a=1", "b=2; c=3", "sg-x=mine"] {
+        request.headers_mut().append("cookie", HeaderValue::from_static(crumb));
+    }
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let seen = server.only();
+    is_clean(&seen);
+    assert!(seen.contains("\r\ncookie: a=1; b=2; c=3\r\n") && seen.matches("cookie").count() == 1, "{seen}");
+}
+
+#[tokio::test]
+async fn a_field_of_the_config_wins_however_the_caller_or_the_config_spells_it() {
+    let server = Recorder::start().await;
+    let servers =
+        json!({ "db": { "url": server.url("/mcp"), "headers": { "X_Team": "core", "x-level": "1" } } });
+    let gate = Gate::start(json!({ "mcpServers": servers })).await;
+    let fields = "X-Team: mine\r\nX_Team: mine\r\nX-Level: mine\r\nX_Level: mine\r\n";
+    assert_eq!(gate.ask(&get("/db/mcp", DEV, fields)).await.0, 200);
+    let seen = server.only();
+    assert!(!seen.contains("mine"), "{seen}");
+    assert_eq!((field(&seen, "x_team"), field(&seen, "x-level")), (Some("core"), Some("1")), "{seen}");
+}
+
+/// What a gate before `url` asks of it when it is asked for `query`.
+async fn target(url: &str, pass: Option<bool>, query: &str) -> String {
+    let server = Recorder::start().await;
+    let mut entry = json!({ "url": server.url(url) });
+    if let Some(pass) = pass {
+        entry["passQuery"] = json!(pass);
+    }
+    let gate = Gate::start(json!({ "proxy": { "auth": { "queryToken": true, "tokens": { "dev": DEV } } }, "mcpServers": { "db": entry } })).await;
+    let (status, _, body) = gate.ask(&post(&format!("/db/mcp?{query}"), DEV, "", "{}")).await;
+    assert_eq!(status, 200, "{query}: {body}");
+    server.only().split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_query_of_the_config_is_the_only_one() {
+    for query in ["read_only=false", "a=1", "x", "&", "?read_only=false", ";read_only=false"] {
+        assert_eq!(
+            target("/mcp?project=core&read_only=true", None, query).await,
+            "/mcp?project=core&read_only=true"
+        );
+        assert_eq!(target("/mcp?a=1", Some(false), query).await, "/mcp?a=1");
+        assert_eq!(target("/mcp", Some(false), query).await, "/mcp");
+    }
+    // Without one, the caller's passes as it is.
+    for (query, wanted) in [("a=%7E&b;c=[]", "/mcp?a=%7E&b;c=[]"), ("token=x&a=1", "/mcp?a=1"), ("", "/mcp")]
+    {
+        assert_eq!(target("/mcp", None, query).await, wanted);
+        assert_eq!(target("/mcp", Some(true), query).await, wanted);
+    }
+}
+
+#[tokio::test]
+async fn of_a_query_that_may_pass_the_parameters_of_the_config_do_not() {
+    const OWN: &str = "/mcp?project=core&read_only=true";
+    for (query, kept) in [
+        ("a=1&b=2", "a=1&b=2"),
+        ("a=1&read_only=false&b=2", "a=1&b=2"),
+        ("READ_ONLY=false", ""),
+        ("read%5fonly=false&re%61d_only", ""),
+        ("read%255fonly=false", ""),
+        ("read.only=0&read+only=0&read%20only=0&+read_only=0&read-only=0", ""),
+        ("read_only[]=0&read_only%5B0%5D=0&[read_only]=0&read_only%00x=0&read_only.x=0", ""),
+        ("a=1;read_only=0;b=2", "a=1;b=2"),
+        ("read_on%u006cy=0&%=1", "%=1"),
+        ("%ef%bd%92ead_only=0&%c1%b2ead_only=0&\u{e9}=1", ""),
+        ("readonly_mode=1&my_read_only=1&project_ref=2", "readonly_mode=1&my_read_only=1&project_ref=2"),
+        ("token=x&c=3", "c=3"),
+    ] {
+        // hyper takes no byte beyond ASCII in a target without an escape.
+        let query = query.replace('\u{e9}', "%c3%a9");
+        let wanted = if kept.is_empty() { OWN.to_owned() } else { format!("{OWN}&{kept}") };
+        assert_eq!(target(OWN, Some(true), &query).await, wanted, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_message_url_of_a_server_keeps_its_own_query_and_no_other() {
+    let server = Upstream::bind().await;
+    let gate =
+        Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/sse?read_only=true") } } })).await;
+    let mut client = gate.client().await;
+    client.send(get("/db/sse?read_only=false", DEV, "")).await;
+    let mut behind = server.accept().await;
+    let head = behind.head().await;
+    assert!(head.starts_with("GET /sse?read_only=true HTTP/1.1\r\n"), "{head}");
+    behind.send(SSE).await;
+    behind.send(chunk("event: endpoint\ndata: /message?read_only=true&s=1\n\n")).await;
+    client.head().await;
+    let event = String::from_utf8(client.chunk().await.unwrap()).unwrap();
+    let url = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let mut poster = gate.client().await;
+    poster.send(post(&format!("{url}&read_only=false"), DEV, "", "{}")).await;
+    let head = server.accept().await.head().await;
+    assert!(head.starts_with("POST /message?read_only=true&s=1 HTTP/1.1\r\n"), "{head}");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A request by HTTP/2, whose only field beside the token is one with a `#`.
+fn h2_request(stream: u32, path: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let block = [
+        // :method GET and :scheme https, by the static table; the others literal, and not kept.
+        vec![0x82, 0x87],
+        [vec![0x01], text("localhost")].concat(),
+        [vec![0x04], text(path)].concat(),
+        [vec![0x0F, 0x08], text(&format!("Bearer {DEV}"))].concat(),
+        [vec![0x00], text("x-hash"), text("#1")].concat(),
+    ]
+    .concat();
+    frame(1, 0x05, stream, &block)
+}
+
+#[tokio::test]
+async fn a_path_with_a_fragment_is_refused_over_http2_as_over_http1() {
+    let server = Recorder::start().await;
+    let identity = Identity::new();
+    let gate = Gate::start(json!({
+        "proxy": { "tls": identity.config() },
+        "mcpServers": { "db": { "url": server.url("/mcp") } },
+    }))
+    .await;
+    for path in ["/db/mcp#", "/db/mcp#/../admin", "/db/mcp?x=1#y", "/db#/mcp", "/#"] {
+        let tcp = TcpStream::connect(gate.addr).await.unwrap();
+        let stream = identity.connect(tcp, &["h2"], rustls::DEFAULT_VERSIONS).await.unwrap();
+        let mut client = Client::new(stream);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        client.send([&preface[..], &frame(4, 0, 0, &[]), &h2_request(1, "/db/mcp")].concat()).await;
+        let (status, _, is_last) = h2_answer(&mut client, 1).await;
+        assert_eq!((status, is_last), (200, false), "a # in a field is no fragment");
+        client.send(h2_request(3, path)).await;
+        // Which of its requests it was is not known, so the client is told to begin anew.
+        let (status, body, is_last) = h2_answer(&mut client, 3).await;
+        assert_eq!((status, is_last), (400, true), "{path}");
+        assert!(body.contains("bad_path"), "{body}");
+    }
+    assert_eq!(server.requests().len(), 5);
+    gate.log.line("Refused request", &[("reason", json!("bad_path"))]).await;
+}
+
+type H2 = Client<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// Reads to the end of the response on this stream: its status, its body, and whether GOAWAY came with it.
+async fn h2_answer(client: &mut H2, stream: u32) -> (u16, String, bool) {
+    let (mut status, mut body, mut is_last) = (0, String::new(), false);
+    loop {
+        let head = client.exactly(9).await;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let payload = client.exactly(length).await;
+        let (kind, is_end, is_its) = (head[3], head[4] & 1 != 0, head[5..] == stream.to_be_bytes());
+        match kind {
+            0 if is_its => body += &String::from_utf8_lossy(&payload),
+            // RFC 7541, appendix A; an update of the table's size may stand before it.
+            1 if is_its => {
+                status = match payload.iter().find(|byte| **byte & 0xE0 != 0x20) {
+                    Some(0x88) => 200,
+                    Some(0x8C) => 400,
+                    other => panic!("{other:?}"),
+                }
+            }
+            7 => is_last = true,
+            _ => {}
+        }
+        if is_its && is_end && kind < 2 {
+            return (status, body, is_last);
+        }
+    }
+}
