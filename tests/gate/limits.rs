@@ -115,22 +115,6 @@ async fn a_client_that_takes_little_at_a_time_is_not_cut() {
 }
 
 #[tokio::test]
-async fn above_the_cap_connections_wait_for_one_to_end() {
-    let gate = gate_with(json!({ "maxConnections": 2 }), &Upstream::bind().await).await;
-    let (mut first, mut second) = (gate.client().await, gate.client().await);
-    for client in [&mut first, &mut second] {
-        client.send(get("/health", DEV, "")).await;
-        assert_eq!(client.response().await.0, 200);
-    }
-    let mut third = gate.client().await;
-    third.send(get("/health", DEV, "")).await;
-    let early = tokio::time::timeout(Duration::from_millis(300), third.more()).await;
-    assert!(early.is_err(), "served above the cap");
-    drop(first);
-    assert_eq!(third.response().await.0, 200);
-}
-
-#[tokio::test]
 async fn a_server_that_says_nothing_is_given_up() {
     let (server, patient) = (Upstream::bind().await, Upstream::bind().await);
     let gate = Gate::start(json!({

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluicegate::ledger::Resource;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -202,6 +203,8 @@ async fn a_command_that_is_stopped_ends_with_all_that_it_serves_until_it_is_star
     is_out(gate.ask(&modern_call("/small/mcp", DEV, 1, "pid", json!({}))).await);
     is_out(gate.ask(&get("/small/sse", DEV, "")).await);
     assert_eq!(all.tools().await, [""; 0]);
+    let processes = || gate.gateway.shared().ledger.usage(Resource::Processes).1;
+    until("the processes are no longer counted", || processes() == 0).await;
     assert_eq!(shown(&gate, "small").await["processes"], 0);
 
     let started = act(&gate, "small", "start").await;
