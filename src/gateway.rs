@@ -403,7 +403,7 @@ fn serve_with(
         observer.log.line(Level::Info, "Stopped").send();
         Ok(())
     });
-    observer.log.close();
+    observer.close();
     result
 }
 

@@ -24,7 +24,7 @@ use crate::{
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
-    route::{Place, place},
+    route::{self, Place, place},
     server::connection::{Connection, Door, Slot},
     state::{Live, Worker},
     validate,
@@ -66,11 +66,8 @@ pub async fn handle(
             refuse(&live, &error, &record)
         }
     };
-    if !record.is_admitted()
-        && let Some(path) =
-            auth::path_without_tokens(head.uri.path(), head.uri.query(), &head.headers, &live.tokens)
-    {
-        record.show_path(path);
+    if !record.is_admitted() {
+        record.show_path(route::shown(head.uri.path(), |name| live.routes.contains_key(name)));
     }
     if let Some(origin) = allowed_origin {
         cors::allow(origin, response.headers_mut());
@@ -87,9 +84,7 @@ pub async fn handle(
             std::future::pending().await
         }
         (parts, payload) => {
-            if payload.has_stall_limit()
-                && let Some(watched) = payload.watched()
-            {
+            if let Some(watched) = payload.watched() {
                 connection.responds(watched.view());
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))

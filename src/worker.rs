@@ -164,7 +164,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let limits = worker.shared.live().limits.clone();
     let watched = worker.watchdog.watch(Subject::Connection);
     let connection = Rc::new(Connection::new(arrival.peer, arrival.door, limits, watched));
-    let worker = Rc::clone(worker);
+    let (worker, observer) = (Rc::clone(worker), Arc::clone(&worker.shared.observer));
     tokio::task::spawn_local(async move {
         let _guard = guard;
         let slot = Slot::default();
@@ -172,7 +172,10 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let handle = move |request: http::Request<Incoming>| {
             service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)
         };
-        connection::serve(stream, acceptor, connection, slot, handle).await;
+        let served = connection::serve(stream, acceptor, Rc::clone(&connection), slot, handle);
+        if let Some(rejection) = served.await {
+            observer.rejected(rejection, &connection.peer);
+        }
     });
 }
 
@@ -180,6 +183,7 @@ impl Worker {
     fn tick(&self) {
         let now = Instant::now();
         self.watchdog.tick(now);
+        self.shared.observer.tick();
         let live = self.shared.live();
         self.pool.sweep(now, |endpoint| live.uses(endpoint));
         if live.has_expiry() | self.sees_change() {

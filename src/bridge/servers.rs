@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 use crate::{
     config::{Level, Transport},
     error::{Error, Kind},
-    identity::Grant,
+    identity::{Grant, Grantee},
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
@@ -17,18 +17,20 @@ use crate::{
     state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
 };
 
-/// A conversation of the caller's own.
+/// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that stands alone, or the
+/// token name of a session. With it come the names of the servers behind it, where those are all servers as one.
 pub(super) fn open(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
     selector: &Selector,
-) -> impl Future<Output = Result<Link, Error>> + use<> {
+    to: Grantee,
+) -> impl Future<Output = Result<(Link, Arc<[Arc<str>]>), Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
-    let view = View::of(admitted, selector);
+    let view = View::of(admitted, selector, to);
     async move {
         match view {
-            Some(view) => Ok(all(&worker, &view)),
-            None => one(&worker, &route).await,
+            Some(view) => Ok((all(&worker, &view), view.members)),
+            None => Ok((one(&worker, &route).await?, Arc::default())),
         }
     }
 }
@@ -37,7 +39,7 @@ pub(super) fn open(
 pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Selector) -> Arc<Joint> {
     let (route, idle) = (&admitted.route, admitted.route.server.idle_timeout);
     let worker = Rc::clone(worker);
-    let Some(view) = View::of(admitted, selector) else {
+    let Some(view) = View::of(admitted, selector, admitted.grant().to) else {
         let name = Arc::clone(&route.server.name);
         return route.shared_links.get("", || Shared::start(move || current(&worker, &name), idle));
     };
@@ -47,28 +49,27 @@ pub(super) fn joint(worker: &Rc<Worker>, admitted: &Admitted<'_>, selector: &Sel
 
 /// What somebody sees of all servers as one.
 struct View {
-    /// By which token. It matters beside what it may reach now: it may lose one of them, or expire before another of its name.
-    digest: Option<[u8; 32]>,
-    members: Vec<Arc<str>>,
+    /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
+    /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
+    to: Grantee,
+    members: Arc<[Arc<str>]>,
 }
 
 impl View {
     /// `None` if the request is for a single server.
-    fn of(admitted: &Admitted<'_>, selector: &Selector) -> Option<Self> {
-        matches!(admitted.route.backend, Backend::All).then(|| Self {
-            digest: admitted.grant().digest,
-            members: members(&admitted.live, admitted.credential, selector),
-        })
+    fn of(admitted: &Admitted<'_>, selector: &Selector, to: Grantee) -> Option<Self> {
+        matches!(admitted.route.backend, Backend::All)
+            .then(|| Self { to, members: members(&admitted.live, admitted.credential, selector) })
     }
 
     /// Who sees the same by the same token shares a conversation.
     fn key(&self) -> String {
-        format!("{:x?}\n{}", self.digest, self.members.join(","))
+        format!("{:x?}\n{}", self.to, self.members.join(","))
     }
 }
 
 /// Names of the servers that the credential may reach and the selector selects, in the order of the config.
-fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<Arc<str>> {
+fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Arc<[Arc<str>]> {
     live.servers
         .iter()
         .filter(|route| route.is_public || credential.is_some_and(|index| route.allows(index)))
@@ -78,7 +79,7 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<A
 }
 
 fn all(worker: &Rc<Worker>, view: &View) -> Link {
-    let members = view.members.iter().map(|name| member(worker, view.digest, name)).collect();
+    let members = view.members.iter().map(|name| member(worker, &view.to, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = Settings {
         naming: live.aggregate.naming.clone(),
@@ -92,10 +93,10 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, digest: Option<[u8; 32]>, name: &Arc<str>) -> Member {
+fn member(worker: &Rc<Worker>, to: &Grantee, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Grant { digest, server: Arc::clone(name), stops: 0 };
+    let grant = Grant::new(to.clone(), Arc::clone(name), 0);
     let (worker, of_open) = (Rc::clone(worker), Arc::clone(name));
     Member {
         name: Arc::clone(name),

@@ -25,7 +25,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use super::io::{RequestLine, Socket};
+use super::{
+    io::{RequestLine, Socket},
+    rejection::Rejection,
+};
 use crate::{
     config::Limits,
     identity::Subject,
@@ -65,6 +68,8 @@ pub struct Connection {
     fragment: Cell<bool>,
     draining: Cell<bool>,
     relays: Cell<bool>,
+    /// Why it ended, if it was for something that never became a request.
+    rejected: Cell<Option<Rejection>>,
     /// The response that the task of this moment began; its task takes it from here.
     response: Cell<Option<View<Subject>>>,
 }
@@ -97,6 +102,7 @@ impl Connection {
             fragment: Cell::new(false),
             draining: Cell::new(false),
             relays: Cell::new(false),
+            rejected: Cell::new(None),
             response: Cell::new(None),
         }
     }
@@ -122,7 +128,7 @@ impl Connection {
     }
 
     /// A response begins that may have to be ended while hyper does not ask for more of it, because the client takes
-    /// nothing.
+    /// nothing. Whoever polls it next takes the view.
     pub fn responds(&self, view: View<Subject>) {
         self.response.set(Some(view));
     }
@@ -263,15 +269,16 @@ where
     }
 }
 
-/// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
-/// begun leaves a record of its own.
+/// Serves a connection to its end. Each request that had begun leaves a record of its own; what ended the connection
+/// before it became one is returned.
 pub async fn serve<T, H, R>(
     stream: T,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
-) where
+) -> Option<Rejection>
+where
     T: ByteStream,
     H: Handler,
     R: Relay,
@@ -280,9 +287,10 @@ pub async fn serve<T, H, R>(
     // A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and
     // passes is boxed: an idle stream then costs its sockets, its TLS state and a few hundred bytes.
     match tls {
-        None => serve_http1(socket, connection, slot, handle).await,
-        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, connection, slot, handle)).await,
+        None => serve_http1(socket, Rc::clone(&connection), slot, handle).await,
+        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, Rc::clone(&connection), slot, handle)).await,
     }
+    connection.rejected.take()
 }
 
 async fn serve_tls<T, H, R>(
@@ -299,7 +307,11 @@ async fn serve_tls<T, H, R>(
     let timeout = connection.limits.tls_handshake_timeout;
     connection.watched.set_deadline(None);
     let handshake = Box::pin(tokio::time::timeout(timeout, acceptor.accept(socket)));
-    let Ok(Ok(stream)) = handshake.await else { return };
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return connection.rejected.set(Rejection::of_handshake(&e)),
+        Err(_) => return connection.rejected.set(Some(Rejection::TlsTimeout)),
+    };
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
     connection.watched.set_deadline(Some(connection.limits.header_timeout));
@@ -361,12 +373,18 @@ where
         .max_headers(MAX_HEADERS)
         .max_header_size(connection.limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
+    let mut response = None;
     let relay = poll_fn(|cx| {
-        if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
-            || Pin::new(&mut http).poll(cx).is_ready()
-        {
+        // A client that takes nothing keeps hyper from asking for more of the response, which would end it.
+        let is_cut = response.as_ref().and_then(View::signal) >= Some(Signal::Cut);
+        if is_cut || connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown()) {
             return Poll::Ready(None);
         }
+        if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
+            connection.ended(ended);
+            return Poll::Ready(None);
+        }
+        response = connection.response.take().or(response.take());
         // While the socket takes nothing, hyper may still hold bytes of the response before.
         match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
             Some(relay) => Poll::Ready(Some(relay)),
@@ -394,12 +412,17 @@ where
         if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
             return Poll::Ready(());
         }
-        http.as_mut().poll(cx).map(drop)
+        http.as_mut().poll(cx).map(|ended| connection.ended(ended))
     })
     .await;
 }
 
 impl Connection {
+    /// hyper is through with the connection.
+    fn ended(&self, ended: hyper::Result<()>) {
+        self.rejected.set(ended.err().and_then(|error| Rejection::of_http(&error)));
+    }
+
     /// Acts on a signal of the worker; true ends the connection now.
     fn poll_signal(&self, cx: &mut Context<'_>, drain: impl FnOnce()) -> bool {
         match self.watched.poll(cx) {
@@ -413,6 +436,9 @@ impl Connection {
             }
             Some(Signal::Deadline) => {
                 self.slow_reader.set(self.stalled.get());
+                if !self.stalled.get() && matches!(self.phase.get(), Phase::RequestLine | Phase::Head) {
+                    self.rejected.set(Some(Rejection::HeadTimeout));
+                }
                 true
             }
             Some(Signal::Cut | Signal::Revoked) => true,

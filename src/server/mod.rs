@@ -3,4 +3,5 @@
 pub mod connection;
 mod io;
 pub mod listener;
+pub mod rejection;
 pub mod tls;

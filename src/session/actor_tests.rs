@@ -2,7 +2,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::*;
 use crate::{
-    identity::Grant,
+    identity::{Grant, Grantee},
     link::Far,
     session::{Registry, SessionId},
     watchdog::{TICK, Watchdog},
@@ -22,11 +22,12 @@ impl World {
         let (link, server) = Link::pair();
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        let grant = Grant { digest: None, server: "db".into(), stops: 0 };
+        let grant = Grant::new(Grantee::Anyone, "db".into(), 0);
         let settings = Settings {
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
             watched: dog.watch(Subject::Request(grant)),
+            members: Arc::default(),
         };
         let id = SessionId::random().unwrap();
         let registered = registry.add(id, Arc::from("db"), 10).unwrap();

@@ -8,6 +8,8 @@ mod actor;
 mod registry;
 mod stream;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -79,6 +81,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
+    members: Arc<[Arc<str>]>,
 }
 
 impl Handle {
@@ -107,6 +110,11 @@ impl Handle {
     pub async fn abandon(&self, id: Id) {
         // A session that is over has told it already.
         let _ = self.commands.send(Command::Abandon(id)).await;
+    }
+
+    /// Names of the servers behind it, where it is one with all servers as one.
+    pub fn members(&self) -> &Arc<[Arc<str>]> {
+        &self.members
     }
 
     /// Ends the session.
