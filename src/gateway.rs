@@ -157,7 +157,9 @@ impl Gateway {
         let stop_accepting = CancellationToken::new();
         let permits = Arc::new(Semaphore::new(snapshot.limits.max_connections));
         let doors = listeners.into_iter().map(|listener| (listener, Door::Public));
-        for (listener, door) in doors.chain(admin.map(|listener| (listener, Door::Admin))) {
+        let is_remote = admin_addr.is_some_and(|addr| !addr.ip().is_loopback());
+        let admin = admin.map(|listener| (listener, Door::Admin { is_remote }));
+        for (listener, door) in doors.chain(admin) {
             let (permits, stop) = (Arc::clone(&permits), stop_accepting.clone());
             tokio::spawn(accept(listener, door, permits, Arc::clone(&workers), Arc::clone(&shared), stop));
         }

@@ -374,9 +374,9 @@ impl Live {
 }
 
 impl Holder {
-    /// Whether the role `admin` was given to it.
-    pub fn is_admin(&self) -> bool {
-        self.credential.roles.iter().any(|role| role == "admin")
+    /// Whether this role was given to it.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.credential.roles.iter().any(|given| given == role)
     }
 
     /// Whether the credential has not expired.

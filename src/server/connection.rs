@@ -48,7 +48,10 @@ pub enum Door {
     /// `proxy.addr`
     Public,
     /// `proxy.admin.addr`
-    Admin,
+    Admin {
+        /// Whether others than this machine can connect to it, who need a token then.
+        is_remote: bool,
+    },
 }
 
 /// What the gate knows of a connection, shared by its requests.
