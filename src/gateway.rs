@@ -19,8 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child::Supervisor,
-    config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Tls, watch::Watcher},
+    child::{Supervisor, shield},
+    config::{
+        self, Level, Loaded, LogFormat, Problem, Server, Severity, Snapshot, Target, Tls, watch::Watcher,
+    },
     mcp::session::SessionKey,
     observe::{Log, Metrics, Observer},
     server::{
@@ -350,6 +352,10 @@ async fn accept(
 
 /// `sluicegate serve`: runs the gate with the config at `path` until a signal ends it.
 pub fn serve(path: &Path) -> ExitCode {
+    // Before anything secret is read.
+    if let Err(e) = shield::raise() {
+        eprintln!("sluicegate: other processes of this user may see into this one: {e}");
+    }
     // The watcher comes first, so that a change during the load is not missed.
     let watcher = Watcher::new(vec![path.to_owned()]);
     let began = SystemTime::now();
@@ -434,19 +440,18 @@ fn count_panics(observer: &Arc<Observer>) {
     }));
 }
 
-/// As many files as the system grants, and no core dumps, which would hold tokens.
+/// As many files as the system grants.
 fn raise_limits() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-    let _ =
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum });
 }
 
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
+    warn_of_root(log, snapshot);
     if let Some(problem) = watcher.problem() {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
     }
@@ -473,6 +478,15 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     }
     observer.metrics.config_last_reload_successful.set(1);
     stamp_reload(&observer.metrics);
+}
+
+/// Whom no shield holds is said where there is somebody to be held.
+fn warn_of_root(log: &Log, snapshot: &Snapshot) {
+    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
+    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
+        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
+        log.line(Level::Warn, msg).send();
+    }
 }
 
 fn report(log: &Log, problems: &[Problem]) {
@@ -505,6 +519,7 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
     observer.metrics.reloaded(result.is_ok());
     match (result, loaded.snapshot) {
         (Ok(()), Some(snapshot)) => {
+            warn_of_root(&observer.log, &snapshot);
             *grace = snapshot.shutdown_grace;
             stamp_reload(&observer.metrics);
             observer

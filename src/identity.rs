@@ -2,6 +2,9 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
+/// Names of the servers behind all servers as one, as somebody sees them.
+pub type Members = Arc<[Arc<str>]>;
+
 /// What something that runs was admitted by. Kept as long as it runs, so that a reload can ask whether it would still be
 /// admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +17,7 @@ pub struct Grant {
     pub stops: u64,
     /// Names of the servers behind this one that it may reach, for a request of a session with all servers as one: known
     /// once the session is found.
-    pub members: OnceCell<Arc<[Arc<str>]>>,
+    pub members: OnceCell<Members>,
 }
 
 /// Whom a grant is for.

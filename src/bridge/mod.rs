@@ -28,7 +28,7 @@ use crate::{
     body::{Events, Payload, Source},
     config::Server,
     error::{Error, Kind},
-    identity::Subject,
+    identity::{Members, Subject},
     link::{FromServer, Outbound, ToServer, shared},
     mcp::{
         events::event,
@@ -272,7 +272,7 @@ impl Request<'_> {
 
     /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
     /// roles than the one that began it. From here on, the request ends when it may no longer.
-    fn may_use(&self, members: &Arc<[Arc<str>]>) -> bool {
+    fn may_use(&self, members: &Members) -> bool {
         let Subject::Request(grant) = self.watched.subject() else { return false };
         // Fails if they are known already, and then they are the same.
         let _ = grant.members.set(Arc::clone(members));

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 use crate::{
     config::{Level, Transport},
     error::{Error, Kind},
-    identity::{Grant, Grantee},
+    identity::{Grant, Grantee, Members},
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
@@ -24,7 +24,7 @@ pub(super) fn open(
     admitted: &Admitted<'_>,
     selector: &Selector,
     to: Grantee,
-) -> impl Future<Output = Result<(Link, Arc<[Arc<str>]>), Error>> + use<> {
+) -> impl Future<Output = Result<(Link, Members), Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
     let view = View::of(admitted, selector, to);
     async move {
@@ -52,7 +52,7 @@ struct View {
     /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
     /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
     to: Grantee,
-    members: Arc<[Arc<str>]>,
+    members: Members,
 }
 
 impl View {
@@ -69,7 +69,7 @@ impl View {
 }
 
 /// Names of the servers that the credential may reach and the selector selects, in the order of the config.
-fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Arc<[Arc<str>]> {
+fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Members {
     live.servers
         .iter()
         .filter(|route| route.is_public || credential.is_some_and(|index| route.allows(index)))

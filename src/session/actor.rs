@@ -7,7 +7,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::{pending, poll_fn},
-    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    identity::Subject,
+    identity::{Members, Subject},
     link::{FromServer, Link, Outbound, ToServer},
     mcp::{
         events::event,
@@ -50,7 +49,7 @@ pub struct Settings {
     /// By which it ends when its token goes.
     pub watched: Watched<Subject>,
     /// Names of the servers behind it, where it is one with all servers as one.
-    pub members: Arc<[Arc<str>]>,
+    pub members: Members,
 }
 
 /// Which transport the client of a session speaks.

@@ -8,8 +8,6 @@ mod actor;
 mod registry;
 mod stream;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +19,7 @@ pub use self::{
 };
 use crate::{
     error::Error,
+    identity::Members,
     link::Outbound,
     mcp::message::{Id, Message},
 };
@@ -81,7 +80,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
-    members: Arc<[Arc<str>]>,
+    members: Members,
 }
 
 impl Handle {
@@ -113,7 +112,7 @@ impl Handle {
     }
 
     /// Names of the servers behind it, where it is one with all servers as one.
-    pub fn members(&self) -> &Arc<[Arc<str>]> {
+    pub fn members(&self) -> &Members {
         &self.members
     }
 

@@ -33,6 +33,7 @@ mod reload;
 mod revocation;
 mod session_owner;
 mod sessions;
+mod shield;
 mod shutdown;
 mod smoke;
 mod streaming;
