@@ -102,6 +102,11 @@ impl<T> View<T> {
     pub fn signal(&self) -> Option<Signal> {
         self.0.upgrade()?.signal.get()
     }
+
+    /// Whether the place was left.
+    pub fn is_left(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl<T> Watchdog<T> {

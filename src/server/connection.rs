@@ -387,7 +387,8 @@ where
             connection.ended(ended);
             return Poll::Ready(None);
         }
-        response = connection.response.take().or(response.take());
+        // What is over is let go of: a connection may idle for long.
+        response = connection.response.take().or(response.take().filter(|view| !view.is_left()));
         // While the socket takes nothing, hyper may still hold bytes of the response before.
         match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
             Some(relay) => Poll::Ready(Some(relay)),

@@ -24,7 +24,7 @@ macro_rules! rejections {
 }
 
 rejections! {
-    /// A head or a body that is not HTTP/1.1 as RFC 9112 has it; answered with 400.
+    /// A head that is not HTTP/1.1 as RFC 9112 has it; answered with 400.
     Framing: "framing";
     /// A head with too many bytes or fields, answered with 431, or a target beyond 65,534 bytes, answered with 414.
     HeadTooLarge: "head_too_large";
