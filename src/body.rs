@@ -121,21 +121,12 @@ impl Drop for Body {
 }
 
 impl Payload {
-    /// What is watched over while this is sent, where it can be held up; see [`Stream::stall_limit`].
+    /// How this is ended from outside, even while nobody asks for more of it.
     pub fn watched(&self) -> Option<&Watched<Subject>> {
         match self {
             Self::Whole(_) => None,
             Self::Stream(stream) => Some(&stream.watched),
             Self::Events(events) => Some(&events.watched),
-        }
-    }
-
-    /// Whether the client is watched by the response rather than by its connection.
-    pub fn has_stall_limit(&self) -> bool {
-        match self {
-            Self::Whole(_) => false,
-            Self::Stream(stream) => stream.stall_limit.is_some(),
-            Self::Events(events) => events.stall_limit.is_some(),
         }
     }
 
@@ -231,22 +222,26 @@ impl Events {
         Self { first, ..self }
     }
 
-    /// Whoever asks for more has taken what it was handed before.
+    /// Whoever asks for more has taken what it was handed before. The signal comes before data: a source that always has
+    /// something must not outlive what admitted it.
     fn poll_watched(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
+        let mut was_silent = false;
+        // Until there is none, so that the next one wakes this task.
+        while let Some(signal) = self.watched.poll(cx) {
+            match signal {
+                Signal::Revoked => return Poll::Ready(Some(Err(End::TokenRevoked))),
+                Signal::Cut => return Poll::Ready(Some(Err(End::Drain))),
+                Signal::Deadline => was_silent = true,
+                Signal::Drain => {}
+            }
+        }
         if let Some(data) = self.poll(cx) {
             self.watched.set_deadline(self.stall_limit);
             return Poll::Ready(data);
         }
-        match self.watched.poll(cx) {
-            Some(Signal::Revoked) => return Poll::Ready(Some(Err(End::TokenRevoked))),
-            Some(Signal::Cut) => return Poll::Ready(Some(Err(End::Drain))),
-            Some(Signal::Deadline) => {
-                self.watched.set_deadline(self.stall_limit);
-                return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
-            }
-            // The signal is taken: ask again, so that the next one wakes this task.
-            Some(Signal::Drain) => drop(self.watched.poll(cx)),
-            None => {}
+        if was_silent {
+            self.watched.set_deadline(self.stall_limit);
+            return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
         }
         self.watched.set_deadline(Some(Self::KEEP_ALIVE));
         Poll::Pending

@@ -14,6 +14,10 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// What a browser asks to send per tool parameter (MCP 2026-07-28) is open-ended, so it is granted by prefix.
 const PARAMETER_FIELDS: &str = "mcp-param-";
 
+/// Most names that a preflight is looked at for, and most bytes of the answer to it. Browsers ask for a handful; over
+/// HTTP/2 a stranger could ask for 32 KiB of names in a dozen bytes, each time.
+const MOST: (usize, usize) = (128, 4096);
+
 /// Whether a request is a preflight, which asks what a later one may carry.
 pub fn is_preflight(head: &Parts) -> bool {
     head.method == Method::OPTIONS
@@ -29,9 +33,13 @@ pub fn preflight(asked: &HeaderMap, answer: &mut HeaderMap) {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
+        .take(MOST.0)
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
         .filter(|name| name.as_str().starts_with(PARAMETER_FIELDS));
     for name in parameters {
+        if allowed.len() + name.as_str().len() > MOST.1 {
+            break;
+        }
         allowed.push_str(", ");
         allowed.push_str(name.as_str());
     }

@@ -18,11 +18,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child::Supervisor,
-    config::{self, Level, Loaded, LogFormat, Problem, Severity, Snapshot, Tls, watch::Watcher},
+    child::{Supervisor, shield},
+    config::{
+        self, Level, Loaded, LogFormat, Problem, Server, Severity, Snapshot, Target, Tls, watch::Watcher,
+    },
     ledger::Ledger,
     mcp::session::SessionKey,
-    observe::{Log, Metrics, Observer},
+    observe::{Log, Metrics, Observer, Topic},
     server::{
         admission::Connections,
         connection::Door,
@@ -162,10 +164,10 @@ impl Gateway {
         let stop_accepting = CancellationToken::new();
         let doors =
             listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&shared.connections)));
+        let is_remote = admin_addr.is_some_and(|addr| !addr.ip().is_loopback());
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
-        for (listener, door, connections) in
-            doors.chain(admin.map(|listener| (listener, Door::Admin, of_admin)))
-        {
+        let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
+        for (listener, door, connections) in doors.chain(admin) {
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
@@ -341,7 +343,6 @@ async fn accept(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let mut full = FullReport::default();
     let on_accept = |stream: tokio::net::TcpStream, peer: SocketAddr| {
         // To the worker with the fewest: a few long streams do not pile up on one core.
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
@@ -352,8 +353,11 @@ async fn accept(
                 shared.observer.metrics.connections_evicted.inc();
                 workers[evicted.worker].evict(evicted.id);
             }
-            if door == Door::Public {
-                full.note(&connections, &shared.observer);
+            let (open, limit) = (connections.open(), connections.limit());
+            if open > limit
+                && let Some(line) = shared.observer.recurring(Topic::Full)
+            {
+                line.int("open", open as u64).int("limit", limit as u64).send();
             }
             worker.serve(Arrival { stream, peer, door, place });
         }
@@ -372,30 +376,12 @@ async fn accept(
     listener::accept(listener, &connections, on_accept, on_error, stop.cancelled()).await;
 }
 
-/// Says now and then that there are as many connections as there may be.
-#[derive(Default)]
-struct FullReport {
-    last: Option<Instant>,
-}
-
-impl FullReport {
-    fn note(&mut self, connections: &Connections, observer: &Observer) {
-        let (open, limit) = (connections.open(), connections.limit());
-        if open <= limit || self.last.is_some_and(|last| last.elapsed() < listener::COMPLAIN_EVERY) {
-            return;
-        }
-        self.last = Some(Instant::now());
-        observer
-            .log
-            .line(Level::Warn, "Connection limit reached; those without an admitted request make room")
-            .int("open", open as u64)
-            .int("limit", limit as u64)
-            .send();
-    }
-}
-
 /// `sluicegate serve`: runs the gate with the config at `path` until a signal ends it.
 pub fn serve(path: &Path) -> ExitCode {
+    // Before anything secret is read.
+    if let Err(e) = shield::raise() {
+        eprintln!("sluicegate: other processes of this user may see into this one: {e}");
+    }
     // The watcher comes first, so that a change during the load is not missed.
     let watcher = Watcher::new(vec![path.to_owned()]);
     let began = SystemTime::now();
@@ -451,7 +437,7 @@ fn serve_with(
         observer.log.line(Level::Info, "Stopped").send();
         Ok(())
     });
-    observer.log.close();
+    observer.close();
     result
 }
 
@@ -480,19 +466,18 @@ fn count_panics(observer: &Arc<Observer>) {
     }));
 }
 
-/// As many files as the system grants, and no core dumps, which would hold tokens.
+/// As many files as the system grants.
 fn raise_limits() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-    let _ =
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum });
 }
 
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
+    warn_of_root(log, snapshot);
     if let Some(problem) = watcher.problem() {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
     }
@@ -519,6 +504,15 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     }
     observer.metrics.config_last_reload_successful.set(1);
     stamp_reload(&observer.metrics);
+}
+
+/// Whom no shield holds is said where there is somebody to be held.
+fn warn_of_root(log: &Log, snapshot: &Snapshot) {
+    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
+    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
+        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
+        log.line(Level::Warn, msg).send();
+    }
 }
 
 fn report(log: &Log, problems: &[Problem]) {
@@ -551,6 +545,7 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
     observer.metrics.reloaded(result.is_ok());
     match (result, loaded.snapshot) {
         (Ok(()), Some(snapshot)) => {
+            warn_of_root(&observer.log, &snapshot);
             *grace = snapshot.shutdown_grace;
             stamp_reload(&observer.metrics);
             observer

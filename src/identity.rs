@@ -1,17 +1,41 @@
 //! Words for who calls and what they were let into.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
-/// What a running request was admitted by. Kept as long as its stream runs, so that a reload can ask whether it would
-/// still be admitted.
+/// Names of the servers behind all servers as one, as somebody sees them.
+pub type Members = Arc<[Arc<str>]>;
+
+/// What something that runs was admitted by. Kept as long as it runs, so that a reload can ask whether it would still be
+/// admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// SHA-256 of the token; `None` where the server is public.
-    pub digest: Option<[u8; 32]>,
+    /// Who has to be admitted for it to go on.
+    pub to: Grantee,
     /// Name of the server.
     pub server: Arc<str>,
     /// How often the server had been stopped by hand.
     pub stops: u64,
+    /// Names of the servers behind this one that it may reach, for a request of a session with all servers as one: known
+    /// once the session is found.
+    pub members: OnceCell<Members>,
+}
+
+/// Whom a grant is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grantee {
+    /// Whoever comes: the server is public.
+    Anyone,
+    /// The holder of the token with this SHA-256. A request and its response end with the credential that they came by.
+    Credential([u8; 32]),
+    /// The token of this name, by whichever of its credentials. A session outlives the one that began it.
+    Name(Arc<str>),
+}
+
+impl Grant {
+    /// A grant for a server.
+    pub fn new(to: Grantee, server: Arc<str>, stops: u64) -> Self {
+        Self { to, server, stops, members: OnceCell::new() }
+    }
 }
 
 /// What a worker watches over.
@@ -19,6 +43,6 @@ pub struct Grant {
 pub enum Subject {
     /// A client connection.
     Connection,
-    /// A request that waits for its server or streams.
+    /// A request that waits for its server or streams, or a session.
     Request(Grant),
 }

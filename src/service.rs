@@ -20,7 +20,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::{
     admin,
-    auth::{self, host_is_allowed, host_is_loopback, origin_is_allowed},
+    auth::{self, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     body::{Body, BrokenOff, Payload},
     bridge, cors,
     error::{Error, Kind},
@@ -29,7 +29,7 @@ use crate::{
     observe::Record,
     proxy::{self, Admitted},
     relay::Relay,
-    route::{Place, place},
+    route::{self, Place, place},
     server::{
         connection::{Connection, Door, Slot},
         proxied::{forwarded_for, is_trusted},
@@ -64,12 +64,12 @@ pub async fn handle(
     if let Some(client) = client_address(&connection, &live, &head) {
         record.client_is(client);
     }
-    // Outermost, so that a page can read refusals too.
-    let origin = head.headers.get(header::ORIGIN).cloned();
-    let allowed_origin = origin.as_ref().filter(|origin| is_allowed_origin(&live, origin));
+    // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let is_listed = connection.door == Door::Public && origins.all(|origin| is_allowed_origin(&live, origin));
+    let allowed_origin = head.headers.get(header::ORIGIN).cloned().filter(|_| is_listed);
 
-    let is_foreign = origin.is_some() && allowed_origin.is_none();
-    let answered = answer(&worker, &connection, &live, &head, &mut body, is_foreign, &mut record).await;
+    let answered = answer(&worker, &connection, &live, &head, &mut body, is_listed, &mut record).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
@@ -80,13 +80,10 @@ pub async fn handle(
             refuse(&live, &error, &record)
         }
     };
-    if !record.is_admitted()
-        && let Some(path) =
-            auth::path_without_tokens(head.uri.path(), head.uri.query(), &head.headers, &live.tokens)
-    {
-        record.show_path(path);
+    if !record.is_admitted() {
+        record.show_path(route::shown(head.uri.path(), |name| live.routes.contains_key(name)));
     }
-    if let Some(origin) = allowed_origin {
+    if let Some(origin) = &allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
@@ -101,9 +98,7 @@ pub async fn handle(
             std::future::pending().await
         }
         (parts, payload) => {
-            if payload.has_stall_limit()
-                && let Some(watched) = payload.watched()
-            {
+            if let Some(watched) = payload.watched() {
                 connection.responds(watched.view());
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))
@@ -153,38 +148,34 @@ async fn answer(
     live: &Arc<Live>,
     head: &Parts,
     body: &mut Option<Incoming>,
-    is_foreign: bool,
+    is_listed_origin: bool,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     // 1. A head that two parsers could read differently is not looked at any further.
     let host = validate::head(head, &live.limits, connection.take_fragment())?;
     let at = place(head.uri.path());
-    // 2. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
-    if matches!(at, Place::Live | Place::Ready | Place::Status) {
+    // 2. What is for operators has a listener of its own, with rules of its own.
+    if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
-        return admin::probe(&worker.shared, at, &head.method, connection.door == Door::Admin);
+        return administer(worker, live, head, host, at, is_remote);
     }
-    // 3. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
+    // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
+    if is_probe(at) {
+        record.is_for_the_gate();
+        return admin::probe(&worker.shared, at, &head.method, false);
+    }
+    // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
-    let host_is_served = match connection.door {
-        Door::Public => host_is_allowed(&live.doors.hosts, host),
-        Door::Admin => host_is_loopback(host),
-    };
-    if !host_is_served {
+    if !host_is_allowed(&live.doors.hosts, host) {
         return Err(Kind::ForbiddenHost.into());
     }
-    if is_foreign {
+    if !is_listed_origin {
         return Err(Kind::ForbiddenOrigin.into());
     }
-    // 4. A browser asks first, without the token (WHATWG Fetch §3.2.2).
+    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2).
     if head.method == Method::OPTIONS {
         record.is_for_the_gate();
         return Ok(options(head));
-    }
-    // 5. The admin listener is on loopback, and who reaches it may manage.
-    if connection.door == Door::Admin {
-        record.is_for_the_gate();
-        return admin::answer(&worker.shared, at, &head.method);
     }
     if at == Place::WellKnown {
         return Err(Kind::NotFound.into());
@@ -211,9 +202,11 @@ async fn answer(
         if !admin::has(at) {
             return Err(Kind::NotFound.into());
         }
-        if !credential.is_some_and(|index| live.credentials[index].is_admin()) {
+        let holder = credential.map(|index| &live.credentials[index]).ok_or(Kind::Unauthorized)?;
+        if !admin::admits(at, holder) {
             return Err(Kind::InsufficientScope.into());
         }
+        holder.used.inc();
         record.is_for_the_gate();
         return admin::answer(&worker.shared, at, &head.method);
     };
@@ -260,6 +253,47 @@ async fn answer(
     }
 }
 
+fn is_probe(at: Place<'_>) -> bool {
+    matches!(at, Place::Live | Place::Ready | Place::Status)
+}
+
+/// What the admin listener answers. Nothing that a page of a browser can do may reach it: neither one of another origin,
+/// whatever the public listener allows, nor one whose name was rebound to this address, which is told nothing at all. On
+/// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
+fn administer(
+    worker: &Worker,
+    live: &Live,
+    head: &Parts,
+    host: &str,
+    at: Place<'_>,
+    is_remote: bool,
+) -> Result<Response<Payload>, Error> {
+    // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
+    let is_served = host_is_loopback(host)
+        || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
+    if !is_served {
+        return Err(Kind::ForbiddenHost.into());
+    }
+    let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
+    if !head.headers.get_all(header::ORIGIN).iter().all(is_own) {
+        return Err(Kind::ForbiddenOrigin.into());
+    }
+    if is_remote && !matches!(at, Place::Live | Place::Ready) {
+        let (_, credential) = identify(live, head, at)?;
+        let holder = &live.credentials[credential];
+        if !admin::admits(at, holder) {
+            let is_here = admin::has(at) || is_probe(at);
+            return Err(if is_here { Kind::InsufficientScope.into() } else { Kind::NotFound.into() });
+        }
+        holder.used.inc();
+    }
+    if is_probe(at) {
+        admin::probe(&worker.shared, at, &head.method, true)
+    } else {
+        admin::answer(&worker.shared, at, &head.method)
+    }
+}
+
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
 /// all refusals take the same time.
 fn identify<'a>(
@@ -288,8 +322,11 @@ fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
 
 /// For whom a request without a token is counted: its address, or the one that a balancer forwards for.
 fn owner_without_token(worker: &Worker, connection: &Connection, live: &Live, head: &Parts) -> Arc<Owner> {
-    let address = client_address(connection, live, head).unwrap_or(connection.address);
-    worker.shared.ledger.owner(Name::Address(address.into()))
+    let ledger = &worker.shared.ledger;
+    match client_address(connection, live, head) {
+        Some(client) => ledger.owner(Name::Address(client.into())),
+        None => connection.owner(ledger),
+    }
 }
 
 /// The address of the client that a balancer forwards for.
@@ -298,11 +335,13 @@ fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<
     let is_balancer = connection.door == Door::Public && is_trusted(trusted, connection.address);
     if is_balancer { forwarded_for(&head.headers, trusted) } else { None }
 }
+/// Where any origin is allowed, a stranger's is repeated in the answer; none that is one is longer than this.
+const LONGEST_ORIGIN: usize = 512;
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
-    origin
-        .to_str()
-        .is_ok_and(|origin| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin))
+    let is_allowed =
+        |origin: &str| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin);
+    origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
 }
 
 fn options(head: &Parts) -> Response<Payload> {

@@ -23,7 +23,7 @@ use crate::{
     auth::{TokenTable, may_use},
     child::Supervisor,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
-    identity::{Grant, Subject},
+    identity::{Grant, Grantee, Subject},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
@@ -219,6 +219,8 @@ pub struct Live {
     pub tokens: TokenTable,
     /// Every credential.
     pub credentials: Vec<Holder>,
+    /// Credentials of each token name; indexes into `credentials`.
+    by_name: HashMap<Arc<str>, Vec<usize>>,
     /// Servers, in the order of the file.
     pub servers: Vec<Arc<Route>>,
     /// Servers by name.
@@ -337,6 +339,10 @@ impl Live {
                 server: server.clone(),
             }));
         }
+        let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, credential) in snapshot.credentials.iter().enumerate() {
+            by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
+        }
         let all = Arc::new(Route {
             server: Server::all(),
             backend: Backend::All,
@@ -359,6 +365,7 @@ impl Live {
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
+            by_name,
             routes: servers.iter().map(|route| (Box::from(&*route.server.name), Arc::clone(route))).collect(),
             servers,
             all,
@@ -381,10 +388,40 @@ impl Live {
         if route.is_public {
             return true;
         }
-        let Some(digest) = &grant.digest else { return false };
-        self.tokens
-            .find_digest(digest)
-            .is_some_and(|index| self.credentials[index].is_valid(|| now) && route.allows(index))
+        match &grant.to {
+            Grantee::Anyone => false,
+            Grantee::Name(name) => self.admits_name(name, route, now),
+            Grantee::Credential(digest) => self.tokens.find_digest(digest).is_some_and(|index| {
+                let members = grant.members.get().map_or(&[][..], |members| &members[..]);
+                self.admits(index, route, now) && self.reaches_as_much_as_its_name(index, members, now)
+            }),
+        }
+    }
+
+    fn admits(&self, credential: usize, route: &Route, now: SystemTime) -> bool {
+        route.allows(credential) && self.credentials[credential].is_valid(|| now)
+    }
+
+    /// Whether any credential of this name opens the server.
+    fn admits_name(&self, name: &str, route: &Route, now: SystemTime) -> bool {
+        let credentials = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        credentials.iter().any(|credential| self.admits(*credential, route, now))
+    }
+
+    /// Whether the credential may use every one of these servers that its token name may use. A session belongs to the
+    /// name, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
+    /// get further by the session of another.
+    pub fn reaches_as_much_as_its_name(
+        &self,
+        credential: usize,
+        servers: &[Arc<str>],
+        now: SystemTime,
+    ) -> bool {
+        let name = &self.credentials[credential].credential.token_name;
+        servers
+            .iter()
+            .filter_map(|server| self.route(server))
+            .all(|route| route.is_public || route.allows(credential) || !self.admits_name(name, route, now))
     }
 
     /// Whether the server was stopped or restarted by hand after `grant` was given.
@@ -415,9 +452,9 @@ impl Live {
 }
 
 impl Holder {
-    /// Whether the role `admin` was given to it.
-    pub fn is_admin(&self) -> bool {
-        self.credential.roles.iter().any(|role| role == "admin")
+    /// Whether this role was given to it.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.credential.roles.iter().any(|given| given == role)
     }
 
     /// Whether the credential has not expired.

@@ -18,17 +18,17 @@ use slab::Slab;
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Why something that is watched must end or change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why something that is watched must end or change, the weakest reason first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
-    /// Its deadline passed.
-    Deadline,
     /// Finish what runs and take nothing new.
     Drain,
+    /// Its deadline passed.
+    Deadline,
+    /// Drain took too long, or the server was stopped: end now.
+    Cut,
     /// The token that admitted it is gone, expired, or lost this server.
     Revoked,
-    /// Drain took too long: end now.
-    Cut,
 }
 
 /// The list. One per worker.
@@ -102,6 +102,11 @@ impl<T> View<T> {
     pub fn signal(&self) -> Option<Signal> {
         self.0.upgrade()?.signal.get()
     }
+
+    /// Whether the place was left.
+    pub fn is_left(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl<T> Watchdog<T> {
@@ -139,7 +144,8 @@ impl<T> Watchdog<T> {
 
     fn raise(&self, entry: &Entry<T>, signal: Signal) {
         self.raised.set(self.raised.get() + 1);
-        entry.signal.set(Some(signal));
+        // One that was not taken yet gives way to a stronger one only: a deadline must not hide a revocation.
+        entry.signal.set(entry.signal.get().max(Some(signal)));
         // Waking only schedules a task, it never runs one here, so the list cannot change under the walk.
         if let Some(waker) = entry.waker.borrow_mut().take() {
             waker.wake();
@@ -156,6 +162,11 @@ impl<T> Watched<T> {
     /// A look at this place for others.
     pub fn view(&self) -> View<T> {
         View(Rc::downgrade(&self.entry))
+    }
+
+    /// What is watched.
+    pub fn subject(&self) -> &T {
+        &self.entry.subject
     }
 
     /// The signal that was raised and not taken.
@@ -239,6 +250,22 @@ mod tests {
         assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked)));
         drop((alice, bob));
         assert!(dog.is_empty());
+    }
+
+    #[test]
+    fn a_signal_that_waits_to_be_taken_gives_way_to_a_stronger_one_only() {
+        let dog = Rc::new(Watchdog::default());
+        let watched = dog.watch("alice");
+        let now = Instant::now();
+        watched.set_deadline(Some(Duration::ZERO));
+        dog.signal(|_| Some(Signal::Revoked));
+        dog.tick(now + Duration::from_secs(9));
+        dog.signal(|_| Some(Signal::Drain));
+        assert_eq!(polled(&watched), Some(Signal::Revoked));
+        assert_eq!(polled(&watched), None, "the others are no news any more");
+        dog.signal(|_| Some(Signal::Drain));
+        dog.signal(|_| Some(Signal::Cut));
+        assert_eq!(polled(&watched), Some(Signal::Cut));
     }
 
     #[test]

@@ -169,6 +169,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| door == Door::Public);
     let (worker, evictable) = (Rc::clone(worker), worker.evictable(place.id()));
+    let observer = Arc::clone(&worker.shared.observer);
     tokio::task::spawn_local(async move {
         let _guard = guard;
         let is_balancer =
@@ -190,7 +191,10 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let handle = move |request: http::Request<Incoming>| {
             service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)
         };
-        connection::serve(stream, acceptor, connection, slot, handle).await;
+        let served = connection::serve(stream, acceptor, Rc::clone(&connection), slot, handle);
+        if let Some(rejection) = served.await {
+            observer.rejected(rejection, &connection.peer);
+        }
     });
 }
 
@@ -213,6 +217,7 @@ impl Worker {
     fn tick(&self) {
         let now = Instant::now();
         self.watchdog.tick(now);
+        self.shared.observer.tick();
         let live = self.shared.live();
         self.pool.sweep(now, |endpoint| live.uses(endpoint));
         if live.has_expiry() | self.sees_change() {

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Kind},
     ledger::Resource,
     route::Place,
-    state::Shared,
+    state::{Holder, Shared},
 };
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`. Names of servers are for `operator`s, who came by the admin
@@ -46,12 +46,18 @@ fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error>
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
 
-/// Whether a place is here, for those who may manage.
+/// Whether a place is here, for those who may have it.
 pub fn has(at: Place<'_>) -> bool {
     matches!(at, Place::Metrics | Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. })
 }
 
-/// What is for those who may manage: the role `admin`, or whoever reaches the admin listener.
+/// Whether the holder of a token may have what is here: the role `admin` all of it, the role `metrics` what Prometheus
+/// scrapes.
+pub fn admits(at: Place<'_>, holder: &Holder) -> bool {
+    holder.has_role("admin") || (at == Place::Metrics && holder.has_role("metrics"))
+}
+
+/// What is for those who may have it: see [`admits`], or for whoever reaches the admin listener of this machine.
 pub fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
     match at {
         Place::Metrics => metrics(shared, method),

@@ -3,6 +3,8 @@
 //! The gate rewrites `Host` and drops `Origin` towards servers, which disables their own defence against DNS rebinding;
 //! so it has to be the defence (MCP 2025-11-25, transports, security warning).
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use crate::config::HostPattern;
 
 /// The loopback names, as a browser or client writes them.
@@ -31,6 +33,22 @@ fn is_loopback(origin: &str) -> bool {
 /// Whether `authority` is a loopback name: what the admin listener answers to.
 pub fn host_is_loopback(authority: &str) -> bool {
     split_port(authority).is_some_and(|(host, _)| LOOPBACK.iter().any(|name| name.eq_ignore_ascii_case(host)))
+}
+
+/// Whether `authority` is an IP address. A page cannot make its own name of one, so there is nothing to rebind.
+pub fn host_is_address(authority: &str) -> bool {
+    split_port(authority).is_some_and(|(host, _)| {
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match inner {
+            Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+            None => host.parse::<Ipv4Addr>().is_ok(),
+        }
+    })
+}
+
+/// Whether `origin` is that of the plain HTTP listener which was called by `authority`.
+pub fn origin_is_of(authority: &str, origin: &str) -> bool {
+    origin.strip_prefix("http://").is_some_and(|host| host.eq_ignore_ascii_case(authority))
 }
 
 /// `host` and `port` of an authority without user info; `None` if it is not one.
@@ -81,6 +99,37 @@ mod tests {
             "mcp.example.com:443:443",
         ] {
             assert!(!host_is_allowed(&allowed, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_no_name() {
+        for address in ["10.1.2.3", "10.1.2.3:9090", "[fd00::1]:9090", "[::]"] {
+            assert!(host_is_address(address), "{address}");
+        }
+        for name in
+            ["gate", "1.2.3.4.evil.example", "10.1.2", "0x7f.1", "[1.2.3.4]", "::1", "[::1", "", ":9090"]
+        {
+            assert!(!host_is_address(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_a_listener_s_own_if_it_came_from_there() {
+        assert!(origin_is_of("localhost:9090", "http://localhost:9090"));
+        assert!(origin_is_of("LOCALHOST", "http://localhost"));
+        for foreign in [
+            "http://localhost",
+            "http://localhost:5173",
+            "https://localhost:9090",
+            "http://127.0.0.1:9090",
+            "http://localhost:9090.evil.example",
+            "http://localhost:9090/",
+            "null",
+            "*",
+            "",
+        ] {
+            assert!(!origin_is_of("localhost:9090", foreign), "{foreign}");
         }
     }
 

@@ -2,12 +2,10 @@
 
 mod access;
 mod doors;
-mod hide;
 mod presented;
 mod tokens;
 
 pub use access::may_use;
-pub use doors::{host_is_allowed, host_is_loopback, origin_is_allowed};
-pub use hide::path_without_tokens;
+pub use doors::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of};
 pub use presented::{holds, presented, without_token};
 pub use tokens::TokenTable;

@@ -41,7 +41,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     well_formed.then_some(token)
 }
 
-pub(super) fn token_parameter(query: &str) -> Option<&str> {
+fn token_parameter(query: &str) -> Option<&str> {
     query.split('&').find_map(|parameter| parameter.strip_prefix("token="))
 }
 

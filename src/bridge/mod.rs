@@ -10,7 +10,14 @@ mod reply;
 mod servers;
 mod tools;
 
-use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request::Parts};
@@ -21,7 +28,7 @@ use crate::{
     body::{Events, Payload, Source},
     config::Server,
     error::{Error, Kind},
-    identity::Subject,
+    identity::{Members, Subject},
     ledger::Resource,
     link::{FromServer, Outbound, ToServer, shared},
     mcp::{
@@ -153,7 +160,9 @@ impl Request<'_> {
         let needs_own = shared::needs_own(&message);
         let place = if needs_own && !is_inline { Some(self.place()?) } else { None };
         let mut link = if is_inline || needs_own {
-            self.within(self.patience, servers::open(worker, admitted, &selector)).await??
+            self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
+                .await??
+                .0
         } else {
             joint.link.attach(&admitted.owner)
         };
@@ -217,11 +226,14 @@ impl Request<'_> {
         let place = self.place()?;
         let id = place.id();
         let selector = self.selector()?;
-        let link = self.within(self.patience, servers::open(worker, admitted, &selector)).await??;
+        let grant = admitted.session_grant();
+        let opening = servers::open(worker, admitted, &selector, grant.to.clone());
+        let (link, members) = self.within(self.patience, opening).await??;
         let settings = Settings {
             style,
             idle: admitted.route.server.idle_timeout,
-            watched: worker.watchdog.watch(Subject::Request(admitted.grant())),
+            watched: worker.watchdog.watch(Subject::Request(grant)),
+            members,
         };
         Ok((session::start(link, settings, place), id))
     }
@@ -259,7 +271,17 @@ impl Request<'_> {
     fn find(&self, sealed: &[u8]) -> Option<Handle> {
         let (server, token_name) = self.admitted.session_owner();
         let id = self.admitted.live.sessions.open(server, token_name, sealed)?;
-        self.worker.shared.sessions.find(SessionId::parse(id)?, server)
+        let session = self.worker.shared.sessions.find(SessionId::parse(id)?, server)?;
+        self.may_use(session.members()).then_some(session)
+    }
+
+    /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
+    /// roles than the one that began it. From here on, the request ends when it may no longer.
+    fn may_use(&self, members: &Members) -> bool {
+        let Subject::Request(grant) = self.watched.subject() else { return false };
+        // Fails if they are known already, and then they are the same.
+        let _ = grant.members.set(Arc::clone(members));
+        self.worker.shared.live().still_admits(grant, SystemTime::now())
     }
 
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {
@@ -317,25 +339,30 @@ impl Request<'_> {
     /// What `work` comes to, unless the server takes too long or the request is ended from outside.
     async fn within<T>(&self, patience: Duration, work: impl Future<Output = T>) -> Result<T, Error> {
         self.watched.set_deadline(Some(patience));
-        let stopped = poll_fn(|cx| {
-            loop {
-                return Poll::Ready(match self.watched.poll(cx) {
-                    Some(Signal::Deadline) => Kind::UpstreamTimeout.into(),
-                    Some(Signal::Revoked) => Kind::InvalidToken.because("revoked while it waited"),
-                    Some(Signal::Cut) => Error::from(Kind::Unavailable),
-                    Some(Signal::Drain) => continue,
-                    None => return Poll::Pending,
-                });
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let mut is_late = false;
+            // The signal comes first: what is there behind it is not for this caller any more.
+            while let Some(signal) = self.watched.poll(cx) {
+                match signal {
+                    Signal::Revoked => {
+                        return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
+                    }
+                    Signal::Cut => return Poll::Ready(Err(Kind::Unavailable.into())),
+                    Signal::Deadline => is_late = true,
+                    Signal::Drain => {}
+                }
             }
-        });
-        tokio::select! {
-            biased;
-            done = work => {
-                self.watched.set_deadline(None);
-                Ok(done)
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => {
+                    self.watched.set_deadline(None);
+                    Poll::Ready(Ok(done))
+                }
+                Poll::Pending if is_late => Poll::Ready(Err(Kind::UpstreamTimeout.into())),
+                Poll::Pending => Poll::Pending,
             }
-            stopped = stopped => Err(stopped),
-        }
+        })
+        .await
     }
 
     fn stream_of(self, source: Source) -> Events {

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 use crate::{
     config::{Level, Transport},
     error::{Error, Kind},
-    identity::Grant,
+    identity::{Grant, Grantee, Members},
     ledger::{Name, Owner, Resource},
     link::{
         self, Link,
@@ -18,18 +18,20 @@ use crate::{
     state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
 };
 
-/// A conversation of the caller's own.
+/// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that stands alone, or the
+/// token name of a session. With it come the names of the servers behind it, where those are all servers as one.
 pub(super) fn open(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
     selector: &Selector,
-) -> impl Future<Output = Result<Link, Error>> + use<> {
+    to: Grantee,
+) -> impl Future<Output = Result<(Link, Members), Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
-    let (view, owner) = (View::of(admitted, selector), Arc::clone(&admitted.owner));
+    let (view, owner) = (View::of(admitted, selector, to), Arc::clone(&admitted.owner));
     async move {
         match view {
-            Some(view) => Ok(all(&worker, &view)),
-            None => one(&worker, &route, &owner).await,
+            Some(view) => Ok((all(&worker, &view), view.members)),
+            None => Ok((one(&worker, &route, &owner).await?, Arc::default())),
         }
     }
 }
@@ -42,7 +44,7 @@ pub(super) fn joint(
 ) -> Result<Arc<Joint>, Error> {
     let (route, owner) = (&admitted.route, &admitted.owner);
     let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
-    let found = match View::of(admitted, selector) {
+    let found = match View::of(admitted, selector, admitted.grant().to) {
         Some(view) => route.shared_links.get(&view.key(), Some(owner), |lease| {
             let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
             Shared::start(move || std::future::ready(Ok(all(&worker, &view))), settings)
@@ -81,17 +83,18 @@ fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&Name)> {
 
 /// What somebody sees of all servers as one.
 struct View {
-    /// By which token. It matters beside what it may reach now: it may lose one of them, or expire before another of its name.
-    digest: Option<[u8; 32]>,
-    members: Vec<Arc<str>>,
+    /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
+    /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
+    to: Grantee,
+    members: Members,
     owner: Arc<Owner>,
 }
 
 impl View {
     /// `None` if the request is for a single server.
-    fn of(admitted: &Admitted<'_>, selector: &Selector) -> Option<Self> {
+    fn of(admitted: &Admitted<'_>, selector: &Selector, to: Grantee) -> Option<Self> {
         matches!(admitted.route.backend, Backend::All).then(|| Self {
-            digest: admitted.grant().digest,
+            to,
             members: members(&admitted.live, admitted.credential, selector),
             owner: Arc::clone(&admitted.owner),
         })
@@ -99,12 +102,12 @@ impl View {
 
     /// Who sees the same by the same token shares a conversation.
     fn key(&self) -> String {
-        format!("{:x?}\n{}", self.digest, self.members.join(","))
+        format!("{:x?}\n{}", self.to, self.members.join(","))
     }
 }
 
 /// Names of the servers that the credential may reach and the selector selects, in the order of the config.
-fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Vec<Arc<str>> {
+fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Members {
     live.servers
         .iter()
         .filter(|route| route.is_public || credential.is_some_and(|index| route.allows(index)))
@@ -131,7 +134,7 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
 fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Grant { digest: view.digest, server: Arc::clone(name), stops: 0 };
+    let grant = Grant::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
     Member {
         name: Arc::clone(name),

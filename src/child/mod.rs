@@ -14,6 +14,7 @@ pub mod once;
 mod process;
 pub mod reaper;
 mod scratch;
+pub mod shield;
 mod spawner;
 mod stderr;
 mod sys;

@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::{
     problem::Place,
     reader::{Context, Fields, Node},
-    snapshot::HostPattern,
+    snapshot::{HostPattern, Snapshot},
 };
 
 /// Which addresses a port alone stands for.
@@ -71,22 +71,37 @@ pub(super) fn admin(cx: &mut Context<'_>, node: &Node<'_>, public: &[SocketAddr]
     };
     let text = addr.string(cx)?;
     match addresses(&text.value, Reach::Loopback).map(|addresses| addresses[0]) {
-        Ok(addr) if !addr.ip().is_loopback() => {
-            cx.error(
-                &text.at,
-                "asks for no token, so it may only listen on this machine; use 127.0.0.1 or [::1]",
-            );
-            None
-        }
         Ok(addr) if addr.port() != 0 && public.contains(&addr) => {
             cx.error(&text.at, "is also an address of `proxy.addr`; take another port");
             None
         }
-        Ok(addr) => Some(addr),
+        Ok(addr) => {
+            if !addr.ip().is_loopback() {
+                cx.warning(
+                    &text.at,
+                    "serves plain HTTP to other machines: tokens of the roles `admin` and `metrics` cross the network in \
+                     the clear; keep it in a network that you trust, or use 127.0.0.1",
+                );
+            }
+            Some(addr)
+        }
         Err(message) => {
             cx.error(&text.at, message);
             None
         }
+    }
+}
+
+/// Warns of an admin listener that asks everybody for a token which nobody has.
+pub(super) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
+    let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
+    let opens = |role: &String| matches!(&**role, "admin" | "metrics");
+    if is_remote && !snapshot.credentials.iter().any(|credential| credential.roles.iter().any(opens)) {
+        cx.warning(
+            &proxy.key("admin"),
+            "asks for a token of the role `admin` or `metrics`, because other machines can connect, and no token has \
+             one; give `roles` to one of `auth.tokens`",
+        );
     }
 }
 

@@ -1,6 +1,11 @@
 //! Reading the files a config is made of, none of which may hang or flood the reader.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
@@ -12,46 +17,111 @@ pub(super) struct Contents {
     pub(super) world_readable: bool,
 }
 
+/// Opens a regular file; links are followed. What is looked at is what was opened, so that nothing can be swapped in
+/// between; and opening waits for nobody: a FIFO without a writer is open at once, and refused.
+pub(super) fn open(path: &Path) -> Result<(File, Metadata), Unreadable> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Unreadable::Failed)?;
+    let metadata = file.metadata().map_err(Unreadable::Failed)?;
+    match metadata.file_type() {
+        kind if kind.is_file() => Ok((file, metadata)),
+        kind if kind.is_dir() => Err(Unreadable::Directory),
+        _ => Err(Unreadable::NoFile),
+    }
+}
+
+/// Why a file cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Failed(io::Error),
+    Directory,
+    /// A FIFO, a socket, a device.
+    NoFile,
+}
+
 /// Reads a regular file of at most 1 MiB; links are followed. The error is a sentence without the path.
 pub(super) fn read(path: &Path) -> Result<Contents, String> {
-    // Before opening: opening a FIFO waits for a writer, and opening some devices does something.
-    ensure_regular(&path.metadata().map_err(reason)?)?;
-    let file = File::open(path).map_err(reason)?;
-    let metadata = file.metadata().map_err(reason)?;
-    ensure_regular(&metadata)?;
-
+    let (file, metadata) = open(path).map_err(reason)?;
     let mut bytes = Vec::new();
     // One byte more than allowed shows a file that is too long, whatever its metadata says.
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(reason)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| reason(Unreadable::Failed(e)))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
     }
-    Ok(Contents { bytes, world_readable: world_readable(&metadata) })
+    Ok(Contents { bytes, world_readable: metadata.permissions().mode() & 0o004 != 0 })
 }
 
-fn ensure_regular(metadata: &std::fs::Metadata) -> Result<(), String> {
-    match metadata.is_file() {
-        true => Ok(()),
-        false if metadata.is_dir() => Err("is a directory".into()),
-        false => Err("is not a regular file".into()),
-    }
-}
-
-fn reason(error: std::io::Error) -> String {
+fn reason(why: Unreadable) -> String {
+    let error = match why {
+        Unreadable::Directory => return "is a directory".into(),
+        Unreadable::NoFile => return "is not a regular file".into(),
+        // What opening a socket comes to.
+        Unreadable::Failed(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            return "is not a regular file".into();
+        }
+        Unreadable::Failed(error) => error,
+    };
     match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".into(),
-        std::io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
+        io::ErrorKind::NotFound => "does not exist".into(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
         _ => format!("cannot be read ({error})"),
     }
 }
 
-#[cfg(unix)]
-fn world_readable(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o004 != 0
-}
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc,
+        },
+        thread,
+        time::Duration,
+    };
 
-#[cfg(not(unix))]
-fn world_readable(_: &std::fs::Metadata) -> bool {
-    false
+    use super::*;
+
+    /// Whoever may write the directory can put a FIFO in place of a file at any moment.
+    #[test]
+    fn a_fifo_that_is_swapped_in_at_any_moment_holds_up_nobody() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("file"), "contents").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+        let is_over = AtomicBool::new(false);
+        let (tell, told) = mpsc::channel();
+        let reads = thread::spawn({
+            let path = path("config");
+            move || {
+                let (mut files, mut fifos) = (0, 0);
+                while files < 500 || fifos < 500 {
+                    match read(&path) {
+                        Ok(contents) => {
+                            assert_eq!(contents.bytes, b"contents");
+                            files += 1;
+                        }
+                        Err(why) if why == "is not a regular file" => fifos += 1,
+                        Err(why) => assert_eq!(why, "does not exist"),
+                    }
+                }
+                tell.send(()).unwrap();
+            }
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for name in ["file", "fifo"] {
+                        std::fs::hard_link(path(name), path("next")).unwrap();
+                        std::fs::rename(path("next"), path("config")).unwrap();
+                        // To rename a link to what it links to already leaves it where it is.
+                        let _ = std::fs::remove_file(path("next"));
+                    }
+                }
+            });
+            let told = told.recv_timeout(Duration::from_secs(20));
+            is_over.store(true, Ordering::Relaxed);
+            assert!(told.is_ok(), "a read waits for a writer, or failed");
+        });
+        reads.join().unwrap();
+    }
 }

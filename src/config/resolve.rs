@@ -59,6 +59,9 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
     servers::warn_of_closed(cx, &server_fields, &servers, &auth);
     snapshot.query_token = auth.query_token;
     snapshot.credentials = auth.credentials;
+    if let Some(proxy) = &proxy {
+        bind::warn_of_locked_admin(cx, proxy, &snapshot);
+    }
     snapshot.servers = servers;
     snapshot.files.clone_from(&cx.files);
     Some(snapshot)

@@ -43,7 +43,7 @@ pub struct Snapshot {
     pub shutdown_grace: Duration,
     /// `proxy.workers`, with 0 already replaced by the number of cores.
     pub workers: usize,
-    /// `proxy.admin.addr`: a loopback listener for `/metrics` and `/servers` without a token.
+    /// `proxy.admin.addr`: a listener for `/metrics` and `/servers`; without a token if it is on loopback.
     pub admin: Option<SocketAddr>,
     /// `proxy.log`.
     pub log: Log,

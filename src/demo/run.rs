@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{gateway, secret::Secret, server::tls};
+use crate::{child::shield, gateway, secret::Secret, server::tls};
 
 /// Where the demo listens, unless somebody else does.
 const ADDR: (&str, u16) = ("127.0.0.1", 8443);
@@ -19,6 +19,8 @@ const ADDR: (&str, u16) = ("127.0.0.1", 8443);
 /// Makes certificate, token and config in a directory of its own, prints what to try, and runs the gate in front of
 /// the built-in server until a signal ends it.
 pub fn run() -> ExitCode {
+    // Before there is a token and a key. What goes wrong, `serve` says.
+    let _ = shield::raise();
     match prepare() {
         Ok(demo) => {
             print!("{}", demo.guide());

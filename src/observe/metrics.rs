@@ -7,6 +7,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::server::rejection::Rejection;
+
 /// Label of everything that is not a configured server.
 pub(super) const OTHER: &str = "other";
 
@@ -22,6 +24,7 @@ pub struct Metrics {
     streams_open: IntGaugeVec,
     stream_bytes: IntCounterVec,
     auth_refused: IntCounterVec,
+    http_rejected: IntCounterVec,
     token_used: IntCounterVec,
     upstream_errors: IntCounterVec,
     stream_cut: IntCounterVec,
@@ -70,6 +73,11 @@ impl Metrics {
                 &["server", "direction"],
             )?,
             auth_refused: counters("auth_refused_total", "Requests refused, by reason.", &["reason"])?,
+            http_rejected: counters(
+                "http_rejected_total",
+                "Connections ended before a request could be judged, by reason.",
+                &["reason"],
+            )?,
             token_used: counters(
                 "token_used_total",
                 "Requests admitted, by token name and position of the credential in its list.",
@@ -130,6 +138,9 @@ impl Metrics {
         };
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        for rejection in Rejection::ALL {
+            metrics.http_rejected.with_label_values(&[rejection.reason()]);
+        }
         for result in ["success", "failure"] {
             metrics.config_reloads.with_label_values(&[result]);
         }
@@ -172,6 +183,11 @@ impl Metrics {
     /// Counts a refusal; `reason` is a code of [`crate::error::Kind`].
     pub fn refused(&self, reason: &'static str) {
         self.auth_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection that ended before a request could be judged.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.http_rejected.with_label_values(&[rejection.reason()]).inc();
     }
 
     /// Counts a failure of a server; `kind` is a code of [`crate::error::Kind`].

@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Line, Observer, ServerMetrics};
+use super::{Line, Observer, ServerMetrics, Topic};
 use crate::{
     config::Level,
     error::{Error, Kind, Side},
@@ -72,8 +72,8 @@ pub struct Record {
     /// Requests for the gate itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
-    /// Turned away by the gate, rather than failed by its server or left by its client.
-    is_refused: bool,
+    /// Why it was turned away by the gate, rather than failed by its server or left by its client.
+    refused: Option<Kind>,
     reason: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
     is_stream: bool,
@@ -104,7 +104,7 @@ impl Record {
             share: None,
             level: Level::Info,
             status: None,
-            is_refused: false,
+            refused: None,
             reason: None,
             cause: None,
             is_stream: false,
@@ -152,7 +152,7 @@ impl Record {
     pub fn failed(&mut self, error: &Error) {
         let code = error.kind.code();
         self.reason = Some(code);
-        self.is_refused = error.kind.side() != Side::Upstream;
+        self.refused = (error.kind.side() != Side::Upstream).then_some(error.kind);
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
         self.cause.clone_from(&error.cause);
         match (&self.admission, error.kind.side()) {
@@ -161,8 +161,8 @@ impl Record {
             (Some(admission), Side::Upstream) => {
                 self.observer.metrics.upstream_error(&admission.server, code)
             }
-            (_, Side::Client) => self.observer.metrics.refused(code),
-            _ => {}
+            (None, Side::Upstream) => {}
+            (_, Side::Client | Side::Gate) => self.observer.metrics.refused(code),
         }
     }
 
@@ -200,13 +200,10 @@ impl Record {
         self.admission.as_ref().map_or(&self.observer.other, |admission| &admission.metrics)
     }
 
-    /// A line that says who asked for which server.
-    fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
+    /// Says who asked for which server.
+    fn identify<'a>(&self, line: Line<'a>) -> Line<'a> {
         let admission = self.admission.as_ref();
-        self.observer
-            .log
-            .line(level, msg)
-            .opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
+        line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
             .opt("server", admission.map(|admission| &*admission.server))
     }
 
@@ -220,12 +217,18 @@ impl Record {
     }
 
     fn write_request(&self) {
-        let msg = match &self.admission {
-            _ if self.is_refused => "Refused request",
-            Some(Admission { token_name: Some(_), .. }) => "Authenticated request",
-            Some(_) => "Public request",
-            None => "Request",
+        let begun = match (self.refused, &self.admission) {
+            (Some(kind), _) => self.observer.recurring(Topic::Refused(kind)),
+            (None, admission) => {
+                let msg = match admission {
+                    Some(Admission { token_name: Some(_), .. }) => "Authenticated request",
+                    Some(_) => "Public request",
+                    None => "Request",
+                };
+                Some(self.observer.log.line(self.level, msg))
+            }
         };
+        let Some(line) = begun else { return };
         // The method is shown only if it is one that exists: its name is the client's to choose.
         let method = match self.method {
             Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
@@ -234,21 +237,19 @@ impl Record {
             _ => "other",
         };
         let line = self
-            .line(self.level, msg)
+            .identify(line)
             .plain("method", method)
             .str("path", self.shown_path.as_deref().unwrap_or_else(|| self.uri.path()))
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
-            .opt("reason", self.reason)
+            // A refusal has said its reason.
+            .opt("reason", self.reason.filter(|_| self.refused.is_none()))
             .opt("cause", self.cause.as_deref());
         self.finish(line);
     }
 
     fn write_stream_closed(&self, end: End) {
-        let line = self
-            .line(self.level, "Stream closed")
-            .str("reason", end.reason())
-            .opt("cause", self.cause.as_deref());
-        self.finish(line);
+        let line = self.identify(self.observer.log.line(self.level, "Stream closed"));
+        self.finish(line.str("reason", end.reason()).opt("cause", self.cause.as_deref()));
     }
 
     /// Something of the server's answer does not pass, because of `error`: for the log and the counters.

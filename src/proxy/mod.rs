@@ -19,7 +19,7 @@ use crate::{
     body::{Edits, Payload, Seal, Stream},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
-    identity::{Grant, Subject},
+    identity::{Grant, Grantee, Subject},
     ledger::Owner,
     mcp::{
         endpoint::EndpointRewriter,
@@ -66,11 +66,14 @@ impl Admitted<'_> {
 
     /// What lets this request run, for as long as it does.
     pub fn grant(&self) -> Grant {
-        Grant {
-            digest: self.holder().map(|credential| credential.digest),
-            server: Arc::clone(&self.route.server.name),
-            stops: self.route.switch.stops(),
-        }
+        let to = self.holder().map_or(Grantee::Anyone, |credential| Grantee::Credential(credential.digest));
+        Grant::new(to, Arc::clone(&self.route.server.name), self.route.switch.stops())
+    }
+
+    /// What lets a session run that this request begins: it is the token name's, not the credential's.
+    pub fn session_grant(&self) -> Grant {
+        let to = self.token_name().map_or(Grantee::Anyone, |name| Grantee::Name(Arc::clone(name)));
+        Grant { to, ..self.grant() }
     }
 }
 

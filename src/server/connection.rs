@@ -4,7 +4,7 @@
 //! a broken HTTP/2 preface with an HTTP/1.1 response.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     error::Error as StdError,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
@@ -30,11 +30,12 @@ use super::{
     admission::{ConnectionId, Place},
     frames::Http2Stream,
     io::{RequestLine, Socket},
+    rejection::Rejection,
 };
 use crate::{
     config::Limits,
     identity::Subject,
-    ledger::{Limit, Owner, Resource, Share},
+    ledger::{Ledger, Limit, Name, Owner, Resource, Share},
     watchdog::{Signal, View, Watched},
 };
 
@@ -53,7 +54,10 @@ pub enum Door {
     /// `proxy.addr`
     Public,
     /// `proxy.admin.addr`
-    Admin,
+    Admin {
+        /// Whether others than this machine can connect to it, who need a token then.
+        is_remote: bool,
+    },
 }
 
 /// What the gate knows of a connection, shared by its requests.
@@ -68,6 +72,8 @@ pub struct Connection {
     /// Whose it is, since the first request that was admitted.
     share: RefCell<Option<Share>>,
     is_admitted: Cell<bool>,
+    /// For whom requests without a token are counted, once there was one.
+    of_address: OnceCell<Arc<Owner>>,
     limits: Limits,
     watched: Watched<Subject>,
     phase: Cell<Phase>,
@@ -80,7 +86,11 @@ pub struct Connection {
     /// A request of this HTTP/2 connection had one; which, is not known.
     is_rejected: Cell<bool>,
     draining: Cell<bool>,
+    /// It was ended from outside.
+    is_cut: Cell<bool>,
     relays: Cell<bool>,
+    /// Why it ended, if it was for something that never became a request.
+    rejected: Cell<Option<Rejection>>,
     /// The response that the task of this moment began; its task takes it from here.
     response: Cell<Option<View<Subject>>>,
 }
@@ -114,6 +124,7 @@ impl Connection {
             place,
             share: RefCell::new(None),
             is_admitted: Cell::new(false),
+            of_address: OnceCell::new(),
             limits,
             watched,
             phase: Cell::new(Phase::Idle),
@@ -123,7 +134,9 @@ impl Connection {
             fragment: Cell::new(false),
             is_rejected: Cell::new(false),
             draining: Cell::new(false),
+            is_cut: Cell::new(false),
             relays: Cell::new(false),
+            rejected: Cell::new(None),
             response: Cell::new(None),
         }
     }
@@ -142,6 +155,11 @@ impl Connection {
             self.place.admitted();
         }
         Ok(())
+    }
+
+    /// For whom requests without a token are counted that come straight from the client.
+    pub fn owner(&self, ledger: &Ledger) -> Arc<Owner> {
+        Arc::clone(self.of_address.get_or_init(|| ledger.owner(Name::Address(self.address.into()))))
     }
 
     /// Makes room for another connection, unless a request was admitted meanwhile.
@@ -176,7 +194,7 @@ impl Connection {
     }
 
     /// A response begins that may have to be ended while hyper does not ask for more of it, because the client takes
-    /// nothing.
+    /// nothing. Whoever polls it next takes the view.
     pub fn responds(&self, view: View<Subject>) {
         self.response.set(Some(view));
     }
@@ -327,15 +345,16 @@ where
     }
 }
 
-/// Serves a connection to its end. Errors of the peer end it silently: they are the peer's, and each request that had
-/// begun leaves a record of its own.
+/// Serves a connection to its end. Each request that had begun leaves a record of its own; what ended the connection
+/// before it became one is returned.
 pub async fn serve<T, H, R>(
     stream: T,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
-) where
+) -> Option<Rejection>
+where
     T: ByteStream,
     H: Handler,
     R: Relay,
@@ -344,9 +363,10 @@ pub async fn serve<T, H, R>(
     // A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and
     // passes is boxed: an idle stream then costs its sockets, its TLS state and a few hundred bytes.
     match tls {
-        None => serve_http1(socket, connection, slot, handle).await,
-        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, connection, slot, handle)).await,
+        None => serve_http1(socket, Rc::clone(&connection), slot, handle).await,
+        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, Rc::clone(&connection), slot, handle)).await,
     }
+    connection.rejected.take()
 }
 
 async fn serve_tls<T, H, R>(
@@ -366,9 +386,15 @@ async fn serve_tls<T, H, R>(
         if connection.poll_signal(cx, || {}) {
             return Poll::Ready(None);
         }
-        Pin::new(&mut handshake).poll(cx).map(Result::ok)
+        Pin::new(&mut handshake).poll(cx).map(Some)
     });
-    let Some(stream) = shaken.await else { return };
+    let stream = match shaken.await {
+        Some(Ok(stream)) => stream,
+        Some(Err(e)) => return connection.rejected.set(Rejection::of_handshake(&e)),
+        // Who made room for another, or was there when the gate ended, took no longer than it may.
+        None if connection.is_cut.get() => return,
+        None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
+    };
     drop(handshake);
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
@@ -431,12 +457,19 @@ where
         .max_headers(MAX_HEADERS)
         .max_header_size(connection.limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
+    let mut response = None;
     let relay = poll_fn(|cx| {
-        if connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown())
-            || Pin::new(&mut http).poll(cx).is_ready()
-        {
+        // A client that takes nothing keeps hyper from asking for more of the response, which would end it.
+        let is_cut = response.as_ref().and_then(View::signal) >= Some(Signal::Cut);
+        if is_cut || connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown()) {
             return Poll::Ready(None);
         }
+        if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
+            connection.ended(ended);
+            return Poll::Ready(None);
+        }
+        // What is over is let go of: a connection may idle for long.
+        response = connection.response.take().or(response.take().filter(|view| !view.is_left()));
         // While the socket takes nothing, hyper may still hold bytes of the response before.
         match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
             Some(relay) => Poll::Ready(Some(relay)),
@@ -467,7 +500,8 @@ where
             return Poll::Ready(());
         }
         loop {
-            if http.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+                connection.ended(ended);
                 return Poll::Ready(());
             }
             if is_told || !connection.is_rejected() {
@@ -482,6 +516,11 @@ where
 }
 
 impl Connection {
+    /// hyper is through with the connection.
+    fn ended(&self, ended: hyper::Result<()>) {
+        self.rejected.set(ended.err().and_then(|error| Rejection::of_http(&error)));
+    }
+
     /// Acts on a signal of the worker; true ends the connection now.
     fn poll_signal(&self, cx: &mut Context<'_>, drain: impl FnOnce()) -> bool {
         match self.watched.poll(cx) {
@@ -495,9 +534,15 @@ impl Connection {
             }
             Some(Signal::Deadline) => {
                 self.slow_reader.set(self.stalled.get());
+                if !self.stalled.get() && matches!(self.phase.get(), Phase::RequestLine | Phase::Head) {
+                    self.rejected.set(Some(Rejection::HeadTimeout));
+                }
                 true
             }
-            Some(Signal::Cut | Signal::Revoked) => true,
+            Some(Signal::Cut | Signal::Revoked) => {
+                self.is_cut.set(true);
+                true
+            }
         }
     }
 }

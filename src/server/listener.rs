@@ -16,7 +16,7 @@ const BACKLOG: i32 = 1024;
 /// Pause after a failure to accept: without it, running out of file descriptors would spin a core and flood the log.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two log lines about failures to accept.
-pub const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Bytes the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel memory
 /// (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to the client.
 #[cfg(target_os = "linux")]

@@ -7,4 +7,5 @@ mod hpack;
 mod io;
 pub mod listener;
 pub mod proxied;
+pub mod rejection;
 pub mod tls;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    identity::Subject,
+    identity::{Members, Subject},
     ledger::Owner,
     link::{FromServer, Link, Outbound, ToServer},
     mcp::{
@@ -50,6 +50,8 @@ pub struct Settings {
     pub idle: Duration,
     /// By which it ends when its token goes.
     pub watched: Watched<Subject>,
+    /// Names of the servers behind it, where it is one with all servers as one.
+    pub members: Members,
 }
 
 /// Which transport the client of a session speaks.
@@ -64,7 +66,7 @@ pub enum Style {
 pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
-    let handle = Handle { commands: sender, closed: closed.clone() };
+    let handle = Handle { commands: sender, closed: closed.clone(), members: settings.members };
     registered.lead_to(handle.clone());
     let is_sse = matches!(settings.style, Style::Sse(_));
     let session = Session {
@@ -235,15 +237,23 @@ impl Session {
                 None => pending().await,
             }
         };
+        // By chance among each other, so that none that always has something keeps the others from being heard.
+        let rest = async {
+            tokio::select! {
+                message = link.from_server.recv(), if to_client.is_empty() => Event::Server(message),
+                command = commands.recv(), if to_server.is_empty() => Event::Command(command),
+                // A server that takes nothing any more may still have something to say, and then says why.
+                _ = link.to_server.reserve(), if !to_server.is_empty() && !link.to_server.is_closed() => Event::Room,
+                () = reader => Event::Reader,
+                () = silence => Event::Silence,
+            }
+        };
+        // The end of the session comes before whatever else there is.
         tokio::select! {
+            biased;
             signal = signal => Event::Signal(signal),
             () = closed.cancelled() => Event::Closed,
-            message = link.from_server.recv(), if to_client.is_empty() => Event::Server(message),
-            command = commands.recv(), if to_server.is_empty() => Event::Command(command),
-            // A server that takes nothing any more may still have something to say, and then says why.
-            _ = link.to_server.reserve(), if !to_server.is_empty() && !link.to_server.is_closed() => Event::Room,
-            () = reader => Event::Reader,
-            () = silence => Event::Silence,
+            event = rest => event,
         }
     }
 

@@ -2,7 +2,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::*;
 use crate::{
-    identity::Grant,
+    identity::{Grant, Grantee},
     ledger::{Owner, Resource},
     link::Far,
     session::{Registry, SessionId},
@@ -23,11 +23,12 @@ impl World {
         let (link, server) = Link::pair();
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        let grant = Grant { digest: None, server: "db".into(), stops: 0 };
+        let grant = Grant::new(Grantee::Anyone, "db".into(), 0);
         let settings = Settings {
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
             watched: dog.watch(Subject::Request(grant)),
+            members: Arc::default(),
         };
         let id = SessionId::random().unwrap();
         let share = Owner::unlimited().take(Resource::Sessions).unwrap();

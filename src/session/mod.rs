@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     error::Error,
+    identity::Members,
     link::Outbound,
     mcp::message::{Id, Message},
 };
@@ -79,6 +80,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
+    members: Members,
 }
 
 impl Handle {
@@ -107,6 +109,11 @@ impl Handle {
     pub async fn abandon(&self, id: Id) {
         // A session that is over has told it already.
         let _ = self.commands.send(Command::Abandon(id)).await;
+    }
+
+    /// Names of the servers behind it, where it is one with all servers as one.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// Ends the session.

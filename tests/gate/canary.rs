@@ -1,9 +1,9 @@
 //! A token may turn up anywhere in a request. Wherever a client puts it, it stays between the client and the gate.
 //!
 //! What no gate can hide: a request body is the server's, byte for byte; and a secret that the gate has never heard of,
-//! written into a path or a field of its own, is to the gate a path or a field like any other. A path with such a one is
-//! logged, and such a field passes, since it may well be what the server asks for. What is held back is every token of
-//! the config wherever the log would show it, and from servers, the token that the request presents.
+//! written into a field of its own, is to the gate a field like any other. Such a field passes, since it may well be what
+//! the server asks for. What is held back is every path that is not one of the config or the gate, whatever is in it,
+//! from the log; and from servers, the token that the request presents.
 
 use serde_json::json;
 
@@ -185,8 +185,8 @@ async fn a_refused_request_leaves_no_trace_of_the_token_it_tried() {
                 };
                 is_free_of(&String::from_utf8_lossy(&body), token, request);
             }
-            gate.ask(&get("/last", DEV, "")).await;
-            gate.log.line("Refused request", &[("path", json!("/last"))]).await;
+            gate.ask(&get("/mcp/sse", DEV, "")).await;
+            gate.log.line("Refused request", &[("path", json!("/mcp/sse"))]).await;
             is_free_of(&gate.log.text(), token, "log");
             is_free_of(&gate.metrics(), token, "metrics");
         }
@@ -199,10 +199,16 @@ async fn a_token_in_a_path_is_not_logged() {
     let server = Recorder::start().await;
     let gate = gate_before(&server, false).await;
     let mut asked = 0;
-    // One that the gate knows, even if it opens nothing; or one that the request presents, whether or not it is known.
-    for (token, presented) in
-        [(VALID, None), (VALID, Some(DEV)), (EXPIRED, None), (DEV, Some(DEV)), (INVALID, Some(INVALID))]
-    {
+    // One that the gate knows, even if it opens nothing; one that the request presents; and one of another gate's.
+    for (token, presented) in [
+        (VALID, None),
+        (VALID, Some(DEV)),
+        (EXPIRED, None),
+        (DEV, Some(DEV)),
+        (INVALID, Some(INVALID)),
+        (INVALID, None),
+        (INVALID, Some(DEV)),
+    ] {
         let form = token.replace('/', "%2F");
         for path in [
             format!("/{form}"),
@@ -217,6 +223,17 @@ async fn a_token_in_a_path_is_not_logged() {
             format!("/db/../{form}"),
             format!("/db/mcp&token={form}"),
             format!("/{token}"),
+            // Glued to a word that the gate knows.
+            format!("/db/mcp+{form}"),
+            format!("/db/mcp.{form}"),
+            format!("/db/mcp-{form}"),
+            format!("/db/mcp@{form}"),
+            format!("/db/mcp%22{form}"),
+            format!("/db/mcp|{form}"),
+            format!("/db{form}/mcp"),
+            format!("/{form}db/mcp"),
+            format!("/servers/{form}/stop"),
+            format!("/status/{form}"),
         ] {
             for method in ["GET", "OPTIONS", "TRACE"] {
                 let mut request = get(&path, presented.unwrap_or_default(), "").replace("GET", method);

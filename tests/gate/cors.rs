@@ -63,6 +63,31 @@ async fn a_preflight_needs_no_token_and_grants_what_mcp_clients_send() {
 }
 
 #[tokio::test]
+async fn a_preflight_is_not_answered_with_as_much_as_a_stranger_can_ask_for() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server).await;
+    for (name, most) in [("mcp-param-a", 128), ("mcp-param-a-tool-with-a-longer-name-than-most-have", 100)] {
+        let names: Vec<String> = (0..15_000 / name.len()).map(|n| format!("{name}{n}")).collect();
+        let (status, head, _) = gate.ask(&preflight("/db/mcp", PAGE, &names.join(","))).await;
+        assert_eq!(status, 204);
+        let allowed = field(&head, "access-control-allow-headers").unwrap();
+        assert!(allowed.ends_with(|c: char| c.is_ascii_digit()), "{allowed}");
+        assert!(allowed.len() < 5_000 && allowed.matches(name).count() <= most, "{allowed}");
+        // What any browser asks for is there.
+        assert!(allowed.contains(&format!(", {name}0, {name}1,")), "{allowed}");
+    }
+    let anyone = Gate::start(json!({
+        "proxy": { "allowedOrigins": ["*"] }, "mcpServers": { "db": { "url": server.url("/mcp") } },
+    }))
+    .await;
+    let origin = format!("https://{}.example", "a".repeat(4_000));
+    let (status, head, _) = anyone.ask(&get("/db/mcp", DEV, &format!("Origin: {origin}\r\n"))).await;
+    assert_eq!(status, 403);
+    assert!(head.len() < 1_000, "{head}");
+    server.saw_nothing("neither was a request for it").await;
+}
+
+#[tokio::test]
 async fn a_foreign_page_is_turned_away_and_may_not_even_read_why() {
     let server = Recorder::start().await;
     let gate = gate_before(&server).await;

@@ -93,6 +93,11 @@ impl Gate {
     /// Starts a gate on a free loopback port. `config` is the file, in which `addr` defaults to port 0, `workers` to 2, and
     /// the token named `dev` to `DEV`, `ci` to `CI`.
     pub async fn start(config: Value) -> Self {
+        Self::start_pausing(config, Duration::ZERO).await
+    }
+
+    /// The same, with `pause` between two log lines about one topic.
+    pub async fn start_pausing(config: Value, pause: Duration) -> Self {
         let dir = TempDir::new().unwrap();
         let snapshot = load(&dir, config);
         let log = Lines::default();
@@ -103,7 +108,8 @@ impl Gate {
             Box::new(log.clone()),
             metrics.log_lines_dropped.clone(),
         );
-        let observer = Arc::new(Observer::new(sink.unwrap(), metrics));
+        // Most tests look for the line of one request among many of its kind.
+        let observer = Arc::new(Observer::new(sink.unwrap(), metrics).pausing(pause));
         let gateway = Gateway::start(&snapshot, Arc::clone(&observer)).await.unwrap();
         let addr = gateway.addrs()[0];
         Self { gateway, addr, log, observer, dir }

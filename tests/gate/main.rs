@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
+mod admin_listener;
 mod all_servers;
 mod bounds;
 mod canary;
@@ -31,8 +32,12 @@ mod origin_isolation;
 mod passthrough;
 mod process;
 mod recorder;
+mod refusal_log;
 mod reload;
+mod revocation;
+mod session_owner;
 mod sessions;
+mod shield;
 mod shutdown;
 mod smoke;
 mod streaming;

@@ -62,6 +62,12 @@ impl Session {
         session
     }
 
+    /// The same session, by another token.
+    pub fn by(&self, token: &'static str) -> Self {
+        let Self { addr, path, field, greeting, .. } = self;
+        Self { addr: *addr, path: path.clone(), token, field: field.clone(), greeting: greeting.clone() }
+    }
+
     pub async fn post(&self, body: &str) -> (u16, String) {
         let mut client = self.sent(body).await;
         let (status, _, body) = client.response().await;

@@ -235,17 +235,19 @@ async fn names_that_a_client_makes_up_make_no_series_and_no_lines_of_their_own()
     assert_eq!(series(), before);
     assert!(gate.log.all().iter().all(|line| !line["method"].as_str().unwrap().starts_with("METHOD")));
 
-    // No byte that a client chooses ends a line or a string.
-    for hostile in ["/\",\"level\":\"ERROR", "/%22,%22level%22:%22ERROR%22", "/%0a%1b[31m"] {
-        gate.ask(&get(hostile, DEV, "")).await;
-        gate.log.line("Refused request", &[("path", json!(hostile))]).await;
-    }
+    assert!(gate.log.all().iter().all(|line| !line["path"].as_str().unwrap().contains("server-")));
+
+    // No byte that a client chooses is in a line.
     let long = format!("/{}", "a".repeat(4000));
-    gate.ask(&get(&long, DEV, "")).await;
-    until("a long path is cut", || {
-        gate.log.all().iter().any(|line| {
-            line["path"].as_str().is_some_and(|path| path.starts_with("/aaa") && path.len() < 300)
-        })
-    })
-    .await;
+    for (hostile, shown) in [
+        ("/\",\"level\":\"ERROR", "/…"),
+        ("/%22,%22level%22:%22ERROR%22", "/…"),
+        ("/%0a%1b[31m/mcp", "/…/mcp"),
+        (&long, "/…"),
+    ] {
+        let (_, _, body) = gate.ask(&get(hostile, DEV, "")).await;
+        let id = serde_json::from_str::<Value>(&body).unwrap()["request_id"].clone();
+        let line = gate.log.line("Refused request", &[("request_id", id)]).await;
+        assert_eq!(line["path"], shown, "{hostile}");
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -36,7 +36,12 @@ impl Process {
 
     /// Runs a gate with the config that is at `path`, somewhere in `dir`.
     pub async fn with_file(dir: TempDir, path: PathBuf) -> Self {
-        let mut child = serve(&path).stdout(Stdio::piped()).spawn().unwrap();
+        Self::run(serve(&path), dir, path).await
+    }
+
+    /// The same by `command`, which has to write its log to standard output.
+    pub async fn run(mut command: Command, dir: TempDir, path: PathBuf) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let log = Lines::default();
         let (mut from, mut to) = (child.stdout.take().unwrap(), log.clone());
         std::thread::spawn(move || {
@@ -60,15 +65,25 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub async fn exited(&mut self) -> Option<i32> {
+        self.ended().await.code()
+    }
+
+    /// Waits for the end of the process and returns how it ended.
+    pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until("the end of the process", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })
         .await;
-        status.unwrap().code()
+        status.unwrap()
     }
 
     /// A line of `/proc/…/status` in bytes: `VmRSS`, `VmHWM`.

@@ -77,7 +77,7 @@ impl Identity {
     }
 }
 
-async fn https_gate(identity: &Identity, server: &Upstream) -> Gate {
+pub async fn https_gate(identity: &Identity, server: &Upstream) -> Gate {
     Gate::start(config(identity, server)).await
 }
 
@@ -88,7 +88,7 @@ fn config(identity: &Identity, server: &Upstream) -> Value {
     })
 }
 
-async fn connected(gate: &Gate, identity: &Identity, alpn: &[&str]) -> TlsStream<TcpStream> {
+pub async fn connected(gate: &Gate, identity: &Identity, alpn: &[&str]) -> TlsStream<TcpStream> {
     let tcp = TcpStream::connect(gate.addr).await.unwrap();
     identity.connect(tcp, alpn, rustls::DEFAULT_VERSIONS).await.unwrap()
 }

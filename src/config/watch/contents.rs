@@ -1,12 +1,13 @@
 //! What is in a file, as far as a watcher needs to tell one state of it from another.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::Path,
 };
 
 use sha2::{Digest, Sha256};
+
+use crate::config::files::{self, Unreadable};
 
 /// No config loads more than this of a file, so what lies beyond is compared by length alone.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
@@ -40,15 +41,11 @@ impl Contents {
 }
 
 fn digest(path: &Path) -> io::Result<Contents> {
-    // Before opening: opening a FIFO waits for a writer.
-    if !path.metadata()?.is_file() {
-        return Ok(Contents::Unusable);
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(Contents::Unusable);
-    }
+    let (file, metadata) = match files::open(path) {
+        Ok(opened) => opened,
+        Err(Unreadable::Failed(error)) => return Err(error),
+        Err(Unreadable::Directory | Unreadable::NoFile) => return Ok(Contents::Unusable),
+    };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     if bytes.is_empty() {
