@@ -25,7 +25,10 @@ use tokio::{
 
 use self::actor::{Actor, Control};
 use super::{FromServer, Link};
-use crate::{error::Error, mcp::message::Message};
+use crate::{
+    error::Error,
+    mcp::message::{self, Message},
+};
 
 /// A server that many callers share. Cheap to clone, and usable from every thread.
 ///
@@ -81,9 +84,9 @@ impl Shared {
     }
 }
 
-/// Whether a request needs a server of its own. On a pipe, log messages do not say which request they are about.
-pub fn needs_own(request: &Message) -> bool {
-    request.sets_log_level()
+/// Whether a message needs a server of its own. On a pipe, log messages do not say which request they are about.
+pub fn needs_own(message: &Message) -> bool {
+    message.kind() == message::Kind::Request && message.sets_log_level()
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Server {
             if !event.is_message() {
                 continue;
             }
-            let message = match Message::parse(event.data) {
+            let message = match Message::from_server(event.data) {
                 Ok(message) => message,
                 // It may have been an answer, and nobody could tell to what.
                 Err(e) => return format!("the server sent something that is no message: {e}").into(),

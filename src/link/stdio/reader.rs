@@ -84,7 +84,7 @@ impl Reader {
             match self.lines.next()? {
                 Line::Text(text) => {
                     let length = text.len();
-                    match Message::parse(text) {
+                    match Message::from_server(text) {
                         Ok(message) => return Some(FromServer::Message { message, about: None }),
                         Err(_) => self.noise.heard(length as u64),
                     }

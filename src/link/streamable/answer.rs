@@ -77,7 +77,7 @@ impl Server {
             if !event.is_message() {
                 continue;
             }
-            let message = Message::parse(event.data).map_err(garbage)?;
+            let message = Message::from_server(event.data).map_err(garbage)?;
             if message.kind() != message::Kind::Response {
                 self.deliver(message, about.cloned()).await;
             } else if let Some(response) = answer_to(message, id) {

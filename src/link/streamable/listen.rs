@@ -66,7 +66,7 @@ impl Server {
         while let Ok(Some(event)) = events.next().await {
             came = true;
             if event.is_message()
-                && let Ok(message) = Message::parse(event.data)
+                && let Ok(message) = Message::from_server(event.data)
                 && message.kind() != message::Kind::Response
             {
                 self.deliver(message, None).await;
