@@ -1,8 +1,8 @@
 //! A link to a server some of whose tools are hidden.
 //!
-//! Calls of hidden tools never reach the server, and lists come without them. As on the pass-through path, what is decided on
-//! is scanned as the server may read it ([`mcp::scan`](crate::mcp::scan)), and a list that cannot be read as every client
-//! reads it does not pass ([`mcp::tool_list`](crate::mcp::tool_list)).
+//! Calls of hidden tools never reach the server, and lists come without them. What is decided on was read as every server
+//! reads it when the message came in ([`Message::parse`]), and a list that cannot be read as every client reads it does not
+//! pass ([`mcp::tool_list`](crate::mcp::tool_list)).
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -13,8 +13,9 @@ use crate::{
     config::ToolFilter,
     error::{Error, Kind},
     mcp::{
+        code::INVALID_PARAMS,
         message::{self, Id, Message},
-        tool_call::{Declared, Guard, Verdict},
+        tool_call::TOOLS_CALL,
         tool_list::without_hidden,
     },
 };
@@ -68,19 +69,17 @@ struct Refused {
 }
 
 fn refuse(message: &Message, filter: &ToolFilter) -> Option<Refused> {
-    let passes = |tool: &str| filter.passes(tool);
-    // Header fields were checked where the message came from.
-    let mut guard = Guard::new(passes, Declared::Absent, Declared::Absent);
-    let answer = match guard.push(message.text()).and_then(|_| guard.finish()) {
-        Ok(Verdict::Open | Verdict::Passes) => return None,
-        Ok(Verdict::Refused(refusal)) => {
-            let response = guard.answer(refusal).and_then(|text| Message::parse(text.into()).ok());
-            response.map(|response| FromServer::Message { message: response, about: message.id().cloned() })
-        }
-        Err(why) => message
-            .id()
-            .map(|id| FromServer::Failed { id: id.clone(), error: Kind::Malformed.because(why.to_string()) }),
+    if message.method() != TOOLS_CALL || message.name().is_some_and(|tool| filter.passes(tool)) {
+        return None;
+    }
+    let refusal = match message.name() {
+        Some(name) => Cow::Owned(format!("Unknown tool: {name}")),
+        None => "params.name is missing".into(),
     };
+    let answer = message.id().and_then(|id| {
+        let message = Message::error_for(id, INVALID_PARAMS, &refusal).ok()?;
+        Some(FromServer::Message { message, about: Some(id.clone()) })
+    });
     Some(Refused { answer })
 }
 
@@ -128,7 +127,9 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadabl
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
     let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
         Ok(Cow::Borrowed(_)) => return Ok(message),
-        Ok(Cow::Owned(shorter)) => Message::parse(shorter.into()).map_err(|e| e.to_string()),
+        Ok(Cow::Owned(shorter)) => Message::from_server(shorter.into())
+            .map(|shorter| shorter.held_like(&message))
+            .map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
     shorter.map_err(|why| Unreadable {
@@ -180,15 +181,10 @@ mod tests {
             reaches_client(&mut link).await,
             r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"Unknown tool: drop"}}"#
         );
-        // As a server would read it that matches keys in any case.
-        let twice = r#"{"id":2,"method":"tools/call","params":{"name":"read","Name":"drop"}}"#;
-        link.to_server.send(message(twice)).await.unwrap();
-        match link.from_server.recv().await.unwrap() {
-            FromServer::Failed { id, error } => {
-                assert_eq!((id, error.kind), (Id::number(2), Kind::Malformed));
-            }
-            other => panic!("{other:?}"),
-        }
+        // One without a name calls nothing that could be looked up.
+        let nameless = r#"{"id":2,"method":"tools/call","params":{"uri":"read"}}"#;
+        link.to_server.send(message(nameless)).await.unwrap();
+        assert!(reaches_client(&mut link).await.starts_with(r#"{"jsonrpc":"2.0","id":2,"error":"#));
         // A call that wants no answer gets none.
         link.to_server.send(message(r#"{"method":"tools/call","params":{"name":"drop"}}"#)).await.unwrap();
         let allowed =
@@ -204,7 +200,7 @@ mod tests {
             r#"{"method":"notifications/message","params":{"result":{"tools":[{"name":"drop"}]}}}"#;
         let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
         for text in [notification, list] {
-            let message = Message::parse(text.into()).unwrap();
+            let message = Message::from_server(text.into()).unwrap();
             far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
         }
         assert_eq!(reaches_client(&mut link).await, notification);
@@ -225,7 +221,7 @@ mod tests {
             r#"{"method":"x","id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
             r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#,
         ] {
-            let message = Message::parse(text.into()).unwrap();
+            let message = Message::from_server(text.into()).unwrap();
             let fails = message.kind() == message::Kind::Response && message.id().is_some();
             far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
             assert_eq!(reported.recv().await, Some(Kind::UpstreamUnreadable), "{text}");
@@ -240,7 +236,7 @@ mod tests {
         }
         // A message that is a request of the server's and a list is a list.
         let both = r#"{"method":"x","id":1,"result":{"tools":[{"name":"drop"}]}}"#;
-        let message = Message::parse(both.into()).unwrap();
+        let message = Message::from_server(both.into()).unwrap();
         far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
         assert_eq!(reaches_client(&mut link).await, r#"{"method":"x","id":1,"result":{"tools":[]}}"#);
     }

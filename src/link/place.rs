@@ -177,7 +177,7 @@ impl Answer {
 
     /// The answer to the request `id` in a body of JSON.
     pub(super) async fn into_message(mut self, id: &Id) -> Result<Message, Error> {
-        let message = Message::parse(self.whole().await?).map_err(garbage)?;
+        let message = Message::from_server(self.whole().await?).map_err(garbage)?;
         message.held_by(self.share);
         answer_to(message, id)
             .ok_or_else(|| Kind::UpstreamUnreachable.because("the body is no answer to its request"))
@@ -192,7 +192,7 @@ impl Answer {
     /// Whether the body is a response to the request `id` and no other.
     pub(super) async fn names(&mut self, id: &Id) -> bool {
         let Ok(body) = self.whole().await else { return false };
-        Message::parse(body).is_ok_and(|message| is_answer(&message) && message.id() == Some(id))
+        Message::from_server(body).is_ok_and(|message| is_answer(&message) && message.id() == Some(id))
     }
 }
 
@@ -223,7 +223,7 @@ impl EventStream {
 
     /// The message that an event carries.
     pub(super) fn message(&self, event: Event) -> Result<Message, Malformed> {
-        let message = Message::parse(event.data)?;
+        let message = Message::from_server(event.data)?;
         message.hold_for(self.share.owner());
         Ok(message)
     }
@@ -279,7 +279,7 @@ pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
             let text = message.text().trim_ascii_start();
             let members = text.strip_prefix(b"{")?;
             let named = [format!(r#"{{"id":{id},"#).as_bytes(), members].concat();
-            Message::parse(named.into()).ok()
+            Message::from_server(named.into()).ok()
         }
     }
 }
@@ -296,7 +296,7 @@ mod tests {
             r#" {"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#,
             r#"{"jsonrpc":"2.0","id":"a\u0022b","error":{"code":-32700,"message":"no"}}"#,
         ] {
-            let answer = answer_to(Message::parse(text.into()).unwrap(), &id).unwrap();
+            let answer = answer_to(Message::from_server(text.into()).unwrap(), &id).unwrap();
             assert_eq!((answer.id(), answer.error_code()), (Some(&id), Some(-32700)), "{text}");
         }
         for text in [
@@ -305,7 +305,7 @@ mod tests {
             r#"{"id":"a\"b","method":"ping"}"#,
             r#"{"method":"ping"}"#,
         ] {
-            assert!(answer_to(Message::parse(text.into()).unwrap(), &id).is_none(), "{text}");
+            assert!(answer_to(Message::from_server(text.into()).unwrap(), &id).is_none(), "{text}");
         }
     }
 }

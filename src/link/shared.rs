@@ -35,7 +35,7 @@ use super::{FromServer, Link};
 use crate::{
     error::Error,
     ledger::{Name, Owner, Share},
-    mcp::message::Message,
+    mcp::message::{self, Message},
 };
 
 /// A server that many callers share. Cheap to clone, and usable from every thread.
@@ -154,9 +154,9 @@ impl Shared {
     }
 }
 
-/// Whether a request needs a server of its own. On a pipe, log messages do not say which request they are about.
-pub fn needs_own(request: &Message) -> bool {
-    request.sets_log_level()
+/// Whether a message needs a server of its own. On a pipe, log messages do not say which request they are about.
+pub fn needs_own(message: &Message) -> bool {
+    message.kind() == message::Kind::Request && message.sets_log_level()
 }
 
 #[cfg(test)]

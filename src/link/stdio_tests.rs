@@ -173,7 +173,7 @@ async fn messages_pass_in_order_one_a_line_and_the_process_goes_with_the_link() 
 async fn a_large_message_passes_whole() {
     let gate = Gate::new(CAT);
     let mut link = gate.open().await;
-    let text = format!(r#"{{"id":1,"method":"{}"}}"#, "m".repeat(3 << 20));
+    let text = format!(r#"{{"id":1,"method":"m","params":{{"x":"{}"}}}}"#, "m".repeat(3 << 20));
     send(&link, &text).await;
     let message = message(&mut link).await;
     assert!(message.text() == text.as_bytes());
@@ -194,7 +194,7 @@ async fn a_user_who_says_no_more_still_gets_what_was_asked_for() {
 async fn a_process_that_reads_nothing_blocks_its_own_link_and_no_other() {
     let gate = Gate::new("test -e /dev/null && sleep 1000");
     let deaf = gate.open().await;
-    let big = format!(r#"{{"method":"{}"}}"#, "m".repeat(200_000));
+    let big = format!(r#"{{"method":"m","params":{{"x":"{}"}}}}"#, "m".repeat(200_000));
     let mut sent = 0;
     while timeout(Duration::from_millis(300), send(&deaf, &big)).await.is_ok() {
         sent += 1;

@@ -11,8 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use memchr::memmem;
+
+use super::{
+    keys::Author,
+    reading::{Outcome, Reading},
+    walk::Walk,
+};
+
+pub use super::reading::Reference;
 
 use crate::ledger::{Owner, Resource, Share};
 
@@ -23,17 +30,8 @@ pub struct Message(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     text: Bytes,
-    kind: Kind,
-    method: Box<str>,
-    id: Option<Id>,
-    progress_token: Option<Id>,
-    request_id: Option<Id>,
-    subscription_id: Option<Id>,
-    name: Option<Box<str>>,
-    version: Option<Box<str>>,
-    sets_log_level: bool,
-    error_code: Option<i64>,
-    spans: Spans,
+    author: Author,
+    found: Outcome,
     /// Counts the text, for as long as it is in memory.
     held: OnceLock<Arc<Share>>,
 }
@@ -63,180 +61,95 @@ pub enum Id {
 pub enum Part {
     /// `id`
     Id,
-    /// `method`
-    Method,
-    /// `params`, as a whole
-    Params,
-    /// `params.name`, `params.uri` or `params.taskId`: see [`Message::name`]
+    /// What [`Message::name`] is.
     Name,
     /// `params._meta.progressToken` of a request, `params.progressToken` of `notifications/progress`
     ProgressToken,
     /// `params.requestId` of `notifications/cancelled`
     RequestId,
-    /// `params._meta["io.modelcontextprotocol/subscriptionId"]` (MCP 2026-07-28)
+    /// `params._meta["io.modelcontextprotocol/subscriptionId"]`, in a server's response that of `result._meta` (MCP
+    /// 2026-07-28)
     SubscriptionId,
+    /// `params`, as a whole
+    Params,
+    /// `params._meta`, as a whole
+    Meta,
+    /// `params.arguments`, as a whole
+    Arguments,
+    /// `params.notifications` of `subscriptions/listen`, as a whole
+    Filter,
     /// `result`, as a whole
     Result,
 }
 
-/// Where the parts are in the text.
-#[derive(Debug, Clone, Default)]
-struct Spans([Option<(u32, u32)>; 8]);
+impl Part {
+    pub(super) const COUNT: usize = 10;
+}
 
 /// Why something is no message. Says nothing of what was in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// Not one JSON text in UTF-8, or one with a field twice that decides where it goes.
+    /// Not one JSON text in UTF-8 (RFC 8259).
     Json,
+    /// JSON that parsers give up on: nested deeper than [`MAX_DEPTH`](super::walk::MAX_DEPTH), or with a number longer
+    /// than [`MAX_NUMBER`](super::walk::MAX_NUMBER).
+    TooDeep,
     /// A batch (only in MCP 2025-03-26), or no object.
     NotAnObject,
     /// JSON, but neither request, notification nor response.
     NotJsonRpc,
+    /// A key that counts comes twice, or in another spelling than MCP's.
+    Ambiguous,
+    /// A value that counts is of the wrong type, or one that parsers do not agree on.
+    Unreadable,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Json => "not one JSON text, or one with a field twice",
+            Self::Json => "not one JSON text",
+            Self::TooDeep => "nested deeper than 128, or with a number longer than 1024 bytes",
             Self::NotAnObject => "not one JSON object",
             Self::NotJsonRpc => "neither request, notification nor response",
+            Self::Ambiguous => "a key of MCP comes twice, or is not written as MCP writes it",
+            Self::Unreadable => "an id, a token or a name that not every server reads alike",
         })
     }
 }
 
 impl std::error::Error for Malformed {}
 
-// serde refuses a known field that comes twice: which of the two counts would be a matter of taste.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default, deserialize_with = "even_null")]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "even_null")]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Params<'a> {
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    uri: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    task_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    progress_token: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    request_id: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "_meta")]
-    meta: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-struct Meta<'a> {
-    #[serde(borrow, default, rename = "progressToken")]
-    progress_token: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "io.modelcontextprotocol/protocolVersion")]
-    version: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "io.modelcontextprotocol/subscriptionId")]
-    subscription_id: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "io.modelcontextprotocol/logLevel")]
-    log_level: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    code: i64,
-}
-
-fn even_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
-}
-
 impl Message {
-    /// Looks at one message. The text is kept as it is.
+    /// Reads a message of a client's, and refuses what two servers could read differently. The text is kept as it is.
     pub fn parse(text: Bytes) -> Result<Self, Malformed> {
-        let str = std::str::from_utf8(&text).map_err(|_| Malformed::Json)?;
-        if !str.trim_start().starts_with('{') {
-            let is_json = serde_json::from_str::<&RawValue>(str).is_ok();
-            return Err(if is_json { Malformed::NotAnObject } else { Malformed::Json });
-        }
-        let envelope: Envelope<'_> = serde_json::from_str(str).map_err(|_| Malformed::Json)?;
-        let is_object = |raw: &&RawValue| raw.get().starts_with('{');
-        let params: Params<'_> = match envelope.params.filter(is_object) {
-            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Malformed::Json)?,
-            None => Params::default(),
-        };
-        let meta: Meta<'_> = match params.meta.filter(is_object) {
-            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Malformed::Json)?,
-            None => Meta::default(),
-        };
-        let id = envelope.id.and_then(Id::read);
-        let kind = match (envelope.method, &id) {
-            (Some(_), Some(_)) => Kind::Request,
-            (Some(_), None) if envelope.id.is_none() => Kind::Notification,
-            (None, _) if envelope.result.is_some() || envelope.error.is_some() => Kind::Response,
-            _ => return Err(Malformed::NotJsonRpc),
-        };
-        let method = match envelope.method {
-            Some(raw) => string(raw).ok_or(Malformed::NotJsonRpc)?,
-            None => Box::default(),
-        };
-        let name = match &*method {
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => params.uri,
-            "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => params.task_id,
-            _ => params.name.or(params.uri),
-        };
-        let progress_token = if kind == Kind::Request { meta.progress_token } else { params.progress_token };
-        let mut spans = Spans::default();
-        for (part, raw) in [
-            (Part::Id, envelope.id),
-            (Part::Method, envelope.method),
-            (Part::Params, envelope.params),
-            (Part::Name, name),
-            (Part::ProgressToken, progress_token),
-            (Part::RequestId, params.request_id),
-            (Part::SubscriptionId, meta.subscription_id),
-            (Part::Result, envelope.result),
-        ] {
-            spans.0[part as usize] = raw.and_then(|raw| span(str, raw.get()));
-        }
-        Ok(Self(Arc::new(Inner {
-            kind,
-            method,
-            id,
-            progress_token: progress_token.and_then(Id::read),
-            request_id: params.request_id.and_then(Id::read),
-            subscription_id: meta.subscription_id.and_then(Id::read),
-            name: name.and_then(string),
-            version: meta.version.and_then(string),
-            sets_log_level: meta.log_level.is_some(),
-            error_code: envelope
-                .error
-                .and_then(|raw| serde_json::from_str::<Failure>(raw.get()).ok())
-                .map(|failure| failure.code),
-            spans,
-            text,
-            held: OnceLock::new(),
-        })))
+        Self::read(text, Author::Client)
+    }
+
+    /// Reads a message of a server's: what is odd about it is [noted](Self::is_ambiguous), and no more.
+    pub fn from_server(text: Bytes) -> Result<Self, Malformed> {
+        Self::read(text, Author::Server)
+    }
+
+    fn read(text: Bytes, author: Author) -> Result<Self, Malformed> {
+        let mut walk = Walk::new(Reading::new(author));
+        walk.push(&text)?;
+        walk.finish()?;
+        let found = walk.visitor.finish()?;
+        Ok(Self(Arc::new(Inner { text, author, found, held: OnceLock::new() })))
     }
 
     /// A request of the gate's own. `params` is JSON.
     pub fn request(id: &Id, method: &str, params: &str) -> Result<Self, Malformed> {
         let method = serde_json::Value::from(method);
-        Self::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#).into())
+        Self::from_server(
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#).into(),
+        )
     }
 
     /// A notification of the gate's own. `params` is JSON.
     pub fn notification(method: &str, params: &str) -> Result<Self, Malformed> {
         let method = serde_json::Value::from(method);
-        Self::parse(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
+        Self::from_server(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
     }
 
     /// That nobody waits for the answer to this request any more (before MCP 2026-07-28, and on stdio).
@@ -246,13 +159,13 @@ impl Message {
 
     /// A response of the gate's own. `result` is JSON.
     pub fn result_for(id: &Id, result: &str) -> Result<Self, Malformed> {
-        Self::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into())
+        Self::from_server(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into())
     }
 
     /// An error response of the gate's own.
     pub fn error_for(id: &Id, code: i64, message: &str) -> Result<Self, Malformed> {
         let error = serde_json::json!({ "code": code, "message": message });
-        Self::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into())
+        Self::from_server(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into())
     }
 
     /// The message as it came.
@@ -260,89 +173,170 @@ impl Message {
         &self.0.text
     }
 
-    /// The message on one line, without its end, as stdio wants it. A line break can only stand between tokens: JSON
-    /// strings hold none.
+    /// The message on one line, without its end, as stdio wants it, for whoever takes whatever Unicode has for the end of one.
+    ///
+    /// A line break can only stand between tokens: JSON strings hold none. Those of Unicode can only stand in strings, where
+    /// Node's `readline` and Python's `splitlines` would end the line; there they are escaped.
     pub fn line(&self) -> Bytes {
-        if memchr::memchr2(b'\n', b'\r', &self.0.text).is_none() {
-            return self.0.text.clone();
+        let text = &self.0.text;
+        let has_breaks = memchr::memchr2(b'\n', b'\r', text).is_some();
+        if !has_breaks
+            && (text.is_ascii() || LINE_ENDS.iter().all(|(end, _)| memmem::find(text, end).is_none()))
+        {
+            return text.clone();
         }
-        self.0.text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
+        let mut line = Vec::with_capacity(text.len() + 16);
+        let mut rest = &text[..];
+        while let Some((&byte, behind)) = rest.split_first() {
+            if let Some((end, escape)) = LINE_ENDS.iter().find(|(end, _)| rest.starts_with(end)) {
+                line.extend_from_slice(escape);
+                rest = &rest[end.len()..];
+            } else {
+                line.push(if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
+                rest = behind;
+            }
+        }
+        line.into()
     }
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        self.0.kind
+        self.0.found.kind
+    }
+
+    /// Whether somebody may read another id, token or method in it than stands here. No client's message is.
+    pub fn is_ambiguous(&self) -> bool {
+        self.0.found.is_ambiguous
     }
 
     /// `method`; empty for a response.
     pub fn method(&self) -> &str {
-        &self.0.method
+        &self.0.found.method
     }
 
     /// `id`; `None` for a notification, and for an error response to something that could not be read.
     pub fn id(&self) -> Option<&Id> {
-        self.0.id.as_ref()
+        self.0.found.id.as_ref()
     }
 
     /// What the progress of a request is reported under, or what `notifications/progress` is about.
     pub fn progress_token(&self) -> Option<&Id> {
-        self.0.progress_token.as_ref()
+        self.0.found.progress_token.as_ref()
     }
 
     /// The request that `notifications/cancelled` is about.
     pub fn request_id(&self) -> Option<&Id> {
-        self.0.request_id.as_ref()
+        self.0.found.request_id.as_ref()
     }
 
-    /// The `subscriptions/listen` request that a notification belongs to (MCP 2026-07-28).
+    /// The `subscriptions/listen` request that a server's message belongs to (MCP 2026-07-28).
     pub fn subscription_id(&self) -> Option<&Id> {
-        self.0.subscription_id.as_ref()
+        self.0.found.subscription_id.as_ref()
     }
 
-    /// What is called, got or read: what MCP 2026-07-28 repeats in `Mcp-Name`.
+    /// What is called, got, read or completed: `params.name`, `params.uri` or `params.taskId`, or of `completion/complete`
+    /// `params.ref.name` or `params.ref.uri`. MCP 2026-07-28 repeats most of them in `Mcp-Name`.
     pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
+        self.0.found.name.as_deref()
+    }
+
+    /// What [`Message::name`] is of `completion/complete`.
+    pub fn reference(&self) -> Option<Reference> {
+        self.0.found.reference
     }
 
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`: from MCP 2026-07-28 on, every request has it.
     pub fn version(&self) -> Option<&str> {
-        self.0.version.as_deref()
+        self.0.found.version.as_deref()
+    }
+
+    /// Whether [`Message::version`] is there, be it text or not.
+    pub fn names_version(&self) -> bool {
+        self.0.found.names_version
+    }
+
+    /// Whether `params._meta["io.modelcontextprotocol/clientCapabilities"]` is there (MCP 2026-07-28).
+    pub fn names_capabilities(&self) -> bool {
+        self.0.found.names_capabilities
     }
 
     /// Whether the request asks for log messages (MCP 2026-07-28), which say nothing of the request they are about.
     pub fn sets_log_level(&self) -> bool {
-        self.0.sets_log_level
+        self.0.found.sets_log_level
     }
 
-    /// `error.code` of an error response.
+    /// Whether the request asks for another page than the first of a list.
+    pub fn has_cursor(&self) -> bool {
+        self.0.found.has_cursor
+    }
+
+    /// `error.code` of a server's error response.
     pub fn error_code(&self) -> Option<i64> {
-        self.0.error_code
+        self.0.found.error_code
     }
 
     /// The JSON text of a part.
     pub fn part(&self, part: Part) -> Option<&str> {
-        self.span(part).and_then(|span| std::str::from_utf8(&self.0.text[span]).ok())
+        self.0.found.spans.get(part).and_then(|span| std::str::from_utf8(&self.0.text[span]).ok())
+    }
+
+    /// `params._meta` for requests that are made on behalf of this one. The progress token stays behind: it stands for one
+    /// request, and these are many.
+    pub fn meta_without_token(&self) -> Option<String> {
+        let meta = self.0.found.spans.get(Part::Meta)?;
+        let text =
+            std::str::from_utf8(&self.0.text[meta.clone()]).ok().filter(|text| text.starts_with('{'))?;
+        let token = self.0.found.token_member.map(|start| start as usize);
+        let Some((start, end)) = token.zip(self.0.found.token_end()) else { return Some(text.to_owned()) };
+        let (before, after) = (text.get(..start - meta.start)?, text.get(end - meta.start..)?);
+        // With the comma behind it, or if it is the last, with the one in front.
+        let (before, after) = match after.trim_start().strip_prefix(',') {
+            Some(after) => (before, after),
+            None => (before.trim_end().strip_suffix(',').unwrap_or(before), after),
+        };
+        Some([before, after].concat())
     }
 
     /// The message with other JSON texts for some of its parts. A part that it does not have stays away. No part may lie within
     /// another that is replaced too.
     pub fn with(&self, replacements: &[(Part, Cow<'_, str>)]) -> Result<Self, Malformed> {
-        let mut found: Vec<_> =
-            replacements.iter().filter_map(|(part, new)| Some((self.span(*part)?, new))).collect();
-        found.sort_by_key(|(span, _)| span.start);
-        let mut text = Vec::with_capacity(self.0.text.len() + 32);
+        let Inner { text: old, author, found, .. } = &*self.0;
+        let mut edits: Vec<_> = replacements
+            .iter()
+            .filter_map(|(part, new)| Some((found.spans.get(*part)?, *part, new.as_ref())))
+            .collect();
+        edits.sort_unstable_by_key(|(span, ..)| span.start);
+        let grown: usize = edits.iter().map(|(_, _, new)| new.len()).sum();
+        let mut text = Vec::with_capacity(old.len() + grown);
         let mut at = 0;
-        for (span, new) in found {
-            text.extend_from_slice(self.0.text.get(at..span.start).ok_or(Malformed::Json)?);
+        for (span, _, new) in &edits {
+            text.extend_from_slice(old.get(at..span.start).ok_or(Malformed::Json)?);
             text.extend_from_slice(new.as_bytes());
             at = span.end;
         }
-        text.extend_from_slice(&self.0.text[at..]);
-        let message = Self::parse(text.into())?;
-        if let Some(held) = self.0.held.get() {
-            message.hold_for(held.owner());
+        text.extend_from_slice(&old[at..]);
+        let text = Bytes::from(text);
+        let mut moved = Some(found.clone());
+        for (_, part, new) in &edits {
+            moved = moved.and_then(|moved| moved.replaced(*part, new));
         }
-        Ok(message)
+        // What holds other parts has to be read again.
+        let message = match moved {
+            Some(mut found) => {
+                found.shift(|position| shifted(position, &edits));
+                Self(Arc::new(Inner { text, author: *author, found, held: OnceLock::new() }))
+            }
+            None => Self::read(text, *author)?,
+        };
+        Ok(message.held_like(self))
+    }
+
+    /// The message, counted for whom that is counted for which it was made of.
+    pub fn held_like(self, other: &Self) -> Self {
+        if let Some(held) = other.0.held.get() {
+            self.hold_for(held.owner());
+        }
+        self
     }
 
     /// Counts the message for `owner` as long as it is in memory, unless it is counted already.
@@ -375,10 +369,21 @@ impl Message {
             None => self.0.text.clone(),
         }
     }
+}
 
-    fn span(&self, part: Part) -> Option<Range<usize>> {
-        self.0.spans.0[part as usize].map(|(start, end)| start as usize..end as usize)
+/// Characters that end a line for some readers, and how JSON writes them otherwise: next line, line separator, paragraph
+/// separator.
+const LINE_ENDS: [(&[u8], &[u8]); 3] =
+    [(b"\xC2\x85", b"\\u0085"), (b"\xE2\x80\xA8", b"\\u2028"), (b"\xE2\x80\xA9", b"\\u2029")];
+
+/// Where the end of the `position` bytes that stood at the front is now.
+fn shifted(position: u32, edits: &[(Range<usize>, Part, &str)]) -> u32 {
+    let mut shifted = position as usize;
+    for (span, _, new) in edits.iter().rev().filter(|(span, ..)| span.end <= position as usize) {
+        shifted = shifted - span.len() + new.len();
     }
+    // A text of 4 GiB is not held anywhere.
+    u32::try_from(shifted).unwrap_or(u32::MAX)
 }
 
 impl Id {
@@ -387,10 +392,11 @@ impl Id {
         Self::Number(number.to_string().into())
     }
 
-    fn read(raw: &RawValue) -> Option<Self> {
-        match raw.get().as_bytes().first()? {
-            b'"' => string(raw).map(Self::String),
-            b'-' | b'0'..=b'9' => Some(Self::Number(raw.get().into())),
+    /// What a JSON text stands for, if that is an id.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        match text.as_bytes().first()? {
+            b'"' => serde_json::from_str::<String>(text).ok().map(|string| Self::String(string.into())),
+            b'-' | b'0'..=b'9' => Some(Self::Number(text.into())),
             _ => None,
         }
     }
@@ -406,16 +412,6 @@ impl fmt::Display for Id {
     }
 }
 
-fn string(raw: &RawValue) -> Option<Box<str>> {
-    serde_json::from_str::<Cow<'_, str>>(raw.get()).ok().map(|string| string.into_owned().into())
-}
-
-/// Where `part` lies in `whole`, which it is a slice of.
-fn span(whole: &str, part: &str) -> Option<(u32, u32)> {
-    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
-    Some((u32::try_from(start).ok()?, u32::try_from(start + part.len()).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,7 +424,7 @@ mod tests {
     fn the_kind_of_a_message_follows_from_its_fields() {
         for (text, kind) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, Kind::Request),
-            (r#" {"method":"tools/call","id":"a","params":[1]} "#, Kind::Request),
+            (r#" {"method":"tools/call","id":"a","params":null} "#, Kind::Request),
             (r#"{"method":"notifications/initialized"}"#, Kind::Notification),
             (r#"{"id":1,"result":{}}"#, Kind::Response),
             (r#"{"id":1,"result":null}"#, Kind::Response),
@@ -440,18 +436,18 @@ mod tests {
             ("", Malformed::Json),
             ("{", Malformed::Json),
             ("{} {}", Malformed::Json),
-            (r#"{"id":1,"id":2,"method":"ping"}"#, Malformed::Json),
-            (r#"{"id":1,"method":"a","params":{"name":"a","name":"b"}}"#, Malformed::Json),
+            (r#"{"id":1,"id":2,"method":"ping"}"#, Malformed::Ambiguous),
+            (r#"{"id":1,"method":"a","params":{"name":"a","name":"b"}}"#, Malformed::Ambiguous),
             (
                 r#"{"id":1,"method":"a","params":{"_meta":{"progressToken":1,"progressToken":2}}}"#,
-                Malformed::Json,
+                Malformed::Ambiguous,
             ),
             ("[]", Malformed::NotAnObject),
             ("1", Malformed::NotAnObject),
             ("{}", Malformed::NotJsonRpc),
             (r#"{"id":1}"#, Malformed::NotJsonRpc),
             (r#"{"id":null,"method":"ping"}"#, Malformed::NotJsonRpc),
-            (r#"{"id":{},"method":"ping"}"#, Malformed::NotJsonRpc),
+            (r#"{"id":{},"method":"ping"}"#, Malformed::Unreadable),
             (r#"{"id":1,"method":7}"#, Malformed::NotJsonRpc),
         ] {
             assert_eq!(Message::parse(text.into()).unwrap_err(), why, "{text}");
@@ -505,6 +501,22 @@ mod tests {
         assert_eq!((sent.id(), sent.name()), (Some(&Id::number(42)), Some("q")));
         assert_eq!(message.part(Part::Params).unwrap().len(), 55);
         assert!(message.with(&[(Part::Params, "{}".into()), (Part::Name, "1".into())]).is_err());
+    }
+
+    #[test]
+    fn a_message_is_one_line_for_whoever_knows_other_line_breaks() {
+        let message = parse(
+            "{\"id\":1,\n\"method\":\"m\",\r\n\"params\":{\"a\":\"x\u{2028}y\u{85}\u{2029}é\u{2027}\"}}",
+        );
+        let line = message.line();
+        assert_eq!(
+            line,
+            "{\"id\":1, \"method\":\"m\",  \"params\":{\"a\":\"x\\u2028y\\u0085\\u2029é\u{2027}\"}}"
+        );
+        let value = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&line), value(message.text()));
+        let plain = parse("{\"method\":\"m\",\"params\":{\"a\":\"é\u{2027}\"}}");
+        assert_eq!(plain.line().as_ptr(), plain.text().as_ptr(), "not copied");
     }
 
     #[test]

@@ -12,11 +12,6 @@ mod tool_headers;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
-
 use super::{
     code::{
         HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_CAPABILITY,
@@ -26,6 +21,8 @@ use super::{
     message::{Id, Kind, Message, Part},
     version::MODERN,
 };
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use tool_headers::ToolHeaders;
 
@@ -40,20 +37,6 @@ pub struct Failure {
     id: Option<Id>,
     code: i64,
     reason: Cow<'static, str>,
-}
-
-#[derive(Deserialize, Default)]
-struct Params<'a> {
-    #[serde(borrow, default, rename = "_meta")]
-    meta: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-struct Meta {
-    #[serde(default, rename = "io.modelcontextprotocol/clientCapabilities")]
-    client_capabilities: Option<IgnoredAny>,
 }
 
 impl Failure {
@@ -74,7 +57,7 @@ impl Failure {
 /// one. Versions are names, not numbers, so a header alone counts only if it is known. `message` is `None` for what has
 /// no body, such as GET.
 pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
-    if message.is_some_and(|message| message.version().is_some()) {
+    if message.is_some_and(Message::names_version) {
         return true;
     }
     if message.is_some_and(|message| message.method() == "initialize") {
@@ -121,10 +104,10 @@ pub fn status(response: &Message) -> StatusCode {
 type Refusal = (i64, Cow<'static, str>);
 
 fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) -> Result<(), Refusal> {
-    let params = message.part(Part::Params).and_then(|params| serde_json::from_str(params).ok());
-    let params: Params<'_> = params.unwrap_or_default();
     // Before the header: both SDKs tell a client first that its body is not of this version.
-    if message.kind() == Kind::Request && !(message.version().is_some() && names_capabilities(&params)) {
+    let is_complete = message.version().is_some() && message.names_capabilities();
+    let is_unreadable = message.names_version() && message.version().is_none();
+    if message.kind() == Kind::Request && !is_complete || is_unreadable {
         let reason = "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities";
         return Err((INVALID_PARAMS, reason.into()));
     }
@@ -146,15 +129,10 @@ fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) 
     }
     match (tools, message.name()) {
         (Some(tools), Some(tool)) if message.method() == "tools/call" => {
-            tools.compare(tool, headers, params.arguments)
+            tools.compare(tool, headers, message.part(Part::Arguments))
         }
         _ => Ok(()),
     }
-}
-
-fn names_capabilities(params: &Params<'_>) -> bool {
-    let meta = params.meta.and_then(|meta| serde_json::from_str::<Meta>(meta.get()).ok());
-    meta.is_some_and(|meta| meta.client_capabilities.is_some())
 }
 
 /// Whether `Mcp-Name` has to repeat [`Message::name`] in requests of this method.

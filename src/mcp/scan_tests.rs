@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, value::RawValue};
 
 use super::*;
+use crate::mcp::{keys::is_ambiguous_method, message::Message};
 
 /// Scans `text` cut at `cuts`.
 fn scan(text: &[u8], cuts: &[usize]) -> Result<Scan, Malformed> {
@@ -21,15 +22,25 @@ fn crumbs(text: &[u8]) -> Result<Scan, Malformed> {
     scan(text, &(0..text.len()).collect::<Vec<_>>())
 }
 
-fn found(text: &str) -> (Option<String>, Name, Option<String>) {
-    let whole = scan(text.as_bytes(), &[]).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let bytes = crumbs(text.as_bytes()).unwrap();
-    assert_eq!((whole.method(), whole.name(), whole.id()), (bytes.method(), bytes.name(), bytes.id()));
-    (whole.method().map(str::to_owned), whole.name().clone(), whole.id().map(Id::to_string))
+type Found = (Option<String>, Option<String>, Option<String>);
+
+/// Method, name and id: `None` for a name that is not there, and one that cannot be read is `Some("?")`.
+fn said(scan: &Scan) -> Found {
+    let name = match scan.name() {
+        Name::Absent => None,
+        Name::Text(name) => Some(name.to_owned()),
+        Name::Unreadable => Some("?".to_owned()),
+    };
+    (scan.method().map(str::to_owned), name, scan.id().map(|id| id.to_string()))
 }
 
-fn text(name: &str) -> Name {
-    Name::Text(name.into())
+fn found(text: &str) -> Found {
+    let whole = said(&scan(text.as_bytes(), &[]).unwrap_or_else(|e| panic!("{text}: {e}")));
+    assert_eq!(whole, said(&crumbs(text.as_bytes()).unwrap()), "{text}");
+    let message = Message::parse(text.to_owned().into()).unwrap();
+    assert_eq!(message.method(), whole.0.as_deref().unwrap_or_default(), "{text}");
+    assert_eq!(message.id().map(Id::to_string), whole.2, "{text}");
+    whole
 }
 
 #[test]
@@ -38,67 +49,78 @@ fn method_name_and_id_are_found_wherever_they_stand() {
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#,
             "tools/call",
-            text("a"),
+            Some("a"),
             "1",
         ),
         (
             r#"{"params":{"arguments":{"name":"x"},"name":"a"},"method":"m","id":"7"}"#,
             "m",
-            text("a"),
+            Some("a"),
             r#""7""#,
         ),
-        (r#" { "method" : "tools\/call" , "id" : -1.5e+3 } "#, "tools/call", Name::Absent, "-1.5e+3"),
-        (
-            r#"{"m\u0065thod":"m","p\u0061rams":{"n\u0061me":"gr\u00fcn"},"\u0069d":1}"#,
-            "m",
-            text("grün"),
-            "1",
-        ),
-        (r#"{"method":"m","params":{"name":"\ud83d\ude00 😀"},"id":1}"#, "m", text("😀 😀"), "1"),
-        (r#"{"method":"m","params":{"name":5},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":null},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":{"name":"a"}},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":["a"]},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":"a\ud800"},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":"\ud800a"},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":"\udc00"},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":{"name":"a\u0000b"},"id":1}"#, "m", Name::Unreadable, "1"),
-        (r#"{"method":"m","params":[{"name":"a"}],"id":1}"#, "m", Name::Absent, "1"),
-        (r#"{"method":"m","params":["name","a"],"id":1}"#, "m", Name::Absent, "1"),
-        (r#"{"method":"m","other":{"name":"a"},"id":1}"#, "m", Name::Absent, "1"),
-        (r#"{"method":"m","params":{"x":{"name":"a"},"y":[{"name":"b"}]},"id":1}"#, "m", Name::Absent, "1"),
-        // A server that matches keys in any case reads these.
-        (r#"{"METHOD":"m","Params":{"Name":"a"},"ID":1}"#, "m", text("a"), "1"),
-        ("{\"method\":\"m\",\"param\u{17f}\":{\"name\":\"a\"},\"\u{131}d\":1}", "m", text("a"), "1"),
+        (r#" { "method" : "tools\/call" , "id" : -15 } "#, "tools/call", None, "-15"),
+        (r#"{"method":"m","params":{"name":"gr\u00fcn"},"id":1}"#, "m", Some("grün"), "1"),
+        (r#"{"method":"m","params":{"name":"\ud83d\ude00 😀"},"id":1}"#, "m", Some("😀 😀"), "1"),
+        (r#"{"method":"m","params":{"name":5},"id":1}"#, "m", Some("?"), "1"),
+        (r#"{"method":"m","params":{"name":null},"id":1}"#, "m", Some("?"), "1"),
+        (r#"{"method":"m","params":{"name":{"name":"a"}},"id":1}"#, "m", Some("?"), "1"),
+        (r#"{"method":"m","params":{"name":["a"]},"id":1}"#, "m", Some("?"), "1"),
+        (r#"{"method":"m","params":null,"id":1}"#, "m", None, "1"),
+        (r#"{"method":"m","other":{"name":"a"},"id":1}"#, "m", None, "1"),
+        (r#"{"method":"m","params":{"x":{"name":"a"},"y":[{"name":"b"}]},"id":1}"#, "m", None, "1"),
     ] {
-        assert_eq!(found(message), (Some(method.into()), name, Some(id.into())), "{message}");
+        let wanted = (Some(method.into()), name.map(str::to_owned), Some(id.into()));
+        assert_eq!(found(message), wanted, "{message}");
     }
-    assert_eq!(found(r#"{"id":null,"result":{"method":"m"}}"#), (None, Name::Absent, None));
-    assert_eq!(found(r#"{"id":{"method":"m"},"result":1}"#), (None, Name::Absent, None));
+    assert_eq!(found(r#"{"id":null,"result":{"method":"m"}}"#), (None, None, None));
+    assert_eq!(found(r#"{"id":"x","error":{"method":"m"}}"#), (None, None, Some(r#""x""#.into())));
 }
 
 #[test]
 fn what_two_servers_could_read_differently_is_refused() {
     let long = format!(r#"{{"method":"m","params":{{"{}":1}}}}"#, "x".repeat(crate::mcp::walk::MAX_TEXT + 1));
+    let digits = format!(r#"{{"method":"m","params":{{"x":{{"y":[{}]}}}}}}"#, "1".repeat(1025));
     for (message, why) in [
-        (r#"{"method":"a","method":"b"}"#, Malformed::Json),
-        (r#"{"method":"a","m\u0065thod":"b"}"#, Malformed::Json),
-        (r#"{"method":"a","Method":"b"}"#, Malformed::Json),
-        (r#"{"method":"a","params":{},"params":{}}"#, Malformed::Json),
-        ("{\"method\":\"a\",\"params\":{},\"param\u{17f}\":{}}", Malformed::Json),
-        (r#"{"method":"a","id":1,"\u0069d":2}"#, Malformed::Json),
-        (r#"{"method":"a","jsonrpc":"2.0","jsonrpc":"2.0"}"#, Malformed::Json),
-        (r#"{"method":"a","params":{"name":"a","name":"b"}}"#, Malformed::Json),
-        (r#"{"method":"a","params":{"name":"a","n\u0061me":"b"}}"#, Malformed::Json),
-        (r#"{"method":"a","params":{"name":"a","NAME":"b"}}"#, Malformed::Json),
-        (r#"{"method":"a","params":{"name":"a","x":[{}],"name":null}}"#, Malformed::Json),
-        (r#"{"method\ud800":"a"}"#, Malformed::Json),
-        (r#"{"params":{"na\udc00me":"a"}}"#, Malformed::Json),
-        (r#"{"params":{"name\u0000":"a"}}"#, Malformed::Json),
-        (&long, Malformed::Json),
+        (r#"{"method":"a","method":"b"}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","m\u0065thod":"b"}"#, Malformed::Ambiguous),
+        (r#"{"m\u0065thod":"a"}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","Method":"b"}"#, Malformed::Ambiguous),
+        (r#"{"METHOD":"a"}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","params":{},"params":{}}"#, Malformed::Ambiguous),
+        ("{\"method\":\"a\",\"params\":{},\"param\u{17f}\":{}}", Malformed::Ambiguous),
+        ("{\"method\":\"a\",\"\u{131}d\":1}", Malformed::Ambiguous),
+        (r#"{"method":"a","id":1,"\u0069d":2}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","jsonrpc":"2.0","jsonrpc":"2.0"}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","params":{"name":"a","name":"b"}}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","params":{"name":"a","n\u0061me":"b"}}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","params":{"name":"a","NAME":"b"}}"#, Malformed::Ambiguous),
+        (r#"{"method":"a","params":{"name":"a","x":[{}],"name":null}}"#, Malformed::Ambiguous),
+        (r#"{"method\ud800":"a"}"#, Malformed::Ambiguous),
+        (r#"{"params":{"na\udc00me":"a"}}"#, Malformed::Ambiguous),
+        (r#"{"params":{"name\u0000":"a"}}"#, Malformed::Ambiguous),
+        (&long, Malformed::Ambiguous),
+        (&digits, Malformed::TooDeep),
         (r#"{"method":5}"#, Malformed::NotJsonRpc),
         (r#"{"method":null}"#, Malformed::NotJsonRpc),
         (r#"{"method":["tools/call"]}"#, Malformed::NotJsonRpc),
+        (r#"{"method":"Tools/Call"}"#, Malformed::NotJsonRpc),
+        (r#"{"method":"a\u0000"}"#, Malformed::NotJsonRpc),
+        (r#"{"method":"m","params":[{"name":"a"}]}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"name":"a\ud800"},"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"name":"\ud800a"},"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"name":"\udc00"},"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"uri":"a\u0000b"},"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"cursor":"\ud800"},"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","jsonrpc":"2.0\u0000","id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":["name","a"],"id":1}"#, Malformed::Unreadable),
+        (r#"{"method":"m","params":{"_meta":["a"]},"id":1}"#, Malformed::Unreadable),
+        (r#"{"id":{"method":"m"},"result":1}"#, Malformed::Unreadable),
+        (r#"{"id":1,"method":"tools/call","params":{"name":["a"]}}"#, Malformed::Unreadable),
+        (r#"{"id":1,"method":"a","result":{}}"#, Malformed::NotJsonRpc),
+        (r#"{"id":1,"method":"a","error":null}"#, Malformed::NotJsonRpc),
+        (r#"{"id":1,"error":{},"result":{}}"#, Malformed::NotJsonRpc),
+        (r#"{"id":null,"method":"a"}"#, Malformed::NotJsonRpc),
+        (r#"{"id":1}"#, Malformed::NotJsonRpc),
         (r#"[{"method":"a"}]"#, Malformed::NotAnObject),
         ("5", Malformed::NotAnObject),
         ("\u{feff}{}", Malformed::NotAnObject),
@@ -119,6 +141,7 @@ fn what_two_servers_could_read_differently_is_refused() {
     ] {
         assert_eq!(scan(message.as_bytes(), &[]).err(), Some(why), "{message}");
         assert_eq!(crumbs(message.as_bytes()).err(), Some(why), "{message}");
+        assert_eq!(Message::parse(message.to_owned().into()).err(), Some(why), "{message}");
     }
     let utf16: Vec<u8> = r#"{"method":"a"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
     for bytes in [
@@ -134,11 +157,11 @@ fn what_two_servers_could_read_differently_is_refused() {
 
 #[test]
 fn nesting_has_a_bound_and_long_strings_have_none() {
-    let deep = |depth: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let deep = |depth: usize| format!(r#"{{"method":"m","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(scan(deep(crate::mcp::walk::MAX_DEPTH - 1).as_bytes(), &[]).is_ok());
     assert!(scan(deep(crate::mcp::walk::MAX_DEPTH).as_bytes(), &[]).is_err());
     let long = format!(r#"{{"method":"m","params":{{"x":"{}","name":"a"}}}}"#, "é\\n".repeat(100_000));
-    assert_eq!(found(&long), (Some("m".into()), text("a"), None));
+    assert_eq!(found(&long), (Some("m".into()), Some("a".into()), None));
 }
 
 /// JSON texts, nearly JSON texts, and messages whose keys are easily mistaken.
@@ -151,8 +174,8 @@ fn texts() -> impl Strategy<Value = String> {
         "name",
         "Name",
         "x",
-        "n\\u0061me",
-        "m\\u0065thod",
+        "Id",
+        "result",
         "arguments",
         "",
     ]);
@@ -164,6 +187,7 @@ fn texts() -> impl Strategy<Value = String> {
         any::<String>().prop_map(|s| Json::from(s).to_string()),
         "\"([a-z/]|\\\\u[0-9a-fA-F]{4}|\\\\[\"\\\\/bfnrt]|[ -~]){0,12}\"",
         Just("\"tools/call\"".to_owned()),
+        Just("\"m\"".to_owned()),
     ];
     let value = leaf.prop_recursive(4, 32, 6, move |inner| {
         prop_oneof![
@@ -211,39 +235,68 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
+/// A string that all readers take for the same.
+fn readable(text: &str) -> Option<String> {
+    serde_json::from_str(text).ok().filter(|text: &String| !text.contains('\0'))
+}
+
 /// The verdict that a scan must come to, from serde's reading of the whole text.
-fn expected(text: &str) -> Option<(Option<String>, Name)> {
+fn expected(text: &str) -> Option<(Option<String>, Option<String>)> {
+    const TOP: [&str; 6] = ["method", "params", "id", "jsonrpc", "result", "error"];
     let Members(top) = serde_json::from_str(text).ok()?;
-    let spelt = |key: &str, name: &str| key.to_lowercase() == name;
-    let readable = |key: &str| !key.contains('\0');
-    let once = |name: &str, members: &[(String, &RawValue)]| {
-        members.iter().filter(|(key, _)| spelt(key, name)).count() <= 1
+    let once = |names: &[&str], members: &[(String, &RawValue)]| {
+        names.iter().all(|name| {
+            let mut spelt = members.iter().filter(|(key, _)| {
+                let letters = key.chars().filter(|c| c.is_alphanumeric());
+                letters.collect::<String>().to_lowercase() == *name
+            });
+            spelt.next().is_none_or(|(key, _)| *key == **name && text.contains(&format!("\"{name}\"")))
+                && spelt.next().is_none()
+        })
     };
-    if !["method", "params", "id", "jsonrpc"].iter().all(|name| once(name, &top)) {
+    let is_plain = |members: &[(String, &RawValue)]| {
+        members.iter().all(|(key, _)| key.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+    };
+    if !once(&TOP, &top) || !is_plain(&top) {
         return None;
     }
-    let (mut method, mut name) = (None, Name::Absent);
-    for (key, value) in &top {
-        if !readable(key) {
+    let get = |name: &str| top.iter().find(|(key, _)| key == name).map(|(_, value)| value.get());
+    let method = match get("method") {
+        Some(method) => {
+            Some(serde_json::from_str(method).ok().filter(|method: &String| !is_ambiguous_method(method))?)
+        }
+        None => None,
+    };
+    let is_id = |id: &str| match serde_json::from_str(id) {
+        Ok(Json::String(id)) => !id.contains('\0') && id.len() <= 1024,
+        Ok(Json::Number(_)) => id.parse::<i64>().is_ok_and(|n| n.unsigned_abs() < 1 << 53) && id != "-0",
+        Ok(Json::Null) => method.is_none(),
+        _ => false,
+    };
+    let has_error = get("error").is_some_and(|error| error != "null");
+    match method {
+        Some(_) if get("result").is_some() || get("error").is_some() => return None,
+        None if get("result").is_some() == has_error => return None,
+        _ if !get("id").is_none_or(is_id) => return None,
+        _ => {}
+    }
+    let mut name = None;
+    if let Some(params) = get("params").filter(|params| *params != "null") {
+        let Members(params) = serde_json::from_str(params).ok()?;
+        let names = ["name", "arguments"];
+        if !once(&names, &params) || !is_plain(&params) {
             return None;
         }
-        if spelt(key, "method") {
-            let text: String =
-                serde_json::from_str(value.get()).ok().filter(|text: &String| readable(text))?;
-            method = Some(text);
+        if let Some((_, value)) = params.iter().find(|(key, _)| key == "name") {
+            let value = value.get();
+            name = Some(if value.starts_with('"') { readable(value)? } else { "?".to_owned() });
         }
-        if spelt(key, "params") && value.get().starts_with('{') {
-            let Members(params) = serde_json::from_str(value.get()).ok()?;
-            if !once("name", &params) || !params.iter().all(|(key, _)| readable(key)) {
-                return None;
-            }
-            if let Some((_, value)) = params.iter().find(|(key, _)| spelt(key, "name")) {
-                name = match serde_json::from_str::<String>(value.get()) {
-                    Ok(text) if readable(&text) => Name::Text(text.into()),
-                    _ => Name::Unreadable,
-                };
-            }
+        if matches!(method.as_deref(), Some("tools/call" | "prompts/get")) && name.as_deref() == Some("?") {
+            return None;
         }
+    }
+    if let Some(version) = get("jsonrpc").filter(|version| version.starts_with('"')) {
+        readable(version)?;
     }
     Some((method, name))
 }
@@ -257,7 +310,7 @@ proptest! {
         cuts in prop::collection::vec(any::<usize>(), 0..8),
     ) {
         let scanned = scan(text.as_bytes(), &cuts).ok();
-        let scanned = scanned.map(|scan| (scan.method().map(str::to_owned), scan.name().clone()));
+        let scanned = scanned.map(|scan| said(&scan)).map(|(method, name, _)| (method, name));
         prop_assert_eq!(scanned, expected(&text), "{}", text);
     }
 

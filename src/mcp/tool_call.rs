@@ -116,14 +116,14 @@ impl<F: Fn(&str) -> bool> Guard<F> {
     }
 
     /// `id`, once met.
-    pub fn id(&self) -> Option<&Id> {
+    pub fn id(&self) -> Option<Id> {
         self.scan.id()
     }
 
     /// The JSON-RPC response to a refused request: what a server says that never had the tool. `None` for a hidden tool
     /// if no `id` was met: a notification, or one that did not get so far.
     pub fn answer(&self, refusal: Refusal) -> Option<String> {
-        let id = self.scan.id().map(Id::to_string);
+        let id = self.scan.id().map(|id| id.to_string());
         let (id, code, message) = match (refusal, self.scan.name()) {
             (Refusal::Hidden, Name::Text(name)) => (id?, INVALID_PARAMS, format!("Unknown tool: {name}")),
             (Refusal::Hidden, _) => (id?, INVALID_PARAMS, "Unknown tool".to_owned()),

@@ -25,8 +25,8 @@ fn only_calls_of_hidden_tools_are_refused() {
         (r#"{"id":1,"method":"tools/call","params":{"name":"Drop"}}"#, PASSES),
         (r#"{"id":1,"result":{"method":"tools/call"}}"#, PASSES),
         // A call has a name, and it is one.
-        (r#"{"id":1,"method":"tools/call","params":{"name":5}}"#, Err(Malformed::NotJsonRpc)),
-        (r#"{"id":1,"method":"tools/call","params":["drop"]}"#, Err(Malformed::NotJsonRpc)),
+        (r#"{"id":1,"method":"tools/call","params":{"name":5}}"#, Err(Malformed::Unreadable)),
+        (r#"{"id":1,"method":"tools/call","params":["drop"]}"#, Err(Malformed::Unreadable)),
         (r#"{"id":1,"method":"tools/call"}"#, Err(Malformed::NotJsonRpc)),
         (r#"{"id":1,"method":"tools/call","params":{"name":"read"}"#, Err(Malformed::Json)),
     ] {
@@ -54,7 +54,7 @@ fn a_second_name_is_refused_although_the_first_passed() {
     let mut guard = guard("", "");
     let first = br#"{"method":"tools/call","params":{"name":"read","arguments":{}"#;
     assert_eq!(guard.push(first), Ok(Verdict::Passes));
-    assert_eq!(guard.push(br#","name":"drop"}}"#), Err(Malformed::Json));
+    assert_eq!(guard.push(br#","name":"drop"}}"#), Err(Malformed::Ambiguous));
 }
 
 #[test]

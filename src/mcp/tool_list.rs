@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    keys::is_spelling_of,
     message::Malformed,
-    scan::is_spelling_of,
     splice::splice,
     walk::{Value, Visit, Walk},
 };

@@ -1,26 +1,59 @@
 //! A walk over a JSON text as it streams by, in memory that does not depend on the text.
 //!
 //! Every byte is checked (RFC 8259, UTF-8, no byte order mark), so that nothing is left that two parsers could read
-//! differently; only what stands in the two outermost levels is told, because that is where JSON-RPC keeps what a
-//! gateway decides on. Sans-io: bytes in, in pieces of any size.
+//! differently; only what stands in the outermost levels is told, because that is where JSON-RPC keeps what a gateway
+//! decides on. Sans-io: bytes in, in pieces of any size.
 
+mod text;
+
+use std::ops::Range;
+
+use self::text::{Text, Utf8, plain};
 use super::message::Malformed;
 
-/// Deepest nesting. No MCP message comes near it, and many servers give up earlier.
-pub const MAX_DEPTH: usize = 512;
-/// Longest string or number that is told, in bytes and without its escapes. Longer ones are walked over.
+/// Deepest nesting. No MCP message comes near it, and a parser that recurses may end its process not far beyond.
+pub const MAX_DEPTH: usize = 128;
+/// Longest key that is told, in bytes and without its escapes, and longest value unless [`Visit::wants`] says otherwise.
+/// Longer ones are walked over.
 pub const MAX_TEXT: usize = 1024;
+/// Longest number, in bytes. Python refuses integers of more than 4,300 digits, and not every server expects that.
+pub const MAX_NUMBER: usize = 1024;
 
-/// Gets to know what stands in the two outermost levels of a JSON text.
+/// Gets to know what stands in the outermost levels of a JSON text.
 ///
 /// `depth` is how many objects and arrays are open around it: the text's own value has 0, the members of the outermost
 /// object have 1. An error ends the walk.
 pub trait Visit {
+    /// Deepest level that is told, at most 3.
+    const LEVELS: usize = 2;
+
     /// A member begins. `None` is a key that parsers do not agree on: one with a zero or half a surrogate pair, or one
     /// longer than [`MAX_TEXT`].
     fn key(&mut self, depth: usize, key: Option<&str>) -> Result<(), Malformed>;
+
     /// A value was read, or an object or array begins.
     fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed>;
+
+    /// Where the key is, with its quotes, that is told next.
+    fn key_at(&mut self, _span: Range<usize>) {}
+
+    /// Where the value is that is over now: told last if it is a string, a number or a literal.
+    fn value_at(&mut self, _depth: usize, _span: Range<usize>) {}
+
+    /// Whether the members or elements of the object or array are told that was told last, if they are not too deep.
+    fn enters(&self, _depth: usize) -> bool {
+        true
+    }
+
+    /// Longest string or number that is told as value of the member that was told last; 0 if it need not be.
+    fn wants(&self, _depth: usize) -> usize {
+        MAX_TEXT
+    }
+
+    /// Whether [`MAX_DEPTH`] and [`MAX_NUMBER`] hold.
+    fn is_bounded(&self) -> bool {
+        true
+    }
 }
 
 /// A value, or its beginning.
@@ -28,30 +61,34 @@ pub trait Visit {
 pub enum Value<'a> {
     /// Without its escapes; `None` as for [`Visit::key`].
     String(Option<&'a str>),
-    /// As written; `None` if longer than [`MAX_TEXT`].
+    /// As written; `None` if longer than what is told.
     Number(Option<&'a str>),
-    /// `true`, `false` or `null`.
+    /// `true` or `false`.
     Literal,
+    /// `null`
+    Null,
     /// Its members follow.
     Object,
     /// Its elements follow.
     Array,
 }
 
-/// Deepest level that is told.
-const TOLD: usize = 2;
-
 /// One walk.
 pub struct Walk<V> {
     /// What it found.
     pub visitor: V,
     state: State,
-    /// How many objects and arrays are open.
-    depth: usize,
-    /// Which of them are objects: a bit each.
-    objects: [u64; MAX_DEPTH / 64],
+    open: Open,
     text: Text,
     utf8: Utf8,
+    /// Bytes of the pieces before this one.
+    before: usize,
+    /// Where the string, number or literal begins that is being read.
+    start: usize,
+    /// Where the objects and arrays begin that are open on told levels.
+    starts: [usize; 4],
+    /// Deepest level that is told here: within what is not entered, that which it stands on.
+    told: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,8 +111,8 @@ enum State {
     /// Behind `\u` and this many digits, which make this number.
     Unicode(Role, u8, u16),
     Number(Number),
-    /// What is left of `true`, `false` or `null`.
-    Literal(&'static [u8]),
+    /// What is left of `true`, `false` or `null`, and which it is.
+    Literal(&'static [u8], Value<'static>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,35 +140,41 @@ impl<V: Visit> Walk<V> {
         Self {
             visitor,
             state: State::Value,
-            depth: 0,
-            objects: [0; MAX_DEPTH / 64],
+            open: Open::default(),
             text: Text::default(),
             utf8: Utf8::default(),
+            before: 0,
+            start: 0,
+            starts: [0; 4],
+            told: V::LEVELS,
         }
     }
 
     /// Walks on. Behind an error there is nothing to walk on to.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.utf8.push(bytes)?;
-        let mut rest = bytes;
-        while let Some((&byte, behind)) = rest.split_first() {
-            if let State::String(_) = self.state
-                && let plain @ 1.. = plain(rest)
-            {
-                let (text, behind) = rest.split_at(plain);
-                self.text.extend(text);
-                rest = behind;
-                continue;
-            }
-            self.step(byte)?;
-            rest = behind;
+        self.text.resume(0);
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            at = match self.state {
+                State::String(role) => self.string(role, bytes, at)?,
+                State::Escape(role) => self.escape(role, byte, at + 1)?,
+                State::Unicode(role, digits, code) => self.unicode(role, digits, code, byte, at + 1)?,
+                State::Number(number) => self.number(number, bytes, at)?,
+                State::Literal(rest, value) => self.literal(rest, value, byte, at + 1)?,
+                _ => self.between(bytes, at)?,
+            };
         }
+        if let State::String(_) | State::Number(_) = self.state {
+            self.text.pause(bytes, bytes.len());
+        }
+        self.before += bytes.len();
         Ok(())
     }
 
     /// Whether the outermost value, which must be an object, is closed.
     pub fn is_complete(&self) -> bool {
-        self.depth == 0 && self.state == State::After
+        self.open.depth == 0 && self.state == State::After
     }
 
     /// Nothing comes any more: was it one whole text?
@@ -139,159 +182,214 @@ impl<V: Visit> Walk<V> {
         if self.is_complete() { Ok(()) } else { Err(Malformed::Json) }
     }
 
-    fn step(&mut self, byte: u8) -> Result<(), Malformed> {
-        match (self.state, byte) {
-            (State::String(role), b'"') => self.end_string(role)?,
-            (State::String(role), b'\\') => self.state = State::Escape(role),
-            // A control byte; all others were walked over.
-            (State::String(_), _) => return Err(Malformed::Json),
-            (State::Escape(role), b'u') => self.state = State::Unicode(role, 0, 0),
-            (State::Escape(role), _) => {
-                let meant = match byte {
-                    b'"' | b'\\' | b'/' => byte,
-                    b'b' => 8,
-                    b'f' => 12,
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    _ => return Err(Malformed::Json),
-                };
-                self.text.extend(&[meant]);
-                self.state = State::String(role);
-            }
-            (State::Unicode(role, digits, code), _) => {
-                let digit = char::from(byte).to_digit(16).ok_or(Malformed::Json)?;
-                // A hexadecimal digit fits, and four of them do.
-                let code = code << 4 | digit as u16;
-                self.state = if digits == 3 {
-                    self.text.unit(code);
-                    State::String(role)
-                } else {
-                    State::Unicode(role, digits + 1, code)
-                };
-            }
-            (State::Literal(rest), _) => match rest.split_first() {
-                Some((wanted, [])) if *wanted == byte => self.end_value(Value::Literal)?,
-                Some((wanted, rest)) if *wanted == byte => self.state = State::Literal(rest),
+    /// Goes on until a string, a number or a literal begins, or the piece ends.
+    fn between(&mut self, bytes: &[u8], mut at: usize) -> Result<usize, Malformed> {
+        while let Some(&byte) = bytes.get(at) {
+            let start = at;
+            at += 1;
+            match (self.state, byte) {
+                (_, b' ' | b'\t' | b'\n' | b'\r') => {}
+                (State::Colon, b':') => self.state = State::Value,
+                (State::Key | State::KeyOrEnd, b'"') => {
+                    self.begin(State::String(Role::Key), start);
+                    self.text.begin(if self.is_told() { MAX_TEXT } else { 0 }, at);
+                    return Ok(at);
+                }
+                (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.close(at),
+                (State::After, b',') if self.open.depth > 0 => {
+                    self.state = if self.open.is_object() { State::Key } else { State::Value };
+                }
+                (State::After, b'}') if self.open.depth > 0 && self.open.is_object() => self.close(at),
+                (State::After, b']') if self.open.depth > 0 && !self.open.is_object() => self.close(at),
+                (State::Value | State::ValueOrEnd, b'{') => self.open(Value::Object, start)?,
+                (State::Value | State::ValueOrEnd, b'[') => self.open(Value::Array, start)?,
+                (State::Value | State::ValueOrEnd, _) => {
+                    self.scalar(byte, start)?;
+                    return Ok(at);
+                }
                 _ => return Err(Malformed::Json),
-            },
-            (State::Number(number), _) => match number.next(byte) {
-                Some(next) => {
-                    self.text.extend(&[byte]);
-                    self.state = State::Number(next);
-                }
-                None if number.may_end() => {
-                    self.end_number()?;
-                    return self.step(byte);
-                }
-                None => return Err(Malformed::Json),
-            },
-            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
-            (State::Colon, b':') => self.state = State::Value,
-            (State::Key | State::KeyOrEnd, b'"') => self.begin_string(Role::Key),
-            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.close(),
-            (State::After, b',') if self.depth > 0 => {
-                self.state = if self.is_in_object() { State::Key } else { State::Value };
             }
-            (State::After, b'}') if self.depth > 0 && self.is_in_object() => self.close(),
-            (State::After, b']') if self.depth > 0 && !self.is_in_object() => self.close(),
-            (State::Value | State::ValueOrEnd, _) => self.begin_value(byte)?,
-            _ => return Err(Malformed::Json),
         }
-        Ok(())
+        Ok(at)
     }
 
-    fn begin_value(&mut self, byte: u8) -> Result<(), Malformed> {
-        match byte {
-            b'{' => self.open(Value::Object)?,
-            b'[' => self.open(Value::Array)?,
+    /// A string, a number or a literal begins with `byte`.
+    fn scalar(&mut self, byte: u8, start: usize) -> Result<(), Malformed> {
+        if self.open.depth == 0 {
             // A number at the outermost level would have no end; nothing that is a message begins so.
-            _ if self.depth == 0 => return Err(Malformed::NotAnObject),
-            b'"' => self.begin_string(Role::Value),
-            b't' => self.state = State::Literal(b"rue"),
-            b'f' => self.state = State::Literal(b"alse"),
-            b'n' => self.state = State::Literal(b"ull"),
-            b'-' | b'0'..=b'9' => {
-                self.text.begin(self.depth <= TOLD);
-                self.text.extend(&[byte]);
-                self.state = State::Number(match byte {
-                    b'-' => Number::Minus,
-                    b'0' => Number::Zero,
-                    _ => Number::Integer,
-                });
+            return Err(Malformed::NotAnObject);
+        }
+        let state = match byte {
+            b'"' => State::String(Role::Value),
+            b't' => State::Literal(b"rue", Value::Literal),
+            b'f' => State::Literal(b"alse", Value::Literal),
+            b'n' => State::Literal(b"ull", Value::Null),
+            b'-' => State::Number(Number::Minus),
+            b'0' => State::Number(Number::Zero),
+            b'1'..=b'9' => State::Number(Number::Integer),
+            _ => return Err(Malformed::Json),
+        };
+        self.begin(state, start);
+        let most = if self.is_told() { self.visitor.wants(self.open.depth) } else { 0 };
+        self.text.begin(most, if byte == b'"' { start + 1 } else { start });
+        Ok(())
+    }
+
+    fn string(&mut self, role: Role, bytes: &[u8], at: usize) -> Result<usize, Malformed> {
+        let end = at + plain(&bytes[at..]);
+        match bytes.get(end) {
+            None => {}
+            Some(b'\\') => {
+                self.text.pause(bytes, end);
+                self.state = State::Escape(role);
+            }
+            Some(b'"') => self.end_string(role, bytes, end)?,
+            // A control byte; all others were walked over.
+            Some(_) => return Err(Malformed::Json),
+        }
+        Ok(end + 1)
+    }
+
+    fn escape(&mut self, role: Role, byte: u8, next: usize) -> Result<usize, Malformed> {
+        let meant = match byte {
+            b'"' | b'\\' | b'/' => byte,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                self.state = State::Unicode(role, 0, 0);
+                return Ok(next);
             }
             _ => return Err(Malformed::Json),
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, value: Value<'_>) -> Result<(), Malformed> {
-        if self.depth == MAX_DEPTH {
-            return Err(Malformed::Json);
-        }
-        if self.depth <= TOLD {
-            self.visitor.value(self.depth, value)?;
-        }
-        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
-        self.depth += 1;
-        if value == Value::Object {
-            self.objects[word] |= bit;
-            self.state = State::KeyOrEnd;
-        } else {
-            self.objects[word] &= !bit;
-            self.state = State::ValueOrEnd;
-        }
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.depth -= 1;
-        self.state = State::After;
-    }
-
-    fn is_in_object(&self) -> bool {
-        let level = self.depth - 1;
-        self.objects[level / 64] & 1 << (level % 64) != 0
-    }
-
-    fn begin_string(&mut self, role: Role) {
-        self.text.begin(self.depth <= TOLD);
+        };
+        self.text.extend(&[meant]);
+        self.text.resume(next);
         self.state = State::String(role);
+        Ok(next)
     }
 
-    fn end_string(&mut self, role: Role) -> Result<(), Malformed> {
-        let told = self.depth <= TOLD;
+    fn unicode(
+        &mut self,
+        role: Role,
+        digits: u8,
+        code: u16,
+        byte: u8,
+        next: usize,
+    ) -> Result<usize, Malformed> {
+        let digit = char::from(byte).to_digit(16).ok_or(Malformed::Json)?;
+        // A hexadecimal digit fits, and four of them do.
+        let code = code << 4 | digit as u16;
+        if digits == 3 {
+            self.text.unit(code);
+            self.text.resume(next);
+            self.state = State::String(role);
+        } else {
+            self.state = State::Unicode(role, digits + 1, code);
+        }
+        Ok(next)
+    }
+
+    fn number(&mut self, mut number: Number, bytes: &[u8], mut at: usize) -> Result<usize, Malformed> {
+        let is_over = loop {
+            let Some(&byte) = bytes.get(at) else { break false };
+            match number.next(byte) {
+                Some(next) => number = next,
+                None if number.may_end() => break true,
+                None => return Err(Malformed::Json),
+            }
+            at += 1;
+        };
+        let end = self.before + at;
+        if end - self.start > MAX_NUMBER && self.visitor.is_bounded() {
+            return Err(Malformed::TooDeep);
+        }
+        self.state = if is_over { State::After } else { State::Number(number) };
+        if is_over && self.is_told() {
+            self.visitor.value(self.open.depth, Value::Number(self.text.end(bytes, at)))?;
+            self.visitor.value_at(self.open.depth, self.start..end);
+        }
+        Ok(at)
+    }
+
+    fn literal(
+        &mut self,
+        rest: &'static [u8],
+        value: Value<'static>,
+        byte: u8,
+        next: usize,
+    ) -> Result<usize, Malformed> {
+        match rest.split_first() {
+            Some((wanted, [])) if *wanted == byte => {
+                self.state = State::After;
+                if self.is_told() {
+                    self.visitor.value(self.open.depth, value)?;
+                    self.visitor.value_at(self.open.depth, self.start..self.before + next);
+                }
+            }
+            Some((wanted, rest)) if *wanted == byte => self.state = State::Literal(rest, value),
+            _ => return Err(Malformed::Json),
+        }
+        Ok(next)
+    }
+
+    fn end_string(&mut self, role: Role, bytes: &[u8], end: usize) -> Result<(), Malformed> {
+        self.state = if role == Role::Key { State::Colon } else { State::After };
+        if !self.is_told() {
+            return Ok(());
+        }
+        let (depth, span) = (self.open.depth, self.start..self.before + end + 1);
         match role {
             Role::Key => {
-                self.state = State::Colon;
-                if told {
-                    self.visitor.key(self.depth, self.text.end())?;
-                }
+                self.visitor.key_at(span);
+                self.visitor.key(depth, self.text.end(bytes, end))
             }
             Role::Value => {
-                self.state = State::After;
-                if told {
-                    self.visitor.value(self.depth, Value::String(self.text.end()))?;
-                }
+                self.visitor.value(depth, Value::String(self.text.end(bytes, end)))?;
+                self.visitor.value_at(depth, span);
+                Ok(())
             }
         }
+    }
+
+    fn begin(&mut self, state: State, start: usize) {
+        self.state = state;
+        self.start = self.before + start;
+    }
+
+    fn open(&mut self, value: Value<'_>, start: usize) -> Result<(), Malformed> {
+        if self.open.depth >= MAX_DEPTH && self.visitor.is_bounded() {
+            return Err(Malformed::TooDeep);
+        }
+        if self.is_told() {
+            self.starts[self.open.depth] = self.before + start;
+            self.visitor.value(self.open.depth, value)?;
+            if !self.visitor.enters(self.open.depth) {
+                self.told = self.open.depth;
+            }
+        }
+        let is_object = value == Value::Object;
+        self.open.push(is_object);
+        self.state = if is_object { State::KeyOrEnd } else { State::ValueOrEnd };
         Ok(())
     }
 
-    fn end_number(&mut self) -> Result<(), Malformed> {
+    fn close(&mut self, next: usize) {
+        self.open.pop();
         self.state = State::After;
-        if self.depth <= TOLD {
-            self.visitor.value(self.depth, Value::Number(self.text.end()))?;
+        if self.is_told() {
+            let depth = self.open.depth;
+            if depth == self.told {
+                self.told = V::LEVELS;
+            }
+            self.visitor.value_at(depth, self.starts[depth]..self.before + next);
         }
-        Ok(())
     }
 
-    fn end_value(&mut self, value: Value<'_>) -> Result<(), Malformed> {
-        self.state = State::After;
-        if self.depth <= TOLD {
-            self.visitor.value(self.depth, value)?;
-        }
-        Ok(())
+    fn is_told(&self) -> bool {
+        const { assert!(V::LEVELS < 4, "`starts` has room for no more") };
+        self.open.depth <= self.told
     }
 }
 
@@ -314,122 +412,41 @@ impl Number {
     }
 }
 
-/// The string or number that is being read, if it is to be told.
+/// The objects and arrays that are open.
 #[derive(Default)]
-struct Text {
-    bytes: Vec<u8>,
-    /// The first half of a surrogate pair, whose second must follow.
-    half: Option<u16>,
-    wanted: bool,
-    readable: bool,
+struct Open {
+    depth: usize,
+    /// Which of them are objects: a bit each.
+    objects: [u64; MAX_DEPTH / 64],
+    /// The same of those beyond [`MAX_DEPTH`], where that does not hold.
+    deeper: Vec<u64>,
 }
 
-impl Text {
-    fn begin(&mut self, wanted: bool) {
-        self.bytes.clear();
-        self.half = None;
-        self.wanted = wanted;
-        self.readable = true;
-    }
-
-    /// Bytes that are their own meaning.
-    fn extend(&mut self, bytes: &[u8]) {
-        if !self.wanted {
-            return;
+impl Open {
+    fn push(&mut self, is_object: bool) {
+        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
+        if word >= self.objects.len() + self.deeper.len() {
+            self.deeper.push(0);
         }
-        if self.half.is_some() || self.bytes.len() + bytes.len() > MAX_TEXT {
-            self.give_up();
+        let word = match self.objects.get_mut(word) {
+            Some(word) => word,
+            None => &mut self.deeper[word - MAX_DEPTH / 64],
+        };
+        if is_object {
+            *word |= bit;
         } else {
-            self.bytes.extend_from_slice(bytes);
+            *word &= !bit;
         }
+        self.depth += 1;
     }
 
-    /// A UTF-16 code unit, as `\u` has it.
-    fn unit(&mut self, unit: u16) {
-        if !self.wanted {
-            return;
-        }
-        let units = [self.half.take().unwrap_or_default(), unit];
-        match (units, unit) {
-            ([0, _], 0xD800..=0xDBFF) => self.half = Some(unit),
-            // Where strings end at a zero byte, "a\u0000b" is "a".
-            ([0, _], 0) => self.give_up(),
-            ([0, _], _) => self.character(&[unit]),
-            _ => self.character(&units),
-        }
+    fn pop(&mut self) {
+        self.depth -= 1;
     }
 
-    fn character(&mut self, units: &[u16]) {
-        match char::decode_utf16(units.iter().copied()).next() {
-            Some(Ok(character)) => self.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            _ => self.give_up(),
-        }
+    fn is_object(&self) -> bool {
+        let level = self.depth - 1;
+        let word = self.objects.get(level / 64).or_else(|| self.deeper.get(level / 64 - MAX_DEPTH / 64));
+        word.is_some_and(|word| word & 1 << (level % 64) != 0)
     }
-
-    fn give_up(&mut self) {
-        self.wanted = false;
-        self.readable = false;
-    }
-
-    fn end(&mut self) -> Option<&str> {
-        let whole = self.readable && self.half.is_none();
-        std::str::from_utf8(&self.bytes).ok().filter(|_| whole)
-    }
-}
-
-/// Checks UTF-8 across pieces.
-#[derive(Default)]
-struct Utf8 {
-    /// The beginning of a character that a piece cut.
-    cut: [u8; 4],
-    len: usize,
-}
-
-impl Utf8 {
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
-        while self.len > 0
-            && let Some((&byte, rest)) = bytes.split_first()
-        {
-            self.cut[self.len] = byte;
-            self.len += 1;
-            bytes = rest;
-            match std::str::from_utf8(&self.cut[..self.len]) {
-                Ok(_) => self.len = 0,
-                Err(e) if e.error_len().is_none() => {}
-                Err(_) => return Err(Malformed::Json),
-            }
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(_) => Ok(()),
-            Err(e) if e.error_len().is_none() => {
-                let cut = &bytes[e.valid_up_to()..];
-                self.cut[..cut.len()].copy_from_slice(cut);
-                self.len = cut.len();
-                Ok(())
-            }
-            Err(_) => Err(Malformed::Json),
-        }
-    }
-}
-
-/// How many bytes at the front of `bytes` stand for themselves in a string: all but quote, backslash and control bytes.
-/// Eight at a time, since nearly everything in a large message is inside of strings.
-fn plain(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // The high bit of each byte that is below `limit`; above the first such byte there may be false ones.
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
-    let mut at = 0;
-    while let Some(word) = bytes[at..].first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let found = quote | backslash | below(word, 0x20);
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let rest = &bytes[at..];
-    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
 }

@@ -44,10 +44,8 @@ async fn a_call_of_a_hidden_tool_is_answered_as_by_a_server_without_it() {
     let gate = gate_before(&server.url("/mcp")).await;
     let spellings = [
         call("drop"),
-        r#"{"params":{"name":"dr\u006fp","arguments":{"name":"read"}},"m\u0065thod":"tools\/call","id":"a"}"#
+        r#"{"params":{"name":"dr\u006fp","arguments":{"name":"read"}},"method":"tools\/call","id":"a"}"#
             .into(),
-        // As a server reads it that matches keys in any case.
-        r#"{"id":"a","method":"tools/call","params":{"Name":"drop"}}"#.into(),
     ];
     let mut client = gate.client().await;
     for spelling in &spellings {
@@ -89,6 +87,12 @@ async fn a_body_that_servers_could_read_differently_is_refused() {
         r#"{"id":1,"method":"tools/call","params":{"name":"read","n\u0061me":"drop"}}"#,
         r#"{"id":1,"method":"tools/call","params":{"name":"read"},"params":{"name":"drop"}}"#,
         r#"{"id":1,"method":"tools/call","params":{"name":["drop"]}}"#,
+        // As a server reads it that matches keys in any case, decodes no escapes, or takes lists for objects.
+        r#"{"id":"a","method":"tools/call","params":{"Name":"drop"}}"#,
+        r#"{"id":1,"Method":"tools/call","params":{"name":"drop"}}"#,
+        r#"{"id":1,"m\u0065thod":"tools/call","params":{"name":"drop"}}"#,
+        r#"{"id":1,"method":"Tools/Call","params":{"name":"drop"}}"#,
+        r#"{"id":1,"method":"tools/call","params":["drop"]}"#,
         r#"[{"id":1,"method":"tools/call","params":{"name":"drop"}}]"#,
         "\u{feff}{\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"drop\"}}",
     ] {

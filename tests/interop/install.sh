@@ -6,6 +6,7 @@ set -euo pipefail
 cache=$1
 here=$(cd "${2:-$(dirname "$0")}" && pwd)
 pins=("$here/package-lock.json" "$here/requirements.txt")
+folding=("$here/folding/go.sum" "$here/folding/main.go")
 stamp=$cache/installed
 
 # Registries drop connections now and then; the installs themselves are idempotent.
@@ -19,11 +20,30 @@ retry() {
   return 1
 }
 
+# The server in Go that takes keys in any letter case: where there is no Go, the piece that needs it says so.
+install_folding() {
+  [[ -e ${folding[0]} ]] || return 0
+  if cat "${folding[@]}" | cmp -s - "$cache/folding.installed"; then
+    return
+  fi
+  rm -f "$cache/folding" "$cache/folding.installed"
+  if ! command -v go >/dev/null; then
+    echo "no Go on this machine: its server is not built, and the piece hostile is skipped" >&2
+  elif (cd "$here/folding" && retry go build -trimpath -o "$cache/folding" .); then
+    cat "${folding[@]}" >"$cache/folding.installed"
+  else
+    echo "$(go version) cannot build the server in Go: the piece hostile is skipped" >&2
+  fi
+}
+
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+install_folding
+
 if cat "${pins[@]}" | cmp -s - "$stamp"; then
   exit 0
 fi
 
-mkdir -p "$cache"
 rm -f "$stamp"
 cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$cache/"
 cd "$cache"

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     error::{Error, Kind},
     link::{FromServer, Outbound, ToServer},
-    mcp::message::{self, Id, Malformed, Message, Part},
+    mcp::{
+        message::{self, Id, Malformed, Message, Part},
+        numbers::Numbers,
+    },
 };
 
 /// Requests of one client, or of one member, that may be unanswered at a time. Who sends more is refused, and nobody else.
@@ -110,6 +113,8 @@ pub(super) struct Core {
     pub(super) offered: [Names; 2],
     pub(super) clashes: [Vec<Clash>; 2],
     actions: Vec<Action>,
+    /// Of requests, in either direction.
+    numbers: Numbers,
     count: u64,
 }
 
@@ -127,6 +132,7 @@ impl Core {
             offered: Default::default(),
             clashes: Default::default(),
             actions: Vec::new(),
+            numbers: Numbers::default(),
             count: 0,
         }
     }
@@ -321,7 +327,12 @@ impl Core {
         matches!(self.members[member].phase, Phase::Ready)
     }
 
-    /// A number that was not used before.
+    /// A number for a request, which nobody can guess: a member may be one that many callers share.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers.draw()
+    }
+
+    /// The next number of the core's own count, by which it tells what was before what.
     pub(super) fn next(&mut self) -> u64 {
         self.count += 1;
         self.count
@@ -374,10 +385,8 @@ impl Core {
     }
 }
 
-/// The number of a request of the core's own.
+/// The number of a request of the core's own. Who writes it as a string means the same.
 pub(super) fn number(id: &Id) -> Option<u64> {
-    match id {
-        Id::Number(number) => number.parse().ok(),
-        Id::String(_) => None,
-    }
+    let (Id::Number(number) | Id::String(number)) = id;
+    number.parse().ok()
 }

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     link::FromServer,
     mcp::{
-        code::METHOD_NOT_FOUND,
+        code::{INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{self, Id, Message, Part},
     },
 };
@@ -23,14 +23,9 @@ impl Core {
             // Sent before its link was dropped.
             _ if matches!(self.members[member].phase, Phase::Closed(_)) => {}
             FromServer::Ended { cause } => self.lose(now, member, &cause),
-            FromServer::Failed { id, error } => {
-                if let Some(sent) = self.take(member, &id) {
-                    if matches!(sent.purpose, Purpose::Greeting) {
-                        self.lose(now, member, &error.to_string());
-                    } else {
-                        self.unanswered(member, sent.purpose, error);
-                    }
-                }
+            FromServer::Failed { id, error } => self.failed(now, member, &id, error),
+            FromServer::Message { message, .. } if message.is_ambiguous() => {
+                self.member_says_ambiguously(now, member, &message);
             }
             FromServer::Message { message, about } => match (message.kind(), message.id()) {
                 (message::Kind::Response, Some(id)) => {
@@ -42,6 +37,32 @@ impl Core {
                 (message::Kind::Request, id) => self.member_asks(member, id.cloned(), &message, about),
                 (message::Kind::Notification, _) => self.member_notes(member, &message, about),
             },
+        }
+    }
+
+    /// What could be read as something else is for nobody, and who waits for it is told so.
+    fn member_says_ambiguously(&mut self, now: Instant, member: usize, message: &Message) {
+        match (message.kind(), message.id()) {
+            (message::Kind::Response, Some(id)) => {
+                let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
+                self.failed(now, member, id, error);
+            }
+            (message::Kind::Request, Some(id)) => {
+                let refusal =
+                    Message::error_for(id, INVALID_REQUEST, "this can be read in more than one way");
+                self.pass(member, refusal);
+            }
+            _ => {}
+        }
+    }
+
+    /// A member has no answer to a request.
+    fn failed(&mut self, now: Instant, member: usize, id: &Id, error: Error) {
+        let Some(sent) = self.take(member, id) else { return };
+        if matches!(sent.purpose, Purpose::Greeting) {
+            self.lose(now, member, &error.to_string());
+        } else {
+            self.unanswered(member, sent.purpose, error);
         }
     }
 
@@ -84,7 +105,7 @@ impl Core {
     }
 
     fn page(&mut self, member: usize, ask: Ask, message: Message) {
-        let (since, next) = (self.next(), self.next());
+        let (since, next) = (self.next(), self.number());
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
         let peer = &mut self.members[member];
         let list = peer.list_mut(ask);
@@ -128,7 +149,7 @@ impl Core {
             self.pass(member, Message::error_for(&id, code, "Too many requests are unanswered."));
             return;
         }
-        let number = self.next();
+        let number = self.number();
         let own = Id::number(number).to_string();
         let passed =
             message.with(&[(Part::Id, own.as_str().into()), (Part::ProgressToken, own.as_str().into())]);
@@ -193,7 +214,7 @@ impl Core {
 
     /// A list is not what it was. If it is on its way, nobody knows from before or after: it is asked for again.
     fn stale(&mut self, member: usize, ask: Ask) {
-        let number = self.next();
+        let number = self.number();
         let list = self.members[member].list_mut(ask);
         if let State::Asking(asking) = &list.state {
             let (old, request) = (asking.number, list.again(ask, number));

@@ -57,7 +57,7 @@ impl Core {
     pub(super) fn greet(&mut self, member: usize) {
         let Era::Session { params, .. } = &self.era else { return };
         let params = params.clone();
-        let number = self.next();
+        let number = self.number();
         let request = Message::request(&Id::number(number), "initialize", &params);
         self.send(member, number, Purpose::Greeting, request);
     }
@@ -77,7 +77,7 @@ impl Core {
         let level = level.clone();
         self.pass(member, Message::notification("notifications/initialized", "{}"));
         if let Some(level) = level.filter(|_| self.members[member].has("logging", false)) {
-            let number = self.next();
+            let number = self.number();
             let request = Message::request(&Id::number(number), "logging/setLevel", &level);
             self.send(member, number, Purpose::Nobody, request);
         }

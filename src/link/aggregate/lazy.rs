@@ -119,11 +119,9 @@ struct Wanted {
 
 /// Reads a call.
 pub(super) fn read(message: &Message) -> Call {
-    let params = message.part(Part::Params).unwrap_or("{}");
-    let Ok(of) = serde_json::from_str::<Params<'_>>(params) else { return Call::Direct };
-    let wanted = || match of.arguments {
-        Some(arguments) => serde_json::from_str::<Wanted>(arguments.get()).ok(),
-        None => Some(Wanted::default()),
+    let wanted = || match message.part(Part::Arguments) {
+        Some("null") | None => Some(Wanted::default()),
+        Some(arguments) => serde_json::from_str::<Wanted>(arguments).ok(),
     };
     match message.name() {
         Some(LIST) => match wanted() {
@@ -134,7 +132,7 @@ pub(super) fn read(message: &Message) -> Call {
             Some(name) => Call::Query(Query::Schema { name }),
             None => Call::Wrong("tool_schema takes the string name."),
         },
-        Some(INVOKE) => match invoked(message, params, &of) {
+        Some(INVOKE) => match invoked(message) {
             Some(message) => Call::Invoke(Box::new(message)),
             None => Call::Wrong("tool_invoke takes the string name and the object arguments."),
         },
@@ -143,15 +141,14 @@ pub(super) fn read(message: &Message) -> Call {
 }
 
 /// The call that a `tool_invoke` stands for: everything but name and arguments stays as it is.
-fn invoked(message: &Message, params: &str, of: &Params<'_>) -> Option<Message> {
-    let outer = of.arguments?.get();
+fn invoked(message: &Message) -> Option<Message> {
+    let outer = message.part(Part::Arguments)?;
     let inner: Params<'_> = serde_json::from_str(outer).ok()?;
     let arguments = inner.arguments.map_or("{}", RawValue::get);
-    if !inner.name.get().starts_with('"') || !arguments.starts_with('{') {
+    if !inner.name.get().starts_with('"') || !outer.starts_with('{') || !arguments.starts_with('{') {
         return None;
     }
-    let params = splice(params, &[(of.name.get(), inner.name.get()), (outer, arguments)])?;
-    message.with(&[(Part::Params, params.into())]).ok()
+    message.with(&[(Part::Name, inner.name.get().into()), (Part::Arguments, arguments.into())]).ok()
 }
 
 impl Query {

@@ -67,7 +67,7 @@ impl Core {
             key,
             id,
             wanted: wanted(message),
-            meta: json::meta(message.part(Part::Params)),
+            meta: message.meta_without_token(),
             open: HashMap::new(),
             honoured: Map::new(),
             until: Some(now + self.settings.discovery_timeout),
@@ -89,7 +89,7 @@ impl Core {
     }
 
     fn open_at(&mut self, at: usize, member: usize) {
-        let number = self.next();
+        let number = self.number();
         let listen = &self.listens[at];
         let mut wanted = listen.wanted.clone();
         let own: Vec<Value> =
@@ -205,9 +205,8 @@ fn subscription(id: &Id) -> String {
 
 /// `params.notifications`
 fn wanted(message: &Message) -> Map<String, Value> {
-    let params = message.part(Part::Params).and_then(|raw| serde_json::from_str::<Value>(raw).ok());
-    match params.and_then(|mut params| params.get_mut("notifications").map(Value::take)) {
-        Some(Value::Object(wanted)) => wanted,
+    match message.part(Part::Filter).map(serde_json::from_str) {
+        Some(Ok(Value::Object(wanted))) => wanted,
         _ => Map::new(),
     }
 }

@@ -1,9 +1,5 @@
 //! Requests of the client: which member each is for.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
@@ -20,8 +16,7 @@ use crate::{
     link::{Outbound, ToServer},
     mcp::{
         code::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
-        message::{Id, Message, Part},
-        splice::splice,
+        message::{Id, Message, Part, Reference},
     },
 };
 
@@ -46,10 +41,10 @@ impl Core {
             "tools/call" if self.settings.lazy => self.call_lazily(now, id, outbound),
             "tools/call" => self.call_by_name(now, Ask::Tools, id, outbound),
             "prompts/get" => self.call_by_name(now, Ask::Prompts, id, outbound),
-            "completion/complete" => match Reference::of(message) {
-                Some(Reference { name: Some(_), .. }) => self.call_by_name(now, Ask::Prompts, id, outbound),
-                Some(Reference { uri: Some(_), .. }) => self.call_by_uri(now, id, outbound),
-                _ => self.refuse(&id, INVALID_PARAMS, "params.ref names neither a prompt nor a resource."),
+            "completion/complete" => match message.reference() {
+                Some(Reference::Prompt) => self.call_by_name(now, Ask::Prompts, id, outbound),
+                Some(Reference::Resource) => self.call_by_uri(now, id, outbound),
+                None => self.refuse(&id, INVALID_PARAMS, "params.ref names neither a prompt nor a resource."),
             },
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
                 self.call_by_uri(now, id, outbound);
@@ -66,13 +61,7 @@ impl Core {
     }
 
     fn list(&mut self, now: Instant, id: Id, message: &Message, ask: Ask) {
-        #[derive(Deserialize)]
-        struct Params<'a> {
-            #[serde(borrow, default)]
-            cursor: Option<&'a RawValue>,
-        }
-        let params = message.part(Part::Params).and_then(|raw| serde_json::from_str::<Params<'_>>(raw).ok());
-        if params.is_some_and(|params| params.cursor.is_some()) {
+        if message.has_cursor() {
             // Lists are answered whole: their size is bounded, and a cursor would have to outlive changes of members.
             return self.refuse(&id, INVALID_PARAMS, "Unknown cursor");
         }
@@ -82,7 +71,7 @@ impl Core {
 
     /// Calls by the name of a tool or prompt.
     pub(super) fn call_by_name(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
-        let is_known = called(&outbound.message).is_some_and(|name| self.leads_to(ask, &name).is_some());
+        let is_known = outbound.message.name().is_some_and(|name| self.leads_to(ask, name).is_some());
         if is_known || matches!(self.settings.naming, Naming::Prefixed { .. }) {
             self.call_known(now, ask, id, outbound);
         } else {
@@ -93,14 +82,14 @@ impl Core {
 
     /// Calls by a name that is known, or unknown for good.
     pub(super) fn call_known(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
-        let name = called(&outbound.message).unwrap_or_default();
-        let Some((member, own)) = self.leads_to(ask, &name) else {
+        let name = outbound.message.name().unwrap_or_default();
+        let Some((member, own)) = self.leads_to(ask, name) else {
             let what = if ask == Ask::Tools { "tool" } else { "prompt" };
             return self.refuse(&id, INVALID_PARAMS, &format!("Unknown {what}: {name}"));
         };
-        match renamed(&outbound.message, &own) {
-            Some(message) => self.call(now, member, id, Outbound { message, ..outbound }),
-            None => self.fail(id, Kind::Internal.because("a name could not be put in place")),
+        match outbound.message.with(&[(Part::Name, json::quoted(&own).into())]) {
+            Ok(message) => self.call(now, member, id, Outbound { message, ..outbound }),
+            Err(why) => self.fail(id, Kind::Internal.because(why.to_string())),
         }
     }
 
@@ -121,7 +110,7 @@ impl Core {
     }
 
     fn call_by_uri(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        if uri(&outbound.message).is_some_and(|uri| self.lister_of(&uri).is_some()) {
+        if outbound.message.name().is_some_and(|uri| self.lister_of(uri).is_some()) {
             self.call_owner(now, id, outbound);
         } else {
             let message = outbound.message.clone();
@@ -131,7 +120,7 @@ impl Core {
 
     /// Calls the member that a URI belongs to, by all that is known.
     pub(super) fn call_owner(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        match uri(&outbound.message).and_then(|uri| self.owner_of(&uri)) {
+        match outbound.message.name().and_then(|uri| self.owner_of(uri)) {
             Some(member) => self.call(now, member, id, outbound),
             None => self.refuse(&id, INVALID_PARAMS, "Unknown resource"),
         }
@@ -149,9 +138,10 @@ impl Core {
                 self.wait(now, id, &message, 0, Then::Call(member, outbound));
             }
             Phase::Ready => {
-                let number = self.next();
-                let own = Id::number(number).to_string();
-                let parts = [(Part::Id, own.as_str().into()), (Part::ProgressToken, own.as_str().into())];
+                let number = self.number();
+                let own = number.to_string();
+                let parts = [Part::Id, Part::ProgressToken, Part::SubscriptionId];
+                let parts = parts.map(|part| (part, own.as_str().into()));
                 match outbound.message.with(&parts) {
                     Ok(message) => {
                         let token = outbound.message.progress_token().cloned();
@@ -183,8 +173,10 @@ impl Core {
             return;
         };
         for member in logging {
-            let number = self.next();
-            let request = message.with(&[(Part::Id, number.to_string().into())]);
+            let number = self.number();
+            let own = number.to_string();
+            let parts = [Part::Id, Part::ProgressToken].map(|part| (part, own.as_str().into()));
+            let request = message.with(&parts);
             self.send(member, number, Purpose::Share(key), request);
         }
     }
@@ -220,56 +212,4 @@ impl Core {
         let result = query.answer(tools, modern);
         self.answer(id, Message::result_for(id, &result));
     }
-}
-
-/// `params.ref` of `completion/complete`.
-#[derive(Deserialize)]
-struct Reference<'a> {
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    uri: Option<&'a RawValue>,
-}
-
-impl<'a> Reference<'a> {
-    fn of(message: &'a Message) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Params<'a> {
-            #[serde(borrow)]
-            r#ref: &'a RawValue,
-        }
-        let params: Params<'_> = serde_json::from_str(message.part(Part::Params)?).ok()?;
-        serde_json::from_str(params.r#ref.get()).ok()
-    }
-}
-
-fn string(raw: &RawValue) -> Option<String> {
-    serde_json::from_str::<Cow<'_, str>>(raw.get()).ok().map(Cow::into_owned)
-}
-
-/// The tool or prompt that a request is about.
-fn called(message: &Message) -> Option<String> {
-    match message.method() {
-        "completion/complete" => string(Reference::of(message)?.name?),
-        _ => message.name().map(str::to_owned),
-    }
-}
-
-/// The resource that a request is about.
-fn uri(message: &Message) -> Option<String> {
-    match message.method() {
-        "completion/complete" => string(Reference::of(message)?.uri?),
-        _ => message.name().map(str::to_owned),
-    }
-}
-
-/// A request with the member's own name in place of the client's.
-fn renamed(message: &Message, own: &str) -> Option<Message> {
-    let own = json::quoted(own);
-    if message.method() != "completion/complete" {
-        return message.with(&[(Part::Name, own.into())]).ok();
-    }
-    let params = message.part(Part::Params)?;
-    let params = splice(params, &[(Reference::of(message)?.name?.get(), &own)])?;
-    message.with(&[(Part::Params, params.into())]).ok()
 }

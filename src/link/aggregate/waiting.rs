@@ -109,7 +109,7 @@ impl Core {
             modern: message.version().is_some(),
             until: now + self.settings.discovery_timeout,
             since,
-            meta: json::meta(message.part(Part::Params)),
+            meta: message.meta_without_token(),
             bytes,
             then,
         };
@@ -160,7 +160,7 @@ impl Core {
             State::Asking(asking) => asking.late,
             State::Known(_) | State::Refused(_) if list.since >= waiter.since => true,
             _ => {
-                let number = self.next();
+                let number = self.number();
                 let request = self.members[member].list_mut(ask).begin(ask, number, waiter.meta.as_deref());
                 self.send(member, number, Purpose::Page(ask), request);
                 false

@@ -216,10 +216,8 @@ where
     }
 
     fn take_from(&mut self, caller: u64, what: ToServer) {
-        // Who was cut, or left with more on the way, waits for nothing. What it had to notify of stands.
-        let is_notification = matches!(&what, ToServer::Message(outbound)
-            if outbound.message.kind() == message::Kind::Notification);
-        if !is_notification && !self.callers.contains_key(&caller) {
+        // Who was cut, or left with more on the way, waits for nothing.
+        if !self.callers.contains_key(&caller) {
             return;
         }
         match what {

@@ -59,7 +59,7 @@ impl Backlog {
     pub(super) fn leave(&mut self, caller: u64) {
         let bytes = &mut self.bytes;
         self.queue.retain(|(of, outbound)| {
-            let stays = *of != caller || outbound.message.kind() == Kind::Notification;
+            let stays = *of != caller;
             if !stays {
                 *bytes -= outbound.message.text().len();
             }

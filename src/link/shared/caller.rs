@@ -115,8 +115,6 @@ async fn feed(number: u64, mut far: Far, inbox: &mpsc::Sender<(u64, ToServer)>) 
         }
     };
     tokio::select! {
-        // A notification is sent by who then leaves: what can be passed on is, before that is seen.
-        biased;
         () = pass => {}
         () = gone => {}
     }

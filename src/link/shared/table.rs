@@ -3,14 +3,11 @@
 //! Callers know nothing of each other and choose the same ids. So each request gets a number of the shared link's own, and
 //! that number stands for everything that a server says about it: `id` of the response, `progressToken` of its
 //! progress, `subscriptionId` of what it subscribed to. Numbers are never used twice, so an answer that comes late finds
-//! nobody instead of somebody else.
+//! nobody instead of somebody else; and nobody can guess one, so who could say one to the server would not know which.
 //!
 //! Sans-io: no channel, no clock.
 
 use std::collections::HashMap;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::{
     error::{Error, Kind},
@@ -18,7 +15,7 @@ use crate::{
     mcp::{
         code::METHOD_NOT_FOUND,
         message::{self, Id, Malformed, Message, Part},
-        splice::splice,
+        numbers::Numbers,
     },
 };
 
@@ -28,8 +25,7 @@ const PER_CALLER: usize = 1024;
 /// Who has requests in flight, and which.
 #[derive(Default)]
 pub(super) struct Table {
-    /// The number given out last.
-    last: u64,
+    numbers: Numbers,
     flights: HashMap<u64, Flight>,
     /// The numbers of a caller's requests. Most have one.
     callers: HashMap<u64, Vec<u64>>,
@@ -42,7 +38,6 @@ struct Flight {
     /// As the caller wrote them.
     raw_id: Box<str>,
     raw_token: Option<Box<str>>,
-    subscribes: bool,
 }
 
 /// Where a caller's message goes.
@@ -77,12 +72,13 @@ impl Table {
     pub(super) fn outward(&mut self, caller: u64, message: &Message) -> Outward {
         match message.kind() {
             message::Kind::Request => self.request(caller, message),
-            message::Kind::Notification => match message.method() {
-                "notifications/cancelled" => self.cancelled(caller, message),
-                // About a request of the server's, and there are none.
-                "notifications/progress" => Outward::Nowhere,
-                _ => Outward::Server(message.clone()),
-            },
+            // The only one that a client of MCP 2026-07-28 has. Those of older versions (`notifications/initialized`,
+            // `notifications/progress`, `notifications/roots/list_changed`, `notifications/tasks/status`) are about a
+            // session, which there is none; what is not known may be about anybody.
+            message::Kind::Notification if message.method() == "notifications/cancelled" => {
+                self.cancelled(caller, message)
+            }
+            message::Kind::Notification => Outward::Nowhere,
             // Nor is there anything to respond to.
             message::Kind::Response => Outward::Nowhere,
         }
@@ -97,33 +93,31 @@ impl Table {
         if numbers.len() >= PER_CALLER {
             return failed(Kind::Unavailable.because("a caller has too many requests in flight"));
         }
-        let number = self.last + 1;
+        let number = self.numbers.draw();
         let raw = number.to_string();
-        let parts = [(Part::Id, raw.as_str().into()), (Part::ProgressToken, raw.as_str().into())];
+        // A client has no subscription id to send; a server that sends it back would send it to whom it names.
+        let parts =
+            [Part::Id, Part::ProgressToken, Part::SubscriptionId].map(|part| (part, raw.as_str().into()));
         let renamed = match message.with(&parts) {
             Ok(renamed) => renamed,
             Err(why) => return failed(unreadable(why)),
         };
-        self.last = number;
         numbers.push(number);
         let flight = Flight {
             caller,
             id: id.clone(),
             raw_id: raw_id.into(),
             raw_token: message.part(Part::ProgressToken).map(Into::into),
-            subscribes: message.method() == "subscriptions/listen",
         };
         self.flights.insert(number, flight);
         Outward::Server(renamed)
     }
 
     fn cancelled(&mut self, caller: u64, message: &Message) -> Outward {
-        let Some(number) = message.request_id().and_then(|id| self.abandon(caller, id)) else {
-            return Outward::Nowhere;
-        };
-        message
-            .with(&[(Part::RequestId, number.to_string().into())])
-            .map_or(Outward::Nowhere, Outward::Server)
+        let number = message.request_id().and_then(|id| self.abandon(caller, id));
+        // Nothing of what the caller wrote.
+        let notice = number.and_then(|number| Message::cancelled(&number).ok());
+        notice.map_or(Outward::Nowhere, Outward::Server)
     }
 
     /// Forgets a caller's request; returns what the server knows it by.
@@ -157,16 +151,16 @@ impl Table {
     }
 
     fn response(&mut self, message: &Message) -> Inward {
-        let Some(Flight { caller, id, raw_id, subscribes, .. }) =
+        let Some(Flight { caller, id, raw_id, .. }) =
             message.id().and_then(number).and_then(|number| self.end(number))
         else {
             return Inward::Nowhere;
         };
-        let mut parts = vec![(Part::Id, (&*raw_id).into())];
-        if subscribes && let Some(result) = message.part(Part::Result).and_then(|r| resubscribed(r, &raw_id))
-        {
-            parts.push((Part::Result, result.into()));
+        if message.is_ambiguous() {
+            let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
+            return Inward::Caller(caller, FromServer::Failed { id, error });
         }
+        let parts = [Part::Id, Part::SubscriptionId].map(|part| (part, (&*raw_id).into()));
         let answer = match message.with(&parts) {
             Ok(message) => FromServer::Message { message, about: Some(id) },
             Err(why) => FromServer::Failed { id, error: unreadable(why) },
@@ -177,6 +171,9 @@ impl Table {
     /// A notification goes to the caller whose request it names, and if it names none, to nobody: what it says may be
     /// about one caller's request, and is then not for another's eyes.
     fn notification(&mut self, message: &Message, about: Option<&Id>) -> Inward {
+        if message.is_ambiguous() {
+            return Inward::Nowhere;
+        }
         let (part, named) = match message.method() {
             "notifications/progress" => (Part::ProgressToken, message.progress_token()),
             "notifications/cancelled" => (Part::RequestId, message.request_id()),
@@ -193,7 +190,11 @@ impl Table {
         };
         // Progress that nobody asked for.
         let Some(raw) = raw else { return Inward::Nowhere };
-        let Ok(renamed) = message.with(&[(part, raw.into())]) else { return Inward::Nowhere };
+        let mut parts = vec![(part, raw.into())];
+        if part != Part::SubscriptionId {
+            parts.push((Part::SubscriptionId, (&*flight.raw_id).into()));
+        }
+        let Ok(renamed) = message.with(&parts) else { return Inward::Nowhere };
         let (caller, about) = (flight.caller, Some(flight.id.clone()));
         if part == Part::RequestId {
             // How a server ends a subscription where there is no stream that it could close.
@@ -225,10 +226,20 @@ impl Table {
     }
 }
 
-/// The answer to a request that must not reach a server that many share. `initialize` would begin a session of one
-/// caller's, in which all others would be.
+/// The answer to a request that must not reach a server that many share: what older versions keep for a session, in which
+/// all callers would be. MCP 2026-07-28 has none of these.
 pub(super) fn refusal(message: &Message) -> Option<Message> {
-    let id = message.id().filter(|_| message.method() == "initialize")?;
+    let is_of_a_session = matches!(
+        message.method(),
+        "initialize"
+            // What one caller wants to be told, others would be told or not.
+            | "logging/setLevel"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            // All tasks of the session: those of all callers.
+            | "tasks/list"
+    );
+    let id = message.id().filter(|_| is_of_a_session)?;
     Message::error_for(id, METHOD_NOT_FOUND, "this server is shared and has no sessions").ok()
 }
 
@@ -240,22 +251,6 @@ fn number(id: &Id) -> Option<u64> {
 
 fn unreadable(why: Malformed) -> Error {
     Kind::Internal.because(format!("a message cannot be renamed: {why}"))
-}
-
-/// The result of `subscriptions/listen` with another id of the subscription in its `_meta`; `None` if it has none.
-fn resubscribed(result: &str, raw_id: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Result<'a> {
-        #[serde(borrow, rename = "_meta")]
-        meta: Meta<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Meta<'a> {
-        #[serde(borrow, rename = "io.modelcontextprotocol/subscriptionId")]
-        subscription_id: &'a RawValue,
-    }
-    let old = serde_json::from_str::<Result<'_>>(result).ok()?.meta.subscription_id.get();
-    splice(result, &[(old, raw_id)])
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@ fn parse(text: impl Into<String>) -> Message {
     Message::parse(text.into().into()).unwrap()
 }
 
+/// As a server wrote it.
+fn written(text: &str) -> Message {
+    Message::from_server(text.to_owned().into()).unwrap()
+}
+
 /// What the server gets; panics if it gets nothing.
 fn sent(table: &mut Table, caller: u64, text: &str) -> Message {
     match table.outward(caller, &parse(text)) {
@@ -17,101 +22,145 @@ fn sent(table: &mut Table, caller: u64, text: &str) -> Message {
 
 /// Who gets a server's message, and what; `None` if nobody does.
 fn received(table: &mut Table, text: &str) -> Option<(u64, Message, Option<Id>)> {
-    match table.inward(&parse(text), None) {
+    match table.inward(&written(text), None) {
         Inward::Caller(caller, FromServer::Message { message, about }) => Some((caller, message, about)),
         Inward::Nowhere => None,
         other => panic!("{other:?}"),
     }
 }
 
+/// The number that the server knows a request of this caller's by.
+fn number_of(table: &mut Table, caller: u64, text: &str) -> Id {
+    sent(table, caller, text).id().unwrap().clone()
+}
+
 #[test]
 fn two_callers_with_one_id_each_get_their_own_answer_under_it() {
     let mut table = Table::default();
     let request = r#"{ "jsonrpc":"2.0", "id":"\u0061", "method":"ping" }"#;
-    assert_eq!(sent(&mut table, 1, request).text(), r#"{ "jsonrpc":"2.0", "id":1, "method":"ping" }"#);
-    assert_eq!(sent(&mut table, 2, request).id(), Some(&Id::number(2)));
+    let first = sent(&mut table, 1, request);
+    let one = first.id().unwrap().clone();
+    assert_eq!(first.text(), &request.replace(r#""\u0061""#, &one.to_string()));
+    let two = number_of(&mut table, 2, request);
 
-    let (caller, answer, about) = received(&mut table, r#"{"result":{"n": 2.0},"id":2}"#).unwrap();
+    let (caller, answer, about) =
+        received(&mut table, &format!(r#"{{"result":{{"n": 2.0}},"id":{two}}}"#)).unwrap();
     assert_eq!((caller, about), (2, Some(Id::String("a".into()))));
     assert_eq!(answer.text(), r#"{"result":{"n": 2.0},"id":"\u0061"}"#, "as it was written");
-    let (caller, ..) = received(&mut table, r#"{"error":{"code":-32601,"message":""},"id":1}"#).unwrap();
-    assert_eq!(caller, 1);
+    let error = format!(r#"{{"error":{{"code":-32601,"message":""}},"id":"{one}"}}"#);
+    assert_eq!(received(&mut table, &error).unwrap().0, 1, "a number as a string");
     assert!(table.is_empty() && table.callers.is_empty());
-    for late in [1, 2, 3] {
+    for late in [&one, &two, &Id::number(1), &Id::number(2)] {
         assert!(received(&mut table, &format!(r#"{{"id":{late},"result":{{}}}}"#)).is_none(), "{late}");
     }
+}
+
+#[test]
+fn numbers_cannot_be_told_from_those_before_and_survive_who_reads_them_as_doubles() {
+    let mut table = Table::default();
+    let request = r#"{"id":1,"method":"ping","params":{"_meta":{"progressToken":1}}}"#;
+    let mut seen = Vec::new();
+    for caller in 0..1_000 {
+        let message = sent(&mut table, caller, request);
+        assert_eq!(message.id(), message.progress_token());
+        let Some(Id::Number(number)) = message.id() else { panic!("{message:?}") };
+        let number: u64 = number.parse().unwrap();
+        assert!(number < 1 << 53 && !seen.contains(&number));
+        seen.push(number);
+    }
+    let near = seen.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 1 << 30).count();
+    assert!(near < 5, "{near} of 1,000 are near the one before");
+    // As Lua and JavaScript may write them.
+    let as_double = format!("{:e}", seen[0] as f64).parse::<f64>().unwrap();
+    assert!(received(&mut table, &format!(r#"{{"id":{as_double:.0},"result":{{}}}}"#)).is_some());
 }
 
 #[test]
 fn progress_reaches_the_caller_that_asked_for_it_under_its_own_token() {
     let mut table = Table::default();
     let request = r#"{"id":7,"method":"tools/call","params":{"_meta":{"progressToken":"mine"}}}"#;
-    for caller in [1, 2] {
+    let [one, two] = [1, 2].map(|caller| {
         let sent = sent(&mut table, caller, request);
-        assert_eq!(
-            (sent.id(), sent.progress_token()),
-            (Some(&Id::number(caller)), Some(&Id::number(caller)))
-        );
-    }
-    sent(&mut table, 3, r#"{"id":7,"method":"tools/call"}"#);
+        assert_eq!(sent.id(), sent.progress_token());
+        sent.id().unwrap().clone()
+    });
+    let three = number_of(&mut table, 3, r#"{"id":7,"method":"tools/call"}"#);
 
-    let progress = |token: &str| {
+    let progress = |token: &dyn std::fmt::Display| {
         format!(
             r#"{{"method":"notifications/progress","params":{{"progressToken":{token},"progress":0.5}}}}"#
         )
     };
-    let (caller, message, about) = received(&mut table, &progress("2")).unwrap();
+    let (caller, message, about) = received(&mut table, &progress(&two)).unwrap();
     assert_eq!((caller, about), (2, Some(Id::number(7))));
-    assert_eq!(message.text(), &progress(r#""mine""#));
-    assert_eq!(received(&mut table, &progress(r#""1""#)).unwrap().0, 1, "a number as a string");
-    assert!(received(&mut table, &progress("3")).is_none(), "it asked for none");
-    assert!(received(&mut table, &progress(r#""mine""#)).is_none(), "no token of ours");
-    received(&mut table, r#"{"id":2,"result":{}}"#).unwrap();
-    assert!(received(&mut table, &progress("2")).is_none(), "it is over");
+    assert_eq!(message.text(), &progress(&r#""mine""#));
+    let quoted = format!("\"{one}\"");
+    assert_eq!(received(&mut table, &progress(&quoted)).unwrap().0, 1, "a number as a string");
+    assert!(received(&mut table, &progress(&three)).is_none(), "it asked for none");
+    for no_token in ["1", "2", r#""mine""#, "null"] {
+        assert!(received(&mut table, &progress(&no_token)).is_none(), "no token of ours: {no_token}");
+    }
+    received(&mut table, &format!(r#"{{"id":{two},"result":{{}}}}"#)).unwrap();
+    assert!(received(&mut table, &progress(&two)).is_none(), "it is over");
 }
 
 #[test]
 fn a_subscription_keeps_the_id_that_its_caller_gave_it_to_the_end() {
     let key = "io.modelcontextprotocol/subscriptionId";
     let mut table = Table::default();
-    for caller in [1, 2] {
-        sent(
-            &mut table,
-            caller,
-            r#"{"id":"s","method":"subscriptions/listen","params":{"notifications":{}}}"#,
-        );
-    }
-    let changed = |id: &str| {
+    let listen = r#"{"id":"s","method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    let [one, two] = [1, 2].map(|caller| number_of(&mut table, caller, listen));
+    let changed = |id: &dyn std::fmt::Display| {
         format!(r#"{{"method":"notifications/tools/list_changed","params":{{"_meta":{{"{key}":{id}}}}}}}"#)
     };
-    let (caller, message, about) = received(&mut table, &changed("2")).unwrap();
+    let (caller, message, about) = received(&mut table, &changed(&two)).unwrap();
     assert_eq!((caller, about), (2, Some(Id::String("s".into()))));
-    assert_eq!(message.text(), &changed(r#""s""#));
+    assert_eq!(message.text(), &changed(&r#""s""#));
 
-    let end = |id: &str| format!(r#"{{"id":{id},"result":{{"x":1,"_meta":{{"y":2,"{key}":{id} }}}}}}"#);
-    let (caller, message, _) = received(&mut table, &end("2")).unwrap();
-    assert_eq!((caller, message.text()), (2, &end(r#""s""#).into()));
-    assert!(received(&mut table, &changed("2")).is_none());
+    let end = |id: &dyn std::fmt::Display| {
+        format!(r#"{{"id":{id},"result":{{"x":1,"_meta":{{"y":2,"{key}":{id} }}}}}}"#)
+    };
+    let (caller, message, _) = received(&mut table, &end(&two)).unwrap();
+    assert_eq!((caller, message.text()), (2, &end(&r#""s""#).into()));
+    assert!(received(&mut table, &changed(&two)).is_none());
 
     // Or the server ends it as it can on a pipe.
-    let cancelled =
-        |id: &str| format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#);
-    let (caller, message, _) = received(&mut table, &cancelled("1")).unwrap();
-    assert_eq!((caller, message.text()), (1, &cancelled(r#""s""#).into()));
+    let cancelled = |id: &dyn std::fmt::Display| {
+        format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+    };
+    let (caller, message, _) = received(&mut table, &cancelled(&one)).unwrap();
+    assert_eq!((caller, message.text()), (1, &cancelled(&r#""s""#).into()));
     assert!(table.is_empty());
+}
+
+#[test]
+fn a_subscription_id_that_a_caller_makes_up_leads_nobody_astray() {
+    let key = "io.modelcontextprotocol/subscriptionId";
+    let mut table = Table::default();
+    let other = number_of(&mut table, 1, r#"{"id":1,"method":"subscriptions/listen"}"#);
+    let forged = format!(r#"{{"id":1,"method":"tools/call","params":{{"_meta":{{"{key}":{other}}}}}}}"#);
+    let sent = sent(&mut table, 2, &forged);
+    assert_eq!(sent.subscription_id(), sent.id());
+    // A server may send back what came.
+    let echo =
+        format!(r#"{{"method":"notifications/x","params":{{"_meta":{{"{key}":{}}}}}}}"#, sent.id().unwrap());
+    assert_eq!(received(&mut table, &echo).unwrap().0, 2);
+    let result = format!(r#"{{"id":{},"result":{{"_meta":{{"{key}":{other}}}}}}}"#, sent.id().unwrap());
+    let (caller, message, _) = received(&mut table, &result).unwrap();
+    assert_eq!((caller, message.subscription_id()), (2, Some(&Id::number(1))), "nor another's number");
 }
 
 #[test]
 fn what_does_not_say_whom_it_is_for_is_for_nobody() {
     let mut table = Table::default();
-    sent(&mut table, 1, r#"{"id":1,"method":"tools/call"}"#);
+    let number = number_of(&mut table, 1, r#"{"id":1,"method":"tools/call"}"#);
     let log = r#"{"method":"notifications/message","params":{"level":"info","data":"of the last caller"}}"#;
     for text in [log, r#"{"method":"notifications/tools/list_changed"}"#, r#"{"id":null,"result":{}}"#] {
         assert!(received(&mut table, text).is_none(), "{text}");
     }
     // Unless the transport says it.
     let Inward::Caller(1, FromServer::Message { about: Some(about), .. }) =
-        table.inward(&parse(log), Some(&Id::number(1)))
+        table.inward(&written(log), Some(&number))
     else {
         panic!("not delivered");
     };
@@ -119,10 +168,37 @@ fn what_does_not_say_whom_it_is_for_is_for_nobody() {
 }
 
 #[test]
+fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told() {
+    let mut table = Table::default();
+    let call = r#"{"id":"r","method":"tools/call","params":{"_meta":{"progressToken":1}}}"#;
+    let [one, two] = [1, 2].map(|caller| number_of(&mut table, caller, call));
+    for text in [
+        format!(
+            r#"{{"method":"notifications/progress","params":{{"progressToken":{one},"ProgressToken":{two}}}}}"#
+        ),
+        format!(
+            r#"{{"method":"notifications/progress","params":{{"progressToken":{one},"progressToken":{two}}}}}"#
+        ),
+        format!(
+            r#"{{"method":"notifications/cancelled","params":{{"requestId":{one},"request_id":{two}}}}}"#
+        ),
+    ] {
+        assert!(received(&mut table, &text).is_none(), "{text}");
+    }
+    let answer = written(&format!(r#"{{"id":{one},"ID":{two},"result":{{}}}}"#));
+    let Inward::Caller(1, FromServer::Failed { id, error }) = table.inward(&answer, None) else {
+        panic!("not failed");
+    };
+    assert_eq!((id, error.kind), (Id::String("r".into()), Kind::UpstreamUnreachable));
+    let right = format!(r#"{{"id":{two},"result":{{"Id":{one}}}}}"#);
+    assert_eq!(received(&mut table, &right).unwrap().0, 2, "what a result holds is nobody's affair");
+}
+
+#[test]
 fn a_server_that_asks_something_is_told_that_nobody_answers() {
     let mut table = Table::default();
     let Inward::Server(reply) =
-        table.inward(&parse(r#"{"id":9,"method":"sampling/createMessage","params":{}}"#), None)
+        table.inward(&written(r#"{"id":9,"method":"sampling/createMessage","params":{}}"#), None)
     else {
         panic!("no reply");
     };
@@ -132,16 +208,19 @@ fn a_server_that_asks_something_is_told_that_nobody_answers() {
 #[test]
 fn a_caller_cancels_its_own_requests_and_nobody_elses() {
     let mut table = Table::default();
-    sent(&mut table, 1, r#"{"id":"r","method":"tools/call"}"#);
+    let call = r#"{"id":"r","method":"tools/call"}"#;
+    let number = number_of(&mut table, 1, call);
     let cancel = r#"{"method":"notifications/cancelled","params":{"requestId":"r","reason":"x"}}"#;
     assert!(matches!(table.outward(2, &parse(cancel)), Outward::Nowhere));
-    assert_eq!(sent(&mut table, 1, cancel).request_id(), Some(&Id::number(1)));
+    let by_number = format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
+    assert!(matches!(table.outward(2, &parse(by_number)), Outward::Nowhere));
+    assert_eq!(sent(&mut table, 1, cancel).request_id(), Some(&number));
     assert!(table.is_empty());
     assert!(matches!(table.outward(1, &parse(cancel)), Outward::Nowhere), "once");
 
-    sent(&mut table, 1, r#"{"id":"r","method":"tools/call"}"#);
+    let number = number_of(&mut table, 1, call);
     assert_eq!(table.abandon(2, &Id::String("r".into())), None);
-    assert_eq!(table.abandon(1, &Id::String("r".into())), Some(Id::number(2)));
+    assert_eq!(table.abandon(1, &Id::String("r".into())), Some(number));
     assert_eq!(table.abandon(1, &Id::String("r".into())), None);
     assert!(table.is_empty() && table.callers.is_empty());
 }
@@ -149,42 +228,53 @@ fn a_caller_cancels_its_own_requests_and_nobody_elses() {
 #[test]
 fn a_caller_that_leaves_takes_its_requests_along() {
     let mut table = Table::default();
-    for (caller, id) in [(1, 1), (2, 1), (1, 2)] {
-        sent(&mut table, caller, &format!(r#"{{"id":{id},"method":"tools/call"}}"#));
-    }
-    assert_eq!(table.leave(1), [Id::number(1), Id::number(3)]);
+    let [one, _, three] = [(1, 1), (2, 1), (1, 2)].map(|(caller, id)| {
+        number_of(&mut table, caller, &format!(r#"{{"id":{id},"method":"tools/call"}}"#))
+    });
+    assert_eq!(table.leave(1), [one, three]);
     assert_eq!(table.leave(1), []);
     assert_eq!(table.take().collect::<Vec<_>>(), [(2, Id::number(1))]);
     assert!(table.is_empty() && table.callers.is_empty());
 }
 
 #[test]
-fn what_a_shared_server_could_not_understand_does_not_reach_it() {
+fn what_belongs_to_a_session_or_is_not_known_does_not_reach_a_shared_server() {
     let mut table = Table::default();
     for text in [
         r#"{"id":1,"result":{}}"#,
         r#"{"method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#,
+        r#"{"method":"notifications/initialized"}"#,
+        r#"{"method":"notifications/roots/list_changed"}"#,
+        r#"{"method":"notifications/tasks/status","params":{"taskId":"t"}}"#,
+        r#"{"method":"notifications/of/some/extension"}"#,
+        r#"{"method":"tools/call","params":{"name":"t"}}"#,
     ] {
         assert!(matches!(table.outward(1, &parse(text)), Outward::Nowhere), "{text}");
     }
-    sent(&mut table, 1, r#"{"method":"notifications/of/some/extension"}"#);
-    let refused = refusal(&parse(r#"{"id":"i","method":"initialize"}"#)).unwrap();
-    assert_eq!((refused.kind(), refused.error_code()), (Of::Response, Some(-32601)));
-    assert!(refusal(&parse(r#"{"id":"i","method":"server/discover"}"#)).is_none());
+    for method in
+        ["initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list"]
+    {
+        let refused = refusal(&parse(format!(r#"{{"id":"i","method":"{method}"}}"#))).unwrap();
+        assert_eq!((refused.kind(), refused.error_code()), (Of::Response, Some(-32601)), "{method}");
+    }
+    for method in ["server/discover", "subscriptions/listen", "tools/call", "tasks/get", "vendor/method"] {
+        assert!(refusal(&parse(format!(r#"{{"id":"i","method":"{method}"}}"#))).is_none(), "{method}");
+    }
 }
 
 #[test]
 fn a_caller_has_only_so_many_requests_in_flight_and_others_do_not_feel_it() {
     let mut table = Table::default();
     let request = r#"{"id":1,"method":"ping"}"#;
-    for _ in 0..PER_CALLER {
+    let first = number_of(&mut table, 1, request);
+    for _ in 1..PER_CALLER {
         sent(&mut table, 1, request);
     }
     let refused = table.outward(1, &parse(request));
     let Outward::Caller(FromServer::Failed { error, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(error.kind, Kind::Unavailable);
     sent(&mut table, 2, request);
-    received(&mut table, r#"{"id":1,"result":{}}"#).unwrap();
+    received(&mut table, &format!(r#"{{"id":{first},"result":{{}}}}"#)).unwrap();
     sent(&mut table, 1, request);
 }
 

@@ -104,6 +104,7 @@ fn the_server_opens_with_the_first_request_and_closes_when_none_has_been_in_flig
         link.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
         let number = request(&mut server).await;
+        let before = number.clone();
         sleep(10 * IDLE).await;
         assert!(!server.from_client.is_closed(), "a request is in flight");
         answer(&server, &number, "{}").await;
@@ -116,7 +117,7 @@ fn the_server_opens_with_the_first_request_and_closes_when_none_has_been_in_flig
         link.to_server.send(call(2)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
         let number = request(&mut server).await;
-        assert_eq!(number, Id::number(2), "numbers go on");
+        assert_ne!(number, before, "numbers go on");
         answer(&server, &number, "{}").await;
         assert_eq!(answered(&mut link).await.0, Id::number(2));
     });
@@ -379,25 +380,43 @@ fn what_is_not_for_a_shared_server_does_not_open_one() {
         let logs = r#"{"id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}}"#;
         assert!(needs_own(&message(logs)));
         assert!(!needs_own(&message(r#"{"id":1,"method":"tools/call"}"#)));
+        let notification = logs.replacen("\"id\":1,", "", 1);
+        assert!(!needs_own(&message(notification)), "nobody would hear what is logged");
     });
 }
 
 #[test]
-fn a_notification_arrives_although_its_sender_does_not_stay() {
+fn a_notification_reaches_nobody_but_the_server_of_a_request_that_it_cancels() {
     on_worker(async {
         let (shared, mut servers) = played();
-        let stays = shared.attach(&Owner::unlimited());
+        let (stays, other) = (shared.attach(&Owner::unlimited()), shared.attach(&Owner::unlimited()));
         stays.to_server.send(call(1)).await.unwrap();
         let mut server = servers.recv().await.unwrap();
-        request(&mut server).await;
-        for number in 0..100 {
-            let link = shared.attach(&Owner::unlimited());
-            let text = format!(r#"{{"method":"notifications/of/some/extension","params":{{"n":{number}}}}}"#);
-            link.to_server.send(ToServer::Message(message(text.clone()).into())).await.unwrap();
-            drop(link);
-            let Some(ToServer::Message(outbound)) = server.from_client.recv().await else { panic!("none") };
-            assert_eq!(outbound.message.text(), &text);
+        let number = request(&mut server).await;
+        for notification in [
+            r#"{"method":"notifications/of/some/extension","params":{"n":1}}"#.to_owned(),
+            r#"{"method":"notifications/initialized"}"#.to_owned(),
+            r#"{"method":"notifications/roots/list_changed"}"#.to_owned(),
+            r#"{"method":"notifications/tasks/status","params":{"taskId":"t"}}"#.to_owned(),
+            format!(
+                r#"{{"method":"notifications/progress","params":{{"progressToken":{number},"progress":1}}}}"#
+            ),
+            // Not a request of this caller's, by whichever name.
+            format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#),
+            r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#.to_owned(),
+            r#"{"method":"tools/call","params":{"name":"t"}}"#.to_owned(),
+        ] {
+            other.to_server.send(ToServer::Message(message(notification).into())).await.unwrap();
         }
+        settle().await;
+        assert!(server.from_client.is_empty());
+        let own = r#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"x"}}"#;
+        stays.to_server.send(ToServer::Message(message(own).into())).await.unwrap();
+        let Some(ToServer::Message(outbound)) = server.from_client.recv().await else { panic!("none") };
+        let wanted = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#
+        );
+        assert_eq!(outbound.message.text(), &wanted, "nothing of what the caller wrote");
     });
 }
 

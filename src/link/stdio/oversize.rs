@@ -97,7 +97,7 @@ impl Oversize {
 /// Reads an id as it is read of any other response.
 fn read(id: &[u8]) -> Option<Id> {
     let text = [br#"{"id":"#, id, br#","result":0}"#].concat();
-    Message::parse(text.into()).ok()?.id().cloned()
+    Message::from_server(text.into()).ok()?.id().cloned()
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Reader {
             match self.lines.next()? {
                 Line::Text(text) => {
                     let length = text.len();
-                    match Message::parse(text) {
+                    match Message::from_server(text) {
                         Ok(message) => {
                             self.spoke.store(true, Relaxed);
                             message.hold_for(self.share.owner());

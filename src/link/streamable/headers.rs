@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn a_method_cannot_bring_in_a_field_of_its_own() {
-        let message = Message::parse(r#"{"id":1,"method":"a\r\nhost: b"}"#.into()).unwrap();
+        let injected = r#"{"id":1,"method":"a\r\nhost: b"}"#;
+        assert!(Message::parse(injected.into()).is_err(), "not even so far");
+        let message = Message::from_server(injected.into()).unwrap();
         assert_eq!(fields(&message, "2026-07-28").unwrap_err().kind, Kind::Malformed);
         let message = Message::parse(r#"{"id":1,"method":"a"}"#.into()).unwrap();
         assert_eq!(fields(&message, "2026\r\n").unwrap_err().kind, Kind::Malformed);

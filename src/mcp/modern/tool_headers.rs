@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::{PARAM_PREFIX, Refusal, differs, missing, only};
-use crate::mcp::header;
+use crate::mcp::{header, keys::is_spelling_of};
 
 const ANNOTATION: &str = "x-mcp-header";
 
@@ -68,15 +68,18 @@ impl ToolHeaders {
         &self,
         tool: &str,
         headers: &HeaderMap,
-        arguments: Option<&RawValue>,
+        arguments: Option<&str>,
     ) -> Result<(), Refusal> {
         for Param { field, path } in self.0.get(tool).into_iter().flatten() {
             let name = field.as_str();
             let value = only(headers, name)?;
             let argument = match arguments.map_or(Ok(None), |arguments| at(arguments, path)) {
+                Ok(Some(raw)) if raw.starts_with('"') => {
+                    // Text that not every reader can read says what it says to some of them.
+                    Some(Scalar::read(raw).ok_or_else(|| differs(name))?)
+                }
                 Ok(argument) => argument.and_then(Scalar::read),
-                // One of the two is what the field repeats. Which one a server takes, who knows.
-                Err(Twice) => return Err(differs(name)),
+                Err(Ambiguous) => return Err(differs(name)),
             };
             match (value, argument) {
                 (None, None) => {}
@@ -135,20 +138,23 @@ fn collect(schema: &Value, path: Option<&[Box<str>]>, found: &mut Vec<Param>) ->
     Ok(())
 }
 
-/// An argument is there twice.
-struct Twice;
+/// Which argument a server takes, who knows: it is there twice or in another spelling, or could be an element of a list,
+/// which some take for the fields of an object in their order.
+struct Ambiguous;
 
 /// The argument at a path.
-fn at<'a>(arguments: &'a RawValue, path: &[Box<str>]) -> Result<Option<&'a RawValue>, Twice> {
+fn at<'a>(arguments: &'a str, path: &[Box<str>]) -> Result<Option<&'a str>, Ambiguous> {
     let mut here = arguments;
     for name in path {
-        // What is no object has no such argument.
-        let Ok(Fields(fields)) = serde_json::from_str(here.get()) else { return Ok(None) };
-        let mut named = fields.into_iter().filter(|(field, _)| **field == **name);
+        if here == "null" {
+            return Ok(None);
+        }
+        let Fields(fields) = serde_json::from_str(here).map_err(|_| Ambiguous)?;
+        let mut named = fields.into_iter().filter(|(field, _)| is_spelling_of(field, name));
         match (named.next(), named.next()) {
             (None, _) => return Ok(None),
-            (Some((_, value)), None) => here = value,
-            (Some(_), Some(_)) => return Err(Twice),
+            (Some((field, value)), None) if *field == **name => here = value.get(),
+            _ => return Err(Ambiguous),
         }
     }
     Ok(Some(here))
@@ -187,11 +193,11 @@ enum Scalar<'a> {
 
 impl<'a> Scalar<'a> {
     /// `None` for `null`, which counts as absent, and for what no client could have put into a field.
-    fn read(raw: &'a RawValue) -> Option<Self> {
-        match raw.get().as_bytes().first()? {
-            b'"' => serde_json::from_str::<String>(raw.get()).ok().map(|text| Self::Text(text.into())),
-            b't' | b'f' => Some(Self::Text(raw.get().into())),
-            b'-' | b'0'..=b'9' => Some(Self::Number(raw.get())),
+    fn read(raw: &'a str) -> Option<Self> {
+        match raw.as_bytes().first()? {
+            b'"' => serde_json::from_str::<String>(raw).ok().map(|text| Self::Text(text.into())),
+            b't' | b'f' => Some(Self::Text(raw.into())),
+            b'-' | b'0'..=b'9' => Some(Self::Number(raw)),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, faults, inspector, isolation, sdk_clients
+from . import aggregated, bridged, conformance, faults, hostile, inspector, isolation, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -22,6 +22,7 @@ PIECES = {
     "bridged": bridged.run,
     "aggregated": aggregated.run,
     "isolation": isolation.run,
+    "hostile": hostile.run,
     "faults": faults.run,
 }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 CACHE = Path(os.environ["INTEROP_CACHE"]).resolve()
 NODE = str(CACHE / "node_modules" / ".bin" / "node")
 PYTHON = str(CACHE / "venv" / "bin" / "python")
+# Not there where there is no Go to build it.
+FOLDING = CACHE / "folding"
 
 READY_SECONDS = 30
 

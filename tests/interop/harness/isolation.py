@@ -21,8 +21,14 @@ DELAYS = (0, 0, 0.002, 0, 0.01)
 async def run(children: Children, folder: Path, report: Report, binary: str | None, _tls: Certificates) -> None:
     if binary is None:
         return
-    gate = await start(children, folder, "gate-isolation", binary, {"tiny": upstreams.tiny()})
-    for url, tool in ((gate.url("mcp", "tiny"), "echo"), (gate.url("mcp"), "tiny__echo")):
+    # Node takes every number for a floating-point one, the ids and progress tokens of the gate's included.
+    servers = {"tiny": upstreams.tiny(), "node": upstreams.node()}
+    gate = await start(children, folder, "gate-isolation", binary, servers)
+    for server, url, tool in (
+        ("tiny", gate.url("mcp", "tiny"), "echo"),
+        ("node", gate.url("mcp", "node"), "echo"),
+        ("all as one", gate.url("mcp"), "tiny__echo"),
+    ):
         began = time.monotonic()
         answers = await asyncio.gather(*(client(number, url, tool) for number in range(CLIENTS)))
         seconds = time.monotonic() - began
@@ -30,7 +36,8 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
         processes = {pid for _, pids in answers for pid in pids}
         if not wrong and len(processes) != 1:
             wrong = [f"{len(processes)} processes answered"]
-        name = f"isolation {CLIENTS * CALLS} calls of {CLIENTS} clients with equal ids to {tool} in {seconds:.1f} s"
+        calls = f"{CLIENTS * CALLS} calls of {CLIENTS} clients with equal ids to {tool} of {server}"
+        name = f"isolation {calls} in {seconds:.1f} s"
         report.check(name, f"{len(wrong)} wrong, first: {wrong[0]}" if wrong else None)
 
 

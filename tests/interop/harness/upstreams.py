@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from .children import CACHE, NODE, PYTHON, Children, free_port, until
+from .children import CACHE, FOLDING, NODE, PYTHON, Children, free_port, until
 
 EVERYTHING = str(CACHE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js")
 HERE = str(Path(__file__).parent.parent)
@@ -24,6 +24,16 @@ def local_everything() -> dict[str, Any]:
 def tiny(*options: str) -> dict[str, Any]:
     """The small server as a command of the gate's; see its file for the options."""
     return {"command": PYTHON, "args": ["-S", "-E", f"{HERE}/fixture/tiny.py", *options]}
+
+
+def node() -> dict[str, Any]:
+    """The small server on the TypeScript SDK as a command of the gate's."""
+    return {"command": NODE, "args": [f"{HERE}/fixture/echo.mjs"], "cwd": str(CACHE)}
+
+
+def folding() -> dict[str, Any]:
+    """The Go server, which takes keys in any letter case, as a command of the gate's."""
+    return {"command": str(FOLDING)}
 
 
 async def fixture(children: Children, name: str) -> str:

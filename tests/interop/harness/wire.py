@@ -46,9 +46,12 @@ class Connection:
         if self._writer:
             self._writer.close()
 
-    async def send(self, verb: str, headers: Mapping[str, str], message: dict[str, Any] | None = None) -> Answer:
+    async def send(
+        self, verb: str, headers: Mapping[str, str], message: dict[str, Any] | bytes | None = None
+    ) -> Answer:
+        """Sends a request, and gives its answer. A message that JSON has no other way to write comes as bytes."""
         assert self._reader and self._writer
-        body = b"" if message is None else json.dumps(message).encode()
+        body = message if isinstance(message, bytes) else b"" if message is None else json.dumps(message).encode()
         fields = {
             "Host": f"{self._address[0]}:{self._address[1]}",
             "Authorization": f"Bearer {self._token}",
@@ -103,7 +106,7 @@ class Session:
 
     def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
         self._connection = connection
-        self._headers = headers
+        self.fields = headers
 
     @classmethod
     async def open(cls, connection: Connection) -> "Session":
@@ -114,15 +117,15 @@ class Session:
         session = cls(
             connection, {"MCP-Protocol-Version": LEGACY, "Mcp-Session-Id": answer.headers["mcp-session-id"]}
         )
-        await connection.send("POST", session._headers, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await connection.send("POST", session.fields, {"jsonrpc": "2.0", "method": "notifications/initialized"})
         return session
 
     async def call(self, number: int, tool: str, arguments: dict[str, Any]) -> Answer:
         params = {"name": tool, "arguments": arguments}
-        return await self._connection.send("POST", self._headers, request(number, "tools/call", params))
+        return await self._connection.send("POST", self.fields, request(number, "tools/call", params))
 
     async def close(self) -> Answer:
-        return await self._connection.send("DELETE", self._headers)
+        return await self._connection.send("DELETE", self.fields)
 
 
 def request(number: int, method: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
+use crate::error::Kind;
 
 #[test]
 fn calls_reach_the_server_that_their_name_says_without_a_list_before() {
@@ -231,5 +232,60 @@ fn lists_that_are_asked_for_by_the_hundred_are_not_held_by_the_hundred() {
         assert_eq!(client.failure(17).await, crate::error::Kind::Unavailable);
         assert_eq!(client.answer(16).await["result"], json!({ "tools": [] }));
         assert_eq!(one.heard("tools/list").len(), 1, "who asks for the same waits for the same");
+    });
+}
+
+#[test]
+fn numbers_cannot_be_guessed_and_a_server_may_write_them_as_text() {
+    story(async {
+        let one = Server::new("one").on("tools/call", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one]).await;
+        for id in 1..=50 {
+            let meta = json!({ "progressToken": id, "io.modelcontextprotocol/subscriptionId": 7 });
+            client.request(id, "tools/call", json!({ "name": "one__t", "_meta": meta })).await;
+        }
+        assert!(client.rest().await.is_empty());
+        let numbers: Vec<u64> =
+            one.heard("tools/call").iter().map(|call| call["id"].as_u64().unwrap()).collect();
+        assert_eq!(numbers.len(), 50);
+        let near = numbers.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 1 << 30).count();
+        assert!(near < 3, "{numbers:?}");
+        for call in one.heard("tools/call") {
+            let meta = &call["params"]["_meta"];
+            assert_eq!(
+                (&meta["progressToken"], &meta["io.modelcontextprotocol/subscriptionId"]),
+                (&call["id"], &call["id"])
+            );
+        }
+        let answer = json!({ "id": numbers[6].to_string(), "result": { "n": 7 } });
+        one.says(answer).await;
+        assert_eq!(client.answer(7).await["result"]["n"], 7);
+    });
+}
+
+#[test]
+fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told() {
+    story(async {
+        let one = Server::new("one").on("tools/call", Reply::Silence);
+        let mut client = Client::in_session(prefixed(), &[&one]).await;
+        for id in [1, 2] {
+            let params = json!({ "name": "one__t", "_meta": { "progressToken": id } });
+            client.request(id, "tools/call", params).await;
+        }
+        assert!(client.rest().await.is_empty());
+        let calls = one.heard("tools/call");
+        let (first, second) = (&calls[0]["id"], &calls[1]["id"]);
+        one.says(format!(
+            r#"{{"method":"notifications/progress","params":{{"progressToken":{first},"PROGRESSTOKEN":{second}}}}}"#
+        ))
+        .await;
+        one.says(r#"{"method":"notifications/message","Method":"x","params":{}}"#).await;
+        one.says(r#"{"id":9,"ID":8,"method":"roots/list"}"#).await;
+        assert!(client.rest().await.is_empty());
+        assert_eq!(one.answers()[0]["error"]["code"], -32600, "who asks hears that it was not understood");
+        one.says(format!(r#"{{"id":{first},"Id":{second},"result":{{}}}}"#)).await;
+        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        one.says(format!(r#"{{"id":{second},"result":{{"Id":{first}}}}}"#)).await;
+        client.answer(2).await;
     });
 }

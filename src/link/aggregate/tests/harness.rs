@@ -116,7 +116,7 @@ impl Server {
     }
 
     pub(super) async fn says_about(&self, text: impl ToString, about: Option<&Value>) {
-        let message = Message::parse(text.to_string().into()).unwrap();
+        let message = Message::from_server(text.to_string().into()).unwrap();
         let about = about.map(|id| Id::number(id.as_u64().unwrap()));
         let sender = self.to_client.borrow().clone().unwrap();
         sender.send(FromServer::Message { message, about }).await.unwrap();

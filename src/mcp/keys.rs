@@ -1,0 +1,387 @@
+//! The keys of a message that a gateway decides on or renames, and the ways in which they can be spelt.
+//!
+//! JSON has one spelling for a key, and its readers have many: Go's `encoding/json` and .NET's web defaults take any letter
+//! case (Go also the Kelvin sign and the long s), the Python SDK takes `task_id` for `taskId` and `meta` for `_meta`, C
+//! strings end at a zero byte. Two keys that one of them takes for the same fold to the same letters and digits here.
+
+/// An object whose keys count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The message.
+    Message,
+    /// `params`
+    Params,
+    /// `params._meta`, or `result._meta` of a server's response.
+    Meta,
+    /// `params.ref` (`completion/complete`).
+    Reference,
+    /// `params.notifications` (`subscriptions/listen`).
+    Filter,
+    /// `result` of a server's response.
+    Result,
+    /// `error` of a response.
+    Error,
+    /// Any other.
+    Elsewhere,
+}
+
+/// A key that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    JsonRpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+    Name,
+    Uri,
+    TaskId,
+    Progress,
+    RequestId,
+    Cursor,
+    Level,
+    Meta,
+    Arguments,
+    Reference,
+    Filter,
+    InitialVersion,
+    InitialCapabilities,
+    InitialClient,
+    ProgressToken,
+    Version,
+    Capabilities,
+    Client,
+    LogLevel,
+    SubscriptionId,
+    RelatedTask,
+    ReferenceType,
+    ReferenceName,
+    ReferenceUri,
+    ToolsChanged,
+    PromptsChanged,
+    ResourcesChanged,
+    Subscriptions,
+    ResultMeta,
+    Code,
+}
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Author {
+    /// Whoever got past the token check: nothing may be left to taste.
+    Client,
+    /// A server that is in the config, or the gate. What it writes oddly is noticed, and no more.
+    Server,
+}
+
+/// What a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// This one, as MCP writes it.
+    Exact(Key),
+    /// One that does not count here.
+    Other,
+    /// One of MCP's own (`io.modelcontextprotocol/…`) that is not known.
+    Reserved,
+    /// One that some reader takes for one that counts, or that readers do not agree on.
+    Second,
+}
+
+/// As MCP writes it, folded, what it is, and whether it is renamed in what a server writes.
+type Known = (&'static str, &'static str, Key, bool);
+
+/// What MCP keeps for itself in `_meta`.
+const RESERVED: &str = "io.modelcontextprotocol/";
+const RESERVED_FOLDED: &str = "iomodelcontextprotocol";
+
+const MESSAGE: &[Known] = &[
+    ("jsonrpc", "jsonrpc", Key::JsonRpc, true),
+    ("id", "id", Key::Id, true),
+    ("method", "method", Key::Method, true),
+    ("params", "params", Key::Params, true),
+    ("result", "result", Key::Result, true),
+    ("error", "error", Key::Error, true),
+];
+const PARAMS: &[Known] = &[
+    ("_meta", "meta", Key::Meta, true),
+    ("name", "name", Key::Name, false),
+    ("arguments", "arguments", Key::Arguments, false),
+    ("uri", "uri", Key::Uri, false),
+    ("taskId", "taskid", Key::TaskId, false),
+    ("progressToken", "progresstoken", Key::Progress, true),
+    ("requestId", "requestid", Key::RequestId, true),
+    ("cursor", "cursor", Key::Cursor, false),
+    ("level", "level", Key::Level, false),
+    ("ref", "ref", Key::Reference, false),
+    ("notifications", "notifications", Key::Filter, false),
+    ("protocolVersion", "protocolversion", Key::InitialVersion, false),
+    ("capabilities", "capabilities", Key::InitialCapabilities, false),
+    ("clientInfo", "clientinfo", Key::InitialClient, false),
+];
+const META: &[Known] = &[
+    ("progressToken", "progresstoken", Key::ProgressToken, true),
+    ("io.modelcontextprotocol/protocolVersion", "iomodelcontextprotocolprotocolversion", Key::Version, false),
+    (
+        "io.modelcontextprotocol/clientCapabilities",
+        "iomodelcontextprotocolclientcapabilities",
+        Key::Capabilities,
+        false,
+    ),
+    ("io.modelcontextprotocol/clientInfo", "iomodelcontextprotocolclientinfo", Key::Client, false),
+    ("io.modelcontextprotocol/logLevel", "iomodelcontextprotocolloglevel", Key::LogLevel, false),
+    (
+        "io.modelcontextprotocol/subscriptionId",
+        "iomodelcontextprotocolsubscriptionid",
+        Key::SubscriptionId,
+        true,
+    ),
+    ("io.modelcontextprotocol/related-task", "iomodelcontextprotocolrelatedtask", Key::RelatedTask, false),
+];
+const REFERENCE: &[Known] = &[
+    ("type", "type", Key::ReferenceType, false),
+    ("name", "name", Key::ReferenceName, false),
+    ("uri", "uri", Key::ReferenceUri, false),
+];
+const FILTER: &[Known] = &[
+    ("toolsListChanged", "toolslistchanged", Key::ToolsChanged, false),
+    ("promptsListChanged", "promptslistchanged", Key::PromptsChanged, false),
+    ("resourcesListChanged", "resourceslistchanged", Key::ResourcesChanged, false),
+    ("resourceSubscriptions", "resourcesubscriptions", Key::Subscriptions, false),
+];
+const RESULT: &[Known] = &[("_meta", "meta", Key::ResultMeta, true)];
+const ERROR: &[Known] = &[("code", "code", Key::Code, false)];
+
+/// Methods that clients of some version of MCP call, so that the gate or a server acts on them.
+const METHODS: &[(&str, &str)] = &[
+    ("tools/call", "toolscall"),
+    ("tools/list", "toolslist"),
+    ("initialize", "initialize"),
+    ("ping", "ping"),
+    ("server/discover", "serverdiscover"),
+    ("subscriptions/listen", "subscriptionslisten"),
+    ("prompts/list", "promptslist"),
+    ("prompts/get", "promptsget"),
+    ("resources/list", "resourceslist"),
+    ("resources/templates/list", "resourcestemplateslist"),
+    ("resources/read", "resourcesread"),
+    ("resources/subscribe", "resourcessubscribe"),
+    ("resources/unsubscribe", "resourcesunsubscribe"),
+    ("completion/complete", "completioncomplete"),
+    ("logging/setLevel", "loggingsetlevel"),
+    ("tasks/get", "tasksget"),
+    ("tasks/list", "taskslist"),
+    ("tasks/result", "tasksresult"),
+    ("tasks/update", "tasksupdate"),
+    ("tasks/cancel", "taskscancel"),
+    ("notifications/initialized", "notificationsinitialized"),
+    ("notifications/cancelled", "notificationscancelled"),
+    ("notifications/progress", "notificationsprogress"),
+    ("notifications/roots/list_changed", "notificationsrootslistchanged"),
+    ("notifications/tasks/status", "notificationstasksstatus"),
+];
+
+impl Place {
+    fn keys(self) -> &'static [Known] {
+        match self {
+            Self::Message => MESSAGE,
+            Self::Params => PARAMS,
+            Self::Meta => META,
+            Self::Reference => REFERENCE,
+            Self::Filter => FILTER,
+            Self::Result => RESULT,
+            Self::Error => ERROR,
+            Self::Elsewhere => &[],
+        }
+    }
+
+    /// What `key` is here. `escaped` is how many bytes longer it is written than it is.
+    pub(super) fn spelling(self, author: Author, key: &str, escaped: usize) -> Spelling {
+        let known = self.keys();
+        if let Some((_, _, key, _)) = known.iter().find(|known| known.0 == key)
+            // PHP writes every slash as `\/`, which nobody takes for anything else. Other escapes are longer.
+            && escaped <= usize::from(self == Self::Meta)
+        {
+            return Spelling::Exact(*key);
+        }
+        // Keys of MCP are of ASCII (and so is every key of `_meta`, says the specification). What is not may be the same to
+        // who ignores case, width, accents or what is not seen.
+        if author == Author::Client && !key.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Spelling::Second;
+        }
+        let folded = Folded::of(key);
+        let folded = folded.bytes();
+        let counts = |known: &&Known| author == Author::Client || known.3;
+        if known.iter().filter(counts).any(|known| known.1.as_bytes() == folded) {
+            return Spelling::Second;
+        }
+        match self {
+            Self::Meta if author == Author::Client && folded.starts_with(RESERVED_FOLDED.as_bytes()) => {
+                let is_plain = key.starts_with(RESERVED) && escaped <= 1;
+                if is_plain { Spelling::Reserved } else { Spelling::Second }
+            }
+            _ => Spelling::Other,
+        }
+    }
+}
+
+/// Whether some server may take `method` for another one, or not for itself.
+pub(super) fn is_ambiguous_method(method: &str) -> bool {
+    if METHODS.iter().any(|(known, _)| *known == method) {
+        return false;
+    }
+    // MCP 2026-07-28 repeats the method in a header field.
+    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return true;
+    }
+    let folded = Folded::of(method);
+    METHODS.iter().any(|(_, known)| known.as_bytes() == folded.bytes())
+}
+
+/// Whether some reader takes `key` for `name`.
+pub(super) fn is_spelling_of(key: &str, name: &str) -> bool {
+    letters(key).eq(letters(name))
+}
+
+/// What is left of a key for who reads it least exactly: its letters in lower case, and digits. Upper case first: there are
+/// letters that only have that in common, the dotless i and the long s.
+fn letters(key: &str) -> impl Iterator<Item = char> {
+    let letters = key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    letters.filter(|letter| letter.is_alphanumeric())
+}
+
+/// The [`letters`] of a key, in place.
+pub(super) struct Folded {
+    bytes: [u8; Self::MOST],
+    length: usize,
+}
+
+impl Folded {
+    /// Longer ones are like nothing that is known.
+    const MOST: usize = 64;
+
+    /// Folds `key`.
+    pub(super) fn of(key: &str) -> Self {
+        let mut folded = Self { bytes: [0; Self::MOST], length: 0 };
+        if key.is_ascii() {
+            let letters = key.bytes().filter(u8::is_ascii_alphanumeric);
+            letters.for_each(|byte| folded.push(byte.to_ascii_lowercase()));
+        } else {
+            letters(key).for_each(|letter| folded.push(u8::try_from(letter).unwrap_or(u8::MAX)));
+        }
+        folded
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+        }
+        self.length += 1;
+    }
+
+    /// The letters and digits; none if there are too many to be known.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// Keys that a reader of any kind may take for one that counts, for tests.
+#[cfg(test)]
+pub(super) fn exact(place: Place) -> impl Iterator<Item = &'static str> {
+    place.keys().iter().map(|known| known.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACES: [Place; 7] = [
+        Place::Message,
+        Place::Params,
+        Place::Meta,
+        Place::Reference,
+        Place::Filter,
+        Place::Result,
+        Place::Error,
+    ];
+
+    #[test]
+    fn the_tables_fold_as_keys_do_and_name_each_key_once() {
+        let mut met = Vec::new();
+        for (key, folded, which, _) in PLACES.into_iter().flat_map(Place::keys) {
+            assert_eq!(Folded::of(key).bytes(), folded.as_bytes(), "{key}");
+            assert!(!met.contains(which), "{key}");
+            met.push(*which);
+        }
+        for (method, folded) in METHODS {
+            assert_eq!(Folded::of(method).bytes(), folded.as_bytes(), "{method}");
+            assert!(!is_ambiguous_method(method));
+        }
+    }
+
+    #[test]
+    fn what_some_reader_takes_for_a_key_is_a_second_spelling_of_it() {
+        let client = |place: Place, key: &str| place.spelling(Author::Client, key, 0);
+        for key in
+            ["ID", "Id", "_id", "i-d", "i\u{ad}d", "\u{131}d", "ıd", "id\u{301}", "ｉｄ", "idé", "id\u{7f}"]
+        {
+            assert_eq!(client(Place::Message, key), Spelling::Second, "{key}");
+        }
+        for key in ["param\u{17f}", "Params", "PARAMS"] {
+            assert_eq!(client(Place::Message, key), Spelling::Second, "{key}");
+        }
+        for key in ["progress_token", "PROGRESSTOKEN", "progressTo\u{212a}en", "task_id", "meta", "Meta"] {
+            assert_eq!(client(Place::Params, key), Spelling::Second, "{key}");
+        }
+        for key in [
+            "io_modelcontextprotocol_log_level",
+            "io.modelcontextprotocol/LogLevel",
+            "IO.modelcontextprotocol/new",
+            "io.modelcontextprotocol.new",
+            "io.modelcontextprotocol/subscription-id",
+        ] {
+            assert_eq!(client(Place::Meta, key), Spelling::Second, "{key}");
+        }
+        assert_eq!(client(Place::Meta, "io.modelcontextprotocol/new"), Spelling::Reserved);
+        for key in ["traceparent", "com.example/progressToken", "id"] {
+            assert_eq!(client(Place::Meta, key), Spelling::Other, "{key}");
+        }
+        assert_eq!(client(Place::Message, "trace"), Spelling::Other);
+        assert_eq!(Place::Message.spelling(Author::Client, "id", 5), Spelling::Second, "an escape");
+        let slash = "io.modelcontextprotocol/logLevel";
+        assert_eq!(Place::Meta.spelling(Author::Client, slash, 1), Spelling::Exact(Key::LogLevel));
+        assert_eq!(Place::Meta.spelling(Author::Client, slash, 5), Spelling::Second);
+    }
+
+    #[test]
+    fn of_what_a_server_writes_only_what_is_renamed_counts() {
+        let server = |place: Place, key: &str| place.spelling(Author::Server, key, 0);
+        assert_eq!(server(Place::Message, "ID"), Spelling::Second);
+        assert_eq!(server(Place::Message, "\u{131}d"), Spelling::Second);
+        assert_eq!(server(Place::Params, "RequestId"), Spelling::Second);
+        assert_eq!(server(Place::Params, "Name"), Spelling::Other);
+        assert_eq!(server(Place::Params, "größe"), Spelling::Other);
+        assert_eq!(server(Place::Meta, "io.modelcontextprotocol/SubscriptionId"), Spelling::Second);
+        assert_eq!(server(Place::Meta, "io.modelcontextprotocol/LogLevel"), Spelling::Other);
+    }
+
+    #[test]
+    fn a_method_that_some_server_takes_for_another_one_is_ambiguous() {
+        for method in [
+            "Tools/Call",
+            "tools.call",
+            "tools//call",
+            "toolscall",
+            "TOOLS/CALL",
+            "",
+            " ping",
+            "tools/call\n",
+            "tool\u{17f}/call",
+        ] {
+            assert!(is_ambiguous_method(method), "{method}");
+        }
+        for method in ["tools/call", "vendor/method", "tools/callTwice", "notifications/of/some/extension"] {
+            assert!(!is_ambiguous_method(method), "{method}");
+        }
+    }
+}

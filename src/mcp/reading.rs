@@ -1,0 +1,464 @@
+//! The one reading of a message: what a walk over it tells of the fields that a gateway decides on or renames.
+//!
+//! Servers do not agree on what an odd message means: of two equal keys some take the first and some the last, some match
+//! keys without regard to case, some take a number for another one. What is decided or renamed here holds only if it is the
+//! server's reading too. So of a client's message each key that counts may come once and in one spelling, and a value that
+//! counts must be one that all readers agree on; what is else is refused. A server's message is only noted to be ambiguous.
+
+mod outcome;
+
+use std::ops::Range;
+
+pub use self::outcome::Reference;
+pub(super) use self::outcome::{Outcome, Spans};
+use super::{
+    keys::{Author, Folded, Key, Place, Spelling, is_ambiguous_method},
+    message::{Id, Kind, Malformed, Part},
+    walk::{MAX_TEXT, Value, Visit},
+};
+
+/// Longest name, URI or cursor, in bytes.
+const MAX_NAME: usize = 64 * 1024;
+/// Unknown keys of MCP's own in one `_meta`.
+const MAX_RESERVED: usize = 32;
+
+/// A value that counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Field {
+    /// Not there.
+    #[default]
+    Absent,
+    /// `null`
+    Null,
+    /// A number, as written.
+    Number(Box<str>),
+    /// A string, without its escapes.
+    Text(Box<str>),
+    /// An object.
+    Object,
+    /// Something else, or what readers do not agree on.
+    Other,
+}
+
+/// What was found so far.
+pub(super) struct Reading {
+    author: Author,
+    is_ambiguous: bool,
+    /// A bit for each [`Key`] that was met.
+    met: u64,
+    reserved: Vec<Box<[u8]>>,
+    /// What the open objects on told levels are.
+    places: [Place; 4],
+    /// The member that is being read in each.
+    members: [Option<Key>; 4],
+    key_at: Range<usize>,
+    spans: Spans,
+    /// Where what may be the name is: see [`name_slot`].
+    names: [Option<(u32, u32)>; 5],
+    /// Where `params.progressToken` is.
+    progress_at: Option<(u32, u32)>,
+    /// Where the member `progressToken` of `_meta` begins: with its key.
+    token_member: Option<u32>,
+    id: Field,
+    method: Field,
+    params: Field,
+    result: Field,
+    error: Field,
+    name: Field,
+    uri: Field,
+    task_id: Field,
+    progress: Field,
+    request_id: Field,
+    cursor: Field,
+    progress_token: Field,
+    version: Field,
+    capabilities: Field,
+    log_level: Field,
+    subscription_id: Field,
+    reference_type: Field,
+    reference_name: Field,
+    reference_uri: Field,
+    code: Field,
+}
+
+impl Reading {
+    pub(super) fn new(author: Author) -> Self {
+        Self {
+            author,
+            is_ambiguous: false,
+            met: 0,
+            reserved: Vec::new(),
+            places: [Place::Elsewhere; 4],
+            members: [None; 4],
+            key_at: 0..0,
+            spans: Spans::default(),
+            names: [None; 5],
+            progress_at: None,
+            token_member: None,
+            id: Field::Absent,
+            method: Field::Absent,
+            params: Field::Absent,
+            result: Field::Absent,
+            error: Field::Absent,
+            name: Field::Absent,
+            uri: Field::Absent,
+            task_id: Field::Absent,
+            progress: Field::Absent,
+            request_id: Field::Absent,
+            cursor: Field::Absent,
+            progress_token: Field::Absent,
+            version: Field::Absent,
+            capabilities: Field::Absent,
+            log_level: Field::Absent,
+            subscription_id: Field::Absent,
+            reference_type: Field::Absent,
+            reference_name: Field::Absent,
+            reference_uri: Field::Absent,
+            code: Field::Absent,
+        }
+    }
+
+    fn is_strict(&self) -> bool {
+        self.author == Author::Client
+    }
+
+    fn met(&mut self, key: Key) -> bool {
+        let bit = 1 << key as u64;
+        let was_met = self.met & bit != 0;
+        self.met |= bit;
+        was_met
+    }
+
+    /// Something that two readers may read differently.
+    fn ambiguous(&mut self) -> Result<(), Malformed> {
+        if self.is_strict() {
+            return Err(Malformed::Ambiguous);
+        }
+        self.is_ambiguous = true;
+        Ok(())
+    }
+
+    /// Checks and keeps a value.
+    fn keep(&mut self, key: Key, field: Field, is_text: bool) -> Result<(), Malformed> {
+        // Text of which readers make this or that.
+        let is_garbled = is_text && field == Field::Other && longest(key) > 0;
+        if self.is_strict() && (is_garbled || !is_readable(key, &field)) {
+            return Err(if key == Key::Method { Malformed::NotJsonRpc } else { Malformed::Unreadable });
+        }
+        *match key {
+            Key::Id => &mut self.id,
+            Key::Method => &mut self.method,
+            Key::Params => &mut self.params,
+            Key::Result => &mut self.result,
+            Key::Error => &mut self.error,
+            Key::Name => &mut self.name,
+            Key::Uri => &mut self.uri,
+            Key::TaskId => &mut self.task_id,
+            Key::Progress => &mut self.progress,
+            Key::RequestId => &mut self.request_id,
+            Key::Cursor => &mut self.cursor,
+            Key::ProgressToken => &mut self.progress_token,
+            Key::Version => &mut self.version,
+            Key::Capabilities => &mut self.capabilities,
+            Key::LogLevel => &mut self.log_level,
+            Key::SubscriptionId => &mut self.subscription_id,
+            Key::ReferenceType => &mut self.reference_type,
+            Key::ReferenceName => &mut self.reference_name,
+            Key::ReferenceUri => &mut self.reference_uri,
+            Key::Code => &mut self.code,
+            _ => return Ok(()),
+        } = field;
+        Ok(())
+    }
+
+    /// What kind of message it is, of one that was read to its end.
+    pub(super) fn kind(&self) -> Result<Kind, Malformed> {
+        let is_there = |field: &Field| *field != Field::Absent;
+        let is_id = |field: &Field| matches!(field, Field::Number(_) | Field::Text(_));
+        // `"error": null` beside a result says that there was none.
+        let (has_result, has_error) =
+            (is_there(&self.result), is_there(&self.error) && self.error != Field::Null);
+        let kind = match (&self.method, &self.id) {
+            (Field::Text(_), id) if is_id(id) => Kind::Request,
+            (Field::Text(_), Field::Absent) => Kind::Notification,
+            (Field::Absent, _) if has_result || has_error => Kind::Response,
+            _ => return Err(Malformed::NotJsonRpc),
+        };
+        if self.is_strict() {
+            let is_both = match kind {
+                Kind::Response => has_result && has_error,
+                Kind::Request | Kind::Notification => is_there(&self.result) || is_there(&self.error),
+            };
+            // Some servers look for a result first, and some for a method.
+            if is_both || !matches!(self.id, Field::Absent | Field::Null) && !is_id(&self.id) {
+                return Err(Malformed::NotJsonRpc);
+            }
+            self.check_name()?;
+        }
+        Ok(kind)
+    }
+
+    /// What is called, got or read has to be text where it is there at all: some readers make text of anything.
+    fn check_name(&self) -> Result<(), Malformed> {
+        let is_text = |field: &Field| matches!(field, Field::Absent | Field::Text(_));
+        let is_named = match self.method() {
+            Some("tools/call" | "prompts/get") => is_text(&self.name),
+            Some("resources/read" | "resources/subscribe" | "resources/unsubscribe") => is_text(&self.uri),
+            Some("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result") => is_text(&self.task_id),
+            _ => true,
+        };
+        if is_named { Ok(()) } else { Err(Malformed::Unreadable) }
+    }
+
+    /// `method`, once met.
+    pub(super) fn method(&self) -> Option<&str> {
+        match &self.method {
+            Field::Text(method) => Some(method),
+            _ => None,
+        }
+    }
+
+    /// `params.name`, once met.
+    pub(super) fn name(&self) -> &Field {
+        &self.name
+    }
+
+    /// `id`, once met, if it is a string or a number.
+    pub(super) fn id(&self) -> Option<Id> {
+        id(&self.id)
+    }
+
+    /// What it all comes to, once it was read to its end.
+    pub(super) fn finish(mut self) -> Result<Outcome, Malformed> {
+        let kind = self.kind()?;
+        let method = text(self.method).unwrap_or_default();
+        let reference = match (&self.reference_type, &self.reference_name, &self.reference_uri) {
+            _ if &*method != "completion/complete" => None,
+            (Field::Text(of), Field::Text(_), _) if &**of == "ref/prompt" => Some(Reference::Prompt),
+            (Field::Text(of), _, Field::Text(_)) if &**of == "ref/resource" => Some(Reference::Resource),
+            (Field::Absent, Field::Text(_), Field::Absent) => Some(Reference::Prompt),
+            (Field::Absent, Field::Absent, Field::Text(_)) => Some(Reference::Resource),
+            _ => None,
+        };
+        let (name, key) = match (&*method, reference) {
+            ("tools/call" | "prompts/get", _) => (self.name, Key::Name),
+            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", _) => (self.uri, Key::Uri),
+            ("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result", _) => {
+                (self.task_id, Key::TaskId)
+            }
+            ("completion/complete", Some(Reference::Prompt)) => (self.reference_name, Key::ReferenceName),
+            ("completion/complete", Some(Reference::Resource)) => (self.reference_uri, Key::ReferenceUri),
+            ("completion/complete", None) => (Field::Absent, Key::ReferenceName),
+            _ if matches!(self.name, Field::Absent | Field::Null) => (self.uri, Key::Uri),
+            _ => (self.name, Key::Name),
+        };
+        let name = text(name);
+        self.spans.set(Part::Name, self.names[name_slot(key)].filter(|_| name.is_some()));
+        if kind != Kind::Request {
+            self.spans.set(Part::ProgressToken, self.progress_at);
+            self.progress_token = self.progress;
+        }
+        Ok(Outcome {
+            kind,
+            is_ambiguous: self.is_ambiguous,
+            id: id(&self.id),
+            progress_token: id(&self.progress_token),
+            request_id: id(&self.request_id),
+            subscription_id: id(&self.subscription_id),
+            name,
+            reference,
+            names_version: !matches!(self.version, Field::Absent | Field::Null),
+            version: text(self.version),
+            names_capabilities: !matches!(self.capabilities, Field::Absent | Field::Null),
+            sets_log_level: !matches!(self.log_level, Field::Absent | Field::Null),
+            has_cursor: !matches!(self.cursor, Field::Absent | Field::Null),
+            error_code: match &self.code {
+                Field::Number(code) => code.parse().ok(),
+                _ => None,
+            },
+            method,
+            spans: self.spans,
+            token_member: self.token_member,
+        })
+    }
+}
+
+fn text(field: Field) -> Option<Box<str>> {
+    match field {
+        Field::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn id(field: &Field) -> Option<Id> {
+    match field {
+        Field::Number(number) => Some(Id::Number(number.clone())),
+        Field::Text(text) => Some(Id::String(text.clone())),
+        _ => None,
+    }
+}
+
+/// Longest text that a member may have, in bytes; 0 if it may have any, since it is not looked at.
+fn longest(key: Key) -> usize {
+    match key {
+        Key::Params | Key::Meta | Key::Result | Key::ResultMeta | Key::Error | Key::Arguments => 0,
+        Key::Reference | Key::Filter | Key::InitialCapabilities | Key::InitialClient => 0,
+        Key::Capabilities | Key::Client | Key::RelatedTask | Key::Subscriptions => 0,
+        Key::ToolsChanged | Key::PromptsChanged | Key::ResourcesChanged => 0,
+        Key::Name | Key::Uri | Key::TaskId | Key::Cursor | Key::ReferenceName | Key::ReferenceUri => MAX_NAME,
+        _ => MAX_TEXT,
+    }
+}
+
+/// Whether all readers take a value of a client's for the same.
+fn is_readable(key: Key, field: &Field) -> bool {
+    match key {
+        Key::Method => matches!(field, Field::Text(method) if !is_ambiguous_method(method)),
+        // Of an array, some take what stands first for the first field.
+        Key::Params | Key::Meta => matches!(field, Field::Object | Field::Null),
+        // What stands for a request is compared by some as text, by some as a number, by some as a floating-point one.
+        Key::Id | Key::Progress | Key::ProgressToken | Key::RequestId | Key::SubscriptionId => match field {
+            Field::Number(number) => is_plain_integer(number),
+            Field::Text(_) | Field::Null => true,
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+/// Whether a number is a whole one, written as such, that every reader can hold (RFC 7493, section 2.2).
+fn is_plain_integer(number: &str) -> bool {
+    const MOST: i64 = (1 << 53) - 1;
+    let is_small = number.parse::<i64>().is_ok_and(|number| (-MOST..=MOST).contains(&number));
+    is_small && number != "-0"
+}
+
+impl Visit for Reading {
+    const LEVELS: usize = 3;
+
+    fn key_at(&mut self, span: Range<usize>) {
+        self.key_at = span;
+    }
+
+    fn key(&mut self, depth: usize, key: Option<&str>) -> Result<(), Malformed> {
+        let place = self.places[depth];
+        self.members[depth] = None;
+        let Some(key) = key else { return self.ambiguous() };
+        let escaped = (self.key_at.end - self.key_at.start).saturating_sub(key.len() + 2);
+        match place.spelling(self.author, key, escaped) {
+            Spelling::Exact(key) => {
+                if self.met(key) {
+                    self.ambiguous()?;
+                }
+                self.members[depth] = Some(key);
+                if key == Key::ProgressToken {
+                    self.token_member = u32::try_from(self.key_at.start).ok();
+                }
+                Ok(())
+            }
+            Spelling::Other => Ok(()),
+            Spelling::Reserved => {
+                let folded: Box<[u8]> = Folded::of(key).bytes().into();
+                if folded.is_empty() || self.reserved.len() >= MAX_RESERVED || self.reserved.contains(&folded)
+                {
+                    return self.ambiguous();
+                }
+                self.reserved.push(folded);
+                Ok(())
+            }
+            Spelling::Second => self.ambiguous(),
+        }
+    }
+
+    fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed> {
+        let is_object = value == Value::Object;
+        if depth == 0 {
+            self.places[1] = Place::Message;
+            return if is_object { Ok(()) } else { Err(Malformed::NotAnObject) };
+        }
+        let member = self.members[depth];
+        if matches!(value, Value::Object | Value::Array) && depth < Self::LEVELS {
+            self.members[depth + 1] = None;
+            self.places[depth + 1] = match (member, self.author) {
+                (Some(Key::Params), _) if is_object => Place::Params,
+                (Some(Key::Meta | Key::ResultMeta), _) if is_object => Place::Meta,
+                (Some(Key::Reference), Author::Client) if is_object => Place::Reference,
+                (Some(Key::Filter), Author::Client) if is_object => Place::Filter,
+                (Some(Key::Result), Author::Server) if is_object => Place::Result,
+                (Some(Key::Error), _) if is_object => Place::Error,
+                _ => Place::Elsewhere,
+            };
+        }
+        let Some(member) = member else { return Ok(()) };
+        let field = match value {
+            Value::Null => Field::Null,
+            Value::Object => Field::Object,
+            Value::String(Some(text)) => Field::Text(text.into()),
+            Value::Number(Some(number)) => Field::Number(number.into()),
+            _ => Field::Other,
+        };
+        self.keep(member, field, matches!(value, Value::String(_)))
+    }
+
+    fn value_at(&mut self, depth: usize, span: Range<usize>) {
+        let Some(key) = self.members[depth] else { return };
+        // A text of 4 GiB is not held anywhere.
+        let span = u32::try_from(span.start).ok().zip(u32::try_from(span.end).ok());
+        match key {
+            Key::Name | Key::Uri | Key::TaskId | Key::ReferenceName | Key::ReferenceUri => {
+                self.names[name_slot(key)] = span;
+            }
+            Key::Progress => self.progress_at = span,
+            // No token, which stays none.
+            Key::ProgressToken if self.progress_token == Field::Null => {}
+            _ => {
+                if let Some(part) = part(key) {
+                    self.spans.set(part, span);
+                }
+            }
+        }
+    }
+
+    fn enters(&self, depth: usize) -> bool {
+        depth < Self::LEVELS && self.places[depth + 1] != Place::Elsewhere
+    }
+
+    fn wants(&self, depth: usize) -> usize {
+        self.members[depth].map_or(0, longest)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.is_strict()
+    }
+}
+
+/// The part of a message that a member is.
+fn part(key: Key) -> Option<Part> {
+    Some(match key {
+        Key::Id => Part::Id,
+        Key::Params => Part::Params,
+        Key::Result => Part::Result,
+        Key::Meta => Part::Meta,
+        Key::Arguments => Part::Arguments,
+        Key::Filter => Part::Filter,
+        Key::ProgressToken => Part::ProgressToken,
+        Key::RequestId => Part::RequestId,
+        Key::SubscriptionId => Part::SubscriptionId,
+        _ => return None,
+    })
+}
+
+/// Which of the members is the name depends on the method, which may come last.
+fn name_slot(key: Key) -> usize {
+    match key {
+        Key::Name => 0,
+        Key::Uri => 1,
+        Key::TaskId => 2,
+        Key::ReferenceName => 3,
+        _ => 4,
+    }
+}
+
+#[cfg(test)]
+#[path = "reading_tests.rs"]
+mod tests;
