@@ -10,7 +10,7 @@ mod tools;
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
 use self::{lists::BodyRule, tools::Tools};
@@ -30,6 +30,7 @@ use crate::{
     route::Door,
     state::{Backend, Live, Route},
     upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, REQUEST_BYTES, Upload},
+    validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
 
@@ -88,10 +89,11 @@ pub async fn forward(
     pool: &Rc<Pool>,
     watchdog: &Rc<Watchdog<Subject>>,
     admitted: Admitted<'_>,
-    head: &Parts,
+    checked: &Checked<'_>,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
+    let head = checked.parts;
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
         return Err(Kind::Internal.because("this server is not reached byte for byte"));
     };
@@ -105,7 +107,7 @@ pub async fn forward(
         return Err(Kind::BodyTooLarge.into());
     }
     // 2. As whom: the server sees its own session id.
-    let session = open_session(&admitted, &head.headers)?;
+    let session = open_session(&admitted, checked)?;
     let filter = admitted.route.server.tool_filter.as_ref();
     let tools = filter.map(|filter| Tools::new(filter, admitted.door, head, body.as_ref())).transpose()?;
     // 3. By which connection.
@@ -123,7 +125,7 @@ pub async fn forward(
         token: &admitted.token,
         wants_identity: admitted.door == Door::Sse || tools.is_some(),
     };
-    headers::write_request(&mut out, head, to, &words);
+    headers::write_request(&mut out, checked, to, &words);
     // 5. Send, and wait for the response head, no longer.
     let body = Upload {
         body: body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?.into(),
@@ -152,9 +154,9 @@ pub async fn forward(
     }
     let upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
-    headers::clean_response(&mut response_head.headers, cookies_of);
-    headers::isolate(&mut response_head.headers);
-    seal_session(&admitted, &mut response_head)?;
+    if headers::clean_response(&mut response_head.headers, cookies_of).has_session {
+        seal_session(&admitted, &mut response_head)?;
+    }
     let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
     let rule = match &tools {
         Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
@@ -235,8 +237,9 @@ fn end_of_seal(query: &str) -> usize {
 }
 
 /// The server's own session id behind the one that the client sent.
-fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Error> {
-    let Some(presented) = headers.get(headers::SESSION_ID) else { return Ok(None) };
+fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Option<&'a [u8]>, Error> {
+    let Some(presented) = checked.session else { return Ok(None) };
+    let headers = &checked.parts.headers;
     let (server, token_name) = admitted.session_owner();
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
