@@ -168,6 +168,12 @@ impl Gateway {
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
         let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
         for (listener, door, connections) in doors.chain(admin) {
+            let (of_evicted, evicted_total) =
+                (Arc::clone(&workers), shared.observer.metrics.connections_evicted.clone());
+            connections.on_evicted(move |evicted| {
+                evicted_total.inc();
+                of_evicted[evicted.worker].evict(evicted.id);
+            });
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
@@ -348,11 +354,7 @@ async fn accept(
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
             let is_balancer = door == Door::Public && is_trusted(&shared.live().trusted_proxies, peer.ip());
-            let (place, evicted) = connections.enter(peer.ip().into(), is_balancer, index);
-            if let Some(evicted) = evicted {
-                shared.observer.metrics.connections_evicted.inc();
-                workers[evicted.worker].evict(evicted.id);
-            }
+            let place = connections.enter(peer.ip().into(), is_balancer, index);
             let (open, limit) = (connections.open(), connections.limit());
             if open > limit
                 && let Some(line) = shared.observer.recurring(Topic::Full)
@@ -382,6 +384,8 @@ pub fn serve(path: &Path) -> ExitCode {
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
     }
+    // Before limits are read that are made of it.
+    raise_limits();
     // The watcher comes first, so that a change during the load is not missed.
     let watcher = Watcher::new(vec![path.to_owned()]);
     let began = SystemTime::now();
@@ -408,7 +412,6 @@ fn serve_with(
     problems: &[Problem],
     files: Vec<std::path::PathBuf>,
 ) -> Result<(), StartError> {
-    raise_limits();
     let start_error = |what: &str, e: io::Error| StartError::Io(what.to_owned(), e);
     let observer = observe(snapshot).map_err(|e| start_error("log and metrics", e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

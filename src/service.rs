@@ -152,7 +152,7 @@ async fn answer(
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
-        return administer(worker, live, &checked, at, is_remote);
+        return administer(worker, connection, live, &checked, at, is_remote);
     }
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
@@ -203,6 +203,8 @@ async fn answer(
         }
         holder.used.inc();
         record.is_for_the_gate();
+        let limit = connection.admit(&holder.owner);
+        limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
         return admin::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
@@ -256,6 +258,7 @@ fn is_probe(at: Place<'_>) -> bool {
 /// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
 fn administer(
     worker: &Worker,
+    connection: &Connection,
     live: &Live,
     checked: &Checked<'_>,
     at: Place<'_>,
@@ -280,6 +283,7 @@ fn administer(
             return Err(if is_here { Kind::InsufficientScope.into() } else { Kind::NotFound.into() });
         }
         holder.used.inc();
+        connection.keep();
     }
     if is_probe(at) {
         admin::probe(&worker.shared, at, &head.method, true)

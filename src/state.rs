@@ -6,11 +6,13 @@ mod switch;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, Waker},
     time::SystemTime,
 };
 
@@ -126,8 +128,8 @@ pub struct Worker {
 
 /// How far a worker is with a connection.
 enum Serving {
-    /// It was handed over.
-    Begins,
+    /// It was handed over; who waits for its end is woken.
+    Begins(Option<Waker>),
     /// The same, and it is to end.
     Evicted,
     Runs(Weak<Connection>),
@@ -140,6 +142,19 @@ pub struct Evictable {
 }
 
 impl Evictable {
+    /// Waits until it has to end.
+    pub async fn evicted(&self) {
+        poll_fn(|cx| match self.worker.connections.borrow_mut().get_mut(&self.id) {
+            Some(Serving::Begins(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Serving::Runs(_)) => Poll::Pending,
+            Some(Serving::Evicted) | None => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// From now on, `connection` is what is evicted.
     pub fn runs(&self, connection: &Rc<Connection>) {
         let runs = Serving::Runs(Rc::downgrade(connection));
@@ -165,7 +180,7 @@ impl Worker {
 
     /// Lets a connection that was handed over be evicted in favour of another.
     pub fn evictable(self: &Rc<Self>, id: ConnectionId) -> Evictable {
-        self.connections.borrow_mut().insert(id, Serving::Begins);
+        self.connections.borrow_mut().insert(id, Serving::Begins(None));
         Evictable { worker: Rc::clone(self), id }
     }
 
@@ -177,7 +192,11 @@ impl Worker {
                     connection.evict();
                 }
             }
-            Some(serving) => *serving = Serving::Evicted,
+            Some(serving) => {
+                if let Serving::Begins(Some(waker)) = std::mem::replace(serving, Serving::Evicted) {
+                    waker.wake();
+                }
+            }
             None => {}
         }
     }

@@ -25,7 +25,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{Events, Payload, Source},
+    body::{Events, Payload, Source, ended_before_answer},
     config::Server,
     error::{Error, Kind},
     identity::{Members, Subject},
@@ -184,6 +184,10 @@ impl Request<'_> {
         match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
                 Ok(reply::json(modern::status(&message), message.into_bytes()))
+            }
+            // How a server on a pipe ends a subscription, as in `body`.
+            Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
+                Ok(reply::stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
             }
             Some(FromServer::Message { message, .. }) => {
                 let source = Source::Call { link, id, is_done: false, place };
@@ -344,14 +348,8 @@ impl Request<'_> {
             let mut is_late = false;
             // The signal comes first: what is there behind it is not for this caller any more.
             while let Some(signal) = self.watched.poll(cx) {
-                match signal {
-                    Signal::Revoked => {
-                        return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
-                    }
-                    Signal::Cut => return Poll::Ready(Err(Kind::Unavailable.into())),
-                    Signal::Deadline => is_late = true,
-                    Signal::Drain => {}
-                }
+                is_late |= signal == Signal::Deadline;
+                ended_before_answer(signal).map_or(Ok(()), Err)?;
             }
             match work.as_mut().poll(cx) {
                 Poll::Ready(done) => {

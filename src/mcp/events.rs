@@ -211,10 +211,15 @@ impl EventReader {
 
 /// The event that carries `message`.
 pub fn event(message: &Message) -> Bytes {
-    const BEFORE: &[u8] = b"event: message\ndata: ";
+    event_after(b"", message)
+}
+
+/// The same, with these lines in front.
+pub fn event_after(lines: &[u8], message: &Message) -> Bytes {
     let line = message.line();
-    let mut event = BytesMut::with_capacity(BEFORE.len() + line.len() + 2);
-    for part in [BEFORE, &line, b"\n\n"] {
+    let parts = [lines, b"event: message\ndata: ", &line, b"\n\n"];
+    let mut event = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
         event.extend_from_slice(part);
     }
     match message.held() {

@@ -16,7 +16,7 @@ use hyper::body::{Body as _, Incoming};
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Payload, Seal, Stream},
+    body::{Edits, Payload, Seal, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Grantee, Subject},
@@ -109,7 +109,8 @@ pub async fn forward(
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, checked)?;
     let filter = admitted.route.server.tool_filter.as_ref();
-    let tools = filter.map(|filter| Tools::new(filter, admitted.door, head, body.as_ref())).transpose()?;
+    let tools =
+        filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection.
     let watched = watchdog.watch(Subject::Request(admitted.grant()));
     let transport = match pool.take(endpoint) {
@@ -166,7 +167,7 @@ pub async fn forward(
     let payload = match (rule, &tools) {
         (BodyRule::FilterWhole, Some(tools)) => {
             // Boxed, so that it is no part of every request's task.
-            let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
+            let whole = tools.whole(&mut response_head, upstream, &watched, record);
             Payload::Whole(Box::pin(whole).await?)
         }
         (BodyRule::Withhold, _) => {
@@ -306,11 +307,8 @@ async fn response_head(
                 return Poll::Ready(Err(Kind::BodyTimeout.into()));
             }
             Some(Signal::Deadline) => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
-            Some(Signal::Revoked) => {
-                return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
-            }
-            Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
-            Some(Signal::Drain) | None => {}
+            Some(signal) => ended_before_answer(signal).map_or(Ok(()), Err)?,
+            None => {}
         }
         let polled = exchange.poll_head(cx).map_err(refusal);
         let now = (exchange.waits_for_client(), exchange.body_bytes());
