@@ -75,7 +75,7 @@ pub async fn handle(
             if let Some(body) = body {
                 swallow(&head, body).await;
             }
-            refuse(&live, &error, &record)
+            refuse(&live, &error, &record, head.version)
         }
     };
     if !record.is_admitted() {
@@ -175,18 +175,22 @@ async fn answer(
     }
     // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
-    if !host_is_allowed(&live.doors.hosts, checked.host) {
+    let is_check = checked.host.is_empty() && head.method == Method::OPTIONS;
+    if checked.host.is_empty() && !is_check {
+        return Err(Kind::Malformed.because("Host is missing"));
+    }
+    if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
         return Err(Kind::ForbiddenHost.into());
     }
     if !is_listed {
         return Err(Kind::ForbiddenOrigin.into());
     }
-    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2).
+    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
     if head.method == Method::OPTIONS {
         record.is_for_the_gate();
         return Ok(options(head));
     }
-    if at == Place::WellKnown {
+    if at == Place::Unchallenged {
         return Err(Kind::NotFound.into());
     }
     // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
@@ -279,7 +283,9 @@ fn administer(
 ) -> Result<Response<Payload>, Error> {
     let (Asked { worker, connection, live, head, .. }, host) = (asked, checked.host);
     // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
+    // A health check by HTTP/1.0 has none, and a browser cannot make it.
     let is_served = host_is_loopback(host)
+        || (host.is_empty() && matches!(at, Place::Live | Place::Ready))
         || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
     if !is_served {
         return Err(Kind::ForbiddenHost.into());
@@ -360,7 +366,7 @@ fn options(head: &Parts) -> Response<Payload> {
 }
 
 /// The only place where an error becomes a response.
-fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
+fn refuse(live: &Live, error: &Error, record: &Record, version: Version) -> Response<Payload> {
     let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
@@ -390,6 +396,10 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
         Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
+            if version == Version::HTTP_10 {
+                *response.version_mut() = version;
+            }
         }
         _ => {}
     }
