@@ -206,7 +206,9 @@ async fn answer(
             (auth::presented(&head.headers, query_of_caller(head, at), true).unwrap_or_default(), None)
         }
         _ => {
-            let (token, credential) = identify(live, head, at)?;
+            let identified = identify(live, head, at);
+            let (token, credential) =
+                identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
             (token, Some(credential))
         }
     };
