@@ -1,6 +1,9 @@
 //! The life of the process: build, run, reload, shut down.
 
+pub mod exposed;
+
 use std::{
+    collections::BTreeSet,
     fmt, io,
     net::SocketAddr,
     path::Path,
@@ -19,9 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     child::{Supervisor, shield},
-    config::{
-        self, Level, Loaded, LogFormat, Problem, Server, Severity, Snapshot, Target, Tls, watch::Watcher,
-    },
+    config::{Level, Loaded, LogFormat, Problem, Server, Severity, Snapshot, Target, Tls, watch::Watcher},
     ledger::Ledger,
     mcp::session::SessionKey,
     observe::{Log, Metrics, Observer, Topic},
@@ -389,13 +390,12 @@ pub fn serve(path: &Path) -> ExitCode {
     // The watcher comes first, so that a change during the load is not missed.
     let watcher = Watcher::new(vec![path.to_owned()]);
     let began = SystemTime::now();
-    let env = |name: &str| std::env::var(name).ok();
-    let Loaded { snapshot, problems, files } = config::load(path, &env);
+    let (Loaded { snapshot, problems, files }, variables) = exposed::load(path);
     let Some(snapshot) = snapshot else {
         problems.iter().for_each(|problem| eprintln!("{problem}"));
         return ExitCode::from(2);
     };
-    match serve_with(path, watcher, began, &snapshot, &problems, files) {
+    match serve_with(path, watcher, began, &snapshot, &problems, files, variables) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("sluicegate: {e}");
@@ -411,6 +411,7 @@ fn serve_with(
     snapshot: &Snapshot,
     problems: &[Problem],
     files: Vec<std::path::PathBuf>,
+    variables: BTreeSet<String>,
 ) -> Result<(), StartError> {
     let start_error = |what: &str, e: io::Error| StartError::Io(what.to_owned(), e);
     let observer = observe(snapshot).map_err(|e| start_error("log and metrics", e))?;
@@ -420,6 +421,7 @@ fn serve_with(
     let result = runtime.block_on(async {
         let mut gateway = Gateway::start(snapshot, Arc::clone(&observer)).await?;
         report_start(&gateway, snapshot, problems, &watcher);
+        exposed::warn(&observer.log, snapshot, variables);
         let mut grace = snapshot.shutdown_grace;
         let listen = |kind| signal(kind).map_err(|e| start_error("signals", e));
         let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -537,7 +539,7 @@ fn stamp_reload(metrics: &Metrics) {
 /// Reads the config again. A bad one changes nothing, and everyone can see that.
 fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut Duration) {
     let began = SystemTime::now();
-    let loaded = config::load(path, &|name| std::env::var(name).ok());
+    let (loaded, variables) = exposed::load(path);
     watcher.watch(loaded.files, began);
     let observer = Arc::clone(&gateway.shared.observer);
     report(&observer.log, &loaded.problems);
@@ -549,6 +551,7 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
     match (result, loaded.snapshot) {
         (Ok(()), Some(snapshot)) => {
             warn_of_root(&observer.log, &snapshot);
+            exposed::warn(&observer.log, &snapshot, variables);
             *grace = snapshot.shutdown_grace;
             stamp_reload(&observer.metrics);
             observer
