@@ -1,5 +1,6 @@
 //! The gate as a whole: build, run, reload, shut down.
 
+pub mod exposed;
 mod serve;
 
 use std::{

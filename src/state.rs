@@ -40,7 +40,7 @@ use crate::{
 };
 
 pub use self::{
-    shared_links::{Joint, SharedLinks},
+    shared_links::{Joint, ListedTools, SharedLinks},
     switch::Switch,
 };
 

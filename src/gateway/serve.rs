@@ -1,6 +1,7 @@
 //! `sluicegate serve`: a gate that is a process, which signals and its config file drive.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     process::ExitCode,
@@ -10,10 +11,10 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Gateway, StartError};
+use super::{Gateway, StartError, exposed};
 use crate::{
     child::shield,
-    config::{self, Level, Loaded, Problem, Server, Severity, Snapshot, Target, watch::Watcher},
+    config::{Level, Loaded, Problem, Server, Severity, Snapshot, Target, watch::Watcher},
     observe::{Log, Metrics, Observer},
 };
 
@@ -38,7 +39,7 @@ pub fn serve(path: &Path) -> ExitCode {
         // The watcher comes before the load, so that a change in between is not missed.
         let watcher = Watcher::new(vec![path.to_owned()]);
         let began = SystemTime::now();
-        let Loaded { snapshot, problems, files } = load(path);
+        let (Loaded { snapshot, problems, files }, variables) = exposed::load(path);
         let Some(snapshot) = snapshot else {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
             return ExitCode::from(2);
@@ -48,7 +49,8 @@ pub fn serve(path: &Path) -> ExitCode {
             let observer = observe(&snapshot).map_err(|e| StartError::Io("log and metrics".to_owned(), e))?;
             let mut watcher = watcher;
             watcher.watch(files, began);
-            let served = run(path, signals, watcher, &snapshot, &problems, &observer).await;
+            let start = Start { snapshot: &snapshot, problems: &problems, variables };
+            let served = run(path, signals, watcher, start, &observer).await;
             observer.close();
             served
         };
@@ -84,16 +86,24 @@ impl Signals {
     }
 }
 
+/// What a gate starts with.
+struct Start<'a> {
+    snapshot: &'a Snapshot,
+    problems: &'a [Problem],
+    /// Variables of the environment that the config asked for.
+    variables: BTreeSet<String>,
+}
+
 async fn run(
     path: &Path,
     mut signals: Signals,
     watcher: Watcher,
-    snapshot: &Snapshot,
-    problems: &[Problem],
+    Start { snapshot, problems, variables }: Start<'_>,
     observer: &Arc<Observer>,
 ) -> Result<(), StartError> {
     let gateway = Gateway::start(snapshot, Arc::clone(observer)).await?;
     report_start(&gateway, snapshot, problems, &watcher);
+    exposed::warn(&observer.log, snapshot, variables);
     let mut served = Served { path, gateway, watcher, grace: snapshot.shutdown_grace };
     loop {
         tokio::select! {
@@ -122,10 +132,6 @@ async fn run(
     Ok(())
 }
 
-fn load(path: &Path) -> Loaded {
-    config::load(path, &|name| std::env::var(name).ok())
-}
-
 /// A gate and the file that it follows.
 struct Served<'a> {
     path: &'a Path,
@@ -138,7 +144,7 @@ impl Served<'_> {
     /// Reads the config again. A bad one changes nothing, and everyone can see that.
     fn reload(&mut self) {
         let began = SystemTime::now();
-        let loaded = load(self.path);
+        let (loaded, variables) = exposed::load(self.path);
         self.watcher.watch(loaded.files, began);
         let observer = Arc::clone(&self.gateway.shared.observer);
         report(&observer.log, &loaded.problems);
@@ -150,6 +156,7 @@ impl Served<'_> {
         match (result, loaded.snapshot) {
             (Ok(()), Some(snapshot)) => {
                 warn_of_root(&observer.log, &snapshot);
+                exposed::warn(&observer.log, &snapshot, variables);
                 self.grace = snapshot.shutdown_grace;
                 stamp_reload(&observer.metrics);
                 observer

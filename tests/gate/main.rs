@@ -39,6 +39,7 @@ mod reload;
 mod revocation;
 mod session_owner;
 mod sessions;
+mod shared_process;
 mod shield;
 mod shutdown;
 mod smoke;
