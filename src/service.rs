@@ -72,7 +72,7 @@ pub async fn handle(
             if let Some(body) = body {
                 swallow(&head, body).await;
             }
-            refuse(&live, &error, &record)
+            refuse(&live, &error, &record, place(head.uri.path()))
         }
     };
     if !record.is_admitted() {
@@ -356,7 +356,7 @@ fn options(head: &Parts) -> Response<Payload> {
 }
 
 /// The only place where an error becomes a response.
-fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
+fn refuse(live: &Live, error: &Error, record: &Record, at: Place<'_>) -> Response<Payload> {
     let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
@@ -382,7 +382,7 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
         Kind::Unavailable | Kind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
-        Kind::MethodNotAllowed => drop(headers.insert(header::ALLOW, cors::METHODS)),
+        Kind::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static(at.methods()))),
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
         Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
