@@ -133,6 +133,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
                 return Err(EndpointError::TooLong);
             }
             if ends_crlf {
+                self.guard.look(taken)?;
                 self.release(&mut out);
             } else if line_end.is_some() {
                 self.after_cr = taken.ends_with(b"\r");
@@ -186,6 +187,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
         match name {
             b"event" if self.held[value.clone()] == b"endpoint"[..] => {
                 (self.is_endpoint, self.was_endpoint) = (true, true);
+                self.guard = EndpointGuard::default();
                 return Ok(false);
             }
             b"event" => self.is_endpoint = false,
@@ -193,7 +195,8 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             b"data" => self.data = Data::Lines,
             _ => {}
         }
-        EndpointGuard::default().look(&self.held[start..end])?;
+        // With the end of the line, which some clients do not take for one.
+        self.guard.look(&self.held[start..])?;
         Ok(start == end)
     }
 

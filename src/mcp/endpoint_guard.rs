@@ -20,6 +20,8 @@ use super::endpoint::EndpointError;
 
 const FIELD: &[u8] = b"event";
 const NAME: &[u8] = b"endpoint";
+/// Letters of the field.
+const ALL: usize = FIELD.len();
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
 
 /// Looks at one stream.
@@ -62,7 +64,7 @@ impl EndpointGuard {
             if self.line == Line::Value {
                 return Err(EndpointError::Stray);
             }
-            self.line = Line::Other;
+            (self.line, self.last) = (Line::Other, *b"nt");
             rest = &rest[at + NAME.len()..];
         }
         self.skip(rest)
@@ -73,7 +75,7 @@ impl EndpointGuard {
         let mut from = bytes.len();
         while from > 0 {
             let byte = bytes[from - 1];
-            if ends_line([0; 2], byte) {
+            if byte == b'\n' {
                 self.line = Line::Start;
                 break;
             }
@@ -92,21 +94,27 @@ impl EndpointGuard {
     fn read(&mut self, byte: u8) -> Result<(), EndpointError> {
         let last = self.last;
         self.last = [last[1], byte];
-        if ends_line(last, byte) {
+        // What is a line end to some is a blank to others, who may go on with the same line; but for LF, where all end it.
+        let is_within = matches!(self.line, Line::Value | Line::Field(ALL));
+        if byte == b'\n' || (ends_line(last, byte) && !is_within) {
             self.line = Line::Start;
             return Ok(());
         }
         self.line = match self.line {
             line @ (Line::Start | Line::Value) if is_blank(byte) => line,
-            line @ Line::Field(letters) if letters == FIELD.len() && is_blank(byte) => line,
-            Line::Start if byte.eq_ignore_ascii_case(&FIELD[0]) => Line::Field(1),
+            line @ Line::Field(ALL) if is_blank(byte) => line,
+            Line::Value if byte == NAME[0] => Line::Name(1),
+            Line::Start | Line::Value | Line::Field(ALL) if byte.eq_ignore_ascii_case(&FIELD[0]) => {
+                Line::Field(1)
+            }
+            // Both begin alike.
+            Line::Name(1) if byte.eq_ignore_ascii_case(&FIELD[1]) => Line::Field(2),
             Line::Field(letters)
                 if FIELD.get(letters).is_some_and(|next| byte.eq_ignore_ascii_case(next)) =>
             {
                 Line::Field(letters + 1)
             }
-            Line::Field(letters) if letters == FIELD.len() && byte == b':' => Line::Value,
-            Line::Value if byte == NAME[0] => Line::Name(1),
+            Line::Field(ALL) if byte == b':' => Line::Value,
             Line::Name(letters) if NAME.get(letters) == Some(&byte) => Line::Name(letters + 1),
             _ => Line::Other,
         };
@@ -190,7 +198,13 @@ mod tests {
             ("id: 1\u{b}\u{c}\u{1c}\u{1d}\u{1e}event: endpoint", true),
             ("data: event: endpoint\n", false),
             ("event: x endpoint\nevent endpoint\nevents: endpoint\nevent:: endpoint\n", false),
-            ("event: endpoin\nt\nevent: Endpoint\n eventevent: endpoint", false),
+            ("event: endpoin\nt\nevent: Endpoint\n eventdata: endpoint\nevent:\nendpoint", false),
+            // Who breaks lines at LF only takes these for one line, who breaks them elsewhere for two.
+            ("event:\rendpoint", true),
+            ("event\r: \u{2028}\u{b}endpoint", true),
+            ("event\revent: endpoint", true),
+            ("event:\revent: endpoint", true),
+            ("event: \u{85}Event: endpoint", true),
             ("\u{e9}event: endpoint \u{4e2d}event: endpoint \u{3042}.event: endpoint", false),
             ("event: end\npoint: endpoint\n: event: endpoint", false),
         ] {

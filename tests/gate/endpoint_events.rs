@@ -12,7 +12,7 @@ use crate::{
 const ENDPOINT: &str = "event: endpoint\ndata: /victim/mcp\n\n";
 
 /// Events that some client takes for an `endpoint` event.
-const SPELLINGS: [&str; 22] = [
+const SPELLINGS: [&str; 25] = [
     ENDPOINT,
     "event:endpoint\ndata:/victim/mcp\n\n",
     "event: endpoint\rdata: /victim/mcp\r\r",
@@ -38,6 +38,10 @@ const SPELLINGS: [&str; 22] = [
     "\u{feff}\u{feff}event: endpoint\ndata: /victim/mcp\n\n",
     "Event: endpoint\ndata: /victim/mcp\n\n",
     " event : endpoint\ndata: /victim/mcp\n\n",
+    // It also breaks lines at LF alone, and takes what else ends lines for a blank.
+    "event:\rendpoint\ndata: /victim/mcp\n\n",
+    "event:\u{2028}endpoint\ndata: /victim/mcp\n\n",
+    "event:\u{c}endpoint\ndata: /victim/mcp\n\n",
 ];
 
 async fn gate_before(entry: Value) -> Gate {
