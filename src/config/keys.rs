@@ -67,6 +67,7 @@ pub(super) const SERVER: Known = &[
     "headers",
     "caFile",
     "passQuery",
+    "passLastEventId",
     "cookies",
     "args",
     "env",
@@ -75,7 +76,7 @@ pub(super) const SERVER: Known = &[
     "options",
 ];
 /// Keys of a server with a `url` that say nothing about any other, and of one with a `command`.
-pub(super) const URL_ONLY: Known = &["headers", "caFile", "passQuery", "cookies"];
+pub(super) const URL_ONLY: Known = &["headers", "caFile", "passQuery", "passLastEventId", "cookies"];
 pub(super) const COMMAND_ONLY: Known = &["args", "env", "cwd", "inheritEnv"];
 pub(super) const INLINE: Known = &["description", "tools"];
 pub(super) const INLINE_TOOL: Known =

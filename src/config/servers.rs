@@ -203,6 +203,7 @@ fn http(
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
     let flag = |cx: &mut Context<'_>, key| fields.get(key).and_then(|node| node.bool(cx));
     let pass_query = flag(cx, "passQuery");
+    let pass_last_event_id = flag(cx, "passLastEventId");
     let cookies = flag(cx, "cookies").unwrap_or(false);
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
@@ -222,7 +223,7 @@ fn http(
         false => Transport::StreamableHttp,
     });
     let pass_query = pass_query.unwrap_or(url.query().is_none());
-    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies })
+    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, pass_last_event_id, cookies })
 }
 
 fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {

@@ -242,6 +242,12 @@ impl Reading {
         &self.name
     }
 
+    /// Whether this is what is called, got or read, as far as was met.
+    pub(super) fn names(&self, said: &str) -> bool {
+        let mut fields = [&self.name, &self.uri, &self.task_id].into_iter();
+        fields.any(|field| matches!(field, Field::Text(name) if **name == *said))
+    }
+
     /// `id`, once met, if it is a string or a number.
     pub(super) fn id(&self) -> Option<Id> {
         match &self.id {
