@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    os::fd::AsFd as _,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -181,7 +182,9 @@ impl Served<'_> {
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
     let (level, format) = (snapshot.log.level, snapshot.log.format);
-    let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
+    // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
+    let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let log = Log::start(level, format, Box::new(out), metrics.log_lines_dropped.clone())?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
     Ok(observer)
