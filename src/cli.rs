@@ -87,7 +87,11 @@ Examples:
 Example:
   sluicegate schema > sluicegate.schema.json
 and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
-    Schema,
+    Schema {
+        /// Print the reference page, every key with its default and meaning, in place of the schema
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Args)]
@@ -134,7 +138,8 @@ pub fn run() -> ExitCode {
             reaper::run();
             ExitCode::SUCCESS
         }
-        Command::Schema => print(config::SCHEMA),
+        Command::Schema { markdown: false } => print(&config::schema()),
+        Command::Schema { markdown: true } => print(&config::page()),
     }
 }
 

@@ -88,8 +88,8 @@ impl Fixed {
             addr: snapshot.addr.clone(),
             admin: snapshot.admin,
             tls,
-            workers: snapshot.workers,
-            log_format: snapshot.log.format,
+            workers: snapshot.workers(),
+            log_format: snapshot.settings.log.format,
         }
     }
 
@@ -135,7 +135,7 @@ impl Gateway {
             move |e| StartError::Io(what, e)
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
+        let ledger = Ledger::new(|resource| capacity(&snapshot.settings.limits, resource));
         let live =
             Live::build(snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, ledger, observer));
@@ -157,7 +157,7 @@ impl Gateway {
         let addrs = local_addrs(&listeners);
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let workers = (0..snapshot.workers.max(1))
+        let workers = (0..snapshot.workers())
             .map(|index| worker::Handle::start(index, Arc::clone(&shared), acceptor.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
@@ -222,7 +222,7 @@ impl Gateway {
         }
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
-        observer.log.set_level(snapshot.log.level);
+        observer.log.set_level(snapshot.settings.log.level);
         for worker in &*self.workers {
             worker.reloaded();
         }
@@ -417,7 +417,7 @@ fn serve_with(
     let result = runtime.block_on(async {
         let mut gateway = Gateway::start(snapshot, Arc::clone(&observer)).await?;
         report_start(&gateway, snapshot, problems, &watcher);
-        let mut grace = snapshot.shutdown_grace;
+        let mut grace = snapshot.settings.shutdown_grace;
         let listen = |kind| signal(kind).map_err(|e| start_error("signals", e));
         let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let mut hup = listen(SignalKind::hangup())?;
@@ -444,7 +444,7 @@ fn serve_with(
 /// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
-    let (level, format) = (snapshot.log.level, snapshot.log.format);
+    let (level, format) = (snapshot.settings.log.level, snapshot.settings.log.format);
     let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
@@ -484,9 +484,9 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
     for addr in gateway.addrs() {
         log.line(Level::Info, "Listening")
-            .str("name", &snapshot.name)
+            .str("name", &snapshot.settings.name)
             .display("url", format_args!("{scheme}://{addr}"))
-            .int("workers", snapshot.workers as u64)
+            .int("workers", snapshot.workers() as u64)
             .int("servers", snapshot.servers.len() as u64)
             .send();
     }
@@ -546,7 +546,7 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
     match (result, loaded.snapshot) {
         (Ok(()), Some(snapshot)) => {
             warn_of_root(&observer.log, &snapshot);
-            *grace = snapshot.shutdown_grace;
+            *grace = snapshot.settings.shutdown_grace;
             stamp_reload(&observer.metrics);
             observer
                 .log

@@ -152,7 +152,7 @@ async fn answer(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     // 1. A head that two parsers could read differently is not looked at any further.
-    let host = validate::head(head, &live.limits, connection.take_fragment())?;
+    let host = validate::head(head, &live.settings.limits, connection.take_fragment())?;
     let at = place(head.uri.path());
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
@@ -367,10 +367,10 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let challenge = match error.kind {
         Kind::Unauthorized | Kind::QueryTokenDisabled => {
-            Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
+            Some(format!("Bearer realm=\"{}\"", quoted(&live.settings.name)))
         }
         Kind::InvalidToken => {
-            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
+            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.settings.name)))
         }
         Kind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
         _ => None,

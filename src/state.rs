@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{TokenTable, may_use},
     child::Supervisor,
-    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
+    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Settings, Snapshot, Target},
     identity::{Grant, Grantee, Subject},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
@@ -64,13 +64,15 @@ pub struct Shared {
 impl Shared {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
-        let Limits { max_connections, connections_per_address, .. } = live.limits;
+        let limits = &live.settings.limits;
+        let connections =
+            Connections::new(limits.max_connections, SPARE_CONNECTIONS, limits.per_address.connections);
         Self {
             live: ArcSwap::from_pointee(live),
             observer,
             sessions: Registry::default(),
             ledger,
-            connections: Connections::new(max_connections, SPARE_CONNECTIONS, connections_per_address),
+            connections,
             draining: AtomicBool::new(false),
             changes: watch::Sender::default(),
         }
@@ -93,9 +95,9 @@ impl Shared {
 
     /// Makes `live` the config of every request that begins from now on.
     pub fn swap(&self, live: Arc<Live>) {
-        let limits = &live.limits;
+        let limits = &live.settings.limits;
         self.ledger.set_capacities(|resource| capacity(limits, resource));
-        self.connections.set_limits(limits.max_connections, limits.connections_per_address);
+        self.connections.set_limits(limits.max_connections, limits.per_address.connections);
         self.live.store(live);
     }
 
@@ -205,14 +207,12 @@ fn first_request_id() -> u64 {
 
 /// Everything that requests need of one config.
 pub struct Live {
-    /// `proxy.name`, as it stands in a challenge.
-    pub realm: String,
+    /// Keys of `proxy`: the name is the realm of challenges, the limits say what a peer may cost.
+    pub settings: Settings,
     /// `proxy.auth.queryToken`.
     pub query_token: bool,
     /// Hosts and origins that may call.
     pub doors: Doors,
-    /// What a peer may cost.
-    pub limits: Limits,
     /// Balancers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
@@ -354,14 +354,13 @@ impl Live {
             shared_links: Arc::default(),
         });
         Ok(Self {
-            realm: snapshot.name.clone(),
+            settings: snapshot.settings.clone(),
             query_token: snapshot.query_token,
             doors: Doors {
                 hosts: snapshot.allowed_hosts.clone(),
                 origins: snapshot.allowed_origins.clone(),
                 loopback_origins: snapshot.loopback_origins,
             },
-            limits: snapshot.limits.clone(),
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
@@ -371,6 +370,7 @@ impl Live {
             all,
             aggregate: snapshot.aggregate.clone(),
             sessions: snapshot
+                .settings
                 .session_key
                 .as_ref()
                 .map_or_else(|| process_key.clone(), SessionKey::from_secret),
@@ -468,7 +468,7 @@ pub fn capacity(limits: &Limits, resource: Resource) -> Capacity {
     let each = &limits.per_caller;
     let (total, per_owner) = match resource {
         Resource::Connections => (limits.max_connections as u64, each.connections),
-        Resource::Sessions => (limits.max_sessions, each.sessions),
+        Resource::Sessions => (limits.max_sessions, each.sessions.unwrap_or(0)),
         Resource::Processes => (limits.max_processes, each.processes),
         Resource::Requests => (limits.max_requests, each.requests),
         Resource::Bytes => (limits.max_held_bytes, each.held_bytes),

@@ -179,7 +179,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
             place.speaks_for(client.ip().into());
         }
         let watched = worker.watchdog.watch(Subject::Connection);
-        let limits = worker.shared.live().limits.clone();
+        let limits = worker.shared.live().settings.limits.clone();
         let connection = Rc::new(Connection::new(client.unwrap_or(peer), door, place, limits, watched));
         // The connections of a balancer are those of its clients, who are counted by request.
         if is_balancer && client.is_none() {
@@ -208,7 +208,7 @@ async fn client_of(
     if !is_balancer {
         return Some((stream, None));
     }
-    let timeout = worker.shared.live().limits.header_timeout;
+    let timeout = worker.shared.live().settings.limits.header_timeout;
     let client = tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await.ok()?.ok()?;
     Some((stream, client))
 }

@@ -66,7 +66,7 @@ pub async fn answer(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     let watched = worker.watchdog.watch(Subject::Request(admitted.grant()));
-    let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
+    let patience = admitted.route.server.settings.timeout.unwrap_or(admitted.live.settings.limits.upstream_timeout);
     let request = Request { worker, admitted, head, watched, patience };
     match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
@@ -91,7 +91,7 @@ pub async fn answer(
 impl Request<'_> {
     async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
         let Admitted { live, owner, .. } = &self.admitted;
-        message::read(body, &live.limits, &self.watched, owner, record).await
+        message::read(body, &live.settings.limits, &self.watched, owner, record).await
     }
 
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
@@ -325,7 +325,7 @@ impl Request<'_> {
     /// Whether the answer may begin before the server has said anything, and then take as long as it likes. Not where the
     /// config says how long a server may take: the client is to hear of that by a status.
     fn may_stream(&self) -> bool {
-        self.admitted.route.server.timeout.is_none() && accept::takes_events(&self.head.headers)
+        self.admitted.route.server.settings.timeout.is_none() && accept::takes_events(&self.head.headers)
     }
 
     fn wants(&self) -> Wants {
@@ -367,7 +367,7 @@ impl Request<'_> {
 
     fn stream_of(self, source: Source) -> Events {
         let stall_limit =
-            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
+            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.settings.limits.slow_reader_timeout);
         Events::new(source, self.watched, stall_limit)
     }
 

@@ -123,7 +123,7 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
         naming: live.aggregate.naming.clone(),
         lazy: live.aggregate.lazy,
         discovery_timeout: live.aggregate.discovery_timeout,
-        name: live.realm.clone(),
+        name: live.settings.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),
         report: Rc::new(move |report| tell(&shared, report)),
@@ -194,8 +194,8 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 endpoint: Arc::clone(endpoint),
                 target: target.clone(),
                 pool: Rc::clone(&worker.pool),
-                connect_timeout: live.limits.connect_timeout,
-                head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
+                connect_timeout: live.settings.limits.connect_timeout,
+                head_timeout: route.server.settings.timeout.unwrap_or(live.settings.limits.upstream_timeout),
                 owner: Arc::clone(owner),
             };
             match target.transport {

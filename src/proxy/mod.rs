@@ -95,8 +95,8 @@ pub async fn forward(
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
         return Err(Kind::Internal.because("this server is not reached byte for byte"));
     };
-    let limits = &admitted.live.limits;
-    let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
+    let limits = &admitted.live.settings.limits;
+    let head_timeout = admitted.route.server.settings.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
     // A body that says that it is too large is not begun.
