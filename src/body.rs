@@ -1,5 +1,6 @@
 //! Response bodies: one type, which carries the record of its request to the end.
 
+mod collect;
 mod edits;
 
 use std::{
@@ -13,7 +14,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::{
-    error::Kind,
+    error::{Error, Kind},
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
@@ -63,7 +64,10 @@ pub enum Source {
     },
 }
 
-pub use edits::{Edits, Passes, Seal};
+pub use self::{
+    collect::Collect,
+    edits::{Edits, FilteredEvents, Passes, Seal},
+};
 
 /// A server's response on its way through.
 pub struct Stream {
@@ -187,6 +191,16 @@ impl HttpBody for Body {
                 stream.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }
+    }
+}
+
+/// What a signal makes of a request that has no answer yet. `None` if it is not ended by it, or by a deadline, which means
+/// something else everywhere.
+pub fn ended_before_answer(signal: Signal) -> Option<Error> {
+    match signal {
+        Signal::Revoked => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Cut => Some(Kind::Unavailable.into()),
+        Signal::Deadline | Signal::Drain => None,
     }
 }
 
@@ -315,6 +329,10 @@ impl Stream {
             return Poll::Ready(Some(Err(end)));
         }
         loop {
+            if let Err(error) = ready!(self.edits.poll_room(cx)) {
+                record.withheld(&error);
+                return Poll::Ready(Some(Err(End::UpstreamLost)));
+            }
             let edited = match ready!(self.upstream.poll_data(cx)) {
                 Some(Ok(data)) if self.edits.is_empty() => return Poll::Ready(Some(Ok(data))),
                 Some(Ok(data)) => self.edits.push(data),

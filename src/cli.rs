@@ -87,11 +87,7 @@ Examples:
 Example:
   sluicegate schema > sluicegate.schema.json
 and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
-    Schema {
-        /// Print the reference page, every key with its default and meaning, in place of the schema
-        #[arg(long)]
-        markdown: bool,
-    },
+    Schema,
 }
 
 #[derive(Args)]
@@ -138,8 +134,7 @@ pub fn run() -> ExitCode {
             reaper::run();
             ExitCode::SUCCESS
         }
-        Command::Schema { markdown: false } => print(&config::schema()),
-        Command::Schema { markdown: true } => print(&config::page()),
+        Command::Schema => print(config::SCHEMA),
     }
 }
 

@@ -88,8 +88,8 @@ impl Fixed {
             addr: snapshot.addr.clone(),
             admin: snapshot.admin,
             tls,
-            workers: snapshot.workers(),
-            log_format: snapshot.settings.log.format,
+            workers: snapshot.workers,
+            log_format: snapshot.log.format,
         }
     }
 
@@ -135,7 +135,7 @@ impl Gateway {
             move |e| StartError::Io(what, e)
         };
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let ledger = Ledger::new(|resource| capacity(&snapshot.settings.limits, resource));
+        let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let live =
             Live::build(snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, ledger, observer));
@@ -157,7 +157,7 @@ impl Gateway {
         let addrs = local_addrs(&listeners);
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let workers = (0..snapshot.workers())
+        let workers = (0..snapshot.workers.max(1))
             .map(|index| worker::Handle::start(index, Arc::clone(&shared), acceptor.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
@@ -168,6 +168,12 @@ impl Gateway {
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
         let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
         for (listener, door, connections) in doors.chain(admin) {
+            let (of_evicted, evicted_total) =
+                (Arc::clone(&workers), shared.observer.metrics.connections_evicted.clone());
+            connections.on_evicted(move |evicted| {
+                evicted_total.inc();
+                of_evicted[evicted.worker].evict(evicted.id);
+            });
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
@@ -222,7 +228,7 @@ impl Gateway {
         }
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
-        observer.log.set_level(snapshot.settings.log.level);
+        observer.log.set_level(snapshot.log.level);
         for worker in &*self.workers {
             worker.reloaded();
         }
@@ -348,11 +354,7 @@ async fn accept(
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
             let is_balancer = door == Door::Public && is_trusted(&shared.live().trusted_proxies, peer.ip());
-            let (place, evicted) = connections.enter(peer.ip().into(), is_balancer, index);
-            if let Some(evicted) = evicted {
-                shared.observer.metrics.connections_evicted.inc();
-                workers[evicted.worker].evict(evicted.id);
-            }
+            let place = connections.enter(peer.ip().into(), is_balancer, index);
             let (open, limit) = (connections.open(), connections.limit());
             if open > limit
                 && let Some(line) = shared.observer.recurring(Topic::Full)
@@ -382,6 +384,8 @@ pub fn serve(path: &Path) -> ExitCode {
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
     }
+    // Before limits are read that are made of it.
+    raise_limits();
     // The watcher comes first, so that a change during the load is not missed.
     let watcher = Watcher::new(vec![path.to_owned()]);
     let began = SystemTime::now();
@@ -408,7 +412,6 @@ fn serve_with(
     problems: &[Problem],
     files: Vec<std::path::PathBuf>,
 ) -> Result<(), StartError> {
-    raise_limits();
     let start_error = |what: &str, e: io::Error| StartError::Io(what.to_owned(), e);
     let observer = observe(snapshot).map_err(|e| start_error("log and metrics", e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -417,7 +420,7 @@ fn serve_with(
     let result = runtime.block_on(async {
         let mut gateway = Gateway::start(snapshot, Arc::clone(&observer)).await?;
         report_start(&gateway, snapshot, problems, &watcher);
-        let mut grace = snapshot.settings.shutdown_grace;
+        let mut grace = snapshot.shutdown_grace;
         let listen = |kind| signal(kind).map_err(|e| start_error("signals", e));
         let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let mut hup = listen(SignalKind::hangup())?;
@@ -444,7 +447,7 @@ fn serve_with(
 /// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
-    let (level, format) = (snapshot.settings.log.level, snapshot.settings.log.format);
+    let (level, format) = (snapshot.log.level, snapshot.log.format);
     let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
@@ -484,9 +487,9 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
     for addr in gateway.addrs() {
         log.line(Level::Info, "Listening")
-            .str("name", &snapshot.settings.name)
+            .str("name", &snapshot.name)
             .display("url", format_args!("{scheme}://{addr}"))
-            .int("workers", snapshot.workers() as u64)
+            .int("workers", snapshot.workers as u64)
             .int("servers", snapshot.servers.len() as u64)
             .send();
     }
@@ -546,7 +549,7 @@ fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut
     match (result, loaded.snapshot) {
         (Ok(()), Some(snapshot)) => {
             warn_of_root(&observer.log, &snapshot);
-            *grace = snapshot.settings.shutdown_grace;
+            *grace = snapshot.shutdown_grace;
             stamp_reload(&observer.metrics);
             observer
                 .log

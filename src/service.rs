@@ -11,10 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    request::Parts,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -35,11 +32,8 @@ use crate::{
         proxied::{forwarded_for, is_trusted},
     },
     state::{Live, Worker},
-    validate,
+    validate::{self, Checked},
 };
-
-/// `Sec-Fetch-Dest`
-const DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
 ///
@@ -65,9 +59,10 @@ pub async fn handle(
         record.client_is(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
-    let mut origins = head.headers.get_all(header::ORIGIN).iter();
-    let is_listed = connection.door == Door::Public && origins.all(|origin| is_allowed_origin(&live, origin));
-    let allowed_origin = head.headers.get(header::ORIGIN).cloned().filter(|_| is_listed);
+    let origin = head.headers.get(header::ORIGIN);
+    let is_listed =
+        origin.is_none() || (connection.door == Door::Public && are_allowed_origins(&live, &head));
+    let allowed_origin = origin.cloned().filter(|_| is_listed);
 
     let answered = answer(&worker, &connection, &live, &head, &mut body, is_listed, &mut record).await;
     let mut response = match answered {
@@ -152,12 +147,12 @@ async fn answer(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     // 1. A head that two parsers could read differently is not looked at any further.
-    let host = validate::head(head, &live.settings.limits, connection.take_fragment())?;
+    let checked = validate::head(head, &live.limits, connection.take_fragment())?;
     let at = place(head.uri.path());
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
-        return administer(worker, live, head, host, at, is_remote);
+        return administer(worker, connection, live, &checked, at, is_remote);
     }
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
@@ -166,7 +161,7 @@ async fn answer(
     }
     // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
-    if !host_is_allowed(&live.doors.hosts, host) {
+    if !host_is_allowed(&live.doors.hosts, checked.host) {
         return Err(Kind::ForbiddenHost.into());
     }
     if !is_listed_origin {
@@ -208,6 +203,8 @@ async fn answer(
         }
         holder.used.inc();
         record.is_for_the_gate();
+        let limit = connection.admit(&holder.owner);
+        limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
         return admin::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
@@ -227,9 +224,8 @@ async fn answer(
         Arc::clone(&route.metrics),
         admitted.token_name().cloned(),
     );
-    // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from. Calls
-    //    of pages have the destination `empty` (Fetch Metadata §2.1).
-    if head.headers.get_all(DESTINATION).iter().any(|destination| destination != "empty") {
+    // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from.
+    if checked.is_for_page {
         return Err(Kind::NotAPage.into());
     }
     // 9. Whether the caller has not as much of the gate already as one may have. New work is refused while draining; what
@@ -247,7 +243,7 @@ async fn answer(
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     if proxy::passes_through(&admitted) {
-        proxy::forward(&worker.pool, &worker.watchdog, admitted, head, body, record).await
+        proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, body, record).await
     } else {
         bridge::answer(worker, admitted, head, body, record).await
     }
@@ -262,12 +258,13 @@ fn is_probe(at: Place<'_>) -> bool {
 /// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
 fn administer(
     worker: &Worker,
+    connection: &Connection,
     live: &Live,
-    head: &Parts,
-    host: &str,
+    checked: &Checked<'_>,
     at: Place<'_>,
     is_remote: bool,
 ) -> Result<Response<Payload>, Error> {
+    let Checked { parts: head, host, .. } = *checked;
     // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
     let is_served = host_is_loopback(host)
         || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
@@ -286,6 +283,7 @@ fn administer(
             return Err(if is_here { Kind::InsufficientScope.into() } else { Kind::NotFound.into() });
         }
         holder.used.inc();
+        connection.keep();
     }
     if is_probe(at) {
         admin::probe(&worker.shared, at, &head.method, true)
@@ -335,13 +333,15 @@ fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<
     let is_balancer = connection.door == Door::Public && is_trusted(trusted, connection.address);
     if is_balancer { forwarded_for(&head.headers, trusted) } else { None }
 }
+
 /// Where any origin is allowed, a stranger's is repeated in the answer; none that is one is longer than this.
 const LONGEST_ORIGIN: usize = 512;
 
-fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
+fn are_allowed_origins(live: &Live, head: &Parts) -> bool {
     let is_allowed =
         |origin: &str| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin);
-    origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    origins.all(|origin| origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed))
 }
 
 fn options(head: &Parts) -> Response<Payload> {
@@ -367,10 +367,10 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let challenge = match error.kind {
         Kind::Unauthorized | Kind::QueryTokenDisabled => {
-            Some(format!("Bearer realm=\"{}\"", quoted(&live.settings.name)))
+            Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
         }
         Kind::InvalidToken => {
-            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.settings.name)))
+            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
         }
         Kind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
         _ => None,

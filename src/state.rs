@@ -6,11 +6,13 @@ mod switch;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, Waker},
     time::SystemTime,
 };
 
@@ -22,7 +24,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{TokenTable, may_use},
     child::Supervisor,
-    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Settings, Snapshot, Target},
+    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
     identity::{Grant, Grantee, Subject},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
@@ -64,15 +66,13 @@ pub struct Shared {
 impl Shared {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
-        let limits = &live.settings.limits;
-        let connections =
-            Connections::new(limits.max_connections, SPARE_CONNECTIONS, limits.per_address.connections);
+        let Limits { max_connections, connections_per_address, .. } = live.limits;
         Self {
             live: ArcSwap::from_pointee(live),
             observer,
             sessions: Registry::default(),
             ledger,
-            connections,
+            connections: Connections::new(max_connections, SPARE_CONNECTIONS, connections_per_address),
             draining: AtomicBool::new(false),
             changes: watch::Sender::default(),
         }
@@ -95,9 +95,9 @@ impl Shared {
 
     /// Makes `live` the config of every request that begins from now on.
     pub fn swap(&self, live: Arc<Live>) {
-        let limits = &live.settings.limits;
+        let limits = &live.limits;
         self.ledger.set_capacities(|resource| capacity(limits, resource));
-        self.connections.set_limits(limits.max_connections, limits.per_address.connections);
+        self.connections.set_limits(limits.max_connections, limits.connections_per_address);
         self.live.store(live);
     }
 
@@ -128,8 +128,8 @@ pub struct Worker {
 
 /// How far a worker is with a connection.
 enum Serving {
-    /// It was handed over.
-    Begins,
+    /// It was handed over; who waits for its end is woken.
+    Begins(Option<Waker>),
     /// The same, and it is to end.
     Evicted,
     Runs(Weak<Connection>),
@@ -142,6 +142,19 @@ pub struct Evictable {
 }
 
 impl Evictable {
+    /// Waits until it has to end.
+    pub async fn evicted(&self) {
+        poll_fn(|cx| match self.worker.connections.borrow_mut().get_mut(&self.id) {
+            Some(Serving::Begins(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Serving::Runs(_)) => Poll::Pending,
+            Some(Serving::Evicted) | None => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// From now on, `connection` is what is evicted.
     pub fn runs(&self, connection: &Rc<Connection>) {
         let runs = Serving::Runs(Rc::downgrade(connection));
@@ -167,7 +180,7 @@ impl Worker {
 
     /// Lets a connection that was handed over be evicted in favour of another.
     pub fn evictable(self: &Rc<Self>, id: ConnectionId) -> Evictable {
-        self.connections.borrow_mut().insert(id, Serving::Begins);
+        self.connections.borrow_mut().insert(id, Serving::Begins(None));
         Evictable { worker: Rc::clone(self), id }
     }
 
@@ -179,7 +192,11 @@ impl Worker {
                     connection.evict();
                 }
             }
-            Some(serving) => *serving = Serving::Evicted,
+            Some(serving) => {
+                if let Serving::Begins(Some(waker)) = std::mem::replace(serving, Serving::Evicted) {
+                    waker.wake();
+                }
+            }
             None => {}
         }
     }
@@ -207,12 +224,14 @@ fn first_request_id() -> u64 {
 
 /// Everything that requests need of one config.
 pub struct Live {
-    /// Keys of `proxy`: the name is the realm of challenges, the limits say what a peer may cost.
-    pub settings: Settings,
+    /// `proxy.name`, as it stands in a challenge.
+    pub realm: String,
     /// `proxy.auth.queryToken`.
     pub query_token: bool,
     /// Hosts and origins that may call.
     pub doors: Doors,
+    /// What a peer may cost.
+    pub limits: Limits,
     /// Balancers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
@@ -354,13 +373,14 @@ impl Live {
             shared_links: Arc::default(),
         });
         Ok(Self {
-            settings: snapshot.settings.clone(),
+            realm: snapshot.name.clone(),
             query_token: snapshot.query_token,
             doors: Doors {
                 hosts: snapshot.allowed_hosts.clone(),
                 origins: snapshot.allowed_origins.clone(),
                 loopback_origins: snapshot.loopback_origins,
             },
+            limits: snapshot.limits.clone(),
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
@@ -370,7 +390,6 @@ impl Live {
             all,
             aggregate: snapshot.aggregate.clone(),
             sessions: snapshot
-                .settings
                 .session_key
                 .as_ref()
                 .map_or_else(|| process_key.clone(), SessionKey::from_secret),
@@ -468,7 +487,7 @@ pub fn capacity(limits: &Limits, resource: Resource) -> Capacity {
     let each = &limits.per_caller;
     let (total, per_owner) = match resource {
         Resource::Connections => (limits.max_connections as u64, each.connections),
-        Resource::Sessions => (limits.max_sessions, each.sessions.unwrap_or(0)),
+        Resource::Sessions => (limits.max_sessions, each.sessions),
         Resource::Processes => (limits.max_processes, each.processes),
         Resource::Requests => (limits.max_requests, each.requests),
         Resource::Bytes => (limits.max_held_bytes, each.held_bytes),

@@ -22,9 +22,23 @@ const PROTECTED: [&str; 9] = [
     "mcp-name",
 ];
 
-/// Checks a request head. `fragment` says that its request line had one. Returns the host (and port) that
-/// the client means.
-pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<&'a str, Error> {
+/// A request head that every parser reads alike, with what the one walk over its fields found.
+pub struct Checked<'a> {
+    /// The whole of it.
+    pub parts: &'a Parts,
+    /// The host (and port) that the client means.
+    pub host: &'a str,
+    /// `Mcp-Session-Id`
+    pub session: Option<&'a HeaderValue>,
+    /// Whether there is a `Connection`.
+    pub has_connection: bool,
+    /// Whether a browser will make a page, a frame or a script of the answer. Calls of pages have the destination `empty`
+    /// (Fetch Metadata §2.1).
+    pub is_for_page: bool,
+}
+
+/// Checks a request head. `fragment` says that its request line had one.
+pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<Checked<'a>, Error> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.max_uri_bytes {
         return Err(Kind::UriTooLong.into());
@@ -38,17 +52,26 @@ pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<&'a 
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Kind::Malformed.because("the method is not in upper case"));
     }
-    let host = fields(&head.headers)?;
-    authority(head, host)
+    let Fields { host, session, has_connection, is_for_page } = fields(&head.headers)?;
+    Ok(Checked { parts: head, host: authority(head, host)?, session, has_connection, is_for_page })
 }
 
-/// Walks over the fields once, and returns `Host`. hyper refuses most of what is ambiguous; what remains is a coding before
-/// `chunked`, and equal fields given twice.
-fn fields(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
-    let (mut host, mut length, mut coding, mut expects_more) = (None, None, None, false);
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    session: Option<&'a HeaderValue>,
+    has_connection: bool,
+    is_for_page: bool,
+}
+
+/// Walks over the fields once: each look-up by name would cost about as much. hyper refuses most of what is ambiguous; what
+/// remains is a coding before `chunked`, and equal fields given twice.
+fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
+    let mut found = Fields::default();
+    let (mut length, mut coding, mut expects_more) = (None, None, false);
     for (name, value) in headers {
         match *name {
-            header::HOST if host.replace(value).is_some() => {
+            header::HOST if found.host.replace(value).is_some() => {
                 return Err(Kind::Malformed.because("Host is given twice"));
             }
             header::CONTENT_LENGTH if length.replace(value).is_some() => {
@@ -62,11 +85,16 @@ fn fields(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
             header::CONNECTION if names_protected_field(value) => {
                 return Err(Kind::Malformed.because("Connection names a field that is not hop-by-hop"));
             }
+            header::CONNECTION => found.has_connection = true,
             header::EXPECT => expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-            _ => {}
+            _ => match name.as_str() {
+                "mcp-session-id" => found.session = found.session.or(Some(value)),
+                "sec-fetch-dest" => found.is_for_page |= value != "empty",
+                _ => {}
+            },
         }
     }
-    if expects_more { Err(Kind::Expectation.into()) } else { Ok(host) }
+    if expects_more { Err(Kind::Expectation.into()) } else { Ok(found) }
 }
 
 fn names_protected_field(connection: &HeaderValue) -> bool {

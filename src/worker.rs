@@ -151,21 +151,22 @@ async fn run(
 /// Counts a connection for as long as it is open, however it ends.
 struct Open {
     of_worker: Arc<AtomicUsize>,
-    of_gate: prometheus::IntGauge,
+    /// Those of the admin listener are not among the client connections.
+    of_gate: Option<prometheus::IntGauge>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.of_worker.fetch_sub(1, Ordering::Relaxed);
-        self.of_gate.dec();
+        self.of_gate.iter().for_each(prometheus::IntGauge::dec);
     }
 }
 
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
-    let of_gate = worker.shared.observer.metrics.connections_open.clone();
-    of_gate.inc();
-    let guard = Open { of_worker: open, of_gate };
     let Arrival { stream, peer, door, place } = arrival;
+    let of_gate = (door == Door::Public).then(|| worker.shared.observer.metrics.connections_open.clone());
+    of_gate.iter().for_each(prometheus::IntGauge::inc);
+    let guard = Open { of_worker: open, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| door == Door::Public);
     let (worker, evictable) = (Rc::clone(worker), worker.evictable(place.id()));
@@ -174,12 +175,14 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let _guard = guard;
         let is_balancer =
             door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
-        let Some((stream, client)) = client_of(&worker, stream, is_balancer).await else { return };
+        let of_client = client_of(&worker, stream, is_balancer);
+        let client = tokio::select! { client = of_client => client, () = evictable.evicted() => None };
+        let Some((stream, client)) = client else { return };
         if let Some(client) = client {
             place.speaks_for(client.ip().into());
         }
         let watched = worker.watchdog.watch(Subject::Connection);
-        let limits = worker.shared.live().settings.limits.clone();
+        let limits = worker.shared.live().limits.clone();
         let connection = Rc::new(Connection::new(client.unwrap_or(peer), door, place, limits, watched));
         // The connections of a balancer are those of its clients, who are counted by request.
         if is_balancer && client.is_none() {
@@ -208,7 +211,7 @@ async fn client_of(
     if !is_balancer {
         return Some((stream, None));
     }
-    let timeout = worker.shared.live().settings.limits.header_timeout;
+    let timeout = worker.shared.live().limits.header_timeout;
     let client = tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await.ok()?.ok()?;
     Some((stream, client))
 }

@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{HttpTarget, ServerSettings, StdioTarget},
+        config::{HttpTarget, StdioTarget},
         route::Action,
         secret::Secret,
     };
@@ -134,7 +134,7 @@ mod tests {
             name: name.into(),
             target,
             access,
-            settings: ServerSettings::default(),
+            timeout: None,
             tags: vec!["data".into()],
             idle_timeout: Server::IDLE_TIMEOUT,
             tool_filter: None,

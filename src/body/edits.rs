@@ -1,9 +1,17 @@
 //! What a response says otherwise to the client than its server sent it.
 
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     error::{Error, Kind},
+    ledger::{Owner, Resource, Room, Share},
     mcp::{endpoint::EndpointRewriter, tool_events::ListEvents},
 };
 
@@ -19,7 +27,54 @@ pub struct Edits {
     /// Set at the beginning of an HTTP+SSE stream, until its `endpoint` event went by.
     pub endpoint: Option<EndpointRewriter<Seal>>,
     /// Set on event streams of a server some of whose tools are hidden, if they may list tools.
-    pub tools: Option<Box<ListEvents<Passes>>>,
+    pub tools: Option<Box<FilteredEvents>>,
+}
+
+/// An event stream without hidden tools. What is held of it is counted for its caller.
+pub struct FilteredEvents {
+    events: ListEvents<Passes>,
+    share: Share,
+    room: Room,
+    /// Since when there is none.
+    waits_since: Option<Instant>,
+    patience: Duration,
+}
+
+/// What one read of a server comes to. More than that at once was held before, and is counted on.
+const ONE_READ: usize = 64 * 1024;
+
+impl FilteredEvents {
+    /// The events of one stream of `owner`'s. It is broken off if the owner has no room for more of it within `patience`.
+    pub fn new(passes: Passes, owner: &Arc<Owner>, patience: Duration) -> Self {
+        let (events, share, room) = (ListEvents::new(passes), owner.hold(Resource::Bytes, 0), owner.room());
+        Self { events, share, room, waits_since: None, patience }
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.room.poll(cx).is_ready() {
+            self.waits_since = None;
+            return Poll::Ready(Ok(()));
+        }
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        match self.room.waits_for() {
+            Some(limit) if since.elapsed() > self.patience => {
+                Poll::Ready(Err(Error::out_of(Resource::Bytes, limit)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<Bytes, Error> {
+        let out = self.events.push(data).map_err(|e| Kind::UpstreamUnreadable.because(e.to_string()))?;
+        self.share.set(self.events.held() as u64);
+        Ok(match out.len() > ONE_READ {
+            true => {
+                let held = self.share.owner().hold(Resource::Bytes, out.len() as u64);
+                Share::of_bytes(&Arc::new(held), out)
+            }
+            false => out,
+        })
+    }
 }
 
 impl Edits {
@@ -49,10 +104,18 @@ impl Edits {
         last
     }
 
+    /// Whether more may be read.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.tools {
+            None => Poll::Ready(Ok(())),
+            Some(events) => events.poll_room(cx),
+        }
+    }
+
     fn filter(&mut self, data: Bytes) -> Result<Bytes, Error> {
         match &mut self.tools {
             None => Ok(data),
-            Some(events) => events.push(&data).map_err(|e| Kind::UpstreamUnreadable.because(e.to_string())),
+            Some(events) => events.push(&data),
         }
     }
 }

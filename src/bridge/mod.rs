@@ -25,7 +25,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{Events, Payload, Source},
+    body::{Events, Payload, Source, ended_before_answer},
     config::Server,
     error::{Error, Kind},
     identity::{Members, Subject},
@@ -66,7 +66,7 @@ pub async fn answer(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     let watched = worker.watchdog.watch(Subject::Request(admitted.grant()));
-    let patience = admitted.route.server.settings.timeout.unwrap_or(admitted.live.settings.limits.upstream_timeout);
+    let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
     let request = Request { worker, admitted, head, watched, patience };
     match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
@@ -91,7 +91,7 @@ pub async fn answer(
 impl Request<'_> {
     async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
         let Admitted { live, owner, .. } = &self.admitted;
-        message::read(body, &live.settings.limits, &self.watched, owner, record).await
+        message::read(body, &live.limits, &self.watched, owner, record).await
     }
 
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
@@ -184,6 +184,10 @@ impl Request<'_> {
         match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
                 Ok(reply::json(modern::status(&message), message.into_bytes()))
+            }
+            // How a server on a pipe ends a subscription, as in `body`.
+            Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
+                Ok(reply::stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
             }
             Some(FromServer::Message { message, .. }) => {
                 let source = Source::Call { link, id, is_done: false, place };
@@ -325,7 +329,7 @@ impl Request<'_> {
     /// Whether the answer may begin before the server has said anything, and then take as long as it likes. Not where the
     /// config says how long a server may take: the client is to hear of that by a status.
     fn may_stream(&self) -> bool {
-        self.admitted.route.server.settings.timeout.is_none() && accept::takes_events(&self.head.headers)
+        self.admitted.route.server.timeout.is_none() && accept::takes_events(&self.head.headers)
     }
 
     fn wants(&self) -> Wants {
@@ -344,14 +348,8 @@ impl Request<'_> {
             let mut is_late = false;
             // The signal comes first: what is there behind it is not for this caller any more.
             while let Some(signal) = self.watched.poll(cx) {
-                match signal {
-                    Signal::Revoked => {
-                        return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
-                    }
-                    Signal::Cut => return Poll::Ready(Err(Kind::Unavailable.into())),
-                    Signal::Deadline => is_late = true,
-                    Signal::Drain => {}
-                }
+                is_late |= signal == Signal::Deadline;
+                ended_before_answer(signal).map_or(Ok(()), Err)?;
             }
             match work.as_mut().poll(cx) {
                 Poll::Ready(done) => {
@@ -367,7 +365,7 @@ impl Request<'_> {
 
     fn stream_of(self, source: Source) -> Events {
         let stall_limit =
-            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.settings.limits.slow_reader_timeout);
+            (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
         Events::new(source, self.watched, stall_limit)
     }
 

@@ -44,27 +44,30 @@ pub(super) fn joint(
 ) -> Result<Arc<Joint>, Error> {
     let (route, owner) = (&admitted.route, &admitted.owner);
     let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
-    let found = match View::of(admitted, selector, admitted.grant().to) {
-        Some(view) => route.shared_links.get(&view.key(), Some(owner), |lease| {
+    let links = &route.shared_links;
+    if let Some(view) = View::of(admitted, selector, admitted.grant().to) {
+        let found = links.get(&view.key(), Some(owner), |lease| {
             let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
             Shared::start(move || std::future::ready(Ok(all(&worker, &view))), settings)
-        }),
-        // Who may have broken the process of all has one of its own.
-        None if route.shared_links.apart().has(owner.name()) => {
-            let (name, of_link) = (Arc::clone(&route.server.name), Arc::clone(owner));
-            route.shared_links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
-                let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
-                Shared::start(move || current(&worker, &name, &of_link), settings)
-            })
+        });
+        return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
+    }
+    // Who may have broken the process of all has one of its own, if it may have another session.
+    if links.apart().has(owner.name()) {
+        let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
+        let own = links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
+            let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
+            Shared::start(move || current(&worker, &name, &of_link), settings)
+        });
+        if let Ok(own) = own {
+            return Ok(own);
         }
-        None => {
-            let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
-            route.shared_links.get("", None, |_| {
-                let settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
-                Shared::start(move || current(&worker, &name, &gate), settings)
-            })
-        }
-    };
+    }
+    let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
+    let found = links.get("", None, |_| {
+        let settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
+        Shared::start(move || current(&worker, &name, &gate), settings)
+    });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
 
@@ -123,7 +126,7 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
         naming: live.aggregate.naming.clone(),
         lazy: live.aggregate.lazy,
         discovery_timeout: live.aggregate.discovery_timeout,
-        name: live.settings.name.clone(),
+        name: live.realm.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),
         report: Rc::new(move |report| tell(&shared, report)),
@@ -194,8 +197,8 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 endpoint: Arc::clone(endpoint),
                 target: target.clone(),
                 pool: Rc::clone(&worker.pool),
-                connect_timeout: live.settings.limits.connect_timeout,
-                head_timeout: route.server.settings.timeout.unwrap_or(live.settings.limits.upstream_timeout),
+                connect_timeout: live.limits.connect_timeout,
+                head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
                 owner: Arc::clone(owner),
             };
             match target.transport {

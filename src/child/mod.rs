@@ -201,8 +201,6 @@ impl Supervisor {
     ///
     /// [`Kind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
     pub async fn start(self: &Arc<Self>, owner: &Arc<Owner>) -> Result<Child, Error> {
-        let share = owner.take(Resource::Processes);
-        let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         loop {
             let wait = self.history().backoffs.wait(owner.name(), Instant::now(), &self.patience);
             let Some(wait) = wait else { break };
@@ -212,6 +210,8 @@ impl Supervisor {
                 _ = orders.wait_for(|orders| orders.refuses) => break,
             }
         }
+        let share = owner.take(Resource::Processes);
+        let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let Some(number) = self.admit() else {
             return Err(Kind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
         };

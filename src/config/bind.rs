@@ -6,11 +6,9 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    key::Given,
     problem::Place,
-    reader::{Context, Text},
+    reader::{Context, Fields, Node},
     snapshot::{HostPattern, Snapshot},
-    table::{AdminKeys, ProxyKeys},
 };
 
 /// Which addresses a port alone stands for.
@@ -23,24 +21,21 @@ pub(super) enum Reach {
 }
 
 /// `proxy.addr`. `None` after an error.
-pub(super) fn listen(cx: &mut Context<'_>, proxy: &ProxyKeys) -> Option<Vec<SocketAddr>> {
-    let (has_tls, allow_plain) = (proxy.tls.is_there(), proxy.allow_plain_http.value);
-    if allow_plain
-        && has_tls
-        && let Some(found) = proxy.allow_plain_http.found()
-    {
-        cx.notice(&found.key, "has no effect beside `tls`; remove one of them");
+pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>, has_tls: bool) -> Option<Vec<SocketAddr>> {
+    let allow_plain = proxy.get("allowPlainHttp").and_then(|node| node.bool(cx)).unwrap_or(false);
+    if allow_plain && has_tls {
+        cx.notice(&proxy.key("allowPlainHttp"), "has no effect beside `tls`; remove one of them");
     }
     let reach = if has_tls || allow_plain { Reach::Everywhere } else { Reach::Loopback };
-    let (text, at) = match &proxy.addr.value {
-        Some(text) => (text.value.as_str(), text.at.clone()),
-        None if proxy.addr.is_there() => return None,
-        None => {
-            let here = &proxy.here.at;
-            (if has_tls { ":8443" } else { ":8080" }, here.key("addr", here.offset))
+    let node = proxy.get("addr");
+    let (text, at) = match &node {
+        Some(node) => {
+            let text = node.string(cx)?;
+            (text.value, text.at)
         }
+        None => ((if has_tls { ":8443" } else { ":8080" }).to_owned(), proxy.at.key("addr", proxy.at.offset)),
     };
-    match addresses(text, reach) {
+    match addresses(&text, reach) {
         Ok(addresses)
             if reach == Reach::Loopback && !addresses.iter().all(|addr| addr.ip().is_loopback()) =>
         {
@@ -66,8 +61,15 @@ pub(super) fn listen(cx: &mut Context<'_>, proxy: &ProxyKeys) -> Option<Vec<Sock
 }
 
 /// `proxy.admin.addr`. `None` if absent or after an error.
-pub(super) fn admin(cx: &mut Context<'_>, keys: AdminKeys, public: &[SocketAddr]) -> Option<SocketAddr> {
-    let text = keys.addr.value?;
+pub(super) fn admin(cx: &mut Context<'_>, node: &Node<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
+    let fields = node.object(cx, super::keys::ADMIN)?;
+    let Some(addr) = fields.get("addr") else {
+        if !fields.has_unknown {
+            cx.error(&node.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
+        }
+        return None;
+    };
+    let text = addr.string(cx)?;
     match addresses(&text.value, Reach::Loopback).map(|addresses| addresses[0]) {
         Ok(addr) if addr.port() != 0 && public.contains(&addr) => {
             cx.error(&text.at, "is also an address of `proxy.addr`; take another port");
@@ -90,13 +92,13 @@ pub(super) fn admin(cx: &mut Context<'_>, keys: AdminKeys, public: &[SocketAddr]
     }
 }
 
-/// Warns of an admin listener that asks everybody for a token which nobody has; `key` is where `admin` stands.
-pub(super) fn warn_of_locked_admin(cx: &mut Context<'_>, key: &Place, snapshot: &Snapshot) {
+/// Warns of an admin listener that asks everybody for a token which nobody has.
+pub(super) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
     let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
     let opens = |role: &String| matches!(&**role, "admin" | "metrics");
     if is_remote && !snapshot.credentials.iter().any(|credential| credential.roles.iter().any(opens)) {
         cx.warning(
-            key,
+            &proxy.key("admin"),
             "asks for a token of the role `admin` or `metrics`, because other machines can connect, and no token has \
              one; give `roles` to one of `auth.tokens`",
         );
@@ -124,9 +126,9 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// `proxy.trustedProxies`: addresses, or networks as in `10.0.0.0/8`.
-pub(super) fn networks(cx: &mut Context<'_>, listed: Vec<Text>) -> Vec<IpNet> {
+pub(super) fn networks(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in listed {
+    for text in node.strings(cx).unwrap_or_default() {
         let one = text.value.parse::<IpAddr>().map(IpNet::from);
         match one.or_else(|_| text.value.parse::<IpNet>()) {
             Ok(network) if network.prefix_len() == 0 => cx.error(
@@ -143,9 +145,16 @@ pub(super) fn networks(cx: &mut Context<'_>, listed: Vec<Text>) -> Vec<IpNet> {
     networks
 }
 
-/// `proxy.baseUrl`.
-pub(super) fn base_url(cx: &mut Context<'_>, base_url: &Given<Text>) -> Option<Url> {
-    let text = base_url.value.as_ref()?;
+/// `proxy.baseUrl`, or `baseURL` as some write it.
+pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
+    let node = match (proxy.get("baseUrl"), proxy.get("baseURL")) {
+        (Some(_), Some(_)) => {
+            cx.error(&proxy.key("baseURL"), "is the same as `baseUrl`; keep one of them");
+            return None;
+        }
+        (node, other) => node.or(other)?,
+    };
+    let text = node.string(cx)?;
     let url = http_url(cx, &text.value, &text.at)?;
     if url.query().is_some() {
         cx.error(&text.at, "takes no query; end it after the host and port");
@@ -182,21 +191,20 @@ pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<U
 /// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses (`None` if those are not known).
 pub(super) fn allowed_hosts(
     cx: &mut Context<'_>,
-    proxy: &ProxyKeys,
+    proxy: &Fields<'_>,
     base_url: Option<&Url>,
     addresses: Option<&[SocketAddr]>,
 ) -> Vec<HostPattern> {
-    if let Some(found) = proxy.allowed_hosts.found() {
-        let Some(listed) = &proxy.allowed_hosts.value else { return Vec::new() };
+    if let Some(node) = proxy.get("allowedHosts") {
         let mut hosts = Vec::new();
-        for text in listed {
+        for text in node.strings(cx).unwrap_or_default() {
             match host_pattern(&text.value) {
                 Ok(host) => hosts.push(host),
                 Err(message) => cx.error(&text.at, message),
             }
         }
-        if listed.is_empty() {
-            cx.warning(&found.at, "is empty, so every request is refused; name the hosts that clients use");
+        if node.elements().is_some_and(|elements| elements.is_empty()) {
+            cx.warning(&node.at, "is empty, so every request is refused; name the hosts that clients use");
         }
         return hosts;
     }
@@ -209,8 +217,8 @@ pub(super) fn allowed_hosts(
                 hosts.push(HostPattern { host, port: None });
             }
         }
-    } else if hosts.is_empty() && !proxy.base_url.is_there() {
-        let at = proxy.here.at.key("allowedHosts", proxy.here.at.offset);
+    } else if hosts.is_empty() && proxy.get("baseUrl").or(proxy.get("baseURL")).is_none() {
+        let at = proxy.at.key("allowedHosts", proxy.at.offset);
         cx.error(
             &at,
             "is needed when others than this machine can connect; set `baseUrl` to the URL that clients use, \
@@ -269,11 +277,12 @@ fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
 /// `proxy.allowedOrigins` and the gate's own.
 pub(super) fn allowed_origins(
     cx: &mut Context<'_>,
-    listed: Vec<Text>,
+    proxy: &Fields<'_>,
     base_url: Option<&Url>,
 ) -> Vec<String> {
     let mut origins: Vec<String> =
         base_url.map(|url| url.origin().ascii_serialization()).into_iter().collect();
+    let listed = proxy.get("allowedOrigins").and_then(|node| node.strings(cx)).unwrap_or_default();
     for text in listed {
         match origin(&text.value) {
             Ok(origin) => {

@@ -1,53 +1,86 @@
 //! `inline`: tools that the config itself defines, each of which runs a command.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::Value;
 
 use super::{
     aggregate::is_tool_text,
-    hint,
-    key::{Given, Json},
+    keys,
     problem::Place,
-    reader::{Context, Text},
+    reader::{Context, Fields, Node, Text},
     reference::Origin,
-    servers::environment,
+    servers::{environment, program},
     snapshot::{InlineTarget, InlineTool, Piece},
-    table::{InlineKeys, ToolKeys},
 };
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// Characters of a tool's name at most (MCP 2025-11-25, "Tool Names").
 const LONGEST_NAME: usize = 128;
+/// How long a command may take unless `timeout` says otherwise: what people wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn resolve(cx: &mut Context<'_>, keys: InlineKeys) -> Option<InlineTarget> {
-    let (found, tools) = keys.tools.into_both()?;
-    if tools.is_empty() {
-        cx.warning(&found.at, "is empty, so this server can do nothing; add a tool");
+pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>) -> Option<InlineTarget> {
+    let fields = node.object(cx, keys::INLINE)?;
+    let description = description(cx, &fields);
+    let Some(list) = fields.get("tools") else {
+        if !fields.has_unknown {
+            cx.error(
+                &fields.at,
+                "has no `tools`; add them, as in { \"tools\": [{ \"name\": \"…\", \"command\": \"…\" }] }",
+            );
+        }
+        return None;
+    };
+    let nodes = list.list(cx)?;
+    if nodes.is_empty() {
+        cx.warning(&list.at, "is empty, so this server can do nothing; add a tool");
     }
     let mut names = HashSet::new();
-    let tools = tools.into_iter().filter_map(|keys| tool(cx, keys, &mut names)).collect();
-    Some(InlineTarget { description: keys.description, tools })
+    let tools = nodes.iter().filter_map(|node| tool(cx, node, &mut names)).collect();
+    Some(InlineTarget { description, tools })
 }
 
 /// One tool, if every part of it is good.
-fn tool(cx: &mut Context<'_>, keys: ToolKeys, names: &mut HashSet<String>) -> Option<InlineTool> {
-    let name = keys.name.value.and_then(|text| name(cx, &text, names));
-    let input_schema = input_schema(cx, keys.input_schema, &keys.here.at);
-    let args = input_schema.as_ref().map(|schema| arguments(cx, keys.args, schema));
-    let env = environment(cx, keys.env);
+fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> Option<InlineTool> {
+    let fields = node.object(cx, keys::INLINE_TOOL)?;
+    let name = name(cx, &fields, names);
+    let description = description(cx, &fields);
+    let input_schema = input_schema(cx, &fields);
+    let command = match fields.get("command") {
+        Some(node) => program(cx, &node),
+        None => missing(cx, &fields, "command", "the program to run"),
+    };
+    let args = match (&input_schema, fields.get("args")) {
+        (Some(schema), Some(node)) => arguments(cx, &node, schema),
+        _ => Vec::new(),
+    };
+    let env = fields.get("env").map(|node| environment(cx, &node)).unwrap_or_default();
+    let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
     Some(InlineTool {
         name: name?,
-        description: keys.description,
+        description,
         input_schema: input_schema?,
-        command: keys.command.value?.value,
-        args: args?,
+        command: command?,
+        args,
         env,
-        timeout: keys.timeout,
+        timeout: timeout.unwrap_or(TIMEOUT),
     })
 }
 
-fn name(cx: &mut Context<'_>, text: &Text, names: &mut HashSet<String>) -> Option<Box<str>> {
+fn missing<T>(cx: &mut Context<'_>, fields: &Fields<'_>, key: &str, what: &str) -> Option<T> {
+    // It may be there under a wrong name, which is told already.
+    if !fields.has_unknown {
+        cx.error(&fields.at, format!("has no `{key}`; add {what}"));
+    }
+    None
+}
+
+fn name(cx: &mut Context<'_>, fields: &Fields<'_>, names: &mut HashSet<String>) -> Option<Box<str>> {
+    let Some(node) = fields.get("name") else {
+        return missing(cx, fields, "name", "what clients call it");
+    };
+    let text = node.string(cx)?;
     if !(1..=LONGEST_NAME).contains(&text.value.len()) || !is_tool_text(&text.value) {
         cx.error(
             &text.at,
@@ -62,21 +95,25 @@ fn name(cx: &mut Context<'_>, text: &Text, names: &mut HashSet<String>) -> Optio
         );
         return None;
     }
-    Some(text.value.as_str().into())
+    Some(text.value.into())
 }
 
-fn input_schema(cx: &mut Context<'_>, schema: Given<Json>, tool: &Place) -> Option<InputSchema> {
-    let (at, compiled) = match schema.value {
-        Some(Json { at, value }) => (at, InputSchema::compile(value)),
-        None => (tool.clone(), InputSchema::empty()),
+fn description(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
+    Some(fields.get("description")?.string(cx)?.value)
+}
+
+fn input_schema(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InputSchema> {
+    let (at, compiled) = match fields.get("inputSchema") {
+        Some(node) => (node.at.clone(), InputSchema::compile(node.json())),
+        None => (fields.at.clone(), InputSchema::empty()),
     };
     compiled.map_err(|message| cx.error(&at, message)).ok()
 }
 
-fn arguments(cx: &mut Context<'_>, args: Vec<Text>, schema: &InputSchema) -> Vec<Vec<Piece>> {
+fn arguments(cx: &mut Context<'_>, node: &Node<'_>, schema: &InputSchema) -> Vec<Vec<Piece>> {
     let mut arguments = Vec::new();
     let mut options_are_over = false;
-    for text in args {
+    for text in node.strings(cx).unwrap_or_default() {
         if text.value.contains('\0') {
             cx.error(&text.at, "holds a zero byte, which no argument can; remove it");
         }
@@ -146,7 +183,7 @@ fn warn_of_stranger(cx: &mut Context<'_>, name: &str, at: &Place, schema: &Input
     {
         return;
     }
-    let remedy = match hint::closest(name, schema.properties()) {
+    let remedy = match keys::closest(name, schema.properties()) {
         Some(near) => format!("did you mean {{{{{near}}}}}?"),
         None => "add it there if callers are to give it".into(),
     };

@@ -1,24 +1,24 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
-//! `parse` (text to tree) → `reader` (a view that notes every problem and goes on) → `table` (every key, typed; `key` is
-//! how one is described) → `resolve` and the parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`,
-//! `inline`) → `snapshot`. The only things looked at outside the file are the environment, the files it names and the clock.
+//! `parse` (text to tree) → `reader` (a typed view that notes every problem and goes on) → `resolve` and the
+//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`) → `snapshot`. The only things looked at
+//! outside the file are the environment, the files it names and the clock.
 
 mod aggregate;
 mod bind;
 mod files;
-mod hint;
 mod inline;
-mod key;
+mod keys;
 mod limits;
 mod parse;
 mod problem;
 mod reader;
 mod reference;
 mod resolve;
+#[cfg(test)]
+mod schema_tests;
 mod servers;
 mod snapshot;
-mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -35,14 +35,14 @@ use self::{
     reader::{Context, Node},
 };
 pub use self::{
-    key::{page, schema},
     problem::{Problem, Severity},
     reference::Env,
+    servers::INHERITED,
     snapshot::*,
-    table::{
-        Collision, INHERITED, Level, Limits, Log, LogFormat, PerAddress, PerCaller, ServerSettings, Settings,
-    },
 };
+
+/// JSON Schema (draft 2020-12) of the config file, for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// What came of reading a config.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
-    let root = Place::root();
+    let root = Place { offset: 0, path: String::new() };
     let context = |text| Context {
         file: path,
         text,

@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    let root = Place::root();
+    let root = Place { offset: 0, path: String::new() };
     match parse_to_ast(text, &Default::default(), &strict) {
         Ok(parsed) => match parsed.value {
             Some(value) => {

@@ -58,11 +58,6 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The document itself.
-    pub(super) fn root() -> Self {
-        Self { offset: 0, path: String::new() }
-    }
-
     pub(super) fn key(&self, key: &str, offset: usize) -> Self {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
         let path = match (self.path.as_str(), !key.is_empty() && key.chars().all(plain)) {

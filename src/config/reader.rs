@@ -11,13 +11,14 @@ use jsonc_parser::{
 };
 
 use super::{
-    files,
-    key::{Object, read_object},
+    files, keys,
     parse::position,
     problem::{Place, Problem, Severity},
     reference::{self, Env, Origin},
-    table::Reference,
 };
+
+/// A longer wait than this is a typing error, and would overflow clocks further on.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is true for the whole of one load: the outside world on one side, the findings on the other.
 pub(super) struct Context<'a> {
@@ -42,14 +43,6 @@ impl Context<'_> {
 
     pub(super) fn notice(&mut self, at: &Place, message: impl Into<String>) {
         self.note(Severity::Notice, at, message.into());
-    }
-
-    /// Notes a secret if it stands in the config file itself. The first one counts.
-    pub(super) fn note_secret(&mut self, text: &Text) {
-        let is_first = self.plain_secret.as_ref().is_none_or(|known| text.at.offset < known.offset);
-        if text.origin == Origin::Literal && is_first {
-            self.plain_secret = Some(text.at.clone());
-        }
     }
 
     fn note(&mut self, severity: Severity, at: &Place, message: String) {
@@ -129,6 +122,18 @@ impl<'a> Node<'a> {
         cx.error(&self.at, format!("must be {what}, not {found}"));
     }
 
+    /// An object that may have the keys of `known`; any other one is an error.
+    pub(super) fn object(&self, cx: &mut Context<'_>, known: keys::Known) -> Option<Fields<'a>> {
+        let mut fields = self.map(cx)?;
+        for (name, key, _) in fields.entries() {
+            if !known.contains(&name) {
+                fields.has_unknown = true;
+                cx.error(&key, keys::unknown(name, known));
+            }
+        }
+        Some(fields)
+    }
+
     /// An object whose keys are names that the user chose.
     pub(super) fn map(&self, cx: &mut Context<'_>) -> Option<Fields<'a>> {
         let Value::Object(object) = self.value else {
@@ -162,6 +167,11 @@ impl<'a> Node<'a> {
         Some(array.elements.iter().enumerate().map(place).collect())
     }
 
+    /// A list of strings; elements that are none are noted and left out.
+    pub(super) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<Text>> {
+        Some(self.list(cx)?.iter().filter_map(|node| node.string(cx)).collect())
+    }
+
     /// Whether this is an object, and not one that stands for a string.
     pub(super) fn is_plain_object(&self) -> bool {
         self.value.as_object().is_some() && self.reference().is_none()
@@ -173,7 +183,7 @@ impl<'a> Node<'a> {
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
-        let names = |property: &ast::ObjectProp<'_>| Reference::knows(property.name.as_str());
+        let names = |property: &ast::ObjectProp<'_>| keys::REFERENCES.contains(&property.name.as_str());
         self.value.as_object().filter(|object| object.properties.iter().any(names))
     }
 
@@ -201,20 +211,45 @@ impl<'a> Node<'a> {
 
     /// `{"$env": "VAR"}` or `{"$file": "path"}`.
     fn referenced(&self, cx: &mut Context<'_>) -> Option<Text> {
-        let keys: Reference = read_object(cx, self)?;
-        if keys.env.is_there() && keys.file.is_there() {
-            cx.error(&self.at, "take either `$env` or `$file`, not both");
-            return None;
-        }
-        let value = match keys.env.value {
-            Some(variable) => match reference::from_env(&variable.name, cx.env) {
-                Ok(expanded) => expanded.value,
-                Err(message) => {
-                    cx.error(&variable.at, message);
+        let fields = self.object(cx, keys::REFERENCES)?;
+        let value = match (fields.get("$env"), fields.get("$file")) {
+            (Some(name), None) => {
+                let Some(literal) = name.value.as_string_lit() else {
+                    name.expected(cx, "the name of a variable in double quotes");
+                    return None;
+                };
+                match reference::from_env(&literal.value, cx.env) {
+                    Ok(expanded) => expanded.value,
+                    Err(message) => {
+                        cx.error(&name.at, message);
+                        return None;
+                    }
+                }
+            }
+            (None, Some(path)) => {
+                let text = path.path(cx)?;
+                let bytes = cx.read_secret(&text.value, &path.at)?.bytes;
+                let Ok(mut value) = String::from_utf8(bytes) else {
+                    cx.error(&path.at, "this file is not UTF-8 text; store the secret as text");
+                    return None;
+                };
+                // Editors and `echo` end a file with a line break that is no part of the secret.
+                if value.ends_with('\n') {
+                    value.pop();
+                    if value.ends_with('\r') {
+                        value.pop();
+                    }
+                }
+                if value.is_empty() {
+                    cx.error(&path.at, "this file is empty; write the secret into it");
                     return None;
                 }
-            },
-            None => contents(cx, &keys.file.value?.0)?,
+                value
+            }
+            _ => {
+                cx.error(&self.at, "take either `$env` or `$file`, not both");
+                return None;
+            }
         };
         Some(Text { value, origin: Origin::Elsewhere, at: self.at.clone() })
     }
@@ -226,20 +261,6 @@ impl<'a> Node<'a> {
             return None;
         }
         self.string(cx)
-    }
-
-    /// Whether this is just that text.
-    pub(super) fn is_text(&self, text: &str) -> bool {
-        self.value.as_string_lit().is_some_and(|literal| literal.value == text)
-    }
-
-    /// Text as it stands, in which nothing is a reference.
-    pub(super) fn literal(&self, cx: &mut Context<'_>, what: &str) -> Option<String> {
-        let literal = self.value.as_string_lit();
-        if literal.is_none() {
-            self.expected(cx, what);
-        }
-        literal.map(|literal| literal.value.as_ref().to_owned())
     }
 
     pub(super) fn bool(&self, cx: &mut Context<'_>) -> Option<bool> {
@@ -258,10 +279,6 @@ impl<'a> Node<'a> {
         };
         match literal.value.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => Some(number),
-            _ if most == u64::MAX => {
-                cx.error(&self.at, format!("must be a whole number, at least {least}"));
-                None
-            }
             _ => {
                 cx.error(&self.at, format!("must be a whole number from {least} to {most}"));
                 None
@@ -270,7 +287,7 @@ impl<'a> Node<'a> {
     }
 
     /// A time span: text with units (`"30s"`, `"1m 30s"`), or a number of seconds.
-    pub(super) fn duration(&self, cx: &mut Context<'_>, least: Duration, most: Duration) -> Option<Duration> {
+    pub(super) fn duration(&self, cx: &mut Context<'_>, least: Duration) -> Option<Duration> {
         let duration = match self.value {
             Value::NumberLit(literal) => {
                 literal.value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -284,9 +301,9 @@ impl<'a> Node<'a> {
             }
         };
         match duration {
-            Some(duration) if (least..=most).contains(&duration) => Some(duration),
+            Some(duration) if (least..=LONGEST).contains(&duration) => Some(duration),
             Some(_) => {
-                let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+                let (least, most) = (humantime::format_duration(least), humantime::format_duration(LONGEST));
                 cx.error(&self.at, format!("must be at least {least} and at most {most}"));
                 None
             }
@@ -299,27 +316,6 @@ impl<'a> Node<'a> {
             }
         }
     }
-}
-
-/// The text in the file at `path`.
-fn contents(cx: &mut Context<'_>, path: &Text) -> Option<String> {
-    let bytes = cx.read_secret(&path.value, &path.at)?.bytes;
-    let Ok(mut value) = String::from_utf8(bytes) else {
-        cx.error(&path.at, "this file is not UTF-8 text; store the secret as text");
-        return None;
-    };
-    // Editors and `echo` end a file with a line break that is no part of the secret.
-    if value.ends_with('\n') {
-        value.pop();
-        if value.ends_with('\r') {
-            value.pop();
-        }
-    }
-    if value.is_empty() {
-        cx.error(&path.at, "this file is empty; write the secret into it");
-        return None;
-    }
-    Some(value)
 }
 
 fn to_json(value: &Value<'_>) -> serde_json::Value {
@@ -348,8 +344,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
+    /// An object that is not in the file.
+    pub(super) fn empty(at: Place) -> Self {
+        Self { properties: &[], at, has_unknown: false }
     }
 
     fn find(&self, name: &str) -> Option<&'a ast::ObjectProp<'a>> {
@@ -388,11 +385,6 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Text as if it stood at `at`.
-    pub(super) fn literal(value: String, at: Place) -> Self {
-        Self { value, origin: Origin::Literal, at }
-    }
-
     /// The value for a message, unless it came from outside the file and may be a secret that strayed.
     pub(super) fn shown(&self) -> String {
         match self.origin {

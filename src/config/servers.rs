@@ -6,12 +6,10 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    bind, hint, inline,
-    key::{Found, Given, Here, Map, Named, PathText, Variant},
-    problem::Place,
-    reader::{Context, Text},
+    bind, inline, keys,
+    reader::{Context, Fields, Node, Text},
+    reference::Origin,
     snapshot::{Access, HttpTarget, Server, StdioTarget, Target, ToolFilter, Transport},
-    table::{CommandKeys, FilterMode, InlineKeys, ServerKeys, ToolFilterKeys, TransportType, UrlKeys},
     tls,
     tokens::{Auth, words},
 };
@@ -55,43 +53,52 @@ const RESERVED_HEADERS: &[&str] = &[
     "last-event-id",
 ];
 
-/// The servers, each with the place of its name. `idle_timeout` is that of servers which have none of their own.
+/// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
+/// and a language, and nothing that holds a secret.
+pub const INHERITED: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+/// Least that `idleTimeout` may be: clients pause between two requests.
+pub(super) const LEAST_IDLE: Duration = Duration::from_secs(1);
+
+/// `idle_timeout` is that of servers which have none of their own.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
-    servers: Map<ServerKeys>,
+    servers: &Fields<'_>,
     auth: &Auth,
     idle_timeout: Duration,
-) -> Vec<(Place, Server)> {
+) -> Vec<Server> {
     let mut resolved = Vec::new();
-    for Named { name, key, value } in servers.entries {
-        if !is_name(&name) {
+    for (name, key, node) in servers.entries() {
+        if !is_name(name) {
             cx.error(&key, "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; rename it");
-        } else if RESERVED_NAMES.contains(&&*name) {
+        } else if RESERVED_NAMES.contains(&name) {
             cx.error(&key, format!("`/{name}` is a path of the gate's own; give the server another name"));
         }
+        let Some(fields) = node.object(cx, keys::SERVER) else { continue };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
-        let Some(keys) = value else { continue };
-        if let Some(server) = server(cx, name.into(), keys, auth, idle_timeout) {
-            resolved.push((key, server));
+        let target = target(cx, &fields);
+        let options = fields.get("options").and_then(|node| node.object(cx, keys::OPTIONS));
+        let access = access(cx, &fields, options.as_ref(), auth);
+        let filter = options.and_then(|options| options.get("toolFilter"));
+        let tool_filter = filter.and_then(|node| tool_filter(cx, &node)).map(Arc::new);
+        let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
+        let idle_timeout =
+            fields.get("idleTimeout").map_or(Some(idle_timeout), |node| node.duration(cx, LEAST_IDLE));
+        let tags = words(cx, fields.get("tags"));
+        if let (Some(target), Some(idle_timeout)) = (target, idle_timeout) {
+            resolved.push(Server {
+                name: name.into(),
+                target,
+                access,
+                timeout,
+                tags,
+                idle_timeout,
+                tool_filter,
+            });
         }
     }
     resolved
-}
-
-fn server(
-    cx: &mut Context<'_>,
-    name: Arc<str>,
-    keys: ServerKeys,
-    auth: &Auth,
-    idle_timeout: Duration,
-) -> Option<Server> {
-    let access = access(cx, &keys, auth);
-    let ServerKeys { here, http, stdio, inline, transport, tags, settings, idle_timeout: own, options, .. } = keys;
-    let filter = options.and_then(|options| options.tool_filter);
-    let tool_filter = filter.and_then(|keys| tool_filter(cx, keys)).map(Arc::new);
-    let target = target(cx, &here, &transport, http, stdio, inline)?;
-    let idle_timeout = own.unwrap_or(idle_timeout);
-    Some(Server { name, target, access, settings: settings.0, tags: words(&tags), idle_timeout, tool_filter })
 }
 
 fn is_name(name: &str) -> bool {
@@ -99,69 +106,112 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-fn target(
-    cx: &mut Context<'_>,
-    here: &Here,
-    transport: &Given<TransportType>,
-    http: Variant<UrlKeys>,
-    stdio: Variant<CommandKeys>,
-    inline: Given<InlineKeys>,
-) -> Option<Target> {
-    let mut without_effect = |keys: &[Place], kind: &str| {
-        for key in keys {
-            cx.notice(key, format!("has no effect on a server with {kind}; remove it"));
+/// What `transportType` can say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Declared {
+    Http(Transport),
+    Stdio,
+    Inline,
+}
+
+fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
+    let declared = match (fields.get("transportType"), fields.get("type")) {
+        (Some(_), Some(_)) => {
+            cx.error(&fields.key("type"), "is the same as `transportType`; keep one of them");
+            None
         }
+        (node, other) => node.or(other).and_then(|node| transport(cx, &node)),
     };
-    match (http.keys, stdio.keys, inline.found()) {
-        (Some(keys), None, None) => {
-            without_effect(&stdio.stray, "a `url`");
-            self::http(cx, keys, transport).map(Target::Http)
+    match (fields.get("url"), fields.get("command"), fields.get("inline")) {
+        (Some(url), None, None) => {
+            without_effect(cx, fields, &[keys::COMMAND_ONLY], "a `url`");
+            http(cx, fields, &url, declared).map(Target::Http)
         }
-        (None, Some(keys), None) => {
-            without_effect(&http.stray, "a `command`");
-            self::stdio(cx, keys, transport).map(Target::Stdio)
+        (None, Some(command), None) => {
+            without_effect(cx, fields, &[keys::URL_ONLY], "a `command`");
+            stdio(cx, fields, &command, declared).map(Target::Stdio)
         }
-        (None, None, Some(_)) => {
-            without_effect(&http.stray, "`inline`");
-            without_effect(&stdio.stray, "`inline`");
-            if let Some((found, TransportType::StreamableHttp | TransportType::Sse | TransportType::Stdio)) = transport.both() {
-                cx.error(&found.at, "a server with `inline` is \"inline\"; write that, or remove this");
+        (None, None, Some(node)) => {
+            without_effect(cx, fields, &[keys::URL_ONLY, keys::COMMAND_ONLY], "`inline`");
+            if let Some((Declared::Http(_) | Declared::Stdio, text)) = declared {
+                cx.error(&text.at, "a server with `inline` is \"inline\"; write that, or remove this");
             }
-            inline::resolve(cx, inline.value?).map(Target::Inline)
+            inline::resolve(cx, &node).map(Target::Inline)
         }
         (None, None, None) => {
-            if !here.has_unknown {
+            if !fields.has_unknown {
                 cx.error(
-                    &here.at,
+                    &fields.at,
                     "needs a `url` (a server reached over HTTP), a `command` (a program to run) or `inline` (tools that run commands)",
                 );
             }
             None
         }
-        (Some(_), _, Some(found)) => one_or_the_other(cx, found, "url"),
-        (None, Some(_), Some(found)) => one_or_the_other(cx, found, "command"),
-        (Some(_), Some(keys), None) => one_or_the_other(cx, keys.command.found()?, "url"),
+        (url, _, node) => {
+            let (key, other) = match (url, node) {
+                (Some(_), None) => ("command", "url"),
+                (Some(_), Some(_)) => ("inline", "url"),
+                (None, _) => ("inline", "command"),
+            };
+            cx.error(
+                &fields.key(key),
+                format!("cannot stand beside `{other}`; a server has one or the other"),
+            );
+            None
+        }
     }
 }
 
-fn one_or_the_other(cx: &mut Context<'_>, found: &Found, other: &str) -> Option<Target> {
-    cx.error(&found.key, format!("cannot stand beside `{other}`; a server has one or the other"));
-    None
+fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, keys: &[keys::Known], kind: &str) {
+    for key in keys.iter().copied().flatten() {
+        if fields.get(key).is_some() {
+            cx.notice(&fields.key(key), format!("has no effect on a server with {kind}; remove it"));
+        }
+    }
 }
 
-fn http(cx: &mut Context<'_>, keys: UrlKeys, transport: &Given<TransportType>) -> Option<HttpTarget> {
-    let url = keys.url.value.and_then(|text| bind::http_url(cx, &text.value, &text.at));
-    let headers = headers(cx, keys.headers);
-    let ca_pem = ca_file(cx, &keys.ca_file, url.as_ref());
-    let transport = match transport.both() {
-        Some((_, TransportType::StreamableHttp)) => Some(Transport::StreamableHttp),
-        Some((_, TransportType::Sse)) => Some(Transport::Sse),
-        Some((found, TransportType::Stdio)) => {
-            cx.error(&found.at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
+fn transport(cx: &mut Context<'_>, node: &Node<'_>) -> Option<(Declared, Text)> {
+    let text = node.string(cx)?;
+    let declared = match text.value.as_str() {
+        "sse" => Declared::Http(Transport::Sse),
+        "streamable-http" | "streamableHttp" | "streamable" | "http" => {
+            Declared::Http(Transport::StreamableHttp)
+        }
+        "stdio" => Declared::Stdio,
+        "inline" => Declared::Inline,
+        _ => {
+            let shown = text.shown();
+            cx.error(
+                &text.at,
+                format!("{shown} is no transport; use \"streamable-http\", \"sse\", \"stdio\" or \"inline\""),
+            );
             return None;
         }
-        Some((found, TransportType::Inline)) => {
-            cx.error(&found.at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
+    };
+    Some((declared, text))
+}
+
+fn http(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    url: &Node<'_>,
+    declared: Option<(Declared, Text)>,
+) -> Option<HttpTarget> {
+    let text = url.string(cx);
+    let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
+    let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
+    let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
+    let flag = |cx: &mut Context<'_>, key| fields.get(key).and_then(|node| node.bool(cx));
+    let pass_query = flag(cx, "passQuery");
+    let cookies = flag(cx, "cookies").unwrap_or(false);
+    let transport = match declared {
+        Some((Declared::Http(transport), _)) => Some(transport),
+        Some((Declared::Stdio, text)) => {
+            cx.error(&text.at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
+            return None;
+        }
+        Some((Declared::Inline, text)) => {
+            cx.error(&text.at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
             return None;
         }
         None => None,
@@ -171,14 +221,15 @@ fn http(cx: &mut Context<'_>, keys: UrlKeys, transport: &Given<TransportType>) -
         true => Transport::Sse,
         false => Transport::StreamableHttp,
     });
-    let pass_query = keys.pass_query.unwrap_or(url.query().is_none());
-    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies: keys.cookies })
+    let pass_query = pass_query.unwrap_or(url.query().is_none());
+    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies })
 }
 
-fn headers(cx: &mut Context<'_>, listed: Map<Text>) -> Vec<(HeaderName, HeaderValue)> {
+fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for Named { name, key, value } in listed.entries {
-        let value = value.and_then(|text| header_value(cx, &text, &name));
+    let Some(fields) = node.map(cx) else { return headers };
+    for (name, key, node) in fields.entries() {
+        let value = header_value(cx, &node, name);
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
             continue;
@@ -196,9 +247,10 @@ fn headers(cx: &mut Context<'_>, listed: Map<Text>) -> Vec<(HeaderName, HeaderVa
     headers
 }
 
-fn header_value(cx: &mut Context<'_>, text: &Text, name: &str) -> Option<HeaderValue> {
-    if name.eq_ignore_ascii_case("authorization") {
-        cx.note_secret(text);
+fn header_value(cx: &mut Context<'_>, node: &Node<'_>, name: &str) -> Option<HeaderValue> {
+    let text = node.string(cx)?;
+    if text.origin == Origin::Literal && name.eq_ignore_ascii_case("authorization") {
+        cx.plain_secret.get_or_insert(text.at.clone());
     }
     let Ok(mut value) = HeaderValue::from_str(&text.value) else {
         cx.error(&text.at, "has a line break or another character that no header may have; remove it");
@@ -208,13 +260,11 @@ fn header_value(cx: &mut Context<'_>, text: &Text, name: &str) -> Option<HeaderV
     Some(value)
 }
 
-fn ca_file(cx: &mut Context<'_>, ca_file: &Given<PathText>, url: Option<&Url>) -> Option<Arc<[u8]>> {
-    if let Some(found) = ca_file.found()
-        && url.is_some_and(|url| url.scheme() == "http")
-    {
-        cx.notice(&found.at, "has no effect on an http:// URL; write https://, or remove it");
+fn ca_file(cx: &mut Context<'_>, node: &Node<'_>, url: Option<&Url>) -> Option<Arc<[u8]>> {
+    if url.is_some_and(|url| url.scheme() == "http") {
+        cx.notice(&node.at, "has no effect on an http:// URL; write https://, or remove it");
     }
-    let PathText(path) = ca_file.value.as_ref()?;
+    let path = node.path(cx)?;
     let pem = cx.read(&path.value, &path.at)?.bytes;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in tls::certificates(cx, &pem, &path.at)? {
@@ -229,14 +279,22 @@ fn ca_file(cx: &mut Context<'_>, ca_file: &Given<PathText>, url: Option<&Url>) -
     Some(pem.into())
 }
 
-fn stdio(cx: &mut Context<'_>, keys: CommandKeys, transport: &Given<TransportType>) -> Option<StdioTarget> {
-    if let Some((found, TransportType::StreamableHttp | TransportType::Sse | TransportType::Inline)) =
-        transport.both()
-    {
-        cx.error(&found.at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
+fn stdio(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    command: &Node<'_>,
+    declared: Option<(Declared, Text)>,
+) -> Option<StdioTarget> {
+    if let Some((Declared::Http(_) | Declared::Inline, text)) = declared {
+        cx.error(&text.at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
-    let env = environment(cx, keys.env);
-    let cwd = keys.cwd.value.and_then(|PathText(text)| {
+    let args = fields.get("args").and_then(|node| node.strings(cx)).unwrap_or_default();
+    let env = fields.get("env").map(|node| environment(cx, &node)).unwrap_or_default();
+    let inherit_env = match fields.get("inheritEnv") {
+        Some(node) => node.strings(cx).unwrap_or_default().into_iter().map(|text| text.value).collect(),
+        None => INHERITED.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
         let cwd = cx.beside_config(&text.value);
         if !cwd.is_dir() {
             cx.error(&text.at, "is no directory that can be entered; create it, or correct the path");
@@ -244,57 +302,55 @@ fn stdio(cx: &mut Context<'_>, keys: CommandKeys, transport: &Given<TransportTyp
         }
         Some(cwd)
     });
-    Some(StdioTarget {
-        command: keys.command.value?.value,
-        args: keys.args.into_iter().map(|text| Secret::new(text.value)).collect(),
-        env,
-        cwd,
-        inherit_env: keys.inherit_env.into_iter().map(|text| text.value).collect(),
-    })
+    let command = program(cx, command)?;
+    let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
+    Some(StdioTarget { command, args, env, cwd, inherit_env })
 }
 
-/// Whether this is the name or path of a program.
-pub(super) fn check_program(cx: &mut Context<'_>, _: &Found, command: &Text) {
+/// The name or path of a program.
+pub(super) fn program(cx: &mut Context<'_>, node: &Node<'_>) -> Option<String> {
+    let command = node.string(cx)?;
     if command.value.trim().is_empty() || command.value.contains('\0') {
         cx.error(&command.at, "is no program; write its name or path");
+        return None;
     }
+    Some(command.value)
 }
 
-pub(super) fn environment(cx: &mut Context<'_>, listed: Map<Text>) -> Vec<(String, Secret)> {
+pub(super) fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String, Secret)> {
     let mut variables = Vec::new();
-    for Named { name, key, value } in listed.entries {
+    for (name, key, node) in node.map(cx).map(|fields| fields.entries()).unwrap_or_default() {
         if name.is_empty() || name.contains(['=', '\0']) {
             cx.error(&key, "is no variable name; use letters, digits and _");
         }
-        match value {
+        match node.string(cx) {
             Some(text) if text.value.contains('\0') => {
                 cx.error(&text.at, "holds a zero byte, which no variable can; remove it");
             }
-            Some(text) => variables.push((name, Secret::new(text.value))),
+            Some(text) => variables.push((name.to_owned(), Secret::new(text.value))),
             None => {}
         }
     }
     variables
 }
 
-fn access(cx: &mut Context<'_>, keys: &ServerKeys, auth: &Auth) -> Access {
-    let own = &keys.auth_tokens;
-    let nested = keys.options.as_ref().map(|options| &options.auth_tokens).filter(|nested| nested.is_there());
-    let listed = match nested {
-        Some(nested) if own.is_there() => {
-            if let Some(found) = nested.found() {
-                cx.error(&found.at, "is the same as the server's `authTokens`; keep one of them");
-            }
-            own
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>>, auth: &Auth) -> Access {
+    let public = fields.get("public").and_then(|node| node.bool(cx)).unwrap_or(false);
+    let nested = options.and_then(|options| options.get("authTokens"));
+    let listed = match (fields.get("authTokens"), nested) {
+        (Some(_), Some(nested)) => {
+            cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
+            None
         }
-        nested => nested.unwrap_or(own),
+        (node, nested) => node.or(nested),
     };
-    let tokens = listed.is_there().then(|| token_names(cx, listed.value.as_deref().unwrap_or_default(), auth));
-    let roles = keys.roles.is_there().then(|| words(keys.roles.value.as_deref().unwrap_or_default()));
+    let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
+    let roles_node = fields.get("roles");
+    let roles = roles_node.clone().map(|node| words(cx, Some(node)));
 
-    if keys.public {
-        for found in [listed.found(), keys.roles.found()].into_iter().flatten() {
-            cx.error(&found.at, "cannot stand beside `public: true`, which lets anyone in; keep one of them");
+    if public {
+        for node in [listed, roles_node].into_iter().flatten() {
+            cx.error(&node.at, "cannot stand beside `public: true`, which lets anyone in; keep one of them");
         }
         return Access::Public;
     }
@@ -304,10 +360,28 @@ fn access(cx: &mut Context<'_>, keys: &ServerKeys, auth: &Auth) -> Access {
     }
 }
 
-fn tool_filter(cx: &mut Context<'_>, keys: ToolFilterKeys) -> Option<ToolFilter> {
-    let allows = keys.mode.value.map(|mode| mode == FilterMode::Allow);
-    let (found, names) = keys.list.both()?;
-    for name in names {
+fn tool_filter(cx: &mut Context<'_>, node: &Node<'_>) -> Option<ToolFilter> {
+    let fields = node.object(cx, keys::TOOL_FILTER)?;
+    let mode = fields.get("mode");
+    let listed = fields.get("list");
+    if !fields.has_unknown && (mode.is_none() || listed.is_none()) {
+        cx.error(&fields.at, "needs a `mode`, \"allow\" or \"block\", and a `list` of names of tools");
+    }
+    let allows = mode.and_then(|node| {
+        let mode = node.string(cx)?;
+        match mode.value.as_str() {
+            "allow" => Some(true),
+            "block" => Some(false),
+            _ => {
+                let shown = mode.shown();
+                cx.error(&mode.at, format!("{shown} is no mode; use \"allow\" or \"block\""));
+                None
+            }
+        }
+    });
+    let listed = listed?;
+    let names = listed.strings(cx)?;
+    for name in &names {
         if name.value.is_empty() || name.value.len() > MAX_TEXT {
             cx.error(&name.at, format!("is no name of a tool; write 1 to {MAX_TEXT} bytes"));
         }
@@ -315,7 +389,7 @@ fn tool_filter(cx: &mut Context<'_>, keys: ToolFilterKeys) -> Option<ToolFilter>
     let allows = allows?;
     if names.is_empty() {
         cx.warning(
-            &found.at,
+            &listed.at,
             if allows {
                 "hides every tool of this server; name those to allow"
             } else {
@@ -323,18 +397,18 @@ fn tool_filter(cx: &mut Context<'_>, keys: ToolFilterKeys) -> Option<ToolFilter>
             },
         );
     }
-    Some(ToolFilter { allows, list: names.iter().map(|name| name.value.as_str().into()).collect() })
+    Some(ToolFilter { allows, list: names.into_iter().map(|name| name.value.into()).collect() })
 }
 
-fn token_names(cx: &mut Context<'_>, listed: &[Text], auth: &Auth) -> Vec<Arc<str>> {
+fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {
     let mut names = Vec::new();
-    for text in listed {
+    for text in node.strings(cx).unwrap_or_default() {
         let Some(known) = &auth.names else { continue };
         match known.iter().find(|name| ***name == *text.value) {
             Some(name) => names.push(name.clone()),
             None => {
                 let shown = text.shown();
-                let message = match hint::closest(&text.value, known.iter().map(AsRef::as_ref)) {
+                let message = match keys::closest(&text.value, known.iter().map(AsRef::as_ref)) {
                     Some(near) => format!("{shown} is not in proxy.auth.tokens; did you mean {near:?}?"),
                     None => format!("{shown} is not in proxy.auth.tokens; add it there, or remove it here"),
                 };
@@ -346,10 +420,10 @@ fn token_names(cx: &mut Context<'_>, listed: &[Text], auth: &Auth) -> Vec<Arc<st
 }
 
 /// Warns of servers that no credential opens: safe, and seldom meant.
-pub(super) fn warn_of_closed(cx: &mut Context<'_>, servers: &[(Place, Server)], auth: &Auth) {
+pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[Server], auth: &Auth) {
     let live: Vec<_> =
         auth.credentials.iter().filter(|held| held.expires.is_none_or(|end| end > cx.now)).collect();
-    for (key, server) in servers {
+    for server in servers {
         let open = match &server.access {
             Access::Public => true,
             Access::AnyToken => !live.is_empty(),
@@ -364,7 +438,7 @@ pub(super) fn warn_of_closed(cx: &mut Context<'_>, servers: &[(Place, Server)], 
             } else {
                 "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does"
             };
-            cx.warning(key, message);
+            cx.warning(&fields.key(&server.name), message);
         }
     }
 }

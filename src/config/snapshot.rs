@@ -11,14 +11,13 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
-use super::table::{Collision, ServerSettings, Settings};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The keys of `proxy` that depend on nothing else.
-    pub settings: Settings,
+    /// `proxy.name`: realm in challenges, name in logs.
+    pub name: String,
     /// `proxy.baseUrl`: the URL that clients use.
     pub base_url: Option<Url>,
     /// `proxy.addr`, resolved to every address it stands for (`":8080"` is two).
@@ -36,10 +35,22 @@ pub struct Snapshot {
     pub allowed_origins: Vec<String>,
     /// Whether a loopback origin (`http://localhost:5173`) is the gate's own: true when every address is loopback.
     pub loopback_origins: bool,
+    /// `proxy.limits`.
+    pub limits: Limits,
     /// `proxy.trustedProxies`: balancers that may say whom they speak for.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// `proxy.shutdownGrace`: how long draining waits before it cuts.
+    pub shutdown_grace: Duration,
+    /// `proxy.workers`, with 0 already replaced by the number of cores.
+    pub workers: usize,
     /// `proxy.admin.addr`: a listener for `/metrics` and `/servers`; without a token if it is on loopback.
     pub admin: Option<SocketAddr>,
+    /// `proxy.log`.
+    pub log: Log,
+    /// `proxy.sessionKey`: makes session ids survive a restart and hold on a second node.
+    pub session_key: Option<Secret>,
+    /// `proxy.debug`: whether `/debug/*` exists.
+    pub debug: bool,
     /// `proxy.aggregate`: all servers as one.
     pub aggregate: Aggregate,
     /// `mcpServers`, in file order.
@@ -47,16 +58,6 @@ pub struct Snapshot {
     /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
     /// config and joined to its directory. A change of any is a reason to reload.
     pub files: Vec<PathBuf>,
-}
-
-impl Snapshot {
-    /// Threads that serve: `proxy.workers`, with 0 replaced by the number of cores.
-    pub fn workers(&self) -> usize {
-        match self.settings.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        }
-    }
 }
 
 /// Where the certificate comes from.
@@ -97,6 +98,92 @@ pub struct HostPattern {
     pub port: Option<u16>,
 }
 
+/// `proxy.limits`: what one peer may cost. Each has a default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; default: half of what the file descriptor limit leaves, at most 10,000 by default.
+    pub max_connections: usize,
+    /// `tlsHandshakeTimeout`, default 10 s: from accept to the end of the handshake.
+    pub tls_handshake_timeout: Duration,
+    /// `headerTimeout`, default 10 s: from the first wait for a request to the end of its head.
+    pub header_timeout: Duration,
+    /// `bodyTimeout`, default 30 s: longest silence of a client in the middle of a request body.
+    pub body_timeout: Duration,
+    /// `slowReaderTimeout`, default 30 s: longest time a client may take no byte while some wait for it.
+    pub slow_reader_timeout: Duration,
+    /// `connectTimeout`, default 5 s: TCP and TLS connection to an upstream.
+    pub connect_timeout: Duration,
+    /// `upstreamTimeout`, default 60 s: from the request to the upstream's response head. A server's `timeout` wins.
+    pub upstream_timeout: Duration,
+    /// `maxHeaderBytes`, default 32 KiB: request line and headers.
+    pub max_header_bytes: usize,
+    /// `maxUriBytes`, default 8 KiB.
+    pub max_uri_bytes: usize,
+    /// `maxBodyBytes`, default 0 = unlimited: bodies are streamed, so a large one costs no memory here.
+    pub max_body_bytes: u64,
+    /// `maxSessions`, default 1,000: sessions that the gate itself keeps (command servers, bridged transports, all servers as
+    /// one), each perhaps a process.
+    pub max_sessions: u64,
+    /// `maxProcesses`, default 1,000: processes of command servers and inline tools.
+    pub max_processes: u64,
+    /// `maxRequests`, default as many as there are file descriptors for: admitted requests that run, streams included.
+    pub max_requests: u64,
+    /// `maxHeldBytes`, default 128 MiB: messages and events that wait in memory. When they are that many, the gate stops
+    /// reading.
+    pub max_held_bytes: u64,
+    /// `perCaller`: what one caller may have at most, whatever is free.
+    pub per_caller: PerCaller,
+    /// `perAddress.connections`, default 256: connections of one address (IPv6: of one /64) that have not had an
+    /// admitted request.
+    pub connections_per_address: usize,
+}
+
+/// `proxy.limits.perCaller`: limits of one caller beside the share that is left to others; 0 is no such limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PerCaller {
+    /// `connections`.
+    pub connections: u64,
+    /// `sessions`, or MCP Front's `sessions.maxPerUser`.
+    pub sessions: u64,
+    /// `processes`.
+    pub processes: u64,
+    /// `requests`.
+    pub requests: u64,
+    /// `heldBytes`.
+    pub held_bytes: u64,
+}
+
+/// `proxy.log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: Level,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line, least severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Steps inside a request or a reload.
+    Debug,
+    /// Requests and life of the process.
+    Info,
+    /// Something to mend that stops nobody yet.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// `time LEVEL msg key=value …` for a terminal.
+    Text,
+}
+
 /// `proxy.aggregate`: how the servers of one token look as one, at `/mcp`, `/sse` and `/message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
@@ -106,6 +193,16 @@ pub struct Aggregate {
     pub lazy: bool,
     /// `discoveryTimeout`, default 5 s: longest wait for one server's lists; the others answer without it then.
     pub discovery_timeout: Duration,
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Self {
+            naming: Naming::Prefixed { separator: "__".into() },
+            lazy: false,
+            discovery_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// What tools and prompts of several servers are called.
@@ -123,6 +220,17 @@ pub enum Naming {
         /// `separator`, for names that get a prefix.
         separator: Box<str>,
     },
+}
+
+/// What becomes of a flat name that two servers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collision {
+    /// `error`, the default: neither is offered, and the log names both.
+    Error,
+    /// `first`: the server that comes first in the file has it.
+    First,
+    /// `prefix`: both get a prefix.
+    Prefix,
 }
 
 /// `options.toolFilter`: which tools of a server exist for clients.
@@ -150,8 +258,8 @@ pub struct Server {
     pub target: Target,
     /// Who may use it.
     pub access: Access,
-    /// Its keys that depend on nothing else.
-    pub settings: ServerSettings,
+    /// Longest wait for the upstream's response head, if it differs from `limits.upstreamTimeout`.
+    pub timeout: Option<Duration>,
     /// Tags, for selectors.
     pub tags: Vec<String>,
     /// `idleTimeout`, default 5 min: how long a session that the gate keeps may be without a request or stream before it
@@ -172,7 +280,7 @@ impl Server {
             name: Self::ALL.into(),
             target: Target::Inline(InlineTarget::default()),
             access: Access::AnyToken,
-            settings: ServerSettings::default(),
+            timeout: None,
             tags: Vec::new(),
             idle_timeout: Self::IDLE_TIMEOUT,
             tool_filter: None,

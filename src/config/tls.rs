@@ -12,32 +12,34 @@ use rustls::{
 };
 
 use super::{
-    bind,
+    bind, keys,
     problem::Place,
-    reader::{Context, Text},
+    reader::{Context, Node, Text},
     snapshot::{HostPattern, Tls},
-    table::TlsKeys,
 };
 
 /// `None` after an error.
-pub(super) fn resolve(cx: &mut Context<'_>, keys: TlsKeys, hosts: &[HostPattern]) -> Option<Tls> {
-    match (keys.cert.found(), keys.key.found()) {
-        (None, None) if keys.self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
-        (cert, key) if keys.self_signed => {
-            if let Some(found) = cert.or(key) {
-                cx.error(&found.at, "cannot stand beside `selfSigned: true`; keep one of them");
+pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>, hosts: &[HostPattern]) -> Option<Tls> {
+    let fields = node.object(cx, keys::TLS)?;
+    let self_signed = fields.get("selfSigned").and_then(|node| node.bool(cx)).unwrap_or(false);
+    match (fields.get("cert"), fields.get("key")) {
+        (None, None) if self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
+        (cert, key) if self_signed => {
+            if let Some(node) = cert.or(key) {
+                cx.error(&node.at, "cannot stand beside `selfSigned: true`; keep one of them");
             }
             None
         }
-        (Some(_), Some(_)) => {
+        (Some(cert), Some(key)) => {
             // Both are read even if one is bad: its problem and its path (to watch) are wanted in any case.
-            let chain = keys.cert.value.and_then(|path| read_chain(cx, &path.0));
-            let key = keys.key.value.and_then(|path| read_key(cx, &path.0));
-            pair(cx, &keys.here.at, chain?, key?)
+            let (cert, key) = (cert.path(cx), key.path(cx));
+            let chain = cert.as_ref().and_then(|path| read_chain(cx, path));
+            let key = key.and_then(|path| read_key(cx, &path));
+            pair(cx, &fields.at, chain?, key?)
         }
         _ => {
-            if !keys.here.has_unknown {
-                cx.error(&keys.here.at, "needs both `cert` and `key` (PEM files), or `selfSigned: true`");
+            if !fields.has_unknown {
+                cx.error(&node.at, "needs both `cert` and `key` (PEM files), or `selfSigned: true`");
             }
             None
         }

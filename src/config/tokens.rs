@@ -5,12 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::{
-    key::{Given, Label, Map, OneOrMany},
+    keys,
     problem::Place,
-    reader::{Context, Text},
+    reader::{Context, Fields, Node},
     reference::Origin,
     snapshot::Credential,
-    table::{self, CredentialKeys, TokenKeys},
 };
 
 /// Shorter tokens can be guessed in an afternoon by someone who has a hash of them.
@@ -25,58 +24,60 @@ pub(super) struct Auth {
     pub(super) names: Option<Vec<Arc<str>>>,
 }
 
-pub(super) fn resolve(cx: &mut Context<'_>, auth: &Given<table::Auth>) -> Auth {
-    if !auth.is_there() {
+pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
+    let Some(node) = node else {
         return Auth { names: Some(Vec::new()), ..Auth::default() };
-    }
-    let Some(table::Auth(keys)) = &auth.value else { return Auth::default() };
-    let query_token = keys.query_token;
-    match &keys.tokens.value {
-        Some(tokens) => {
-            let (names, credentials) = read_tokens(cx, tokens);
-            Auth { query_token, credentials, names: Some(names) }
+    };
+    let kind = node.map(cx).and_then(|fields| fields.get("kind"));
+    if let Some(text) = kind.and_then(|kind| kind.string(cx)) {
+        let message = match text.value.as_str() {
+            "bearer_token" => None,
+            "oauth" => Some("OAuth is not supported yet; use \"bearer_token\"".to_owned()),
+            _ => Some(format!("{} is no kind of auth; use \"bearer_token\"", text.shown())),
+        };
+        if let Some(message) = message {
+            cx.error(&text.at, message);
+            return Auth::default();
         }
-        None => {
-            // They may be there under a wrong name.
-            let are_absent = !keys.tokens.is_there() && !keys.here.has_unknown;
-            Auth { query_token, names: are_absent.then(Vec::new), ..Auth::default() }
-        }
     }
+    let Some(fields) = node.object(cx, keys::AUTH) else { return Auth::default() };
+    let query_token = fields.get("queryToken").and_then(|node| node.bool(cx)).unwrap_or(false);
+    let Some(tokens) = fields.get("tokens") else {
+        let names = (!fields.has_unknown).then(Vec::new);
+        return Auth { query_token, names, ..Auth::default() };
+    };
+    let Some(tokens) = tokens.map(cx) else { return Auth { query_token, ..Auth::default() } };
+    let (names, credentials) = read_tokens(cx, &tokens);
+    Auth { query_token, credentials, names: Some(names) }
 }
 
-fn read_tokens(
-    cx: &mut Context<'_>,
-    tokens: &Map<OneOrMany<CredentialKeys>>,
-) -> (Vec<Arc<str>>, Vec<Credential>) {
+fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec<Credential>) {
     let mut names: Vec<Arc<str>> = Vec::new();
     let mut credentials: Vec<Credential> = Vec::new();
     let mut owners: HashMap<[u8; 32], Arc<str>> = HashMap::new();
-    for token in &tokens.entries {
-        let name: Arc<str> = token.name.as_str().into();
+    for (name, key, node) in tokens.entries() {
+        let name: Arc<str> = name.into();
         names.push(name.clone());
         if name.is_empty() || name.len() > 128 || name.contains(char::is_control) {
             cx.error(
-                &token.key,
+                &key,
                 "a token needs a name of 1 to 128 characters on one line; logs and metrics show it",
             );
         }
-        let Some(several) = &token.value else { continue };
-        if several.is_empty {
-            cx.warning(
-                &several.at,
-                "has no credential, so nobody can use it; add one, or remove the name",
-            );
+        let several = node.elements();
+        if several.as_ref().is_some_and(Vec::is_empty) {
+            cx.warning(&node.at, "has no credential, so nobody can use it; add one, or remove the name");
         }
-        for (position, keys) in &several.values {
-            let Some(credential) = read_credential(cx, keys, &name, *position) else { continue };
+        for (index, node) in several.unwrap_or_else(|| vec![node]).into_iter().enumerate() {
+            let Some(credential) = read_credential(cx, &node, &name, index + 1) else { continue };
             match owners.insert(credential.digest, name.clone()) {
                 Some(owner) if owner == name => {
-                    cx.warning(keys.at(), "is the same token as one before it; remove one of them");
+                    cx.warning(&node.at, "is the same token as one before it; remove one of them");
                     continue;
                 }
                 Some(owner) => {
                     cx.error(
-                        keys.at(),
+                        &node.at,
                         format!("is the same token as {owner:?} has; give every name its own token"),
                     );
                     continue;
@@ -90,48 +91,55 @@ fn read_tokens(
 
 fn read_credential(
     cx: &mut Context<'_>,
-    keys: &CredentialKeys,
+    node: &Node<'_>,
     name: &Arc<str>,
     position: usize,
 ) -> Option<Credential> {
-    let keys = match keys {
-        CredentialKeys::Token(keys) => keys,
-        CredentialKeys::Plain(text) => {
-            let digest = read_plain(cx, text)?;
-            let (roles, tags) = (Vec::new(), Vec::new());
-            return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
-        }
-    };
-    let TokenKeys { here, sha256, value, expires, roles, tags } = keys;
-    let expires = match (expires.is_there(), &expires.value) {
-        (false, _) => Some(None),
-        // An expiry that cannot be read must not become a token that never expires.
-        (true, text) => text.as_ref().and_then(|text| read_expiry(cx, text)).map(Some),
-    };
-    let digest = match (sha256.found(), value.found()) {
-        (Some(_), None) => read_hash(cx, sha256.value.as_ref()?)?,
-        (None, Some(_)) => read_plain(cx, value.value.as_ref()?)?,
-        (Some(_), Some(value)) => {
-            cx.error(&value.key, "cannot stand beside `sha256`; keep one of them");
+    if !node.is_plain_object() {
+        let digest = read_plain(cx, node)?;
+        let (roles, tags) = (Vec::new(), Vec::new());
+        return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
+    }
+    let fields = node.object(cx, keys::TOKEN)?;
+    let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
+    let roles = words(cx, fields.get("roles"));
+    let tags = words(cx, fields.get("tags"));
+    let digest = match (fields.get("sha256"), fields.get("value")) {
+        (Some(hash), None) => read_hash(cx, &hash)?,
+        (None, Some(value)) => read_plain(cx, &value)?,
+        (Some(_), Some(_)) => {
+            cx.error(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
             return None;
         }
         (None, None) => {
-            if !here.has_unknown {
-                cx.error(&here.at, "needs a `sha256`; `sluicegate token new` prints a token and its hash");
+            if !fields.has_unknown {
+                cx.error(&node.at, "needs a `sha256`; `sluicegate token new` prints a token and its hash");
             }
             return None;
         }
     };
-    let (roles, tags) = (words(roles), words(tags));
-    Some(Credential { token_name: name.clone(), position, digest, expires: expires?, roles, tags })
+    // An expiry that cannot be read must not become a token that never expires.
+    let expires = match expires {
+        Some(read) => Some(read?),
+        None => None,
+    };
+    Some(Credential { token_name: name.clone(), position, digest, expires, roles, tags })
 }
 
-/// `tags` or `roles`.
-pub(super) fn words(labels: &[Label]) -> Vec<String> {
-    labels.iter().map(|label| label.0.clone()).collect()
+/// `tags` or `roles`: words of the user's own.
+pub(super) fn words(cx: &mut Context<'_>, node: Option<Node<'_>>) -> Vec<String> {
+    let mut words = Vec::new();
+    for text in node.and_then(|node| node.strings(cx)).unwrap_or_default() {
+        match text.value.trim().is_empty() {
+            true => cx.error(&text.at, "is empty; write a word, or remove it"),
+            false => words.push(text.value),
+        }
+    }
+    words
 }
 
-fn read_plain(cx: &mut Context<'_>, text: &Text) -> Option<[u8; 32]> {
+fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    let text = node.string(cx)?;
     let token = &text.value;
     if token.is_empty() {
         cx.error(&text.at, "is empty, which would let anyone in; `sluicegate token new` makes a good one");
@@ -157,11 +165,14 @@ fn read_plain(cx: &mut Context<'_>, text: &Text) -> Option<[u8; 32]> {
         }
         _ => {}
     }
-    cx.note_secret(text);
+    if text.origin == Origin::Literal {
+        cx.plain_secret.get_or_insert(text.at.clone());
+    }
     Some(Sha256::digest(token).into())
 }
 
-fn read_hash(cx: &mut Context<'_>, text: &Text) -> Option<[u8; 32]> {
+fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    let text = node.string(cx)?;
     // The value is never shown: it may be the token itself, pasted into the wrong place.
     match decode_hex(&text.value) {
         Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
@@ -195,7 +206,8 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-fn read_expiry(cx: &mut Context<'_>, text: &Text) -> Option<SystemTime> {
+fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
+    let text = node.string(cx)?;
     let Ok(expires) = humantime::parse_rfc3339(&text.value) else {
         cx.error(&text.at, "is no date and time; write it in UTC, as in \"2027-01-31T00:00:00Z\"");
         return None;

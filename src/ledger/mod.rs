@@ -14,14 +14,18 @@ mod rule;
 use std::{
     collections::HashMap,
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
 
 pub use self::{address::AddressBlock, rule::Limit};
 
@@ -29,6 +33,8 @@ pub use self::{address::AddressBlock, rule::Limit};
 const ACTIVE: u32 = 5 * 60;
 /// Addresses that are remembered at most. Beyond that, those that hold nothing are forgotten early.
 const MOST_ADDRESSES: usize = 65_536;
+/// What an owner may have of the bytes that are kept for others, however many share them: a message of the usual size.
+const LEAST_BYTES: u64 = 64 * 1024;
 /// How often a reader looks whether there is room for more bytes. Only while there is none.
 const RETRY: Duration = Duration::from_millis(20);
 /// [`Owner::last_active`] of an owner that was never active.
@@ -89,12 +95,18 @@ pub enum Name {
     Gate,
 }
 
+/// What all workers write with each request, in cache lines of its own: what they only read would move between their caches
+/// with it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Used(PerResource);
+
 /// Counts of all owners.
 #[derive(Default)]
 struct Totals {
+    used: Used,
     capacity: PerResource,
     per_owner: PerResource,
-    used: PerResource,
     /// Owners that were active lately, and those of them that are no address.
     active: AtomicU64,
     active_named: AtomicU64,
@@ -109,6 +121,13 @@ pub struct Owner {
     used: PerResource,
     /// As [`Totals::now`] was.
     last_active: AtomicU32,
+}
+
+/// Waits until an owner may have a byte more, as often as it is asked.
+pub struct Room {
+    owner: Arc<Owner>,
+    /// For what it waits, and until when before it looks again.
+    waits: Option<(Limit, Pin<Box<Sleep>>)>,
 }
 
 /// All owners.
@@ -161,7 +180,7 @@ impl Ledger {
     /// How much of a resource there is, and how much is used.
     pub fn usage(&self, resource: Resource) -> (u64, u64) {
         let at = resource as usize;
-        (self.totals.capacity[at].load(Relaxed), self.totals.used[at].load(Relaxed))
+        (self.totals.capacity[at].load(Relaxed), self.totals.used.0[at].load(Relaxed))
     }
 
     /// The owner of this name.
@@ -199,15 +218,17 @@ impl Ledger {
 
     /// Forgets owners that have nothing and were not active lately, and counts the others.
     fn count_active(&self) {
-        let (mut active, mut named) = (0, 0);
+        let before = [&self.totals.active, &self.totals.active_named].map(|count| count.load(Relaxed));
+        let (mut active, mut named) = (0_u64, 0_u64);
         self.owners().retain(|name, owner| {
             let is_active = owner.is_active();
             active += u64::from(is_active);
             named += u64::from(is_active && !matches!(name, Name::Address(_)));
             is_active || Arc::strong_count(owner) > 1
         });
-        self.totals.active.store(active, Relaxed);
-        self.totals.active_named.store(named, Relaxed);
+        // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from anybody.
+        self.totals.active.fetch_add(active.wrapping_sub(before[0]), Relaxed);
+        self.totals.active_named.fetch_add(named.wrapping_sub(before[1]), Relaxed);
     }
 
     fn owners(&self) -> MutexGuard<'_, HashMap<Name, Arc<Owner>>> {
@@ -244,7 +265,7 @@ impl Owner {
         if last == now || self.name == Name::Gate {
             return;
         }
-        let was_active = last != NEVER && now.saturating_sub(last) <= ACTIVE;
+        let was_active = is_lately(last, now);
         // Of several workers that note it at once, one counts.
         if self.last_active.compare_exchange(last, now, Relaxed, Relaxed).is_ok() && !was_active {
             self.totals.active.fetch_add(1, Relaxed);
@@ -255,8 +276,7 @@ impl Owner {
     }
 
     fn is_active(&self) -> bool {
-        let (now, last) = (self.totals.now.load(Relaxed), self.last_active.load(Relaxed));
-        last != NEVER && now.saturating_sub(last) <= ACTIVE
+        is_lately(self.last_active.load(Relaxed), self.totals.now.load(Relaxed))
     }
 
     fn is_address(&self) -> bool {
@@ -267,60 +287,86 @@ impl Owner {
     pub fn take(self: &Arc<Self>, resource: Resource) -> Result<Share, Limit> {
         let share = self.hold(resource, 1);
         // Counted first and judged then, so that several workers cannot all take the last one.
-        self.judge(resource, 1).map(|()| share)
+        self.decide(resource, 1).map(|()| share)
     }
 
     /// Some of `resource`, whether or not the owner may have it: for what exists already.
     pub fn hold(self: &Arc<Self>, resource: Resource, amount: u64) -> Share {
-        self.totals.used[resource as usize].fetch_add(amount, Relaxed);
-        self.used[resource as usize].fetch_add(amount, Relaxed);
-        Share { owner: Arc::clone(self), resource, amount }
+        let mut share = Share { owner: Arc::clone(self), resource, amount: 0 };
+        share.set(amount);
+        share
     }
 
     /// Whether the owner may have a byte more.
     pub fn has_room(&self) -> Result<(), Limit> {
-        self.decide(Resource::Bytes, 1, 0)
+        self.decide(Resource::Bytes, 0)
     }
 
     /// Whether the owner may have bytes that it can do without: half of what it may have in all.
     pub fn has_room_to_spare(&self) -> bool {
         let at = Resource::Bytes as usize;
         let half = self.totals.capacity[at].load(Relaxed) / 2;
-        self.totals.used[at].load(Relaxed) < half && self.has_room().is_ok()
+        self.totals.used.0[at].load(Relaxed) < half && self.has_room().is_ok()
     }
 
     /// Waits until the owner may have a byte more: whoever reads for it stops reading until then.
-    pub async fn room(&self) {
-        while self.has_room().is_err() {
-            tokio::time::sleep(RETRY).await;
-        }
+    pub fn room(self: &Arc<Self>) -> Room {
+        Room { owner: Arc::clone(self), waits: None }
     }
 
-    /// Whether the owner may have what it was given: `amount` of it is counted already.
-    fn judge(&self, resource: Resource, amount: u64) -> Result<(), Limit> {
-        self.decide(resource, amount, amount)
-    }
-
-    fn decide(&self, resource: Resource, amount: u64, counted: u64) -> Result<(), Limit> {
+    /// Whether the owner may have one more, of which `counted` are counted already.
+    fn decide(&self, resource: Resource, counted: u64) -> Result<(), Limit> {
         let (at, totals) = (resource as usize, &*self.totals);
-        let others = totals.active.load(Relaxed).saturating_sub(u64::from(self.is_active()));
-        let named = totals.active_named.load(Relaxed);
+        let (is_gate, is_address) = (self.name == Name::Gate, self.is_address());
+        let own = u64::from(!is_gate && self.is_active());
+        let others = totals.active.load(Relaxed).saturating_sub(own);
+        let named = totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
         rule::decide(rule::Ask {
             capacity: totals.capacity[at].load(Relaxed),
-            own_limit: if self.name == Name::Gate { 0 } else { totals.per_owner[at].load(Relaxed) },
-            used: totals.used[at].load(Relaxed).saturating_sub(counted),
+            own_limit: if is_gate { 0 } else { totals.per_owner[at].load(Relaxed) },
+            used: totals.used.0[at].load(Relaxed).saturating_sub(counted),
             mine: self.used[at].load(Relaxed).saturating_sub(counted),
-            amount,
+            amount: 1,
             // The gate has what others share, so nothing is kept from it.
-            others: if self.name == Name::Gate { 0 } else { others },
-            yields: self.is_address() && named > 0,
+            others: if is_gate { 0 } else { others },
+            others_named: named,
+            is_address,
+            least: if resource == Resource::Bytes { LEAST_BYTES } else { 1 },
         })
     }
+}
+
+fn is_lately(last_active: u32, now: u32) -> bool {
+    last_active != NEVER && now.saturating_sub(last_active) <= ACTIVE
 }
 
 impl fmt::Debug for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)
+    }
+}
+
+impl Room {
+    /// Whether there is room now.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Err(limit) = self.owner.has_room() {
+            let (why, sleep) = self.waits.get_or_insert_with(|| (limit, Box::pin(sleep(RETRY))));
+            *why = limit;
+            ready!(sleep.as_mut().poll(cx));
+            self.waits = None;
+        }
+        self.waits = None;
+        Poll::Ready(())
+    }
+
+    /// The limit for which it waits, if it does.
+    pub fn waits_for(&self) -> Option<Limit> {
+        self.waits.as_ref().map(|(limit, _)| *limit)
+    }
+
+    /// Waits until there is room.
+    pub async fn open(&mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
     }
 }
 
@@ -347,10 +393,14 @@ impl Share {
 
     /// Counts `amount` from now on, whether or not the owner may have it.
     pub fn set(&mut self, amount: u64) {
+        // All workers write these counters, so what changes nothing is not worth a cache line.
+        if amount == self.amount {
+            return;
+        }
         let at = self.resource as usize;
         // Wraps around for less, and so subtracts.
         let more = amount.wrapping_sub(self.amount);
-        self.owner.totals.used[at].fetch_add(more, Relaxed);
+        self.owner.totals.used.0[at].fetch_add(more, Relaxed);
         self.owner.used[at].fetch_add(more, Relaxed);
         self.amount = amount;
     }
@@ -358,9 +408,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let at = self.resource as usize;
-        self.owner.totals.used[at].fetch_sub(self.amount, Relaxed);
-        self.owner.used[at].fetch_sub(self.amount, Relaxed);
+        self.set(0);
     }
 }
 
@@ -431,7 +479,7 @@ mod tests {
         token(&ledger, "dev");
         let taken: Vec<_> = crowd.iter().flat_map(all).collect();
         assert_eq!(taken.len(), 14);
-        assert_eq!(all(&token(&ledger, "dev")).len(), 1, "a share of the reserve among a hundred");
+        assert_eq!(all(&token(&ledger, "dev")).len(), 2, "the half of the reserve that no address gets");
         drop(taken);
         assert_eq!(all(&token(&ledger, "dev")).len(), 12);
     }
@@ -456,12 +504,12 @@ mod tests {
         assert!(!dev.has_room_to_spare() && dev.has_room().is_ok());
         held.grow(60);
         assert_eq!((dev.has_room(), held.amount()), (Err(Limit::Gate), 120));
-        let waiting = dev.room();
-        tokio::pin!(waiting);
-        let soon = tokio::time::timeout(Duration::from_secs(1), waiting.as_mut()).await;
-        assert!(soon.is_err(), "there is no room");
+        let mut room = dev.room();
+        let soon = tokio::time::timeout(Duration::from_secs(1), room.open()).await;
+        assert!(soon.is_err() && room.waits_for() == Some(Limit::Gate), "there is no room");
         drop(held);
-        waiting.await;
+        room.open().await;
+        assert_eq!(room.waits_for(), None);
         assert!(dev.has_room_to_spare());
     }
 }

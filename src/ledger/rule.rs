@@ -19,9 +19,13 @@ pub(super) struct Ask {
     pub(super) amount: u64,
     /// Other owners that were active lately.
     pub(super) others: u64,
-    /// Whether the owner is an address, and there are named owners beside it. Addresses cost an attacker nothing, so the
-    /// last part of the reserve is not for them.
-    pub(super) yields: bool,
+    /// Those of them that have names.
+    pub(super) others_named: u64,
+    /// Whether the owner is an address. Addresses cost an attacker nothing: where there are named owners beside them, half of
+    /// the reserve is not for them, and however many they are, they make no named owner's share smaller than its part of that.
+    pub(super) is_address: bool,
+    /// What an owner may have of the reserve, however many share it.
+    pub(super) least: u64,
 }
 
 /// Which limit was reached.
@@ -35,7 +39,7 @@ pub enum Limit {
 
 /// Decides about `ask`.
 pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
-    let Ask { capacity, own_limit, used, mine, amount, others, yields } = ask;
+    let Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, least } = ask;
     let (after, mine) = (used.saturating_add(amount), mine.saturating_add(amount));
     if own_limit > 0 && mine > own_limit {
         return Err(Limit::Caller);
@@ -47,10 +51,14 @@ pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
     if others == 0 || after <= capacity - reserve {
         return Ok(());
     }
-    let share = (reserve / others).max(1);
     // Half of the reserve, rounded up, so that the last place is never an address's.
-    let is_for_named = after > capacity - reserve.div_ceil(2);
-    if mine > share || (yields && is_for_named) { Err(Limit::Caller) } else { Ok(()) }
+    let of_named = reserve.div_ceil(2);
+    let share = match is_address {
+        true => reserve / others,
+        false => (reserve / others).max(of_named / others_named.max(1)),
+    };
+    let yields = is_address && others_named > 0 && after > capacity - of_named;
+    if mine > share.max(least) || yields { Err(Limit::Caller) } else { Ok(()) }
 }
 
 /// What is kept for others: a quarter, and at least one where there is more than one.
@@ -64,8 +72,17 @@ mod tests {
 
     use super::*;
 
-    const ALONE: Ask =
-        Ask { capacity: 100, own_limit: 0, used: 0, mine: 0, amount: 1, others: 0, yields: false };
+    const ALONE: Ask = Ask {
+        capacity: 100,
+        own_limit: 0,
+        used: 0,
+        mine: 0,
+        amount: 1,
+        others: 0,
+        others_named: 0,
+        is_address: false,
+        least: 1,
+    };
 
     /// How many of `capacity` an owner gets that asks for one after the other.
     fn greedy(ask: Ask) -> u64 {
@@ -88,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_a_greedy_owner_leaves_is_shared_by_the_others() {
-        let beside = Ask { used: 75, others: 5, ..ALONE };
+        let beside = Ask { used: 75, others: 5, others_named: 5, ..ALONE };
         assert_eq!(greedy(beside), 5, "a fifth of the reserve");
         assert_eq!(decide(Ask { used: 100, ..beside }), Err(Limit::Gate));
         assert_eq!(decide(Ask { used: 99, mine: 5, ..beside }), Err(Limit::Caller));
@@ -97,12 +114,16 @@ mod tests {
 
     #[test]
     fn any_number_of_addresses_leaves_room_for_a_token() {
+        let crowd = Ask { others: 1_000, others_named: 1, is_address: true, ..ALONE };
         let mut used = 75;
-        while decide(Ask { used, others: 1_000, yields: true, ..ALONE }).is_ok() {
+        while decide(Ask { used, ..crowd }).is_ok() {
             used += 1;
         }
         assert_eq!(used, 87, "thirteen of twenty-five are for named owners");
-        assert_eq!(decide(Ask { used, others: 1_000, ..ALONE }), Ok(()));
+        let named = Ask { used, others: 1_000, ..ALONE };
+        assert_eq!(greedy(named), 13);
+        assert_eq!(greedy(Ask { others_named: 3, ..named }), 4);
+        assert_eq!(greedy(Ask { others_named: 100, ..named }), 1);
     }
 
     proptest! {
@@ -116,9 +137,10 @@ mod tests {
         #[test]
         fn nobody_gets_more_than_there_is(
             capacity in 0_u64..100, used in 0_u64..200, mine in 0_u64..100, amount in 1_u64..300,
-            others in 0_u64..9, own_limit in 0_u64..50, yields: bool,
+            others in 0_u64..9, others_named in 0_u64..9, own_limit in 0_u64..50, is_address: bool, least in 1_u64..9,
         ) {
-            let asked = decide(Ask { capacity, own_limit, used, mine, amount, others, yields });
+            let ask = Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, least };
+            let asked = decide(ask);
             prop_assert!(asked.is_err() || used + amount <= capacity);
         }
     }

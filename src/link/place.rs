@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::{
     config::HttpTarget,
     error::{Error, Kind},
-    ledger::{Owner, Resource, Share},
+    ledger::{Owner, Resource, Room, Share},
     mcp::{
         events::{Event, EventReader, MAX_EVENT, TooLong, is_coded},
         message::{self, Id, Malformed, Message, Part},
+        numbers,
     },
     upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
 };
@@ -144,23 +145,23 @@ impl Answer {
             return Ok(whole.clone());
         }
         let mut whole = BytesMut::new();
+        let mut room = self.share.owner().room();
         loop {
             let next = async {
-                self.share.owner().room().await;
+                room.open().await;
                 poll_fn(|cx| self.body.poll_data(cx)).await
             };
-            let next = tokio::time::timeout(self.patience, next);
-            match next.await.map_err(|_| Kind::UpstreamTimeout.because("the response stalled"))? {
-                Some(data) => {
-                    let data = data.map_err(broken)?;
-                    if whole.len() + data.len() > MAX_BODY {
-                        return Err(Kind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
-                    }
-                    self.share.grow(data.len() as u64);
-                    whole.extend_from_slice(&data);
-                }
-                None => return Ok(self.whole.insert(whole.freeze()).clone()),
+            let Ok(next) = tokio::time::timeout(self.patience, next).await else {
+                let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
+                return Err(limit.unwrap_or_else(|| Kind::UpstreamTimeout.because("the response stalled")));
+            };
+            let Some(data) = next else { return Ok(self.whole.insert(whole.freeze()).clone()) };
+            let data = data.map_err(broken)?;
+            if whole.len() + data.len() > MAX_BODY {
+                return Err(Kind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
             }
+            self.share.grow(data.len() as u64);
+            whole.extend_from_slice(&data);
         }
     }
 
@@ -172,7 +173,12 @@ impl Answer {
 
     /// The body as events.
     pub(super) fn into_events(self) -> EventStream {
-        EventStream { body: self.body, reader: EventReader::default(), share: self.share }
+        EventStream {
+            body: self.body,
+            reader: EventReader::default(),
+            room: self.share.owner().room(),
+            share: self.share,
+        }
     }
 
     /// The answer to the request `id` in a body of JSON.
@@ -202,6 +208,7 @@ pub(super) struct EventStream {
     reader: EventReader,
     /// Counts what is held of the next event.
     share: Share,
+    room: Room,
 }
 
 impl EventStream {
@@ -213,7 +220,7 @@ impl EventStream {
                 return Ok(Some(event));
             }
             self.share.set(self.reader.held() as u64);
-            self.share.owner().room().await;
+            self.room.open().await;
             match poll_fn(|cx| self.body.poll_data(cx)).await {
                 Some(Ok(data)) => self.reader.push(data),
                 Some(Err(_)) | None => return Ok(None),
@@ -272,7 +279,12 @@ pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
         return None;
     }
     match message.id() {
-        Some(named) => (named == id).then_some(message),
+        Some(named) if named == id => Some(message),
+        // The same number in another spelling, to whoever is waiting for it as it was sent.
+        Some(named) if numbers::read(named).is_some_and(|named| Some(named) == numbers::read(id)) => {
+            message.with(&[(Part::Id, id.to_string().into())]).ok()
+        }
+        Some(_) => None,
         None if message.error_code().is_none() => None,
         None if message.part(Part::Id).is_some() => message.with(&[(Part::Id, id.to_string().into())]).ok(),
         None => {

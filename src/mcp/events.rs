@@ -211,10 +211,15 @@ impl EventReader {
 
 /// The event that carries `message`.
 pub fn event(message: &Message) -> Bytes {
-    const BEFORE: &[u8] = b"event: message\ndata: ";
+    event_after(b"", message)
+}
+
+/// The same, with these lines in front.
+pub fn event_after(lines: &[u8], message: &Message) -> Bytes {
     let line = message.line();
-    let mut event = BytesMut::with_capacity(BEFORE.len() + line.len() + 2);
-    for part in [BEFORE, &line, b"\n\n"] {
+    let parts = [lines, b"event: message\ndata: ", &line, b"\n\n"];
+    let mut event = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
         event.extend_from_slice(part);
     }
     match message.held() {
@@ -223,14 +228,23 @@ pub fn event(message: &Message) -> Bytes {
     }
 }
 
+const JSON: &[u8] = b"application/json";
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 /// Whether a body is `text/event-stream` to whoever reads it, whatever its parameters.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    is_of_type(headers, b"text/event-stream")
+    is_of_type(headers, EVENT_STREAM)
 }
 
 /// Whether a body is `application/json` to whoever reads it, whatever its parameters.
 pub fn is_json(headers: &HeaderMap) -> bool {
-    is_of_type(headers, b"application/json")
+    is_of_type(headers, JSON)
+}
+
+/// Whether the only `Content-Type` of a body is one that MCP has: `application/json` or `text/event-stream`.
+pub fn is_mcp_type(content_type: &HeaderValue) -> bool {
+    let value = content_type.as_bytes();
+    has_essence(value, JSON) || has_essence(value, EVENT_STREAM)
 }
 
 /// Whether a body is compressed, or in any other coding.
@@ -244,6 +258,10 @@ fn is_of_type(headers: &HeaderMap, essence: &[u8]) -> bool {
     // Of several types, in fields or in a list, some take the first and browsers the last (WHATWG Fetch, "extract a MIME
     // type").
     let (Some(value), None) = (values.next(), values.next()) else { return false };
+    has_essence(value, essence)
+}
+
+fn has_essence(value: &[u8], essence: &[u8]) -> bool {
     value.get(..essence.len()).is_some_and(|start| start.eq_ignore_ascii_case(essence))
         && value.get(essence.len()).is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
         && memchr(b',', value).is_none()

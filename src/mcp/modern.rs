@@ -26,6 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use tool_headers::ToolHeaders;
 
+/// Asks for notifications.
+pub const LISTEN: &str = "subscriptions/listen";
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";

@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::message::Id;
+
 /// Bits of a number: 14 decimal digits at most. A number that large survives whoever takes it for a floating-point one (53
 /// bits), and whoever writes that with as few digits as Lua and R do.
 const BITS: u32 = 46;
@@ -35,6 +37,12 @@ impl Numbers {
         }
         left << HALF | right
     }
+}
+
+/// The number that an id is. A server that writes it as a string means the same.
+pub fn read(id: &Id) -> Option<u64> {
+    let (Id::Number(text) | Id::String(text)) = id;
+    text.parse().ok()
 }
 
 #[cfg(test)]

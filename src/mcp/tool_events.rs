@@ -66,6 +66,11 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
         }
     }
 
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes what the server sent and returns what can go to the client now, which may be nothing. How the stream is cut
     /// into pieces does not change the bytes that go out. After an error the stream must be closed.
     pub fn push(&mut self, piece: &[u8]) -> Result<Bytes, ListError> {

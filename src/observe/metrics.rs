@@ -109,7 +109,7 @@ impl Metrics {
             connections_limit: gauge("connections_limit", "Client connections that there may be.")?,
             connections_waiting: gauge(
                 "connections_waiting",
-                "Client connections beyond the limit, for which only health checks are answered.",
+                "Client connections beyond the limit: the first to go, if no request of theirs is admitted.",
             )?,
             request_duration: register(
                 &registry,

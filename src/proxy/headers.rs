@@ -1,17 +1,9 @@
 //! The head of a request as a server gets it, and of a response as the client gets it.
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{self, Entry},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{
-    auth,
-    config::HttpTarget,
-    mcp::events::{is_event_stream, is_json},
-};
+use crate::{auth, config::HttpTarget, mcp::events::is_mcp_type, validate::Checked};
 
 /// What the gate says in the client's stead.
 pub(super) struct Words<'a> {
@@ -31,20 +23,20 @@ pub(super) struct Words<'a> {
 ///
 /// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
 /// that holds the token.
-pub(super) fn write_request(out: &mut Vec<u8>, head: &Parts, to: &HttpTarget, words: &Words<'_>) {
+pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpTarget, words: &Words<'_>) {
+    let head = checked.parts;
     let Words { target, authority, session, token, wants_identity } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, &header::HOST, authority.as_bytes());
-    let has_connection = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
             || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
         if replaced
             || !fields::goes_to_server(name)
-            || (has_connection && is_named_by_connection(&head.headers, name))
+            || (checked.has_connection && is_named_by_connection(&head.headers, name))
             || auth::holds(value.as_bytes(), token)
         {
             continue;
@@ -90,42 +82,58 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Removes from a response what ends at this hop or would speak for the gate. Cookies stay if they may, narrowed to the
-/// paths of `cookies_of`.
-pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) {
-    let named = |name: &HeaderName| {
-        is_named_by_connection(headers, name)
-            && ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name)
-    };
-    let has_connection = headers.contains_key(header::CONNECTION);
-    // Most responses have none of these, and then nothing is looked up or moved.
-    let dropped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| !fields::goes_to_client(name) || (has_connection && named(name)))
-        .cloned()
-        .collect();
-    for name in dropped {
-        match (headers.entry(&name), cookies_of) {
-            (Entry::Occupied(given), Some(server)) if name == header::SET_COOKIE => {
-                let (_, given) = given.remove_entry_mult();
-                let narrowed: Vec<_> =
-                    given.filter_map(|cookie| cookies::narrowed(&cookie, server)).collect();
-                for cookie in narrowed {
-                    headers.append(header::SET_COOKIE, cookie);
-                }
-            }
-            (Entry::Occupied(given), _) => drop(given.remove_entry_mult()),
-            (Entry::Vacant(_), _) => {}
-        }
-    }
+/// What a client gets to see of a response's fields.
+pub(super) struct Cleaned {
+    /// Whether the server names a session.
+    pub(super) has_session: bool,
 }
 
-/// Keeps a response that is no MCP from being a page of the gate's origin, where it would run with what the gate's own pages
-/// may do.
-pub(super) fn isolate(headers: &mut HeaderMap) {
+/// Removes from a response what ends at this hop or would speak for the gate. Cookies stay if they may, narrowed to the
+/// paths of `cookies_of`. A response that is no MCP is kept from being a page of the gate's origin, where it would run with
+/// what the gate's own pages may do.
+pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) -> Cleaned {
     const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
-    if !is_json(headers) && !is_event_stream(headers) {
+    // Most responses have nothing to drop, and then nothing is looked up or moved.
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    let (mut types, mut is_mcp, mut has_connection, mut has_session) = (0, false, false, false);
+    for (name, value) in &*headers {
+        if *name == header::CONTENT_TYPE {
+            types += 1;
+            is_mcp |= is_mcp_type(value);
+        } else if !fields::goes_to_client(name) {
+            has_connection |= *name == header::CONNECTION;
+            // The values of one name stand side by side.
+            if dropped.last() != Some(name) {
+                dropped.push(name.clone());
+            }
+        } else {
+            has_session |= *name == SESSION_ID;
+        }
+    }
+    if has_connection {
+        let named = |name: &&HeaderName| {
+            is_named_by_connection(headers, name)
+                && ![SESSION_ID, header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name)
+                && fields::goes_to_client(name)
+        };
+        dropped.extend(headers.keys().filter(named).cloned());
+    }
+    for name in dropped {
+        let cookies: Vec<_> = match cookies_of {
+            Some(server) if name == header::SET_COOKIE => {
+                let given = headers.get_all(&name).iter();
+                given.filter_map(|cookie| cookies::narrowed(cookie, server)).collect()
+            }
+            _ => Vec::new(),
+        };
+        headers.remove(&name);
+        for cookie in cookies {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+    if types != 1 || !is_mcp {
         headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
+    Cleaned { has_session }
 }

@@ -7,13 +7,9 @@
 //! A body in a coding is not decoded: the server was told that none is wanted (`Accept-Encoding: identity`), and what stands
 //! between it and the gate has to be told too.
 
-use std::{
-    future::poll_fn,
-    task::{Poll, ready},
-    time::Duration,
-};
+use std::{sync::Arc, task::Context};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
@@ -21,18 +17,18 @@ use super::{
     tools::{Tools, is_utf8},
 };
 use crate::{
-    body::Passes,
+    body::{Collect, FilteredEvents},
     error::{Error, Kind},
     identity::Subject,
+    ledger::{Resource, Share},
     mcp::{
         events::{is_coded, is_event_stream, is_json},
-        tool_events::ListEvents,
         tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
     },
     observe::Record,
     route::Door,
     upstream::{Head, ResponseBody},
-    watchdog::{Signal, Watched},
+    watchdog::Watched,
 };
 
 /// What becomes of the body of an answer.
@@ -40,7 +36,7 @@ pub(super) enum BodyRule {
     /// It passes as it comes.
     Pass,
     /// It passes event by event, without hidden tools.
-    FilterEvents(Box<ListEvents<Passes>>),
+    FilterEvents(Box<FilteredEvents>),
     /// It passes without hidden tools, once it was read to its end.
     FilterWhole,
     /// It does not pass.
@@ -96,20 +92,26 @@ impl Tools {
         })
     }
 
-    fn events(&self) -> Box<ListEvents<Passes>> {
-        Box::new(ListEvents::new(self.passes()))
+    fn events(&self) -> Box<FilteredEvents> {
+        Box::new(FilteredEvents::new(self.passes(), &self.owner, self.patience))
     }
 
     /// Reads the body to its end, and returns what of it passes.
     pub(super) async fn whole(
         &self,
         head: &mut Head,
-        upstream: ResponseBody,
+        mut upstream: ResponseBody,
         watched: &Watched<Subject>,
-        patience: Duration,
         record: &mut Record,
     ) -> Result<Bytes, Error> {
-        let body = read(upstream, watched, patience).await?;
+        let mut share = self.owner.hold(Resource::Bytes, 0);
+        let collect =
+            Collect { most: MAX_HELD as u64, watched, patience: self.patience, late: Kind::UpstreamTimeout };
+        let next =
+            |cx: &mut Context<'_>| upstream.poll_data(cx).map(|data| data.map(|data| data.map_err(refusal)));
+        let body = collect.read(&mut share, next).await?;
+        drop(upstream);
+        let held = |body| Share::of_bytes(&Arc::new(share), body);
         if head.status.is_success() {
             let passes = self.passes();
             let shorter = match &body {
@@ -121,10 +123,10 @@ impl Tools {
                 forget_bytes(&mut head.headers);
             }
             head.headers.remove(header::CONTENT_LENGTH);
-            return Ok(shorter);
+            return Ok(held(shorter));
         }
         match body {
-            Some(body) if !holds_result(&body) => Ok(body),
+            Some(body) if !holds_result(&body) => Ok(held(body)),
             body => {
                 let _ = unreadable(body.map_or(ListError::TooLong, |_| ListError::Unreadable), record);
                 forget_body(&mut head.headers);
@@ -166,48 +168,4 @@ pub(super) fn forget_bytes(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(header::CONTENT_LENGTH);
-}
-
-/// The whole body; `None` if it has more than [`MAX_HELD`] bytes.
-async fn read(
-    mut upstream: ResponseBody,
-    watched: &Watched<Subject>,
-    patience: Duration,
-) -> Result<Option<Bytes>, Error> {
-    // Nearly always the only piece.
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    watched.set_deadline(Some(patience));
-    let fits = poll_fn(|cx| {
-        loop {
-            match watched.poll(cx) {
-                None => {}
-                Some(Signal::Drain) => continue,
-                Some(Signal::Deadline) => {
-                    return Poll::Ready(Err(Kind::UpstreamTimeout.because("the answer stalled")));
-                }
-                Some(Signal::Revoked) => {
-                    return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
-                }
-                Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
-            }
-            let Some(data) = ready!(upstream.poll_data(cx)) else { return Poll::Ready(Ok(true)) };
-            let data = data.map_err(refusal)?;
-            if first.len() + more.len() + data.len() > MAX_HELD {
-                return Poll::Ready(Ok(false));
-            }
-            watched.set_deadline(Some(patience));
-            if first.is_empty() {
-                first = data;
-            } else {
-                more.extend_from_slice(&data);
-            }
-        }
-    })
-    .await?;
-    watched.set_deadline(None);
-    if !fits {
-        return Ok(None);
-    }
-    Ok(Some(if more.is_empty() { first } else { [first, more.freeze()].concat().into() }))
 }

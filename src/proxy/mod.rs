@@ -10,13 +10,13 @@ mod tools;
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Payload, Seal, Stream},
+    body::{Edits, Payload, Seal, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Grantee, Subject},
@@ -30,6 +30,7 @@ use crate::{
     route::Door,
     state::{Backend, Live, Route},
     upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, REQUEST_BYTES, Upload},
+    validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
 
@@ -88,15 +89,16 @@ pub async fn forward(
     pool: &Rc<Pool>,
     watchdog: &Rc<Watchdog<Subject>>,
     admitted: Admitted<'_>,
-    head: &Parts,
+    checked: &Checked<'_>,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
+    let head = checked.parts;
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
         return Err(Kind::Internal.because("this server is not reached byte for byte"));
     };
-    let limits = &admitted.live.settings.limits;
-    let head_timeout = admitted.route.server.settings.timeout.unwrap_or(limits.upstream_timeout);
+    let limits = &admitted.live.limits;
+    let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
     // A body that says that it is too large is not begun.
@@ -105,9 +107,10 @@ pub async fn forward(
         return Err(Kind::BodyTooLarge.into());
     }
     // 2. As whom: the server sees its own session id.
-    let session = open_session(&admitted, &head.headers)?;
+    let session = open_session(&admitted, checked)?;
     let filter = admitted.route.server.tool_filter.as_ref();
-    let tools = filter.map(|filter| Tools::new(filter, admitted.door, head, body.as_ref())).transpose()?;
+    let tools =
+        filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection.
     let watched = watchdog.watch(Subject::Request(admitted.grant()));
     let transport = match pool.take(endpoint) {
@@ -123,7 +126,7 @@ pub async fn forward(
         token: &admitted.token,
         wants_identity: admitted.door == Door::Sse || tools.is_some(),
     };
-    headers::write_request(&mut out, head, to, &words);
+    headers::write_request(&mut out, checked, to, &words);
     // 5. Send, and wait for the response head, no longer.
     let body = Upload {
         body: body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?.into(),
@@ -152,9 +155,9 @@ pub async fn forward(
     }
     let upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
-    headers::clean_response(&mut response_head.headers, cookies_of);
-    headers::isolate(&mut response_head.headers);
-    seal_session(&admitted, &mut response_head)?;
+    if headers::clean_response(&mut response_head.headers, cookies_of).has_session {
+        seal_session(&admitted, &mut response_head)?;
+    }
     let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
     let rule = match &tools {
         Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
@@ -164,7 +167,7 @@ pub async fn forward(
     let payload = match (rule, &tools) {
         (BodyRule::FilterWhole, Some(tools)) => {
             // Boxed, so that it is no part of every request's task.
-            let whole = tools.whole(&mut response_head, upstream, &watched, head_timeout, record);
+            let whole = tools.whole(&mut response_head, upstream, &watched, record);
             Payload::Whole(Box::pin(whole).await?)
         }
         (BodyRule::Withhold, _) => {
@@ -235,8 +238,9 @@ fn end_of_seal(query: &str) -> usize {
 }
 
 /// The server's own session id behind the one that the client sent.
-fn open_session<'a>(admitted: &Admitted<'_>, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Error> {
-    let Some(presented) = headers.get(headers::SESSION_ID) else { return Ok(None) };
+fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Option<&'a [u8]>, Error> {
+    let Some(presented) = checked.session else { return Ok(None) };
+    let headers = &checked.parts.headers;
     let (server, token_name) = admitted.session_owner();
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
@@ -303,11 +307,8 @@ async fn response_head(
                 return Poll::Ready(Err(Kind::BodyTimeout.into()));
             }
             Some(Signal::Deadline) => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
-            Some(Signal::Revoked) => {
-                return Poll::Ready(Err(Kind::InvalidToken.because("revoked while it waited")));
-            }
-            Some(Signal::Cut) => return Poll::Ready(Err(Kind::Unavailable.into())),
-            Some(Signal::Drain) | None => {}
+            Some(signal) => ended_before_answer(signal).map_or(Ok(()), Err)?,
+            None => {}
         }
         let polled = exchange.poll_head(cx).map_err(refusal);
         let now = (exchange.waits_for_client(), exchange.body_bytes());

@@ -1,15 +1,17 @@
 //! The tool filter on the MCP path: calls of hidden tools stay here, lists come without them.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
+use super::Admitted;
 use crate::{
     body::{Passes, Payload},
     config::ToolFilter,
     error::{Error, Kind},
+    ledger::Owner,
     mcp::{
         events::is_coded,
         message::Malformed,
@@ -28,6 +30,10 @@ const DRAINED: usize = 1024 * 1024;
 pub(super) struct Tools {
     filter: Arc<ToolFilter>,
     pub(super) door: Door,
+    /// For whom is counted what is held.
+    pub(super) owner: Arc<Owner>,
+    /// Longest that the server may leave the gate waiting.
+    pub(super) patience: Duration,
     /// The server may answer with what was asked for elsewhere, whatever the body says: it is a GET, or asks for events that
     /// were missed.
     is_stream: bool,
@@ -46,7 +52,8 @@ impl Tools {
     /// The filter for a request with this head. Fails for a body that the server could read otherwise than the gate.
     pub(super) fn new(
         filter: &Arc<ToolFilter>,
-        door: Door,
+        admitted: &Admitted<'_>,
+        patience: Duration,
         head: &Parts,
         body: Option<&Incoming>,
     ) -> Result<Self, Error> {
@@ -60,7 +67,8 @@ impl Tools {
             None
         };
         let is_stream = head.method == Method::GET || head.headers.contains_key("last-event-id");
-        Ok(Self { filter: Arc::clone(filter), door, is_stream, guard })
+        let (filter, door, owner) = (Arc::clone(filter), admitted.door, Arc::clone(&admitted.owner));
+        Ok(Self { filter, door, owner, patience, is_stream, guard })
     }
 
     /// What looks at the request body on its way.

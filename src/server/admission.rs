@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -20,6 +20,8 @@ use crate::ledger::AddressBlock;
 /// Names one connection: counted from the start of the process, so that an order to close it can never meet another.
 pub type ConnectionId = u64;
 
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// The connections of the public listeners, or those of the admin listener.
 pub struct Connections {
     limit: AtomicUsize,
@@ -27,10 +29,13 @@ pub struct Connections {
     spare: usize,
     per_address: AtomicUsize,
     open: AtomicUsize,
-    next: AtomicU64,
     unadmitted: Mutex<Unadmitted>,
     left: Notify,
+    on_evicted: OnceLock<OnEvicted>,
 }
+
+/// Carries out that a connection has to go.
+type OnEvicted = Box<dyn Fn(Evicted) + Send + Sync>;
 
 /// Connections that have not had an admitted request.
 #[derive(Default)]
@@ -56,18 +61,24 @@ pub struct Evicted {
 }
 
 impl Connections {
-    /// Room for `limit` connections, and for `spare` more that can only ask for the gate's health. Of one address,
-    /// `per_address` may be without an admitted request.
+    /// Room for `limit` connections, and for `spare` more that have not had an admitted request. Of one address,
+    /// `per_address` may be without one.
     pub fn new(limit: usize, spare: usize, per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
             spare,
             per_address: AtomicUsize::new(per_address),
             open: AtomicUsize::new(0),
-            next: AtomicU64::new(0),
             unadmitted: Mutex::default(),
             left: Notify::new(),
+            on_evicted: OnceLock::new(),
         })
+    }
+
+    /// From now on, `evict` is called for each connection that has to go.
+    pub fn on_evicted(&self, evict: impl Fn(Evicted) + Send + Sync + 'static) {
+        // Only the first counts, and there is only one.
+        let _ = self.on_evicted.set(Box::new(evict));
     }
 
     /// Changes the limits. Connections that are open stay.
@@ -98,33 +109,30 @@ impl Connections {
         }
     }
 
-    /// A connection of `address` was accepted and goes to `worker`. Says which one goes in its stead, if there are too many.
-    /// A balancer may have as many as it likes.
-    pub fn enter(
-        self: &Arc<Self>,
-        address: AddressBlock,
-        is_balancer: bool,
-        worker: usize,
-    ) -> (Place, Option<Evicted>) {
+    /// A connection of `address` was accepted and goes to `worker`. If there are too many, another one goes. A balancer may have
+    /// as many as it likes.
+    pub fn enter(self: &Arc<Self>, address: AddressBlock, is_balancer: bool, worker: usize) -> Place {
         let open = self.open.fetch_add(1, Relaxed) + 1;
-        let id = self.next.fetch_add(1, Relaxed);
-        let place = Place { connections: Arc::clone(self), id };
+        let id = NEXT.fetch_add(1, Relaxed);
         let mut unadmitted = self.unadmitted();
-        let of_address = unadmitted.by_address.entry(address).or_default();
-        let goes = if !is_balancer && of_address.len() >= self.per_address.load(Relaxed) {
-            of_address.first().copied()
-        } else {
-            None
-        };
-        of_address.insert(id);
-        let goes = goes.or_else(|| {
-            let oldest = || unadmitted.by_age.first_key_value().map(|(id, _)| *id);
-            (open > self.limit() + self.spare).then(oldest).flatten()
+        let of_address =
+            (!is_balancer).then(|| unadmitted.oldest_beyond(self.per_address.load(Relaxed), address));
+        // The newest few always stay, for health checks.
+        let goes = of_address.flatten().or_else(|| {
+            let is_full = open > self.limit() && unadmitted.by_age.len() >= self.spare;
+            is_full.then(|| unadmitted.by_age.first_key_value().map(|(id, _)| *id)).flatten()
         });
-        unadmitted.by_age.insert(id, (worker, address));
-        let evicted = goes.and_then(|id| Some(Evicted { worker: unadmitted.remove(id)?, id }));
+        unadmitted.insert(id, worker, address);
+        let evicted = goes.and_then(|id| unadmitted.evict(id));
         drop(unadmitted);
-        (place, evicted)
+        self.evict(evicted);
+        Place { connections: Arc::clone(self), id }
+    }
+
+    fn evict(&self, evicted: Option<Evicted>) {
+        if let (Some(evicted), Some(evict)) = (evicted, self.on_evicted.get()) {
+            evict(evicted);
+        }
     }
 
     fn unadmitted(&self) -> MutexGuard<'_, Unadmitted> {
@@ -134,6 +142,21 @@ impl Connections {
 }
 
 impl Unadmitted {
+    fn insert(&mut self, id: ConnectionId, worker: usize, address: AddressBlock) {
+        self.by_age.insert(id, (worker, address));
+        self.by_address.entry(address).or_default().insert(id);
+    }
+
+    /// The oldest of `address`, if there are `most` of it.
+    fn oldest_beyond(&self, most: usize, address: AddressBlock) -> Option<ConnectionId> {
+        let of_address = self.by_address.get(&address).filter(|of_address| of_address.len() >= most)?;
+        of_address.first().copied()
+    }
+
+    fn evict(&mut self, id: ConnectionId) -> Option<Evicted> {
+        Some(Evicted { worker: self.remove(id)?, id })
+    }
+
     /// Removes a connection, if it is here; returns its worker.
     fn remove(&mut self, id: ConnectionId) -> Option<usize> {
         let (worker, address) = self.by_age.remove(&id)?;
@@ -158,13 +181,15 @@ impl Place {
         self.connections.unadmitted().remove(self.id);
     }
 
-    /// The connection speaks for another address than the one that it came from.
+    /// The connection speaks for another address than the one that it came from, and counts for that one from now on.
     pub fn speaks_for(&self, address: AddressBlock) {
         let mut unadmitted = self.connections.unadmitted();
-        if let Some(worker) = unadmitted.remove(self.id) {
-            unadmitted.by_age.insert(self.id, (worker, address));
-            unadmitted.by_address.entry(address).or_default().insert(self.id);
-        }
+        let Some(worker) = unadmitted.remove(self.id) else { return };
+        let goes = unadmitted.oldest_beyond(self.connections.per_address.load(Relaxed), address);
+        unadmitted.insert(self.id, worker, address);
+        let evicted = goes.and_then(|id| unadmitted.evict(id));
+        drop(unadmitted);
+        self.connections.evict(evicted);
     }
 }
 
@@ -186,44 +211,79 @@ mod tests {
         IpAddr::from([192, 0, 2, last]).into()
     }
 
+    /// Connections, and which of them had to go.
+    fn connections(
+        limit: usize,
+        spare: usize,
+        per_address: usize,
+    ) -> (Arc<Connections>, std::sync::mpsc::Receiver<Evicted>) {
+        let connections = Connections::new(limit, spare, per_address);
+        let (evict, evicted) = std::sync::mpsc::channel();
+        connections.on_evicted(move |goes| evict.send(goes).unwrap());
+        (connections, evicted)
+    }
+
     #[test]
     fn beyond_the_limit_the_oldest_stranger_goes_and_who_was_admitted_stays() {
-        let connections = Connections::new(2, 1, 100);
-        let (admitted, _) = connections.enter(address(1), false, 0);
+        let (connections, evicted) = connections(3, 2, 100);
+        let admitted = connections.enter(address(1), false, 0);
         admitted.admitted();
-        let (oldest, _) = connections.enter(address(2), false, 1);
-        let (spare, goes) = connections.enter(address(3), false, 0);
-        assert_eq!((goes, connections.open()), (None, 3));
-        let (fourth, goes) = connections.enter(address(4), false, 0);
-        assert_eq!(goes, Some(Evicted { worker: 1, id: oldest.id() }));
-        let (fifth, goes) = connections.enter(address(5), false, 0);
-        assert_eq!(goes, Some(Evicted { worker: 0, id: spare.id() }), "each goes once");
-        drop((oldest, spare, fourth, fifth, admitted));
+        let oldest = connections.enter(address(2), false, 1);
+        let second = connections.enter(address(3), false, 0);
+        assert_eq!((evicted.try_iter().count(), connections.open()), (0, 3));
+        let third = connections.enter(address(4), false, 0);
+        let fourth = connections.enter(address(5), false, 0);
+        let gone: Vec<_> = evicted.try_iter().collect();
+        let goes = |worker, place: &Place| Evicted { worker, id: place.id() };
+        assert_eq!(gone, [goes(1, &oldest), goes(0, &second)], "each goes once");
+        drop((oldest, second, third, fourth, admitted));
         assert_eq!(connections.open(), 0);
         assert!(connections.unadmitted().by_age.is_empty() && connections.unadmitted().by_address.is_empty());
     }
 
     #[test]
+    fn when_all_were_admitted_the_newest_strangers_stay_for_health_checks() {
+        let (connections, evicted) = connections(1, 2, 100);
+        let admitted = connections.enter(address(1), false, 0);
+        admitted.admitted();
+        let strangers: Vec<_> = (2..5).map(|last| connections.enter(address(last), false, 0)).collect();
+        let gone: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
+        assert_eq!(gone, [strangers[0].id()]);
+    }
+
+    #[test]
     fn an_address_drives_out_its_own_and_no_other() {
-        let connections = Connections::new(100, 1, 2);
-        let (other, _) = connections.enter(address(1), false, 0);
-        let (first, _) = connections.enter(address(2), false, 0);
-        let (second, goes) = connections.enter(address(2), false, 0);
-        assert_eq!(goes, None);
-        let (third, goes) = connections.enter(address(2), false, 0);
-        assert_eq!(goes.map(|goes| goes.id), Some(first.id()));
+        let (connections, evicted) = connections(100, 1, 2);
+        let goes = || evicted.try_iter().map(|goes| goes.id).collect::<Vec<_>>();
+        let other = connections.enter(address(1), false, 0);
+        let first = connections.enter(address(2), false, 0);
+        let second = connections.enter(address(2), false, 0);
+        assert!(goes().is_empty());
+        let third = connections.enter(address(2), false, 0);
+        assert_eq!(goes(), [first.id()]);
         second.admitted();
-        assert_eq!(connections.enter(address(2), false, 0).1, None, "who was admitted is no stranger");
-        assert_eq!(connections.enter(address(2), true, 0).1, None, "nor is a balancer");
+        let fourth = connections.enter(address(2), false, 0);
+        assert!(goes().is_empty(), "who was admitted is no stranger");
+        let balancer = connections.enter(address(2), true, 0);
+        assert!(goes().is_empty(), "a balancer may have many");
+        balancer.speaks_for(address(3));
+        assert!(goes().is_empty());
+        // Whom a balancer speaks for may not.
         other.speaks_for(address(2));
-        assert_eq!(connections.enter(address(2), false, 0).1.map(|goes| goes.id), Some(other.id()));
-        drop(third);
+        assert_eq!(goes(), [third.id()]);
+        drop(fourth);
+    }
+
+    #[test]
+    fn connections_of_all_listeners_have_ids_of_their_own() {
+        let enter = || Connections::new(1, 1, 1).enter(address(1), false, 0).id();
+        assert_ne!(enter(), enter());
     }
 
     #[tokio::test]
     async fn accepting_waits_only_for_those_that_are_on_their_way_out() {
         let connections = Connections::new(1, 1, 100);
-        let mut places: Vec<_> = (0..3).map(|last| connections.enter(address(last), false, 0).0).collect();
+        let mut places: Vec<_> = (0..3).map(|last| connections.enter(address(last), false, 0)).collect();
         let waiting = connections.room();
         tokio::pin!(waiting);
         assert!(now_or_never(waiting.as_mut()).is_none(), "two were evicted, and are still open");

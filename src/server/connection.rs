@@ -151,10 +151,16 @@ impl Connection {
     pub fn admit(&self, owner: &Arc<Owner>) -> Result<(), Limit> {
         if !self.is_admitted.get() {
             self.share.replace(Some(owner.take(Resource::Connections)?));
-            self.is_admitted.set(true);
-            self.place.admitted();
+            self.keep();
         }
         Ok(())
+    }
+
+    /// It is not one of strangers any more, and makes room for nobody.
+    pub fn keep(&self) {
+        if !self.is_admitted.replace(true) {
+            self.place.admitted();
+        }
     }
 
     /// For whom requests without a token are counted that come straight from the client.

@@ -351,7 +351,10 @@ impl Session {
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
             match call.client {
                 Client::Waits(reply) => drop(reply.send(Reply::Answer(message))),
-                Client::Reads(stream) => self.last_of(stream, event(&message)),
+                Client::Reads(mut stream) => {
+                    let last = stream.deliver(&message, self.owner.has_room_to_spare());
+                    self.last_of(stream, last);
+                }
                 Client::Listens => self.hand_to_listener(event(&message)),
             }
             return;
@@ -367,8 +370,8 @@ impl Session {
     }
 
     /// The last event of a call's stream.
-    fn last_of(&mut self, mut stream: Stream, event: Bytes) {
-        self.to_client.push_back(stream.deliver_event(event, self.owner.has_room_to_spare()));
+    fn last_of(&mut self, stream: Stream, last: Delivery) {
+        self.to_client.push_back(last);
         if let Some(stream) = stream.end() {
             if self.answered.len() == ANSWERED {
                 self.answered.pop_front();
@@ -412,9 +415,10 @@ impl Session {
         let Some(call) = self.calls.remove(id) else { return };
         match call.client {
             Client::Waits(reply) => drop(reply.send(Reply::Refused(error))),
-            Client::Reads(stream) => {
+            Client::Reads(mut stream) => {
                 if let Some(failure) = failure(id, &error) {
-                    self.last_of(stream, failure);
+                    let last = stream.deliver_event(&failure, self.owner.has_room_to_spare());
+                    self.last_of(stream, last);
                 }
             }
             Client::Listens => {

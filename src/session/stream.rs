@@ -7,7 +7,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::EVENTS;
-use crate::mcp::{events::event, message::Message};
+use crate::mcp::{
+    events::{event, event_after},
+    message::Message,
+};
 
 /// Events of one call that are kept for a client that comes back.
 const KEPT_EVENTS: usize = 64;
@@ -49,18 +52,6 @@ struct Kept {
     bytes: usize,
 }
 
-/// An event with a number in front of it.
-struct Numbered {
-    numbered: Vec<u8>,
-    _event: Bytes,
-}
-
-impl AsRef<[u8]> for Numbered {
-    fn as_ref(&self) -> &[u8] {
-        &self.numbered
-    }
-}
-
 /// An event on its way to a client.
 pub(super) type Delivery = (mpsc::Sender<Bytes>, Bytes);
 
@@ -82,16 +73,30 @@ impl Stream {
 
     /// The next event. Without room to spare, nothing is kept for a client that comes back.
     pub(super) fn deliver(&mut self, message: &Message, has_room: bool) -> Delivery {
-        self.deliver_event(event(message), has_room)
+        let event = match self.next_id() {
+            Some(id) => event_after(&id, message),
+            None => event(message),
+        };
+        self.keep(event, has_room)
     }
 
     /// The next event, as it is to be sent.
-    pub(super) fn deliver_event(&mut self, event: Bytes, has_room: bool) -> Delivery {
+    pub(super) fn deliver_event(&mut self, event: &Bytes, has_room: bool) -> Delivery {
+        let event = match self.next_id() {
+            Some(id) => [&id, &event[..]].concat().into(),
+            None => event.clone(),
+        };
+        self.keep(event, has_room)
+    }
+
+    /// The line that numbers the next event, if they are numbered.
+    fn next_id(&self) -> Option<Vec<u8>> {
+        let kept = self.kept.as_ref()?;
+        Some(format!("id: {}.{}\n", self.call, kept.before + kept.events.len() as u64 + 1).into())
+    }
+
+    fn keep(&mut self, event: Bytes, has_room: bool) -> Delivery {
         let Some(kept) = &mut self.kept else { return (self.client.clone(), event) };
-        let number = kept.before + kept.events.len() as u64 + 1;
-        let numbered = [format!("id: {}.{number}\n", self.call).as_bytes(), &event[..]].concat();
-        // The event that it is made of counts for it, and goes with it.
-        let event = Bytes::from_owner(Numbered { numbered, _event: event });
         kept.bytes += event.len();
         kept.events.push_back(event.clone());
         let (events, bytes) = if has_room { (KEPT_EVENTS, KEPT_BYTES) } else { (0, 0) };

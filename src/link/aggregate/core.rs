@@ -17,7 +17,7 @@ use crate::{
     link::{FromServer, Outbound, ToServer},
     mcp::{
         message::{self, Id, Malformed, Message, Part},
-        numbers::Numbers,
+        numbers::{self, Numbers},
     },
 };
 
@@ -182,7 +182,7 @@ impl Core {
                 }
             }
             "notifications/progress" => {
-                let asked = message.progress_token().and_then(number).and_then(|it| self.asked.get(&it));
+                let asked = message.progress_token().and_then(numbers::read).and_then(|it| self.asked.get(&it));
                 let Some((member, token)) = asked.and_then(|it| Some((it.member, it.token.as_ref()?))) else {
                     return;
                 };
@@ -236,7 +236,7 @@ impl Core {
 
     /// The client answers a request of a member's.
     fn answer_to_member(&mut self, message: &Message) {
-        let Some(asked) = message.id().and_then(number).and_then(|it| self.asked.remove(&it)) else { return };
+        let Some(asked) = message.id().and_then(numbers::read).and_then(|it| self.asked.remove(&it)) else { return };
         let message = message.with(&[(Part::Id, asked.id.to_string().into())]);
         self.pass(asked.member, message);
     }
@@ -383,10 +383,4 @@ impl Core {
     pub(super) fn fail(&mut self, id: Id, error: Error) {
         self.act(Action::ToClient(FromServer::Failed { id, error }));
     }
-}
-
-/// The number of a request of the core's own. Who writes it as a string means the same.
-pub(super) fn number(id: &Id) -> Option<u64> {
-    let (Id::Number(number) | Id::String(number)) = id;
-    number.parse().ok()
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     Report,
-    core::{Asked, Core, IN_FLIGHT, Purpose, Sent, number},
+    core::{Asked, Core, IN_FLIGHT, Purpose, Sent},
     lists::{Ask, BYTES, Known, Next, State, UNHEARD},
     peer::Phase,
 };
@@ -14,6 +14,7 @@ use crate::{
     mcp::{
         code::{INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{self, Id, Message, Part},
+        numbers,
     },
 };
 
@@ -68,7 +69,7 @@ impl Core {
 
     /// The request that a member answers. No member can answer what another was asked.
     fn take(&mut self, member: usize, id: &Id) -> Option<Sent> {
-        let number = number(id)?;
+        let number = numbers::read(id)?;
         self.sent.get(&number).filter(|sent| sent.member == member)?;
         self.sent.remove(&number)
     }
@@ -166,14 +167,14 @@ impl Core {
             }
         }
         if let Some(subscription) = message.subscription_id() {
-            if let Some(subscription) = number(subscription) {
+            if let Some(subscription) = numbers::read(subscription) {
                 self.listen_notes(member, subscription, message);
             }
             return;
         }
         match message.method() {
             "notifications/progress" => {
-                let sent = message.progress_token().and_then(number).and_then(|it| self.sent.get(&it));
+                let sent = message.progress_token().and_then(numbers::read).and_then(|it| self.sent.get(&it));
                 let Some(Purpose::Client { id, token: Some(token) }) =
                     sent.filter(|sent| sent.member == member).map(|sent| &sent.purpose)
                 else {
@@ -199,7 +200,7 @@ impl Core {
 
     /// The client's name for the request that something belongs to.
     fn about(&self, member: usize, about: Option<Id>) -> Option<Id> {
-        let sent = self.sent.get(&number(&about?)?).filter(|sent| sent.member == member)?;
+        let sent = self.sent.get(&numbers::read(&about?)?).filter(|sent| sent.member == member)?;
         match &sent.purpose {
             Purpose::Client { id, .. } => Some(id.clone()),
             Purpose::Share(key) => {

@@ -15,6 +15,7 @@ use super::{
 use crate::mcp::{
     code::METHOD_NOT_FOUND,
     message::{Id, Message, Part},
+    modern::LISTEN,
 };
 
 /// Notifications that may come before every member has said what it will send. What exceeds this is dropped: they say that
@@ -101,7 +102,7 @@ impl Core {
         let params = json::object(&[("notifications", Some(&wanted)), ("_meta", listen.meta.as_deref())]);
         let key = listen.key;
         self.listens[at].open.insert(number, (member, false));
-        let request = Message::request(&Id::number(number), "subscriptions/listen", &params);
+        let request = Message::request(&Id::number(number), LISTEN, &params);
         self.send(member, number, Purpose::Listen(key), request);
     }
 

@@ -17,6 +17,7 @@ use crate::{
     mcp::{
         code::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part, Reference},
+        modern::LISTEN,
     },
 };
 
@@ -50,7 +51,7 @@ impl Core {
                 self.call_by_uri(now, id, outbound);
             }
             "logging/setLevel" => self.set_level(now, id, message),
-            "subscriptions/listen" => self.start_listening(now, id, message),
+            LISTEN => self.start_listening(now, id, message),
             // What cannot be led to one member or to all is not there. Capabilities do not promise it.
             _ => self.refuse(&id, METHOD_NOT_FOUND, "Method not found"),
         }

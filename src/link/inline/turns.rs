@@ -20,14 +20,32 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct State {
-    running: HashMap<Name, usize>,
-    waiting: VecDeque<(Name, oneshot::Sender<Turn>)>,
+    running: usize,
+    /// Those who run something or wait.
+    callers: HashMap<Name, Caller>,
+    /// Of the next one who waits.
+    next_number: u64,
+}
+
+#[derive(Default)]
+struct Caller {
+    running: usize,
+    /// By number, the longest first.
+    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
 }
 
 /// A turn, until it is dropped.
 pub(super) struct Turn {
-    turns: Arc<Turns>,
+    /// Absent once it is given back.
+    turns: Option<Arc<Turns>>,
     of: Name,
+}
+
+/// A place in the line, until it is dropped.
+struct Waits<'a> {
+    turns: &'a Turns,
+    of: &'a Name,
+    number: u64,
 }
 
 impl Turns {
@@ -39,23 +57,26 @@ impl Turns {
     /// Waits for a turn of the caller `of`.
     pub(super) async fn take(self: &Arc<Self>, of: &Name) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
-        {
-            let mut state = self.state();
-            // Those who were cancelled wait no more.
-            state.waiting.retain(|(_, waiting)| !waiting.is_closed());
-            state.waiting.push_back((of.clone(), sender));
-        }
+        let number = self.state().wait(of, sender);
+        // Who is cancelled leaves the line.
+        let _waits = Waits { turns: self, of, number };
         self.give();
-        // The sender waits in the list until it is used.
+        // The sender waits in the line until it is used.
         turn.await.ok()
     }
 
     /// Gives turns that are free to callers that wait.
     fn give(self: &Arc<Self>) {
-        loop {
-            let Some((of, waiting)) = self.state().next(self.most) else { return };
-            // Who was cancelled gives it back as it is dropped.
-            drop(waiting.send(Turn { turns: Arc::clone(self), of }));
+        let mut state = self.state();
+        while state.running < self.most
+            && let Some((of, waiting)) = state.next()
+        {
+            let turn = Turn { turns: Some(Arc::clone(self)), of };
+            // Who leaves at this very moment gets none. It is given back here: dropped, it would come back to this loop.
+            if let Err(mut turn) = waiting.send(turn) {
+                turn.turns = None;
+                state.end(&turn.of);
+            }
         }
     }
 
@@ -65,31 +86,60 @@ impl Turns {
 }
 
 impl State {
-    /// Who has the next turn, which is counted for it.
-    fn next(&mut self, most: usize) -> Option<(Name, oneshot::Sender<Turn>)> {
-        if self.running.values().sum::<usize>() >= most {
-            return None;
+    fn wait(&mut self, of: &Name, sender: oneshot::Sender<Turn>) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.callers.entry(of.clone()).or_default().waiting.push_back((number, sender));
+        number
+    }
+
+    fn leave(&mut self, of: &Name, number: u64) {
+        let Some(caller) = self.callers.get_mut(of) else { return };
+        if let Ok(at) = caller.waiting.binary_search_by_key(&number, |(number, _)| *number) {
+            caller.waiting.remove(at);
+            self.forget_idle(of);
         }
-        let has = |of: &Name| self.running.get(of).copied().unwrap_or(0);
-        let (at, _) = self.waiting.iter().enumerate().min_by_key(|(_, (of, _))| has(of))?;
-        let next = self.waiting.remove(at)?;
-        *self.running.entry(next.0.clone()).or_default() += 1;
-        Some(next)
+    }
+
+    /// Who has the next turn, which is counted for it.
+    fn next(&mut self) -> Option<(Name, oneshot::Sender<Turn>)> {
+        let waiting = self.callers.iter_mut().filter(|(_, caller)| !caller.waiting.is_empty());
+        let (of, caller) = waiting
+            .min_by_key(|(_, caller)| (caller.running, caller.waiting.front().map(|(number, _)| *number)))?;
+        let (_, sender) = caller.waiting.pop_front()?;
+        caller.running += 1;
+        self.running += 1;
+        Some((of.clone(), sender))
+    }
+
+    /// A turn ends.
+    fn end(&mut self, of: &Name) {
+        if let Some(caller) = self.callers.get_mut(of) {
+            caller.running -= 1;
+            self.running -= 1;
+            self.forget_idle(of);
+        }
+    }
+
+    fn forget_idle(&mut self, of: &Name) {
+        if self.callers.get(of).is_some_and(|caller| caller.running == 0 && caller.waiting.is_empty()) {
+            self.callers.remove(of);
+        }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.turns.state().leave(self.of, self.number);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        {
-            let mut state = self.turns.state();
-            if let Some(running) = state.running.get_mut(&self.of) {
-                *running -= 1;
-                if *running == 0 {
-                    state.running.remove(&self.of);
-                }
-            }
+        if let Some(turns) = self.turns.take() {
+            turns.state().end(&self.of);
+            turns.give();
         }
-        self.turns.give();
     }
 }
 
@@ -120,14 +170,14 @@ mod tests {
         let of_modest = Arc::clone(&turns);
         let modest = tokio::spawn(async move { of_modest.take(&name("modest")).await });
         yield_now().await;
-        assert_eq!(turns.state().waiting.len(), 11);
+        assert_eq!(turns.state().callers.values().map(|caller| caller.waiting.len()).sum::<usize>(), 11);
         drop(greedy.pop());
         assert!(modest.await.unwrap().is_some(), "although ten came before");
         drop(greedy);
         for more in more {
             assert!(more.await.unwrap().is_some());
         }
-        assert!(turns.state().running.is_empty());
+        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
     }
 
     #[tokio::test]
@@ -141,6 +191,25 @@ mod tests {
         assert!(second.await.is_err());
         drop(first);
         assert!(turns.take(&name("dev")).await.is_some());
-        assert!(turns.state().running.is_empty() && turns.state().waiting.is_empty());
+        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
+    }
+
+    #[tokio::test]
+    async fn any_number_of_callers_may_leave_the_line_at_once() {
+        let turns = Turns::new(1);
+        let first = turns.take(&name("dev")).await.unwrap();
+        let waiting: Vec<_> = (0..50_000)
+            .map(|_| {
+                let turns = Arc::clone(&turns);
+                tokio::spawn(async move { turns.take(&name("dev")).await })
+            })
+            .collect();
+        yield_now().await;
+        for waiting in waiting {
+            waiting.abort();
+            assert!(waiting.await.is_err());
+        }
+        drop(first);
+        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Attachment, Settings,
     backlog::Backlog,
     caller::Caller,
-    table::{self, Inward, Outward, Table},
+    table::{self, Inward, Lost, Outward, Table},
 };
 use crate::{
     error::{Error, Kind},
@@ -133,8 +133,10 @@ where
                 Event::Received(None) => self.ended("the server is gone".into()),
                 Event::Room => {}
                 Event::Idle if self.callers.is_empty() && self.settings.lease.owner().is_some() => {
-                    // Who attaches at this very moment is told that it is over, and the next one begins anew.
-                    return;
+                    // Who attached at this very moment is served.
+                    if self.control.is_empty() {
+                        return;
+                    }
                 }
                 Event::Idle => self.close(),
             }
@@ -277,8 +279,9 @@ where
 
     fn ended(&mut self, cause: Cow<'static, str>) {
         self.close();
-        for (caller, id) in self.table.take() {
-            if let Some(caller) = self.callers.get(&caller) {
+        for Lost { caller, id, listens } in self.table.take() {
+            // Who only listens has done nothing that could have ended it.
+            if let Some(caller) = self.callers.get(&caller).filter(|_| !listens) {
                 (self.settings.on_lost)(caller.owner().name());
             }
             let error = Kind::UpstreamUnreachable.because(cause.clone());

@@ -15,7 +15,8 @@ use crate::{
     mcp::{
         code::METHOD_NOT_FOUND,
         message::{self, Id, Malformed, Message, Part},
-        numbers::Numbers,
+        modern::LISTEN,
+        numbers::{self, Numbers},
     },
 };
 
@@ -38,6 +39,17 @@ struct Flight {
     /// As the caller wrote them.
     raw_id: Box<str>,
     raw_token: Option<Box<str>>,
+    /// It asks for notifications, which may take as long as the server lives.
+    listens: bool,
+}
+
+/// A request whose server is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) caller: u64,
+    pub(super) id: Id,
+    /// It asked for notifications.
+    pub(super) listens: bool,
 }
 
 /// Where a caller's message goes.
@@ -108,6 +120,7 @@ impl Table {
             id: id.clone(),
             raw_id: raw_id.into(),
             raw_token: message.part(Part::ProgressToken).map(Into::into),
+            listens: message.method() == LISTEN,
         };
         self.flights.insert(number, flight);
         Outward::Server(renamed)
@@ -152,7 +165,7 @@ impl Table {
 
     fn response(&mut self, message: &Message) -> Inward {
         let Some(Flight { caller, id, raw_id, .. }) =
-            message.id().and_then(number).and_then(|number| self.end(number))
+            message.id().and_then(numbers::read).and_then(|number| self.end(number))
         else {
             return Inward::Nowhere;
         };
@@ -179,7 +192,7 @@ impl Table {
             "notifications/cancelled" => (Part::RequestId, message.request_id()),
             _ => (Part::SubscriptionId, message.subscription_id()),
         };
-        let found = named.or(about).and_then(number);
+        let found = named.or(about).and_then(numbers::read);
         let Some((number, flight)) = found.and_then(|number| Some((number, self.flights.get(&number)?)))
         else {
             return Inward::Nowhere;
@@ -205,13 +218,14 @@ impl Table {
 
     /// The caller of a request that gets no answer, and its own id for it.
     pub(super) fn failed(&mut self, id: &Id) -> Option<(u64, Id)> {
-        number(id).and_then(|number| self.end(number)).map(|flight| (flight.caller, flight.id))
+        numbers::read(id).and_then(|number| self.end(number)).map(|flight| (flight.caller, flight.id))
     }
 
     /// Every request in flight, with its caller: the server is gone.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (u64, Id)> + use<> {
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Lost> + use<> {
         self.callers.clear();
-        std::mem::take(&mut self.flights).into_values().map(|flight| (flight.caller, flight.id))
+        let flights = std::mem::take(&mut self.flights).into_values();
+        flights.map(|Flight { caller, id, listens, .. }| Lost { caller, id, listens })
     }
 
     fn end(&mut self, number: u64) -> Option<Flight> {
@@ -241,12 +255,6 @@ pub(super) fn refusal(message: &Message) -> Option<Message> {
     );
     let id = message.id().filter(|_| is_of_a_session)?;
     Message::error_for(id, METHOD_NOT_FOUND, "this server is shared and has no sessions").ok()
-}
-
-/// The number behind an id. A server that writes it as a string means the same.
-fn number(id: &Id) -> Option<u64> {
-    let (Id::Number(text) | Id::String(text)) = id;
-    text.parse().ok()
 }
 
 fn unreadable(why: Malformed) -> Error {

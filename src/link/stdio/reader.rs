@@ -19,7 +19,7 @@ use crate::{
     child::{self, Life, Supervisor},
     config::Level,
     error::Kind,
-    ledger::{Resource, Share},
+    ledger::{Resource, Room, Share},
     mcp::message::Message,
     observe::Observer,
 };
@@ -39,6 +39,7 @@ pub(super) struct Reader {
     noise: Noise,
     /// Counts what is held of lines that are not complete, for whoever reads this.
     share: Share,
+    room: Room,
     /// Set with the first message.
     spoke: Arc<AtomicBool>,
 }
@@ -47,8 +48,8 @@ impl Reader {
     pub(super) fn new(stdout: pipe::Receiver, supervisor: &Supervisor, life: &Life) -> Self {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
         let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
-        let (share, spoke) = (life.owner().hold(Resource::Bytes, 0), life.spoke());
-        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise, share, spoke }
+        let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
+        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise, share, room, spoke: life.spoke() }
     }
 
     /// Passes messages on to the end of the pipe; those that nobody is there to take are dropped. Can be dropped at any
@@ -70,7 +71,7 @@ impl Reader {
                 sleep(REST.0.max(begin.elapsed() * REST.1)).await;
             }
             self.share.set(self.lines.held() as u64);
-            self.share.owner().room().await;
+            self.room.open().await;
             let lines = &mut self.lines;
             let read = child::read(&mut self.stdout, |bytes| {
                 lines.push(bytes);

@@ -1,0 +1,80 @@
+//! Reads a body to its end, where it has to be whole before anything is done with it.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::ended_before_answer;
+use crate::{
+    error::{Error, Kind},
+    identity::Subject,
+    ledger::{Resource, Share},
+    watchdog::{Signal, Watched},
+};
+
+/// How a body is read.
+pub struct Collect<'a> {
+    /// Most bytes that it may have.
+    pub most: u64,
+    /// How it is ended from outside.
+    pub watched: &'a Watched<Subject>,
+    /// Longest that its next piece may take.
+    pub patience: Duration,
+    /// What it is if that takes longer.
+    pub late: Kind,
+}
+
+impl Collect<'_> {
+    /// The whole body; `None` if it is too large. What is read is counted in `share`; while its owner has no room, nothing more
+    /// is read.
+    pub async fn read(
+        self,
+        share: &mut Share,
+        mut poll_data: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>>,
+    ) -> Result<Option<Bytes>, Error> {
+        let Self { most, watched, patience, late } = self;
+        let mut room = share.owner().room();
+        // Nearly always the only piece.
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        watched.set_deadline(Some(patience));
+        let fits = poll_fn(|cx| {
+            loop {
+                // The signal comes first: what is there behind it is not for this caller any more.
+                match watched.poll(cx) {
+                    Some(Signal::Deadline) => {
+                        let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
+                        return Poll::Ready(Err(limit.unwrap_or_else(|| late.into())));
+                    }
+                    Some(signal) => match ended_before_answer(signal) {
+                        Some(error) => return Poll::Ready(Err(error)),
+                        None => continue,
+                    },
+                    None => {}
+                }
+                ready!(room.poll(cx));
+                let Some(data) = ready!(poll_data(cx)).transpose()? else { return Poll::Ready(Ok(true)) };
+                watched.set_deadline(Some(patience));
+                share.grow(data.len() as u64);
+                if share.amount() > most {
+                    return Poll::Ready(Ok::<_, Error>(false));
+                }
+                if first.is_empty() && rest.is_empty() {
+                    first = data;
+                } else {
+                    if rest.is_empty() {
+                        rest.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    rest.extend_from_slice(&data);
+                }
+            }
+        })
+        .await?;
+        watched.set_deadline(None);
+        Ok(fits.then(|| if rest.is_empty() { first } else { rest.freeze() }))
+    }
+}
