@@ -182,7 +182,8 @@ impl Core {
                 }
             }
             "notifications/progress" => {
-                let asked = message.progress_token().and_then(numbers::read).and_then(|it| self.asked.get(&it));
+                let asked =
+                    message.progress_token().and_then(numbers::read).and_then(|it| self.asked.get(&it));
                 let Some((member, token)) = asked.and_then(|it| Some((it.member, it.token.as_ref()?))) else {
                     return;
                 };
@@ -236,7 +237,9 @@ impl Core {
 
     /// The client answers a request of a member's.
     fn answer_to_member(&mut self, message: &Message) {
-        let Some(asked) = message.id().and_then(numbers::read).and_then(|it| self.asked.remove(&it)) else { return };
+        let Some(asked) = message.id().and_then(numbers::read).and_then(|it| self.asked.remove(&it)) else {
+            return;
+        };
         let message = message.with(&[(Part::Id, asked.id.to_string().into())]);
         self.pass(asked.member, message);
     }
