@@ -41,8 +41,8 @@ pub(super) struct Key {
     pub(super) beside: Option<&'static str>,
     /// Likely values, each as JSON.
     pub(super) examples: &'static [&'static str],
-    /// Whether a change takes effect at the next start only.
-    pub(super) restart: bool,
+    /// Set if a change takes effect at the next start only: which part of the key that is, or nothing for all of it.
+    pub(super) restart: Option<&'static str>,
     /// What to write in its place, if the key is there for old configs only.
     pub(super) deprecated: Option<&'static str>,
     /// The version that had it first.
@@ -61,7 +61,7 @@ pub(super) const fn key(name: &'static str, kind: Kind, absent: Absent, doc: &'s
         also: &[],
         beside: None,
         examples: &[],
-        restart: false,
+        restart: None,
         deprecated: None,
         since: FIRST_VERSION,
     }
@@ -88,8 +88,9 @@ impl Key {
         self
     }
 
-    pub(super) const fn restart(mut self) -> Self {
-        self.restart = true;
+    /// A change of `part`, or of all if that is empty, takes effect at the next start.
+    pub(super) const fn restart(mut self, part: &'static str) -> Self {
+        self.restart = Some(part);
         self
     }
 

@@ -51,6 +51,21 @@ pub use self::{
     table::INHERITED,
 };
 
+/// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.
+#[cfg(test)]
+pub(crate) fn restart_keys() -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, object) in key::objects(&table::ROOT) {
+        let path = path.trim_start_matches("proxy").trim_start_matches('.').to_owned();
+        for (key, part) in object.keys.iter().filter_map(|key| Some((key, key.restart?))) {
+            let dot = if path.is_empty() { "" } else { "." };
+            let part = if part.is_empty() { String::new() } else { format!(" ({part})") };
+            found.push(format!("{path}{dot}{}{part}", key.name));
+        }
+    }
+    found
+}
+
 /// What came of reading a config.
 #[derive(Debug)]
 pub struct Loaded {

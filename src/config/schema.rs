@@ -116,8 +116,10 @@ pub(super) fn sentences(key: &Key) -> String {
     if let Some(tag) = key.beside {
         text += &format!(" Only beside `{tag}`.");
     }
-    if key.restart {
-        text += " A change takes effect at the next start.";
+    match key.restart {
+        None => {}
+        Some("") => text += " A change takes effect at the next start.",
+        Some(part) => text += &format!(" A change of its {part} takes effect at the next start."),
     }
     if let Some(instead) = key.deprecated {
         text += &format!(" Deprecated: {instead}.");

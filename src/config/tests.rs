@@ -76,8 +76,32 @@ fn everything_has_a_default() {
     let snapshot = good(Place::new().load(r#"{"mcpServers": {}}"#));
     assert_eq!(snapshot.name, "Sluicegate");
     assert_eq!(snapshot.shutdown_grace, Duration::from_secs(30));
-    assert_eq!(snapshot.limits.max_header_bytes, 32 << 10);
-    assert_eq!(snapshot.limits.upstream_timeout, Duration::from_secs(60));
+    let max_connections = snapshot.limits.max_connections;
+    let max_requests = snapshot.limits.max_requests;
+    let limits = Limits {
+        max_connections,
+        tls_handshake_timeout: Duration::from_secs(10),
+        header_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(30),
+        slow_reader_timeout: Duration::from_secs(30),
+        connect_timeout: Duration::from_secs(5),
+        upstream_timeout: Duration::from_secs(60),
+        max_header_bytes: 32 << 10,
+        max_uri_bytes: 8 << 10,
+        max_body_bytes: 0,
+        max_sessions: 1_000,
+        max_processes: 1_000,
+        max_requests,
+        max_held_bytes: 128 << 20,
+        per_caller: PerCaller::default(),
+        connections_per_address: 256,
+    };
+    assert_eq!(snapshot.limits, limits);
+    assert!(max_requests >= max_connections as u64);
+    assert!(
+        snapshot.trusted_proxies.is_empty() && snapshot.session_key.is_none() && snapshot.admin.is_none()
+    );
+    assert_eq!(snapshot.aggregate, Aggregate::default());
     assert_eq!(snapshot.log, Log { level: Level::Info, format: LogFormat::Json });
     assert!((1..=10_000).contains(&snapshot.limits.max_connections));
     assert!(snapshot.workers >= 1);

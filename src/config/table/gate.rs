@@ -12,6 +12,7 @@ use crate::config::key::{
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
     Kind, Object, TIMEOUT, Word, Words, count, key,
 };
+use crate::config::snapshot::Server;
 
 pub(in crate::config) static ROOT: Object = Object {
     name: "config",
@@ -68,7 +69,7 @@ pub(in crate::config) static PROXY: Object = Object {
              without.",
         )
         .examples(&[r#"":8443""#, r#""127.0.0.1:8080""#, r#""[::1]:8080""#])
-        .restart(),
+        .restart(""),
         key(
             "allowPlainHttp",
             Kind::Bool,
@@ -80,10 +81,9 @@ pub(in crate::config) static PROXY: Object = Object {
             "tls",
             Kind::Object(&TLS),
             Means("plain HTTP, on this machine only"),
-            "HTTPS. Files are reloaded when they change; whether there is HTTPS at all, and of which kind, is decided at \
-             the start.",
+            "HTTPS. Its files are reloaded when they change.",
         )
-        .restart(),
+        .restart("kind or names"),
         key("auth", Kind::Object(&AUTH), Means("there is no token"), "Who may come in."),
         key(
             "allowedHosts",
@@ -107,7 +107,7 @@ pub(in crate::config) static PROXY: Object = Object {
             Duration(secs(30)),
             "How long a shutdown waits for requests and streams before it cuts them.",
         ),
-        key("workers", count(0, 1024), Number(0), "Threads that serve; 0 is one per core.").restart(),
+        key("workers", count(0, 1024), Number(0), "Threads that serve; 0 is one per core.").restart(""),
         key(
             "admin",
             Kind::Object(&ADMIN),
@@ -178,7 +178,7 @@ static ADMIN: Object = Object {
         "Address and port; a port alone is this machine only.",
     )
     .examples(&[r#""127.0.0.1:9090""#, r#""0.0.0.0:9090""#])
-    .restart()],
+    .restart("")],
 };
 
 static LOG: Object = Object {
@@ -187,7 +187,7 @@ static LOG: Object = Object {
     one_of: &[],
     keys: &[
         key("level", Kind::Word(&LEVELS), Text("info"), "Least severe level that is written."),
-        key("format", Kind::Word(&FORMATS), Text("json"), "Shape of a line.").restart(),
+        key("format", Kind::Word(&FORMATS), Text("json"), "Shape of a line.").restart(""),
     ],
 };
 
@@ -218,7 +218,7 @@ static SESSIONS: Object = Object {
         key(
             "timeout",
             Kind::Duration(secs(1)),
-            Duration(secs(5 * 60)),
+            Duration(Server::IDLE_TIMEOUT),
             "`idleTimeout` of every server that has none of its own.",
         ),
         key(

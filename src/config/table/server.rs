@@ -149,7 +149,7 @@ pub(in crate::config) static SERVER: Object = Object {
             .examples(&[r#"{ "ROOT": "/data" }"#]),
         key("cwd", Kind::Path, Means("the gate's"), "Working directory, relative to the config.")
             .beside(COMMAND)
-            .examples(&[r#""/srv/notes""#]),
+            .examples(&[r#""notes""#]),
         key(
             "inheritEnv",
             Kind::List(&TEXT),
@@ -229,7 +229,7 @@ static INLINE: Object = Object {
             "tools",
             Kind::List(&Kind::Object(&INLINE_TOOL)),
             Required,
-            "The tools, each of a name of its own.",
+            "The tools, each of a name of its own. At most 16 of their commands run at a time.",
         )
         .examples(&[r#"[{ "name": "uptime", "command": "uptime" }]"#]),
     ],
