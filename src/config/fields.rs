@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
             (Some(node), Kind::Word(words), _) => {
                 let text = node.string(cx)?;
                 let is = |word: &&str| word.eq_ignore_ascii_case(&text.value);
-                let found = words.words.iter().find(|word| is(&word.0) || word.1.iter().any(|word| is(word)));
+                let found = words.words.iter().find(|word| is(&word.0) || word.1.iter().any(&is));
                 if found.is_none() {
                     cx.error(&text.at, format!("{} {}", text.shown(), words.otherwise));
                 }

@@ -30,10 +30,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
         return Auth { names: Some(Vec::new()), ..Auth::default() };
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
-    let kind = fields.get("kind");
-    if let Some(kind) = &kind
-        && kind.literal() == Some("oauth")
-    {
+    if let Some(kind) = fields.get("kind").filter(|kind| kind.literal() == Some("oauth")) {
         cx.error(&kind.at, "OAuth is not supported yet; use \"bearer_token\"");
         return Auth::default();
     }
