@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/config.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/config.md"]
 COMMANDS = ["cargo run --release -- demo", "cargo test"]
 
 problems = []
@@ -68,6 +68,20 @@ for document, text in texts.items():
             problems.append(f"{document}: {link} does not exist")
         elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text()):
             problems.append(f"{document}: {link}#{anchor} leads nowhere")
+
+# What SECURITY.md says that shows a promise has to be there.
+sources = [ROOT / "tests", ROOT / "benches"]
+tests = {
+    name
+    for folder in sources
+    for file in folder.rglob("*.rs")
+    for name in re.findall(r"#\[(?:tokio::)?test[^\]]*\]\s*(?:async )?fn (\w+)", file.read_text())
+}
+for named in re.findall(r"`([^`]+)`", texts.get("SECURITY.md", "").partition("shown by")[2]):
+    if "/" in named and not (ROOT / named).exists():
+        problems.append(f"SECURITY.md: {named} does not exist")
+    elif named.count("_") > 2 and "/" not in named and named not in tests:
+        problems.append(f"SECURITY.md: there is no test {named}")
 
 print("\n".join(problems) or f"{len(known_keys)} keys, {len(codes)} error codes and {len(metrics)} metrics are described")
 sys.exit(bool(problems))

@@ -30,8 +30,8 @@ pub enum Place<'a> {
         /// Which of the endpoints.
         door: Door,
     },
-    /// Below `/.well-known/`, where clients look for things that a challenge would be taken for.
-    WellKnown,
+    /// Below `/.well-known/`, and the other paths at which clients look for a login: they would take a challenge for one.
+    Unchallenged,
     /// A server's endpoint. Whether the server exists is not known yet.
     Server {
         /// First segment.
@@ -89,7 +89,7 @@ const LONGEST_PATH: usize = 4 * (LONGEST + 1);
 pub fn place(path: &str) -> Place<'_> {
     // A stranger's path may have 8 KiB, none of which is worth a look.
     if path.len() > LONGEST_PATH {
-        return if path.starts_with("/.well-known/") { Place::WellKnown } else { Place::Unknown };
+        return if path.starts_with("/.well-known/") { Place::Unchallenged } else { Place::Unknown };
     }
     let path = path.strip_suffix('/').unwrap_or(path);
     match path {
@@ -101,12 +101,13 @@ pub fn place(path: &str) -> Place<'_> {
         "/mcp" => return Place::All { door: Door::Mcp },
         "/sse" => return Place::All { door: Door::Sse },
         "/message" => return Place::All { door: Door::Message },
+        "" | "/register" | "/authorize" | "/token" => return Place::Unchallenged,
         _ => {}
     }
     let mut segments = path.split('/').skip(1);
     let (Some(name), rest) = (segments.next(), segments.next()) else { return Place::Unknown };
     match name {
-        ".well-known" => return Place::WellKnown,
+        ".well-known" => return Place::Unchallenged,
         "servers" => return managed(rest, segments),
         // What stands below the other paths of the gate's own is nobody's: no server can have their names.
         "mcp" | "sse" | "message" => return Place::Unknown,
@@ -282,16 +283,19 @@ mod tests {
             ("/servers/db/delete", Place::Unknown),
             ("/servers/db/stop/now", Place::Unknown),
             ("/db/stop", Place::Unknown),
-            ("/.well-known/oauth-protected-resource/db/mcp", Place::WellKnown),
-            ("/.well-known", Place::WellKnown),
-            ("/", Place::Unknown),
+            ("/.well-known/oauth-protected-resource/db/mcp", Place::Unchallenged),
+            ("/.well-known", Place::Unchallenged),
+            ("/", Place::Unchallenged),
+            ("/register", Place::Unchallenged),
+            ("/token/", Place::Unchallenged),
+            ("/token/mcp", Place::Server { name: "token", door: Door::Mcp }),
             (&format!("/{0}/mcp", "n".repeat(64)), Place::Server { name: &"n".repeat(64), door: Door::Mcp }),
             (
                 &format!("/servers/{0}/restart", "n".repeat(64)),
                 Place::Manage { name: &"n".repeat(64), action: Action::Restart },
             ),
             (&format!("/{0}", "n".repeat(8191)), Place::Unknown),
-            (&format!("/.well-known/{0}", "n".repeat(1000)), Place::WellKnown),
+            (&format!("/.well-known/{0}", "n".repeat(1000)), Place::Unchallenged),
         ] {
             assert_eq!(place(path), wanted, "{path}");
         }

@@ -21,7 +21,7 @@ use crate::{
     body::{Body, BrokenOff, Payload},
     bridge, cors,
     error::{Error, Kind},
-    ledger::{Name, Owner, Resource},
+    ledger::Resource,
     mcp::events::is_event_stream,
     observe::Record,
     proxy::{self, Admitted},
@@ -55,7 +55,8 @@ pub async fn handle(
         worker.next_request_id(),
     );
     let live = worker.shared.live().clone();
-    if let Some(client) = client_address(&connection, &live, &head) {
+    let client = client_address(&connection, &live, &head);
+    if let Some(client) = client {
         record.client_is(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
@@ -64,7 +65,9 @@ pub async fn handle(
         origin.is_none() || (connection.door == Door::Public && are_allowed_origins(&live, &head));
     let allowed_origin = origin.cloned().filter(|_| is_listed);
 
-    let answered = answer(&worker, &connection, &live, &head, &mut body, is_listed, &mut record).await;
+    let asked =
+        Asked { worker: &worker, connection: &connection, live: &live, head: &head, client, is_listed };
+    let answered = answer(asked, &mut body, &mut record).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
@@ -72,7 +75,7 @@ pub async fn handle(
             if let Some(body) = body {
                 swallow(&head, body).await;
             }
-            refuse(&live, &error, &record)
+            refuse(&live, &error, &record, head.version)
         }
     };
     if !record.is_admitted() {
@@ -137,22 +140,33 @@ fn may_leave_hyper(connection: &Connection, head: &Parts) -> bool {
         && !head.headers.get_all(header::CONNECTION).iter().any(closes)
 }
 
+/// A request, and what its answer depends on beside its body.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    worker: &'a Rc<Worker>,
+    connection: &'a Connection,
+    /// The config of the moment in which it came.
+    live: &'a Arc<Live>,
+    head: &'a Parts,
+    /// The client that a balancer forwards for.
+    client: Option<IpAddr>,
+    /// Pages of its `Origin` may call, or it has none.
+    is_listed: bool,
+}
+
 async fn answer(
-    worker: &Rc<Worker>,
-    connection: &Connection,
-    live: &Arc<Live>,
-    head: &Parts,
+    asked: Asked<'_>,
     body: &mut Option<Incoming>,
-    is_listed_origin: bool,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
+    let Asked { worker, connection, live, head, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
     let checked = validate::head(head, &live.limits, connection.take_fragment())?;
     let at = place(head.uri.path());
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
-        return administer(worker, connection, live, &checked, at, is_remote);
+        return administer(asked, &checked, at, is_remote);
     }
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
@@ -161,18 +175,22 @@ async fn answer(
     }
     // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
-    if !host_is_allowed(&live.doors.hosts, checked.host) {
+    let is_check = checked.host.is_empty() && head.method == Method::OPTIONS;
+    if checked.host.is_empty() && !is_check {
+        return Err(Kind::Malformed.because("Host is missing"));
+    }
+    if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
         return Err(Kind::ForbiddenHost.into());
     }
-    if !is_listed_origin {
+    if !is_listed {
         return Err(Kind::ForbiddenOrigin.into());
     }
-    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2).
+    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
     if head.method == Method::OPTIONS {
         record.is_for_the_gate();
         return Ok(options(head));
     }
-    if at == Place::WellKnown {
+    if at == Place::Unchallenged {
         return Err(Kind::NotFound.into());
     }
     // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
@@ -215,7 +233,8 @@ async fn answer(
     }
     let owner = match credential {
         Some(index) => Arc::clone(&live.credentials[index].owner),
-        None => owner_without_token(worker, connection, live, head),
+        // Without a token, a request counts for its address, or for that which a balancer forwards for.
+        None => connection.owner(client, &worker.shared.ledger),
     };
     let admitted =
         Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token, owner };
@@ -257,16 +276,16 @@ fn is_probe(at: Place<'_>) -> bool {
 /// whatever the public listener allows, nor one whose name was rebound to this address, which is told nothing at all. On
 /// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
 fn administer(
-    worker: &Worker,
-    connection: &Connection,
-    live: &Live,
+    asked: Asked<'_>,
     checked: &Checked<'_>,
     at: Place<'_>,
     is_remote: bool,
 ) -> Result<Response<Payload>, Error> {
-    let Checked { parts: head, host, .. } = *checked;
+    let (Asked { worker, connection, live, head, .. }, host) = (asked, checked.host);
     // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
+    // A health check by HTTP/1.0 has none, and a browser cannot make it.
     let is_served = host_is_loopback(host)
+        || (host.is_empty() && matches!(at, Place::Live | Place::Ready))
         || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
     if !is_served {
         return Err(Kind::ForbiddenHost.into());
@@ -318,15 +337,6 @@ fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
     })
 }
 
-/// For whom a request without a token is counted: its address, or the one that a balancer forwards for.
-fn owner_without_token(worker: &Worker, connection: &Connection, live: &Live, head: &Parts) -> Arc<Owner> {
-    let ledger = &worker.shared.ledger;
-    match client_address(connection, live, head) {
-        Some(client) => ledger.owner(Name::Address(client.into())),
-        None => connection.owner(ledger),
-    }
-}
-
 /// The address of the client that a balancer forwards for.
 fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<IpAddr> {
     let trusted = &live.trusted_proxies;
@@ -356,7 +366,7 @@ fn options(head: &Parts) -> Response<Payload> {
 }
 
 /// The only place where an error becomes a response.
-fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
+fn refuse(live: &Live, error: &Error, record: &Record, version: Version) -> Response<Payload> {
     let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
@@ -386,6 +396,10 @@ fn refuse(live: &Live, error: &Error, record: &Record) -> Response<Payload> {
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
         Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
+            if version == Version::HTTP_10 {
+                *response.version_mut() = version;
+            }
         }
         _ => {}
     }

@@ -105,7 +105,7 @@ fn names_protected_field(connection: &HeaderValue) -> bool {
 }
 
 /// The one host of a request: `Host`, `:authority`, or the authority of an absolute target, which must agree (RFC 9112
-/// §3.2, RFC 9113 §8.3.1).
+/// §3.2, RFC 9113 §8.3.1). Empty where HTTP/1.0 says none.
 fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a str, Error> {
     let malformed = |cause: &'static str| Kind::Malformed.because(cause);
     let field = match field {
@@ -119,6 +119,8 @@ fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a 
         }
         (_, Some(host)) => host,
         (Some(host), None) if head.version != Version::HTTP_2 => host,
+        // HTTP/1.0 knows no Host, and health checks of balancers speak it.
+        (None, None) if head.version == Version::HTTP_10 => return Ok(""),
         _ => return Err(malformed("Host is missing")),
     };
     if host.is_empty() || host.bytes().any(|b| matches!(b, b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b' ')) {

@@ -46,7 +46,7 @@ use rustls::{
 use serde_json::{Value, json};
 use sluicegate::server::tls::{SelfSigned, provider, self_signed};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Mutex,
 };
@@ -126,7 +126,7 @@ async fn gate(tls: Option<Value>) -> Process {
             "auth": { "kind": "bearer_token", "tokens": {
                 "greedy": DEV, "modest": MODEST, "watch": { "value": WATCH, "roles": ["admin"] },
             } },
-            "limits": { "maxConnections": 400, "maxSessions": 40, "maxProcesses": 60, "upstreamTimeout": "20s" },
+            "limits": { "maxConnections": 400, "maxSessions": 20, "maxProcesses": 40, "upstreamTimeout": "20s" },
         },
         "mcpServers": servers,
     });
@@ -171,17 +171,42 @@ impl Fared {
     }
 }
 
+/// How the modest caller reaches the gate.
+#[derive(Clone)]
+struct Door {
+    addr: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Door {
+    async fn open(&self) -> Client<Box<dyn Duplex>> {
+        let stream = connect(self.addr).await.stream;
+        match &self.tls {
+            None => Client::new(Box::new(stream)),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+                Client::new(Box::new(connected.unwrap()))
+            }
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 /// The modest caller: one request at a time of each kind, now and then a session and a new connection.
-async fn modest(addr: SocketAddr, until: Instant) -> Fared {
+async fn modest(door: Door, until: Instant) -> Fared {
     let mut fared = Fared::default();
     let mut turn = 0_usize;
-    let mut kept = connect(addr).await;
+    let mut kept = door.open().await;
     while Instant::now() < until {
         let began = Instant::now();
         let outcome = match turn % 4 {
             0 => ask(&mut kept, &post("/db", MODEST, "", "{}")).await,
             1 => ask(&mut kept, &modern("/s0/mcp", MODEST, "echo", &json!({ "text": "x" }))).await,
-            2 => ask(&mut connect(addr).await, &post("/db", MODEST, "", "{}")).await,
+            2 => ask(&mut door.open().await, &post("/db", MODEST, "", "{}")).await,
             _ => {
                 ask(&mut kept, &modern("/mcp?servers=s0", MODEST, "s0__echo", &json!({ "text": "x" }))).await
             }
@@ -192,12 +217,12 @@ async fn modest(addr: SocketAddr, until: Instant) -> Fared {
             Ok((status, _, body)) => fared.failed.push(format!("{turn}: {status} {body}")),
             Err(e) => {
                 fared.failed.push(format!("{turn}: {e}"));
-                kept = connect(addr).await;
+                kept = door.open().await;
             }
         }
         // Now and then a session, whose process takes longer to start than anything else here takes.
         if turn.is_multiple_of(40)
-            && let Err(e) = session(addr, MODEST, "/s1/mcp").await
+            && let Err(e) = session(&door).await
         {
             fared.failed.push(format!("{turn}: session: {e}"));
         }
@@ -208,8 +233,9 @@ async fn modest(addr: SocketAddr, until: Instant) -> Fared {
 }
 
 /// Begins a session, uses and ends it.
-async fn session(addr: SocketAddr, token: &str, path: &str) -> Result<(), String> {
-    let mut client = connect(addr).await;
+async fn session(door: &Door) -> Result<(), String> {
+    let (path, token) = ("/s1/mcp", MODEST);
+    let mut client = door.open().await;
     let (status, head, body) = ask(&mut client, &post(path, token, "", INITIALIZE)).await?;
     if status != 200 {
         return Err(format!("{status} {body}"));
@@ -228,30 +254,53 @@ async fn connect(addr: SocketAddr) -> Client<TcpStream> {
 }
 
 /// One request; an error instead of a panic if the connection ends.
-async fn ask(client: &mut Client<TcpStream>, request: &str) -> Result<(u16, String, String), String> {
+async fn ask<T>(client: &mut Client<T>, request: &str) -> Result<(u16, String, String), String>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     client.stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-    let mut peeked = [0];
-    let first = tokio::time::timeout(Duration::from_secs(30), client.stream.peek(&mut peeked)).await;
-    match first {
+    match tokio::time::timeout(Duration::from_secs(30), client.stream.read_buf(&mut client.buffer)).await {
         Ok(Ok(1..)) => Ok(client.response().await),
         Ok(_) => Err("the connection was closed".into()),
         Err(_) => Err("no answer in 30 s".into()),
     }
 }
 
-/// Runs `attack` beside the modest caller, which ran alone before.
-async fn beside(name: &str, gate: Process, attack: impl AsyncFn(SocketAddr, Arc<AtomicUsize>)) {
+/// What the gate counts once an attack meets what should hold it: a metric, and its least value.
+struct Bitten(&'static str, f64);
+
+/// Somebody was told to wait for what others need.
+const REFUSED: Bitten = Bitten(r#"sluicegate_auth_refused_total{reason="caller_limit"}"#, 1.0);
+
+/// Runs `attack` beside the modest caller, which ran alone before. `bitten` shows that the attack was one.
+async fn beside(
+    name: &str,
+    gate: Process,
+    bitten: Bitten,
+    attack: impl AsyncFn(SocketAddr, Arc<AtomicUsize>),
+) {
+    through(name, &gate, None, bitten, attack).await;
+}
+
+async fn through(
+    name: &str,
+    gate: &Process,
+    tls: Option<Arc<ClientConfig>>,
+    Bitten(metric, least): Bitten,
+    attack: impl AsyncFn(SocketAddr, Arc<AtomicUsize>),
+) {
+    let door = Door { addr: gate.addr, tls };
     let time = Duration::from_secs(seconds());
     // Processes are started, caches are warm.
-    modest(gate.addr, Instant::now() + time / 2).await;
+    modest(door.clone(), Instant::now() + time / 2).await;
     let idle = gate.memory("VmRSS");
-    let mut alone = modest(gate.addr, Instant::now() + time).await;
+    let mut alone = modest(door.clone(), Instant::now() + time).await;
     assert!(alone.failed.is_empty(), "alone: {:?}", alone.failed);
 
     let attempts = Arc::new(AtomicUsize::new(0));
     let (addr, of_attack) = (gate.addr, Arc::clone(&attempts));
     let mut most = 0;
-    let mut fared = {
+    let (mut fared, counted) = {
         let attacking = attack(addr, of_attack);
         let watching = async {
             let mut every = tokio::time::interval(Duration::from_millis(50));
@@ -260,19 +309,21 @@ async fn beside(name: &str, gate: Process, attack: impl AsyncFn(SocketAddr, Arc<
                 most = most.max(gate.memory("VmRSS"));
             }
         };
+        let of_modest = door.clone();
         let modest = tokio::spawn(async move {
             // Not while the attack only begins.
             tokio::time::sleep(time / 2).await;
-            modest(addr, Instant::now() + time).await
+            modest(of_modest, Instant::now() + time).await
         });
+        let modest = async { (modest.await.unwrap(), metric_at(&door, metric).await) };
         tokio::select! {
-            fared = modest => fared.unwrap(),
+            fared = modest => fared,
             () = async { tokio::join!(attacking, watching); } => unreachable!("watching has no end"),
         }
     };
     let (was, is) = (alone.at(0.99), fared.at(0.99));
     println!(
-        "{name:<24} {:>6} attempts; modest: {} requests, {} failed, p50 {:?} -> {:?}, p99 {was:?} -> {is:?}; memory {:+} KiB",
+        "{name:<24} {:>6} attempts, {metric} {counted}; modest: {} requests, {} failed, p50 {:?} -> {:?}, p99 {was:?} -> {is:?}; memory {:+} KiB",
         attempts.load(Ordering::Relaxed),
         fared.took.len(),
         fared.failed.len(),
@@ -280,12 +331,20 @@ async fn beside(name: &str, gate: Process, attack: impl AsyncFn(SocketAddr, Arc<
         fared.at(0.5),
         (most as i64 - idle as i64) / 1024,
     );
+    assert!(counted >= least, "{name} attacked nothing: {metric} {counted}");
     assert!(fared.failed.is_empty(), "{name}: {:?}", &fared.failed[..fared.failed.len().min(5)]);
     assert!(most < idle + MOST_MEMORY, "{name}: {most} bytes, and {idle} when idle");
     if is_full_size() {
         // Less than that is the machine's noise.
         assert!(is <= 2 * was.max(Duration::from_millis(10)), "{name}: p99 {was:?} -> {is:?}");
     }
+}
+
+async fn metric_at(door: &Door, name: &str) -> f64 {
+    let (status, _, text) = ask(&mut door.open().await, &get("/metrics", WATCH, "")).await.unwrap();
+    assert_eq!(status, 200, "{text}");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().unwrap())
 }
 
 /// Keeps doing something until the test ends.
@@ -296,24 +355,29 @@ async fn forever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections() {
     let _alone = ALONE.lock().await;
-    beside("silent connections", gate(None).await, async |addr, attempts| {
-        let mut open = std::collections::VecDeque::new();
-        loop {
-            open.push_back(TcpStream::connect(addr).await.unwrap());
-            attempts.fetch_add(1, Ordering::Relaxed);
-            if open.len() > 1_000 {
-                open.pop_front();
+    beside(
+        "silent connections",
+        gate(None).await,
+        Bitten("sluicegate_connections_evicted_total", 1.0),
+        async |addr, attempts| {
+            let mut open = std::collections::VecDeque::new();
+            loop {
+                open.push_back(TcpStream::connect(addr).await.unwrap());
+                attempts.fetch_add(1, Ordering::Relaxed);
+                if open.len() > 1_000 {
+                    open.pop_front();
+                }
+                tokio::time::sleep(Duration::from_micros(500)).await;
             }
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-    })
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn anonymous_sessions() {
     let _alone = ALONE.lock().await;
-    beside("anonymous sessions", gate(None).await, async |addr, attempts| {
+    beside("anonymous sessions", gate(None).await, REFUSED, async |addr, attempts| {
         let request = post("/open/mcp", "", "", INITIALIZE).replacen("Authorization: Bearer \r\n", "", 1);
         let mut client = connect(addr).await;
         loop {
@@ -328,42 +392,56 @@ async fn anonymous_sessions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn views_of_some_servers() {
     let _alone = ALONE.lock().await;
-    beside("views of some servers", gate(None).await, async |addr, attempts| {
-        let mut client = connect(addr).await;
-        for subset in (1..32).cycle() {
-            let names: Vec<_> = (0..5).filter(|n| subset >> n & 1 == 1).map(|n| format!("s{n}")).collect();
-            let (path, tool) = (format!("/mcp?servers={}", names.join(",")), format!("{}__echo", names[0]));
-            ask(&mut client, &modern(&path, DEV, &tool, &json!({ "text": "x" }))).await.unwrap();
-            attempts.fetch_add(1, Ordering::Relaxed);
-        }
-    })
+    beside(
+        "views of some servers",
+        gate(None).await,
+        Bitten(r#"sluicegate_capacity_used{resource="sessions"}"#, 8.0),
+        async |addr, attempts| {
+            let mut client = connect(addr).await;
+            for subset in (1..32).cycle() {
+                let names: Vec<_> =
+                    (0..5).filter(|n| subset >> n & 1 == 1).map(|n| format!("s{n}")).collect();
+                let (path, tool) =
+                    (format!("/mcp?servers={}", names.join(",")), format!("{}__echo", names[0]));
+                ask(&mut client, &modern(&path, DEV, &tool, &json!({ "text": "x" }))).await.unwrap();
+                attempts.fetch_add(1, Ordering::Relaxed);
+            }
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_are_broken() {
     let _alone = ALONE.lock().await;
-    beside("broken processes", gate(None).await, async |addr, attempts| {
-        let mut client = connect(addr).await;
-        loop {
-            // One of its own, and the one that callers share.
-            for request in [post("/s1/mcp", DEV, "", INITIALIZE), modern("/s2/mcp", DEV, "die", &json!({}))] {
-                let (_, head, _) = ask(&mut client, &request).await.unwrap();
-                if let Some(id) = field(&head, "mcp-session-id") {
-                    let id = format!("Mcp-Session-Id: {id}\r\n");
-                    ask(&mut client, &post("/s1/mcp", DEV, &id, &call(1, "die"))).await.unwrap();
+    beside(
+        "broken processes",
+        gate(None).await,
+        Bitten(r#"sluicegate_child_restarts_total{server="s2"}"#, 1.0),
+        async |addr, attempts| {
+            let mut client = connect(addr).await;
+            loop {
+                // One of its own, and the one that callers share.
+                for request in
+                    [post("/s1/mcp", DEV, "", INITIALIZE), modern("/s2/mcp", DEV, "die", &json!({}))]
+                {
+                    let (_, head, _) = ask(&mut client, &request).await.unwrap();
+                    if let Some(id) = field(&head, "mcp-session-id") {
+                        let id = format!("Mcp-Session-Id: {id}\r\n");
+                        ask(&mut client, &post("/s1/mcp", DEV, &id, &call(1, "die"))).await.unwrap();
+                    }
+                    attempts.fetch_add(1, Ordering::Relaxed);
                 }
-                attempts.fetch_add(1, Ordering::Relaxed);
             }
-        }
-    })
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_are_abandoned() {
     let _alone = ALONE.lock().await;
-    beside("abandoned calls", gate(None).await, async |addr, attempts| {
+    beside("abandoned calls", gate(None).await, Bitten(r#"sluicegate_capacity_used{resource="held_bytes"}"#, 65_536.0), async |addr, attempts| {
         let mut client = connect(addr).await;
         let (_, head, _) = ask(&mut client, &post("/s1/mcp", DEV, "", INITIALIZE)).await.unwrap();
         let id = field(&head, "mcp-session-id").unwrap().to_owned();
@@ -384,7 +462,7 @@ async fn calls_that_are_abandoned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_requests_without_end() {
     let _alone = ALONE.lock().await;
-    beside("streams", gate(None).await, async |addr, attempts| {
+    beside("streams", gate(None).await, REFUSED, async |addr, attempts| {
         let mut open = Vec::new();
         loop {
             let mut client = connect(addr).await;
@@ -403,22 +481,27 @@ async fn streams_and_requests_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_that_come_slowly() {
     let _alone = ALONE.lock().await;
-    beside("large slow messages", gate(None).await, async |addr, attempts| {
-        let text = "x".repeat((4 << 20) - 1024);
-        let request: Arc<str> = modern("/open/mcp", DEV, "echo", &json!({ "text": text })).into();
-        for _ in 0..100 {
-            let (request, attempts) = (Arc::clone(&request), Arc::clone(&attempts));
-            tokio::spawn(async move {
-                let mut client = connect(addr).await;
-                attempts.fetch_add(1, Ordering::Relaxed);
-                let (last, first) = (request.len() - 1, 0);
-                // All of it but the end, as fast as it is taken; then nothing.
-                let _ = client.stream.write_all(&request.as_bytes()[first..last]).await;
-                forever().await;
-            });
-        }
-        forever().await;
-    })
+    beside(
+        "large slow messages",
+        gate(None).await,
+        Bitten(r#"sluicegate_capacity_used{resource="held_bytes"}"#, 4_194_304.0),
+        async |addr, attempts| {
+            let text = "x".repeat((4 << 20) - 1024);
+            let request: Arc<str> = modern("/open/mcp", DEV, "echo", &json!({ "text": text })).into();
+            for _ in 0..100 {
+                let (request, attempts) = (Arc::clone(&request), Arc::clone(&attempts));
+                tokio::spawn(async move {
+                    let mut client = connect(addr).await;
+                    attempts.fetch_add(1, Ordering::Relaxed);
+                    let (last, first) = (request.len() - 1, 0);
+                    // All of it but the end, as fast as it is taken; then nothing.
+                    let _ = client.stream.write_all(&request.as_bytes()[first..last]).await;
+                    forever().await;
+                });
+            }
+            forever().await;
+        },
+    )
     .await;
 }
 
@@ -431,22 +514,19 @@ async fn large_messages_on_one_http2_connection() {
     std::fs::write(path("cert.pem"), &made.cert).unwrap();
     std::fs::write(path("key.pem"), made.key.expose()).unwrap();
     let gate = gate(Some(json!({ "cert": path("cert.pem"), "key": path("key.pem") }))).await;
-    let idle = gate.memory("VmRSS");
-    let mut connection = open_http2(gate.addr, &made).await;
-    let mut sent = Vec::new();
-    for _ in 0..100 {
-        let request = Request::post("https://localhost/open/mcp").body(Blanks(255)).unwrap();
-        soon("room for a stream", connection.ready()).await.unwrap();
-        sent.push(tokio::spawn(connection.send_request(request)));
-    }
-    let until = Instant::now() + Duration::from_secs(2 * seconds());
-    let mut most = 0;
-    while Instant::now() < until {
-        most = most.max(gate.memory("VmRSS"));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    println!("{:<24} memory {:+} KiB", "HTTP/2 messages", (most as i64 - idle as i64) / 1024);
-    assert!(most < idle + MOST_MEMORY, "{most} bytes, and {idle} when idle");
+    let trust = Arc::new(trusting(&made));
+    let bitten = Bitten(r#"sluicegate_capacity_used{resource="held_bytes"}"#, 4_194_304.0);
+    through("HTTP/2 messages", &gate, Some(Arc::clone(&trust)), bitten, async |addr, attempts| {
+        let mut connection = open_http2(addr, (*trust).clone()).await;
+        for _ in 0..100 {
+            let request = Request::post("https://localhost/open/mcp").body(Blanks(255)).unwrap();
+            soon("room for a stream", connection.ready()).await.unwrap();
+            tokio::spawn(connection.send_request(request));
+            attempts.fetch_add(1, Ordering::Relaxed);
+        }
+        forever().await;
+    })
+    .await;
 }
 
 /// Blanks, which may stand in front of a message and are part of it: almost 4 MiB of them, and then no end.
@@ -468,14 +548,17 @@ impl hyper::body::Body for Blanks {
     }
 }
 
-async fn open_http2(addr: SocketAddr, made: &SelfSigned) -> http2::SendRequest<Blanks> {
+fn trusting(made: &SelfSigned) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(made.ca.as_bytes()).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(provider())
+    ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_no_client_auth()
+}
+
+async fn open_http2(addr: SocketAddr, mut config: ClientConfig) -> http2::SendRequest<Blanks> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = TcpStream::connect(addr).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();

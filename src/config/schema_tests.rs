@@ -28,8 +28,8 @@ impl Schema {
         Self { schemas, index }
     }
 
-    fn check<'v>(&self, config: &'v Json) -> Result<(), ValidationError<'_, 'v>> {
-        self.schemas.validate(config, self.index)
+    fn check<'v>(&self, config: &'v Json) -> Result<(), Box<ValidationError<'_, 'v>>> {
+        self.schemas.validate(config, self.index).map_err(Box::new)
     }
 }
 

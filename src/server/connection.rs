@@ -4,7 +4,7 @@
 //! a broken HTTP/2 preface with an HTTP/1.1 response.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     error::Error as StdError,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
@@ -72,8 +72,8 @@ pub struct Connection {
     /// Whose it is, since the first request that was admitted.
     share: RefCell<Option<Share>>,
     is_admitted: Cell<bool>,
-    /// For whom requests without a token are counted, once there was one.
-    of_address: OnceCell<Arc<Owner>>,
+    /// For whom the last request without a token was counted, and the address that it came from.
+    of_address: RefCell<Option<(IpAddr, Arc<Owner>)>>,
     limits: Limits,
     watched: Watched<Subject>,
     phase: Cell<Phase>,
@@ -124,7 +124,7 @@ impl Connection {
             place,
             share: RefCell::new(None),
             is_admitted: Cell::new(false),
-            of_address: OnceCell::new(),
+            of_address: RefCell::new(None),
             limits,
             watched,
             phase: Cell::new(Phase::Idle),
@@ -163,9 +163,14 @@ impl Connection {
         }
     }
 
-    /// For whom requests without a token are counted that come straight from the client.
-    pub fn owner(&self, ledger: &Ledger) -> Arc<Owner> {
-        Arc::clone(self.of_address.get_or_init(|| ledger.owner(Name::Address(self.address.into()))))
+    /// For whom a request without a token counts: `client`, for which a balancer forwards it, or whoever connected.
+    pub fn owner(&self, client: Option<IpAddr>, ledger: &Ledger) -> Arc<Owner> {
+        let address = client.unwrap_or(self.address);
+        let mut last = self.of_address.borrow_mut();
+        match &*last {
+            Some((of, owner)) if *of == address => Arc::clone(owner),
+            _ => Arc::clone(&last.insert((address, ledger.owner(Name::Address(address.into())))).1),
+        }
     }
 
     /// Makes room for another connection, unless a request was admitted meanwhile.

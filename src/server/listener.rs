@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::admission::Connections;
+use super::{admission::Connections, tcp};
 
 /// Connections that the kernel may hold ready while the loop is elsewhere.
 const BACKLOG: i32 = 1024;
@@ -17,14 +17,6 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two log lines about failures to accept.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// Bytes the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel memory
-/// (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to the client.
-#[cfg(target_os = "linux")]
-const NOTSENT_LOWAT: u32 = 64 * 1024;
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a client that vanished without
-/// a FIN is noticed in a minute rather than a quarter of an hour.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Binds `addr`. IPv6 sockets take IPv6 only, so that an address means what it says on every system.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -35,6 +27,8 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     // A restart need not wait for connections of the last run to leave TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // Best effort: a socket without these options works, less well.
+    let _ = tcp::tune((&socket).into());
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -61,10 +55,7 @@ pub async fn accept(
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                tune(&stream);
-                on_accept(stream, peer);
-            }
+            Ok((stream, peer)) => on_accept(stream, peer),
             // The client went away before we took its connection.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
@@ -76,16 +67,5 @@ pub async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// Best effort: a socket without these options works, less well.
-fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    {
-        let socket = socket2::SockRef::from(stream);
-        let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT);
-        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
     }
 }

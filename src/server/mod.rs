@@ -8,4 +8,5 @@ mod io;
 pub mod listener;
 pub mod proxied;
 pub mod rejection;
+pub mod tcp;
 pub mod tls;

@@ -21,6 +21,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
+use crate::server::tcp::tune;
+
 /// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
 /// scheme, host, port and trust as they were.
 pub struct Endpoint {
@@ -88,8 +90,8 @@ impl Endpoint {
     pub async fn connect(&self, timeout: Duration) -> io::Result<Transport> {
         let connecting = async {
             let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            // Each event is written whole; waiting to fill a segment would only delay it.
-            tcp.set_nodelay(true)?;
+            // Best effort: a socket without these options works, less well.
+            let _ = tune((&tcp).into());
             Ok(match &self.tls {
                 None => Transport::Tcp(tcp),
                 Some((connector, name)) => {

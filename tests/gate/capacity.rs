@@ -198,7 +198,10 @@ async fn connections_that_ask_for_nothing_make_room_for_those_that_do() {
     }
     let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
     passes(&mut behind, &mut client, "data: 1\n\n").await;
-    assert!(gate.metrics().contains("sluicegate_connections_evicted_total 6"), "{}", gate.metrics());
+    let metrics = gate.metrics();
+    let evicted = metrics.lines().find_map(|line| line.strip_prefix("sluicegate_connections_evicted_total "));
+    let evicted: usize = evicted.unwrap().parse().unwrap();
+    assert!((60..70).contains(&evicted), "{evicted} of 101 connections were closed");
 }
 
 #[tokio::test]

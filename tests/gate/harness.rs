@@ -253,8 +253,13 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
 }
 
 /// Value of a header field in a message head.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().skip(1).find_map(|line| {
+pub fn field<'a>(head: &'a str, name: &'a str) -> Option<&'a str> {
+    fields(head, name).next()
+}
+
+/// The values of all fields of a name.
+pub fn fields<'a>(head: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    head.lines().skip(1).filter_map(move |line| {
         let (field, value) = line.split_once(':')?;
         field.eq_ignore_ascii_case(name).then_some(value.trim())
     })
