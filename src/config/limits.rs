@@ -52,12 +52,11 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
 /// Of `sessions` it has MCP Front's name for one of its keys.
 fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) -> PerCaller {
     let fields = limits.object_or_empty(cx, "perCaller");
-    let most_sessions = match (fields.has("sessions"), sessions.has("maxPerUser")) {
+    let most_sessions = match (fields.has("sessions"), sessions.get("maxPerUser")) {
         (false, _) => sessions.number(cx, "maxPerUser"),
-        (true, false) => fields.number(cx, "sessions"),
-        (true, true) => {
-            let message = "is the same as `proxy.limits.perCaller.sessions`; keep one of them";
-            cx.error(&sessions.key("maxPerUser"), message);
+        (true, None) => fields.number(cx, "sessions"),
+        (true, Some(old)) => {
+            cx.error(&old.at, "is the same as `proxy.limits.perCaller.sessions`; keep one of them");
             None
         }
     };
