@@ -3,7 +3,8 @@
 //! Writing never blocks a request. A line is formatted on the thread that has something to say, appended to a
 //! bounded buffer under a lock that is held for one copy, and written by the log thread in batches: one `write`
 //! for everything that gathered in [`BATCH`], which is what keeps an access log cheap. When the reader
-//! stalls or the disk is full, lines are dropped and counted, and serving goes on.
+//! stalls or the disk is full, lines are dropped and counted, and serving goes on; once lines can be written again, one
+//! says how many were dropped.
 
 use std::{
     cell::RefCell,
@@ -12,7 +13,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +27,8 @@ const QUEUE_LINES: usize = 8192;
 const VALUE_BYTES: usize = 256;
 /// The writer's pause after each write: bounds its wake-ups to 200 a second however many lines come.
 const BATCH: Duration = Duration::from_millis(5);
+/// How long the end of the process waits for the writer. A reader that takes nothing must not keep it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A handle to the log; clones write to the same place.
 #[derive(Clone)]
@@ -37,16 +40,20 @@ struct Inner {
     queue: Mutex<Queue>,
     wake: Condvar,
     dropped: IntCounter,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    ended: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
     lines: usize,
+    /// Lines that were dropped, and not told of yet.
+    untold: u64,
     /// The writer waits on the condition variable; nobody else needs to signal.
     writer_waits: bool,
     closed: bool,
+    /// The writer has written everything.
+    has_ended: bool,
 }
 
 impl Log {
@@ -63,13 +70,14 @@ impl Log {
             queue: Mutex::default(),
             wake: Condvar::new(),
             dropped,
-            writer: Mutex::new(None),
+            ended: Condvar::new(),
         });
-        let writer = {
-            let inner = Arc::clone(&inner);
-            thread::Builder::new().name("log".into()).spawn(move || inner.write_until_closed(out))?
-        };
-        *lock(&inner.writer) = Some(writer);
+        let of_thread = Arc::clone(&inner);
+        thread::Builder::new().name("log".into()).spawn(move || {
+            of_thread.write_until_closed(out);
+            lock(&of_thread.queue).has_ended = true;
+            of_thread.ended.notify_all();
+        })?;
         Ok(Self(inner))
     }
 
@@ -80,7 +88,23 @@ impl Log {
 
     /// Begins a line; it is written when [`Line::send`] is called.
     pub fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
-        let enabled = level as u8 >= self.0.level.load(Ordering::Relaxed);
+        self.0.line(level, msg)
+    }
+
+    /// Writes what waits, for no longer than a second, and ends the log thread. Lines sent later are dropped.
+    pub fn close(&self) {
+        let mut queue = lock(&self.0.queue);
+        queue.closed = true;
+        self.0.wake.notify_one();
+        let waited = self.0.ended.wait_timeout_while(queue, CLOSE_WITHIN, |queue| !queue.has_ended);
+        // A writer that is stuck in a write ends with the process.
+        drop(waited);
+    }
+}
+
+impl Inner {
+    fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
+        let enabled = level as u8 >= self.level.load(Ordering::Relaxed);
         let mut line = Line { log: enabled.then_some(self), buf: Vec::new() };
         if enabled {
             line.buf = BUFFER.take();
@@ -89,20 +113,10 @@ impl Log {
         line
     }
 
-    /// Writes what waits and ends the log thread; lines sent later are dropped.
-    pub fn close(&self) {
-        lock(&self.0.queue).closed = true;
-        self.0.wake.notify_one();
-        if let Some(writer) = lock(&self.0.writer).take() {
-            let _ = writer.join();
-        }
-    }
-}
-
-impl Inner {
     fn push(&self, line: &[u8]) {
         let mut queue = lock(&self.queue);
         if queue.lines >= QUEUE_LINES || queue.closed {
+            queue.untold += 1;
             drop(queue);
             self.dropped.inc();
             return;
@@ -117,7 +131,7 @@ impl Inner {
     }
 
     fn write_until_closed(&self, mut out: Box<dyn Write + Send>) {
-        let mut batch = Vec::new();
+        let (mut batch, mut untold) = (Vec::new(), 0);
         loop {
             let (lines, closed) = {
                 let mut queue = lock(&self.queue);
@@ -127,11 +141,18 @@ impl Inner {
                 }
                 batch.clear();
                 std::mem::swap(&mut batch, &mut queue.bytes);
+                untold += std::mem::take(&mut queue.untold);
                 (std::mem::take(&mut queue.lines), queue.closed)
             };
-            if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+            let mut write = |bytes: &[u8]| out.write_all(bytes).and_then(|()| out.flush()).is_ok();
+            if !write(&batch) {
                 // Disk full or pipe gone: the batch is lost, the next may go through.
                 self.dropped.inc_by(lines as u64);
+                untold += lines as u64;
+            } else if untold > 0
+                && write(&self.line(Level::Warn, "Log lines dropped").int("lines", untold).end())
+            {
+                untold = 0;
             }
             if closed {
                 return;
@@ -157,7 +178,7 @@ thread_local! {
 #[must_use = "a line is written by `send`"]
 pub struct Line<'a> {
     /// `None` when the level is off: every call is then a branch and nothing else.
-    log: Option<&'a Log>,
+    log: Option<&'a Inner>,
     buf: Vec<u8>,
 }
 
@@ -185,7 +206,7 @@ impl Line<'_> {
     }
 
     fn is_json(&self) -> bool {
-        self.log.is_some_and(|log| log.0.format == LogFormat::Json)
+        self.log.is_some_and(|log| log.format == LogFormat::Json)
     }
 
     fn key(&mut self, key: &str) {
@@ -283,10 +304,22 @@ impl Line<'_> {
     /// Hands the line to the writer.
     pub fn send(mut self) {
         if let Some(log) = self.log {
-            self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
-            log.0.push(&self.buf);
+            self.close();
+            log.push(&self.buf);
             BUFFER.set(std::mem::take(&mut self.buf));
         }
+    }
+
+    /// The line; nothing if its level is off.
+    fn end(mut self) -> Vec<u8> {
+        if self.log.is_some() {
+            self.close();
+        }
+        self.buf
+    }
+
+    fn close(&mut self) {
+        self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
     }
 }
 
@@ -426,8 +459,41 @@ mod tests {
             log.line(Level::Info, "Authenticated request").int("n", n).send();
         }
         assert!(dropped.get() >= QUEUE_LINES as u64);
-        drop(let_go);
+        // Nobody reads, and it ends all the same.
         log.close();
+        drop(let_go);
+    }
+
+    #[test]
+    fn dropped_lines_are_told_of_once_there_is_room_again() {
+        /// Takes nothing until it is told to.
+        struct Fickle(Sink, std::sync::mpsc::Receiver<bool>, bool);
+        impl Write for Fickle {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                self.2 = self.2 || self.1.recv().unwrap();
+                if self.2 { self.0.write(buf) } else { Err(io::Error::from(io::ErrorKind::StorageFull)) }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (goes, told) = std::sync::mpsc::channel();
+        let (sink, dropped) = (Sink::default(), counter());
+        let out = Box::new(Fickle(sink.clone(), told, false));
+        let log = Log::start(Level::Info, LogFormat::Json, out, dropped.clone()).unwrap();
+        log.line(Level::Info, "lost").send();
+        goes.send(false).unwrap();
+        while dropped.get() == 0 {
+            thread::yield_now();
+        }
+        log.line(Level::Info, "written").send();
+        goes.send(true).unwrap();
+        log.close();
+        let text = String::from_utf8(lock(&sink.0).clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["msg"], &lines[1]["msg"]), (&"written".into(), &"Log lines dropped".into()));
+        assert_eq!((lines.len(), &lines[1]["lines"]), (2, &1.into()));
     }
 
     #[test]

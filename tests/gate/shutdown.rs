@@ -1,14 +1,17 @@
 //! The end of the process: what runs is finished, what does not finish is cut, and nothing new begins.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::BufRead as _,
+    time::{Duration, Instant},
+};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, DEV, Upstream, field, get, open_stream, passes, post, soon},
-    process::Process,
+    harness::{CI, Client, DEV, Upstream, field, get, open_stream, passes, post, soon},
+    process::{Process, serve, text},
 };
 
 async fn gate_with(grace: &str, server: &Upstream) -> Process {
@@ -20,6 +23,43 @@ fn config(grace: &str, server: &Upstream) -> Value {
         "proxy": { "shutdownGrace": grace, "workers": 1 },
         "mcpServers": { "db": { "url": server.url("/mcp") } }
     })
+}
+
+/// A pipe whose reader hangs: it is full after some hundred lines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_does_not_keep_the_process() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("sluicegate.json");
+    let mut config = config("1s", &Upstream::bind().await);
+    config["proxy"]["log"] = json!({ "level": "debug" });
+    std::fs::write(&path, text(config)).unwrap();
+    let (unread, written) = std::io::pipe().unwrap();
+    let mut gate = serve(&path).stdout(written).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(unread);
+    let mut line = String::new();
+    while !line.contains("Listening") {
+        line.clear();
+        lines.read_line(&mut line).unwrap();
+    }
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let addr = line["url"].as_str().unwrap().rsplit_once('/').unwrap().1;
+    let mut client = Client::new(TcpStream::connect(addr).await.unwrap());
+    for _ in 0..1_000 {
+        client.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(client.response().await.0, 200);
+    }
+    kill_process(Pid::from_child(&gate), Signal::TERM).unwrap();
+    let ended = soon("the end of the process", async {
+        loop {
+            if let Some(status) = gate.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(ended.code(), Some(0));
+    drop(lines);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
