@@ -103,10 +103,9 @@ pub(super) fn sentences(key: &Key) -> String {
     if let Kind::Word(Words { words, .. }) = key.kind {
         let described = words.iter().map(|word| format!("`{}`: {}", word.0, word.2));
         text += &format!(" {}.", described.collect::<Vec<_>>().join("; "));
-        let others: Vec<_> =
-            words.iter().flat_map(|word| word.1.iter().map(|other| (*other, word.0))).collect();
-        for (other, word) in others {
-            text += &format!(" `{other}` is `{word}`.");
+        for word in words.iter().filter(|word| !word.1.is_empty()) {
+            let others: Vec<_> = word.1.iter().map(|other| format!("`{other}`")).collect();
+            text += &format!(" Other spellings of `{}`: {}.", word.0, others.join(", "));
         }
     }
     if let Kind::Map { names: Names { reserved: reserved @ [_, ..], .. }, .. } = key.kind {
