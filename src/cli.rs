@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     child::reaper,
     config::{self, Loaded, Severity},
+    gateway::exposed,
     secret::Secret,
 };
 
@@ -153,10 +154,6 @@ impl ConfigFile {
     }
 }
 
-fn load(path: &Path) -> Loaded {
-    config::load(path, &|name| std::env::var(name).ok())
-}
-
 /// Writes every problem to standard error, one a line.
 fn tell(loaded: &Loaded) {
     let lines: String = loaded.problems.iter().map(|problem| format!("{problem}\n")).collect();
@@ -165,9 +162,15 @@ fn tell(loaded: &Loaded) {
 }
 
 fn check(path: &Path) -> ExitCode {
-    let loaded = load(path);
+    let (loaded, variables) = exposed::load(path);
     tell(&loaded);
     let Some(snapshot) = &loaded.snapshot else { return ExitCode::from(BAD_USAGE) };
+    let open = exposed::open_to_commands(snapshot, variables);
+    if let Some(first) = open.first() {
+        let (names, pid) = (first.variables.join(", "), first.pid);
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(io::stderr(), "warning: {} ({names}, process {pid})", exposed::WARNING);
+    }
 
     let mut names: Vec<_> = snapshot.credentials.iter().map(|credential| &credential.token_name).collect();
     names.sort_unstable();

@@ -1,30 +1,26 @@
-//! The life of the process: build, run, reload, shut down.
+//! The gate as a whole: build, run, reload, shut down.
+
+pub mod exposed;
+mod serve;
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    path::Path,
-    process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustls::sign::CertifiedKey;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child::{Supervisor, shield},
-    config::{
-        self, Level, Loaded, LogFormat, Problem, Server, Severity, Snapshot, Target, Tls, watch::Watcher,
-    },
+    child::Supervisor,
+    config::{Level, LogFormat, Snapshot, Tls},
     ledger::Ledger,
     mcp::session::SessionKey,
-    observe::{Log, Metrics, Observer, Topic},
+    observe::{Observer, Topic},
     server::{
         admission::Connections,
         connection::Door,
@@ -37,6 +33,8 @@ use crate::{
     upstream::Unusable,
     worker::{self, Arrival},
 };
+
+pub use serve::{observe, serve};
 
 /// How often shutdown looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -260,31 +258,34 @@ impl Gateway {
         self.shared.note_change();
     }
 
-    /// Stops accepting, tells connections to finish, waits for `grace` or until `hurry` resolves, and cuts what
-    /// is left.
-    pub async fn shutdown(self, grace: Duration, hurry: impl Future<Output = ()>) {
+    /// Stops accepting, and tells connections to finish. What they have may still be revoked by a [`Gateway::reload`].
+    pub fn drain(&self) {
         self.shared.drain();
         self.stop_accepting.cancel();
         self.workers.iter().for_each(worker::Handle::drain);
-        let began = Instant::now();
-        tokio::pin!(hurry);
-        let in_time = tokio::select! {
-            () = self.empty() => true,
-            () = tokio::time::sleep(grace) => false,
-            () = &mut hurry => false,
-        };
+    }
+
+    /// Resolves once no connection is left.
+    pub async fn drained(&self) {
+        while self.workers.iter().any(|worker| worker.open() > 0) {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+
+    /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed.
+    pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) {
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::Handle::cut);
         let children = self.children();
         children.iter().for_each(|supervisor| supervisor.stop());
-        if !in_time {
-            let _ = tokio::time::timeout(CUT_GRACE, self.empty()).await;
-        }
-        let left = grace.saturating_sub(began.elapsed());
+        let ended = async {
+            let _ = tokio::time::timeout(CUT_GRACE, self.drained()).await;
+            childless(&children).await;
+        };
         tokio::select! {
-            () = childless(&children) => {}
-            () = tokio::time::sleep(left) => {}
-            () = &mut hurry, if in_time => {}
+            () = ended => {}
+            () = tokio::time::sleep(grace.max(CUT_GRACE)) => {}
+            () = hurry => {}
         }
         children.iter().for_each(|supervisor| supervisor.kill_now());
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
@@ -299,12 +300,6 @@ impl Gateway {
                 _ => None,
             })
             .collect()
-    }
-
-    async fn empty(&self) {
-        while self.workers.iter().any(|worker| worker.open() > 0) {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
     }
 }
 
@@ -383,200 +378,11 @@ async fn accept(
     listener::accept(listener, &connections, on_accept, on_error, stop.cancelled()).await;
 }
 
-/// `sluicegate serve`: runs the gate with the config at `path` until a signal ends it.
-pub fn serve(path: &Path) -> ExitCode {
-    // Before anything secret is read.
-    if let Err(e) = shield::raise() {
-        eprintln!("sluicegate: other processes of this user may see into this one: {e}");
-    }
-    // Before limits are read that are made of it.
-    raise_limits();
-    // The watcher comes first, so that a change during the load is not missed.
-    let watcher = Watcher::new(vec![path.to_owned()]);
-    let began = SystemTime::now();
-    let env = |name: &str| std::env::var(name).ok();
-    let Loaded { snapshot, problems, files } = config::load(path, &env);
-    let Some(snapshot) = snapshot else {
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
-        return ExitCode::from(2);
-    };
-    match serve_with(path, watcher, began, &snapshot, &problems, files) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("sluicegate: {e}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn serve_with(
-    path: &Path,
-    mut watcher: Watcher,
-    began: SystemTime,
-    snapshot: &Snapshot,
-    problems: &[Problem],
-    files: Vec<std::path::PathBuf>,
-) -> Result<(), StartError> {
-    let start_error = |what: &str, e: io::Error| StartError::Io(what.to_owned(), e);
-    let observer = observe(snapshot).map_err(|e| start_error("log and metrics", e))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| start_error("runtime", e))?;
-    watcher.watch(files, began);
-    let result = runtime.block_on(async {
-        let mut gateway = Gateway::start(snapshot, Arc::clone(&observer)).await?;
-        report_start(&gateway, snapshot, problems, &watcher);
-        let mut grace = snapshot.shutdown_grace;
-        let listen = |kind| signal(kind).map_err(|e| start_error("signals", e));
-        let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hup = listen(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                _ = hup.recv() => reload(path, &mut gateway, &mut watcher, &mut grace),
-                () = watcher.changed() => reload(path, &mut gateway, &mut watcher, &mut grace),
-            }
-        }
-        observer.log.line(Level::Info, "Draining").millis("grace_ms", grace).send();
-        let again = async {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        };
-        gateway.shutdown(grace, again).await;
-        observer.log.line(Level::Info, "Stopped").send();
-        Ok(())
-    });
-    observer.close();
-    result
-}
-
-/// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
-pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
-    let metrics = Metrics::new().map_err(io::Error::other)?;
-    let (level, format) = (snapshot.log.level, snapshot.log.format);
-    let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
-    let observer = Arc::new(Observer::new(log, metrics));
-    count_panics(&observer);
-    Ok(observer)
-}
-
-/// A panic ends the task that it happens in; it must not go unseen. Its message stays out of the log, since it may quote
-/// what a peer sent.
-fn count_panics(observer: &Arc<Observer>) {
-    let observer = Arc::clone(observer);
-    std::panic::set_hook(Box::new(move |info| {
-        observer.metrics.panics.inc();
-        let at = info.location().map(ToString::to_string);
-        observer
-            .log
-            .line(Level::Error, "A task panicked; this is a defect, please report it")
-            .opt("at", at.as_deref())
-            .send();
-    }));
-}
-
-/// As many files as the system grants.
-fn raise_limits() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let files = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-}
-
-fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
-    let observer = &gateway.shared.observer;
-    let log = &observer.log;
-    report(log, problems);
-    warn_of_root(log, snapshot);
-    if let Some(problem) = watcher.problem() {
-        log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
-    }
-    let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
-    for addr in gateway.addrs() {
-        log.line(Level::Info, "Listening")
-            .str("name", &snapshot.name)
-            .display("url", format_args!("{scheme}://{addr}"))
-            .int("workers", snapshot.workers as u64)
-            .int("servers", snapshot.servers.len() as u64)
-            .send();
-    }
-    if snapshot.tls.is_none() && !gateway.addrs().iter().all(|addr| addr.ip().is_loopback()) {
-        log.line(
-            Level::Warn,
-            "Plain HTTP: tokens cross the network unencrypted unless something in front adds TLS",
-        )
-        .send();
-    }
-    if let Some(addr) = gateway.admin_addr() {
-        log.line(Level::Info, "Listening for administration")
-            .display("url", format_args!("http://{addr}"))
-            .send();
-    }
-    observer.metrics.config_last_reload_successful.set(1);
-    stamp_reload(&observer.metrics);
-}
-
-/// Whom no shield holds is said where there is somebody to be held.
-fn warn_of_root(log: &Log, snapshot: &Snapshot) {
-    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
-    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
-        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
-        log.line(Level::Warn, msg).send();
-    }
-}
-
-fn report(log: &Log, problems: &[Problem]) {
-    for problem in problems {
-        let level = match problem.severity {
-            Severity::Notice => Level::Info,
-            Severity::Warning => Level::Warn,
-            Severity::Error => Level::Error,
-        };
-        log.line(level, "Config").text("problem", &problem.to_string()).send();
-    }
-}
-
-fn stamp_reload(metrics: &Metrics) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-}
-
-/// Reads the config again. A bad one changes nothing, and everyone can see that.
-fn reload(path: &Path, gateway: &mut Gateway, watcher: &mut Watcher, grace: &mut Duration) {
-    let began = SystemTime::now();
-    let loaded = config::load(path, &|name| std::env::var(name).ok());
-    watcher.watch(loaded.files, began);
-    let observer = Arc::clone(&gateway.shared.observer);
-    report(&observer.log, &loaded.problems);
-    let result = match &loaded.snapshot {
-        None => Err("the file has errors".to_owned()),
-        Some(snapshot) => gateway.reload(snapshot).map_err(|e| e.to_string()),
-    };
-    observer.metrics.reloaded(result.is_ok());
-    match (result, loaded.snapshot) {
-        (Ok(()), Some(snapshot)) => {
-            warn_of_root(&observer.log, &snapshot);
-            *grace = snapshot.shutdown_grace;
-            stamp_reload(&observer.metrics);
-            observer
-                .log
-                .line(Level::Info, "Config reloaded")
-                .int("servers", snapshot.servers.len() as u64)
-                .send();
-        }
-        (result, _) => {
-            let cause = result.err().unwrap_or_default();
-            observer
-                .log
-                .line(Level::Error, "Config not reloaded; the last good one stays in force")
-                .text("cause", &cause)
-                .send();
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn the_log_names_the_keys_of_which_the_reference_says_that_they_need_a_restart() {

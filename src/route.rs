@@ -43,6 +43,20 @@ pub enum Place<'a> {
     Unknown,
 }
 
+impl Place<'_> {
+    /// What is served here, as `Allow` has it (RFC 9110 §15.5.6). Some is for some versions of MCP only.
+    pub fn methods(self) -> &'static str {
+        match self {
+            Place::Live | Place::Ready | Place::Status => "GET, HEAD",
+            Place::Metrics | Place::Servers | Place::ManagedServer { .. } => "GET, HEAD",
+            Place::Manage { .. } => "POST",
+            Place::All { door: Door::Sse } | Place::Server { door: Door::Sse, .. } => "GET, OPTIONS",
+            Place::All { door: Door::Message } | Place::Server { door: Door::Message, .. } => "POST, OPTIONS",
+            _ => "GET, POST, DELETE, OPTIONS",
+        }
+    }
+}
+
 /// The endpoints of a server, or of all servers as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {

@@ -44,7 +44,7 @@ pub async fn handle(
     slot: Slot<Relay>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, BrokenOff> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
     let mut record = Record::begin(
@@ -73,9 +73,12 @@ pub async fn handle(
         Err(error) => {
             record.failed(&error);
             if let Some(body) = body {
-                swallow(&head, body).await;
+                let awaits_leave = head.headers.contains_key(header::EXPECT);
+                // What it said is not kept while the rest comes.
+                head.headers = HeaderMap::new();
+                swallow(body, awaits_leave).await;
             }
-            refuse(&live, &error, &record, head.version)
+            refuse(&live, &error, &record, &head)
         }
     };
     if !record.is_admitted() {
@@ -107,11 +110,11 @@ pub async fn handle(
 /// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
 /// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
 /// a connection with unread bytes, which may lose the answer.
-async fn swallow(head: &Parts, mut body: Incoming) {
+async fn swallow(mut body: Incoming, awaits_leave: bool) {
     const MOST: u64 = 64 * 1024;
     const PATIENCE: Duration = Duration::from_secs(1);
     // Who asks first is told no before it sends anything.
-    if head.headers.contains_key(header::EXPECT) || body.size_hint().lower() > MOST {
+    if awaits_leave || body.size_hint().lower() > MOST {
         return;
     }
     let mut left = MOST;
@@ -206,7 +209,9 @@ async fn answer(
             (auth::presented(&head.headers, query_of_caller(head, at), true).unwrap_or_default(), None)
         }
         _ => {
-            let (token, credential) = identify(live, head, at)?;
+            let identified = identify(live, head, at);
+            let (token, credential) =
+                identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
             (token, Some(credential))
         }
     };
@@ -366,7 +371,7 @@ fn options(head: &Parts) -> Response<Payload> {
 }
 
 /// The only place where an error becomes a response.
-fn refuse(live: &Live, error: &Error, record: &Record, version: Version) -> Response<Payload> {
+fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
     let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
@@ -392,13 +397,16 @@ fn refuse(live: &Live, error: &Error, record: &Record, version: Version) -> Resp
         Kind::Unavailable | Kind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
-        Kind::MethodNotAllowed => drop(headers.insert(header::ALLOW, cors::METHODS)),
+        Kind::MethodNotAllowed => {
+            let allowed = place(head.uri.path()).methods();
+            drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
+        }
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
         Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
-            if version == Version::HTTP_10 {
-                *response.version_mut() = version;
+            if head.version == Version::HTTP_10 {
+                *response.version_mut() = head.version;
             }
         }
         _ => {}

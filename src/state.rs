@@ -40,7 +40,7 @@ use crate::{
 };
 
 pub use self::{
-    shared_links::{Joint, SharedLinks},
+    shared_links::{Joint, ListedTools, SharedLinks},
     switch::Switch,
 };
 
@@ -282,6 +282,8 @@ pub struct Route {
     allowed: Vec<bool>,
     /// Whether no token is asked for.
     pub is_public: bool,
+    /// Who may ever have used it.
+    callers: Callers,
     /// Counters of this server.
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
@@ -313,9 +315,44 @@ impl Route {
         !self.switch.is_stopped() && self.switch.problem().is_none()
     }
 
+    /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
+    pub fn has_no_strangers(&self) -> bool {
+        matches!(self.callers, Callers::One(_))
+    }
+
     /// Whether the credential at this index may use the server.
     pub fn allows(&self, credential: usize) -> bool {
         self.allowed.get(credential).copied().unwrap_or(false)
+    }
+}
+
+/// Who may have used a server since the gate was started: reloads add to it.
+#[derive(Clone, Default)]
+enum Callers {
+    #[default]
+    None,
+    /// The one token with this name.
+    One(Arc<str>),
+    /// Several, or anybody.
+    Several,
+}
+
+impl Callers {
+    fn and(self, name: &Arc<str>) -> Self {
+        match self {
+            Self::None => Self::One(Arc::clone(name)),
+            Self::One(known) if known == *name => Self::One(known),
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
+
+    /// Those of before, and those whom `server` allows now.
+    fn of(server: &Server, credentials: &[Credential], allowed: &[bool], before: Self) -> Self {
+        if server.access == Access::Public {
+            return Self::Several;
+        }
+        let allowed = credentials.iter().zip(allowed).filter(|(_, is_allowed)| **is_allowed);
+        allowed.fold(before, |callers, (credential, _)| callers.and(&credential.token_name))
     }
 }
 
@@ -347,10 +384,13 @@ impl Live {
                     && route.server.tool_filter == server.tool_filter
                     && route.server.idle_timeout == server.idle_timeout
             });
+            let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
+            let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
             servers.push(Arc::new(Route {
                 backend: backend(server, previous, kept, observer)?,
-                allowed: snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect(),
                 is_public: server.access == Access::Public,
+                callers: Callers::of(server, &snapshot.credentials, &allowed, before),
+                allowed,
                 metrics: kept
                     .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
                 switch: kept.map(|route| Arc::clone(&route.switch)).unwrap_or_default(),
@@ -367,6 +407,7 @@ impl Live {
             backend: Backend::All,
             allowed: vec![true; credentials.len()],
             is_public: false,
+            callers: Callers::Several,
             metrics: previous
                 .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
             switch: Arc::default(),

@@ -163,7 +163,7 @@ impl Drop for Open {
 }
 
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
-    let Arrival { stream, peer, door, place } = arrival;
+    let Arrival { stream, peer, door, mut place } = arrival;
     let of_gate = (door == Door::Public).then(|| worker.shared.observer.metrics.connections_open.clone());
     of_gate.iter().for_each(prometheus::IntGauge::inc);
     let guard = Open { of_worker: open, of_gate };

@@ -148,6 +148,7 @@ mod tests {
             headers: vec![(HeaderName::from_static("x-key"), HeaderValue::from_static("CANARY"))],
             ca_pem: None,
             pass_query: false,
+            pass_last_event_id: None,
             cookies: false,
         };
         let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: Some(vec!["deploy".into()]) };

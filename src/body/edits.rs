@@ -24,7 +24,7 @@ pub type Passes = Box<dyn Fn(&str) -> bool>;
 /// The edits of one response. Most have none.
 #[derive(Default)]
 pub struct Edits {
-    /// Set at the beginning of an HTTP+SSE stream, until its `endpoint` event went by.
+    /// Set on HTTP+SSE streams.
     pub endpoint: Option<EndpointRewriter<Seal>>,
     /// Set on event streams of a server some of whose tools are hidden, if they may list tools.
     pub tools: Option<Box<FilteredEvents>>,
@@ -89,9 +89,6 @@ impl Edits {
         let mut data = data;
         if let Some(rewriter) = &mut self.endpoint {
             data = rewriter.push(data).map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
-            if rewriter.is_done() {
-                self.endpoint = None;
-            }
         }
         self.filter(data)
     }

@@ -148,7 +148,13 @@ impl Request<'_> {
         let selector = self.selector()?;
         let joint = servers::joint(worker, admitted, &selector)?;
         let tools = match message.method() {
-            "tools/call" => Some(self.within(self.patience, tools::headers(&joint, &admitted.owner)).await??),
+            "tools/call" => {
+                // The meta-tools of the lazy mode are always there.
+                let may_lack =
+                    matches!(admitted.route.backend, Backend::All) && !admitted.live.aggregate.lazy;
+                let listed = tools::headers(&joint, &admitted.owner, message.name(), may_lack);
+                Some(self.within(self.patience, listed).await??)
+            }
             _ => None,
         };
         let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {

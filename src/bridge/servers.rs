@@ -10,7 +10,7 @@ use crate::{
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
-        place::Place,
+        place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
     },
     proxy::Admitted,
@@ -65,7 +65,10 @@ pub(super) fn joint(
     }
     let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
     let found = links.get("", None, |_| {
-        let settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
+        let mut settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
+        if matches!(route.backend, Backend::Http { .. }) {
+            settings.requests = MOST_IN_FLIGHT;
+        }
         Shared::start(move || current(&worker, &name, &gate), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
@@ -103,9 +106,10 @@ impl View {
         })
     }
 
-    /// Who sees the same by the same token shares a conversation.
+    /// Who sees the same by the same token shares a conversation. Who comes without one is not who comes without one from
+    /// elsewhere: what a view holds is counted for one owner.
     fn key(&self) -> String {
-        format!("{:x?}\n{}", self.to, self.members.join(","))
+        format!("{:x?}\n{:?}\n{}", self.to, self.owner, self.members.join(","))
     }
 }
 
@@ -126,6 +130,7 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
         naming: live.aggregate.naming.clone(),
         lazy: live.aggregate.lazy,
         discovery_timeout: live.aggregate.discovery_timeout,
+        owner: Arc::clone(&view.owner),
         name: live.realm.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),

@@ -162,6 +162,7 @@ fn http(
     let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
     let pass_query = fields.bool(cx, "passQuery");
+    let pass_last_event_id = fields.bool(cx, "passLastEventId");
     let cookies = fields.bool(cx, "cookies").unwrap_or_default();
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
@@ -181,7 +182,7 @@ fn http(
         false => Transport::StreamableHttp,
     });
     let pass_query = pass_query.unwrap_or(url.query().is_none());
-    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, cookies })
+    Some(HttpTarget { url, transport, headers, ca_pem, pass_query, pass_last_event_id, cookies })
 }
 
 fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {

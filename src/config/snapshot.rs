@@ -352,6 +352,8 @@ pub struct HttpTarget {
     pub ca_pem: Option<Arc<[u8]>>,
     /// `passQuery`: whether callers' queries go on; by default if `url` has none.
     pub pass_query: bool,
+    /// `passLastEventId`: whether `Last-Event-ID` goes on; by default if the server has one caller only.
+    pub pass_last_event_id: Option<bool>,
     /// `cookies`, default false: whether the server may have cookies at its callers.
     pub cookies: bool,
 }

@@ -510,6 +510,16 @@ fn a_query_passes_unless_the_url_has_one_and_the_config_can_say_otherwise() {
     assert_eq!(passes(r#""url": "http://h/mcp?""#), (false, false));
     assert_eq!(passes(r#""url": "http://h/mcp?a=1", "passQuery": true, "cookies": true"#), (true, true));
     assert_eq!(passes(r#""url": "http://h/mcp", "passQuery": false"#), (false, false));
+    for (said, wanted) in [
+        ("", None),
+        (r#", "passLastEventId": true"#, Some(true)),
+        (r#", "passLastEventId": false"#, Some(false)),
+    ] {
+        let Target::Http(target) = with_server(&format!(r#""url": "http://h/mcp"{said}"#)).target else {
+            panic!()
+        };
+        assert_eq!(target.pass_last_event_id, wanted, "{said}");
+    }
     let said = said(
         &Place::new().load(r#"{"mcpServers": {"it": {"command": "x", "passQuery": true, "cookies": true}}}"#),
     );

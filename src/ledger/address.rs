@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses that one caller is taken to have: an IPv4 address, or the first half of an IPv6 address, since providers
 /// hand out the second half to one customer (RFC 6177).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AddressBlock {
     /// One address.
     V4(Ipv4Addr),

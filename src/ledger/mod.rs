@@ -290,6 +290,14 @@ impl Owner {
         self.decide(resource, 1).map(|()| share)
     }
 
+    /// Whether the owner may have one more of what is there `capacity` times in some place that callers share, where all have
+    /// `used` of it and the owner `mine`. The rule is that of all resources.
+    pub fn may_have(&self, capacity: usize, used: usize, mine: usize) -> Result<(), Limit> {
+        let [capacity, used, mine] =
+            [capacity, used, mine].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
+        rule::decide(self.among_others(rule::Ask { capacity, used, mine, ..rule::Ask::NOTHING }))
+    }
+
     /// Some of `resource`, whether or not the owner may have it: for what exists already.
     pub fn hold(self: &Arc<Self>, resource: Resource, amount: u64) -> Share {
         let mut share = Share { owner: Arc::clone(self), resource, amount: 0 };
@@ -317,22 +325,30 @@ impl Owner {
     /// Whether the owner may have one more, of which `counted` are counted already.
     fn decide(&self, resource: Resource, counted: u64) -> Result<(), Limit> {
         let (at, totals) = (resource as usize, &*self.totals);
-        let (is_gate, is_address) = (self.name == Name::Gate, self.is_address());
-        let own = u64::from(!is_gate && self.is_active());
-        let others = totals.active.load(Relaxed).saturating_sub(own);
-        let named = totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
-        rule::decide(rule::Ask {
+        rule::decide(self.among_others(rule::Ask {
             capacity: totals.capacity[at].load(Relaxed),
-            own_limit: if is_gate { 0 } else { totals.per_owner[at].load(Relaxed) },
+            own_limit: if self.name == Name::Gate { 0 } else { totals.per_owner[at].load(Relaxed) },
             used: totals.used.0[at].load(Relaxed).saturating_sub(counted),
             mine: self.used[at].load(Relaxed).saturating_sub(counted),
+            least: if resource == Resource::Bytes { LEAST_BYTES } else { 1 },
+            ..rule::Ask::NOTHING
+        }))
+    }
+
+    /// One more, with what is known of who asks for it and who else there is.
+    fn among_others(&self, ask: rule::Ask) -> rule::Ask {
+        let (is_gate, is_address) = (self.name == Name::Gate, self.is_address());
+        let own = u64::from(!is_gate && self.is_active());
+        let others = self.totals.active.load(Relaxed).saturating_sub(own);
+        let named = self.totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
+        rule::Ask {
             amount: 1,
             // The gate has what others share, so nothing is kept from it.
             others: if is_gate { 0 } else { others },
             others_named: named,
             is_address,
-            least: if resource == Resource::Bytes { LEAST_BYTES } else { 1 },
-        })
+            ..ask
+        }
     }
 }
 
@@ -384,6 +400,20 @@ impl Share {
     /// How much it is.
     pub fn amount(&self) -> u64 {
         self.amount
+    }
+
+    /// Counts it for another owner from now on, whether or not that one may have it. What all have stays as it is, at every
+    /// moment: who looks meanwhile sees it neither twice nor not at all.
+    pub fn pass_to(&mut self, owner: &Arc<Owner>) {
+        if !Arc::ptr_eq(&self.owner.totals, &owner.totals) {
+            // Another ledger, which has to count it as well.
+            *self = owner.hold(self.resource, self.amount);
+        } else if !Arc::ptr_eq(&self.owner, owner) {
+            let at = self.resource as usize;
+            owner.used[at].fetch_add(self.amount, Relaxed);
+            self.owner.used[at].fetch_sub(self.amount, Relaxed);
+            self.owner = Arc::clone(owner);
+        }
     }
 
     /// Counts `amount` more, whether or not the owner may have it.
@@ -482,6 +512,51 @@ mod tests {
         assert_eq!(all(&token(&ledger, "dev")).len(), 2, "the half of the reserve that no address gets");
         drop(taken);
         assert_eq!(all(&token(&ledger, "dev")).len(), 12);
+    }
+
+    #[test]
+    fn what_is_passed_on_is_counted_for_its_new_owner_and_once() {
+        let ledger = ledger(16);
+        let [one, two] = ["one", "two"].map(|name| token(&ledger, name));
+        let used = || (one.used(Resource::Bytes), two.used(Resource::Bytes), ledger.usage(Resource::Bytes).1);
+        let mut share = one.hold(Resource::Bytes, 7);
+        share.pass_to(&one);
+        assert_eq!(used(), (7, 0, 7));
+        share.pass_to(&two);
+        assert_eq!(used(), (0, 7, 7));
+        share.pass_to(&Owner::unlimited());
+        assert_eq!(used(), (0, 0, 0));
+        share.pass_to(&one);
+        assert_eq!(used(), (7, 0, 7));
+        drop(share);
+        assert_eq!(used(), (0, 0, 0));
+        // All who pass on to and fro at once see what there is.
+        let share = one.hold(Resource::Bytes, 7);
+        std::thread::scope(|scope| {
+            let passing = scope.spawn(|| {
+                let mut share = share;
+                for _ in 0..10_000 {
+                    share.pass_to(&two);
+                    share.pass_to(&one);
+                }
+                share
+            });
+            while !passing.is_finished() {
+                assert_eq!(ledger.usage(Resource::Bytes).1, 7);
+            }
+            drop(passing.join().unwrap());
+        });
+        assert_eq!(used(), (0, 0, 0));
+    }
+
+    #[test]
+    fn of_what_callers_share_elsewhere_a_part_is_kept_for_others_too() {
+        let ledger = ledger(16);
+        let greedy = token(&ledger, "greedy");
+        assert_eq!((greedy.may_have(8, 7, 7), greedy.may_have(8, 8, 8)), (Ok(()), Err(Limit::Gate)));
+        let modest = token(&ledger, "modest");
+        assert_eq!(greedy.may_have(8, 6, 6), Err(Limit::Caller));
+        assert_eq!(modest.may_have(8, 6, 0), Ok(()));
     }
 
     #[test]

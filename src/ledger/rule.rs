@@ -28,6 +28,21 @@ pub(super) struct Ask {
     pub(super) least: u64,
 }
 
+impl Ask {
+    /// Nobody asks for anything, where nothing is.
+    pub(super) const NOTHING: Self = Self {
+        capacity: 0,
+        own_limit: 0,
+        used: 0,
+        mine: 0,
+        amount: 0,
+        others: 0,
+        others_named: 0,
+        is_address: false,
+        least: 1,
+    };
+}
+
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {

@@ -19,7 +19,7 @@ use crate::{
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
 /// back with them are the answers to the server's own requests, on which the ones that wait may depend.
-pub(super) const MOST_IN_FLIGHT: usize = 256;
+pub const MOST_IN_FLIGHT: usize = 256;
 
 /// Most bytes of a message that is a whole body, as of one that is an event.
 const MAX_BODY: usize = MAX_EVENT;

@@ -31,7 +31,15 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
     let headers = vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("blue"))];
     Place {
         endpoint: Arc::new(Endpoint::new(&url, None).unwrap()),
-        target: HttpTarget { url, transport, headers, ca_pem: None, pass_query: true, cookies: false },
+        target: HttpTarget {
+            url,
+            transport,
+            headers,
+            ca_pem: None,
+            pass_query: true,
+            pass_last_event_id: None,
+            cookies: false,
+        },
         pool: Rc::new(Pool::default()),
         connect_timeout: Duration::from_secs(5),
         head_timeout: Duration::from_secs(10),

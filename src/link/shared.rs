@@ -15,6 +15,7 @@ mod actor;
 mod backlog;
 mod caller;
 mod table;
+mod tasks;
 
 use std::{
     rc::Rc,
@@ -55,6 +56,8 @@ pub struct Shared {
 pub struct Settings {
     /// How long it stays open without a request in flight.
     pub idle: Duration,
+    /// How many requests of all callers it may have in flight.
+    pub requests: usize,
     /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
     pub lease: Lease,
     /// Learns who had a request in flight when the server ended by itself.
@@ -64,7 +67,7 @@ pub struct Settings {
 impl Settings {
     /// For a server that is nobody's, and of whose ends nobody wants to know.
     pub fn new(idle: Duration) -> Self {
-        Self { idle, lease: Lease::default(), on_lost: Rc::new(|_| {}) }
+        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| {}) }
     }
 }
 

@@ -205,10 +205,18 @@ impl Server {
                 None => match from_client.recv().await {
                     None => return End::Over,
                     Some(ToServer::Message(outbound)) => outbound.message,
-                    Some(ToServer::Abandon(id)) => match Message::cancelled(&id) {
-                        Ok(cancelled) if self.pending.borrow_mut().remove(&id) => cancelled,
-                        _ => continue,
-                    },
+                    Some(ToServer::Abandon(id)) => {
+                        let has_session = self.initialize.borrow().is_some();
+                        let cancelled = if has_session {
+                            Message::cancelled(&id)
+                        } else {
+                            Message::cancelled_modern(&id)
+                        };
+                        match cancelled {
+                            Ok(cancelled) if self.pending.borrow_mut().remove(&id) => cancelled,
+                            _ => continue,
+                        }
+                    }
                 },
             };
             let may_repeat = !std::mem::take(&mut is_repeat);
@@ -224,7 +232,7 @@ impl Server {
         if let Some(id) = request {
             if self.pending.borrow().len() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
-                self.fail(request, Kind::Unavailable.because(why)).await;
+                self.fail(request, Kind::CallerLimit.because(why)).await;
                 return Posted::Done;
             }
             self.pending.borrow_mut().insert(id.clone());

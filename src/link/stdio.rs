@@ -121,25 +121,33 @@ async fn last_words(mut reader: Reader, to_client: Sender<FromServer>, cause: Co
 
 /// Writes the client's messages, those that wait in one go, until there are no more or nobody reads them.
 async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> Over {
+    let mut has_session = false;
     loop {
         // Not kept: most of its life, a link is idle.
         let mut waiting = Vec::new();
         if from_client.recv_many(&mut waiting, QUEUE).await == 0 {
             return Over::Unneeded;
         }
-        let lines: Vec<Bytes> = waiting.into_iter().filter_map(line).collect();
+        let lines: Vec<Bytes> =
+            waiting.into_iter().filter_map(|message| line(message, &mut has_session)).collect();
         if write_lines(&mut stdin, &lines).await.is_err() {
             return Over::Broken("the process closed its standard input");
         }
     }
 }
 
-/// A message as the process gets it, but for the end of the line.
-fn line(message: ToServer) -> Option<Bytes> {
-    match message {
-        ToServer::Message(outbound) => Some(outbound.message.line()),
-        ToServer::Abandon(id) => Message::cancelled(&id).ok().map(|message| message.line()),
-    }
+/// A message as the process gets it, but for the end of the line. What the gate says itself is of the era that the
+/// conversation is of: one that begins with `initialize` is a session, which none of MCP 2026-07-28 is.
+fn line(message: ToServer, has_session: &mut bool) -> Option<Bytes> {
+    let message = match message {
+        ToServer::Message(outbound) => {
+            *has_session |= outbound.message.method() == "initialize" && !outbound.message.names_version();
+            outbound.message
+        }
+        ToServer::Abandon(id) if *has_session => Message::cancelled(&id).ok()?,
+        ToServer::Abandon(id) => Message::cancelled_modern(&id).ok()?,
+    };
+    Some(message.line())
 }
 
 async fn write_lines(stdin: &mut pipe::Sender, lines: &[Bytes]) -> io::Result<()> {

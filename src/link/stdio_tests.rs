@@ -143,6 +143,29 @@ const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 const CAT: &str = "exec cat";
 
 #[tokio::test]
+async fn what_the_gate_says_itself_is_of_the_era_that_the_conversation_is_of() {
+    for (first, claims) in [
+        (r#"{"id":1,"method":"tools/call","params":{}}"#, true),
+        (r#"{"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#, false),
+    ] {
+        let gate = Gate::new(CAT);
+        let mut link = gate.open().await;
+        send(&link, first).await;
+        message(&mut link).await;
+        link.to_server.send(ToServer::Abandon(Id::number(1))).await.unwrap();
+        let cancelled = message(&mut link).await;
+        assert_eq!(
+            (cancelled.method(), cancelled.request_id()),
+            ("notifications/cancelled", Some(&Id::number(1)))
+        );
+        assert_eq!(
+            (cancelled.version(), cancelled.names_capabilities()),
+            (claims.then_some("2026-07-28"), claims)
+        );
+    }
+}
+
+#[tokio::test]
 async fn messages_pass_in_order_one_a_line_and_the_process_goes_with_the_link() {
     let gate = Gate::new(CAT);
     let mut link = gate.open().await;

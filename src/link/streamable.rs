@@ -84,7 +84,7 @@ async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -
                         }
                     } else if calls.tasks.len() >= MOST_IN_FLIGHT {
                         let why = "too many requests of one session wait for this server";
-                        server.fail(id, Kind::Unavailable.because(why)).await;
+                        server.fail(id, Kind::CallerLimit.because(why)).await;
                     } else {
                         calls.start(server, id, outbound);
                     }

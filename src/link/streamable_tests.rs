@@ -540,7 +540,7 @@ async fn requests_beyond_the_bound_are_refused_and_the_others_wait_on() {
     for number in 0..=MOST_IN_FLIGHT as u64 {
         link.say(request(number, "tools/call", json!({ "name": "wait" }))).await;
     }
-    assert_eq!(link.failure(MOST_IN_FLIGHT as u64).await.kind, Kind::Unavailable);
+    assert_eq!(link.failure(MOST_IN_FLIGHT as u64).await.kind, Kind::CallerLimit);
     let (mut peer, first) = upstream.request().await;
     peer.send(json_with(200, "", &result(&first.body["id"]))).await;
     assert_eq!(link.message().await.0, result(&first.body["id"]));

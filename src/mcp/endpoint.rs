@@ -3,6 +3,7 @@
 //! In MCP 2024-11-05 the first `endpoint` event of the stream names the URL for messages, as the upstream
 //! sees itself. Passed on as it is, it leads past the gate or to another route, so its data is replaced.
 //! Nothing else is: comments, ids, line ends, the order of fields and every other event leave as they came.
+//! A second such event, or one that clients read differently, ends the stream ([`EndpointGuard`]).
 //!
 //! Line rules are those of the event stream format (WHATWG HTML, section 9.2.6). Sans-io: bytes in, bytes out.
 
@@ -12,15 +13,17 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use url::Url;
 
+use super::endpoint_guard::EndpointGuard;
+
 /// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
 pub const MAX_HELD: usize = 16 * 1024;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Rewrites the data of the first `endpoint` event of one stream.
+/// Rewrites the data of the first `endpoint` event of one stream, and lets no other pass.
 ///
 /// `seal` gets the path and the raw query of the upstream's message URL and returns what the client sees instead
-/// (path-absolute, without a line end). Once [`is_done`](Self::is_done), the rest of the stream needs no rewriter.
+/// (path-absolute, without a line end).
 ///
 /// ```
 /// # use sluicegate::mcp::endpoint::EndpointRewriter;
@@ -28,7 +31,8 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// let mut rewriter = EndpointRewriter::new(upstream, |path, query| format!("/db{path}?{}", query.unwrap_or("")));
 /// let out = rewriter.push("event: endpoint\ndata: message?sessionId=7\n\n".into()).unwrap();
 /// assert_eq!(out, "event: endpoint\ndata: /db/message?sessionId=7\n\n");
-/// assert!(rewriter.is_done());
+/// assert_eq!(rewriter.push("data: {}\n\n".into()).unwrap(), "data: {}\n\n");
+/// assert!(rewriter.push("event: endpoint\ndata: elsewhere\n\n".into()).is_err());
 /// ```
 pub struct EndpointRewriter<F> {
     upstream: Url,
@@ -44,8 +48,12 @@ pub struct EndpointRewriter<F> {
     after_cr: bool,
     /// The current event is named `endpoint`, as far as it was read.
     is_endpoint: bool,
+    /// It was, and maybe has another name by now.
+    was_endpoint: bool,
     data: Data,
+    /// The event went out. From here on there is none.
     done: bool,
+    guard: EndpointGuard,
 }
 
 /// The `data` of the current event.
@@ -64,6 +72,8 @@ pub enum EndpointError {
     TooLong,
     /// The `endpoint` event does not hold one URL in visible ASCII.
     InvalidUrl,
+    /// There is an `endpoint` event where none may be, or one that clients read differently.
+    Stray,
     /// The URL has another scheme, host or port than the event stream: following it would let an upstream
     /// choose where the gate connects to.
     ForeignOrigin,
@@ -74,6 +84,7 @@ impl fmt::Display for EndpointError {
         f.write_str(match self {
             Self::TooLong => "the event stream opens with an event or a line of more than 16 KiB",
             Self::InvalidUrl => "the endpoint event does not hold one URL",
+            Self::Stray => "an endpoint event that no client may follow",
             Self::ForeignOrigin => "the endpoint event names another origin than the event stream's",
         })
     }
@@ -92,14 +103,11 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             first_line: true,
             after_cr: false,
             is_endpoint: false,
+            was_endpoint: false,
             data: Data::None,
             done: false,
+            guard: EndpointGuard::default(),
         }
-    }
-
-    /// Whether the `endpoint` event went out, so that all later bytes pass untouched.
-    pub fn is_done(&self) -> bool {
-        self.done
     }
 
     /// Takes what the upstream sent and returns what can go to the client now, which may be nothing.
@@ -108,6 +116,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
     /// After an error the stream must be closed.
     pub fn push(&mut self, chunk: Bytes) -> Result<Bytes, EndpointError> {
         if self.done {
+            self.guard.look(&chunk)?;
             return Ok(chunk);
         }
         let mut out = BytesMut::with_capacity(self.held.len() + chunk.len());
@@ -124,12 +133,14 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
                 return Err(EndpointError::TooLong);
             }
             if ends_crlf {
+                self.guard.look(taken)?;
                 self.release(&mut out);
             } else if line_end.is_some() {
                 self.after_cr = taken.ends_with(b"\r");
                 self.end_line(&mut out)?;
             }
         }
+        self.guard.look(rest)?;
         out.extend_from_slice(rest);
         Ok(out.freeze())
     }
@@ -139,24 +150,20 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
     /// Clients discard an event that the end of the stream cuts off, so withholding this one changes nothing for
     /// them; a client that does not discard it would be sent to the upstream's own URL.
     pub fn finish(&mut self) -> Bytes {
-        if self.line < self.held.len() {
-            self.read_line(self.held.len());
-        }
+        let is_stray = self.line < self.held.len() && self.read_line(self.held.len()).is_err();
         let held = mem::take(&mut self.held).freeze();
-        if self.is_endpoint { Bytes::new() } else { held }
+        if self.was_endpoint || is_stray { Bytes::new() } else { held }
     }
 
     /// Ends the current line, whose last byte in `held` is its line end (of CRLF, the CR).
     fn end_line(&mut self, out: &mut BytesMut) -> Result<(), EndpointError> {
-        let is_blank = self.read_line(self.held.len() - 1);
+        let is_blank = self.read_line(self.held.len() - 1)?;
         if is_blank {
-            // An event without data is not dispatched, whatever its name.
-            if self.is_endpoint && self.data != Data::None {
+            if self.was_endpoint {
                 self.rewrite(out)?;
                 self.done = true;
                 return Ok(());
             }
-            self.is_endpoint = false;
             self.data = Data::None;
         }
         self.release(out);
@@ -164,7 +171,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
     }
 
     /// Reads the current line, which ends before `end`, into the event; returns whether it is empty.
-    fn read_line(&mut self, end: usize) -> bool {
+    fn read_line(&mut self, end: usize) -> Result<bool, EndpointError> {
         let mut start = self.line;
         if mem::take(&mut self.first_line) && self.held[start..end].starts_with(BYTE_ORDER_MARK) {
             start += BYTE_ORDER_MARK.len();
@@ -178,12 +185,19 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             None => (line, end..end),
         };
         match name {
-            b"event" => self.is_endpoint = self.held[value] == b"endpoint"[..],
+            b"event" if self.held[value.clone()] == b"endpoint"[..] => {
+                (self.is_endpoint, self.was_endpoint) = (true, true);
+                self.guard = EndpointGuard::default();
+                return Ok(false);
+            }
+            b"event" => self.is_endpoint = false,
             b"data" if self.data == Data::None => self.data = Data::Line(value),
             b"data" => self.data = Data::Lines,
             _ => {}
         }
-        start == end
+        // With the end of the line, which some clients do not take for one.
+        self.guard.look(&self.held[start..])?;
+        Ok(start == end)
     }
 
     /// Lets go of what is held, unless data waits for the name of its event.
@@ -197,8 +211,9 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
 
     /// Emits the held `endpoint` event with its data replaced.
     fn rewrite(&mut self, out: &mut BytesMut) -> Result<(), EndpointError> {
-        let Data::Line(value) = mem::replace(&mut self.data, Data::None) else {
-            return Err(EndpointError::InvalidUrl);
+        // Some clients keep the name of an event without data for the next one, and some take the first of several names.
+        let (true, Data::Line(value)) = (self.is_endpoint, mem::replace(&mut self.data, Data::None)) else {
+            return Err(EndpointError::Stray);
         };
         let held = mem::take(&mut self.held);
         let (path, query) = resolve(&self.upstream, &held[value.clone()])?;

@@ -19,6 +19,8 @@ pub(super) enum Place {
     Filter,
     /// `result` of a server's response.
     Result,
+    /// `result.task` of a server's response.
+    Task,
     /// `error` of a response.
     Error,
     /// Any other.
@@ -63,6 +65,8 @@ pub(super) enum Key {
     ResourcesChanged,
     Subscriptions,
     ResultMeta,
+    ResultTask,
+    MadeTaskId,
     Code,
 }
 
@@ -149,7 +153,12 @@ const FILTER: &[Known] = &[
     ("resourcesListChanged", "resourceslistchanged", Key::ResourcesChanged, false),
     ("resourceSubscriptions", "resourcesubscriptions", Key::Subscriptions, false),
 ];
-const RESULT: &[Known] = &[("_meta", "meta", Key::ResultMeta, true)];
+const RESULT: &[Known] = &[
+    ("_meta", "meta", Key::ResultMeta, true),
+    ("task", "task", Key::ResultTask, false),
+    ("taskId", "taskid", Key::MadeTaskId, false),
+];
+const TASK: &[Known] = &[("taskId", "taskid", Key::MadeTaskId, false)];
 const ERROR: &[Known] = &[("code", "code", Key::Code, false)];
 
 /// Methods that clients of some version of MCP call, so that the gate or a server acts on them.
@@ -190,6 +199,7 @@ impl Place {
             Self::Reference => REFERENCE,
             Self::Filter => FILTER,
             Self::Result => RESULT,
+            Self::Task => TASK,
             Self::Error => ERROR,
             Self::Elsewhere => &[],
         }

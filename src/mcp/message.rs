@@ -15,6 +15,7 @@ use memchr::memmem;
 
 use super::{
     keys::Author,
+    modern::OWN_META,
     reading::{Outcome, Reading},
     walk::Walk,
 };
@@ -152,9 +153,19 @@ impl Message {
         Self::from_server(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
     }
 
-    /// That nobody waits for the answer to this request any more (before MCP 2026-07-28, and on stdio).
+    /// That nobody waits for the answer to this request of a session any more (up to MCP 2025-11-25).
     pub fn cancelled(request: &Id) -> Result<Self, Malformed> {
         Self::notification("notifications/cancelled", &format!(r#"{{"requestId":{request}}}"#))
+    }
+
+    /// The same where there is no session (MCP 2026-07-28), and no stream whose end would say it. It claims its version as a
+    /// request does: some servers (the TypeScript SDK) choose the era of a process by the first message that tells, and take
+    /// one without a claim for a message of an older version.
+    pub fn cancelled_modern(request: &Id) -> Result<Self, Malformed> {
+        Self::notification(
+            "notifications/cancelled",
+            &format!(r#"{{"requestId":{request},"_meta":{OWN_META}}}"#),
+        )
     }
 
     /// A response of the gate's own. `result` is JSON.
@@ -270,6 +281,17 @@ impl Message {
         self.0.found.has_cursor
     }
 
+    /// The task that a server's response is about, which it may have made: `result.taskId` (SEP-2663) or `result.task.taskId`
+    /// (MCP 2025-11-25).
+    pub fn task_id(&self) -> Option<&str> {
+        self.0.found.task_id.as_deref()
+    }
+
+    /// Whether `params._meta["io.modelcontextprotocol/related-task"]` is there (MCP 2025-11-25).
+    pub fn names_related_task(&self) -> bool {
+        self.0.found.names_related_task
+    }
+
     /// `error.code` of a server's error response.
     pub fn error_code(&self) -> Option<i64> {
         self.0.found.error_code
@@ -351,9 +373,15 @@ impl Message {
 
     /// Counts the message for another owner from now on, if nobody else has it.
     pub fn pass_to(&mut self, owner: &Arc<Owner>) {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.held = OnceLock::new();
-            self.hold_for(owner);
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return };
+        match inner.held.get_mut() {
+            Some(held) => {
+                // What was made of it may be counted by the same share, and is not passed on.
+                if let Some(held) = Arc::get_mut(held) {
+                    held.pass_to(owner);
+                }
+            }
+            None => self.hold_for(owner),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod endpoint;
+pub mod endpoint_guard;
 pub mod events;
 pub mod header;
 mod keys;

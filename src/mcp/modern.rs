@@ -26,6 +26,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use tool_headers::ToolHeaders;
 
+/// `_meta` of the messages of this version that the gate itself writes.
+pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
 /// Asks for notifications.
 pub const LISTEN: &str = "subscriptions/listen";
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
@@ -39,16 +42,22 @@ pub struct Failure {
     id: Option<Id>,
     code: i64,
     reason: Cow<'static, str>,
+    /// What belongs to a version that is not served.
+    requested: Option<Box<str>>,
 }
 
 impl Failure {
     /// The status that goes with it.
     pub const STATUS: StatusCode = StatusCode::BAD_REQUEST;
 
-    /// The JSON-RPC error response. Without `id` if what it answers had none. Names fields, but nothing that was in them.
+    /// The JSON-RPC error response. Without `id` if what it answers had none. Names fields, but of what was in them nothing
+    /// but the version, as the specification wants it.
     pub fn body(&self) -> Bytes {
         let id = self.id.as_ref().map(|id| format!(r#""id":{id},"#)).unwrap_or_default();
-        let error = serde_json::json!({ "code": self.code, "message": self.reason });
+        let mut error = serde_json::json!({ "code": self.code, "message": self.reason });
+        if let Some(requested) = &self.requested {
+            error["data"] = serde_json::json!({ "supported": [MODERN], "requested": requested });
+        }
         format!(r#"{{"jsonrpc":"2.0",{id}"error":{error}}}"#).into()
     }
 }
@@ -72,7 +81,9 @@ pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
 ///
 /// `tools` is what the server's tools want repeated in `Mcp-Param-*`; without it those fields are not compared. What the
 /// body alone gets wrong is left to the server, except for the fields of `_meta` without which no request is one: by
-/// the time a server says so, nobody can tell that this was the reason for its `-32602`, which takes status 400.
+/// the time a server says so, nobody can tell that this was the reason for its `-32602`, which takes status 400. Another
+/// version than [`MODERN`] is refused: what stands for a caller in it is not known here, so that it cannot be told apart on
+/// a link that callers share, and a process whose first message is of it may serve nothing else to anybody.
 pub fn check(
     headers: &HeaderMap,
     message: &Message,
@@ -82,13 +93,29 @@ pub fn check(
         Kind::Response => Err((INVALID_REQUEST, "clients do not send responses in this version".into())),
         Kind::Request | Kind::Notification => compare(headers, message, tools),
     };
-    outcome.map_err(|(code, reason)| Failure { id: message.id().cloned(), code, reason })?;
-    let is_param = |name: &HeaderName| name.as_str().starts_with(PARAM_PREFIX);
+    outcome.map_err(|(code, reason)| Failure {
+        id: message.id().cloned(),
+        code,
+        reason,
+        requested: message.version().filter(|_| code == UNSUPPORTED_VERSION).map(Into::into),
+    })?;
     Ok(headers
         .iter()
         .filter(|(name, _)| is_param(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect())
+}
+
+fn is_param(name: &HeaderName) -> bool {
+    name.as_str().starts_with(PARAM_PREFIX)
+}
+
+/// Whether two fields are one to who makes variables of their names (CGI, WSGI, Rack, PHP), and are spelt differently.
+fn is_second_spelling(one: &HeaderName, other: &HeaderName) -> bool {
+    let folded = |name: &HeaderName| -> Vec<u8> {
+        name.as_str().bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' }).collect()
+    };
+    one != other && one.as_str().len() == other.as_str().len() && folded(one) == folded(other)
 }
 
 /// The status for a response to a request of [`MODERN`] that has no status of its own.
@@ -117,6 +144,9 @@ fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) 
     if message.version().is_some_and(|named| header::plain(version) != Some(named)) {
         return Err(differs(PROTOCOL_VERSION));
     }
+    if message.version().is_some_and(|named| named != MODERN) {
+        return Err((UNSUPPORTED_VERSION, "this version is not served here".into()));
+    }
     let method = only(headers, METHOD)?.ok_or_else(|| missing(METHOD))?;
     if header::plain(method) != Some(message.method()) {
         return Err(differs(METHOD));
@@ -127,6 +157,12 @@ fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) 
             (None, Some(_)) => return Err(missing(NAME)),
             (Some(value), name) if name.is_some() && header::decode(value).as_deref() == name => {}
             (Some(_), _) => return Err(differs(NAME)),
+        }
+    }
+    let params: Vec<_> = headers.keys().filter(|name| is_param(name)).collect();
+    for (at, name) in params.iter().enumerate() {
+        if params[at + 1..].iter().any(|other| is_second_spelling(name, other)) {
+            return Err(differs(name.as_str()));
         }
     }
     match (tools, message.name()) {

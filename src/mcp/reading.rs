@@ -78,6 +78,8 @@ pub(super) struct Reading {
     reference_type: Field,
     reference_name: Field,
     reference_uri: Field,
+    made_task_id: Field,
+    related_task: Field,
     code: Field,
 }
 
@@ -114,6 +116,8 @@ impl Reading {
             reference_type: Field::Absent,
             reference_name: Field::Absent,
             reference_uri: Field::Absent,
+            made_task_id: Field::Absent,
+            related_task: Field::Absent,
             code: Field::Absent,
         }
     }
@@ -139,13 +143,27 @@ impl Reading {
     }
 
     /// Checks and keeps a value.
-    fn keep(&mut self, key: Key, field: Field, is_text: bool) -> Result<(), Malformed> {
+    fn keep(&mut self, key: Key, value: Value<'_>) -> Result<(), Malformed> {
         // Text of which readers make this or that.
-        let is_garbled = is_text && field == Field::Other && longest(key) > 0;
-        if self.is_strict() && (is_garbled || !is_readable(key, &field)) {
+        let is_garbled = value == Value::String(None) && longest(key) > 0;
+        if self.is_strict() && (is_garbled || !is_readable(key, &value)) {
             return Err(if key == Key::Method { Malformed::NotJsonRpc } else { Malformed::Unreadable });
         }
-        *match key {
+        // Nothing is made of what is not kept.
+        let Some(place) = self.field_mut(key) else { return Ok(()) };
+        *place = match value {
+            Value::Null => Field::Null,
+            Value::Object => Field::Object,
+            Value::String(Some(text)) => Field::Text(text.into()),
+            Value::Number(Some(number)) => Field::Number(number.into()),
+            _ => Field::Other,
+        };
+        Ok(())
+    }
+
+    /// Where a value is kept; `None` if it is only checked.
+    fn field_mut(&mut self, key: Key) -> Option<&mut Field> {
+        Some(match key {
             Key::Id => &mut self.id,
             Key::Method => &mut self.method,
             Key::Params => &mut self.params,
@@ -165,10 +183,11 @@ impl Reading {
             Key::ReferenceType => &mut self.reference_type,
             Key::ReferenceName => &mut self.reference_name,
             Key::ReferenceUri => &mut self.reference_uri,
+            Key::MadeTaskId => &mut self.made_task_id,
+            Key::RelatedTask => &mut self.related_task,
             Key::Code => &mut self.code,
-            _ => return Ok(()),
-        } = field;
-        Ok(())
+            _ => return None,
+        })
     }
 
     /// What kind of message it is, of one that was read to its end.
@@ -223,9 +242,19 @@ impl Reading {
         &self.name
     }
 
+    /// Whether this is what is called, got or read, as far as was met.
+    pub(super) fn names(&self, said: &str) -> bool {
+        let mut fields = [&self.name, &self.uri, &self.task_id].into_iter();
+        fields.any(|field| matches!(field, Field::Text(name) if **name == *said))
+    }
+
     /// `id`, once met, if it is a string or a number.
     pub(super) fn id(&self) -> Option<Id> {
-        id(&self.id)
+        match &self.id {
+            Field::Number(number) => Some(Id::Number(number.clone())),
+            Field::Text(text) => Some(Id::String(text.clone())),
+            _ => None,
+        }
     }
 
     /// What it all comes to, once it was read to its end.
@@ -261,10 +290,10 @@ impl Reading {
         Ok(Outcome {
             kind,
             is_ambiguous: self.is_ambiguous,
-            id: id(&self.id),
-            progress_token: id(&self.progress_token),
-            request_id: id(&self.request_id),
-            subscription_id: id(&self.subscription_id),
+            id: id(self.id),
+            progress_token: id(self.progress_token),
+            request_id: id(self.request_id),
+            subscription_id: id(self.subscription_id),
             name,
             reference,
             names_version: !matches!(self.version, Field::Absent | Field::Null),
@@ -276,6 +305,8 @@ impl Reading {
                 Field::Number(code) => code.parse().ok(),
                 _ => None,
             },
+            task_id: text(self.made_task_id).filter(|_| kind == Kind::Response),
+            names_related_task: !matches!(self.related_task, Field::Absent | Field::Null),
             method,
             spans: self.spans,
             token_member: self.token_member,
@@ -290,10 +321,10 @@ fn text(field: Field) -> Option<Box<str>> {
     }
 }
 
-fn id(field: &Field) -> Option<Id> {
+fn id(field: Field) -> Option<Id> {
     match field {
-        Field::Number(number) => Some(Id::Number(number.clone())),
-        Field::Text(text) => Some(Id::String(text.clone())),
+        Field::Number(number) => Some(Id::Number(number)),
+        Field::Text(text) => Some(Id::String(text)),
         _ => None,
     }
 }
@@ -302,6 +333,8 @@ fn id(field: &Field) -> Option<Id> {
 fn longest(key: Key) -> usize {
     match key {
         Key::Params | Key::Meta | Key::Result | Key::ResultMeta | Key::Error | Key::Arguments => 0,
+        Key::ResultTask => 0,
+        Key::MadeTaskId => MAX_NAME,
         Key::Reference | Key::Filter | Key::InitialCapabilities | Key::InitialClient => 0,
         Key::Capabilities | Key::Client | Key::RelatedTask | Key::Subscriptions => 0,
         Key::ToolsChanged | Key::PromptsChanged | Key::ResourcesChanged => 0,
@@ -311,15 +344,15 @@ fn longest(key: Key) -> usize {
 }
 
 /// Whether all readers take a value of a client's for the same.
-fn is_readable(key: Key, field: &Field) -> bool {
+fn is_readable(key: Key, value: &Value<'_>) -> bool {
     match key {
-        Key::Method => matches!(field, Field::Text(method) if !is_ambiguous_method(method)),
+        Key::Method => matches!(value, Value::String(Some(method)) if !is_ambiguous_method(method)),
         // Of an array, some take what stands first for the first field.
-        Key::Params | Key::Meta => matches!(field, Field::Object | Field::Null),
+        Key::Params | Key::Meta => matches!(value, Value::Object | Value::Null),
         // What stands for a request is compared by some as text, by some as a number, by some as a floating-point one.
-        Key::Id | Key::Progress | Key::ProgressToken | Key::RequestId | Key::SubscriptionId => match field {
-            Field::Number(number) => is_plain_integer(number),
-            Field::Text(_) | Field::Null => true,
+        Key::Id | Key::Progress | Key::ProgressToken | Key::RequestId | Key::SubscriptionId => match value {
+            Value::Number(Some(number)) => is_plain_integer(number),
+            Value::String(Some(_)) | Value::Null => true,
             _ => false,
         },
         _ => true,
@@ -385,19 +418,13 @@ impl Visit for Reading {
                 (Some(Key::Reference), Author::Client) if is_object => Place::Reference,
                 (Some(Key::Filter), Author::Client) if is_object => Place::Filter,
                 (Some(Key::Result), Author::Server) if is_object => Place::Result,
+                (Some(Key::ResultTask), Author::Server) if is_object => Place::Task,
                 (Some(Key::Error), _) if is_object => Place::Error,
                 _ => Place::Elsewhere,
             };
         }
         let Some(member) = member else { return Ok(()) };
-        let field = match value {
-            Value::Null => Field::Null,
-            Value::Object => Field::Object,
-            Value::String(Some(text)) => Field::Text(text.into()),
-            Value::Number(Some(number)) => Field::Number(number.into()),
-            _ => Field::Other,
-        };
-        self.keep(member, field, matches!(value, Value::String(_)))
+        self.keep(member, value)
     }
 
     fn value_at(&mut self, depth: usize, span: Range<usize>) {

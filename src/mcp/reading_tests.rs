@@ -27,7 +27,9 @@ fn message(place: Place, members: &str) -> String {
         Place::Reference => format!(r#"{{"id":1,"method":"x/y","params":{{"ref":{{{members}}}}}}}"#),
         Place::Filter => format!(r#"{{"id":1,"method":"x/y","params":{{"notifications":{{{members}}}}}}}"#),
         Place::Error => format!(r#"{{"id":1,"error":{{{members}}}}}"#),
-        Place::Result | Place::Elsewhere => unreachable!("no key of these counts in what a client writes"),
+        Place::Result | Place::Task | Place::Elsewhere => {
+            unreachable!("no key of these counts in what a client writes")
+        }
     }
 }
 

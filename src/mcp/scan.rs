@@ -64,6 +64,11 @@ impl Scan {
         }
     }
 
+    /// Whether this is `params.name`, `params.uri` or `params.taskId`, as far as was met.
+    pub fn names(&self, said: &str) -> bool {
+        self.0.visitor.names(said)
+    }
+
     /// `id`, once met, if it is a string or a number.
     pub fn id(&self) -> Option<Id> {
         self.0.visitor.id()

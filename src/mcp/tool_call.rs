@@ -89,17 +89,22 @@ impl<F: Fn(&str) -> bool> Guard<F> {
     fn decide(&self) -> Result<Verdict, Malformed> {
         let is_complete = self.scan.is_complete();
         let Some(method) = self.scan.method() else {
-            return Ok(match (is_complete, &self.method) {
-                (false, _) => Verdict::Open,
-                (true, Declared::Absent) => Verdict::Passes,
-                (true, _) => Verdict::Refused(Refusal::Mismatch),
+            return Ok(match (is_complete, &self.method, &self.name) {
+                (false, ..) => Verdict::Open,
+                (true, Declared::Absent, Declared::Absent) => Verdict::Passes,
+                (true, ..) => Verdict::Refused(Refusal::Mismatch),
             });
         };
         if !self.method.agrees(method) {
             return Ok(Verdict::Refused(Refusal::Mismatch));
         }
         if method != TOOLS_CALL {
-            return Ok(Verdict::Passes);
+            return Ok(match &self.name {
+                Declared::Absent => Verdict::Passes,
+                Declared::Value(name) if self.scan.names(name) => Verdict::Passes,
+                Declared::Value(_) if !is_complete => Verdict::Open,
+                Declared::Value(_) | Declared::Unreadable => Verdict::Refused(Refusal::Mismatch),
+            });
         }
         match self.scan.name() {
             Name::Absent if !is_complete => Ok(Verdict::Open),

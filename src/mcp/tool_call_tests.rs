@@ -79,6 +79,20 @@ fn header_fields_must_say_what_the_body_says() {
     let value = HeaderValue::from_static("tools/call");
     assert_eq!(Declared::read([&value, &value]), Declared::Unreadable);
 
+    for (method, name, text, agrees) in [
+        ("", "t", r#"{"id":1,"method":"tools/list"}"#, false),
+        ("tools/list", "t", r#"{"id":1,"method":"tools/list"}"#, false),
+        ("", "=?base64?!?=", r#"{"id":1,"method":"ping"}"#, false),
+        ("", "t", r#"{"id":1,"result":{}}"#, false),
+        ("", "t", r#"{"id":1,"method":"tasks/get","params":{"taskId":"t"}}"#, true),
+        ("resources/read", "t", r#"{"id":1,"method":"resources/read","params":{"uri":"t"}}"#, true),
+        ("", "t", r#"{"id":1,"method":"prompts/get","params":{"name":"u"}}"#, false),
+    ] {
+        let mut guard = guard(method, name);
+        let wanted = if agrees { Verdict::Passes } else { Verdict::Refused(Refusal::Mismatch) };
+        assert_eq!(guard.push(text.as_bytes()), Ok(wanted), "{method} {name} {text}");
+    }
+
     let mut response = guard("tools/call", "");
     assert_eq!(response.push(br#"{"id":1,"result":{}}"#), Ok(Verdict::Refused(Refusal::Mismatch)));
     assert!(

@@ -2,16 +2,20 @@
 //!
 //! Of each event, what stands before its first `data` line passes at once; from there on it is held to its end, because
 //! only then is known whether it is a response that lists tools. Events that are none leave as they came, byte for byte.
-//! One that a client may take for a list, and that cannot be read, ends the stream.
+//! One that a client may take for a list, and that cannot be read, ends the stream. So does a line that is no field of the
+//! format, or that has what some clients take for a line end: they may find data there.
 //!
 //! Line rules are those of the event stream format (WHATWG HTML, section 9.2.6). Sans-io: bytes in, bytes out.
 
 use std::{borrow::Cow, mem, ops::Range};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
-use super::tool_list::{Finding, Inspector, ListError, MAX_HELD, may_hold_result, shortened};
+use super::{
+    endpoint_guard::ends_line,
+    tool_list::{Finding, Inspector, ListError, MAX_HELD, may_hold_result, shortened},
+};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -28,6 +32,8 @@ pub struct ListEvents<F> {
     field: Field,
     /// The current line has a byte.
     has_content: bool,
+    /// The last two bytes of the current line, if that has no data.
+    last: [u8; 2],
     /// No line was read yet, so the current one may open with a byte order mark.
     first_line: bool,
     /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
@@ -46,7 +52,7 @@ enum Field {
     Open,
     /// `data`
     Data,
-    /// Anything else.
+    /// Another field, a comment, or nothing.
     Other,
 }
 
@@ -59,6 +65,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             line: 0,
             field: Field::Open,
             has_content: false,
+            last: [0; 2],
             first_line: true,
             after_cr: false,
             event: None,
@@ -89,7 +96,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             }
             let content = &taken[..line_end.unwrap_or(taken.len())];
             self.has_content |= !content.is_empty();
-            self.look_at(content, line_end.is_some());
+            self.look_at(content, line_end.is_some())?;
             if line_end.is_some() {
                 self.after_cr = taken.ends_with(b"\r");
                 self.end_line(&mut out)?;
@@ -100,15 +107,20 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     }
 
     /// Looks at `content`, which came last of the current line.
-    fn look_at(&mut self, content: &[u8], is_whole: bool) {
+    fn look_at(&mut self, content: &[u8], is_whole: bool) -> Result<(), ListError> {
         match (self.field, &mut self.event) {
-            (Field::Other, _) => {}
+            (Field::Other, _) => one_line(&mut self.last, content)?,
             (Field::Data, Some(inspector)) => inspector.push(content),
             (Field::Data | Field::Open, _) => {
                 let line = &self.held[self.line..self.held.len() - usize::from(is_whole)];
                 let line = if self.first_line { without_mark(line, is_whole) } else { Some(line) };
-                let (field, value) = line.map_or((Field::Open, &[][..]), |line| decided(line, is_whole));
+                let (field, value) =
+                    line.map_or(Ok((Field::Open, &[][..])), |line| decided(line, is_whole))?;
                 self.field = field;
+                if let (Field::Other, Some(line)) = (field, line) {
+                    self.last = [0; 2];
+                    one_line(&mut self.last, line)?;
+                }
                 if field == Field::Data {
                     match &mut self.event {
                         // The lines of an event's data are joined by LF.
@@ -121,6 +133,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Ends the current line, whose last byte in `held` is its line end (of CRLF, the CR).
@@ -215,13 +228,33 @@ fn without_mark(line: &[u8], is_whole: bool) -> Option<&[u8]> {
     }
 }
 
-/// What a line is whose beginning this is, and what there is of its value.
-fn decided(line: &[u8], is_whole: bool) -> (Field, &[u8]) {
-    const NAME: &[u8] = b"data: ";
-    if !is_whole && line.len() < NAME.len() && NAME.starts_with(line) {
-        return (Field::Open, &[]);
+/// What a line is whose beginning this is, and what there is of its value. An error: nothing that the format knows.
+fn decided(line: &[u8], is_whole: bool) -> Result<(Field, &[u8]), ListError> {
+    const NAMES: [&[u8]; 4] = [b"data", b"event", b"id", b"retry"];
+    let name = match memchr(b':', line) {
+        Some(colon) => &line[..colon],
+        None if !is_whole && NAMES.iter().any(|name| name.starts_with(line)) => {
+            return Ok((Field::Open, &[]));
+        }
+        None => line,
+    };
+    match name {
+        b"data" if !is_whole && line == b"data:" => Ok((Field::Open, &[])),
+        b"data" => Ok((Field::Data, value(line).unwrap_or_default())),
+        name if name.is_empty() || NAMES.contains(&name) => Ok((Field::Other, &[])),
+        _ => Err(ListError::Unreadable),
     }
-    value(line).map_or((Field::Other, &[]), |value| (Field::Data, value))
+}
+
+/// Checks that `content`, which comes behind the `last` two bytes of a line without data, is of one line to every client.
+fn one_line(last: &mut [u8; 2], content: &[u8]) -> Result<(), ListError> {
+    for byte in content {
+        if ends_line(*last, *byte) || (*byte < b' ' && *byte != b'\t') {
+            return Err(ListError::Unreadable);
+        }
+        *last = [last[1], *byte];
+    }
+    Ok(())
 }
 
 /// The data of the event whose first bytes these are.

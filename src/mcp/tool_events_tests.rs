@@ -27,7 +27,7 @@ fn lists_are_shortened_and_all_else_passes_byte_for_byte() {
                 format!("id: 1|data: {{\"id\":1,  {}|: c|event: message||", &short[8..]),
             ),
             ("||event: endpoint|data: /message?x=1||data||data: {||".into(), String::new()),
-            ("data: a|datum: b|:c|data:  d||event:x||id||".into(), String::new()),
+            ("data: a|:c|data:  d||event:x||id||retry|event|: \u{e9}\t||".into(), String::new()),
         ] {
             let wanted = if wanted.is_empty() { &stream } else { &wanted };
             let (stream, wanted) = (stream.replace('|', end), wanted.replace('|', end));
@@ -116,10 +116,41 @@ fn an_event_that_a_client_may_take_for_a_list_ends_the_stream() {
     }
 }
 
+#[test]
+fn a_line_that_is_no_field_ends_the_stream() {
+    for line in [
+        "x",
+        "datum: 1",
+        "dat: 1",
+        "Data: 1",
+        "data : 1",
+        " data: 1",
+        "events: 1",
+        "\u{feff}\u{feff}data: 1",
+        "{\"result\":{}}",
+        ": a\u{2028}b",
+        "id: \u{2029}",
+        "event: \u{85}",
+        "retry: 1\u{b}",
+        "id\u{c}: 1",
+        ": \0",
+    ] {
+        for before in ["", ": ok\n", "data: {}\n"] {
+            let stream = format!("{before}{line}\n\n");
+            for size in [1, 2, 3, 4096] {
+                let mut events = events();
+                let outcomes: Vec<_> =
+                    stream.as_bytes().chunks(size).map(|piece| events.push(piece)).collect();
+                assert!(outcomes.contains(&Err(ListError::Unreadable)), "{stream:?} in pieces of {size}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_change_nothing_and_neither_does_a_filter_that_has_nothing_to_hide(
-        lines in prop::collection::vec(("(data|data:|data: |event: |id|: |\u{feff}|x: )?[ -z|}~]{0,9}|", "\r\n|\n|\r"), 0..20),
+        lines in prop::collection::vec(("((data:|event:|id:|retry:|:)[ -z|}~]{0,9}|data|event|id|)", "\r\n|\n|\r"), 0..20),
         size in 1..20usize,
     ) {
         let stream: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).chain(["\n\n"]).collect();

@@ -16,8 +16,7 @@ const OWN: &str = "sg-";
 pub(super) fn narrowed(cookie: &HeaderValue, server: &str) -> Option<HeaderValue> {
     let mut parts = cookie.as_bytes().split(|byte| *byte == b';');
     let pair = parts.next()?;
-    let name = name(pair)?;
-    if name.is_empty() || !may_be_of_a_server(name) {
+    if !may_be_of_a_server(pair) {
         return None;
     }
     let mut narrowed = pair.to_vec();
@@ -42,7 +41,7 @@ pub(super) fn joined<'a>(
     let mut line = Vec::new();
     let cookies = fields.into_iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
     for cookie in cookies.map(<[u8]>::trim_ascii).filter(|cookie| !cookie.is_empty()) {
-        if may_be_of_a_server(name(cookie).unwrap_or(cookie)) && passes(cookie) {
+        if may_be_of_a_server(cookie) && passes(cookie) {
             if !line.is_empty() {
                 line.extend_from_slice(b"; ");
             }
@@ -52,14 +51,14 @@ pub(super) fn joined<'a>(
     (!line.is_empty()).then_some(line)
 }
 
-/// What stands before the first `=`.
-fn name(pair: &[u8]) -> Option<&[u8]> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
-    Some(pair[..at].trim_ascii())
-}
-
-/// Whether a cookie of this name may have been set by a server, or by anybody but the gate.
-fn may_be_of_a_server(name: &[u8]) -> bool {
+/// Whether this may have been set by a server, or by anybody but the gate. Without a name, or with one that some server trims or
+/// takes out of quotes, it may be read as another cookie.
+fn may_be_of_a_server(pair: &[u8]) -> bool {
+    let Some(at) = pair.iter().position(|byte| *byte == b'=') else { return false };
+    let name = pair[..at].trim_ascii();
+    if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"') {
+        return false;
+    }
     let starts = |name: &[u8], prefix: &str| {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
@@ -106,7 +105,12 @@ mod tests {
             let fields: Vec<_> = fields.iter().map(|field| HeaderValue::from_str(field).unwrap()).collect();
             joined(&fields, |cookie| cookie != b"t=secret").map(|line| String::from_utf8(line).unwrap())
         };
-        assert_eq!(line(&["a=1", "b=2; c=3", ";;d"]).as_deref(), Some("a=1; b=2; c=3; d"));
+        assert_eq!(line(&["a=1", "b=2; c=3", ";;d=; e"]).as_deref(), Some("a=1; b=2; c=3; d="));
+        // Without a name, the value may be read as one.
+        for nameless in ["5", "=5", " = 5", "=sg-x=1", "sg-x", "=", "==a", "\"sg-x=1\"", "\u{a0}sg-x=1"] {
+            assert_eq!(line(&[nameless]), None, "{nameless}");
+            assert_eq!(line(&["a=1", nameless]).as_deref(), Some("a=1"), "{nameless}");
+        }
         assert_eq!(line(&["sg-x=1; a=1; __Host-y=2", "t=secret"]).as_deref(), Some("a=1"));
         assert_eq!(line(&["sg-x=1", "; ", "sg-admin"]), None);
         assert_eq!(line(&[]), None);

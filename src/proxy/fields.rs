@@ -45,36 +45,57 @@ pub(super) fn is_same(set: &HeaderName, name: &HeaderName) -> bool {
 }
 
 /// Fields of a request that end at this hop (RFC 9110 §7.6.1), that the gate writes itself, that carry the caller's
-/// credential, or that claim what only the gate can know: another client, user, path, host or method than that of the
-/// request. By their first letter, so that most names meet one or two comparisons.
+/// credential, or by which proxies tell a server who calls, from where, and what was asked for: another client, user, path,
+/// host or method than that of the request. By their first letter, so that most names meet one or two comparisons.
+///
+/// No list of the latter is complete, so no server should trust such a field that the config does not set.
 fn stays_before_server(name: &str) -> bool {
     match name.as_bytes().first() {
-        Some(b'a') => name == "authorization",
-        Some(b'c') => matches!(
-            name,
-            "connection"
-                | "content-length"
-                // Of a server that may have some, they go on in one line: see `cookies`.
-                | "cookie"
-                | "cookie2"
-                | "client-ip"
-                | "cf-connecting-ip"
-                | "cf-connecting-ipv6"
-                // Those of a client certificate (RFC 9440 §2.4: whoever ends TLS removes them).
-                | "client-cert"
-                | "client-cert-chain"
-        ),
+        Some(b'a') => name == "authorization" || name.starts_with("akamai-"),
+        Some(b'b') => name == "base-url",
+        Some(b'c') => {
+            matches!(
+                name,
+                "connection"
+                    | "content-length"
+                    // Of a server that may have some, they go on in one line: see `cookies`.
+                    | "cookie"
+                    | "cookie2"
+                    | "client-ip"
+                    // Those of a client certificate (RFC 9440 §2.4: whoever ends TLS removes them).
+                    | "client-cert"
+                    | "client-cert-chain"
+            ) || name.starts_with("cf-")
+                || name.starts_with("cloudfront-")
+        }
+        Some(b'd') => name == "do-connecting-ip",
         Some(b'e') => name == "expect",
-        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip"),
-        Some(b'h') => matches!(name, "host" | "http2-settings"),
-        Some(b'k') => name == "keep-alive",
-        Some(b'o') => name == "origin",
+        Some(b'f') => {
+            matches!(name, "forwarded" | "front-end-https")
+                || name.starts_with("fastly-")
+                || name.starts_with("fly-")
+        }
+        Some(b'h') => matches!(name, "host" | "http2-settings") || name.starts_with("http-"),
+        Some(b'i') => name.starts_with("impersonate-") || name == "incap-client-ip",
+        Some(b'k') => matches!(name, "keep-alive" | "kerberos-principal"),
+        // Where no stranger can have begun the stream, it goes on all the same: see `headers`.
+        Some(b'l') => name == "last-event-id",
+        Some(b'o') => name == "origin" || name.starts_with("oidc-"),
         // `Proxy` is HTTP_PROXY under CGI, by which programs choose a proxy (CVE-2016-5385).
-        Some(b'p') => name == "proxy" || name.starts_with("proxy-"),
-        Some(b'r') => name.starts_with("remote-"),
-        Some(b's') => name.starts_with("surrogate-") || name.starts_with("ssl-client-"),
-        Some(b't') => matches!(name, "te" | "trailer" | "transfer-encoding" | "true-client-ip"),
+        Some(b'p') => matches!(name, "proxy" | "path-info") || name.starts_with("proxy-"),
+        Some(b'q') => name == "query-string",
+        Some(b'r') => name == "request-uri" || name.starts_with("remote-"),
+        Some(b's') => {
+            matches!(name, "script-name" | "server-name")
+                || name.starts_with("ssl-")
+                || name.starts_with("surrogate-")
+        }
+        Some(b't') => {
+            matches!(name, "te" | "trailer" | "transfer-encoding" | "true-client-ip")
+                || name.starts_with("tailscale-")
+        }
         Some(b'u') => name == "upgrade",
+        Some(b'w') => name.starts_with("wl-proxy-"),
         Some(b'x') => name.strip_prefix("x-").is_some_and(stays_before_server_x),
         _ => false,
     }
@@ -82,28 +103,54 @@ fn stays_before_server(name: &str) -> bool {
 
 /// The same for what follows `x-`.
 fn stays_before_server_x(name: &str) -> bool {
-    const PREFIXES: [&str; 13] = [
-        // What Rack takes for the wish of the proxy in front of it (CVE-2025-61780).
-        "accel-",
-        "sendfile",
-        "auth-request-",
-        "authenticated-",
-        "envoy-",
-        "forwarded-",
+    let (names, prefixes): (&[&str], &[&str]) = match name.as_bytes().first() {
+        // The last two prove what they say.
+        Some(b'a') if matches!(name, "auth-token" | "auth-key") => return false,
+        Some(b'a') => (
+            &["api-key", "anonymous-consumer"],
+            &[
+                // What Rack takes for the wish of the proxy in front of it (CVE-2025-61780).
+                "accel-",
+                "akamai-",
+                "amzn-mtls-",
+                "amzn-oidc-",
+                "appengine-",
+                "arr-",
+                "auth-",
+                "authelia-",
+                "authenticated-",
+                "authentik-",
+                "azure-",
+            ],
+        ),
+        Some(b'b') => (&["base-url"], &[]),
+        Some(b'c') => (
+            &["client-dn", "client-ip", "client-verify", "cluster-client-ip", "custom-ip-authorization"],
+            &["client-cert", "consumer-", "credential-"],
+        ),
+        Some(b'e') => (&["email"], &["envoy-"]),
+        Some(b'f') => (&[], &["fd-", "forward"]),
+        Some(b'g') => (&["grafana-user", "groups"], &["goog-authenticated-", "goog-iap-"]),
         // X-HTTP-Method-Override and its like.
-        "http-",
-        "original-",
-        "remote-",
-        "reproxy-",
-        "rewrite-",
-        "ssl-client-",
-        "webauth-",
-    ];
-    match name {
-        "api-key" | "real-ip" | "client-ip" | "client-cert" | "cluster-client-ip" | "originating-ip" => true,
-        "forwarded" | "host" | "method-override" => true,
-        _ => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
-    }
+        Some(b'h') => (&["host"], &["http-"]),
+        Some(b'j') => (&[], &["jwt-"]),
+        Some(b'k') => (&[], &["kong-"]),
+        Some(b'm') => (
+            &["method", "method-override"],
+            &["middleware-", "ms-client-principal", "ms-original-", "ms-token-"],
+        ),
+        Some(b'o') => (&["originating-ip"], &["original-"]),
+        Some(b'p') => (&["path-info"], &["pomerium-", "proxyuser-"]),
+        Some(b'r') => (&["role", "roles"], &["real-", "remote-", "reproxy-", "rewrite-"]),
+        Some(b's') => (&["scheme", "script-name"], &["sendfile", "ssl-"]),
+        Some(b't') => (&["token-subject", "true-client-ip"], &["tls-client-", "token-user-"]),
+        Some(b'u') if name == "user-agent" => return false,
+        Some(b'u') => (&["url-scheme"], &["user"]),
+        Some(b'v') => (&[], &["vercel-"]),
+        Some(b'w') => (&[], &["webauth-"]),
+        _ => return false,
+    };
+    names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether a field of a response goes on to the client. `Set-Cookie` does not; see `cookies` for a server that may have some.
@@ -188,9 +235,17 @@ mod tests {
 
     #[test]
     fn a_name_passes_in_one_spelling_only() {
-        for name in
-            ["accept", "mcp-session-id", "mcp-param-a_b", "mcp-param-a.b", "x-team", "x-http2", "proxies"]
-        {
+        for name in [
+            "accept",
+            "mcp-session-id",
+            "mcp-param-a_b",
+            "mcp-param-a.b",
+            "x-team",
+            "x-http2",
+            "proxies",
+            "x-auth-token",
+            "x-user-agent",
+        ] {
             assert!(goes(name), "{name}");
         }
         for name in [
@@ -208,6 +263,9 @@ mod tests {
             "x-forwarded-anything",
             "x-http-method",
             "remote-user",
+            "last-event-id",
+            "x-user",
+            "x-auth-user",
         ] {
             assert!(!goes(name), "{name}");
         }

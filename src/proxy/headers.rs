@@ -17,6 +17,8 @@ pub(super) struct Words<'a> {
     pub(super) token: &'a [u8],
     /// The response is to be read, and so must not come compressed.
     pub(super) wants_identity: bool,
+    /// The events that a stream had before can be none of a stranger's.
+    pub(super) passes_last_event_id: bool,
 }
 
 /// Writes the request head, up to but without the fields that frame the body.
@@ -25,7 +27,7 @@ pub(super) struct Words<'a> {
 /// that holds the token.
 pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpTarget, words: &Words<'_>) {
     let head = checked.parts;
-    let Words { target, authority, session, token, wants_identity } = *words;
+    let Words { target, authority, session, token, wants_identity, passes_last_event_id } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -35,7 +37,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpT
         let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
             || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
         if replaced
-            || !fields::goes_to_server(name)
+            || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
             || (checked.has_connection && is_named_by_connection(&head.headers, name))
             || auth::holds(value.as_bytes(), token)
         {
@@ -66,6 +68,9 @@ pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpT
 
 /// `Mcp-Session-Id`
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// `Last-Event-ID`
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());

@@ -148,7 +148,7 @@ fn unreadable(why: impl ToString, record: &mut Record) -> Error {
 }
 
 /// Whether some client may take a body for an event stream.
-fn may_be_events(headers: &HeaderMap) -> bool {
+pub(super) fn may_be_events(headers: &HeaderMap) -> bool {
     const TYPE: &[u8] = b"event-stream";
     let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     types.any(|kind| kind.windows(TYPE.len()).any(|part| part.eq_ignore_ascii_case(TYPE)))

@@ -1,6 +1,7 @@
 //! The MCP path: one admitted request, to its server and back.
 
 mod cookies;
+mod endpoint;
 mod fields;
 mod headers;
 mod lists;
@@ -16,16 +17,12 @@ use hyper::body::{Body as _, Incoming};
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Payload, Seal, Stream, ended_before_answer},
+    body::{Edits, Payload, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Grantee, Subject},
     ledger::Owner,
-    mcp::{
-        endpoint::EndpointRewriter,
-        events::{is_coded, is_event_stream},
-        version::MODERN,
-    },
+    mcp::version::MODERN,
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -124,7 +121,8 @@ pub async fn forward(
         authority: &endpoint.authority,
         session,
         token: &admitted.token,
-        wants_identity: admitted.door == Door::Sse || tools.is_some(),
+        wants_identity: head.method == Method::GET || tools.is_some(),
+        passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.route.has_no_strangers()),
     };
     headers::write_request(&mut out, checked, to, &words);
     // 5. Send, and wait for the response head, no longer.
@@ -150,19 +148,30 @@ pub async fn forward(
     };
     // 6. What the client may see of it.
     Kind::refuse_challenge(response_head.status)?;
-    if response_head.status.is_redirection() && response_head.headers.contains_key(header::LOCATION) {
+    let status = response_head.status;
+    if status.is_redirection()
+        && status != StatusCode::NOT_MODIFIED
+        && response_head.headers.contains_key(header::LOCATION)
+    {
         return Err(Kind::UpstreamRedirect.into());
     }
-    let upstream = exchange.into_body(&response_head, first);
+    let mut upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
     if headers::clean_response(&mut response_head.headers, cookies_of).has_session {
         seal_session(&admitted, &mut response_head)?;
     }
-    let endpoint = endpoint_rewriter(&admitted, to, &mut response_head)?;
-    let rule = match &tools {
+    let mut rule = match &tools {
         Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
         _ => BodyRule::Pass,
     };
+    let mut rewriter = None;
+    if head.method == Method::GET && !upstream.is_end() && !matches!(rule, BodyRule::Withhold) {
+        if endpoint::can_be_looked_at(&response_head)? {
+            (upstream, rewriter) = endpoint::guarded(&admitted, to, &mut response_head, upstream);
+        } else {
+            rule = BodyRule::Withhold;
+        }
+    }
     let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
     let payload = match (rule, &tools) {
         (BodyRule::FilterWhole, Some(tools)) => {
@@ -176,7 +185,7 @@ pub async fn forward(
             Payload::Whole(Bytes::new())
         }
         (rule, _) => {
-            let mut edits = Edits { endpoint, tools: None };
+            let mut edits = Edits { endpoint: rewriter, tools: None };
             if let BodyRule::FilterEvents(events) = rule {
                 lists::forget_bytes(&mut response_head.headers);
                 edits.tools = Some(events);
@@ -261,28 +270,6 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     Ok(())
 }
 
-/// For an HTTP+SSE stream: what leads its client's messages back through the gate.
-fn endpoint_rewriter(
-    admitted: &Admitted<'_>,
-    to: &HttpTarget,
-    head: &mut Head,
-) -> Result<Option<EndpointRewriter<Seal>>, Error> {
-    if admitted.door != Door::Sse || head.status != StatusCode::OK || !is_event_stream(&head.headers) {
-        return Ok(None);
-    }
-    if is_coded(&head.headers) {
-        return Err(Kind::UpstreamUnreachable
-            .because("the event stream is compressed although identity was asked for"));
-    }
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.remove(header::ETAG);
-    let sessions = admitted.live.sessions.clone();
-    let (server, token_name) = (Arc::clone(&admitted.route.server.name), admitted.token_name().cloned());
-    let seal: Seal =
-        Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
-    Ok(Some(EndpointRewriter::new(to.url.clone(), seal)))
-}
-
 async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstream::Transport, Error> {
     endpoint.connect(timeout).await.map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Kind::UpstreamTimeout.because("no connection within connectTimeout"),
@@ -336,6 +323,8 @@ fn refusal(e: ExchangeError) -> Error {
         ExchangeError::TooLarge => Kind::BodyTooLarge.into(),
         ExchangeError::Refused(e) => e,
         ExchangeError::Client(e) => Kind::Malformed.because(e.to_string()),
-        ExchangeError::Io(_) | ExchangeError::Protocol(_) => Kind::UpstreamUnreachable.because(e.to_string()),
+        ExchangeError::Io(_) | ExchangeError::Protocol(_) | ExchangeError::Endpoint(_) => {
+            Kind::UpstreamUnreachable.because(e.to_string())
+        }
     }
 }

@@ -57,11 +57,16 @@ impl Tools {
         head: &Parts,
         body: Option<&Incoming>,
     ) -> Result<Self, Error> {
-        let has_body = head.method == Method::POST || body.is_some_and(|body| !body.is_end_stream());
-        let guard = if has_body {
+        let has_body = body.is_some_and(|body| !body.is_end_stream());
+        let declared = |name| Declared::read(head.headers.get_all(name));
+        let (method, name) = (declared("mcp-method"), declared("mcp-name"));
+        // What fields say, and no body does, some server may act on.
+        if !has_body && (method != Declared::Absent || name != Declared::Absent) {
+            return Err(refused(Refusal::Mismatch));
+        }
+        let guard = if has_body || head.method == Method::POST {
             is_plain_json(&head.headers)?;
-            let declared = |name| Declared::read(head.headers.get_all(name));
-            let guard = Guard::new(passes(filter), declared("mcp-method"), declared("mcp-name"));
+            let guard = Guard::new(passes(filter), method, name);
             Some(Rc::new(RefCell::new(Watch { guard, refused: None, drained: 0 })))
         } else {
             None

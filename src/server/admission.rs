@@ -1,9 +1,9 @@
 //! Which client connections there may be, and which goes when there are too many.
 //!
 //! A connection costs a descriptor before anybody knows whose it is. So those that have not had an admitted request are
-//! counted for their address, and are the first to go: beyond the limit, a newcomer takes the place of the oldest of them.
-//! One that is idle, or that stalls in its handshake, therefore keeps nobody out, and a health check is answered even
-//! when every place is taken.
+//! counted for their address, and are the first to go: beyond the limit, a newcomer takes the place of the oldest of the
+//! address that has most of them. One that is idle, or that stalls in its handshake, therefore keeps nobody out; an
+//! address that opens them without end drives out its own; and a health check is answered even when every place is taken.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -29,6 +29,8 @@ pub struct Connections {
     spare: usize,
     per_address: AtomicUsize,
     open: AtomicUsize,
+    /// Those of them that had an admitted request.
+    admitted: AtomicUsize,
     unadmitted: Mutex<Unadmitted>,
     left: Notify,
     on_evicted: OnceLock<OnEvicted>,
@@ -40,15 +42,27 @@ type OnEvicted = Box<dyn Fn(Evicted) + Send + Sync>;
 /// Connections that have not had an admitted request.
 #[derive(Default)]
 struct Unadmitted {
-    /// The oldest first: the worker that serves it, and its address.
-    by_age: BTreeMap<ConnectionId, (usize, AddressBlock)>,
+    /// The oldest first.
+    by_age: BTreeMap<ConnectionId, Stranger>,
     by_address: HashMap<AddressBlock, BTreeSet<ConnectionId>>,
+    /// Addresses by how many they have.
+    by_count: BTreeSet<(usize, AddressBlock)>,
+}
+
+#[derive(Clone, Copy)]
+struct Stranger {
+    /// Index of the worker that serves it.
+    worker: usize,
+    /// Where it came from; `None` if that is a balancer, which may have as many as it likes.
+    address: Option<AddressBlock>,
 }
 
 /// One connection's place among the others; dropping it leaves.
 pub struct Place {
     connections: Arc<Connections>,
     id: ConnectionId,
+    stranger: Stranger,
+    is_admitted: bool,
 }
 
 /// A connection that has to go, and the worker that serves it.
@@ -69,6 +83,7 @@ impl Connections {
             spare,
             per_address: AtomicUsize::new(per_address),
             open: AtomicUsize::new(0),
+            admitted: AtomicUsize::new(0),
             unadmitted: Mutex::default(),
             left: Notify::new(),
             on_evicted: OnceLock::new(),
@@ -85,6 +100,8 @@ impl Connections {
     pub fn set_limits(&self, limit: usize, per_address: usize) {
         self.limit.store(limit, Relaxed);
         self.per_address.store(per_address, Relaxed);
+        // There may be room now.
+        self.left.notify_waiters();
     }
 
     /// Open connections.
@@ -101,8 +118,10 @@ impl Connections {
     pub async fn room(&self) {
         loop {
             let left = self.left.notified();
-            // Those that are on their way out count twice over for this moment.
-            if self.open() < self.limit() + 2 * self.spare {
+            // Those that are on their way out count twice over for this moment. If more were admitted than there may be by
+            // now, the newest strangers still have their places.
+            let most = self.limit().max(self.admitted.load(Relaxed)) + 2 * self.spare;
+            if self.open() < most {
                 return;
             }
             left.await;
@@ -114,19 +133,19 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, address: AddressBlock, is_balancer: bool, worker: usize) -> Place {
         let open = self.open.fetch_add(1, Relaxed) + 1;
         let id = NEXT.fetch_add(1, Relaxed);
+        let address = (!is_balancer).then_some(address);
         let mut unadmitted = self.unadmitted();
-        let of_address =
-            (!is_balancer).then(|| unadmitted.oldest_beyond(self.per_address.load(Relaxed), address));
         // The newest few always stay, for health checks.
-        let goes = of_address.flatten().or_else(|| {
+        let goes = unadmitted.oldest_beyond(self.per_address.load(Relaxed), address).or_else(|| {
             let is_full = open > self.limit() && unadmitted.by_age.len() >= self.spare;
-            is_full.then(|| unadmitted.by_age.first_key_value().map(|(id, _)| *id)).flatten()
+            is_full.then(|| unadmitted.first_to_go()).flatten()
         });
-        unadmitted.insert(id, worker, address);
+        let stranger = Stranger { worker, address };
+        unadmitted.insert(id, stranger);
         let evicted = goes.and_then(|id| unadmitted.evict(id));
         drop(unadmitted);
         self.evict(evicted);
-        Place { connections: Arc::clone(self), id }
+        Place { connections: Arc::clone(self), id, stranger, is_admitted: false }
     }
 
     fn evict(&self, evicted: Option<Evicted>) {
@@ -142,31 +161,47 @@ impl Connections {
 }
 
 impl Unadmitted {
-    fn insert(&mut self, id: ConnectionId, worker: usize, address: AddressBlock) {
-        self.by_age.insert(id, (worker, address));
-        self.by_address.entry(address).or_default().insert(id);
+    fn insert(&mut self, id: ConnectionId, stranger: Stranger) {
+        self.by_age.insert(id, stranger);
+        let Some(address) = stranger.address else { return };
+        let of_address = self.by_address.entry(address).or_default();
+        self.by_count.remove(&(of_address.len(), address));
+        of_address.insert(id);
+        self.by_count.insert((of_address.len(), address));
     }
 
     /// The oldest of `address`, if there are `most` of it.
-    fn oldest_beyond(&self, most: usize, address: AddressBlock) -> Option<ConnectionId> {
-        let of_address = self.by_address.get(&address).filter(|of_address| of_address.len() >= most)?;
+    fn oldest_beyond(&self, most: usize, address: Option<AddressBlock>) -> Option<ConnectionId> {
+        let of_address = self.by_address.get(&address?).filter(|of_address| of_address.len() >= most)?;
         of_address.first().copied()
     }
 
-    fn evict(&mut self, id: ConnectionId) -> Option<Evicted> {
-        Some(Evicted { worker: self.remove(id)?, id })
+    /// The oldest of the address that has most, so that who opens one after the other drives out its own; of all, where no
+    /// address has more than one.
+    fn first_to_go(&self) -> Option<ConnectionId> {
+        let heaviest = self.by_count.last().filter(|(count, _)| *count > 1);
+        let of_heaviest = heaviest.and_then(|(_, address)| self.by_address.get(address)?.first());
+        of_heaviest.or_else(|| self.by_age.first_key_value().map(|(id, _)| id)).copied()
     }
 
-    /// Removes a connection, if it is here; returns its worker.
-    fn remove(&mut self, id: ConnectionId) -> Option<usize> {
-        let (worker, address) = self.by_age.remove(&id)?;
-        if let Some(of_address) = self.by_address.get_mut(&address) {
+    fn evict(&mut self, id: ConnectionId) -> Option<Evicted> {
+        Some(Evicted { worker: self.remove(id)?.worker, id })
+    }
+
+    /// Removes a connection, if it is here.
+    fn remove(&mut self, id: ConnectionId) -> Option<Stranger> {
+        let stranger = self.by_age.remove(&id)?;
+        if let Some(address) = stranger.address
+            && let Some(of_address) = self.by_address.get_mut(&address)
+        {
+            self.by_count.remove(&(of_address.len(), address));
             of_address.remove(&id);
-            if of_address.is_empty() {
-                self.by_address.remove(&address);
+            match of_address.len() {
+                0 => drop(self.by_address.remove(&address)),
+                count => drop(self.by_count.insert((count, address))),
             }
         }
-        Some(worker)
+        Some(stranger)
     }
 }
 
@@ -177,16 +212,31 @@ impl Place {
     }
 
     /// A request was admitted: from now on, the connection is counted for whoever sent it.
-    pub fn admitted(&self) {
+    pub fn admitted(&mut self) {
         self.connections.unadmitted().remove(self.id);
+        if !std::mem::replace(&mut self.is_admitted, true) {
+            self.connections.admitted.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whoever sent its requests is not admitted any more: it is a stranger's again, and among the first to go.
+    pub fn refused(&mut self) {
+        if std::mem::take(&mut self.is_admitted) {
+            self.connections.admitted.fetch_sub(1, Relaxed);
+            self.connections.unadmitted().insert(self.id, self.stranger);
+        }
     }
 
     /// The connection speaks for another address than the one that it came from, and counts for that one from now on.
-    pub fn speaks_for(&self, address: AddressBlock) {
+    pub fn speaks_for(&mut self, address: AddressBlock) {
+        self.stranger.address = Some(address);
         let mut unadmitted = self.connections.unadmitted();
-        let Some(worker) = unadmitted.remove(self.id) else { return };
-        let goes = unadmitted.oldest_beyond(self.connections.per_address.load(Relaxed), address);
-        unadmitted.insert(self.id, worker, address);
+        // Not if it has to go already.
+        if unadmitted.remove(self.id).is_none() {
+            return;
+        }
+        let goes = unadmitted.oldest_beyond(self.connections.per_address.load(Relaxed), Some(address));
+        unadmitted.insert(self.id, self.stranger);
         let evicted = goes.and_then(|id| unadmitted.evict(id));
         drop(unadmitted);
         self.connections.evict(evicted);
@@ -196,6 +246,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.unadmitted().remove(self.id);
+        if self.is_admitted {
+            self.connections.admitted.fetch_sub(1, Relaxed);
+        }
         self.connections.open.fetch_sub(1, Relaxed);
         self.connections.left.notify_waiters();
     }
@@ -226,7 +279,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_the_oldest_stranger_goes_and_who_was_admitted_stays() {
         let (connections, evicted) = connections(3, 2, 100);
-        let admitted = connections.enter(address(1), false, 0);
+        let mut admitted = connections.enter(address(1), false, 0);
         admitted.admitted();
         let oldest = connections.enter(address(2), false, 1);
         let second = connections.enter(address(3), false, 0);
@@ -244,7 +297,7 @@ mod tests {
     #[test]
     fn when_all_were_admitted_the_newest_strangers_stay_for_health_checks() {
         let (connections, evicted) = connections(1, 2, 100);
-        let admitted = connections.enter(address(1), false, 0);
+        let mut admitted = connections.enter(address(1), false, 0);
         admitted.admitted();
         let strangers: Vec<_> = (2..5).map(|last| connections.enter(address(last), false, 0)).collect();
         let gone: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
@@ -255,16 +308,16 @@ mod tests {
     fn an_address_drives_out_its_own_and_no_other() {
         let (connections, evicted) = connections(100, 1, 2);
         let goes = || evicted.try_iter().map(|goes| goes.id).collect::<Vec<_>>();
-        let other = connections.enter(address(1), false, 0);
+        let mut other = connections.enter(address(1), false, 0);
         let first = connections.enter(address(2), false, 0);
-        let second = connections.enter(address(2), false, 0);
+        let mut second = connections.enter(address(2), false, 0);
         assert!(goes().is_empty());
         let third = connections.enter(address(2), false, 0);
         assert_eq!(goes(), [first.id()]);
         second.admitted();
         let fourth = connections.enter(address(2), false, 0);
         assert!(goes().is_empty(), "who was admitted is no stranger");
-        let balancer = connections.enter(address(2), true, 0);
+        let mut balancer = connections.enter(address(2), true, 0);
         assert!(goes().is_empty(), "a balancer may have many");
         balancer.speaks_for(address(3));
         assert!(goes().is_empty());
@@ -272,6 +325,49 @@ mod tests {
         other.speaks_for(address(2));
         assert_eq!(goes(), [third.id()]);
         drop(fourth);
+    }
+
+    #[test]
+    fn beyond_the_limit_an_address_that_opens_without_end_drives_out_its_own() {
+        let (connections, evicted) = connections(3, 2, 100);
+        let patient = connections.enter(address(1), false, 0);
+        let mut flood: Vec<_> = (0..10).map(|_| connections.enter(address(2), false, 0)).collect();
+        let gone: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
+        let oldest: Vec<_> = flood.iter().take(8).map(Place::id).collect();
+        assert_eq!(gone, oldest);
+        flood.clear();
+        drop(patient);
+        assert!(connections.unadmitted().by_count.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_is_lowered_below_what_is_open_leaves_room_for_health_checks() {
+        let (connections, _) = connections(10, 1, 100);
+        let mut places: Vec<_> = (0..10).map(|last| connections.enter(address(last), false, 0)).collect();
+        places.iter_mut().for_each(Place::admitted);
+        connections.set_limits(2, 100);
+        assert!(now_or_never(std::pin::pin!(connections.room())).is_some());
+        let strangers: Vec<_> = (0..2).map(|last| connections.enter(address(last), false, 0)).collect();
+        let waiting = connections.room();
+        tokio::pin!(waiting);
+        assert!(now_or_never(waiting.as_mut()).is_none());
+        connections.set_limits(20, 100);
+        assert!(now_or_never(waiting.as_mut()).is_some(), "a limit that is raised is room");
+        drop(strangers);
+    }
+
+    #[test]
+    fn who_is_not_admitted_any_more_is_a_stranger_again_and_goes_first() {
+        let (connections, evicted) = connections(2, 1, 100);
+        let mut removed = connections.enter(address(1), false, 0);
+        removed.admitted();
+        let other = connections.enter(address(2), false, 0);
+        removed.refused();
+        let third = connections.enter(address(3), false, 0);
+        let gone: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
+        assert_eq!(gone, [removed.id()]);
+        drop((removed, other, third));
+        assert_eq!(connections.admitted.load(Relaxed), 0);
     }
 
     #[test]

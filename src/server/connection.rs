@@ -68,7 +68,7 @@ pub struct Connection {
     pub address: IpAddr,
     /// Listener it came in by.
     pub door: Door,
-    place: Place,
+    place: RefCell<Place>,
     /// Whose it is, since the first request that was admitted.
     share: RefCell<Option<Share>>,
     is_admitted: Cell<bool>,
@@ -121,7 +121,7 @@ impl Connection {
             peer: peer.to_string().into(),
             address: peer.ip(),
             door,
-            place,
+            place: RefCell::new(place),
             share: RefCell::new(None),
             is_admitted: Cell::new(false),
             of_address: RefCell::new(None),
@@ -143,7 +143,7 @@ impl Connection {
 
     /// Which connection it is.
     pub fn id(&self) -> ConnectionId {
-        self.place.id()
+        self.place.borrow().id()
     }
 
     /// A request of `owner` may pass, if the owner may have another connection. Asked for each request, and decided by the
@@ -159,7 +159,18 @@ impl Connection {
     /// It is not one of strangers any more, and makes room for nobody.
     pub fn keep(&self) {
         if !self.is_admitted.replace(true) {
-            self.place.admitted();
+            self.place.borrow_mut().admitted();
+        }
+    }
+
+    /// The token of a request is not good. A connection whose caller was admitted by one that was taken away since is one of
+    /// strangers again; not if other requests run on it, nor if it is a balancer's, who sends those of many.
+    pub fn refused(&self, ledger: &Ledger) {
+        let is_caller_s = |share: &Share| !Arc::ptr_eq(share.owner(), ledger.gate());
+        if self.running.get() <= 1 && self.share.borrow().as_ref().is_some_and(is_caller_s) {
+            self.share.replace(None);
+            self.is_admitted.set(false);
+            self.place.borrow_mut().refused();
         }
     }
 

@@ -322,7 +322,7 @@ impl Session {
     fn refusal(&self, id: &Id) -> Option<Kind> {
         match self.calls.len() {
             _ if self.calls.contains_key(id) => Some(Kind::DuplicateId),
-            MOST_CALLS.. => Some(Kind::Unavailable),
+            MOST_CALLS.. => Some(Kind::CallerLimit),
             _ => None,
         }
     }

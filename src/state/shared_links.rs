@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,37 +24,79 @@ const APART: Duration = Duration::from_secs(10 * 60);
 /// one for each set of them that somebody sees.
 #[derive(Default)]
 pub struct SharedLinks {
-    links: Mutex<HashMap<Box<str>, Arc<Joint>>>,
+    links: Mutex<Links>,
     apart: Apart,
+}
+
+#[derive(Default)]
+struct Links {
+    by_key: HashMap<Box<str>, Arc<Joint>>,
+    /// How often one was asked for.
+    uses: u64,
+}
+
+impl Links {
+    fn note_use(&mut self, joint: &Joint) {
+        self.uses += 1;
+        joint.used.store(self.uses, Relaxed);
+    }
 }
 
 /// Callers that may have broken a process that they shared with others. They get one of their own for a while, so that
 /// one who breaks processes breaks its own, and the others have theirs.
 #[derive(Debug, Clone, Default)]
-pub struct Apart(Arc<Mutex<HashMap<Name, Instant>>>);
+pub struct Apart(Arc<KeptApart>);
+
+#[derive(Debug, Default)]
+struct KeptApart {
+    /// Whether there may be any: most servers never break, and every request asks.
+    any: AtomicBool,
+    since: Mutex<HashMap<Name, Instant>>,
+}
 
 /// A conversation that callers share, and what all of them need to know of the server.
 pub struct Joint {
     /// The conversation.
     pub link: SharedLink,
-    /// What arguments of its tools are repeated in header fields, and when that was asked.
-    pub tool_headers: AsyncMutex<Option<(Instant, Arc<ToolHeaders>)>>,
+    /// Whose turn it is to list its tools.
+    pub listing: AsyncMutex<()>,
+    tools: Mutex<Option<ListedTools>>,
     lease: Lease,
-    used: Mutex<Instant>,
+    /// When it was used last, on the count of all conversations.
+    used: AtomicU64,
+}
+
+/// What is known of a server's tools.
+#[derive(Debug, Clone)]
+pub struct ListedTools {
+    /// Which of their arguments are repeated in header fields.
+    pub headers: Arc<ToolHeaders>,
+    /// When it was asked.
+    pub asked: Instant,
+    /// Whether all tools are among them that there are.
+    pub is_complete: bool,
 }
 
 impl Joint {
     /// A conversation that `lease` pays for.
     pub fn new(link: SharedLink, lease: Lease) -> Self {
-        Self { link, tool_headers: AsyncMutex::default(), lease, used: Mutex::new(Instant::now()) }
+        Self {
+            link,
+            listing: AsyncMutex::default(),
+            tools: Mutex::default(),
+            lease,
+            used: AtomicU64::default(),
+        }
     }
 
-    fn used(&self) -> Instant {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known of the server's tools.
+    pub fn tools(&self) -> Option<ListedTools> {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note_use(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Notes what is known of the server's tools.
+    pub fn set_tools(&self, tools: ListedTools) {
+        *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = Some(tools);
     }
 }
 
@@ -65,11 +110,11 @@ impl SharedLinks {
         start: impl FnOnce(Lease) -> SharedLink,
     ) -> Result<Arc<Joint>, Limit> {
         let mut links = self.links();
-        if let Some(joint) = links.get(key).filter(|joint| !joint.link.is_over()) {
-            joint.note_use();
-            return Ok(Arc::clone(joint));
+        if let Some(joint) = links.by_key.get(key).filter(|joint| !joint.link.is_over()).cloned() {
+            links.note_use(&joint);
+            return Ok(joint);
         }
-        links.retain(|_, joint| !joint.link.is_over());
+        links.by_key.retain(|_, joint| !joint.link.is_over());
         let lease = match owner {
             None => Lease::default(),
             Some(owner) => loop {
@@ -81,7 +126,8 @@ impl SharedLinks {
             },
         };
         let joint = Arc::new(Joint::new(start(lease.clone()), lease));
-        links.insert(key.into(), Arc::clone(&joint));
+        links.note_use(&joint);
+        links.by_key.insert(key.into(), Arc::clone(&joint));
         Ok(joint)
     }
 
@@ -98,26 +144,25 @@ impl SharedLinks {
 
     /// Ends them for everyone, once those who are attached have left.
     pub fn clear(&self) {
-        self.links().clear();
+        self.links().by_key.clear();
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Joint>>> {
+    fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Where the owner's own limit is reached, one of its own goes.
-fn end_oldest_unused(links: &mut HashMap<Box<str>, Arc<Joint>>, owner: &Arc<Owner>, limit: Limit) -> bool {
+fn end_oldest_unused(links: &mut Links, owner: &Arc<Owner>, limit: Limit) -> bool {
     let may_go = |joint: &Joint| {
         let payer = joint.lease.owner();
         joint.link.is_unused()
             && payer.is_some_and(|payer| limit == Limit::Gate || Arc::ptr_eq(&payer, owner))
     };
-    let unused = links.iter().filter(|(_, joint)| may_go(joint));
-    let Some(key) = unused.min_by_key(|(_, joint)| joint.used()).map(|(key, _)| key.clone()) else {
-        return false;
-    };
-    if let Some(joint) = links.remove(&key) {
+    let unused = links.by_key.iter().filter(|(_, joint)| may_go(joint));
+    let oldest = unused.min_by_key(|(_, joint)| joint.used.load(Relaxed));
+    let Some(key) = oldest.map(|(key, _)| key.clone()) else { return false };
+    if let Some(joint) = links.by_key.remove(&key) {
         joint.lease.end();
     }
     true
@@ -130,15 +175,24 @@ impl Apart {
         if *name == Name::Gate {
             return;
         }
-        let mut apart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        apart.retain(|_, since| since.elapsed() < APART);
-        apart.insert(name.clone(), Instant::now());
+        let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.retain(|_, since| since.elapsed() < APART);
+        since.insert(name.clone(), Instant::now());
+        self.0.any.store(true, Relaxed);
     }
 
     /// Whether `name` is kept apart.
     pub fn has(&self, name: &Name) -> bool {
-        let apart = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        apart.get(name).is_some_and(|since| since.elapsed() < APART)
+        if !self.0.any.load(Relaxed) {
+            return false;
+        }
+        let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_apart = since.get(name).is_some_and(|since| since.elapsed() < APART);
+        if !is_apart {
+            since.retain(|_, since| since.elapsed() < APART);
+            self.0.any.store(!since.is_empty(), Relaxed);
+        }
+        is_apart
     }
 }
 
@@ -196,7 +250,7 @@ mod tests {
             view("third").unwrap();
             view("second").unwrap();
             view("fourth").unwrap();
-            let left = |key: &str| links.links().contains_key(key);
+            let left = |key: &str| links.links().by_key.contains_key(key);
             assert!(left("first") && left("second") && !left("third") && left("fourth"));
             assert_eq!(owner.used(Resource::Sessions), 3);
             let (_second, _fourth) =

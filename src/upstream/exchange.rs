@@ -16,7 +16,7 @@ use super::{
     outgoing::{Outgoing, Upload},
     response::Connection,
 };
-use crate::error::Error;
+use crate::{error::Error, mcp::endpoint::EndpointError};
 
 /// Why an exchange ended early.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub enum ExchangeError {
     TooLarge,
     /// The client's body did not pass inspection.
     Refused(Error),
+    /// The server's body would lead its client elsewhere.
+    Endpoint(EndpointError),
 }
 
 impl fmt::Display for ExchangeError {
@@ -41,6 +43,7 @@ impl fmt::Display for ExchangeError {
             Self::Client(e) => e.fmt(f),
             Self::TooLarge => f.write_str("the request body is too large"),
             Self::Refused(e) => e.fmt(f),
+            Self::Endpoint(e) => e.fmt(f),
         }
     }
 }
@@ -56,6 +59,12 @@ impl From<io::Error> for ExchangeError {
 impl From<Error> for ExchangeError {
     fn from(e: Error) -> Self {
         Self::Refused(e)
+    }
+}
+
+impl From<EndpointError> for ExchangeError {
+    fn from(e: EndpointError) -> Self {
+        Self::Endpoint(e)
     }
 }
 

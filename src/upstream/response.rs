@@ -15,6 +15,7 @@ use super::{
     codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
 };
+use crate::mcp::{endpoint::EndpointError, endpoint_guard::EndpointGuard};
 
 /// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
@@ -90,6 +91,8 @@ pub struct ResponseBody {
     decoding: Decoding,
     /// Bytes behind the head, not decoded yet.
     first: Bytes,
+    /// Looks at the payload, if it must not lead its client elsewhere.
+    guard: Option<EndpointGuard>,
 }
 
 impl ResponseBody {
@@ -105,20 +108,30 @@ impl ResponseBody {
         if decoding.is_end() && !first.is_empty() {
             connection.reuse = None;
         }
-        let mut body = Self { connection: Some(connection), decoding, first };
+        let mut body = Self { connection: Some(connection), decoding, first, guard: None };
         body.release_at_end();
         body
+    }
+
+    /// The body, which ends with an error where it has an `endpoint` event. Not for one of which something was read.
+    pub fn guarded(self) -> Self {
+        Self { guard: Some(EndpointGuard::default()), ..self }
     }
 
     /// Whether the body can be passed on with its framing as it is: not if the server must close to end it, or waits
     /// for the rest of the request; and not if it is complete already, because then there is nothing to gain.
     pub fn can_be_raw(&self) -> bool {
         let Some(Connection { outgoing: None, .. }) = &self.connection else { return false };
+        let mut guarded = Guarded::by(self.guard);
         match &self.decoding {
-            Decoding::Length(left) => *left > self.first.len() as u64,
+            Decoding::Length(left) => {
+                guarded.look(&self.first);
+                *left > self.first.len() as u64 && guarded.result.is_ok()
+            }
             Decoding::Chunked(chunked) => {
                 let mut ahead = Chunked::clone(chunked);
-                ahead.decode(&self.first, |_| {}, |_| {}).is_ok() && !ahead.is_done()
+                let walked = ahead.decode(&self.first, |range| guarded.look(&self.first[range]), |_| {});
+                walked.is_ok() && !ahead.is_done() && guarded.result.is_ok()
             }
             Decoding::UntilClose => false,
         }
@@ -128,13 +141,18 @@ impl ResponseBody {
     /// framing and all, and how much of that is payload.
     pub fn into_raw(self) -> Option<(RawBody, Bytes, usize)> {
         let can_be_raw = self.can_be_raw();
-        let Self { connection, mut decoding, first } = self;
+        let Self { connection, mut decoding, first, guard } = self;
         let connection = connection.filter(|_| can_be_raw)?;
         let (mut payload, mut cuts) = (0, Cuts::default());
-        let count = |range: Range<usize>| payload += range.len();
+        let mut guarded = Guarded::by(guard);
+        let count = |range: Range<usize>| {
+            payload += range.len();
+            guarded.look(&first[range]);
+        };
         decoding.walk_raw(&first, count, |range| cuts.push(range)).ok()?;
+        let guard = guarded.guard;
         let first = cuts.taken_out_of(&first).map_or(first, Bytes::from);
-        Some((RawBody { connection, decoding, large: false }, first, payload))
+        Some((RawBody { connection, decoding, guard, large: false }, first, payload))
     }
 
     /// Length of the payload still to come, if the server declared it.
@@ -189,6 +207,9 @@ impl ResponseBody {
             } else {
                 payload_of(&mut self.decoding, &mut connection.reuse, &first)?
             };
+            if let Some(guard) = &mut self.guard {
+                guard.look(&data)?;
+            }
             self.release_at_end();
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));
@@ -210,6 +231,24 @@ impl ResponseBody {
             && let Some(connection) = self.connection.take()
         {
             connection.release();
+        }
+    }
+}
+
+/// What a guard says of the ranges that one walk finds.
+struct Guarded {
+    guard: Option<EndpointGuard>,
+    result: Result<(), EndpointError>,
+}
+
+impl Guarded {
+    fn by(guard: Option<EndpointGuard>) -> Self {
+        Self { guard, result: Ok(()) }
+    }
+
+    fn look(&mut self, payload: &[u8]) {
+        if let (Some(guard), Ok(())) = (&mut self.guard, &self.result) {
+            self.result = guard.look(payload);
         }
     }
 }
@@ -270,6 +309,7 @@ impl Connection {
 pub struct RawBody {
     connection: Connection,
     decoding: Decoding,
+    guard: Option<EndpointGuard>,
     /// The last read filled the worker's buffer: the next takes the larger one.
     large: bool,
 }
@@ -295,15 +335,21 @@ impl RawBody {
     ) -> Poll<Result<(usize, Passed<R>), ExchangeError>> {
         let Connection { pool, transport, reuse, reads, .. } = &mut self.connection;
         let (decoding, was_large, large) = (&mut self.decoding, self.large, &mut self.large);
-        let mut payload = 0;
+        let (mut payload, mut guarded) = (0, Guarded::by(self.guard));
+        let kept = &mut self.guard;
         let mut walk = |bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             *large = bytes.len() >= SCRATCH;
             let mut cuts = Cuts::default();
-            let count = |range: Range<usize>| payload += range.len();
+            let count = |range: Range<usize>| {
+                payload += range.len();
+                guarded.look(&bytes[range]);
+            };
             let here = decoding.walk_raw(bytes, count, |range| cuts.push(range))?;
+            guarded.result?;
+            *kept = guarded.guard;
             if here < bytes.len() {
                 *reuse = None;
             }

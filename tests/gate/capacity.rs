@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use crate::{
     harness::{CI, Client, DEV, Gate, Upstream, field, get, open_stream, passes, post, soon, until},
     mcp::{INITIALIZE, Session, call, command, modern_call, request, text},
+    recorder::Recorder,
 };
 
 /// A command server, public or not, behind a gate with these limits.
@@ -324,4 +325,35 @@ async fn messages_that_wait_are_held_up_to_a_limit_and_then_nothing_more_is_read
     }
     assert!(refused >= 10, "{refused}");
     is_active(&gate, CI).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_token_was_taken_out_counts_for_nobody() {
+    let server = Recorder::start().await;
+    let config = |tokens: Value| {
+        json!({
+            "proxy": { "auth": { "tokens": tokens } },
+            "mcpServers": { "db": { "url": server.url("/mcp") } },
+        })
+    };
+    let mut gate = Gate::start(config(json!({ "dev": DEV, "ci": CI }))).await;
+    let used = |gate: &Gate| {
+        let metrics = gate.metrics();
+        let line = |line: &str| {
+            line.strip_prefix(r#"sluicegate_capacity_used{resource="connections"} "#).map(str::to_owned)
+        };
+        metrics.lines().find_map(line).unwrap()
+    };
+    let mut client = gate.client().await;
+    client.send(post("/db", CI, "", "{}")).await;
+    assert_eq!(client.response().await.0, 200);
+    assert_eq!(used(&gate), "1");
+    gate.reload(config(json!({ "dev": DEV })));
+    client.send(post("/db", CI, "", "{}")).await;
+    assert_eq!(client.response().await.0, 401);
+    assert_eq!(used(&gate), "0");
+    // It is as good as any other for somebody who may call.
+    client.send(post("/db", DEV, "", "{}")).await;
+    assert_eq!(client.response().await.0, 200);
+    assert_eq!(used(&gate), "1");
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{CI, DEV, Gate, field, get, post, soon, until},
+    harness::{CI, DEV, Gate, field, get, post, shutdown, soon, until},
     mcp::{INITIALIZE, Session, call, command, event, is_alive, is_gone, is_stream, modern_call, text},
     process::Process,
 };
@@ -286,7 +286,7 @@ async fn shutdown_leaves_no_process_behind() {
     let gate = Gate::start(config()).await;
     let pid = open(&gate).await.pid().await;
     let Gate { gateway, .. } = gate;
-    soon("the end", gateway.shutdown(std::time::Duration::from_secs(5), std::future::pending())).await;
+    soon("the end", shutdown(gateway, std::time::Duration::from_secs(5))).await;
     assert!(!is_alive(pid));
 }
 
@@ -395,7 +395,7 @@ async fn a_process_that_ignores_every_wish_outlives_the_grace_of_a_shutdown_by_n
         line["line"].as_str().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
     let (began, grace) = (Instant::now(), std::time::Duration::from_millis(500));
     let Gate { gateway, .. } = gate;
-    soon("the end", gateway.shutdown(grace, std::future::pending())).await;
+    soon("the end", shutdown(gateway, grace)).await;
     // What was cut may take a second to say so, and what was killed another one to be reaped.
     assert!(began.elapsed() < grace + std::time::Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(!is_alive(family[0]));

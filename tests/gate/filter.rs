@@ -138,6 +138,91 @@ async fn header_fields_must_say_what_the_body_says() {
 }
 
 #[tokio::test]
+async fn what_header_fields_say_without_a_body_is_refused() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server.url("/mcp")).await;
+    let bodies = ["Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "\r\n"];
+    for fields in [
+        "Mcp-Method: tools/call\r\nMcp-Name: drop\r\n",
+        "Mcp-Method: tools/call\r\n",
+        "Mcp-Method: ping\r\n",
+        "Mcp-Name: drop\r\n",
+        "Mcp-Name: \r\n",
+        "Mcp-Method: \r\nMcp-Method: \r\n",
+    ] {
+        for method in ["GET", "DELETE", "POST"] {
+            for body in bodies {
+                let request = get("/db", DEV, fields).replacen("GET", method, 1);
+                let request = format!("{}{body}", request.strip_suffix("\r\n").unwrap());
+                assert_eq!(gate.ask(&request).await.0, 400, "{request}");
+            }
+        }
+        // Nor beside a message that has no such thing.
+        let response = post("/db", DEV, fields, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        assert_eq!(gate.ask(&response).await.0, 400, "{fields}");
+    }
+    let named = post("/db", DEV, "Mcp-Name: drop\r\n", r#"{"id":1,"method":"tools/list"}"#);
+    assert_eq!(gate.ask(&named).await.0, 400, "a name that the body does not have");
+    server.saw_nothing("a call in header fields alone").await;
+    for method in ["GET", "DELETE"] {
+        assert_eq!(gate.ask(&get("/db", DEV, "").replacen("GET", method, 1)).await.0, 200, "{method}");
+        server.forget();
+    }
+    // Other requests have a name as well (MCP 2026-07-28).
+    for (name, body) in [
+        ("p", r#"{"id":1,"method":"prompts/get","params":{"name":"p"}}"#),
+        ("file:///x", r#"{"id":1,"method":"resources/read","params":{"uri":"file:///x"}}"#),
+        ("t1", r#"{"id":1,"method":"tasks/get","params":{"taskId":"t1"}}"#),
+    ] {
+        let request = post("/db", DEV, &format!("Mcp-Name: {name}\r\n"), body);
+        assert_eq!(gate.ask(&request).await.0, 200, "{body}");
+        assert!(server.only().ends_with(body));
+        server.forget();
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_field_of_an_event_ends_the_stream() {
+    let list = TOOLS;
+    for lines in [
+        list.to_owned(),
+        format!("Data: {list}"),
+        format!("data : {list}"),
+        format!(" data: {list}"),
+        format!("\u{feff}\u{feff}data: {list}"),
+        format!("x\ndata\u{a0}: {list}"),
+        format!("datum: {list}"),
+        format!("event x: {list}"),
+        format!(": x\u{2028}data: {list}"),
+        format!("id: x\u{2029}data: {list}"),
+        format!("event: x\u{85}data: {list}"),
+        format!("retry: 1\u{b}data: {list}"),
+        format!(": x\u{c}data: {list}"),
+        format!(": x\u{1c}data: {list}"),
+        format!(": x\0data: {list}"),
+    ] {
+        for status in [200, 400] {
+            let server = Upstream::bind().await;
+            let gate = gate_before(&server.url("/mcp")).await;
+            for request in
+                [post("/db", DEV, "", LIST), get("/db", DEV, ""), post("/db", DEV, "", &call("read"))]
+            {
+                let mut client = gate.client().await;
+                client.send(request).await;
+                let mut behind = server.accept().await;
+                behind.head().await;
+                behind.send(SSE.replace("200", &status.to_string())).await;
+                behind.send(chunk(": ok\n\n")).await;
+                behind.send(chunk(&format!("{lines}\n\n"))).await;
+                let rest = String::from_utf8(soon("the end", client.rest()).await).unwrap();
+                assert!(!rest.contains("drop") && !rest.ends_with("0\r\n\r\n"), "{lines:?}: {rest}");
+            }
+            gate.log.line("Stream closed", &[("reason", json!("upstream_lost"))]).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_hidden_name_behind_huge_arguments_leaves_the_server_without_an_end() {
     let server = Upstream::bind().await;
     let gate = gate_before(&server.url("/mcp")).await;

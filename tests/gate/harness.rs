@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -342,4 +342,12 @@ pub async fn open_stream(
 pub async fn passes(behind: &mut Client<TcpStream>, client: &mut Client<TcpStream>, event: &str) {
     behind.send(chunk(event)).await;
     assert_eq!(client.chunk().await.as_deref(), Some(event.as_bytes()));
+}
+
+/// Ends a gate as a signal does: drain for as long as `grace`, then cut.
+pub async fn shutdown(gateway: Gateway, grace: Duration) {
+    gateway.drain();
+    let began = Instant::now();
+    let _ = tokio::time::timeout(grace, gateway.drained()).await;
+    gateway.stop(grace.saturating_sub(began.elapsed()), std::future::pending()).await;
 }

@@ -263,7 +263,7 @@ async fn a_session_has_sixteen_calls_at_a_time_and_is_told_so() {
     }
     started(&dir, 16).await;
     let (status, head, body) = session.sent(&call(16, "endless", json!({}))).await.response().await;
-    assert!(status == 503 && field(&head, "retry-after").is_some(), "{status} {body}");
+    assert!(status == 429 && field(&head, "retry-after").is_some(), "{status} {body}");
     // The session still answers what needs no command.
     assert_eq!(session.ask(&request(20, "ping", json!({}))).await["result"], json!({}));
 }

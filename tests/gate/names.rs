@@ -56,6 +56,182 @@ const FOLDED: [&str; 30] = [
 const KEPT: [&str; 6] =
     ["X-Mcp-Session-Id", "Mcp-Param-Under_Score", "mcp-param-a.b", "X-Teams", "X-Proxy", "X-Request-Id"];
 
+/// Fields by which proxies tell servers who calls, from where, or what was asked for.
+const OF_PROXIES: [&str; 118] = [
+    "Akamai-Client-IP",
+    "Base-Url",
+    "Cf-Access-Authenticated-User-Email",
+    "Cf-Access-Client-Id",
+    "Cf-Access-Jwt-Assertion",
+    "Cf-Connecting-IP",
+    "Cf-Connecting-O2O",
+    "Cf-IPCountry",
+    "Cf-Pseudo-IPv4",
+    "Cf-Ray",
+    "Cf-Visitor",
+    "Cf-Worker",
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "Client-IP",
+    "CloudFront-Viewer-Address",
+    "CloudFront-Viewer-Country",
+    "Do-Connecting-IP",
+    "Fastly-Client-IP",
+    "Fastly-SSL",
+    "Fly-Client-IP",
+    "Fly-Forwarded-Proto",
+    "Forwarded",
+    "Front-End-Https",
+    "Http-Authorization",
+    "Http-Client-IP",
+    "Impersonate-Extra-Scopes",
+    "Impersonate-Group",
+    "Impersonate-Uid",
+    "Impersonate-User",
+    "Incap-Client-IP",
+    "Kerberos-Principal",
+    "OIDC-Access-Token",
+    "OIDC-Claim-Sub",
+    "Path-Info",
+    "Proxy-User",
+    "Remote-Addr",
+    "Remote-Email",
+    "Remote-Groups",
+    "Request-Uri",
+    "Script-Name",
+    "Server-Name",
+    "SSL-Cert",
+    "SSL-Client-S-DN",
+    "Tailscale-User-Login",
+    "Tailscale-App-Capabilities",
+    "WL-Proxy-Client-IP",
+    "WL-Proxy-SSL",
+    "X-Akamai-Edgescape",
+    "X-Amzn-Mtls-Clientcert",
+    "X-Amzn-Oidc-Accesstoken",
+    "X-Amzn-Oidc-Data",
+    "X-Amzn-Oidc-Identity",
+    "X-Anonymous-Consumer",
+    "X-AppEngine-Cron",
+    "X-AppEngine-User-Email",
+    "X-AppEngine-User-IP",
+    "X-ARR-ClientCert",
+    "X-ARR-SSL",
+    "X-Auth-Email",
+    "X-Auth-Groups",
+    "X-Auth-User",
+    "X-Authelia-User",
+    "X-Authenticated-Userid",
+    "X-Authentik-Groups",
+    "X-Authentik-Username",
+    "X-Azure-ClientIP",
+    "X-Azure-SocketIP",
+    "X-Base-Url",
+    "X-Client-Cert",
+    "X-Client-DN",
+    "X-Client-IP",
+    "X-Client-Verify",
+    "X-Cluster-Client-Ip",
+    "X-Consumer-Custom-Id",
+    "X-Consumer-Username",
+    "X-Credential-Identifier",
+    "X-Custom-IP-Authorization",
+    "X-Email",
+    "X-Envoy-External-Address",
+    "X-Envoy-Original-Path",
+    "X-FD-HealthProbe",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-User",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-IAP-JWT-Assertion",
+    "X-Grafana-User",
+    "X-Groups",
+    "X-JWT-Claim-Sub",
+    "X-Kong-Consumer",
+    "X-Method",
+    "X-Middleware-Subrequest",
+    "X-MS-Client-Principal",
+    "X-MS-Client-Principal-Name",
+    "X-MS-Token-AAD-Id-Token",
+    "X-Original-Authorization",
+    "X-Path-Info",
+    "X-Pomerium-Claim-Email",
+    "X-Pomerium-JWT-Assertion",
+    "X-ProxyUser-Ip",
+    "X-Real-Port",
+    "X-Remote-Groups",
+    "X-Rewrite-Url",
+    "X-Role",
+    "X-Scheme",
+    "X-Script-Name",
+    "X-SSL-Cert",
+    "X-SSL-Client-Verify",
+    "X-TLS-Client-Cert",
+    "X-Token-Subject",
+    "X-Token-User-Email",
+    "X-Url-Scheme",
+    "X-User",
+    "X-User-Id",
+    "X-Userinfo",
+    "X-Username",
+    "X-Vercel-Forwarded-For",
+    "X-WEBAUTH-USER",
+];
+
+/// Fields of callers that only begin alike, or that prove what they say.
+const OF_CALLERS: [&str; 26] = [
+    "Accept-Language",
+    "Baggage",
+    "Cache-Control",
+    "Client-Version",
+    "If-None-Match",
+    "Idempotency-Key",
+    "Mcp-Method",
+    "Mcp-Name",
+    "Mcp-Param-X-User",
+    "Mcp-Protocol-Version",
+    "Priority",
+    "Request-Id",
+    "Sec-Fetch-Mode",
+    "Server-Timing",
+    "Traceparent",
+    "Tracestate",
+    "User-Agent",
+    "X-Auth-Token",
+    "X-B3-Traceid",
+    "X-Correlation-Id",
+    "X-GitHub-Token",
+    "X-Requested-With",
+    "X-Request-Id",
+    "X-Session-Name",
+    "X-Stainless-Lang",
+    "X-Tenant-Name",
+];
+
+#[tokio::test]
+async fn a_caller_does_not_say_what_only_a_proxy_could_know() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+    for (names, passes) in [(&OF_PROXIES[..], false), (&OF_CALLERS[..], true)] {
+        for names in names.chunks(60) {
+            let fields: String = names.iter().map(|name| format!("{name}: mine\r\n")).collect();
+            assert_eq!(gate.ask(&post("/db/mcp", DEV, &fields, "{}")).await.0, 200);
+            let seen = server.only();
+            for name in names {
+                assert_eq!(field(&seen, name).is_some(), passes, "{name}\n{seen}");
+            }
+            server.forget();
+        }
+    }
+    // On purpose, the config may say any of them.
+    let headers = json!({ "X-User": "core", "Impersonate-User": "core", "Remote-User": "core" });
+    let servers = json!({ "db": { "url": server.url("/mcp"), "headers": headers } });
+    let gate = Gate::start(json!({ "mcpServers": servers })).await;
+    assert_eq!(gate.ask(&get("/db/mcp", DEV, "X-User: mine\r\n")).await.0, 200);
+    let seen = server.only();
+    assert!(!seen.contains("mine") && seen.matches(": core").count() == 3, "{seen}");
+}
+
 fn behind(url: &str) -> Value {
     json!({ "db": { "url": url, "headers": { "X-Team": "core" }, "cookies": true } })
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Client, DEV, Gate, get, post, soon, until},
+    harness::{Client, DEV, Gate, get, post, shutdown, soon, until},
     mcp::{Session, SseSession, call, modern_call},
     tls::{Identity, connected},
 };
@@ -331,7 +331,7 @@ async fn nothing_made_later_is_delivered(cause: Cause, goes_on: bool, has_tls: b
     };
     let log = gate.log.clone();
     if cause == Cause::Shutdown {
-        soon("the end of the gate", gate.gateway.shutdown(Duration::ZERO, std::future::pending())).await;
+        soon("the end of the gate", shutdown(gate.gateway, Duration::ZERO)).await;
     }
     // A stream whose client takes nothing ends as well: its server does not go on for nobody. All servers as one go on
     // where only this one is lost: the call fails then, and that is the end of its stream.

@@ -149,8 +149,8 @@ async fn message_url(
         events.push_str(&String::from_utf8(client.chunk().await.unwrap()).unwrap());
     }
     let url = events.strip_prefix(": hello\r\nevent: endpoint\r\ndata: ").unwrap().trim_end().to_owned();
-    // Later events pass as they are, even one that looks like the first.
-    let later = "event: endpoint\ndata: /elsewhere\n\n";
+    // Later events pass as they are.
+    let later = "event: message\ndata: {\"endpoint\":\"/elsewhere\"}\n\n";
     behind.send(later).await;
     assert_eq!(client.chunk().await.unwrap(), later.as_bytes());
     (url, [Box::new(client), Box::new(behind)])

@@ -10,12 +10,12 @@ use std::{
     process::Command,
 };
 
-use rustix::process::{Signal, geteuid};
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    harness::{Client, DEV},
+    harness::{Client, DEV, until},
     mcp::{modern_call, text},
     process::{Process, serve, text as written},
 };
@@ -46,10 +46,15 @@ fn config(script: &Path) -> Value {
 
 /// A gate that does not run as root, in a directory that it may read.
 async fn gate_of_nobody() -> Process {
+    started_by(|command| command, "OTHERS_TOKEN").await
+}
+
+/// The same, by the command that `wrap` makes of the one that runs the gate, with somebody's token in a variable.
+async fn started_by(wrap: impl FnOnce(Command) -> Command, variable: &str) -> Process {
     let dir = TempDir::new().unwrap();
     let (path, script) = (dir.path().join("sluicegate.json"), dir.path().join("peek.py"));
     fs::copy(peek(), &script).unwrap();
-    fs::write(&path, written(config(&script))).unwrap();
+    fs::write(&path, written(config(&script)).replace("OTHERS_TOKEN", variable)).unwrap();
     let mut command = serve(&path);
     if geteuid().is_root() {
         // The build may lie where only root gets.
@@ -59,9 +64,13 @@ async fn gate_of_nobody() -> Process {
             chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         command = Command::new(binary);
-        command.arg("serve").arg("-c").arg(&path).current_dir(dir.path()).uid(NOBODY).gid(NOBODY);
+        command.arg("serve").arg("-c").arg(&path);
     }
-    command.env("OTHERS_TOKEN", OTHERS);
+    let mut command = wrap(command);
+    if geteuid().is_root() {
+        command.current_dir(dir.path()).uid(NOBODY).gid(NOBODY);
+    }
+    command.env(variable, OTHERS);
     Process::run(command, dir, path).await
 }
 
@@ -104,6 +113,47 @@ async fn a_command_sees_nothing_of_the_gate_and_the_gate_all_of_itself() {
         tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap()).collect();
     let command = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     assert!(children.split_whitespace().any(|pid| command(pid).contains("reap-children")), "{children}");
+}
+
+/// Ends what a shell started.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_that_has_the_secrets_and_is_open_to_commands_is_told_of_with_the_way_out() {
+    let warning = "Commands can read variables of the gate in the environment of another process of its user";
+    for (script, variable, is_open) in
+        [("\"$@\"; true", "OPEN_TOKEN", true), ("exec \"$@\"", "SHUT_TOKEN", false)]
+    {
+        let by_shell = |gate: Command| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(gate.get_program()).args(gate.get_args()).process_group(0);
+            shell
+        };
+        let gate = started_by(by_shell, variable).await;
+        let _group = Group(Pid::from_raw(i32::try_from(gate.id()).unwrap()).unwrap());
+        if is_open {
+            until("it is said", || gate.log.text().contains(warning)).await;
+            let line =
+                gate.log.all().into_iter().find(|line| line["msg"].as_str().unwrap().starts_with(warning));
+            let line = line.unwrap();
+            assert_eq!(
+                (&line["pid"], &line["process"], &line["variables"]),
+                (&json!(gate.id()), &json!("sh"), &json!("OPEN_TOKEN"))
+            );
+            assert!(line["msg"].as_str().unwrap().contains("start the gate by exec"), "{line}");
+        } else {
+            // Said before anybody is answered.
+            assert!(gate.metric(OPS, "sluicegate_process_open_fds").await > 0.0);
+            assert!(!gate.log.text().contains(warning), "{}", gate.log.text());
+        }
+        assert!(!gate.log.text().contains(OTHERS));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

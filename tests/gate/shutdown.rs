@@ -169,3 +169,45 @@ async fn a_second_signal_does_not_wait() {
         gate.log.line("Stream closed", &[("reason", json!("drain"))]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_out_while_the_gate_drains_ends_its_streams() {
+    let server = Upstream::bind().await;
+    let mut config = config("60s", &server);
+    config["proxy"]["auth"] = json!({ "tokens": { "dev": DEV, "ci": CI } });
+    let mut gate = Process::start(config.clone()).await;
+    let (mut removed, to_removed) = open_stream(gate.addr, &server, CI).await;
+    let (mut stays, mut to_stays) = open_stream(gate.addr, &server, DEV).await;
+    gate.signal(Signal::TERM);
+    gate.log.line("Draining", &[]).await;
+    config["proxy"]["auth"]["tokens"].as_object_mut().unwrap().remove("ci");
+    gate.save(config);
+    gate.log.line("Stream closed", &[("reason", json!("token_revoked"))]).await;
+    while removed.more().await {}
+    drop(to_removed);
+    passes(&mut to_stays, &mut stays, "data: still\n\n").await;
+    drop((stays, to_stays));
+    assert_eq!(gate.exited().await, Some(0));
+}
+
+/// A command that ignores that its input ends, and SIGTERM, beside a stream that does not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_does_not_wait_for_processes_either() {
+    let server = Upstream::bind().await;
+    let mut config = config("10m", &server);
+    let script = "trap '' TERM; cat; while :; do sleep 1; done";
+    config["mcpServers"]["deaf"] = json!({ "command": "sh", "args": ["-c", script], "timeout": "10m" });
+    let mut gate = Process::start(config).await;
+    let (stream, behind) = open_stream(gate.addr, &server, DEV).await;
+    let mut waiting = gate.client().await;
+    waiting.send(post("/deaf/mcp", DEV, "", crate::mcp::INITIALIZE)).await;
+    gate.log.line("Server process started", &[]).await;
+    gate.signal(Signal::TERM);
+    gate.log.line("Draining", &[]).await;
+    gate.signal(Signal::TERM);
+    // Otherwise it takes the ten seconds in which a process may leave by itself.
+    let began = Instant::now();
+    assert_eq!(gate.exited().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(9), "it waited for the process");
+    drop((stream, behind, waiting));
+}

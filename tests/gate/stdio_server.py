@@ -115,6 +115,10 @@ def answer(message):
         result = {"error": {"code": -32002, "message": "Resource not found"}}
     elif method == "resources/read":
         result = {"contents": [{"uri": params.get("uri"), "text": "a note"}], "resultType": "complete"}
+    elif method == "subscriptions/listen":
+        key = {"io.modelcontextprotocol/subscriptionId": identity}
+        send({"method": "notifications/subscriptions/acknowledged", "params": {"_meta": key, "notifications": {}}})
+        return
     elif method == "ping":
         result = {}
     else:

@@ -134,6 +134,15 @@ pub(in crate::config) static SERVER: Object = Object {
         )
         .beside(URL),
         key(
+            "passLastEventId",
+            Kind::Bool,
+            Means("`true` if only one token may use the server"),
+            "Whether a caller's `Last-Event-ID` goes on to the server. Say `true` if the server gives the events of a \
+             stream only to the session that they were made for; see [what does not \
+             pass](../README.md#what-does-not-pass).",
+        )
+        .beside(URL),
+        key(
             "cookies",
             Kind::Bool,
             Bool(false),

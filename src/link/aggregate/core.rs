@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    ledger::{Resource, Share},
     link::{FromServer, Outbound, ToServer},
     mcp::{
         message::{self, Id, Malformed, Message, Part},
@@ -111,6 +112,8 @@ pub(super) struct Core {
     pub(super) listens: Vec<Listen>,
     /// In flat naming: where the names lead that clients were given, by [`Ask::Tools`] and [`Ask::Prompts`].
     pub(super) offered: [Names; 2],
+    /// Counts these names.
+    pub(super) offered_held: [Share; 2],
     pub(super) clashes: [Vec<Clash>; 2],
     actions: Vec<Action>,
     /// Of requests, in either direction.
@@ -121,9 +124,11 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(members: Vec<(Arc<str>, Granted)>, settings: Settings, now: Instant) -> Self {
         let members = members.into_iter().map(|(name, granted)| Peer::new(name, granted, now)).collect();
+        let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
             settings,
             members,
+            offered_held,
             era: Era::Stateless,
             sent: HashMap::new(),
             asked: HashMap::new(),
@@ -162,7 +167,7 @@ impl Core {
         let message = &outbound.message;
         match (message.kind(), message.id().cloned()) {
             (message::Kind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
-                self.fail(id, Kind::Unavailable.because("too many requests in flight"));
+                self.fail(id, Kind::CallerLimit.because("too many requests in flight"));
             }
             (message::Kind::Request, Some(id)) => self.request(now, id, outbound),
             (message::Kind::Notification, _) => self.notification(message),

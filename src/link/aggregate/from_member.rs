@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    ledger::Resource,
     link::FromServer,
     mcp::{
         code::{INVALID_REQUEST, METHOD_NOT_FOUND},
@@ -107,6 +108,7 @@ impl Core {
 
     fn page(&mut self, member: usize, ask: Ask, message: Message) {
         let (since, next) = (self.next(), self.number());
+        let share = self.settings.owner.hold(Resource::Bytes, 0);
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
         let peer = &mut self.members[member];
         let list = peer.list_mut(ask);
@@ -116,7 +118,7 @@ impl Core {
             // A server of MCP 2026-07-28 need not have been asked what it has.
             Some(METHOD_NOT_FOUND) if ask != Ask::Discover => State::Known(Known::default()),
             Some(_) => State::Refused(Some(message)),
-            None => match asking.take(ask, message, BYTES.saturating_sub(held), next) {
+            None => match asking.take(ask, message, BYTES.saturating_sub(held), next, share) {
                 Ok(Next::Page(request)) => {
                     self.send(member, next, Purpose::Page(ask), Ok(*request));
                     return;

@@ -12,7 +12,7 @@ use crate::mcp::{
 
 const LIST: &str = "tool_list";
 const SCHEMA: &str = "tool_schema";
-const INVOKE: &str = "tool_invoke";
+pub(super) const INVOKE: &str = "tool_invoke";
 
 /// Characters of a description that a list shows.
 const SUMMARY: usize = 160;

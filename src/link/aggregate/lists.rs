@@ -6,9 +6,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::mcp::{
-    message::{Id, Malformed, Message, Part},
-    splice::splice,
+use crate::{
+    ledger::Share,
+    mcp::{
+        message::{Id, Malformed, Message, Part},
+        splice::splice,
+    },
 };
 
 /// Items that one list of one member may have. Far more than a model can choose from.
@@ -110,6 +113,8 @@ pub(super) struct Known {
     pub(super) ttl_ms: Option<u64>,
     /// The answer to `server/discover`.
     pub(super) discovered: Option<Message>,
+    /// Counts the items.
+    held: Option<Share>,
 }
 
 /// One tool, prompt, resource or template.
@@ -172,28 +177,51 @@ impl Listing {
         }
         if let State::Known(known) = &mut self.state {
             known.items.iter_mut().for_each(|item| item.text = None);
+            known.count();
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let items = match &self.state {
-            State::Known(known) => &known.items,
-            State::Asking(asking) => &asking.known.items,
-            State::Unknown | State::Refused(_) => return 0,
-        };
-        items.iter().map(Item::bytes).sum()
+        match &self.state {
+            State::Known(known) => known.bytes(),
+            State::Asking(asking) => asking.known.bytes(),
+            State::Unknown | State::Refused(_) => 0,
+        }
+    }
+}
+
+impl Known {
+    fn bytes(&self) -> usize {
+        self.items.iter().map(Item::bytes).sum()
+    }
+
+    /// Counts what is kept now.
+    fn count(&mut self) {
+        let bytes = self.bytes();
+        if let Some(held) = &mut self.held {
+            held.set(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
     }
 }
 
 impl Asking {
-    /// Takes a page. `room` is how many bytes may be kept; `number` is that of the next request, if there is one.
+    /// Takes a page. `room` is how many bytes may be kept; `number` is that of the next request, if there is one. `held` counts
+    /// the list, if nothing does yet.
     pub(super) fn take(
         &mut self,
         ask: Ask,
         answer: Message,
         room: usize,
         number: u64,
+        held: Share,
     ) -> Result<Next, Malformed> {
+        self.known.held.get_or_insert(held);
+        let next = self.take_page(ask, answer, room, number);
+        self.known.count();
+        next
+    }
+
+    fn take_page(&mut self, ask: Ask, answer: Message, room: usize, number: u64) -> Result<Next, Malformed> {
         if ask == Ask::Discover {
             self.known.discovered = Some(answer);
             return Ok(Next::Complete);

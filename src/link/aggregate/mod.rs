@@ -26,7 +26,7 @@ use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::{config::Naming, error::Error, link::Link};
+use crate::{config::Naming, error::Error, ledger::Owner, link::Link};
 
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub lazy: bool,
     /// Longest wait for one member, until it answers `initialize`, `server/discover` or a page of a list.
     pub discovery_timeout: Duration,
+    /// For whom the lists of members are counted as long as they are kept.
+    pub owner: Arc<Owner>,
     /// `serverInfo.name`.
     pub name: String,
     /// `serverInfo.version`.

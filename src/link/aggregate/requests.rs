@@ -15,7 +15,7 @@ use crate::{
     error::Kind,
     link::{Outbound, ToServer},
     mcp::{
-        code::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
+        code::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part, Reference},
         modern::LISTEN,
     },
@@ -191,6 +191,11 @@ impl Core {
             lazy::Call::Query(query) => {
                 let since = self.next();
                 self.wait(now, id, &outbound.message, since, Then::Query(query));
+            }
+            // The fields would have to repeat what the meta-tool is called with, and that has none to repeat.
+            lazy::Call::Invoke(_) if !outbound.params.is_empty() => {
+                let reason = format!("Mcp-Param-* fields cannot be checked for {}", lazy::INVOKE);
+                self.refuse(&id, HEADER_MISMATCH, &reason);
             }
             lazy::Call::Invoke(message) => {
                 self.call_by_name(now, Ask::Tools, id, Outbound { message: *message, ..outbound });

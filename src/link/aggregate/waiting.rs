@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Report,
-    core::{Core, Purpose},
+    core::{Core, Names, Purpose},
     json,
     lazy::Query,
     lists::{Ask, State},
@@ -95,12 +95,12 @@ impl Core {
         let is_list = |then: &Then| matches!(then, Then::List(_) | Then::Query(_));
         let lists = self.waiting.iter().filter(|waiter| is_list(&waiter.then)).count();
         if is_list(&then) && lists >= LISTS {
-            return self.fail(id, Kind::Unavailable.because("too many lists at a time"));
+            return self.fail(id, Kind::CallerLimit.because("too many lists at a time"));
         }
         let bytes = message.text().len();
         let held: usize = self.waiting.iter().map(|waiter| waiter.bytes).sum();
         if held + bytes > WAITING {
-            return self.fail(id, Kind::Unavailable.because("requests that wait are too large"));
+            return self.fail(id, Kind::CallerLimit.because("requests that wait are too large"));
         }
         self.wake(now);
         let waiter = Waiter {
@@ -264,13 +264,15 @@ impl Core {
         }
         self.clashes[slot] = clashes;
         if let Naming::Flat { .. } = self.settings.naming {
-            let offered: HashMap<_, _> = offers
+            let offered: Names = offers
                 .iter()
                 .map(|offer| {
                     let own = &self.members[offer.server].list(ask).items()[offer.item].name;
                     (offer.name.as_str().into(), (offer.server, own.clone()))
                 })
                 .collect();
+            let bytes: usize = offered.iter().map(|(name, (_, own))| name.len() + own.len()).sum();
+            self.offered_held[slot].set(u64::try_from(bytes).unwrap_or(u64::MAX));
             self.offered[slot] = offered;
         }
         offers

@@ -173,7 +173,7 @@ impl Conversation {
             return Some(FromServer::Message { message, about: None });
         }
         if self.calls.handles.len() >= CALLS {
-            let error = Kind::Unavailable.because("too many calls of one session at a time");
+            let error = Kind::CallerLimit.because("too many calls of one session at a time");
             return Some(FromServer::Failed { id: call.id, error });
         }
         let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));

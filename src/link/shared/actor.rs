@@ -13,7 +13,7 @@ use super::{
     Attachment, Settings,
     backlog::Backlog,
     caller::Caller,
-    table::{self, Inward, Lost, Outward, Table},
+    table::{Inward, Lost, Outward, Table},
 };
 use crate::{
     error::{Error, Kind},
@@ -83,6 +83,7 @@ where
 {
     pub(super) fn new(open: O, settings: Settings, control: mpsc::UnboundedReceiver<Control>) -> Self {
         let (to_inbox, inbox) = mpsc::channel(QUEUE);
+        let table = Table::new(settings.requests);
         Self {
             open,
             settings,
@@ -91,7 +92,7 @@ where
             to_inbox,
             callers: HashMap::new(),
             last_caller: 0,
-            table: Table::default(),
+            table,
             backlog: Backlog::default(),
             urgent: VecDeque::new(),
             server: Server::Closed,
@@ -195,8 +196,11 @@ where
                 urgent
             } else {
                 let Some((caller, Outbound { message, params })) = self.backlog.pop() else { return };
-                match self.table.outward(caller, &message) {
+                // Who left took along what waited here.
+                let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { continue };
+                match self.table.outward(caller, owner, &message) {
                     Outward::Server(message) => ToServer::Message(Outbound { message, params }),
+                    Outward::Abandon(id) => ToServer::Abandon(id),
                     Outward::Caller(what) => {
                         self.deliver(caller, what);
                         continue;
@@ -219,9 +223,7 @@ where
 
     fn take_from(&mut self, caller: u64, what: ToServer) {
         // Who was cut, or left with more on the way, waits for nothing.
-        if !self.callers.contains_key(&caller) {
-            return;
-        }
+        let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { return };
         match what {
             ToServer::Abandon(id) => {
                 if !self.backlog.abandon(caller, &id)
@@ -232,7 +234,7 @@ where
             }
             ToServer::Message(outbound) => {
                 let message = &outbound.message;
-                if let Some(refusal) = table::refusal(message) {
+                if let Some(refusal) = self.table.refusal(owner, message) {
                     let about = message.id().cloned();
                     self.deliver(caller, FromServer::Message { message: refusal, about });
                 } else if message.kind() == message::Kind::Request || !matches!(self.server, Server::Closed) {
@@ -292,6 +294,7 @@ where
     fn close(&mut self) {
         self.server = Server::Closed;
         self.urgent.clear();
+        self.table.closed();
     }
 }
 

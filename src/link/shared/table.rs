@@ -7,10 +7,12 @@
 //!
 //! Sans-io: no channel, no clock.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+use super::tasks::Tasks;
 use crate::{
     error::{Error, Kind},
+    ledger::{Limit, Owner},
     link::FromServer,
     mcp::{
         code::METHOD_NOT_FOUND,
@@ -20,27 +22,45 @@ use crate::{
     },
 };
 
-/// Requests that one caller may have in flight. What it has beyond that is refused.
-const PER_CALLER: usize = 1024;
+/// Requests that all callers together may have in flight at one server. What each of their owners may have of them is what
+/// it may have of anything: a part is kept for others.
+pub(super) const REQUESTS: usize = 4096;
+/// Subscriptions among them: servers have limits of their own, the TypeScript SDK this one.
+const SUBSCRIPTIONS: usize = 1024;
 
 /// Who has requests in flight, and which.
-#[derive(Default)]
 pub(super) struct Table {
+    /// Requests that there may be in all.
+    capacity: usize,
     numbers: Numbers,
     flights: HashMap<u64, Flight>,
     /// The numbers of a caller's requests. Most have one.
     callers: HashMap<u64, Vec<u64>>,
+    /// What is in flight in all, and by owner: those that have something, by their address.
+    load: Load,
+    loads: HashMap<*const Owner, Load>,
+    tasks: Tasks,
+}
+
+/// How much is in flight.
+#[derive(Debug, Default, Clone, Copy)]
+struct Load {
+    requests: usize,
+    subscriptions: usize,
 }
 
 /// A request that waits for its answer.
 struct Flight {
     caller: u64,
+    owner: Arc<Owner>,
     id: Id,
     /// As the caller wrote them.
     raw_id: Box<str>,
     raw_token: Option<Box<str>>,
     /// It asks for notifications, which may take as long as the server lives.
     listens: bool,
+    /// It is about a task, and so it makes none.
+    is_of_task: bool,
 }
 
 /// A request whose server is gone.
@@ -57,6 +77,8 @@ pub(super) struct Lost {
 pub(super) enum Outward {
     /// To the server.
     Server(Message),
+    /// To the server, as far as it can be told: that nobody waits any more for the request that it knows by this.
+    Abandon(Id),
     /// Back to the caller.
     Caller(FromServer),
     /// Nowhere: it is about what is over, or what never was.
@@ -74,16 +96,35 @@ pub(super) enum Inward {
     Nowhere,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new(REQUESTS)
+    }
+}
+
 impl Table {
+    /// One for `capacity` requests at a time.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            numbers: Numbers::default(),
+            flights: HashMap::new(),
+            callers: HashMap::new(),
+            load: Load::default(),
+            loads: HashMap::new(),
+            tasks: Tasks::default(),
+        }
+    }
+
     /// Whether nobody waits for anything.
     pub(super) fn is_empty(&self) -> bool {
         self.flights.is_empty()
     }
 
     /// A caller's message, at the moment when it is sent.
-    pub(super) fn outward(&mut self, caller: u64, message: &Message) -> Outward {
+    pub(super) fn outward(&mut self, caller: u64, owner: &Arc<Owner>, message: &Message) -> Outward {
         match message.kind() {
-            message::Kind::Request => self.request(caller, message),
+            message::Kind::Request => self.request(caller, owner, message),
             // The only one that a client of MCP 2026-07-28 has. Those of older versions (`notifications/initialized`,
             // `notifications/progress`, `notifications/roots/list_changed`, `notifications/tasks/status`) are about a
             // session, which there is none; what is not known may be about anybody.
@@ -96,14 +137,14 @@ impl Table {
         }
     }
 
-    fn request(&mut self, caller: u64, message: &Message) -> Outward {
+    fn request(&mut self, caller: u64, owner: &Arc<Owner>, message: &Message) -> Outward {
         let (Some(id), Some(raw_id)) = (message.id(), message.part(Part::Id)) else {
             return Outward::Nowhere;
         };
         let failed = |error| Outward::Caller(FromServer::Failed { id: id.clone(), error });
-        let numbers = self.callers.entry(caller).or_default();
-        if numbers.len() >= PER_CALLER {
-            return failed(Kind::Unavailable.because("a caller has too many requests in flight"));
+        let listens = message.method() == LISTEN;
+        if let Err(error) = self.has_room(owner, listens) {
+            return failed(error);
         }
         let number = self.numbers.draw();
         let raw = number.to_string();
@@ -114,23 +155,52 @@ impl Table {
             Ok(renamed) => renamed,
             Err(why) => return failed(unreadable(why)),
         };
-        numbers.push(number);
+        self.callers.entry(caller).or_default().push(number);
+        self.load.begin(listens);
+        self.loads.entry(Arc::as_ptr(owner)).or_default().begin(listens);
         let flight = Flight {
             caller,
+            owner: Arc::clone(owner),
             id: id.clone(),
             raw_id: raw_id.into(),
             raw_token: message.part(Part::ProgressToken).map(Into::into),
-            listens: message.method() == LISTEN,
+            listens,
+            is_of_task: message.method().starts_with("tasks/"),
         };
         self.flights.insert(number, flight);
         Outward::Server(renamed)
     }
 
     fn cancelled(&mut self, caller: u64, message: &Message) -> Outward {
-        let number = message.request_id().and_then(|id| self.abandon(caller, id));
         // Nothing of what the caller wrote.
-        let notice = number.and_then(|number| Message::cancelled(&number).ok());
-        notice.map_or(Outward::Nowhere, Outward::Server)
+        message
+            .request_id()
+            .and_then(|id| self.abandon(caller, id))
+            .map_or(Outward::Nowhere, Outward::Abandon)
+    }
+
+    /// Whether one more request of this owner fits beside those of the others.
+    fn has_room(&self, owner: &Arc<Owner>, listens: bool) -> Result<(), Error> {
+        let mine = self.loads.get(&Arc::as_ptr(owner)).copied().unwrap_or_default();
+        owner
+            .may_have(self.capacity, self.load.requests, mine.requests)
+            .map_err(|limit| out_of("requests of a shared server", limit))?;
+        if listens {
+            owner
+                .may_have(SUBSCRIPTIONS, self.load.subscriptions, mine.subscriptions)
+                .map_err(|limit| out_of("subscriptions of a shared server", limit))?;
+        }
+        Ok(())
+    }
+
+    /// The answer to a request of `owner` that must not reach a server that many share.
+    pub(super) fn refusal(&self, owner: &Owner, message: &Message) -> Option<Message> {
+        refusal(message).or_else(|| self.tasks.refusal(owner, message))
+    }
+
+    /// The server is closed, and with it goes what it kept.
+    pub(super) fn closed(&mut self) {
+        self.tasks.clear();
     }
 
     /// Forgets a caller's request; returns what the server knows it by.
@@ -145,7 +215,7 @@ impl Table {
     pub(super) fn leave(&mut self, caller: u64) -> Vec<Id> {
         let numbers = self.callers.remove(&caller).unwrap_or_default();
         for number in &numbers {
-            self.flights.remove(number);
+            self.land(*number);
         }
         numbers.into_iter().map(Id::number).collect()
     }
@@ -164,7 +234,7 @@ impl Table {
     }
 
     fn response(&mut self, message: &Message) -> Inward {
-        let Some(Flight { caller, id, raw_id, .. }) =
+        let Some(Flight { caller, owner, id, raw_id, is_of_task, .. }) =
             message.id().and_then(numbers::read).and_then(|number| self.end(number))
         else {
             return Inward::Nowhere;
@@ -172,6 +242,9 @@ impl Table {
         if message.is_ambiguous() {
             let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
             return Inward::Caller(caller, FromServer::Failed { id, error });
+        }
+        if let Some(task) = message.task_id().filter(|_| !is_of_task) {
+            self.tasks.bind(task, &owner);
         }
         let parts = [Part::Id, Part::SubscriptionId].map(|part| (part, (&*raw_id).into()));
         let answer = match message.with(&parts) {
@@ -224,12 +297,28 @@ impl Table {
     /// Every request in flight, with its caller: the server is gone.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Lost> + use<> {
         self.callers.clear();
+        self.loads.clear();
+        self.load = Load::default();
         let flights = std::mem::take(&mut self.flights).into_values();
         flights.map(|Flight { caller, id, listens, .. }| Lost { caller, id, listens })
     }
 
-    fn end(&mut self, number: u64) -> Option<Flight> {
+    /// Takes a request out of what is in flight, and leaves it with its caller.
+    fn land(&mut self, number: u64) -> Option<Flight> {
         let flight = self.flights.remove(&number)?;
+        self.load.end(flight.listens);
+        let owner = Arc::as_ptr(&flight.owner);
+        if let Some(load) = self.loads.get_mut(&owner) {
+            load.end(flight.listens);
+            if load.requests == 0 {
+                self.loads.remove(&owner);
+            }
+        }
+        Some(flight)
+    }
+
+    fn end(&mut self, number: u64) -> Option<Flight> {
+        let flight = self.land(number)?;
         if let Some(numbers) = self.callers.get_mut(&flight.caller) {
             numbers.retain(|known| *known != number);
             if numbers.is_empty() {
@@ -237,6 +326,25 @@ impl Table {
             }
         }
         Some(flight)
+    }
+}
+
+impl Load {
+    fn begin(&mut self, listens: bool) {
+        self.requests += 1;
+        self.subscriptions += usize::from(listens);
+    }
+
+    fn end(&mut self, listens: bool) {
+        self.requests -= 1;
+        self.subscriptions -= usize::from(listens);
+    }
+}
+
+fn out_of(what: &str, limit: Limit) -> Error {
+    match limit {
+        Limit::Caller => Kind::CallerLimit.because(format!("{what}: the caller's limit")),
+        Limit::Gate => Kind::Unavailable.because(format!("{what}: there are no more")),
     }
 }
 
@@ -250,8 +358,6 @@ pub(super) fn refusal(message: &Message) -> Option<Message> {
             | "logging/setLevel"
             | "resources/subscribe"
             | "resources/unsubscribe"
-            // All tasks of the session: those of all callers.
-            | "tasks/list"
     );
     let id = message.id().filter(|_| is_of_a_session)?;
     Message::error_for(id, METHOD_NOT_FOUND, "this server is shared and has no sessions").ok()

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mcp::message::Kind as Of;
+use crate::{
+    ledger::{Capacity, Ledger, Name},
+    mcp::message::Kind as Of,
+};
 
 fn parse(text: impl Into<String>) -> Message {
     Message::parse(text.into().into()).unwrap()
@@ -14,7 +17,7 @@ fn written(text: &str) -> Message {
 
 /// What the server gets; panics if it gets nothing.
 fn sent(table: &mut Table, caller: u64, text: &str) -> Message {
-    match table.outward(caller, &parse(text)) {
+    match table.outward(caller, &Owner::unlimited(), &parse(text)) {
         Outward::Server(message) => message,
         other => panic!("{other:?}"),
     }
@@ -211,12 +214,13 @@ fn a_caller_cancels_its_own_requests_and_nobody_elses() {
     let call = r#"{"id":"r","method":"tools/call"}"#;
     let number = number_of(&mut table, 1, call);
     let cancel = r#"{"method":"notifications/cancelled","params":{"requestId":"r","reason":"x"}}"#;
-    assert!(matches!(table.outward(2, &parse(cancel)), Outward::Nowhere));
+    assert!(matches!(table.outward(2, &Owner::unlimited(), &parse(cancel)), Outward::Nowhere));
     let by_number = format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
-    assert!(matches!(table.outward(2, &parse(by_number)), Outward::Nowhere));
-    assert_eq!(sent(&mut table, 1, cancel).request_id(), Some(&number));
+    assert!(matches!(table.outward(2, &Owner::unlimited(), &parse(by_number)), Outward::Nowhere));
+    let abandoned = table.outward(1, &Owner::unlimited(), &parse(cancel));
+    assert!(matches!(abandoned, Outward::Abandon(id) if id == number));
     assert!(table.is_empty());
-    assert!(matches!(table.outward(1, &parse(cancel)), Outward::Nowhere), "once");
+    assert!(matches!(table.outward(1, &Owner::unlimited(), &parse(cancel)), Outward::Nowhere), "once");
 
     let number = number_of(&mut table, 1, call);
     assert_eq!(table.abandon(2, &Id::String("r".into())), None);
@@ -249,33 +253,88 @@ fn what_belongs_to_a_session_or_is_not_known_does_not_reach_a_shared_server() {
         r#"{"method":"notifications/of/some/extension"}"#,
         r#"{"method":"tools/call","params":{"name":"t"}}"#,
     ] {
-        assert!(matches!(table.outward(1, &parse(text)), Outward::Nowhere), "{text}");
+        assert!(matches!(table.outward(1, &Owner::unlimited(), &parse(text)), Outward::Nowhere), "{text}");
     }
-    for method in
-        ["initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "tasks/list"]
-    {
+    for method in ["initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
         let refused = refusal(&parse(format!(r#"{{"id":"i","method":"{method}"}}"#))).unwrap();
         assert_eq!((refused.kind(), refused.error_code()), (Of::Response, Some(-32601)), "{method}");
     }
-    for method in ["server/discover", "subscriptions/listen", "tools/call", "tasks/get", "vendor/method"] {
+    for method in ["server/discover", "subscriptions/listen", "tools/call", "vendor/method"] {
         assert!(refusal(&parse(format!(r#"{{"id":"i","method":"{method}"}}"#))).is_none(), "{method}");
     }
 }
 
 #[test]
-fn a_caller_has_only_so_many_requests_in_flight_and_others_do_not_feel_it() {
-    let mut table = Table::default();
-    let request = r#"{"id":1,"method":"ping"}"#;
-    let first = number_of(&mut table, 1, request);
-    for _ in 1..PER_CALLER {
-        sent(&mut table, 1, request);
+fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_many_callers_it_is() {
+    let call = r#"{"id":1,"method":"ping"}"#;
+    let listen = r#"{"id":1,"method":"subscriptions/listen"}"#;
+    for (text, other, capacity) in [(call, listen, REQUESTS), (listen, call, SUBSCRIPTIONS)] {
+        let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
+        let [greedy, modest] = ["greedy", "modest"].map(|name| {
+            let owner = ledger.owner(Name::Token(name.into()));
+            owner.note_active();
+            owner
+        });
+        let mut table = Table::default();
+        let kind = |outward| match outward {
+            Outward::Server(_) => None,
+            Outward::Caller(FromServer::Failed { error, .. }) => Some(error.kind),
+            other => panic!("{other:?}"),
+        };
+        let message = parse(text);
+        for caller in 0..capacity as u64 * 3 / 4 {
+            assert_eq!(kind(table.outward(caller, &greedy, &message)), None, "{caller}");
+        }
+        assert_eq!(kind(table.outward(10_000, &greedy, &message)), Some(Kind::CallerLimit));
+        // Of the other kind there is more, unless that is part of it.
+        let has_other = text == listen;
+        assert_eq!(kind(table.outward(10_001, &greedy, &parse(other))).is_none(), has_other);
+        for caller in 20_000..20_000 + capacity as u64 / 4 - u64::from(has_other) {
+            assert_eq!(kind(table.outward(caller, &modest, &message)), None, "{caller}");
+        }
+        // One leaves, and may come again.
+        assert_eq!(table.leave(0).len(), 1);
+        assert_eq!(
+            kind(table.outward(0, &greedy, &message)),
+            Some(Kind::CallerLimit),
+            "it has more than its part"
+        );
+        assert!(table.take().count() >= capacity - 1);
+        assert_eq!(kind(table.outward(0, &greedy, &message)), None);
+        table.leave(0);
+        assert!(table.loads.is_empty() && table.load.requests == 0 && table.load.subscriptions == 0);
     }
-    let refused = table.outward(1, &parse(request));
-    let Outward::Caller(FromServer::Failed { error, .. }) = refused else { panic!("{refused:?}") };
-    assert_eq!(error.kind, Kind::Unavailable);
-    sent(&mut table, 2, request);
-    received(&mut table, &format!(r#"{{"id":{first},"result":{{}}}}"#)).unwrap();
-    sent(&mut table, 1, request);
+}
+
+#[test]
+fn a_task_is_asked_for_by_the_owner_of_the_call_that_made_it_and_by_nobody_else() {
+    let ledger = Ledger::new(|_| Capacity { total: 1 << 30, per_owner: 0 });
+    let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(Name::Token(name.into())));
+    let mut table = Table::default();
+    let mut asked = |owner: &Arc<Owner>, request: &str, result: &str| {
+        let request = parse(request);
+        if let Some(refused) = table.refusal(owner, &request) {
+            return refused.error_code();
+        }
+        let Outward::Server(sent) = table.outward(1, owner, &request) else { panic!("not sent") };
+        let answer = written(&format!(r#"{{"id":{},"result":{result}}}"#, sent.id().unwrap()));
+        assert!(matches!(table.inward(&answer, None), Inward::Caller(1, FromServer::Message { .. })));
+        None
+    };
+    let call = r#"{"id":1,"method":"tools/call"}"#;
+    let get = |id: &str| format!(r#"{{"id":1,"method":"tasks/get","params":{{"taskId":"{id}"}}}}"#);
+    assert_eq!(asked(&dev, call, r#"{"resultType":"task","taskId":"t1"}"#), None);
+    assert_eq!(asked(&dev, call, r#"{"task":{"taskId":"t2","status":"working"}}"#), None);
+    assert_eq!(asked(&dev, call, r#"{"content":[{"taskId":"t3"}],"x":{"taskId":"t3"}}"#), None);
+    for (task, of_dev, of_ops) in
+        [("t1", None, Some(-32602)), ("t2", None, Some(-32602)), ("t3", Some(-32602), Some(-32602))]
+    {
+        assert_eq!(asked(&ops, &get(task), "{}"), of_ops, "{task}");
+        // What is said of a task makes none.
+        assert_eq!(asked(&dev, &get(task), r#"{"taskId":"t3"}"#), of_dev, "{task}");
+    }
+    table.closed();
+    assert!(table.refusal(&dev, &parse(get("t1"))).is_some(), "it went with its process");
 }
 
 /// Callers in [`every_answer_reaches_its_caller`].
@@ -320,7 +379,7 @@ proptest! {
                     let request = parse(format!(
                         r#"{{"id":{id},"method":"tools/call","params":{{"_meta":{{"progressToken":{id}}},"name":"{caller}:{id}"}}}}"#
                     ));
-                    match table.outward(caller, &request) {
+                    match table.outward(caller, &Owner::unlimited(), &request) {
                         Outward::Server(sent) => {
                             let mark = format!("{caller}:{id}");
                             prop_assert_eq!(sent.name(), Some(&*mark));

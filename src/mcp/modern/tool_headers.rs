@@ -9,8 +9,8 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::{PARAM_PREFIX, Refusal, differs, missing, only};
-use crate::mcp::{header, keys::is_spelling_of};
+use super::{PARAM_PREFIX, Refusal, differs, is_param, is_second_spelling, missing, only};
+use crate::mcp::{code::HEADER_MISMATCH, header, keys::is_spelling_of};
 
 const ANNOTATION: &str = "x-mcp-header";
 
@@ -35,10 +35,10 @@ const HOLD_MAP: [&str; 4] = ["patternProperties", "dependentSchemas", "$defs", "
 
 /// Which arguments of a server's tools come in `Mcp-Param-*` fields as well: `x-mcp-header` in their `inputSchema`.
 ///
-/// A tool whose annotations break the rules of SEP-2243 is left out: clients have to drop such a tool, and nothing that
-/// it says of fields can be relied on.
+/// Of a tool whose annotations break the rules of SEP-2243 nothing is known: clients have to drop such a tool, and nothing
+/// that it says of fields can be relied on.
 #[derive(Debug, Clone, Default)]
-pub struct ToolHeaders(HashMap<Box<str>, Vec<Param>>);
+pub struct ToolHeaders(HashMap<Box<str>, Option<Vec<Param>>>);
 
 #[derive(Debug, Clone)]
 struct Param {
@@ -58,19 +58,43 @@ impl ToolHeaders {
         Self(tools.iter().filter_map(annotated).collect())
     }
 
+    /// Whether the tool was listed.
+    pub fn lists(&self, tool: &str) -> bool {
+        self.0.contains_key(tool)
+    }
+
+    /// How many tools were listed.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds those of another page of the list.
     pub fn extend(&mut self, page: Self) {
         self.0.extend(page.0);
     }
 
-    /// Compares the fields of a call with its arguments.
+    /// Compares the fields of a call with its arguments. Where nothing is known of the tool, there must be none: whoever
+    /// decided on one of them in front of the gate would have decided on what nobody can check.
     pub(super) fn compare(
         &self,
         tool: &str,
         headers: &HeaderMap,
         arguments: Option<&str>,
     ) -> Result<(), Refusal> {
-        for Param { field, path } in self.0.get(tool).into_iter().flatten() {
+        let mut given = headers.keys().filter(|name| is_param(name));
+        let Some(Some(params)) = self.0.get(tool) else {
+            let reason = "Mcp-Param-* fields cannot be checked for this tool";
+            return given.next().map_or(Ok(()), |_| Err((HEADER_MISMATCH, reason.into())));
+        };
+        if let Some(name) = given.find(|name| params.iter().any(|it| is_second_spelling(&it.field, name))) {
+            return Err(differs(name.as_str()));
+        }
+        for Param { field, path } in params {
             let name = field.as_str();
             let value = only(headers, name)?;
             let argument = match arguments.map_or(Ok(None), |arguments| at(arguments, path)) {
@@ -94,11 +118,11 @@ impl ToolHeaders {
     }
 }
 
-fn annotated(tool: &Value) -> Option<(Box<str>, Vec<Param>)> {
+fn annotated(tool: &Value) -> Option<(Box<str>, Option<Vec<Param>>)> {
     let name = tool["name"].as_str()?;
     let mut params = Vec::new();
-    collect(&tool["inputSchema"], Some(&[]), &mut params).ok()?;
-    (!params.is_empty()).then(|| (name.into(), params))
+    let read = collect(&tool["inputSchema"], Some(&[]), &mut params);
+    Some((name.into(), read.is_ok().then_some(params)))
 }
 
 /// Finds the annotations in a schema. `path` is where it is, as long as only `properties` lead there: what stands
@@ -112,7 +136,8 @@ fn collect(schema: &Value, path: Option<&[Box<str>]>, found: &mut Vec<Param>) ->
         let field = HeaderName::try_from(format!("{PARAM_PREFIX}{suffix}")).map_err(|_| Invalid)?;
         // Not `number`: two programs write one fraction in two ways.
         let is_scalar = matches!(of_type, "string" | "integer" | "boolean");
-        if !is_scalar || found.iter().any(|known| known.field == field) {
+        let is_taken = |known: &Param| known.field == field || is_second_spelling(&known.field, &field);
+        if !is_scalar || found.iter().any(is_taken) {
             return Err(Invalid);
         }
         found.push(Param { field, path: path.to_vec() });

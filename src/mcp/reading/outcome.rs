@@ -41,6 +41,8 @@ pub(in crate::mcp) struct Outcome {
     pub(in crate::mcp) sets_log_level: bool,
     pub(in crate::mcp) has_cursor: bool,
     pub(in crate::mcp) error_code: Option<i64>,
+    pub(in crate::mcp) task_id: Option<Box<str>>,
+    pub(in crate::mcp) names_related_task: bool,
     pub(in crate::mcp) spans: Spans,
     pub(in crate::mcp) token_member: Option<u32>,
 }

@@ -214,7 +214,7 @@ fn a_client_that_never_waits_is_refused_and_goes_on() {
         for id in 1..=1_025 {
             client.request(id, "tools/call", json!({ "name": "one__a" })).await;
         }
-        assert_eq!(client.failure(1_025).await, crate::error::Kind::Unavailable);
+        assert_eq!(client.failure(1_025).await, crate::error::Kind::CallerLimit);
         client.abandon(1).await;
         let _ = one.on("tools/call", Reply::Result(json!("done")));
         assert_eq!(client.ask(2_000, "tools/call", json!({ "name": "one__a" })).await["result"], "done");
@@ -229,7 +229,7 @@ fn lists_that_are_asked_for_by_the_hundred_are_not_held_by_the_hundred() {
         for id in 1..=17 {
             client.request(id, "tools/list", json!({})).await;
         }
-        assert_eq!(client.failure(17).await, crate::error::Kind::Unavailable);
+        assert_eq!(client.failure(17).await, crate::error::Kind::CallerLimit);
         assert_eq!(client.answer(16).await["result"], json!({ "tools": [] }));
         assert_eq!(one.heard("tools/list").len(), 1, "who asks for the same waits for the same");
     });

@@ -78,7 +78,7 @@ fn requests_that_wait_for_a_slow_server_are_bounded_by_bytes() {
         for id in 1..=4 {
             client.request(id, "tools/call", call.clone()).await;
         }
-        assert_eq!(client.failure(4).await, Kind::Unavailable);
+        assert_eq!(client.failure(4).await, Kind::CallerLimit);
         let other = client.ask(5, "tools/call", json!({ "name": "quick__a" })).await;
         assert_eq!(other["result"]["from"], "quick");
         for id in 1..=3 {

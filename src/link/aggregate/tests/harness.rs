@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
@@ -17,8 +18,9 @@ use tokio::{
 use crate::{
     config::{Collision, Naming},
     error::Kind,
+    ledger::Owner,
     link::{
-        FromServer, Link, ToServer,
+        FromServer, Link, Outbound, ToServer,
         aggregate::{Member, Report, Settings, open},
     },
     mcp::message::{self, Id, Message, Part},
@@ -199,6 +201,7 @@ fn settings(naming: Naming) -> Settings {
         naming,
         lazy: false,
         discovery_timeout: Duration::from_secs(5),
+        owner: Owner::unlimited(),
         name: "gate".into(),
         version: "0.0.0".into(),
         changes: watch::channel(0).1,
@@ -246,6 +249,15 @@ impl Client {
     pub(super) async fn says(&self, text: impl ToString) {
         let message = Message::parse(text.to_string().into()).unwrap();
         self.link.to_server.send(ToServer::Message(message.into())).await.unwrap();
+    }
+
+    /// A request with a `Mcp-Param-*` field.
+    pub(super) async fn request_with_field(&self, id: u64, method: &str, params: Value) {
+        let text = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
+        let message = Message::parse(text.into()).unwrap();
+        let field = (HeaderName::from_static("mcp-param-region"), http::HeaderValue::from_static("us-west1"));
+        let outbound = Outbound { message, params: vec![field] };
+        self.link.to_server.send(ToServer::Message(outbound)).await.unwrap();
     }
 
     pub(super) async fn note(&self, method: &str, params: Value) {

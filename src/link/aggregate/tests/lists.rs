@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::harness::{Client, Heard, Reply, Server, flat, prefixed, story};
-use crate::config::Collision;
+use crate::{
+    config::Collision,
+    ledger::{Owner, Resource},
+};
 
 #[test]
 fn a_session_is_the_union_of_what_its_servers_are() {
@@ -103,6 +106,33 @@ fn lists_without_end_end() {
         for server in ["looping", "many", "huge"] {
             assert!(reports.contains(&format!("TooMany {{ server: \"{server}\" }}")), "{reports}");
         }
+    });
+}
+
+#[test]
+fn what_members_list_is_counted_for_whoever_sees_them_as_long_as_it_is_kept() {
+    story(async {
+        let tools: Vec<_> =
+            (0..4).map(|number| json!({ "name": format!("t{number}"), "x": "x".repeat(1 << 20) })).collect();
+        let one = Server::with_tools("one", &[]).on("tools/list", Reply::Result(json!({ "tools": tools })));
+        let mut settings = flat(Collision::Prefix);
+        let owner = Owner::unlimited();
+        settings.owner = owner.clone();
+        let late = Server::with_tools("late", &[]).on("tools/list", Reply::Silence);
+        let mut client = Client::in_session(settings, &[&one, &late]).await;
+        client.request(1, "tools/list", json!({})).await;
+        // One has answered, and the other is waited for.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(owner.used(Resource::Bytes) > 4 << 20, "{}", owner.used(Resource::Bytes));
+        assert_eq!(client.answer(1).await["result"]["tools"].as_array().unwrap().len(), 4);
+        let names = owner.used(Resource::Bytes);
+        assert!((16..1024).contains(&names), "names, of what is listed and of what is offered: {names}");
+        one.is_granted.set(false);
+        client.ask(2, "ping", json!({})).await;
+        assert_eq!(owner.used(Resource::Bytes), 16, "the names that were offered");
+        drop(client);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(owner.used(Resource::Bytes), 0);
     });
 }
 
@@ -236,6 +266,12 @@ fn three_tools_stand_for_all() {
         ] {
             assert_eq!(client.ask(id, "tools/call", params).await["result"]["isError"], true, "{id}");
         }
+        // A field is not for the tool behind it, which nobody could check.
+        let before = one.heard("tools/call").len();
+        let invoke = call("tool_invoke", json!({ "name": "one__add", "arguments": { "region": "eu" } }));
+        client.request_with_field(12, "tools/call", invoke).await;
+        assert_eq!(client.answer(12).await["error"]["code"], -32020);
+        assert_eq!(one.heard("tools/call").len(), before);
         let stranger = client.ask(10, "tools/call", call("tool_invoke", json!({ "name": "nobody" }))).await;
         assert_eq!(stranger["error"]["code"], -32602);
         one.is_granted.set(false);

@@ -1,0 +1,62 @@
+//! Where a server's event stream may lead its client: to the message URL that the gate made of the server's, and nowhere else.
+//!
+//! That holds for whatever a GET is answered with, since a client that looks for an `endpoint` event takes one from there,
+//! whatever else the answer says of itself. No client takes one from what a POST is answered with: those of Streamable HTTP
+//! know no such event, and those of HTTP+SSE do not read answers.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::{Admitted, lists::may_be_events, tools::is_utf8};
+use crate::{
+    body::Seal,
+    config::HttpTarget,
+    error::{Error, Kind},
+    mcp::{
+        endpoint::EndpointRewriter,
+        events::{is_coded, is_event_stream},
+    },
+    route::Door,
+    upstream::{Head, ResponseBody},
+};
+
+/// Whether the body of an answer to a GET passes at all. An error: nor does its head.
+pub(super) fn can_be_looked_at(head: &Head) -> Result<bool, Error> {
+    match is_plain(&head.headers) {
+        false if head.status.is_success() => Err(Kind::UpstreamUnreachable.because(
+            "the answer to a GET is compressed or in another character set, although neither was asked for",
+        )),
+        is_plain => Ok(is_plain),
+    }
+}
+
+/// The body of an answer to a GET as a client may have it, and what rewrites it.
+pub(super) fn guarded(
+    admitted: &Admitted<'_>,
+    to: &HttpTarget,
+    head: &mut Head,
+    body: ResponseBody,
+) -> (ResponseBody, Option<EndpointRewriter<Seal>>) {
+    if admitted.door == Door::Sse && is_event_stream(&head.headers) {
+        (body, Some(rewriter(admitted, to, head)))
+    } else {
+        (body.guarded(), None)
+    }
+}
+
+/// Whether every client reads the bytes of a body as they are.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    !is_coded(headers) && (!may_be_events(headers) || types.all(|kind| is_utf8(kind.as_bytes())))
+}
+
+fn rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> EndpointRewriter<Seal> {
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.remove(header::ETAG);
+    let sessions = admitted.live.sessions.clone();
+    let (server, token_name) = (Arc::clone(&admitted.route.server.name), admitted.token_name().cloned());
+    let seal: Seal =
+        Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
+    EndpointRewriter::new(to.url.clone(), seal)
+}
