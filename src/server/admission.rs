@@ -342,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_limit_that_is_lowered_below_what_is_open_leaves_room_for_health_checks() {
-        let (connections, _) = connections(10, 1, 100);
+        let (connections, _evicted) = connections(10, 1, 100);
         let mut places: Vec<_> = (0..10).map(|last| connections.enter(address(last), false, 0)).collect();
         places.iter_mut().for_each(Place::admitted);
         connections.set_limits(2, 100);
