@@ -1,6 +1,5 @@
 """The documents say what the code does, as far as a program can tell."""
 
-import json
 import re
 import sys
 from pathlib import Path
