@@ -301,7 +301,7 @@ async fn through(
     let (addr, of_attack) = (gate.addr, Arc::clone(&attempts));
     let mut most = 0;
     let (mut fared, counted) = {
-        let attacking = attack(addr, of_attack);
+        let attacking = Box::pin(attack(addr, of_attack));
         let watching = async {
             let mut every = tokio::time::interval(Duration::from_millis(50));
             loop {
