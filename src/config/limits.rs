@@ -11,6 +11,9 @@ use super::{
 const RESERVED_FILES: u64 = 128;
 /// Most connections by default, however many descriptors there are: some 300 MiB of idle TLS connections.
 const MOST_BY_DEFAULT: u64 = 10_000;
+const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
+/// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
+const FILES_OF_PROCESS: u64 = 5;
 
 /// What is not good is noted, and its value does not matter any more.
 ///
@@ -19,7 +22,26 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let fields = proxy.object_or_empty(cx, "limits");
     let per_caller = per_caller(cx, &fields, sessions);
     let per_address = fields.object_or_empty(cx, "perAddress");
-    let (max_connections, max_requests) = (connections(cx, &fields), requests(cx, &fields));
+    let files = Shared::get();
+    let mut or_share = |name, each| match fields.has(name) {
+        true => fields.number(cx, name).unwrap_or_default(),
+        false => files.share(each),
+    };
+    let max_connections = match fields.has("maxConnections") {
+        true => or_share("maxConnections", 1),
+        false => files.share(1).min(MOST_BY_DEFAULT),
+    };
+    let max_requests = or_share("maxRequests", 1);
+    let max_processes = match fields.has("maxProcesses") {
+        true => or_share("maxProcesses", FILES_OF_PROCESS),
+        false => files.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT),
+    };
+    let limits = [
+        ("maxConnections", max_connections, 1),
+        ("maxRequests", max_requests, 1),
+        ("maxProcesses", max_processes, FILES_OF_PROCESS),
+    ];
+    files.check(cx, &fields, limits);
     let connections_per_address = per_address.number(cx, "connections").unwrap_or_default() as usize;
     let mut duration = |name| fields.duration(cx, name).unwrap_or_default();
     let tls_handshake_timeout = duration("tlsHandshakeTimeout");
@@ -30,7 +52,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let upstream_timeout = duration("upstreamTimeout");
     let mut number = |name| fields.number(cx, name).unwrap_or_default();
     Limits {
-        max_connections,
+        max_connections: max_connections as usize,
         tls_handshake_timeout,
         header_timeout,
         body_timeout,
@@ -41,7 +63,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         max_uri_bytes: number("maxUriBytes") as usize,
         max_body_bytes: number("maxBodyBytes"),
         max_sessions: number("maxSessions"),
-        max_processes: number("maxProcesses"),
+        max_processes,
         max_requests,
         max_held_bytes: number("maxHeldBytes"),
         per_caller,
@@ -70,34 +92,40 @@ fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) 
     }
 }
 
-/// By default as many as there are descriptors for, since each may need a connection to an upstream.
-fn requests(cx: &mut Context<'_>, fields: &Fields<'_>) -> u64 {
-    match fields.has("maxRequests") {
-        true => fields.number(cx, "maxRequests").unwrap_or_default(),
-        false => room(),
+/// Descriptors are shared out, so that no use of them can take those of another: a quarter for each of client connections,
+/// connections to servers for requests, and processes; the last is for connections of sessions, and what is kept open
+/// between two requests.
+struct Shared {
+    files: u64,
+}
+
+impl Shared {
+    fn get() -> Self {
+        Self { files: open_files() }
+    }
+
+    /// How many there are by default of what takes `each`.
+    fn share(&self, each: u64) -> u64 {
+        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
+    }
+
+    /// Warns if what the config says is more than there are.
+    fn check(&self, cx: &mut Context<'_>, fields: &Fields<'_>, limits: [(&str, u64, u64); 3]) {
+        let needed = limits.iter().map(|(_, count, each)| count.saturating_mul(*each)).sum::<u64>();
+        let needed = needed.saturating_add(RESERVED_FILES);
+        let said = limits.iter().find(|(key, ..)| fields.has(key));
+        if let Some((key, ..)) = said.filter(|_| needed > self.files) {
+            let files = self.files;
+            let message = format!(
+                "connections, requests and processes may need {needed} open files, and the limit is {files}; \
+                 raise it (`ulimit -n`), or lower them"
+            );
+            cx.warning(&fields.key(key), message);
+        }
     }
 }
 
-fn connections(cx: &mut Context<'_>, fields: &Fields<'_>) -> usize {
-    let room = room();
-    if !fields.has("maxConnections") {
-        return room.min(MOST_BY_DEFAULT) as usize;
-    }
-    let connections = fields.number(cx, "maxConnections").unwrap_or_default();
-    if connections > room {
-        let message =
-            format!("the open file limit leaves room for {room}; raise it (`ulimit -n`), or lower this");
-        cx.warning(&fields.key("maxConnections"), message);
-    }
-    connections as usize
-}
-
-/// How many client connections there are descriptors for: half of them, because each may need one to an upstream.
-fn room() -> u64 {
-    (open_files().saturating_sub(RESERVED_FILES) / 2).max(1)
-}
-
-/// Files that this process may have open.
+/// Files that the gate may have open: what the system grants at most, to which `serve` raises its limit.
 fn open_files() -> u64 {
     /// What Unix systems start a session with, where there is no way to ask without a system call.
     const COMMON: u64 = 1024;
@@ -105,6 +133,23 @@ fn open_files() -> u64 {
     limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .map_or(COMMON, |soft| soft.parse().unwrap_or(u64::MAX))
+        .and_then(|rest| rest.split_whitespace().nth(1))
+        .map_or(COMMON, |hard| hard.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_there_may_be_by_default_fits_into_the_limit_of_open_files() {
+        for files in [64, 256, 1024, 4096, 65_536, 1 << 20] {
+            let shared = Shared { files };
+            let connections = shared.share(1).min(MOST_BY_DEFAULT);
+            let processes = shared.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT);
+            let needed = connections + shared.share(1) + FILES_OF_PROCESS * processes;
+            assert!(files < RESERVED_FILES || needed + RESERVED_FILES <= files, "{files}: {needed}");
+            assert!(connections > 0 && processes > 0);
+        }
+    }
 }

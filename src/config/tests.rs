@@ -77,7 +77,7 @@ fn everything_has_a_default() {
     assert_eq!(snapshot.name, "Sluicegate");
     assert_eq!(snapshot.shutdown_grace, Duration::from_secs(30));
     let max_connections = snapshot.limits.max_connections;
-    let max_requests = snapshot.limits.max_requests;
+    let Limits { max_requests, max_processes, .. } = snapshot.limits;
     let limits = Limits {
         max_connections,
         tls_handshake_timeout: Duration::from_secs(10),
@@ -90,7 +90,7 @@ fn everything_has_a_default() {
         max_uri_bytes: 8 << 10,
         max_body_bytes: 0,
         max_sessions: 1_000,
-        max_processes: 1_000,
+        max_processes,
         max_requests,
         max_held_bytes: 128 << 20,
         per_caller: PerCaller::default(),

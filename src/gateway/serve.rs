@@ -25,7 +25,6 @@ pub fn serve(path: &Path) -> ExitCode {
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
     }
-    // Before limits are read that are made of it.
     raise_limits();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -205,13 +204,6 @@ fn count_panics(observer: &Arc<Observer>) {
     }));
 }
 
-/// As many files as the system grants.
-fn raise_limits() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let files = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
-}
-
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
     let observer = &gateway.shared.observer;
     let log = &observer.log;
@@ -268,4 +260,11 @@ fn report(log: &Log, problems: &[Problem]) {
 fn stamp_reload(metrics: &Metrics) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+}
+
+/// As many files as the system grants, of which the config shares out.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let files = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
 }

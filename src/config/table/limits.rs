@@ -17,7 +17,7 @@ pub(in crate::config) static LIMITS: Object = Object {
         key(
             "maxConnections",
             count(1, MANY),
-            Means("half of what the open file limit leaves, at most 10000"),
+            Means("a quarter of the open file limit, at most 10000"),
             "Open client connections. Beyond it, see [capacity](../README.md#capacity).",
         ),
         key(
@@ -72,14 +72,14 @@ pub(in crate::config) static LIMITS: Object = Object {
         key(
             "maxProcesses",
             count(1, 1_000_000),
-            Number(1_000),
+            Means("what a quarter of the open file limit is enough for, 5 each, at most 1000"),
             "Processes of command servers and inline tools.",
         ),
         // Each may need a connection to a server.
         key(
             "maxRequests",
             count(1, MANY),
-            Means("half of what the open file limit leaves"),
+            Means("a quarter of the open file limit"),
             "Admitted requests that run, streams included.",
         ),
         // Less would not hold two messages.
