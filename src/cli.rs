@@ -164,7 +164,9 @@ fn tell(loaded: &Loaded) {
 fn check(path: &Path) -> ExitCode {
     let (loaded, variables) = exposed::load(path);
     tell(&loaded);
-    let Some(snapshot) = &loaded.snapshot else { return ExitCode::from(BAD_USAGE) };
+    let Some(snapshot) = loaded.snapshot.as_ref().filter(|_| loaded.is_whole()) else {
+        return ExitCode::from(BAD_USAGE);
+    };
     let open = exposed::open_to_commands(snapshot, variables);
     if let Some(first) = open.first() {
         let (names, pid) = (first.variables.join(", "), first.pid);

@@ -103,6 +103,8 @@ kinds! {
     BodyTooLarge: Client, PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is larger than this gate accepts.";
     /// The request target is longer than `limits.maxUriBytes`.
     UriTooLong: Client, URI_TOO_LONG, "uri_too_long", "The request target is longer than this gate accepts.";
+    /// More header fields than a request may have.
+    HeadTooLarge: Client, REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request has more than 100 header fields.";
     /// An `Expect` other than `100-continue`.
     Expectation: Client, EXPECTATION_FAILED, "expectation_failed", "Only Expect: 100-continue is understood.";
     /// The upstream refuses, cannot be reached, or breaks the protocol.

@@ -7,7 +7,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::sign::CertifiedKey;
@@ -26,7 +26,7 @@ use crate::{
         connection::Door,
         listener,
         proxied::is_trusted,
-        tls::{self, Certificate},
+        tls::{self, Certificate, Left, Validity},
     },
     session,
     state::{Backend, Live, SPARE_CONNECTIONS, Shared, capacity},
@@ -42,8 +42,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Connections of the admin listener, which has places of its own.
 const ADMIN_CONNECTIONS: usize = 64;
-/// How often the ledger learns how late it is.
-const LEDGER_TICK: Duration = Duration::from_secs(1);
+/// How often the ledger learns how late it is, and the certificate is looked at.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
 
 /// A running gate.
 pub struct Gateway {
@@ -180,13 +180,7 @@ impl Gateway {
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
-        let (of_clock, stop) = (Arc::clone(&shared), stop_accepting.clone());
-        tokio::spawn(async move {
-            while !stop.is_cancelled() {
-                tokio::time::sleep(LEDGER_TICK).await;
-                of_clock.ledger.tick(Instant::now());
-            }
-        });
+        tokio::spawn(clock(Arc::clone(&shared), Arc::clone(&certificate), stop_accepting.clone()));
         Ok(Self {
             shared,
             workers,
@@ -226,8 +220,8 @@ impl Gateway {
             let msg = "Changed keys that take effect at the next start";
             observer.log.line(Level::Warn, msg).text("keys", &differs).send();
         }
-        if let (Some(Tls::Files(certified)), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
-            self.certificate.set(Arc::clone(certified));
+        if let (Some(Tls::Files(Some(renewed))), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
+            self.renew(renewed);
         }
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
@@ -236,6 +230,19 @@ impl Gateway {
             worker.reloaded();
         }
         Ok(())
+    }
+
+    /// Presents another certificate from now on: not one that is over in place of one that is not.
+    fn renew(&self, renewed: &Arc<CertifiedKey>) {
+        let now = SystemTime::now();
+        let is_over =
+            |pair: &CertifiedKey| Validity::of(pair).is_some_and(|it| it.left(now) == Left::Nothing);
+        if is_over(renewed) && self.certificate.current().is_some_and(|current| !is_over(&current)) {
+            let msg = "The new certificate has expired; the last good one stays";
+            self.shared.observer.log.line(Level::Error, msg).send();
+            return;
+        }
+        self.certificate.set(Arc::clone(renewed));
     }
 
     /// Ends what only `previous` had of servers that the gate talks to itself.
@@ -313,7 +320,8 @@ async fn childless(supervisors: &[Arc<Supervisor>]) {
 fn certified(snapshot: &Snapshot) -> io::Result<Option<Arc<CertifiedKey>>> {
     Ok(match &snapshot.tls {
         None => None,
-        Some(Tls::Files(certified)) => Some(Arc::clone(certified)),
+        // Without one, nothing is started: see `serve`.
+        Some(Tls::Files(certified)) => certified.clone(),
         Some(Tls::SelfSigned { names }) => Some(tls::self_signed(names)?.certified()?),
     })
 }
@@ -339,6 +347,51 @@ fn bind_all(addrs: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
 
 fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// What depends on the time of day.
+async fn clock(shared: Arc<Shared>, certificate: Arc<Certificate>, stop: CancellationToken) {
+    let mut expiry = Expiry::default();
+    while !stop.is_cancelled() {
+        expiry.look(&certificate, &shared.observer, SystemTime::now());
+        tokio::time::sleep(CLOCK_TICK).await;
+        shared.ledger.tick(Instant::now());
+    }
+}
+
+/// How the certificate that is presented comes to its end.
+#[derive(Default)]
+struct Expiry {
+    of: Option<(Arc<CertifiedKey>, Validity)>,
+    told: Option<Left>,
+}
+
+impl Expiry {
+    /// Says once when a third of its lifetime is left, when a tenth is, and when it is over.
+    fn look(&mut self, certificate: &Certificate, observer: &Observer, now: SystemTime) {
+        let Some(current) = certificate.current() else { return };
+        if !self.of.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &current)) {
+            self.told = None;
+            self.of = Validity::of(&current).map(|validity| (current, validity));
+            if let Some((_, validity)) = &self.of {
+                observer.metrics.certificate_expires(validity.not_after);
+            }
+        }
+        let Some((_, validity)) = &self.of else { return };
+        let left = validity.left(now);
+        if self.told.is_some_and(|told| told >= left) {
+            return;
+        }
+        self.told = Some(left);
+        let (level, msg) = match left {
+            Left::Enough => return,
+            Left::Third => (Level::Warn, "A third of the certificate's lifetime is left: renew it"),
+            Left::Tenth => (Level::Error, "A tenth of the certificate's lifetime is left: renew it"),
+            Left::Nothing => (Level::Error, "The certificate has expired: renew it"),
+        };
+        let not_after = humantime::format_rfc3339_seconds(validity.not_after);
+        observer.log.line(level, msg).display("not_after", not_after).send();
+    }
 }
 
 async fn accept(

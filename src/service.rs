@@ -91,7 +91,7 @@ pub async fn handle(
     record.responded(response.status(), is_stream);
     match response.into_parts() {
         (parts, Payload::Stream(stream))
-            if stream.can_be_relayed() && may_leave_hyper(&connection, &head) =>
+            if may_leave_hyper(&connection, &head) && stream.can_be_relayed() =>
         {
             let relay = Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?;
             slot.replace(Some(Box::new(relay)));
@@ -252,16 +252,16 @@ async fn answer(
     if checked.is_for_page {
         return Err(Kind::NotAPage.into());
     }
-    // 9. Whether the caller has not as much of the gate already as one may have. New work is refused while draining; what
-    //    runs goes on.
+    // 9. New work is refused while draining; what runs goes on. Then, whether the caller has not as much of the gate already
+    //    as one may have.
+    if worker.shared.is_draining() {
+        return Err(Kind::Unavailable.into());
+    }
     let owner = &admitted.owner;
     owner.note_active();
     connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     let share = owner.take(Resource::Requests);
     record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
-    if worker.shared.is_draining() {
-        return Err(Kind::Unavailable.into());
-    }
     if route.switch.is_stopped() {
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
@@ -300,14 +300,16 @@ fn administer(
         return Err(Kind::ForbiddenOrigin.into());
     }
     if is_remote && !matches!(at, Place::Live | Place::Ready) {
-        let (_, credential) = identify(live, head, at)?;
+        let identified = identify(live, head, at);
+        let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
         let holder = &live.credentials[credential];
         if !admin::admits(at, holder) {
             let is_here = admin::has(at) || is_probe(at);
             return Err(if is_here { Kind::InsufficientScope.into() } else { Kind::NotFound.into() });
         }
         holder.used.inc();
-        connection.keep();
+        let limit = connection.admit(&holder.owner);
+        limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     }
     if is_probe(at) {
         admin::probe(&worker.shared, at, &head.method, true)

@@ -6,6 +6,7 @@ use crate::{
     config::Limits,
     error::{Error, Kind},
     route,
+    server::connection::MAX_FIELDS,
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
@@ -67,6 +68,9 @@ struct Fields<'a> {
 /// Walks over the fields once: each look-up by name would cost about as much. hyper refuses most of what is ambiguous; what
 /// remains is a coding before `chunked`, and equal fields given twice.
 fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
+    if headers.len() > MAX_FIELDS {
+        return Err(Kind::HeadTooLarge.into());
+    }
     let mut found = Fields::default();
     let (mut length, mut coding, mut expects_more) = (None, None, false);
     for (name, value) in headers {

@@ -4,6 +4,7 @@
 //! touch is locked.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -11,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -169,6 +171,8 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let guard = Open { of_worker: open, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| door == Door::Public);
+    // Before the task begins, so that what the worker is told next reaches this connection, too.
+    let watched = worker.watchdog.watch(Subject::Connection);
     let (worker, evictable) = (Rc::clone(worker), worker.evictable(place.id()));
     let observer = Arc::clone(&worker.shared.observer);
     tokio::task::spawn_local(async move {
@@ -176,12 +180,16 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let is_balancer =
             door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
         let of_client = client_of(&worker, stream, is_balancer);
-        let client = tokio::select! { client = of_client => client, () = evictable.evicted() => None };
+        let client = tokio::select! {
+            client = of_client => client,
+            () = evictable.evicted() => None,
+            // There is no request yet that could be finished.
+            _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => None,
+        };
         let Some((stream, client)) = client else { return };
         if let Some(client) = client {
             place.speaks_for(client.ip().into());
         }
-        let watched = worker.watchdog.watch(Subject::Connection);
         let limits = worker.shared.live().limits.clone();
         let connection = Rc::new(Connection::new(client.unwrap_or(peer), door, place, limits, watched));
         // The connections of a balancer are those of its clients, who are counted by request.

@@ -11,6 +11,8 @@ use super::{
 const RESERVED_FILES: u64 = 128;
 /// Most connections by default, however many descriptors there are: some 300 MiB of idle TLS connections.
 const MOST_BY_DEFAULT: u64 = 10_000;
+/// Beyond this, nobody needs what there is.
+const MOST_SHARED: u64 = 1_000_000;
 const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
 /// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
 const FILES_OF_PROCESS: u64 = 5;
@@ -106,7 +108,7 @@ impl Shared {
 
     /// How many there are by default of what takes `each`.
     fn share(&self, each: u64) -> u64 {
-        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
+        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).clamp(1, MOST_SHARED)
     }
 
     /// Warns if what the config says is more than there are.

@@ -69,7 +69,7 @@ pub(crate) fn restart_keys() -> Vec<String> {
 /// What came of reading a config.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The config, if none of the problems is an error.
+    /// The config, if none of the problems is an [error](Severity::Error).
     pub snapshot: Option<Snapshot>,
     /// Everything there is to say about it, in file order. Beside an error, notices are left out.
     pub problems: Vec<Problem>,
@@ -85,6 +85,13 @@ pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
     load_at(path, env, SystemTime::now())
 }
 
+impl Loaded {
+    /// Whether all of the config can be used, and all files that it names.
+    pub fn is_whole(&self) -> bool {
+        self.problems.iter().all(|problem| problem.severity < Severity::Part)
+    }
+}
+
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let root = Place { offset: 0, path: String::new() };
@@ -96,6 +103,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         problems: Vec::new(),
         files: vec![path.to_owned()],
         plain_secret: None,
+        is_part: false,
     };
     let refused = |text, at: &Place, message: String| {
         let mut cx = context(text);

@@ -9,6 +9,9 @@ pub enum Severity {
     Notice,
     /// Works, and is probably not what was meant or not safe.
     Warning,
+    /// A file that the config names cannot be used: the certificate that was there before stays, or a credential is closed.
+    /// Everything else is taken.
+    Part,
     /// The config cannot be used.
     Error,
 }
@@ -40,7 +43,7 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.key_path)?;
         }
         f.write_str(match self.severity {
-            Severity::Error => "",
+            Severity::Part | Severity::Error => "",
             Severity::Warning => "warning: ",
             Severity::Notice => "notice: ",
         })?;

@@ -30,11 +30,22 @@ pub(super) struct Context<'a> {
     pub(super) files: Vec<PathBuf>,
     /// The first secret that stands in the config file itself.
     pub(super) plain_secret: Option<Place>,
+    /// What is read is no more than a part, without which the rest is good.
+    pub(super) is_part: bool,
 }
 
 impl Context<'_> {
     pub(super) fn error(&mut self, at: &Place, message: impl Into<String>) {
-        self.note(Severity::Error, at, message.into());
+        let severity = if self.is_part { Severity::Part } else { Severity::Error };
+        self.note(severity, at, message.into());
+    }
+
+    /// Reads something of which an error does not stop the rest.
+    pub(super) fn part<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.is_part, true);
+        let read = read(self);
+        self.is_part = before;
+        read
     }
 
     pub(super) fn warning(&mut self, at: &Place, message: impl Into<String>) {
@@ -179,6 +190,15 @@ impl<'a> Node<'a> {
     /// The value as it stands: for JSON that is not the gate's own, so that nothing in it is a reference.
     pub(super) fn json(&self) -> serde_json::Value {
         to_json(self.value)
+    }
+
+    /// Whether this is the path of a file in which the value stands.
+    pub(super) fn is_file(&self) -> bool {
+        let is_file = |object: &ast::Object<'_>| match &*object.properties {
+            [only] => only.name.as_str() == "$file",
+            _ => false,
+        };
+        self.value.as_object().is_some_and(is_file)
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {

@@ -63,8 +63,8 @@ pub struct Snapshot {
 /// Where the certificate comes from.
 #[derive(Debug, Clone)]
 pub enum Tls {
-    /// `{cert, key}`: read, parsed and seen to match.
-    Files(Arc<CertifiedKey>),
+    /// `{cert, key}`: read, parsed and seen to match; `None` if they were not.
+    Files(Option<Arc<CertifiedKey>>),
     /// `{selfSigned: true}`: made at start for these names.
     SelfSigned {
         /// DNS names and IP addresses to put into the certificate.

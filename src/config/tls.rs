@@ -33,9 +33,13 @@ pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>, hosts: &[HostPa
         (Some(cert), Some(key)) => {
             // Both are read even if one is bad: its problem and its path (to watch) are wanted in any case.
             let (cert, key) = (cert.path(cx), key.path(cx));
-            let chain = cert.as_ref().and_then(|path| read_chain(cx, path));
-            let key = key.and_then(|path| read_key(cx, &path));
-            pair(cx, &fields.at, chain?, key?)
+            let has_both = cert.is_some() && key.is_some();
+            let pair = cx.part(|cx| {
+                let chain = cert.as_ref().and_then(|path| read_chain(cx, path));
+                let key = key.as_ref().and_then(|path| read_key(cx, path));
+                pair(cx, &fields.at, chain?, key?)
+            });
+            has_both.then_some(Tls::Files(pair))
         }
         _ => {
             if !fields.has_unknown {
@@ -59,14 +63,19 @@ fn names(hosts: &[HostPattern]) -> Vec<String> {
 fn read_chain(cx: &mut Context<'_>, path: &Text) -> Option<Vec<CertificateDer<'static>>> {
     let contents = cx.read(&path.value, &path.at)?;
     let chain = certificates(cx, &contents.bytes, &path.at)?;
-    let mut good = true;
+    // One that is out of date is a certificate all the same. Clients that check will refuse it, and others are served: a
+    // start after a renewal that was missed is no outage for everybody.
     for certificate in &chain {
-        if let Err(message) = in_force(certificate, cx.now) {
-            cx.error(&path.at, message);
-            good = false;
+        match in_force(certificate, cx.now) {
+            Ok(()) => {}
+            Err(Unfit::Broken(message)) => {
+                cx.error(&path.at, message);
+                return None;
+            }
+            Err(Unfit::OutOfDate(message)) => cx.warning(&path.at, message),
         }
     }
-    good.then_some(chain)
+    Some(chain)
 }
 
 /// The certificates in a PEM file, at least one.
@@ -104,10 +113,10 @@ fn pair(
     at: &Place,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Option<Tls> {
+) -> Option<Arc<CertifiedKey>> {
     use rustls::{Error, InconsistentKeys};
     match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
-        Ok(pair) => return Some(Tls::Files(Arc::new(pair))),
+        Ok(pair) => return Some(Arc::new(pair)),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             cx.error(
                 at,
@@ -121,19 +130,27 @@ fn pair(
     None
 }
 
-fn in_force(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), String> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|_| "holds something that is not an X.509 certificate; export it again".to_owned())?;
+/// Why a certificate is not what it should be.
+enum Unfit {
+    Broken(String),
+    OutOfDate(String),
+}
+
+fn in_force(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Unfit> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| {
+        Unfit::Broken("holds something that is not an X.509 certificate; export it again".to_owned())
+    })?;
     let validity = parsed.validity();
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     if validity.not_after.timestamp() < now {
-        return Err(format!("the certificate expired on {}; renew it", date(validity.not_after.timestamp())));
+        let end = date(validity.not_after.timestamp());
+        return Err(Unfit::OutOfDate(format!("the certificate expired on {end}; renew it")));
     }
     if validity.not_before.timestamp() > now {
         let start = date(validity.not_before.timestamp());
-        return Err(format!(
+        return Err(Unfit::OutOfDate(format!(
             "the certificate is not valid before {start}; check it and this machine's clock"
-        ));
+        )));
     }
     Ok(())
 }

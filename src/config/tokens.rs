@@ -94,7 +94,7 @@ fn read_credential(
     position: usize,
 ) -> Option<Credential> {
     if !node.is_plain_object() {
-        let digest = read_plain(cx, node)?;
+        let digest = read_plain_or_file(cx, node)?;
         let (roles, tags) = (Vec::new(), Vec::new());
         return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
     }
@@ -104,7 +104,7 @@ fn read_credential(
     let tags = words(cx, &fields, "tags").unwrap_or_default();
     let digest = match (fields.get("sha256"), fields.get("value")) {
         (Some(hash), None) => read_hash(cx, &hash)?,
-        (None, Some(value)) => read_plain(cx, &value)?,
+        (None, Some(value)) => read_plain_or_file(cx, &value)?,
         (Some(_), Some(_)) => {
             cx.error(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
             return None;
@@ -134,6 +134,11 @@ pub(super) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Op
         }
     }
     Some(words)
+}
+
+/// What is wrong with a file closes this credential, and nothing else.
+fn read_plain_or_file(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    if node.is_file() { cx.part(|cx| read_plain(cx, node)) } else { read_plain(cx, node) }
 }
 
 fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {

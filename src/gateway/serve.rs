@@ -16,7 +16,7 @@ use super::{Gateway, StartError, exposed};
 use crate::{
     child::shield,
     config::{Level, Loaded, Problem, Server, Severity, Snapshot, Target, watch::Watcher},
-    observe::{Log, Metrics, Observer},
+    observe::{Log, Metrics, Observer, Reload},
 };
 
 /// Runs the gate with the config at `path` until a signal ends it.
@@ -39,8 +39,11 @@ pub fn serve(path: &Path) -> ExitCode {
         // The watcher comes before the load, so that a change in between is not missed.
         let watcher = Watcher::new(vec![path.to_owned()]);
         let began = SystemTime::now();
-        let (Loaded { snapshot, problems, files }, variables) = exposed::load(path);
-        let Some(snapshot) = snapshot else {
+        let (loaded, variables) = exposed::load(path);
+        // At the start there is no last good certificate, and somebody who can mend it is there.
+        let is_whole = loaded.is_whole();
+        let Loaded { snapshot, problems, files } = loaded;
+        let Some(snapshot) = snapshot.filter(|_| is_whole) else {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
             return ExitCode::from(2);
         };
@@ -145,6 +148,7 @@ impl Served<'_> {
     fn reload(&mut self) {
         let began = SystemTime::now();
         let (loaded, variables) = exposed::load(self.path);
+        let is_whole = loaded.is_whole();
         self.watcher.watch(loaded.files, began);
         let observer = Arc::clone(&self.gateway.shared.observer);
         report(&observer.log, &loaded.problems);
@@ -152,18 +156,22 @@ impl Served<'_> {
             None => Err("the file has errors".to_owned()),
             Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
         };
-        observer.metrics.reloaded(result.is_ok());
+        observer.metrics.reloaded(match (&result, is_whole) {
+            (Ok(()), true) => Reload::Whole,
+            (Ok(()), false) => Reload::Part,
+            (Err(_), _) => Reload::Nothing,
+        });
         match (result, loaded.snapshot) {
             (Ok(()), Some(snapshot)) => {
                 warn_of_root(&observer.log, &snapshot);
                 exposed::warn(&observer.log, &snapshot, variables);
                 self.grace = snapshot.shutdown_grace;
                 stamp_reload(&observer.metrics);
-                observer
-                    .log
-                    .line(Level::Info, "Config reloaded")
-                    .int("servers", snapshot.servers.len() as u64)
-                    .send();
+                let (level, msg) = match is_whole {
+                    true => (Level::Info, "Config reloaded"),
+                    false => (Level::Error, "Config reloaded, but for files that cannot be used"),
+                };
+                observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64).send();
             }
             (result, _) => {
                 let cause = result.err().unwrap_or_default();
@@ -251,7 +259,7 @@ fn report(log: &Log, problems: &[Problem]) {
         let level = match problem.severity {
             Severity::Notice => Level::Info,
             Severity::Warning => Level::Warn,
-            Severity::Error => Level::Error,
+            Severity::Part | Severity::Error => Level::Error,
         };
         log.line(level, "Config").text("problem", &problem.to_string()).send();
     }

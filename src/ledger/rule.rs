@@ -71,7 +71,8 @@ pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
     // Half of the reserve, rounded up, so that the last place is never an address's.
     let of_named = reserve.div_ceil(2);
     if is_address && has_names && after > capacity - of_named {
-        return Err(Limit::Caller);
+        // Who has nothing yet is not at a limit of its own.
+        return Err(if mine > least { Limit::Caller } else { Limit::Gate });
     }
     if others == 0 || after <= capacity - reserve {
         return Ok(());

@@ -1,6 +1,9 @@
 //! Counters for Prometheus. Labels come from the config, never from a peer; what is not configured is `other`.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use http::{Method, StatusCode};
 use prometheus::{
@@ -38,6 +41,7 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// `config_last_reload_successful`: 0 while the file on disk is not what runs.
     pub config_last_reload_successful: IntGauge,
+    certificate_not_after: IntGauge,
     /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
     pub config_last_reload_timestamp: IntGauge,
     /// `log_lines_dropped_total`: lines that the log could not write.
@@ -50,6 +54,17 @@ pub struct Metrics {
     pub connections_open: IntGauge,
     /// `connections_evicted_total`: connections without an admitted request that made room for others.
     pub connections_evicted: IntCounter,
+}
+
+/// What a read of the config came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// All of it is in force.
+    Whole,
+    /// All of it but files that cannot be used.
+    Part,
+    /// The last good one stays.
+    Nothing,
 }
 
 impl Metrics {
@@ -121,6 +136,10 @@ impl Metrics {
             config_last_reload_successful: gauge(
                 "config_last_reload_successful",
                 "1 if the config file on disk is what runs.",
+            )?,
+            certificate_not_after: gauge(
+                "certificate_not_after_timestamp_seconds",
+                "When the certificate expires that is presented; 0 without one.",
             )?,
             config_last_reload_timestamp: gauge(
                 "config_last_reload_timestamp_seconds",
@@ -206,9 +225,20 @@ impl Metrics {
     }
 
     /// Counts a read of the config file and says whether the file on disk is what runs.
-    pub fn reloaded(&self, good: bool) {
-        self.config_reloads.with_label_values(&[if good { "success" } else { "failure" }]).inc();
-        self.config_last_reload_successful.set(i64::from(good));
+    pub fn reloaded(&self, outcome: Reload) {
+        let result = match outcome {
+            Reload::Whole => "success",
+            Reload::Part => "partial",
+            Reload::Nothing => "failure",
+        };
+        self.config_reloads.with_label_values(&[result]).inc();
+        self.config_last_reload_successful.set(i64::from(outcome == Reload::Whole));
+    }
+
+    /// When the certificate expires that is presented.
+    pub fn certificate_expires(&self, not_after: SystemTime) {
+        let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.certificate_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// The Prometheus text format, version 0.0.4.

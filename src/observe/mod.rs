@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use log::{Line, Log};
-pub use metrics::{Metrics, ServerMetrics};
+pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
 pub use recurring::Topic;
 

@@ -43,8 +43,8 @@ use crate::{
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The same as long as none of its requests was admitted.
 const KEEP_ALIVE_UNADMITTED: Duration = Duration::from_secs(5);
-/// Most header lines of a request.
-const MAX_HEADERS: usize = 100;
+/// Most header fields of a request. Over HTTP/1.1 hyper counts them; over HTTP/2 that is left to who reads the request.
+pub const MAX_FIELDS: usize = 100;
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 100;
 
@@ -405,7 +405,7 @@ async fn serve_tls<T, H, R>(
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
     let mut handshake = Box::pin(acceptor.accept(socket));
     let shaken = poll_fn(|cx| {
-        if connection.poll_signal(cx, || {}) {
+        if connection.poll_signal(cx, || {}) || connection.draining.get() {
             return Poll::Ready(None);
         }
         Pin::new(&mut handshake).poll(cx).map(Some)
@@ -414,7 +414,8 @@ async fn serve_tls<T, H, R>(
         Some(Ok(stream)) => stream,
         Some(Err(e)) => return connection.rejected.set(Rejection::of_handshake(&e)),
         // Who made room for another, or was there when the gate ended, took no longer than it may.
-        None if connection.is_cut.get() => return,
+        // The gate takes no request any more, and this one has none yet.
+        None if connection.is_cut.get() || connection.draining.get() => return,
         None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
     };
     drop(handshake);
@@ -476,7 +477,7 @@ where
     H: Handler,
 {
     let mut http = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
+        .max_headers(MAX_FIELDS)
         .max_header_size(connection.limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
     let mut response = None;

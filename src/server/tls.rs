@@ -35,6 +35,58 @@ impl Certificate {
     pub fn set(&self, certified: Arc<CertifiedKey>) {
         self.0.store(Some(certified));
     }
+
+    /// The one that is presented.
+    pub fn current(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// From when until when clients take a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    not_before: SystemTime,
+    /// The last moment.
+    pub not_after: SystemTime,
+}
+
+/// How much of a certificate's lifetime is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// More than a third.
+    Enough,
+    /// A third or less: one that is renewed by itself should have been.
+    Third,
+    /// A tenth or less.
+    Tenth,
+    /// Nothing.
+    Nothing,
+}
+
+impl Validity {
+    /// That of the first certificate of a chain.
+    pub fn of(certified: &CertifiedKey) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certified.cert.first()?).ok()?;
+        let at = |timestamp: i64| {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(timestamp).unwrap_or(0)))
+        };
+        let validity = parsed.validity();
+        Some(Self {
+            not_before: at(validity.not_before.timestamp())?,
+            not_after: at(validity.not_after.timestamp())?,
+        })
+    }
+
+    /// How much is left at `now`.
+    pub fn left(&self, now: SystemTime) -> Left {
+        let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        match self.not_after.duration_since(now) {
+            Err(_) => Left::Nothing,
+            Ok(left) if left <= lifetime / 10 => Left::Tenth,
+            Ok(left) if left <= lifetime / 3 => Left::Third,
+            Ok(_) => Left::Enough,
+        }
+    }
 }
 
 impl fmt::Debug for Certificate {
@@ -107,5 +159,28 @@ impl SelfSigned {
         let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).map_err(io::Error::other)?;
         let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(io::Error::other)?;
         CertifiedKey::from_der(vec![cert], key, &provider()).map(Arc::new).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_certificate_is_told_by_thirds_and_tenths() {
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(86_400 * days);
+        let validity = Validity { not_before: day(0), not_after: day(90) };
+        for (now, left) in
+            [(0, Left::Enough), (59, Left::Enough), (60, Left::Third), (81, Left::Tenth), (91, Left::Nothing)]
+        {
+            assert_eq!(validity.left(day(now)), left, "day {now}");
+        }
+    }
+
+    #[test]
+    fn a_made_certificate_has_a_validity() {
+        let certified = self_signed(&["localhost".into()]).unwrap().certified().unwrap();
+        let validity = Validity::of(&certified).unwrap();
+        assert_eq!(validity.left(SystemTime::now()), Left::Enough);
     }
 }

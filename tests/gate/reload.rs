@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{Upstream, get, open_stream, passes, post, soon},
+    harness::{Client, Upstream, get, open_stream, passes, post, soon},
     process::{Process, save, serve, text},
     tls::Identity,
 };
@@ -354,7 +354,7 @@ async fn a_certificate_and_its_key_may_be_replaced_in_two_steps() {
     connect(&identity).await.unwrap();
 
     identity.write_cert(&renewed.made);
-    gate.log.line("Config not reloaded; the last good one stays in force", &[]).await;
+    gate.log.line("Config reloaded, but for files that cannot be used", &[]).await;
     connect(&identity).await.expect("the old pair is presented until the new one is whole");
     identity.write_key(&renewed.made);
     soon("the new certificate", async {
@@ -364,4 +364,46 @@ async fn a_certificate_and_its_key_may_be_replaced_in_two_steps() {
     })
     .await;
     assert!(connect(&identity).await.is_err(), "the old certificate is still presented");
+}
+
+/// A leaked token is taken out while something else is broken: it ends all the same.
+#[tokio::test]
+async fn a_removal_applies_whatever_files_are_broken() {
+    let (identity, other) = (Identity::new(), Identity::new());
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file.token");
+    fs::write(&file, "file-token-0123456789abcdef").unwrap();
+    let mut config = config("http://127.0.0.1:9/mcp", &[("stays", STAYS), ("goes", GOES)]);
+    config["proxy"]["tls"] = identity.config();
+    config["proxy"]["auth"]["tokens"]["file"] = json!({ "$file": file });
+    let gate = Process::start(config.clone()).await;
+    let ask = async |token: &str| {
+        let tcp = TcpStream::connect(gate.addr).await.unwrap();
+        let stream = identity.connect(tcp, &["http/1.1"], rustls::DEFAULT_VERSIONS).await.unwrap();
+        let mut client = Client::new(stream);
+        client.send(get(NOWHERE, token, "")).await;
+        client.response().await.0
+    };
+    let tokens = [STAYS, GOES, "file-token-0123456789abcdef"];
+    for token in tokens {
+        assert_eq!(ask(token).await, 404, "{token} is valid");
+    }
+
+    fs::remove_file(&file).unwrap();
+    identity.write_cert(&other.made);
+    config["proxy"]["auth"]["tokens"].as_object_mut().unwrap().remove("goes");
+    gate.save(config);
+    soon("the removed token is refused", async {
+        while ask(GOES).await != 401 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(ask("file-token-0123456789abcdef").await, 401, "a credential whose file is gone is closed");
+    assert_eq!(ask(STAYS).await, 404);
+    gate.log.line("Config reloaded, but for files that cannot be used", &[]).await;
+    let said = gate.log.text();
+    for part in ["do not match", "file.token"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
 }

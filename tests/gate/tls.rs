@@ -396,3 +396,25 @@ async fn take_all(behind: &mut Client<TcpStream>) {
     let block = chunk(&"x".repeat(16 * 1024));
     while behind.stream.write_all(block.as_bytes()).await.is_ok() {}
 }
+
+/// hyper counts the lines of a head over HTTP/1.1 only.
+#[tokio::test]
+async fn a_head_of_more_than_a_hundred_fields_is_refused_over_http2_too() {
+    let server = crate::recorder::Recorder::start().await;
+    let identity = Identity::new();
+    let gate = Gate::start(json!({
+        "proxy": { "tls": identity.config() },
+        "mcpServers": { "db": { "url": server.url("/mcp") } },
+    }))
+    .await;
+    let mut client = http2(&gate, &identity).await;
+    for (count, status) in [(99, 200), (100, 431)] {
+        let token = format!("Bearer {DEV}");
+        let mut request = Request::get("https://localhost/db/mcp").header("authorization", token);
+        for n in 0..count {
+            request = request.header(format!("x-{n}"), "1");
+        }
+        let response = client.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{count} fields");
+    }
+}
