@@ -1,5 +1,6 @@
 //! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
 
+mod apart;
 mod shared_links;
 mod switch;
 
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub use self::{
+    apart::Apart,
     shared_links::{Joint, ListedTools, SharedLinks},
     switch::Switch,
 };

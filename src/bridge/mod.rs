@@ -169,6 +169,9 @@ impl Request<'_> {
             self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
                 .await??
                 .0
+        } else if admitted.route.shared_links.apart().has(admitted.owner.name()) {
+            // It may be apart only since its tools were listed.
+            servers::joint(worker, admitted, &selector)?.link.attach(&admitted.owner)
         } else {
             joint.link.attach(&admitted.owner)
         };

@@ -11,7 +11,7 @@ use crate::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
         place::{MOST_IN_FLIGHT, Place},
-        shared::{self, Shared},
+        shared::{self, Involved, Shared},
     },
     proxy::Admitted,
     selector::Selector,
@@ -52,15 +52,18 @@ pub(super) fn joint(
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
-    // Who may have broken the process of all has one of its own, if it may have another session.
+    // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
+    // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
     if links.apart().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
         let own = links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
             let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
             Shared::start(move || current(&worker, &name, &of_link), settings)
         });
-        if let Ok(own) = own {
-            return Ok(own);
+        match own {
+            Ok(own) => return Ok(own),
+            Err(_) if links.is_unused("") && !links.apart().has_again(owner.name()) => {}
+            Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
     let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
@@ -74,16 +77,15 @@ pub(super) fn joint(
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
 
-/// Keeps callers apart that had requests in flight when the process that they shared ended by itself: not because it was
+/// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
-fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&Name)> {
+fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>> {
     let (apart, switch) = (route.shared_links.apart().clone(), Arc::clone(&route.switch));
     let epoch = switch.epoch();
     let is_process = matches!(route.backend, Backend::Stdio(_));
-    Rc::new(move |name| {
-        if is_process && switch.epoch() == epoch {
-            apart.note(name);
-        }
+    Rc::new(move |suspects| match is_process && switch.epoch() == epoch {
+        true => apart.note(suspects),
+        false => Vec::new(),
     })
 }
 

@@ -14,6 +14,7 @@
 mod actor;
 mod backlog;
 mod caller;
+mod suspects;
 mod table;
 mod tasks;
 
@@ -31,6 +32,7 @@ use tokio::{
     task,
 };
 
+pub use self::suspects::Involved;
 use self::actor::{Actor, Control, Newcomer};
 use super::{FromServer, Link};
 use crate::{
@@ -60,14 +62,14 @@ pub struct Settings {
     pub requests: usize,
     /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
     pub lease: Lease,
-    /// Learns who had a request in flight when the server ended by itself.
-    pub on_lost: Rc<dyn Fn(&Name)>,
+    /// Learns who may have ended the server when that ended by itself; says who is not to go on here.
+    pub on_lost: Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>>,
 }
 
 impl Settings {
     /// For a server that is nobody's, and of whose ends nobody wants to know.
     pub fn new(idle: Duration) -> Self {
-        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| {}) }
+        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
     }
 }
 
