@@ -24,7 +24,7 @@ use crate::{
     observe::{End, Record},
     session::{Registered, failure},
     upstream::ResponseBody,
-    watchdog::{Signal, Watched},
+    watchdog::{Loss, Signal, Watched},
 };
 
 /// What a response says, before its record is attached.
@@ -115,7 +115,7 @@ impl Drop for Body {
         // A signal that nobody took is why a response is dropped that was not asked for more.
         if let Some(signal) = self.payload.watched().and_then(Watched::signal) {
             match signal {
-                Signal::Revoked => self.record.ended(End::TokenRevoked),
+                Signal::Revoked(_) => self.record.ended(End::TokenRevoked),
                 Signal::Cut => self.record.ended(End::Drain),
                 Signal::Deadline => self.record.ended(End::SlowReader),
                 Signal::Drain => {}
@@ -198,7 +198,9 @@ impl HttpBody for Body {
 /// something else everywhere.
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
-        Signal::Revoked => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Revoked(Loss::Token) => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Revoked(Loss::Grant) => Some(Kind::InsufficientScope.because("it lost the server while it waited")),
+        Signal::Revoked(Loss::Server) => Some(Kind::NotFound.because("the server was removed while it waited")),
         Signal::Cut => Some(Kind::Unavailable.into()),
         Signal::Deadline | Signal::Drain => None,
     }
@@ -211,7 +213,7 @@ impl Stopped {
     /// Whether a running response is to end now.
     pub fn poll(watched: &Watched<Subject>, cx: &mut Context<'_>) -> Option<Self> {
         match watched.poll(cx)? {
-            Signal::Revoked => Some(Self(End::TokenRevoked)),
+            Signal::Revoked(_) => Some(Self(End::TokenRevoked)),
             Signal::Cut => Some(Self(End::Drain)),
             Signal::Deadline | Signal::Drain => {
                 // The signal is taken: ask again, so that the next one wakes this task.
@@ -243,7 +245,7 @@ impl Events {
         // Until there is none, so that the next one wakes this task.
         while let Some(signal) = self.watched.poll(cx) {
             match signal {
-                Signal::Revoked => return Poll::Ready(Some(Err(End::TokenRevoked))),
+                Signal::Revoked(_) => return Poll::Ready(Some(Err(End::TokenRevoked))),
                 Signal::Cut => return Poll::Ready(Some(Err(End::Drain))),
                 Signal::Deadline => was_silent = true,
                 Signal::Drain => {}

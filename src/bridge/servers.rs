@@ -3,8 +3,8 @@
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use crate::{
-    config::{Level, Transport},
-    error::{Error, Kind},
+    config::Transport,
+    error::{Error, Kind, Side},
     identity::{Grant, Grantee, Members},
     ledger::{Name, Owner, Resource},
     link::{
@@ -13,6 +13,7 @@ use crate::{
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Involved, Shared},
     },
+    observe::{Group, Topic},
     proxy::Admitted,
     selector::Selector,
     state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
@@ -160,7 +161,7 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
 fn tell(shared: &GateState, report: Report<'_>) {
-    let line = |level, msg| shared.observer.log.line(level, msg);
+    let observer = &shared.observer;
     let problem = |server: &str, cause: Option<&str>| {
         if let Some(route) = shared.live().route(server) {
             route.switch.set_problem(cause);
@@ -170,24 +171,28 @@ fn tell(shared: &GateState, report: Report<'_>) {
         Report::Up { server } => problem(server, None),
         // Who ends the gate knows that its servers go.
         Report::Down { .. } if shared.is_draining() => {}
-        Report::Down { server, cause } => {
+        // That this caller may have no more, or that there is no more, is no problem of the server's.
+        Report::Down { server, kind, cause } if kind.side() != Side::Upstream => {
+            observer.metrics.refused(kind.code());
+            if let Some(line) = observer.recurring(Topic::Refused(kind)) {
+                line.str("server", server).text("cause", cause).send();
+            }
+        }
+        Report::Down { server, cause, .. } => {
             problem(server, Some(cause));
-            line(Level::Warn, "Server left out of all servers as one")
-                .str("server", server)
-                .text("cause", cause)
-                .send();
+            if let Some(line) = observer.recurring(Topic::LeftOut(Group::of(server))) {
+                line.str("server", server).text("cause", cause).send();
+            }
         }
         Report::Collision { name, servers: [first, second] } => {
-            line(Level::Warn, "Two servers offer the same name")
-                .text("name", name)
-                .str("server", first)
-                .str("other", second)
-                .send();
+            if let Some(line) = observer.recurring(Topic::Collision) {
+                line.text("name", name).str("server", first).str("other", second).send();
+            }
         }
         Report::TooMany { server } => {
-            line(Level::Warn, "Server lists more than is kept; the rest is not offered")
-                .str("server", server)
-                .send();
+            if let Some(line) = observer.recurring(Topic::TooMany) {
+                line.str("server", server).send();
+            }
         }
     }
 }
@@ -235,12 +240,9 @@ fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::Report {
     Box::new(move |error| {
         let observer = &shared.observer;
         observer.metrics.upstream_error(&server, error.kind.code());
-        observer
-            .log
-            .line(Level::Warn, "A list of tools that cannot be read was withheld")
-            .str("server", &server)
-            .text("cause", error.cause.as_deref().unwrap_or_default())
-            .send();
+        if let Some(line) = observer.recurring(Topic::Withheld) {
+            line.str("server", &server).text("cause", error.cause.as_deref().unwrap_or_default()).send();
+        }
     })
 }
 

@@ -25,7 +25,7 @@ fn a_dead_server_costs_only_itself_and_comes_back() {
         assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
         assert_eq!(client.ask(3, "tools/call", json!({ "name": "two__a" })).await["result"]["from"], "two");
         assert!(begin.elapsed() < Duration::from_secs(1));
-        let down = r#"Down { server: "one", cause: "upstream_unreachable: connection refused" }"#;
+        let down = r#"Down { server: "one", kind: UpstreamUnreachable, cause: "upstream_unreachable: connection refused" }"#;
         assert_eq!(
             client.reports.borrow().iter().filter(|it| *it == down).count(),
             1,
@@ -63,7 +63,7 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
         let of_slow: Vec<_> = reports.iter().filter(|it| it.contains("slow")).collect();
         assert_eq!(
             of_slow,
-            [r#"Down { server: "slow", cause: "no answer in time" }"#, r#"Up { server: "slow" }"#]
+            [r#"Down { server: "slow", kind: UpstreamTimeout, cause: "no answer in time" }"#, r#"Up { server: "slow" }"#]
         );
     });
 }
@@ -269,7 +269,7 @@ fn a_server_that_reads_nothing_costs_only_itself() {
             for id in 1..=calls {
                 assert_eq!(client.failure(id).await, Kind::UpstreamUnreachable, "{size} {id}");
             }
-            let stuck = r#"Down { server: "deaf", cause: "it does not take what it is sent" }"#;
+            let stuck = r#"Down { server: "deaf", kind: UpstreamUnreachable, cause: "it does not take what it is sent" }"#;
             assert!(client.reports.borrow().iter().any(|it| it == stuck));
             let answer = client.ask(2_001, "tools/call", json!({ "name": "two__a" })).await;
             assert_eq!(answer["result"]["from"], "two");
