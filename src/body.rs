@@ -45,6 +45,8 @@ pub struct Events {
     stall_limit: Option<Duration>,
     /// Goes out before what the source yields.
     first: Bytes,
+    /// Whether the server was stopped, restarted or configured anew since: then it is not the server that ended it.
+    was_renewed: Box<dyn Fn() -> bool>,
 }
 
 /// Where the events come from.
@@ -199,8 +201,12 @@ impl HttpBody for Body {
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
         Signal::Revoked(Loss::Token) => Some(Kind::InvalidToken.because("revoked while it waited")),
-        Signal::Revoked(Loss::Grant) => Some(Kind::InsufficientScope.because("it lost the server while it waited")),
-        Signal::Revoked(Loss::Server) => Some(Kind::NotFound.because("the server was removed while it waited")),
+        Signal::Revoked(Loss::Grant) => {
+            Some(Kind::InsufficientScope.because("it lost the server while it waited"))
+        }
+        Signal::Revoked(Loss::Server) => {
+            Some(Kind::NotFound.because("the server was removed while it waited"))
+        }
         Signal::Cut => Some(Kind::Unavailable.into()),
         Signal::Deadline | Signal::Drain => None,
     }
@@ -229,8 +235,15 @@ impl Events {
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
     /// A stream of what `source` yields.
-    pub fn new(source: Source, watched: Watched<Subject>, stall_limit: Option<Duration>) -> Self {
-        Self { source, watched, stall_limit, first: Bytes::new() }
+    ///
+    /// `was_renewed` says whether the server was stopped, restarted or configured anew since.
+    pub fn new(
+        source: Source,
+        watched: Watched<Subject>,
+        stall_limit: Option<Duration>,
+        was_renewed: Box<dyn Fn() -> bool>,
+    ) -> Self {
+        Self { source, watched, stall_limit, first: Bytes::new(), was_renewed }
     }
 
     /// The stream with this in front.
@@ -271,6 +284,7 @@ impl Events {
         let (link, id, is_done) = match &mut self.source {
             Source::Session(events) => {
                 return match events.poll_recv(cx) {
+                    Poll::Ready(None) if (self.was_renewed)() => Some(Some(Err(End::Drain))),
                     Poll::Ready(event) => Some(event.map(Ok)),
                     Poll::Pending => None,
                 };
@@ -288,6 +302,9 @@ impl Events {
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
                 Some(event(&message))
+            }
+            Some(FromServer::Failed { .. } | FromServer::Ended { .. }) | None if (self.was_renewed)() => {
+                return Some(Some(Err(End::Drain)));
             }
             Some(FromServer::Failed { error, .. }) => {
                 *is_done = true;

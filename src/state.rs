@@ -459,14 +459,15 @@ impl Live {
         let (admits, is_left) = match &grant.to {
             Grantee::Anyone => (false, false),
             Grantee::Name(name) => {
-                let left = self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
+                let left =
+                    self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
                 (self.admits_name(name, route, now), left)
             }
             Grantee::Credential(digest) => match self.tokens.find_digest(digest) {
                 Some(index) => {
                     let members = grant.members.get().map_or(&[][..], |members| &members[..]);
-                    let admits =
-                        self.admits(index, route, now) && self.reaches_as_much_as_its_name(index, members, now);
+                    let admits = self.admits(index, route, now)
+                        && self.reaches_as_much_as_its_name(index, members, now);
                     (admits, is_valid(&index))
                 }
                 None => (false, false),

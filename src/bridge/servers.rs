@@ -222,6 +222,8 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
             let opened = link::stdio::open(supervisor, owner).await;
             // That this caller may have no more processes is no problem of the server's.
             let failed = opened.as_ref().err().filter(|error| error.kind == Kind::UpstreamUnreachable);
+            // Nor is that it was stopped meanwhile.
+            let failed = failed.filter(|_| !route.switch.is_stopped());
             route.switch.set_problem(failed.and_then(|error| error.cause.as_deref()));
             opened?
         }

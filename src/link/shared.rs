@@ -32,8 +32,8 @@ use tokio::{
     task,
 };
 
-pub use self::suspects::Involved;
 use self::actor::{Actor, Control, Newcomer};
+pub use self::suspects::Involved;
 use super::{FromServer, Link};
 use crate::{
     error::Error,

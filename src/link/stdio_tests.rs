@@ -419,8 +419,8 @@ async fn stop_ends_what_runs_and_nothing_starts_until_it_is_allowed() {
     // Before anyone had time to look.
     gate.supervisor.allow();
     let mut three = gate.open().await;
-    assert_eq!(end(&mut one).await, "the server is stopped");
-    assert_eq!(end(&mut two).await, "the server is stopped");
+    assert_eq!(end(&mut one).await, "the server was stopped, restarted or configured anew");
+    assert_eq!(end(&mut two).await, "the server was stopped, restarted or configured anew");
     until("the others to end", || gate.supervisor.running() == 1).await;
     send(&three, PING).await;
     assert_eq!(message(&mut three).await.method(), "ping");

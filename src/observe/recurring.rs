@@ -48,7 +48,9 @@ impl Group {
     /// The group of the server with this name.
     pub fn of(name: &str) -> Self {
         // FNV-1a, folded: names come from the config, so nobody chooses ones that meet.
-        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let [a, b, c, d] = hash.to_le_bytes();
         Self((a ^ b ^ c ^ d) % Self::COUNT)
     }
@@ -60,7 +62,8 @@ impl Topic {
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
-        refused.chain(Rejection::ALL.iter().copied().map(Self::Rejected))
+        refused
+            .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
             .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld])
             .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
     }

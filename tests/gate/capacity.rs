@@ -74,7 +74,9 @@ async fn gate_of_one_process(pause: Duration) -> (Gate, Session) {
 #[tokio::test]
 async fn a_limit_that_a_call_meets_behind_the_gate_is_the_callers_and_no_fault_of_the_server() {
     let (gate, _session) = gate_of_one_process(Duration::ZERO).await;
-    for (path, tool) in [("/mcp", "small__x"), ("/mcp", "small__x"), ("/tools/mcp", "wait"), ("/mcp", "tools__wait")] {
+    for (path, tool) in
+        [("/mcp", "small__x"), ("/mcp", "small__x"), ("/tools/mcp", "wait"), ("/mcp", "tools__wait")]
+    {
         let (status, head, body) = gate.ask(&modern_call(path, DEV, 1, tool, json!({}))).await;
         assert_eq!(status, 429, "{path} {tool}: {head}{body}");
         assert!(field(&head, "retry-after").is_some() && body.contains(r#""caller_limit""#), "{head}{body}");
@@ -97,9 +99,9 @@ async fn what_becomes_of_members_is_a_line_now_and_then_however_often_a_caller_m
     let lines = gate.log.all();
     assert_eq!(lines.iter().filter(|line| line["msg"] == "Refused request").count(), 1);
     let refused = gate.metrics();
-    let refused = refused.lines().find_map(|line| {
-        line.strip_prefix(r#"sluicegate_auth_refused_total{reason="caller_limit"} "#)
-    });
+    let refused = refused
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"sluicegate_auth_refused_total{reason="caller_limit"} "#));
     assert_eq!(refused, Some("10"));
 }
 

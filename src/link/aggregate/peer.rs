@@ -78,7 +78,7 @@ impl Peer {
             (Phase::Closed(_), _) => None,
             (_, None) => Some(Kind::InsufficientScope.because("the grant was taken away")),
             (_, now) if now != self.opened => {
-                Some(Kind::UpstreamUnreachable.because("the server was restarted or configured anew"))
+                Some(Kind::Unavailable.because("the server was restarted or configured anew"))
             }
             _ => None,
         }

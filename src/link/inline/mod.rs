@@ -56,7 +56,12 @@ impl InlineServer {
     }
 
     /// One call, from its turn to its result. Dropping it ends the command.
-    async fn call(&self, owner: &Arc<Owner>, tool: &InlineTool, given: &Map<String, Value>) -> Result<Value, Error> {
+    async fn call(
+        &self,
+        owner: &Arc<Owner>,
+        tool: &InlineTool,
+        given: &Map<String, Value>,
+    ) -> Result<Value, Error> {
         let line = match arguments::fill(&tool.args, given) {
             Ok(line) => line,
             Err(reason) => return Ok(result::mistake(&reason)),

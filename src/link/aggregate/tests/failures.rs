@@ -63,7 +63,10 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
         let of_slow: Vec<_> = reports.iter().filter(|it| it.contains("slow")).collect();
         assert_eq!(
             of_slow,
-            [r#"Down { server: "slow", kind: UpstreamTimeout, cause: "no answer in time" }"#, r#"Up { server: "slow" }"#]
+            [
+                r#"Down { server: "slow", kind: UpstreamTimeout, cause: "no answer in time" }"#,
+                r#"Up { server: "slow" }"#
+            ]
         );
     });
 }
