@@ -6,12 +6,12 @@ use crate::{
     config::Transport,
     error::{Error, Kind, Side},
     identity::{Grant, Grantee, Members},
-    ledger::{Name, Owner, Resource},
+    ledger::{Owner, Resource},
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
         place::{MOST_IN_FLIGHT, Place},
-        shared::{self, Involved, Shared},
+        shared::{self, Shared},
     },
     observe::{Group, Topic},
     proxy::Admitted,
@@ -80,7 +80,7 @@ pub(super) fn joint(
 
 /// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
-fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>> {
+fn keep_apart(route: &Arc<Route>) -> shared::OnLost {
     let (apart, switch) = (route.shared_links.apart().clone(), Arc::clone(&route.switch));
     let epoch = switch.epoch();
     let is_process = matches!(route.backend, Backend::Stdio(_));

@@ -54,6 +54,9 @@ pub struct Shared {
     attached: Arc<AtomicUsize>,
 }
 
+/// Is given who may have ended a server; gives who is not to go on there.
+pub type OnLost = Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>>;
+
 /// How a shared server is kept.
 pub struct Settings {
     /// How long it stays open without a request in flight.
@@ -63,7 +66,7 @@ pub struct Settings {
     /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
     pub lease: Lease,
     /// Learns who may have ended the server when that ended by itself; says who is not to go on here.
-    pub on_lost: Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>>,
+    pub on_lost: OnLost,
 }
 
 impl Settings {

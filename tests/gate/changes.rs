@@ -1,10 +1,13 @@
 //! What a caller is told whose request waits while whoever runs the gate changes something.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use sluicegate::ledger::Resource;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, Upstream, field, post, until},
+    harness::{CI, Client, DEV, Gate, Upstream, field, post, shutdown, until},
     mcp::{INITIALIZE, Session, call, command, is_over, modern_call},
 };
 
@@ -136,4 +139,18 @@ async fn who_loses_a_server_while_it_waits_is_not_told_that_its_token_is_bad() {
             assert!(seen == status && body.contains(code), "{status} {code}: {seen} {body}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_body_that_a_shutdown_does_not_wait_for_is_answered_and_its_client_did_not_leave() {
+    let gate = Gate::start(config("one")).await;
+    let mut client = gate.client().await;
+    let whole = post("/small/mcp", DEV, "", INITIALIZE);
+    client.send(&whole[..whole.len() - 5]).await;
+    let shared = gate.gateway.shared().clone();
+    until("it is there", || shared.ledger.usage(Resource::Requests).1 == 1).await;
+    shutdown(gate.gateway, Duration::from_millis(50)).await;
+    let (status, _, body) = client.response().await;
+    assert!(status == 503 && body.contains(r#""unavailable""#), "{status} {body}");
+    gate.log.line("Refused request", &[("status", json!(503)), ("reason", json!("unavailable"))]).await;
 }
