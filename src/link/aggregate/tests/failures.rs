@@ -186,7 +186,7 @@ fn a_change_is_seen_although_nobody_does_anything() {
         two.epoch.set(1);
         changes.send_replace(1);
         assert_eq!(client.failure(1).await, Kind::InsufficientScope);
-        assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(2).await, Kind::Unavailable);
         assert_eq!((one.ended.get(), two.ended.get()), (1, 1));
 
         // What has another server's place is there at once.
@@ -207,7 +207,7 @@ fn a_server_that_is_configured_anew_is_reached_anew() {
         two.epoch.set(1);
         let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
         assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
-        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(1).await, Kind::Unavailable);
         let answer = client.ask(3, "tools/call", json!({ "name": "two__a" })).await;
         assert_eq!(answer["result"]["from"], "the new one");
         assert_eq!((two.ended.get(), two.opened.get(), one.opened.get()), (1, 2, 1));
