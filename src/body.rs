@@ -24,7 +24,7 @@ use crate::{
     observe::{End, Record},
     session::{Registered, failure},
     upstream::ResponseBody,
-    watchdog::{Signal, Watched},
+    watchdog::{Loss, Signal, Watched},
 };
 
 /// What a response says, before its record is attached.
@@ -45,6 +45,8 @@ pub struct Events {
     stall_limit: Option<Duration>,
     /// Goes out before what the source yields.
     first: Bytes,
+    /// Whether the server was stopped, restarted or configured anew since: then it is not the server that ended it.
+    was_renewed: Box<dyn Fn() -> bool>,
 }
 
 /// Where the events come from.
@@ -115,7 +117,7 @@ impl Drop for Body {
         // A signal that nobody took is why a response is dropped that was not asked for more.
         if let Some(signal) = self.payload.watched().and_then(Watched::signal) {
             match signal {
-                Signal::Revoked => self.record.ended(End::TokenRevoked),
+                Signal::Revoked(_) => self.record.ended(End::TokenRevoked),
                 Signal::Cut => self.record.ended(End::Drain),
                 Signal::Deadline => self.record.ended(End::SlowReader),
                 Signal::Drain => {}
@@ -198,7 +200,13 @@ impl HttpBody for Body {
 /// something else everywhere.
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
-        Signal::Revoked => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Revoked(Loss::Token) => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Revoked(Loss::Grant) => {
+            Some(Kind::InsufficientScope.because("it lost the server while it waited"))
+        }
+        Signal::Revoked(Loss::Server) => {
+            Some(Kind::NotFound.because("the server was removed while it waited"))
+        }
         Signal::Cut => Some(Kind::Unavailable.into()),
         Signal::Deadline | Signal::Drain => None,
     }
@@ -211,7 +219,7 @@ impl Stopped {
     /// Whether a running response is to end now.
     pub fn poll(watched: &Watched<Subject>, cx: &mut Context<'_>) -> Option<Self> {
         match watched.poll(cx)? {
-            Signal::Revoked => Some(Self(End::TokenRevoked)),
+            Signal::Revoked(_) => Some(Self(End::TokenRevoked)),
             Signal::Cut => Some(Self(End::Drain)),
             Signal::Deadline | Signal::Drain => {
                 // The signal is taken: ask again, so that the next one wakes this task.
@@ -227,8 +235,15 @@ impl Events {
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
     /// A stream of what `source` yields.
-    pub fn new(source: Source, watched: Watched<Subject>, stall_limit: Option<Duration>) -> Self {
-        Self { source, watched, stall_limit, first: Bytes::new() }
+    ///
+    /// `was_renewed` says whether the server was stopped, restarted or configured anew since.
+    pub fn new(
+        source: Source,
+        watched: Watched<Subject>,
+        stall_limit: Option<Duration>,
+        was_renewed: Box<dyn Fn() -> bool>,
+    ) -> Self {
+        Self { source, watched, stall_limit, first: Bytes::new(), was_renewed }
     }
 
     /// The stream with this in front.
@@ -243,7 +258,7 @@ impl Events {
         // Until there is none, so that the next one wakes this task.
         while let Some(signal) = self.watched.poll(cx) {
             match signal {
-                Signal::Revoked => return Poll::Ready(Some(Err(End::TokenRevoked))),
+                Signal::Revoked(_) => return Poll::Ready(Some(Err(End::TokenRevoked))),
                 Signal::Cut => return Poll::Ready(Some(Err(End::Drain))),
                 Signal::Deadline => was_silent = true,
                 Signal::Drain => {}
@@ -269,6 +284,7 @@ impl Events {
         let (link, id, is_done) = match &mut self.source {
             Source::Session(events) => {
                 return match events.poll_recv(cx) {
+                    Poll::Ready(None) if (self.was_renewed)() => Some(Some(Err(End::Drain))),
                     Poll::Ready(event) => Some(event.map(Ok)),
                     Poll::Pending => None,
                 };
@@ -286,6 +302,9 @@ impl Events {
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
                 Some(event(&message))
+            }
+            Some(FromServer::Failed { .. } | FromServer::Ended { .. }) | None if (self.was_renewed)() => {
+                return Some(Some(Err(End::Drain)));
             }
             Some(FromServer::Failed { error, .. }) => {
                 *is_done = true;

@@ -76,7 +76,9 @@ pub async fn handle(
                 let awaits_leave = head.headers.contains_key(header::EXPECT);
                 // What it said is not kept while the rest comes.
                 head.headers = HeaderMap::new();
-                swallow(body, awaits_leave).await;
+                // At the end of a drain the connection is about to be cut, and the answer is to go out before.
+                let patience = if worker.shared.is_draining() { LAST_PATIENCE } else { PATIENCE };
+                swallow(body, awaits_leave, patience).await;
             }
             refuse(&live, &error, &record, &head)
         }
@@ -107,12 +109,15 @@ pub async fn handle(
     }
 }
 
+/// How long the rest of a body is waited for that nobody wants, and how long in a drain.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LAST_PATIENCE: Duration = Duration::from_millis(50);
+
 /// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
 /// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
 /// a connection with unread bytes, which may lose the answer.
-async fn swallow(mut body: Incoming, awaits_leave: bool) {
+async fn swallow(mut body: Incoming, awaits_leave: bool, patience: Duration) {
     const MOST: u64 = 64 * 1024;
-    const PATIENCE: Duration = Duration::from_secs(1);
     // Who asks first is told no before it sends anything.
     if awaits_leave || body.size_hint().lower() > MOST {
         return;
@@ -127,7 +132,7 @@ async fn swallow(mut body: Incoming, awaits_leave: bool) {
         }
     };
     // What has not come by then is left unread.
-    let _ = tokio::time::timeout(PATIENCE, reading).await;
+    let _ = tokio::time::timeout(patience, reading).await;
 }
 
 /// Whether the response to this request may be written past hyper: not if hyper has to do more than write it.

@@ -1,5 +1,6 @@
 //! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
 
+mod apart;
 mod shared_links;
 mod switch;
 
@@ -36,10 +37,11 @@ use crate::{
     },
     session::Registry,
     upstream::{Endpoint, Pool, Unusable},
-    watchdog::Watchdog,
+    watchdog::{Loss, Watchdog},
 };
 
 pub use self::{
+    apart::Apart,
     shared_links::{Joint, ListedTools, SharedLinks},
     switch::Switch,
 };
@@ -444,17 +446,37 @@ impl Live {
 
     /// Whether what was admitted by `grant` would be admitted now.
     pub fn still_admits(&self, grant: &Grant, now: SystemTime) -> bool {
-        let Some(route) = self.route(&grant.server) else { return false };
+        self.loss(grant, now).is_none()
+    }
+
+    /// What was lost since, if what was admitted by `grant` would not be admitted now.
+    pub fn loss(&self, grant: &Grant, now: SystemTime) -> Option<Loss> {
+        let Some(route) = self.route(&grant.server) else { return Some(Loss::Server) };
         if route.is_public {
-            return true;
+            return None;
         }
-        match &grant.to {
-            Grantee::Anyone => false,
-            Grantee::Name(name) => self.admits_name(name, route, now),
-            Grantee::Credential(digest) => self.tokens.find_digest(digest).is_some_and(|index| {
-                let members = grant.members.get().map_or(&[][..], |members| &members[..]);
-                self.admits(index, route, now) && self.reaches_as_much_as_its_name(index, members, now)
-            }),
+        let is_valid = |credential: &usize| self.credentials[*credential].is_valid(|| now);
+        let (admits, is_left) = match &grant.to {
+            Grantee::Anyone => (false, false),
+            Grantee::Name(name) => {
+                let left =
+                    self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
+                (self.admits_name(name, route, now), left)
+            }
+            Grantee::Credential(digest) => match self.tokens.find_digest(digest) {
+                Some(index) => {
+                    let members = grant.members.get().map_or(&[][..], |members| &members[..]);
+                    let admits = self.admits(index, route, now)
+                        && self.reaches_as_much_as_its_name(index, members, now);
+                    (admits, is_valid(&index))
+                }
+                None => (false, false),
+            },
+        };
+        match (admits, is_left) {
+            (true, _) => None,
+            (false, true) => Some(Loss::Grant),
+            (false, false) => Some(Loss::Token),
         }
     }
 

@@ -27,8 +27,19 @@ pub enum Signal {
     Deadline,
     /// Drain took too long, or the server was stopped: end now.
     Cut,
-    /// The token that admitted it is gone, expired, or lost this server.
-    Revoked,
+    /// What admitted it does so no more.
+    Revoked(Loss),
+}
+
+/// What was lost by which something had been admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// The server: it is not in the config any more.
+    Server,
+    /// The token's grant for this server.
+    Grant,
+    /// The token: it is gone, or expired.
+    Token,
 }
 
 /// The list. One per worker.
@@ -244,10 +255,10 @@ mod tests {
         let mut asked = Vec::new();
         dog.signal(|name| {
             asked.push(*name);
-            (*name == "bob").then_some(Signal::Revoked)
+            (*name == "bob").then_some(Signal::Revoked(Loss::Token))
         });
         assert_eq!(asked, ["alice", "bob"]);
-        assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked)));
+        assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked(Loss::Token))));
         drop((alice, bob));
         assert!(dog.is_empty());
     }
@@ -258,10 +269,10 @@ mod tests {
         let watched = dog.watch("alice");
         let now = Instant::now();
         watched.set_deadline(Some(Duration::ZERO));
-        dog.signal(|_| Some(Signal::Revoked));
+        dog.signal(|_| Some(Signal::Revoked(Loss::Token)));
         dog.tick(now + Duration::from_secs(9));
         dog.signal(|_| Some(Signal::Drain));
-        assert_eq!(polled(&watched), Some(Signal::Revoked));
+        assert_eq!(polled(&watched), Some(Signal::Revoked(Loss::Token)));
         assert_eq!(polled(&watched), None, "the others are no news any more");
         dog.signal(|_| Some(Signal::Drain));
         dog.signal(|_| Some(Signal::Cut));

@@ -27,6 +27,7 @@ use crate::{
         admission::{ConnectionId, Place},
         connection::{self, Connection, Door, Slot},
         proxied,
+        rejection::Rejection,
     },
     service,
     state::{Shared, Worker},
@@ -182,11 +183,19 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let of_client = client_of(&worker, stream, is_balancer);
         let client = tokio::select! {
             client = of_client => client,
-            () = evictable.evicted() => None,
+            () = evictable.evicted() => Err(None),
             // There is no request yet that could be finished.
-            _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => None,
+            _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => Err(None),
         };
-        let Some((stream, client)) = client else { return };
+        let (stream, client) = match client {
+            Ok(client) => client,
+            Err(rejection) => {
+                if let Some(rejection) = rejection {
+                    observer.rejected(rejection, &peer.ip().to_canonical().to_string());
+                }
+                return;
+            }
+        };
         if let Some(client) = client {
             place.speaks_for(client.ip().into());
         }
@@ -209,19 +218,25 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     });
 }
 
-/// The stream behind the PROXY header that a balancer may have put in front, and whom that names. `None` if it is broken, or
-/// does not come.
+/// The stream behind the PROXY header that a balancer may have put in front, and whom that names; or why it is broken, unless
+/// nothing came, or the balancer went away.
 async fn client_of(
     worker: &Worker,
     mut stream: TcpStream,
     is_balancer: bool,
-) -> Option<(TcpStream, Option<SocketAddr>)> {
+) -> Result<(TcpStream, Option<SocketAddr>), Option<Rejection>> {
     if !is_balancer {
-        return Some((stream, None));
+        return Ok((stream, None));
     }
     let timeout = worker.shared.live().limits.header_timeout;
-    let client = tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await.ok()?.ok()?;
-    Some((stream, client))
+    match tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await {
+        Ok(Ok(client)) => Ok((stream, client)),
+        Ok(Err(error)) => {
+            let is_broken = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+            Err(is_broken.then_some(Rejection::ProxyHeader))
+        }
+        Err(_) => Err(None),
+    }
 }
 
 impl Worker {
@@ -247,9 +262,11 @@ impl Worker {
     fn revoke(&self) {
         let (live, now) = (self.shared.live(), SystemTime::now());
         self.watchdog.signal(|subject| match subject {
-            Subject::Request(grant) if !live.still_admits(grant, now) => Some(Signal::Revoked),
-            Subject::Request(grant) if live.was_stopped_since(grant) => Some(Signal::Cut),
-            Subject::Request(_) | Subject::Connection => None,
+            Subject::Request(grant) => live
+                .loss(grant, now)
+                .map(Signal::Revoked)
+                .or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut)),
+            Subject::Connection => None,
         });
     }
 

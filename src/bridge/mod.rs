@@ -41,7 +41,7 @@ use crate::{
     route::Door,
     selector::Selector,
     session::{self, Handle, Position, Registered, Reply, SessionId, Settings, Style, Wants},
-    state::{Backend, Worker},
+    state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
 };
 
@@ -55,6 +55,7 @@ struct Request<'a> {
     watched: Watched<Subject>,
     /// Longest wait for the server.
     patience: Duration,
+    renewal: Renewal,
 }
 
 /// Answers the request, as soon as there is something to answer.
@@ -67,8 +68,13 @@ pub async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let watched = worker.watchdog.watch(Subject::Request(admitted.grant()));
     let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
-    let request = Request { worker, admitted, head, watched, patience };
-    match (request.admitted.door, &head.method) {
+    let renewal = Renewal {
+        worker: Rc::clone(worker),
+        epoch: admitted.route.switch.epoch(),
+        route: Arc::clone(&admitted.route),
+    };
+    let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone() };
+    let answered = match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
             let message = request.read(body, record).await?;
             if modern::is_modern(&head.headers, Some(&message)) {
@@ -85,6 +91,34 @@ pub async fn answer(
             request.message(message).await
         }
         _ => Err(Kind::MethodNotAllowed.into()),
+    };
+    answered.map_err(|error| renewal.explain(error))
+}
+
+/// Whether the server was stopped, restarted or configured anew while a request waited for it.
+#[derive(Clone)]
+struct Renewal {
+    worker: Rc<Worker>,
+    route: Arc<Route>,
+    /// When the request came.
+    epoch: u64,
+}
+
+impl Renewal {
+    fn is_one(&self) -> bool {
+        self.route.switch.epoch() != self.epoch
+    }
+
+    /// What ended by the hand of whoever runs the gate is no failure of the server's, and no session that never was.
+    fn explain(&self, error: Error) -> Error {
+        if !matches!(error.kind, Kind::UpstreamUnreachable | Kind::SessionNotFound) || !self.is_one() {
+            return error;
+        }
+        match self.worker.shared.live().route(&self.route.server.name) {
+            None => Kind::NotFound.because("the server was removed while it waited"),
+            Some(route) if route.switch.is_stopped() => Kind::Unavailable.because("the server was stopped"),
+            Some(_) => Kind::Unavailable.because("the server was restarted or configured anew"),
+        }
     }
 }
 
@@ -169,6 +203,9 @@ impl Request<'_> {
             self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
                 .await??
                 .0
+        } else if admitted.route.shared_links.apart().has(admitted.owner.name()) {
+            // It may be apart only since its tools were listed.
+            servers::joint(worker, admitted, &selector)?.link.attach(&admitted.owner)
         } else {
             joint.link.attach(&admitted.owner)
         };
@@ -372,7 +409,7 @@ impl Request<'_> {
     fn stream_of(self, source: Source) -> Events {
         let stall_limit =
             (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
-        Events::new(source, self.watched, stall_limit)
+        Events::new(source, self.watched, stall_limit, Box::new(move || self.renewal.is_one()))
     }
 
     fn respond(self, reply: Reply) -> Result<Response<Payload>, Error> {

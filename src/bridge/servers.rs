@@ -3,16 +3,17 @@
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
 
 use crate::{
-    config::{Level, Transport},
-    error::{Error, Kind},
+    config::Transport,
+    error::{Error, Kind, Side},
     identity::{Grant, Grantee, Members},
-    ledger::{Name, Owner, Resource},
+    ledger::{Owner, Resource},
     link::{
         self, Link,
         aggregate::{self, Member, Report, Settings},
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
     },
+    observe::{Group, Topic},
     proxy::Admitted,
     selector::Selector,
     state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
@@ -52,15 +53,18 @@ pub(super) fn joint(
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
-    // Who may have broken the process of all has one of its own, if it may have another session.
+    // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
+    // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
     if links.apart().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
         let own = links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
             let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
             Shared::start(move || current(&worker, &name, &of_link), settings)
         });
-        if let Ok(own) = own {
-            return Ok(own);
+        match own {
+            Ok(own) => return Ok(own),
+            Err(_) if links.is_unused("") && !links.apart().has_again(owner.name()) => {}
+            Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
     let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
@@ -74,16 +78,15 @@ pub(super) fn joint(
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
 
-/// Keeps callers apart that had requests in flight when the process that they shared ended by itself: not because it was
+/// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
-fn keep_apart(route: &Arc<Route>) -> Rc<dyn Fn(&Name)> {
+fn keep_apart(route: &Arc<Route>) -> shared::OnLost {
     let (apart, switch) = (route.shared_links.apart().clone(), Arc::clone(&route.switch));
     let epoch = switch.epoch();
     let is_process = matches!(route.backend, Backend::Stdio(_));
-    Rc::new(move |name| {
-        if is_process && switch.epoch() == epoch {
-            apart.note(name);
-        }
+    Rc::new(move |suspects| match is_process && switch.epoch() == epoch {
+        true => apart.note(suspects),
+        false => Vec::new(),
     })
 }
 
@@ -158,7 +161,7 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
 fn tell(shared: &GateState, report: Report<'_>) {
-    let line = |level, msg| shared.observer.log.line(level, msg);
+    let observer = &shared.observer;
     let problem = |server: &str, cause: Option<&str>| {
         if let Some(route) = shared.live().route(server) {
             route.switch.set_problem(cause);
@@ -168,24 +171,28 @@ fn tell(shared: &GateState, report: Report<'_>) {
         Report::Up { server } => problem(server, None),
         // Who ends the gate knows that its servers go.
         Report::Down { .. } if shared.is_draining() => {}
-        Report::Down { server, cause } => {
+        // That this caller may have no more, or that there is no more, is no problem of the server's.
+        Report::Down { server, kind, cause } if kind.side() != Side::Upstream => {
+            observer.metrics.refused(kind.code());
+            if let Some(line) = observer.recurring(Topic::Refused(kind)) {
+                line.str("server", server).text("cause", cause).send();
+            }
+        }
+        Report::Down { server, cause, .. } => {
             problem(server, Some(cause));
-            line(Level::Warn, "Server left out of all servers as one")
-                .str("server", server)
-                .text("cause", cause)
-                .send();
+            if let Some(line) = observer.recurring(Topic::LeftOut(Group::of(server))) {
+                line.str("server", server).text("cause", cause).send();
+            }
         }
         Report::Collision { name, servers: [first, second] } => {
-            line(Level::Warn, "Two servers offer the same name")
-                .text("name", name)
-                .str("server", first)
-                .str("other", second)
-                .send();
+            if let Some(line) = observer.recurring(Topic::Collision) {
+                line.text("name", name).str("server", first).str("other", second).send();
+            }
         }
         Report::TooMany { server } => {
-            line(Level::Warn, "Server lists more than is kept; the rest is not offered")
-                .str("server", server)
-                .send();
+            if let Some(line) = observer.recurring(Topic::TooMany) {
+                line.str("server", server).send();
+            }
         }
     }
 }
@@ -215,6 +222,8 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
             let opened = link::stdio::open(supervisor, owner).await;
             // That this caller may have no more processes is no problem of the server's.
             let failed = opened.as_ref().err().filter(|error| error.kind == Kind::UpstreamUnreachable);
+            // Nor is that it was stopped meanwhile.
+            let failed = failed.filter(|_| !route.switch.is_stopped());
             route.switch.set_problem(failed.and_then(|error| error.cause.as_deref()));
             opened?
         }
@@ -233,12 +242,9 @@ fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::Report {
     Box::new(move |error| {
         let observer = &shared.observer;
         observer.metrics.upstream_error(&server, error.kind.code());
-        observer
-            .log
-            .line(Level::Warn, "A list of tools that cannot be read was withheld")
-            .str("server", &server)
-            .text("cause", error.cause.as_deref().unwrap_or_default())
-            .send();
+        if let Some(line) = observer.recurring(Topic::Withheld) {
+            line.str("server", &server).text("cause", error.cause.as_deref().unwrap_or_default()).send();
+        }
     })
 }
 

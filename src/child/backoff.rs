@@ -1,6 +1,7 @@
 //! When a command that fails may be started again.
 //!
-//! Each owner has a pause of its own: who breaks its own processes keeps nobody else from starting one.
+//! Each owner has a pause of its own: who breaks its own processes keeps nobody else from starting one. That of a process that
+//! callers share does not grow: it would be for those who did not end it.
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,12 @@ impl Backoffs {
         if failed {
             // What is over is forgotten, so there are no more than owners whose processes fail.
             self.0.retain(|_, backoff| !backoff.is_over(now, patience));
-            self.0.entry(owner.clone()).or_default().ended(born, now, true, patience);
+            let backoff = self.0.entry(owner.clone()).or_default();
+            backoff.ended(born, now, true, patience);
+            // Who may have ended one that callers share is kept apart and waits there; the others do not wait for it.
+            if *owner == Name::Gate {
+                backoff.failures = 1;
+            }
         } else if let Some(backoff) = self.0.get_mut(owner) {
             backoff.ended(born, now, false, patience);
         }
@@ -120,6 +126,11 @@ mod tests {
         let later = now + Duration::from_secs(60);
         backoffs.ended(&ops, later, later, true, &patience);
         assert_eq!(backoffs.0.len(), 1, "what is long over is forgotten");
+        for _ in 0..3 {
+            backoffs.ended(&Name::Gate, later, later, true, &patience);
+            backoffs.ended(&ops, later, later, true, &patience);
+        }
+        assert_eq!(backoffs.wait(&Name::Gate, later, &patience), Some(patience.first_pause));
         backoffs.clear();
         assert_eq!(backoffs.wait(&ops, later, &patience), None);
     }

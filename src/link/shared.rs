@@ -14,6 +14,7 @@
 mod actor;
 mod backlog;
 mod caller;
+mod suspects;
 mod table;
 mod tasks;
 
@@ -32,6 +33,7 @@ use tokio::{
 };
 
 use self::actor::{Actor, Control, Newcomer};
+pub use self::suspects::Involved;
 use super::{FromServer, Link};
 use crate::{
     error::Error,
@@ -52,6 +54,9 @@ pub struct Shared {
     attached: Arc<AtomicUsize>,
 }
 
+/// Is given who may have ended a server; gives who is not to go on there.
+pub type OnLost = Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>>;
+
 /// How a shared server is kept.
 pub struct Settings {
     /// How long it stays open without a request in flight.
@@ -60,14 +65,14 @@ pub struct Settings {
     pub requests: usize,
     /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
     pub lease: Lease,
-    /// Learns who had a request in flight when the server ended by itself.
-    pub on_lost: Rc<dyn Fn(&Name)>,
+    /// Learns who may have ended the server when that ended by itself; says who is not to go on here.
+    pub on_lost: OnLost,
 }
 
 impl Settings {
     /// For a server that is nobody's, and of whose ends nobody wants to know.
     pub fn new(idle: Duration) -> Self {
-        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| {}) }
+        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
     }
 }
 

@@ -83,7 +83,7 @@ async fn converse(child: Child, far: Far, server: &Supervisor) {
             Ok(how) => return last_words(reader, to_client, how).await,
             Err(_) => (Why::Broken, what),
         },
-        Over::Stopped => (Why::Unneeded, "the server is stopped"),
+        Over::Stopped => (Why::Unneeded, "the server was stopped, restarted or configured anew"),
         Over::Unneeded => {
             life.end(Why::Unneeded);
             // What it was asked before may still be answered, if there is someone to take it.

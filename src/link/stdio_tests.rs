@@ -365,7 +365,7 @@ async fn stderr_goes_to_the_log_a_flood_of_it_in_part() {
 }
 
 #[tokio::test]
-async fn a_process_that_ends_at_once_is_started_again_after_a_pause_that_grows() {
+async fn a_process_that_ends_at_once_is_started_again_after_a_pause() {
     let patience = Patience { first_pause: Duration::from_millis(100), ..brief() };
     let gate = Gate::with(target("sh", &["-c", "exit 3"]), patience);
     let begin = Instant::now();
@@ -373,7 +373,8 @@ async fn a_process_that_ends_at_once_is_started_again_after_a_pause_that_grows()
         let mut link = gate.open().await;
         assert!(end(&mut link).await.contains("exit status: 3"));
     }
-    assert!(begin.elapsed() >= Duration::from_millis(100 + 200 + 400), "{:?}", begin.elapsed());
+    // It is nobody's: how the pause of an owner grows is in `child::backoff`.
+    assert!(begin.elapsed() >= Duration::from_millis(3 * 100), "{:?}", begin.elapsed());
     let metrics = gate.observer.metrics.encode().unwrap();
     assert!(metrics.contains(r#"sluicegate_child_restarts_total{server="db"} 3"#), "{metrics}");
 }
@@ -419,8 +420,8 @@ async fn stop_ends_what_runs_and_nothing_starts_until_it_is_allowed() {
     // Before anyone had time to look.
     gate.supervisor.allow();
     let mut three = gate.open().await;
-    assert_eq!(end(&mut one).await, "the server is stopped");
-    assert_eq!(end(&mut two).await, "the server is stopped");
+    assert_eq!(end(&mut one).await, "the server was stopped, restarted or configured anew");
+    assert_eq!(end(&mut two).await, "the server was stopped, restarted or configured anew");
     until("the others to end", || gate.supervisor.running() == 1).await;
     send(&three, PING).await;
     assert_eq!(message(&mut three).await.method(), "ping");

@@ -13,7 +13,7 @@ use std::{
 pub use log::{Line, Log};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
-pub use recurring::Topic;
+pub use recurring::{Group, Topic};
 
 use self::recurring::Recurring;
 use crate::server::rejection::Rejection;

@@ -28,21 +28,55 @@ pub enum Topic {
     Rejected(Rejection),
     /// There are as many connections as there may be.
     Full,
+    /// All servers as one go without a server. One server seldom silences another: each is in one of these groups.
+    LeftOut(Group),
+    /// Two servers offer the same name.
+    Collision,
+    /// A server lists more than is kept.
+    TooMany,
+    /// A list does not pass, because it cannot be read.
+    Withheld,
+}
+
+/// One of a few groups of servers, by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group(u8);
+
+impl Group {
+    const COUNT: u8 = 16;
+
+    /// The group of the server with this name.
+    pub fn of(name: &str) -> Self {
+        // FNV-1a, folded: names come from the config, so nobody chooses ones that meet.
+        let hash = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let [a, b, c, d] = hash.to_le_bytes();
+        Self((a ^ b ^ c ^ d) % Self::COUNT)
+    }
 }
 
 impl Topic {
-    const COUNT: usize = Kind::ALL.len() + Rejection::ALL.len() + 1;
+    const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
+    const COUNT: usize = Self::OTHERS + 4 + Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
-        refused.chain(Rejection::ALL.iter().copied().map(Self::Rejected)).chain([Self::Full])
+        refused
+            .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
+            .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld])
+            .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
     }
 
     fn slot(self) -> usize {
         match self {
             Self::Refused(kind) => kind as usize,
             Self::Rejected(rejection) => Kind::ALL.len() + rejection as usize,
-            Self::Full => Kind::ALL.len() + Rejection::ALL.len(),
+            Self::Full => Self::OTHERS,
+            Self::Collision => Self::OTHERS + 1,
+            Self::TooMany => Self::OTHERS + 2,
+            Self::Withheld => Self::OTHERS + 3,
+            Self::LeftOut(group) => Self::OTHERS + 4 + usize::from(group.0),
         }
     }
 
@@ -52,6 +86,10 @@ impl Topic {
             Self::Refused(_) => "Refused request",
             Self::Rejected(_) => "Rejected connection",
             Self::Full => "Connection limit reached; those without an admitted request make room",
+            Self::LeftOut(_) => "Server left out of all servers as one",
+            Self::Collision => "Two servers offer the same name",
+            Self::TooMany => "Server lists more than is kept; the rest is not offered",
+            Self::Withheld => "A list of tools that cannot be read was withheld",
         }
     }
 
@@ -60,7 +98,7 @@ impl Topic {
         match self {
             Self::Refused(kind) => Some(kind.code()),
             Self::Rejected(rejection) => Some(rejection.reason()),
-            Self::Full => None,
+            Self::Full | Self::LeftOut(_) | Self::Collision | Self::TooMany | Self::Withheld => None,
         }
     }
 
@@ -68,8 +106,8 @@ impl Topic {
     pub fn level(self) -> Level {
         match self {
             Self::Refused(kind) if kind.side() != Side::Client => Level::Warn,
-            Self::Full => Level::Warn,
             Self::Refused(_) | Self::Rejected(_) => Level::Info,
+            Self::Full | Self::LeftOut(_) | Self::Collision | Self::TooMany | Self::Withheld => Level::Warn,
         }
     }
 }

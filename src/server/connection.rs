@@ -562,7 +562,7 @@ impl Connection {
                 }
                 true
             }
-            Some(Signal::Cut | Signal::Revoked) => {
+            Some(Signal::Cut | Signal::Revoked(_)) => {
                 self.is_cut.set(true);
                 true
             }

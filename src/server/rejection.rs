@@ -40,6 +40,8 @@ rejections! {
     TlsAlert: "tls_alert";
     /// A TLS handshake that did not end within `tlsHandshakeTimeout`.
     TlsTimeout: "tls_timeout";
+    /// A PROXY header of a trusted balancer that is broken, of another version than 2, or too long.
+    ProxyHeader: "proxy_header";
 }
 
 impl Rejection {

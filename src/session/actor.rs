@@ -184,7 +184,7 @@ impl Session {
                 self.watched.set_deadline(Some(self.idle));
             }
             match event {
-                Event::Signal(Signal::Revoked | Signal::Cut) | Event::Closed => break,
+                Event::Signal(Signal::Revoked(_) | Signal::Cut) | Event::Closed => break,
                 Event::Signal(Signal::Deadline) if self.is_idle() => break,
                 Event::Signal(Signal::Deadline | Signal::Drain) => {}
                 Event::Command(Some(command)) => self.command(command),

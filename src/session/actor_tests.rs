@@ -259,7 +259,7 @@ fn a_session_ends_with_its_token() {
     story(async {
         let mut world = World::new(false);
         tokio::task::yield_now().await;
-        world.dog.signal(|_| Some(Signal::Revoked));
+        world.dog.signal(|_| Some(Signal::Revoked(crate::watchdog::Loss::Token)));
         assert_eq!(world.at_server().await, "end");
         world.is_over().await;
     });

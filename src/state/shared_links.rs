@@ -4,21 +4,19 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::Apart;
 use crate::{
-    ledger::{Limit, Name, Owner, Resource},
+    ledger::{Limit, Owner, Resource},
     link::shared::{Lease, Shared as SharedLink},
     mcp::modern::ToolHeaders,
 };
-
-/// How long a caller is kept apart that had a request in flight when a process that callers share ended by itself.
-const APART: Duration = Duration::from_secs(10 * 60);
 
 /// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one
 /// one for each set of them that somebody sees.
@@ -40,18 +38,6 @@ impl Links {
         self.uses += 1;
         joint.used.store(self.uses, Relaxed);
     }
-}
-
-/// Callers that may have broken a process that they shared with others. They get one of their own for a while, so that
-/// one who breaks processes breaks its own, and the others have theirs.
-#[derive(Debug, Clone, Default)]
-pub struct Apart(Arc<KeptApart>);
-
-#[derive(Debug, Default)]
-struct KeptApart {
-    /// Whether there may be any: most servers never break, and every request asks.
-    any: AtomicBool,
-    since: Mutex<HashMap<Name, Instant>>,
 }
 
 /// A conversation that callers share, and what all of them need to know of the server.
@@ -137,6 +123,11 @@ impl SharedLinks {
         end_oldest_unused(&mut self.links(), owner, limit)
     }
 
+    /// Whether nobody uses the conversation of this name.
+    pub fn is_unused(&self, key: &str) -> bool {
+        self.links().by_key.get(key).is_none_or(|joint| joint.link.is_over() || joint.link.is_unused())
+    }
+
     /// Callers that get conversations of their own for a while.
     pub fn apart(&self) -> &Apart {
         &self.apart
@@ -168,40 +159,14 @@ fn end_oldest_unused(links: &mut Links, owner: &Arc<Owner>, limit: Limit) -> boo
     true
 }
 
-impl Apart {
-    /// Keeps `name` apart from now on.
-    pub fn note(&self, name: &Name) {
-        // Who shares nothing breaks nothing of others.
-        if *name == Name::Gate {
-            return;
-        }
-        let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.retain(|_, since| since.elapsed() < APART);
-        since.insert(name.clone(), Instant::now());
-        self.0.any.store(true, Relaxed);
-    }
-
-    /// Whether `name` is kept apart.
-    pub fn has(&self, name: &Name) -> bool {
-        if !self.0.any.load(Relaxed) {
-            return false;
-        }
-        let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_apart = since.get(name).is_some_and(|since| since.elapsed() < APART);
-        if !is_apart {
-            since.retain(|_, since| since.elapsed() < APART);
-            self.0.any.store(!since.is_empty(), Relaxed);
-        }
-        is_apart
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         error::Kind,
-        ledger::{Capacity, Ledger},
+        ledger::{Capacity, Ledger, Name},
         link::shared::Settings,
     };
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{Client, DEV, Gate, fields},
+    harness::{Client, DEV, Gate, fields, until},
     recorder::Recorder,
 };
 
@@ -51,4 +51,21 @@ async fn without_a_host_nothing_else_is_served_and_the_refusal_says_once_that_it
         assert!(fields(&answer, "connection").eq(["close"]), "{answer}");
     }
     server.saw_nothing("there was no host").await;
+}
+
+#[tokio::test]
+async fn a_broken_proxy_header_of_a_trusted_balancer_is_told_of_and_counted() {
+    let gate = Gate::start(json!({ "proxy": { "trustedProxies": ["127.0.0.1"] }, "mcpServers": {} })).await;
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let header =
+        |version: u8, length: u16| [&signature[..], &[version, 0x11], &length.to_be_bytes()].concat();
+    for broken in [header(0x11, 12), header(0x21, 4097), b"\r\nGET /health HTTP/1.1\r\n".to_vec()] {
+        let mut client = gate.client().await;
+        client.send([broken, vec![0; 12]].concat()).await;
+        // It may be reset before what it sent was read.
+        while client.more().await {}
+    }
+    gate.log.line("Rejected connection", &[("reason", json!("proxy_header"))]).await;
+    until("all are counted", || gate.metrics().contains(r#"http_rejected_total{reason="proxy_header"} 3"#))
+        .await;
 }

@@ -1,5 +1,7 @@
 //! What one caller takes of the gate is not taken from another.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sluicegate::ledger::Resource;
 use tokio::net::TcpStream;
@@ -55,6 +57,53 @@ async fn one_token_alone_has_all_sessions_and_beside_others_it_leaves_them_their
         (&json!("dev"), &json!("sessions: the caller's limit"))
     );
     assert!(gate.metrics().contains(r#"auth_refused_total{reason="caller_limit"} 2"#));
+}
+
+/// All servers as one, beside a process that is the only one that a caller may have.
+async fn gate_of_one_process(pause: Duration) -> (Gate, Session) {
+    let small = json!({ "command": "sleep", "args": ["5"], "inheritEnv": ["PATH"] });
+    let inline = json!({ "inline": { "tools": [{ "name": "wait", "command": "sleep", "args": ["5"] }] } });
+    let config = json!({
+        "proxy": { "limits": { "perCaller": { "processes": 1 } } },
+        "mcpServers": { "other": command(), "small": small, "tools": inline },
+    });
+    let gate = Gate::start_pausing(config, pause).await;
+    let session = Session::open(&gate, "/other/mcp", DEV).await;
+    (gate, session)
+}
+
+#[tokio::test]
+async fn a_limit_that_a_call_meets_behind_the_gate_is_the_callers_and_no_fault_of_the_server() {
+    let (gate, _session) = gate_of_one_process(Duration::ZERO).await;
+    for (path, tool) in
+        [("/mcp", "small__x"), ("/mcp", "small__x"), ("/tools/mcp", "wait"), ("/mcp", "tools__wait")]
+    {
+        let (status, head, body) = gate.ask(&modern_call(path, DEV, 1, tool, json!({}))).await;
+        assert_eq!(status, 429, "{path} {tool}: {head}{body}");
+        assert!(field(&head, "retry-after").is_some() && body.contains(r#""caller_limit""#), "{head}{body}");
+    }
+    let line = gate.log.line("Refused request", &[("server", json!("small"))]).await;
+    assert_eq!((&line["reason"], &line["level"]), (&json!("caller_limit"), &json!("INFO")));
+    assert!(!gate.log.text().contains("Server left out"), "{}", gate.log.text());
+    assert_eq!(gate.gateway.shared().live().route("small").unwrap().switch.problem(), None);
+    assert!(!gate.metrics().contains("upstream_errors_total{"), "{}", gate.metrics());
+}
+
+#[tokio::test]
+async fn what_becomes_of_members_is_a_line_now_and_then_however_often_a_caller_makes_it_so() {
+    let (gate, _session) = gate_of_one_process(Duration::from_secs(3600)).await;
+    for id in 0..5 {
+        let path = format!("/mcp?servers=small,other&match=any&n={id}");
+        Session::open(&gate, &path, DEV).await;
+    }
+    gate.log.line("Refused request", &[("reason", json!("caller_limit"))]).await;
+    let lines = gate.log.all();
+    assert_eq!(lines.iter().filter(|line| line["msg"] == "Refused request").count(), 1);
+    let refused = gate.metrics();
+    let refused = refused
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"sluicegate_auth_refused_total{reason="caller_limit"} "#));
+    assert_eq!(refused, Some("10"));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod balancers;
 mod bounds;
 mod canary;
 mod capacity;
+mod changes;
 mod commands;
 mod cors;
 mod crossed;

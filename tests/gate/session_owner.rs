@@ -175,7 +175,7 @@ async fn a_credential_that_loses_a_role_loses_what_it_runs_and_the_other_of_its_
 
     gate.reload(config(json!([with_role(OLD), NEW])));
     let (status, _, body) = loses.response().await;
-    assert!(status == 401 || body.is_empty(), "{status} {body}");
+    assert!(status == 403 && body.contains("insufficient_scope"), "{status} {body}");
     let (status, _, body) = loses_modern.response().await;
     assert!(status == 403 && body.contains("insufficient_scope"), "{status} {body}");
     assert_eq!(by_new.post(&call(5, "deploy__note", json!({ "text": "reached" }))).await.0, 404);

@@ -119,6 +119,55 @@ async fn who_only_listened_when_a_process_ended_goes_on_to_share() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_ends_the_process_is_its_callers_and_the_others_wait_for_nothing() {
+    let gate = small(json!({})).await;
+    let poison = json!({ "notifications": { "resourceSubscriptions": ["note://poison"] } });
+    let listen = || modern("/small/mcp", DEV, 1, "subscriptions/listen", poison.clone());
+    assert_eq!(gate.ask(&listen()).await.0, 502);
+    assert!(is_apart(&gate, "dev"));
+    let shared = pid(&gate, CI).await;
+    for _ in 0..2 {
+        assert_eq!(gate.ask(&listen()).await.0, 502);
+        assert_eq!(pid(&gate, CI).await, shared, "it ends its own");
+    }
+}
+
+#[tokio::test]
+async fn who_calls_and_hangs_up_before_the_process_ends_does_not_end_the_next_one() {
+    let gate = small(json!({})).await;
+    let mut leaving = gate.client().await;
+    leaving.send(modern_call("/small/mcp", DEV, 1, "grudge", json!({}))).await;
+    gate.log.line("Server wrote to stderr", &[("line", json!("bearing a grudge"))]).await;
+    drop(leaving);
+    until("it is known who left", || is_apart(&gate, "dev")).await;
+    assert_ne!(pid(&gate, DEV).await, pid(&gate, CI).await);
+    assert!(!is_apart(&gate, "ci"));
+}
+
+#[tokio::test]
+async fn who_can_have_no_process_of_its_own_does_not_come_back_to_that_of_the_others() {
+    let gate = small(json!({ "perCaller": { "sessions": 1 } })).await;
+    let _session = Session::open(&gate, "/small/mcp", DEV).await;
+    let die = modern_call("/small/mcp", DEV, 1, "die", json!({}));
+    assert_eq!(gate.ask(&die).await.0, 502);
+    let mut modest = gate.client().await;
+    modest.send(modern_call("/small/mcp", CI, 1, "sleep", json!({}))).await;
+    gate.log.line("Server wrote to stderr", &[("line", json!("sleeping"))]).await;
+    let (status, head, body) = gate.ask(&die).await;
+    assert_eq!(status, 429, "{body}");
+    assert!(head.to_lowercase().contains("retry-after:"), "{head}");
+    drop(modest);
+    // Nobody else is there: it may, once.
+    until("nobody else is there", || {
+        let live = gate.gateway.shared().live();
+        live.route("small").unwrap().shared_links.is_unused("")
+    })
+    .await;
+    assert_eq!(gate.ask(&die).await.0, 502);
+    assert_eq!(gate.ask(&die).await.0, 429);
+}
+
+#[tokio::test]
 async fn who_may_have_no_process_of_its_own_shares_all_the_same() {
     let gate = small(json!({ "perCaller": { "sessions": 1 } })).await;
     let session = Session::open(&gate, "/small/mcp", DEV).await;

@@ -3,7 +3,7 @@
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
 the client to sample and says what it answered; `note` tells standard error its text; `flood` writes without end; `burst` reports 256 KiB of progress and never answers; `sleep` never answers; `die` ends the
-process. There is a prompt and a resource, too.
+process, `grudge` when its caller leaves, and a subscription to `note://poison` before it is acknowledged. There is a prompt and a resource, too.
 
 With LEGACY in the environment it has not heard of MCP 2026-07-28.
 """
@@ -15,6 +15,7 @@ import sys
 MODERN = "2026-07-28"
 CAPABILITIES = {"tools": {"listChanged": True}, "prompts": {}, "resources": {}, "logging": {}}
 asked = {}
+grudges = set()
 
 
 def send(message):
@@ -32,7 +33,7 @@ def text(words):
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "burst", "sleep", "die"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "burst", "sleep", "die", "grudge"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -80,6 +81,10 @@ def call(identity, params):
         return None
     if name == "die":
         os._exit(1)
+    if name == "grudge":
+        grudges.add(identity)
+        tell("bearing a grudge")
+        return None
     return {"error": {"code": -32602, "message": f"Unknown tool: {name}"}}
 
 
@@ -91,6 +96,8 @@ def answer(message):
         return
     if method == "notifications/cancelled":
         tell(f"cancelled {params.get('requestId')}")
+        if params.get("requestId") in grudges:
+            os._exit(1)
     if identity is None:
         return
     if method == "initialize":
@@ -116,6 +123,8 @@ def answer(message):
     elif method == "resources/read":
         result = {"contents": [{"uri": params.get("uri"), "text": "a note"}], "resultType": "complete"}
     elif method == "subscriptions/listen":
+        if "note://poison" in str(params):
+            os._exit(1)
         key = {"io.modelcontextprotocol/subscriptionId": identity}
         send({"method": "notifications/subscriptions/acknowledged", "params": {"_meta": key, "notifications": {}}})
         return

@@ -149,7 +149,7 @@ impl Core {
             Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
             Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
             Event::Opened(member, Ok(())) => self.opened(member),
-            Event::Opened(member, Err(error)) => self.lose(now, member, &error.to_string()),
+            Event::Opened(member, Err(error)) => self.lose(now, member, error.kind, &error.to_string()),
             Event::Member(member, said) => self.member_says(now, member, said),
             Event::Tick => {}
         }
@@ -291,9 +291,12 @@ impl Core {
     }
 
     /// A member failed.
-    pub(super) fn lose(&mut self, now: Instant, member: usize, cause: &str) {
-        (self.settings.report)(Report::Down { server: &self.members[member].name, cause });
-        self.part(member, now + REOPEN, &Kind::UpstreamUnreachable.because(cause.to_owned()));
+    pub(super) fn lose(&mut self, now: Instant, member: usize, kind: Kind, cause: &str) {
+        (self.settings.report)(Report::Down { server: &self.members[member].name, kind, cause });
+        let is_limit = matches!(kind, Kind::CallerLimit | Kind::Unavailable);
+        let kind = if is_limit { kind } else { Kind::UpstreamUnreachable };
+        self.part(member, now + REOPEN, &kind.because(cause.to_owned()));
+        self.members[member].limit = is_limit.then(|| (kind, cause.into()));
     }
 
     /// A member has no link any more, and gets none before `again`. Its requests fail, and what it offered is gone.

@@ -24,7 +24,7 @@ impl Core {
         match said {
             // Sent before its link was dropped.
             _ if matches!(self.members[member].phase, Phase::Closed(_)) => {}
-            FromServer::Ended { cause } => self.lose(now, member, &cause),
+            FromServer::Ended { cause } => self.lose(now, member, Kind::UpstreamUnreachable, &cause),
             FromServer::Failed { id, error } => self.failed(now, member, &id, error),
             FromServer::Message { message, .. } if message.is_ambiguous() => {
                 self.member_says_ambiguously(now, member, &message);
@@ -62,7 +62,7 @@ impl Core {
     fn failed(&mut self, now: Instant, member: usize, id: &Id, error: Error) {
         let Some(sent) = self.take(member, id) else { return };
         if matches!(sent.purpose, Purpose::Greeting) {
-            self.lose(now, member, &error.to_string());
+            self.lose(now, member, error.kind, &error.to_string());
         } else {
             self.unanswered(member, sent.purpose, error);
         }

@@ -11,10 +11,13 @@ use super::{
     peer::{Greeting, Phase},
     waiting::Then,
 };
-use crate::mcp::{
-    code::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
-    message::{Id, Message, Part},
-    version::LEGACY,
+use crate::{
+    error::Kind,
+    mcp::{
+        code::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
+        message::{Id, Message, Part},
+        version::LEGACY,
+    },
 };
 
 #[derive(Deserialize)]
@@ -66,7 +69,7 @@ impl Core {
     pub(super) fn greeted(&mut self, now: Instant, member: usize, message: &Message) {
         let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<Greeted>(raw).ok());
         let Some(said) = said else {
-            return self.lose(now, member, "it refuses to initialize");
+            return self.lose(now, member, Kind::UpstreamUnreachable, "it refuses to initialize");
         };
         let peer = &mut self.members[member];
         let (version, capabilities) = (said.protocol_version, said.capabilities);

@@ -26,7 +26,12 @@ use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::{config::Naming, error::Error, ledger::Owner, link::Link};
+use crate::{
+    config::Naming,
+    error::{Error, Kind},
+    ledger::Owner,
+    link::Link,
+};
 
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
@@ -79,6 +84,8 @@ pub enum Report<'a> {
     Down {
         /// The server.
         server: &'a str,
+        /// What it is an error of: it may be the caller's own limit.
+        kind: Kind,
         /// Why.
         cause: &'a str,
     },

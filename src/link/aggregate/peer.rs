@@ -18,6 +18,8 @@ pub(super) struct Peer {
     /// What that said when the link was opened.
     opened: Option<u64>,
     pub(super) phase: Phase,
+    /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
+    pub(super) limit: Option<(Kind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
     lists: [Listing; Ask::ALL.len()],
@@ -47,7 +49,7 @@ pub(super) struct Greeting {
 impl Peer {
     pub(super) fn new(name: Arc<str>, granted: Granted, now: Instant) -> Self {
         let phase = Phase::Closed(now);
-        Self { name, granted, opened: None, phase, greeting: None, lists: Default::default() }
+        Self { name, granted, opened: None, phase, limit: None, greeting: None, lists: Default::default() }
     }
 
     /// Whether the caller may use it.
@@ -55,10 +57,19 @@ impl Peer {
         (self.granted)().is_some()
     }
 
+    /// Why a request for it fails while it is closed.
+    pub(super) fn no_link(&self, otherwise: &'static str) -> Error {
+        match &self.limit {
+            Some((kind, cause)) => kind.because(cause.to_string()),
+            None => Kind::UpstreamUnreachable.because(otherwise),
+        }
+    }
+
     /// A link to it is opened.
     pub(super) fn open(&mut self) {
         self.opened = (self.granted)();
         self.phase = Phase::Opening { late: false };
+        self.limit = None;
     }
 
     /// Why its link is of no more use, if there is one and it is not.
@@ -67,7 +78,7 @@ impl Peer {
             (Phase::Closed(_), _) => None,
             (_, None) => Some(Kind::InsufficientScope.because("the grant was taken away")),
             (_, now) if now != self.opened => {
-                Some(Kind::UpstreamUnreachable.because("the server was restarted or configured anew"))
+                Some(Kind::Unavailable.because("the server was restarted or configured anew"))
             }
             _ => None,
         }

@@ -132,7 +132,7 @@ impl Core {
         self.wake(now);
         match self.members[member].phase {
             Phase::Closed(_) => {
-                self.fail(id, Kind::UpstreamUnreachable.because("no link, and too early for one"))
+                self.fail(id, self.members[member].no_link("no link, and too early for one"));
             }
             Phase::Opening { .. } => {
                 let message = outbound.message.clone();

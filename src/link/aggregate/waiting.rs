@@ -182,7 +182,8 @@ impl Core {
                 asking.late = true;
             }
         }
-        (self.settings.report)(Report::Down { server: &peer.name, cause: "no answer in time" });
+        let (kind, cause) = (Kind::UpstreamTimeout, "no answer in time");
+        (self.settings.report)(Report::Down { server: &peer.name, kind, cause });
     }
 
     fn go_on(&mut self, now: Instant, waiter: Waiter) {
@@ -196,7 +197,7 @@ impl Core {
                 Phase::Opening { .. } => {
                     self.fail(waiter.id, Kind::UpstreamTimeout.because("no link in time"))
                 }
-                Phase::Closed(_) => self.fail(waiter.id, Kind::UpstreamUnreachable.because("no link")),
+                Phase::Closed(_) => self.fail(waiter.id, self.members[member].no_link("no link")),
             },
             Then::Named(ask, outbound) => {
                 self.catalogue(ask);

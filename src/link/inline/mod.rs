@@ -24,7 +24,7 @@ use super::{Far, FromServer, Link, ToServer};
 use crate::{
     child::once::{self, Finished, Limits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
-    error::Kind,
+    error::{Error, Kind},
     ledger::{Owner, Resource},
     mcp::{code::INVALID_REQUEST, message::Id},
     observe::Observer,
@@ -56,20 +56,24 @@ impl InlineServer {
     }
 
     /// One call, from its turn to its result. Dropping it ends the command.
-    async fn call(&self, owner: &Arc<Owner>, tool: &InlineTool, given: &Map<String, Value>) -> Value {
+    async fn call(
+        &self,
+        owner: &Arc<Owner>,
+        tool: &InlineTool,
+        given: &Map<String, Value>,
+    ) -> Result<Value, Error> {
         let line = match arguments::fill(&tool.args, given) {
             Ok(line) => line,
-            Err(reason) => return result::mistake(&reason),
+            Err(reason) => return Ok(result::mistake(&reason)),
         };
         let _turn = self.turns.take(owner.name()).await;
-        let Ok(share) = owner.take(Resource::Processes) else {
-            return result::mistake("too many processes run for this caller; try again shortly");
-        };
+        let share = owner.take(Resource::Processes);
+        let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let began = Instant::now();
         let limits = Limits { time: tool.timeout, stdout: MOST_OUTPUT, stderr: MOST_ERRORS };
         let outcome = once::run(command(tool, line), limits, share, &self.observer).await;
         self.note(tool, &outcome, began);
-        result::of(tool, outcome)
+        Ok(result::of(tool, outcome))
     }
 
     /// The log gets what the config knows already, and how it went: neither arguments nor output.
@@ -181,7 +185,10 @@ impl Conversation {
         let task = async move {
             // The index was found in the same list.
             let Some(tool) = server.target.tools.get(call.tool) else { return failed(call.id) };
-            let result = server.call(&owner, tool, &call.arguments).await;
+            let result = match server.call(&owner, tool, &call.arguments).await {
+                Ok(result) => result,
+                Err(error) => return FromServer::Failed { id: call.id, error },
+            };
             match rpc::result(&call.id, call.era, result) {
                 Some(message) => {
                     message.hold_for(&owner);

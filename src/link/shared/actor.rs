@@ -110,11 +110,7 @@ where
         loop {
             match self.next().await {
                 Event::Control(None) => return,
-                Event::Control(Some(Control::Attached(newcomer))) => self.attach(newcomer),
-                Event::Control(Some(Control::Left(caller))) => {
-                    self.callers.remove(&caller);
-                    self.forget(caller);
-                }
+                Event::Control(Some(control)) => self.heed(control),
                 Event::Sent(caller, what) => self.take_from(caller, what),
                 Event::Opened(Ok(link)) => self.server = Server::Open(link),
                 Event::Opened(Err(error)) => self.not_opened(&error),
@@ -215,6 +211,16 @@ where
         }
     }
 
+    fn heed(&mut self, control: Control) {
+        match control {
+            Control::Attached(newcomer) => self.attach(newcomer),
+            Control::Left(caller) => {
+                self.callers.remove(&caller);
+                self.forget(caller);
+            }
+        }
+    }
+
     fn attach(&mut self, newcomer: Newcomer) {
         self.last_caller += 1;
         let caller = Caller::new(self.last_caller, newcomer, self.to_inbox.clone());
@@ -280,14 +286,26 @@ where
     }
 
     fn ended(&mut self, cause: Cow<'static, str>) {
+        let apart = (self.settings.on_lost)(&self.table.suspects());
         self.close();
-        for Lost { caller, id, listens } in self.table.take() {
-            // Who only listens has done nothing that could have ended it.
-            if let Some(caller) = self.callers.get(&caller).filter(|_| !listens) {
-                (self.settings.on_lost)(caller.owner().name());
-            }
+        for Lost { caller, id } in self.table.take() {
             let error = Kind::UpstreamUnreachable.because(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
+        }
+        if apart.is_empty() {
+            return;
+        }
+        // What else they have here would end the next one.
+        while let Ok(control) = self.control.try_recv() {
+            self.heed(control);
+        }
+        let is_apart = |caller: &Caller| apart.contains(caller.owner().name());
+        let left: Vec<u64> = self.callers.iter().filter(|it| is_apart(it.1)).map(|it| *it.0).collect();
+        for number in left {
+            if let Some(caller) = self.callers.remove(&number) {
+                caller.cut(cause.clone());
+            }
+            self.forget(number);
         }
     }
 

@@ -5,14 +5,17 @@
 //! progress, `subscriptionId` of what it subscribed to. Numbers are never used twice, so an answer that comes late finds
 //! nobody instead of somebody else; and nobody can guess one, so who could say one to the server would not know which.
 //!
-//! Sans-io: no channel, no clock.
+//! Sans-io: no channel, and of the clock only what tells lately from long ago.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::tasks::Tasks;
+use super::{
+    suspects::{Involved, Suspects},
+    tasks::Tasks,
+};
 use crate::{
     error::{Error, Kind},
-    ledger::{Limit, Owner},
+    ledger::{Limit, Name, Owner},
     link::FromServer,
     mcp::{
         code::METHOD_NOT_FOUND,
@@ -40,6 +43,8 @@ pub(super) struct Table {
     load: Load,
     loads: HashMap<*const Owner, Load>,
     tasks: Tasks,
+    /// Who asked lately for what is over.
+    lately: Suspects,
 }
 
 /// How much is in flight.
@@ -59,6 +64,8 @@ struct Flight {
     raw_token: Option<Box<str>>,
     /// It asks for notifications, which may take as long as the server lives.
     listens: bool,
+    /// The server has said something about it.
+    is_heard: bool,
     /// It is about a task, and so it makes none.
     is_of_task: bool,
 }
@@ -68,8 +75,6 @@ struct Flight {
 pub(super) struct Lost {
     pub(super) caller: u64,
     pub(super) id: Id,
-    /// It asked for notifications.
-    pub(super) listens: bool,
 }
 
 /// Where a caller's message goes.
@@ -113,6 +118,7 @@ impl Table {
             load: Load::default(),
             loads: HashMap::new(),
             tasks: Tasks::default(),
+            lately: Suspects::default(),
         }
     }
 
@@ -165,6 +171,7 @@ impl Table {
             raw_id: raw_id.into(),
             raw_token: message.part(Part::ProgressToken).map(Into::into),
             listens,
+            is_heard: false,
             is_of_task: message.method().starts_with("tasks/"),
         };
         self.flights.insert(number, flight);
@@ -201,13 +208,16 @@ impl Table {
     /// The server is closed, and with it goes what it kept.
     pub(super) fn closed(&mut self) {
         self.tasks.clear();
+        self.lately.clear();
     }
 
     /// Forgets a caller's request; returns what the server knows it by.
     pub(super) fn abandon(&mut self, caller: u64, id: &Id) -> Option<Id> {
         let numbers = self.callers.get(&caller)?;
         let number = *numbers.iter().find(|number| self.flights.get(number).is_some_and(|f| f.id == *id))?;
-        self.end(number);
+        if let Some(flight) = self.end(number) {
+            self.abandoned(&flight);
+        }
         Some(Id::number(number))
     }
 
@@ -215,7 +225,9 @@ impl Table {
     pub(super) fn leave(&mut self, caller: u64) -> Vec<Id> {
         let numbers = self.callers.remove(&caller).unwrap_or_default();
         for number in &numbers {
-            self.land(*number);
+            if let Some(flight) = self.land(*number) {
+                self.abandoned(&flight);
+            }
         }
         numbers.into_iter().map(Id::number).collect()
     }
@@ -239,6 +251,7 @@ impl Table {
         else {
             return Inward::Nowhere;
         };
+        self.lately.note(&owner, Involved::Lately);
         if message.is_ambiguous() {
             let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
             return Inward::Caller(caller, FromServer::Failed { id, error });
@@ -266,10 +279,13 @@ impl Table {
             _ => (Part::SubscriptionId, message.subscription_id()),
         };
         let found = named.or(about).and_then(numbers::read);
-        let Some((number, flight)) = found.and_then(|number| Some((number, self.flights.get(&number)?)))
+        let Some((number, flight)) = found.and_then(|number| Some((number, self.flights.get_mut(&number)?)))
         else {
             return Inward::Nowhere;
         };
+        if flight.listens && !std::mem::replace(&mut flight.is_heard, true) {
+            self.lately.note(&flight.owner, Involved::Lately);
+        }
         let raw = match part {
             Part::ProgressToken => flight.raw_token.as_deref(),
             _ => Some(&*flight.raw_id),
@@ -294,13 +310,28 @@ impl Table {
         numbers::read(id).and_then(|number| self.end(number)).map(|flight| (flight.caller, flight.id))
     }
 
+    /// Who may have ended the server, which is gone: whoever had a request in flight that is no subscription that the server has
+    /// taken, and whoever asked for something lately.
+    pub(super) fn suspects(&mut self) -> Vec<(Name, Involved)> {
+        for flight in self.flights.values().filter(|flight| !(flight.listens && flight.is_heard)) {
+            self.lately.note(&flight.owner, Involved::AtWork);
+        }
+        self.lately.take()
+    }
+
     /// Every request in flight, with its caller: the server is gone.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Lost> + use<> {
         self.callers.clear();
         self.loads.clear();
         self.load = Load::default();
         let flights = std::mem::take(&mut self.flights).into_values();
-        flights.map(|Flight { caller, id, listens, .. }| Lost { caller, id, listens })
+        flights.map(|Flight { caller, id, .. }| Lost { caller, id })
+    }
+
+    /// The server may be at it still, however fast it was told.
+    fn abandoned(&mut self, flight: &Flight) {
+        let is_taken = flight.listens && flight.is_heard;
+        self.lately.note(&flight.owner, if is_taken { Involved::Lately } else { Involved::AtWork });
     }
 
     /// Takes a request out of what is in flight, and leaves it with its caller.

@@ -25,7 +25,7 @@ fn a_dead_server_costs_only_itself_and_comes_back() {
         assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
         assert_eq!(client.ask(3, "tools/call", json!({ "name": "two__a" })).await["result"]["from"], "two");
         assert!(begin.elapsed() < Duration::from_secs(1));
-        let down = r#"Down { server: "one", cause: "upstream_unreachable: connection refused" }"#;
+        let down = r#"Down { server: "one", kind: UpstreamUnreachable, cause: "upstream_unreachable: connection refused" }"#;
         assert_eq!(
             client.reports.borrow().iter().filter(|it| *it == down).count(),
             1,
@@ -63,7 +63,10 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
         let of_slow: Vec<_> = reports.iter().filter(|it| it.contains("slow")).collect();
         assert_eq!(
             of_slow,
-            [r#"Down { server: "slow", cause: "no answer in time" }"#, r#"Up { server: "slow" }"#]
+            [
+                r#"Down { server: "slow", kind: UpstreamTimeout, cause: "no answer in time" }"#,
+                r#"Up { server: "slow" }"#
+            ]
         );
     });
 }
@@ -183,7 +186,7 @@ fn a_change_is_seen_although_nobody_does_anything() {
         two.epoch.set(1);
         changes.send_replace(1);
         assert_eq!(client.failure(1).await, Kind::InsufficientScope);
-        assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(2).await, Kind::Unavailable);
         assert_eq!((one.ended.get(), two.ended.get()), (1, 1));
 
         // What has another server's place is there at once.
@@ -204,7 +207,7 @@ fn a_server_that_is_configured_anew_is_reached_anew() {
         two.epoch.set(1);
         let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
         assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
-        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(1).await, Kind::Unavailable);
         let answer = client.ask(3, "tools/call", json!({ "name": "two__a" })).await;
         assert_eq!(answer["result"]["from"], "the new one");
         assert_eq!((two.ended.get(), two.opened.get(), one.opened.get()), (1, 2, 1));
@@ -269,7 +272,7 @@ fn a_server_that_reads_nothing_costs_only_itself() {
             for id in 1..=calls {
                 assert_eq!(client.failure(id).await, Kind::UpstreamUnreachable, "{size} {id}");
             }
-            let stuck = r#"Down { server: "deaf", cause: "it does not take what it is sent" }"#;
+            let stuck = r#"Down { server: "deaf", kind: UpstreamUnreachable, cause: "it does not take what it is sent" }"#;
             assert!(client.reports.borrow().iter().any(|it| it == stuck));
             let answer = client.ask(2_001, "tools/call", json!({ "name": "two__a" })).await;
             assert_eq!(answer["result"]["from"], "two");

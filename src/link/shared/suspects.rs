@@ -1,0 +1,82 @@
+//! Who may have ended a server that many callers share.
+//!
+//! A server that ends by itself does not say because of whom. So each owner is suspected that had to do with it in the last
+//! seconds of its life: most of all whose request it was at, and whose it was told to leave, since who calls and
+//! hangs up must not go unsuspected; less, whom it had answered. A subscription that it had taken says nothing: who only
+//! listens has done nothing.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::ledger::{Name, Owner};
+
+/// What happened longer ago did not end the server.
+const LATELY: Duration = Duration::from_secs(10);
+/// Owners that are remembered. Beyond, the one that was not seen for longest is forgotten.
+const MOST: usize = 1024;
+
+/// What an owner had to do with a server that ended, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Involved {
+    /// Lately it got an answer, or its subscription was taken.
+    Lately,
+    /// The server was at a request of its, or was told lately to leave one.
+    AtWork,
+}
+
+/// Who had to do with the server, and when last.
+#[derive(Default)]
+pub(super) struct Suspects(HashMap<*const Owner, Suspect>);
+
+struct Suspect {
+    owner: Arc<Owner>,
+    lately: Option<Instant>,
+    at_work: Option<Instant>,
+}
+
+impl Suspect {
+    fn last(&self) -> Option<Instant> {
+        self.lately.max(self.at_work)
+    }
+}
+
+impl Suspects {
+    pub(super) fn note(&mut self, owner: &Arc<Owner>, how: Involved) {
+        let (key, now) = (Arc::as_ptr(owner), Instant::now());
+        if self.0.len() >= MOST && !self.0.contains_key(&key) {
+            self.0.retain(|_, suspect| is_lately(suspect.last(), now));
+            let oldest = self.0.iter().min_by_key(|(_, suspect)| suspect.last()).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.filter(|_| self.0.len() >= MOST) {
+                self.0.remove(&oldest);
+            }
+        }
+        let new = || Suspect { owner: Arc::clone(owner), lately: None, at_work: None };
+        let suspect = self.0.entry(key).or_insert_with(new);
+        match how {
+            Involved::Lately => suspect.lately = Some(now),
+            Involved::AtWork => suspect.at_work = Some(now),
+        }
+    }
+
+    /// Who is suspected now, and of what. Nobody is from here on.
+    pub(super) fn take(&mut self) -> Vec<(Name, Involved)> {
+        let now = Instant::now();
+        let how = |suspect: &Suspect| {
+            let at_work = is_lately(suspect.at_work, now).then_some(Involved::AtWork);
+            at_work.or_else(|| is_lately(suspect.lately, now).then_some(Involved::Lately))
+        };
+        let suspects = std::mem::take(&mut self.0).into_values();
+        suspects.filter_map(|suspect| Some((suspect.owner.name().clone(), how(&suspect)?))).collect()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn is_lately(moment: Option<Instant>, now: Instant) -> bool {
+    moment.is_some_and(|moment| now.saturating_duration_since(moment) < LATELY)
+}

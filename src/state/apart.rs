@@ -1,0 +1,130 @@
+//! Callers that may have ended a process that they shared with others.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{ledger::Name, link::shared::Involved};
+
+/// How long a caller is kept apart, and for how long it is remembered that it was there when a process ended.
+const APART: Duration = Duration::from_secs(10 * 60);
+/// Suspicion on which a caller is kept apart.
+const ENOUGH: u32 = 4;
+/// Callers that are remembered. Beyond, the one that was not there for longest is forgotten.
+const MOST: usize = 4096;
+
+/// Callers that may have ended a process that they shared with others. They get one of their own for a while, so that
+/// one who ends processes ends its own, and the others have theirs.
+///
+/// Whose request the process was at is kept apart at once. Whom it had answered shortly before is kept apart when that is
+/// so for the second time where nobody was nearer to it, and else for the fourth.
+#[derive(Debug, Clone, Default)]
+pub struct Apart(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether there may be any: most servers never break, and every request asks.
+    any: AtomicBool,
+    known: Mutex<HashMap<Name, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    suspicion: u32,
+    /// Ends of processes for which it alone is enough.
+    times: u32,
+    last: Instant,
+}
+
+impl Known {
+    fn is_apart(&self) -> bool {
+        self.suspicion >= ENOUGH && self.last.elapsed() < APART
+    }
+}
+
+impl Apart {
+    /// Notes who had to do with a process that has ended; gives those that are kept apart from now on.
+    pub fn note(&self, suspects: &[(Name, Involved)]) -> Vec<Name> {
+        let mut known = self.known();
+        known.retain(|_, known| known.last.elapsed() < APART);
+        let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involved::AtWork);
+        let mut apart = Vec::new();
+        // Who shares nothing breaks nothing of others.
+        for (name, how) in suspects.iter().filter(|(name, _)| *name != Name::Gate) {
+            if known.len() >= MOST && !known.contains_key(name) {
+                let oldest = known.iter().min_by_key(|(_, known)| known.last).map(|(name, _)| name.clone());
+                if let Some(oldest) = oldest {
+                    known.remove(&oldest);
+                }
+            }
+            let new = || Known { suspicion: 0, times: 0, last: Instant::now() };
+            let known = known.entry(name.clone()).or_insert_with(new);
+            known.suspicion = known.suspicion.saturating_add(match how {
+                Involved::AtWork => ENOUGH,
+                Involved::Lately if is_anyone_at_work => ENOUGH / 4,
+                Involved::Lately => ENOUGH / 2,
+            });
+            known.last = Instant::now();
+            if known.is_apart() {
+                known.times = known.times.saturating_add(1);
+                apart.push(name.clone());
+            }
+        }
+        self.0.any.store(!known.is_empty(), Relaxed);
+        apart
+    }
+
+    /// Whether `name` is kept apart.
+    pub fn has(&self, name: &Name) -> bool {
+        self.0.any.load(Relaxed) && self.known().get(name).is_some_and(Known::is_apart)
+    }
+
+    /// Whether `name` is kept apart for the end of more than one process.
+    pub fn has_again(&self, name: &Name) -> bool {
+        self.known().get(name).is_some_and(|known| known.is_apart() && known.times > 1)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> Name {
+        Name::Token(name.into())
+    }
+
+    #[test]
+    fn whose_request_it_was_is_apart_at_once_and_who_was_near_when_that_comes_again() {
+        use Involved::{AtWork, Lately};
+        let apart = Apart::default();
+        let (dev, ops, ci) = (name("dev"), name("ops"), name("ci"));
+        let first = apart.note(&[(dev.clone(), AtWork), (ops.clone(), Lately), (Name::Gate, AtWork)]);
+        assert!(first.iter().eq([&dev]));
+        assert!(apart.has(&dev) && !apart.has(&ops) && !apart.has(&Name::Gate));
+        assert!(!apart.has_again(&dev));
+        apart.note(&[(dev.clone(), AtWork), (ops.clone(), Lately)]);
+        assert!(apart.has_again(&dev) && !apart.has(&ops));
+        // Nobody else is nearer: it is one of these.
+        assert_eq!(apart.note(&[(ops.clone(), Lately), (ci.clone(), Lately)]), [ops]);
+        assert_eq!(apart.note(&[(ci.clone(), Lately)]), [ci]);
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let apart = Apart::default();
+        for number in 0..=MOST {
+            apart.note(&[(name(&number.to_string()), Involved::AtWork)]);
+        }
+        assert_eq!(apart.known().len(), MOST);
+        assert!(!apart.has(&name("0")) && apart.has(&name("1")));
+    }
+}
