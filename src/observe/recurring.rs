@@ -28,14 +28,16 @@ pub enum Topic {
     Rejected(Rejection),
     /// There are as many connections as there may be.
     Full,
+    /// There was no room for a server's message.
+    GaveUp,
 }
 
 impl Topic {
-    const COUNT: usize = Kind::ALL.len() + Rejection::ALL.len() + 1;
+    const COUNT: usize = Kind::ALL.len() + Rejection::ALL.len() + 2;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
-        refused.chain(Rejection::ALL.iter().copied().map(Self::Rejected)).chain([Self::Full])
+        refused.chain(Rejection::ALL.iter().copied().map(Self::Rejected)).chain([Self::Full, Self::GaveUp])
     }
 
     fn slot(self) -> usize {
@@ -43,6 +45,7 @@ impl Topic {
             Self::Refused(kind) => kind as usize,
             Self::Rejected(rejection) => Kind::ALL.len() + rejection as usize,
             Self::Full => Kind::ALL.len() + Rejection::ALL.len(),
+            Self::GaveUp => Kind::ALL.len() + Rejection::ALL.len() + 1,
         }
     }
 
@@ -52,6 +55,7 @@ impl Topic {
             Self::Refused(_) => "Refused request",
             Self::Rejected(_) => "Rejected connection",
             Self::Full => "Connection limit reached; those without an admitted request make room",
+            Self::GaveUp => "A server's message was dropped: no room to hold it",
         }
     }
 
@@ -60,7 +64,7 @@ impl Topic {
         match self {
             Self::Refused(kind) => Some(kind.code()),
             Self::Rejected(rejection) => Some(rejection.reason()),
-            Self::Full => None,
+            Self::Full | Self::GaveUp => None,
         }
     }
 
@@ -68,7 +72,7 @@ impl Topic {
     pub fn level(self) -> Level {
         match self {
             Self::Refused(kind) if kind.side() != Side::Client => Level::Warn,
-            Self::Full => Level::Warn,
+            Self::Full | Self::GaveUp => Level::Warn,
             Self::Refused(_) | Self::Rejected(_) => Level::Info,
         }
     }
