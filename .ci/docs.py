@@ -1,12 +1,11 @@
 """The documents say what the code does, as far as a program can tell."""
 
-import json
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/config.md"]
 COMMANDS = ["cargo run --release -- demo", "cargo test"]
 
 problems = []
@@ -24,36 +23,50 @@ for command in COMMANDS:
         problems.append(f"README.md: no line `{command}`")
 
 
-def keys(schema: object) -> set[str]:
-    """Names of all properties, at any depth."""
+def config_keys(page: str) -> set[str]:
+    """Paths of all keys in the reference of the config, which a test compares with the table in the code."""
     found: set[str] = set()
-    if isinstance(schema, dict):
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            found |= properties.keys()
-        for value in schema.values():
-            found |= keys(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            found |= keys(value)
+    parent = ""
+    for line in page.splitlines():
+        if heading := re.match(r"## `?([^`]+)", line):
+            parent = "" if heading[1] == "The file" else heading[1] + "."
+        elif key := re.match(r"\| ((?:`[^`]+`(?: or )?)+) \| .* \|$", line):
+            found |= {parent + name for name in re.findall("`([^`]+)`", key[1])}
     return found
 
 
-schema_keys = keys(json.loads((ROOT / "src/config/schema.json").read_text()))
+def anchors(text: str) -> set[str]:
+    """What links into a document can name: its headings, as GitHub makes them, and anchors in HTML."""
+    headings = re.findall(r"^#+ (.*)", text, re.M)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+known_keys = config_keys(texts.get("docs/config.md", ""))
+overview = readme.partition("## Config reference")[2].partition("\n#")[0]
+named_keys = {name for cell in re.findall(r"^\| (`.*?) \| ", overview, re.M) for name in re.findall("`([^`]+)`", cell)}
+for name in sorted(named_keys - known_keys):
+    problems.append(f"README.md: {name} is no key of the config")
 codes = set(re.findall(r'^ +\w+: \w+, [A-Z_]+, "(\w+)"', (ROOT / "src/error.rs").read_text(), re.M))
 metric_calls = r'\b(?:counters?|gauge|IntGaugeVec::new\(Opts::new|HistogramOpts::new)\(\s*"(\w+)"'
 metrics = set(re.findall(metric_calls, (ROOT / "src/observe/metrics.rs").read_text()))
-for what, names in {"config key": schema_keys, "error code": codes, "metric": metrics}.items():
+for what, names in {"config key": known_keys, "error code": codes, "metric": metrics}.items():
     if not names:
-        problems.append(f"found no {what} in the code; does {Path(__file__).name} still read the right place?")
+        problems.append(f"found no {what}; does {Path(__file__).name} still read the right place?")
+for what, names in {"error code": codes, "metric": metrics}.items():
     for name in sorted(names):
         if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", readme):
             problems.append(f"README.md: {what} {name} is not described")
 
 for document, text in texts.items():
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if "://" not in link and not (ROOT / link).exists():
+    for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        if "://" in link:
+            continue
+        target = (ROOT / document).parent / link if link else ROOT / document
+        if not target.exists():
             problems.append(f"{document}: {link} does not exist")
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text()):
+            problems.append(f"{document}: {link}#{anchor} leads nowhere")
 
 # What SECURITY.md says that shows a promise has to be there.
 sources = [ROOT / "tests", ROOT / "benches"]
@@ -69,5 +82,5 @@ for named in re.findall(r"`([^`]+)`", texts.get("SECURITY.md", "").partition("sh
     elif named.count("_") > 2 and "/" not in named and named not in tests:
         problems.append(f"SECURITY.md: there is no test {named}")
 
-print("\n".join(problems) or f"{len(schema_keys)} keys, {len(codes)} error codes and {len(metrics)} metrics are described")
+print("\n".join(problems) or f"{len(known_keys)} keys, {len(codes)} error codes and {len(metrics)} metrics are described")
 sys.exit(bool(problems))

@@ -135,7 +135,7 @@ pub fn run() -> ExitCode {
             reaper::run();
             ExitCode::SUCCESS
         }
-        Command::Schema => print(config::SCHEMA),
+        Command::Schema => print(&config::schema()),
     }
 }
 

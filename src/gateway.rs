@@ -91,16 +91,21 @@ impl Fixed {
         }
     }
 
-    /// Keys whose values differ.
-    fn differs(&self, other: &Self) -> String {
-        let keys = [
+    /// The keys, and whether their values differ.
+    fn compare(&self, other: &Self) -> [(&'static str, bool); 5] {
+        [
             ("addr", self.addr != other.addr),
             ("admin.addr", self.admin != other.admin),
             ("tls (kind or names)", self.tls != other.tls),
             ("workers", self.workers != other.workers),
             ("log.format", self.log_format != other.log_format),
-        ];
-        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect::<Vec<_>>().join(", ")
+        ]
+    }
+
+    /// Keys whose values differ.
+    fn differs(&self, other: &Self) -> String {
+        let differing = self.compare(other).into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(key, _)| key).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -371,4 +376,25 @@ async fn accept(
         }
     };
     listener::accept(listener, &connections, on_accept, on_error, stop.cancelled()).await;
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn the_log_names_the_keys_of_which_the_reference_says_that_they_need_a_restart() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let path = directory.path().join("gate.json");
+        std::fs::write(&path, r#"{"mcpServers": {}}"#).expect("written");
+        let snapshot = config::load(&path, &|_| None).snapshot.expect("a good config");
+        let fixed = Fixed::of(&snapshot);
+        let mut named = fixed.compare(&fixed).map(|(key, _)| key.to_owned());
+        let mut wanted = config::restart_keys();
+        named.sort();
+        wanted.sort();
+        assert_eq!(named.as_slice(), wanted);
+    }
 }

@@ -6,8 +6,9 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
+    fields::Fields,
     problem::Place,
-    reader::{Context, Fields, Node},
+    reader::Context,
     snapshot::{HostPattern, Snapshot},
 };
 
@@ -21,19 +22,16 @@ pub(super) enum Reach {
 }
 
 /// `proxy.addr`. `None` after an error.
-pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>, has_tls: bool) -> Option<Vec<SocketAddr>> {
-    let allow_plain = proxy.get("allowPlainHttp").and_then(|node| node.bool(cx)).unwrap_or(false);
+pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<SocketAddr>> {
+    let has_tls = proxy.has("tls");
+    let allow_plain = proxy.bool(cx, "allowPlainHttp").unwrap_or_default();
     if allow_plain && has_tls {
         cx.notice(&proxy.key("allowPlainHttp"), "has no effect beside `tls`; remove one of them");
     }
     let reach = if has_tls || allow_plain { Reach::Everywhere } else { Reach::Loopback };
-    let node = proxy.get("addr");
-    let (text, at) = match &node {
-        Some(node) => {
-            let text = node.string(cx)?;
-            (text.value, text.at)
-        }
-        None => ((if has_tls { ":8443" } else { ":8080" }).to_owned(), proxy.at.key("addr", proxy.at.offset)),
+    let (text, at) = match proxy.has("addr") {
+        true => proxy.text(cx, "addr").map(|text| (text.value, text.at))?,
+        false => ((if has_tls { ":8443" } else { ":8080" }).to_owned(), proxy.key("addr")),
     };
     match addresses(&text, reach) {
         Ok(addresses)
@@ -61,15 +59,11 @@ pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>, has_tls: bool) ->
 }
 
 /// `proxy.admin.addr`. `None` if absent or after an error.
-pub(super) fn admin(cx: &mut Context<'_>, node: &Node<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
-    let fields = node.object(cx, super::keys::ADMIN)?;
-    let Some(addr) = fields.get("addr") else {
-        if !fields.has_unknown {
-            cx.error(&node.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
-        }
-        return None;
-    };
-    let text = addr.string(cx)?;
+pub(super) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
+    if !fields.has("addr") && !fields.has_unknown {
+        cx.error(&fields.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
+    }
+    let text = fields.text(cx, "addr")?;
     match addresses(&text.value, Reach::Loopback).map(|addresses| addresses[0]) {
         Ok(addr) if addr.port() != 0 && public.contains(&addr) => {
             cx.error(&text.at, "is also an address of `proxy.addr`; take another port");
@@ -126,9 +120,9 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// `proxy.trustedProxies`: addresses, or networks as in `10.0.0.0/8`.
-pub(super) fn networks(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<IpNet> {
+pub(super) fn networks(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in node.strings(cx).unwrap_or_default() {
+    for text in proxy.texts(cx, "trustedProxies").unwrap_or_default() {
         let one = text.value.parse::<IpAddr>().map(IpNet::from);
         match one.or_else(|_| text.value.parse::<IpNet>()) {
             Ok(network) if network.prefix_len() == 0 => cx.error(
@@ -145,16 +139,9 @@ pub(super) fn networks(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<IpNet> {
     networks
 }
 
-/// `proxy.baseUrl`, or `baseURL` as some write it.
+/// `proxy.baseUrl`.
 pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
-    let node = match (proxy.get("baseUrl"), proxy.get("baseURL")) {
-        (Some(_), Some(_)) => {
-            cx.error(&proxy.key("baseURL"), "is the same as `baseUrl`; keep one of them");
-            return None;
-        }
-        (node, other) => node.or(other)?,
-    };
-    let text = node.string(cx)?;
+    let text = proxy.text(cx, "baseUrl")?;
     let url = http_url(cx, &text.value, &text.at)?;
     if url.query().is_some() {
         cx.error(&text.at, "takes no query; end it after the host and port");
@@ -217,10 +204,9 @@ pub(super) fn allowed_hosts(
                 hosts.push(HostPattern { host, port: None });
             }
         }
-    } else if hosts.is_empty() && proxy.get("baseUrl").or(proxy.get("baseURL")).is_none() {
-        let at = proxy.at.key("allowedHosts", proxy.at.offset);
+    } else if hosts.is_empty() && !proxy.has("baseUrl") {
         cx.error(
-            &at,
+            &proxy.key("allowedHosts"),
             "is needed when others than this machine can connect; set `baseUrl` to the URL that clients use, \
                        or list the host names here",
         );
@@ -282,8 +268,7 @@ pub(super) fn allowed_origins(
 ) -> Vec<String> {
     let mut origins: Vec<String> =
         base_url.map(|url| url.origin().ascii_serialization()).into_iter().collect();
-    let listed = proxy.get("allowedOrigins").and_then(|node| node.strings(cx)).unwrap_or_default();
-    for text in listed {
+    for text in proxy.texts(cx, "allowedOrigins").unwrap_or_default() {
         match origin(&text.value) {
             Ok(origin) => {
                 if origin == "*" {

@@ -1,28 +1,27 @@
 //! `inline`: tools that the config itself defines, each of which runs a command.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use serde_json::Value;
 
 use super::{
     aggregate::is_tool_text,
-    keys,
+    fields::Fields,
+    hint,
     problem::Place,
-    reader::{Context, Fields, Node, Text},
+    reader::{Context, Node, Text},
     reference::Origin,
     servers::{environment, program},
     snapshot::{InlineTarget, InlineTool, Piece},
+    table::INLINE_TOOL,
 };
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// Characters of a tool's name at most (MCP 2025-11-25, "Tool Names").
 const LONGEST_NAME: usize = 128;
-/// How long a command may take unless `timeout` says otherwise: what people wait for an answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>) -> Option<InlineTarget> {
-    let fields = node.object(cx, keys::INLINE)?;
-    let description = description(cx, &fields);
+pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InlineTarget> {
+    let description = description(cx, fields);
     let Some(list) = fields.get("tools") else {
         if !fields.has_unknown {
             cx.error(
@@ -43,20 +42,20 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>) -> Option<InlineTar
 
 /// One tool, if every part of it is good.
 fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> Option<InlineTool> {
-    let fields = node.object(cx, keys::INLINE_TOOL)?;
+    let fields = node.object(cx, &INLINE_TOOL)?;
     let name = name(cx, &fields, names);
     let description = description(cx, &fields);
     let input_schema = input_schema(cx, &fields);
-    let command = match fields.get("command") {
-        Some(node) => program(cx, &node),
-        None => missing(cx, &fields, "command", "the program to run"),
+    let command = match fields.has("command") {
+        true => program(cx, &fields),
+        false => missing(cx, &fields, "command", "the program to run"),
     };
     let args = match (&input_schema, fields.get("args")) {
         (Some(schema), Some(node)) => arguments(cx, &node, schema),
         _ => Vec::new(),
     };
-    let env = fields.get("env").map(|node| environment(cx, &node)).unwrap_or_default();
-    let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
+    let env = environment(cx, &fields);
+    let timeout = fields.duration(cx, "timeout");
     Some(InlineTool {
         name: name?,
         description,
@@ -64,7 +63,7 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
         command: command?,
         args,
         env,
-        timeout: timeout.unwrap_or(TIMEOUT),
+        timeout: timeout?,
     })
 }
 
@@ -99,7 +98,7 @@ fn name(cx: &mut Context<'_>, fields: &Fields<'_>, names: &mut HashSet<String>) 
 }
 
 fn description(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
-    Some(fields.get("description")?.string(cx)?.value)
+    Some(fields.text(cx, "description")?.value)
 }
 
 fn input_schema(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InputSchema> {
@@ -183,7 +182,7 @@ fn warn_of_stranger(cx: &mut Context<'_>, name: &str, at: &Place, schema: &Input
     {
         return;
     }
-    let remedy = match keys::closest(name, schema.properties()) {
+    let remedy = match hint::closest(name, schema.properties()) {
         Some(near) => format!("did you mean {{{{{near}}}}}?"),
         None => "add it there if callers are to give it".into(),
     };

@@ -1,10 +1,8 @@
 //! `proxy.limits`: what one peer may cost.
 
-use std::time::Duration;
-
 use super::{
-    keys,
-    reader::{Context, Fields, Node},
+    fields::Fields,
+    reader::Context,
     snapshot::{Limits, PerCaller},
 };
 
@@ -13,110 +11,121 @@ use super::{
 const RESERVED_FILES: u64 = 128;
 /// Most connections by default, however many descriptors there are: some 300 MiB of idle TLS connections.
 const MOST_BY_DEFAULT: u64 = 10_000;
-/// Least a time-out may be: shorter ones would refuse honest peers.
-const SHORTEST: Duration = Duration::from_millis(1);
+const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
+/// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
+const FILES_OF_PROCESS: u64 = 5;
 
-/// Reads the limits that are set; the others have their defaults. `max_per_user` is `proxy.sessions.maxPerUser`, if it is there.
-pub(super) fn resolve(
-    cx: &mut Context<'_>,
-    node: Option<&Node<'_>>,
-    max_per_user: Option<&Node<'_>>,
-) -> Limits {
-    let fields = node.and_then(|node| node.object(cx, keys::LIMITS));
-    let mut reader = Reader { fields, cx };
+/// What is not good is noted, and its value does not matter any more.
+///
+/// `sessions` is `proxy.sessions`.
+pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Limits {
+    let fields = proxy.object_or_empty(cx, "limits");
+    let per_caller = per_caller(cx, &fields, sessions);
+    let per_address = fields.object_or_empty(cx, "perAddress");
+    let files = Shared::get();
+    let mut or_share = |name, each| match fields.has(name) {
+        true => fields.number(cx, name).unwrap_or_default(),
+        false => files.share(each),
+    };
+    let max_connections = match fields.has("maxConnections") {
+        true => or_share("maxConnections", 1),
+        false => files.share(1).min(MOST_BY_DEFAULT),
+    };
+    let max_requests = or_share("maxRequests", 1);
+    let max_processes = match fields.has("maxProcesses") {
+        true => or_share("maxProcesses", FILES_OF_PROCESS),
+        false => files.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT),
+    };
+    let limits = [
+        ("maxConnections", max_connections, 1),
+        ("maxRequests", max_requests, 1),
+        ("maxProcesses", max_processes, FILES_OF_PROCESS),
+    ];
+    files.check(cx, &fields, limits);
+    let connections_per_address = per_address.number(cx, "connections").unwrap_or_default() as usize;
+    let mut duration = |name| fields.duration(cx, name).unwrap_or_default();
+    let tls_handshake_timeout = duration("tlsHandshakeTimeout");
+    let header_timeout = duration("headerTimeout");
+    let body_timeout = duration("bodyTimeout");
+    let slow_reader_timeout = duration("slowReaderTimeout");
+    let connect_timeout = duration("connectTimeout");
+    let upstream_timeout = duration("upstreamTimeout");
+    let mut number = |name| fields.number(cx, name).unwrap_or_default();
     Limits {
-        max_connections: reader.connections(),
-        tls_handshake_timeout: reader.seconds("tlsHandshakeTimeout", 10),
-        header_timeout: reader.seconds("headerTimeout", 10),
-        body_timeout: reader.seconds("bodyTimeout", 30),
-        slow_reader_timeout: reader.seconds("slowReaderTimeout", 30),
-        connect_timeout: reader.seconds("connectTimeout", 5),
-        upstream_timeout: reader.seconds("upstreamTimeout", 60),
-        // hyper's read buffer is 8 KiB at least.
-        max_header_bytes: reader.count("maxHeaderBytes", 8 << 10, 1 << 20, 32 << 10) as usize,
-        // `http::Uri` ends at 65,534 bytes.
-        max_uri_bytes: reader.count("maxUriBytes", 256, 65_534, 8 << 10) as usize,
-        max_body_bytes: reader.count("maxBodyBytes", 0, u64::MAX, 0),
-        max_sessions: reader.count("maxSessions", 1, 1_000_000, 1_000),
-        max_processes: reader.count("maxProcesses", 1, 1_000_000, 1_000),
-        max_requests: reader.requests(),
-        // Less would not hold two messages.
-        max_held_bytes: reader.count("maxHeldBytes", 16 << 20, 1 << 40, 128 << 20),
-        per_caller: reader.per_caller(max_per_user),
-        connections_per_address: reader.connections_per_address(),
+        max_connections: max_connections as usize,
+        tls_handshake_timeout,
+        header_timeout,
+        body_timeout,
+        slow_reader_timeout,
+        connect_timeout,
+        upstream_timeout,
+        max_header_bytes: number("maxHeaderBytes") as usize,
+        max_uri_bytes: number("maxUriBytes") as usize,
+        max_body_bytes: number("maxBodyBytes"),
+        max_sessions: number("maxSessions"),
+        max_processes,
+        max_requests,
+        max_held_bytes: number("maxHeldBytes"),
+        per_caller,
+        connections_per_address,
     }
 }
 
-struct Reader<'a, 'c, 'x> {
-    fields: Option<Fields<'a>>,
-    cx: &'c mut Context<'x>,
-}
-
-impl Reader<'_, '_, '_> {
-    fn seconds(&mut self, key: &str, default: u64) -> Duration {
-        let node = self.fields.as_ref().and_then(|fields| fields.get(key));
-        node.and_then(|node| node.duration(self.cx, SHORTEST)).unwrap_or(Duration::from_secs(default))
-    }
-
-    fn count(&mut self, key: &str, least: u64, most: u64, default: u64) -> u64 {
-        let node = self.fields.as_ref().and_then(|fields| fields.get(key));
-        node.and_then(|node| node.number(self.cx, least, most)).unwrap_or(default)
-    }
-
-    /// `perCaller`: 0 leaves it to what is free.
-    fn per_caller(&mut self, max_per_user: Option<&Node<'_>>) -> PerCaller {
-        let node = self.fields.as_ref().and_then(|fields| fields.get("perCaller"));
-        let fields = node.as_ref().and_then(|node| node.object(self.cx, keys::PER_CALLER));
-        if let (Some(fields), Some(old)) = (&fields, max_per_user)
-            && fields.get("sessions").is_some()
-        {
-            self.cx.error(&old.at, "is the same as `proxy.limits.perCaller.sessions`; keep one of them");
+/// Of `sessions` it has MCP Front's name for one of its keys.
+fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) -> PerCaller {
+    let fields = limits.object_or_empty(cx, "perCaller");
+    let most_sessions = match (fields.has("sessions"), sessions.get("maxPerUser")) {
+        (false, _) => sessions.number(cx, "maxPerUser"),
+        (true, None) => fields.number(cx, "sessions"),
+        (true, Some(old)) => {
+            cx.error(&old.at, "is the same as `proxy.limits.perCaller.sessions`; keep one of them");
+            None
         }
-        let mut count = |key: &str, or: Option<&Node<'_>>| {
-            let node = fields.as_ref().and_then(|fields| fields.get(key));
-            node.as_ref().or(or).and_then(|node| node.number(self.cx, 0, u64::MAX)).unwrap_or(0)
-        };
-        PerCaller {
-            connections: count("connections", None),
-            sessions: count("sessions", max_per_user),
-            processes: count("processes", None),
-            requests: count("requests", None),
-            held_bytes: count("heldBytes", None),
-        }
-    }
-
-    fn connections_per_address(&mut self) -> usize {
-        let node = self.fields.as_ref().and_then(|fields| fields.get("perAddress"));
-        let fields = node.and_then(|node| node.object(self.cx, keys::PER_ADDRESS));
-        let node = fields.and_then(|fields| fields.get("connections"));
-        node.and_then(|node| node.number(self.cx, 1, 10_000_000)).unwrap_or(256) as usize
-    }
-
-    /// By default as many as there are descriptors for, since each may need a connection to an upstream.
-    fn requests(&mut self) -> u64 {
-        self.count("maxRequests", 1, 10_000_000, room())
-    }
-
-    fn connections(&mut self) -> usize {
-        let room = room();
-        let connections = self.count("maxConnections", 1, 10_000_000, room.min(MOST_BY_DEFAULT));
-        if connections > room
-            && let Some(fields) = &self.fields
-        {
-            let message =
-                format!("the open file limit leaves room for {room}; raise it (`ulimit -n`), or lower this");
-            self.cx.warning(&fields.key("maxConnections"), message);
-        }
-        connections as usize
+    };
+    let mut number = |name| fields.number(cx, name).unwrap_or_default();
+    PerCaller {
+        connections: number("connections"),
+        sessions: most_sessions.unwrap_or_default(),
+        processes: number("processes"),
+        requests: number("requests"),
+        held_bytes: number("heldBytes"),
     }
 }
 
-/// How many client connections there are descriptors for: half of them, because each may need one to an upstream.
-fn room() -> u64 {
-    (open_files().saturating_sub(RESERVED_FILES) / 2).max(1)
+/// Descriptors are shared out, so that no use of them can take those of another: a quarter for each of client connections,
+/// connections to servers for requests, and processes; the last is for connections of sessions, and what is kept open
+/// between two requests.
+struct Shared {
+    files: u64,
 }
 
-/// Files that this process may have open.
+impl Shared {
+    fn get() -> Self {
+        Self { files: open_files() }
+    }
+
+    /// How many there are by default of what takes `each`.
+    fn share(&self, each: u64) -> u64 {
+        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
+    }
+
+    /// Warns if what the config says is more than there are.
+    fn check(&self, cx: &mut Context<'_>, fields: &Fields<'_>, limits: [(&str, u64, u64); 3]) {
+        let needed = limits.iter().map(|(_, count, each)| count.saturating_mul(*each)).sum::<u64>();
+        let needed = needed.saturating_add(RESERVED_FILES);
+        let said = limits.iter().find(|(key, ..)| fields.has(key));
+        if let Some((key, ..)) = said.filter(|_| needed > self.files) {
+            let files = self.files;
+            let message = format!(
+                "connections, requests and processes may need {needed} open files, and the limit is {files}; \
+                 raise it (`ulimit -n`), or lower them"
+            );
+            cx.warning(&fields.key(key), message);
+        }
+    }
+}
+
+/// Files that the gate may have open: what the system grants at most, to which `serve` raises its limit.
 fn open_files() -> u64 {
     /// What Unix systems start a session with, where there is no way to ask without a system call.
     const COMMON: u64 = 1024;
@@ -124,6 +133,23 @@ fn open_files() -> u64 {
     limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .map_or(COMMON, |soft| soft.parse().unwrap_or(u64::MAX))
+        .and_then(|rest| rest.split_whitespace().nth(1))
+        .map_or(COMMON, |hard| hard.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_there_may_be_by_default_fits_into_the_limit_of_open_files() {
+        for files in [64, 256, 1024, 4096, 65_536, 1 << 20] {
+            let shared = Shared { files };
+            let connections = shared.share(1).min(MOST_BY_DEFAULT);
+            let processes = shared.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT);
+            let needed = connections + shared.share(1) + FILES_OF_PROCESS * processes;
+            assert!(files < RESERVED_FILES || needed + RESERVED_FILES <= files, "{files}: {needed}");
+            assert!(connections > 0 && processes > 0);
+        }
+    }
 }

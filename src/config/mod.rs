@@ -1,24 +1,33 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
-//! `parse` (text to tree) → `reader` (a typed view that notes every problem and goes on) → `resolve` and the
+//! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
 //! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`) → `snapshot`. The only things looked at
 //! outside the file are the environment, the files it names and the clock.
+//!
+//! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
+//! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
 
 mod aggregate;
 mod bind;
+mod fields;
 mod files;
+mod hint;
 mod inline;
-mod keys;
+mod key;
 mod limits;
+#[cfg(test)]
+mod page_tests;
 mod parse;
 mod problem;
 mod reader;
 mod reference;
 mod resolve;
+mod schema;
 #[cfg(test)]
 mod schema_tests;
 mod servers;
 mod snapshot;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -37,12 +46,25 @@ use self::{
 pub use self::{
     problem::{Problem, Severity},
     reference::Env,
-    servers::INHERITED,
+    schema::schema,
     snapshot::*,
+    table::INHERITED,
 };
 
-/// JSON Schema (draft 2020-12) of the config file, for editors.
-pub const SCHEMA: &str = include_str!("schema.json");
+/// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.
+#[cfg(test)]
+pub(crate) fn restart_keys() -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, object) in key::objects(&table::ROOT) {
+        let path = path.trim_start_matches("proxy").trim_start_matches('.').to_owned();
+        for (key, part) in object.keys.iter().filter_map(|key| Some((key, key.restart?))) {
+            let dot = if path.is_empty() { "" } else { "." };
+            let part = if part.is_empty() { String::new() } else { format!(" ({part})") };
+            found.push(format!("{path}{dot}{}{part}", key.name));
+        }
+    }
+    found
+}
 
 /// What came of reading a config.
 #[derive(Debug)]

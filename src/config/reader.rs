@@ -11,14 +11,14 @@ use jsonc_parser::{
 };
 
 use super::{
-    files, keys,
+    fields::Fields,
+    files,
+    key::{LONGEST, Object},
     parse::position,
     problem::{Place, Problem, Severity},
     reference::{self, Env, Origin},
+    table::REFERENCE,
 };
-
-/// A longer wait than this is a typing error, and would overflow clocks further on.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is true for the whole of one load: the outside world on one side, the findings on the other.
 pub(super) struct Context<'a> {
@@ -101,7 +101,7 @@ impl Context<'_> {
 /// One value and where it stands.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
-    value: &'a Value<'a>,
+    pub(super) value: &'a Value<'a>,
     pub(super) at: Place,
 }
 
@@ -122,16 +122,16 @@ impl<'a> Node<'a> {
         cx.error(&self.at, format!("must be {what}, not {found}"));
     }
 
-    /// An object that may have the keys of `known`; any other one is an error.
-    pub(super) fn object(&self, cx: &mut Context<'_>, known: keys::Known) -> Option<Fields<'a>> {
-        let mut fields = self.map(cx)?;
-        for (name, key, _) in fields.entries() {
-            if !known.contains(&name) {
-                fields.has_unknown = true;
-                cx.error(&key, keys::unknown(name, known));
-            }
-        }
+    /// An object of this kind, in which other keys are errors.
+    pub(super) fn object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
+        let mut fields = self.unchecked_object(cx, kind)?;
+        fields.check_names(cx);
         Some(fields)
+    }
+
+    /// An object of this kind, whatever keys are in it.
+    pub(super) fn unchecked_object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
+        Some(Fields { kind: Some(kind), ..self.map(cx)? })
     }
 
     /// An object whose keys are names that the user chose.
@@ -140,13 +140,7 @@ impl<'a> Node<'a> {
             self.expected(cx, "an object { … }");
             return None;
         };
-        Some(Fields { properties: &object.properties, at: self.at.clone(), has_unknown: false })
-    }
-
-    /// A field of this object, if it is one and has it. Says nothing of what else is wrong.
-    pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
-        let object = self.value.as_object()?;
-        Fields { properties: &object.properties, at: self.at.clone(), has_unknown: false }.get(name)
+        Some(Fields { properties: &object.properties, kind: None, at: self.at.clone(), has_unknown: false })
     }
 
     pub(super) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
@@ -172,6 +166,11 @@ impl<'a> Node<'a> {
         Some(self.list(cx)?.iter().filter_map(|node| node.string(cx)).collect())
     }
 
+    /// The text as it is written, references and all.
+    pub(super) fn literal(&self) -> Option<&'a str> {
+        self.value.as_string_lit().map(|literal| &*literal.value)
+    }
+
     /// Whether this is an object, and not one that stands for a string.
     pub(super) fn is_plain_object(&self) -> bool {
         self.value.as_object().is_some() && self.reference().is_none()
@@ -183,14 +182,14 @@ impl<'a> Node<'a> {
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
-        let names = |property: &ast::ObjectProp<'_>| keys::REFERENCES.contains(&property.name.as_str());
+        let names = |property: &ast::ObjectProp<'_>| REFERENCE.key(property.name.as_str()).is_some();
         self.value.as_object().filter(|object| object.properties.iter().any(names))
     }
 
     /// A string, with its references replaced.
     pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
-        if let Some(text) = self.value.as_string_lit() {
-            return match reference::expand(&text.value, cx.env) {
+        if let Some(text) = self.literal() {
+            return match reference::expand(text, cx.env) {
                 Ok(expanded) => {
                     Some(Text { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
                 }
@@ -211,14 +210,14 @@ impl<'a> Node<'a> {
 
     /// `{"$env": "VAR"}` or `{"$file": "path"}`.
     fn referenced(&self, cx: &mut Context<'_>) -> Option<Text> {
-        let fields = self.object(cx, keys::REFERENCES)?;
+        let fields = self.object(cx, &REFERENCE)?;
         let value = match (fields.get("$env"), fields.get("$file")) {
             (Some(name), None) => {
-                let Some(literal) = name.value.as_string_lit() else {
+                let Some(literal) = name.literal() else {
                     name.expected(cx, "the name of a variable in double quotes");
                     return None;
                 };
-                match reference::from_env(&literal.value, cx.env) {
+                match reference::from_env(literal, cx.env) {
                     Ok(expanded) => expanded.value,
                     Err(message) => {
                         cx.error(&name.at, message);
@@ -332,47 +331,6 @@ fn to_json(value: &Value<'_>) -> serde_json::Value {
         Value::NumberLit(number) => serde_json::from_str(number.value).unwrap_or_default(),
         Value::BooleanLit(literal) => literal.value.into(),
         Value::NullKeyword(_) => serde_json::Value::Null,
-    }
-}
-
-/// The entries of an object.
-pub(super) struct Fields<'a> {
-    properties: &'a [ast::ObjectProp<'a>],
-    pub(super) at: Place,
-    /// Whether a key was refused: what seems to be missing may be there under a wrong name.
-    pub(super) has_unknown: bool,
-}
-
-impl<'a> Fields<'a> {
-    /// An object that is not in the file.
-    pub(super) fn empty(at: Place) -> Self {
-        Self { properties: &[], at, has_unknown: false }
-    }
-
-    fn find(&self, name: &str) -> Option<&'a ast::ObjectProp<'a>> {
-        self.properties.iter().find(|property| property.name.as_str() == name)
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
-        let property = self.find(name)?;
-        let value = &property.value;
-        Some(Node { value, at: self.at.key(name, value.range().start) })
-    }
-
-    /// Name, place of the key, value; in file order.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Place, Node<'a>)> {
-        let entry = |property: &'a ast::ObjectProp<'a>| {
-            let name = property.name.as_str();
-            let at = self.at.key(name, property.value.range().start);
-            (name, self.at.key(name, property.range.start), Node { value: &property.value, at })
-        };
-        self.properties.iter().map(entry).collect()
-    }
-
-    /// The place of the key `name`, for a problem with its being there at all.
-    pub(super) fn key(&self, name: &str) -> Place {
-        let offset = self.find(name).map_or(self.at.offset, |property| property.range.start);
-        self.at.key(name, offset)
     }
 }
 

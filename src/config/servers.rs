@@ -6,35 +6,18 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    bind, inline, keys,
-    reader::{Context, Fields, Node, Text},
+    bind,
+    fields::Fields,
+    hint, inline,
+    problem::Place,
+    reader::{Context, Node},
     reference::Origin,
     snapshot::{Access, HttpTarget, Server, StdioTarget, Target, ToolFilter, Transport},
+    table::{COMMAND, SERVER, SERVER_NAMES, URL},
     tls,
     tokens::{Auth, words},
 };
 use crate::{mcp::walk::MAX_TEXT, secret::Secret};
-
-/// First segments of the gate's own paths: a server of that name could not be reached.
-pub(super) const RESERVED_NAMES: &[&str] = &[
-    "mcp",
-    "sse",
-    "message",
-    "messages",
-    "health",
-    "status",
-    "servers",
-    "auth",
-    "metrics",
-    "debug",
-    "oauth",
-    "authorize",
-    "token",
-    "register",
-    "revoke",
-    "api",
-    "my",
-];
 
 /// Headers that belong to the connection or to the protocol, so that a fixed value would break requests.
 const RESERVED_HEADERS: &[&str] = &[
@@ -53,14 +36,6 @@ const RESERVED_HEADERS: &[&str] = &[
     "last-event-id",
 ];
 
-/// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
-/// and a language, and nothing that holds a secret.
-pub const INHERITED: &[&str] =
-    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
-
-/// Least that `idleTimeout` may be: clients pause between two requests.
-pub(super) const LEAST_IDLE: Duration = Duration::from_secs(1);
-
 /// `idle_timeout` is that of servers which have none of their own.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
@@ -72,21 +47,20 @@ pub(super) fn resolve(
     for (name, key, node) in servers.entries() {
         if !is_name(name) {
             cx.error(&key, "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; rename it");
-        } else if RESERVED_NAMES.contains(&name) {
+        } else if SERVER_NAMES.reserved.contains(&name) {
             cx.error(&key, format!("`/{name}` is a path of the gate's own; give the server another name"));
         }
-        let Some(fields) = node.object(cx, keys::SERVER) else { continue };
+        let Some(fields) = node.object(cx, &SERVER) else { continue };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let target = target(cx, &fields);
-        let options = fields.get("options").and_then(|node| node.object(cx, keys::OPTIONS));
-        let access = access(cx, &fields, options.as_ref(), auth);
-        let filter = options.and_then(|options| options.get("toolFilter"));
-        let tool_filter = filter.and_then(|node| tool_filter(cx, &node)).map(Arc::new);
-        let timeout = fields.get("timeout").and_then(|node| node.duration(cx, Duration::from_millis(1)));
-        let idle_timeout =
-            fields.get("idleTimeout").map_or(Some(idle_timeout), |node| node.duration(cx, LEAST_IDLE));
-        let tags = words(cx, fields.get("tags"));
-        if let (Some(target), Some(idle_timeout)) = (target, idle_timeout) {
+        let options = fields.object_or_empty(cx, "options");
+        let access = access(cx, &fields, &options, auth);
+        let filter = options.object(cx, "toolFilter");
+        let tool_filter = filter.and_then(|fields| tool_filter(cx, &fields)).map(Arc::new);
+        let timeout = fields.duration(cx, "timeout");
+        let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
+        let tags = words(cx, &fields, "tags").unwrap_or_default();
+        if let Some(target) = target {
             resolved.push(Server {
                 name: name.into(),
                 target,
@@ -115,30 +89,25 @@ enum Declared {
 }
 
 fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
-    let declared = match (fields.get("transportType"), fields.get("type")) {
-        (Some(_), Some(_)) => {
-            cx.error(&fields.key("type"), "is the same as `transportType`; keep one of them");
-            None
+    let declared = transport(cx, fields);
+    match (fields.has(URL), fields.has(COMMAND), fields.has("inline")) {
+        (true, false, false) => {
+            without_effect(cx, fields, Some(URL), "a `url`");
+            http(cx, fields, declared).map(Target::Http)
         }
-        (node, other) => node.or(other).and_then(|node| transport(cx, &node)),
-    };
-    match (fields.get("url"), fields.get("command"), fields.get("inline")) {
-        (Some(url), None, None) => {
-            without_effect(cx, fields, &[keys::COMMAND_ONLY], "a `url`");
-            http(cx, fields, &url, declared).map(Target::Http)
+        (false, true, false) => {
+            without_effect(cx, fields, Some(COMMAND), "a `command`");
+            stdio(cx, fields, declared).map(Target::Stdio)
         }
-        (None, Some(command), None) => {
-            without_effect(cx, fields, &[keys::URL_ONLY], "a `command`");
-            stdio(cx, fields, &command, declared).map(Target::Stdio)
-        }
-        (None, None, Some(node)) => {
-            without_effect(cx, fields, &[keys::URL_ONLY, keys::COMMAND_ONLY], "`inline`");
-            if let Some((Declared::Http(_) | Declared::Stdio, text)) = declared {
-                cx.error(&text.at, "a server with `inline` is \"inline\"; write that, or remove this");
+        (false, false, true) => {
+            without_effect(cx, fields, None, "`inline`");
+            if let Some((Declared::Http(_) | Declared::Stdio, at)) = declared {
+                cx.error(&at, "a server with `inline` is \"inline\"; write that, or remove this");
             }
-            inline::resolve(cx, &node).map(Target::Inline)
+            let inline = fields.object(cx, "inline")?;
+            inline::resolve(cx, &inline).map(Target::Inline)
         }
-        (None, None, None) => {
+        (false, false, false) => {
             if !fields.has_unknown {
                 cx.error(
                     &fields.at,
@@ -147,11 +116,11 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
             }
             None
         }
-        (url, _, node) => {
-            let (key, other) = match (url, node) {
-                (Some(_), None) => ("command", "url"),
-                (Some(_), Some(_)) => ("inline", "url"),
-                (None, _) => ("inline", "command"),
+        (has_url, _, has_inline) => {
+            let (key, other) = match (has_url, has_inline) {
+                (true, false) => (COMMAND, URL),
+                (true, true) => ("inline", URL),
+                (false, _) => ("inline", COMMAND),
             };
             cx.error(
                 &fields.key(key),
@@ -162,57 +131,47 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
     }
 }
 
-fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, keys: &[keys::Known], kind: &str) {
-    for key in keys.iter().copied().flatten() {
-        if fields.get(key).is_some() {
-            cx.notice(&fields.key(key), format!("has no effect on a server with {kind}; remove it"));
+/// Notes keys that mean something beside another key than `tag` only.
+fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, tag: Option<&str>, kind: &str) {
+    for key in SERVER.keys.iter().filter(|key| key.beside.is_some() && key.beside != tag) {
+        if fields.has(key.name) {
+            cx.notice(&fields.key(key.name), format!("has no effect on a server with {kind}; remove it"));
         }
     }
 }
 
-fn transport(cx: &mut Context<'_>, node: &Node<'_>) -> Option<(Declared, Text)> {
-    let text = node.string(cx)?;
-    let declared = match text.value.as_str() {
+/// What `transportType` says, and where.
+fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Place)> {
+    let node = fields.get("transportType")?;
+    let declared = match fields.word(cx, "transportType")? {
         "sse" => Declared::Http(Transport::Sse),
-        "streamable-http" | "streamableHttp" | "streamable" | "http" => {
-            Declared::Http(Transport::StreamableHttp)
-        }
         "stdio" => Declared::Stdio,
         "inline" => Declared::Inline,
-        _ => {
-            let shown = text.shown();
-            cx.error(
-                &text.at,
-                format!("{shown} is no transport; use \"streamable-http\", \"sse\", \"stdio\" or \"inline\""),
-            );
-            return None;
-        }
+        _ => Declared::Http(Transport::StreamableHttp),
     };
-    Some((declared, text))
+    Some((declared, node.at))
 }
 
 fn http(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    url: &Node<'_>,
-    declared: Option<(Declared, Text)>,
+    declared: Option<(Declared, Place)>,
 ) -> Option<HttpTarget> {
-    let text = url.string(cx);
+    let text = fields.text(cx, URL);
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
     let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
-    let flag = |cx: &mut Context<'_>, key| fields.get(key).and_then(|node| node.bool(cx));
-    let pass_query = flag(cx, "passQuery");
-    let pass_last_event_id = flag(cx, "passLastEventId");
-    let cookies = flag(cx, "cookies").unwrap_or(false);
+    let pass_query = fields.bool(cx, "passQuery");
+    let pass_last_event_id = fields.bool(cx, "passLastEventId");
+    let cookies = fields.bool(cx, "cookies").unwrap_or_default();
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
-        Some((Declared::Stdio, text)) => {
-            cx.error(&text.at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
+        Some((Declared::Stdio, at)) => {
+            cx.error(&at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
             return None;
         }
-        Some((Declared::Inline, text)) => {
-            cx.error(&text.at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
+        Some((Declared::Inline, at)) => {
+            cx.error(&at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
             return None;
         }
         None => None,
@@ -283,18 +242,14 @@ fn ca_file(cx: &mut Context<'_>, node: &Node<'_>, url: Option<&Url>) -> Option<A
 fn stdio(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    command: &Node<'_>,
-    declared: Option<(Declared, Text)>,
+    declared: Option<(Declared, Place)>,
 ) -> Option<StdioTarget> {
-    if let Some((Declared::Http(_) | Declared::Inline, text)) = declared {
-        cx.error(&text.at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
+    if let Some((Declared::Http(_) | Declared::Inline, at)) = declared {
+        cx.error(&at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
-    let args = fields.get("args").and_then(|node| node.strings(cx)).unwrap_or_default();
-    let env = fields.get("env").map(|node| environment(cx, &node)).unwrap_or_default();
-    let inherit_env = match fields.get("inheritEnv") {
-        Some(node) => node.strings(cx).unwrap_or_default().into_iter().map(|text| text.value).collect(),
-        None => INHERITED.iter().map(|&name| name.to_owned()).collect(),
-    };
+    let args = fields.texts(cx, "args").unwrap_or_default();
+    let env = environment(cx, fields);
+    let inherit_env = fields.texts(cx, "inheritEnv").unwrap_or_default();
     let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
         let cwd = cx.beside_config(&text.value);
         if !cwd.is_dir() {
@@ -303,14 +258,15 @@ fn stdio(
         }
         Some(cwd)
     });
-    let command = program(cx, command)?;
+    let command = program(cx, fields)?;
+    let inherit_env = inherit_env.into_iter().map(|text| text.value).collect();
     let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
     Some(StdioTarget { command, args, env, cwd, inherit_env })
 }
 
-/// The name or path of a program.
-pub(super) fn program(cx: &mut Context<'_>, node: &Node<'_>) -> Option<String> {
-    let command = node.string(cx)?;
+/// `command`: the name or path of a program.
+pub(super) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
+    let command = fields.text(cx, COMMAND)?;
     if command.value.trim().is_empty() || command.value.contains('\0') {
         cx.error(&command.at, "is no program; write its name or path");
         return None;
@@ -318,9 +274,11 @@ pub(super) fn program(cx: &mut Context<'_>, node: &Node<'_>) -> Option<String> {
     Some(command.value)
 }
 
-pub(super) fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String, Secret)> {
+/// `env`.
+pub(super) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(String, Secret)> {
     let mut variables = Vec::new();
-    for (name, key, node) in node.map(cx).map(|fields| fields.entries()).unwrap_or_default() {
+    let entries = fields.get("env").and_then(|node| node.map(cx)).map(|fields| fields.entries());
+    for (name, key, node) in entries.unwrap_or_default() {
         if name.is_empty() || name.contains(['=', '\0']) {
             cx.error(&key, "is no variable name; use letters, digits and _");
         }
@@ -335,19 +293,19 @@ pub(super) fn environment(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(String,
     variables
 }
 
-fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>>, auth: &Auth) -> Access {
-    let public = fields.get("public").and_then(|node| node.bool(cx)).unwrap_or(false);
-    let nested = options.and_then(|options| options.get("authTokens"));
-    let listed = match (fields.get("authTokens"), nested) {
-        (Some(_), Some(nested)) => {
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: &Fields<'_>, auth: &Auth) -> Access {
+    const TOKENS: &str = "authTokens";
+    let public = fields.bool(cx, "public").unwrap_or_default();
+    let listed = match (fields.has(TOKENS), options.get(TOKENS)) {
+        (true, Some(nested)) => {
             cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
             None
         }
-        (node, nested) => node.or(nested),
+        (_, nested) => fields.get(TOKENS).or(nested),
     };
     let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
     let roles_node = fields.get("roles");
-    let roles = roles_node.clone().map(|node| words(cx, Some(node)));
+    let roles = roles_node.as_ref().map(|_| words(cx, fields, "roles").unwrap_or_default());
 
     if public {
         for node in [listed, roles_node].into_iter().flatten() {
@@ -361,25 +319,12 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: Option<&Fields<'_>
     }
 }
 
-fn tool_filter(cx: &mut Context<'_>, node: &Node<'_>) -> Option<ToolFilter> {
-    let fields = node.object(cx, keys::TOOL_FILTER)?;
-    let mode = fields.get("mode");
+fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> {
     let listed = fields.get("list");
-    if !fields.has_unknown && (mode.is_none() || listed.is_none()) {
+    if !fields.has_unknown && (!fields.has("mode") || listed.is_none()) {
         cx.error(&fields.at, "needs a `mode`, \"allow\" or \"block\", and a `list` of names of tools");
     }
-    let allows = mode.and_then(|node| {
-        let mode = node.string(cx)?;
-        match mode.value.as_str() {
-            "allow" => Some(true),
-            "block" => Some(false),
-            _ => {
-                let shown = mode.shown();
-                cx.error(&mode.at, format!("{shown} is no mode; use \"allow\" or \"block\""));
-                None
-            }
-        }
-    });
+    let allows = fields.word(cx, "mode").map(|mode| mode == "allow");
     let listed = listed?;
     let names = listed.strings(cx)?;
     for name in &names {
@@ -409,7 +354,7 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<st
             Some(name) => names.push(name.clone()),
             None => {
                 let shown = text.shown();
-                let message = match keys::closest(&text.value, known.iter().map(AsRef::as_ref)) {
+                let message = match hint::closest(&text.value, known.iter().map(AsRef::as_ref)) {
                     Some(near) => format!("{shown} is not in proxy.auth.tokens; did you mean {near:?}?"),
                     None => format!("{shown} is not in proxy.auth.tokens; add it there, or remove it here"),
                 };

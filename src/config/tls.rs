@@ -12,16 +12,16 @@ use rustls::{
 };
 
 use super::{
-    bind, keys,
+    bind,
+    fields::Fields,
     problem::Place,
-    reader::{Context, Node, Text},
+    reader::{Context, Text},
     snapshot::{HostPattern, Tls},
 };
 
 /// `None` after an error.
-pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>, hosts: &[HostPattern]) -> Option<Tls> {
-    let fields = node.object(cx, keys::TLS)?;
-    let self_signed = fields.get("selfSigned").and_then(|node| node.bool(cx)).unwrap_or(false);
+pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>, hosts: &[HostPattern]) -> Option<Tls> {
+    let self_signed = fields.bool(cx, "selfSigned").unwrap_or_default();
     match (fields.get("cert"), fields.get("key")) {
         (None, None) if self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
         (cert, key) if self_signed => {
@@ -39,7 +39,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: &Node<'_>, hosts: &[HostPatter
         }
         _ => {
             if !fields.has_unknown {
-                cx.error(&node.at, "needs both `cert` and `key` (PEM files), or `selfSigned: true`");
+                cx.error(&fields.at, "needs both `cert` and `key` (PEM files), or `selfSigned: true`");
             }
             None
         }

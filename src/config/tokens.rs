@@ -5,11 +5,12 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::{
-    keys,
+    fields::Fields,
     problem::Place,
-    reader::{Context, Fields, Node},
+    reader::{Context, Node},
     reference::Origin,
     snapshot::Credential,
+    table::{AUTH, TOKEN},
 };
 
 /// Shorter tokens can be guessed in an afternoon by someone who has a hash of them.
@@ -28,20 +29,17 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
     let Some(node) = node else {
         return Auth { names: Some(Vec::new()), ..Auth::default() };
     };
-    let kind = node.map(cx).and_then(|fields| fields.get("kind"));
-    if let Some(text) = kind.and_then(|kind| kind.string(cx)) {
-        let message = match text.value.as_str() {
-            "bearer_token" => None,
-            "oauth" => Some("OAuth is not supported yet; use \"bearer_token\"".to_owned()),
-            _ => Some(format!("{} is no kind of auth; use \"bearer_token\"", text.shown())),
-        };
-        if let Some(message) = message {
-            cx.error(&text.at, message);
-            return Auth::default();
-        }
+    let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
+    if let Some(kind) = fields.get("kind").filter(|kind| kind.literal() == Some("oauth")) {
+        cx.error(&kind.at, "OAuth is not supported yet; use \"bearer_token\"");
+        return Auth::default();
     }
-    let Some(fields) = node.object(cx, keys::AUTH) else { return Auth::default() };
-    let query_token = fields.get("queryToken").and_then(|node| node.bool(cx)).unwrap_or(false);
+    // The keys of another kind are not ours.
+    if fields.word(cx, "kind").is_none() {
+        return Auth::default();
+    }
+    fields.check_names(cx);
+    let query_token = fields.bool(cx, "queryToken").unwrap_or_default();
     let Some(tokens) = fields.get("tokens") else {
         let names = (!fields.has_unknown).then(Vec::new);
         return Auth { query_token, names, ..Auth::default() };
@@ -100,10 +98,10 @@ fn read_credential(
         let (roles, tags) = (Vec::new(), Vec::new());
         return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
     }
-    let fields = node.object(cx, keys::TOKEN)?;
+    let fields = node.object(cx, &TOKEN)?;
     let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
-    let roles = words(cx, fields.get("roles"));
-    let tags = words(cx, fields.get("tags"));
+    let roles = words(cx, &fields, "roles").unwrap_or_default();
+    let tags = words(cx, &fields, "tags").unwrap_or_default();
     let digest = match (fields.get("sha256"), fields.get("value")) {
         (Some(hash), None) => read_hash(cx, &hash)?,
         (None, Some(value)) => read_plain(cx, &value)?,
@@ -127,15 +125,15 @@ fn read_credential(
 }
 
 /// `tags` or `roles`: words of the user's own.
-pub(super) fn words(cx: &mut Context<'_>, node: Option<Node<'_>>) -> Vec<String> {
+pub(super) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
-    for text in node.and_then(|node| node.strings(cx)).unwrap_or_default() {
+    for text in fields.texts(cx, name)? {
         match text.value.trim().is_empty() {
             true => cx.error(&text.at, "is empty; write a word, or remove it"),
             false => words.push(text.value),
         }
     }
-    words
+    Some(words)
 }
 
 fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    os::fd::AsFd as _,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -24,7 +25,6 @@ pub fn serve(path: &Path) -> ExitCode {
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
     }
-    // Before limits are read that are made of it.
     raise_limits();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -181,7 +181,9 @@ impl Served<'_> {
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
     let (level, format) = (snapshot.log.level, snapshot.log.format);
-    let log = Log::start(level, format, Box::new(io::stdout()), metrics.log_lines_dropped.clone())?;
+    // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
+    let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let log = Log::start(level, format, Box::new(out), metrics.log_lines_dropped.clone())?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
     Ok(observer)
@@ -200,13 +202,6 @@ fn count_panics(observer: &Arc<Observer>) {
             .opt("at", at.as_deref())
             .send();
     }));
-}
-
-/// As many files as the system grants.
-fn raise_limits() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let files = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
 }
 
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
@@ -265,4 +260,11 @@ fn report(log: &Log, problems: &[Problem]) {
 fn stamp_reload(metrics: &Metrics) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+}
+
+/// As many files as the system grants, of which the config shares out.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let files = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
 }

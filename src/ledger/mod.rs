@@ -17,7 +17,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -107,6 +107,8 @@ struct Totals {
     /// Owners that were active lately, and those of them that are no address.
     active: AtomicU64,
     active_named: AtomicU64,
+    /// Whether there ever was one that is no address.
+    has_names: AtomicBool,
     /// Seconds since the gate began, as of the last tick.
     now: AtomicU32,
 }
@@ -186,6 +188,9 @@ impl Ledger {
         }
         if owners.len() >= MOST_ADDRESSES {
             owners.retain(|_, owner| Arc::strong_count(owner) > 1);
+        }
+        if let Name::Token(_) = name {
+            self.totals.has_names.store(true, Relaxed);
         }
         let owner = Owner::new(name.clone(), &self.totals);
         owners.insert(name, Arc::clone(&owner));
@@ -385,6 +390,7 @@ impl Owner {
             others: if is_gate { 0 } else { others },
             others_named: named,
             is_address,
+            has_names: self.totals.has_names.load(Relaxed),
             ..ask
         }
     }

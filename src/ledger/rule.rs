@@ -21,9 +21,12 @@ pub(super) struct Ask {
     pub(super) others: u64,
     /// Those of them that have names.
     pub(super) others_named: u64,
-    /// Whether the owner is an address. Addresses cost an attacker nothing: where there are named owners beside them, half of
-    /// the reserve is not for them, and however many they are, they make no named owner's share smaller than its part of that.
+    /// Whether the owner is an address. Addresses cost an attacker nothing: however many they are, they make no named owner's
+    /// share smaller than its part of half of the reserve.
     pub(super) is_address: bool,
+    /// Whether there are named owners, active or not. Then that half of the reserve is for no address, also in a moment in
+    /// which nobody else is there: a token that comes next must not find that a stranger has everything.
+    pub(super) has_names: bool,
     /// What an owner may have of the reserve, however many share it.
     pub(super) least: u64,
 }
@@ -39,6 +42,7 @@ impl Ask {
         others: 0,
         others_named: 0,
         is_address: false,
+        has_names: false,
         least: 1,
     };
 }
@@ -54,7 +58,8 @@ pub enum Limit {
 
 /// Decides about `ask`.
 pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
-    let Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, least } = ask;
+    let Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, has_names, least } =
+        ask;
     let (after, mine) = (used.saturating_add(amount), mine.saturating_add(amount));
     if own_limit > 0 && mine > own_limit {
         return Err(Limit::Caller);
@@ -63,17 +68,19 @@ pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
         return Err(Limit::Gate);
     }
     let reserve = reserve(capacity);
+    // Half of the reserve, rounded up, so that the last place is never an address's.
+    let of_named = reserve.div_ceil(2);
+    if is_address && has_names && after > capacity - of_named {
+        return Err(Limit::Caller);
+    }
     if others == 0 || after <= capacity - reserve {
         return Ok(());
     }
-    // Half of the reserve, rounded up, so that the last place is never an address's.
-    let of_named = reserve.div_ceil(2);
     let share = match is_address {
         true => reserve / others,
         false => (reserve / others).max(of_named / others_named.max(1)),
     };
-    let yields = is_address && others_named > 0 && after > capacity - of_named;
-    if mine > share.max(least) || yields { Err(Limit::Caller) } else { Ok(()) }
+    if mine > share.max(least) { Err(Limit::Caller) } else { Ok(()) }
 }
 
 /// What is kept for others: a quarter, and at least one where there is more than one.
@@ -96,6 +103,7 @@ mod tests {
         others: 0,
         others_named: 0,
         is_address: false,
+        has_names: true,
         least: 1,
     };
 
@@ -128,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_alone_leaves_a_part_for_names_if_there_are_any() {
+        assert_eq!(greedy(Ask { is_address: true, ..ALONE }), 87);
+        assert_eq!(greedy(Ask { is_address: true, has_names: false, ..ALONE }), 100);
+        assert_eq!(greedy(Ask { is_address: true, capacity: 2, ..ALONE }), 1);
+    }
+
+    #[test]
     fn any_number_of_addresses_leaves_room_for_a_token() {
         let crowd = Ask { others: 1_000, others_named: 1, is_address: true, ..ALONE };
         let mut used = 75;
@@ -152,9 +167,11 @@ mod tests {
         #[test]
         fn nobody_gets_more_than_there_is(
             capacity in 0_u64..100, used in 0_u64..200, mine in 0_u64..100, amount in 1_u64..300,
-            others in 0_u64..9, others_named in 0_u64..9, own_limit in 0_u64..50, is_address: bool, least in 1_u64..9,
+            others in 0_u64..9, others_named in 0_u64..9, own_limit in 0_u64..50, is_address: bool, has_names: bool, least in 1_u64..9,
         ) {
-            let ask = Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, least };
+            let ask = Ask {
+                capacity, own_limit, used, mine, amount, others, others_named, is_address, has_names, least,
+            };
             let asked = decide(ask);
             prop_assert!(asked.is_err() || used + amount <= capacity);
         }

@@ -130,7 +130,8 @@ impl Inner {
         }
     }
 
-    fn write_until_closed(&self, mut out: Box<dyn Write + Send>) {
+    fn write_until_closed(&self, out: Box<dyn Write + Send>) {
+        let mut out = Out { out, is_torn: false };
         let (mut batch, mut untold) = (Vec::new(), 0);
         loop {
             let (lines, closed) = {
@@ -144,21 +145,50 @@ impl Inner {
                 untold += std::mem::take(&mut queue.untold);
                 (std::mem::take(&mut queue.lines), queue.closed)
             };
-            let mut write = |bytes: &[u8]| out.write_all(bytes).and_then(|()| out.flush()).is_ok();
-            if !write(&batch) {
+            if out.write(&batch).is_err() {
                 // Disk full or pipe gone: the batch is lost, the next may go through.
                 self.dropped.inc_by(lines as u64);
                 untold += lines as u64;
-            } else if untold > 0
-                && write(&self.line(Level::Warn, "Log lines dropped").int("lines", untold).end())
-            {
-                untold = 0;
+            } else if untold > 0 {
+                let told = self.line(Level::Warn, "Log lines dropped").int("lines", untold).end();
+                if out.write(&told).is_ok() {
+                    untold = 0;
+                }
             }
             if closed {
                 return;
             }
             thread::sleep(BATCH);
         }
+    }
+}
+
+/// Where lines go.
+struct Out {
+    out: Box<dyn Write + Send>,
+    /// What was written last ends in the middle of a line.
+    is_torn: bool,
+}
+
+impl Out {
+    /// Writes whole lines. What a write that failed left of one does not spoil the next.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.out.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        while !bytes.is_empty() {
+            match self.out.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.is_torn = bytes[n - 1] != b'\n';
+                    bytes = &bytes[n..];
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.out.flush()
     }
 }
 
@@ -466,10 +496,13 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_told_of_once_there_is_room_again() {
-        /// Takes nothing until it is told to.
+        /// Takes the beginning of a line, and no more until it is told to.
         struct Fickle(Sink, std::sync::mpsc::Receiver<bool>, bool);
         impl Write for Fickle {
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                if lock(&self.0.0).is_empty() {
+                    return self.0.write(&buf[..8]);
+                }
                 self.2 = self.2 || self.1.recv().unwrap();
                 if self.2 { self.0.write(buf) } else { Err(io::Error::from(io::ErrorKind::StorageFull)) }
             }
@@ -490,8 +523,10 @@ mod tests {
         goes.send(true).unwrap();
         log.close();
         let text = String::from_utf8(lock(&sink.0).clone()).unwrap();
+        let (torn, whole) = text.split_once('\n').unwrap();
+        assert_eq!(torn, r#"{"time":"#);
         let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&lines[0]["msg"], &lines[1]["msg"]), (&"written".into(), &"Log lines dropped".into()));
         assert_eq!((lines.len(), &lines[1]["lines"]), (2, &1.into()));
     }

@@ -28,7 +28,7 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     // Best effort: a socket without these options works, less well.
-    let _ = tcp::tune((&socket).into());
+    let _ = tcp::tune_listener((&socket).into());
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;

@@ -14,8 +14,8 @@ const KEEPALIVE_TRIES: u32 = 3;
 /// It also ends a keep-alive that is not answered.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes that the kernel may take from us before they are sent. Bounds what a peer that reads slowly costs in kernel memory
-/// (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to it.
+/// Bytes that the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel
+/// memory (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to it.
 #[cfg(target_os = "linux")]
 const NOTSENT_LOWAT: u32 = 64 * 1024;
 
@@ -33,11 +33,15 @@ pub fn tune(socket: SockRef<'_>) -> io::Result<()> {
         .with_retries(KEEPALIVE_TRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    {
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    }
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
+}
+
+/// Sets what a listener has beyond that, for the connections of clients.
+pub fn tune_listener(socket: SockRef<'_>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    tune(socket)
 }
 
 #[cfg(test)]
@@ -51,14 +55,16 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_TRIES);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
     }
 
     #[tokio::test]
     async fn who_is_accepted_has_what_the_listener_has() {
         let listener = crate::server::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        is_tuned(SockRef::from(&listener.accept().await.unwrap().0));
+        let accepted = listener.accept().await.unwrap().0;
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
+        is_tuned(socket);
     }
 
     #[test]

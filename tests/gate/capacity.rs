@@ -1,6 +1,7 @@
 //! What one caller takes of the gate is not taken from another.
 
 use serde_json::{Value, json};
+use sluicegate::ledger::Resource;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -337,23 +338,17 @@ async fn a_connection_whose_token_was_taken_out_counts_for_nobody() {
         })
     };
     let mut gate = Gate::start(config(json!({ "dev": DEV, "ci": CI }))).await;
-    let used = |gate: &Gate| {
-        let metrics = gate.metrics();
-        let line = |line: &str| {
-            line.strip_prefix(r#"sluicegate_capacity_used{resource="connections"} "#).map(str::to_owned)
-        };
-        metrics.lines().find_map(line).unwrap()
-    };
+    let used = |gate: &Gate| gate.gateway.shared().ledger.usage(Resource::Connections).1;
     let mut client = gate.client().await;
     client.send(post("/db", CI, "", "{}")).await;
     assert_eq!(client.response().await.0, 200);
-    assert_eq!(used(&gate), "1");
+    assert_eq!(used(&gate), 1);
     gate.reload(config(json!({ "dev": DEV })));
     client.send(post("/db", CI, "", "{}")).await;
     assert_eq!(client.response().await.0, 401);
-    assert_eq!(used(&gate), "0");
+    assert_eq!(used(&gate), 0);
     // It is as good as any other for somebody who may call.
     client.send(post("/db", DEV, "", "{}")).await;
     assert_eq!(client.response().await.0, 200);
-    assert_eq!(used(&gate), "1");
+    assert_eq!(used(&gate), 1);
 }

@@ -1,0 +1,174 @@
+//! The entries of an object, read as the table of keys says.
+
+use std::time::Duration;
+
+use jsonc_parser::{ast, common::Ranged};
+
+use super::{
+    hint,
+    key::{Absent, Key, Kind, Object},
+    problem::Place,
+    reader::{Context, Node, Text},
+    reference::Origin,
+};
+
+/// The entries of an object. What they may be, and what their absence means, is looked up in the table.
+pub(super) struct Fields<'a> {
+    pub(super) properties: &'a [ast::ObjectProp<'a>],
+    /// `None` if its keys are names that the user chose.
+    pub(super) kind: Option<&'static Object>,
+    pub(super) at: Place,
+    /// Whether a key was refused: what seems to be missing may be there under a wrong name.
+    pub(super) has_unknown: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// The entry of the table. A name that is not there is a defect of the caller's, which every test of it shows.
+    fn described(&self, name: &str) -> Option<&'static Key> {
+        let key = self.kind.and_then(|kind| kind.key(name));
+        debug_assert!(key.is_some() || self.kind.is_none(), "{name} is not in the table");
+        key
+    }
+
+    /// The property, by any of its names.
+    fn find(&self, name: &str) -> Option<&'a ast::ObjectProp<'a>> {
+        let key = self.described(name);
+        let is_it = |property: &&ast::ObjectProp<'_>| match key {
+            Some(key) => key.names().any(|known| known == property.name.as_str()),
+            None => property.name.as_str() == name,
+        };
+        self.properties.iter().find(is_it)
+    }
+
+    /// Notes keys that the table does not have, and those that are there by two names.
+    pub(super) fn check_names(&mut self, cx: &mut Context<'_>) {
+        let Some(kind) = self.kind else { return };
+        for (name, place, _) in self.entries() {
+            if kind.key(name).is_none() {
+                self.has_unknown = true;
+                cx.error(&place, hint::unknown(name, &kind.names()));
+            } else if let Some(first) = self.find(name).map(|first| first.name.as_str())
+                && first != name
+            {
+                cx.error(&place, format!("is the same as `{first}`; keep one of them"));
+            }
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+        let property = self.find(name)?;
+        let value = &property.value;
+        Some(Node { value, at: self.at.key(property.name.as_str(), value.range().start) })
+    }
+
+    /// True or false. `None` if it is absent and has no default, or not good; so of those below.
+    pub(super) fn bool(&self, cx: &mut Context<'_>, name: &str) -> Option<bool> {
+        match (self.get(name), self.described(name)?.absent) {
+            (Some(node), _) => node.bool(cx),
+            (None, Absent::Bool(default)) => Some(default),
+            (None, _) => None,
+        }
+    }
+
+    /// A whole number in its range.
+    pub(super) fn number(&self, cx: &mut Context<'_>, name: &str) -> Option<u64> {
+        let key = self.described(name)?;
+        match (self.get(name), key.kind, key.absent) {
+            (Some(node), Kind::Number { least, most, .. }, _) => node.number(cx, least, most),
+            (None, _, Absent::Number(default)) => Some(default),
+            _ => None,
+        }
+    }
+
+    /// A time span in its range.
+    pub(super) fn duration(&self, cx: &mut Context<'_>, name: &str) -> Option<Duration> {
+        let key = self.described(name)?;
+        match (self.get(name), key.kind, key.absent) {
+            (Some(node), Kind::Duration(least), _) => node.duration(cx, least),
+            (None, _, Absent::Duration(default)) => Some(default),
+            _ => None,
+        }
+    }
+
+    /// One of the key's words, as the table spells it.
+    pub(super) fn word(&self, cx: &mut Context<'_>, name: &str) -> Option<&'static str> {
+        let key = self.described(name)?;
+        match (self.get(name), key.kind, key.absent) {
+            (Some(node), Kind::Word(words), _) => {
+                let text = node.string(cx)?;
+                let is = |word: &&str| word.eq_ignore_ascii_case(&text.value);
+                let found = words.words.iter().find(|word| is(&word.0) || word.1.iter().any(&is));
+                if found.is_none() {
+                    cx.error(&text.at, format!("{} {}", text.shown(), words.otherwise));
+                }
+                found.map(|word| word.0)
+            }
+            (None, _, Absent::Text(default)) => Some(default),
+            _ => None,
+        }
+    }
+
+    /// Text, with its references replaced.
+    pub(super) fn text(&self, cx: &mut Context<'_>, name: &str) -> Option<Text> {
+        match (self.get(name), self.described(name)?.absent) {
+            (Some(node), _) => node.string(cx),
+            (None, Absent::Text(default)) => Some(self.literal(name, default)),
+            (None, _) => None,
+        }
+    }
+
+    /// The texts of a list; elements that are none are noted and left out.
+    pub(super) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<Text>> {
+        match (self.get(name), self.described(name)?.absent) {
+            (Some(node), _) => node.strings(cx),
+            (None, Absent::List(default)) => {
+                Some(default.iter().map(|value| self.literal(name, value)).collect())
+            }
+            (None, _) => None,
+        }
+    }
+
+    fn literal(&self, name: &str, value: &str) -> Text {
+        Text { value: value.to_owned(), origin: Origin::Literal, at: self.key(name) }
+    }
+
+    /// An object of the table. `None` if it is absent or none.
+    pub(super) fn object(&self, cx: &mut Context<'_>, name: &str) -> Option<Fields<'a>> {
+        match self.described(name)?.kind {
+            Kind::Object(kind) => self.get(name)?.object(cx, kind),
+            _ => None,
+        }
+    }
+
+    /// As [`Fields::object`]; one that is absent or none is read as one without keys.
+    pub(super) fn object_or_empty(&self, cx: &mut Context<'_>, name: &str) -> Fields<'a> {
+        let kind = match self.described(name).map(|key| key.kind) {
+            Some(Kind::Object(kind)) => Some(kind),
+            _ => None,
+        };
+        let empty = || Fields { properties: &[], kind, at: self.key(name), has_unknown: false };
+        self.object(cx, name).unwrap_or_else(empty)
+    }
+
+    /// Name, place of the key, value; in file order.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Place, Node<'a>)> {
+        let entry = |property: &'a ast::ObjectProp<'a>| {
+            let name = property.name.as_str();
+            let at = self.at.key(name, property.value.range().start);
+            (name, self.at.key(name, property.range.start), Node { value: &property.value, at })
+        };
+        self.properties.iter().map(entry).collect()
+    }
+
+    /// The place of the key `name`, for a problem with its being there at all.
+    pub(super) fn key(&self, name: &str) -> Place {
+        match self.find(name) {
+            Some(property) => self.at.key(property.name.as_str(), property.range.start),
+            None => self.at.key(name, self.at.offset),
+        }
+    }
+}

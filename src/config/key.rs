@@ -1,0 +1,226 @@
+//! What a key of the config is: the words in which [`table`](super::table) describes each of them.
+//!
+//! The reader takes names, ranges, words and defaults from the table; `schema` and `docs/config.md` are made of it.
+
+use std::time::Duration;
+
+/// A kind of object in the config.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// Name of its definition in the schema.
+    pub(super) name: &'static str,
+    /// What it is, in Markdown.
+    pub(super) doc: &'static str,
+    /// Keys of which it has exactly one; none if that does not matter.
+    pub(super) one_of: &'static [&'static str],
+    pub(super) keys: &'static [Key],
+}
+
+impl Object {
+    /// The key of that name, or of which it is another name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.names().any(|known| known == name))
+    }
+
+    /// All names that keys have here.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.keys.iter().flat_map(Key::names).collect()
+    }
+}
+
+/// One key. Its documentation is Markdown, without what follows from the rest of the entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) absent: Absent,
+    pub(super) doc: &'static str,
+    /// Other names that mean the same.
+    pub(super) also: &'static [&'static str],
+    /// The key beside which alone this one means something, as `args` does beside `command`.
+    pub(super) beside: Option<&'static str>,
+    /// Likely values, each as JSON.
+    pub(super) examples: &'static [&'static str],
+    /// Set if a change takes effect at the next start only: which part of the key that is, or nothing for all of it.
+    pub(super) restart: Option<&'static str>,
+    /// What to write in its place, if the key is there for old configs only.
+    pub(super) deprecated: Option<&'static str>,
+    /// The version that had it first.
+    pub(super) since: &'static str,
+}
+
+/// The version of each key that does not name one.
+pub(super) const FIRST_VERSION: &str = "0.1.0";
+
+pub(super) const fn key(name: &'static str, kind: Kind, absent: Absent, doc: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        absent,
+        doc,
+        also: &[],
+        beside: None,
+        examples: &[],
+        restart: None,
+        deprecated: None,
+        since: FIRST_VERSION,
+    }
+}
+
+impl Key {
+    /// The name that people are to write, and the others.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.also.iter().copied())
+    }
+
+    pub(super) const fn also(mut self, names: &'static [&'static str]) -> Self {
+        self.also = names;
+        self
+    }
+
+    pub(super) const fn beside(mut self, key: &'static str) -> Self {
+        self.beside = Some(key);
+        self
+    }
+
+    pub(super) const fn examples(mut self, examples: &'static [&'static str]) -> Self {
+        self.examples = examples;
+        self
+    }
+
+    /// A change of `part`, or of all if that is empty, takes effect at the next start.
+    pub(super) const fn restart(mut self, part: &'static str) -> Self {
+        self.restart = Some(part);
+        self
+    }
+
+    pub(super) const fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecated = Some(instead);
+        self
+    }
+
+    #[expect(dead_code, reason = "there is only one version so far")]
+    pub(super) const fn since(mut self, version: &'static str) -> Self {
+        self.since = version;
+        self
+    }
+}
+
+/// What a key takes.
+///
+/// A pattern is a regular expression for the schema. The reader demands the same and says in words what is wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Bool,
+    /// A whole number, perhaps of something.
+    Number {
+        least: u64,
+        most: u64,
+        unit: &'static str,
+    },
+    /// A time span of at least this, and at most [`LONGEST`].
+    Duration(Duration),
+    /// Text, or a reference to it, that fits this pattern.
+    Text(&'static str),
+    /// Text that no log may have.
+    Secret(&'static str),
+    /// An `http` or `https` URL.
+    Url,
+    /// Text that names a file, which cannot be a reference to what stands in a file.
+    Path,
+    /// The name of an environment variable, as it stands.
+    Variable,
+    Word(&'static Words),
+    List(&'static Kind),
+    /// An object whose keys are names that the user chose.
+    Map {
+        names: &'static Names,
+        of: &'static Kind,
+    },
+    Object(&'static Object),
+    SecretOr(&'static Object),
+    OneOrMany(&'static Kind),
+    /// A JSON Schema of the type `object`, in which nothing is a reference.
+    JsonSchema,
+    /// Whatever it is, it means nothing.
+    Ignored,
+}
+
+/// A longer wait than this is a typing error, and would overflow clocks further on.
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Any text.
+pub(super) const ANY: &str = "";
+
+pub(super) const fn count(least: u64, most: u64) -> Kind {
+    Kind::Number { least, most, unit: "" }
+}
+
+pub(super) const fn bytes(least: u64, most: u64) -> Kind {
+    Kind::Number { least, most, unit: "bytes" }
+}
+
+/// A time-out: a shorter one than a millisecond would refuse honest peers.
+pub(super) const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1));
+
+/// The words that a key can have, in any letter case.
+#[derive(Debug)]
+pub(super) struct Words {
+    pub(super) words: &'static [Word],
+    /// What to say of any other.
+    pub(super) otherwise: &'static str,
+}
+
+/// A word, other spellings of it, and what it means.
+#[derive(Debug)]
+pub(super) struct Word(pub(super) &'static str, pub(super) &'static [&'static str], pub(super) &'static str);
+
+/// What names the user may choose.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) pattern: &'static str,
+    /// Those that fit the pattern and cannot be had all the same.
+    pub(super) reserved: &'static [&'static str],
+}
+
+/// What the absence of a key means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Absent {
+    /// It is an error.
+    Required,
+    /// Nothing in particular.
+    Nothing,
+    /// What these words say.
+    Means(&'static str),
+    /// An object without keys.
+    Empty,
+    Bool(bool),
+    Number(u64),
+    Duration(Duration),
+    Text(&'static str),
+    List(&'static [&'static str]),
+}
+
+/// Every kind of object below `root`, with the path where it is met first: `proxy.auth.tokens.NAME`.
+pub(super) fn objects(root: &'static Object) -> Vec<(String, &'static Object)> {
+    fn visit(path: String, kind: &Kind, found: &mut Vec<(String, &'static Object)>) {
+        match *kind {
+            Kind::Object(object) | Kind::SecretOr(object) => {
+                if found.iter().any(|(_, known)| known.name == object.name) {
+                    return;
+                }
+                found.push((path.clone(), object));
+                for key in object.keys {
+                    let path = if path.is_empty() { key.name.into() } else { format!("{path}.{}", key.name) };
+                    visit(path, &key.kind, found);
+                }
+            }
+            Kind::List(of) => visit(format!("{path}[]"), of, found),
+            Kind::OneOrMany(of) => visit(path, of, found),
+            Kind::Map { of, .. } => visit(format!("{path}.NAME"), of, found),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    visit(String::new(), &Kind::Object(root), &mut found);
+    found
+}

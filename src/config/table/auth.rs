@@ -1,0 +1,78 @@
+//! `proxy.auth`.
+
+use super::LABEL;
+use crate::config::key::{
+    Absent::{Bool, Empty, List, Means, Nothing, Text},
+    Kind, Names, Object, Word, Words, key,
+};
+
+pub(in crate::config) static AUTH: Object = Object {
+    name: "auth",
+    doc: "Who may come in.",
+    one_of: &[],
+    keys: &[
+        key("kind", Kind::Word(&KINDS), Text("bearer_token"), "How callers prove who they are."),
+        key(
+            "queryToken",
+            Kind::Bool,
+            Bool(false),
+            "Accept the token as `?token=` too. It ends up in logs and histories of others on the way.",
+        ),
+        key(
+            "tokens",
+            Kind::Map { names: &TOKEN_NAMES, of: &Kind::OneOrMany(&CREDENTIAL) },
+            Empty,
+            "Token names and what proves each of them: one credential, or a list of them, so that rotation can overlap. \
+             A name has 1 to 128 bytes, on one line. Only names appear in logs and metrics. See \
+             [tokens](../README.md#tokens).",
+        )
+        .examples(&[r#"{ "ci": { "$env": "CI_TOKEN" } }"#]),
+    ],
+};
+
+static KINDS: Words = Words {
+    words: &[Word("bearer_token", &[], "by a token in the `Authorization` header")],
+    otherwise: "is no kind of auth; use \"bearer_token\"",
+};
+
+static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
+
+static CREDENTIAL: Kind = Kind::SecretOr(&TOKEN);
+
+pub(in crate::config) static TOKEN: Object = Object {
+    name: "token",
+    doc: "A token with conditions; `sluicegate token new` prints one.",
+    one_of: &["sha256", "value"],
+    keys: &[
+        key(
+            "sha256",
+            Kind::Text("^[0-9A-Fa-f]{64}$"),
+            Nothing,
+            "SHA-256 of the token, 64 hex digits, so that the config holds no secret.",
+        ),
+        key(
+            "value",
+            Kind::Secret("^[!-~]+$"),
+            Nothing,
+            "The token itself, in place of `sha256`; best a reference. Letters, digits and other visible ASCII, at least \
+             16 of them to be safe.",
+        )
+        .examples(&[r#"{ "$env": "CI_TOKEN" }"#]),
+        key(
+            "expires",
+            Kind::Text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"),
+            Means("never"),
+            "Moment in UTC from which the credential is refused.",
+        )
+        .examples(&[r#""2027-01-31T00:00:00Z""#]),
+        key(
+            "roles",
+            Kind::List(&LABEL),
+            List(&[]),
+            "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
+             are for the `roles` of servers.",
+        )
+        .examples(&[r#"["metrics"]"#]),
+        key("tags", Kind::List(&LABEL), List(&[]), "Tags of the caller; without effect so far."),
+    ],
+};

@@ -1,0 +1,47 @@
+//! Every key of the config, one entry each.
+//!
+//! An entry has the key's name, what it takes, what its absence means, and what users read about it. To add a key, add
+//! an entry and read it where its object is resolved, by the same name. Then `SLUICEGATE_BLESS=1 cargo test --lib config`
+//! writes `docs/config.md`, and a test asks for the key in `examples/full.json`. A test finds keys that nobody reads, or
+//! that the reader takes otherwise than the table says.
+
+mod auth;
+mod gate;
+mod limits;
+mod server;
+
+use std::time::Duration;
+
+pub use self::server::INHERITED;
+pub(super) use self::{
+    auth::{AUTH, TOKEN},
+    gate::ROOT,
+    server::{COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
+};
+use super::key::{ANY, Absent::Nothing, Kind, Object, key};
+
+/// Where to find a text that does not stand in the config.
+pub(super) static REFERENCE: Object = Object {
+    name: "reference",
+    doc: "Where to find a text that does not stand in the config.",
+    one_of: &["$env", "$file"],
+    keys: &[
+        key("$env", Kind::Variable, Nothing, "Name of an environment variable that holds the text."),
+        key(
+            "$file",
+            Kind::Path,
+            Nothing,
+            "File that holds the text, relative to the config; one line break at its end is not part of it.",
+        ),
+    ],
+};
+
+static TEXT: Kind = Kind::Text(ANY);
+/// A word of the user's own.
+static LABEL: Kind = Kind::Text(r"\S");
+/// The name or path of a program.
+const PROGRAM: Kind = Kind::Text(r"^[^\u0000]*[^\s\u0000][^\u0000]*$");
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

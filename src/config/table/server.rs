@@ -1,0 +1,293 @@
+//! `mcpServers.NAME`.
+
+use super::{LABEL, PROGRAM, TEXT, secs};
+use crate::config::key::{
+    ANY,
+    Absent::{Bool, Duration, Empty, List, Means, Nothing, Required},
+    Kind, Names, Object, TIMEOUT, Word, Words, key,
+};
+
+/// What a server can be called. Reserved are the first segments of the gate's own paths: a server of that name could not
+/// be reached.
+pub(in crate::config) static SERVER_NAMES: Names = Names {
+    pattern: "^[A-Za-z0-9_-]{1,64}$",
+    reserved: &[
+        "mcp",
+        "sse",
+        "message",
+        "messages",
+        "health",
+        "status",
+        "servers",
+        "auth",
+        "metrics",
+        "debug",
+        "oauth",
+        "authorize",
+        "token",
+        "register",
+        "revoke",
+        "api",
+        "my",
+    ],
+};
+
+/// Keys beside which alone others mean something.
+pub(in crate::config) const URL: &str = "url";
+pub(in crate::config) const COMMAND: &str = "command";
+
+/// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
+/// and a language, and nothing that holds a secret.
+pub const INHERITED: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+pub(in crate::config) static SERVER: Object = Object {
+    name: "server",
+    doc: "One MCP server: a `url`, a `command` or `inline`, and who may use it. Without `authTokens`, `roles` and \
+          `public`, any valid token may.",
+    one_of: &[URL, COMMAND, "inline"],
+    keys: &[
+        key(URL, Kind::Url, Nothing, "Endpoint of a server reached over HTTP or HTTPS.")
+            .examples(&[r#""http://postgres-mcp:3000/sse""#]),
+        key(
+            COMMAND,
+            PROGRAM,
+            Nothing,
+            "Program of this machine that speaks MCP on its standard input and output, see [local \
+             commands](../README.md#local-commands). It is looked for in the `PATH` that it gets.",
+        )
+        .examples(&[r#""npx""#, r#""/usr/local/bin/notes-mcp""#]),
+        key(
+            "inline",
+            Kind::Object(&INLINE),
+            Nothing,
+            "Tools that run commands, see [inline servers](../README.md#inline-servers).",
+        ),
+        key(
+            "transportType",
+            Kind::Word(&TRANSPORTS),
+            Means(
+                "`stdio` for a `command`, `inline` for `inline`, `sse` for a `url` that ends in `/sse`, else `streamable-http`",
+            ),
+            "What the server speaks.",
+        )
+        .also(&["type"]),
+        key(
+            "authTokens",
+            Kind::List(&TEXT),
+            Means("any valid token may"),
+            "Names in `proxy.auth.tokens` that may use this server. `[]` lets nobody in.",
+        )
+        .examples(&[r#"["dev", "ci"]"#]),
+        key("public", Kind::Bool, Bool(false), "Anyone may use this server, without a token."),
+        key(
+            "roles",
+            Kind::List(&LABEL),
+            Means("no role is asked for"),
+            "The caller's token must have one of these roles. `[]` lets nobody in.",
+        )
+        .examples(&[r#"["deploy"]"#]),
+        key(
+            "tags",
+            Kind::List(&LABEL),
+            List(&[]),
+            "Tags of this server, by which [`?tags=`](../README.md#all-servers-as-one) selects.",
+        ),
+        key(
+            "timeout",
+            TIMEOUT,
+            Means("`proxy.limits.upstreamTimeout`"),
+            "Longest wait for the response head. Where [messages pass](../README.md#any-transport), for the answer, which \
+             without this may be a stream that takes longer.",
+        )
+        .examples(&[r#""90s""#]),
+        key(
+            "idleTimeout",
+            Kind::Duration(secs(1)),
+            Means("`proxy.sessions.timeout`"),
+            "How long a session that the gate keeps may be without a request or stream. Then it ends, and with it the \
+             process of a `command`.",
+        )
+        .examples(&[r#""10m""#]),
+        key(
+            "headers",
+            Kind::Map { names: &HEADER_NAMES, of: &Kind::Secret(r"^[\t -~]*$") },
+            Empty,
+            "Headers to add to every request; they replace the client's. Those that the gate sets itself cannot be set \
+             (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like).",
+        )
+        .beside(URL)
+        .examples(&[r#"{ "Authorization": "Bearer ${API_KEY}" }"#]),
+        key(
+            "caFile",
+            Kind::Path,
+            Means("the system's"),
+            "PEM certificates to trust in place of the system's.",
+        )
+        .beside(URL)
+        .examples(&[r#""ca.pem""#]),
+        key(
+            "passQuery",
+            Kind::Bool,
+            Means("`true` if `url` has no query"),
+            "Whether the query of a caller's URL goes on to the server, without the parameters that `url` has.",
+        )
+        .beside(URL),
+        key(
+            "passLastEventId",
+            Kind::Bool,
+            Means("`true` if only one token may use the server"),
+            "Whether a caller's `Last-Event-ID` goes on to the server. Say `true` if the server gives the events of a \
+             stream only to the session that they were made for; see [what does not \
+             pass](../README.md#what-does-not-pass).",
+        )
+        .beside(URL),
+        key(
+            "cookies",
+            Kind::Bool,
+            Bool(false),
+            "Whether the server may set cookies at its callers, for its own paths, and get them back; see [what does not \
+             pass](../README.md#what-does-not-pass).",
+        )
+        .beside(URL),
+        key("args", Kind::List(&TEXT), List(&[]), "Arguments, one an entry; there is no shell.")
+            .beside(COMMAND)
+            .examples(&[r#"["-y", "notes-mcp"]"#]),
+        key("env", VARIABLES, Empty, "Environment variables, besides those of `inheritEnv`.")
+            .beside(COMMAND)
+            .examples(&[r#"{ "ROOT": "/data" }"#]),
+        key("cwd", Kind::Path, Means("the gate's"), "Working directory, relative to the config.")
+            .beside(COMMAND)
+            .examples(&[r#""notes""#]),
+        key(
+            "inheritEnv",
+            Kind::List(&TEXT),
+            List(INHERITED),
+            "Variables of the gate's own environment that the program may see.",
+        )
+        .beside(COMMAND),
+        key("options", Kind::Object(&OPTIONS), Empty, "The tool filter, and another place for `authTokens`."),
+    ],
+};
+
+static TRANSPORTS: Words = Words {
+    words: &[
+        Word("streamable-http", &["http", "streamableHttp", "streamable"], "MCP over HTTP at one endpoint"),
+        Word(
+            "sse",
+            &[],
+            "MCP over HTTP as in version 2024-11-05, with an event stream and a message endpoint",
+        ),
+        Word("stdio", &[], "MCP on the standard streams of a `command`"),
+        Word("inline", &[], "tools of the config"),
+    ],
+    otherwise: "is no transport; use \"streamable-http\", \"sse\", \"stdio\" or \"inline\"",
+};
+
+/// RFC 9110, section 5.1.
+static HEADER_NAMES: Names = Names { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", reserved: &[] };
+
+const VARIABLES: Kind = Kind::Map { names: &VARIABLE_NAMES, of: &Kind::Secret(r"^[^\u0000]*$") };
+static VARIABLE_NAMES: Names = Names { pattern: r"^[^=\u0000]+$", reserved: &[] };
+
+static OPTIONS: Object = Object {
+    name: "options",
+    doc: "The tool filter, and another place for `authTokens`.",
+    one_of: &[],
+    keys: &[
+        key("authTokens", Kind::List(&TEXT), Nothing, "Another place for the server's own `authTokens`."),
+        key(
+            "toolFilter",
+            Kind::Object(&TOOL_FILTER),
+            Nothing,
+            "Hides tools of this server: they are on no list, and calls of them do not reach it. See [tool \
+             filter](../README.md#tool-filter).",
+        ),
+    ],
+};
+
+static TOOL_FILTER: Object = Object {
+    name: "toolFilter",
+    doc: "Which tools of a server exist for clients.",
+    one_of: &[],
+    keys: &[
+        key("mode", Kind::Word(&FILTER_MODES), Required, "What the list is of.").examples(&[r#""allow""#]),
+        key("list", Kind::List(&Kind::Text(r"^[\s\S]+$")), Required, "Names of tools, exactly.")
+            .examples(&[r#"["search", "read"]"#]),
+    ],
+};
+
+static FILTER_MODES: Words = Words {
+    words: &[Word("allow", &[], "only the tools on the list exist"), Word("block", &[], "all but those do")],
+    otherwise: "is no mode; use \"allow\" or \"block\"",
+};
+
+static INLINE: Object = Object {
+    name: "inline",
+    doc: "Tools that run a command for each call, never through a shell. See [inline \
+          servers](../README.md#inline-servers).",
+    one_of: &[],
+    keys: &[
+        key(
+            "description",
+            Kind::Text(ANY),
+            Nothing,
+            "What the tools are for, as a whole; clients show it to the model.",
+        ),
+        key(
+            "tools",
+            Kind::List(&Kind::Object(&INLINE_TOOL)),
+            Required,
+            "The tools, each of a name of its own. At most 16 of their commands run at a time.",
+        )
+        .examples(&[r#"[{ "name": "uptime", "command": "uptime" }]"#]),
+    ],
+};
+
+pub(in crate::config) static INLINE_TOOL: Object = Object {
+    name: "tool",
+    doc: "One tool and its command.",
+    one_of: &[],
+    keys: &[
+        key(
+            "name",
+            Kind::Text("^[A-Za-z0-9_./-]{1,128}$"),
+            Required,
+            "What clients call it: 1 to 128 letters, digits, `_`, `-`, `.` or `/`.",
+        )
+        .examples(&[r#""history""#]),
+        key("description", Kind::Text(ANY), Nothing, "What it does, for the model that chooses it."),
+        key(
+            "inputSchema",
+            Kind::JsonSchema,
+            Means("there are no arguments"),
+            "JSON Schema of its arguments, of the type `object`: draft 2020-12, unless its `$schema` names an older one. \
+             It may refer only to itself.",
+        )
+        .examples(&[r#"{ "type": "object", "properties": { "path": { "type": "string" } } }"#]),
+        key("command", PROGRAM, Required, "Program to run.").examples(&[r#""git""#]),
+        key(
+            "args",
+            Kind::List(&Kind::Text(r"^[^\u0000]*$")),
+            List(&[]),
+            "Its arguments. `{{name}}` is replaced by what the caller gives for that property; an argument for which \
+             nothing is given is left out.",
+        )
+        .examples(&[r#"["log", "--max-count={{limit}}", "--", "{{path}}"]"#]),
+        key(
+            "env",
+            VARIABLES,
+            Empty,
+            "Its environment, besides the variables that every command inherits (`PATH`, `HOME` and others that hold no \
+             secret).",
+        )
+        .examples(&[r#"{ "GIT_PAGER": "cat" }"#]),
+        // What people wait for an answer.
+        key(
+            "timeout",
+            TIMEOUT,
+            Duration(secs(30)),
+            "After this the command is killed, and the call fails.",
+        ),
+    ],
+};
