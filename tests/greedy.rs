@@ -525,7 +525,7 @@ async fn large_messages_on_one_http2_connection() {
     let gate = gate(Some(json!({ "cert": path("cert.pem"), "key": path("key.pem") }))).await;
     let trust = Arc::new(trusting(&made));
     let bitten = Bitten(r#"sluicegate_capacity_used{resource="held_bytes"}"#, 4_194_304.0);
-    through("HTTP/2 messages", &gate, Some(Arc::clone(&trust)), bitten, async |addr, attempts| {
+    Box::pin(through("HTTP/2 messages", &gate, Some(Arc::clone(&trust)), bitten, async |addr, attempts| {
         let mut connection = open_http2(addr, (*trust).clone()).await;
         for _ in 0..100 {
             let request = Request::post("https://localhost/open/mcp").body(Blanks(255)).unwrap();
@@ -534,7 +534,7 @@ async fn large_messages_on_one_http2_connection() {
             attempts.fetch_add(1, Ordering::Relaxed);
         }
         forever().await;
-    })
+    }))
     .await;
 }
 

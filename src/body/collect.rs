@@ -30,7 +30,7 @@ pub struct Collect<'a> {
 
 impl Collect<'_> {
     /// The whole body; `None` if it is too large. What is read is counted in `share`; while its owner has no room, nothing more
-    /// is read.
+    /// is read, and if that lasts, the body may be one of those that are given up.
     pub async fn read(
         self,
         share: &mut Share,
@@ -56,7 +56,8 @@ impl Collect<'_> {
                     },
                     None => {}
                 }
-                ready!(room.poll(cx));
+                ready!(room.poll_or_give_up(cx, share.amount()))
+                    .map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
                 let Some(data) = ready!(poll_data(cx)).transpose()? else { return Poll::Ready(Ok(true)) };
                 watched.set_deadline(Some(patience));
                 share.grow(data.len() as u64);

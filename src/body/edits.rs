@@ -51,9 +51,9 @@ impl FilteredEvents {
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.room.poll(cx).is_ready() {
+        if let Poll::Ready(room) = self.room.poll_or_give_up(cx, self.share.amount()) {
             self.waits_since = None;
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(room.map_err(|limit| Error::out_of(Resource::Bytes, limit)));
         }
         let since = *self.waits_since.get_or_insert_with(Instant::now);
         match self.room.waits_for() {

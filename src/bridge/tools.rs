@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use crate::{
     error::{Error, Kind},
     ledger::Owner,
@@ -78,27 +81,41 @@ struct List {
     is_whole: bool,
 }
 
+/// What counts in the `result` of `tools/list` beside the tools.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    next_cursor: Option<&'a RawValue>,
+}
+
 async fn list(mut link: Link) -> Result<List, Error> {
     let mut tools = ToolHeaders::default();
     let mut cursor = None;
     for page in 0..PAGES {
-        let answer = ask(&mut link, page, cursor.as_ref()).await?;
+        let answer = ask(&mut link, page, cursor.as_deref()).await?;
         let Some(result) = answer.part(Part::Result) else {
             // It has none, or it does not say which.
             return Ok(List { tools, is_whole: answer.error_code() == Some(METHOD_NOT_FOUND) });
         };
         tools.extend(ToolHeaders::read(result));
-        let result: serde_json::Value = serde_json::from_str(result).unwrap_or_default();
-        match &result["nextCursor"] {
-            next @ serde_json::Value::String(_) => cursor = Some(next.clone()),
-            _ => return Ok(List { tools, is_whole: result["tools"].is_array() }),
+        let page = serde_json::from_str::<Page<'_>>(result).ok();
+        let (next, tools_text) = page.map_or((None, None), |page| (page.next_cursor, page.tools));
+        match next.filter(|next| next.get().starts_with('"')) {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => {
+                let is_whole = tools_text.is_some_and(|tools| tools.get().starts_with('['));
+                return Ok(List { tools, is_whole });
+            }
         }
     }
     Ok(List { tools, is_whole: false })
 }
 
 /// The answer to the request for one page.
-async fn ask(link: &mut Link, page: u64, cursor: Option<&serde_json::Value>) -> Result<Message, Error> {
+async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Message, Error> {
     let cursor = cursor.map(|cursor| format!(r#""cursor":{cursor},"#)).unwrap_or_default();
     let params = format!(r#"{{{cursor}"_meta":{OWN_META}}}"#);
     let message = Message::request(&Id::number(page), "tools/list", &params)

@@ -9,25 +9,22 @@
 //! connection or reload.
 
 mod address;
+mod room;
 mod rule;
 
 use std::{
     collections::HashMap,
     fmt,
-    future::poll_fn,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use tokio::time::{Sleep, sleep};
 
-pub use self::{address::AddressBlock, rule::Limit};
+pub use self::{address::AddressBlock, room::Room, rule::Limit};
 
 /// How long an owner counts as active after it was last admitted.
 const ACTIVE: u32 = 5 * 60;
@@ -35,8 +32,8 @@ const ACTIVE: u32 = 5 * 60;
 const MOST_ADDRESSES: usize = 65_536;
 /// What an owner may have of the bytes that are kept for others, however many share them: a message of the usual size.
 const LEAST_BYTES: u64 = 64 * 1024;
-/// How often a reader looks whether there is room for more bytes. Only while there is none.
-const RETRY: Duration = Duration::from_millis(20);
+/// What the gate itself may have of bytes at least, beside what callers have: a few messages of the largest kind.
+const LEAST_OF_GATE: u64 = 8 * 1024 * 1024;
 /// [`Owner::last_active`] of an owner that was never active.
 const NEVER: u32 = u32::MAX;
 
@@ -123,13 +120,8 @@ pub struct Owner {
     used: PerResource,
     /// As [`Totals::now`] was.
     last_active: AtomicU32,
-}
-
-/// Waits until an owner may have a byte more, as often as it is asked.
-pub struct Room {
-    owner: Arc<Owner>,
-    /// For what it waits, and until when before it looks again.
-    waits: Option<(Limit, Pin<Box<Sleep>>)>,
+    /// When a reader of it last gave up its message.
+    gave_up: Mutex<Option<tokio::time::Instant>>,
 }
 
 /// All owners.
@@ -251,7 +243,8 @@ impl Owner {
 
     fn new(name: Name, totals: &Arc<Totals>) -> Arc<Self> {
         let (totals, used) = (Arc::clone(totals), PerResource::default());
-        Arc::new(Self { name, totals, used, last_active: AtomicU32::new(NEVER) })
+        let last_active = AtomicU32::new(NEVER);
+        Arc::new(Self { name, totals, used, last_active, gave_up: Mutex::default() })
     }
 
     /// Who it is.
@@ -290,9 +283,35 @@ impl Owner {
 
     /// One more of `resource`, if the owner may have it.
     pub fn take(self: &Arc<Self>, resource: Resource) -> Result<Share, Limit> {
-        let share = self.hold(resource, 1);
-        // Counted first and judged then, so that several workers cannot all take the last one.
-        self.decide(resource, 1).map(|()| share)
+        self.take_some(resource, 1)
+    }
+
+    /// So many of `resource`, if the owner may have them.
+    ///
+    /// Judged before it is counted: what is refused takes nothing from anybody, not even for a moment.
+    pub fn take_some(self: &Arc<Self>, resource: Resource, amount: u64) -> Result<Share, Limit> {
+        let at = resource as usize;
+        let (own, all) = (&self.used[at], &self.totals.used.0[at]);
+        let mut mine = own.load(Relaxed);
+        loop {
+            self.decide(resource, amount, all.load(Relaxed), mine)?;
+            match own.compare_exchange_weak(mine, mine.wrapping_add(amount), Relaxed, Relaxed) {
+                Ok(_) => break,
+                Err(now) => mine = now,
+            }
+        }
+        let mut used = all.load(Relaxed);
+        loop {
+            if let Err(limit) = self.decide(resource, amount, used, mine) {
+                own.fetch_sub(amount, Relaxed);
+                return Err(limit);
+            }
+            match all.compare_exchange_weak(used, used.wrapping_add(amount), Relaxed, Relaxed) {
+                Ok(_) => break,
+                Err(now) => used = now,
+            }
+        }
+        Ok(Share { owner: Arc::clone(self), resource, amount })
     }
 
     /// Whether the owner may have one more of what is there `capacity` times in some place that callers share, where all have
@@ -300,7 +319,12 @@ impl Owner {
     pub fn may_have(&self, capacity: usize, used: usize, mine: usize) -> Result<(), Limit> {
         let [capacity, used, mine] =
             [capacity, used, mine].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
-        rule::decide(self.among_others(rule::Ask { capacity, used, mine, ..rule::Ask::NOTHING }))
+        rule::decide(self.among_others(rule::Ask { capacity, used, mine, amount: 1, ..rule::Ask::NOTHING }))
+    }
+
+    /// Whether others have been active lately.
+    pub fn has_others(&self) -> bool {
+        self.among_others(rule::Ask::NOTHING).others > 0
     }
 
     /// Some of `resource`, whether or not the owner may have it: for what exists already.
@@ -312,42 +336,56 @@ impl Owner {
 
     /// Whether the owner may have a byte more.
     pub fn has_room(&self) -> Result<(), Limit> {
-        self.decide(Resource::Bytes, 0)
+        let (used, mine) = self.counted(Resource::Bytes);
+        self.decide(Resource::Bytes, 1, used, mine)
     }
 
     /// Whether the owner may have bytes that it can do without: half of what it may have in all.
     pub fn has_room_to_spare(&self) -> bool {
-        let at = Resource::Bytes as usize;
-        let half = self.totals.capacity[at].load(Relaxed) / 2;
-        self.totals.used.0[at].load(Relaxed) < half && self.has_room().is_ok()
+        let (used, mine) = self.counted(Resource::Bytes);
+        self.decide(Resource::Bytes, 1, used.saturating_mul(2), mine.saturating_mul(2)).is_ok()
     }
 
     /// Waits until the owner may have a byte more: whoever reads for it stops reading until then.
     pub fn room(self: &Arc<Self>) -> Room {
-        Room { owner: Arc::clone(self), waits: None }
+        Room::new(Arc::clone(self))
     }
 
-    /// Whether the owner may have one more, of which `counted` are counted already.
-    fn decide(&self, resource: Resource, counted: u64) -> Result<(), Limit> {
+    /// What all have of it, and what this owner has.
+    fn counted(&self, resource: Resource) -> (u64, u64) {
+        let at = resource as usize;
+        (self.totals.used.0[at].load(Relaxed), self.used[at].load(Relaxed))
+    }
+
+    /// Whether the owner may have `amount` more where all have `used` and it has `mine`.
+    fn decide(&self, resource: Resource, amount: u64, used: u64, mine: u64) -> Result<(), Limit> {
         let (at, totals) = (resource as usize, &*self.totals);
+        let is_gate = self.name == Name::Gate;
+        let capacity = totals.capacity[at].load(Relaxed);
+        let (capacity, used) = match resource {
+            // What is read where callers share something is on its way to one of them, who is asked then. Until then it is not
+            // kept from anybody by what one of them has; it has a part of its own.
+            Resource::Bytes if is_gate => ((capacity / 4).max(LEAST_OF_GATE), mine),
+            _ => (capacity, used),
+        };
         rule::decide(self.among_others(rule::Ask {
-            capacity: totals.capacity[at].load(Relaxed),
-            own_limit: if self.name == Name::Gate { 0 } else { totals.per_owner[at].load(Relaxed) },
-            used: totals.used.0[at].load(Relaxed).saturating_sub(counted),
-            mine: self.used[at].load(Relaxed).saturating_sub(counted),
+            capacity,
+            own_limit: if is_gate { 0 } else { totals.per_owner[at].load(Relaxed) },
+            used,
+            mine,
+            amount,
             least: if resource == Resource::Bytes { LEAST_BYTES } else { 1 },
             ..rule::Ask::NOTHING
         }))
     }
 
-    /// One more, with what is known of who asks for it and who else there is.
+    /// What is asked for, with what is known of who asks for it and who else there is.
     fn among_others(&self, ask: rule::Ask) -> rule::Ask {
         let (is_gate, is_address) = (self.name == Name::Gate, self.is_address());
         let own = u64::from(!is_gate && self.is_active());
         let others = self.totals.active.load(Relaxed).saturating_sub(own);
         let named = self.totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
         rule::Ask {
-            amount: 1,
             // The gate has what others share, so nothing is kept from it.
             others: if is_gate { 0 } else { others },
             others_named: named,
@@ -368,30 +406,6 @@ impl fmt::Debug for Owner {
     }
 }
 
-impl Room {
-    /// Whether there is room now.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Err(limit) = self.owner.has_room() {
-            let (why, sleep) = self.waits.get_or_insert_with(|| (limit, Box::pin(sleep(RETRY))));
-            *why = limit;
-            ready!(sleep.as_mut().poll(cx));
-            self.waits = None;
-        }
-        self.waits = None;
-        Poll::Ready(())
-    }
-
-    /// The limit for which it waits, if it does.
-    pub fn waits_for(&self) -> Option<Limit> {
-        self.waits.as_ref().map(|(limit, _)| *limit)
-    }
-
-    /// Waits until there is room.
-    pub async fn open(&mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
-    }
-}
-
 impl Share {
     /// `bytes`, which are counted as long as any part of them is in memory.
     pub fn of_bytes(share: &Arc<Self>, bytes: Bytes) -> Bytes {
@@ -408,18 +422,21 @@ impl Share {
         self.amount
     }
 
-    /// Counts it for another owner from now on, whether or not that one may have it. What all have stays as it is, at every
-    /// moment: who looks meanwhile sees it neither twice nor not at all.
-    pub fn pass_to(&mut self, owner: &Arc<Owner>) {
+    /// Counts it for another owner from now on, if that one may have it. What all have stays as it is, at every moment: who
+    /// looks meanwhile sees it neither twice nor not at all.
+    pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), Limit> {
         if !Arc::ptr_eq(&self.owner.totals, &owner.totals) {
             // Another ledger, which has to count it as well.
-            *self = owner.hold(self.resource, self.amount);
+            *self = owner.take_some(self.resource, self.amount)?;
         } else if !Arc::ptr_eq(&self.owner, owner) {
+            let (used, mine) = owner.counted(self.resource);
+            owner.decide(self.resource, self.amount, used.saturating_sub(self.amount), mine)?;
             let at = self.resource as usize;
             owner.used[at].fetch_add(self.amount, Relaxed);
             self.owner.used[at].fetch_sub(self.amount, Relaxed);
             self.owner = Arc::clone(owner);
         }
+        Ok(())
     }
 
     /// Counts `amount` more, whether or not the owner may have it.
@@ -450,6 +467,8 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn ledger(total: u64) -> Ledger {
@@ -526,13 +545,13 @@ mod tests {
         let [one, two] = ["one", "two"].map(|name| token(&ledger, name));
         let used = || (one.used(Resource::Bytes), two.used(Resource::Bytes), ledger.usage(Resource::Bytes).1);
         let mut share = one.hold(Resource::Bytes, 7);
-        share.pass_to(&one);
+        share.pass_to(&one).unwrap();
         assert_eq!(used(), (7, 0, 7));
-        share.pass_to(&two);
+        share.pass_to(&two).unwrap();
         assert_eq!(used(), (0, 7, 7));
-        share.pass_to(&Owner::unlimited());
+        share.pass_to(&Owner::unlimited()).unwrap();
         assert_eq!(used(), (0, 0, 0));
-        share.pass_to(&one);
+        share.pass_to(&one).unwrap();
         assert_eq!(used(), (7, 0, 7));
         drop(share);
         assert_eq!(used(), (0, 0, 0));
@@ -542,8 +561,8 @@ mod tests {
             let passing = scope.spawn(|| {
                 let mut share = share;
                 for _ in 0..10_000 {
-                    share.pass_to(&two);
-                    share.pass_to(&one);
+                    share.pass_to(&two).unwrap();
+                    share.pass_to(&one).unwrap();
                 }
                 share
             });
@@ -553,6 +572,51 @@ mod tests {
             drop(passing.join().unwrap());
         });
         assert_eq!(used(), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_an_owner_may_not_have_is_not_passed_on_to_it() {
+        let ledger = Ledger::new(|_| Capacity { total: 1 << 20, per_owner: 0 });
+        let [greedy, _modest] = ["greedy", "modest"].map(|name| token(&ledger, name));
+        let mut kept = Vec::new();
+        let limit = loop {
+            let mut share = ledger.gate().hold(Resource::Bytes, 1 << 18);
+            match share.pass_to(&greedy) {
+                Ok(()) => kept.push(share),
+                Err(limit) => break limit,
+            }
+        };
+        assert_eq!((kept.len(), limit), (3, Limit::Caller));
+        assert_eq!((greedy.used(Resource::Bytes), ledger.usage(Resource::Bytes).1), (3 << 18, 3 << 18));
+        // What is read for all is not kept back by what one has.
+        kept.push(greedy.hold(Resource::Bytes, 1 << 20));
+        assert_eq!(ledger.gate().has_room(), Ok(()));
+        let _many = ledger.gate().hold(Resource::Bytes, LEAST_OF_GATE);
+        assert_eq!(ledger.gate().has_room(), Err(Limit::Gate));
+    }
+
+    #[test]
+    fn what_is_refused_takes_nothing_from_anybody() {
+        let ledger = ledger(16);
+        let [greedy, modest] = ["greedy", "modest"].map(|name| token(&ledger, name));
+        let _taken = all(&greedy);
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Relaxed) {
+                        assert!(greedy.take(Resource::Sessions).is_err());
+                    }
+                });
+            }
+            let refused = (0..100_000).filter(|_| {
+                let four: Vec<_> = (0..4).map(|_| modest.take(Resource::Sessions)).collect();
+                four.iter().any(Result::is_err)
+            });
+            let refused = refused.count();
+            is_over.store(true, Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 
     #[test]

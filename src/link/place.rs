@@ -10,9 +10,10 @@ use crate::{
     error::{Error, Kind},
     ledger::{Owner, Resource, Room, Share},
     mcp::{
-        events::{Event, EventReader, MAX_EVENT, TooLong, is_coded},
+        events::{Event, EventReader, MAX_EVENT, Passed, is_coded},
         message::{self, Id, Malformed, Message, Part},
         numbers,
+        oversize::Answers,
     },
     upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
 };
@@ -148,13 +149,14 @@ impl Answer {
         let mut room = self.share.owner().room();
         loop {
             let next = async {
-                room.open().await;
-                poll_fn(|cx| self.body.poll_data(cx)).await
+                room.open_or_give_up(whole.len() as u64).await?;
+                Ok(poll_fn(|cx| self.body.poll_data(cx)).await)
             };
             let Ok(next) = tokio::time::timeout(self.patience, next).await else {
                 let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
                 return Err(limit.unwrap_or_else(|| Kind::UpstreamTimeout.because("the response stalled")));
             };
+            let next = next.map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
             let Some(data) = next else { return Ok(self.whole.insert(whole.freeze()).clone()) };
             let data = data.map_err(broken)?;
             if whole.len() + data.len() > MAX_BODY {
@@ -202,6 +204,14 @@ impl Answer {
     }
 }
 
+/// An event that could not be held.
+pub(super) struct Lost {
+    /// Whose answer it is.
+    pub(super) answers: Answers,
+    /// Why.
+    pub(super) error: Error,
+}
+
 /// The events of a response.
 pub(super) struct EventStream {
     body: ResponseBody,
@@ -214,13 +224,28 @@ pub(super) struct EventStream {
 impl EventStream {
     /// The next event; `None` at the end. That the connection was lost is an end like any other: servers end streams as
     /// they like, and what is missing then is the same.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, TooLong> {
+    /// The error is one event that could not be held, and others follow.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, Lost> {
         loop {
-            if let Some(event) = self.reader.next()? {
-                return Ok(Some(event));
+            match self.reader.next() {
+                Ok(None) => {}
+                Ok(event) => return Ok(event),
+                Err(Passed { answers, given_up }) => {
+                    let error = match given_up {
+                        Some(limit) => Error::out_of(Resource::Bytes, limit),
+                        None => Kind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
+                    };
+                    return Err(Lost { answers, error });
+                }
             }
             self.share.set(self.reader.held() as u64);
-            self.room.open().await;
+            // What is not held needs no room.
+            if !self.reader.is_passing()
+                && let Err(limit) = self.room.open_or_give_up(self.share.amount()).await
+            {
+                self.reader.give_up(limit);
+                continue;
+            }
             match poll_fn(|cx| self.body.poll_data(cx)).await {
                 Some(Ok(data)) => self.reader.push(data),
                 Some(Err(_)) | None => return Ok(None),
@@ -248,7 +273,7 @@ impl EventStream {
     /// Lets go of a stream from which nothing more is wanted: a server ends it by itself, as a rule right away.
     pub(super) fn discard(mut self) {
         tokio::task::spawn_local(async move {
-            let end = async { while let Ok(Some(_)) = self.next().await {} };
+            let end = async { while !matches!(self.next().await, Ok(None)) {} };
             let _ = tokio::time::timeout(LINGER, end).await;
         });
     }
@@ -272,6 +297,11 @@ fn is_answer(message: &Message) -> bool {
     message.kind() == message::Kind::Response
 }
 
+/// Whether this is the id of the request `id`, in whichever spelling.
+pub(super) fn names(named: &Id, id: &Id) -> bool {
+    named == id || numbers::read(named).is_some_and(|named| Some(named) == numbers::read(id))
+}
+
 /// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
 /// can come; it gets the id, without which nobody could tell.
 pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
@@ -281,9 +311,7 @@ pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     match message.id() {
         Some(named) if named == id => Some(message),
         // The same number in another spelling, to whoever is waiting for it as it was sent.
-        Some(named) if numbers::read(named).is_some_and(|named| Some(named) == numbers::read(id)) => {
-            message.with(&[(Part::Id, id.to_string().into())]).ok()
-        }
+        Some(named) if names(named, id) => message.with(&[(Part::Id, id.to_string().into())]).ok(),
         Some(_) => None,
         None if message.error_code().is_none() => None,
         None if message.part(Part::Id).is_some() => message.with(&[(Part::Id, id.to_string().into())]).ok(),

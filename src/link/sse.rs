@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Far, FromServer, Link, ToServer,
-    place::{EventStream, MOST_IN_FLIGHT, Place, refused},
+    place::{EventStream, Lost, MOST_IN_FLIGHT, Place, refused},
 };
 use crate::{
     error::{Error, Kind},
@@ -23,6 +23,7 @@ use crate::{
         endpoint,
         events::is_event_stream,
         message::{self, Id, Malformed, Message, Part},
+        oversize::Answers,
     },
 };
 
@@ -136,7 +137,7 @@ impl Server {
     async fn endpoint(&self, events: &mut EventStream) -> Result<String, Error> {
         let unreachable = |cause: String| Kind::UpstreamUnreachable.because(cause);
         loop {
-            match events.next().await.map_err(|e| unreachable(e.to_string()))? {
+            match events.next().await.map_err(|lost| lost.error)? {
                 Some(event) if event.name == "endpoint" => {
                     let (path, query) = endpoint::resolve(&self.place.target.url, &event.data)
                         .map_err(|e| unreachable(e.to_string()))?;
@@ -154,7 +155,15 @@ impl Server {
             let event = match events.next().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return "the event stream ended".into(),
-                Err(e) => return e.to_string().into(),
+                Err(Lost { answers: Answers::Request(id), error }) => {
+                    if self.pending.borrow_mut().remove(&id) {
+                        self.fail(Some(&id), error).await;
+                    }
+                    continue;
+                }
+                Err(Lost { answers: Answers::Nobody, .. }) => continue,
+                // It may have been an answer, and nobody could tell to what.
+                Err(Lost { answers: Answers::Unknown, error }) => return error.to_string().into(),
             };
             if !event.is_message() {
                 continue;

@@ -133,7 +133,7 @@ async fn a_lost_stream_fails_what_waits_and_ends_the_conversation() {
 
 #[tokio::test(flavor = "local")]
 async fn what_cannot_be_told_from_an_answer_ends_the_conversation() {
-    let oversize = format!("data: {}", "x".repeat(crate::mcp::events::MAX_EVENT));
+    let oversize = format!("data: {}\n\n", "x".repeat(crate::mcp::events::MAX_EVENT));
     for (event, cause) in [("data: {]\n\n", "no message"), (&oversize, "larger than 4 MiB")] {
         let upstream = Upstream::bind().await;
         let (mut link, mut stream, mut posts) = began(&upstream).await;
@@ -144,6 +144,26 @@ async fn what_cannot_be_told_from_an_answer_ends_the_conversation() {
             assert!(link.end().await.contains(cause));
         });
     }
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_answer_that_is_too_large_fails_its_request_and_the_conversation_goes_on() {
+    let upstream = Upstream::bind().await;
+    let (mut link, mut stream, mut posts) = began(&upstream).await;
+    link.say(request(1, "tools/call", json!({ "name": "big" }))).await;
+    next(&mut posts).await;
+    posts.send(ACCEPTED).await;
+    let filler = "x".repeat(crate::mcp::events::MAX_EVENT);
+    let notification =
+        format!(r#"data: {{"method":"notifications/message","params":{{"data":"{filler}"}}}}"#);
+    let answer = format!(r#"data: {{"result":{{"x":"{filler}"}},"id":1}}"#);
+    let events = format!("{notification}\n\n{answer}\n\n");
+    tokio::join!(stream.event(&events), async {
+        assert!(link.failure(1).await.to_string().contains("larger than 4 MiB"));
+    });
+    let asks = request(7, "ping", json!({}));
+    stream.message(asks.clone()).await;
+    assert_eq!(link.message().await.0, asks);
 }
 
 #[tokio::test(flavor = "local")]

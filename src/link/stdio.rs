@@ -4,7 +4,6 @@
 //! blocks its own writer, one that floods its output is read no faster than its user takes what it says.
 
 mod lines;
-mod oversize;
 mod reader;
 
 use std::{

@@ -425,7 +425,7 @@ async fn a_message_of_more_than_4_mib_fails_its_request_alone() {
         let filler = "x".repeat(MAX_EVENT);
         let mut body = result(&request.body["id"]);
         Some(match request.body["params"]["name"].as_str().unwrap() {
-            "event" => format!("{EVENTS}{}", chunk(&format!("data: {filler}"))),
+            "event" => format!("{EVENTS}{}", chunk(&format!("data: {filler}\n\n"))),
             "body" => {
                 body["filler"] = filler.into();
                 json_with(200, "", &body)

@@ -3,14 +3,18 @@
 //! The format is that of WHATWG HTML, section 9.2.6. Sans-io: bytes in, events out. A stream that only passes is not read
 //! like this but left alone, or has one event replaced ([`super::endpoint`]).
 
-use std::{fmt, mem, time::Duration};
+use std::{mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use memchr::{memchr, memchr2};
 
-use super::{endpoint::BYTE_ORDER_MARK, message::Message};
-use crate::ledger::Share;
+use super::{
+    endpoint::BYTE_ORDER_MARK,
+    message::Message,
+    oversize::{Answers, Oversize},
+};
+use crate::ledger::{Limit, Share};
 
 /// Most bytes of one event: a tool may answer with an image in base64, which none of the transports bounds.
 pub const MAX_EVENT: usize = 4 * 1024 * 1024;
@@ -31,17 +35,14 @@ impl Event {
     }
 }
 
-/// An event of more than [`MAX_EVENT`] bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLong;
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event is larger than 4 MiB")
-    }
+/// An event that was not held: of more than [`MAX_EVENT`] bytes, or [given up](EventReader::give_up). It is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Whose answer it is.
+    pub answers: Answers,
+    /// What there was not enough of; else it was too large.
+    pub given_up: Option<Limit>,
 }
-
-impl std::error::Error for TooLong {}
 
 /// Reads the events of one stream.
 ///
@@ -69,6 +70,59 @@ pub struct EventReader {
     id: Bytes,
     last_id: Bytes,
     retry: Option<Duration>,
+    /// An event that is not held, on its way past.
+    passing: Option<Box<Passing>>,
+}
+
+/// An event that is not held, on its way past.
+#[derive(Debug, Default)]
+struct Passing {
+    message: Oversize,
+    given_up: Option<Limit>,
+    /// The line that is under way.
+    line: PassingLine,
+}
+
+/// A line of which no more is kept than tells which field it is.
+#[derive(Debug)]
+enum PassingLine {
+    /// So much of it is here.
+    Begins(Vec<u8>),
+    Data,
+    Other,
+}
+
+impl Default for PassingLine {
+    fn default() -> Self {
+        Self::Begins(Vec::new())
+    }
+}
+
+impl Passing {
+    /// The next part of the line that is under way.
+    fn push(&mut self, part: &[u8]) {
+        const DATA: &[u8] = b"data:";
+        match &mut self.line {
+            PassingLine::Data => self.message.push(part),
+            PassingLine::Other => {}
+            PassingLine::Begins(head) => {
+                let (more, rest) = part.split_at((DATA.len() - head.len()).min(part.len()));
+                head.extend_from_slice(more);
+                if !DATA.starts_with(head) {
+                    self.line = PassingLine::Other;
+                } else if head.len() == DATA.len() {
+                    self.line = PassingLine::Data;
+                    // A space that may stand here is none of a string's.
+                    self.message.push(rest);
+                }
+            }
+        }
+    }
+
+    /// The end of that line. Says whether it was empty, and with it the event over.
+    fn end_line(&mut self) -> bool {
+        matches!(std::mem::take(&mut self.line), PassingLine::Begins(head) if head.is_empty())
+    }
 }
 
 /// The `data` of the current event.
@@ -117,13 +171,21 @@ impl EventReader {
         }
     }
 
-    /// The next event that is here completely. How the stream was cut into chunks makes no difference. After an error the
-    /// stream must be closed.
+    /// The next event that is here completely. How the stream was cut into chunks makes no difference.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be over when more is to come")]
-    pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
-        while let Some(line) = self.next_line()? {
+    pub fn next(&mut self) -> Result<Option<Event>, Passed> {
+        loop {
+            if self.passing.is_some() {
+                return self.pass().map_or(Ok(None), Err);
+            }
+            let Some(line) = self.next_line() else {
+                if self.passing.is_some() {
+                    continue;
+                }
+                return Ok(None);
+            };
             if !line.is_empty() {
-                self.read_field(&line)?;
+                self.read_field(&line);
                 continue;
             }
             // The id counts even if there is no data, and so no event (9.2.6).
@@ -135,7 +197,60 @@ impl EventReader {
                 Data::Lines(data) => return Ok(Some(Event { name, data: data.freeze() })),
             }
         }
-        Ok(None)
+    }
+
+    /// Holds no more of the event that is not complete. To be called when [`next`](Self::next) has no more.
+    pub fn give_up(&mut self, limit: Limit) {
+        if self.passing.is_none() {
+            self.let_pass(Some(limit));
+        }
+    }
+
+    /// Whether an event that is not held is on its way past.
+    pub fn is_passing(&self) -> bool {
+        self.passing.is_some()
+    }
+
+    fn let_pass(&mut self, given_up: Option<Limit>) {
+        let mut passing = Box::new(Passing { given_up, ..Passing::default() });
+        match mem::take(&mut self.data) {
+            Data::None => {}
+            Data::Line(data) => passing.message.push(&data),
+            Data::Lines(data) => passing.message.push(&data),
+        }
+        passing.push(&mem::take(&mut self.line));
+        self.passing = Some(passing);
+    }
+
+    /// Goes on in an event that is not held; `Some` at its end.
+    fn pass(&mut self) -> Option<Passed> {
+        loop {
+            self.end_cr();
+            let passing = self.passing.as_mut()?;
+            let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
+                passing.push(&mem::take(&mut self.chunk));
+                return None;
+            };
+            passing.push(&self.chunk.split_to(end));
+            self.after_cr = self.chunk.split_to(1) == "\r";
+            self.begun = true;
+            if passing.end_line() {
+                self.last_id = self.id.clone();
+                self.name = Bytes::new();
+                let Passing { message, given_up, .. } = *self.passing.take()?;
+                return Some(Passed { answers: message.end(), given_up });
+            }
+        }
+    }
+
+    /// What is left of the end of the last line.
+    fn end_cr(&mut self) {
+        if self.after_cr && !self.chunk.is_empty() {
+            self.after_cr = false;
+            if self.chunk[0] == b'\n' {
+                drop(self.chunk.split_to(1));
+            }
+        }
     }
 
     /// Bytes that are held, because the event that they belong to is not complete.
@@ -153,20 +268,16 @@ impl EventReader {
         self.retry
     }
 
-    /// The next complete line, without its end.
-    fn next_line(&mut self) -> Result<Option<Bytes>, TooLong> {
-        if self.after_cr && !self.chunk.is_empty() {
-            self.after_cr = false;
-            if self.chunk[0] == b'\n' {
-                drop(self.chunk.split_to(1));
-            }
-        }
+    /// The next complete line, without its end. If there is none, the event may have become too large to be held.
+    fn next_line(&mut self) -> Option<Bytes> {
+        self.end_cr();
         let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
             if self.line.len() + self.chunk.len() + self.data.len() > MAX_EVENT {
-                return Err(TooLong);
+                self.let_pass(None);
+            } else {
+                self.line.extend_from_slice(&mem::take(&mut self.chunk));
             }
-            self.line.extend_from_slice(&mem::take(&mut self.chunk));
-            return Ok(None);
+            return None;
         };
         let rest = self.chunk.split_to(end);
         self.after_cr = self.chunk.split_to(1) == "\r";
@@ -179,10 +290,10 @@ impl EventReader {
         if !mem::replace(&mut self.begun, true) && line.starts_with(BYTE_ORDER_MARK) {
             drop(line.split_to(BYTE_ORDER_MARK.len()));
         }
-        Ok(Some(line))
+        Some(line)
     }
 
-    fn read_field(&mut self, line: &Bytes) -> Result<(), TooLong> {
+    fn read_field(&mut self, line: &Bytes) {
         let (name, value) = match memchr(b':', line) {
             Some(colon) => {
                 let space = usize::from(line.get(colon + 1) == Some(&b' '));
@@ -192,10 +303,14 @@ impl EventReader {
         };
         match name {
             b"data" => {
-                if self.data.len() + value.len() >= MAX_EVENT {
-                    return Err(TooLong);
+                if self.data.len() + value.len() < MAX_EVENT {
+                    self.data.push(value);
+                } else {
+                    self.let_pass(None);
+                    if let Some(passing) = &mut self.passing {
+                        passing.message.push(&value);
+                    }
                 }
-                self.data.push(value);
             }
             b"event" => self.name = value,
             b"id" if memchr(0, &value).is_none() => self.id = value,
@@ -205,7 +320,6 @@ impl EventReader {
             }
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -272,12 +386,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mcp::message::Id;
 
     /// Name, data, last id.
     type Read = (String, String, Option<Vec<u8>>);
 
     /// Events of a stream in these pieces.
-    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, TooLong> {
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, Passed> {
         let mut reader = EventReader::default();
         let mut events = Vec::new();
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
@@ -338,12 +453,48 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_refused_at_its_limit() {
-        let line = [b"data: ".as_slice(), &vec![b'x'; MAX_EVENT]].concat();
-        assert_eq!(read(line.chunks(30_000)), Err(TooLong));
-        assert_eq!(read([&line[..], b"\n\n"]), Err(TooLong));
-        let many = "data: 0123456789abcdef\n".repeat(MAX_EVENT / 16);
-        assert_eq!(read(many.as_bytes().chunks(30_000)), Err(TooLong));
+    fn an_event_beyond_the_limit_is_not_held_but_known_by_its_id_and_others_follow() {
+        let long = "x".repeat(MAX_EVENT);
+        let answers = Answers::Request(Id::number(7));
+        let passed = Err(Passed { answers: answers.clone(), given_up: None });
+        for event in [
+            format!("data: {{\"result\":\"{long}\",\"id\":7}}\n\n"),
+            format!("event: message\r\ndata:{{\"id\":7,\r\nid: 1\r\ndata: \"result\":\"{long}\"}}\r\n\r\n"),
+            format!(
+                "data: {{\"id\":7,\"result\":[0\n{}data: ]}}\n\n",
+                "data: ,123456789\n".repeat(MAX_EVENT / 10)
+            ),
+        ] {
+            for size in [30_000, event.len()] {
+                let mut reader = EventReader::default();
+                let mut found = Vec::new();
+                for chunk in event.as_bytes().chunks(size) {
+                    reader.push(Bytes::copy_from_slice(chunk));
+                    match reader.next() {
+                        Ok(None) => {}
+                        other => found.push(other),
+                    }
+                    assert!(reader.held() <= MAX_EVENT);
+                }
+                assert_eq!(found, std::slice::from_ref(&passed));
+                assert!(reader.held() <= 1, "the rest of a line end");
+                reader.push("data: after\n\n".into());
+                assert_eq!(reader.next().unwrap().unwrap().data, "after");
+            }
+        }
+        let given_up = Some(Limit::Caller);
+        let small = "data: {\"result\":{},\ndata: \"id\":7}\n\n";
+        for cut in 1..small.len() - 1 {
+            let mut reader = EventReader::default();
+            reader.push(Bytes::copy_from_slice(&small.as_bytes()[..cut]));
+            assert_eq!(reader.next(), Ok(None));
+            reader.give_up(Limit::Caller);
+            assert_eq!(reader.held(), 0);
+            reader.push(Bytes::copy_from_slice(&small.as_bytes()[cut..]));
+            assert_eq!(reader.next(), Err(Passed { answers: answers.clone(), given_up }), "{cut}");
+            reader.push("data: after\n\n".into());
+            assert_eq!(reader.next().unwrap().unwrap().data, "after");
+        }
         // Comments add up to nothing.
         let comments = ": 0123456789abcdef\n".repeat(MAX_EVENT / 16);
         assert_eq!(read(comments.as_bytes().chunks(30_000)), Ok(Vec::new()));

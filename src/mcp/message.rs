@@ -22,7 +22,7 @@ use super::{
 
 pub use super::reading::Reference;
 
-use crate::ledger::{Owner, Resource, Share};
+use crate::ledger::{Limit, Owner, Resource, Share};
 
 /// One request, notification or response. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -119,6 +119,11 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+/// How many times an id or a token is kept on the way to a server.
+const NAME_COPIES: u64 = 2;
+/// Bytes of them that count for nothing.
+const SMALL_NAMES: u64 = 512;
 
 impl Message {
     /// Reads a message of a client's, and refuses what two servers could read differently. The text is kept as it is.
@@ -371,18 +376,26 @@ impl Message {
         self.0.held.get_or_init(|| Arc::new(share));
     }
 
-    /// Counts the message for another owner from now on, if nobody else has it.
-    pub fn pass_to(&mut self, owner: &Arc<Owner>) {
-        let Some(inner) = Arc::get_mut(&mut self.0) else { return };
+    /// Counts the message for another owner from now on, if nobody else has it. The error is that this owner may not have it.
+    pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), Limit> {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return Ok(()) };
         match inner.held.get_mut() {
-            Some(held) => {
-                // What was made of it may be counted by the same share, and is not passed on.
-                if let Some(held) = Arc::get_mut(held) {
-                    held.pass_to(owner);
-                }
+            // What was made of it may be counted by the same share, and is not passed on.
+            Some(held) => Arc::get_mut(held).map_or(Ok(()), |held| held.pass_to(owner)),
+            None => {
+                let share = owner.take_some(Resource::Bytes, inner.text.len() as u64)?;
+                self.held_by(share);
+                Ok(())
             }
-            None => self.hold_for(owner),
         }
+    }
+
+    /// Counts its id and progress token for `owner`: they are kept until the request is answered, long after the message. Those
+    /// of usual size are not worth counting. The error is that the owner may not have them.
+    pub fn names_held_for(&self, owner: &Arc<Owner>) -> Result<Option<Share>, Limit> {
+        let parts = [Part::Id, Part::ProgressToken].map(|part| self.part(part).map_or(0, str::len) as u64);
+        let bytes = parts.iter().sum::<u64>() * NAME_COPIES;
+        if bytes > SMALL_NAMES { owner.take_some(Resource::Bytes, bytes).map(Some) } else { Ok(None) }
     }
 
     /// What counts the message: to be kept by what is made of it.

@@ -9,6 +9,7 @@ mod keys;
 pub mod message;
 pub mod modern;
 pub mod numbers;
+pub mod oversize;
 mod reading;
 pub mod scan;
 pub mod schema;

@@ -23,6 +23,7 @@ use super::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, de::IgnoredAny};
 
 pub use tool_headers::ToolHeaders;
 
@@ -31,6 +32,9 @@ pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-0
 
 /// Asks for notifications.
 pub const LISTEN: &str = "subscriptions/listen";
+/// Bytes of what a subscription asks for (`params.notifications`), and resources that it may name. The gate reads that as a
+/// tree, and keeps it as long as the subscription is open.
+const MOST_WANTED: (usize, usize) = (256 * 1024, 1000);
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";
@@ -75,6 +79,22 @@ pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
         return false;
     }
     headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(MODERN))
+}
+
+/// Why this `subscriptions/listen` is more than the gate reads.
+pub fn too_many_wanted(message: &Message) -> Option<&'static str> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wanted {
+        // Of no size, so any number of them takes none.
+        resource_subscriptions: Option<Vec<IgnoredAny>>,
+    }
+    let wanted = message.part(Part::Filter)?;
+    let uris = serde_json::from_str::<Wanted>(wanted).ok().and_then(|wanted| wanted.resource_subscriptions);
+    match (wanted.len(), uris.map_or(0, |uris| uris.len())) {
+        (bytes, uris) if bytes <= MOST_WANTED.0 && uris <= MOST_WANTED.1 => None,
+        _ => Some("params.notifications asks for too much: at most 1000 resources and 256 KiB"),
+    }
 }
 
 /// Compares head and body of a POST of [`MODERN`], and returns its `Mcp-Param-*` fields for whoever is next.

@@ -36,6 +36,8 @@ pub enum Topic {
     TooMany,
     /// A list does not pass, because it cannot be read.
     Withheld,
+    /// There was no room for a server's message.
+    GaveUp,
 }
 
 /// One of a few groups of servers, by their names.
@@ -58,13 +60,13 @@ impl Group {
 
 impl Topic {
     const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
-    const COUNT: usize = Self::OTHERS + 4 + Group::COUNT as usize;
+    const COUNT: usize = Self::OTHERS + 5 + Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
         refused
             .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
-            .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld])
+            .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
             .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
     }
 
@@ -76,7 +78,8 @@ impl Topic {
             Self::Collision => Self::OTHERS + 1,
             Self::TooMany => Self::OTHERS + 2,
             Self::Withheld => Self::OTHERS + 3,
-            Self::LeftOut(group) => Self::OTHERS + 4 + usize::from(group.0),
+            Self::GaveUp => Self::OTHERS + 4,
+            Self::LeftOut(group) => Self::OTHERS + 5 + usize::from(group.0),
         }
     }
 
@@ -90,6 +93,7 @@ impl Topic {
             Self::Collision => "Two servers offer the same name",
             Self::TooMany => "Server lists more than is kept; the rest is not offered",
             Self::Withheld => "A list of tools that cannot be read was withheld",
+            Self::GaveUp => "A server's message was dropped: no room to hold it",
         }
     }
 
@@ -98,7 +102,12 @@ impl Topic {
         match self {
             Self::Refused(kind) => Some(kind.code()),
             Self::Rejected(rejection) => Some(rejection.reason()),
-            Self::Full | Self::LeftOut(_) | Self::Collision | Self::TooMany | Self::Withheld => None,
+            Self::Full
+            | Self::LeftOut(_)
+            | Self::Collision
+            | Self::TooMany
+            | Self::Withheld
+            | Self::GaveUp => None,
         }
     }
 
@@ -107,7 +116,12 @@ impl Topic {
         match self {
             Self::Refused(kind) if kind.side() != Side::Client => Level::Warn,
             Self::Refused(_) | Self::Rejected(_) => Level::Info,
-            Self::Full | Self::LeftOut(_) | Self::Collision | Self::TooMany | Self::Withheld => Level::Warn,
+            Self::Full
+            | Self::LeftOut(_)
+            | Self::Collision
+            | Self::TooMany
+            | Self::Withheld
+            | Self::GaveUp => Level::Warn,
         }
     }
 }

@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
-    stream::{Delivery, Position, Stream},
+    stream::{Delivery, Position, Resumed, Stream},
 };
 use crate::{
     error::{Error, Kind},
     identity::{Members, Subject},
-    ledger::Owner,
+    ledger::{Owner, Resource, Share},
     link::{FromServer, Link, Outbound, ToServer},
     mcp::{
         events::event,
@@ -120,6 +120,8 @@ struct Session {
 struct Call {
     serial: u64,
     progress_token: Option<Id>,
+    /// Counts its id and token, if they are large.
+    _names: Option<Share>,
     resumable: bool,
     client: Client,
 }
@@ -265,9 +267,12 @@ impl Session {
         match command {
             Command::Post { outbound, wants, reply } => self.post(outbound, wants, reply),
             Command::Listen { after, reply } => {
-                if let Some((events, missed)) = after.and_then(|after| self.resume(after)) {
+                if let Some((events, before)) = after.and_then(|after| self.resume(after)) {
+                    // What waits for the client where it was is among what it gets now.
+                    self.to_client.retain(|(client, _)| {
+                        before.as_ref().is_none_or(|before| !client.same_channel(before))
+                    });
                     let _ = reply.send(events);
-                    self.to_client.extend(missed);
                     return;
                 }
                 let (sender, events) = mpsc::channel(EVENTS);
@@ -289,7 +294,7 @@ impl Session {
     }
 
     /// The stream of a call, from where its client lost it.
-    fn resume(&mut self, after: Position) -> Option<(mpsc::Receiver<Bytes>, Vec<Delivery>)> {
+    fn resume(&mut self, after: Position) -> Option<Resumed> {
         let running = self.calls.values_mut().filter_map(|call| match &mut call.client {
             Client::Reads(stream) => Some(stream),
             Client::Waits(_) | Client::Listens => None,
@@ -301,9 +306,12 @@ impl Session {
         let message = &outbound.message;
         if let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) {
             let id = id.clone();
-            return match self.refusal(&id) {
-                Some(kind) => drop(reply.send(Reply::Refused(kind.into()))),
-                None => self.begin(id, outbound, wants, reply),
+            if let Some(kind) = self.refusal(&id) {
+                return drop(reply.send(Reply::Refused(kind.into())));
+            }
+            return match message.names_held_for(&self.owner) {
+                Ok(names) => self.begin(id, names, outbound, wants, reply),
+                Err(limit) => drop(reply.send(Reply::Refused(Error::out_of(Resource::Bytes, limit)))),
             };
         }
         if message.method() == "notifications/cancelled"
@@ -327,7 +335,14 @@ impl Session {
         }
     }
 
-    fn begin(&mut self, id: Id, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
+    fn begin(
+        &mut self,
+        id: Id,
+        names: Option<Share>,
+        outbound: Outbound,
+        wants: Wants,
+        reply: oneshot::Sender<Reply>,
+    ) {
         self.serial += 1;
         let client = if self.is_sse {
             let _ = reply.send(Reply::Accepted);
@@ -336,7 +351,8 @@ impl Session {
             Client::Waits(reply)
         };
         let progress_token = outbound.message.progress_token().cloned();
-        let mut call = Call { serial: self.serial, progress_token, resumable: wants.resumable, client };
+        let (serial, resumable) = (self.serial, wants.resumable);
+        let mut call = Call { serial, progress_token, _names: names, resumable, client };
         if wants.stream {
             call.stream();
         }

@@ -3,7 +3,7 @@ use std::{rc::Rc, sync::Arc};
 use super::*;
 use crate::{
     identity::{Grant, Grantee},
-    ledger::{Owner, Resource},
+    ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::Far,
     session::{Registry, SessionId},
     watchdog::{TICK, Watchdog},
@@ -15,6 +15,7 @@ struct World {
     session: Handle,
     registry: Registry,
     dog: Rc<Watchdog<Subject>>,
+    owner: Arc<Owner>,
     stream: Option<mpsc::Receiver<Bytes>>,
 }
 
@@ -31,10 +32,12 @@ impl World {
             members: Arc::default(),
         };
         let id = SessionId::random().unwrap();
-        let share = Owner::unlimited().take(Resource::Sessions).unwrap();
+        let owner =
+            Ledger::new(|_| Capacity { total: 10_000, per_owner: 0 }).owner(Name::Token("dev".into()));
+        let share = owner.take(Resource::Sessions).unwrap();
         let registered = registry.add(id, Arc::from("db"), share);
         let session = start(link, settings, registered);
-        Self { server, session, registry, dog, stream: is_sse.then_some(events) }
+        Self { server, session, registry, dog, owner, stream: is_sse.then_some(events) }
     }
 
     /// Posts without waiting for the answer.
@@ -402,5 +405,59 @@ fn what_is_kept_for_a_client_that_does_not_listen_is_bounded_by_bytes_too() {
             let kept = text(&listener.recv().await.unwrap());
             assert!(kept.contains(&format!(r#""n":{n},"#)), "{}", &kept[..100]);
         }
+    });
+}
+
+#[test]
+fn large_ids_and_tokens_are_counted_as_long_as_their_call_waits() {
+    story(async {
+        let mut world = World::new(true);
+        let call = |id: char| {
+            let (id, token) = (id.to_string().repeat(1000), "t".repeat(1000));
+            let text =
+                format!(r#"{{"id":"{id}","method":"x","params":{{"_meta":{{"progressToken":"{token}"}}}}}}"#);
+            Outbound::from(Message::parse(text.into()).unwrap())
+        };
+        for id in ['a', 'b'] {
+            assert!(matches!(world.session.post(call(id), Wants::default()).await, Some(Reply::Accepted)));
+            world.at_server().await;
+        }
+        let held = world.owner.used(Resource::Bytes);
+        assert!((8_000..=10_000).contains(&held), "{held}");
+        let refused = world.session.post(call('c'), Wants::default()).await;
+        let Some(Reply::Refused(error)) = refused else { panic!("there is no room") };
+        assert_eq!(error.kind, Kind::Unavailable);
+        let answer = format!(r#"{{"id":"{}","result":{{}}}}"#, "a".repeat(1000));
+        let message = Message::from_server(answer.into()).unwrap();
+        world.server.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        world.stream.as_mut().unwrap().recv().await.unwrap();
+        assert_eq!(world.owner.used(Resource::Bytes), held / 2);
+    });
+}
+
+#[test]
+fn who_comes_back_again_and_again_has_what_it_missed_once() {
+    story(async {
+        let mut world = World::new(false);
+        let wants = Wants { stream: true, resumable: true };
+        let Some(Reply::Events(stalled)) = world.session.post(message(CALL).into(), wants).await else {
+            panic!("no events")
+        };
+        world.at_server().await;
+        // More than the client takes where it is.
+        for _ in 0..EVENTS + 4 {
+            world.says(PROGRESS).await;
+        }
+        let mut last = stalled;
+        for _ in 0..100 {
+            let again = world.session.listen(Position::parse("1.0")).await.unwrap();
+            drop(std::mem::replace(&mut last, again));
+        }
+        for n in 1..=EVENTS + 4 {
+            assert!(text(&last.recv().await.unwrap()).starts_with(&format!("id: 1.{n}\n")));
+        }
+        world.says(DONE).await;
+        assert!(text(&last.recv().await.unwrap()).contains(DONE));
+        assert_eq!(last.recv().await, None);
     });
 }

@@ -1,7 +1,7 @@
 //! The event stream that answers one call, and answers it again if the client loses it on the way
 //! (MCP 2025-11-25, transports, "Resumability and Redelivery").
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -51,6 +51,9 @@ struct Kept {
     events: VecDeque<Bytes>,
     bytes: usize,
 }
+
+/// A stream that was taken up again, with what its client missed, and where the client was before if it is not over.
+pub(super) type Resumed = (mpsc::Receiver<Bytes>, Option<mpsc::Sender<Bytes>>);
 
 /// An event on its way to a client.
 pub(super) type Delivery = (mpsc::Sender<Bytes>, Bytes);
@@ -107,17 +110,18 @@ impl Stream {
         (self.client.clone(), event)
     }
 
-    /// Goes on with a client that has seen the stream up to `at`, if it is of this call and what follows is kept.
-    pub(super) fn resume(&mut self, at: Position) -> Option<(mpsc::Receiver<Bytes>, Vec<Delivery>)> {
+    /// Goes on with a client that has seen the stream up to `at`, if it is of this call and what follows is kept. What the
+    /// client missed waits nowhere but in what it gets here, and is gone with it.
+    pub(super) fn resume(&mut self, at: Position) -> Option<Resumed> {
         let kept = self.kept.as_ref().filter(|_| at.call == self.call)?;
         let seen = usize::try_from(at.events.checked_sub(kept.before)?).ok()?;
-        let rest = kept.events.iter().skip(seen);
-        let (client, events) = mpsc::channel(EVENTS);
-        let deliveries = rest.map(|event| (client.clone(), event.clone())).collect();
-        if !self.is_over {
-            self.client = client;
+        let (client, events) = mpsc::channel(EVENTS.max(kept.events.len()));
+        for event in kept.events.iter().skip(seen) {
+            // There is room for all of them.
+            let _ = client.try_send(event.clone());
         }
-        Some((events, deliveries))
+        let before = (!self.is_over).then(|| mem::replace(&mut self.client, client));
+        Some((events, before))
     }
 
     /// What is left when the call is over: only what a client may come back for.
@@ -135,8 +139,10 @@ mod tests {
         Message::parse(format!(r#"{{"id":{n},"result":"{}"}}"#, "x".repeat(n)).into()).unwrap()
     }
 
-    fn texts(deliveries: Vec<Delivery>) -> Vec<String> {
-        deliveries.into_iter().map(|(_, event)| String::from_utf8(event.to_vec()).unwrap()).collect()
+    fn texts(mut events: mpsc::Receiver<Bytes>) -> Vec<String> {
+        std::iter::from_fn(|| events.try_recv().ok())
+            .map(|event| String::from_utf8(event.to_vec()).unwrap())
+            .collect()
     }
 
     #[test]
@@ -146,15 +152,17 @@ mod tests {
         for n in 1..=3 {
             stream.deliver(&message(n), true);
         }
-        let (_, rest) = stream.resume(Position::parse("7.1").unwrap()).unwrap();
+        let first = stream.client.clone();
+        let (rest, before) = stream.resume(Position::parse("7.1").unwrap()).unwrap();
+        assert!(before.unwrap().same_channel(&first), "where it was before");
         let rest = texts(rest);
         assert_eq!(rest.len(), 2);
         assert!(rest[0].starts_with("id: 7.2\nevent: message\ndata: {\"id\":2,"), "{rest:?}");
-        assert_eq!(stream.resume(Position { call: 7, events: 0 }).unwrap().1.len(), 3);
+        assert_eq!(stream.resume(Position { call: 7, events: 0 }).unwrap().0.len(), 3);
         assert!(stream.resume(Position { call: 8, events: 0 }).is_none());
         let mut over = stream.end().unwrap();
-        assert_eq!(over.resume(Position { call: 7, events: 2 }).unwrap().1.len(), 1);
-        assert_eq!(over.resume(Position { call: 7, events: 99 }).unwrap().1.len(), 0);
+        assert_eq!(over.resume(Position { call: 7, events: 2 }).unwrap().0.len(), 1);
+        assert_eq!(over.resume(Position { call: 7, events: 99 }).unwrap().0.len(), 0);
     }
 
     #[test]
@@ -164,7 +172,7 @@ mod tests {
             stream.deliver(&message(1), true);
         }
         assert!(stream.resume(Position { call: 1, events: 1 }).is_none());
-        assert_eq!(stream.resume(Position { call: 1, events: 2 }).unwrap().1.len(), KEPT_EVENTS);
+        assert_eq!(stream.resume(Position { call: 1, events: 2 }).unwrap().0.len(), KEPT_EVENTS);
         stream.deliver(&message(KEPT_BYTES), true);
         assert!(stream.resume(Position { call: 1, events: 3 }).is_none());
     }

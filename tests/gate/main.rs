@@ -23,6 +23,7 @@ mod filter;
 mod folding;
 mod framing;
 mod harness;
+mod held_bytes;
 mod identity;
 mod inline;
 mod limits;

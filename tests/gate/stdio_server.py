@@ -2,8 +2,10 @@
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
-the client to sample and says what it answered; `note` tells standard error its text; `flood` writes without end; `burst` reports 256 KiB of progress and never answers; `sleep` never answers; `die` ends the
-process, `grudge` when its caller leaves, and a subscription to `note://poison` before it is acknowledged. There is a prompt and a resource, too.
+the client to sample and says what it answered; `large` says as many letters as `n`; `halves` does, too, with the id behind
+them, and writes the second half when the next message has come; `note` tells standard error its text; `flood` writes without
+end; `burst` reports 256 KiB of progress and never answers; `sleep` never answers; `die` ends the process, `grudge` when its
+caller leaves, and a subscription to `note://poison` before it is acknowledged. There is a prompt and a resource, too.
 
 With LEGACY in the environment it has not heard of MCP 2026-07-28.
 """
@@ -33,7 +35,7 @@ def text(words):
 
 
 def listed():
-    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "note", "flood", "burst", "sleep", "die", "grudge"]
+    names = ["echo", "pid", "env", "progress", "log", "after", "change", "ask", "large", "halves", "note", "flood", "burst", "sleep", "die", "grudge"]
     return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names], "resultType": "complete"}
 
 
@@ -64,6 +66,17 @@ def call(identity, params):
         # The same id as the client's own request: ids of the two sides have nothing to do with each other.
         asked[identity] = identity
         send({"id": identity, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
+        return None
+    if name == "large":
+        return text("x" * arguments["n"])
+    if name == "halves":
+        answer = json.dumps({"jsonrpc": "2.0", "result": text("x" * arguments["n"]), "id": identity}) + "\n"
+        half = len(answer) // 2
+        sys.stdout.write(answer[:half])
+        sys.stdout.flush()
+        sys.stdin.readline()
+        sys.stdout.write(answer[half:])
+        sys.stdout.flush()
         return None
     if name == "note":
         tell(f"noted {arguments.get('text')}")

@@ -380,12 +380,15 @@ impl Core {
         }
     }
 
-    /// Sends the client an answer.
+    /// Sends the client an answer. One that was made here of what members said is counted from now on.
     pub(super) fn answer(&mut self, id: &Id, message: Result<Message, Malformed>) {
         match message {
-            Ok(message) => {
-                self.act(Action::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
-            }
+            Ok(mut message) => match message.pass_to(&self.settings.owner) {
+                Ok(()) => {
+                    self.act(Action::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
+                }
+                Err(limit) => self.fail(id.clone(), Error::out_of(Resource::Bytes, limit)),
+            },
             Err(why) => self.fail(id.clone(), Kind::UpstreamUnreachable.because(why.to_string())),
         }
     }

@@ -12,15 +12,22 @@ use super::{
     peer::Phase,
     waiting::Then,
 };
-use crate::mcp::{
-    code::METHOD_NOT_FOUND,
-    message::{Id, Message, Part},
-    modern::LISTEN,
+use crate::{
+    error::Error,
+    ledger::{Resource, Share},
+    mcp::{
+        code::{INVALID_PARAMS, METHOD_NOT_FOUND},
+        message::{Id, Message, Part},
+        modern::{LISTEN, too_many_wanted},
+    },
 };
 
 /// Notifications that may come before every member has said what it will send. What exceeds this is dropped: they say that
 /// something has changed, and the client reads nothing before the acknowledgement.
 const HELD: usize = 64;
+
+/// How many times as large JSON is as a tree, as a rule.
+const TREE: u64 = 8;
 
 /// Where a notification says which subscription it belongs to.
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -31,6 +38,8 @@ pub(super) struct Listen {
     pub(super) key: u64,
     /// The client's.
     pub(super) id: Id,
+    /// Counts what is kept of the request.
+    _held: Share,
     /// `params.notifications`: what the client wants to hear of.
     wanted: Map<String, Value>,
     meta: Option<String>,
@@ -53,6 +62,9 @@ impl Listen {
 
 impl Core {
     pub(super) fn start_listening(&mut self, now: Instant, id: Id, message: &Message) {
+        if let Some(why) = too_many_wanted(message) {
+            return self.refuse(&id, INVALID_PARAMS, why);
+        }
         // Which member a URI belongs to is known by their lists.
         if uris(&wanted(message)).next().is_some() {
             self.wait(now, id, message, 0, Then::Listen(message.clone()));
@@ -62,11 +74,18 @@ impl Core {
     }
 
     pub(super) fn listen(&mut self, now: Instant, id: Id, message: &Message) {
+        // What is kept of it as long as it is open, as a tree and as a text.
+        let parts = [Part::Filter, Part::Meta].map(|part| message.part(part).map_or(0, str::len) as u64);
+        let held = match self.settings.owner.take_some(Resource::Bytes, TREE * parts[0] + parts[1]) {
+            Ok(held) => held,
+            Err(limit) => return self.fail(id, Error::out_of(Resource::Bytes, limit)),
+        };
         self.wake(now);
         let key = self.next();
         self.listens.push(Listen {
             key,
             id,
+            _held: held,
             wanted: wanted(message),
             meta: message.meta_without_token(),
             open: HashMap::new(),

@@ -4,11 +4,36 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::config::Piece;
+use crate::config::{InlineTool, Piece};
+
+/// Bytes of arguments beyond which no call is taken. One argument of a command has at most 128 KiB (Linux, `MAX_ARG_STRLEN`).
+pub(super) const MOST: usize = 256 << 10;
+
+/// The command line for these arguments of a call of `tool`. The error is for the caller: arguments that do not fit are a
+/// result that says so, for the model to mend (MCP 2025-11-25, "Error Handling" of tools).
+pub(super) fn line(tool: &InlineTool, arguments: Option<&str>) -> Result<Vec<String>, String> {
+    let given = match arguments {
+        None => Value::Null,
+        Some(text) if text.len() > MOST => {
+            return Err(format!(
+                "The arguments are larger than {} KiB, which no command is given.",
+                MOST >> 10
+            ));
+        }
+        Some(text) => serde_json::from_str(text).map_err(|_| "The arguments are no JSON.".to_owned())?,
+    };
+    let given = if given.is_null() { Value::Object(Map::new()) } else { given };
+    tool.input_schema.check(&given).map_err(|faults| format!("The arguments do not fit: {faults}"))?;
+    match given {
+        Value::Object(given) => fill(&tool.args, &given),
+        // Not with a schema of type object.
+        _ => Err("The arguments must be an object.".into()),
+    }
+}
 
 /// Puts what the caller gives into the template. Each entry of it becomes one argument of the command or, if it names
 /// something that the caller left out, none. The error is for the caller.
-pub(super) fn fill(template: &[Vec<Piece>], given: &Map<String, Value>) -> Result<Vec<String>, String> {
+fn fill(template: &[Vec<Piece>], given: &Map<String, Value>) -> Result<Vec<String>, String> {
     let mut line = Vec::with_capacity(template.len());
     for pieces in template {
         if let Some(argument) = join(pieces, given)? {

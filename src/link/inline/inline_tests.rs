@@ -54,11 +54,12 @@ fn server(tools: Vec<InlineTool>) -> Arc<InlineServer> {
 }
 
 /// The client's side of a link.
-struct Client(Link);
+struct Client(Link, Arc<InlineServer>);
 
 impl Client {
     fn of(tools: Vec<InlineTool>) -> Self {
-        Self(open(server(tools), Owner::unlimited()))
+        let server = server(tools);
+        Self(open(Arc::clone(&server), Owner::unlimited()), server)
     }
 
     async fn send(&self, message: Value) {
@@ -215,6 +216,32 @@ async fn arguments_that_do_not_fit_never_reach_the_command() {
 }
 
 #[tokio::test]
+async fn arguments_that_are_larger_than_a_command_takes_are_refused_and_large_ones_wait_unread() {
+    let schema = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
+    let mut client = Client::of(vec![tool("count", schema, "printf", &["%s", "<text>"])]);
+    let large = "x".repeat(100 << 10);
+    assert_eq!(said(&client.call("count", json!({ "text": large })).await), format!("{large}\n"));
+    let result = client.call("count", json!({ "text": large, "more": [large, large] })).await;
+    assert_eq!(result["isError"], true);
+    assert!(said(&result).contains("larger than 256 KiB"), "{result}");
+    let result = client.call("count", json!({ "text": [large] })).await;
+    assert!(said(&result).contains("want string"), "{result}");
+    // Without a turn, nothing large is read.
+    let turns = Arc::clone(&client.1.turns);
+    let mut taken = Vec::new();
+    for _ in 0..RUNNING {
+        taken.push(turns.take(&Owner::unlimited()).await);
+    }
+    let params = json!({ "name": "count", "arguments": { "text": [large] } });
+    client.send(json!({ "jsonrpc": "2.0", "id": "large", "method": "tools/call", "params": params })).await;
+    let mistake = client.call("count", json!({ "text": [1] })).await;
+    assert!(said(&mistake).contains("want string"), "at once: {mistake}");
+    drop(taken);
+    let answer = client.answer().await;
+    assert_eq!((&answer["id"], &answer["result"]["isError"]), (&json!("large"), &json!(true)));
+}
+
+#[tokio::test]
 async fn a_command_that_fails_says_how() {
     let directory = TempDir::new().expect("a directory");
     let mut client = Client::of(vec![
@@ -334,7 +361,7 @@ async fn too_many_calls_of_one_client_are_refused_and_those_of_others_wait_for_t
         script("now", "echo now", &out(&directory)),
     ]);
     let started = || std::fs::read_to_string(out(&directory)).unwrap_or_default().lines().count();
-    let mut greedy = Client(open(Arc::clone(&server), Owner::unlimited()));
+    let mut greedy = Client(open(Arc::clone(&server), Owner::unlimited()), Arc::clone(&server));
     for id in 0..CALLS as u32 {
         greedy.begin(id, "wait").await;
     }
@@ -349,7 +376,7 @@ async fn too_many_calls_of_one_client_are_refused_and_those_of_others_wait_for_t
         other => panic!("{other:?}"),
     }
 
-    let mut other = Client(open(server, Owner::unlimited()));
+    let mut other = Client(open(Arc::clone(&server), Owner::unlimited()), server);
     other.begin(1, "now").await;
     assert_eq!(other.ask("ping", json!({})).await["result"], json!({}), "who waits can still talk");
     assert!(other.0.from_server.try_recv().is_err(), "no turn is free");

@@ -13,8 +13,8 @@ mod turns;
 
 use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
-use serde_json::{Map, Value};
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use serde_json::Value;
+use tokio::task::{AbortHandle, JoinError, JoinSet, spawn_blocking};
 
 use self::{
     rpc::{Call, Reply},
@@ -26,7 +26,10 @@ use crate::{
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
     error::{Error, Kind},
     ledger::{Owner, Resource},
-    mcp::{code::INVALID_REQUEST, message::Id},
+    mcp::{
+        code::INVALID_REQUEST,
+        message::{Id, Message, Part},
+    },
     observe::Observer,
     secret::Secret,
 };
@@ -36,6 +39,8 @@ use crate::{
 const RUNNING: usize = 16;
 /// Calls of one link that may run or wait; further ones are refused. Bounds what a client can pile up here.
 const CALLS: usize = 16;
+/// Bytes of arguments that are read as they come. Larger ones wait for their turn unread.
+const MOST_AT_ONCE: usize = 16 << 10;
 /// Bytes of standard output that a caller gets at most.
 const MOST_OUTPUT: usize = 1 << 20;
 /// Bytes of standard error, of which a caller needs the reason and no more.
@@ -57,16 +62,39 @@ impl InlineServer {
 
     /// One call, from its turn to its result. Dropping it ends the command.
     async fn call(
-        &self,
+        self: &Arc<Self>,
         owner: &Arc<Owner>,
-        tool: &InlineTool,
-        given: &Map<String, Value>,
+        tool: usize,
+        request: Message,
     ) -> Result<Value, Error> {
-        let line = match arguments::fill(&tool.args, given) {
+        // A mistake is told at once. But a large text may be many times as large when it is read, so that waits for its turn,
+        // and keeps nobody else from being served meanwhile.
+        let size = request.part(Part::Arguments).map_or(0, str::len);
+        let is_large = size > MOST_AT_ONCE && size <= arguments::MOST;
+        let turn = if is_large { self.turns.take(owner).await } else { None };
+        let (server, of_call) = (Arc::clone(self), request.clone());
+        let line = move || match server.target.tools.get(tool) {
+            Some(tool) => arguments::line(tool, of_call.part(Part::Arguments)),
+            // The index was found in the same list.
+            None => Err("This tool is gone.".into()),
+        };
+        let line = match is_large {
+            true => {
+                spawn_blocking(line).await.unwrap_or_else(|_| Err("The arguments cannot be read.".into()))
+            }
+            false => line(),
+        };
+        let line = match line {
             Ok(line) => line,
             Err(reason) => return Ok(result::mistake(&reason)),
         };
-        let _turn = self.turns.take(owner.name()).await;
+        let Some(tool) = self.target.tools.get(tool) else {
+            return Ok(result::mistake("This tool is gone."));
+        };
+        let _turn = match turn {
+            Some(turn) => Some(turn),
+            None => self.turns.take(owner).await,
+        };
         let share = owner.take(Resource::Processes);
         let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let began = Instant::now();
@@ -183,18 +211,16 @@ impl Conversation {
         let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));
         let id = call.id.clone();
         let task = async move {
-            // The index was found in the same list.
-            let Some(tool) = server.target.tools.get(call.tool) else { return failed(call.id) };
-            let result = match server.call(&owner, tool, &call.arguments).await {
+            let result = match server.call(&owner, call.tool, call.request).await {
                 Ok(result) => result,
                 Err(error) => return FromServer::Failed { id: call.id, error },
             };
-            match rpc::result(&call.id, call.era, result) {
-                Some(message) => {
-                    message.hold_for(&owner);
-                    FromServer::Message { message, about: None }
+            let Some(mut message) = rpc::result(&call.id, call.era, result) else { return failed(call.id) };
+            match message.pass_to(&owner) {
+                Ok(()) => FromServer::Message { message, about: None },
+                Err(limit) => {
+                    FromServer::Failed { id: call.id, error: Error::out_of(Resource::Bytes, limit) }
                 }
-                None => failed(call.id),
             }
         };
         self.calls.handles.insert(id, self.calls.tasks.spawn(task));

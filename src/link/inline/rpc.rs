@@ -1,6 +1,7 @@
 //! What a message to an inline server comes to, in either era of MCP. Nothing here waits.
 
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     config::{InlineTarget, InlineTool},
@@ -27,14 +28,15 @@ pub(super) enum Reply {
     Cancel(Id),
 }
 
-/// A call of a tool that is there, with arguments that fit.
+/// A call of a tool that is there.
 pub(super) struct Call {
     /// The request.
     pub(super) id: Id,
     /// Index of the tool.
     pub(super) tool: usize,
-    /// What the caller gives.
-    pub(super) arguments: Map<String, Value>,
+    /// The request, which is kept to the end: it counts what is kept of it. Its arguments are not read here: what is small as
+    /// a text may be large as a tree.
+    pub(super) request: Message,
     /// How the result is written.
     pub(super) era: Era,
 }
@@ -48,14 +50,6 @@ pub(super) enum Era {
     Modern,
 }
 
-/// A call of a tool that is there.
-enum Asked {
-    /// Its arguments are as the tool wants them.
-    Fits { tool: usize, arguments: Map<String, Value> },
-    /// They are not, for this reason.
-    Mistake(String),
-}
-
 /// An error response in the making: code, message, data.
 struct Failure(i64, &'static str, Option<Value>);
 
@@ -67,18 +61,17 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Re
             _ => Reply::None,
         };
     };
-    let params =
-        message.part(Part::Params).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let server = Server { name, target };
-    let outcome = match era(message, &params) {
-        Ok(era) if message.method() == "tools/call" => match server.call(message, params) {
-            Ok(Asked::Fits { tool, arguments }) => {
-                return Reply::Call(Call { id: id.clone(), tool, arguments, era });
+    let outcome = match era(message) {
+        Ok(era) if message.method() == "tools/call" => match server.find(message) {
+            Some(tool) => {
+                return Reply::Call(Call { id: id.clone(), tool, request: message.clone(), era });
             }
-            Ok(Asked::Mistake(reason)) => Ok((era, super::result::mistake(&reason))),
-            Err(failure) => Err(failure),
+            // An unknown tool is an error; arguments that do not fit are a result that says so, for the model to mend (MCP
+            // 2025-11-25, "Error Handling" of tools).
+            None => Err(Failure(INVALID_PARAMS, "unknown tool", None)),
         },
-        Ok(Era::Legacy) => server.legacy(message.method(), &params).map(|result| (Era::Legacy, result)),
+        Ok(Era::Legacy) => server.legacy(message).map(|result| (Era::Legacy, result)),
         Ok(Era::Modern) => server.modern(message.method()).map(|result| (Era::Modern, result)),
         Err(failure) => Err(failure),
     };
@@ -113,7 +106,7 @@ fn parse(text: String) -> Option<Message> {
 }
 
 /// A request says which era it is of, and a modern one has to say more.
-fn era(message: &Message, params: &Value) -> Result<Era, Failure> {
+fn era(message: &Message) -> Result<Era, Failure> {
     match message.version() {
         Some(MODERN) => {}
         Some(other) => {
@@ -123,13 +116,28 @@ fn era(message: &Message, params: &Value) -> Result<Era, Failure> {
         None if message.method() != "server/discover" => return Ok(Era::Legacy),
         None => {}
     }
-    let capabilities =
-        params.get("_meta").and_then(|meta| meta.get("io.modelcontextprotocol/clientCapabilities"));
-    if message.version().is_none() || !capabilities.is_some_and(Value::is_object) {
+    let meta = message.part(Part::Meta).and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
+    let capabilities = meta.and_then(|meta| meta.client_capabilities);
+    if message.version().is_none() || !capabilities.is_some_and(|raw| raw.get().starts_with('{')) {
         let reason = "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities";
         return Err(Failure(INVALID_PARAMS, reason, None));
     }
     Ok(Era::Modern)
+}
+
+/// What counts in `params._meta`.
+#[derive(Deserialize)]
+struct Meta<'a> {
+    #[serde(borrow, rename = "io.modelcontextprotocol/clientCapabilities")]
+    client_capabilities: Option<&'a RawValue>,
+}
+
+/// What counts in `params` of `initialize`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialize<'a> {
+    #[serde(borrow)]
+    protocol_version: Option<&'a RawValue>,
 }
 
 struct Server<'a> {
@@ -138,11 +146,15 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn legacy(&self, method: &str, params: &Value) -> Result<Value, Failure> {
-        Ok(match method {
+    fn legacy(&self, message: &Message) -> Result<Value, Failure> {
+        Ok(match message.method() {
             "initialize" => {
+                let params = message.part(Part::Params);
+                let wanted = params.and_then(|params| serde_json::from_str::<Initialize<'_>>(params).ok());
+                let wanted = wanted.and_then(|params| params.protocol_version);
+                let wanted = wanted.and_then(|version| serde_json::from_str::<String>(version.get()).ok());
                 let mut result = json!({
-                    "protocolVersion": negotiate(params["protocolVersion"].as_str()),
+                    "protocolVersion": negotiate(wanted.as_deref()),
                     "capabilities": capabilities(),
                     "serverInfo": self.info(),
                 });
@@ -179,27 +191,10 @@ impl Server<'_> {
         json!({ "tools": self.target.tools.iter().map(described).collect::<Vec<_>>() })
     }
 
-    /// Which tool is called, and with what. An unknown tool is an error; arguments that do not fit are a result that says
-    /// so, for the model to mend (MCP 2025-11-25, "Error Handling" of tools).
-    fn call(&self, message: &Message, mut params: Value) -> Result<Asked, Failure> {
-        let named = message.name().and_then(|name| self.find(name));
-        let Some((tool, described)) = named else {
-            return Err(Failure(INVALID_PARAMS, "unknown tool", None));
-        };
-        let arguments = match params.get_mut("arguments").map(Value::take) {
-            None | Some(Value::Null) => Value::Object(Map::new()),
-            Some(given) => given,
-        };
-        Ok(match (described.input_schema.check(&arguments), arguments) {
-            (Ok(()), Value::Object(arguments)) => Asked::Fits { tool, arguments },
-            (Err(faults), _) => Asked::Mistake(format!("The arguments do not fit: {faults}")),
-            // Not with a schema of type object.
-            (Ok(()), _) => Asked::Mistake("The arguments must be an object.".into()),
-        })
-    }
-
-    fn find(&self, name: &str) -> Option<(usize, &InlineTool)> {
-        self.target.tools.iter().enumerate().find(|(_, tool)| *tool.name == *name)
+    /// Index of the tool that is called.
+    fn find(&self, message: &Message) -> Option<usize> {
+        let name = message.name()?;
+        self.target.tools.iter().position(|tool| *tool.name == *name)
     }
 
     fn info(&self) -> Value {

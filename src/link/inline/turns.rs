@@ -1,7 +1,8 @@
 //! Whose command runs next, where only so many may run at a time.
 //!
-//! A turn that is free goes to the caller that has the fewest, and among those to the one that waits longest. So one
-//! caller alone has all turns, and one that asks for very many keeps another waiting for one command, not for all.
+//! A turn that is free goes to the caller that has the fewest, and among those to the one that waits longest. One caller
+//! alone has all turns; where others have been active lately, a part is kept for them as of everything else ([`Owner`]), so
+//! that nobody waits for the end of what another runs.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::ledger::Name;
+use crate::ledger::{Name, Owner};
 
 /// The turns of one server.
 pub(super) struct Turns {
@@ -27,8 +28,8 @@ struct State {
     next_number: u64,
 }
 
-#[derive(Default)]
 struct Caller {
+    owner: Arc<Owner>,
     running: usize,
     /// By number, the longest first.
     waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
@@ -55,11 +56,11 @@ impl Turns {
     }
 
     /// Waits for a turn of the caller `of`.
-    pub(super) async fn take(self: &Arc<Self>, of: &Name) -> Option<Turn> {
+    pub(super) async fn take(self: &Arc<Self>, of: &Arc<Owner>) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
         let number = self.state().wait(of, sender);
         // Who is cancelled leaves the line.
-        let _waits = Waits { turns: self, of, number };
+        let _waits = Waits { turns: self, of: of.name(), number };
         self.give();
         // The sender waits in the line until it is used.
         turn.await.ok()
@@ -69,7 +70,7 @@ impl Turns {
     fn give(self: &Arc<Self>) {
         let mut state = self.state();
         while state.running < self.most
-            && let Some((of, waiting)) = state.next()
+            && let Some((of, waiting)) = state.next(self.most)
         {
             let turn = Turn { turns: Some(Arc::clone(self)), of };
             // Who leaves at this very moment gets none. It is given back here: dropped, it would come back to this loop.
@@ -86,10 +87,11 @@ impl Turns {
 }
 
 impl State {
-    fn wait(&mut self, of: &Name, sender: oneshot::Sender<Turn>) -> u64 {
+    fn wait(&mut self, of: &Arc<Owner>, sender: oneshot::Sender<Turn>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.callers.entry(of.clone()).or_default().waiting.push_back((number, sender));
+        let new = || Caller { owner: Arc::clone(of), running: 0, waiting: VecDeque::new() };
+        self.callers.entry(of.name().clone()).or_insert_with(new).waiting.push_back((number, sender));
         number
     }
 
@@ -101,9 +103,12 @@ impl State {
         }
     }
 
-    /// Who has the next turn, which is counted for it.
-    fn next(&mut self) -> Option<(Name, oneshot::Sender<Turn>)> {
-        let waiting = self.callers.iter_mut().filter(|(_, caller)| !caller.waiting.is_empty());
+    /// Who has the next of `most` turns, which is counted for it.
+    fn next(&mut self, most: usize) -> Option<(Name, oneshot::Sender<Turn>)> {
+        let running = self.running;
+        let waiting = self.callers.iter_mut().filter(|(_, caller)| {
+            !caller.waiting.is_empty() && caller.owner.may_have(most, running, caller.running).is_ok()
+        });
         let (of, caller) = waiting
             .min_by_key(|(_, caller)| (caller.running, caller.waiting.front().map(|(number, _)| *number)))?;
         let (_, sender) = caller.waiting.pop_front()?;
@@ -148,27 +153,55 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::ledger::{Capacity, Ledger};
 
-    fn name(name: &str) -> Name {
-        Name::Token(name.into())
+    /// Owners of one ledger, of whom nobody was active lately.
+    fn owners<const N: usize>(names: [&str; N]) -> [Arc<Owner>; N] {
+        let ledger = Ledger::new(|_| Capacity { total: 100, per_owner: 0 });
+        names.map(|name| ledger.owner(Name::Token(name.into())))
+    }
+
+    #[tokio::test]
+    async fn who_runs_many_leaves_a_part_to_others_that_are_there() {
+        let [greedy, modest] = owners(["greedy", "modest"]);
+        let turns = Turns::new(16);
+        greedy.note_active();
+        modest.note_active();
+        let mut running = Vec::new();
+        for _ in 0..12 {
+            running.push(turns.take(&greedy).await);
+        }
+        let (more, of_more) = (Arc::clone(&turns), Arc::clone(&greedy));
+        let more = tokio::spawn(async move { more.take(&of_more).await });
+        yield_now().await;
+        assert!(!more.is_finished());
+        let mut of_modest = Vec::new();
+        for _ in 0..4 {
+            of_modest.push(turns.take(&modest).await);
+        }
+        drop(of_modest);
+        assert!(!more.is_finished());
+        drop(running.pop());
+        assert!(more.await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn one_caller_alone_has_all_turns_and_a_second_waits_for_one() {
         let turns = Turns::new(3);
+        let [of_greedy, of_modest] = owners(["greedy", "modest"]);
         let mut greedy = Vec::new();
         for _ in 0..3 {
-            greedy.push(turns.take(&name("greedy")).await.unwrap());
+            greedy.push(turns.take(&of_greedy).await.unwrap());
         }
         let more: Vec<_> = (0..10)
             .map(|_| {
-                let turns = Arc::clone(&turns);
-                tokio::spawn(async move { turns.take(&name("greedy")).await })
+                let (turns, of) = (Arc::clone(&turns), Arc::clone(&of_greedy));
+                tokio::spawn(async move { turns.take(&of).await })
             })
             .collect();
         yield_now().await;
-        let of_modest = Arc::clone(&turns);
-        let modest = tokio::spawn(async move { of_modest.take(&name("modest")).await });
+        let turns_of_modest = Arc::clone(&turns);
+        let modest = tokio::spawn(async move { turns_of_modest.take(&of_modest).await });
         yield_now().await;
         assert_eq!(turns.state().callers.values().map(|caller| caller.waiting.len()).sum::<usize>(), 11);
         drop(greedy.pop());
@@ -183,25 +216,27 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_wait_any_more_has_no_turn() {
         let turns = Turns::new(1);
-        let first = turns.take(&name("dev")).await.unwrap();
-        let of_second = Arc::clone(&turns);
-        let second = tokio::spawn(async move { of_second.take(&name("dev")).await });
+        let [dev] = owners(["dev"]);
+        let first = turns.take(&dev).await.unwrap();
+        let (of_second, second) = (Arc::clone(&turns), Arc::clone(&dev));
+        let second = tokio::spawn(async move { of_second.take(&second).await });
         yield_now().await;
         second.abort();
         assert!(second.await.is_err());
         drop(first);
-        assert!(turns.take(&name("dev")).await.is_some());
+        assert!(turns.take(&dev).await.is_some());
         assert!(turns.state().callers.is_empty() && turns.state().running == 0);
     }
 
     #[tokio::test]
     async fn any_number_of_callers_may_leave_the_line_at_once() {
         let turns = Turns::new(1);
-        let first = turns.take(&name("dev")).await.unwrap();
+        let [dev] = owners(["dev"]);
+        let first = turns.take(&dev).await.unwrap();
         let waiting: Vec<_> = (0..50_000)
             .map(|_| {
-                let turns = Arc::clone(&turns);
-                tokio::spawn(async move { turns.take(&name("dev")).await })
+                let (turns, dev) = (Arc::clone(&turns), Arc::clone(&dev));
+                tokio::spawn(async move { turns.take(&dev).await })
             })
             .collect();
         yield_now().await;

@@ -12,12 +12,12 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Attachment, Settings,
     backlog::Backlog,
-    caller::Caller,
-    table::{Inward, Lost, Outward, Table},
+    caller::{Caller, Refused},
+    table::{Inward, Lost, Outward, Table, out_of},
 };
 use crate::{
     error::{Error, Kind},
-    ledger::Owner,
+    ledger::{Owner, Resource},
     link::{Far, FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::message,
 };
@@ -143,7 +143,7 @@ where
 
     async fn next(&mut self) -> Event {
         let is_idle = self.idle_since.map(|since| since + self.settings.idle);
-        let has_outgoing = !self.urgent.is_empty() || !self.backlog.is_empty();
+        let has_outgoing = !self.urgent.is_empty() || self.has_next();
         let has_room = self.backlog.has_room();
         let is_leased = self.callers.is_empty() && self.settings.lease.owner().is_some();
         let Self { control, inbox, server, .. } = self;
@@ -191,7 +191,9 @@ where
             let what = if let Some(urgent) = self.urgent.pop_front() {
                 urgent
             } else {
-                let Some((caller, Outbound { message, params })) = self.backlog.pop() else { return };
+                let table = &self.table;
+                let next = self.backlog.pop(|owner| !table.crowds_out(owner));
+                let Some((caller, Outbound { message, params })) = next else { return };
                 // Who left took along what waited here.
                 let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { continue };
                 match self.table.outward(caller, owner, &message) {
@@ -221,6 +223,11 @@ where
         }
     }
 
+    /// Whether something waits that may go to the server now.
+    fn has_next(&self) -> bool {
+        self.backlog.has_next(|owner| !self.table.crowds_out(owner))
+    }
+
     fn attach(&mut self, newcomer: Newcomer) {
         self.last_caller += 1;
         let caller = Caller::new(self.last_caller, newcomer, self.to_inbox.clone());
@@ -229,7 +236,8 @@ where
 
     fn take_from(&mut self, caller: u64, what: ToServer) {
         // Who was cut, or left with more on the way, waits for nothing.
-        let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { return };
+        let Some(owner) = self.callers.get(&caller).map(|caller| Arc::clone(caller.owner())) else { return };
+        let owner = &owner;
         match what {
             ToServer::Abandon(id) => {
                 if !self.backlog.abandon(caller, &id)
@@ -244,7 +252,13 @@ where
                     let about = message.id().cloned();
                     self.deliver(caller, FromServer::Message { message: refusal, about });
                 } else if message.kind() == message::Kind::Request || !matches!(self.server, Server::Closed) {
-                    self.backlog.push(caller, outbound);
+                    let id = message.id().cloned();
+                    if let Err(limit) = self.backlog.push(caller, owner, outbound)
+                        && let Some(id) = id
+                    {
+                        let error = out_of("requests that wait for a shared server", limit);
+                        self.deliver(caller, FromServer::Failed { id, error });
+                    }
                 }
                 // Else it is no reason to open a server, which could not know what it is about.
             }
@@ -252,11 +266,24 @@ where
     }
 
     fn deliver(&mut self, caller: u64, what: FromServer) {
-        if self.callers.get_mut(&caller).is_some_and(|caller| caller.push(what).is_err()) {
-            if let Some(caller) = self.callers.remove(&caller) {
-                caller.cut("the caller does not keep up");
+        let about = match &what {
+            FromServer::Message { about, .. } => about.clone(),
+            FromServer::Failed { .. } | FromServer::Ended { .. } => None,
+        };
+        match self.callers.get_mut(&caller).map(|caller| caller.push(what)) {
+            None | Some(Ok(())) => {}
+            Some(Err(Refused::NoRoom(limit))) => {
+                let Some(id) = about else { return };
+                // Else in its table no more: it was answered.
+                self.urgent.extend(self.table.abandon(caller, &id).map(ToServer::Abandon));
+                self.deliver(caller, FromServer::Failed { id, error: Error::out_of(Resource::Bytes, limit) });
             }
-            self.forget(caller);
+            Some(Err(Refused::Full)) => {
+                if let Some(caller) = self.callers.remove(&caller) {
+                    caller.cut("the caller does not keep up");
+                }
+                self.forget(caller);
+            }
         }
     }
 
@@ -275,7 +302,7 @@ where
 
     fn not_opened(&mut self, error: &Error) {
         self.server = Server::Closed;
-        while let Some((caller, Outbound { message, .. })) = self.backlog.pop() {
+        while let Some((caller, Outbound { message, .. })) = self.backlog.pop(|_| true) {
             if message.kind() == message::Kind::Request
                 && let Some(id) = message.id().cloned()
             {

@@ -1,69 +1,100 @@
 //! What callers have sent and the server has not taken yet.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
+    ledger::{Limit, Owner},
     link::Outbound,
     mcp::message::{Id, Kind},
 };
 
-/// Messages that may wait before callers do.
+/// Messages that may wait before callers do. How many bytes they are is counted for their owners.
 const MESSAGES: usize = 1024;
-/// Bytes of messages that may wait before callers do. The last one may go beyond.
-const BYTES: usize = 4 * 1024 * 1024;
 
-/// Messages with their callers, first come, first served.
+/// Messages with their callers. Owners take turns, so that nobody waits for all that another has sent; what one has sent is
+/// first come, first served.
 #[derive(Default)]
 pub(super) struct Backlog {
+    lines: HashMap<*const Owner, Line>,
+    /// Whose turn is next. Each of them has a line.
+    turns: VecDeque<*const Owner>,
+    messages: usize,
+}
+
+/// What waits of one owner.
+struct Line {
+    owner: Arc<Owner>,
     queue: VecDeque<(u64, Outbound)>,
-    bytes: usize,
 }
 
 impl Backlog {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.messages == 0
     }
 
     /// Whether one more may wait.
     pub(super) fn has_room(&self) -> bool {
-        self.queue.len() < MESSAGES && self.bytes < BYTES
+        self.messages < MESSAGES
     }
 
-    /// Adds a message.
-    pub(super) fn push(&mut self, caller: u64, outbound: Outbound) {
-        self.bytes += outbound.message.text().len();
-        self.queue.push_back((caller, outbound));
+    /// Adds a message, unless its owner has as many here as it may have beside the others.
+    pub(super) fn push(&mut self, caller: u64, owner: &Arc<Owner>, outbound: Outbound) -> Result<(), Limit> {
+        let key = Arc::as_ptr(owner);
+        let mine = self.lines.get(&key).map_or(0, |line| line.queue.len());
+        owner.may_have(MESSAGES, self.messages, mine)?;
+        let line = self.lines.entry(key).or_insert_with(|| {
+            self.turns.push_back(key);
+            Line { owner: Arc::clone(owner), queue: VecDeque::new() }
+        });
+        line.queue.push_back((caller, outbound));
+        self.messages += 1;
+        Ok(())
     }
 
-    /// The next message.
-    pub(super) fn pop(&mut self) -> Option<(u64, Outbound)> {
-        let (caller, outbound) = self.queue.pop_front()?;
-        self.bytes -= outbound.message.text().len();
-        Some((caller, outbound))
+    /// Whether something waits of an owner that `may_go`.
+    pub(super) fn has_next(&self, may_go: impl Fn(&Arc<Owner>) -> bool) -> bool {
+        self.lines.values().any(|line| may_go(&line.owner))
+    }
+
+    /// The next message of an owner that `may_go`.
+    pub(super) fn pop(&mut self, may_go: impl Fn(&Arc<Owner>) -> bool) -> Option<(u64, Outbound)> {
+        let at = self.turns.iter().position(|key| self.lines.get(key).is_some_and(|it| may_go(&it.owner)))?;
+        let key = self.turns.remove(at)?;
+        let line = self.lines.get_mut(&key)?;
+        let next = line.queue.pop_front();
+        if line.queue.is_empty() {
+            self.lines.remove(&key);
+        } else {
+            self.turns.push_back(key);
+        }
+        self.messages -= usize::from(next.is_some());
+        next
     }
 
     /// Takes back a request; `false` if it does not wait here.
     pub(super) fn abandon(&mut self, caller: u64, id: &Id) -> bool {
-        let is_it = |(of, outbound): &(u64, Outbound)| {
-            *of == caller && outbound.message.kind() == Kind::Request && outbound.message.id() == Some(id)
-        };
-        let Some(at) = self.queue.iter().position(is_it) else { return false };
-        if let Some((_, outbound)) = self.queue.remove(at) {
-            self.bytes -= outbound.message.text().len();
-        }
-        true
+        let before = self.messages;
+        self.retain(|of, outbound| {
+            of != caller || outbound.message.kind() != Kind::Request || outbound.message.id() != Some(id)
+        });
+        self.messages < before
     }
 
     /// Takes back what a caller waits for.
     pub(super) fn leave(&mut self, caller: u64) {
-        let bytes = &mut self.bytes;
-        self.queue.retain(|(of, outbound)| {
-            let stays = *of != caller;
-            if !stays {
-                *bytes -= outbound.message.text().len();
-            }
-            stays
+        self.retain(|of, _| of != caller);
+    }
+
+    fn retain(&mut self, stays: impl Fn(u64, &Outbound) -> bool) {
+        self.lines.retain(|_, line| {
+            line.queue.retain(|(of, outbound)| stays(*of, outbound));
+            !line.queue.is_empty()
         });
+        self.turns.retain(|key| self.lines.contains_key(key));
+        self.messages = self.lines.values().map(|line| line.queue.len()).sum();
     }
 }

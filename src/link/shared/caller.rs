@@ -12,7 +12,7 @@ use super::{
     actor::{Control, Newcomer},
 };
 use crate::{
-    ledger::Owner,
+    ledger::{Limit, Owner},
     link::{Far, FromServer, Link, QUEUE, ToServer},
 };
 
@@ -22,9 +22,14 @@ const MESSAGES: usize = 1024;
 /// Bytes of messages that may wait for one caller. A message that waits alone may be larger.
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// A caller who does not take what comes.
+/// Why a caller does not get a message.
 #[derive(Debug)]
-pub(super) struct Full;
+pub(super) enum Refused {
+    /// It does not take what comes.
+    Full,
+    /// Its owner may not have so many bytes: the message is dropped, and the request that it is for fails.
+    NoRoom(Limit),
+}
 
 /// Towards one caller.
 pub(super) struct Caller {
@@ -66,10 +71,10 @@ impl Caller {
     }
 
     /// Hands a message to the caller, who must not make anyone wait.
-    pub(super) fn push(&mut self, mut what: FromServer) -> Result<(), Full> {
+    pub(super) fn push(&mut self, mut what: FromServer) -> Result<(), Refused> {
         let size = match &mut what {
             FromServer::Message { message, .. } => {
-                message.pass_to(&self.owner);
+                message.pass_to(&self.owner).map_err(Refused::NoRoom)?;
                 message.text().len()
             }
             FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
@@ -81,7 +86,7 @@ impl Caller {
             self.waiting -= taken;
         }
         if queued >= MESSAGES || queued > 0 && self.waiting + size > BYTES {
-            return Err(Full);
+            return Err(Refused::Full);
         }
         self.sizes.push_back(size);
         self.waiting += size;

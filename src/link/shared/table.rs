@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    ledger::{Limit, Name, Owner},
+    ledger::{Limit, Name, Owner, Resource, Share},
     link::FromServer,
     mcp::{
         code::METHOD_NOT_FOUND,
@@ -30,6 +30,10 @@ use crate::{
 pub(super) const REQUESTS: usize = 4096;
 /// Subscriptions among them: servers have limits of their own, the TypeScript SDK this one.
 const SUBSCRIPTIONS: usize = 1024;
+
+/// Requests that one owner may have in flight at one server where others have been active lately; its further ones wait. A
+/// process may well do one after the other, and what it was sent stands before whatever another sends.
+const BESIDE_OTHERS: usize = 64;
 
 /// Who has requests in flight, and which.
 pub(super) struct Table {
@@ -62,6 +66,8 @@ struct Flight {
     /// As the caller wrote them.
     raw_id: Box<str>,
     raw_token: Option<Box<str>>,
+    /// Counts these, if they are large.
+    _names: Option<Share>,
     /// It asks for notifications, which may take as long as the server lives.
     listens: bool,
     /// The server has said something about it.
@@ -152,6 +158,10 @@ impl Table {
         if let Err(error) = self.has_room(owner, listens) {
             return failed(error);
         }
+        let names = match message.names_held_for(owner) {
+            Ok(names) => names,
+            Err(limit) => return failed(Error::out_of(Resource::Bytes, limit)),
+        };
         let number = self.numbers.draw();
         let raw = number.to_string();
         // A client has no subscription id to send; a server that sends it back would send it to whom it names.
@@ -170,6 +180,7 @@ impl Table {
             id: id.clone(),
             raw_id: raw_id.into(),
             raw_token: message.part(Part::ProgressToken).map(Into::into),
+            _names: names,
             listens,
             is_heard: false,
             is_of_task: message.method().starts_with("tasks/"),
@@ -184,6 +195,12 @@ impl Table {
             .request_id()
             .and_then(|id| self.abandon(caller, id))
             .map_or(Outward::Nowhere, Outward::Abandon)
+    }
+
+    /// Whether one more request of this owner has to wait until one is through, so that others need not wait for all of them.
+    pub(super) fn crowds_out(&self, owner: &Arc<Owner>) -> bool {
+        let Some(mine) = self.loads.get(&Arc::as_ptr(owner)) else { return false };
+        mine.requests - mine.subscriptions >= BESIDE_OTHERS && owner.has_others()
     }
 
     /// Whether one more request of this owner fits beside those of the others.
@@ -372,7 +389,7 @@ impl Load {
     }
 }
 
-fn out_of(what: &str, limit: Limit) -> Error {
+pub(super) fn out_of(what: &str, limit: Limit) -> Error {
     match limit {
         Limit::Caller => Kind::CallerLimit.because(format!("{what}: the caller's limit")),
         Limit::Gate => Kind::Unavailable.because(format!("{what}: there are no more")),

@@ -6,10 +6,12 @@
 //! somebody else's is answered like one that never was, and to count through ids tells nothing.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     mcp::{
         code::{INVALID_PARAMS, METHOD_NOT_FOUND},
         message::{Message, Part},
-        modern::LISTEN,
+        modern::{LISTEN, too_many_wanted},
     },
 };
 
@@ -27,7 +29,19 @@ const PER_OWNER: usize = 1024;
 /// What an entry costs beside the id, which is there twice.
 const ENTRY: usize = 128;
 
-const RELATED: &str = "io.modelcontextprotocol/related-task";
+/// What counts in `params._meta`.
+#[derive(Deserialize)]
+struct Meta<'a> {
+    #[serde(borrow, rename = "io.modelcontextprotocol/related-task")]
+    related: Option<Related<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Related<'a> {
+    #[serde(borrow)]
+    task_id: Option<Cow<'a, str>>,
+}
 
 /// Tasks and their owners.
 #[derive(Default)]
@@ -40,11 +54,12 @@ pub(super) struct Tasks {
 impl Tasks {
     /// A call of `owner` made this task. What is bound stays so: who answers with an id has not made it for that.
     pub(super) fn bind(&mut self, id: &str, owner: &Arc<Owner>) {
-        if self.bound.contains_key(id) || owner.has_room().is_err() {
+        if self.bound.contains_key(id) {
             return;
         }
         let bytes = u64::try_from(2 * id.len() + ENTRY).unwrap_or(u64::MAX);
-        self.bound.insert(id.into(), owner.hold(Resource::Bytes, bytes));
+        let Ok(share) = owner.take_some(Resource::Bytes, bytes) else { return };
+        self.bound.insert(id.into(), share);
         let ids = self.of_owner.entry(owner.name().clone()).or_default();
         ids.push_back(id.into());
         if ids.len() > PER_OWNER
@@ -75,7 +90,12 @@ impl Tasks {
                 let why = "this server is shared and has no sessions";
                 return Message::error_for(id, METHOD_NOT_FOUND, why).ok();
             }
-            LISTEN => self.hears_of_its_own(owner, message),
+            LISTEN => {
+                if let Some(why) = too_many_wanted(message) {
+                    return Message::error_for(id, INVALID_PARAMS, why).ok();
+                }
+                self.hears_of_its_own(owner, message)
+            }
             _ => true,
         };
         if !is_allowed {
@@ -83,9 +103,9 @@ impl Tasks {
         }
         // Some servers (the TypeScript SDK) put what they answer where the task's owner finds it.
         if message.names_related_task() {
-            let meta = message.part(Part::Meta).and_then(|meta| serde_json::from_str::<Value>(meta).ok());
-            let task = meta.as_ref().and_then(|meta| meta[RELATED]["taskId"].as_str());
-            if !is_its_own(task) {
+            let meta = message.part(Part::Meta).and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
+            let task = meta.and_then(|meta| meta.related).and_then(|related| related.task_id);
+            if !is_its_own(task.as_deref()) {
                 return Message::error_for(id, INVALID_PARAMS, "Unknown task").ok();
             }
         }
@@ -156,7 +176,9 @@ mod tests {
         for (task, is_refused) in
             [(r#"{"taskId":"t"}"#, false), (r#"{"taskId":"o"}"#, true), ("{}", true), ("7", true)]
         {
-            let call = format!(r#""method":"tools/call","params":{{"_meta":{{"{RELATED}":{task}}}}}"#);
+            let call = format!(
+                r#""method":"tools/call","params":{{"_meta":{{"io.modelcontextprotocol/related-task":{task}}}}}"#
+            );
             assert_eq!(refused(&tasks, &dev, &call).is_some(), is_refused, "{task}");
         }
         tasks.clear();

@@ -2,20 +2,24 @@
 
 use bytes::Bytes;
 
-use super::oversize::Oversize;
-use crate::mcp::message::Id;
+use crate::{
+    ledger::Limit,
+    mcp::oversize::{Answers, Oversize},
+};
 
 /// What a process wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// A line, without its end.
     Text(Bytes),
-    /// One that was too long to be held.
-    TooLong {
+    /// One that was not held.
+    Passed {
         /// Its length in bytes.
         length: u64,
-        /// The request that it answers, if it is a response.
-        answers: Option<Id>,
+        /// Whose answer it is.
+        answers: Answers,
+        /// What there was not enough of; else it was too long.
+        given_up: Option<Limit>,
     },
 }
 
@@ -27,8 +31,8 @@ pub(super) struct Lines {
     start: usize,
     /// No line ends before this.
     searched: usize,
-    /// A line too long to be held, on its way past.
-    passing: Option<Box<Oversize>>,
+    /// A line that is not held, on its way past, and for want of what, if it is not too long.
+    passing: Option<(Box<Oversize>, Option<Limit>)>,
     passed: Option<Line>,
 }
 
@@ -38,7 +42,7 @@ impl Lines {
         Self { longest, held: Vec::new(), start: 0, searched: 0, passing: None, passed: None }
     }
 
-    /// Whether a line too long to be held is on its way past.
+    /// Whether a line that is not held is on its way past.
     pub(super) fn is_passing(&self) -> bool {
         self.passing.is_some()
     }
@@ -50,11 +54,11 @@ impl Lines {
 
     /// Takes what was read. To be called when [`Lines::next`] has no more.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
-        if let Some(passing) = &mut self.passing {
+        if let Some((passing, _)) = &mut self.passing {
             let end = memchr::memchr(b'\n', bytes);
             passing.push(&bytes[..end.unwrap_or(bytes.len())]);
             let Some(end) = end else { return };
-            self.passed = self.passing.take().map(|passing| passing.end());
+            self.passed = self.passing.take().map(|(passing, given_up)| passed(*passing, given_up));
             bytes = &bytes[end + 1..];
         }
         self.held.extend_from_slice(bytes);
@@ -75,7 +79,7 @@ impl Lines {
         if end - start > self.longest {
             let mut passing = Oversize::default();
             passing.push(&self.held[start..end]);
-            return Some(passing.end());
+            return Some(passed(passing, None));
         }
         if start > 0 || end + 1 < self.held.len() {
             return Some(Line::Text(Bytes::copy_from_slice(&self.held[start..end])));
@@ -97,13 +101,28 @@ impl Lines {
         self.start = 0;
         self.searched = self.held.len();
         if self.held.len() > self.longest {
-            let mut passing = Box::new(Oversize::default());
-            passing.push(&self.held);
-            self.passing = Some(passing);
-            self.held = Vec::new();
-            self.searched = 0;
+            self.let_pass(None);
         }
     }
+
+    /// Holds no more of the line that is not complete. To be called when [`Lines::next`] has no more.
+    pub(super) fn give_up(&mut self, limit: Limit) {
+        if self.passing.is_none() {
+            self.let_pass(Some(limit));
+        }
+    }
+
+    fn let_pass(&mut self, given_up: Option<Limit>) {
+        let mut passing = Box::new(Oversize::default());
+        passing.push(&self.held);
+        self.passing = Some((passing, given_up));
+        self.held = Vec::new();
+        self.searched = 0;
+    }
+}
+
+fn passed(passing: Oversize, given_up: Option<Limit>) -> Line {
+    Line::Passed { length: passing.length(), answers: passing.end(), given_up }
 }
 
 #[cfg(test)]
@@ -111,6 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mcp::message::Id;
 
     fn text(line: &str) -> Line {
         Line::Text(Bytes::copy_from_slice(line.as_bytes()))
@@ -136,12 +156,38 @@ mod tests {
         let big =
             format!(r#"{{"result":{{"id":1,"x":"{}"}},"jsonrpc":"2.0","id":"\u0061"}}"#, "y".repeat(100));
         let input = format!("before\n{big}\nafter\n");
-        let too_long = Line::TooLong { length: big.len() as u64, answers: Some(Id::String("a".into())) };
+        let too_long = Line::Passed {
+            length: big.len() as u64,
+            answers: Answers::Request(Id::String("a".into())),
+            given_up: None,
+        };
         for size in [1, 7, 64, 1000] {
             let found = lines(input.as_bytes(), 50, &[size]);
             assert_eq!(found.len(), 3, "{found:?}");
             assert_eq!((&found[0], &found[2]), (&text("before"), &text("after")));
             assert_eq!(found[1], too_long);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_given_up_is_known_by_its_id_wherever_that_stands() {
+        for line in [r#"{"id":7,"result":"abc"}"#, r#"{"result":"abc","id":7}"#] {
+            for cut in 1..line.len() {
+                let mut lines = Lines::new(100);
+                lines.push(&line.as_bytes()[..cut]);
+                assert_eq!(lines.next(), None);
+                lines.give_up(Limit::Caller);
+                assert_eq!((lines.held(), lines.is_passing()), (0, true));
+                lines.push(&line.as_bytes()[cut..]);
+                assert_eq!((lines.next(), lines.held()), (None, 0));
+                lines.push(b"\nafter\n");
+                let (answers, given_up) = (Answers::Request(Id::number(7)), Some(Limit::Caller));
+                let passed = Line::Passed { length: line.len() as u64, answers, given_up };
+                assert_eq!(
+                    [lines.next(), lines.next(), lines.next()],
+                    [Some(passed), Some(text("after")), None]
+                );
+            }
         }
     }
 
@@ -161,7 +207,7 @@ mod tests {
         ) {
             let complete = input.rsplit_once('\n').map(|(complete, _)| complete);
             let wanted: Vec<_> = complete.iter().flat_map(|complete| complete.split('\n')).map(|line| {
-                if line.len() > 20 { Line::TooLong { length: line.len() as u64, answers: None } } else { text(line) }
+                if line.len() > 20 { Line::Passed { length: line.len() as u64, answers: Answers::Unknown, given_up: None } } else { text(line) }
             }).collect();
             prop_assert_eq!(lines(input.as_bytes(), 20, &sizes), wanted);
         }

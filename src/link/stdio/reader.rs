@@ -18,10 +18,10 @@ use super::{
 use crate::{
     child::{self, Life, Supervisor},
     config::Level,
-    error::Kind,
+    error::{Error, Kind},
     ledger::{Resource, Room, Share},
-    mcp::message::Message,
-    observe::Observer,
+    mcp::{message::Message, oversize::Answers},
+    observe::{Observer, Topic},
 };
 
 /// Rest after a read that held no message, only what is thrown away: the least of it, and how many times as long as
@@ -71,7 +71,13 @@ impl Reader {
                 sleep(REST.0.max(begin.elapsed() * REST.1)).await;
             }
             self.share.set(self.lines.held() as u64);
-            self.room.open().await;
+            // What is not held needs no room.
+            if !self.lines.is_passing()
+                && let Err(limit) = self.room.open_or_give_up(self.share.amount()).await
+            {
+                self.lines.give_up(limit);
+                self.share.set(0);
+            }
             let lines = &mut self.lines;
             let read = child::read(&mut self.stdout, |bytes| {
                 lines.push(bytes);
@@ -105,10 +111,18 @@ impl Reader {
                         Err(_) => self.noise.heard(length as u64),
                     }
                 }
-                Line::TooLong { length, answers } => {
-                    self.noise.heard(length);
-                    if let Some(id) = answers {
-                        let error = Kind::UpstreamUnreachable.because("an answer longer than 4 MiB");
+                Line::Passed { length, answers, given_up } => {
+                    let error = match given_up {
+                        Some(limit) => {
+                            self.noise.gave_up();
+                            Error::out_of(Resource::Bytes, limit)
+                        }
+                        None => {
+                            self.noise.heard(length);
+                            Kind::UpstreamUnreachable.because("an answer longer than 4 MiB")
+                        }
+                    };
+                    if let Answers::Request(id) = answers {
                         return Some(FromServer::Failed { id, error });
                     }
                 }
@@ -128,6 +142,13 @@ struct Noise {
 }
 
 impl Noise {
+    /// A message that there was no room for. Of one that was an answer, its request says so as well.
+    fn gave_up(&self) {
+        if let Some(line) = self.observer.recurring(Topic::GaveUp) {
+            line.str("server", &self.server).send();
+        }
+    }
+
     fn heard(&mut self, bytes: u64) {
         self.lines += 1;
         self.bytes += bytes;

@@ -7,10 +7,11 @@ use http::{HeaderName, HeaderValue};
 use super::session::{Server, Session};
 use crate::{
     error::{Error, Kind},
-    link::place::{Answer, EventStream, answer_to, garbage, refused},
+    link::place::{Answer, EventStream, Lost, answer_to, garbage, names, refused},
     mcp::{
         events::{is_event_stream, is_json},
         message::{self, Id, Message},
+        oversize::Answers,
     },
 };
 
@@ -72,8 +73,16 @@ impl Server {
         about: Option<&Id>,
     ) -> Result<Option<Message>, Error> {
         loop {
-            let event = events.next().await.map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
-            let Some(event) = event else { return Ok(None) };
+            let event = match events.next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(None),
+                Err(Lost { answers: Answers::Request(named), error }) if names(&named, id) => {
+                    return Err(error);
+                }
+                // What comes here and is no other message is taken for the answer.
+                Err(Lost { answers: Answers::Unknown, error }) => return Err(error),
+                Err(_) => continue,
+            };
             if !event.is_message() {
                 continue;
             }

@@ -61,8 +61,13 @@ impl Server {
     /// Passes on what comes, to the end of the stream. Returns whether anything came.
     async fn pass_on(&self, events: &mut EventStream) -> bool {
         let mut came = false;
-        // What is too long ends the stream, what is no message is left out: neither is anybody's answer.
-        while let Ok(Some(event)) = events.next().await {
+        loop {
+            // What cannot be held and what is no message is left out: neither is anybody's answer.
+            let event = match events.next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return came,
+                Err(_) => continue,
+            };
             came = true;
             if event.is_message()
                 && let Ok(message) = events.message(event)
@@ -71,6 +76,5 @@ impl Server {
                 self.deliver(message, None).await;
             }
         }
-        came
     }
 }

@@ -53,9 +53,15 @@ struct Invalid;
 impl ToolHeaders {
     /// Reads the `result` of `tools/list`. What is no such result has no tools.
     pub fn read(result: &str) -> Self {
-        let result: Value = serde_json::from_str(result).unwrap_or_default();
-        let tools = result["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Self(tools.iter().filter_map(annotated).collect())
+        #[derive(Deserialize)]
+        struct Listed<'a> {
+            #[serde(borrow)]
+            tools: Vec<&'a RawValue>,
+        }
+        // One by one: a tree is many times as large as its text.
+        let tools = serde_json::from_str::<Listed<'_>>(result).map(|listed| listed.tools).unwrap_or_default();
+        let tools = tools.iter().filter_map(|tool| serde_json::from_str(tool.get()).ok());
+        Self(tools.filter_map(|tool| annotated(&tool)).collect())
     }
 
     /// Whether the tool was listed.

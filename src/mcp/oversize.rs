@@ -1,18 +1,28 @@
-//! A message that is too long to be held, looked at as it passes: which request does it answer?
+//! A message that cannot be held, looked at as it passes: which request does it answer?
 //!
 //! The caller who asked for too much is told so at once, in place of a time-out; and no one else is hurt, as they would be
 //! if the process were ended for it. Some peers write the id first, some behind the result, so all of the line is looked at:
 //! strings, brackets, and what stands on the outermost level.
 
-use super::lines::Line;
-use crate::mcp::message::{Id, Message};
+use super::message::{Id, Message};
 
 /// The longest id that is looked for, in bytes.
 const LONGEST_ID: usize = 128;
 
-/// A long line on its way past.
-#[derive(Default)]
-pub(super) struct Oversize {
+/// Whose answer a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answers {
+    /// That of this request.
+    Request(Id),
+    /// Nobody's: it is a notification, or a request of the server's.
+    Nobody,
+    /// It may be anybody's.
+    Unknown,
+}
+
+/// A message on its way past.
+#[derive(Debug, Default)]
+pub struct Oversize {
     length: u64,
     /// Brackets that are open.
     depth: u64,
@@ -27,8 +37,8 @@ pub(super) struct Oversize {
 }
 
 impl Oversize {
-    /// Looks at the next part of the line.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    /// Looks at the next part of the message.
+    pub fn push(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len() as u64;
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
@@ -69,7 +79,7 @@ impl Oversize {
                 self.token.clear();
             }
             b',' if self.depth == 1 => self.end_value(),
-            b' ' | b'\t' | b'\r' => {}
+            b' ' | b'\t' | b'\r' | b'\n' => {}
             _ => self.keep(byte),
         }
     }
@@ -87,10 +97,17 @@ impl Oversize {
         }
     }
 
-    /// The line is over.
-    pub(super) fn end(self) -> Line {
-        let answers = if self.has_method { None } else { self.id.and_then(|id| read(&id)) };
-        Line::TooLong { length: self.length, answers }
+    /// Bytes of the message so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The message is over: whose answer is it?
+    pub fn end(self) -> Answers {
+        if self.has_method {
+            return Answers::Nobody;
+        }
+        self.id.and_then(|id| read(&id)).map_or(Answers::Unknown, Answers::Request)
     }
 }
 
@@ -104,34 +121,36 @@ fn read(id: &[u8]) -> Option<Id> {
 mod tests {
     use super::*;
 
-    fn answers(line: &str) -> Option<Id> {
+    fn answers(line: &str) -> Answers {
         let mut whole = Oversize::default();
         whole.push(line.as_bytes());
         let mut bytewise = Oversize::default();
         line.as_bytes().chunks(1).for_each(|byte| bytewise.push(byte));
-        let (whole, bytewise) = (whole.end(), bytewise.end());
-        assert_eq!(whole, bytewise);
-        let Line::TooLong { length, answers } = whole else { panic!("{whole:?}") };
-        assert_eq!(length, line.len() as u64);
+        assert_eq!((whole.length(), bytewise.length()), (line.len() as u64, line.len() as u64));
+        let answers = whole.end();
+        assert_eq!(answers, bytewise.end());
         answers
     }
 
     #[test]
     fn the_id_of_a_response_is_found_wherever_it_stands() {
-        let id = Some(Id::number(7));
+        let id = Answers::Request(Id::number(7));
         assert_eq!(answers(r#"{"jsonrpc":"2.0","id":7,"result":{"id":1}}"#), id);
         assert_eq!(answers(r#"{"result":["}{\"id\":1,",{"id":2}],"jsonrpc":"2.0", "id" : 7 }"#), id);
         assert_eq!(answers(r#"{"error":{"message":"\\","id":"]"},"id":7}"#), id);
-        assert_eq!(answers(r#"{"id":"a\"b,}","result":1}"#), Some(Id::String("a\"b,}".into())));
+        assert_eq!(answers(r#"{"id":"a\"b,}","result":1}"#), Answers::Request(Id::String("a\"b,}".into())));
         let long = format!(r#"{{"{0}":"{0}","id":7,"result":"{0}"}}"#, "x".repeat(500));
         assert_eq!(answers(&long), id);
     }
 
     #[test]
     fn what_is_no_response_answers_nothing() {
+        for line in
+            [r#"{"id":7,"method":"sampling/createMessage","params":{}}"#, r#"{"params":{},"method":"x"}"#]
+        {
+            assert_eq!(answers(line), Answers::Nobody, "{line}");
+        }
         for line in [
-            r#"{"id":7,"method":"sampling/createMessage","params":{}}"#,
-            r#"{"params":{},"method":"x"}"#,
             r#"{"result":{"id":7}}"#,
             r#"{"id":null,"error":{}}"#,
             r#"{"id":{"id":7},"result":0}"#,
@@ -142,8 +161,11 @@ mod tests {
             "\"",
             "",
         ] {
-            assert_eq!(answers(line), None, "{line}");
+            assert_eq!(answers(line), Answers::Unknown, "{line}");
         }
-        assert_eq!(answers(&format!(r#"{{"id":"{}","result":0}}"#, "x".repeat(LONGEST_ID))), None);
+        assert_eq!(
+            answers(&format!(r#"{{"id":"{}","result":0}}"#, "x".repeat(LONGEST_ID))),
+            Answers::Unknown
+        );
     }
 }
