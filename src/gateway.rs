@@ -172,10 +172,13 @@ impl Gateway {
         let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
         for (listener, door, connections) in doors.chain(admin) {
             let (of_evicted, evicted_total) =
-                (Arc::clone(&workers), shared.observer.metrics.connections_evicted.clone());
+                (Arc::downgrade(&workers), shared.observer.metrics.connections_evicted.clone());
             connections.on_evicted(move |evicted| {
                 evicted_total.inc();
-                of_evicted[evicted.worker].evict(evicted.id);
+                // Weak, since workers have the connections, and end when nobody has them.
+                if let Some(workers) = of_evicted.upgrade() {
+                    workers[evicted.worker].evict(evicted.id);
+                }
             });
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
