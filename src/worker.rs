@@ -1,7 +1,7 @@
 //! A worker: one thread with a runtime, connections and watchdog of its own.
 //!
 //! Both sockets of a stream live on one thread, so an event costs no hop between threads, and nothing that requests
-//! touch is locked.
+//! touch on the byte path is locked.
 
 use std::{
     future::poll_fn,
