@@ -219,7 +219,9 @@ impl Table {
 
     /// The answer to a request of `owner` that must not reach a server that many share.
     pub(super) fn refusal(&self, owner: &Owner, message: &Message) -> Option<Message> {
-        refusal(message).or_else(|| self.tasks.refusal(owner, message))
+        let may_make_one = |flight: &Flight| !flight.listens && !flight.is_of_task;
+        refusal(message)
+            .or_else(|| self.tasks.refusal(owner, message, || self.flights.values().any(may_make_one)))
     }
 
     /// The server is closed, and with it goes what it kept.

@@ -49,11 +49,14 @@ pub(super) struct Tasks {
     /// The share counts the entry for the owner, and says who that is.
     bound: HashMap<Box<str>, Share>,
     of_owner: HashMap<Name, VecDeque<Box<str>>>,
+    /// There was one, whether or not it is here still.
+    were_any: bool,
 }
 
 impl Tasks {
     /// A call of `owner` made this task. What is bound stays so: who answers with an id has not made it for that.
     pub(super) fn bind(&mut self, id: &str, owner: &Arc<Owner>) {
+        self.were_any = true;
         if self.bound.contains_key(id) {
             return;
         }
@@ -79,14 +82,22 @@ impl Tasks {
         self.bound.get(id).is_some_and(|share| share.owner().name() == owner.name())
     }
 
-    /// The answer to a request of `owner` that is about a task that is not its own.
-    pub(super) fn refusal(&self, owner: &Owner, message: &Message) -> Option<Message> {
+    /// The answer to a request of `owner` that is about a task that is not its own. As long as the server has made none, and
+    /// nothing runs that could make one (`may_be_made`), it says itself what it thinks of tasks.
+    pub(super) fn refusal(
+        &self,
+        owner: &Owner,
+        message: &Message,
+        may_be_made: impl FnOnce() -> bool,
+    ) -> Option<Message> {
         let id = message.id()?;
-        let is_its_own = |task: Option<&str>| task.is_some_and(|task| self.is_of(task, owner));
+        let is_about_tasks = message.method().starts_with("tasks/");
+        let are_none = is_about_tasks && !self.were_any && !may_be_made();
+        let is_its_own = |task: Option<&str>| are_none || task.is_some_and(|task| self.is_of(task, owner));
         let is_allowed = match message.method() {
             "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => is_its_own(message.name()),
             // All tasks of the session, which are those of all callers; and what nobody knows yet.
-            method if method.starts_with("tasks/") => {
+            _ if is_about_tasks => {
                 let why = "this server is shared and has no sessions";
                 return Message::error_for(id, METHOD_NOT_FOUND, why).ok();
             }
@@ -148,7 +159,7 @@ mod tests {
         tasks.bind("t", &ops);
         tasks.bind("o", &ops);
         let refused = |tasks: &Tasks, owner: &Owner, text: &str| {
-            tasks.refusal(owner, &request(text)).map(|answer| answer.error_code().unwrap())
+            tasks.refusal(owner, &request(text), || true).map(|answer| answer.error_code().unwrap())
         };
         for method in ["get", "update", "cancel", "result"] {
             let of = |id: &str| format!(r#""method":"tasks/{method}","params":{{"taskId":"{id}"}}"#);
@@ -202,5 +213,16 @@ mod tests {
         tasks.bind("one more", &ops);
         assert!(!tasks.is_of("one more", &ops));
         drop(full);
+    }
+
+    #[test]
+    fn a_server_without_tasks_says_so_itself_unless_a_call_may_make_one() {
+        let owner = Owner::unlimited();
+        let mut tasks = Tasks::default();
+        let get = request(r#""method":"tasks/get","params":{"taskId":"x"}"#);
+        assert!(tasks.refusal(&owner, &get, || false).is_none());
+        assert!(tasks.refusal(&owner, &get, || true).is_some());
+        tasks.bind("another", &owner);
+        assert!(tasks.refusal(&owner, &get, || false).is_some());
     }
 }
