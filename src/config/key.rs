@@ -45,26 +45,10 @@ pub(super) struct Key {
     pub(super) restart: Option<&'static str>,
     /// What to write in its place, if the key is there for old configs only.
     pub(super) deprecated: Option<&'static str>,
-    /// The version that had it first.
-    pub(super) since: &'static str,
 }
 
-/// The version of each key that does not name one.
-pub(super) const FIRST_VERSION: &str = "0.1.0";
-
 pub(super) const fn key(name: &'static str, kind: Kind, absent: Absent, doc: &'static str) -> Key {
-    Key {
-        name,
-        kind,
-        absent,
-        doc,
-        also: &[],
-        beside: None,
-        examples: &[],
-        restart: None,
-        deprecated: None,
-        since: FIRST_VERSION,
-    }
+    Key { name, kind, absent, doc, also: &[], beside: None, examples: &[], restart: None, deprecated: None }
 }
 
 impl Key {
@@ -96,12 +80,6 @@ impl Key {
 
     pub(super) const fn deprecated(mut self, instead: &'static str) -> Self {
         self.deprecated = Some(instead);
-        self
-    }
-
-    #[expect(dead_code, reason = "there is only one version so far")]
-    pub(super) const fn since(mut self, version: &'static str) -> Self {
-        self.since = version;
         self
     }
 }

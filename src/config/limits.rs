@@ -11,8 +11,8 @@ use super::{
 const RESERVED_FILES: u64 = 128;
 /// Most connections by default, however many descriptors there are: some 300 MiB of idle TLS connections.
 const MOST_BY_DEFAULT: u64 = 10_000;
-/// Beyond this, nobody needs what there is.
-const MOST_SHARED: u64 = 1_000_000;
+/// Most requests by default, for a limit of open files that is none.
+const MOST_REQUESTS_BY_DEFAULT: u64 = 1_000_000;
 const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
 /// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
 const FILES_OF_PROCESS: u64 = 5;
@@ -25,19 +25,13 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let per_caller = per_caller(cx, &fields, sessions);
     let per_address = fields.object_or_empty(cx, "perAddress");
     let files = Shared::get();
-    let mut or_share = |name, each| match fields.has(name) {
+    let mut or_share = |name, each, most| match fields.has(name) {
         true => fields.number(cx, name).unwrap_or_default(),
-        false => files.share(each),
+        false => files.share(each).min(most),
     };
-    let max_connections = match fields.has("maxConnections") {
-        true => or_share("maxConnections", 1),
-        false => files.share(1).min(MOST_BY_DEFAULT),
-    };
-    let max_requests = or_share("maxRequests", 1);
-    let max_processes = match fields.has("maxProcesses") {
-        true => or_share("maxProcesses", FILES_OF_PROCESS),
-        false => files.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT),
-    };
+    let max_connections = or_share("maxConnections", 1, MOST_BY_DEFAULT);
+    let max_requests = or_share("maxRequests", 1, MOST_REQUESTS_BY_DEFAULT);
+    let max_processes = or_share("maxProcesses", FILES_OF_PROCESS, MOST_PROCESSES_BY_DEFAULT);
     let limits = [
         ("maxConnections", max_connections, 1),
         ("maxRequests", max_requests, 1),
@@ -108,7 +102,7 @@ impl Shared {
 
     /// How many there are by default of what takes `each`.
     fn share(&self, each: u64) -> u64 {
-        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).clamp(1, MOST_SHARED)
+        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
     }
 
     /// Warns if what the config says is more than there are.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    key::{Absent, FIRST_VERSION, Key, Kind, LONGEST, Names, Object, Words, objects},
+    key::{Absent, Key, Kind, LONGEST, Names, Object, Words, objects},
     table::{REFERENCE, ROOT},
 };
 
@@ -122,9 +122,6 @@ pub(super) fn sentences(key: &Key) -> String {
     }
     if let Some(instead) = key.deprecated {
         text += &format!(" Deprecated: {instead}.");
-    }
-    if key.since != FIRST_VERSION {
-        text += &format!(" Since {}.", key.since);
     }
     text
 }
