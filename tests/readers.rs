@@ -11,6 +11,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "gate/decisive_keys.rs"]
+mod decisive_keys;
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -41,43 +44,11 @@ const BATCH: usize = 2_000;
 
 /// As in reader.py and reader.go.
 const KEYS: [(&str, &[&str]); 5] = [
-    ("", &["jsonrpc", "id", "method", "params", "result", "error"]),
-    (
-        "params",
-        &[
-            "_meta",
-            "name",
-            "arguments",
-            "uri",
-            "taskId",
-            "progressToken",
-            "requestId",
-            "cursor",
-            "level",
-            "ref",
-            "notifications",
-            "protocolVersion",
-            "capabilities",
-            "clientInfo",
-        ],
-    ),
-    (
-        "params._meta",
-        &[
-            "progressToken",
-            "io.modelcontextprotocol/protocolVersion",
-            "io.modelcontextprotocol/clientCapabilities",
-            "io.modelcontextprotocol/clientInfo",
-            "io.modelcontextprotocol/logLevel",
-            "io.modelcontextprotocol/subscriptionId",
-            "io.modelcontextprotocol/related-task",
-        ],
-    ),
-    ("params.ref", &["type", "name", "uri"]),
-    (
-        "params.notifications",
-        &["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"],
-    ),
+    ("", decisive_keys::TOP),
+    ("params", decisive_keys::PARAMS),
+    ("params._meta", decisive_keys::META),
+    ("params.ref", decisive_keys::REFERENCE),
+    ("params.notifications", decisive_keys::FILTER),
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
+    decisive_keys,
     harness::{CI, Client, DEV, Gate, field, get, post},
     mcp::{INITIALIZE, INITIALIZED, SseSession, command, event, modern, modern_call, text},
     recorder::Recorder,
@@ -312,40 +313,11 @@ async fn doors(gate: &Gate) -> Vec<(String, String, &'static str)> {
 
 /// Keys that the gate decides on or renames, by where they stand.
 const KEYS: [(&str, &[&str]); 6] = [
-    ("TOP", &["jsonrpc", "id", "method", "params", "result", "error"]),
-    (
-        "PARAMS",
-        &[
-            "name",
-            "uri",
-            "taskId",
-            "progressToken",
-            "requestId",
-            "cursor",
-            "level",
-            "_meta",
-            "arguments",
-            "ref",
-            "notifications",
-            "protocolVersion",
-            "capabilities",
-            "clientInfo",
-        ],
-    ),
-    (
-        "META",
-        &[
-            "progressToken",
-            "io.modelcontextprotocol/protocolVersion",
-            "io.modelcontextprotocol/clientCapabilities",
-            "io.modelcontextprotocol/clientInfo",
-            "io.modelcontextprotocol/logLevel",
-            "io.modelcontextprotocol/subscriptionId",
-            "io.modelcontextprotocol/related-task",
-        ],
-    ),
-    ("REF", &["type", "name", "uri"]),
-    ("FILTER", &["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"]),
+    ("TOP", decisive_keys::TOP),
+    ("PARAMS", decisive_keys::PARAMS),
+    ("META", decisive_keys::META),
+    ("REF", decisive_keys::REFERENCE),
+    ("FILTER", decisive_keys::FILTER),
     ("ERROR", &["code"]),
 ];
 

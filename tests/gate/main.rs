@@ -18,6 +18,7 @@ mod changes;
 mod commands;
 mod cors;
 mod crossed;
+mod decisive_keys;
 mod endpoint_events;
 mod filter;
 mod folding;
