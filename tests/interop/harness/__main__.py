@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, faults, hostile, inspector, isolation, sdk_clients
+from . import aggregated, bridged, conformance, faults, framing, hostile, inspector, isolation, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -23,6 +23,7 @@ PIECES = {
     "aggregated": aggregated.run,
     "isolation": isolation.run,
     "hostile": hostile.run,
+    "framing": framing.run,
     "faults": faults.run,
 }
 
