@@ -2,6 +2,7 @@
 
 mod collect;
 mod edits;
+mod silence;
 
 use std::{
     pin::Pin,
@@ -18,6 +19,7 @@ use crate::{
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
+        event_end::EventEnd,
         events::event,
         message::{Id, Kind as MessageKind},
     },
@@ -43,6 +45,8 @@ pub struct Events {
     watched: Watched<Subject>,
     /// As in [`Stream`].
     stall_limit: Option<Duration>,
+    /// Silence after which a comment shows that the stream lives, if any.
+    keep_alive: Option<Duration>,
     /// Goes out before what the source yields.
     first: Bytes,
     /// Whether the server was stopped, restarted or configured anew since: then it is not the server that ended it.
@@ -69,6 +73,7 @@ pub enum Source {
 pub use self::{
     collect::Collect,
     edits::{Edits, FilteredEvents, Passes, Seal},
+    silence::{COMMENT, Silence},
 };
 
 /// A server's response on its way through.
@@ -82,6 +87,10 @@ pub struct Stream {
     /// Longest time that the client may leave what it was handed untaken. `None` on HTTP/1.1, where the connection
     /// watches its socket; HTTP/2 holds up a single stream while the socket is free.
     pub stall_limit: Option<Duration>,
+    /// Set on event streams into which comments may be put.
+    pub silence: Option<Silence>,
+    /// Where what was handed out ends.
+    pub end: EventEnd,
 }
 
 /// A response body and the record that ends with it.
@@ -231,19 +240,18 @@ impl Stopped {
 }
 
 impl Events {
-    /// Silence after which a comment shows that the stream lives: less than what middle boxes and clients put up with.
-    const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-    /// A stream of what `source` yields.
+    /// A stream of what `source` yields, with a comment after a silence of `keep_alive`, unless that is zero.
     ///
     /// `was_renewed` says whether the server was stopped, restarted or configured anew since.
     pub fn new(
         source: Source,
         watched: Watched<Subject>,
         stall_limit: Option<Duration>,
+        keep_alive: Duration,
         was_renewed: Box<dyn Fn() -> bool>,
     ) -> Self {
-        Self { source, watched, stall_limit, first: Bytes::new(), was_renewed }
+        let keep_alive = Some(keep_alive).filter(|silence| !silence.is_zero());
+        Self { source, watched, stall_limit, keep_alive, first: Bytes::new(), was_renewed }
     }
 
     /// The stream with this in front.
@@ -270,9 +278,9 @@ impl Events {
         }
         if was_silent {
             self.watched.set_deadline(self.stall_limit);
-            return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
+            return Poll::Ready(Some(Ok(Bytes::from_static(COMMENT))));
         }
-        self.watched.set_deadline(Some(Self::KEEP_ALIVE));
+        self.watched.set_deadline(self.keep_alive);
         Poll::Pending
     }
 
@@ -338,7 +346,22 @@ impl Stream {
         if self.stall_limit.is_some() {
             self.watched.set_deadline(None);
         }
-        let data = ready!(self.poll(cx, record));
+        let polled = self.poll(cx, record);
+        let data = match &mut self.silence {
+            None => ready!(polled),
+            Some(silence) => match polled {
+                Poll::Ready(data) => {
+                    silence.broken(&self.watched);
+                    if let Some(Ok(data)) = &data {
+                        self.end.push(data);
+                    }
+                    data
+                }
+                Poll::Pending if !silence.is_due(&self.watched) => return Poll::Pending,
+                Poll::Pending if !self.end.is_between_events() => return Poll::Pending,
+                Poll::Pending => Some(Ok(Bytes::from_static(COMMENT))),
+            },
+        };
         self.watched.set_deadline(self.stall_limit);
         Poll::Ready(data)
     }

@@ -20,7 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    body::{Stopped, Stream},
+    body::{COMMENT, Silence, Stopped, Stream},
     identity::Subject,
     observe::{End, Record},
     server::connection,
@@ -45,12 +45,17 @@ pub struct Relay {
     early: BytesMut,
     /// Something was written that TLS may hold back.
     unflushed: bool,
+    /// Set on event streams into which comments may be put.
+    silence: Option<Silence>,
 }
+
+/// [`COMMENT`] as a chunk.
+const COMMENT_CHUNK: &[u8] = b"3\r\n:\n\n\r\n";
 
 impl Relay {
     /// A relay for the response with this head, if its body can go that way. The record has seen the head.
     pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, mut record: Record) -> Option<Self> {
-        let Stream { upstream, watched, edits: _, stall_limit: _ } = stream;
+        let Stream { upstream, watched, edits: _, stall_limit: _, silence, end: _ } = stream;
         let (body, first, payload) = upstream.into_raw()?;
         let mut unsent = head(status, headers, body.is_chunked());
         unsent.extend_from_slice(&first);
@@ -64,6 +69,7 @@ impl Relay {
             sent: 0,
             early: BytesMut::new(),
             unflushed: true,
+            silence,
         })
     }
 
@@ -111,6 +117,9 @@ impl Relay {
             let read = self.body.poll_read(cx, |cx, bytes| write(stream, cx, bytes, unsent));
             let Poll::Ready(read) = read else { break };
             self.unflushed = true;
+            if let Some(silence) = &mut self.silence {
+                silence.broken(&self.watched);
+            }
             match read {
                 Ok((payload, passed)) => {
                     self.record.sent(payload);
@@ -128,6 +137,14 @@ impl Relay {
                     return Poll::Ready(Err(End::UpstreamLost));
                 }
             }
+        }
+        if let Some(silence) = &mut self.silence
+            && silence.is_due(&self.watched)
+            && self.body.is_between_events()
+        {
+            write(stream, cx, COMMENT_CHUNK, &mut self.unsent)?;
+            self.record.sent(COMMENT.len());
+            self.unflushed = true;
         }
         if self.unflushed {
             self.unflushed = Pin::new(stream).poll_flush(cx).map_err(|_| End::ClientGone)?.is_pending();

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, Waker},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -232,6 +232,8 @@ pub struct Live {
     pub query_token: bool,
     /// Hosts and origins that may call.
     pub doors: Doors,
+    /// `proxy.keepAlive`: longest silence of an event stream; zero is any.
+    pub keep_alive: Duration,
     /// What a peer may cost.
     pub limits: Limits,
     /// Balancers that may say whom they speak for.
@@ -423,6 +425,7 @@ impl Live {
                 origins: snapshot.allowed_origins.clone(),
                 loopback_origins: snapshot.loopback_origins,
             },
+            keep_alive: snapshot.keep_alive,
             limits: snapshot.limits.clone(),
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),

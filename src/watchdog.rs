@@ -60,6 +60,7 @@ impl<T> Default for Watchdog<T> {
 struct Entry<T> {
     subject: T,
     deadline: Cell<Option<Instant>>,
+    alarm: Cell<Option<Instant>>,
     signal: Cell<Option<Signal>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -126,6 +127,7 @@ impl<T> Watchdog<T> {
         let entry = Rc::new(Entry {
             subject,
             deadline: Cell::new(None),
+            alarm: Cell::new(None),
             signal: Cell::new(None),
             waker: RefCell::new(None),
         });
@@ -133,10 +135,17 @@ impl<T> Watchdog<T> {
         Watched { lull: Lull::new(Rc::clone(self)), key, entry }
     }
 
-    /// Signals everything whose deadline is not after `now`.
+    /// Signals everything whose deadline is not after `now`, and wakes everything whose alarm is not.
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
         for (_, entry) in self.entries.borrow().iter() {
+            if entry.alarm.get().is_some_and(|alarm| alarm <= now) {
+                entry.alarm.set(None);
+                // The waker stays: it is still the one that the next signal wakes.
+                if let Some(waker) = &*entry.waker.borrow() {
+                    waker.wake_by_ref();
+                }
+            }
             if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
                 entry.deadline.set(None);
                 self.raise(entry, Signal::Deadline);
@@ -196,6 +205,17 @@ impl<T> Watched<T> {
         self.entry.deadline.set(after.map(|after| self.lull.dog.now.get() + TICK + after));
     }
 
+    /// The moment of the last tick: a look at the worker's memory, not at the clock.
+    pub fn now(&self) -> Instant {
+        self.lull.dog.now.get()
+    }
+
+    /// Has the task that left its waker here woken by the first tick that is not before `at`. That is no signal: the task has
+    /// to know what it is for. In exchange no lull ends, so that thousands of alarms cost other tasks nothing.
+    pub fn set_alarm(&self, at: Instant) {
+        self.entry.alarm.set(Some(at));
+    }
+
     /// A lull of this list for whoever asks here so often that even the look at this place counts.
     pub fn lull(&self) -> Lull<T> {
         Lull::new(Rc::clone(&self.lull.dog))
@@ -226,6 +246,14 @@ impl<T> Drop for Watched<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
     use super::*;
 
     fn polled<T>(watched: &Watched<T>) -> Option<Signal> {
@@ -279,24 +307,39 @@ mod tests {
         assert_eq!(polled(&watched), Some(Signal::Cut));
     }
 
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_alarm_wakes_its_task_once_raises_no_signal_and_ends_no_lull() {
+        let dog = Rc::new(Watchdog::default());
+        let (alice, bob) = (dog.watch("alice"), dog.watch("bob"));
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let cx = &mut Context::from_waker(&waker);
+        assert_eq!((alice.poll(cx), bob.poll(cx)), (None, None));
+        let now = Instant::now();
+        alice.set_alarm(now + Duration::from_secs(1));
+        let woken = || task.0.load(Ordering::Relaxed);
+        dog.tick(now + Duration::from_millis(999));
+        assert_eq!(woken(), 0);
+        dog.tick(now + Duration::from_secs(1));
+        assert_eq!((woken(), alice.now()), (1, now + Duration::from_secs(1)));
+        assert!(alice.lull.lasts(cx) && bob.lull.lasts(cx));
+        dog.tick(now + Duration::from_secs(9));
+        assert_eq!(woken(), 1);
+        dog.signal(|name| (*name == "alice").then_some(Signal::Cut));
+        assert_eq!((woken(), alice.poll(cx)), (2, Some(Signal::Cut)), "its waker was still there");
+    }
+
     #[test]
     fn asking_again_in_a_lull_misses_no_signal_and_no_task() {
-        use std::{
-            sync::{
-                Arc,
-                atomic::{AtomicUsize, Ordering},
-            },
-            task::Wake,
-        };
-
-        #[derive(Default)]
-        struct Task(AtomicUsize);
-        impl Wake for Task {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-
         let dog = Rc::new(Watchdog::default());
         let (alice, bob) = (dog.watch("alice"), dog.watch("bob"));
         let (first, second) = (Arc::new(Task::default()), Arc::new(Task::default()));

@@ -136,6 +136,7 @@ mod tests {
             access,
             timeout: None,
             tags: vec!["data".into()],
+            keep_alive: None,
             idle_timeout: Server::IDLE_TIMEOUT,
             tool_filter: None,
         }

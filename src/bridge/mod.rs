@@ -409,7 +409,8 @@ impl Request<'_> {
     fn stream_of(self, source: Source) -> Events {
         let stall_limit =
             (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
-        Events::new(source, self.watched, stall_limit, Box::new(move || self.renewal.is_one()))
+        let keep_alive = self.admitted.keep_alive();
+        Events::new(source, self.watched, stall_limit, keep_alive, Box::new(move || self.renewal.is_one()))
     }
 
     fn respond(self, reply: Reply) -> Result<Response<Payload>, Error> {

@@ -87,6 +87,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
     let admin = proxy.object(cx, "admin");
     let admin = admin.and_then(|fields| bind::admin(cx, &fields, addr.as_deref().unwrap_or_default()));
+    let keep_alive = proxy.duration(cx, "keepAlive");
     let limits = limits::resolve(cx, proxy, sessions);
     let trusted_proxies = bind::networks(cx, proxy);
     let shutdown_grace = proxy.duration(cx, "shutdownGrace");
@@ -110,6 +111,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         credentials: Vec::new(),
         allowed_hosts,
         allowed_origins,
+        keep_alive: keep_alive?,
         limits,
         trusted_proxies,
         shutdown_grace: shutdown_grace?,

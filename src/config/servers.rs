@@ -58,6 +58,7 @@ pub(super) fn resolve(
         let filter = options.object(cx, "toolFilter");
         let tool_filter = filter.and_then(|fields| tool_filter(cx, &fields)).map(Arc::new);
         let timeout = fields.duration(cx, "timeout");
+        let keep_alive = fields.duration(cx, "keepAlive");
         let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
         let tags = words(cx, &fields, "tags").unwrap_or_default();
         if let Some(target) = target {
@@ -66,6 +67,7 @@ pub(super) fn resolve(
                 target,
                 access,
                 timeout,
+                keep_alive,
                 tags,
                 idle_timeout,
                 tool_filter,

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub allowed_origins: Vec<String>,
     /// Whether a loopback origin (`http://localhost:5173`) is the gate's own: true when every address is loopback.
     pub loopback_origins: bool,
+    /// `proxy.keepAlive`: silence after which an event stream gets a comment; zero is never.
+    pub keep_alive: Duration,
     /// `proxy.limits`.
     pub limits: Limits,
     /// `proxy.trustedProxies`: balancers that may say whom they speak for.
@@ -260,6 +262,8 @@ pub struct Server {
     pub access: Access,
     /// Longest wait for the upstream's response head, if it differs from `limits.upstreamTimeout`.
     pub timeout: Option<Duration>,
+    /// `keepAlive`, if it differs from `proxy.keepAlive`.
+    pub keep_alive: Option<Duration>,
     /// Tags, for selectors.
     pub tags: Vec<String>,
     /// `idleTimeout`, default 5 min: how long a session that the gate keeps may be without a request or stream before it
@@ -281,6 +285,7 @@ impl Server {
             target: Target::Inline(InlineTarget::default()),
             access: Access::AnyToken,
             timeout: None,
+            keep_alive: None,
             tags: Vec::new(),
             idle_timeout: Self::IDLE_TIMEOUT,
             tool_filter: None,

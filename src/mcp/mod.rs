@@ -3,6 +3,7 @@
 pub mod code;
 pub mod endpoint;
 pub mod endpoint_guard;
+pub mod event_end;
 pub mod events;
 pub mod header;
 mod keys;

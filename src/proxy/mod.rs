@@ -17,12 +17,16 @@ use hyper::body::{Body as _, Incoming};
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Payload, Stream, ended_before_answer},
+    body::{Edits, Payload, Silence, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Grantee, Subject},
     ledger::Owner,
-    mcp::version::MODERN,
+    mcp::{
+        event_end::EventEnd,
+        events::{is_coded, is_event_stream},
+        version::MODERN,
+    },
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
@@ -60,6 +64,11 @@ impl Admitted<'_> {
     /// Whom the session ids of this request belong to: server and token name.
     pub fn session_owner(&self) -> (&str, Option<&str>) {
         (&self.route.server.name, self.holder().map(|credential| &*credential.token_name))
+    }
+
+    /// Longest silence of an event stream; zero is any.
+    pub fn keep_alive(&self) -> Duration {
+        self.route.server.keep_alive.unwrap_or(self.live.keep_alive)
     }
 
     /// What lets this request run, for as long as it does.
@@ -190,7 +199,13 @@ pub async fn forward(
                 lists::forget_bytes(&mut response_head.headers);
                 edits.tools = Some(events);
             }
-            Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit }))
+            // Into what has a length, or is compressed, nothing can be put.
+            let takes_comments = upstream.remaining().is_none()
+                && is_event_stream(&response_head.headers)
+                && !is_coded(&response_head.headers);
+            let silence = takes_comments.then(|| Silence::begin(&watched, admitted.keep_alive())).flatten();
+            let end = EventEnd::default();
+            Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit, silence, end }))
         }
     };
     let Head { status, headers, .. } = response_head;

@@ -240,6 +240,11 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// Whether a chunk may begin here.
+    pub(super) fn is_between_chunks(&self) -> bool {
+        self.state == (State::Size { digits: 0 })
+    }
+
     /// Walks over `input`, calling `payload` with each range of it that is payload, and `dispensable` with each that is
     /// neither payload nor needed to frame it: extensions, trailers, zeros in front of a size. Returns how many bytes
     /// belong to this body: all of them, unless it ended.

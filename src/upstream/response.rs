@@ -15,7 +15,7 @@ use super::{
     codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
 };
-use crate::mcp::{endpoint::EndpointError, endpoint_guard::EndpointGuard};
+use crate::mcp::{endpoint::EndpointError, endpoint_guard::EndpointGuard, event_end::EventEnd};
 
 /// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
@@ -145,14 +145,16 @@ impl ResponseBody {
         let connection = connection.filter(|_| can_be_raw)?;
         let (mut payload, mut cuts) = (0, Cuts::default());
         let mut guarded = Guarded::by(guard);
+        let mut end = EventEnd::default();
         let count = |range: Range<usize>| {
             payload += range.len();
+            end.push(&first[range.clone()]);
             guarded.look(&first[range]);
         };
         decoding.walk_raw(&first, count, |range| cuts.push(range)).ok()?;
         let guard = guarded.guard;
         let first = cuts.taken_out_of(&first).map_or(first, Bytes::from);
-        Some((RawBody { connection, decoding, guard, large: false }, first, payload))
+        Some((RawBody { connection, decoding, guard, end, large: false }, first, payload))
     }
 
     /// Length of the payload still to come, if the server declared it.
@@ -310,6 +312,8 @@ pub struct RawBody {
     connection: Connection,
     decoding: Decoding,
     guard: Option<EndpointGuard>,
+    /// Where what was handed out ends, if it is an event stream.
+    end: EventEnd,
     /// The last read filled the worker's buffer: the next takes the larger one.
     large: bool,
 }
@@ -325,6 +329,12 @@ impl RawBody {
         self.decoding.is_end()
     }
 
+    /// Whether a chunk may be put in here, and in an event stream one with an event of its own.
+    pub fn is_between_events(&self) -> bool {
+        matches!(&self.decoding, Decoding::Chunked(chunked) if chunked.is_between_chunks())
+            && self.end.is_between_events()
+    }
+
     /// Reads what comes next, framing and all, and tells how much of it is payload. It lies in the worker's buffer, so an
     /// idle body owns none: there it is held for the task's next turn, or handed to `now` if it is more than there is
     /// room for.
@@ -336,7 +346,7 @@ impl RawBody {
         let Connection { pool, transport, reuse, reads, .. } = &mut self.connection;
         let (decoding, was_large, large) = (&mut self.decoding, self.large, &mut self.large);
         let (mut payload, mut guarded) = (0, Guarded::by(self.guard));
-        let kept = &mut self.guard;
+        let (kept, end) = (&mut self.guard, &mut self.end);
         let mut walk = |bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
@@ -345,6 +355,7 @@ impl RawBody {
             let mut cuts = Cuts::default();
             let count = |range: Range<usize>| {
                 payload += range.len();
+                end.push(&bytes[range.clone()]);
                 guarded.look(&bytes[range]);
             };
             let here = decoding.walk_raw(bytes, count, |range| cuts.push(range))?;

@@ -27,6 +27,7 @@ mod harness;
 mod held_bytes;
 mod identity;
 mod inline;
+mod keep_alive;
 mod limits;
 mod lists;
 

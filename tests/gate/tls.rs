@@ -97,9 +97,9 @@ fn alpn_of(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
     stream.get_ref().1.alpn_protocol()
 }
 
-type Http2 = SendRequest<Empty<Bytes>>;
+pub type Http2 = SendRequest<Empty<Bytes>>;
 
-async fn http2(gate: &Gate, identity: &Identity) -> Http2 {
+pub async fn http2(gate: &Gate, identity: &Identity) -> Http2 {
     let stream = connected(gate, identity, &["h2", "http/1.1"]).await;
     assert_eq!(alpn_of(&stream), Some(&b"h2"[..]));
     let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -115,7 +115,7 @@ fn h2_get(path: &str) -> Request<Empty<Bytes>> {
 }
 
 /// An event stream as one of many on an HTTP/2 connection, and the server's side of it.
-async fn h2_stream(client: &mut Http2, server: &Upstream) -> (Response<Incoming>, Client<TcpStream>) {
+pub async fn h2_stream(client: &mut Http2, server: &Upstream) -> (Response<Incoming>, Client<TcpStream>) {
     let answer = tokio::spawn(client.send_request(h2_get("/db")));
     let mut behind = server.accept().await;
     behind.head().await;

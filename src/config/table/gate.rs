@@ -100,6 +100,13 @@ pub(in crate::config) static PROXY: Object = Object {
              loopback ones; `\"*\"` is any.",
         )
         .examples(&[r#"["https://app.example.com"]"#]),
+        key(
+            "keepAlive",
+            Kind::Duration(secs(0)),
+            Duration(secs(15)),
+            "Silence of an event stream after which a comment shows its client, and every middle box, that it lives; 0 sends \
+             none. A server's `keepAlive` wins.",
+        ),
         key("limits", Kind::Object(&LIMITS), Empty, "What one peer may cost."),
         key(
             "shutdownGrace",

@@ -101,6 +101,8 @@ pub(in crate::config) static SERVER: Object = Object {
              without this may be a stream that takes longer.",
         )
         .examples(&[r#""90s""#]),
+        key("keepAlive", Kind::Duration(secs(0)), Means("`proxy.keepAlive`"), "The same of this server's event streams.")
+            .examples(&[r#""50s""#]),
         key(
             "idleTimeout",
             Kind::Duration(secs(1)),
