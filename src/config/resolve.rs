@@ -89,6 +89,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let admin = admin.and_then(|fields| bind::admin(cx, &fields, addr.as_deref().unwrap_or_default()));
     let limits = limits::resolve(cx, proxy, sessions);
     let trusted_proxies = bind::networks(cx, proxy);
+    let shutdown_delay = proxy.duration(cx, "shutdownDelay");
     let shutdown_grace = proxy.duration(cx, "shutdownGrace");
     let workers = proxy.number(cx, "workers");
     let log = log(cx, proxy);
@@ -112,6 +113,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         allowed_origins,
         limits,
         trusted_proxies,
+        shutdown_delay: shutdown_delay?,
         shutdown_grace: shutdown_grace?,
         workers: match workers? {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
