@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     child::Supervisor,
     config::{Level, LogFormat, Snapshot, Tls},
+    identity::Waits,
     ledger::Ledger,
     mcp::session::SessionKey,
     observe::{Observer, Topic},
@@ -37,7 +38,7 @@ use crate::{
 pub use serve::{observe, serve};
 
 /// How often shutdown looks whether the last connection is gone.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
+const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Connections of the admin listener, which has places of its own.
@@ -268,22 +269,46 @@ impl Gateway {
         self.shared.note_change();
     }
 
-    /// Stops accepting, and tells connections to finish. What they have may still be revoked by a [`Gateway::reload`].
+    /// Serves on, and tells balancers by `/health/ready` to send nobody any more.
+    pub fn leave(&self) {
+        self.shared.leave();
+    }
+
+    /// Begins nothing any more, and tells connections to finish. What they have may still be revoked by a
+    /// [`Gateway::reload`].
     pub fn drain(&self) {
         self.shared.drain();
-        self.stop_accepting.cancel();
         self.workers.iter().for_each(worker::Handle::drain);
     }
 
-    /// Resolves once no connection is left.
-    pub async fn drained(&self) {
-        while self.workers.iter().any(|worker| worker.open() > 0) {
-            tokio::time::sleep(DRAIN_POLL).await;
+    /// Resolves once no connection is left. Connections are accepted as long as a client may have to answer its server
+    /// before that can answer it; streams that only listen end when nobody waits for an answer.
+    pub fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let (workers, stop_accepting) = (Arc::clone(&self.workers), self.stop_accepting.clone());
+        async move {
+            let waits = |for_what| workers.iter().any(|worker| worker.waits(for_what));
+            let mut is_listening_ended = false;
+            loop {
+                if !stop_accepting.is_cancelled() && !waits(Waits::Converses) {
+                    stop_accepting.cancel();
+                    // Those that were accepted meanwhile, too.
+                    workers.iter().for_each(worker::Handle::drain);
+                }
+                if !is_listening_ended && !waits(Waits::Calls) {
+                    is_listening_ended = true;
+                    workers.iter().for_each(worker::Handle::end_listening);
+                }
+                if stop_accepting.is_cancelled() && workers.iter().all(|worker| worker.open() == 0) {
+                    return;
+                }
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
         }
     }
 
     /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed.
     pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) {
+        self.stop_accepting.cancel();
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::Handle::cut);
         let children = self.children();

@@ -1,6 +1,9 @@
 //! Words for who calls and what they were let into.
 
-use std::{cell::OnceCell, sync::Arc};
+use std::{
+    cell::{Cell, OnceCell},
+    sync::Arc,
+};
 
 /// Names of the servers behind all servers as one, as somebody sees them.
 pub type Members = Arc<[Arc<str>]>;
@@ -43,6 +46,39 @@ impl Grant {
 pub enum Subject {
     /// A client connection.
     Connection,
-    /// A request that waits for its server or streams, or a session.
-    Request(Grant),
+    /// A request that waits for its server or streams.
+    Request(Grant, Waits),
+    /// A session that the gate keeps, and whether a client of it waits for an answer: known once it drains.
+    Session(Grant, Cell<bool>),
+}
+
+/// What a request waits for; what it needs of the gate in a drain, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waits {
+    /// For whatever may come: no request of the client's is open behind it.
+    Listens,
+    /// For the answer to one request.
+    Calls,
+    /// The same, and its server may ask its client something before (sampling, elicitation, roots: MCP up to 2025-11-25).
+    /// The client then answers by another request.
+    Converses,
+}
+
+impl Subject {
+    /// What lets it run; a connection needs nothing.
+    pub fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Connection => None,
+            Self::Request(grant, _) | Self::Session(grant, _) => Some(grant),
+        }
+    }
+
+    /// What somebody waits for here, if anybody does.
+    pub fn waits(&self) -> Option<Waits> {
+        match self {
+            Self::Request(_, waits) => Some(*waits),
+            Self::Session(_, is_busy) if is_busy.get() => Some(Waits::Converses),
+            Self::Connection | Self::Session(..) => None,
+        }
+    }
 }

@@ -257,9 +257,10 @@ async fn answer(
     if checked.is_for_page {
         return Err(Kind::NotAPage.into());
     }
-    // 9. New work is refused while draining; what runs goes on. Then, whether the caller has not as much of the gate already
-    //    as one may have.
-    if worker.shared.is_draining() {
+    // 9. New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST
+    //    is that, its body says. Then, whether the caller has not as much of the gate already as one may have.
+    let is_draining = worker.shared.is_draining();
+    if is_draining && head.method != Method::POST {
         return Err(Kind::Unavailable.into());
     }
     let owner = &admitted.owner;
@@ -272,7 +273,7 @@ async fn answer(
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     if proxy::passes_through(&admitted) {
-        proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, body, record).await
+        proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, is_draining, body, record).await
     } else {
         bridge::answer(worker, admitted, head, body, record).await
     }

@@ -11,7 +11,7 @@ use std::{
     rc::{Rc, Weak},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Poll, Waker},
     time::{Duration, SystemTime},
@@ -60,7 +60,7 @@ pub struct Shared {
     pub ledger: Ledger,
     /// Client connections of the public listeners.
     pub connections: Arc<Connections>,
-    draining: AtomicBool,
+    phase: AtomicU8,
     /// Counts changes of what is admitted.
     changes: watch::Sender<u64>,
 }
@@ -75,7 +75,7 @@ impl Shared {
             sessions: Registry::default(),
             ledger,
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, connections_per_address),
-            draining: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Serves as u8),
             changes: watch::Sender::default(),
         }
     }
@@ -103,15 +103,32 @@ impl Shared {
         self.live.store(live);
     }
 
-    /// Whether the gate is shutting down.
+    /// Whether balancers may send new clients.
+    pub fn is_ready(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == Phase::Serves as u8
+    }
+
+    /// Whether the gate finishes what runs, and begins nothing.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.phase.load(Ordering::Relaxed) == Phase::Drains as u8
+    }
+
+    /// Everything is served as before, and [`Self::is_ready`] says no.
+    pub fn leave(&self) {
+        self.phase.store(Phase::Leaves as u8, Ordering::Relaxed);
     }
 
     /// Nothing new is taken from now on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.phase.store(Phase::Drains as u8, Ordering::Relaxed);
     }
+}
+
+/// How near its end a gate is.
+enum Phase {
+    Serves,
+    Leaves,
+    Drains,
 }
 
 /// What the requests of one worker share: one thread, so nothing of it is locked.

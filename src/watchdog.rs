@@ -162,6 +162,12 @@ impl<T> Watchdog<T> {
         }
     }
 
+    /// The largest value of all subjects.
+    pub fn max<V: Ord>(&self, value: impl FnMut(&T) -> Option<V>) -> Option<V> {
+        let entries = self.entries.borrow();
+        entries.iter().map(|(_, entry)| &entry.subject).filter_map(value).max()
+    }
+
     fn raise(&self, entry: &Entry<T>, signal: Signal) {
         self.raised.set(self.raised.get() + 1);
         // One that was not taken yet gives way to a stronger one only: a deadline must not hide a revocation.

@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::Poll,
     thread,
@@ -22,7 +22,7 @@ use tokio::{net::TcpStream, runtime, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    identity::Subject,
+    identity::{Subject, Waits},
     server::{
         admission::{ConnectionId, Place},
         connection::{self, Connection, Door, Slot},
@@ -51,6 +51,7 @@ enum Message {
     Evict(ConnectionId),
     Reloaded,
     Drain,
+    EndListening,
     Cut,
 }
 
@@ -60,14 +61,24 @@ pub struct Handle {
     // eviction comes with an arrival, and the other messages are a few per reload.
     messages: mpsc::UnboundedSender<Message>,
     open: Arc<AtomicUsize>,
+    unfinished: Arc<Unfinished>,
+}
+
+/// What is still waited for in a drain, as of the last look. Unknown counts as everything.
+struct Unfinished(AtomicU8);
+
+impl Default for Unfinished {
+    fn default() -> Self {
+        Self(AtomicU8::new(u8::MAX))
+    }
 }
 
 impl Handle {
     /// Starts worker number `index`. `acceptor` terminates TLS on the public listener.
     pub fn start(index: usize, shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) -> io::Result<Self> {
         let (messages, inbox) = mpsc::unbounded_channel();
-        let open = Arc::new(AtomicUsize::new(0));
-        let of_thread = Arc::clone(&open);
+        let (open, unfinished) = (Arc::new(AtomicUsize::new(0)), Arc::<Unfinished>::default());
+        let (of_thread, unfinished_of_thread) = (Arc::clone(&open), Arc::clone(&unfinished));
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         // The thread ends when this handle is gone and its connections are.
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -78,17 +89,22 @@ impl Handle {
                 Err(e) => drop(started.send(Err(e))),
                 Ok(runtime) => {
                     drop(started.send(Ok(())));
-                    runtime.block_on(run(shared, acceptor, inbox, of_thread));
+                    runtime.block_on(run(shared, acceptor, inbox, of_thread, &unfinished_of_thread));
                 }
             }
         })?;
         outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { messages, open })
+        Ok(Self { messages, open, unfinished })
     }
 
     /// Client connections that this worker has.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody here waits for at least this much, or may. For a drain: it is looked at from then on.
+    pub fn waits(&self, for_what: Waits) -> bool {
+        self.unfinished.0.load(Ordering::Relaxed) >= for_what as u8
     }
 
     /// Hands over a connection.
@@ -112,6 +128,11 @@ impl Handle {
         self.send(Message::Drain);
     }
 
+    /// Nobody waits for an answer any more: end the streams that only listen.
+    pub fn end_listening(&self) {
+        self.send(Message::EndListening);
+    }
+
     /// End everything now.
     pub fn cut(&self) {
         self.send(Message::Cut);
@@ -128,6 +149,7 @@ async fn run(
     acceptor: Option<TlsAcceptor>,
     mut inbox: mpsc::UnboundedReceiver<Message>,
     open: Arc<AtomicUsize>,
+    unfinished: &Unfinished,
 ) {
     let worker = Rc::new(Worker::new(shared));
     let mut ticks = tokio::time::interval(TICK);
@@ -139,11 +161,20 @@ async fn run(
                 Some(Message::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
                 Some(Message::Evict(id)) => worker.evict(id),
                 Some(Message::Reloaded) => worker.reloaded(),
-                Some(Message::Drain) => worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain)),
+                Some(Message::Drain) => {
+                    worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain));
+                    worker.look_what_is_unfinished(unfinished).await;
+                }
+                Some(Message::EndListening) => worker.end_listening(),
                 Some(Message::Cut) => worker.cut().await,
                 None => ended = true,
             },
-            _ = ticks.tick() => worker.tick(),
+            _ = ticks.tick() => {
+                worker.tick();
+                if worker.shared.is_draining() {
+                    worker.look_what_is_unfinished(unfinished).await;
+                }
+            }
         }
         if ended && open.load(Ordering::Relaxed) == 0 {
             return;
@@ -261,18 +292,31 @@ impl Worker {
     /// Ends what the config of this moment does not admit.
     fn revoke(&self) {
         let (live, now) = (self.shared.live(), SystemTime::now());
-        self.watchdog.signal(|subject| match subject {
-            Subject::Request(grant) => live
-                .loss(grant, now)
-                .map(Signal::Revoked)
-                .or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut)),
-            Subject::Connection => None,
+        self.watchdog.signal(|subject| {
+            let grant = subject.grant()?;
+            let loss = live.loss(grant, now).map(Signal::Revoked);
+            loss.or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut))
         });
+    }
+
+    /// Learns from sessions and requests what their clients wait for.
+    async fn look_what_is_unfinished(&self, unfinished: &Unfinished) {
+        let is_session = |subject: &Subject| matches!(subject, Subject::Session(..));
+        self.watchdog.signal(|subject| is_session(subject).then_some(Signal::Drain));
+        // Sessions answer when they are polled; one that is not by then still counts as it did.
+        tokio::task::yield_now().await;
+        let most = self.watchdog.max(Subject::waits).unwrap_or(Waits::Listens);
+        unfinished.0.store(most as u8, Ordering::Relaxed);
+    }
+
+    fn end_listening(&self) {
+        let listens = |subject: &Subject| matches!(subject, Subject::Request(_, Waits::Listens));
+        self.watchdog.signal(|subject| listens(subject).then_some(Signal::Cut));
     }
 
     /// Requests first, so that they record why they end; then whatever is left of their connections.
     async fn cut(&self) {
-        self.watchdog.signal(|subject| matches!(subject, Subject::Request(_)).then_some(Signal::Cut));
+        self.watchdog.signal(|subject| subject.grant().map(|_| Signal::Cut));
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Cut));
     }

@@ -24,7 +24,7 @@ pub fn probe(
 ) -> Result<Response<Payload>, Error> {
     only_read(method)?;
     let (status, body) = match at {
-        Place::Ready if shared.is_draining() => {
+        Place::Ready if !shared.is_ready() => {
             (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
         }
         Place::Status => (StatusCode::OK, status(shared, operator)),

@@ -4,13 +4,13 @@
 //! Up to MCP 2025-11-25 a client has a session, which the gate keeps ([`crate::session`]). From 2026-07-28 on every
 //! request stands alone, and callers share one conversation with a server ([`crate::link::shared`]).
 
-mod accept;
 mod message;
 mod reply;
 mod servers;
 mod tools;
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     pin::pin,
     rc::Rc,
@@ -28,10 +28,11 @@ use crate::{
     body::{Events, Payload, Source, ended_before_answer},
     config::Server,
     error::{Error, Kind},
-    identity::{Members, Subject},
+    identity::{Members, Subject, Waits},
     ledger::Resource,
     link::{FromServer, Outbound, ToServer, shared},
     mcp::{
+        accept,
         events::event,
         message::{Kind as MessageKind, Message},
         modern,
@@ -66,7 +67,10 @@ pub async fn answer(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
-    let watched = worker.watchdog.watch(Subject::Request(admitted.grant()));
+    // Who gets a session's answers is for the session to know.
+    let listens = head.method == Method::GET || modern::listens(&head.headers);
+    let waits = if listens { Waits::Listens } else { Waits::Calls };
+    let watched = worker.watchdog.watch(Subject::Request(admitted.grant(), waits));
     let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
     let renewal = Renewal {
         worker: Rc::clone(worker),
@@ -125,7 +129,12 @@ impl Renewal {
 impl Request<'_> {
     async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
         let Admitted { live, owner, .. } = &self.admitted;
-        message::read(body, &live.limits, &self.watched, owner, record).await
+        let message = message::read(body, &live.limits, &self.watched, owner, record).await?;
+        // What is no request belongs to something that runs.
+        if message.kind() == MessageKind::Request && self.worker.shared.is_draining() {
+            return Err(Kind::Unavailable.into());
+        }
+        Ok(message)
     }
 
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
@@ -279,7 +288,7 @@ impl Request<'_> {
         let settings = Settings {
             style,
             idle: admitted.route.server.idle_timeout,
-            watched: worker.watchdog.watch(Subject::Request(grant)),
+            watched: worker.watchdog.watch(Subject::Session(grant, Cell::new(true))),
             members,
         };
         Ok((session::start(link, settings, place), id))
@@ -325,7 +334,7 @@ impl Request<'_> {
     /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
     /// roles than the one that began it. From here on, the request ends when it may no longer.
     fn may_use(&self, members: &Members) -> bool {
-        let Subject::Request(grant) = self.watched.subject() else { return false };
+        let Some(grant) = self.watched.subject().grant() else { return false };
         // Fails if they are known already, and then they are the same.
         let _ = grant.members.set(Arc::clone(members));
         self.worker.shared.live().still_admits(grant, SystemTime::now())

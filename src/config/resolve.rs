@@ -90,6 +90,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let keep_alive = proxy.duration(cx, "keepAlive");
     let limits = limits::resolve(cx, proxy, sessions);
     let trusted_proxies = bind::networks(cx, proxy);
+    let shutdown_delay = proxy.duration(cx, "shutdownDelay");
     let shutdown_grace = proxy.duration(cx, "shutdownGrace");
     let workers = proxy.number(cx, "workers");
     let log = log(cx, proxy);
@@ -114,6 +115,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         keep_alive: keep_alive?,
         limits,
         trusted_proxies,
+        shutdown_delay: shutdown_delay?,
         shutdown_grace: shutdown_grace?,
         workers: match workers? {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// `proxy.trustedProxies`: balancers that may say whom they speak for.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// `proxy.shutdownDelay`: how long the gate is not ready before it drains.
+    pub shutdown_delay: Duration,
     /// `proxy.shutdownGrace`: how long draining waits before it cuts.
     pub shutdown_grace: Duration,
     /// `proxy.workers`, with 0 already replaced by the number of cores.

@@ -76,6 +76,7 @@ fn everything_has_a_default() {
     let snapshot = good(Place::new().load(r#"{"mcpServers": {}}"#));
     assert_eq!(snapshot.name, "Sluicegate");
     assert_eq!(snapshot.shutdown_grace, Duration::from_secs(30));
+    assert_eq!(snapshot.shutdown_delay, Duration::ZERO);
     let max_connections = snapshot.limits.max_connections;
     let Limits { max_requests, max_processes, .. } = snapshot.limits;
     let limits = Limits {

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, IsTerminal as _},
     os::fd::AsFd as _,
     path::Path,
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -107,28 +108,32 @@ async fn run(
     let gateway = Gateway::start(snapshot, Arc::clone(observer)).await?;
     report_start(&gateway, snapshot, problems, &watcher);
     exposed::warn(&observer.log, snapshot, variables);
-    let mut served = Served { path, gateway, watcher, grace: snapshot.shutdown_grace };
-    loop {
-        tokio::select! {
-            _ = signals.term.recv() => break,
-            _ = signals.int.recv() => break,
-            _ = signals.hup.recv() => served.reload(),
-            () = served.watcher.changed() => served.reload(),
+    let (delay, grace) = (snapshot.shutdown_delay, snapshot.shutdown_grace);
+    let mut served = Served { path, gateway, watcher, delay, grace };
+    let _ = served.until(std::future::pending::<()>(), &mut signals).await;
+    if io::stderr().is_terminal() {
+        eprintln!("sluicegate: finishing what runs; Ctrl-C again ends it now");
+    }
+    let (delay, grace) = (served.delay, served.grace);
+    let mut left = grace;
+    if !delay.is_zero() {
+        served.gateway.leave();
+        observer
+            .log
+            .line(Level::Info, "Leaving: not ready, and still serving")
+            .millis("delay_ms", delay)
+            .send();
+        if served.until(tokio::time::sleep(delay), &mut signals).await.is_err() {
+            left = Duration::ZERO;
         }
     }
-    let (began, grace) = (Instant::now(), served.grace);
-    observer.log.line(Level::Info, "Draining").millis("grace_ms", grace).send();
+    let began = Instant::now();
+    observer.log.line(Level::Info, "Draining").millis("grace_ms", left).send();
     served.gateway.drain();
-    // What is revoked ends now, too, and not with the grace.
-    let left = loop {
-        tokio::select! {
-            () = served.gateway.drained() => break grace.saturating_sub(began.elapsed()),
-            () = tokio::time::sleep(grace.saturating_sub(began.elapsed())) => break Duration::ZERO,
-            _ = signals.term.recv() => break Duration::ZERO,
-            _ = signals.int.recv() => break Duration::ZERO,
-            _ = signals.hup.recv() => served.reload(),
-            () = served.watcher.changed() => served.reload(),
-        }
+    let drained = tokio::time::timeout(left, served.gateway.drained());
+    left = match served.until(drained, &mut signals).await {
+        Ok(Ok(())) => left.saturating_sub(began.elapsed()),
+        Ok(Err(_)) | Err(Hurry) => Duration::ZERO,
     };
     served.gateway.stop(left, signals.end()).await;
     observer.log.line(Level::Info, "Stopped").send();
@@ -140,10 +145,28 @@ struct Served<'a> {
     path: &'a Path,
     gateway: Gateway,
     watcher: Watcher,
+    delay: Duration,
     grace: Duration,
 }
 
+/// A signal to end came.
+struct Hurry;
+
 impl Served<'_> {
+    /// Follows the config until `end`, or until a signal to end comes.
+    async fn until<T>(&mut self, end: impl Future<Output = T>, signals: &mut Signals) -> Result<T, Hurry> {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                ended = &mut end => return Ok(ended),
+                _ = signals.term.recv() => return Err(Hurry),
+                _ = signals.int.recv() => return Err(Hurry),
+                _ = signals.hup.recv() => self.reload(),
+                () = self.watcher.changed() => self.reload(),
+            }
+        }
+    }
+
     /// Reads the config again. A bad one changes nothing, and everyone can see that.
     fn reload(&mut self) {
         let began = SystemTime::now();
@@ -165,7 +188,7 @@ impl Served<'_> {
             (Ok(()), Some(snapshot)) => {
                 warn_of_root(&observer.log, &snapshot);
                 exposed::warn(&observer.log, &snapshot, variables);
-                self.grace = snapshot.shutdown_grace;
+                (self.delay, self.grace) = (snapshot.shutdown_delay, snapshot.shutdown_grace);
                 stamp_reload(&observer.metrics);
                 let (level, msg) = match is_whole {
                     true => (Level::Info, "Config reloaded"),

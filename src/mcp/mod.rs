@@ -1,5 +1,6 @@
 //! What a gateway has to understand of MCP itself: no socket, no clock, no configuration.
 
+pub mod accept;
 pub mod code;
 pub mod endpoint;
 pub mod endpoint_guard;

@@ -81,6 +81,11 @@ pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
     headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(MODERN))
 }
 
+/// Whether the head says that a request asks for notifications, and so for no answer that comes to an end.
+pub fn listens(headers: &HeaderMap) -> bool {
+    headers.get(METHOD).is_some_and(|method| method == LISTEN)
+}
+
 /// Why this `subscriptions/listen` is more than the gate reads.
 pub fn too_many_wanted(message: &Message) -> Option<&'static str> {
     #[derive(Deserialize)]

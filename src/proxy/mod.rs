@@ -1,6 +1,7 @@
 //! The MCP path: one admitted request, to its server and back.
 
 mod cookies;
+mod drain;
 mod endpoint;
 mod fields;
 mod headers;
@@ -20,11 +21,13 @@ use crate::{
     body::{Edits, Payload, Silence, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
-    identity::{Grant, Grantee, Subject},
+    identity::{Grant, Grantee, Subject, Waits},
     ledger::Owner,
     mcp::{
+        accept::takes_events,
         event_end::EventEnd,
         events::{is_coded, is_event_stream},
+        modern,
         version::MODERN,
     },
     observe::Record,
@@ -96,6 +99,7 @@ pub async fn forward(
     watchdog: &Rc<Watchdog<Subject>>,
     admitted: Admitted<'_>,
     checked: &Checked<'_>,
+    is_draining: bool,
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
@@ -112,13 +116,16 @@ pub async fn forward(
     if limits.max_body_bytes > 0 && declared > limits.max_body_bytes {
         return Err(Kind::BodyTooLarge.into());
     }
+    if is_draining && body.as_ref().is_none_or(Incoming::is_end_stream) {
+        return Err(Kind::Unavailable.into());
+    }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, checked)?;
     let filter = admitted.route.server.tool_filter.as_ref();
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection.
-    let watched = watchdog.watch(Subject::Request(admitted.grant()));
+    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, head)));
     let transport = match pool.take(endpoint) {
         Some(transport) => transport,
         None => connect(endpoint, limits.connect_timeout).await?,
@@ -137,7 +144,7 @@ pub async fn forward(
     // 5. Send, and wait for the response head, no longer.
     let body = Upload {
         body: body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?.into(),
-        inspect: tools.as_ref().and_then(Tools::inspect),
+        inspect: drain::inspect(is_draining, tools.as_ref().and_then(Tools::inspect)),
         max_bytes: limits.max_body_bytes,
     };
     let exchange =
@@ -213,6 +220,26 @@ pub async fn forward(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// What a request waits for, as far as its head says.
+fn waits(door: Door, head: &Parts) -> Waits {
+    match (door, &head.method) {
+        // A stream that was lost is taken up again: that of a call, as a rule.
+        (Door::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
+        (Door::Mcp, _) if modern::is_modern(&head.headers, None) => {
+            if modern::listens(&head.headers) {
+                Waits::Listens
+            } else {
+                Waits::Calls
+            }
+        }
+        // The answers to all calls of an HTTP+SSE session come on its one stream.
+        (Door::Sse, _) => Waits::Converses,
+        // Only where events may come before the answer can there be a question among them.
+        (Door::Mcp, _) if takes_events(&head.headers) => Waits::Converses,
+        _ => Waits::Calls,
+    }
 }
 
 /// The path and query that the server gets.

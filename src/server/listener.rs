@@ -51,6 +51,8 @@ pub async fn accept(
             listener.accept().await
         };
         let accepted = tokio::select! {
+            // Nothing is taken after the stop: nobody would tell that connection.
+            biased;
             () = &mut stop => return,
             accepted = accepted => accepted,
         };

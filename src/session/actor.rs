@@ -188,7 +188,12 @@ impl Session {
             match event {
                 Event::Signal(Signal::Revoked(_) | Signal::Cut) | Event::Closed => break,
                 Event::Signal(Signal::Deadline) if self.is_idle() => break,
-                Event::Signal(Signal::Deadline | Signal::Drain) => {}
+                Event::Signal(Signal::Drain) => {
+                    if let Subject::Session(_, is_busy) = self.watched.subject() {
+                        is_busy.set(self.calls.values().any(|call| !call.client.is_gone()));
+                    }
+                }
+                Event::Signal(Signal::Deadline) => {}
                 Event::Command(Some(command)) => self.command(command),
                 // Without a handle left in the registry nobody could ask for anything.
                 Event::Command(None) => break,

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::{rc::Rc, sync::Arc};
 
 use super::*;
@@ -28,7 +29,7 @@ impl World {
         let settings = Settings {
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
-            watched: dog.watch(Subject::Request(grant)),
+            watched: dog.watch(Subject::Session(grant, Cell::new(true))),
             members: Arc::default(),
         };
         let id = SessionId::random().unwrap();

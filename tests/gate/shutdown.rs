@@ -10,8 +10,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Upstream, field, get, open_stream, passes, post, soon},
+    harness::{
+        CI, Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon, until,
+    },
+    mcp::{Session, SseSession, call, command, event, is_over, is_stream, modern, text as said},
     process::{Process, serve, text},
+    recorder::Recorder,
 };
 
 async fn gate_with(grace: &str, server: &Upstream) -> Process {
@@ -24,6 +28,36 @@ fn config(grace: &str, server: &Upstream) -> Value {
         "mcpServers": { "db": { "url": server.url("/mcp") } }
     })
 }
+
+/// A call at `addr` for `db` whose answer has begun as an event stream: the client's side and the server's.
+async fn open_call(
+    addr: std::net::SocketAddr,
+    server: &Upstream,
+    token: &str,
+) -> (Client<TcpStream>, Client<TcpStream>) {
+    let mut client = Client::new(TcpStream::connect(addr).await.unwrap());
+    client.send(post("/db", token, "Accept: application/json, text/event-stream\r\n", CALL)).await;
+    let mut behind = server.accept().await;
+    behind.head().await;
+    behind.exactly(CALL.len()).await;
+    behind.send(SSE).await;
+    client.head().await;
+    (client, behind)
+}
+
+/// No new connection is taken.
+async fn refuses_connections(addr: std::net::SocketAddr) {
+    soon("a connection that is refused", async {
+        while TcpStream::connect(addr).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"ask"}}"#;
+const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"role":"assistant"}}"#;
+const CANCELLED: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
 
 /// A pipe whose reader hangs: it is full after some hundred lines.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,7 +130,8 @@ async fn a_request_that_runs_is_finished_and_then_the_process_ends() {
         assert_eq!(status, 503, "{body}");
         assert!(body.contains("unavailable"), "{body}");
         assert!(field(&head, "retry-after").is_some(), "{head}");
-        assert!(TcpStream::connect(gate.addr).await.is_err(), "a new connection was taken");
+        // Nobody can be asked anything: the client takes no events.
+        refuses_connections(gate.addr).await;
 
         behind.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
         let (status, head, body) = client.response().await;
@@ -126,7 +161,7 @@ async fn idle_connections_hold_up_nothing() {
 async fn streams_run_on_until_the_grace_is_over() {
     let server = Upstream::bind().await;
     let mut gate = gate_with("1s", &server).await;
-    let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
+    let (mut client, mut behind) = open_call(gate.addr, &server, DEV).await;
     gate.signal(Signal::TERM);
     gate.log.line("Draining", &[]).await;
     passes(&mut behind, &mut client, "data: still here\n\n").await;
@@ -141,7 +176,7 @@ async fn streams_run_on_until_the_grace_is_over() {
 async fn a_stream_that_ends_in_time_ends_whole() {
     let server = Upstream::bind().await;
     let mut gate = gate_with("30s", &server).await;
-    let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
+    let (mut client, mut behind) = open_call(gate.addr, &server, DEV).await;
     gate.signal(Signal::TERM);
     gate.log.line("Draining", &[]).await;
     passes(&mut behind, &mut client, "data: last\n\n").await;
@@ -158,7 +193,7 @@ async fn a_second_signal_does_not_wait() {
     {
         let server = Upstream::bind().await;
         let mut gate = gate_with("10m", &server).await;
-        let (mut client, _behind) = open_stream(gate.addr, &server, DEV).await;
+        let (mut client, _behind) = open_call(gate.addr, &server, DEV).await;
         gate.signal(first);
         gate.log.line("Draining", &[]).await;
         let began = Instant::now();
@@ -176,8 +211,8 @@ async fn a_token_that_is_taken_out_while_the_gate_drains_ends_its_streams() {
     let mut config = config("60s", &server);
     config["proxy"]["auth"] = json!({ "tokens": { "dev": DEV, "ci": CI } });
     let mut gate = Process::start(config.clone()).await;
-    let (mut removed, to_removed) = open_stream(gate.addr, &server, CI).await;
-    let (mut stays, mut to_stays) = open_stream(gate.addr, &server, DEV).await;
+    let (mut removed, to_removed) = open_call(gate.addr, &server, CI).await;
+    let (mut stays, mut to_stays) = open_call(gate.addr, &server, DEV).await;
     gate.signal(Signal::TERM);
     gate.log.line("Draining", &[]).await;
     config["proxy"]["auth"]["tokens"].as_object_mut().unwrap().remove("ci");
@@ -198,7 +233,7 @@ async fn a_second_signal_does_not_wait_for_processes_either() {
     let script = "trap '' TERM; cat; while :; do sleep 1; done";
     config["mcpServers"]["deaf"] = json!({ "command": "sh", "args": ["-c", script], "timeout": "10m" });
     let mut gate = Process::start(config).await;
-    let (stream, behind) = open_stream(gate.addr, &server, DEV).await;
+    let (stream, behind) = open_call(gate.addr, &server, DEV).await;
     let mut waiting = gate.client().await;
     waiting.send(post("/deaf/mcp", DEV, "", crate::mcp::INITIALIZE)).await;
     gate.log.line("Server process started", &[]).await;
@@ -210,4 +245,125 @@ async fn a_second_signal_does_not_wait_for_processes_either() {
     assert_eq!(gate.exited().await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(9), "it waited for the process");
     drop((stream, behind, waiting));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_leaves_is_not_ready_and_serves_on() {
+    let server = Recorder::start().await;
+    let config = |delay: &str| {
+        json!({
+            "proxy": { "shutdownDelay": delay },
+            "mcpServers": { "db": { "url": server.url("/mcp") } }
+        })
+    };
+    let mut gate = Process::start(config("10m")).await;
+    gate.signal(Signal::TERM);
+    gate.log.line("Leaving: not ready, and still serving", &[]).await;
+    assert_eq!(gate.get("/health/ready", DEV).await.0, 503);
+    assert_eq!(gate.get("/health/live", DEV).await.0, 200);
+    let mut client = gate.client().await;
+    for _ in 0..2 {
+        client.send(post("/db", DEV, "", CALL)).await;
+        let (status, head, _) = client.response().await;
+        assert_eq!((status, field(&head, "connection")), (200, None), "as before");
+    }
+    assert!(!gate.log.text().contains("Draining"));
+    // The second one does not wait for the first.
+    gate.signal(Signal::TERM);
+    assert_eq!(gate.exited().await, Some(0));
+
+    let mut gate = Process::start(config("10ms")).await;
+    gate.signal(Signal::INT);
+    assert_eq!(gate.exited().await, Some(0));
+    let log = gate.log.text();
+    assert!(log.find("Leaving") < log.find("Draining") && log.contains("Stopped"), "{log}");
+}
+
+#[tokio::test]
+async fn streams_that_only_listen_do_not_hold_up_a_shutdown() {
+    let server = Upstream::bind().await;
+    let gate = Gate::start(json!({ "mcpServers": {
+        "db": { "url": server.url("/mcp") }, "files": command()
+    } }))
+    .await;
+    let (mut bytes, _behind) = open_stream(gate.addr, &server, DEV).await;
+    let session = Session::open(&gate, "/files/mcp", DEV).await;
+    let mut own = session.listen().await;
+    let mut sse = SseSession::open(&gate, "/files/sse", DEV).await;
+    let mut subscribed = gate.client().await;
+    let listen = modern("/files/mcp", DEV, 1, "subscriptions/listen", json!({ "notifications": {} }));
+    subscribed.send(&listen).await;
+    is_stream(&subscribed.head().await);
+
+    gate.gateway.drain();
+    soon("the end of the drain", gate.gateway.drained()).await;
+    for stream in [&mut bytes, &mut own, &mut sse.stream, &mut subscribed] {
+        is_over(stream).await;
+    }
+    for path in ["/db", "/files/mcp", "/files/sse"] {
+        let request =
+            gate.log.line("Authenticated request", &[("path", json!(path)), ("method", json!("GET"))]).await;
+        let id = ("request_id", request["request_id"].clone());
+        gate.log.line("Stream closed", &[id, ("reason", json!("drain"))]).await;
+    }
+}
+
+/// The server asks the client to sample, and answers the call once it has.
+#[tokio::test]
+async fn a_call_that_runs_can_still_be_answered_by_its_client() {
+    let gate = Gate::start(json!({ "mcpServers": { "files": command() } })).await;
+    let session = Session::open(&gate, "/files/mcp", DEV).await;
+    let mut own = session.listen().await;
+    let mut sse = SseSession::open(&gate, "/files/sse", DEV).await;
+    let mut asked = session.stream(&call(1, "ask", json!({}))).await;
+    assert_eq!(event(&mut asked).await["method"], "sampling/createMessage");
+    sse.post(&call(1, "ask", json!({}))).await;
+    assert_eq!(sse.event().await["method"], "sampling/createMessage");
+
+    gate.gateway.drain();
+    let drained = tokio::spawn(gate.gateway.drained());
+    assert_eq!(session.post(&call(2, "echo", json!({ "text": "new" }))).await.0, 503);
+    assert_eq!(session.post(CANCELLED).await.0, 202);
+    sse.post(ANSWER).await;
+    assert!(said(&sse.event().await).contains("assistant"));
+    // The last call: its client hears it, and then nothing is waited for.
+    let mut second = session.sent(&call(3, "ask", json!({}))).await;
+    assert_eq!(second.response().await.0, 503);
+    soon("the end of the drain", drained).await.unwrap();
+    is_over(&mut asked).await;
+    is_over(&mut own).await;
+}
+
+#[tokio::test]
+async fn a_call_that_passes_byte_for_byte_can_still_be_answered_by_its_client() {
+    let server = Upstream::bind().await;
+    let gate = Gate::start(json!({
+        "mcpServers": { "db": { "url": server.url("/mcp"), "options": { "toolFilter": { "mode": "block", "list": ["none"] } } } }
+    }))
+    .await;
+    let (mut call, mut behind) = open_call(gate.addr, &server, DEV).await;
+    gate.gateway.drain();
+    let drained = tokio::spawn(gate.gateway.drained());
+    for refused in [post("/db", DEV, "", CALL), post("/db", DEV, "", ""), get("/db", DEV, "")] {
+        let (status, _, body) = gate.ask(&refused).await;
+        assert_eq!(status, 503, "{refused}: {body}");
+    }
+    for taken in [ANSWER, CANCELLED] {
+        let mut client = gate.client().await;
+        client.send(post("/db", DEV, "", taken)).await;
+        // What was refused above may have connected, and sent nothing.
+        let mut at_server = server.accept().await;
+        while !at_server.more().await {
+            at_server = server.accept().await;
+        }
+        at_server.head().await;
+        assert_eq!(at_server.exactly(taken.len()).await, taken.as_bytes());
+        at_server.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(client.response().await.0, 202);
+    }
+    behind.send(chunk("data: answered\n\n")).await;
+    behind.send("0\r\n\r\n").await;
+    assert_eq!(call.chunk().await.unwrap(), b"data: answered\n\n");
+    soon("the end of the drain", drained).await.unwrap();
+    assert!(TcpStream::connect(gate.addr).await.is_err(), "nobody is waited for any more");
 }

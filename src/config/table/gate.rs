@@ -109,6 +109,13 @@ pub(in crate::config) static PROXY: Object = Object {
         ),
         key("limits", Kind::Object(&LIMITS), Empty, "What one peer may cost."),
         key(
+            "shutdownDelay",
+            Kind::Duration(secs(0)),
+            Duration(secs(0)),
+            "How long a shutdown serves on while `/health/ready` is 503, so that balancers send nobody any more when it \
+             begins to drain: longer than they take to notice.",
+        ),
+        key(
             "shutdownGrace",
             Kind::Duration(secs(0)),
             Duration(secs(30)),

@@ -6,22 +6,22 @@ const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 /// Whether an event stream may answer the request.
-pub(super) fn takes_events(headers: &HeaderMap) -> bool {
-    ranges(headers).any(|range| matches!(&*range, EVENTS | "text/*" | "*/*"))
+pub fn takes_events(headers: &HeaderMap) -> bool {
+    ranges(headers)
+        .any(|range| [EVENTS, "text/*", "*/*"].iter().any(|taken| range.eq_ignore_ascii_case(taken)))
 }
 
 /// Whether an event stream is what the client would rather have: it names it before JSON, as clients do that are after
 /// streams. MCP asks for both, in no order, so either would do.
-pub(super) fn prefers_events(headers: &HeaderMap) -> bool {
-    ranges(headers).find(|range| matches!(&**range, EVENTS | JSON)).is_some_and(|range| range == EVENTS)
+pub fn prefers_events(headers: &HeaderMap) -> bool {
+    let is = |range: &str, what: &str| range.eq_ignore_ascii_case(what);
+    ranges(headers).find(|range| is(range, EVENTS) || is(range, JSON)).is_some_and(|range| is(range, EVENTS))
 }
 
 /// The media ranges of all `Accept` fields, in their order, without parameters.
-fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    values.flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default().trim())
 }
 
 #[cfg(test)]
