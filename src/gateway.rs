@@ -274,6 +274,11 @@ impl Gateway {
         self.shared.leave();
     }
 
+    /// Takes no connection any more; those that are there are served.
+    pub fn stop_accepting(&self) {
+        self.stop_accepting.cancel();
+    }
+
     /// Begins nothing any more, and tells connections to finish. What they have may still be revoked by a
     /// [`Gateway::reload`].
     pub fn drain(&self) {

@@ -89,6 +89,11 @@ pub async fn handle(
     if let Some(origin) = &allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
+    if head.version < http::Version::HTTP_2 && !worker.shared.is_ready() {
+        // A balancer that keeps it would send its next request when it is too late to take one (RFC 9112 §9.6).
+        connection.close_after_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     match response.into_parts() {

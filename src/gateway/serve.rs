@@ -68,6 +68,9 @@ pub fn serve(path: &Path) -> ExitCode {
     })
 }
 
+/// The end of `shutdownDelay`, in which nothing is accepted any more, but still served.
+const LAST_OF_DELAY: Duration = Duration::from_secs(1);
+
 /// What the process is told from outside.
 struct Signals {
     term: Signal,
@@ -123,7 +126,14 @@ async fn run(
             .line(Level::Info, "Leaving: not ready, and still serving")
             .millis("delay_ms", delay)
             .send();
-        if served.until(tokio::time::sleep(delay), &mut signals).await.is_err() {
+        let last = delay.min(LAST_OF_DELAY);
+        let mut left_in_time = served.until(tokio::time::sleep(delay - last), &mut signals).await.is_ok();
+        if left_in_time {
+            // What a balancer sent just before it noticed is still served.
+            served.gateway.stop_accepting();
+            left_in_time = served.until(tokio::time::sleep(last), &mut signals).await.is_ok();
+        }
+        if !left_in_time {
             left = Duration::ZERO;
         }
     }

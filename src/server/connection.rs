@@ -231,6 +231,11 @@ impl Connection {
         self.draining.get()
     }
 
+    /// The current response is the last of an HTTP/1 connection.
+    pub fn close_after_response(&self) {
+        self.draining.set(true);
+    }
+
     /// Whether a response may leave hyper here: not on HTTP/2, where it shares the stream with others, and not on a
     /// connection that is to be closed behind it.
     pub fn relays(&self) -> bool {

@@ -35,7 +35,7 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop` resolves, as long as there is room among `connections`.
+/// Accepts until `stop` resolves, as long as there is room among `connections`. Whoever has connected by then is taken.
 pub async fn accept(
     listener: TcpListener,
     connections: &Connections,
@@ -53,7 +53,7 @@ pub async fn accept(
         let accepted = tokio::select! {
             // Nothing is taken after the stop: nobody would tell that connection.
             biased;
-            () = &mut stop => return,
+            () = &mut stop => break,
             accepted = accepted => accepted,
         };
         match accepted {
@@ -68,6 +68,13 @@ pub async fn accept(
                 on_error(&e, complain);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    // To close the socket resets those that the kernel holds ready, with the request that they may have sent.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            on_accept(stream, peer);
         }
     }
 }
