@@ -1,15 +1,18 @@
 //! The gate as a whole: build, run, reload, shut down.
 
 pub mod exposed;
+mod follow;
+mod reload;
 mod serve;
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -29,7 +32,6 @@ use crate::{
         proxied::is_trusted,
         tls::{self, Certificate, Left, Validity},
     },
-    session,
     state::{Backend, Live, SPARE_CONNECTIONS, Shared, capacity},
     upstream::Unusable,
     worker::{self, Arrival},
@@ -54,6 +56,9 @@ pub struct Gateway {
     process_key: SessionKey,
     /// What the listeners were started with; a reload cannot change it.
     started_with: Fixed,
+    in_force: ArcSwap<Snapshot>,
+    /// Reloads go one by one.
+    turn: Mutex<()>,
     addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     stop_accepting: CancellationToken,
@@ -130,22 +135,27 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-impl Gateway {
-    /// Binds the addresses of `snapshot` and begins to serve. Must be called on a tokio runtime with I/O and time, which
-    /// accepts; workers have their own.
-    pub async fn start(snapshot: &Snapshot, observer: Arc<Observer>) -> Result<Self, StartError> {
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |e| StartError::Io(what, e)
-        };
+/// A gate that is built and does not listen yet.
+pub struct Prepared {
+    shared: Arc<Shared>,
+    certificate: Arc<Certificate>,
+    acceptor: Option<TlsAcceptor>,
+    process_key: SessionKey,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Prepared {
+    /// Builds everything that `snapshot` asks for. It may read files (the certificates that the system trusts), so it is
+    /// no work for the thread that accepts.
+    pub fn new(snapshot: Arc<Snapshot>, observer: Arc<Observer>) -> Result<Self, StartError> {
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let live =
-            Live::build(snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
+            Live::build(&snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
-        let acceptor = match certified(snapshot).map_err(io("certificate"))? {
+        let acceptor = match certified(&snapshot).map_err(io("certificate"))? {
             None => None,
             Some(certified) => {
                 certificate.set(certified);
@@ -154,7 +164,13 @@ impl Gateway {
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
+        Ok(Self { shared, certificate, acceptor, process_key, snapshot })
+    }
 
+    /// Binds the addresses and begins to serve. Must be called on a tokio runtime with I/O and time, which accepts; workers
+    /// have their own.
+    pub fn open(self) -> Result<Gateway, StartError> {
+        let Self { shared, certificate, acceptor, process_key, snapshot } = self;
         let listeners = bind_all(&snapshot.addr)?;
         let admin =
             snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
@@ -185,16 +201,31 @@ impl Gateway {
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
         tokio::spawn(clock(Arc::clone(&shared), Arc::clone(&certificate), stop_accepting.clone()));
-        Ok(Self {
+        Ok(Gateway {
             shared,
             workers,
             certificate,
             process_key,
-            started_with: Fixed::of(snapshot),
+            started_with: Fixed::of(&snapshot),
+            in_force: ArcSwap::new(snapshot),
+            turn: Mutex::default(),
             addrs,
             admin_addr,
             stop_accepting,
         })
+    }
+}
+
+impl Gateway {
+    /// Binds the addresses of `snapshot` and begins to serve. Must be called on a tokio runtime with I/O and time, which
+    /// accepts; workers have their own.
+    pub async fn start(snapshot: &Snapshot, observer: Arc<Observer>) -> Result<Self, StartError> {
+        Prepared::new(Arc::new(snapshot.clone()), observer)?.open()
+    }
+
+    /// The config that is in force.
+    pub fn in_force(&self) -> Arc<Snapshot> {
+        self.in_force.load_full()
     }
 
     /// Addresses that clients can connect to.
@@ -210,63 +241,6 @@ impl Gateway {
     /// State that outlives reloads.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Puts `snapshot` into force: everything is built, then swapped once, then what only the old one had is
-    /// ended. On an error nothing changed.
-    pub fn reload(&mut self, snapshot: &Snapshot) -> Result<(), Unusable> {
-        let observer = &self.shared.observer;
-        let previous = self.shared.live().clone();
-        let ledger = &self.shared.ledger;
-        let live = Live::build(snapshot, Some(&previous), observer, ledger, &self.process_key)?;
-        let differs = self.started_with.differs(&Fixed::of(snapshot));
-        if !differs.is_empty() {
-            let msg = "Changed keys that take effect at the next start";
-            observer.log.line(Level::Warn, msg).text("keys", &differs).send();
-        }
-        if let (Some(Tls::Files(Some(renewed))), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
-            self.renew(renewed);
-        }
-        self.shared.swap(Arc::new(live));
-        self.retire(&previous);
-        observer.log.set_level(snapshot.log.level);
-        for worker in &*self.workers {
-            worker.reloaded();
-        }
-        Ok(())
-    }
-
-    /// Presents another certificate from now on: not one that is over in place of one that is not.
-    fn renew(&self, renewed: &Arc<CertifiedKey>) {
-        let now = SystemTime::now();
-        let is_over =
-            |pair: &CertifiedKey| Validity::of(pair).is_some_and(|it| it.left(now) == Left::Nothing);
-        if is_over(renewed) && self.certificate.current().is_some_and(|current| !is_over(&current)) {
-            let msg = "The new certificate has expired; the last good one stays";
-            self.shared.observer.log.line(Level::Error, msg).send();
-            return;
-        }
-        self.certificate.set(Arc::clone(renewed));
-    }
-
-    /// Ends what only `previous` had of servers that the gate talks to itself.
-    fn retire(&self, previous: &Live) {
-        let live = self.shared.live();
-        for old in &previous.servers {
-            let name = &old.server.name;
-            if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
-                continue;
-            }
-            old.switch.begin_epoch();
-            old.shared_links.clear();
-            self.shared.sessions.of(name).iter().for_each(session::Handle::close);
-            if let Backend::Stdio(supervisor) = &old.backend
-                && !live.runs(supervisor)
-            {
-                supervisor.stop();
-            }
-        }
-        self.shared.note_change();
     }
 
     /// Serves on, and tells balancers by `/health/ready` to send nobody any more.
@@ -312,7 +286,7 @@ impl Gateway {
     }
 
     /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed.
-    pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) {
+    pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) {
         self.stop_accepting.cancel();
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::Handle::cut);
@@ -347,6 +321,11 @@ async fn childless(supervisors: &[Arc<Supervisor>]) {
     while supervisors.iter().any(|supervisor| supervisor.running() > 0) {
         tokio::time::sleep(DRAIN_POLL).await;
     }
+}
+
+fn io(what: &str) -> impl Fn(io::Error) -> StartError {
+    let what = what.to_owned();
+    move |e| StartError::Io(what.clone(), e)
 }
 
 /// The certificate to start with.

@@ -1,6 +1,7 @@
 //! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
 
 mod apart;
+mod backend;
 mod shared_links;
 mod switch;
 
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{TokenTable, may_use},
     child::Supervisor,
-    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot, Target},
+    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
     identity::{Grant, Grantee, Subject},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
@@ -36,10 +37,11 @@ use crate::{
         connection::Connection,
     },
     session::Registry,
-    upstream::{Endpoint, Pool, Unusable},
+    upstream::{Endpoint, Pool, Trust, Unusable},
     watchdog::{Loss, Watchdog},
 };
 
+use self::backend::{Endpoints, backend};
 pub use self::{
     apart::Apart,
     shared_links::{Joint, ListedTools, SharedLinks},
@@ -398,6 +400,7 @@ impl Live {
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
+        let mut endpoints = Endpoints::of(previous);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
             let same = kept.filter(|route| {
@@ -408,7 +411,7 @@ impl Live {
             let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
             let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
             servers.push(Arc::new(Route {
-                backend: backend(server, previous, kept, observer)?,
+                backend: backend(server, &mut endpoints, kept, observer)?,
                 is_public: server.access == Access::Public,
                 callers: Callers::of(server, &snapshot.credentials, &allowed, before),
                 allowed,
@@ -419,6 +422,7 @@ impl Live {
                 server: server.clone(),
             }));
         }
+        endpoints.report(observer);
         let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, credential) in snapshot.credentials.iter().enumerate() {
             by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
@@ -532,6 +536,19 @@ impl Live {
         switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)
     }
 
+    /// Where servers over HTTP are.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.servers.iter().filter_map(|route| match &route.backend {
+            Backend::Http { endpoint, .. } => Some(endpoint),
+            _ => None,
+        })
+    }
+
+    /// What certificates of servers are checked against.
+    pub fn trusts(&self) -> impl Iterator<Item = &Arc<Trust>> {
+        self.endpoints().filter_map(|endpoint| endpoint.trust())
+    }
+
     /// Whether connections to `endpoint` may still be of use.
     pub fn uses(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.routes.values().any(|route| match &route.backend {
@@ -576,43 +593,4 @@ pub fn capacity(limits: &Limits, resource: Resource) -> Capacity {
         Resource::Bytes => (limits.max_held_bytes, each.held_bytes),
     };
     Capacity { total, per_owner }
-}
-
-/// What stands behind `server`: what stood there before, if nothing of it changed.
-fn backend(
-    server: &Server,
-    previous: Option<&Live>,
-    kept: Option<&Arc<Route>>,
-    observer: &Arc<Observer>,
-) -> Result<Backend, Unusable> {
-    let name = || Arc::clone(&server.name);
-    let kept = kept.filter(|route| route.server.target == server.target);
-    Ok(match (&server.target, kept.map(|route| &route.backend)) {
-        (Target::Http(target), _) => {
-            Backend::Http { endpoint: endpoint(target, previous)?, target: target.clone() }
-        }
-        (Target::Stdio(_), Some(Backend::Stdio(kept))) => Backend::Stdio(Arc::clone(kept)),
-        (Target::Stdio(target), _) => {
-            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer)))
-        }
-        (Target::Inline(_), Some(Backend::Inline(kept))) => Backend::Inline(Arc::clone(kept)),
-        (Target::Inline(target), _) => {
-            Backend::Inline(Arc::new(InlineServer::new(name(), target.clone(), Arc::clone(observer))))
-        }
-    })
-}
-
-fn endpoint(target: &HttpTarget, previous: Option<&Live>) -> Result<Arc<Endpoint>, Unusable> {
-    let kept = previous.and_then(|live| {
-        live.servers.iter().find_map(|route| match &route.backend {
-            Backend::Http { endpoint, .. } if endpoint.is_same_place(&target.url, target.ca_pem.as_ref()) => {
-                Some(Arc::clone(endpoint))
-            }
-            _ => None,
-        })
-    });
-    match kept {
-        Some(endpoint) => Ok(endpoint),
-        None => Endpoint::new(&target.url, target.ca_pem.clone()).map(Arc::new),
-    }
 }

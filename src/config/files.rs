@@ -10,6 +10,9 @@ use std::{
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// Reads that may differ from the one before, until the file counts as unreadable.
+const MOST_READS: usize = 5;
+
 /// A file that was read.
 pub(super) struct Contents {
     pub(super) bytes: Vec<u8>,
@@ -40,7 +43,22 @@ pub(super) enum Unreadable {
 }
 
 /// Reads a regular file of at most 1 MiB; links are followed. The error is a sentence without the path.
+///
+/// It is read until two reads agree. Somebody may be writing it, and of half a token or half a certificate nothing else
+/// tells that it is not all.
 pub(super) fn read(path: &Path) -> Result<Contents, String> {
+    let mut contents = read_once(path)?;
+    for _ in 0..MOST_READS {
+        let again = read_once(path)?;
+        if again.bytes == contents.bytes {
+            return Ok(again);
+        }
+        contents = again;
+    }
+    Err("is written again and again while it is read".to_owned())
+}
+
+fn read_once(path: &Path) -> Result<Contents, String> {
     let (file, metadata) = open(path).map_err(reason)?;
     let mut bytes = Vec::new();
     // One byte more than allowed shows a file that is too long, whatever its metadata says.

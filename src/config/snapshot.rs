@@ -14,7 +14,7 @@ use url::{Position, Url};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// `proxy.name`: realm in challenges, name in logs.
     pub name: String,

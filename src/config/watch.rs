@@ -38,6 +38,11 @@ const DOUBTFUL_SETTLE: Duration = Duration::from_millis(350);
 /// he closes it; this is for one who never does.
 const OPEN_SETTLE: Duration = Duration::from_secs(2);
 
+/// How long it may go on that contents differ and never stay equal, as when a program saves over and over. Then what is
+/// there at a look is reported, unless it looks like the middle of a save. With the time that a load takes it keeps
+/// within the second in which the newest state has to be in force.
+const STORM: Duration = Duration::from_millis(600);
+
 /// Time between two looks while nothing changes. A network file system accepts a watch and then says nothing of
 /// what others write, and no one can tell from the outside; a look at a few small files costs microseconds.
 const POLL: Duration = Duration::from_secs(2);
@@ -59,14 +64,31 @@ pub struct Watcher {
     /// Whether something may be changing, and looks are therefore [`SETTLE`] apart.
     settling: bool,
     next_look: Instant,
-    /// When a look last saw contents that differed from the look before.
-    unchanged_since: Instant,
+    /// Since when some contents differ from what was reported.
+    differs_since: Option<Instant>,
 }
 
 struct File {
     path: PathBuf,
     reported: Contents,
     seen: Contents,
+    /// When a look last saw contents that differed from the look before.
+    unchanged_since: Instant,
+}
+
+/// Whether what was reported is known to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The contents have stopped changing.
+    Final,
+    /// They go on changing, so what is read next may be half of a save: see [`Watcher::retry`].
+    Fleeting,
+}
+
+impl File {
+    fn unchanged_for(&self, now: Instant) -> Duration {
+        now.duration_since(self.unchanged_since)
+    }
 }
 
 impl Watcher {
@@ -97,7 +119,7 @@ impl Watcher {
             problem,
             settling: false,
             next_look: now,
-            unchanged_since: now,
+            differs_since: None,
         };
         watcher.replace(files, None);
         watcher
@@ -115,6 +137,7 @@ impl Watcher {
     fn replace(&mut self, files: Vec<PathBuf>, loading_began: Option<SystemTime>) {
         // Notices first, contents second: what changes in between is noticed.
         self.arm(Trail::of(&files));
+        let now = Instant::now();
         let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
@@ -122,7 +145,7 @@ impl Watcher {
                 let touched = Trail::of([&path]).touched;
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
                 let reported = if late { Contents::Unread } else { seen.clone() };
-                File { path, reported, seen }
+                File { path, reported, seen, unchanged_since: now }
             });
             self.files.push(file);
         }
@@ -137,8 +160,10 @@ impl Watcher {
     /// Waits until the contents of some file differ from what was last reported, and are final as far as one can
     /// tell. A file that disappears is a change too, unless it soon comes back.
     ///
+    /// Two reports are at least 50 ms apart, whatever is done to the files.
+    ///
     /// Cancel safe: a change that was not reported yet is reported by the next call.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> Change {
         loop {
             let next_look = tokio::time::sleep_until(self.next_look.into());
             if self.settling {
@@ -153,10 +178,27 @@ impl Watcher {
                     () = next_look => {}
                 }
             }
-            if self.look() {
-                return;
+            if let Some(change) = self.look() {
+                return change;
             }
         }
+    }
+
+    /// Has the contents of this moment reported, once they are final, although they may be what was reported before.
+    pub fn report_in_any_case(&mut self) {
+        for file in &mut self.files {
+            file.reported = Contents::Unread;
+        }
+        if !self.settling {
+            self.settle_from(Instant::now());
+        }
+    }
+
+    /// What was reported last turned out to be no use, and was not final: has the contents reported again, as soon as they
+    /// may be whole.
+    pub fn retry(&mut self) {
+        self.report_in_any_case();
+        self.differs_since = Instant::now().checked_sub(STORM);
     }
 
     fn settle_from(&mut self, now: Instant) {
@@ -164,11 +206,8 @@ impl Watcher {
         self.next_look = now + SETTLE;
     }
 
-    /// Reads every file; true when there is something to report.
-    ///
-    /// It reads on the event loop: these are a handful of small files, bounded by [`contents::MAX_BYTES`], once a
-    /// change or every 2 s. Handing them to another thread and back would cost more than most of the reads.
-    fn look(&mut self) -> bool {
+    /// Reads every file, and says what there is to report.
+    fn look(&mut self) -> Option<Change> {
         self.arm(Trail::of(self.files.iter().map(|file| &file.path)));
 
         let now = Instant::now();
@@ -176,25 +215,35 @@ impl Watcher {
             let contents = Contents::of(&file.path);
             if contents != file.seen {
                 file.seen = contents;
-                self.unchanged_since = now;
+                file.unchanged_since = now;
             }
         }
 
-        let mut differing = self.files.iter().filter(|file| file.seen != file.reported).peekable();
-        if differing.peek().is_none() {
+        let differing: Vec<_> = self.files.iter().filter(|file| file.seen != file.reported).collect();
+        if differing.is_empty() {
+            self.differs_since = None;
             self.rest_from(now);
-            return false;
+            return None;
         }
-        let doubtful = differing.any(|file| file.seen.is_doubtful());
-        if !self.settled(doubtful, now) {
+        let is_doubtful = |file: &&File| file.seen.is_doubtful();
+        let differs_for = now.duration_since(*self.differs_since.get_or_insert(now));
+        let change = if self.settled(differing.iter().any(is_doubtful), now) {
+            Change::Final
+        } else if differs_for >= STORM
+            && !self.notices.being_written()
+            && differing.iter().all(|file| !is_doubtful(file) || file.unchanged_for(now) >= DOUBTFUL_SETTLE)
+        {
+            Change::Fleeting
+        } else {
             self.settle_from(now);
-            return false;
-        }
+            return None;
+        };
         for file in &mut self.files {
             file.reported = file.seen.clone();
         }
+        self.differs_since = None;
         self.rest_from(now);
-        true
+        Some(change)
     }
 
     fn rest_from(&mut self, now: Instant) {
@@ -203,7 +252,7 @@ impl Watcher {
     }
 
     fn settled(&self, doubtful: bool, now: Instant) -> bool {
-        let unchanged_for = now.duration_since(self.unchanged_since);
+        let unchanged_for = self.files.iter().map(|file| file.unchanged_for(now)).min().unwrap_or_default();
         let quiet = self.notices.quiet_for(now).is_none_or(|quiet_for| quiet_for >= SETTLE);
         unchanged_for
             >= match self.notices.being_written() {

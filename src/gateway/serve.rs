@@ -1,26 +1,29 @@
 //! `sluicegate serve`: a gate that is a process, which signals and its config file drive.
 
 use std::{
-    collections::BTreeSet,
     io::{self, IsTerminal as _},
     os::fd::AsFd as _,
     path::Path,
-    pin::pin,
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Gateway, StartError, exposed};
+use super::{
+    Gateway, StartError,
+    follow::{Follower, Refused, Started, report, stamp_reload, tell_stuck, warn_of_root},
+};
 use crate::{
     child::shield,
-    config::{Level, Loaded, Problem, Server, Severity, Snapshot, Target, watch::Watcher},
-    observe::{Log, Metrics, Observer, Reload},
+    config::{Level, Problem, Snapshot},
+    observe::{Log, Metrics, Observer},
 };
 
 /// Runs the gate with the config at `path` until a signal ends it.
+///
+/// This thread accepts and takes signals, and does nothing else that could keep it: see [`follow`](super::follow).
 pub fn serve(path: &Path) -> ExitCode {
     // Before anything secret is read.
     if let Err(e) = shield::raise() {
@@ -34,38 +37,17 @@ pub fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
-        // A signal that comes while the gate starts waits until it has.
-        let signals = Signals::listen();
-        // The watcher comes before the load, so that a change in between is not missed.
-        let watcher = Watcher::new(vec![path.to_owned()]);
-        let began = SystemTime::now();
-        let (loaded, variables) = exposed::load(path);
-        // At the start there is no last good certificate, and somebody who can mend it is there.
-        let is_whole = loaded.is_whole();
-        let Loaded { snapshot, problems, files } = loaded;
-        let Some(snapshot) = snapshot.filter(|_| is_whole) else {
+    match runtime.block_on(run(path)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Refused::Config(problems)) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
-            return ExitCode::from(2);
-        };
-        let served = async {
-            let signals = signals.map_err(|e| StartError::Io("signals".to_owned(), e))?;
-            let observer = observe(&snapshot).map_err(|e| StartError::Io("log and metrics".to_owned(), e))?;
-            let mut watcher = watcher;
-            watcher.watch(files, began);
-            let start = Start { snapshot: &snapshot, problems: &problems, variables };
-            let served = run(path, signals, watcher, start, &observer).await;
-            observer.close();
-            served
-        };
-        match served.await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("sluicegate: {e}");
-                ExitCode::FAILURE
-            }
+            ExitCode::from(2)
         }
-    })
+        Err(Refused::Start(e)) => {
+            eprintln!("sluicegate: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The end of `shutdownDelay`, in which nothing is accepted any more, but still served.
@@ -87,135 +69,102 @@ impl Signals {
         })
     }
 
-    /// The process is to end.
-    async fn end(&mut self) {
-        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    /// The process is to end. Reloads that are asked for until then are passed on.
+    async fn end(&mut self, follower: &Follower) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.hup.recv() => follower.reload(),
+            }
+        }
+    }
+
+    /// What comes of `future`, unless the process is to end before.
+    async fn unless<T>(&mut self, follower: &Follower, future: impl Future<Output = T>) -> Result<T, Hurry> {
+        tokio::select! {
+            output = future => Ok(output),
+            () = self.end(follower) => Err(Hurry),
+        }
     }
 }
 
-/// What a gate starts with.
-struct Start<'a> {
-    snapshot: &'a Snapshot,
-    problems: &'a [Problem],
-    /// Variables of the environment that the config asked for.
-    variables: BTreeSet<String>,
+async fn run(path: &Path) -> Result<(), Refused> {
+    let of_system = |what: &str| {
+        let what = what.to_owned();
+        move |e| Refused::Start(StartError::Io(what, e))
+    };
+    let mut signals = Signals::listen().map_err(of_system("signals"))?;
+    let (follower, started) = Follower::start(path).map_err(of_system("thread for the config"))?;
+    let say = || {
+        eprintln!("sluicegate: {} cannot be read at present: its file system does not answer", path.display())
+    };
+    let started = tokio::select! {
+        started = started => match started {
+            Ok(started) => started?,
+            // It ended without a word, which only a panic can do, and that was told.
+            Err(_) => return Err(of_system("config")(io::Error::other("its thread ended"))),
+        },
+        () = signals.end(&follower) => return Ok(()),
+        () = follower.look_after(say) => return Ok(()),
+    };
+    let observer = Arc::clone(&started.observer);
+    let served = serve_until_signal(&mut signals, &follower, started).await;
+    observer.close();
+    served.map_err(Refused::Start)
 }
 
-async fn run(
-    path: &Path,
-    mut signals: Signals,
-    watcher: Watcher,
-    Start { snapshot, problems, variables }: Start<'_>,
-    observer: &Arc<Observer>,
+/// A signal to end came.
+struct Hurry;
+
+async fn serve_until_signal(
+    signals: &mut Signals,
+    follower: &Follower,
+    Started { prepared, snapshot, problems, observer, polls, give }: Started,
 ) -> Result<(), StartError> {
-    let gateway = Gateway::start(snapshot, Arc::clone(observer)).await?;
-    report_start(&gateway, snapshot, problems, &watcher);
-    exposed::warn(&observer.log, snapshot, variables);
-    let (delay, grace) = (snapshot.shutdown_delay, snapshot.shutdown_grace);
-    let mut served = Served { path, gateway, watcher, delay, grace };
-    let _ = served.until(std::future::pending::<()>(), &mut signals).await;
+    let gateway = Arc::new(prepared.open()?);
+    report_start(&gateway, &snapshot, &problems, polls.as_deref());
+    // It ends only with this process.
+    let _ = give.send(Arc::clone(&gateway));
+    let (looking, of_looking) = (follower.clone(), Arc::clone(&observer));
+    tokio::spawn(async move { looking.look_after(|| tell_stuck(&of_looking)).await });
+    signals.end(follower).await;
     if io::stderr().is_terminal() {
         eprintln!("sluicegate: finishing what runs; Ctrl-C again ends it now");
     }
-    let (delay, grace) = (served.delay, served.grace);
-    let mut left = grace;
+    // The config is followed all the while: what is revoked ends now, too, and not with the grace.
+    let snapshot = gateway.in_force();
+    let (delay, mut left) = (snapshot.shutdown_delay, snapshot.shutdown_grace);
     if !delay.is_zero() {
-        served.gateway.leave();
+        gateway.leave();
         observer
             .log
             .line(Level::Info, "Leaving: not ready, and still serving")
             .millis("delay_ms", delay)
             .send();
         let last = delay.min(LAST_OF_DELAY);
-        let mut left_in_time = served.until(tokio::time::sleep(delay - last), &mut signals).await.is_ok();
-        if left_in_time {
+        let leaving = async {
+            tokio::time::sleep(delay - last).await;
             // What a balancer sent just before it noticed is still served.
-            served.gateway.stop_accepting();
-            left_in_time = served.until(tokio::time::sleep(last), &mut signals).await.is_ok();
-        }
-        if !left_in_time {
+            gateway.stop_accepting();
+            tokio::time::sleep(last).await;
+        };
+        if signals.unless(follower, leaving).await.is_err() {
             left = Duration::ZERO;
         }
     }
     let began = Instant::now();
     observer.log.line(Level::Info, "Draining").millis("grace_ms", left).send();
-    served.gateway.drain();
-    let drained = tokio::time::timeout(left, served.gateway.drained());
-    left = match served.until(drained, &mut signals).await {
+    gateway.drain();
+    let drained = tokio::time::timeout(left, gateway.drained());
+    left = match signals.unless(follower, drained).await {
         Ok(Ok(())) => left.saturating_sub(began.elapsed()),
         Ok(Err(_)) | Err(Hurry) => Duration::ZERO,
     };
-    served.gateway.stop(left, signals.end()).await;
+    follower.end();
+    gateway.stop(left, signals.end(follower)).await;
     observer.log.line(Level::Info, "Stopped").send();
     Ok(())
-}
-
-/// A gate and the file that it follows.
-struct Served<'a> {
-    path: &'a Path,
-    gateway: Gateway,
-    watcher: Watcher,
-    delay: Duration,
-    grace: Duration,
-}
-
-/// A signal to end came.
-struct Hurry;
-
-impl Served<'_> {
-    /// Follows the config until `end`, or until a signal to end comes.
-    async fn until<T>(&mut self, end: impl Future<Output = T>, signals: &mut Signals) -> Result<T, Hurry> {
-        let mut end = pin!(end);
-        loop {
-            tokio::select! {
-                ended = &mut end => return Ok(ended),
-                _ = signals.term.recv() => return Err(Hurry),
-                _ = signals.int.recv() => return Err(Hurry),
-                _ = signals.hup.recv() => self.reload(),
-                () = self.watcher.changed() => self.reload(),
-            }
-        }
-    }
-
-    /// Reads the config again. A bad one changes nothing, and everyone can see that.
-    fn reload(&mut self) {
-        let began = SystemTime::now();
-        let (loaded, variables) = exposed::load(self.path);
-        let is_whole = loaded.is_whole();
-        self.watcher.watch(loaded.files, began);
-        let observer = Arc::clone(&self.gateway.shared.observer);
-        report(&observer.log, &loaded.problems);
-        let result = match &loaded.snapshot {
-            None => Err("the file has errors".to_owned()),
-            Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
-        };
-        observer.metrics.reloaded(match (&result, is_whole) {
-            (Ok(()), true) => Reload::Whole,
-            (Ok(()), false) => Reload::Part,
-            (Err(_), _) => Reload::Nothing,
-        });
-        match (result, loaded.snapshot) {
-            (Ok(()), Some(snapshot)) => {
-                warn_of_root(&observer.log, &snapshot);
-                exposed::warn(&observer.log, &snapshot, variables);
-                (self.delay, self.grace) = (snapshot.shutdown_delay, snapshot.shutdown_grace);
-                stamp_reload(&observer.metrics);
-                let (level, msg) = match is_whole {
-                    true => (Level::Info, "Config reloaded"),
-                    false => (Level::Error, "Config reloaded, but for files that cannot be used"),
-                };
-                observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64).send();
-            }
-            (result, _) => {
-                let cause = result.err().unwrap_or_default();
-                observer
-                    .log
-                    .line(Level::Error, "Config not reloaded; the last good one stays in force")
-                    .text("cause", &cause)
-                    .send();
-            }
-        }
-    }
 }
 
 /// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
@@ -245,12 +194,12 @@ fn count_panics(observer: &Arc<Observer>) {
     }));
 }
 
-fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], watcher: &Watcher) {
+fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], polls: Option<&str>) {
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
     warn_of_root(log, snapshot);
-    if let Some(problem) = watcher.problem() {
+    if let Some(problem) = polls {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
     }
     let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
@@ -276,31 +225,6 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], wa
     }
     observer.metrics.config_last_reload_successful.set(1);
     stamp_reload(&observer.metrics);
-}
-
-/// Whom no shield holds is said where there is somebody to be held.
-fn warn_of_root(log: &Log, snapshot: &Snapshot) {
-    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
-    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
-        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
-        log.line(Level::Warn, msg).send();
-    }
-}
-
-fn report(log: &Log, problems: &[Problem]) {
-    for problem in problems {
-        let level = match problem.severity {
-            Severity::Notice => Level::Info,
-            Severity::Warning => Level::Warn,
-            Severity::Part | Severity::Error => Level::Error,
-        };
-        log.line(level, "Config").text("problem", &problem.to_string()).send();
-    }
-}
-
-fn stamp_reload(metrics: &Metrics) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
 }
 
 /// As many files as the system grants, of which the config shares out.

@@ -9,10 +9,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -21,6 +18,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
+use super::trust::{Trust, Trusts};
 use crate::server::tcp::tune;
 
 /// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
@@ -33,8 +31,7 @@ pub struct Endpoint {
     port: u16,
     /// Value of `Host`: with the port only if it is not the scheme's own.
     pub authority: HeaderValue,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
-    ca_pem: Option<Arc<[u8]>>,
+    tls: Option<(Arc<Trust>, ServerName<'static>)>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -43,7 +40,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Why an endpoint cannot be built from its URL or CA file.
+/// Why an endpoint cannot be built from its URL.
 #[derive(Debug)]
 pub struct Unusable(String);
 
@@ -54,8 +51,9 @@ impl fmt::Display for Unusable {
 }
 
 impl Endpoint {
-    /// The endpoint that `url` names, trusting `ca_pem` instead of the system's certificates if it is given.
-    pub fn new(url: &Url, ca_pem: Option<Arc<[u8]>>) -> Result<Self, Unusable> {
+    /// The endpoint that `url` names, trusting `ca_pem` instead of the system's certificates if it is given. Where nothing is
+    /// trusted, connections fail.
+    pub fn new(url: &Url, ca_pem: Option<&Arc<[u8]>>, trusts: &mut Trusts) -> Result<Self, Unusable> {
         let unusable = |what: &str| Unusable(format!("{url}: {what}"));
         let host = url.host_str().ok_or_else(|| unusable("no host"))?;
         let port = url.port_or_known_default().ok_or_else(|| unusable("no port"))?;
@@ -69,13 +67,13 @@ impl Endpoint {
             "https" => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| unusable("the host is no name that a certificate can have"))?;
-                Some((TlsConnector::from(client_config(ca_pem.as_deref())?), name))
+                Some((trusts.of(ca_pem), name))
             }
             _ => None,
         };
         let authority =
             HeaderValue::try_from(authority).map_err(|_| unusable("the host is no header value"))?;
-        Ok(Self { url_host, host, port, authority, tls, ca_pem })
+        Ok(Self { url_host, host, port, authority, tls })
     }
 
     /// Whether a connection to this endpoint may serve requests for `url`.
@@ -83,7 +81,12 @@ impl Endpoint {
         url.host_str() == Some(self.url_host.as_str())
             && url.port_or_known_default() == Some(self.port)
             && (url.scheme() == "https") == self.tls.is_some()
-            && ca_pem == self.ca_pem.as_ref()
+            && self.trust().is_none_or(|trust| trust.is_by(ca_pem))
+    }
+
+    /// What its certificate is checked against.
+    pub fn trust(&self) -> Option<&Arc<Trust>> {
+        self.tls.as_ref().map(|(trust, _)| trust)
     }
 
     /// Opens a connection: name resolution, TCP and TLS together within `timeout`.
@@ -94,7 +97,9 @@ impl Endpoint {
             let _ = tune((&tcp).into());
             Ok(match &self.tls {
                 None => Transport::Tcp(tcp),
-                Some((connector, name)) => {
+                Some((trust, name)) => {
+                    let config = trust.config().map_err(|why| io::Error::other(why.to_owned()))?;
+                    let connector = TlsConnector::from(Arc::clone(config));
                     Transport::Tls(Box::new(connector.connect(name.clone(), tcp).await?))
                 }
             })
@@ -103,32 +108,6 @@ impl Endpoint {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
-}
-
-fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, Unusable> {
-    let mut roots = RootCertStore::empty();
-    match ca_pem {
-        Some(pem) => {
-            for cert in CertificateDer::pem_slice_iter(pem) {
-                let cert = cert.map_err(|e| Unusable(format!("caFile: {e}")))?;
-                roots.add(cert).map_err(|e| Unusable(format!("caFile: {e}")))?;
-            }
-        }
-        // Certificates that the system keeps but rustls cannot parse are common and none of our business.
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-    }
-    if roots.is_empty() {
-        return Err(Unusable(
-            "no certificate to trust: the system has none; give the server a caFile".into(),
-        ));
-    }
-    let mut config = ClientConfig::builder_with_provider(crate::server::tls::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Unusable(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// A byte stream to a server.

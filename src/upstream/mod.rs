@@ -7,6 +7,7 @@ mod outgoing;
 mod pool;
 mod request_body;
 mod response;
+mod trust;
 
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
@@ -15,3 +16,4 @@ pub use outgoing::{Inspect, Pass, REQUEST_BYTES, Upload};
 pub use pool::{Held, Passed, Pool, SCRATCH};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};
+pub use trust::{Trust, Trusts};

@@ -415,7 +415,7 @@ mod tests {
         let mut server = listener.accept().await.unwrap().0.into_std().unwrap();
         server.set_nonblocking(false).unwrap();
         server.set_nodelay(true).unwrap();
-        let endpoint = Arc::new(Endpoint::new(&url, None).unwrap());
+        let endpoint = Arc::new(Endpoint::new(&url, None, &mut Default::default()).unwrap());
         let upload = Upload { body: RequestBody::Whole(Bytes::new()), inspect: None, max_bytes: 0 };
         let head = b"GET / HTTP/1.1\r\n".to_vec();
         let mut exchange =

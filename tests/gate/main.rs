@@ -25,6 +25,7 @@ mod folding;
 mod framing;
 mod harness;
 mod held_bytes;
+mod hung_files;
 mod identity;
 mod inline;
 mod keep_alive;

@@ -5,6 +5,10 @@ use std::{
     io::Write as _,
     os::unix::fs::symlink,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -203,6 +207,59 @@ async fn sighup_reloads_whether_the_file_changed_or_not() {
     gate.signal(Signal::HUP);
     gate.log.line("Config reloaded", &[]).await;
     assert_eq!(gate.metric(OPS, r#"sluicegate_config_reloads_total{result="success"}"#).await, 1.0);
+}
+
+/// Somebody saves all the time: what he saves applies all the same, a removal too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_storm_of_saves_the_newest_state_applies() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("sluicegate.json");
+    let url = "http://127.0.0.1:9/mcp";
+    fs::write(&path, text(config(url, &[]))).unwrap();
+    let gate = Process::with_file(dir, path.clone()).await;
+    type Save = fn(&Path, &str);
+    let in_place: Save = |path, text| fs::write(path, text).unwrap();
+    for save in [in_place, save] {
+        let (has_user, is_over) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let storm = std::thread::spawn({
+            let (path, has_user, is_over) = (path.clone(), Arc::clone(&has_user), Arc::clone(&is_over));
+            move || {
+                for n in 0.. {
+                    let passing = format!("passing-token-{n}-0123456789abcdef");
+                    let user = has_user.load(Ordering::Relaxed).then_some(("user", STAYS));
+                    let tokens: Vec<_> = [("passing", &*passing)].into_iter().chain(user).collect();
+                    save(&path, &text(config(url, &tokens)));
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        gate.answers(NOWHERE, STAYS, 404).await;
+        has_user.store(false, Ordering::Relaxed);
+        gate.answers(NOWHERE, STAYS, 401).await;
+        is_over.store(true, Ordering::Relaxed);
+        storm.join().unwrap();
+    }
+    let failures = gate.metric(OPS, r#"sluicegate_config_reloads_total{result="failure"}"#).await;
+    assert_eq!(failures, 0.0, "half a save was taken for a config: {}", gate.log.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_thousand_problems_the_log_shows_a_hundred_and_their_number() {
+    let gate = Process::start(config("http://127.0.0.1:9/mcp", &[])).await;
+    let mut bad = config("http://127.0.0.1:9/mcp", &[]);
+    for n in 0..1_000 {
+        bad["proxy"][format!("unheardOf{n}")] = json!(n);
+    }
+    gate.save(bad);
+    gate.log.line("Config not reloaded; the last good one stays in force", &[]).await;
+    let lines = gate.log.all();
+    let problems = lines.iter().filter(|line| line["msg"] == "Config" && line["level"] == "ERROR").count();
+    assert!((2..=100).contains(&problems), "{problems} lines");
+    let more = gate.log.line("The config has more problems; `sluicegate check` shows them", &[]).await;
+    assert!(more["problems"].as_u64() >= Some(1), "{more}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
-use crate::harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until};
+use crate::{
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until},
+    process::{Process, serve, text},
+};
 
 /// A certificate for `localhost`, with its key, in files.
 pub struct Identity {
@@ -343,6 +346,35 @@ async fn a_server_behind_https_is_reached_if_its_certificate_is_trusted() {
         assert_eq!(status, 502, "{server}: {answer}");
         assert!(answer.contains("upstream_unreachable"), "{answer}");
     }
+}
+
+/// A container without certificates: whom nobody can trust is not reached, and the gate serves the rest.
+#[tokio::test]
+async fn a_system_that_trusts_nobody_is_no_reason_not_to_serve() {
+    let trusted = Identity::new();
+    let port = https_server(&trusted).await;
+    let url = format!("https://localhost:{port}/mcp");
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("sluicegate.json");
+    let config = json!({ "mcpServers": {
+        "by-system": { "url": &url },
+        "by-file": { "url": &url, "caFile": trusted.path("ca.pem") },
+    } });
+    std::fs::write(&path, text(config.clone())).unwrap();
+    let mut command = serve(&path);
+    command.env("SSL_CERT_FILE", dir.path().join("nothing")).env("SSL_CERT_DIR", dir.path().join("nothing"));
+    let gate = Process::run(command, dir, path).await;
+    let fields = [("level", json!("ERROR")), ("server", json!("by-system"))];
+    gate.log.line("Servers cannot be reached", &fields).await;
+    for (server, status) in [("by-system", 502), ("by-file", 200)] {
+        let mut client = gate.client().await;
+        client.send(post(&format!("/{server}"), DEV, "", "{}")).await;
+        assert_eq!(client.response().await.0, status, "{server}");
+    }
+    // A reload builds what it has to, and no more.
+    gate.save(config);
+    gate.signal(rustix::process::Signal::HUP);
+    gate.log.line("Config reloaded", &[]).await;
 }
 
 #[tokio::test]

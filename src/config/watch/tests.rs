@@ -39,8 +39,8 @@ async fn rely_on_notices(watcher: &mut Watcher) {
     watcher.next_look = Instant::now() + Duration::from_secs(3_600);
 }
 
-async fn is_reported(watcher: &mut Watcher) {
-    timeout(EVENTUALLY, watcher.changed()).await.expect("the change should have been reported");
+async fn is_reported(watcher: &mut Watcher) -> Change {
+    timeout(EVENTUALLY, watcher.changed()).await.expect("the change should have been reported")
 }
 
 async fn nothing_is_reported(watcher: &mut Watcher) {
@@ -358,6 +358,60 @@ async fn without_notices_the_watcher_polls_and_says_why() {
     nothing_is_reported(&mut watcher).await;
     fs::write(&file, "second").unwrap();
     is_reported(&mut watcher).await;
+}
+
+/// What is saved is reported while the storm goes on: it ends with the report.
+#[tokio::test]
+async fn in_a_storm_that_does_not_end() {
+    type Save = fn(&Path, &str);
+    let in_place: Save = |file, text| fs::write(file, text).unwrap();
+    let renamed_over: Save = |file, text| {
+        let new = file.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, file).unwrap();
+    };
+    for save in [in_place, renamed_over] {
+        let (_dir, file) = home();
+        let mut watcher = watching(&file);
+        let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let storm = thread::spawn({
+            let (file, is_over) = (file.clone(), Arc::clone(&is_over));
+            move || {
+                let mut version = 0;
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    version += 1;
+                    save(&file, &format!("version {version}"));
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        let reported = timeout(EVENTUALLY, watcher.changed()).await;
+        // It was half of a save, say: the next look tells what is there then.
+        watcher.retry();
+        let again = timeout(EVENTUALLY, watcher.changed()).await;
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        storm.join().unwrap();
+        assert!(
+            reported.is_ok() && again.is_ok(),
+            "nothing was reported in the storm: {reported:?}, {again:?}"
+        );
+        save(&file, "the last one");
+        while is_reported(&mut watcher).await != Change::Final {}
+        nothing_is_reported(&mut watcher).await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_asks_for_is_reported_once_however_often_he_asks() {
+    let (_dir, file) = home();
+    let mut watcher = watching(&file);
+    rely_on_notices(&mut watcher).await;
+    for _ in 0..100 {
+        watcher.report_in_any_case();
+    }
+    is_reported(&mut watcher).await;
+    nothing_is_reported(&mut watcher).await;
+    drop(file);
 }
 
 #[tokio::test]

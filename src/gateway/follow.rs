@@ -1,0 +1,291 @@
+//! The thread that follows the config: it looks at the files, loads them, and builds what they ask for.
+//!
+//! A file system may hang for minutes (a network goes away, a user-space file system stops), and thousands of servers take
+//! their time to build. Neither may keep the gate from accepting, from ending, or from closing tokens that expire; so nothing
+//! waits for this thread, not even the end of the process, and that it still gets along is seen by its beats.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Gateway, Prepared, StartError, exposed, serve};
+use crate::{
+    child::shield,
+    config::{
+        Level, Loaded, Problem, Server, Severity, Snapshot, Target,
+        watch::{Change, Watcher},
+    },
+    observe::{Log, Metrics, Observer, Reload},
+};
+
+/// How often the thread shows that it gets along, and how often that is looked at.
+const BEAT: Duration = Duration::from_secs(1);
+/// Looks without a beat in between after which the config counts as unreadable: 5 s.
+const MISSED: u32 = 5;
+/// Problems of one load that the log shows; of a broken file there may be thousands.
+const MOST_PROBLEMS: usize = 100;
+/// Loads that may fail in silence, because somebody saves all the while and half of a save may have been read: a second's.
+const MOST_TORN: u32 = 20;
+
+/// What the gate starts with.
+pub(super) struct Started {
+    pub(super) prepared: Prepared,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) observer: Arc<Observer>,
+    /// Why changes of files are polled, if they are.
+    pub(super) polls: Option<String>,
+    /// Takes the gate, to reload it from then on.
+    pub(super) give: oneshot::Sender<Arc<Gateway>>,
+}
+
+/// Why there is no gate.
+pub(super) enum Refused {
+    /// The config has errors.
+    Config(Vec<Problem>),
+    /// The system refuses something.
+    Start(StartError),
+}
+
+/// What the thread and the one that accepts share.
+#[derive(Default)]
+struct Pulse {
+    beats: AtomicU64,
+    /// Somebody missed the beats and said so.
+    is_missed: AtomicBool,
+    /// Asks for a reload.
+    asked: Notify,
+    has_ended: AtomicBool,
+}
+
+/// A handle to the thread.
+#[derive(Clone)]
+pub(super) struct Follower(Arc<Pulse>);
+
+impl Follower {
+    /// Begins to follow the config at `path`.
+    pub(super) fn start(path: &Path) -> io::Result<(Self, oneshot::Receiver<Result<Started, Refused>>)> {
+        let pulse = Arc::new(Pulse::default());
+        let (tell, told) = oneshot::channel();
+        let (of_thread, path) = (Arc::clone(&pulse), path.to_owned());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new().name("config".into()).spawn(move || {
+            runtime.block_on(follow(path, &of_thread, tell));
+        })?;
+        Ok((Self(pulse), told))
+    }
+
+    /// Has the config applied again, also if it did not change. Asking often is asking once.
+    pub(super) fn reload(&self) {
+        self.0.asked.notify_one();
+    }
+
+    /// Nothing is applied from now on.
+    pub(super) fn end(&self) {
+        self.0.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks after the thread for ever; `tell` is called once each time that it is stuck.
+    pub(super) async fn look_after(&self, tell: impl Fn()) {
+        let mut looks = interval(BEAT);
+        // Whoever was stopped himself has missed nothing: looks are counted, not seconds.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut seen, mut missed) = (self.0.beats.load(Ordering::Relaxed), 0);
+        loop {
+            looks.tick().await;
+            let beats = self.0.beats.load(Ordering::Relaxed);
+            missed = if beats == seen { missed + 1 } else { 0 };
+            seen = beats;
+            // The first look is at the beginning of the first second.
+            if missed == MISSED + 1 {
+                self.0.is_missed.store(true, Ordering::Relaxed);
+                tell();
+            }
+        }
+    }
+}
+
+/// Says that the thread is stuck, for which a gate that runs has a log and metrics.
+pub(super) fn tell_stuck(observer: &Observer) {
+    observer.metrics.reloaded(Reload::Nothing);
+    let msg = "The config cannot be read at present: its file system does not answer; the last good one stays in force";
+    observer.log.line(Level::Error, msg).send();
+}
+
+async fn follow(path: PathBuf, pulse: &Pulse, tell: oneshot::Sender<Result<Started, Refused>>) {
+    // The watcher comes before the load, so that a change in between is not missed.
+    let mut watcher = Watcher::new(vec![path.clone()]);
+    let (take, taken) = oneshot::channel();
+    let (started, variables) = match start(&path, &mut watcher, take) {
+        Ok(started) => started,
+        Err(refused) => {
+            drop(tell.send(Err(refused)));
+            return;
+        }
+    };
+    pulse.beats.fetch_add(1, Ordering::Relaxed);
+    let snapshot = Arc::clone(&started.snapshot);
+    if tell.send(Ok(started)).is_err() {
+        return;
+    }
+    // Nobody has a gate if it could not be opened.
+    let Ok(gateway) = taken.await else { return };
+    exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
+    drop(snapshot);
+    let mut followed = Followed { path, gateway, watcher, last: Reload::Whole, torn: 0 };
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = beats.tick() => {
+                pulse.beats.fetch_add(1, Ordering::Relaxed);
+                if pulse.is_missed.swap(false, Ordering::Relaxed) {
+                    followed.can_be_read_again();
+                }
+            }
+            () = pulse.asked.notified() => followed.watcher.report_in_any_case(),
+            change = followed.watcher.changed() => {
+                if pulse.has_ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                followed.reload(change);
+            }
+        }
+    }
+}
+
+fn start(
+    path: &Path,
+    watcher: &mut Watcher,
+    give: oneshot::Sender<Arc<Gateway>>,
+) -> Result<(Started, BTreeSet<String>), Refused> {
+    let began = SystemTime::now();
+    let (loaded, variables) = exposed::load(path);
+    // At the start there is no last good certificate, and somebody who can mend it is there.
+    let is_whole = loaded.is_whole();
+    let Loaded { snapshot, problems, files } = loaded;
+    let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(Refused::Config(problems)) };
+    let snapshot = Arc::new(snapshot);
+    let of_system = |e| Refused::Start(StartError::Io("log and metrics".to_owned(), e));
+    let observer = serve::observe(&snapshot).map_err(of_system)?;
+    watcher.watch(files, began);
+    let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer)).map_err(Refused::Start)?;
+    let polls = watcher.problem().map(str::to_owned);
+    Ok((Started { prepared, snapshot, problems, observer, polls, give }, variables))
+}
+
+/// A gate and the file that it follows.
+struct Followed {
+    path: PathBuf,
+    gateway: Arc<Gateway>,
+    watcher: Watcher,
+    /// What came of the last reload.
+    last: Reload,
+    /// Loads in a row that were no use, of files that go on changing.
+    torn: u32,
+}
+
+impl Followed {
+    /// Reads the config again. A bad one changes nothing, and everyone can see that.
+    fn reload(&mut self, change: Change) {
+        let began = SystemTime::now();
+        let (loaded, variables) = exposed::load(&self.path);
+        if change == Change::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
+            self.torn += 1;
+            self.watcher.retry();
+            return;
+        }
+        self.torn = 0;
+        let is_whole = loaded.is_whole();
+        self.watcher.watch(loaded.files, began);
+        let observer = Arc::clone(&self.gateway.shared.observer);
+        report(&observer.log, &loaded.problems);
+        let result = match &loaded.snapshot {
+            None => Err("the file has errors".to_owned()),
+            Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
+        };
+        self.last = match (&result, is_whole) {
+            (Ok(()), true) => Reload::Whole,
+            (Ok(()), false) => Reload::Part,
+            (Err(_), _) => Reload::Nothing,
+        };
+        observer.metrics.reloaded(self.last);
+        match (result, loaded.snapshot) {
+            (Ok(()), Some(snapshot)) => {
+                warn_of_root(&observer.log, &snapshot);
+                exposed::warn(&observer.log, &snapshot, variables);
+                stamp_reload(&observer.metrics);
+                let (level, msg) = match is_whole {
+                    true => (Level::Info, "Config reloaded"),
+                    false => (Level::Error, "Config reloaded, but for files that cannot be used"),
+                };
+                observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64).send();
+            }
+            (result, _) => {
+                let cause = result.err().unwrap_or_default();
+                observer
+                    .log
+                    .line(Level::Error, "Config not reloaded; the last good one stays in force")
+                    .text("cause", &cause)
+                    .send();
+            }
+        }
+    }
+
+    /// What was true before is true again; what changed meanwhile is reloaded as ever.
+    fn can_be_read_again(&self) {
+        let observer = &self.gateway.shared.observer;
+        observer.metrics.config_last_reload_successful.set(i64::from(self.last == Reload::Whole));
+        observer.log.line(Level::Info, "The config can be read again").send();
+    }
+}
+
+/// Whom no shield holds is said where there is somebody to be held.
+pub(super) fn warn_of_root(log: &Log, snapshot: &Snapshot) {
+    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
+    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
+        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
+        log.line(Level::Warn, msg).send();
+    }
+}
+
+/// Says what is wrong with the config, the worst first where that is too much to say.
+pub(super) fn report(log: &Log, problems: &[Problem]) {
+    let mut shown: Vec<_> = problems.iter().collect();
+    if shown.len() > MOST_PROBLEMS {
+        shown.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+        shown.truncate(MOST_PROBLEMS);
+    }
+    for problem in &shown {
+        let level = match problem.severity {
+            Severity::Notice => Level::Info,
+            Severity::Warning => Level::Warn,
+            Severity::Part | Severity::Error => Level::Error,
+        };
+        log.line(level, "Config").text("problem", &problem.to_string()).send();
+    }
+    let left_out = problems.len() - shown.len();
+    if left_out > 0 {
+        let msg = "The config has more problems; `sluicegate check` shows them";
+        log.line(Level::Warn, msg).int("problems", left_out as u64).send();
+    }
+}
+
+pub(super) fn stamp_reload(metrics: &Metrics) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+}
