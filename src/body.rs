@@ -2,6 +2,7 @@
 
 mod collect;
 mod edits;
+mod pace;
 mod silence;
 
 use std::{
@@ -73,6 +74,7 @@ pub enum Source {
 pub use self::{
     collect::Collect,
     edits::{Edits, FilteredEvents, Passes, Seal},
+    pace::{Late, Pace, Progress, SMALL},
     silence::{COMMENT, Silence},
 };
 

@@ -3,12 +3,11 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 
-use super::ended_before_answer;
+use super::{Late, Pace, ended_before_answer};
 use crate::{
     error::{Error, Kind},
     identity::Subject,
@@ -22,9 +21,9 @@ pub struct Collect<'a> {
     pub most: u64,
     /// How it is ended from outside.
     pub watched: &'a Watched<Subject>,
-    /// Longest that its next piece may take.
-    pub patience: Duration,
-    /// What it is if that takes longer.
+    /// How fast it has to come.
+    pub pace: Pace,
+    /// What it is if it is slower.
     pub late: Kind,
 }
 
@@ -36,20 +35,27 @@ impl Collect<'_> {
         share: &mut Share,
         mut poll_data: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>>,
     ) -> Result<Option<Bytes>, Error> {
-        let Self { most, watched, patience, late } = self;
+        let Self { most, watched, pace, late } = self;
+        let mut progress = pace.begin(watched.now());
         let mut room = share.owner().room();
         // Nearly always the only piece.
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        watched.set_deadline(Some(patience));
+        watched.set_deadline(progress.look(watched.now(), 0).ok());
         let fits = poll_fn(|cx| {
             loop {
                 // The signal comes first: what is there behind it is not for this caller any more.
                 match watched.poll(cx) {
-                    Some(Signal::Deadline) => {
-                        let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
-                        return Poll::Ready(Err(limit.unwrap_or_else(|| late.into())));
-                    }
+                    Some(Signal::Deadline) => match progress.look(watched.now(), share.amount()) {
+                        Ok(left) => {
+                            watched.set_deadline(Some(left));
+                            continue;
+                        }
+                        Err(Late) => {
+                            let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
+                            return Poll::Ready(Err(limit.unwrap_or_else(|| late.into())));
+                        }
+                    },
                     Some(signal) => match ended_before_answer(signal) {
                         Some(error) => return Poll::Ready(Err(error)),
                         None => continue,
@@ -59,10 +65,13 @@ impl Collect<'_> {
                 ready!(room.poll_or_give_up(cx, share.amount()))
                     .map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
                 let Some(data) = ready!(poll_data(cx)).transpose()? else { return Poll::Ready(Ok(true)) };
-                watched.set_deadline(Some(patience));
                 share.grow(data.len() as u64);
                 if share.amount() > most {
                     return Poll::Ready(Ok::<_, Error>(false));
+                }
+                match progress.look(watched.now(), share.amount()) {
+                    Ok(left) => watched.set_deadline(Some(left)),
+                    Err(Late) => return Poll::Ready(Err(late.into())),
                 }
                 if first.is_empty() && rest.is_empty() {
                     first = data;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
 use crate::{
-    body::Collect,
+    body::{Collect, Pace},
     config::Limits,
     error::{Error, Kind},
     identity::Subject,
@@ -37,7 +37,8 @@ pub(super) async fn read(
     let text = match body {
         Some(body) if body.size_hint().lower() > most => return Err(Kind::BodyTooLarge.into()),
         Some(body) => {
-            let collect = Collect { most, watched, patience: limits.body_timeout, late: Kind::BodyTimeout };
+            let pace = Pace::of_request(limits, body.size_hint().exact());
+            let collect = Collect { most, watched, pace, late: Kind::BodyTimeout };
             let next = |cx: &mut Context<'_>| {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| match frame {

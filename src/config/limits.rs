@@ -43,6 +43,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let tls_handshake_timeout = duration("tlsHandshakeTimeout");
     let header_timeout = duration("headerTimeout");
     let body_timeout = duration("bodyTimeout");
+    let small_body_timeout = duration("smallBodyTimeout");
     let slow_reader_timeout = duration("slowReaderTimeout");
     let connect_timeout = duration("connectTimeout");
     let upstream_timeout = duration("upstreamTimeout");
@@ -52,6 +53,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         tls_handshake_timeout,
         header_timeout,
         body_timeout,
+        small_body_timeout,
+        min_body_rate: number("minBodyRate"),
         slow_reader_timeout,
         connect_timeout,
         upstream_timeout,

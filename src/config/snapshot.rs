@@ -113,6 +113,10 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// `bodyTimeout`, default 30 s: longest silence of a client in the middle of a request body.
     pub body_timeout: Duration,
+    /// `smallBodyTimeout`, default 30 s: longest time for a request body of at most 64 KiB by its length.
+    pub small_body_timeout: Duration,
+    /// `minBodyRate`, default 1 KiB: bytes a second that any other request body must bring; 0 is any.
+    pub min_body_rate: u64,
     /// `slowReaderTimeout`, default 30 s: longest time a client may take no byte while some wait for it.
     pub slow_reader_timeout: Duration,
     /// `connectTimeout`, default 5 s: TCP and TLS connection to an upstream.

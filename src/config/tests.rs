@@ -84,6 +84,8 @@ fn everything_has_a_default() {
         tls_handshake_timeout: Duration::from_secs(10),
         header_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(30),
+        small_body_timeout: Duration::from_secs(30),
+        min_body_rate: 1 << 10,
         slow_reader_timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(5),
         upstream_timeout: Duration::from_secs(60),

@@ -17,7 +17,7 @@ use super::{
     tools::{Tools, is_utf8},
 };
 use crate::{
-    body::{Collect, FilteredEvents},
+    body::{Collect, FilteredEvents, Pace},
     error::{Error, Kind},
     identity::Subject,
     ledger::{Resource, Share},
@@ -105,8 +105,8 @@ impl Tools {
         record: &mut Record,
     ) -> Result<Bytes, Error> {
         let mut share = self.owner.hold(Resource::Bytes, 0);
-        let collect =
-            Collect { most: MAX_HELD as u64, watched, patience: self.patience, late: Kind::UpstreamTimeout };
+        let pace = Pace::never_silent_for(self.patience);
+        let collect = Collect { most: MAX_HELD as u64, watched, pace, late: Kind::UpstreamTimeout };
         let next =
             |cx: &mut Context<'_>| upstream.poll_data(cx).map(|data| data.map(|data| data.map_err(refusal)));
         let body = collect.read(&mut share, next).await?;

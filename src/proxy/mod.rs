@@ -7,6 +7,7 @@ mod fields;
 mod headers;
 mod lists;
 mod query;
+mod small_body;
 mod tools;
 
 use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
@@ -18,7 +19,7 @@ use hyper::body::{Body as _, Incoming};
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Payload, Silence, Stream, ended_before_answer},
+    body::{Edits, Late, Pace, Payload, Silence, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
     error::{Error, Kind},
     identity::{Grant, Grantee, Subject, Waits},
@@ -124,11 +125,20 @@ pub async fn forward(
     let filter = admitted.route.server.tool_filter.as_ref();
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
-    // 3. By which connection.
+    // 3. By which connection, for which a small body does not have to be waited for.
     let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, head)));
+    let incoming = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
+    let pace = Pace::of_request(limits, incoming.size_hint().exact());
+    let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
     let transport = match pool.take(endpoint) {
         Some(transport) => transport,
-        None => connect(endpoint, limits.connect_timeout).await?,
+        None => match connect(endpoint, limits.connect_timeout).await {
+            Ok(transport) => transport,
+            Err(error) => {
+                *body = upload.into_rest();
+                return Err(error);
+            }
+        },
     };
     // 4. With what head. What is to be read of the response must not come compressed.
     let mut out = Vec::with_capacity(REQUEST_BYTES);
@@ -142,14 +152,14 @@ pub async fn forward(
     };
     headers::write_request(&mut out, checked, to, &words);
     // 5. Send, and wait for the response head, no longer.
-    let body = Upload {
-        body: body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?.into(),
+    let upload = Upload {
+        body: upload,
         inspect: drain::inspect(is_draining, tools.as_ref().and_then(Tools::inspect)),
         max_bytes: limits.max_body_bytes,
     };
     let exchange =
-        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, body);
-    let answered = response_head(exchange, &watched, limits.body_timeout, head_timeout, record).await;
+        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload);
+    let answered = response_head(exchange, &watched, pace, head_timeout, record).await;
     let answered = answered.and_then(|answered| {
         tools.as_ref().map_or(Ok(()), Tools::answered)?;
         Ok(answered)
@@ -324,26 +334,41 @@ async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstre
 async fn response_head(
     mut exchange: Exchange,
     watched: &Watched<Subject>,
-    body_timeout: Duration,
+    pace: Pace,
     head_timeout: Duration,
     record: &mut Record,
 ) -> Result<(Head, Bytes, Exchange), Error> {
+    let mut body = pace.begin(watched.now());
     let mut progress = None;
     let mut counted = 0;
     let (head, mut first) = poll_fn(|cx| {
-        match watched.poll(cx) {
-            Some(Signal::Deadline) if exchange.waits_for_client() => {
-                return Poll::Ready(Err(Kind::BodyTimeout.into()));
+        // Until there is none, so that the next one wakes this task.
+        while let Some(signal) = watched.poll(cx) {
+            match signal {
+                Signal::Deadline if exchange.waits_for_client() => {
+                    match body.look(watched.now(), exchange.body_bytes()) {
+                        Ok(left) => watched.set_deadline(Some(left)),
+                        Err(Late) => return Poll::Ready(Err(Kind::BodyTimeout.into())),
+                    }
+                }
+                Signal::Deadline => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
+                signal => ended_before_answer(signal).map_or(Ok(()), Err)?,
             }
-            Some(Signal::Deadline) => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
-            Some(signal) => ended_before_answer(signal).map_or(Ok(()), Err)?,
-            None => {}
         }
         let polled = exchange.poll_head(cx).map_err(refusal);
         let now = (exchange.waits_for_client(), exchange.body_bytes());
         if polled.is_pending() && progress != Some(now) {
-            progress = Some(now);
-            watched.set_deadline(Some(if now.0 { body_timeout } else { head_timeout }));
+            let waited = progress.replace(now).is_some_and(|(waited, _)| waited);
+            let left = match now.0 {
+                false => head_timeout,
+                true => {
+                    if !waited {
+                        body.resume(watched.now());
+                    }
+                    body.look(watched.now(), now.1).map_err(|Late| Kind::BodyTimeout)?
+                }
+            };
+            watched.set_deadline(Some(left));
         }
         record.received(now.1 - counted);
         counted = now.1;

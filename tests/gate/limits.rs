@@ -7,9 +7,7 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    harness::{
-        CI, Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon, until,
-    },
+    harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, open_stream, passes, post, soon, until},
     recorder::Recorder,
 };
 
@@ -43,41 +41,6 @@ async fn a_client_that_sends_no_whole_head_is_cut() {
     client.send("GET /health HTTP/1.1\r\nHost: loc").await;
     soon("the end of the second request", client.rest()).await;
     until("no connection is left", || gate.metrics().contains("sluicegate_connections_open 0")).await;
-}
-
-#[tokio::test]
-async fn half_a_body_is_answered_with_408_and_the_server_learns_of_it() {
-    let server = Upstream::bind().await;
-    let gate = gate_with(json!({ "bodyTimeout": "300ms" }), &server).await;
-    let mut client = gate.client().await;
-    let request = post("/db", DEV, "", "0123456789");
-    client.send(&request[..request.len() - 5]).await;
-    let mut behind = server.accept().await;
-    behind.head().await;
-    let (status, head, body) = client.response().await;
-    assert_eq!(status, 408, "{body}");
-    assert_eq!(field(&head, "connection"), Some("close"));
-    soon("the end of the client's connection", client.rest()).await;
-    assert_eq!(soon("the end of the server's connection", behind.rest()).await, b"01234");
-}
-
-#[tokio::test]
-async fn a_body_that_is_slow_and_never_silent_for_long_arrives() {
-    let server = Upstream::bind().await;
-    let gate = gate_with(json!({ "bodyTimeout": "1s", "upstreamTimeout": "1s" }), &server).await;
-    let mut client = gate.client().await;
-    let request = post("/db", DEV, "", "01234567");
-    let (head, body) = request.split_at(request.len() - 8);
-    client.send(head).await;
-    let mut behind = server.accept().await;
-    behind.head().await;
-    for byte in body.bytes() {
-        client.send([byte]).await;
-        behind.exactly(1).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    behind.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(client.response().await.0, 202);
 }
 
 /// Writes until the gate ends the connection.

@@ -49,6 +49,7 @@ mod sessions;
 mod shared_process;
 mod shield;
 mod shutdown;
+mod slow_bodies;
 mod smoke;
 mod spellings;
 mod streaming;

@@ -39,6 +39,20 @@ pub(in crate::config) static LIMITS: Object = Object {
             "Longest silence of a client in the middle of a request body.",
         ),
         key(
+            "smallBodyTimeout",
+            TIMEOUT,
+            Duration(secs(30)),
+            "Longest time for all of a request body of at most 64 KiB by its `Content-Length`. Such a body is here as a whole \
+             before the server hears of it.",
+        ),
+        key(
+            "minBodyRate",
+            bytes(0, 1 << 40),
+            Number(1 << 10),
+            "Bytes a second that any other request body must bring, taken over 10 s, or over `bodyTimeout` if that is \
+             shorter; 0 is any.",
+        ),
+        key(
             "slowReaderTimeout",
             TIMEOUT,
             Duration(secs(30)),

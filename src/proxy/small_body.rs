@@ -1,0 +1,92 @@
+//! A request body that is small is here before a connection to the server is taken, so that a client which sends slowly
+//! occupies no server: many serve as many requests at once as they have threads, and read a body with one of them.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body as _, Incoming};
+
+use crate::{
+    body::{Collect, Pace, SMALL},
+    config::Limits,
+    error::{Error, Kind},
+    identity::Subject,
+    ledger::{Owner, Resource, Share},
+    observe::Record,
+    upstream::RequestBody,
+    watchdog::Watched,
+};
+
+/// The body as it goes on: whole if it is small by its length, or ended within what has been read of the client already.
+pub(super) async fn read_ahead(
+    mut body: Incoming,
+    limits: &Limits,
+    watched: &Watched<Subject>,
+    owner: &Arc<Owner>,
+    record: &mut Record,
+) -> Result<RequestBody, Error> {
+    match body.size_hint().exact() {
+        Some(0) => Ok(body.into()),
+        Some(length) if length <= SMALL => {
+            // Nearly always it came with the head.
+            let first = match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
+                Poll::Ready(Some(data)) => data?,
+                Poll::Ready(None) | Poll::Pending => Bytes::new(),
+            };
+            if first.len() as u64 == length {
+                return Ok(RequestBody::Whole(first));
+            }
+            let mut share = owner.hold(Resource::Bytes, 0);
+            let pace = Pace::of_request(limits, Some(length));
+            let collect = Collect { most: SMALL, watched, pace, late: Kind::BodyTimeout };
+            let mut first = Some(first).filter(|first| !first.is_empty());
+            let read = collect.read(&mut share, |cx| match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(first))),
+                None => poll_data(&mut body, cx),
+            });
+            match read.await {
+                Ok(Some(whole)) => Ok(RequestBody::Whole(Share::of_bytes(&Arc::new(share), whole))),
+                Ok(None) => Err(Kind::BodyTooLarge.into()),
+                Err(error) => {
+                    record.received(share.amount());
+                    Err(error)
+                }
+            }
+        }
+        Some(_) => Ok(body.into()),
+        None => read_what_is_here(body).await,
+    }
+}
+
+/// Over HTTP/1.1, hyper hands over a chunk at a time, one in each turn of the task.
+async fn read_what_is_here(mut body: Incoming) -> Result<RequestBody, Error> {
+    let mut here = BytesMut::new();
+    let mut has_yielded = false;
+    while (here.len() as u64) < SMALL {
+        match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
+            Poll::Ready(Some(data)) => here.extend_from_slice(&data?),
+            Poll::Ready(None) => return Ok(RequestBody::Begun(here.freeze(), None)),
+            Poll::Pending if has_yielded => break,
+            Poll::Pending => {
+                tokio::task::yield_now().await;
+                has_yielded = true;
+                continue;
+            }
+        }
+        has_yielded = false;
+    }
+    Ok(RequestBody::Begun(here.freeze(), Some(body)))
+}
+
+fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+    let frame = ready!(Pin::new(body).poll_frame(cx));
+    Poll::Ready(frame.map(|frame| match frame {
+        Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+        Err(e) => Err(Kind::Malformed.because(e.to_string())),
+    }))
+}
