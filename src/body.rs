@@ -22,10 +22,10 @@ use crate::{
     mcp::{
         event_end::EventEnd,
         events::event,
-        message::{Id, Kind as MessageKind},
+        message::{Id, Kind as MessageKind, Message},
     },
     observe::{End, Record},
-    session::{Registered, failure},
+    session::{Registered, failure, failure_code},
     upstream::ResponseBody,
     watchdog::{Loss, Signal, Watched},
 };
@@ -169,7 +169,7 @@ impl HttpBody for Body {
             Payload::Whole(bytes) if bytes.is_empty() => None,
             Payload::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Payload::Stream(stream) => ready!(stream.poll_watched(cx, record)),
-            Payload::Events(events) => ready!(events.poll_watched(cx)),
+            Payload::Events(events) => ready!(events.poll_watched(cx, record)),
         };
         Poll::Ready(match data {
             Some(Ok(data)) => {
@@ -223,6 +223,14 @@ pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     }
 }
 
+/// The code of the JSON-RPC error in an event of the gate's own, if it is one. Hardly any event is looked at twice for it.
+fn error_code(event: &Bytes) -> Option<i64> {
+    memchr::memmem::find(event, b"\"error\"")?;
+    let (data, end) =
+        (memchr::memmem::find(event, b"data: ")? + b"data: ".len(), event.len().checked_sub(2)?);
+    Message::from_server(event.get(data..end).map(|_| event.slice(data..end))?).ok()?.error_code()
+}
+
 /// A response was ended from outside.
 pub struct Stopped(pub End);
 
@@ -263,7 +271,11 @@ impl Events {
 
     /// Whoever asks for more has taken what it was handed before. The signal comes before data: a source that always has
     /// something must not outlive what admitted it.
-    fn poll_watched(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
+    fn poll_watched(
+        &mut self,
+        cx: &mut Context<'_>,
+        record: &mut Record,
+    ) -> Poll<Option<Result<Bytes, End>>> {
         let mut was_silent = false;
         // Until there is none, so that the next one wakes this task.
         while let Some(signal) = self.watched.poll(cx) {
@@ -274,7 +286,7 @@ impl Events {
                 Signal::Drain => {}
             }
         }
-        if let Some(data) = self.poll(cx) {
+        if let Some(data) = self.poll(cx, record) {
             self.watched.set_deadline(self.stall_limit);
             return Poll::Ready(data);
         }
@@ -287,7 +299,7 @@ impl Events {
     }
 
     /// What is there now; `None` if nothing is.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Option<Option<Result<Bytes, End>>> {
+    fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Option<Option<Result<Bytes, End>>> {
         if !self.first.is_empty() {
             return Some(Some(Ok(std::mem::take(&mut self.first))));
         }
@@ -295,7 +307,12 @@ impl Events {
             Source::Session(events) => {
                 return match events.poll_recv(cx) {
                     Poll::Ready(None) if (self.was_renewed)() => Some(Some(Err(End::Drain))),
-                    Poll::Ready(event) => Some(event.map(Ok)),
+                    Poll::Ready(event) => {
+                        if record.has_operation() {
+                            record.answered(event.as_ref().and_then(error_code));
+                        }
+                        Some(event.map(Ok))
+                    }
                     Poll::Pending => None,
                 };
             }
@@ -311,6 +328,7 @@ impl Events {
             }
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
+                record.answered(message.error_code());
                 Some(event(&message))
             }
             Some(FromServer::Failed { .. } | FromServer::Ended { .. }) | None if (self.was_renewed)() => {
@@ -318,11 +336,14 @@ impl Events {
             }
             Some(FromServer::Failed { error, .. }) => {
                 *is_done = true;
+                record.answered(Some(failure_code(&error)));
                 failure(id, &error)
             }
             Some(FromServer::Ended { cause }) => {
                 *is_done = true;
-                failure(id, &Kind::UpstreamUnreachable.because(cause))
+                let error = Kind::UpstreamUnreachable.because(cause);
+                record.answered(Some(failure_code(&error)));
+                failure(id, &error)
             }
             None => None,
         };

@@ -4,9 +4,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
 /// Fields that MCP clients send.
-const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name";
+const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name, traceparent, tracestate";
 /// Fields that a page may read.
-const EXPOSED_FIELDS: HeaderValue = HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate");
+const EXPOSED_FIELDS: HeaderValue =
+    HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, X-Request-Id");
 /// Methods of an MCP endpoint.
 pub const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
 /// How long a browser may remember a preflight, in seconds; 2 h is the most that Chromium honours.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request::Parts,
+};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -23,7 +26,8 @@ use crate::{
     error::{Error, Kind},
     ledger::Resource,
     mcp::events::is_event_stream,
-    observe::Record,
+    mcp::header as field_text,
+    observe::{Record, TraceId},
     proxy::{self, Admitted},
     relay::Relay,
     route::{self, Place, place},
@@ -47,13 +51,9 @@ pub async fn handle(
     let (mut head, body) = request.into_parts();
     let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
-    let mut record = Record::begin(
-        observer,
-        Rc::clone(&connection),
-        head.method.clone(),
-        head.uri.clone(),
-        worker.next_request_id(),
-    );
+    let id = worker.next_request_id();
+    let mut record =
+        Record::begin(observer, Rc::clone(&connection), head.method.clone(), head.uri.clone(), id);
     let live = worker.shared.live().clone();
     let client = client_address(&connection, &live, &head);
     if let Some(client) = client {
@@ -86,6 +86,9 @@ pub async fn handle(
     if !record.is_admitted() {
         record.show_path(route::shown(head.uri.path(), |name| live.routes.contains_key(name)));
     }
+    if let Some(id) = worker.id_field(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     if let Some(origin) = &allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
@@ -113,6 +116,9 @@ pub async fn handle(
         }
     }
 }
+
+/// On every answer, for whoever asks about one.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long the rest of a body is waited for that nobody wants, and how long in a drain.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -175,6 +181,7 @@ async fn answer(
     let Asked { worker, connection, live, head, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
     let checked = validate::head(head, &live.limits, connection.take_fragment())?;
+    record.traced(checked.traceparent.and_then(TraceId::of));
     let at = place(head.uri.path());
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
@@ -193,7 +200,10 @@ async fn answer(
         return Err(Kind::Malformed.because("Host is missing"));
     }
     if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
-        return Err(Kind::ForbiddenHost.into());
+        return Err(forbidden(
+            checked.host,
+            "is none of `proxy.allowedHosts`; add it there, or name the gate as `proxy.baseUrl` does",
+        ));
     }
     if !is_listed {
         return Err(Kind::ForbiddenOrigin.into());
@@ -276,12 +286,41 @@ async fn answer(
     if route.switch.is_stopped() {
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
+    // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
+    if let Some(method) = checked.rpc_method.filter(|_| head.method == Method::POST) {
+        let name = checked.rpc_name.and_then(field_text::decode);
+        record.asks(method.to_str().unwrap_or_default(), name.as_deref());
+    }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     if proxy::passes_through(&admitted) {
         proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, is_draining, body, record).await
     } else {
         bridge::answer(worker, admitted, head, body, record).await
     }
+}
+
+/// A refusal that names the host to whoever runs the gate.
+fn forbidden(host: &str, way_out: &str) -> Error {
+    let shown = if host_is_address(host) { host.to_owned() } else { shown_host(host) };
+    Kind::ForbiddenHost.because(format!("Host \"{shown}\" {way_out}"))
+}
+
+/// As much of a host name as tells which it is. People paste tokens anywhere, so of a long label only the beginning is shown,
+/// and nothing of one that no host name has.
+fn shown_host(host: &str) -> String {
+    const LABELS: usize = 8;
+    const LABEL: usize = 20;
+    let is_named = |label: &str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:".contains(&b));
+    let mut labels = host.split('.').map(|label| match label.get(..LABEL / 2) {
+        _ if !is_named(label) => "…".to_owned(),
+        Some(beginning) if label.len() > LABEL => format!("{beginning}…"),
+        _ => label.to_owned(),
+    });
+    let mut shown = labels.by_ref().take(LABELS).collect::<Vec<_>>().join(".");
+    if labels.next().is_some() {
+        shown.push_str(".…");
+    }
+    shown
 }
 
 fn is_probe(at: Place<'_>) -> bool {
@@ -304,7 +343,12 @@ fn administer(
         || (host.is_empty() && matches!(at, Place::Live | Place::Ready))
         || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
     if !is_served {
-        return Err(Kind::ForbiddenHost.into());
+        let way_out = if is_remote {
+            "is no address, and none of `proxy.allowedHosts`; add it there, or use an address"
+        } else {
+            "is no name of this machine; an admin listener on loopback is for this machine only"
+        };
+        return Err(forbidden(host, way_out));
     }
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
     if !head.headers.get_all(header::ORIGIN).iter().all(is_own) {

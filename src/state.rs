@@ -19,6 +19,8 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use bytes::BytesMut;
+use http::HeaderValue;
 use ipnet::IpNet;
 use prometheus::IntCounter;
 use tokio::sync::watch;
@@ -31,7 +33,7 @@ use crate::{
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
-    observe::{Observer, ServerMetrics},
+    observe::{Observer, ServerMetrics, id_digits},
     server::{
         admission::{ConnectionId, Connections},
         connection::Connection,
@@ -142,6 +144,7 @@ pub struct Worker {
     /// Deadlines and cuts of what runs here.
     pub watchdog: Rc<Watchdog<Subject>>,
     next_id: Cell<u64>,
+    id_fields: RefCell<BytesMut>,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
     connections: RefCell<HashMap<ConnectionId, Serving>>,
@@ -195,8 +198,15 @@ impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
         let next_id = Cell::new(first_request_id());
-        let (changes_seen, connections) = (Cell::default(), RefCell::default());
-        Self { shared, pool: Rc::default(), watchdog: Rc::default(), next_id, changes_seen, connections }
+        Self {
+            shared,
+            pool: Rc::default(),
+            watchdog: Rc::default(),
+            next_id,
+            id_fields: RefCell::default(),
+            changes_seen: Cell::default(),
+            connections: RefCell::default(),
+        }
     }
 
     /// Lets a connection that was handed over be evicted in favour of another.
@@ -233,6 +243,19 @@ impl Worker {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         id
+    }
+
+    /// A request id as the value of a header field. Heads are written at once, so that values share their memory: an
+    /// allocation for hundreds of them.
+    pub fn id_field(&self, id: u64) -> Option<HeaderValue> {
+        const CHUNK: usize = 4096;
+        let mut fields = self.id_fields.borrow_mut();
+        let digits = id_digits(id);
+        if fields.capacity() < digits.len() {
+            fields.reserve(CHUNK);
+        }
+        fields.extend_from_slice(&digits);
+        HeaderValue::from_maybe_shared(fields.split().freeze()).ok()
     }
 }
 

@@ -31,6 +31,12 @@ pub struct Checked<'a> {
     pub host: &'a str,
     /// `Mcp-Session-Id`
     pub session: Option<&'a HeaderValue>,
+    /// `Mcp-Method`
+    pub rpc_method: Option<&'a HeaderValue>,
+    /// `Mcp-Name`
+    pub rpc_name: Option<&'a HeaderValue>,
+    /// `traceparent`, if there is one and no more
+    pub traceparent: Option<&'a HeaderValue>,
     /// Whether there is a `Connection`.
     pub has_connection: bool,
     /// Whether a browser will make a page, a frame or a script of the answer. Calls of pages have the destination `empty`
@@ -53,14 +59,27 @@ pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<Chec
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Kind::Malformed.because("the method is not in upper case"));
     }
-    let Fields { host, session, has_connection, is_for_page } = fields(&head.headers)?;
-    Ok(Checked { parts: head, host: authority(head, host)?, session, has_connection, is_for_page })
+    let found = fields(&head.headers)?;
+    Ok(Checked {
+        parts: head,
+        host: authority(head, found.host)?,
+        session: found.session,
+        rpc_method: found.rpc_method,
+        rpc_name: found.rpc_name,
+        traceparent: found.traceparent.filter(|_| !found.has_two_parents),
+        has_connection: found.has_connection,
+        is_for_page: found.is_for_page,
+    })
 }
 
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a HeaderValue>,
     session: Option<&'a HeaderValue>,
+    rpc_method: Option<&'a HeaderValue>,
+    rpc_name: Option<&'a HeaderValue>,
+    traceparent: Option<&'a HeaderValue>,
+    has_two_parents: bool,
     has_connection: bool,
     is_for_page: bool,
 }
@@ -93,6 +112,9 @@ fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
             header::EXPECT => expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             _ => match name.as_str() {
                 "mcp-session-id" => found.session = found.session.or(Some(value)),
+                "mcp-method" => found.rpc_method = Some(value),
+                "mcp-name" => found.rpc_name = Some(value),
+                "traceparent" => found.has_two_parents = found.traceparent.replace(value).is_some(),
                 "sec-fetch-dest" => found.is_for_page |= value != "empty",
                 _ => {}
             },

@@ -26,11 +26,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     body::{Events, Payload, Source, ended_before_answer},
-    config::Server,
+    config::{Naming, Server},
     error::{Error, Kind},
     identity::{Members, Subject, Waits},
     ledger::Resource,
-    link::{FromServer, Outbound, ToServer, shared},
+    link::{FromServer, Outbound, ToServer, aggregate::server_of, shared},
     mcp::{
         accept,
         events::event,
@@ -82,9 +82,9 @@ pub async fn answer(
         (Door::Mcp, &Method::POST) => {
             let message = request.read(body, record).await?;
             if modern::is_modern(&head.headers, Some(&message)) {
-                request.call(message).await
+                request.call(message, record).await
             } else {
-                request.post(message).await
+                request.post(message, record).await
             }
         }
         (Door::Mcp, &Method::GET) => request.listen().await,
@@ -92,7 +92,7 @@ pub async fn answer(
         (Door::Sse, &Method::GET) => request.open_sse().await,
         (Door::Message, &Method::POST) => {
             let message = request.read(body, record).await?;
-            request.message(message).await
+            request.message(message, record).await
         }
         _ => Err(Kind::MethodNotAllowed.into()),
     };
@@ -134,25 +134,46 @@ impl Request<'_> {
         if message.kind() == MessageKind::Request && self.worker.shared.is_draining() {
             return Err(Kind::Unavailable.into());
         }
+        if message.kind() != MessageKind::Response {
+            record.asks(message.method(), message.name());
+        }
         Ok(message)
     }
 
+    /// Notes which of all servers as one a call by name is for, of those of which `is_member` says so. Where names are flat,
+    /// that is known only further on.
+    fn note_member(&self, message: &Message, record: &mut Record, is_member: impl Fn(&Route) -> bool) {
+        let Admitted { live, route, .. } = &self.admitted;
+        let is_call = matches!(message.method(), "tools/call" | "prompts/get");
+        let (Backend::All, true, Some(name)) = (&route.backend, is_call, message.name()) else { return };
+        let Naming::Prefixed { separator } = &live.aggregate.naming else { return };
+        let route = |name: &str| live.routes.get(name).filter(|route| is_member(route));
+        if let Some(member) = server_of(separator, name, |name| route(name).is_some()).and_then(route) {
+            let Server { name: server, .. } = &member.server;
+            let own = &name[server.len() + separator.len()..];
+            record.is_for_member(Arc::clone(server), Arc::clone(&member.metrics), own);
+        }
+    }
+
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
-    async fn post(self, message: Message) -> Result<Response<Payload>, Error> {
+    async fn post(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let is_initialize = message.kind() == MessageKind::Request && message.method() == "initialize";
         if is_initialize && !self.head.headers.contains_key(SESSION_ID) {
-            return self.initialize(message).await;
+            return self.initialize(message, record).await;
         }
         let session = self.session()?;
+        self.note_member(&message, record, |route| session.members().contains(&route.server.name));
         let reply = self.reply(&session, message).await?;
+        note_error(&reply, record);
         self.respond(reply)
     }
 
-    async fn initialize(self, message: Message) -> Result<Response<Payload>, Error> {
+    async fn initialize(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let (session, id) = self.start(Style::Streamable).await?;
         // A client that leaves before it has the session's id could not even end it.
         let unless_told = session.close_on_drop();
         let reply = self.reply(&session, message).await?;
+        note_error(&reply, record);
         if matches!(&reply, Reply::Answer(answer) if answer.error_code().is_some()) {
             // The server would not have it: there is no session.
             return self.respond(reply);
@@ -186,9 +207,14 @@ impl Request<'_> {
     }
 
     /// A request that stands alone (MCP 2026-07-28).
-    async fn call(self, message: Message) -> Result<Response<Payload>, Error> {
+    async fn call(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let Self { worker, admitted, .. } = &self;
         let selector = self.selector()?;
+        self.note_member(&message, record, |route| {
+            let Server { name, tags, .. } = &route.server;
+            let is_granted = route.is_public || admitted.credential.is_some_and(|index| route.allows(index));
+            is_granted && selector.selects(name, tags)
+        });
         let joint = servers::joint(worker, admitted, &selector)?;
         let tools = match message.method() {
             "tools/call" => {
@@ -202,7 +228,10 @@ impl Request<'_> {
         };
         let params = match modern::check(&self.head.headers, &message, tools.as_deref()) {
             Ok(params) => params,
-            Err(failure) => return Ok(reply::json(modern::Failure::STATUS, failure.body())),
+            Err(failure) => {
+                record.answered(Some(failure.code()));
+                return Ok(reply::json(modern::Failure::STATUS, failure.body()));
+            }
         };
         // Commands of the config share nothing, and what one caller runs is not to count against the others.
         let is_inline = matches!(admitted.route.backend, Backend::Inline(_));
@@ -235,6 +264,7 @@ impl Request<'_> {
         };
         match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
+                record.answered(message.error_code());
                 Ok(reply::json(modern::status(&message), message.into_bytes()))
             }
             // How a server on a pipe ends a subscription, as in `body`.
@@ -267,10 +297,11 @@ impl Request<'_> {
     }
 
     /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
-    async fn message(self, message: Message) -> Result<Response<Payload>, Error> {
+    async fn message(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let query = self.head.uri.query().unwrap_or_default();
         let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
         let session = sealed.and_then(|sealed| self.find(sealed.as_bytes())).ok_or(Kind::SessionNotFound)?;
+        self.note_member(&message, record, |route| session.members().contains(&route.server.name));
         let reply = self.reply(&session, message).await?;
         self.respond(reply)
     }
@@ -433,6 +464,12 @@ const RESUMABLE_SINCE: &str = "2025-11-25";
 const STREAM_AFTER: Duration = Duration::from_secs(1);
 /// How long a session that does not take messages may hold up the answer to a time-out.
 const ABANDON: Duration = Duration::from_millis(100);
+
+fn note_error(reply: &Reply, record: &mut Record) {
+    if let Reply::Answer(answer) = reply {
+        record.answered(answer.error_code());
+    }
+}
 
 fn lost(cause: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Kind::UpstreamUnreachable.because(cause)

@@ -9,6 +9,7 @@ pub mod events;
 pub mod header;
 mod keys;
 pub mod message;
+pub mod method;
 pub mod modern;
 pub mod numbers;
 pub mod oversize;

@@ -54,6 +54,11 @@ impl Failure {
     /// The status that goes with it.
     pub const STATUS: StatusCode = StatusCode::BAD_REQUEST;
 
+    /// The code of the error.
+    pub fn code(&self) -> i64 {
+        self.code
+    }
+
     /// The JSON-RPC error response. Without `id` if what it answers had none. Names fields, but of what was in them nothing
     /// but the version, as the specification wants it.
     pub fn body(&self) -> Bytes {

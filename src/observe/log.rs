@@ -24,7 +24,7 @@ use crate::config::{Level, LogFormat};
 /// Lines that may wait for the writer before further ones are dropped.
 const QUEUE_LINES: usize = 8192;
 /// Longest a value may be in a line; the rest is cut. A client chooses paths and peers choose error texts.
-const VALUE_BYTES: usize = 256;
+pub(super) const VALUE_BYTES: usize = 256;
 /// The writer's pause after each write: bounds its wake-ups to 200 a second however many lines come.
 const BATCH: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for the writer. A reader that takes nothing must not keep it.
@@ -288,14 +288,20 @@ impl Line<'_> {
         self
     }
 
+    /// Adds such a text if there is one.
+    pub fn opt_plain(self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.plain(key, value),
+            None => self,
+        }
+    }
+
     /// Adds an id as 16 hexadecimal digits.
     pub fn id(mut self, key: &str, value: u64) -> Self {
         if self.log.is_some() {
             self.key(key);
-            let digits: [u8; 16] =
-                std::array::from_fn(|at| b"0123456789abcdef"[(value >> (60 - 4 * at)) as usize & 15]);
             self.buf.push(b'"');
-            self.buf.extend_from_slice(&digits);
+            self.buf.extend_from_slice(&id_digits(value));
             self.buf.push(b'"');
         }
         self
@@ -315,6 +321,15 @@ impl Line<'_> {
         if self.log.is_some() {
             self.key(key);
             write_int(&mut self.buf, value);
+        }
+        self
+    }
+
+    /// Adds an integer if there is one.
+    pub fn opt_signed(mut self, key: &str, value: Option<i64>) -> Self {
+        if let (true, Some(value)) = (self.log.is_some(), value) {
+            self.key(key);
+            self.buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
         self
     }
@@ -351,6 +366,11 @@ impl Line<'_> {
     fn close(&mut self) {
         self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
     }
+}
+
+/// An id as 16 hexadecimal digits.
+pub fn id_digits(id: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(id >> (60 - 4 * at)) as usize & 15])
 }
 
 fn write_int(buf: &mut Vec<u8>, value: u64) {
@@ -415,7 +435,7 @@ fn write_json(buf: &mut Vec<u8>, value: &str) {
     buf.push(b'"');
 }
 
-fn cut(value: &str, most: usize) -> &str {
+pub(super) fn cut(value: &str, most: usize) -> &str {
     if value.len() <= most {
         return value;
     }

@@ -2,15 +2,16 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use crate::server::rejection::Rejection;
+use crate::{mcp::method::Method as RpcMethod, server::rejection::Rejection};
 
 /// Label of everything that is not a configured server.
 pub(super) const OTHER: &str = "other";
@@ -19,11 +20,15 @@ pub(super) const OTHER: &str = "other";
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// Seconds to the end of an answer: fewer steps, since every server has them for each method.
+const OPERATION_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
 /// Every metric of one gate. Clones of a handle count into the same number.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    operations: HistogramVec,
     streams_open: IntGaugeVec,
     stream_bytes: IntCounterVec,
     auth_refused: IntCounterVec,
@@ -78,6 +83,17 @@ impl Metrics {
         };
         let metrics = Self {
             requests: counters("requests_total", "Requests answered.", &["server", "method", "status"])?,
+            operations: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "server_operation_duration_seconds",
+                        "From request head to the end of the answer, by what was asked.",
+                    )
+                    .buckets(OPERATION_BUCKETS.to_vec()),
+                    &["server", "rpc_method"],
+                )?,
+            )?,
             streams_open: register(
                 &registry,
                 IntGaugeVec::new(Opts::new("streams_open", "Event streams running now."), &["server"])?,
@@ -172,6 +188,8 @@ impl Metrics {
             name: name.into(),
             requests: self.requests.clone(),
             by_status: Box::default(),
+            operations: self.operations.clone(),
+            by_method: Box::default(),
             streams_open: self.streams_open.with_label_values(&[name]),
             bytes_in: self.stream_bytes.with_label_values(&[name, "in"]),
             bytes_out: self.stream_bytes.with_label_values(&[name, "out"]),
@@ -268,6 +286,8 @@ pub struct ServerMetrics {
     name: Box<str>,
     requests: IntCounterVec,
     by_status: Box<[[OnceLock<IntCounter>; STATUS_LABELS]; METHODS.len()]>,
+    operations: HistogramVec,
+    by_method: Box<[OnceLock<Histogram>; RpcMethod::COUNT]>,
     /// `streams_open` of this server.
     pub streams_open: IntGauge,
     /// Request body bytes that went upstream.
@@ -294,6 +314,12 @@ impl ServerMetrics {
             Some(m) => self.by_status[m][slot].get_or_init(|| self.counter(METHODS[m], label)).inc(),
             None => self.counter(OTHER, label).inc(),
         }
+    }
+
+    /// Notes how long one operation took.
+    pub fn operation(&self, method: RpcMethod, took: Duration) {
+        let labels = || self.operations.with_label_values(&[&*self.name, method.name()]);
+        self.by_method[method.index()].get_or_init(labels).observe(took.as_secs_f64());
     }
 
     fn counter(&self, method: &str, status: &str) -> IntCounter {

@@ -4,16 +4,18 @@ mod log;
 mod metrics;
 mod record;
 mod recurring;
+mod trace;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use log::{Line, Log};
+pub use log::{Line, Log, id_digits};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
 pub use recurring::{Group, Topic};
+pub use trace::TraceId;
 
 use self::recurring::Recurring;
 use crate::server::rejection::Rejection;

@@ -4,11 +4,15 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Line, Observer, ServerMetrics, Topic};
+use super::{
+    Line, Observer, ServerMetrics, Topic, TraceId,
+    log::{VALUE_BYTES, cut},
+};
 use crate::{
     config::Level,
     error::{Error, Kind, Side},
     ledger::Share,
+    mcp::method::Method as RpcMethod,
     server::connection::Connection,
 };
 
@@ -54,6 +58,19 @@ struct Admission {
     token_name: Option<Arc<str>>,
 }
 
+/// What a request asks of its server, as far as the gate read it.
+struct Operation {
+    method: RpcMethod,
+    /// The tool that it calls.
+    tool: Option<Box<str>>,
+}
+
+/// The one of all servers as one that a request is for.
+struct Member {
+    server: Arc<str>,
+    metrics: Arc<ServerMetrics>,
+}
+
 /// The record of one request. It is written when it is dropped, so no way to end a request can skip it.
 pub struct Record {
     observer: Arc<Observer>,
@@ -67,6 +84,11 @@ pub struct Record {
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
     admission: Option<Admission>,
+    operation: Option<Operation>,
+    member: Option<Box<Member>>,
+    /// Code of the JSON-RPC error that answered it.
+    rpc_error: Option<i64>,
+    trace: Option<TraceId>,
     /// Counts the request for its owner, for as long as it runs.
     share: Option<Share>,
     /// Requests for the gate itself (health, preflight) are not worth a line each.
@@ -101,6 +123,10 @@ impl Record {
             id,
             client: None,
             admission: None,
+            operation: None,
+            member: None,
+            rpc_error: None,
+            trace: None,
             share: None,
             level: Level::Info,
             status: None,
@@ -126,6 +152,36 @@ impl Record {
     /// The request may pass to a server.
     pub fn admitted(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
         self.admission = Some(Admission { server, metrics, token_name });
+    }
+
+    /// The request is part of this trace.
+    pub fn traced(&mut self, trace: Option<TraceId>) {
+        self.trace = trace;
+    }
+
+    /// What it asks of its server; `name` is what the method is about, of which a tool is logged.
+    pub fn asks(&mut self, method: &str, name: Option<&str>) {
+        let method = RpcMethod::of(method);
+        let tool = name.filter(|_| method.calls_tool()).map(|tool| cut(tool, VALUE_BYTES).into());
+        self.operation = Some(Operation { method, tool });
+    }
+
+    /// Which of all servers as one it is for; `name` is what that calls what the method is about.
+    pub fn is_for_member(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, name: &str) {
+        self.member = Some(Box::new(Member { server, metrics }));
+        if let Some(tool) = self.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
+            *tool = cut(name, VALUE_BYTES).into();
+        }
+    }
+
+    /// Whether it is known what it asks.
+    pub fn has_operation(&self) -> bool {
+        self.operation.is_some()
+    }
+
+    /// The answer is a JSON-RPC error with this code, if it is one.
+    pub fn answered(&mut self, error_code: Option<i64>) {
+        self.rpc_error = error_code.or(self.rpc_error);
     }
 
     /// The request is one of those that its owner may have at a time.
@@ -203,16 +259,22 @@ impl Record {
     /// Says who asked for which server.
     fn identify<'a>(&self, line: Line<'a>) -> Line<'a> {
         let admission = self.admission.as_ref();
+        let server = self.member.as_ref().map(|member| &*member.server);
         line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
-            .opt("server", admission.map(|admission| &*admission.server))
+            .opt("server", server.or(admission.map(|admission| &*admission.server)))
     }
 
     /// Ends a line with how long it took, how much it was, and which request it is.
     fn finish(&self, line: Line<'_>) {
-        line.millis("duration_ms", self.began.elapsed())
+        let operation = self.operation.as_ref();
+        line.opt_plain("rpc_method", operation.map(|operation| operation.method.name()))
+            .opt("tool", operation.and_then(|operation| operation.tool.as_deref()))
+            .opt_signed("rpc_error", self.rpc_error)
+            .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
             .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
             .id("request_id", self.id)
+            .opt_plain("trace_id", self.trace.as_ref().map(TraceId::as_str))
             .send();
     }
 
@@ -267,8 +329,22 @@ impl Record {
     }
 }
 
+impl Record {
+    /// How long the operation took, to the end of its answer. Where that comes on another stream (HTTP+SSE), nobody
+    /// knows here.
+    fn observe_operation(&self) {
+        let Some(Operation { method, .. }) = self.operation else { return };
+        if self.status == Some(StatusCode::ACCEPTED) && !method.is_notification() {
+            return;
+        }
+        let metrics = self.member.as_ref().map_or_else(|| self.metrics(), |member| &member.metrics);
+        metrics.operation(method, self.began.elapsed());
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        self.observe_operation();
         // Whoever drops a response before its end is the connection, and it does so when the client is gone.
         let gone = if self.connection.was_slow_reader() { End::SlowReader } else { End::ClientGone };
         let end = self.end.unwrap_or(gone);

@@ -467,10 +467,14 @@ fn is_about_no_request(method: &str) -> bool {
     method.ends_with("/list_changed") || method == "notifications/resources/updated"
 }
 
-/// What a client is told of a failure when its response has begun: the code is the HTTP status that came too late.
+/// The code of that: the HTTP status that came too late.
+pub fn failure_code(error: &Error) -> i64 {
+    i64::from(error.kind.status().as_u16())
+}
+
+/// What a client is told of a failure when its response has begun.
 pub fn failure(id: &Id, error: &Error) -> Option<Bytes> {
-    let code = i64::from(error.kind.status().as_u16());
-    Message::error_for(id, code, error.kind.sentence()).ok().map(|message| event(&message))
+    Message::error_for(id, failure_code(error), error.kind.sentence()).ok().map(|message| event(&message))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
-    actor::{Settings, Style, failure, start},
+    actor::{Settings, Style, failure, failure_code, start},
     registry::{Registered, Registry, SessionId},
     stream::Position,
 };

@@ -130,7 +130,7 @@ async fn a_page_can_read_refusals_and_answers() {
         assert_eq!(field(&head, "access-control-allow-origin"), Some(PAGE), "{head}");
         assert_eq!(
             field(&head, "access-control-expose-headers"),
-            Some("Mcp-Session-Id, WWW-Authenticate"),
+            Some("Mcp-Session-Id, WWW-Authenticate, X-Request-Id"),
             "{head}"
         );
         assert!(head.lines().any(|line| line.eq_ignore_ascii_case("vary: origin")), "{head}");

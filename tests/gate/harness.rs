@@ -80,6 +80,19 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// The first line in which this field has this value; waits for it.
+    pub async fn line_with(&self, key: &str, value: &str) -> Value {
+        let mut line = None;
+        until(&format!("log line with {key} {value}"), || {
+            line = self.all().into_iter().find(|line| line[key] == value);
+            line.is_some()
+        })
+        .await;
+        line.unwrap()
+    }
+}
+
 /// A gate with a config file of its own.
 pub struct Gate {
     pub gateway: Gateway,

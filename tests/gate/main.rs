@@ -36,6 +36,7 @@ mod manage;
 mod mcp;
 mod names;
 mod observe;
+mod operations;
 mod origin_isolation;
 mod passthrough;
 mod process;

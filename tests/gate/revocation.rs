@@ -335,7 +335,10 @@ async fn nothing_made_later_is_delivered(cause: Cause, goes_on: bool, has_tls: b
     }
     // A stream whose client takes nothing ends as well: its server does not go on for nobody. All servers as one go on
     // where only this one is lost: the call fails then, and that is the end of its stream.
-    let is_of_all = |line: &Value| line["server"] == "mcp";
+    let is_of_all = |line: &Value| {
+        let is_its = |other: &Value| other["request_id"] == line["request_id"] && other["path"] == "/mcp";
+        line["server"] == "mcp" || log.all().iter().any(is_its)
+    };
     let goes_on_without = matches!(cause, Cause::Ungranted | Cause::Stopped);
     let closed = || log.all().into_iter().filter(|line| line["msg"] == "Stream closed").collect::<Vec<_>>();
     let of_all = if has_tls || !goes_on_without { 0 } else { 2 };

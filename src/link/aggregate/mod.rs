@@ -22,6 +22,8 @@ mod requests;
 mod uris;
 mod waiting;
 
+pub use self::naming::server_of;
+
 use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::watch;

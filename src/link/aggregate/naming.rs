@@ -107,6 +107,13 @@ pub(super) fn split<'n, 's>(
         .map(|(_, at, own)| (at, own))
 }
 
+/// The server that a prefixed name leads to, by the same rule, where servers are easier asked for than listed.
+pub fn server_of<'n>(separator: &str, name: &'n str, is_server: impl Fn(&str) -> bool) -> Option<&'n str> {
+    let ends =
+        (1..name.len()).rev().filter(|at| name.get(*at..).is_some_and(|rest| rest.starts_with(separator)));
+    ends.map(|at| &name[..at]).find(|server| is_server(server))
+}
+
 fn ordered(one: usize, other: usize) -> [usize; 2] {
     [one.min(other), one.max(other)]
 }
@@ -131,6 +138,17 @@ mod tests {
     }
 
     const TWO: &[(&str, &[&str])] = &[("a", &["x", "y"]), ("b", &["y", "z", "z"]), ("c", &["y"])];
+
+    #[test]
+    fn asking_for_servers_leads_where_listing_them_does() {
+        let servers = ["a", "a__b", "a_", "c"];
+        for name in
+            ["a__x", "a__b__x", "a__b_", "a___x", "a____x", "c__", "c__é", "é__x", "d__x", "__x", "a", ""]
+        {
+            let listed = split(servers.into_iter(), "__", name).map(|(at, _)| servers[at]);
+            assert_eq!(server_of("__", name, |server| servers.contains(&server)), listed, "{name}");
+        }
+    }
 
     #[test]
     fn prefixed_names_never_meet() {
