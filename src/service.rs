@@ -271,11 +271,15 @@ async fn answer(
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
-    if proxy::passes_through(&admitted) {
+    let answered = if proxy::passes_through(&admitted) {
         proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, body, record).await
     } else {
         bridge::answer(worker, admitted, head, body, record).await
+    };
+    if let Err(error) = &answered {
+        route.health.failed_by(error);
     }
+    answered
 }
 
 fn is_probe(at: Place<'_>) -> bool {

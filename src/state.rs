@@ -30,7 +30,7 @@ use crate::{
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
-    observe::{Observer, ServerMetrics},
+    observe::{Health, Observer, ServerMetrics},
     server::{
         admission::{ConnectionId, Connections},
         connection::Connection,
@@ -290,6 +290,8 @@ pub struct Route {
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
     pub switch: Arc<Switch>,
+    /// How it fared last. Survives reloads.
+    pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
     pub shared_links: Arc<SharedLinks>,
 }
@@ -314,7 +316,7 @@ pub enum Backend {
 impl Route {
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
-        !self.switch.is_stopped() && self.switch.problem().is_none()
+        !self.switch.is_stopped() && !self.health.is_failing()
     }
 
     /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
@@ -388,14 +390,16 @@ impl Live {
             });
             let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
             let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
+            let health = kept.map(|route| Arc::clone(&route.health)).unwrap_or_default();
             servers.push(Arc::new(Route {
-                backend: backend(server, previous, kept, observer)?,
+                backend: backend(server, previous, kept, observer, &health)?,
                 is_public: server.access == Access::Public,
                 callers: Callers::of(server, &snapshot.credentials, &allowed, before),
                 allowed,
                 metrics: kept
                     .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
                 switch: kept.map(|route| Arc::clone(&route.switch)).unwrap_or_default(),
+                health,
                 shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
                 server: server.clone(),
             }));
@@ -405,7 +409,7 @@ impl Live {
             by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
         }
         let all = Arc::new(Route {
-            server: Server::all(),
+            server: Server::all(snapshot.session_timeout),
             backend: Backend::All,
             allowed: vec![true; credentials.len()],
             is_public: false,
@@ -413,6 +417,7 @@ impl Live {
             metrics: previous
                 .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
             switch: Arc::default(),
+            health: Arc::default(),
             shared_links: Arc::default(),
         });
         Ok(Self {
@@ -564,6 +569,7 @@ fn backend(
     previous: Option<&Live>,
     kept: Option<&Arc<Route>>,
     observer: &Arc<Observer>,
+    health: &Arc<Health>,
 ) -> Result<Backend, Unusable> {
     let name = || Arc::clone(&server.name);
     let kept = kept.filter(|route| route.server.target == server.target);
@@ -573,12 +579,15 @@ fn backend(
         }
         (Target::Stdio(_), Some(Backend::Stdio(kept))) => Backend::Stdio(Arc::clone(kept)),
         (Target::Stdio(target), _) => {
-            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer)))
+            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer), Arc::clone(health)))
         }
         (Target::Inline(_), Some(Backend::Inline(kept))) => Backend::Inline(Arc::clone(kept)),
-        (Target::Inline(target), _) => {
-            Backend::Inline(Arc::new(InlineServer::new(name(), target.clone(), Arc::clone(observer))))
-        }
+        (Target::Inline(target), _) => Backend::Inline(Arc::new(InlineServer::new(
+            name(),
+            target.clone(),
+            Arc::clone(observer),
+            Arc::clone(health),
+        ))),
     })
 }
 

@@ -1,5 +1,6 @@
 //! What can be seen from outside: the log, the metrics, and the record of each request that feeds both.
 
+mod health;
 mod log;
 mod metrics;
 mod record;
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use health::{Failure, Health};
 pub use log::{Line, Log};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
