@@ -292,11 +292,15 @@ async fn answer(
         record.asks(method.to_str().unwrap_or_default(), name.as_deref());
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
-    if proxy::passes_through(&admitted) {
+    let answered = if proxy::passes_through(&admitted) {
         proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, is_draining, body, record).await
     } else {
         bridge::answer(worker, admitted, head, body, record).await
+    };
+    if let Err(error) = &answered {
+        route.health.failed_by(error);
     }
+    answered
 }
 
 /// A refusal that names the host to whoever runs the gate.

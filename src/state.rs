@@ -33,7 +33,7 @@ use crate::{
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
-    observe::{Observer, ServerMetrics, id_digits},
+    observe::{Health, Observer, ServerMetrics, id_digits},
     server::{
         admission::{ConnectionId, Connections},
         connection::Connection,
@@ -334,6 +334,8 @@ pub struct Route {
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
     pub switch: Arc<Switch>,
+    /// How it fared last. Survives reloads.
+    pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
     pub shared_links: Arc<SharedLinks>,
 }
@@ -358,7 +360,7 @@ pub enum Backend {
 impl Route {
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
-        !self.switch.is_stopped() && self.switch.problem().is_none()
+        !self.switch.is_stopped() && !self.health.is_failing()
     }
 
     /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
@@ -433,14 +435,16 @@ impl Live {
             });
             let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
             let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
+            let health = kept.map(|route| Arc::clone(&route.health)).unwrap_or_default();
             servers.push(Arc::new(Route {
-                backend: backend(server, &mut endpoints, kept, observer)?,
+                backend: backend(server, &mut endpoints, kept, observer, &health)?,
                 is_public: server.access == Access::Public,
                 callers: Callers::of(server, &snapshot.credentials, &allowed, before),
                 allowed,
                 metrics: kept
                     .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
                 switch: kept.map(|route| Arc::clone(&route.switch)).unwrap_or_default(),
+                health,
                 shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
                 server: server.clone(),
             }));
@@ -451,7 +455,7 @@ impl Live {
             by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
         }
         let all = Arc::new(Route {
-            server: Server::all(),
+            server: Server::all(snapshot.session_timeout),
             backend: Backend::All,
             allowed: vec![true; credentials.len()],
             is_public: false,
@@ -459,6 +463,7 @@ impl Live {
             metrics: previous
                 .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
             switch: Arc::default(),
+            health: Arc::default(),
             shared_links: Arc::default(),
         });
         Ok(Self {

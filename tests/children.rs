@@ -162,7 +162,7 @@ fn gate(script: &str) -> Arc<Supervisor> {
         inherit_env: vec!["PATH".into()],
     };
     let patience = Patience { longest_pause: Duration::ZERO, ..Patience::default() };
-    Supervisor::with_patience("db".into(), target, observer(), patience)
+    Supervisor::with_patience("db".into(), target, observer(), Arc::default(), patience)
 }
 
 fn on_runtime(part: impl Future<Output = ()>) {
@@ -221,7 +221,7 @@ fn gate_that_is_killed_while_tools_run() {
     let target = InlineTarget { description: None, tools: vec![tool] };
     on_runtime(async {
         let link = inline::open(
-            Arc::new(inline::InlineServer::new("tools".into(), target, observer())),
+            Arc::new(inline::InlineServer::new("tools".into(), target, observer(), Arc::default())),
             Owner::unlimited(),
         );
         for call in 0..3 {

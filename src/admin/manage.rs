@@ -45,8 +45,7 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
         sessions: shared.sessions.count(name),
         processes: supervisor.map_or(0, |supervisor| supervisor.running()),
         restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),
-        problem: route.switch.problem(),
-        ..ServerView::new(&route.server)
+        ..ServerView::new(&route.server).faring(&route.health)
     }
 }
 
@@ -69,7 +68,7 @@ fn act(shared: &Shared, route: &Route, action: Action) {
     }
     if action != Action::Stop {
         // What was wrong before is not known of what comes now.
-        route.switch.set_problem(None);
+        route.health.forget();
     }
     if action != Action::Start {
         route.shared_links.clear();

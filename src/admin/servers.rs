@@ -11,6 +11,7 @@ use crate::{
     body::Payload,
     config::{Access, Server, Target, Transport},
     error::{Error, Kind},
+    observe::Health,
     route::Place,
 };
 
@@ -35,9 +36,15 @@ pub struct ServerView {
     pub processes: usize,
     /// How often a process of it was started again after it had ended by itself.
     pub restarts: u64,
-    /// Why it cannot be used.
+    /// Why it cannot be used, or what is missing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// When it answered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ok: Option<String>,
+    /// What went wrong with it last, even if it is right again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
     /// `tags`.
     pub tags: Vec<String>,
     /// `public`: no token is asked for.
@@ -50,7 +57,29 @@ pub struct ServerView {
     pub roles: Option<Vec<String>>,
 }
 
+/// Something that went wrong with a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// When.
+    pub at: String,
+    /// Why.
+    pub cause: String,
+}
+
 impl ServerView {
+    /// The same, as the server fared.
+    pub fn faring(self, health: &Health) -> Self {
+        let shown = |at| humantime::format_rfc3339_millis(at).to_string();
+        Self {
+            problem: health.problem(),
+            last_ok: health.last_answer().map(shown),
+            last_error: health
+                .last_failure()
+                .map(|last| LastError { at: shown(last.at), cause: last.cause.into() }),
+            ..self
+        }
+    }
+
     /// What the config says of a server, as of one that takes requests and has had none.
     pub fn new(server: &Server) -> Self {
         let (auth_tokens, roles) = match &server.access {
@@ -81,6 +110,8 @@ impl ServerView {
             processes: 0,
             restarts: 0,
             problem: None,
+            last_ok: None,
+            last_error: None,
             tags: server.tags.clone(),
             public: server.access == Access::Public,
             auth_tokens,

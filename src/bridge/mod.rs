@@ -240,7 +240,7 @@ impl Request<'_> {
         let mut link = if is_inline || needs_own {
             self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
                 .await??
-                .0
+                .link
         } else if admitted.route.shared_links.apart().has(admitted.owner.name()) {
             // It may be apart only since its tools were listed.
             servers::joint(worker, admitted, &selector)?.link.attach(&admitted.owner)
@@ -315,10 +315,11 @@ impl Request<'_> {
         let selector = self.selector()?;
         let grant = admitted.session_grant();
         let opening = servers::open(worker, admitted, &selector, grant.to.clone());
-        let (link, members) = self.within(self.patience, opening).await??;
+        let servers::Opened { link, members, listens, idle } = self.within(self.patience, opening).await??;
         let settings = Settings {
             style,
-            idle: admitted.route.server.idle_timeout,
+            idle,
+            listens,
             watched: worker.watchdog.watch(Subject::Session(grant, Cell::new(true))),
             members,
         };

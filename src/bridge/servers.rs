@@ -1,6 +1,12 @@
 //! From a route to a conversation with what stands behind it.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     config::Transport,
@@ -9,7 +15,7 @@ use crate::{
     ledger::{Owner, Resource},
     link::{
         self, Link,
-        aggregate::{self, Member, Report, Settings},
+        aggregate::{self, Member, Patience, Report, Settings},
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
     },
@@ -19,21 +25,39 @@ use crate::{
     state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
 };
 
+/// A conversation of the caller's own.
+pub(super) struct Opened {
+    pub(super) link: Link,
+    /// Names of the servers behind it, where those are all servers as one.
+    pub(super) members: Members,
+    /// Is to say whether the client listens to what servers say of themselves.
+    pub(super) listens: Arc<AtomicBool>,
+    /// How long it may be without a request or stream.
+    pub(super) idle: Duration,
+}
+
 /// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that stands alone, or the
-/// token name of a session. With it come the names of the servers behind it, where those are all servers as one.
+/// token name of a session.
 pub(super) fn open(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
     selector: &Selector,
     to: Grantee,
-) -> impl Future<Output = Result<(Link, Members), Error>> + use<> {
+) -> impl Future<Output = Result<Opened, Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
     let (view, owner) = (View::of(admitted, selector, to), Arc::clone(&admitted.owner));
     async move {
-        match view {
-            Some(view) => Ok((all(&worker, &view), view.members)),
-            None => Ok((one(&worker, &route, &owner).await?, Arc::default())),
-        }
+        let listens = Arc::default();
+        Ok(match view {
+            Some(view) => {
+                let (link, idle) = (all(&worker, &view, Arc::clone(&listens)), view.idle);
+                Opened { link, members: view.members, listens, idle }
+            }
+            None => {
+                let (link, idle) = (one(&worker, &route, &owner).await?, route.server.idle_timeout);
+                Opened { link, members: Arc::default(), listens, idle }
+            }
+        })
     }
 }
 
@@ -47,9 +71,10 @@ pub(super) fn joint(
     let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
     let links = &route.shared_links;
     if let Some(view) = View::of(admitted, selector, admitted.grant().to) {
+        let idle = view.idle;
         let found = links.get(&view.key(), Some(owner), |lease| {
             let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
-            Shared::start(move || std::future::ready(Ok(all(&worker, &view))), settings)
+            Shared::start(move || std::future::ready(Ok(all(&worker, &view, Arc::default()))), settings)
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
@@ -97,15 +122,20 @@ struct View {
     to: Grantee,
     members: Members,
     owner: Arc<Owner>,
+    /// The longest that one of them may lie idle: with all of them, none is kept for less than it would be alone.
+    idle: Duration,
 }
 
 impl View {
     /// `None` if the request is for a single server.
     fn of(admitted: &Admitted<'_>, selector: &Selector, to: Grantee) -> Option<Self> {
-        matches!(admitted.route.backend, Backend::All).then(|| Self {
-            to,
-            members: members(&admitted.live, admitted.credential, selector),
-            owner: Arc::clone(&admitted.owner),
+        matches!(admitted.route.backend, Backend::All).then(|| {
+            let live = &admitted.live;
+            let members = members(live, admitted.credential, selector);
+            let idle = members.iter().filter_map(|name| live.route(name));
+            let idle = idle.map(|route| route.server.idle_timeout).max();
+            let owner = Arc::clone(&admitted.owner);
+            Self { to, members, owner, idle: idle.unwrap_or(admitted.route.server.idle_timeout) }
         })
     }
 
@@ -126,7 +156,7 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Membe
         .collect()
 }
 
-fn all(worker: &Rc<Worker>, view: &View) -> Link {
+fn all(worker: &Rc<Worker>, view: &View, listens: Arc<AtomicBool>) -> Link {
     let members = view.members.iter().map(|name| member(worker, view, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = Settings {
@@ -137,6 +167,7 @@ fn all(worker: &Rc<Worker>, view: &View) -> Link {
         name: live.realm.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),
+        listens,
         report: Rc::new(move |report| tell(&shared, report)),
     };
     aggregate::open(members, settings)
@@ -147,7 +178,18 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
     // That it was stopped meanwhile shows in the epoch.
     let grant = Grant::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
+    let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
+    let patience = move || {
+        let live = of_config.live();
+        let server = live.route(&of_patience).map(|route| &route.server);
+        let answer = server.and_then(|server| server.timeout);
+        let start = answer.unwrap_or(live.limits.upstream_timeout);
+        Patience { answer, start, idle: server.map_or(live.all.server.idle_timeout, |it| it.idle_timeout) }
+    };
+    let health = shared.live().route(name).map(|route| Arc::clone(&route.health)).unwrap_or_default();
     Member {
+        patience: Box::new(patience),
+        health,
         name: Arc::clone(name),
         open: Box::new(move || current(&worker, &of_open, &owner)),
         granted: Box::new(move || {
@@ -162,24 +204,32 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
 /// What becomes of the members of all servers as one, for the log and `/status`.
 fn tell(shared: &GateState, report: Report<'_>) {
     let observer = &shared.observer;
-    let problem = |server: &str, cause: Option<&str>| {
-        if let Some(route) = shared.live().route(server) {
-            route.switch.set_problem(cause);
-        }
-    };
+    let health = |server: &str| shared.live().route(server).map(|route| Arc::clone(&route.health));
     match report {
-        Report::Up { server } => problem(server, None),
+        // What it says is noted where it is heard.
+        Report::Up { .. } => {}
+        Report::Listed { server, method } => health(server).iter().for_each(|health| health.listed(method)),
         // Who ends the gate knows that its servers go.
-        Report::Down { .. } if shared.is_draining() => {}
+        Report::Down { .. } | Report::ListFailed { .. } if shared.is_draining() => {}
         // That this caller may have no more, or that there is no more, is no problem of the server's.
-        Report::Down { server, kind, cause } if kind.side() != Side::Upstream => {
+        Report::Down { server, kind, cause } | Report::ListFailed { server, kind, cause, .. }
+            if kind.side() != Side::Upstream =>
+        {
             observer.metrics.refused(kind.code());
             if let Some(line) = observer.recurring(Topic::Refused(kind)) {
                 line.str("server", server).text("cause", cause).send();
             }
         }
-        Report::Down { server, cause, .. } => {
-            problem(server, Some(cause));
+        Report::ListFailed { server, method, kind, cause } => {
+            health(server).iter().for_each(|health| health.list_failed(method, cause));
+            observer.metrics.upstream_error(server, kind.code());
+            if let Some(line) = observer.recurring(Topic::ListFailed(Group::of(server))) {
+                line.str("server", server).str("rpc_method", method).text("cause", cause).send();
+            }
+        }
+        Report::Down { server, kind, cause } => {
+            health(server).iter().for_each(|health| health.failed(cause));
+            observer.metrics.upstream_error(server, kind.code());
             if let Some(line) = observer.recurring(Topic::LeftOut(Group::of(server))) {
                 line.str("server", server).text("cause", cause).send();
             }
@@ -212,21 +262,14 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 connect_timeout: live.limits.connect_timeout,
                 head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
                 owner: Arc::clone(owner),
+                health: Arc::clone(&route.health),
             };
             match target.transport {
                 Transport::StreamableHttp => link::streamable::open(place),
                 Transport::Sse => link::sse::open(place),
             }
         }
-        Backend::Stdio(supervisor) => {
-            let opened = link::stdio::open(supervisor, owner).await;
-            // That this caller may have no more processes is no problem of the server's.
-            let failed = opened.as_ref().err().filter(|error| error.kind == Kind::UpstreamUnreachable);
-            // Nor is that it was stopped meanwhile.
-            let failed = failed.filter(|_| !route.switch.is_stopped());
-            route.switch.set_problem(failed.and_then(|error| error.cause.as_deref()));
-            opened?
-        }
+        Backend::Stdio(supervisor) => link::stdio::open(supervisor, owner).await?,
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };

@@ -1,13 +1,6 @@
 //! The task that keeps one process: its standard error, its end, its burial.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Instant,
-};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use rustix::process::Signal;
 use tokio::{
@@ -17,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Orders, Patience, Running, Why,
+    Orders, Patience, Running, Spoke, Why,
     process::{Process, Watch},
     stderr::Stderr,
 };
@@ -31,7 +24,7 @@ pub(super) struct Keeper {
     pub(super) running: Running,
     pub(super) born: Instant,
     /// It said something.
-    pub(super) spoke: Arc<AtomicBool>,
+    pub(super) spoke: Arc<Spoke>,
 }
 
 impl Keeper {
@@ -55,7 +48,7 @@ impl Keeper {
             Err(_) => Cow::Borrowed("the process is lost"),
         };
         let owner = self.running.share.owner().name();
-        supervisor.ended(owner, self.born, self.spoke.load(Relaxed), failed);
+        supervisor.ended(owner, self.born, self.spoke.has(), failed, &how);
         stderr.finish();
         let (level, msg) = if failed {
             (Level::Warn, "Server process failed")

@@ -46,7 +46,7 @@ use crate::{
     config::{Level, StdioTarget},
     error::{Error, Kind},
     ledger::{Name, Owner, Resource, Share},
-    observe::Observer,
+    observe::{Health, Observer},
 };
 
 /// How long the gate waits for a command, and with starting it again.
@@ -82,6 +82,7 @@ pub struct Supervisor {
     name: Arc<str>,
     target: StdioTarget,
     observer: Arc<Observer>,
+    health: Arc<Health>,
     patience: Patience,
     restarts: IntCounter,
     running: AtomicUsize,
@@ -108,8 +109,13 @@ struct Orders {
 
 impl Supervisor {
     /// For the server `name`, which runs `target`.
-    pub fn new(name: Arc<str>, target: StdioTarget, observer: Arc<Observer>) -> Arc<Self> {
-        Self::with_patience(name, target, observer, Patience::default())
+    pub fn new(
+        name: Arc<str>,
+        target: StdioTarget,
+        observer: Arc<Observer>,
+        health: Arc<Health>,
+    ) -> Arc<Self> {
+        Self::with_patience(name, target, observer, health, Patience::default())
     }
 
     /// The same, with other times.
@@ -117,6 +123,7 @@ impl Supervisor {
         name: Arc<str>,
         target: StdioTarget,
         observer: Arc<Observer>,
+        health: Arc<Health>,
         patience: Patience,
     ) -> Arc<Self> {
         let restarts = observer.metrics.child_restarts(&name);
@@ -124,6 +131,7 @@ impl Supervisor {
             name,
             target,
             observer,
+            health,
             patience,
             restarts,
             running: AtomicUsize::new(0),
@@ -221,8 +229,9 @@ impl Supervisor {
                 _ => "",
             };
             let (name, command) = (&self.name, &self.target.command);
-            Kind::UpstreamUnreachable
-                .because(format!("cannot run {command:?} of server {name:?}{where_}: {error}"))
+            let cause = format!("cannot run {command:?} of server {name:?}{where_}: {error}");
+            self.health.failed(&cause);
+            Kind::UpstreamUnreachable.because(cause)
         })
     }
 
@@ -261,7 +270,8 @@ impl Supervisor {
 
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
-        let (owner, spoke) = (Arc::clone(running.share.owner()), Arc::new(AtomicBool::new(false)));
+        let owner = Arc::clone(running.share.owner());
+        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has: AtomicBool::new(false) });
         let of_keeper = Arc::clone(&spoke);
         let keeper = Keeper { process, watch, number, running, born: Instant::now(), spoke: of_keeper };
         tokio::spawn(keeper.keep(outputs.stderr, asked, ended));
@@ -269,8 +279,11 @@ impl Supervisor {
         Ok(Child { stdin, stdout: outputs.stdout, life })
     }
 
-    /// A process has ended, by itself if `failed`.
-    fn ended(&self, owner: &Name, born: Instant, spoke: bool, failed: bool) {
+    /// A process has ended, by itself if `failed`, and so.
+    fn ended(&self, owner: &Name, born: Instant, spoke: bool, failed: bool, how: &str) {
+        if failed {
+            self.health.failed(how);
+        }
         let mut history = self.history();
         // One that callers share and that worked was broken by one of them, and the others need not wait for that.
         let is_to_blame = failed && !(spoke && *owner == Name::Gate);
@@ -320,7 +333,27 @@ pub struct Life {
     exit: oneshot::Receiver<Cow<'static, str>>,
     ending: Option<oneshot::Sender<Why>>,
     owner: Arc<Owner>,
-    spoke: Arc<AtomicBool>,
+    spoke: Arc<Spoke>,
+}
+
+/// Whether a process has said something, and so was able to start.
+pub struct Spoke {
+    supervisor: Arc<Supervisor>,
+    has: AtomicBool,
+}
+
+impl Spoke {
+    /// It said something.
+    pub fn note(&self) {
+        self.supervisor.health.answered();
+        if !self.has.load(Ordering::Relaxed) {
+            self.has.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self) -> bool {
+        self.has.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a process is to end.
@@ -347,8 +380,8 @@ impl Life {
         &self.owner
     }
 
-    /// To be set once the process has said something, and so was able to start.
-    pub fn spoke(&self) -> Arc<AtomicBool> {
+    /// Is told what the process says.
+    pub fn spoke(&self) -> Arc<Spoke> {
         Arc::clone(&self.spoke)
     }
 

@@ -14,7 +14,7 @@ fn supervisor(target: StdioTarget) -> Arc<Supervisor> {
     let metrics = Metrics::new().unwrap();
     let log =
         Log::start(Level::Error, LogFormat::Json, Box::new(io::sink()), metrics.log_lines_dropped.clone());
-    Supervisor::new("db".into(), target, Arc::new(Observer::new(log.unwrap(), metrics)))
+    Supervisor::new("db".into(), target, Arc::new(Observer::new(log.unwrap(), metrics)), Arc::default())
 }
 
 /// `command`, with nothing but its arguments and `PATH`.

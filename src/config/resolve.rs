@@ -62,6 +62,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
     }
+    snapshot.session_timeout = idle_timeout;
     snapshot.servers = servers;
     snapshot.files.clone_from(&cx.files);
     Some(snapshot)
@@ -126,6 +127,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         session_key,
         debug: debug?,
         aggregate,
+        session_timeout: Server::IDLE_TIMEOUT,
         servers: Vec::new(),
         files: Vec::new(),
     })

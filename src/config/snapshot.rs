@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub session_key: Option<Secret>,
     /// `proxy.debug`: whether `/debug/*` exists.
     pub debug: bool,
+    /// `proxy.sessions.timeout`, default 5 min: `idleTimeout` of all servers as one, and of those that have none.
+    pub session_timeout: Duration,
     /// `proxy.aggregate`: all servers as one.
     pub aggregate: Aggregate,
     /// `mcpServers`, in file order.
@@ -285,7 +287,7 @@ impl Server {
     pub const ALL: &'static str = "mcp";
 
     /// All servers as one. What stands behind it is decided for each caller, so its target is an empty one.
-    pub fn all() -> Self {
+    pub fn all(idle_timeout: Duration) -> Self {
         Self {
             name: Self::ALL.into(),
             target: Target::Inline(InlineTarget::default()),
@@ -293,7 +295,7 @@ impl Server {
             timeout: None,
             keep_alive: None,
             tags: Vec::new(),
-            idle_timeout: Self::IDLE_TIMEOUT,
+            idle_timeout,
             tool_filter: None,
         }
     }

@@ -67,6 +67,7 @@ impl Gateway {
                 continue;
             }
             old.switch.begin_epoch();
+            old.health.forget();
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);
             if let Backend::Stdio(supervisor) = &old.backend

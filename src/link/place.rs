@@ -15,6 +15,7 @@ use crate::{
         numbers,
         oversize::Answers,
     },
+    observe::Health,
     upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
 };
 
@@ -27,6 +28,9 @@ const MAX_BODY: usize = MAX_EVENT;
 
 /// How long the end of a response is awaited once nothing more is wanted from it, so that its connection can be used again.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What the gate calls itself to servers, where it is not a client that speaks.
+const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// A server reached over HTTP, and what it takes to reach it from one worker.
 pub struct Place {
@@ -42,6 +46,8 @@ pub struct Place {
     pub head_timeout: Duration,
     /// For whom what the server says is held in memory.
     pub owner: Arc<Owner>,
+    /// Is told how the server fares.
+    pub health: Arc<Health>,
 }
 
 /// Header fields of a request.
@@ -70,6 +76,21 @@ impl Place {
     /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
     /// before it is used, and after that the server may have read.
     pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        fields: &Fields,
+        body: Bytes,
+    ) -> Result<Answer, Error> {
+        let answered = self.exchange(method, path, fields, body).await;
+        match &answered {
+            Ok(answer) => self.health.answered_with(answer.status),
+            Err(error) => self.health.failed_by(error),
+        }
+        answered
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         path: &str,
@@ -111,7 +132,9 @@ impl Place {
         let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let host = (header::HOST, self.endpoint.authority.clone());
         let configured = &self.target.headers;
-        let own = fields.iter().filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
+        let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let own = fields.iter().chain([&agent]);
+        let own = own.filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
         let configured = configured.iter().filter(|(name, _)| *name != header::ACCEPT_ENCODING);
         let mut out = Vec::with_capacity(REQUEST_BYTES);
         for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {

@@ -30,6 +30,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
     let url: url::Url = url.parse().unwrap();
     let headers = vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("blue"))];
     Place {
+        health: Arc::default(),
         endpoint: Arc::new(Endpoint::new(&url, None, &mut Default::default()).unwrap()),
         target: HttpTarget {
             url,

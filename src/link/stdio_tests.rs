@@ -56,7 +56,8 @@ impl Gate {
             metrics.log_lines_dropped.clone(),
         );
         let observer = Arc::new(Observer::new(writer.unwrap(), metrics));
-        let supervisor = Supervisor::with_patience("db".into(), target, Arc::clone(&observer), patience);
+        let supervisor =
+            Supervisor::with_patience("db".into(), target, Arc::clone(&observer), Arc::default(), patience);
         Self { supervisor, observer, log }
     }
 

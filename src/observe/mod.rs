@@ -1,5 +1,6 @@
 //! What can be seen from outside: the log, the metrics, and the record of each request that feeds both.
 
+mod health;
 mod log;
 mod metrics;
 mod record;
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use health::{Failure, Health};
 pub use log::{Line, Log, id_digits};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};

@@ -30,6 +30,8 @@ pub enum Topic {
     Full,
     /// All servers as one go without a server. One server seldom silences another: each is in one of these groups.
     LeftOut(Group),
+    /// One of a server's lists fails, so that all servers as one go without it.
+    ListFailed(Group),
     /// Two servers offer the same name.
     Collision,
     /// A server lists more than is kept.
@@ -60,7 +62,7 @@ impl Group {
 
 impl Topic {
     const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
-    const COUNT: usize = Self::OTHERS + 5 + Group::COUNT as usize;
+    const COUNT: usize = Self::OTHERS + 5 + 2 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
@@ -68,6 +70,7 @@ impl Topic {
             .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
             .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
             .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
+            .chain((0..Group::COUNT).map(|group| Self::ListFailed(Group(group))))
     }
 
     fn slot(self) -> usize {
@@ -80,6 +83,7 @@ impl Topic {
             Self::Withheld => Self::OTHERS + 3,
             Self::GaveUp => Self::OTHERS + 4,
             Self::LeftOut(group) => Self::OTHERS + 5 + usize::from(group.0),
+            Self::ListFailed(group) => Self::OTHERS + 5 + usize::from(Group::COUNT + group.0),
         }
     }
 
@@ -90,6 +94,7 @@ impl Topic {
             Self::Rejected(_) => "Rejected connection",
             Self::Full => "Connection limit reached; those without an admitted request make room",
             Self::LeftOut(_) => "Server left out of all servers as one",
+            Self::ListFailed(_) => "A server's list is missing from all servers as one",
             Self::Collision => "Two servers offer the same name",
             Self::TooMany => "Server lists more than is kept; the rest is not offered",
             Self::Withheld => "A list of tools that cannot be read was withheld",
@@ -104,6 +109,7 @@ impl Topic {
             Self::Rejected(rejection) => Some(rejection.reason()),
             Self::Full
             | Self::LeftOut(_)
+            | Self::ListFailed(_)
             | Self::Collision
             | Self::TooMany
             | Self::Withheld
@@ -118,6 +124,7 @@ impl Topic {
             Self::Refused(_) | Self::Rejected(_) => Level::Info,
             Self::Full
             | Self::LeftOut(_)
+            | Self::ListFailed(_)
             | Self::Collision
             | Self::TooMany
             | Self::Withheld

@@ -172,6 +172,7 @@ pub async fn forward(
             return Ok(answer);
         }
     };
+    admitted.route.health.answered_with(response_head.status);
     // 6. What the client may see of it.
     Kind::refuse_challenge(response_head.status)?;
     let status = response_head.status;

@@ -7,7 +7,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::{pending, poll_fn},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -52,6 +55,8 @@ pub struct Settings {
     pub watched: Watched<Subject>,
     /// Names of the servers behind it, where it is one with all servers as one.
     pub members: Members,
+    /// Says whether the client listens to what servers say of themselves.
+    pub listens: Arc<AtomicBool>,
 }
 
 /// Which transport the client of a session speaks.
@@ -69,6 +74,7 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let handle = Handle { commands: sender, closed: closed.clone(), members: settings.members };
     registered.lead_to(handle.clone());
     let is_sse = matches!(settings.style, Style::Sse(_));
+    settings.listens.store(is_sse, Relaxed);
     let session = Session {
         link,
         owner: Arc::clone(registered.owner()),
@@ -81,6 +87,7 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
             Style::Sse(stream) => Some(stream),
         },
         is_sse,
+        listens: settings.listens,
         calls: HashMap::new(),
         serial: 0,
         to_server: VecDeque::new(),
@@ -103,6 +110,8 @@ struct Session {
     idle: Duration,
     listener: Option<mpsc::Sender<Bytes>>,
     is_sse: bool,
+    /// Whether there is a listener, for who is behind the link.
+    listens: Arc<AtomicBool>,
     calls: HashMap<Id, Call>,
     /// Counts calls, to tell the newest.
     serial: u64,
@@ -221,6 +230,7 @@ impl Session {
                 }
                 Event::Silence => {
                     self.listener = None;
+                    self.listens.store(false, Relaxed);
                     if self.is_sse {
                         break;
                     }
@@ -284,6 +294,7 @@ impl Session {
                 if reply.send(events).is_ok() {
                     self.to_client.extend(self.backlog.drain(..).map(|event| (sender.clone(), event)));
                     self.listener = Some(sender);
+                    self.listens.store(true, Relaxed);
                 }
             }
             Command::Stream(id) => {

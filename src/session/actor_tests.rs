@@ -27,6 +27,7 @@ impl World {
         let (sender, events) = mpsc::channel(EVENTS);
         let grant = Grant::new(Grantee::Anyone, "db".into(), 0);
         let settings = Settings {
+            listens: Arc::default(),
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
             watched: dog.watch(Subject::Session(grant, Cell::new(true))),

@@ -38,19 +38,19 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Sessions that run. Looked at once per request of a session, never per event.
+/// Sessions that run, by server: what one of these costs to count, list or end does not depend on the others. Looked at once
+/// per request of a session, never per event.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<HashMap<SessionId, Entry>>>);
+pub struct Registry(Arc<Mutex<HashMap<Arc<str>, Sessions>>>);
 
-struct Entry {
-    server: Arc<str>,
-    /// `None` while it begins, and for a single call, which nobody comes back to.
-    handle: Option<Handle>,
-}
+/// Of one server, which has at least one. A session has no handle while it begins, nor has a single call, which nobody comes
+/// back to.
+type Sessions = HashMap<SessionId, Option<Handle>>;
 
 /// A place in the registry; dropping it leaves.
 pub struct Registered {
     registry: Registry,
+    server: Arc<str>,
     id: SessionId,
     share: Share,
 }
@@ -58,30 +58,28 @@ pub struct Registered {
 impl Registry {
     /// A place for a session with `server`, or for a call that costs as much as one. `share` counts it for its owner.
     pub fn add(&self, id: SessionId, server: Arc<str>, share: Share) -> Registered {
-        self.entries().insert(id, Entry { server, handle: None });
-        Registered { registry: self.clone(), id, share }
+        self.entries().entry(Arc::clone(&server)).or_default().insert(id, None);
+        Registered { registry: self.clone(), server, id, share }
     }
 
     /// The session of this id with this server.
     pub fn find(&self, id: SessionId, server: &str) -> Option<Handle> {
-        self.entries().get(&id).filter(|entry| *entry.server == *server)?.handle.clone()
+        self.entries().get(server)?.get(&id)?.clone()
     }
 
     /// Sessions with `server`.
     pub fn count(&self, server: &str) -> usize {
-        self.entries().values().filter(|entry| *entry.server == *server).count()
+        self.entries().get(server).map_or(0, HashMap::len)
     }
 
     /// Sessions with `server`, to end them.
     pub fn of(&self, server: &str) -> Vec<Handle> {
-        let entries = self.entries();
-        let with_it = entries.values().filter(|entry| *entry.server == *server);
-        with_it.filter_map(|entry| entry.handle.clone()).collect()
+        self.entries().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect()
     }
 
     /// All of them.
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.entries().values().map(HashMap::len).sum()
     }
 
     /// Whether there is none.
@@ -89,7 +87,7 @@ impl Registry {
         self.entries().is_empty()
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Arc<str>, Sessions>> {
         // Nothing that could panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,21 +106,43 @@ impl Registered {
 
     /// From now on, the session is found.
     pub(super) fn lead_to(&self, handle: Handle) {
-        if let Some(entry) = self.registry.entries().get_mut(&self.id) {
-            entry.handle = Some(handle);
+        if let Some(place) = self.registry.entries().get_mut(&self.server).and_then(|of| of.get_mut(&self.id))
+        {
+            *place = Some(handle);
         }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.entries().remove(&self.id);
+        let mut entries = self.registry.entries();
+        let Some(sessions) = entries.get_mut(&self.server) else { return };
+        sessions.remove(&self.id);
+        if sessions.is_empty() {
+            entries.remove(&self.server);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Resource;
+
+    #[test]
+    fn sessions_are_counted_for_their_server_and_leave_nothing_behind() {
+        let registry = Registry::default();
+        let add = |server: &str| {
+            let share = Owner::unlimited().take(Resource::Sessions).unwrap();
+            registry.add(SessionId::random().unwrap(), server.into(), share)
+        };
+        let (first, second, other) = (add("db"), add("db"), add("files"));
+        assert_eq!(["db", "files", "none"].map(|server| registry.count(server)), [2, 1, 0]);
+        drop(first);
+        assert_eq!((registry.count("db"), registry.len()), (1, 2));
+        drop((second, other));
+        assert!(registry.is_empty());
+    }
 
     #[test]
     fn an_id_reads_as_it_was_written_and_nothing_else_does() {

@@ -7,7 +7,7 @@ use crate::{
     child::Supervisor,
     config::{HttpTarget, Level, Server, Target},
     link::inline::InlineServer,
-    observe::Observer,
+    observe::{Health, Observer},
     upstream::{Endpoint, Trusts, Unusable},
 };
 
@@ -17,6 +17,7 @@ pub(super) fn backend(
     endpoints: &mut Endpoints<'_>,
     kept: Option<&Arc<Route>>,
     observer: &Arc<Observer>,
+    health: &Arc<Health>,
 ) -> Result<Backend, Unusable> {
     let name = || Arc::clone(&server.name);
     let kept = kept.filter(|route| route.server.target == server.target);
@@ -26,12 +27,15 @@ pub(super) fn backend(
         }
         (Target::Stdio(_), Some(Backend::Stdio(kept))) => Backend::Stdio(Arc::clone(kept)),
         (Target::Stdio(target), _) => {
-            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer)))
+            Backend::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer), Arc::clone(health)))
         }
         (Target::Inline(_), Some(Backend::Inline(kept))) => Backend::Inline(Arc::clone(kept)),
-        (Target::Inline(target), _) => {
-            Backend::Inline(Arc::new(InlineServer::new(name(), target.clone(), Arc::clone(observer))))
-        }
+        (Target::Inline(target), _) => Backend::Inline(Arc::new(InlineServer::new(
+            name(),
+            target.clone(),
+            Arc::clone(observer),
+            Arc::clone(health),
+        ))),
     })
 }
 

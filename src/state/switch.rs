@@ -1,16 +1,12 @@
 //! Whether a server is to run.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whether a server is to run, which `POST /servers/{name}/stop` turns off, and what was wrong with it last.
+/// Whether a server is to run, which `POST /servers/{name}/stop` turns off.
 pub struct Switch {
     stopped: AtomicBool,
     stops: AtomicU64,
     epoch: AtomicU64,
-    problem: Mutex<Option<Box<str>>>,
 }
 
 /// The last epoch of any server.
@@ -18,12 +14,8 @@ static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
 impl Default for Switch {
     fn default() -> Self {
-        let switch = Self {
-            stopped: AtomicBool::default(),
-            stops: AtomicU64::default(),
-            epoch: AtomicU64::default(),
-            problem: Mutex::default(),
-        };
+        let switch =
+            Self { stopped: AtomicBool::default(), stops: AtomicU64::default(), epoch: AtomicU64::default() };
         switch.begin_epoch();
         switch
     }
@@ -70,16 +62,5 @@ impl Switch {
     fn end(&self) {
         self.stops.fetch_add(1, Ordering::Relaxed);
         self.begin_epoch();
-    }
-
-    /// Why the server cannot be used, as it was seen last.
-    pub fn problem(&self) -> Option<String> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.as_deref().map(str::to_owned)
-    }
-
-    /// Notes why the server cannot be used, or that it can.
-    pub fn set_problem(&self, problem: Option<&str>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(Box::from);
     }
 }

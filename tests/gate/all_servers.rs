@@ -1,7 +1,9 @@
 //! All servers as one, at `/mcp`, `/sse` and `/message`: a command, a remote server and tools of the config, behind one
 //! session or none.
 
+mod broken_lists;
 mod grants;
+mod patience;
 
 use std::time::{Duration, Instant};
 

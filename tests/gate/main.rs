@@ -45,6 +45,8 @@ mod refusal_log;
 mod reload;
 mod resumption;
 mod revocation;
+mod scripted;
+mod server_health;
 mod session_owner;
 mod sessions;
 mod shared_process;

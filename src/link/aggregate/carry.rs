@@ -16,6 +16,7 @@ use tokio_util::sync::PollSender;
 use super::{
     Member, Opening, Settings,
     core::{Action, Core, Event, IN_FLIGHT},
+    peer::Known,
 };
 use crate::{
     error::Error,
@@ -37,9 +38,12 @@ const STUCK: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
 pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
-    let (known, slots) = members
+    let (known, slots): (Vec<_>, _) = members
         .into_iter()
-        .map(|member| ((member.name, member.granted), Slot { open: member.open, generation: 0, line: None }))
+        .map(|member| {
+            let Member { name, open, granted, patience, health } = member;
+            (Known { name, granted, patience, health }, Slot { open, generation: 0, line: None })
+        })
         .unzip();
     let mut changes = settings.changes.clone();
     let mut core = Core::new(known, settings, Instant::now());

@@ -1,15 +1,15 @@
 //! What the union of members does: events in, actions out, no socket and no clock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Granted, Report, Settings,
+    Report, Settings,
     listen::Listen,
     lists::Ask,
     naming::Clash,
-    peer::{Peer, Phase},
+    peer::{Known, Peer, Phase},
     waiting::Waiter,
 };
 use crate::{
@@ -73,6 +73,8 @@ pub(super) enum Era {
 pub(super) struct Sent {
     pub(super) member: usize,
     pub(super) purpose: Purpose,
+    /// When it is not waited for any longer, if the member has not said anything about it.
+    pub(super) until: Option<Instant>,
 }
 
 /// Whom the answer is for.
@@ -122,8 +124,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<(Arc<str>, Granted)>, settings: Settings, now: Instant) -> Self {
-        let members = members.into_iter().map(|(name, granted)| Peer::new(name, granted, now)).collect();
+    pub(super) fn new(members: Vec<Known>, settings: Settings, now: Instant) -> Self {
+        let members = members.into_iter().map(|known| Peer::new(known, now)).collect();
         let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
             settings,
@@ -148,10 +150,13 @@ impl Core {
         match event {
             Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
             Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
-            Event::Opened(member, Ok(())) => self.opened(member),
+            Event::Opened(member, Ok(())) => self.opened(now, member),
             Event::Opened(member, Err(error)) => self.lose(now, member, error.kind, &error.to_string()),
             Event::Member(member, said) => self.member_says(now, member, said),
-            Event::Tick => {}
+            Event::Tick => {
+                self.give_up(now);
+                self.let_sleep(now);
+            }
         }
         self.settle(now);
         std::mem::take(&mut self.actions)
@@ -160,7 +165,48 @@ impl Core {
     /// When [`Event::Tick`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waiters = self.waiting.iter().map(|waiter| waiter.until);
-        waiters.chain(self.listens.iter().filter_map(Listen::until)).min()
+        let sent = self.sent.values().filter_map(|sent| sent.until);
+        let idle = self.members.iter().filter_map(Peer::idle_until);
+        waiters.chain(self.listens.iter().filter_map(Listen::until)).chain(sent).chain(idle).min()
+    }
+
+    /// Gives up what members took too long for.
+    fn give_up(&mut self, now: Instant) {
+        let is_over = |sent: &Sent| sent.until.is_some_and(|until| until <= now);
+        let over: Vec<_> =
+            self.sent.iter().filter(|(_, sent)| is_over(sent)).map(|(number, _)| *number).collect();
+        for number in over {
+            let Some(Sent { member, purpose, .. }) = self.sent.remove(&number) else { continue };
+            if matches!(purpose, Purpose::Greeting) {
+                self.lose(now, member, Kind::UpstreamTimeout, "no answer to initialize in time");
+            } else {
+                let error = Kind::UpstreamTimeout.because("no answer within its timeout");
+                self.act(Action::ToMember(member, ToServer::Abandon(Id::number(number))));
+                self.members[member].failed(&error);
+                self.unanswered(member, purpose, error);
+            }
+        }
+    }
+
+    /// Drops the links of members that nobody wants anything of: what they cost others may have.
+    fn let_sleep(&mut self, now: Instant) {
+        for member in 0..self.members.len() {
+            if self.members[member].idle_until().is_none_or(|until| now < until) {
+                continue;
+            }
+            let is_used = self.settings.listens.load(Relaxed)
+                || self.sent.values().any(|sent| sent.member == member)
+                || self.asked.values().any(|asked| asked.member == member);
+            let peer = &mut self.members[member];
+            if is_used {
+                peer.idle.0 = now;
+            } else {
+                peer.forget();
+                peer.sleeps = true;
+                peer.phase = Phase::Closed(now);
+                self.act(Action::Close(member));
+            }
+        }
     }
 
     fn client_says(&mut self, now: Instant, outbound: Outbound) {
@@ -258,20 +304,31 @@ impl Core {
         }
     }
 
-    /// Opens links to members that have none and may have one.
+    /// Opens links to members that have none and may have one, also to those that were not needed for a while.
     pub(super) fn wake(&mut self, now: Instant) {
+        (0..self.members.len()).for_each(|member| self.wake_one(now, member));
+    }
+
+    /// The same for a call of one member. Of the others, only those that failed are tried again.
+    pub(super) fn wake_for(&mut self, now: Instant, needed: usize) {
         for member in 0..self.members.len() {
-            let peer = &mut self.members[member];
-            if matches!(peer.phase, Phase::Closed(again) if again <= now) && peer.is_granted() {
-                peer.open();
-                self.act(Action::Open(member));
+            if member == needed || !self.members[member].sleeps {
+                self.wake_one(now, member);
             }
         }
     }
 
-    fn opened(&mut self, member: usize) {
+    fn wake_one(&mut self, now: Instant, member: usize) {
+        let peer = &mut self.members[member];
+        if matches!(peer.phase, Phase::Closed(again) if again <= now) && peer.is_granted() {
+            peer.open(now);
+            self.act(Action::Open(member));
+        }
+    }
+
+    fn opened(&mut self, now: Instant, member: usize) {
         match &self.era {
-            Era::Session { .. } => self.greet(member),
+            Era::Session { .. } => self.greet(now, member),
             Era::Stateless => self.ready(member),
         }
     }
@@ -281,9 +338,10 @@ impl Core {
         let peer = &mut self.members[member];
         peer.phase = Phase::Ready;
         (self.settings.report)(Report::Up { server: &peer.name });
+        let was_asleep = std::mem::take(&mut peer.sleeps);
         for ask in [Ask::Tools, Ask::Prompts, Ask::Resources] {
             let is_awaited = self.waiting.iter().any(|waiter| waiter.wants_list(ask));
-            if !is_awaited && self.members[member].offers(ask) {
+            if !was_asleep && !is_awaited && self.members[member].offers(ask) {
                 self.changed(ask);
             }
         }
@@ -294,7 +352,7 @@ impl Core {
     pub(super) fn lose(&mut self, now: Instant, member: usize, kind: Kind, cause: &str) {
         (self.settings.report)(Report::Down { server: &self.members[member].name, kind, cause });
         let is_limit = matches!(kind, Kind::CallerLimit | Kind::Unavailable);
-        let kind = if is_limit { kind } else { Kind::UpstreamUnreachable };
+        let kind = if is_limit || kind == Kind::UpstreamTimeout { kind } else { Kind::UpstreamUnreachable };
         self.part(member, now + REOPEN, &kind.because(cause.to_owned()));
         self.members[member].limit = is_limit.then(|| (kind, cause.into()));
     }
@@ -303,7 +361,7 @@ impl Core {
     fn part(&mut self, member: usize, again: Instant, why: &Error) {
         let peer = &mut self.members[member];
         let was_ready = matches!(peer.phase, Phase::Ready);
-        let gone = [Ask::Tools, Ask::Prompts, Ask::Resources].map(|ask| was_ready && peer.offers(ask));
+        let gone = [Ask::Tools, Ask::Prompts, Ask::Resources].map(|ask| was_ready && peer.may_be_on(ask));
         peer.forget();
         peer.phase = Phase::Closed(again);
         self.act(Action::Close(member));
@@ -361,7 +419,19 @@ impl Core {
         purpose: Purpose,
         request: Result<Message, Malformed>,
     ) {
-        self.sent.insert(number, Sent { member, purpose });
+        self.send_until(member, number, purpose, None, request);
+    }
+
+    /// The same, for one that is not waited for longer than that.
+    pub(super) fn send_until(
+        &mut self,
+        member: usize,
+        number: u64,
+        purpose: Purpose,
+        until: Option<Instant>,
+        request: Result<Message, Malformed>,
+    ) {
+        self.sent.insert(number, Sent { member, purpose, until });
         self.pass(member, request);
     }
 

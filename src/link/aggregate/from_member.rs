@@ -1,12 +1,14 @@
 //! What members say, and whom it is for.
 
+use std::borrow::Cow;
+
 use tokio::time::Instant;
 
 use super::{
     Report,
     core::{Asked, Core, IN_FLIGHT, Purpose, Sent},
     lists::{Ask, BYTES, Known, Next, State, UNHEARD},
-    peer::Phase,
+    peer::{Phase, Wait},
 };
 use crate::{
     error::{Error, Kind},
@@ -31,14 +33,31 @@ impl Core {
             }
             FromServer::Message { message, about } => match (message.kind(), message.id()) {
                 (message::Kind::Response, Some(id)) => {
-                    if let Some(sent) = self.take(member, id) {
+                    if let Some(sent) = self.take(now, member, id) {
                         self.answered(now, member, sent.purpose, message);
                     }
                 }
                 (message::Kind::Response, None) => {}
-                (message::Kind::Request, id) => self.member_asks(member, id.cloned(), &message, about),
-                (message::Kind::Notification, _) => self.member_notes(member, &message, about),
+                (message::Kind::Request, id) => {
+                    self.heard_about(member, about.as_ref());
+                    self.member_asks(member, id.cloned(), &message, about);
+                }
+                (message::Kind::Notification, _) => {
+                    self.heard_about(member, about.as_ref().or_else(|| message.progress_token()));
+                    self.member_notes(member, &message, about);
+                }
             },
+        }
+    }
+
+    /// A member said something about a request. As at its own path, its answer may then take as long as it likes.
+    fn heard_about(&mut self, member: usize, number: Option<&Id>) {
+        let sent = number.and_then(numbers::read).and_then(|number| self.sent.get_mut(&number));
+        if let Some(sent) = sent.filter(|sent| sent.member == member) {
+            sent.until = match sent.purpose {
+                Purpose::Client { .. } => None,
+                _ => sent.until,
+            };
         }
     }
 
@@ -60,18 +79,26 @@ impl Core {
 
     /// A member has no answer to a request.
     fn failed(&mut self, now: Instant, member: usize, id: &Id, error: Error) {
-        let Some(sent) = self.take(member, id) else { return };
-        if matches!(sent.purpose, Purpose::Greeting) {
-            self.lose(now, member, error.kind, &error.to_string());
-        } else {
-            self.unanswered(member, sent.purpose, error);
+        let Some(sent) = self.take(now, member, id) else { return };
+        match sent.purpose {
+            Purpose::Greeting => self.lose(now, member, error.kind, &error.to_string()),
+            Purpose::Page(ask) => {
+                let cause = error.cause.as_deref().unwrap_or_else(|| error.kind.code());
+                self.list_failed(member, ask, error.kind, cause);
+                self.unanswered(member, sent.purpose, error);
+            }
+            purpose => {
+                self.members[member].failed(&error);
+                self.unanswered(member, purpose, error);
+            }
         }
     }
 
     /// The request that a member answers. No member can answer what another was asked.
-    fn take(&mut self, member: usize, id: &Id) -> Option<Sent> {
+    fn take(&mut self, now: Instant, member: usize, id: &Id) -> Option<Sent> {
         let number = numbers::read(id)?;
         self.sent.get(&number).filter(|sent| sent.member == member)?;
+        self.members[member].idle.0 = now;
         self.sent.remove(&number)
     }
 
@@ -82,7 +109,7 @@ impl Core {
                 self.answer(&id, message);
             }
             Purpose::Greeting => self.greeted(now, member, &message),
-            Purpose::Page(ask) => self.page(member, ask, message),
+            Purpose::Page(ask) => self.page(now, member, ask, message),
             Purpose::Share(key) => self.share(key, Ok(message)),
             Purpose::Listen(key) => self.listen_ended(member, key, Some(message)),
             Purpose::Nobody => {}
@@ -96,8 +123,8 @@ impl Core {
             Purpose::Page(ask) => {
                 let since = self.next();
                 let list = self.members[member].list_mut(ask);
-                if matches!(list.state, State::Asking(_)) {
-                    (list.state, list.since) = (State::Refused(None), since);
+                if let State::Asking(asking) = &mut list.state {
+                    (list.state, list.since) = (asking.broken(None), since);
                 }
             }
             Purpose::Share(key) => self.share(key, Err(error)),
@@ -106,41 +133,68 @@ impl Core {
         }
     }
 
-    fn page(&mut self, member: usize, ask: Ask, message: Message) {
+    fn page(&mut self, now: Instant, member: usize, ask: Ask, message: Message) {
         let (since, next) = (self.next(), self.number());
         let share = self.settings.owner.hold(Resource::Bytes, 0);
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
         let peer = &mut self.members[member];
         let list = peer.list_mut(ask);
         let State::Asking(asking) = &mut list.state else { return };
-        let late = asking.late;
-        let state = match message.error_code() {
-            // A server of MCP 2026-07-28 need not have been asked what it has.
-            Some(METHOD_NOT_FOUND) if ask != Ask::Discover => State::Known(Known::default()),
-            Some(_) => State::Refused(Some(message)),
+        let (late, in_time) = (asking.late, now - asking.asked <= self.settings.discovery_timeout);
+        let (state, fault) = match message.error_code() {
+            // A server of MCP 2026-07-28 need not have been asked what it has, and tools are asked for in any case.
+            Some(METHOD_NOT_FOUND) if ask != Ask::Discover && !asking.is_begun() => {
+                (State::Known(Known::default()), None)
+            }
+            // What the server says of it may hold anything, and this is for the log.
+            Some(code) => {
+                (asking.broken(Some(message)), Some(Cow::from(format!("it answered with error {code}"))))
+            }
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next, share) {
                 Ok(Next::Page(request)) => {
                     self.send(member, next, Purpose::Page(ask), Ok(*request));
                     return;
                 }
+                Ok(Next::Broken(why)) => (asking.broken(None), Some(why.into())),
                 Ok(end) => {
                     let known = asking.complete();
                     if matches!(end, Next::TooMany) {
                         (self.settings.report)(Report::TooMany { server: &peer.name });
                     }
-                    State::Known(known)
+                    (State::Known(known), None)
                 }
-                Err(_) => State::Refused(None),
+                Err(why) => (asking.broken(None), Some(why.to_string().into())),
             },
         };
-        let list = self.members[member].list_mut(ask);
+        let peer = &mut self.members[member];
+        let list = peer.list_mut(ask);
         (list.state, list.since) = (state, if late { UNHEARD } else { since });
+        if in_time {
+            peer.set_slow(Wait::List(ask), false);
+        }
+        match fault {
+            Some(why) => self.list_failed(member, ask, Kind::UpstreamUnreachable, &why),
+            None => (self.settings.report)(Report::Listed { server: &peer.name, method: ask.method() }),
+        }
         if ask == Ask::Discover {
             self.discovered(member);
         }
         if late {
-            (self.settings.report)(Report::Up { server: &self.members[member].name });
             self.changed(ask);
+        }
+    }
+
+    /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not
+    /// speak MCP 2026-07-28.
+    pub(super) fn list_failed(&self, member: usize, ask: Ask, kind: Kind, cause: &str) {
+        let peer = &self.members[member];
+        if ask != Ask::Discover && peer.offers(ask) {
+            (self.settings.report)(Report::ListFailed {
+                server: &peer.name,
+                method: ask.method(),
+                kind,
+                cause,
+            });
         }
     }
 
@@ -219,8 +273,8 @@ impl Core {
     fn stale(&mut self, member: usize, ask: Ask) {
         let number = self.number();
         let list = self.members[member].list_mut(ask);
-        if let State::Asking(asking) = &list.state {
-            let (old, request) = (asking.number, list.again(ask, number));
+        if let State::Asking(asking) = &mut list.state {
+            let (old, request) = (asking.number, asking.again(ask, number));
             self.sent.remove(&old);
             self.send(member, number, Purpose::Page(ask), request);
         } else {

@@ -8,7 +8,7 @@ use super::{
     core::{Core, Era, Purpose},
     from_member::change,
     lists::{Ask, State},
-    peer::{Greeting, Phase},
+    peer::{Greeting, Phase, Wait},
     waiting::Then,
 };
 use crate::{
@@ -48,8 +48,8 @@ impl Core {
             // Open already, if the client asked first whether MCP 2026-07-28 is spoken here.
             if self.is_ready(member) {
                 self.members[member].forget();
-                self.members[member].phase = Phase::Opening { late: false };
-                self.greet(member);
+                self.members[member].phase = Phase::Opening { since: now, late: false };
+                self.greet(now, member);
             }
         }
         self.wait(now, id, message, 0, Then::Greet);
@@ -57,12 +57,14 @@ impl Core {
 
     /// Says to a member what the client said. Also to one that comes later: it gets the very same, and with it the client's
     /// capabilities, so that it may ask for samples or elicit like those that were there before.
-    pub(super) fn greet(&mut self, member: usize) {
+    pub(super) fn greet(&mut self, now: Instant, member: usize) {
         let Era::Session { params, .. } = &self.era else { return };
         let params = params.clone();
         let number = self.number();
         let request = Message::request(&Id::number(number), "initialize", &params);
-        self.send(member, number, Purpose::Greeting, request);
+        // It may be a process, which would stay as long as the client does.
+        let until = now.checked_add(self.members[member].patience().start);
+        self.send_until(member, number, Purpose::Greeting, until, request);
     }
 
     /// A member answered `initialize`.
@@ -72,6 +74,11 @@ impl Core {
             return self.lose(now, member, Kind::UpstreamUnreachable, "it refuses to initialize");
         };
         let peer = &mut self.members[member];
+        if let Phase::Opening { since, .. } = peer.phase
+            && now - since <= self.settings.discovery_timeout
+        {
+            peer.set_slow(Wait::Link, false);
+        }
         let (version, capabilities) = (said.protocol_version, said.capabilities);
         peer.greeting = Some(Greeting { version, capabilities, instructions: said.instructions });
         let Era::Session { initialized: true, level, .. } = &self.era else {

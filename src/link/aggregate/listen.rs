@@ -160,9 +160,9 @@ impl Core {
         for mut listen in std::mem::take(&mut self.listens) {
             let is_awaited = |core: &Self| {
                 listen.open.values().any(|(_, acknowledged)| !acknowledged)
-                    || core
-                        .granted()
-                        .any(|member| core.members[member].phase == Phase::Opening { late: false })
+                    || core.granted().any(|member| {
+                        matches!(core.members[member].phase, Phase::Opening { late: false, .. })
+                    })
             };
             let is_pending = listen.until.is_some_and(|until| now < until) && is_awaited(self);
             if is_pending {

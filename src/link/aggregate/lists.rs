@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::json;
 use crate::{
@@ -100,6 +100,8 @@ pub(super) struct Asking {
     pub(super) number: u64,
     /// Nobody waits for it any more.
     pub(super) late: bool,
+    /// When it was asked for.
+    pub(super) asked: Instant,
     meta: Option<Box<str>>,
     cursors: HashSet<Box<str>>,
     known: Known,
@@ -133,29 +135,29 @@ pub(super) enum Next {
     Complete,
     /// The list is longer than what is kept: it ends here.
     TooMany,
+    /// What was asked for cannot be read, for this reason.
+    Broken(&'static str),
 }
 
 impl Listing {
-    /// Begins anew. Gives the request for the first page.
-    pub(super) fn begin(&mut self, ask: Ask, number: u64, meta: Option<&str>) -> Result<Message, Malformed> {
-        let late = matches!(&self.state, State::Asking(asking) if asking.late);
+    /// Begins anew. Gives the request for the first page. Nobody waits for one that is `late` from the beginning.
+    pub(super) fn begin(
+        &mut self,
+        ask: Ask,
+        number: u64,
+        meta: Option<&str>,
+        asked: Instant,
+        late: bool,
+    ) -> Result<Message, Malformed> {
         self.state = State::Asking(Asking {
             number,
             late,
+            asked,
             meta: meta.map(Box::from),
             cursors: HashSet::new(),
             known: Known::default(),
         });
         request(ask, number, None, meta)
-    }
-
-    /// Begins anew what is being asked for.
-    pub(super) fn again(&mut self, ask: Ask, number: u64) -> Result<Message, Malformed> {
-        let meta = match &mut self.state {
-            State::Asking(asking) => asking.meta.take(),
-            _ => None,
-        };
-        self.begin(ask, number, meta.as_deref())
     }
 
     /// Names of what is known to be there.
@@ -205,6 +207,24 @@ impl Known {
 }
 
 impl Asking {
+    /// Begins anew.
+    pub(super) fn again(&mut self, ask: Ask, number: u64) -> Result<Message, Malformed> {
+        self.number = number;
+        self.cursors.clear();
+        self.known = Known::default();
+        request(ask, number, None, self.meta.as_deref())
+    }
+
+    /// Whether some of it came.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.cursors.is_empty() || !self.known.items.is_empty()
+    }
+
+    /// What there is of a list that did not come as a whole: some of it is better than none.
+    pub(super) fn broken(&mut self, error: Option<Message>) -> State {
+        if self.is_begun() { State::Known(self.complete()) } else { State::Refused(error) }
+    }
+
     /// Takes a page. `room` is how many bytes may be kept; `number` is that of the next request, if there is one. `held` counts
     /// the list, if nothing does yet.
     pub(super) fn take(
@@ -226,27 +246,30 @@ impl Asking {
             self.known.discovered = Some(answer);
             return Ok(Next::Complete);
         }
-        let result = answer.part(Part::Result).ok_or(Malformed::NotJsonRpc)?;
-        let page: Page<'_> = serde_json::from_str(result).map_err(|_| Malformed::Json)?;
-        let ttl =
-            page.ttl_ms.as_ref().and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok()).unwrap_or(0);
+        // What else is there may be anything: only what was asked for is read.
+        let page = answer.part(Part::Result);
+        let page = page.and_then(|result| json::fields(result, [ask.key(), "nextCursor", "ttlMs"]));
+        let Some([items, cursor, ttl]) = page else { return Ok(Next::Broken("the result is no object")) };
+        let ttl = ttl.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok()).unwrap_or(0);
         self.known.ttl_ms = Some(self.known.ttl_ms.map_or(ttl, |least| least.min(ttl)));
         let mut room = room;
-        let items = match ask {
-            Ask::Tools => page.tools,
-            Ask::Prompts => page.prompts,
-            Ask::Resources => page.resources,
-            Ask::Templates | Ask::Discover => page.resource_templates,
+        // `null` is how Go writes an empty list.
+        let Ok(items) =
+            items.map_or(Ok(None), |raw| serde_json::from_str::<Option<Vec<&RawValue>>>(raw.get()))
+        else {
+            return Ok(Next::Broken("what should be the list is none"));
         };
         // An item without a name, or with two, cannot be called: clients would not miss it.
-        for item in items.iter().filter_map(|raw| Item::read(ask, raw)) {
+        for item in items.iter().flatten().filter_map(|raw| Item::read(ask, raw)) {
             let Some(left) = room.checked_sub(item.bytes()).filter(|_| self.known.items.len() < ITEMS) else {
                 return Ok(Next::TooMany);
             };
             room = left;
             self.known.items.push(item);
         }
-        let Some(cursor) = page.next_cursor else { return Ok(Next::Complete) };
+        let cursor = cursor.map_or(Ok(None), |raw| serde_json::from_str::<Option<Cow<'_, str>>>(raw.get()));
+        let Ok(cursor) = cursor else { return Ok(Next::Broken("nextCursor is no string")) };
+        let Some(cursor) = cursor else { return Ok(Next::Complete) };
         if self.cursors.len() >= PAGES || !self.cursors.insert(cursor.as_ref().into()) {
             return Ok(Next::TooMany);
         }
@@ -260,43 +283,18 @@ impl Asking {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page<'a> {
-    #[serde(borrow, default)]
-    tools: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompts: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    resources: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    resource_templates: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    next_cursor: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    ttl_ms: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Keys<'a> {
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    uri: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    uri_template: Option<&'a RawValue>,
-}
+/// What tools and prompts are asked for by.
+const NAME: &str = "name";
 
 impl Item {
     fn read(ask: Ask, raw: &RawValue) -> Option<Self> {
-        let keys: Keys<'_> = serde_json::from_str(raw.get()).ok()?;
         let key = match ask {
-            Ask::Tools | Ask::Prompts => keys.name,
-            Ask::Resources => keys.uri,
-            Ask::Templates | Ask::Discover => keys.uri_template,
+            Ask::Tools | Ask::Prompts => NAME,
+            Ask::Resources => "uri",
+            Ask::Templates | Ask::Discover => "uriTemplate",
         };
-        let name = serde_json::from_str::<Cow<'_, str>>(key?.get()).ok()?;
+        let [name] = json::fields(raw.get(), [key])?;
+        let name = serde_json::from_str::<Cow<'_, str>>(name?.get()).ok()?;
         Some(Self { name: name.as_ref().into(), text: Some(raw.get().into()) })
     }
 
@@ -307,8 +305,8 @@ impl Item {
     /// The item under another name; its other bytes as they came.
     pub(super) fn named(&self, name: &str) -> Option<String> {
         let text = self.text.as_deref()?;
-        let keys: Keys<'_> = serde_json::from_str(text).ok()?;
-        splice(text, &[(keys.name?.get(), &json::quoted(name))])
+        let [own] = json::fields(text, [NAME])?;
+        splice(text, &[(own?.get(), &json::quoted(name))])
     }
 }
 

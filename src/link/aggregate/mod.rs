@@ -4,8 +4,8 @@
 //! decides without a socket or a clock: which member a call is for, whose answer it is, what a list of all consists of.
 //! `carry` is the task that carries its decisions out.
 //!
-//! Whatever one member does, the others go on: it is waited for as long as `discovery_timeout` says, once, and what it
-//! does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
+//! Whatever one member does, the others go on: it is waited for as long as `discovery_timeout` says, once, and not at all
+//! where somebody has waited in vain before ([`Health`]); what it does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
 //! member; one that does not (MCP 2026-07-28) has none, and `server/discover` is answered for all if all speak that era.
 
 mod carry;
@@ -24,7 +24,12 @@ mod waiting;
 
 pub use self::naming::server_of;
 
-use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -33,6 +38,7 @@ use crate::{
     error::{Error, Kind},
     ledger::Owner,
     link::Link,
+    observe::Health,
 };
 
 /// A link that is being opened. It may stay on the thread that opens it.
@@ -52,6 +58,21 @@ pub struct Member {
     /// no, the member's link is dropped, and what it offered is as unknown as what never was. When it says another number
     /// than before, the link is dropped too, and a new one opened when it is needed.
     pub granted: Granted,
+    /// How long it may take. Asked anew for each call.
+    pub patience: Box<dyn Fn() -> Patience>,
+    /// How it fared with whoever used it.
+    pub health: Arc<Health>,
+}
+
+/// How long a member may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For its answer to a call, or the first that it says about it, if the config says so of this server.
+    pub answer: Option<Duration>,
+    /// For its answer to `initialize`. Then its link is given up.
+    pub start: Duration,
+    /// Without a request for it and without anybody who listens, before its link is dropped until it is needed.
+    pub idle: Duration,
 }
 
 /// How members look as one.
@@ -70,6 +91,8 @@ pub struct Settings {
     pub version: String,
     /// Changes when what [`Member::granted`] says may have changed: then it is asked, even if nobody does anything.
     pub changes: watch::Receiver<u64>,
+    /// Whether the client listens to what servers say of themselves.
+    pub listens: Arc<AtomicBool>,
     /// Is told what becomes of members, for the log and `/status`.
     pub report: Rc<dyn Fn(Report<'_>)>,
 }
@@ -87,6 +110,24 @@ pub enum Report<'a> {
         /// The server.
         server: &'a str,
         /// What it is an error of: it may be the caller's own limit.
+        kind: Kind,
+        /// Why.
+        cause: &'a str,
+    },
+    /// One of its lists came.
+    Listed {
+        /// The server.
+        server: &'a str,
+        /// What the list is asked for by.
+        method: &'static str,
+    },
+    /// One of its lists did not, so that the union is without what is on it.
+    ListFailed {
+        /// The server.
+        server: &'a str,
+        /// What the list is asked for by.
+        method: &'static str,
+        /// What it is an error of.
         kind: Kind,
         /// Why.
         cause: &'a str,

@@ -1,23 +1,56 @@
 //! A member, as the core knows it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Granted,
+    Granted, Patience,
     lists::{Ask, Listing},
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    observe::Health,
+};
+
+/// What is known of a member from the beginning, see [`super::Member`].
+pub(super) struct Known {
+    pub(super) name: Arc<str>,
+    pub(super) granted: Granted,
+    pub(super) patience: Box<dyn Fn() -> Patience>,
+    pub(super) health: Arc<Health>,
+}
+
+/// What a member may be known to be slow with: its link, or one of its lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    Link,
+    List(Ask),
+}
+
+impl Wait {
+    fn number(self) -> u8 {
+        match self {
+            Self::Link => 0,
+            Self::List(ask) => 1 + ask as u8,
+        }
+    }
+}
 
 /// A member.
 pub(super) struct Peer {
     pub(super) name: Arc<str>,
     granted: Granted,
-    /// What that said when the link was opened.
+    patience: Box<dyn Fn() -> Patience>,
+    health: Arc<Health>,
+    /// What `granted` said when the link was opened.
     opened: Option<u64>,
     pub(super) phase: Phase,
+    /// Since when nobody has wanted anything of it, or how long that may be; both count while its link is open.
+    pub(super) idle: (Instant, Duration),
+    /// Its link was dropped because nobody needed it: with the next one it is what it was.
+    pub(super) sleeps: bool,
     /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
     pub(super) limit: Option<(Kind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
@@ -30,8 +63,8 @@ pub(super) struct Peer {
 pub(super) enum Phase {
     /// There is no link. From this moment on, one may be opened.
     Closed(Instant),
-    /// A link is being opened, or waits for the answer to `initialize`. A late one is not waited for any more.
-    Opening { late: bool },
+    /// A link is being opened since then, or waits for the answer to `initialize`. A late one is not waited for any more.
+    Opening { since: Instant, late: bool },
     /// Takes requests.
     Ready,
 }
@@ -47,9 +80,41 @@ pub(super) struct Greeting {
 }
 
 impl Peer {
-    pub(super) fn new(name: Arc<str>, granted: Granted, now: Instant) -> Self {
-        let phase = Phase::Closed(now);
-        Self { name, granted, opened: None, phase, limit: None, greeting: None, lists: Default::default() }
+    pub(super) fn new(known: Known, now: Instant) -> Self {
+        let Known { name, granted, patience, health } = known;
+        Self {
+            name,
+            granted,
+            patience,
+            health,
+            opened: None,
+            phase: Phase::Closed(now),
+            idle: (now, Duration::MAX),
+            sleeps: false,
+            limit: None,
+            greeting: None,
+            lists: Default::default(),
+        }
+    }
+
+    /// How long it may take.
+    pub(super) fn patience(&self) -> Patience {
+        (self.patience)()
+    }
+
+    /// Whether somebody, in whichever conversation, waited for this in vain, and it has not come in time since.
+    pub(super) fn is_slow(&self, wait: Wait) -> bool {
+        self.health.is_slow(wait.number())
+    }
+
+    /// Notes that a call of it failed.
+    pub(super) fn failed(&self, error: &Error) {
+        self.health.failed_by(error);
+    }
+
+    /// Notes for other conversations that this was waited for in vain, or came in time.
+    pub(super) fn set_slow(&self, wait: Wait, is_slow: bool) {
+        self.health.set_slow(wait.number(), is_slow);
     }
 
     /// Whether the caller may use it.
@@ -65,11 +130,18 @@ impl Peer {
         }
     }
 
-    /// A link to it is opened.
-    pub(super) fn open(&mut self) {
+    /// A link to it is opened. Who is known to be slow is not waited for: it joins when it answers.
+    pub(super) fn open(&mut self, now: Instant) {
         self.opened = (self.granted)();
-        self.phase = Phase::Opening { late: false };
+        self.phase = Phase::Opening { since: now, late: self.is_slow(Wait::Link) };
+        self.idle = (now, self.patience().idle);
         self.limit = None;
+    }
+
+    /// When its link is dropped if nobody wants anything of it until then.
+    pub(super) fn idle_until(&self) -> Option<Instant> {
+        let (since, longest) = self.idle;
+        since.checked_add(longest).filter(|_| matches!(self.phase, Phase::Ready))
     }
 
     /// Why its link is of no more use, if there is one and it is not.
@@ -100,6 +172,17 @@ impl Peer {
     /// Whether it may have what is asked for. Who said nothing of itself may have anything.
     pub(super) fn offers(&self, ask: Ask) -> bool {
         ask.capability().is_none_or(|capability| self.has(capability, true))
+    }
+
+    /// Whether it is asked for a list. For tools it is even if it declares none, as at its own path, where nothing keeps a
+    /// client from it.
+    pub(super) fn is_asked(&self, ask: Ask) -> bool {
+        ask == Ask::Tools || self.offers(ask)
+    }
+
+    /// Whether something of it is or may be on a list.
+    pub(super) fn may_be_on(&self, ask: Ask) -> bool {
+        self.offers(ask) || !self.list(ask).items().is_empty()
     }
 
     /// Whether it declares a capability.

@@ -129,7 +129,7 @@ impl Core {
 
     /// Sends a member a request of the client's, once there is a link to it.
     pub(super) fn call(&mut self, now: Instant, member: usize, id: Id, outbound: Outbound) {
-        self.wake(now);
+        self.wake_for(now, member);
         match self.members[member].phase {
             Phase::Closed(_) => {
                 self.fail(id, self.members[member].no_link("no link, and too early for one"));
@@ -146,7 +146,9 @@ impl Core {
                 match outbound.message.with(&parts) {
                     Ok(message) => {
                         let token = outbound.message.progress_token().cloned();
-                        self.sent.insert(number, Sent { member, purpose: Purpose::Client { id, token } });
+                        let until = self.members[member].patience().answer.and_then(|it| now.checked_add(it));
+                        let purpose = Purpose::Client { id, token };
+                        self.sent.insert(number, Sent { member, purpose, until });
                         let outbound = Outbound { message, ..outbound };
                         self.act(Action::ToMember(member, ToServer::Message(outbound)));
                     }

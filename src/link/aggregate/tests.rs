@@ -3,3 +3,4 @@ mod failures;
 mod harness;
 mod lists;
 mod modern;
+mod patience;

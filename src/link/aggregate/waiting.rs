@@ -11,7 +11,7 @@ use super::{
     lazy::Query,
     lists::{Ask, State},
     naming::{self, Listed, Offer},
-    peer::Phase,
+    peer::{Phase, Wait},
 };
 use crate::{
     config::Naming,
@@ -102,12 +102,21 @@ impl Core {
         if held + bytes > WAITING {
             return self.fail(id, Kind::CallerLimit.because("requests that wait are too large"));
         }
-        self.wake(now);
+        match &then {
+            Then::Call(member, _) => self.wake_for(now, *member),
+            Then::Shares { .. } => {}
+            _ => self.wake(now),
+        }
+        let mut patience = self.settings.discovery_timeout;
+        if let Then::Call(member, _) = &then {
+            patience =
+                self.members[*member].patience().answer.map_or(patience, |answer| answer.min(patience));
+        }
         let waiter = Waiter {
             key: self.next(),
             id,
             modern: message.version().is_some(),
-            until: now + self.settings.discovery_timeout,
+            until: now + patience,
             since,
             meta: message.meta_without_token(),
             bytes,
@@ -122,7 +131,7 @@ impl Core {
         while at < self.waiting.len() {
             let waiter = self.waiting.remove(at);
             let missing: Vec<_> =
-                (0..self.members.len()).filter(|member| !self.is_settled(&waiter, *member)).collect();
+                (0..self.members.len()).filter(|member| !self.is_settled(now, &waiter, *member)).collect();
             let is_complete = missing.is_empty() && !matches!(waiter.then, Then::Shares { left: 1.., .. });
             if is_complete || now >= waiter.until {
                 missing.into_iter().for_each(|member| self.late(member, &waiter));
@@ -138,32 +147,33 @@ impl Core {
     }
 
     /// Whether a member has nothing more to say to a request. Asks it, if nobody did.
-    fn is_settled(&mut self, waiter: &Waiter, member: usize) -> bool {
+    fn is_settled(&mut self, now: Instant, waiter: &Waiter, member: usize) -> bool {
         let peer = &self.members[member];
         match (&waiter.then, peer.phase) {
             (Then::Call(of, _), phase) => *of != member || !matches!(phase, Phase::Opening { .. }),
             (_, Phase::Closed(_)) => true,
-            (_, Phase::Opening { late }) => late || matches!(waiter.then, Then::Shares { .. }),
+            (_, Phase::Opening { late, .. }) => late || matches!(waiter.then, Then::Shares { .. }),
             (then, Phase::Ready) => {
                 let lists = then.lists();
                 // Not `all`, which would ask for the second list only when the first is there.
-                lists.iter().filter(|ask| !self.has_list(waiter, member, **ask)).count() == 0
+                lists.iter().filter(|ask| !self.has_list(now, waiter, member, **ask)).count() == 0
             }
         }
     }
 
-    fn has_list(&mut self, waiter: &Waiter, member: usize, ask: Ask) -> bool {
+    fn has_list(&mut self, now: Instant, waiter: &Waiter, member: usize, ask: Ask) -> bool {
         let peer = &self.members[member];
         let list = peer.list(ask);
         match &list.state {
-            _ if !peer.offers(ask) => true,
+            _ if !peer.is_asked(ask) => true,
             State::Asking(asking) => asking.late,
             State::Known(_) | State::Refused(_) if list.since >= waiter.since => true,
             _ => {
-                let number = self.number();
-                let request = self.members[member].list_mut(ask).begin(ask, number, waiter.meta.as_deref());
+                let late = peer.is_slow(Wait::List(ask));
+                let (number, meta) = (self.number(), waiter.meta.as_deref());
+                let request = self.members[member].list_mut(ask).begin(ask, number, meta, now, late);
                 self.send(member, number, Purpose::Page(ask), request);
-                false
+                late
             }
         }
     }
@@ -173,17 +183,23 @@ impl Core {
         if matches!(waiter.then, Then::Call(..)) {
             return;
         }
+        let (kind, cause) = (Kind::UpstreamTimeout, "no answer in time");
         let peer = &mut self.members[member];
-        if let Phase::Opening { late } = &mut peer.phase {
+        if let Phase::Opening { late, .. } = &mut peer.phase {
             *late = true;
+            peer.set_slow(Wait::Link, true);
+            (self.settings.report)(Report::Down { server: &peer.name, kind, cause });
         }
         for ask in waiter.then.lists() {
-            if let State::Asking(asking) = &mut peer.list_mut(*ask).state {
-                asking.late = true;
+            let peer = &mut self.members[member];
+            let State::Asking(asking) = &mut peer.list_mut(*ask).state else { continue };
+            asking.late = true;
+            peer.set_slow(Wait::List(*ask), true);
+            match ask {
+                Ask::Discover => (self.settings.report)(Report::Down { server: &peer.name, kind, cause }),
+                _ => self.list_failed(member, *ask, kind, cause),
             }
         }
-        let (kind, cause) = (Kind::UpstreamTimeout, "no answer in time");
-        (self.settings.report)(Report::Down { server: &peer.name, kind, cause });
     }
 
     fn go_on(&mut self, now: Instant, waiter: Waiter) {

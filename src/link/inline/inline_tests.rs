@@ -50,7 +50,7 @@ fn server(tools: Vec<InlineTool>) -> Arc<InlineServer> {
     let dropped = metrics.log_lines_dropped.clone();
     let log = Log::start(Level::Error, LogFormat::Json, Box::new(io::sink()), dropped).expect("a log");
     let target = InlineTarget { description: Some("For tests".into()), tools };
-    Arc::new(InlineServer::new("tests".into(), target, Arc::new(Observer::new(log, metrics))))
+    Arc::new(InlineServer::new("tests".into(), target, Arc::new(Observer::new(log, metrics)), Arc::default()))
 }
 
 /// The client's side of a link.

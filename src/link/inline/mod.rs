@@ -30,7 +30,7 @@ use crate::{
         code::INVALID_REQUEST,
         message::{Id, Message, Part},
     },
-    observe::Observer,
+    observe::{Health, Observer},
     secret::Secret,
 };
 
@@ -51,13 +51,14 @@ pub struct InlineServer {
     name: Arc<str>,
     target: InlineTarget,
     observer: Arc<Observer>,
+    health: Arc<Health>,
     turns: Arc<Turns>,
 }
 
 impl InlineServer {
     /// The server `name`, whose tools are those of `target`.
-    pub fn new(name: Arc<str>, target: InlineTarget, observer: Arc<Observer>) -> Self {
-        Self { name, target, observer, turns: Turns::new(RUNNING) }
+    pub fn new(name: Arc<str>, target: InlineTarget, observer: Arc<Observer>, health: Arc<Health>) -> Self {
+        Self { name, target, observer, health, turns: Turns::new(RUNNING) }
     }
 
     /// One call, from its turn to its result. Dropping it ends the command.
@@ -113,6 +114,16 @@ impl InlineServer {
             }
             Ok(_) => (Level::Debug, "Inline tool ran", None),
         };
+        match outcome {
+            // Another tool of the server may run.
+            Err(error) => {
+                self.health.note(&format!("tool {:?} could not be started: {}", tool.name, error.kind()))
+            }
+            Ok(Finished { status: None, .. }) => {
+                self.health.note(&format!("tool {:?} took too long", tool.name));
+            }
+            Ok(_) => self.health.answered(),
+        }
         if let Some(kind) = kind {
             self.observer.metrics.upstream_error(&self.name, kind.code());
         }

@@ -1,10 +1,7 @@
 //! A process's standard output, as messages.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +13,7 @@ use super::{
     lines::{Line, Lines},
 };
 use crate::{
-    child::{self, Life, Supervisor},
+    child::{self, Life, Spoke, Supervisor},
     config::Level,
     error::{Error, Kind},
     ledger::{Resource, Room, Share},
@@ -40,8 +37,8 @@ pub(super) struct Reader {
     /// Counts what is held of lines that are not complete, for whoever reads this.
     share: Share,
     room: Room,
-    /// Set with the first message.
-    spoke: Arc<AtomicBool>,
+    /// Is told of each message.
+    spoke: Arc<Spoke>,
 }
 
 impl Reader {
@@ -104,7 +101,7 @@ impl Reader {
                     let length = text.len();
                     match Message::from_server(text) {
                         Ok(message) => {
-                            self.spoke.store(true, Relaxed);
+                            self.spoke.note();
                             message.hold_for(self.share.owner());
                             return Some(FromServer::Message { message, about: None });
                         }

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,9 +22,10 @@ use crate::{
     ledger::Owner,
     link::{
         FromServer, Link, Outbound, ToServer,
-        aggregate::{Member, Report, Settings, open},
+        aggregate::{Member, Patience, Report, Settings, open},
     },
     mcp::message::{self, Id, Message, Part},
+    observe::Health,
 };
 
 /// Longer than anything that a test waits for. Time passes by itself when nobody has anything to do.
@@ -62,6 +64,9 @@ pub(super) struct Server {
     pub(super) is_up: Rc<Cell<bool>>,
     pub(super) opened: Rc<Cell<usize>>,
     pub(super) ended: Rc<Cell<usize>>,
+    pub(super) patience: Rc<Cell<Patience>>,
+    /// Outlives conversations, as the server does.
+    pub(super) health: Arc<Health>,
     heard: Rc<RefCell<Vec<Message>>>,
     to_client: Rc<RefCell<Option<mpsc::Sender<FromServer>>>>,
 }
@@ -77,6 +82,12 @@ impl Server {
             is_up: Rc::new(Cell::new(true)),
             opened: Rc::default(),
             ended: Rc::default(),
+            patience: Rc::new(Cell::new(Patience {
+                answer: None,
+                start: Duration::from_secs(30),
+                idle: Duration::from_secs(300),
+            })),
+            health: Arc::default(),
             heard: Rc::default(),
             to_client: Rc::default(),
         };
@@ -124,6 +135,14 @@ impl Server {
         sender.send(FromServer::Message { message, about }).await.unwrap();
     }
 
+    /// May take so long.
+    pub(super) fn takes(self, change: impl Fn(&mut Patience)) -> Self {
+        let mut patience = self.patience.get();
+        change(&mut patience);
+        self.patience.set(patience);
+        self
+    }
+
     /// Its process dies.
     pub(super) fn dies(&self) {
         self.to_client.borrow_mut().take();
@@ -131,10 +150,12 @@ impl Server {
 
     fn member(&self) -> Member {
         let (server, of) = (self.clone(), Rc::clone(&self.is_granted));
-        let epoch = Rc::clone(&self.epoch);
+        let (epoch, patience) = (Rc::clone(&self.epoch), Rc::clone(&self.patience));
         Member {
             name: self.name.into(),
             granted: Box::new(move || of.get().then(|| epoch.get())),
+            patience: Box::new(move || patience.get()),
+            health: Arc::clone(&self.health),
             open: Box::new(move || {
                 let server = server.clone();
                 Box::pin(async move {
@@ -205,6 +226,7 @@ fn settings(naming: Naming) -> Settings {
         name: "gate".into(),
         version: "0.0.0".into(),
         changes: watch::channel(0).1,
+        listens: Arc::default(),
         report: Rc::new(|_| ()),
     }
 }
@@ -226,7 +248,11 @@ impl Client {
     pub(super) fn new(mut settings: Settings, servers: &[&Server]) -> Self {
         let reports = Rc::new(RefCell::new(Vec::new()));
         let told = Rc::clone(&reports);
-        settings.report = Rc::new(move |report: Report<'_>| told.borrow_mut().push(format!("{report:?}")));
+        settings.report = Rc::new(move |report: Report<'_>| {
+            if !matches!(report, Report::Listed { .. }) {
+                told.borrow_mut().push(format!("{report:?}"));
+            }
+        });
         let link = open(servers.iter().map(|server| server.member()).collect(), settings);
         Self { link, unread: VecDeque::new(), reports }
     }

@@ -75,6 +75,75 @@ fn lists_are_merged_with_all_their_pages_and_items_keep_their_bytes() {
 }
 
 #[test]
+fn of_a_list_only_the_field_that_was_asked_for_is_read() {
+    story(async {
+        let one = Server::with_tools("one", &[]).on(
+            "tools/list",
+            Reply::Text(
+                r#"{"tools":[{"name":"a","uri":7,"uri":8}],"resources":null,"prompts":7,"prompts":8,"ttlMs":"x"}"#,
+            ),
+        );
+        let two = Server::with_tools("two", &[]).on("tools/list", Reply::Text(r#"{"tools":null}"#));
+        let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
+        assert_eq!(client.names(1, "tools/list").await, ["one__a"]);
+        let reports = client.reports.borrow();
+        assert!(
+            reports.iter().all(|it| it.starts_with("Up")),
+            "null is how Go writes an empty list: {reports:?}"
+        );
+    });
+}
+
+#[test]
+fn a_list_that_fails_is_reported_and_what_came_of_it_is_kept() {
+    story(async {
+        for (reply, names, why) in [
+            (Reply::Error(-32603), &[][..], "it answered with error -32603"),
+            (Reply::Text("7"), &[], "the result is no object"),
+            (Reply::Text(r#"{"tools":7}"#), &[], "what should be the list is none"),
+            (Reply::Text(r#"{"tools":[{"name":"a"}],"tools":[]}"#), &[], "the result is no object"),
+            (
+                Reply::Text(r#"{"tools":[{"name":"a"}],"nextCursor":7}"#),
+                &["one__a"],
+                "nextCursor is no string",
+            ),
+            (
+                Reply::Text(r#"{"tools":[{"name":"a"}],"nextCursor":"x"}"#),
+                &["one__a"],
+                "it answered with error -32602",
+            ),
+        ] {
+            let one = Server::with_tools("one", &[]).on("tools/list", reply);
+            let one = one.on("tools/list?x", Reply::Error(-32602));
+            let two = Server::with_tools("two", &["a"]);
+            let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
+            let expected: Vec<_> = names.iter().copied().chain(["two__a"]).collect();
+            assert_eq!(client.names(1, "tools/list").await, expected);
+            let reports = client.reports.borrow()[2..].join("");
+            let list =
+                r#"ListFailed { server: "one", method: "tools/list", kind: UpstreamUnreachable, cause: "#;
+            assert_eq!(reports, format!("{list}{why:?} }}"));
+        }
+    });
+}
+
+#[test]
+fn tools_are_asked_for_as_at_the_own_path_even_if_none_are_declared() {
+    story(async {
+        let shy = Server::with_tools("shy", &["a"]).greets("2025-06-18", json!({}));
+        let none = Server::new("none");
+        let failing = Server::new("failing").on("tools/list", Reply::Error(-32603));
+        let mut client = Client::in_session(prefixed(), &[&shy, &none, &failing]).await;
+        assert_eq!(client.names(1, "tools/list").await, ["shy__a"]);
+        let is_well = client.reports.borrow().iter().all(|it| it.starts_with("Up"));
+        assert!(is_well, "they never said that they have any");
+        shy.is_up.set(false);
+        shy.dies();
+        client.told("notifications/tools/list_changed").await;
+    });
+}
+
+#[test]
 fn a_list_is_asked_for_anew_whenever_the_client_asks() {
     story(async {
         let one = Server::with_tools("one", &["a"]);
