@@ -1,6 +1,6 @@
 //! From a route to a conversation with what stands behind it.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc};
 
 use crate::{
     config::Transport,
@@ -153,7 +153,7 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
         granted: Box::new(move || {
             let live = shared.live();
             let switch = &live.route(&grant.server)?.switch;
-            let admits = || live.still_admits(&grant, SystemTime::now());
+            let admits = || live.still_admits(&grant);
             (!switch.is_stopped() && admits()).then(|| switch.epoch())
         }),
     }

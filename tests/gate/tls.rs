@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
-use crate::harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until};
+use crate::{
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until},
+    process::{Process, serve, text},
+};
 
 /// A certificate for `localhost`, with its key, in files.
 pub struct Identity {
