@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     child::Supervisor,
+    clock::Clock,
     config::{Level, LogFormat, Snapshot, Tls},
     identity::Waits,
     ledger::Ledger,
@@ -48,12 +49,16 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// How often the ledger learns how late it is, and the certificate is looked at.
 const CLOCK_TICK: Duration = Duration::from_secs(1);
 
+/// How far the clock may go back without a word: corrections are smaller.
+const BEHIND: Duration = Duration::from_secs(30);
+
 /// A running gate.
 pub struct Gateway {
     shared: Arc<Shared>,
     workers: Arc<[worker::Handle]>,
     certificate: Arc<Certificate>,
     process_key: SessionKey,
+    clock: Arc<Clock>,
     /// What the listeners were started with; a reload cannot change it.
     started_with: Fixed,
     in_force: ArcSwap<Snapshot>,
@@ -141,17 +146,20 @@ pub struct Prepared {
     certificate: Arc<Certificate>,
     acceptor: Option<TlsAcceptor>,
     process_key: SessionKey,
+    clock: Arc<Clock>,
     snapshot: Arc<Snapshot>,
 }
 
 impl Prepared {
     /// Builds everything that `snapshot` asks for. It may read files (the certificates that the system trusts), so it is
     /// no work for the thread that accepts.
-    pub fn new(snapshot: Arc<Snapshot>, observer: Arc<Observer>) -> Result<Self, StartError> {
+    /// Credentials expire by `clock`.
+    pub fn new(snapshot: Arc<Snapshot>, observer: Arc<Observer>, clock: Clock) -> Result<Self, StartError> {
+        let clock = Arc::new(clock);
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
-        let live =
-            Live::build(&snapshot, None, &observer, &ledger, &process_key).map_err(StartError::Server)?;
+        let live = Live::build(&snapshot, None, &observer, &ledger, &process_key, &clock)
+            .map_err(StartError::Server)?;
         let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
@@ -164,13 +172,13 @@ impl Prepared {
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
-        Ok(Self { shared, certificate, acceptor, process_key, snapshot })
+        Ok(Self { shared, certificate, acceptor, process_key, clock, snapshot })
     }
 
     /// Binds the addresses and begins to serve. Must be called on a tokio runtime with I/O and time, which accepts; workers
     /// have their own.
     pub fn open(self) -> Result<Gateway, StartError> {
-        let Self { shared, certificate, acceptor, process_key, snapshot } = self;
+        let Self { shared, certificate, acceptor, process_key, clock, snapshot } = self;
         let listeners = bind_all(&snapshot.addr)?;
         let admin =
             snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
@@ -200,12 +208,19 @@ impl Prepared {
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
-        tokio::spawn(clock(Arc::clone(&shared), Arc::clone(&certificate), stop_accepting.clone()));
+        let of_day = Arc::clone(&clock);
+        tokio::spawn(tell_time(
+            Arc::clone(&shared),
+            of_day,
+            Arc::clone(&certificate),
+            stop_accepting.clone(),
+        ));
         Ok(Gateway {
             shared,
             workers,
             certificate,
             process_key,
+            clock,
             started_with: Fixed::of(&snapshot),
             in_force: ArcSwap::new(snapshot),
             turn: Mutex::default(),
@@ -220,7 +235,7 @@ impl Gateway {
     /// Binds the addresses of `snapshot` and begins to serve. Must be called on a tokio runtime with I/O and time, which
     /// accepts; workers have their own.
     pub async fn start(snapshot: &Snapshot, observer: Arc<Observer>) -> Result<Self, StartError> {
-        Prepared::new(Arc::new(snapshot.clone()), observer)?.open()
+        Prepared::new(Arc::new(snapshot.clone()), observer, Clock::default())?.open()
     }
 
     /// The config that is in force.
@@ -362,9 +377,23 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 }
 
 /// What depends on the time of day.
-async fn clock(shared: Arc<Shared>, certificate: Arc<Certificate>, stop: CancellationToken) {
+async fn tell_time(
+    shared: Arc<Shared>,
+    clock: Arc<Clock>,
+    certificate: Arc<Certificate>,
+    stop: CancellationToken,
+) {
     let mut expiry = Expiry::default();
+    let mut is_behind = false;
     while !stop.is_cancelled() {
+        // Also when nobody asks: it is the latest time that counts.
+        clock.now();
+        let behind = clock.behind();
+        if behind >= BEHIND && !is_behind {
+            let msg = "The clock went back: tokens expire by the latest time that it showed; if that was wrong, restart";
+            shared.observer.log.line(Level::Warn, msg).millis("behind_ms", behind).send();
+        }
+        is_behind = behind >= BEHIND;
         expiry.look(&certificate, &shared.observer, SystemTime::now());
         tokio::time::sleep(CLOCK_TICK).await;
         shared.ledger.tick(Instant::now());

@@ -13,13 +13,14 @@
 //! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which of all servers a client asks for) |
 //! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`] |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`error`], [`identity`], [`ledger`] (who has how much of what the gate has to give), [`secret`] |
+//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gate has to give), [`secret`] |
 pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod bridge;
 pub mod child;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod cors;
 pub mod demo;

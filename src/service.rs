@@ -3,12 +3,7 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
-use std::{
-    net::IpAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -388,7 +383,7 @@ fn identify<'a>(
     let found = live.tokens.find(presented.as_deref().unwrap_or_default());
     let token = presented?;
     match found {
-        Some(index) if live.credentials[index].is_valid(SystemTime::now) => Ok((token, index)),
+        Some(index) if live.is_valid(index) => Ok((token, index)),
         _ => Err(Kind::InvalidToken.into()),
     }
 }

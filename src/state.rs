@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Poll, Waker},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{TokenTable, may_use},
     child::Supervisor,
+    clock::Clock,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
     identity::{Grant, Grantee, Subject},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
@@ -296,6 +297,8 @@ pub struct Live {
     pub aggregate: Aggregate,
     /// Binds session ids to callers.
     pub sessions: SessionKey,
+    /// By which credentials expire.
+    clock: Arc<Clock>,
 }
 
 /// Which hosts and origins a request may name.
@@ -413,6 +416,7 @@ impl Live {
         observer: &Arc<Observer>,
         ledger: &Ledger,
         process_key: &SessionKey,
+        clock: &Arc<Clock>,
     ) -> Result<Self, Unusable> {
         let metrics = &observer.metrics;
         let credentials: Vec<Holder> = snapshot
@@ -484,6 +488,7 @@ impl Live {
             servers,
             all,
             aggregate: snapshot.aggregate.clone(),
+            clock: Arc::clone(clock),
             sessions: snapshot
                 .session_key
                 .as_ref()
@@ -497,29 +502,29 @@ impl Live {
     }
 
     /// Whether what was admitted by `grant` would be admitted now.
-    pub fn still_admits(&self, grant: &Grant, now: SystemTime) -> bool {
-        self.loss(grant, now).is_none()
+    pub fn still_admits(&self, grant: &Grant) -> bool {
+        self.loss(grant).is_none()
     }
 
     /// What was lost since, if what was admitted by `grant` would not be admitted now.
-    pub fn loss(&self, grant: &Grant, now: SystemTime) -> Option<Loss> {
+    pub fn loss(&self, grant: &Grant) -> Option<Loss> {
         let Some(route) = self.route(&grant.server) else { return Some(Loss::Server) };
         if route.is_public {
             return None;
         }
-        let is_valid = |credential: &usize| self.credentials[*credential].is_valid(|| now);
+        let is_valid = |credential: &usize| self.is_valid(*credential);
         let (admits, is_left) = match &grant.to {
             Grantee::Anyone => (false, false),
             Grantee::Name(name) => {
                 let left =
                     self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
-                (self.admits_name(name, route, now), left)
+                (self.admits_name(name, route), left)
             }
             Grantee::Credential(digest) => match self.tokens.find_digest(digest) {
                 Some(index) => {
                     let members = grant.members.get().map_or(&[][..], |members| &members[..]);
-                    let admits = self.admits(index, route, now)
-                        && self.reaches_as_much_as_its_name(index, members, now);
+                    let admits =
+                        self.admits(index, route) && self.reaches_as_much_as_its_name(index, members);
                     (admits, is_valid(&index))
                 }
                 None => (false, false),
@@ -532,30 +537,30 @@ impl Live {
         }
     }
 
-    fn admits(&self, credential: usize, route: &Route, now: SystemTime) -> bool {
-        route.allows(credential) && self.credentials[credential].is_valid(|| now)
+    /// Whether the credential at this index has not expired.
+    pub fn is_valid(&self, credential: usize) -> bool {
+        self.credentials[credential].credential.expires.is_none_or(|expires| self.clock.now() < expires)
+    }
+
+    fn admits(&self, credential: usize, route: &Route) -> bool {
+        route.allows(credential) && self.is_valid(credential)
     }
 
     /// Whether any credential of this name opens the server.
-    fn admits_name(&self, name: &str, route: &Route, now: SystemTime) -> bool {
+    fn admits_name(&self, name: &str, route: &Route) -> bool {
         let credentials = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
-        credentials.iter().any(|credential| self.admits(*credential, route, now))
+        credentials.iter().any(|credential| self.admits(*credential, route))
     }
 
     /// Whether the credential may use every one of these servers that its token name may use. A session belongs to the
     /// name, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
     /// get further by the session of another.
-    pub fn reaches_as_much_as_its_name(
-        &self,
-        credential: usize,
-        servers: &[Arc<str>],
-        now: SystemTime,
-    ) -> bool {
+    pub fn reaches_as_much_as_its_name(&self, credential: usize, servers: &[Arc<str>]) -> bool {
         let name = &self.credentials[credential].credential.token_name;
         servers
             .iter()
             .filter_map(|server| self.route(server))
-            .all(|route| route.is_public || route.allows(credential) || !self.admits_name(name, route, now))
+            .all(|route| route.is_public || route.allows(credential) || !self.admits_name(name, route))
     }
 
     /// Whether the server was stopped or restarted by hand after `grant` was given.
@@ -602,11 +607,6 @@ impl Holder {
     /// Whether this role was given to it.
     pub fn has_role(&self, role: &str) -> bool {
         self.credential.roles.iter().any(|given| given == role)
-    }
-
-    /// Whether the credential has not expired.
-    pub fn is_valid(&self, now: impl FnOnce() -> SystemTime) -> bool {
-        self.credential.expires.is_none_or(|expires| now() < expires)
     }
 }
 

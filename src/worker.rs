@@ -14,7 +14,7 @@ use std::{
     },
     task::Poll,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use hyper::body::Incoming;
@@ -291,10 +291,10 @@ impl Worker {
 
     /// Ends what the config of this moment does not admit.
     fn revoke(&self) {
-        let (live, now) = (self.shared.live(), SystemTime::now());
+        let live = self.shared.live();
         self.watchdog.signal(|subject| {
             let grant = subject.grant()?;
-            let loss = live.loss(grant, now).map(Signal::Revoked);
+            let loss = live.loss(grant).map(Signal::Revoked);
             loss.or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut))
         });
     }

@@ -9,15 +9,7 @@ mod reply;
 mod servers;
 mod tools;
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, SystemTime},
-};
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request::Parts};
@@ -369,7 +361,7 @@ impl Request<'_> {
         let Some(grant) = self.watched.subject().grant() else { return false };
         // Fails if they are known already, and then they are the same.
         let _ = grant.members.set(Arc::clone(members));
-        self.worker.shared.live().still_admits(grant, SystemTime::now())
+        self.worker.shared.live().still_admits(grant)
     }
 
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use crate::{
@@ -195,7 +195,7 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
         granted: Box::new(move || {
             let live = shared.live();
             let switch = &live.route(&grant.server)?.switch;
-            let admits = || live.still_admits(&grant, SystemTime::now());
+            let admits = || live.still_admits(&grant);
             (!switch.is_stopped() && admits()).then(|| switch.epoch())
         }),
     }

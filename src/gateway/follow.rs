@@ -24,6 +24,7 @@ use tokio::{
 use super::{Gateway, Prepared, StartError, exposed, serve};
 use crate::{
     child::shield,
+    clock::Clock,
     config::{
         Level, Loaded, Problem, Server, Severity, Snapshot, Target,
         watch::{Change, Watcher},
@@ -183,7 +184,8 @@ fn start(
     let of_system = |e| Refused::Start(StartError::Io("log and metrics".to_owned(), e));
     let observer = serve::observe(&snapshot).map_err(of_system)?;
     watcher.watch(files, began);
-    let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer)).map_err(Refused::Start)?;
+    let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer), Clock::default());
+    let prepared = prepared.map_err(Refused::Start)?;
     let polls = watcher.problem().map(str::to_owned);
     Ok((Started { prepared, snapshot, problems, observer, polls, give }, variables))
 }

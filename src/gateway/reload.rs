@@ -26,7 +26,7 @@ impl Gateway {
         let observer = &self.shared.observer;
         let previous = self.shared.live().clone();
         let ledger = &self.shared.ledger;
-        let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key)?;
+        let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
         let differs = self.started_with.differs(&Fixed::of(&snapshot));
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";

@@ -11,8 +11,9 @@ use std::{
 
 use serde_json::{Value, json};
 use sluicegate::{
+    clock::Clock,
     config::{self, LogFormat, Snapshot},
-    gateway::Gateway,
+    gateway::{Gateway, Prepared},
     observe::{Log, Metrics, Observer},
 };
 use tempfile::TempDir;
@@ -111,6 +112,11 @@ impl Gate {
 
     /// The same, with `pause` between two log lines about one topic.
     pub async fn start_pausing(config: Value, pause: Duration) -> Self {
+        Self::start_by(config, pause, Clock::default()).await
+    }
+
+    /// The same, with credentials that expire by `clock`.
+    pub async fn start_by(config: Value, pause: Duration, clock: Clock) -> Self {
         let dir = TempDir::new().unwrap();
         let snapshot = load(&dir, config);
         let log = Lines::default();
@@ -123,7 +129,8 @@ impl Gate {
         );
         // Most tests look for the line of one request among many of its kind.
         let observer = Arc::new(Observer::new(sink.unwrap(), metrics).pausing(pause));
-        let gateway = Gateway::start(&snapshot, Arc::clone(&observer)).await.unwrap();
+        let prepared = Prepared::new(Arc::new(snapshot), Arc::clone(&observer), clock).unwrap();
+        let gateway = prepared.open().unwrap();
         let addr = gateway.addrs()[0];
         Self { gateway, addr, log, observer, dir }
     }

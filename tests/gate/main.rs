@@ -15,6 +15,7 @@ mod bounds;
 mod canary;
 mod capacity;
 mod changes;
+mod clock;
 mod commands;
 mod cors;
 mod crossed;
