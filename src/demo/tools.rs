@@ -79,9 +79,19 @@ pub(super) fn call(params: &Value) -> Result<Outcome, Failure> {
 }
 
 fn timing(arguments: &Value) -> Result<Timing, &'static str> {
-    let events = arguments["n"].as_u64().filter(|n| (1..=MAX_EVENTS).contains(n));
+    // 5.0 is an integer, as JSON Schema sees it.
+    let whole = |value: &Value| {
+        let float = || value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=1e9).contains(float));
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is whole and in bounds"
+        )]
+        value.as_u64().or_else(|| float().map(|float| float as u64))
+    };
+    let events = whole(&arguments["n"]).filter(|n| (1..=MAX_EVENTS).contains(n));
     let interval = match arguments.get("interval_ms") {
-        Some(interval) => interval.as_u64().filter(|ms| *ms <= MAX_INTERVAL_MS),
+        Some(interval) => whole(interval).filter(|ms| *ms <= MAX_INTERVAL_MS),
         None => Some(DEFAULT_INTERVAL_MS),
     };
     Ok(Timing {

@@ -107,6 +107,78 @@ async fn an_argument_stays_one_argument_and_no_shell_sees_it() {
 }
 
 #[tokio::test]
+async fn a_whole_number_with_a_fraction_of_nought_is_an_integer() {
+    let (gate, _dir) = start().await;
+    let session = open(&gate).await;
+    for n in ["5.0", "5e0", "0.5e1", "50E-1"] {
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"arguments","arguments":{{"text":"x","n":{n}}}}}}}"#
+        );
+        assert_eq!(got(&text(&session.ask(&call).await)), json!(["x", "--n=5"]), "{n}");
+    }
+    let answer = session.ask(&call(1, "arguments", json!({ "text": "x", "n": 5.5 }))).await;
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+}
+
+#[tokio::test]
+async fn arguments_nested_too_deep_are_an_error_and_no_empty_call() {
+    let dir = TempDir::new().unwrap();
+    let mark = dir.path().join("mark");
+    let tool =
+        json!({ "name": "any", "command": "touch", "args": [mark], "inputSchema": { "type": "object" } });
+    let proxy = json!({ "aggregate": { "lazy": true } });
+    let gate =
+        Gate::start(json!({ "proxy": proxy, "mcpServers": { "own": { "inline": { "tools": [tool] } } } }))
+            .await;
+    let (own, lazy) = (open(&gate).await, Session::open(&gate, "/mcp", DEV).await);
+    for depth in [126, 127, 128, 129, 1_000, 100_000] {
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let arguments = format!(r#"{{"x":{deep}}}"#);
+        let call = |name: &str, arguments: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}}}}}"#
+            )
+        };
+        let invoked = format!(r#"{{"name":"own__any","arguments":{arguments}}}"#);
+        let modern =
+            modern_call("/own/mcp", DEV, 1, "any", json!({ "x": "deep" })).replace(r#""deep""#, &deep);
+        let length = modern.split("\r\n\r\n").nth(1).unwrap().len();
+        let modern: String = modern
+            .split_inclusive("\r\n")
+            .map(|line| match line.starts_with("Content-Length") {
+                true => format!("Content-Length: {length}\r\n"),
+                false => line.to_owned(),
+            })
+            .collect();
+        let answers = [
+            own.post(&call("any", &arguments)).await,
+            lazy.post(&call("own__any", &arguments)).await,
+            lazy.post(&call("tool_invoke", &invoked)).await,
+            {
+                let (status, _, body) = gate.ask(&modern).await;
+                (status, body)
+            },
+        ];
+        for (status, body) in answers {
+            let is_error = status == 400 || body.contains(r#""isError":true"#) || body.contains(r#""error""#);
+            assert!(is_error, "{depth} {status} {body}");
+        }
+    }
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn the_list_is_whole_and_knows_no_cursor() {
+    let (gate, _dir) = start().await;
+    let session = open(&gate).await;
+    let bogus = json!({ "cursor": "bogus" });
+    let answer = session.ask(&request(1, "tools/list", bogus.clone())).await;
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    let (_, _, body) = gate.ask(&modern("/own/mcp", DEV, 1, "tools/list", bogus)).await;
+    assert!(body.contains("-32602"), "{body}");
+}
+
+#[tokio::test]
 async fn arguments_that_do_not_fit_are_a_result_that_says_so_and_nothing_runs() {
     let (gate, _dir) = start().await;
     let session = open(&gate).await;

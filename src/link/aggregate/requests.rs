@@ -34,7 +34,9 @@ impl Core {
                 let since = self.next();
                 self.wait(now, id, message, since, Then::Discover);
             }
-            "tools/list" if self.settings.lazy => self.answer_meta_tools(&id, message.version().is_some()),
+            "tools/list" if self.settings.lazy && !message.has_cursor() => {
+                self.answer_meta_tools(&id, message.version().is_some());
+            }
             "tools/list" => self.list(now, id, message, Ask::Tools),
             "prompts/list" => self.list(now, id, message, Ask::Prompts),
             "resources/list" => self.list(now, id, message, Ask::Resources),

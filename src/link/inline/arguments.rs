@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::config::{InlineTool, Piece};
 
@@ -20,7 +20,8 @@ pub(super) fn line(tool: &InlineTool, arguments: Option<&str>) -> Result<Vec<Str
                 MOST >> 10
             ));
         }
-        Some(text) => serde_json::from_str(text).map_err(|_| "The arguments are no JSON.".to_owned())?,
+        Some(text) => serde_json::from_str(text)
+            .map_err(|_| "The arguments cannot be read: they are nested too deep.".to_owned())?,
     };
     let given = if given.is_null() { Value::Object(Map::new()) } else { given };
     tool.input_schema.check(&given).map_err(|faults| format!("The arguments do not fit: {faults}"))?;
@@ -67,7 +68,34 @@ fn join(pieces: &[Piece], given: &Map<String, Value>) -> Result<Option<String>, 
 fn written(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => text.as_str().into(),
+        Value::Number(number) => match whole(number) {
+            Some(whole) => whole.to_string().into(),
+            None => number.to_string().into(),
+        },
+        Value::Array(_) | Value::Object(_) => with_whole_numbers(value).to_string().into(),
         other => other.to_string().into(),
+    }
+}
+
+/// A number that was written with a fraction and has none, such as 5.0, as JSON Schema sees it (2020-12, core, section
+/// 4.2.3): clients in JavaScript or Lua do not tell it from 5, and the command that asked for an integer may.
+fn whole(number: &Number) -> Option<i64> {
+    /// What fits an `i64`.
+    const MOST: f64 = 9e18;
+    let value = number.as_f64().filter(|value| number.is_f64() && value.fract() == 0.0)?;
+    #[allow(clippy::cast_possible_truncation, reason = "it is a whole number within the bounds of an i64")]
+    (value.abs() <= MOST).then_some(value as i64)
+}
+
+/// `value` with such numbers written without a fraction. Recurses no deeper than its parser did.
+fn with_whole_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => whole(number).map_or_else(|| value.clone(), Value::from),
+        Value::Array(items) => items.iter().map(with_whole_numbers).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), with_whole_numbers(value))).collect()
+        }
+        other => other.clone(),
     }
 }
 
@@ -105,6 +133,12 @@ mod tests {
         for (value, written) in [
             (json!(3), "3"),
             (json!(1.5), "1.5"),
+            (json!(5.0), "5"),
+            (json!(-0.0), "0"),
+            (json!(1e15), "1000000000000000"),
+            (json!(1e18), "1000000000000000000"),
+            (json!(1e300), "1e+300"),
+            (json!([5.0, { "k": -2.0 }, 0.5]), r#"[5,{"k":-2},0.5]"#),
             (json!(true), "true"),
             (json!(["a b", 1]), r#"["a b",1]"#),
             (json!({ "k": "v" }), r#"{"k":"v"}"#),

@@ -72,7 +72,7 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Re
             None => Err(Failure(INVALID_PARAMS, "unknown tool", None)),
         },
         Ok(Era::Legacy) => server.legacy(message).map(|result| (Era::Legacy, result)),
-        Ok(Era::Modern) => server.modern(message.method()).map(|result| (Era::Modern, result)),
+        Ok(Era::Modern) => server.modern(message).map(|result| (Era::Modern, result)),
         Err(failure) => Err(failure),
     };
     let answer = match outcome {
@@ -162,13 +162,13 @@ impl Server<'_> {
                 result
             }
             "ping" => json!({}),
-            "tools/list" => self.list(),
+            "tools/list" => self.list(message)?,
             _ => return Err(Failure(METHOD_NOT_FOUND, "method not found", None)),
         })
     }
 
-    fn modern(&self, method: &str) -> Result<Value, Failure> {
-        let mut result = match method {
+    fn modern(&self, message: &Message) -> Result<Value, Failure> {
+        let mut result = match message.method() {
             "server/discover" => {
                 let mut result = json!({
                     "supportedVersions": [MODERN],
@@ -178,7 +178,7 @@ impl Server<'_> {
                 self.instruct(&mut result);
                 result
             }
-            "tools/list" => self.list(),
+            "tools/list" => self.list(message)?,
             _ => return Err(Failure(METHOD_NOT_FOUND, "method not found", None)),
         };
         result["ttlMs"] = TTL_MS.into();
@@ -187,8 +187,12 @@ impl Server<'_> {
         Ok(result)
     }
 
-    fn list(&self) -> Value {
-        json!({ "tools": self.target.tools.iter().map(described).collect::<Vec<_>>() })
+    /// The list is whole, so that no cursor was ever given out.
+    fn list(&self, message: &Message) -> Result<Value, Failure> {
+        if message.has_cursor() {
+            return Err(Failure(INVALID_PARAMS, "unknown cursor", None));
+        }
+        Ok(json!({ "tools": self.target.tools.iter().map(described).collect::<Vec<_>>() }))
     }
 
     /// Index of the tool that is called.

@@ -300,6 +300,8 @@ fn three_tools_stand_for_all() {
         let mut client = Client::in_session(settings, &[&one, &two]).await;
         assert_eq!(client.names(1, "tools/list").await, ["tool_list", "tool_schema", "tool_invoke"]);
         assert!(one.heard("tools/list").is_empty());
+        let bogus = client.ask(20, "tools/list", json!({ "cursor": "bogus" })).await;
+        assert_eq!(bogus["error"]["code"], -32602);
 
         let call = |name: &str, arguments: serde_json::Value| json!({ "name": name, "arguments": arguments });
         let all = client.ask(2, "tools/call", json!({ "name": "tool_list" })).await;
