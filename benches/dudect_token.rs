@@ -48,7 +48,7 @@ fn near(known: &Token) -> Token {
 fn table(known: &[Token]) -> TokenTable {
     let credential = |token: &Token| Credential {
         token_name: "bench".into(),
-        position: 1,
+        id: None,
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],

@@ -20,7 +20,7 @@ fn token(kind: &str, number: usize) -> String {
 fn credential(token: &str) -> Credential {
     Credential {
         token_name: "bench".into(),
-        position: 1,
+        id: None,
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],

@@ -160,6 +160,7 @@ impl Prepared {
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let live = Live::build(&snapshot, None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
+        observer.metrics.config_hash.set(i64::try_from(snapshot.hash).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
@@ -263,9 +264,11 @@ impl Gateway {
         self.shared.leave();
     }
 
-    /// Takes no connection any more; those that are there are served.
+    /// Takes no connection any more, unless a client may have to answer its server; those that are there are served.
     pub fn stop_accepting(&self) {
-        self.stop_accepting.cancel();
+        if !self.workers.iter().any(|worker| worker.waits(Waits::Converses)) {
+            self.stop_accepting.cancel();
+        }
     }
 
     /// Begins nothing any more, and tells connections to finish. What they have may still be revoked by a

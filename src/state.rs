@@ -315,6 +315,8 @@ pub struct Doors {
 pub struct Holder {
     /// As configured.
     pub credential: Credential,
+    /// What metrics call it.
+    pub id: Arc<str>,
     /// `token_used_total` of this credential.
     pub used: IntCounter,
     /// What its token has of the gate.
@@ -407,6 +409,11 @@ impl Callers {
     }
 }
 
+/// What metrics call a credential.
+fn id_of(credential: &Credential, key: &SessionKey) -> Arc<str> {
+    credential.id.clone().unwrap_or_else(|| key.name_of_credential(&credential.digest).into())
+}
+
 impl Live {
     /// Builds the state for `snapshot`. Connections and keys of `previous` are taken over where the config left them as
     /// they were; `process_key` binds sessions when the config names no key.
@@ -419,13 +426,19 @@ impl Live {
         clock: &Arc<Clock>,
     ) -> Result<Self, Unusable> {
         let metrics = &observer.metrics;
+        let sessions =
+            snapshot.session_key.as_ref().map_or_else(|| process_key.clone(), SessionKey::from_secret);
         let credentials: Vec<Holder> = snapshot
             .credentials
             .iter()
-            .map(|credential| Holder {
-                credential: credential.clone(),
-                used: metrics.token_used(&credential.token_name, credential.position),
-                owner: ledger.owner(Name::Token(Arc::clone(&credential.token_name))),
+            .map(|credential| {
+                let id = id_of(credential, &sessions);
+                Holder {
+                    used: metrics.token_used(&credential.token_name, &id),
+                    id,
+                    owner: ledger.owner(Name::Token(Arc::clone(&credential.token_name))),
+                    credential: credential.clone(),
+                }
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
@@ -489,10 +502,7 @@ impl Live {
             all,
             aggregate: snapshot.aggregate.clone(),
             clock: Arc::clone(clock),
-            sessions: snapshot
-                .session_key
-                .as_ref()
-                .map_or_else(|| process_key.clone(), SessionKey::from_secret),
+            sessions,
         })
     }
 
@@ -595,6 +605,27 @@ impl Live {
         self.routes.values().any(
             |route| matches!(&route.backend, Backend::Stdio(running) if Arc::ptr_eq(running, supervisor)),
         )
+    }
+
+    /// Names of tokens that end by themselves, and when the last credential of each does.
+    pub fn expiries(&self) -> impl Iterator<Item = (&str, SystemTime)> {
+        self.by_name.iter().filter_map(|(name, credentials)| {
+            let ends = credentials.iter().map(|index| self.credentials[*index].credential.expires);
+            let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+            Some((&**name, last))
+        })
+    }
+
+    /// Token name and id of each credential: the labels that its requests are counted by.
+    pub fn counted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.credentials.iter().map(|holder| (&*holder.credential.token_name, &*holder.id))
+    }
+
+    /// Whether there is a credential of this name and id.
+    pub fn counts(&self, (token_name, id): &(&str, &str)) -> bool {
+        let of_name = self.by_name.get(*token_name);
+        of_name
+            .is_some_and(|credentials| credentials.iter().any(|index| *self.credentials[*index].id == **id))
     }
 
     /// Whether any credential ends by itself.

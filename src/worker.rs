@@ -64,7 +64,7 @@ pub struct Handle {
     unfinished: Arc<Unfinished>,
 }
 
-/// What is still waited for in a drain, as of the last look. Unknown counts as everything.
+/// What is still waited for when the gate ends, as of the last look. Unknown counts as everything.
 struct Unfinished(AtomicU8);
 
 impl Default for Unfinished {
@@ -102,7 +102,7 @@ impl Handle {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody here waits for at least this much, or may. For a drain: it is looked at from then on.
+    /// Whether somebody here waits for at least this much, or may. For the end of the gate: it is looked at from then on.
     pub fn waits(&self, for_what: Waits) -> bool {
         self.unfinished.0.load(Ordering::Relaxed) >= for_what as u8
     }
@@ -171,7 +171,7 @@ async fn run(
             },
             _ = ticks.tick() => {
                 worker.tick();
-                if worker.shared.is_draining() {
+                if !worker.shared.is_ready() {
                     worker.look_what_is_unfinished(unfinished).await;
                 }
             }

@@ -21,7 +21,7 @@ mod tests {
     fn holder(name: &str, roles: &[&str]) -> Credential {
         Credential {
             token_name: name.into(),
-            position: 1,
+            id: None,
             digest: [0; 32],
             expires: None,
             roles: roles.iter().map(ToString::to_string).collect(),

@@ -150,7 +150,7 @@ mod tests {
     fn credential(token: &[u8]) -> Credential {
         Credential {
             token_name: "any".into(),
-            position: 1,
+            id: None,
             digest: Sha256::digest(token).into(),
             expires: None,
             roles: vec![],

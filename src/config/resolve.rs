@@ -128,6 +128,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         debug: debug?,
         aggregate,
         session_timeout: Server::IDLE_TIMEOUT,
+        hash: 0,
         servers: Vec::new(),
         files: Vec::new(),
     })

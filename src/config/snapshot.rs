@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub session_timeout: Duration,
     /// `proxy.aggregate`: all servers as one.
     pub aggregate: Aggregate,
+    /// Tells whether two gates have the same config file: the first 48 bits of its SHA-256.
+    pub hash: u64,
     /// `mcpServers`, in file order.
     pub servers: Vec<Server>,
     /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
@@ -83,8 +85,8 @@ pub enum Tls {
 pub struct Credential {
     /// Key in `proxy.auth.tokens`.
     pub token_name: Arc<str>,
-    /// Position in the token's list, from 1; label `credential` of `token_used_total`.
-    pub position: usize,
+    /// `id`: label `credential` of `token_used_total`.
+    pub id: Option<Arc<str>>,
     /// SHA-256 of the token. The token itself is not kept.
     pub digest: [u8; 32],
     /// After this moment the credential is refused.

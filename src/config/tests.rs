@@ -151,7 +151,7 @@ fn tokens_come_in_all_forms_and_only_their_hashes_stay() {
             "plain": "token-in-the-config",
             "default": "$env:UNSET|token-from-default",
             "var": {{"$env": "TOKEN"}},
-            "hash": {{"sha256": "{hash}", "expires": "2099-01-31T00:00:00Z", "roles": ["admin"], "tags": ["web"]}},
+            "hash": {{"sha256": "{hash}", "id": "2099-01", "expires": "2099-01-31T00:00:00Z", "roles": ["admin"], "tags": ["web"]}},
             "list": ["${{TOKEN}}-new", {{"$file": "old.token"}}, {{"value": "env:OTHER", "roles": ["x"]}}]
         }}}}}}, "mcpServers": {{"a": {{"url": "http://a/mcp"}}}}}}"#
     );
@@ -161,19 +161,22 @@ fn tokens_come_in_all_forms_and_only_their_hashes_stay() {
     assert!(!said(&loaded).contains("token-from"), "{}", said(&loaded));
 
     let snapshot = good(loaded);
-    let found: Vec<_> =
-        snapshot.credentials.iter().map(|held| (&*held.token_name, held.position, held.digest)).collect();
+    let found: Vec<_> = snapshot
+        .credentials
+        .iter()
+        .map(|held| (&*held.token_name, held.id.as_deref(), held.digest))
+        .collect();
     let expected = [
-        ("plain", 1, "token-in-the-config"),
-        ("default", 1, "token-from-default"),
-        ("var", 1, "token-from-variable"),
-        ("hash", 1, "hashed-token"),
-        ("list", 1, "token-from-variable-new"),
-        ("list", 2, "token-from-file"),
-        ("list", 3, "token-from-another"),
+        ("plain", None, "token-in-the-config"),
+        ("default", None, "token-from-default"),
+        ("var", None, "token-from-variable"),
+        ("hash", Some("2099-01"), "hashed-token"),
+        ("list", None, "token-from-variable-new"),
+        ("list", None, "token-from-file"),
+        ("list", None, "token-from-another"),
     ];
-    let digest = |(name, position, token): (&'static str, usize, &str)| {
-        (name, position, <[u8; 32]>::from(Sha256::digest(token)))
+    let digest = |(name, id, token): (&'static str, Option<&'static str>, &str)| {
+        (name, id, <[u8; 32]>::from(Sha256::digest(token)))
     };
     assert_eq!(found, expected.map(digest));
     let hashed = &snapshot.credentials[3];

@@ -1,6 +1,10 @@
 //! `proxy.auth`: who may come in. Tokens are hashed here and forgotten.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -66,8 +70,15 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec
         if several.as_ref().is_some_and(Vec::is_empty) {
             cx.warning(&node.at, "has no credential, so nobody can use it; add one, or remove the name");
         }
-        for (index, node) in several.unwrap_or_else(|| vec![node]).into_iter().enumerate() {
-            let Some(credential) = read_credential(cx, &node, &name, index + 1) else { continue };
+        let mut ids = HashSet::new();
+        for node in several.unwrap_or_else(|| vec![node]) {
+            let Some(credential) = read_credential(cx, &node, &name) else { continue };
+            if credential.id.as_ref().is_some_and(|id| !ids.insert(Arc::clone(id))) {
+                cx.error(
+                    &node.at,
+                    "has the same `id` as one before it; give each its own, so that metrics tell them apart",
+                );
+            }
             match owners.insert(credential.digest, name.clone()) {
                 Some(owner) if owner == name => {
                     cx.warning(&node.at, "is the same token as one before it; remove one of them");
@@ -87,18 +98,14 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec
     (names, credentials)
 }
 
-fn read_credential(
-    cx: &mut Context<'_>,
-    node: &Node<'_>,
-    name: &Arc<str>,
-    position: usize,
-) -> Option<Credential> {
+fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<Credential> {
     if !node.is_plain_object() {
         let digest = read_plain_or_file(cx, node)?;
         let (roles, tags) = (Vec::new(), Vec::new());
-        return Some(Credential { token_name: name.clone(), position, digest, expires: None, roles, tags });
+        return Some(Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags });
     }
     let fields = node.object(cx, &TOKEN)?;
+    let id = read_id(cx, &fields);
     let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
     let roles = words(cx, &fields, "roles").unwrap_or_default();
     let tags = words(cx, &fields, "tags").unwrap_or_default();
@@ -121,7 +128,20 @@ fn read_credential(
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Credential { token_name: name.clone(), position, digest, expires, roles, tags })
+    Some(Credential { token_name: name.clone(), id, digest, expires, roles, tags })
+}
+
+fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {
+    let id = fields.text(cx, "id")?;
+    let is_good = matches!(id.value.len(), 1..=64)
+        && id.value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if !is_good {
+        cx.error(
+            &id.at,
+            "has to be 1 to 64 letters, digits, `.`, `_` or `-`, since metrics show it; shorten it",
+        );
+    }
+    is_good.then(|| id.value.into())
 }
 
 /// `tags` or `roles`: words of the user's own.

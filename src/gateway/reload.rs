@@ -36,8 +36,10 @@ impl Gateway {
             self.renew(renewed);
         }
         observer.log.set_level(snapshot.log.level);
+        let hash = i64::try_from(snapshot.hash).unwrap_or(i64::MAX);
         self.in_force.store(snapshot);
         self.shared.swap(Arc::new(live));
+        observer.metrics.config_hash.set(hash);
         self.retire(&previous);
         for worker in &*self.workers {
             worker.reloaded();
@@ -61,6 +63,9 @@ impl Gateway {
     /// Ends what only `previous` had of servers that the gate talks to itself.
     fn retire(&self, previous: &Live) {
         let live = self.shared.live();
+        for (token_name, credential) in previous.counted().filter(|old| !live.counts(old)) {
+            self.shared.observer.metrics.token_removed(token_name, credential);
+        }
         for old in &previous.servers {
             let name = &old.server.name;
             if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {

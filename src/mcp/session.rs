@@ -100,6 +100,13 @@ impl SessionKey {
         bool::from(expected.ct_eq(mac)).then_some(upstream_id)
     }
 
+    /// Eight characters by which a credential is told from others, and nothing is told of it: of what a short token hashes
+    /// to, it would be guessed.
+    pub fn name_of_credential(&self, digest: &[u8; 32]) -> String {
+        let mac = self.mac("credential", "", None, &[digest]);
+        String::from_utf8_lossy(&mac[..8]).into_owned()
+    }
+
     /// What the client gets as message URL of an HTTP+SSE session in place of the upstream's `path` and `raw_query`:
     /// `/{server}/message?{raw_query}&sluicegate={seal}`, the query byte for byte.
     pub fn seal_message(

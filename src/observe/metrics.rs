@@ -11,10 +11,18 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::{mcp::method::Method as RpcMethod, server::rejection::Rejection};
+use super::End;
+use crate::{
+    error::{Kind, Side},
+    ledger::Resource,
+    mcp::method::Method as RpcMethod,
+    server::rejection::Rejection,
+};
 
 /// Label of everything that is not a configured server.
 pub(super) const OTHER: &str = "other";
+/// Label of the certificate: the key of the config that it comes from.
+const CERTIFICATE: &str = "proxy.tls";
 
 /// Seconds to the response head: from a call that a local server answers at once to one that takes a minute.
 const LATENCY_BUCKETS: &[f64] =
@@ -27,6 +35,8 @@ const OPERATION_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// Those of the process, whose names are every process's.
+    of_process: Registry,
     requests: IntCounterVec,
     operations: HistogramVec,
     streams_open: IntGaugeVec,
@@ -46,7 +56,10 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// `config_last_reload_successful`: 0 while the file on disk is not what runs.
     pub config_last_reload_successful: IntGauge,
-    certificate_not_after: IntGauge,
+    certificate_not_after: IntGaugeVec,
+    token_expires: IntGaugeVec,
+    /// `config_hash`: tells whether two gates run the same file.
+    pub config_hash: IntGauge,
     /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
     pub config_last_reload_timestamp: IntGauge,
     /// `log_lines_dropped_total`: lines that the log could not write.
@@ -70,6 +83,19 @@ pub enum Reload {
     Part,
     /// The last good one stays.
     Nothing,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Whole, Self::Part, Self::Nothing];
+
+    /// `result` of `config_reloads_total`.
+    fn result(self) -> &'static str {
+        match self {
+            Self::Whole => "success",
+            Self::Part => "partial",
+            Self::Nothing => "failure",
+        }
+    }
 }
 
 impl Metrics {
@@ -111,7 +137,7 @@ impl Metrics {
             )?,
             token_used: counters(
                 "token_used_total",
-                "Requests admitted, by token name and position of the credential in its list.",
+                "Requests admitted, by token name and credential.",
                 &["token_name", "credential"],
             )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
@@ -153,10 +179,27 @@ impl Metrics {
                 "config_last_reload_successful",
                 "1 if the config file on disk is what runs.",
             )?,
-            certificate_not_after: gauge(
-                "certificate_not_after_timestamp_seconds",
-                "When the certificate expires that is presented; 0 without one.",
+            certificate_not_after: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "certificate_not_after_timestamp_seconds",
+                        "When the certificate expires that is presented; 0 without one.",
+                    ),
+                    &["name"],
+                )?,
             )?,
+            token_expires: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "token_expires_seconds",
+                        "How long the last credential of a token is still good; below 0 it is not.",
+                    ),
+                    &["token_name"],
+                )?,
+            )?,
+            config_hash: gauge("config_hash", "48 bits of the hash of the config file that runs.")?,
             config_last_reload_timestamp: gauge(
                 "config_last_reload_timestamp_seconds",
                 "When the running config was loaded, in Unix time.",
@@ -170,20 +213,39 @@ impl Metrics {
                 "Connections without an admitted request that were closed to make room for others.",
             )?,
             registry,
+            of_process: Registry::new(),
         };
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.of_process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         for rejection in Rejection::ALL {
             metrics.http_rejected.with_label_values(&[rejection.reason()]);
         }
-        for result in ["success", "failure"] {
-            metrics.config_reloads.with_label_values(&[result]);
+        // What has not happened yet is 0, not absent: a rate sees the first time, too.
+        for kind in Kind::ALL {
+            metrics.auth_refused.with_label_values(&[kind.code()]);
         }
+        for reason in End::CUTS.map(End::reason) {
+            metrics.stream_cut.with_label_values(&[reason]);
+        }
+        for outcome in Reload::ALL {
+            metrics.config_reloads.with_label_values(&[outcome.result()]);
+        }
+        for resource in Resource::ALL {
+            metrics.capacity(resource.name(), 0, 0);
+        }
+        metrics.certificate_not_after.with_label_values(&[CERTIFICATE]);
+        let version = [env!("CARGO_PKG_VERSION")];
+        let built =
+            IntGaugeVec::new(Opts::new("build_info", "1; its label says which version runs."), &["version"])?;
+        register(&metrics.registry, built)?.with_label_values(&version).set(1);
         Ok(metrics)
     }
 
     /// Handles of one server's counters, resolved once so that a request only adds to them.
     pub fn server(&self, name: &str) -> Arc<ServerMetrics> {
+        for kind in Kind::ALL.iter().filter(|kind| kind.side() == Side::Upstream && name != OTHER) {
+            self.upstream_errors.with_label_values(&[name, kind.code()]);
+        }
         Arc::new(ServerMetrics {
             name: name.into(),
             requests: self.requests.clone(),
@@ -213,8 +275,31 @@ impl Metrics {
     }
 
     /// `token_used_total` of one credential.
-    pub fn token_used(&self, token_name: &str, position: usize) -> IntCounter {
-        self.token_used.with_label_values(&[token_name, &position.to_string()])
+    pub fn token_used(&self, token_name: &str, credential: &str) -> IntCounter {
+        self.token_used.with_label_values(&[token_name, credential])
+    }
+
+    /// A credential is gone.
+    pub fn token_removed(&self, token_name: &str, credential: &str) {
+        // Fails if it has no counter.
+        let _ = self.token_used.remove_label_values(&[token_name, credential]);
+    }
+
+    /// When tokens expire, each with the last of its credentials, as of `now`. Those that never do are left out.
+    pub fn tokens_expire<'a>(
+        &self,
+        expiries: impl IntoIterator<Item = (&'a str, SystemTime)>,
+        now: SystemTime,
+    ) {
+        self.token_expires.reset();
+        for (token_name, expires) in expiries {
+            let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            let left = match expires.duration_since(now) {
+                Ok(left) => seconds(left),
+                Err(past) => -seconds(past.duration()),
+            };
+            self.token_expires.with_label_values(&[token_name]).set(left);
+        }
     }
 
     /// Counts a refusal; `reason` is a code of [`crate::error::Kind`].
@@ -244,24 +329,23 @@ impl Metrics {
 
     /// Counts a read of the config file and says whether the file on disk is what runs.
     pub fn reloaded(&self, outcome: Reload) {
-        let result = match outcome {
-            Reload::Whole => "success",
-            Reload::Part => "partial",
-            Reload::Nothing => "failure",
-        };
-        self.config_reloads.with_label_values(&[result]).inc();
+        self.config_reloads.with_label_values(&[outcome.result()]).inc();
         self.config_last_reload_successful.set(i64::from(outcome == Reload::Whole));
     }
 
     /// When the certificate expires that is presented.
     pub fn certificate_expires(&self, not_after: SystemTime) {
         let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.certificate_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.certificate_not_after
+            .with_label_values(&[CERTIFICATE])
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// The Prometheus text format, version 0.0.4.
     pub fn encode(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        families.extend(self.of_process.gather());
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 

@@ -34,6 +34,9 @@ pub enum End {
 }
 
 impl End {
+    /// Those that are the gate's doing.
+    pub const CUTS: [Self; 3] = [Self::SlowReader, Self::TokenRevoked, Self::Drain];
+
     /// `reason` in the log line "Stream closed".
     pub fn reason(self) -> &'static str {
         match self {
@@ -348,7 +351,7 @@ impl Drop for Record {
         // Whoever drops a response before its end is the connection, and it does so when the client is gone.
         let gone = if self.connection.was_slow_reader() { End::SlowReader } else { End::ClientGone };
         let end = self.end.unwrap_or(gone);
-        if matches!(end, End::SlowReader | End::TokenRevoked | End::Drain) {
+        if End::CUTS.contains(&end) {
             self.observer.metrics.stream_cut(end.reason());
         }
         if self.is_stream {

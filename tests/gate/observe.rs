@@ -128,7 +128,11 @@ async fn the_metrics_of_the_contract_are_there() {
     let server = Recorder::start().await;
     let gate = Gate::start(json!({
         "proxy": { "auth": { "kind": "bearer_token", "tokens": {
-            "alice": ["alice-new-0123456789abcdef", "alice-old-0123456789abcdef"], "dev": DEV,
+            "alice": [
+                { "id": "new", "value": "alice-new-0123456789abcdef" },
+                { "id": "2026-01", "value": "alice-old-0123456789abcdef" },
+            ],
+            "dev": { "id": "dev.1", "value": DEV },
         } } },
         "mcpServers": { "db": { "url": server.url("/mcp") }, "down": { "url": Upstream::bind().await.url("/mcp") } },
     }))
@@ -159,9 +163,9 @@ async fn the_metrics_of_the_contract_are_there() {
         r#"stream_bytes_total{direction="in",server="db"} 6"#,
         r#"auth_refused_total{reason="invalid_token"} 1"#,
         r#"auth_refused_total{reason="not_found"} 1"#,
-        r#"token_used_total{credential="1",token_name="alice"} 1"#,
-        r#"token_used_total{credential="2",token_name="alice"} 2"#,
-        r#"token_used_total{credential="1",token_name="dev"} 1"#,
+        r#"token_used_total{credential="new",token_name="alice"} 1"#,
+        r#"token_used_total{credential="2026-01",token_name="alice"} 2"#,
+        r#"token_used_total{credential="dev.1",token_name="dev"} 1"#,
         r#"config_reloads_total{result="success"} 0"#,
         r#"config_reloads_total{result="failure"} 0"#,
         "config_last_reload_successful ",
@@ -169,15 +173,28 @@ async fn the_metrics_of_the_contract_are_there() {
         r#"upstream_errors_total{kind="upstream_unreachable",server="down"} 1"#,
         "log_lines_dropped_total 0",
         "panics_total 0",
-        #[cfg(target_os = "linux")]
-        "process_cpu_seconds_total ",
-        #[cfg(target_os = "linux")]
-        "process_resident_memory_bytes ",
-        #[cfg(target_os = "linux")]
-        "process_open_fds ",
+        // What has not happened is there all the same.
+        r#"config_reloads_total{result="partial"} 0"#,
+        r#"auth_refused_total{reason="forbidden_host"} 0"#,
+        r#"stream_cut_total{reason="slow_reader"} 0"#,
+        r#"http_rejected_total{reason="tls_handshake"} 0"#,
+        r#"http_rejected_total{reason="tls_alert"} 0"#,
+        r#"http_rejected_total{reason="framing"} 0"#,
+        r#"http_rejected_total{reason="http2_flood"} 0"#,
+        r#"upstream_errors_total{kind="upstream_timeout",server="db"} 0"#,
+        r#"capacity_used{resource="sessions"} 0"#,
+        r#"capacity_limit{resource="processes"} "#,
+        r#"certificate_not_after_timestamp_seconds{name="proxy.tls"} 0"#,
+        concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        "config_hash ",
     ];
     for line in wanted {
         assert!(metrics.contains(&format!("\nsluicegate_{line}")), "{line}\n{metrics}");
+    }
+    // These have the names that every process has them by.
+    #[cfg(target_os = "linux")]
+    for line in ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "] {
+        assert!(metrics.contains(&format!("\n{line}")), "{line}\n{metrics}");
     }
     for reset in ["alice-new", "alice-old", DEV, "127.0.0.1"] {
         assert!(!metrics.contains(reset), "{reset}\n{metrics}");
@@ -250,4 +267,80 @@ async fn names_that_a_client_makes_up_make_no_series_and_no_lines_of_their_own()
         let line = gate.log.line("Refused request", &[("request_id", id)]).await;
         assert_eq!(line["path"], shown, "{hostile}");
     }
+}
+
+#[tokio::test]
+async fn a_credential_keeps_its_counter_wherever_it_stands() {
+    let server = Recorder::start().await;
+    let config = |tokens: Value| {
+        json!({
+            "proxy": { "auth": { "kind": "bearer_token", "tokens": { "alice": tokens } } },
+            "mcpServers": { "db": { "url": server.url("/mcp") } },
+        })
+    };
+    let counters = |gate: &Gate| -> Vec<String> {
+        let metrics = gate.metrics();
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("sluicegate_token_used_total"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut gate = Gate::start(config(json!([DEV]))).await;
+    for _ in 0..2 {
+        assert_eq!(gate.ask(&post("/db/mcp", DEV, "", "{}")).await.0, 200);
+    }
+    let before = counters(&gate);
+    assert!(matches!(&before[..], [one] if one.ends_with(" 2")), "{before:?}");
+    // The new one is put in front of it.
+    gate.reload(config(json!([{ "id": "next", "value": CI }, DEV])));
+    assert_eq!(gate.ask(&post("/db/mcp", CI, "", "{}")).await.0, 200);
+    let next = r#"sluicegate_token_used_total{credential="next",token_name="alice"} 1"#;
+    let mut both = counters(&gate);
+    both.sort();
+    let mut wanted = vec![before[0].clone(), next.to_owned()];
+    wanted.sort();
+    assert_eq!(both, wanted);
+    // Who is gone has no counter.
+    gate.reload(config(json!([{ "id": "next", "value": CI }])));
+    assert_eq!(counters(&gate), [next]);
+}
+
+#[tokio::test]
+async fn what_will_expire_and_which_file_runs_can_be_watched() {
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
+    let later = humantime::format_rfc3339_seconds(later).to_string();
+    let config = |old: &str| {
+        json!({
+            "proxy": { "admin": { "addr": "127.0.0.1:0" }, "auth": { "kind": "bearer_token", "tokens": {
+                "ends": [{ "value": DEV, "expires": later }, { "value": "ends-old-0123456789", "expires": old }],
+                "ended": { "value": "ended-0123456789abcdef", "expires": "2020-01-01T00:00:00Z" },
+                "never": [CI, { "value": "never-old-0123456789", "expires": later }],
+            } } },
+            "mcpServers": {},
+        })
+    };
+    let scrape = async |gate: &Gate| {
+        let mut client = crate::harness::Client::new(
+            tokio::net::TcpStream::connect(gate.gateway.admin_addr().unwrap()).await.unwrap(),
+        );
+        client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        client.response().await.2
+    };
+    let value = |metrics: &str, name: &str| -> Option<f64> {
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
+    };
+    let mut gate = Gate::start(config("2021-01-01T00:00:00Z")).await;
+    let metrics = scrape(&gate).await;
+    let left =
+        |name: &str| value(&metrics, &format!("sluicegate_token_expires_seconds{{token_name=\"{name}\"}}"));
+    assert!(left("ends").is_some_and(|left| left > 80_000.0 && left <= 86_400.0), "{metrics}");
+    assert!(left("ended").is_some_and(|left| left < -86_400.0), "{metrics}");
+    assert_eq!(left("never"), None);
+    let hash = value(&metrics, "sluicegate_config_hash").unwrap();
+    assert!(hash > 0.0 && hash < 2f64.powi(48));
+    gate.reload(config("2021-01-02T00:00:00Z"));
+    assert_ne!(value(&scrape(&gate).await, "sluicegate_config_hash"), Some(hash));
+    gate.reload(config("2021-01-01T00:00:00Z"));
+    assert_eq!(value(&scrape(&gate).await, "sluicegate_config_hash"), Some(hash));
 }

@@ -101,7 +101,7 @@ async fn a_command_sees_nothing_of_the_gate_and_the_gate_all_of_itself() {
         "process_threads",
         "process_start_time_seconds",
     ] {
-        assert!(gate.metric(OPS, &format!("sluicegate_{metric}")).await > 0.0, "{metric}");
+        assert!(gate.metric(OPS, metric).await > 0.0, "{metric}");
     }
     let log = gate.log.text();
     for trouble in ["Cannot run the reaper", "polled", "root"] {
@@ -149,7 +149,7 @@ async fn a_parent_that_has_the_secrets_and_is_open_to_commands_is_told_of_with_t
             assert!(line["msg"].as_str().unwrap().contains("start the gate by exec"), "{line}");
         } else {
             // Said before anybody is answered.
-            assert!(gate.metric(OPS, "sluicegate_process_open_fds").await > 0.0);
+            assert!(gate.metric(OPS, "process_open_fds").await > 0.0);
             assert!(!gate.log.text().contains(warning), "{}", gate.log.text());
         }
         assert!(!gate.log.text().contains(OTHERS));
@@ -181,7 +181,7 @@ async fn a_gate_of_root_s_says_that_its_commands_see_everything() {
         "mcpServers": {},
     });
     let gate = Process::start(without).await;
-    assert!(gate.metric(OPS, "sluicegate_process_open_fds").await > 0.0);
+    assert!(gate.metric(OPS, "process_open_fds").await > 0.0);
     assert_eq!(root(&gate), 0, "{}", gate.log.text());
     let mut with = config(Path::new(peek()));
     with["proxy"]["auth"]["tokens"]["other"] = json!(OTHERS);

@@ -59,6 +59,14 @@ pub(in crate::config) static TOKEN: Object = Object {
         )
         .examples(&[r#"{ "$env": "CI_TOKEN" }"#]),
         key(
+            "id",
+            Kind::Text("^[A-Za-z0-9._-]{1,64}$"),
+            Means("eight characters that stay with the token, and say nothing of it"),
+            "What this credential is called in `token_used_total`, for rotation. With `sessionKey`, what it is without one \
+             stays through restarts, and is the same on every node.",
+        )
+        .examples(&[r#""2027-01""#]),
+        key(
             "expires",
             Kind::Text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"),
             Means("never"),
