@@ -83,11 +83,8 @@ fn string(text: &str) -> Option<usize> {
         match byte {
             b'"' => return Some(at + 1),
             b'\n' => return None,
-            b'\\' => {
-                if bytes.next().is_none_or(|(_, byte)| byte == b'\n') {
-                    return None;
-                }
-            }
+            // What is escaped is no end, unless it is that of the line.
+            b'\\' if bytes.next().is_none_or(|(_, byte)| byte == b'\n') => return None,
             _ => {}
         }
     }
