@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     child::reaper,
-    config::{self, Loaded, Severity},
+    config::{self, Access, Loaded, Problem, Severity},
     gateway::exposed,
     secret::Secret,
 };
@@ -38,7 +38,7 @@ Examples:
   sluicegate demo                        see it work, with nothing to set up
   sluicegate init                        write a starter config and a token for it
   sluicegate check                       find every mistake in sluicegate.json
-  sluicegate serve -c /etc/gate.json     run the gate; it follows changes of the file
+  sluicegate serve /etc/gate.json        run the gate; it follows changes of the file
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 bad usage or bad config.",
     arg_required_else_help = true
@@ -57,18 +57,20 @@ the config.
 
 Examples:
   sluicegate serve
-  DEV_TOKEN=… sluicegate serve -c gate.json")]
+  DEV_TOKEN=… sluicegate serve gate.json")]
     Serve(ConfigFile),
     /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
     Demo,
     /// Find every problem in a config without opening a port or running a command
     #[command(after_help = "\
-Problems go to standard error, one a line: file:line:column: key.path: what is wrong, and how to mend it.
+Problems go to standard error, each on a line of its own: file:line:column: key.path: what is wrong, and how to mend
+it; below it stands where that is, without the values that may be secrets. After a hundred comes their number.
 Warnings and notices alone leave the exit code at 0.
 
 Examples:
   sluicegate check
-  sluicegate check -c gate.json && systemctl reload sluicegate")]
+  sluicegate check gate.json && systemctl reload sluicegate
+  jq . template.json | sluicegate check -")]
     Check(ConfigFile),
     /// Write a commented starter config, and show the token that opens it once
     #[command(after_help = "An existing file is never overwritten.")]
@@ -94,7 +96,10 @@ and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
 #[derive(Args)]
 struct ConfigFile {
     /// Config file [default: ./sluicegate.json]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
 }
 
@@ -117,6 +122,10 @@ Example:
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(file) => match file.path() {
+            Ok(path) if path.as_os_str() == "-" => fail(
+                BAD_USAGE,
+                "a gate follows its file, and standard input is none; write it to a file first",
+            ),
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
                 reaper::enable("/proc/self/exe");
@@ -142,21 +151,21 @@ pub fn run() -> ExitCode {
 impl ConfigFile {
     /// The file that was named, or the default if it is there.
     fn path(self) -> Result<PathBuf, String> {
-        match self.config {
+        match self.config.or(self.file) {
             Some(path) => Ok(path),
             // A link that leads nowhere is there: loading it says what is wrong.
             None if Path::new(DEFAULT_FILE).symlink_metadata().is_ok() => Ok(DEFAULT_FILE.into()),
             None => Err(format!(
-                "there is no ./{DEFAULT_FILE}; name a config with `-c FILE`, write one with `sluicegate init`, \
+                "there is no ./{DEFAULT_FILE}; name a config, write one with `sluicegate init`, \
                  or look around with `sluicegate demo`"
             )),
         }
     }
 }
 
-/// Writes every problem to standard error, one a line.
+/// Writes every problem to standard error, with the place where it is.
 fn tell(loaded: &Loaded) {
-    let lines: String = loaded.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    let lines: String = loaded.problems.iter().map(Problem::with_excerpt).collect();
     // Nobody is left to tell if this fails.
     let _ = io::stderr().write_all(lines.as_bytes());
 }
@@ -178,8 +187,10 @@ fn check(path: &Path) -> ExitCode {
     names.sort_unstable();
     names.dedup();
     let warnings = loaded.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    let is_open = !names.is_empty() || snapshot.servers.iter().any(|server| server.access == Access::Public);
+    let verdict = if is_open { "is good" } else { "has no mistake, but nobody can use it" };
     print(&format!(
-        "{} is good: {}, {}, {}\n",
+        "{} {verdict}: {}, {}, {}\n",
         path.display(),
         count(snapshot.servers.len(), "server"),
         count(names.len(), "token"),
@@ -212,12 +223,39 @@ fn init(file: &Path) -> ExitCode {
         }
         Err(error) => return fail(FAILED, &format!("cannot write {shown}: {error}")),
     }
+    let file = if file == Path::new(DEFAULT_FILE) { String::new() } else { format!(" {shown}") };
     print(&format!(
-        "Wrote {shown}. Its token \"dev\", shown only now:\n\n  {token}\n\n\
-         Next: put your servers into {shown}, then `sluicegate check -c {shown}` and `sluicegate serve -c {shown}`.\n",
+        "Wrote {shown}. Its token \"dev\", shown only now:
+
+  {token}
+
+Next: put your servers into {shown}, then
+
+  sluicegate check{file}
+  sluicegate serve{file}
+
+Call the server `example`:
+
+  export TOKEN={token}
+  curl {URL} -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+    -H 'Accept: application/json, text/event-stream' -d '{INITIALIZE}'
+
+For Claude Code, which keeps the name of the variable and looks it up when it starts:
+
+  claude mcp add --transport http example {URL} --header 'Authorization: Bearer ${{TOKEN}}'
+
+For other MCP clients:
+
+  {{\"mcpServers\":{{\"example\":{{\"type\":\"http\",\"url\":\"{URL}\",\"headers\":{{\"Authorization\":\"Bearer {token}\"}}}}}}}}
+",
         token = token.expose(),
     ))
 }
+
+/// Where the server of the starter config is served.
+const URL: &str = "http://127.0.0.1:8080/example/mcp";
+/// What begins a session.
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"curl","version":"0"}}}"#;
 
 fn new_token(name: &str) -> ExitCode {
     let token = match random_token() {

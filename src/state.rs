@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -449,6 +449,7 @@ impl Live {
                 route.server.target == server.target
                     && route.server.tool_filter == server.tool_filter
                     && route.server.idle_timeout == server.idle_timeout
+                    && route.server.disabled == server.disabled
             });
             let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
             let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
@@ -460,7 +461,10 @@ impl Live {
                 allowed,
                 metrics: kept
                     .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
-                switch: kept.map(|route| Arc::clone(&route.switch)).unwrap_or_default(),
+                switch: match kept.filter(|route| route.server.disabled == server.disabled) {
+                    Some(route) => Arc::clone(&route.switch),
+                    None => Arc::new(Switch::new(server.disabled)),
+                },
                 health,
                 shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
                 server: server.clone(),

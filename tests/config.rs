@@ -14,7 +14,8 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/conf
 /// The binary with an environment of its own, started in `directory`.
 fn sluicegate(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.current_dir(directory).env_clear().env("EMPTY", "").stdin(Stdio::null());
+    // Of programs there are those that fixtures have.
+    command.current_dir(directory).env_clear().env("EMPTY", "").env("PATH", "bin").stdin(Stdio::null());
     command
 }
 
@@ -66,9 +67,24 @@ fn fixtures() -> TempDir {
     write(&path("loose.token"), "a-token-that-is-long-enough\n", 0o644);
     write(&path("large"), vec![b'x'; (1 << 20) + 1], 0o600);
     fs::create_dir(path("directory")).expect("created");
+    fs::create_dir(path("bin")).expect("created");
+    for program in PROGRAMS {
+        write(&path("bin").join(program), "", 0o755);
+    }
     let made = Command::new("mkfifo").arg(path("fifo")).status().expect("mkfifo runs");
     assert!(made.success());
     directory
+}
+
+/// What fixtures run.
+const PROGRAMS: &[&str] = &["a", "b", "c", "e", "echo", "h", "node"];
+
+/// Lines of what is said that are not below a problem, to show where it is.
+fn problems(said: &str) -> Vec<&str> {
+    let is_excerpt = |line: &str| {
+        line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).starts_with('|')
+    };
+    said.lines().filter(|line| !is_excerpt(line)).collect()
 }
 
 /// The names of all fixtures: `NAME.json` is a config, `NAME.expected` what `check` says about it.
@@ -103,10 +119,14 @@ fn every_mistake_has_its_line() {
         }
         assert!(!said.contains("CANARY"), "{name} shows a secret: {said}");
 
-        let good = said.lines().all(|line| line.contains(": warning: ") || line.contains(": notice: "));
+        let good =
+            problems(&said).iter().all(|line| line.contains(": warning: ") || line.contains(": notice: "));
         assert_eq!(output.status.code(), Some(if good { 0 } else { 2 }), "{name}: {said}");
-        assert_eq!(stdout(&output).contains("is good: "), good, "{name}");
-        for line in said.lines() {
+        let verdict = stdout(&output);
+        let is_said =
+            verdict.contains("is good: ") || verdict.contains("has no mistake, but nobody can use it: ");
+        assert_eq!(is_said, good, "{name}");
+        for line in problems(&said) {
             let mut parts = line.splitn(4, ':');
             assert_eq!(parts.next(), Some(format!("{name}.json").as_str()), "{line}");
             for _ in 0..2 {
@@ -125,7 +145,64 @@ fn seven_mistakes_are_seven_lines() {
     let directory = fixtures();
     let output = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
     let said = stderr(&output);
-    assert_eq!(said.lines().count(), 7, "{said}");
+    assert_eq!(problems(&said).len(), 7, "{said}");
+    // Each with the place where it is, and a mark below that.
+    assert_eq!(said.matches("\n4 |     \"adr\": \"…\",\n  |     ^^^^^\n").count(), 1, "{said}");
+    assert!(said.matches('^').count() > 7, "{said}");
+}
+
+#[test]
+fn the_file_is_named_with_or_without_an_option_or_comes_from_standard_input() {
+    let directory = fixtures();
+    let named = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
+    assert_eq!(stderr(&run(directory.path(), &["check", "seven-mistakes.json"])), stderr(&named));
+    assert_eq!(run(directory.path(), &["serve", "seven-mistakes.json"]).status.code(), Some(2));
+    assert_eq!(run(directory.path(), &["check", "a.json", "-c", "b.json"]).status.code(), Some(2));
+
+    for arguments in [&["check", "-"][..], &["check", "-c", "-"]] {
+        let config = fs::File::open(directory.path().join("seven-mistakes.json")).expect("readable");
+        let output = sluicegate(directory.path()).args(arguments).stdin(config).output().expect("runs");
+        assert_eq!(stderr(&output), stderr(&named).replace("seven-mistakes.json:", "-:"));
+    }
+    let output = run(directory.path(), &["serve", "-"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("write it to a file first"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_that_nothing_can_vouch_for_is_told_and_the_others_are_good() {
+    let directory = fixtures();
+    let servers =
+        r#""a": {"url": "https://h/mcp", "public": true}, "b": {"url": "http://h/mcp", "public": true}"#;
+    write(&directory.path().join("trust.json"), format!(r#"{{"mcpServers": {{{servers}}}}}"#), 0o600);
+    write(&directory.path().join("no.pem"), "", 0o644);
+    let mut check = sluicegate(directory.path());
+    check.args(["check", "trust.json"]).env("SSL_CERT_FILE", "no.pem").env("SSL_CERT_DIR", "directory");
+    let output = check.output().expect("runs");
+    let said = stderr(&output);
+    assert_eq!(problems(&said).len(), 2, "{said}");
+    assert!(
+        said.contains(
+            "mcpServers.a.url: warning: cannot be reached, because this system has no certificates"
+        )
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let snapshot_of_odd_host = r#"{"mcpServers": {"a": {"url": "https://-a..b/mcp", "public": true}}}"#;
+    write(&directory.path().join("host.json"), snapshot_of_odd_host, 0o600);
+    let said = stderr(&run(directory.path(), &["check", "host.json"]));
+    assert!(said.contains("has a host that no certificate can be for"), "{said}");
+}
+
+#[test]
+fn a_gate_that_nobody_can_use_is_not_called_good() {
+    let directory = fixtures();
+    write(&directory.path().join("closed.json"), r#"{"mcpServers": {"a": {"url": "http://h/mcp"}}}"#, 0o600);
+    let output = run(directory.path(), &["check", "closed.json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        "closed.json has no mistake, but nobody can use it: 1 server, 0 tokens, 1 warning\n"
+    );
 }
 
 #[test]
@@ -134,6 +211,7 @@ fn a_bad_config_at_start_exits_2_with_every_problem() {
     let checked = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);
     let served = run(directory.path(), &["serve", "-c", "seven-mistakes.json"]);
     assert_eq!(served.status.code(), Some(2));
+    assert!(stderr(&served).contains("  |     ^^^^^"), "{}", stderr(&served));
     for problem in stderr(&checked).lines() {
         assert!(stderr(&served).contains(problem), "{problem}");
     }

@@ -53,6 +53,10 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 /// anew with the next request.
 fn act(shared: &Shared, route: &Route, action: Action) {
     let name = &route.server.name;
+    // What the config says is changed in the config.
+    if route.server.disabled {
+        return;
+    }
     match action {
         Action::Start => route.switch.start(),
         Action::Stop => route.switch.stop(),

@@ -166,6 +166,7 @@ mod tests {
             target,
             access,
             timeout: None,
+            disabled: false,
             tags: vec!["data".into()],
             keep_alive: None,
             idle_timeout: Server::IDLE_TIMEOUT,

@@ -45,6 +45,12 @@ pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<Soc
             None
         }
         Ok(addresses) => {
+            if addresses.iter().any(|addr| addr.port() == 0) {
+                cx.notice(
+                    &at,
+                    "port 0 is one that the system chooses, another at each start; the log says which",
+                );
+            }
             if !has_tls {
                 let reach = if allow_plain { "" } else { ", on this machine only" };
                 cx.notice(&at, format!("serves plain HTTP{reach}; add `tls` for HTTPS"));
@@ -60,7 +66,7 @@ pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<Soc
 
 /// `proxy.admin.addr`. `None` if absent or after an error.
 pub(super) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
-    if !fields.has("addr") && !fields.has_unknown {
+    if fields.lacks(&["addr"]) {
         cx.error(&fields.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
     }
     let text = fields.text(cx, "addr")?;
@@ -108,7 +114,7 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
         return Err("has no port; write \":8443\", \"127.0.0.1:8443\" or \"[::1]:8443\"".into());
     };
     let port: u16 =
-        port.parse().map_err(|_| "needs a port from 0 to 65535 after the last colon, as in \":8443\"")?;
+        port.parse().map_err(|_| "needs a port from 1 to 65535 after the last colon, as in \":8443\"")?;
     let both = |v4: Ipv4Addr, v6: Ipv6Addr| Ok(vec![(v4, port).into(), (v6, port).into()]);
     match (host, reach) {
         ("localhost", _) | ("", Reach::Loopback) => both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
@@ -157,7 +163,18 @@ pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
 pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<Url> {
     // The text is never shown: a URL that does not parse may hold a password.
     let message = match Url::parse(text) {
-        Err(error) => format!("is no URL ({error}); write it as in \"https://host.example:8443/mcp\""),
+        Err(error) => {
+            use url::ParseError as E;
+            let what = match error {
+                E::RelativeUrlWithoutBase => "must start with http:// or https://",
+                E::EmptyHost => "has no host",
+                E::InvalidPort => "has a port that is none (1 to 65535)",
+                _ if text.trim().contains(char::is_whitespace) => "has a space in it",
+                E::InvalidIpv4Address | E::InvalidIpv6Address => "has an IP address that is none",
+                _ => "has a host that is none",
+            };
+            format!("{what}; write it as in \"https://host.example:8443/mcp\"")
+        }
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             "must start with http:// or https://, as in \"https://host.example/mcp\"".into()
         }
@@ -235,7 +252,7 @@ fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
         return Ok(HostPattern { host: text.to_owned(), port: None });
     }
     if text.contains('*') {
-        return Err("a * inside a name is not supported; list the names, or write \"*\" alone to allow any");
+        return Err("a * inside a name is not supported; list the names");
     }
     if text.contains("//") {
         return Err("is a URL; write only its host, as in \"mcp.example.com\"");

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jsonc_parser::{ast, common::Ranged};
 
 use super::{
-    hint,
     key::{Absent, Key, Kind, Object},
     problem::Place,
     reader::{Context, Node, Text},
     reference::Origin,
+    table::REFERENCE,
 };
 
 /// The entries of an object. What they may be, and what their absence means, is looked up in the table.
@@ -18,8 +18,17 @@ pub(super) struct Fields<'a> {
     /// `None` if its keys are names that the user chose.
     pub(super) kind: Option<&'static Object>,
     pub(super) at: Place,
-    /// Whether a key was refused: what seems to be missing may be there under a wrong name.
-    pub(super) has_unknown: bool,
+    /// Keys that were probably meant by some that were refused: they are not missing.
+    pub(super) meant: Vec<&'static str>,
+}
+
+/// What the names of keys begin with that mean nothing, in any object.
+const COMMENT: &str = "//";
+
+/// Whether a key means nothing: JSON has no comments, and other programs have `description`.
+fn is_comment(name: &str, kind: &Object) -> bool {
+    let is_odd = name.starts_with('_') || name.starts_with(COMMENT) || name == "description";
+    is_odd && kind.key(name).is_none() && kind.name != REFERENCE.name
 }
 
 impl<'a> Fields<'a> {
@@ -44,9 +53,11 @@ impl<'a> Fields<'a> {
     pub(super) fn check_names(&mut self, cx: &mut Context<'_>) {
         let Some(kind) = self.kind else { return };
         for (name, place, _) in self.entries() {
+            if is_comment(name, kind) {
+                continue;
+            }
             if kind.key(name).is_none() {
-                self.has_unknown = true;
-                cx.error(&place, hint::unknown(name, &kind.names()));
+                self.meant.extend(cx.unknown(&place, name, kind));
             } else if let Some(first) = self.find(name).map(|first| first.name.as_str())
                 && first != name
             {
@@ -55,8 +66,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The entries of a value that is an object.
+    pub(super) fn properties_of(&self, node: &Node<'a>) -> &'a [ast::ObjectProp<'a>] {
+        node.value.as_object().map_or(&[], |object| &object.properties)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
+    }
+
+    /// Whether none of these keys is there, nor a word that means one of them.
+    pub(super) fn lacks(&self, names: &[&str]) -> bool {
+        !names.iter().any(|name| self.has(name) || self.meant.contains(name))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
@@ -100,12 +121,11 @@ impl<'a> Fields<'a> {
         match (self.get(name), key.kind, key.absent) {
             (Some(node), Kind::Word(words), _) => {
                 let text = node.string(cx)?;
-                let is = |word: &&str| word.eq_ignore_ascii_case(&text.value);
-                let found = words.words.iter().find(|word| is(&word.0) || word.1.iter().any(&is));
+                let found = words.find(&text.value);
                 if found.is_none() {
                     cx.error(&text.at, format!("{} {}", text.shown(), words.otherwise));
                 }
-                found.map(|word| word.0)
+                found
             }
             (None, _, Absent::Text(default)) => Some(default),
             _ => None,
@@ -150,7 +170,7 @@ impl<'a> Fields<'a> {
             Some(Kind::Object(kind)) => Some(kind),
             _ => None,
         };
-        let empty = || Fields { properties: &[], kind, at: self.key(name), has_unknown: false };
+        let empty = || Fields { properties: &[], kind, at: self.key(name), meant: Vec::new() };
         self.object(cx, name).unwrap_or_else(empty)
     }
 
@@ -161,7 +181,10 @@ impl<'a> Fields<'a> {
             let at = self.at.key(name, property.value.range().start);
             (name, self.at.key(name, property.range.start), Node { value: &property.value, at })
         };
-        self.properties.iter().map(entry).collect()
+        let is_entry = |property: &&ast::ObjectProp<'_>| {
+            self.kind.is_some() || !property.name.as_str().starts_with(COMMENT)
+        };
+        self.properties.iter().filter(is_entry).map(entry).collect()
     }
 
     /// The place of the key `name`, for a problem with its being there at all.

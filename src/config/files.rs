@@ -60,13 +60,41 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
 
 fn read_once(path: &Path) -> Result<Contents, String> {
     let (file, metadata) = open(path).map_err(reason)?;
+    Ok(Contents { bytes: read_all(file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
+}
+
+/// The path that stands for standard input, where a config is read.
+pub(super) const STANDARD_INPUT: &str = "-";
+
+/// [`read`] of a config, which may come from standard input.
+pub(super) fn read_config(path: &Path) -> Result<Contents, String> {
+    match path.as_os_str() == STANDARD_INPUT {
+        true => Ok(Contents { bytes: read_all(io::stdin().lock())?, world_readable: false }),
+        false => read(path),
+    }
+}
+
+fn read_all(from: impl Read) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     // One byte more than allowed shows a file that is too long, whatever its metadata says.
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| reason(Unreadable::Failed(e)))?;
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| reason(Unreadable::Failed(e)))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
     }
-    Ok(Contents { bytes, world_readable: metadata.permissions().mode() & 0o004 != 0 })
+    Ok(bytes)
+}
+
+/// What to do about a config of which [`read`] says this.
+pub(super) fn way_out(reason: &str) -> &'static str {
+    match reason {
+        _ if reason.starts_with("is larger") => {
+            "is it the right file? Servers of one gate fit into a tenth of that"
+        }
+        "is a directory" => "name the file in it",
+        "is not a regular file" => "name a file, or `-` for standard input",
+        "does not exist" => "correct the path, or write one with `sluicegate init`",
+        _ => "check the path and its permissions",
+    }
 }
 
 fn reason(why: Unreadable) -> String {

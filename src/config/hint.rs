@@ -1,36 +1,116 @@
 //! What to say about a word that is not known.
 
-/// What to say about a key that is not in `known`.
-pub(super) fn unknown(name: &str, known: &[&str]) -> String {
-    match closest(name, known.iter().copied()) {
-        Some(near) => format!("unknown key; did you mean `{near}`?"),
-        None => format!("unknown key; known here: {}", known.join(", ")),
+use super::{
+    foreign,
+    key::{Object, objects},
+    table::ROOT,
+};
+
+/// Keys that open something. They are not proposed to somebody who may have meant another one.
+const DANGEROUS: &[&str] = &["public", "allowPlainHttp", "queryToken", "selfSigned"];
+
+/// What to say about a key that an object of this kind does not have, and which of its keys is meant, if one is.
+pub(super) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'static str>) {
+    let plain = foreign::plain(name);
+    if let Some(same) = object.names().into_iter().find(|known| foreign::plain(known) == plain) {
+        return (Some(format!("unknown key; did you mean `{same}`?")), Some(same));
     }
+    if let Some(foreign::Meaning { key, way }) = foreign::meaning(object.name, name) {
+        let meant = Some(key).filter(|key| !key.is_empty());
+        let message = match way {
+            "" => format!("unknown key; it is `{key}` here"),
+            way => format!("unknown key; {way}"),
+        };
+        return (Some(message), meant);
+    }
+    if let Some(path) = elsewhere(&plain, object) {
+        return (Some(format!("unknown key here; it belongs into `{path}`")), None);
+    }
+    let known = object.names().into_iter().filter(|known| !DANGEROUS.contains(known) || is_slip(name, known));
+    match closest(name, known) {
+        Some(near) => (Some(format!("unknown key; did you mean `{near}`?")), Some(near)),
+        None => (None, None),
+    }
+}
+
+/// The object of the config that has a key of this name.
+fn elsewhere(plain: &str, object: &Object) -> Option<String> {
+    let has_it = |other: &Object| other.names().iter().any(|known| foreign::plain(known) == plain);
+    objects(&ROOT)
+        .into_iter()
+        .find(|(path, other)| !path.is_empty() && other.name != object.name && has_it(other))
+        .map(|(path, _)| path)
+}
+
+/// Whether it is one letter wrong.
+fn is_slip(name: &str, known: &str) -> bool {
+    name.len().abs_diff(known.len()) <= 1
+        && strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase()) <= 1
 }
 
 /// The candidate that `name` is most likely a slip of.
 pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
+    let length = name.chars().count();
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
         // A third of the letters wrong is still a slip; more is another word.
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|candidate| (candidate.chars().count().max(3) / 3, candidate))
+        .filter(|(most, candidate)| candidate.chars().count().abs_diff(length) <= *most)
+        .map(|(most, candidate)| {
+            (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), most, candidate)
+        })
+        .filter(|(distance, most, _)| distance <= most)
+        .min_by_key(|(distance, ..)| *distance)
+        .map(|(.., candidate)| candidate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::table::SERVER;
+
+    fn said(name: &str, object: &Object) -> String {
+        unknown(name, object).0.unwrap_or_default()
+    }
+
+    fn proxy() -> &'static Object {
+        let all = objects(&ROOT);
+        all.into_iter().find(|(path, _)| path == "proxy").expect("it is there").1
+    }
 
     #[test]
     fn a_slip_finds_the_key_that_was_meant() {
-        let known = ["url", "command", "transportType", "authTokens"];
-        for (slip, meant) in
-            [("authtokens", "authTokens"), ("ulr", "url"), ("transport_type", "transportType")]
-        {
-            assert_eq!(unknown(slip, &known), format!("unknown key; did you mean `{meant}`?"));
+        for (slip, meant) in [
+            ("authtokens", "authTokens"),
+            ("ulr", "url"),
+            ("transport_type", "transportType"),
+            ("pubic", "public"),
+        ] {
+            assert_eq!(said(slip, &SERVER), format!("unknown key; did you mean `{meant}`?"));
         }
-        assert!(unknown("gibberish", &known).contains("known here: url, command"));
+        assert_eq!(unknown("gibberish", &SERVER), (None, None));
+    }
+
+    #[test]
+    fn a_word_of_another_program_is_translated() {
+        assert_eq!(said("cmd", &SERVER), "unknown key; it is `command` here");
+        assert_eq!(unknown("serverUrl", &SERVER).1, Some("url"));
+    }
+
+    #[test]
+    fn a_key_of_another_level_is_told_its_place() {
+        assert_eq!(said("auth", &ROOT), "unknown key here; it belongs into `proxy`");
+        assert_eq!(said("tokens", proxy()), "unknown key here; it belongs into `proxy.auth`");
+        assert_eq!(said("maxSessions", proxy()), "unknown key here; it belongs into `proxy.limits`");
+        assert_eq!(
+            said("toolFilter", &SERVER),
+            "unknown key here; it belongs into `mcpServers.NAME.options`"
+        );
+    }
+
+    #[test]
+    fn what_opens_is_not_proposed_to_who_meant_something_else() {
+        assert!(!said("publish", &SERVER).contains("public"));
+        assert!(!said("published", proxy()).contains("public"));
     }
 }

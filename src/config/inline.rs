@@ -9,11 +9,12 @@ use super::{
     fields::Fields,
     hint,
     problem::Place,
+    programs::{self, Program},
     reader::{Context, Node, Text},
     reference::Origin,
     servers::{environment, program},
     snapshot::{InlineTarget, InlineTool, Piece},
-    table::INLINE_TOOL,
+    table::{INHERITED, INLINE_TOOL},
 };
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
@@ -23,7 +24,7 @@ const LONGEST_NAME: usize = 128;
 pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InlineTarget> {
     let description = description(cx, fields);
     let Some(list) = fields.get("tools") else {
-        if !fields.has_unknown {
+        if fields.lacks(&["tools"]) {
             cx.error(
                 &fields.at,
                 "has no `tools`; add them, as in { \"tools\": [{ \"name\": \"…\", \"command\": \"…\" }] }",
@@ -55,6 +56,11 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
         _ => Vec::new(),
     };
     let env = environment(cx, &fields);
+    if let Some(command) = &command {
+        let inherited = INHERITED.contains(&"PATH");
+        let cwd = std::env::current_dir().unwrap_or_default();
+        programs::warn(cx, &fields, Program { command, env: &env, inherits_path: inherited, cwd: &cwd });
+    }
     let timeout = fields.duration(cx, "timeout");
     Some(InlineTool {
         name: name?,
@@ -69,7 +75,7 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
 
 fn missing<T>(cx: &mut Context<'_>, fields: &Fields<'_>, key: &str, what: &str) -> Option<T> {
     // It may be there under a wrong name, which is told already.
-    if !fields.has_unknown {
+    if fields.lacks(&[key]) {
         cx.error(&fields.at, format!("has no `{key}`; add {what}"));
     }
     None

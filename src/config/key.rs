@@ -108,6 +108,8 @@ pub(super) enum Kind {
     Path,
     /// The name of an environment variable, as it stands.
     Variable,
+    /// Text in which nothing is a reference.
+    Literal,
     Word(&'static Words),
     List(&'static Kind),
     /// An object whose keys are names that the user chose.
@@ -146,6 +148,14 @@ pub(super) struct Words {
     pub(super) words: &'static [Word],
     /// What to say of any other.
     pub(super) otherwise: &'static str,
+}
+
+impl Words {
+    /// The word that `text` is, in any letter case and by any of its spellings.
+    pub(super) fn find(&self, text: &str) -> Option<&'static str> {
+        let is = |word: &&str| word.eq_ignore_ascii_case(text);
+        self.words.iter().find(|word| is(&word.0) || word.1.iter().any(is)).map(|word| word.0)
+    }
 }
 
 /// A word, other spellings of it, and what it means.

@@ -9,16 +9,23 @@
 
 mod aggregate;
 mod bind;
+mod excerpt;
 mod fields;
 mod files;
+mod foreign;
 mod hint;
 mod inline;
 mod key;
+mod lexer;
 mod limits;
+mod lines;
+#[cfg(test)]
+mod messages_tests;
 #[cfg(test)]
 mod page_tests;
 mod parse;
 mod problem;
+mod programs;
 mod reader;
 mod reference;
 mod resolve;
@@ -27,6 +34,7 @@ mod schema;
 mod schema_tests;
 mod servers;
 mod snapshot;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,6 +43,7 @@ mod tokens;
 pub mod watch;
 
 use std::{
+    cmp::Reverse,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -42,8 +51,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use self::{
+    excerpt::Excerpts,
+    lines::Lines,
     problem::Place,
-    reader::{Context, Node},
+    reader::{Context, Finding, Node},
 };
 pub use self::{
     problem::{Problem, Severity},
@@ -68,12 +79,16 @@ pub(crate) fn restart_keys() -> Vec<String> {
     found
 }
 
+/// Problems that are told; beyond them their number is.
+const MOST_PROBLEMS: usize = 100;
+
 /// What came of reading a config.
 #[derive(Debug)]
 pub struct Loaded {
     /// The config, if none of the problems is an [error](Severity::Error).
     pub snapshot: Option<Snapshot>,
-    /// Everything there is to say about it, in file order. Beside an error, notices are left out.
+    /// What there is to say about it, in file order: a hundred problems at most, and then one that says how many more
+    /// there are. Beside an error, notices are left out.
     pub problems: Vec<Problem>,
     /// Every file that was looked at, the config first. They are here even if loading failed, because a change of
     /// any of them is a reason to try again.
@@ -97,41 +112,41 @@ impl Loaded {
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let root = Place { offset: 0, path: String::new() };
-    let context = |text| Context {
-        file: path,
-        text,
-        env,
-        now,
-        problems: Vec::new(),
-        files: vec![path.to_owned()],
-        plain_secret: None,
-        is_part: false,
-    };
-    let refused = |text, at: &Place, message: String| {
-        let mut cx = context(text);
-        cx.error(at, message);
-        Loaded { snapshot: None, problems: cx.problems, files: cx.files }
-    };
-
-    let contents = match files::read(path) {
+    let mut cx = Context::new(path, env, now);
+    let contents = match files::read_config(path) {
         Ok(contents) => contents,
         Err(reason) => {
-            return refused("", &root, format!("the config {reason}; check the path and its permissions"));
+            cx.error(&root, format!("the config {reason}; {}", files::way_out(&reason)));
+            return told(cx, None, "", &Lines::new(""), None);
         }
     };
-    let Ok(text) = std::str::from_utf8(&contents.bytes) else {
-        return refused("", &root, "the config is not UTF-8 text; save it as UTF-8".into());
+    let text = match std::str::from_utf8(&contents.bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            // The text in front of the bad byte is text, so that its place can be told.
+            let good = std::str::from_utf8(&contents.bytes[..error.valid_up_to()]).unwrap_or_default();
+            let is_utf16 =
+                contents.bytes.starts_with(&[0xff, 0xfe]) || contents.bytes.starts_with(&[0xfe, 0xff]);
+            let what = if is_utf16 { "is UTF-16" } else { "has a byte here that is not UTF-8 text" };
+            cx.error(&Place { offset: good.len(), ..root }, format!("the config {what}; save it as UTF-8"));
+            return told(cx, None, good, &Lines::new(good), None);
+        }
     };
     // Some editors on Windows start a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (document, faults) = match parse::parse(text) {
+    let lines = Lines::new(text);
+    let (document, faults) = match parse::parse_lines(text, &lines) {
         Ok(parsed) => parsed,
-        Err(fault) => return refused(text, &fault.at, fault.message),
+        Err(fault) => {
+            cx.error(&fault.at, fault.message);
+            return told(cx, None, text, &lines, None);
+        }
     };
-
-    let mut cx = context(text);
     for fault in faults {
         cx.error(&fault.at, fault.message);
+        if fault.is_control {
+            cx.broken_texts.insert(fault.at.path);
+        }
     }
     let mut snapshot = resolve::resolve(&mut cx, &Node::root(&document));
     if let Some(snapshot) = &mut snapshot {
@@ -152,6 +167,41 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         // What has no effect matters once the rest is right; until then it hides the mistakes.
         cx.problems.retain(|problem| problem.severity != Severity::Notice);
     }
-    cx.problems.sort_by_key(|problem| (problem.line, problem.column));
-    Loaded { snapshot, problems: cx.problems, files: cx.files }
+    told(cx, snapshot, text, &lines, Some(&document))
+}
+
+/// Puts problems into the order of the file, each with its line: the first hundred, and how many more there are.
+fn told(
+    cx: Context<'_>,
+    snapshot: Option<Snapshot>,
+    text: &str,
+    lines: &Lines<'_>,
+    document: Option<&jsonc_parser::ast::Value<'_>>,
+) -> Loaded {
+    let Context { file, problems: mut found, files, .. } = cx;
+    // What stops the config comes before what does not.
+    found.sort_by_key(|finding| (Reverse(finding.severity), finding.offset));
+    let left_out = found.split_off(MOST_PROBLEMS.min(found.len()));
+    found.sort_by_key(|finding| finding.offset);
+    if let Some(first) = left_out.first() {
+        let count = left_out.len();
+        let message = format!("and {count} more like these; mend those above first");
+        found.push(Finding {
+            severity: first.severity,
+            offset: first.offset,
+            key_path: String::new(),
+            message,
+        });
+    }
+    let excerpts = (!found.is_empty()).then(|| Excerpts::new(text, document));
+    let problem = |Finding { severity, offset, key_path, message }: Finding| {
+        let (line, column) = lines.position(offset);
+        // A notice asks for nothing to be done, and a file that is none has no line.
+        let excerpt = match &excerpts {
+            Some(excerpts) if severity > Severity::Notice && !text.is_empty() => excerpts.show(lines, offset),
+            _ => String::new(),
+        };
+        Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
+    };
+    Loaded { snapshot, problems: found.into_iter().map(problem).collect(), files }
 }

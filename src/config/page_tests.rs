@@ -114,6 +114,7 @@ fn takes(kind: &Kind) -> String {
         Kind::Url => "URL".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Variable => "name of a variable".to_owned(),
+        Kind::Literal => "text as it stands".to_owned(),
         Kind::Word(Words { words, .. }) => {
             let quoted: Vec<_> = words.iter().map(|word| format!("`\"{}\"`", word.0)).collect();
             quoted.join(", ")

@@ -3,26 +3,34 @@
 //! Looser dialects would turn a file that was cut off or half written into a smaller config that parses.
 
 use jsonc_parser::{
-    ParseOptions, ParseStringErrorKind,
+    ParseOptions,
     ast::{ObjectPropName, Value},
     common::Ranged,
     errors::{ParseError, ParseErrorKind},
     parse_to_ast,
 };
 
-use super::problem::Place;
+use super::{lines::Lines, problem::Place, syntax};
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) at: Place,
     pub(super) message: String,
+    /// Whether it is a control character inside of a text, which then is to blame for what else is wrong with the text.
+    pub(super) is_control: bool,
+}
+
+/// [`parse_lines`], for tests.
+#[cfg(test)]
+pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
+    parse_lines(text, &Lines::new(text))
 }
 
 /// Parses `text` (without a byte order mark).
 ///
 /// Faults that leave a tree (a key that is there twice) come with it, so that the rest of the file is checked too.
-pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
+pub(super) fn parse_lines<'t>(text: &'t str, lines: &Lines<'_>) -> Result<(Value<'t>, Vec<Fault>), Fault> {
     let strict = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,
@@ -40,23 +48,29 @@ pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
         Ok(parsed) => match parsed.value {
             Some(value) => {
                 let mut faults = Vec::new();
-                inspect(text, &value, &root, &mut faults);
+                inspect(text, lines, &value, &root, &mut faults);
                 Ok((value, faults))
             }
             None => Err(Fault {
                 at: root,
                 message: "the file is empty; `sluicegate init` writes a starter".into(),
+                is_control: false,
             }),
         },
         Err(error) => {
-            let at = Place { offset: error.range().start, ..root };
-            Err(Fault { at, message: explain(&error) })
+            use ParseErrorKind as Kind;
+            let found = match error.kind() {
+                Kind::NestingDepthExceeded | Kind::UnterminatedCommentBlock => None,
+                _ => syntax::diagnose(text, lines),
+            };
+            let (offset, message) = found.unwrap_or_else(|| (error.range().start, explain(&error)));
+            Err(Fault { at: Place { offset, ..root }, message, is_control: false })
         }
     }
 }
 
 /// Finds what the parser lets through: keys that are there twice, and raw control characters in strings.
-fn inspect(text: &str, value: &Value<'_>, at: &Place, faults: &mut Vec<Fault>) {
+fn inspect(text: &str, lines: &Lines<'_>, value: &Value<'_>, at: &Place, faults: &mut Vec<Fault>) {
     match value {
         Value::Object(object) => {
             let mut seen = std::collections::HashMap::new();
@@ -65,19 +79,19 @@ fn inspect(text: &str, value: &Value<'_>, at: &Place, faults: &mut Vec<Fault>) {
                 let name = property.name.as_str();
                 let here = at.key(name, offset);
                 if let Some(first) = seen.insert(name, offset) {
-                    let line = text[..first].matches('\n').count() + 1;
+                    let line = lines.line(first);
                     let message = format!("this key is there twice, first on line {line}; keep one of them");
-                    faults.push(Fault { at: here.clone(), message });
+                    faults.push(Fault { at: here.clone(), message, is_control: false });
                 }
                 if let ObjectPropName::String(name) = &property.name {
                     control_characters(text, name.range.start, name.range.end, &here, faults);
                 }
-                inspect(text, &property.value, &here, faults);
+                inspect(text, lines, &property.value, &here, faults);
             }
         }
         Value::Array(array) => {
             for (index, element) in array.elements.iter().enumerate() {
-                inspect(text, element, &at.index(index, element.range().start), faults);
+                inspect(text, lines, element, &at.index(index, element.range().start), faults);
             }
         }
         Value::StringLit(string) => {
@@ -92,31 +106,16 @@ fn control_characters(text: &str, start: usize, end: usize, at: &Place, faults: 
         let at = Place { offset: start + found, path: at.path.clone() };
         let message =
             "a line break or control character inside a string; close the string, or write it as \\n or \\t";
-        faults.push(Fault { at, message: message.into() });
+        faults.push(Fault { at, message: message.into(), is_control: true });
     }
 }
 
+/// What only the parser finds.
 fn explain(error: &ParseError) -> String {
     use ParseErrorKind as Kind;
     match error.kind() {
-        Kind::UnterminatedObject => "this { is never closed: the file is cut off, or a } is missing".into(),
-        Kind::UnterminatedArray => "this [ is never closed: the file is cut off, or a ] is missing".into(),
         Kind::UnterminatedCommentBlock => "this comment is never closed; end it with */".into(),
-        Kind::String(ParseStringErrorKind::UnterminatedStringLiteral) => {
-            "this string is never closed; end it with \"".into()
-        }
-        Kind::ExpectedComma => "a comma is missing here, between two entries".into(),
-        Kind::ExpectedColonAfterObjectKey => "a key needs a colon and a value after it".into(),
-        Kind::ExpectedObjectValue => "a value is missing after this key's colon".into(),
-        Kind::ExpectedStringObjectProperty => "keys stand in double quotes here: write \"key\": value".into(),
-        Kind::SingleQuotedStringsNotAllowed => {
-            "strings stand in double quotes here, not in single ones".into()
-        }
-        Kind::MultipleRootJsonValues => {
-            "the file goes on after its closing bracket; remove what follows".into()
-        }
         Kind::NestingDepthExceeded => "this is nested deeper than any config needs; flatten it".into(),
-        Kind::UnexpectedWord => "this is no JSON value; put text in double quotes".into(),
         other => {
             let text = other.to_string();
             let mut letters = text.chars();
@@ -124,15 +123,6 @@ fn explain(error: &ParseError) -> String {
             format!("{}; mend the JSON here", first.into_iter().chain(letters).collect::<String>())
         }
     }
-}
-
-/// Line and column of `offset`, both from 1, the column in characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    // A parser may point one past the end, or into a character; neither may cost the message.
-    let end = (0..=offset.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    let before = &text[..end];
-    let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[start_of_line..].chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -150,7 +140,7 @@ mod tests {
             Err(fault) => fault,
             Ok((_, faults)) => faults.into_iter().next().expect("a fault"),
         };
-        let (line, column) = position(text, fault.at.offset);
+        let (line, column) = Lines::new(text).position(fault.at.offset);
         format!("{line}:{column} {} {}", fault.at.path, fault.message)
     }
 
@@ -205,11 +195,5 @@ mod tests {
         for unit in ["[", "{\"a\":"] {
             assert!(fault(&unit.repeat(100_000)).contains("nested deeper"));
         }
-    }
-
-    #[test]
-    fn columns_count_characters() {
-        assert_eq!(position("é\n\"ü\": x", 9), (2, 6));
-        assert_eq!(position("ab", 99), (1, 3));
     }
 }

@@ -34,6 +34,15 @@ pub struct Problem {
     pub key_path: String,
     /// What is wrong, and how to mend it.
     pub message: String,
+    /// The line of the file with a mark below the place, or nothing. What may be a secret is left out of it.
+    pub excerpt: String,
+}
+
+impl Problem {
+    /// For people in front of a terminal: the problem on a line of its own, and below it where that is.
+    pub fn with_excerpt(&self) -> String {
+        format!("{self}\n{}", self.excerpt)
+    }
 }
 
 impl fmt::Display for Problem {
@@ -51,6 +60,9 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Characters of a key that a path shows.
+const LONGEST_KEY: usize = 128;
+
 /// A spot in the document that a problem can point to.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -63,6 +75,9 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn key(&self, key: &str, offset: usize) -> Self {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
+        // No name is as long; and a path is made for each key, so that long ones would cost time.
+        let cut = key.char_indices().nth(LONGEST_KEY).map(|(end, _)| format!("{}…", &key[..end]));
+        let key = cut.as_deref().unwrap_or(key);
         let path = match (self.path.as_str(), !key.is_empty() && key.chars().all(plain)) {
             ("", true) => key.to_owned(),
             (parent, true) => format!("{parent}.{key}"),
@@ -89,6 +104,7 @@ mod tests {
             column: 14,
             key_path: "proxy.addr".into(),
             message: "has no port; write \":8443\"".into(),
+            excerpt: String::new(),
         };
         assert_eq!(problem.to_string(), "gate.json:3:14: proxy.addr: has no port; write \":8443\"");
         problem.severity = Severity::Warning;

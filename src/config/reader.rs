@@ -1,6 +1,7 @@
 //! A typed view of the syntax tree that notes every problem and goes on, so that all of them come out at once.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,29 +13,93 @@ use jsonc_parser::{
 
 use super::{
     fields::Fields,
-    files,
+    files, hint,
     key::{LONGEST, Object},
-    parse::position,
-    problem::{Place, Problem, Severity},
-    reference::{self, Env, Origin},
+    problem::{Place, Severity},
+    reference::{self, Env, Origin, Unresolved},
     table::REFERENCE,
 };
 
 /// What is true for the whole of one load: the outside world on one side, the findings on the other.
 pub(super) struct Context<'a> {
     pub(super) file: &'a Path,
-    pub(super) text: &'a str,
     pub(super) env: &'a Env<'a>,
     pub(super) now: SystemTime,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<Finding>,
     pub(super) files: Vec<PathBuf>,
+    /// The same, to look them up.
+    known_files: HashSet<PathBuf>,
+    /// Kinds of objects whose keys were listed already.
+    listed: HashSet<&'static str>,
+    /// Texts with a control character in them, which is to blame for what else is wrong with them.
+    pub(super) broken_texts: HashSet<String>,
+    /// Whether the system has certificates to trust, once somebody asked.
+    has_trust: Option<bool>,
     /// The first secret that stands in the config file itself.
     pub(super) plain_secret: Option<Place>,
     /// What is read is no more than a part, without which the rest is good.
     pub(super) is_part: bool,
 }
 
-impl Context<'_> {
+/// Something that is wrong, before it is known whether it is shown.
+pub(super) struct Finding {
+    pub(super) severity: Severity,
+    pub(super) offset: usize,
+    pub(super) key_path: String,
+    pub(super) message: String,
+}
+
+/// A word that a message repeats has at most so many bytes; if it is longer than the second, no digits.
+const LONGEST_WORD: usize = 24;
+const SHORT_WORD: usize = 8;
+
+/// A time span in seconds from which on milliseconds may have been meant.
+const PROBABLY_MILLISECONDS: u64 = 1000;
+
+/// With more problems than this, nobody reads a hint: they would only take time.
+const ENOUGH: usize = 1000;
+
+impl<'a> Context<'a> {
+    pub(super) fn new(file: &'a Path, env: &'a Env<'a>, now: SystemTime) -> Self {
+        Self {
+            file,
+            env,
+            now,
+            problems: Vec::new(),
+            files: vec![file.to_owned()],
+            known_files: HashSet::from([file.to_owned()]),
+            listed: HashSet::new(),
+            broken_texts: HashSet::new(),
+            has_trust: None,
+            plain_secret: None,
+            is_part: false,
+        }
+    }
+
+    /// Notes a key that an object of this kind does not have. Which of its keys is meant, if one is.
+    pub(super) fn unknown(&mut self, at: &Place, name: &str, kind: &Object) -> Option<&'static str> {
+        let (message, meant) = match self.is_full() {
+            true => (Some("unknown key".into()), None),
+            false => hint::unknown(name, kind),
+        };
+        let message = message.unwrap_or_else(|| match self.listed.insert(kind.name) {
+            true => format!("unknown key; known here: {}", kind.names().join(", ")),
+            false => "unknown key; those known here are listed at the first one".into(),
+        });
+        self.error(at, message);
+        meant
+    }
+
+    /// Whether the system has certificates to trust.
+    pub(super) fn has_trust(&mut self) -> bool {
+        *self.has_trust.get_or_insert_with(|| !rustls_native_certs::load_native_certs().certs.is_empty())
+    }
+
+    /// Whether there are so many problems that hints are left out.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= ENOUGH
+    }
+
     pub(super) fn error(&mut self, at: &Place, message: impl Into<String>) {
         let severity = if self.is_part { Severity::Part } else { Severity::Error };
         self.note(severity, at, message.into());
@@ -57,9 +122,9 @@ impl Context<'_> {
     }
 
     fn note(&mut self, severity: Severity, at: &Place, message: String) {
-        let (line, column) = position(self.text, at.offset);
-        let (file, key_path) = (self.file.to_owned(), at.path.clone());
-        self.problems.push(Problem { severity, file, line, column, key_path, message });
+        if !self.broken_texts.contains(&at.path) {
+            self.problems.push(Finding { severity, offset: at.offset, key_path: at.path.clone(), message });
+        }
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -84,7 +149,7 @@ impl Context<'_> {
         }
         let path = self.beside_config(path);
         let contents = files::read(&path);
-        if !self.files.contains(&path) {
+        if self.known_files.insert(path.clone()) {
             self.files.push(path.clone());
         }
         contents
@@ -121,7 +186,8 @@ impl<'a> Node<'a> {
         Self { value, at: Place { offset: value.range().start, path: String::new() } }
     }
 
-    fn expected(&self, cx: &mut Context<'_>, what: &str) {
+    /// Notes that it is something else.
+    pub(super) fn expected(&self, cx: &mut Context<'_>, what: &str) {
         let found = match self.value {
             Value::StringLit(_) => "text",
             Value::NumberLit(_) => "a number",
@@ -147,16 +213,26 @@ impl<'a> Node<'a> {
 
     /// An object whose keys are names that the user chose.
     pub(super) fn map(&self, cx: &mut Context<'_>) -> Option<Fields<'a>> {
+        self.map_as(cx, "an object { … }")
+    }
+
+    /// [`Node::map`] that says what was wanted.
+    pub(super) fn map_as(&self, cx: &mut Context<'_>, what: &str) -> Option<Fields<'a>> {
         let Value::Object(object) = self.value else {
-            self.expected(cx, "an object { … }");
+            self.expected(cx, what);
             return None;
         };
-        Some(Fields { properties: &object.properties, kind: None, at: self.at.clone(), has_unknown: false })
+        Some(Fields { properties: &object.properties, kind: None, at: self.at.clone(), meant: Vec::new() })
     }
 
     pub(super) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
         let Some(elements) = self.elements() else {
-            self.expected(cx, "a list [ … ]");
+            match self.value {
+                Value::StringLit(_) => {
+                    cx.error(&self.at, "must be a list, as in [\"…\"]; put brackets around this text")
+                }
+                _ => self.expected(cx, "a list [ … ]"),
+            }
             return None;
         };
         Some(elements)
@@ -192,13 +268,25 @@ impl<'a> Node<'a> {
         to_json(self.value)
     }
 
+    pub(super) fn is_object(&self) -> bool {
+        self.value.as_object().is_some()
+    }
+
     /// Whether this is the path of a file in which the value stands.
     pub(super) fn is_file(&self) -> bool {
-        let is_file = |object: &ast::Object<'_>| match &*object.properties {
-            [only] => only.name.as_str() == "$file",
-            _ => false,
-        };
-        self.value.as_object().is_some_and(is_file)
+        self.file_value().is_some()
+    }
+
+    /// The path of the file in which the value stands, if it is written out.
+    pub(super) fn file(&self) -> Option<&'a str> {
+        self.file_value()?.as_string_lit().map(|literal| &*literal.value)
+    }
+
+    fn file_value(&self) -> Option<&'a Value<'a>> {
+        match &*self.value.as_object()?.properties {
+            [only] if only.name.as_str() == "$file" => Some(&only.value),
+            _ => None,
+        }
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
@@ -208,19 +296,35 @@ impl<'a> Node<'a> {
 
     /// A string, with its references replaced.
     pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
+        self.text(cx, Unresolved::message)
+    }
+
+    /// [`Node::string`] of a text that opens something.
+    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<Text> {
+        self.text(cx, Unresolved::message_for_secret)
+    }
+
+    fn text(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
         if let Some(text) = self.literal() {
+            if reference::has_bare_variable(text) && !self.at.path.ends_with("description") {
+                cx.warning(
+                    &self.at,
+                    "a name behind a dollar sign is passed as it stands; write `${NAME}` for a variable, or `$$` for the \
+                     sign",
+                );
+            }
             return match reference::expand(text, cx.env) {
                 Ok(expanded) => {
                     Some(Text { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
                 }
-                Err(message) => {
-                    cx.error(&self.at, message);
+                Err(unresolved) => {
+                    cx.error(&self.at, message(&unresolved));
                     None
                 }
             };
         }
         match self.reference() {
-            Some(_) => self.referenced(cx),
+            Some(_) => self.referenced(cx, message),
             None => {
                 self.expected(cx, "text in double quotes");
                 None
@@ -228,24 +332,31 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// `{"$env": "VAR"}` or `{"$file": "path"}`.
-    fn referenced(&self, cx: &mut Context<'_>) -> Option<Text> {
+    /// `{"$env": "VAR"}`, `{"$file": "path"}` or `{"$text": "text"}`.
+    fn referenced(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
         let fields = self.object(cx, &REFERENCE)?;
-        let value = match (fields.get("$env"), fields.get("$file")) {
-            (Some(name), None) => {
+        let value = match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
+            (None, None, Some(text)) => {
+                let Some(literal) = text.literal() else {
+                    text.expected(cx, "text in double quotes, which is taken as it stands");
+                    return None;
+                };
+                return Some(Text { value: literal.into(), origin: Origin::Literal, at: self.at.clone() });
+            }
+            (Some(name), None, None) => {
                 let Some(literal) = name.literal() else {
                     name.expected(cx, "the name of a variable in double quotes");
                     return None;
                 };
                 match reference::from_env(literal, cx.env) {
                     Ok(expanded) => expanded.value,
-                    Err(message) => {
-                        cx.error(&name.at, message);
+                    Err(unresolved) => {
+                        cx.error(&name.at, message(&unresolved));
                         return None;
                     }
                 }
             }
-            (None, Some(path)) => {
+            (None, Some(path), None) => {
                 let text = path.path(cx)?;
                 let bytes = cx.read_secret(&text.value, &path.at)?.bytes;
                 let Ok(mut value) = String::from_utf8(bytes) else {
@@ -266,7 +377,7 @@ impl<'a> Node<'a> {
                 value
             }
             _ => {
-                cx.error(&self.at, "take either `$env` or `$file`, not both");
+                cx.error(&self.at, "take one of `$env`, `$file` and `$text`");
                 return None;
             }
         };
@@ -307,9 +418,15 @@ impl<'a> Node<'a> {
 
     /// A time span: text with units (`"30s"`, `"1m 30s"`), or a number of seconds.
     pub(super) fn duration(&self, cx: &mut Context<'_>, least: Duration) -> Option<Duration> {
+        let mut milliseconds = None;
         let duration = match self.value {
             Value::NumberLit(literal) => {
-                literal.value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                let duration: Option<Duration> =
+                    literal.value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                milliseconds = duration
+                    .map(|duration| duration.as_secs())
+                    .filter(|seconds| *seconds >= PROBABLY_MILLISECONDS);
+                duration
             }
             Value::StringLit(_) | Value::Object(_) => {
                 humantime::parse_duration(self.string(cx)?.value.trim()).ok()
@@ -320,10 +437,28 @@ impl<'a> Node<'a> {
             }
         };
         match duration {
-            Some(duration) if (least..=LONGEST).contains(&duration) => Some(duration),
+            Some(duration) if (least..=LONGEST).contains(&duration) => {
+                if let Some(number) = milliseconds {
+                    let shown = humantime::format_duration(duration);
+                    cx.warning(
+                        &self.at,
+                        format!(
+                            "is {shown}, because a number is seconds; write \"{number}ms\" if it is milliseconds, and \
+                             \"{shown}\" if not"
+                        ),
+                    );
+                }
+                Some(duration)
+            }
             Some(_) => {
                 let (least, most) = (humantime::format_duration(least), humantime::format_duration(LONGEST));
-                cx.error(&self.at, format!("must be at least {least} and at most {most}"));
+                let way = milliseconds.map(|number| {
+                    format!("; a number is seconds: write \"{number}ms\" if it is milliseconds")
+                });
+                cx.error(
+                    &self.at,
+                    format!("must be at least {least} and at most {most}{}", way.unwrap_or_default()),
+                );
                 None
             }
             None => {
@@ -363,10 +498,16 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// The value for a message, unless it came from outside the file and may be a secret that strayed.
+    /// The value for a message, unless it came from outside the file, or may be a secret that strayed.
     pub(super) fn shown(&self) -> String {
+        let is_word = |text: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+            text.len() <= LONGEST_WORD
+                && text.chars().all(fits)
+                && (text.len() <= SHORT_WORD || !text.contains(|c: char| c.is_ascii_digit()))
+        };
         match self.origin {
-            Origin::Literal if self.value.len() <= 100 => format!("{:?}", self.value),
+            Origin::Literal if is_word(&self.value) => format!("{:?}", self.value),
             _ => "this value".into(),
         }
     }

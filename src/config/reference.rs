@@ -14,6 +14,38 @@ pub(super) enum Origin {
     Default,
 }
 
+/// Why a reference leads nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unresolved {
+    cause: String,
+    /// How a default would be written.
+    default: Option<String>,
+}
+
+impl Unresolved {
+    /// A sentence that names the variable, and says what to do.
+    pub(super) fn message(&self) -> String {
+        match &self.default {
+            Some(default) => format!("{}; set it, or add a default: `{default}`", self.cause),
+            None => self.cause.clone(),
+        }
+    }
+
+    /// The same for a text that opens something: a default for it in the file would open it to whoever reads the file.
+    pub(super) fn message_for_secret(&self) -> String {
+        match &self.default {
+            Some(_) => format!("{}; set it where the gate is started", self.cause),
+            None => self.cause.clone(),
+        }
+    }
+}
+
+impl From<String> for Unresolved {
+    fn from(cause: String) -> Self {
+        Self { cause, default: None }
+    }
+}
+
 /// A string value with its references replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
@@ -22,13 +54,11 @@ pub(super) struct Expanded {
 }
 
 /// Replaces the references in `text`. What a variable holds is taken as it is, never expanded again.
-///
-/// The error is a sentence that names the variable.
-pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
+pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     if let Some(reference) = text.strip_prefix("$env:") {
         return match reference.split_once('|') {
             None => from_env(reference, env),
-            Some((name, default)) => match lookup(name, env)? {
+            Some((name, default)) => match lookup(name, env).map_err(|()| no_name(name, WHOLE))? {
                 Ok(value) => Ok(Expanded { value, origin: Origin::Elsewhere }),
                 // The default may be a reference itself, which makes `$env:NEW|$env:OLD` work.
                 Err(_) => expand(default, env).map(|Expanded { value, origin }| Expanded {
@@ -40,31 +70,26 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
     }
     match text.strip_prefix("env:") {
         Some(name) if is_name(name) => from_env(name, env),
-        Some(rest) if rest.split_once('|').is_some_and(|(name, _)| is_name(name)) => Err(format!(
-            "`env:` takes no default; write `$env:{}|…`",
-            rest.split('|').next().unwrap_or_default()
-        )),
+        Some(rest) if rest.split_once('|').is_some_and(|(name, _)| is_name(name)) => {
+            let name = rest.split('|').next().unwrap_or_default();
+            Err(format!("`env:` takes no default; write `$env:{name}|…`").into())
+        }
         _ => interpolate(text, env),
     }
 }
 
 /// Whether the variable `name` is set and not empty; its value if so.
-pub(super) fn from_env(name: &str, env: &Env<'_>) -> Result<Expanded, String> {
-    match lookup(name, env)? {
+pub(super) fn from_env(name: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
+    match lookup(name, env).map_err(|()| no_name(name, WHOLE))? {
         Ok(value) => Ok(Expanded { value, origin: Origin::Elsewhere }),
-        Err(state) => Err(format!(
-            "the environment variable {name} is {state}; set it, or add a default: `$env:{name}|…`"
-        )),
+        Err(state) => Err(unset(name, state, |name| format!("$env:{name}|…"))),
     }
 }
 
 /// The outer error is a name that no variable can have, the inner one says why there is no value.
-fn lookup(name: &str, env: &Env<'_>) -> Result<Result<String, &'static str>, String> {
+fn lookup(name: &str, env: &Env<'_>) -> Result<Result<String, &'static str>, ()> {
     if !is_name(name) {
-        // Not shown: it may be part of a secret in which `${` was meant as it stands.
-        return Err("a reference needs a variable name of letters, digits and _, as in `$env:API_TOKEN`; \
-                    write `$$` for a plain dollar sign"
-            .into());
+        return Err(());
     }
     Ok(match env(name) {
         Some(value) if value.is_empty() => Err("empty"),
@@ -73,7 +98,93 @@ fn lookup(name: &str, env: &Env<'_>) -> Result<Result<String, &'static str>, Str
     })
 }
 
-fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
+/// What to say of a variable without a value. A name that looks like a token may be one, in the wrong place.
+fn unset(name: &str, state: &str, default: fn(&str) -> String) -> Unresolved {
+    let has = |what: fn(&char) -> bool| name.chars().any(|c| what(&c));
+    let is_random =
+        has(char::is_ascii_digit) && has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase);
+    match is_random && name.len() >= 20 {
+        true => format!("the environment variable of this name is {state}; a reference has the name of a variable, not its value").into(),
+        false => Unresolved {
+            cause: format!("the environment variable {name} is {state}"),
+            default: Some(default(name)),
+        },
+    }
+}
+
+/// Forms of a reference.
+const WHOLE: &str = "$env:API_TOKEN";
+const INSIDE: &str = "${API_TOKEN}";
+
+/// What to say of a name that no variable can have. It is not shown: it may be part of a secret in which `${` was meant as it
+/// stands.
+fn no_name(name: &str, form: &str) -> Unresolved {
+    let form = match name.split_once(':') {
+        Some(("env", name)) if is_name(name) => {
+            return format!("a variable is written `${{{name}}}` here, without `env:`").into();
+        }
+        Some(("input", id)) => {
+            let id: String = id
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+                .collect();
+            let variable = if is_name(&id) { id } else { "API_TOKEN".into() };
+            return format!(
+                "a client asks its user for an input; here write `${{{variable}}}`, and set that variable"
+            )
+            .into();
+        }
+        Some(("workspaceFolder" | "config" | "command" | "file", _)) => {
+            return "an editor fills this in, and the gate does not; write out what it stands for"
+                .to_owned()
+                .into();
+        }
+        _ if matches!(name, "/" | "pathSeparator") => {
+            return "an editor fills this in, and the gate does not; write /".to_owned().into();
+        }
+        _ => form,
+    };
+    let way = "write `$$` for a plain dollar sign";
+    format!("a reference needs a variable name of letters, digits and _, as in `{form}`; {way}").into()
+}
+
+/// Variables that editors and clients have, and what stands for them here.
+fn of_editor(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "workspaceFolder"
+        | "workspaceRoot"
+        | "workspaceFolderBasename"
+        | "cwd"
+        | "fileDirname"
+        | "CLAUDE_PLUGIN_ROOT"
+        | "CLAUDE_PROJECT_DIR"
+        | "__dirname" => "write out the absolute path that it stands for",
+        "userHome" => "write `${HOME}`",
+        _ => return None,
+    })
+}
+
+/// Whether a name stands behind a dollar sign, which some programs take for a variable: `$NAME`, in capitals.
+pub(super) fn has_bare_variable(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let name =
+            after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
+        let name = &after[..name];
+        if name.len() > 1 && is_name(name) && !name.contains(|c: char| c.is_ascii_lowercase()) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     let mut value = String::with_capacity(text.len());
     let mut origin = Origin::Literal;
     let mut rest = text;
@@ -85,18 +196,17 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let Some((inside, after)) = after.split_once('}') else {
-                return Err(
-                    "`${` is never closed; end it with `}`, or write `$$` for a plain dollar sign".into()
-                );
+                let cause = "`${` is never closed; end it with `}`, or write `$$` for a plain dollar sign";
+                return Err(cause.to_owned().into());
             };
             let (name, default) = match inside.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
                 None => (inside, None),
             };
             if default.is_some_and(|default| default.contains("${")) {
-                return Err("references cannot stand inside `${…}`; write a plain default".into());
+                return Err("references cannot stand inside `${…}`; write a plain default".to_owned().into());
             }
-            match (lookup(name, env)?, default) {
+            match (lookup(name, env).map_err(|()| no_name(inside, INSIDE))?, default) {
                 (Ok(found), _) => {
                     value.push_str(&found);
                     // A default elsewhere in the same value stays the thing to warn about.
@@ -107,9 +217,10 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
                     origin = Origin::Default;
                 }
                 (Err(state), None) => {
-                    return Err(format!(
-                        "the environment variable {name} is {state}; set it, or add a default: `${{{name}:-…}}`"
-                    ));
+                    if let Some(way) = of_editor(name) {
+                        return Err(format!("an editor fills in {name}, and the gate does not; {way}").into());
+                    }
+                    return Err(unset(name, state, |name| format!("${{{name}:-…}}")));
                 }
             }
             rest = after;
@@ -172,15 +283,46 @@ mod tests {
             ("$env:EMPTY", "variable EMPTY is empty"),
             ("x${UNSET}", "variable UNSET is not set; set it, or add a default: `${UNSET:-…}`"),
             ("$env:UNSET|${OTHER}", "variable OTHER is not set"),
+            ("${env:SET}", "a variable is written `${SET}` here"),
+            ("${input:api-key}", "here write `${API_KEY}`, and set that variable"),
+            ("${workspaceFolder}/x", "write out the absolute path"),
+            ("${workspaceFolder:x}/x", "write out what it stands for"),
+            ("${userHome}", "write `${HOME}`"),
             ("$env:", "needs a variable name"),
             ("$env:9A", "needs a variable name"),
             ("${SET", "never closed"),
-            ("${SET-x}", "needs a variable name"),
+            ("${SET-x}", "a variable name of letters, digits and _, as in `${API_TOKEN}`"),
             ("${UNSET:-${SET}}", "plain default"),
             ("env:SET|x", "write `$env:SET|…`"),
         ] {
-            let error = expand(text, &env).expect_err(text);
+            let error = expand(text, &env).expect_err(text).message();
             assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_given_a_default() {
+        let error = expand("$env:UNSET", &env).expect_err("unset");
+        assert_eq!(
+            error.message_for_secret(),
+            "the environment variable UNSET is not set; set it where the gate is started"
+        );
+    }
+
+    #[test]
+    fn a_name_behind_a_dollar_sign_is_seen() {
+        for (text, is_bare) in [
+            ("$HOME/x", true),
+            ("a $GITHUB_TOKEN", true),
+            ("$$HOME", false),
+            ("${HOME}", false),
+            ("$env:HOME", false),
+            ("pa$word", false),
+            ("$5", false),
+            ("A$B", false),
+            ("$", false),
+        ] {
+            assert_eq!(has_bare_variable(text), is_bare, "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     aggregate, bind,
     fields::Fields,
-    limits,
+    foreign, limits,
     reader::{Context, Node},
     servers,
     snapshot::{Level, Log, LogFormat, Server, Snapshot},
@@ -31,10 +31,12 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
         Some(proxy) => tokens::resolve(cx, proxy.get("auth").as_ref()),
         None => tokens::Auth::default(),
     };
-    let server_fields = match fields.get("mcpServers") {
-        Some(node) => node.map(cx),
+    let server_fields = match fields.get("mcpServers").or_else(|| misnamed_servers(&fields)) {
+        Some(node) => {
+            node.map_as(cx, "an object with a name for each server, as in { \"docs\": { \"url\": \"…\" } }")
+        }
         None => {
-            if !fields.has_unknown {
+            if fields.lacks(&["mcpServers"]) {
                 cx.error(
                     &fields.key("mcpServers"),
                     "is missing; list the servers behind the gate, as in { \"docs\": { \"url\": \"…\" } }",
@@ -56,7 +58,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
     if servers.is_empty() {
         cx.warning(&server_fields.at, "is empty, so there is nothing behind the gate; add a server");
     }
-    servers::warn_of_closed(cx, &server_fields, &servers, &auth);
+    let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
+    servers::warn_of_access(cx, &server_fields, &of_auth, &servers, &auth);
     snapshot.query_token = auth.query_token;
     snapshot.credentials = auth.credentials;
     if let Some(proxy) = &proxy {
@@ -66,6 +69,23 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
     snapshot.servers = servers;
     snapshot.files.clone_from(&cx.files);
     Some(snapshot)
+}
+
+/// The servers under a name that other programs have for them, so that all that is wrong with them is told at once.
+fn misnamed_servers<'a>(fields: &Fields<'a>) -> Option<Node<'a>> {
+    let is_servers =
+        |name| foreign::meaning(ROOT.name, name).is_some_and(|meaning| meaning.key == "mcpServers");
+    let (name, _, node) =
+        fields.entries().into_iter().find(|(name, _, node)| is_servers(name) && node.is_object())?;
+    match name {
+        "mcp" => misnamed_servers(&Fields {
+            properties: fields.properties_of(&node),
+            at: node.at,
+            kind: fields.kind,
+            meant: Vec::new(),
+        }),
+        _ => Some(node),
+    }
 }
 
 fn version(cx: &mut Context<'_>, fields: &Fields<'_>) {
@@ -84,7 +104,9 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let base_url = bind::base_url(cx, proxy);
     let addr = bind::listen(cx, proxy);
     let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
-    let tls = proxy.object(cx, "tls").and_then(|fields| tls::resolve(cx, &fields, &allowed_hosts));
+    let tls = proxy
+        .object(cx, "tls")
+        .and_then(|fields| tls::resolve(cx, &fields, &allowed_hosts, base_url.as_ref()));
     let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
     let admin = proxy.object(cx, "admin");
     let admin = admin.and_then(|fields| bind::admin(cx, &fields, addr.as_deref().unwrap_or_default()));
@@ -171,7 +193,7 @@ fn idle_timeout(cx: &mut Context<'_>, sessions: &Fields<'_>) -> Option<Duration>
 }
 
 fn session_key(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Secret> {
-    let text = proxy.text(cx, "sessionKey")?;
+    let text = proxy.get("sessionKey")?.secret(cx)?;
     if text.value.chars().count() < SESSION_KEY_LENGTH {
         cx.error(
             &text.at,

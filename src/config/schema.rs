@@ -54,6 +54,14 @@ fn object(object: &Object) -> Map<String, Json> {
         let choices = object.one_of.iter().map(|name| json!({ "required": [name] }));
         schema.insert("oneOf".into(), choices.collect());
     }
+    if object.name != REFERENCE.name {
+        // They mean nothing.
+        let mut comments = json!({ "^(_|//)": true });
+        if object.key("description").is_none() {
+            comments["^description$"] = true.into();
+        }
+        schema.insert("patternProperties".into(), comments);
+    }
     schema.insert("additionalProperties".into(), false.into());
     schema
 }
@@ -143,11 +151,13 @@ fn kind(kind: &Kind) -> Json {
             { "type": "string" },
             {
                 "type": "object",
-                "properties": { "$env": { "type": "string" } },
-                "required": ["$env"],
+                "properties": { "$env": { "type": "string" }, "$text": { "type": "string" } },
+                "minProperties": 1,
+                "maxProperties": 1,
                 "additionalProperties": false
             }
         ] }),
+        Kind::Literal => json!({ "type": "string" }),
         Kind::Variable => json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }),
         Kind::Word(Words { words, .. }) => {
             let preferred: Vec<_> = words.iter().map(|word| word.0).collect();
@@ -166,7 +176,12 @@ fn kind(kind: &Kind) -> Json {
             if !reserved.is_empty() {
                 names["not"] = json!({ "enum": reserved });
             }
-            json!({ "type": "object", "propertyNames": names, "additionalProperties": self::kind(of) })
+            json!({
+                "type": "object",
+                "propertyNames": { "anyOf": [names, { "pattern": "^//" }] },
+                "patternProperties": { "^//": true },
+                "additionalProperties": self::kind(of)
+            })
         }
         Kind::Object(object) => json!({ "$ref": format!("#/$defs/{}", object.name) }),
         Kind::SecretOr(object) => {

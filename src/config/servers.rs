@@ -1,6 +1,10 @@
 //! `mcpServers`: what stands behind the gate, and who may reach it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
@@ -10,6 +14,7 @@ use super::{
     fields::Fields,
     hint, inline,
     problem::Place,
+    programs::{self, Program},
     reader::{Context, Node},
     reference::Origin,
     snapshot::{Access, HttpTarget, Server, StdioTarget, Target, ToolFilter, Transport},
@@ -44,11 +49,23 @@ pub(super) fn resolve(
     idle_timeout: Duration,
 ) -> Vec<Server> {
     let mut resolved = Vec::new();
+    let mut names = HashMap::new();
     for (name, key, node) in servers.entries() {
+        if is_remark(name, &node) {
+            continue;
+        }
         if !is_name(name) {
-            cx.error(&key, "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; rename it");
+            let message =
+                "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; write";
+            cx.error(&key, format!("{message} \"{}\"", slug(name)));
         } else if SERVER_NAMES.reserved.contains(&name) {
-            cx.error(&key, format!("`/{name}` is a path of the gate's own; give the server another name"));
+            cx.error(&key, format!("`/{name}` is a path of the gate's own; write \"{name}-server\""));
+        }
+        if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
+            cx.notice(
+                &key,
+                format!("differs from `{other}` in the case of letters only, and so do their paths"),
+            );
         }
         let Some(fields) = node.object(cx, &SERVER) else { continue };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
@@ -61,6 +78,7 @@ pub(super) fn resolve(
         let keep_alive = fields.duration(cx, "keepAlive");
         let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
         let tags = words(cx, &fields, "tags").unwrap_or_default();
+        let disabled = fields.bool(cx, "disabled").unwrap_or_default();
         if let Some(target) = target {
             resolved.push(Server {
                 name: name.into(),
@@ -68,6 +86,7 @@ pub(super) fn resolve(
                 access,
                 timeout,
                 keep_alive,
+                disabled,
                 tags,
                 idle_timeout,
                 tool_filter,
@@ -75,6 +94,24 @@ pub(super) fn resolve(
         }
     }
     resolved
+}
+
+/// Whether this is a comment, in the way of programs whose JSON has none. A name may begin with `_`, so that counts only
+/// where there is no server.
+fn is_remark(name: &str, node: &Node<'_>) -> bool {
+    name.starts_with('_') && !node.is_object()
+}
+
+/// What a name that is none could be.
+fn slug(name: &str) -> String {
+    let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let plain: String =
+        last.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();
+    match parts.join("-") {
+        slug if slug.is_empty() || SERVER_NAMES.reserved.contains(&&*slug) => "server".to_owned(),
+        slug => slug.chars().take(64).collect(),
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -110,7 +147,7 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
             inline::resolve(cx, &inline).map(Target::Inline)
         }
         (false, false, false) => {
-            if !fields.has_unknown {
+            if fields.lacks(&[URL, COMMAND, "inline"]) {
                 cx.error(
                     &fields.at,
                     "needs a `url` (a server reached over HTTP), a `command` (a program to run) or `inline` (tools that run commands)",
@@ -163,6 +200,9 @@ fn http(
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
     let headers = fields.get("headers").map(|node| headers(cx, &node)).unwrap_or_default();
     let ca_pem = fields.get("caFile").and_then(|node| ca_file(cx, &node, url.as_ref()));
+    if let Some(url) = url.as_ref().filter(|url| url.scheme() == "https") {
+        certifiable(cx, fields, url);
+    }
     let pass_query = fields.bool(cx, "passQuery");
     let pass_last_event_id = fields.bool(cx, "passLastEventId");
     let cookies = fields.bool(cx, "cookies").unwrap_or_default();
@@ -187,8 +227,25 @@ fn http(
     Some(HttpTarget { url, transport, headers, ca_pem, pass_query, pass_last_event_id, cookies })
 }
 
+/// Whether a certificate for this URL can exist, and whether there is one to check it by.
+fn certifiable(cx: &mut Context<'_>, fields: &Fields<'_>, url: &Url) {
+    let at = fields.get(URL).map_or_else(|| fields.key(URL), |node| node.at);
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    if rustls::pki_types::ServerName::try_from(host).is_err() {
+        cx.error(&at, "has a host that no certificate can be for; write the server's real name");
+    }
+    if !fields.has("caFile") && !cx.has_trust() {
+        cx.warning(
+            &at,
+            "cannot be reached, because this system has no certificates of authorities to check the server's by; install \
+             them (`ca-certificates`), or give the server a `caFile`",
+        );
+    }
+}
+
 fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut seen = HashSet::new();
     let Some(fields) = node.map(cx) else { return headers };
     for (name, key, node) in fields.entries() {
         let value = header_value(cx, &node, name);
@@ -200,7 +257,7 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
         let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         if RESERVED_HEADERS.contains(&&*read) || read.starts_with("mcp-") {
             cx.error(&key, "is set by the gate for every request; remove it");
-        } else if headers.iter().any(|(known, _)| *known == name) {
+        } else if !seen.insert(name.clone()) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");
         } else if let Some(value) = value {
             headers.push((name, value));
@@ -261,7 +318,15 @@ fn stdio(
         Some(cwd)
     });
     let command = program(cx, fields)?;
-    let inherit_env = inherit_env.into_iter().map(|text| text.value).collect();
+    let inherit_env: Vec<String> = inherit_env.into_iter().map(|text| text.value).collect();
+    let own = std::env::current_dir().unwrap_or_default();
+    let program = Program {
+        command: &command,
+        env: &env,
+        inherits_path: inherit_env.iter().any(|name| name == "PATH"),
+        cwd: cwd.as_deref().unwrap_or(&own),
+    };
+    programs::warn(cx, fields, program);
     let args = args.into_iter().map(|text| Secret::new(text.value)).collect();
     Some(StdioTarget { command, args, env, cwd, inherit_env })
 }
@@ -323,7 +388,7 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: &Fields<'_>, auth:
 
 fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> {
     let listed = fields.get("list");
-    if !fields.has_unknown && (!fields.has("mode") || listed.is_none()) {
+    if fields.lacks(&["mode"]) || fields.lacks(&["list"]) {
         cx.error(&fields.at, "needs a `mode`, \"allow\" or \"block\", and a `list` of names of tools");
     }
     let allows = fields.word(cx, "mode").map(|mode| mode == "allow");
@@ -350,15 +415,24 @@ fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> 
 
 fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {
     let mut names = Vec::new();
+    if node.literal().is_some() {
+        let example = auth.names.iter().flatten().next().map_or("dev", AsRef::as_ref);
+        cx.error(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
+        return names;
+    }
     for text in node.strings(cx).unwrap_or_default() {
         let Some(known) = &auth.names else { continue };
-        match known.iter().find(|name| ***name == *text.value) {
+        match auth.known.get(&*text.value) {
             Some(name) => names.push(name.clone()),
             None => {
-                let shown = text.shown();
-                let message = match hint::closest(&text.value, known.iter().map(AsRef::as_ref)) {
-                    Some(near) => format!("{shown} is not in proxy.auth.tokens; did you mean {near:?}?"),
-                    None => format!("{shown} is not in proxy.auth.tokens; add it there, or remove it here"),
+                let near = match cx.is_full() {
+                    true => None,
+                    false => hint::closest(&text.value, known.iter().map(AsRef::as_ref)),
+                };
+                // Not shown: people take it for the place of the token itself.
+                let message = match near {
+                    Some(near) => format!("is no name in proxy.auth.tokens; did you mean {near:?}?"),
+                    None => "is no name in proxy.auth.tokens; add it there, or remove it here".into(),
                 };
                 cx.error(&text.at, message);
             }
@@ -367,11 +441,36 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<st
     names
 }
 
-/// Warns of servers that no credential opens: safe, and seldom meant.
-pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[Server], auth: &Auth) {
+/// Warns of servers that no credential opens, which is safe and seldom meant; and of those that every credential opens,
+/// although it looks as if one were for them.
+pub(super) fn warn_of_access(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    of_auth: &Place,
+    servers: &[Server],
+    auth: &Auth,
+) {
+    if auth.credentials.is_empty() && servers.iter().any(|server| server.access != Access::Public) {
+        cx.warning(
+            of_auth,
+            "there is no token, so nobody can use a server; `sluicegate token new` makes one for `proxy.auth.tokens`",
+        );
+        return;
+    }
     let live: Vec<_> =
         auth.credentials.iter().filter(|held| held.expires.is_none_or(|end| end > cx.now)).collect();
     for server in servers {
+        // A config of MCP Front's may have its tokens by server.
+        if server.access == Access::AnyToken
+            && auth.credentials.len() > 1
+            && auth.known.contains(&*server.name)
+        {
+            let name = &server.name;
+            let message = format!(
+                "any token may use this server, though one has its name; write \"authTokens\": [\"{name}\"] if no other is to"
+            );
+            cx.warning(&fields.key(name), message);
+        }
         let open = match &server.access {
             Access::Public => true,
             Access::AnyToken => !live.is_empty(),
@@ -381,12 +480,10 @@ pub(super) fn warn_of_closed(cx: &mut Context<'_>, fields: &Fields<'_>, servers:
             }),
         };
         if !open {
-            let message = if auth.credentials.is_empty() {
-                "nobody can use this server, because there is no token; add one to proxy.auth.tokens, or set `public: true`"
-            } else {
-                "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does"
-            };
-            cx.warning(&fields.key(&server.name), message);
+            cx.warning(
+                &fields.key(&server.name),
+                "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does",
+            );
         }
     }
 }

@@ -274,6 +274,8 @@ pub struct Server {
     pub timeout: Option<Duration>,
     /// `keepAlive`, if it differs from `proxy.keepAlive`.
     pub keep_alive: Option<Duration>,
+    /// `disabled`: it is not served.
+    pub disabled: bool,
     /// Tags, for selectors.
     pub tags: Vec<String>,
     /// `idleTimeout`, default 5 min: how long a session that the gate keeps may be without a request or stream before it
@@ -296,6 +298,7 @@ impl Server {
             access: Access::AnyToken,
             timeout: None,
             keep_alive: None,
+            disabled: false,
             tags: Vec::new(),
             idle_timeout,
             tool_filter: None,

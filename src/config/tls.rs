@@ -1,6 +1,7 @@
 //! `proxy.tls`: a certificate and key that are seen to work together before anything listens.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,6 +11,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
+use url::{Host, Url};
+use x509_parser::extensions::GeneralName;
 
 use super::{
     bind,
@@ -20,7 +23,12 @@ use super::{
 };
 
 /// `None` after an error.
-pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>, hosts: &[HostPattern]) -> Option<Tls> {
+pub(super) fn resolve(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    hosts: &[HostPattern],
+    base_url: Option<&Url>,
+) -> Option<Tls> {
     let self_signed = fields.bool(cx, "selfSigned").unwrap_or_default();
     match (fields.get("cert"), fields.get("key")) {
         (None, None) if self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
@@ -35,14 +43,16 @@ pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>, hosts: &[HostPa
             let (cert, key) = (cert.path(cx), key.path(cx));
             let has_both = cert.is_some() && key.is_some();
             let pair = cx.part(|cx| {
-                let chain = cert.as_ref().and_then(|path| read_chain(cx, path));
+                let chain = cert.as_ref().and_then(|path| read_chain(cx, path, base_url));
                 let key = key.as_ref().and_then(|path| read_key(cx, path));
                 pair(cx, &fields.at, chain?, key?)
             });
             has_both.then_some(Tls::Files(pair))
         }
         _ => {
-            if !fields.has_unknown {
+            if fields.lacks(&["cert"]) && fields.lacks(&["key"])
+                || fields.lacks(&["selfSigned"]) && fields.meant.is_empty()
+            {
                 cx.error(&fields.at, "needs both `cert` and `key` (PEM files), or `selfSigned: true`");
             }
             None
@@ -60,7 +70,11 @@ fn names(hosts: &[HostPattern]) -> Vec<String> {
     names
 }
 
-fn read_chain(cx: &mut Context<'_>, path: &Text) -> Option<Vec<CertificateDer<'static>>> {
+fn read_chain(
+    cx: &mut Context<'_>,
+    path: &Text,
+    base_url: Option<&Url>,
+) -> Option<Vec<CertificateDer<'static>>> {
     let contents = cx.read(&path.value, &path.at)?;
     let chain = certificates(cx, &contents.bytes, &path.at)?;
     // One that is out of date is a certificate all the same. Clients that check will refuse it, and others are served: a
@@ -75,7 +89,59 @@ fn read_chain(cx: &mut Context<'_>, path: &Text) -> Option<Vec<CertificateDer<'s
             Err(Unfit::OutOfDate(message)) => cx.warning(&path.at, message),
         }
     }
+    if let Some(host) = base_url.and_then(Url::host)
+        && let Some(names) = chain.first().and_then(|leaf| other_names(leaf, &host))
+    {
+        let names = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
+        let message = format!(
+            "the certificate is not for {host}, the host of `baseUrl`, but for {names}; clients will refuse it"
+        );
+        cx.warning(&path.at, message);
+    }
     Some(chain)
+}
+
+/// The names that a certificate is for, if `host` is not among them (RFC 9525: subject alternative names, and a `*` for one
+/// label in front).
+fn other_names(certificate: &CertificateDer<'_>, host: &Host<&str>) -> Option<Vec<String>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()?.map(|names| &names.value.general_names);
+    let mut others = Vec::new();
+    for name in names.into_iter().flatten() {
+        match (name, host) {
+            (GeneralName::DNSName(name), host) => {
+                let name = name.to_ascii_lowercase();
+                let of_host = match host {
+                    Host::Domain(host) => host.trim_end_matches('.'),
+                    _ => "",
+                };
+                let below = of_host.split_once('.').map(|(_, below)| below);
+                if name == of_host || name.strip_prefix("*.").is_some_and(|parent| below == Some(parent)) {
+                    return None;
+                }
+                others.push(name.escape_debug().to_string());
+            }
+            (GeneralName::IPAddress(bytes), host) => {
+                let address = match bytes.len() {
+                    4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
+                    _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
+                };
+                let of_host = match *host {
+                    Host::Ipv4(ip) => Some(IpAddr::from(ip)),
+                    Host::Ipv6(ip) => Some(IpAddr::from(ip)),
+                    Host::Domain(_) => None,
+                };
+                if address.is_some() && address == of_host {
+                    return None;
+                }
+                others.extend(address.map(|address| address.to_string()));
+            }
+            _ => {}
+        }
+    }
+    // A certificate of a thousand names is no reason for a line as long.
+    others.truncate(8);
+    Some(others)
 }
 
 /// The certificates in a PEM file, at least one.
@@ -150,6 +216,15 @@ fn in_force(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Unf
         let start = date(validity.not_before.timestamp());
         return Err(Unfit::OutOfDate(format!(
             "the certificate is not valid before {start}; check it and this machine's clock"
+        )));
+    }
+    // Not of the authorities above it, which live by years.
+    let lifetime = validity.not_after.timestamp() - validity.not_before.timestamp();
+    let left = validity.not_after.timestamp() - now;
+    if !parsed.is_ca() && left <= lifetime / 10 {
+        let end = date(validity.not_after.timestamp());
+        return Err(Unfit::OutOfDate(format!(
+            "less than a tenth of the certificate's lifetime is left: it expires on {end}; renew it"
         )));
     }
     Ok(())

@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{
     fields::Fields,
+    foreign,
     problem::Place,
     reader::{Context, Node},
     reference::Origin,
@@ -27,6 +28,8 @@ pub(super) struct Auth {
     pub(super) credentials: Vec<Credential>,
     /// Every name in `tokens`, whether its credentials are good or not; `None` if they could not be read.
     pub(super) names: Option<Vec<Arc<str>>>,
+    /// The same, to look them up.
+    pub(super) known: HashSet<Arc<str>>,
 }
 
 pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
@@ -34,23 +37,48 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
         return Auth { names: Some(Vec::new()), ..Auth::default() };
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
-    if let Some(kind) = fields.get("kind").filter(|kind| kind.literal() == Some("oauth")) {
-        cx.error(&kind.at, "OAuth is not supported yet; use \"bearer_token\"");
-        return Auth::default();
+    let is_ours = kind(cx, &fields);
+    // The keys of another kind are not ours; `tokens` are read in any case, so that all that is wrong is told at once.
+    if is_ours {
+        fields.check_names(cx);
     }
-    // The keys of another kind are not ours.
-    if fields.word(cx, "kind").is_none() {
-        return Auth::default();
-    }
-    fields.check_names(cx);
     let query_token = fields.bool(cx, "queryToken").unwrap_or_default();
     let Some(tokens) = fields.get("tokens") else {
-        let names = (!fields.has_unknown).then(Vec::new);
+        let names = (is_ours && fields.lacks(&["tokens"])).then(Vec::new);
         return Auth { query_token, names, ..Auth::default() };
     };
-    let Some(tokens) = tokens.map(cx) else { return Auth { query_token, ..Auth::default() } };
+    let Some(tokens) = tokens
+        .map_as(cx, "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }")
+    else {
+        return Auth { query_token, ..Auth::default() };
+    };
     let (names, credentials) = read_tokens(cx, &tokens);
-    Auth { query_token, credentials, names: Some(names) }
+    let known = names.iter().cloned().collect();
+    Auth { query_token, credentials, names: Some(names), known }
+}
+
+/// Whether `kind` is the one there is.
+fn kind(cx: &mut Context<'_>, fields: &Fields<'_>) -> bool {
+    let Some(kind) = fields.get("kind") else { return true };
+    let plain = kind.literal().map(foreign::plain).unwrap_or_default();
+    match (kind.literal(), plain.as_str()) {
+        // MCP Front has both spellings, and they mean different things. To propose the one that is known here would open
+        // each server to the tokens of all.
+        (Some("bearerToken"), _) => cx.error(
+            &kind.at,
+            "is a kind of MCP Front's whose `tokens` say for each server which tokens open it. Here each token has a name, \
+             and a server without `authTokens` is open to all of them: name the tokens, list in the `authTokens` of each \
+             server the names that may use it, and only then write \"bearer_token\"",
+        ),
+        (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
+            cx.error(&kind.at, "OAuth is not supported yet; use \"bearer_token\", and give each caller a token");
+        }
+        (_, "basic" | "password" | "apikey" | "session" | "none" | "noauth" | "public" | "bypassauth" | "anonymous") => {
+            cx.error(&kind.at, "is no kind of auth here; use \"bearer_token\", and give each caller a token");
+        }
+        _ => return fields.word(cx, "kind").is_some(),
+    }
+    false
 }
 
 fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec<Credential>) {
@@ -100,6 +128,10 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec
 
 fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<Credential> {
     if !node.is_plain_object() {
+        if node.literal().is_none() && !node.is_object() {
+            node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
+            return None;
+        }
         let digest = read_plain_or_file(cx, node)?;
         let (roles, tags) = (Vec::new(), Vec::new());
         return Some(Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags });
@@ -117,7 +149,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             return None;
         }
         (None, None) => {
-            if !fields.has_unknown {
+            if fields.lacks(&["sha256", "value"]) {
                 cx.error(&node.at, "needs a `sha256`; `sluicegate token new` prints a token and its hash");
             }
             return None;
@@ -162,17 +194,29 @@ fn read_plain_or_file(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]>
 }
 
 fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
-    let text = node.string(cx)?;
+    let text = node.secret(cx)?;
     let token = &text.value;
+    // The file is to be mended, not what names it.
+    let file = node.file().map(|file| format!("what stands in {file} ")).unwrap_or_default();
     if token.is_empty() {
         cx.error(&text.at, "is empty, which would let anyone in; `sluicegate token new` makes a good one");
         return None;
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        cx.error(
-            &text.at,
-            "has a space or a character that cannot be sent in a header; use letters, digits and -._~+/=",
-        );
+        let scheme = token.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
+        let message = match token.trim() {
+            _ if scheme => "begins with `Bearer `, which the client puts in front; leave it out",
+            trimmed if token.contains('\n') && trimmed.contains('\n') => {
+                "has several lines; a token is one line, and a file for each token"
+            }
+            trimmed if trimmed.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                "begins or ends with a space or a line break that no header can carry; remove it"
+            }
+            _ => {
+                "has a space or a character that cannot be sent in a header; use letters, digits and -._~+/="
+            }
+        };
+        cx.error(&text.at, format!("{file}{message}"));
         return None;
     }
     match text.origin {
@@ -206,6 +250,12 @@ fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
             None
         }
         Some(digest) => Some(digest),
+        None if text.value.starts_with("sg_") => {
+            let message =
+                "is a token, and its hash is to stand here; `printf %s \"$TOKEN\" | sha256sum` prints it";
+            cx.error(&text.at, message);
+            None
+        }
         None => {
             let length = text.value.chars().count();
             cx.error(
@@ -230,15 +280,44 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
+    if node.literal().is_none() && !node.is_object() {
+        node.expected(cx, "a moment in double quotes, as in \"2027-01-31T00:00:00Z\"");
+        return None;
+    }
     let text = node.string(cx)?;
     let Ok(expires) = humantime::parse_rfc3339(&text.value) else {
-        cx.error(&text.at, "is no date and time; write it in UTC, as in \"2027-01-31T00:00:00Z\"");
+        let message = match in_utc(&text.value) {
+            Some(utc) => format!("is not in UTC; write it as \"{utc}\""),
+            None => "is no date and time; write it in UTC, as in \"2027-01-31T00:00:00Z\"".into(),
+        };
+        cx.error(&text.at, message);
         return None;
     };
     if expires <= cx.now {
         expired(cx, &text.at);
     }
     Some(expires)
+}
+
+/// A moment with an offset from UTC (RFC 3339), in UTC.
+fn in_utc(text: &str) -> Option<humantime::Rfc3339Timestamp> {
+    let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| digits.len() == 2);
+    let offset_length = Duration::from_secs(
+        number(hours).filter(|hours| *hours < 24)? * 3600
+            + number(minutes).filter(|minutes| *minutes < 60)? * 60,
+    );
+    let local = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
+    let utc = match offset.as_bytes()[0] {
+        b'+' => local.checked_sub(offset_length)?,
+        b'-' => local.checked_add(offset_length)?,
+        _ => return None,
+    };
+    // What the formatter takes.
+    let is_fit =
+        utc >= SystemTime::UNIX_EPOCH && utc < SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    is_fit.then(|| humantime::format_rfc3339(utc))
 }
 
 // A warning, so that a config does not become unusable by the passing of time.

@@ -40,7 +40,7 @@ pub fn serve(path: &Path) -> ExitCode {
     match runtime.block_on(run(path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused::Config(problems)) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            problems.iter().for_each(|problem| eprint!("{}", problem.with_excerpt()));
             ExitCode::from(2)
         }
         Err(Refused::Start(e)) => {

@@ -20,7 +20,8 @@ pub(super) fn backend(
     health: &Arc<Health>,
 ) -> Result<Backend, Unusable> {
     let name = || Arc::clone(&server.name);
-    let kept = kept.filter(|route| route.server.target == server.target);
+    let kept =
+        kept.filter(|route| route.server.target == server.target && route.server.disabled == server.disabled);
     Ok(match (&server.target, kept.map(|route| &route.backend)) {
         (Target::Http(target), _) => {
             Backend::Http { endpoint: endpoints.endpoint(&server.name, target)?, target: target.clone() }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Whether a server is to run, which `POST /servers/{name}/stop` turns off.
 pub struct Switch {
+    /// Whether the config says that it is not to run.
+    disabled: bool,
     stopped: AtomicBool,
     stops: AtomicU64,
     epoch: AtomicU64,
@@ -14,14 +16,23 @@ static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
 impl Default for Switch {
     fn default() -> Self {
-        let switch =
-            Self { stopped: AtomicBool::default(), stops: AtomicU64::default(), epoch: AtomicU64::default() };
-        switch.begin_epoch();
-        switch
+        Self::new(false)
     }
 }
 
 impl Switch {
+    /// The switch of a server that runs until it is stopped, or of one that is `disabled` and never does.
+    pub fn new(disabled: bool) -> Self {
+        let switch = Self {
+            disabled,
+            stopped: AtomicBool::default(),
+            stops: AtomicU64::default(),
+            epoch: AtomicU64::default(),
+        };
+        switch.begin_epoch();
+        switch
+    }
+
     /// A number that no server had before: it is another one since the server was stopped, restarted or configured anew.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
@@ -32,9 +43,9 @@ impl Switch {
         self.epoch.store(EPOCHS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether the server was stopped.
+    /// Whether the server was stopped, or is disabled.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.disabled || self.stopped.load(Ordering::Relaxed)
     }
 
     /// How often it was stopped or restarted.

@@ -20,6 +20,7 @@ mod commands;
 mod cors;
 mod crossed;
 mod decisive_keys;
+mod disabled;
 mod endpoint_events;
 mod filter;
 mod folding;

@@ -24,7 +24,7 @@ use super::key::{ANY, Absent::Nothing, Kind, Object, key};
 pub(super) static REFERENCE: Object = Object {
     name: "reference",
     doc: "Where to find a text that does not stand in the config.",
-    one_of: &["$env", "$file"],
+    one_of: &["$env", "$file", "$text"],
     keys: &[
         key("$env", Kind::Variable, Nothing, "Name of an environment variable that holds the text."),
         key(
@@ -33,6 +33,7 @@ pub(super) static REFERENCE: Object = Object {
             Nothing,
             "File that holds the text, relative to the config; one line break at its end is not part of it.",
         ),
+        key("$text", Kind::Literal, Nothing, "The text itself, in which nothing is a reference: `env:HOME`."),
     ],
 };
 

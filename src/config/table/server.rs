@@ -79,6 +79,13 @@ pub(in crate::config) static SERVER: Object = Object {
             "Names in `proxy.auth.tokens` that may use this server. `[]` lets nobody in.",
         )
         .examples(&[r#"["dev", "ci"]"#]),
+        key(
+            "disabled",
+            Kind::Bool,
+            Bool(false),
+            "The server is not served, as if it had been [stopped](../README.md#managing-servers). The rest of its entry has \
+             to be good all the same.",
+        ),
         key("public", Kind::Bool, Bool(false), "Anyone may use this server, without a token."),
         key(
             "roles",

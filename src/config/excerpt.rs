@@ -1,0 +1,250 @@
+//! The line that a problem is about, with a mark below the place, and without any value that may be a secret.
+//!
+//! Keys and punctuation are shown. A value is shown only if it is a word, a number or a time span where the table says that
+//! one is to stand, and the text could be parsed, so that it is known to stand where it seems to. Everything else, comments
+//! included, is `…`.
+
+use std::collections::HashSet;
+
+use jsonc_parser::{ast::Value, common::Ranged};
+
+use super::{
+    key::{Kind, Object},
+    lexer::{Class, Token, tokens},
+    lines::Lines,
+    table::ROOT,
+};
+
+/// Characters of a key or value that are shown.
+const LONGEST: usize = 64;
+/// Characters of a line that are shown in front of the place, and from there on; the last token may go beyond.
+const HALF: usize = 60;
+/// Words that are no secret wherever they stand: those of JSON, and what people write in their place.
+const PLAIN: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "True",
+    "False",
+    "None",
+    "TRUE",
+    "FALSE",
+    "NULL",
+    "undefined",
+    "NaN",
+    "Infinity",
+    "nil",
+    "yes",
+    "no",
+    "on",
+    "off",
+];
+
+/// A text whose lines can be shown.
+pub(super) struct Excerpts<'a> {
+    text: &'a str,
+    tokens: Vec<Token>,
+    /// Where the values begin that may be shown.
+    harmless: HashSet<usize>,
+}
+
+impl<'a> Excerpts<'a> {
+    /// `document` is what the text was parsed to, if it could be.
+    pub(super) fn new(text: &'a str, document: Option<&Value<'_>>) -> Self {
+        let mut harmless = HashSet::new();
+        if let Some(document) = document {
+            collect(&ROOT, document, &mut harmless);
+        }
+        Self { text, tokens: tokens(text), harmless }
+    }
+
+    /// The line of `offset` and the mark below it, each with its margin and line break.
+    pub(super) fn show(&self, lines: &Lines<'_>, offset: usize) -> String {
+        let (start, end) = lines.range(offset);
+        let offset = offset.clamp(start, end);
+        let first = self.tokens.partition_point(|token| token.end <= start);
+        let last = self.tokens.partition_point(|token| token.start < end);
+        // The token that the place is in or in front of.
+        let marked = self.tokens.partition_point(|token| token.end <= offset).clamp(first, last.max(first));
+        let from = marked - self.fitting((first..marked).rev());
+        let to = marked + self.fitting(marked..last);
+
+        let (mut shown, mut at) = match from > first {
+            true => ("… ".to_owned(), self.tokens[from].start),
+            false => (String::new(), start),
+        };
+        let mut mark = None;
+        for index in from..to {
+            let token = self.tokens[index];
+            let (begins, ends) = (token.start.max(start), token.end.min(end));
+            if index == marked && offset < begins {
+                mark = Some((width(&shown) + width(&self.text[at..offset]), 1));
+            }
+            shown.extend(self.text[at..begins].chars().map(|_| ' '));
+            let text = self.shown(index);
+            if index == marked && begins <= offset {
+                mark = Some((width(&shown), width(&text)));
+            }
+            shown.push_str(&text);
+            at = ends;
+        }
+        let (gap, length) =
+            mark.unwrap_or_else(|| (width(&shown) + width(self.text.get(at..offset).unwrap_or_default()), 1));
+        if to < last {
+            shown.push_str(" …");
+        }
+        let line = lines.line(offset).to_string();
+        let (margin, gap, mark) = (" ".repeat(line.len()), " ".repeat(gap), "^".repeat(length.max(1)));
+        format!("{margin} |\n{line} | {}\n{margin} | {gap}{mark}\n", shown.trim_end())
+    }
+
+    /// How many of these tokens fit into half of the width.
+    fn fitting(&self, indexes: impl Iterator<Item = usize>) -> usize {
+        let mut width = 0;
+        let fits = |index: &usize| {
+            let fits = width < HALF;
+            width += self::width(&self.shown(*index)) + 1;
+            fits
+        };
+        indexes.take_while(fits).count()
+    }
+
+    /// A token as it is shown.
+    fn shown(&self, index: usize) -> String {
+        let token = &self.tokens[index];
+        let text = &self.text[token.start..token.end];
+        let is_harmless = self.harmless.contains(&token.start);
+        match token.class {
+            Class::Open(_) | Class::Close(_) | Class::Colon | Class::Comma | Class::Symbol(_) => {
+                text.to_owned()
+            }
+            Class::String if is_harmless || self.is_key(index) => plain(text),
+            Class::String => "\"…\"".to_owned(),
+            Class::Unclosed => "\"…".to_owned(),
+            Class::Word if is_harmless || PLAIN.contains(&text) => plain(text),
+            Class::Word => "…".to_owned(),
+            Class::Hash => "# …".to_owned(),
+            Class::Comment if text.starts_with("//") => "// …".to_owned(),
+            Class::Comment => "/* … */".to_owned(),
+        }
+    }
+
+    /// Whether a string stands where keys do: in front of a colon, and not behind one.
+    fn is_key(&self, index: usize) -> bool {
+        let is_no_comment = |token: &&Token| !matches!(token.class, Class::Comment | Class::Hash);
+        let next = self.tokens[index + 1..].iter().find(is_no_comment);
+        let previous = self.tokens[..index].iter().rev().find(is_no_comment);
+        next.is_some_and(|token| token.class == Class::Colon)
+            && previous.is_some_and(|token| {
+                matches!(
+                    token.class,
+                    Class::Open(b'{') | Class::Comma | Class::String | Class::Word | Class::Close(_)
+                )
+            })
+    }
+}
+
+/// Columns that it takes.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A text on one line that no terminal takes for a command, and not too long.
+fn plain(text: &str) -> String {
+    let is_odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+    };
+    let mut shown: String =
+        text.chars().take(LONGEST).map(|c| if is_odd(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().count() > LONGEST {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Notes where values begin that are a word, a number or a time span by the table.
+fn collect(object: &'static Object, value: &Value<'_>, harmless: &mut HashSet<usize>) {
+    let Value::Object(found) = value else { return };
+    for property in &found.properties {
+        if let Some(key) = object.key(property.name.as_str()) {
+            descend(&key.kind, &property.value, harmless);
+        }
+    }
+}
+
+fn descend(kind: &Kind, value: &Value<'_>, harmless: &mut HashSet<usize>) {
+    match (*kind, value) {
+        (Kind::Object(object) | Kind::SecretOr(object), Value::Object(_)) => collect(object, value, harmless),
+        (Kind::OneOrMany(of) | Kind::List(of), Value::Array(list)) => {
+            list.elements.iter().for_each(|value| descend(of, value, harmless));
+        }
+        (Kind::OneOrMany(of), _) => descend(of, value, harmless),
+        (Kind::Map { of, .. }, Value::Object(found)) => {
+            found.properties.iter().for_each(|property| descend(of, &property.value, harmless));
+        }
+        (Kind::Number { .. } | Kind::Duration(_), Value::NumberLit(_)) => {
+            harmless.insert(value.range().start);
+        }
+        (Kind::Duration(_), Value::StringLit(text)) if humantime::parse_duration(&text.value).is_ok() => {
+            harmless.insert(value.range().start);
+        }
+        (Kind::Word(words), Value::StringLit(text)) if words.find(&text.value).is_some() => {
+            harmless.insert(value.range().start);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(text: &str, mark: &str) -> String {
+        let offset = text.find(mark).expect("it is there");
+        let parsed = super::super::parse::parse(text).ok();
+        let document = parsed.as_ref().map(|(document, _)| document);
+        Excerpts::new(text, document).show(&Lines::new(text), offset)
+    }
+
+    #[test]
+    fn keys_are_shown_and_values_only_where_they_cannot_be_secrets() {
+        let text = "{\n\t\"proxy\": { \"addr\": \"secret\", \"workers\": 12, \"log\": { \"level\": \"loud\" } } // secret\n}";
+        let shown =
+            "  |\n2 |  \"proxy\": { \"addr\": \"…\", \"workers\": 12, \"log\": { \"level\": \"…\" } } // …\n";
+        assert_eq!(show(text, "\"workers"), format!("{shown}  |                          ^^^^^^^^^\n"));
+        let text = text.replace("loud", "info");
+        assert!(show(&text, "info").contains("\"level\": \"info\" }"), "{}", show(&text, "info"));
+    }
+
+    #[test]
+    fn of_a_text_that_is_no_json_no_value_is_shown() {
+        let text =
+            "{\n  \"tokens\": { \"ci\": “secret”, 'dev': secret, \"a\": True, \"b\": 12345 # secret\n}";
+        assert_eq!(
+            show(text, "“"),
+            "  |\n2 |   \"tokens\": { \"ci\": “…”, '…': …, \"a\": True, \"b\": … # …\n  |                     ^\n"
+        );
+        let text = "{\"tokens\": {\"a: \"s3cret\", \"b\": \"s3cret\"},\n\"c\": \"s3cret";
+        assert!(!show(text, "b").contains("s3cret") && !show(text, "\"c").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_place_between_tokens_or_behind_the_last_is_marked_all_the_same() {
+        assert_eq!(show("{\"a\": 1  }", "  }"), "  |\n1 | {\"a\": …  }\n  |        ^\n");
+        let lines = Lines::new("{ ");
+        assert_eq!(Excerpts::new("{ ", None).show(&lines, 9), "  |\n1 | {\n  |   ^\n");
+        assert_eq!(Excerpts::new("", None).show(&Lines::new(""), 0), "  |\n1 | \n  | ^\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let entry = |index: usize| format!("\"key{index}\": {{}}");
+        let text = format!("{{{}}}", (0..1000).map(entry).collect::<Vec<_>>().join(", "));
+        let shown = show(&text, "\"key500\"");
+        assert!(shown.lines().all(|line| line.chars().count() < 220), "{shown}");
+        let (line, mark) = (shown.lines().nth(1).expect("a line"), shown.lines().nth(2).expect("a mark"));
+        let at = mark.chars().take_while(|c| *c != '^').count();
+        assert!(line.chars().skip(at).collect::<String>().starts_with("\"key500\""), "{shown}");
+    }
+}

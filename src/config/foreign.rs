@@ -1,0 +1,676 @@
+//! Words that configs of MCP clients and of other gateways have, and what they are here.
+//!
+//! A table, because letters say nothing: `cmd` is nearer to `cwd` than to `command`.
+
+/// Words of one meaning. They are in small letters, without `_`, `-` and `.`.
+struct Foreign {
+    /// Names of the kinds of objects that they stand in; none is all.
+    objects: &'static [&'static str],
+    words: &'static [&'static str],
+    /// The key of the same object that is meant, or nothing.
+    key: &'static str,
+    /// What to do; nothing if it is to write the key.
+    way: &'static str,
+}
+
+/// What a word that is no key here probably means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// The key of the same object that is meant, or nothing.
+    pub(super) key: &'static str,
+    /// What to do; nothing if it is to write the key.
+    pub(super) way: &'static str,
+}
+
+/// Letters that tell words apart.
+pub(super) fn plain(word: &str) -> String {
+    word.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' ')).flat_map(char::to_lowercase).collect()
+}
+
+/// What `word` means in an object of this kind.
+pub(super) fn meaning(object: &str, word: &str) -> Option<Meaning> {
+    let word = plain(word);
+    let fits = |entry: &&Foreign| {
+        (entry.objects.is_empty() || entry.objects.contains(&object)) && entry.words.contains(&word.as_str())
+    };
+    TABLE.iter().find(fits).map(|entry| Meaning { key: entry.key, way: entry.way })
+}
+
+const fn key(objects: &'static [&'static str], words: &'static [&'static str], key: &'static str) -> Foreign {
+    Foreign { objects, words, key, way: "" }
+}
+
+const fn way(
+    objects: &'static [&'static str],
+    words: &'static [&'static str],
+    key: &'static str,
+    way: &'static str,
+) -> Foreign {
+    Foreign { objects, words, key, way }
+}
+
+const ROOT: &[&str] = &["config"];
+const PROXY: &[&str] = &["proxy"];
+const ROOT_OR_PROXY: &[&str] = &["config", "proxy"];
+const SERVER: &[&str] = &["server"];
+const SERVER_OR_TOOL: &[&str] = &["server", "tool"];
+const AUTH: &[&str] = &["auth"];
+const TOKEN: &[&str] = &["token"];
+const TLS: &[&str] = &["tls"];
+
+static TABLE: &[Foreign] = &[
+    // The file: VS Code, Master MCP Server, Atrax, 1MCP, MCP Front, mcphub, mcp-proxy.
+    way(
+        ROOT,
+        &["servers", "mcp", "contextservers"],
+        "mcpServers",
+        "is `mcpServers` here, an object with one entry for each server: { \"NAME\": { \"url\": \"…\" } }",
+    ),
+    way(
+        ROOT,
+        &["inputs"],
+        "",
+        "clients ask their user for these; here a secret comes from a variable: write `${NAME}` where `${input:NAME}` \
+         stands, set the variable, and remove this",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &[
+            "port",
+            "host",
+            "hostname",
+            "listen",
+            "listenaddr",
+            "listenaddress",
+            "bind",
+            "bindaddress",
+            "address",
+        ],
+        "addr",
+        "host and port are one key here: \"proxy\": { \"addr\": \"127.0.0.1:8080\" }",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["hosting", "server", "http", "gateway", "mcpproxy"],
+        "",
+        "is `proxy` here, with `addr` for host and port, and `baseUrl` for the URL that clients use",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["loglevel", "logformat", "logging", "logger", "logs", "verbose"],
+        "",
+        "is `proxy.log` here: { \"level\": \"info\", \"format\": \"json\" }",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["cors", "corsorigins", "allowedcors", "origins", "corsorigin"],
+        "",
+        "is `proxy.allowedOrigins` here: the web origins that may call from a browser",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["hosts", "allowedhostnames", "trustedhosts"],
+        "",
+        "is `proxy.allowedHosts` here: the names that clients use for the gate",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &[
+            "bearerkeys",
+            "users",
+            "apikeys",
+            "keys",
+            "clients",
+            "token",
+            "bearertoken",
+            "apikey",
+            "authtoken",
+            "authtokens",
+        ],
+        "",
+        "who may come in stands in `proxy.auth.tokens`: a name and a token for each caller; `authTokens` of a server names \
+         those who may use it",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["oauth", "masteroauth", "oidc", "idp"],
+        "",
+        "OAuth is not supported yet; give each caller a token in `proxy.auth.tokens`",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["public", "noauth", "disableauth", "authdisabled", "anonymous", "allowanonymous"],
+        "",
+        "nothing here opens all servers to everybody; give each caller a token in `proxy.auth.tokens`",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &[
+            "serverdefaults",
+            "mcptemplates",
+            "templatesettings",
+            "instructiontemplates",
+            "templates",
+            "presets",
+        ],
+        "",
+        "there are no defaults or templates for servers here; write what it says into each server, and remove it",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["lazyloading"],
+        "",
+        "is `proxy.aggregate.lazy` here: true for three tools that stand for all",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &["delimiter", "separator", "discovery", "toolprefix"],
+        "",
+        "how all servers look as one is in `proxy.aggregate`: `separator`, `mode`, `discoveryTimeout`",
+    ),
+    way(
+        ROOT_OR_PROXY,
+        &[
+            "routing",
+            "security",
+            "preferences",
+            "hooks",
+            "general",
+            "app",
+            "gallery",
+            "projects",
+            "features",
+            "telemetry",
+            "ui",
+            "theme",
+            "smartrouting",
+            "groups",
+        ],
+        "",
+        "nothing here does that; remove it",
+    ),
+    key(ROOT, &["configversion", "schemaversion", "apiversion"], "version"),
+    way(
+        PROXY,
+        &[
+            "certfile",
+            "certificate",
+            "cert",
+            "key",
+            "keyfile",
+            "certpath",
+            "keypath",
+            "ssl",
+            "https",
+            "sslcert",
+            "sslkey",
+            "tlscert",
+            "tlskey",
+            "certs",
+        ],
+        "tls",
+        "is `tls` here: { \"cert\": \"cert.pem\", \"key\": \"key.pem\" }",
+    ),
+    key(
+        PROXY,
+        &["url", "publicurl", "externalurl", "serverurl", "issuer", "domain", "publicbaseurl"],
+        "baseUrl",
+    ),
+    key(PROXY, &["trustproxy", "trustedproxy", "realipfrom", "proxies"], "trustedProxies"),
+    key(
+        PROXY,
+        &["graceperiod", "shutdowntimeout", "draintimeout", "shutdowngraceperiod", "terminationgraceperiod"],
+        "shutdownGrace",
+    ),
+    key(PROXY, &["threads", "workerthreads", "concurrency"], "workers"),
+    way(
+        PROXY,
+        &["timeout", "requesttimeout", "readtimeout"],
+        "",
+        "is `limits.upstreamTimeout` here, with a unit: \"60s\"; or `timeout` of a server",
+    ),
+    way(
+        PROXY,
+        &["metrics", "prometheus", "adminport", "metricsport", "adminaddr"],
+        "admin",
+        "is `admin` here: { \"addr\": \"127.0.0.1:9090\" } serves `/metrics` and `/servers`",
+    ),
+    way(PROXY, &["idletimeout", "sessiontimeout"], "", "is `sessions.timeout` here"),
+    way(
+        PROXY,
+        &["statefile", "datadir", "storage", "database", "db"],
+        "",
+        "the gate keeps no data; remove it",
+    ),
+    // A server.
+    key(
+        SERVER_OR_TOOL,
+        &["cmd", "program", "executable", "exec", "binary", "bin", "script", "run"],
+        "command",
+    ),
+    key(SERVER_OR_TOOL, &["arguments", "argv", "params", "commandargs", "cmdargs"], "args"),
+    key(
+        SERVER_OR_TOOL,
+        &["environment", "envs", "envvars", "environmentvariables", "variables", "environ", "vars"],
+        "env",
+    ),
+    key(SERVER, &["workingdirectory", "workdir", "workingdir", "dir", "directory", "chdir", "pwd"], "cwd"),
+    key(
+        SERVER,
+        &[
+            "endpoint",
+            "serverurl",
+            "httpurl",
+            "sseurl",
+            "baseurl",
+            "uri",
+            "address",
+            "href",
+            "link",
+            "host",
+            "remote",
+            "target",
+            "upstream",
+        ],
+        "url",
+    ),
+    way(SERVER, &["port"], "url", "is a part of `url` here, as in \"http://127.0.0.1:3000/mcp\""),
+    key(SERVER, &["transport", "protocol", "mcptype", "servertype"], "transportType"),
+    key(SERVER, &["requestinit", "httpheaders", "header", "extraheaders", "customheaders"], "headers"),
+    way(
+        SERVER,
+        &["enabled", "active", "isactive", "autostart"],
+        "",
+        "is the other way round here: `\"disabled\": true` for a server that is not to run, and nothing for one that is",
+    ),
+    way(SERVER, &["disable", "off", "isdisabled"], "", "is `disabled` here, true or false"),
+    way(
+        SERVER,
+        &[
+            "disabledtools",
+            "excludetools",
+            "blockedtools",
+            "deniedtools",
+            "exclude",
+            "hiddentools",
+            "toolblocklist",
+        ],
+        "",
+        "is a filter here: \"options\": { \"toolFilter\": { \"mode\": \"block\", \"list\": [ … ] } }",
+    ),
+    way(
+        SERVER,
+        &["includetools", "enabledtools", "allowedtools", "include", "tools", "toolallowlist"],
+        "",
+        "is a filter here: \"options\": { \"toolFilter\": { \"mode\": \"allow\", \"list\": [ … ] } }",
+    ),
+    way(
+        SERVER,
+        &["autoapprove", "alwaysallow", "trust", "alwaysapprove", "autoallow", "approvalmode", "permissions"],
+        "",
+        "the client asks its user before a call, or does not; the gate cannot, so remove it",
+    ),
+    way(
+        SERVER,
+        &["serviceauths", "serviceauth"],
+        "",
+        "tokens stand in `proxy.auth.tokens` here, each with a name; list the names of those that may use this server in \
+         its `authTokens`, since without that any token may",
+    ),
+    way(
+        SERVER,
+        &["requiresusertoken", "userauthentication", "tokensetup", "usertoken", "upstreamauth"],
+        "",
+        "credentials of each user towards a server are not supported yet; `headers` are one credential for all callers, so \
+         list in `authTokens` who may use it",
+    ),
+    way(
+        SERVER,
+        &[
+            "auth",
+            "authentication",
+            "authorization",
+            "authstrategy",
+            "authconfig",
+            "authprovider",
+            "bearer",
+            "bearertoken",
+            "token",
+            "apikey",
+            "accesstoken",
+            "bearertokenenvvar",
+            "oauth",
+            "credentials",
+            "secret",
+        ],
+        "",
+        "what the gate shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }; who may \
+         use the server is said by `authTokens`",
+    ),
+    way(
+        SERVER,
+        &[
+            "tokens",
+            "allowedtokens",
+            "alloweduser",
+            "allowedusers",
+            "users",
+            "groups",
+            "clients",
+            "allow",
+            "access",
+            "acl",
+        ],
+        "authTokens",
+        "is `authTokens` here: names of tokens in `proxy.auth.tokens`, as in [\"dev\"]",
+    ),
+    key(SERVER, &["scopes", "requiredroles", "allowedroles", "role"], "roles"),
+    way(
+        SERVER,
+        &["noauth", "anonymous", "allowanonymous", "disableauth", "unauthenticated"],
+        "",
+        "a server asks for a token here; name those that may use it in `authTokens`",
+    ),
+    way(
+        SERVER,
+        &["envfile", "dotenv", "envfiles"],
+        "",
+        "start the gate with those variables (systemd: `EnvironmentFile=`), and name the ones that the program may see in \
+         `inheritEnv`",
+    ),
+    way(
+        SERVER,
+        &["inheritparentenv", "envfilter", "passenv", "inheritenvironment", "envpassthrough"],
+        "inheritEnv",
+        "is `inheritEnv` here: the names of the variables that the program may see, as in [\"PATH\", \"HOME\"]",
+    ),
+    way(
+        SERVER,
+        &[
+            "restartonexit",
+            "maxrestarts",
+            "restartdelay",
+            "restart",
+            "restartpolicy",
+            "retries",
+            "maxretries",
+            "stderr",
+            "reconnect",
+            "keepalive",
+        ],
+        "",
+        "a command that ends is always started again, after 0.1 to 30 s; remove it",
+    ),
+    way(
+        SERVER,
+        &[
+            "timeoutms",
+            "requesttimeout",
+            "tooltimeout",
+            "tooltimeoutsec",
+            "requesttimeoutms",
+            "calltimeout",
+            "timeoutseconds",
+        ],
+        "timeout",
+        "is `timeout` here, with a unit: \"30s\" or \"1500ms\"",
+    ),
+    way(
+        SERVER,
+        &["connectiontimeout", "connecttimeout", "inittimeout", "startuptimeout", "startuptimeoutsec"],
+        "",
+        "is `proxy.limits.connectTimeout` here, for all servers",
+    ),
+    key(SERVER, &["sessiontimeout", "sessionidletimeout", "sessionttl"], "idleTimeout"),
+    key(
+        SERVER,
+        &["ca", "cacert", "cafile", "cabundle", "cacertfile", "rootca", "certificateauthority"],
+        "caFile",
+    ),
+    way(
+        SERVER,
+        &[
+            "insecure",
+            "insecureskipverify",
+            "verify",
+            "verifyssl",
+            "sslverify",
+            "rejectunauthorized",
+            "tlsverify",
+            "skipverify",
+            "allowinsecure",
+        ],
+        "",
+        "a server's certificate is always checked; give the CA that signed it in `caFile`",
+    ),
+    way(
+        SERVER,
+        &["image", "docker", "container"],
+        "command",
+        "a container is a command here: \"command\": \"docker\", \"args\": [\"run\", \"-i\", \"--rm\", \"IMAGE\"]",
+    ),
+    way(
+        SERVER,
+        &[
+            "name",
+            "id",
+            "icon",
+            "gallery",
+            "version",
+            "metadata",
+            "note",
+            "notes",
+            "comment",
+            "title",
+            "displayname",
+            "category",
+            "homepage",
+            "repository",
+            "dev",
+            "sandbox",
+            "author",
+            "schema",
+        ],
+        "",
+        "has no effect here (a server is called by its key); remove it, or begin its name with _",
+    ),
+    way(
+        SERVER,
+        &["instructionoverride", "tooldescriptionoverrides", "template", "instructions", "promptoverrides"],
+        "",
+        "what a server says of itself passes as it is; remove it",
+    ),
+    way(
+        SERVER,
+        &["servers", "delimiter", "discovery", "cachettl", "maxconnsperuser"],
+        "",
+        "all servers are one at `/mcp` without a server for it; `proxy.aggregate` has `separator` and `discoveryTimeout`, and \
+         `/mcp?servers=a,b` is a part of them",
+    ),
+    // `proxy.auth` and a token.
+    key(AUTH, &["type", "mode", "method", "scheme", "strategy"], "kind"),
+    way(
+        AUTH,
+        &[
+            "token",
+            "bearer",
+            "bearertoken",
+            "bearertokens",
+            "apikey",
+            "apikeys",
+            "keys",
+            "secret",
+            "options",
+            "users",
+            "clients",
+        ],
+        "tokens",
+        "is `tokens` here, a name and a token for each caller: { \"dev\": { \"$env\": \"DEV_TOKEN\" } }",
+    ),
+    way(
+        AUTH,
+        &[
+            "issuer",
+            "googleclientid",
+            "googleclientsecret",
+            "googleredirecturi",
+            "clientid",
+            "clientsecret",
+            "redirecturi",
+            "alloweddomains",
+            "allowedorigins",
+            "tokenttl",
+            "refreshtokenttl",
+            "jwtsecret",
+            "encryptionkey",
+            "storage",
+            "gcpproject",
+            "firestoredatabase",
+            "firestorecollection",
+            "oauth",
+            "oidc",
+            "provider",
+            "audience",
+            "jwksuri",
+            "sessionsecret",
+        ],
+        "",
+        "OAuth is not supported yet; remove it, and give each caller a token in `tokens`",
+    ),
+    way(AUTH, &["enabled", "required", "public"], "", "a token is always asked for; remove it"),
+    key(TOKEN, &["token", "secret", "plain", "password", "plaintext", "bearer", "key", "apikey"], "value"),
+    key(TOKEN, &["hash", "digest", "sha", "tokenhash", "hashed", "sha256hash"], "sha256"),
+    key(
+        TOKEN,
+        &["expiry", "expiresat", "exp", "validuntil", "notafter", "expire", "expiration", "until"],
+        "expires",
+    ),
+    way(
+        TOKEN,
+        &["ttl", "expiresin", "maxage", "lifetime"],
+        "expires",
+        "is `expires` here, a moment in UTC: \"2027-01-31T00:00:00Z\"",
+    ),
+    key(TOKEN, &["role", "scope", "scopes", "permissions", "groups"], "roles"),
+    way(
+        TOKEN,
+        &["env", "environment", "fromenv", "envvar", "variable"],
+        "value",
+        "is written { \"$env\": \"NAME\" } here",
+    ),
+    way(
+        TOKEN,
+        &["file", "path", "fromfile", "tokenfile"],
+        "value",
+        "is written { \"$file\": \"PATH\" } here",
+    ),
+    way(TOKEN, &["name", "user", "username"], "", "the name of a token is its key in `tokens`; remove it"),
+    way(
+        TOKEN,
+        &["servers", "allowedservers", "mcpservers", "allow", "access"],
+        "",
+        "which servers a token opens is said by `authTokens` of each server; remove it here",
+    ),
+    key(TLS, &["certificate", "certfile", "crt", "pem", "certpath", "fullchain", "certificatefile"], "cert"),
+    key(TLS, &["keyfile", "privatekey", "keypath", "privkey", "certkey", "certificatekey"], "key"),
+    key(TLS, &["auto", "generate", "snakeoil", "development", "dev"], "selfSigned"),
+    way(TLS, &["enabled", "enable"], "", "`tls` is on as soon as it is there; remove it"),
+    way(
+        TLS,
+        &["ca", "cafile", "clientca", "clientauth", "mtls"],
+        "",
+        "certificates of clients are not asked for; remove it",
+    ),
+    way(
+        TLS,
+        &["acme", "letsencrypt", "autocert", "email"],
+        "",
+        "the gate orders no certificates; let an ACME client write the files that `cert` and `key` name, which are followed",
+    ),
+    key(&["log"], &["loglevel", "verbosity", "severity"], "level"),
+    key(&["log"], &["logformat", "type", "style", "output", "encoding"], "format"),
+    key(&["sessions"], &["idletimeout", "ttl", "sessiontimeout", "maxage"], "timeout"),
+    key(&["aggregate"], &["delimiter", "prefix", "namespaceseparator"], "separator"),
+    key(&["aggregate"], &["discovery", "timeout"], "discoveryTimeout"),
+    key(&["aggregate"], &["collision", "conflict", "onconflict", "conflictresolution"], "onCollision"),
+    key(&["aggregate"], &["lazyloading", "lazymode"], "lazy"),
+    way(
+        &["aggregate"],
+        &["servers", "cachettl", "maxconnsperuser", "enabled"],
+        "",
+        "has no effect here: all servers are one at `/mcp`, and `/mcp?servers=a,b` is a part of them; remove it",
+    ),
+    way(
+        &["admin"],
+        &["port", "host", "listen", "address"],
+        "addr",
+        "host and port are one key here: \"addr\": \"127.0.0.1:9090\"",
+    ),
+    way(
+        &["admin"],
+        &["enabled", "adminemails", "users"],
+        "",
+        "who may manage the gate has a token of the role `admin`; remove it",
+    ),
+    way(&["options"], &["panicifinvalid", "logenabled", "authtoken"], "", "has no effect here; remove it"),
+    key(&["toolFilter"], &["tools", "names", "allow", "block", "deny", "items"], "list"),
+    key(&["toolFilter"], &["type", "kind", "action"], "mode"),
+    key(&["tool"], &["schema", "input", "parameters", "inputs", "arguments"], "inputSchema"),
+    way(
+        &["reference"],
+        &["$usertoken"],
+        "",
+        "tokens that users enter are not supported yet; `$env` or `$file` is one credential for all",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        key::objects,
+        table::{REFERENCE, ROOT},
+    };
+
+    #[test]
+    fn no_word_is_a_key_and_every_meaning_is_one() {
+        let mut all: Vec<_> = objects(&ROOT).into_iter().map(|(_, object)| object).collect();
+        all.push(&REFERENCE);
+        for entry in TABLE {
+            for word in entry.words {
+                assert_eq!(plain(word), *word);
+                for object in all.iter().filter(|object| entry.objects.contains(&object.name)) {
+                    let is_key = object.names().iter().any(|known| known == word);
+                    assert!(!is_key, "{word} is a key of {}", object.name);
+                }
+            }
+            for name in entry.objects {
+                let object = all.iter().find(|object| object.name == *name).expect("an object of the table");
+                let is_there = object.key(entry.key).is_some() || entry.key.is_empty();
+                // `addr` stands one level further down.
+                assert!(is_there || (*name, entry.key) == ("config", "addr"), "{}.{}", name, entry.key);
+            }
+            assert!(!entry.key.is_empty() || !entry.way.is_empty(), "{:?}", entry.words);
+        }
+    }
+
+    #[test]
+    fn no_way_leads_towards_danger() {
+        for entry in TABLE {
+            for danger in ["public: true", "\"public\": true", "allowPlainHttp", "queryToken", "\"*\""] {
+                assert!(!entry.way.contains(danger), "{}", entry.way);
+            }
+            assert!(!["public", "allowPlainHttp", "queryToken"].contains(&entry.key), "{:?}", entry.words);
+        }
+    }
+
+    #[test]
+    fn a_word_means_what_it_means_where_it_stands() {
+        let key = |object, word| meaning(object, word).map(|meaning| meaning.key);
+        assert_eq!(key("server", "cmd"), Some("command"));
+        assert_eq!(key("server", "working_directory"), Some("cwd"));
+        assert_eq!(key("token", "token"), Some("value"));
+        assert_eq!(key("auth", "token"), Some("tokens"));
+        assert_eq!(key("limits", "cmd"), None);
+    }
+}

@@ -1,0 +1,568 @@
+//! What is said of each mistake that people make: the text, and a part of every line that is said of it.
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn write(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, bytes).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("changed");
+}
+
+/// What is said of a config, a problem a line, without the name of the file and without excerpts.
+fn said_of(config: &[u8]) -> Vec<Problem> {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("gate.json");
+    write(&directory.path().join("two-lines.token"), b"first-line\nsecond-line\n");
+    write(&path, config);
+    let env = |name: &str| (name == "PATH").then(|| directory.path().display().to_string());
+    load(&path, &env).problems
+}
+
+fn lines_of(config: &[u8]) -> Vec<String> {
+    let shown = |problem: &Problem| {
+        let text = problem.to_string();
+        let place = format!("{}:", problem.file.display());
+        text.strip_prefix(&place).unwrap_or(&text).to_owned()
+    };
+    said_of(config).iter().filter(|problem| problem.severity > Severity::Notice).map(shown).collect()
+}
+
+/// Of each text: what is said of it, each line by its beginning and a part of the rest.
+fn check(rows: &[(&str, &[(&str, &str)])]) {
+    let mut faults = Vec::new();
+    for (config, wanted) in rows {
+        let found = lines_of(config.as_bytes());
+        let fits =
+            |(line, (begin, part)): (&String, &(&str, &str))| line.starts_with(begin) && line.contains(part);
+        if found.len() != wanted.len() || !found.iter().zip(*wanted).all(fits) {
+            faults.push(format!("{config}\nwanted {wanted:#?}\nfound {found:#?}\n"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A config with this in its `proxy`, on line 2.
+macro_rules! proxy {
+    ($text:literal) => {
+        concat!(
+            "{\n\"proxy\": {",
+            $text,
+            "},\n\"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\", \"public\": true}}}"
+        )
+    };
+}
+
+/// A config with this in its `mcpServers`, on line 2.
+macro_rules! servers {
+    ($text:literal) => {
+        concat!(
+            "{\"proxy\": {\"auth\": {\"tokens\": {\"dev\": {\"sha256\": \"",
+            "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9",
+            "\"}}}}, \"mcpServers\": {\n",
+            $text,
+            "}}"
+        )
+    };
+}
+
+/// A config with this in its `tokens`, on line 2.
+macro_rules! tokens {
+    ($text:literal) => {
+        concat!(
+            "{\"proxy\": {\"auth\": {\"tokens\": {\n",
+            $text,
+            "}}}, \"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\"}}}"
+        )
+    };
+}
+
+#[test]
+fn texts_that_are_no_json() {
+    check(&[
+        (
+            "{\"mcpServers\": {}}\n}",
+            &[("2:1:", "the file goes on after its closing bracket; remove what follows, or that")],
+        ),
+        (
+            "{\"mcpServers\": {},\n \"proxy\": {}},\n \"version\": \"1.0\"}",
+            &[("2:14:", "remove what follows, or that bracket")],
+        ),
+        (
+            "{\n \"proxy\": {}\n \"mcpServers\": {}}",
+            &[("2:13:", "a comma is missing here, between two entries")],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"addr: \"127.0.0.1:1\"\n }}",
+            &[("3:3:", "the double quote at the end of this key is missing")],
+        ),
+        (
+            "{\n \"proxy\": {\n  addr\": \"127.0.0.1:1\"\n }}",
+            &[("3:3:", "the double quote in front of this key is missing")],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"addr\": 127.0.0.1:1\"\n }}",
+            &[("3:11:", "the double quote in front of this value is missing")],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"addr\": \"127.0.0.1:1,\n  \"name\": \"x\"\n }}",
+            &[("3:11:", "the string that begins here is not closed on its line")],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"addr\": \"127.0.0.1:1\n }}",
+            &[("3:11:", "the string that begins here is not closed on its line")],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"name\": \"a \"b\" c\"\n }}",
+            &[("3:15:", "write \\\" for a quote inside of a text")],
+        ),
+        (
+            "{\n  \"proxy\": {\n    \"log\": {\n      \"level\": \"info\"\n  },\n  \"mcpServers\": {}\n}\n",
+            &[(
+                "3:12:",
+                "this { is not closed: what closes it, on line 5, stands as if it closed another one",
+            )],
+        ),
+        (
+            "{\n \"proxy\": {\n  \"log\": {}",
+            &[("2:11:", "this { is never closed: the file is cut off, or a } is missing")],
+        ),
+        (
+            "{\n \"a\": [\n  1\n",
+            &[("2:7:", "this [ is never closed: the file is cut off, or a ] is missing")],
+        ),
+        (
+            "{\n \"a\": [1, 2\n}",
+            &[("3:1:", "this } comes while the [ of line 2 is open; a ] is missing in front of it")],
+        ),
+        (
+            "{\n \"a\": {\"b\": 1 ]\n}",
+            &[("2:15:", "this ] comes while the { of line 2 is open; a } is missing")],
+        ),
+        (
+            "{\n “proxy”: {}}",
+            &[("2:2:", "“ is a typographic quote, which word processors and web pages make; write \"")],
+        ),
+        ("{\n \"proxy\": {\"name\": “x”}}", &[("2:20:", "“ is a typographic quote")]),
+        ("{\n \"proxy\": {\"name\": ‘x’}}", &[("2:20:", "‘ is a typographic quote")]),
+        ("{\n 'proxy': {}}", &[("2:2:", "strings stand in double quotes here, not in single ones")]),
+        ("{\n \"a\": `x`}", &[("2:7:", "not in backticks")]),
+        ("{\n # a comment\n}", &[("2:2:", "comments begin with // here, not with #")]),
+        ("{\n \"a\": True}", &[("2:7:", "write true, in small letters")]),
+        ("{\n \"a\": False}", &[("2:7:", "write false, in small letters")]),
+        ("{\n \"a\": None}", &[("2:7:", "is null in JSON; leave the key out instead")]),
+        ("{\n \"a\": yes}", &[("2:7:", "write true")]),
+        ("{\n \"a\": 1;\n \"b\": 2}", &[("2:8:", "entries are separated by commas, not by ;")]),
+        ("{\n \"a\" = 1}", &[("2:6:", "a colon stands between a key and its value, not =")]),
+        ("{\n \"a\" 1}", &[("2:5:", "a colon is missing here, between the key and its value")]),
+        ("{\n \"a\"}", &[("2:5:", "a colon and a value are missing here")]),
+        ("{\n \"a\": }", &[("2:7:", "a value is missing in front of this }")]),
+        ("{\n \"a\": , \"b\": 1}", &[("2:7:", "nothing stands in front of this comma")]),
+        ("{\n \"a\": 1,, \"b\": 1}", &[("2:9:", "nothing stands in front of this comma")]),
+        ("{\n a: 1}", &[("2:2:", "keys stand in double quotes here: write \"key\": value")]),
+        ("{\n {}}", &[("2:2:", "a key is missing in front of this")]),
+        ("{\n \"a\": [\"b\": 1]}", &[("2:11:", "a colon too many; entries with keys stand in { … }")]),
+        ("proxy:\n  addr: :8080\n", &[("1:1:", "this looks like YAML, and the config is JSON")]),
+        ("# gate\n---\nproxy:\n", &[("2:1:", "this looks like YAML")]),
+        ("[proxy]\naddr = 1\n", &[("1:1:", "this looks like TOML or INI")]),
+        ("<config/>", &[("1:1:", "this looks like XML or HTML")]),
+        ("{\n \"a\": 02}", &[("2:7:", "a number has no leading zero")]),
+        ("{\n \"a\": +2}", &[("2:7:", "a number has no + in front")]),
+        ("{\n \"a\": .5}", &[("2:7:", "a number has digits on both sides of its point")]),
+        ("{\n \"a\": 30s}", &[("2:7:", "a number with a unit is text: put it in double quotes")]),
+        ("{\n \"a\": info}", &[("2:7:", "this is no JSON value; put text in double quotes")]),
+        ("{\n \"a\": $HOME}", &[("2:7:", "a reference is text: put it in double quotes")]),
+        ("{\n \"a\": ...}", &[("2:7:", "a placeholder is left here")]),
+        ("{\n \"a\": \"C:\\Users\"}", &[("2:10:", "write \\\\ for a backslash, as in \"C:\\\\Users\"")]),
+        ("{\n\u{200b}\"a\": 1}", &[("2:1:", "an invisible character (U+200B) stands here; remove it")]),
+        ("", &[("1:1:", "the file is empty; `sluicegate init` writes a starter")]),
+        ("{\"a\": 1, /* x", &[("1:10:", "this comment is never closed; end it with */")]),
+    ]);
+}
+
+#[test]
+fn files_that_are_no_text() {
+    for (bytes, wanted) in [
+        (&b"\xff\xfe{\0}\0"[..], "1:1: the config is UTF-16; save it as UTF-8"),
+        (
+            b"{\n \"name\": \"caf\xe9\"}",
+            "2:14: the config has a byte here that is not UTF-8 text; save it as UTF-8",
+        ),
+        (b"{\0\"\0a\0", "1:2: a zero byte: this is UTF-16, or no text at all; save the file as UTF-8"),
+    ] {
+        assert_eq!(lines_of(bytes), [wanted]);
+    }
+    // A byte order mark, other line breaks and tabs are no mistakes, and do not shift columns.
+    for (text, place) in
+        [("\u{feff}{\"mcpServers\": {}}", "1:16:"), ("{\r\n\t\"mcpServers\": {}}\r\n", "2:16:")]
+    {
+        let found = lines_of(text.as_bytes());
+        assert!(
+            found.len() == 1 && found[0].starts_with(place) && found[0].contains("warning: is empty"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn words_of_other_programs_and_keys_of_other_levels() {
+    check(&[
+        ("{\"mcpServer\": {}}", &[("1:2: mcpServer:", "did you mean `mcpServers`?")]),
+        ("{\"mcp_servers\": {}}", &[("1:2: mcp_servers:", "did you mean `mcpServers`?")]),
+        (
+            "{\"servers\":\n{\"a\": {\"url\": \"${env:X}\"}}}",
+            &[("1:2: servers:", "is `mcpServers` here"), ("2:15: servers.a.url:", "written `${X}` here")],
+        ),
+        ("{\"servers\": []}", &[("1:2: servers:", "an object with one entry for each server")]),
+        (
+            "{\"gibberish\": 1}",
+            &[
+                ("1:1: mcpServers:", "is missing"),
+                ("1:2: gibberish:", "known here: $schema, version, proxy, mcpServers"),
+            ],
+        ),
+        ("{\"auth\": {},\n\"mcpServers\": {}}", &[("1:2: auth:", "it belongs into `proxy`")]),
+        ("{\"addr\": \":1\",\n\"mcpServers\": {}}", &[("1:2: addr:", "it belongs into `proxy`")]),
+        ("{\"tokens\": {},\n\"mcpServers\": {}}", &[("1:2: tokens:", "it belongs into `proxy.auth`")]),
+        (proxy!("\n\"tokens\": {}"), &[("3:1: proxy.tokens:", "it belongs into `proxy.auth`")]),
+        (
+            "{\"port\": 1,\n\"mcpServers\": {}}",
+            &[("1:2: port:", "\"proxy\": { \"addr\": \"127.0.0.1:8080\" }")],
+        ),
+        (
+            "{\"inputs\": [],\n\"mcpServers\": {}}",
+            &[("1:2: inputs:", "write `${NAME}` where `${input:NAME}` stands")],
+        ),
+        (servers!("\"a\": {\"cmd\": \"x\"}"), &[("2:7: mcpServers.a.cmd:", "it is `command` here")]),
+        (servers!("\"a\": {\"endpoint\": \"x\"}"), &[("2:7:", "it is `url` here")]),
+        (servers!("\"a\": {\"serverUrl\": \"x\"}"), &[("2:7:", "it is `url` here")]),
+        (servers!("\"a\": {\"url\": \"http://h\", \"arguments\": []}"), &[("2:26:", "it is `args` here")]),
+        (servers!("\"a\": {\"url\": \"http://h\", \"environment\": {}}"), &[("2:26:", "it is `env` here")]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"workingDirectory\": \"\"}"),
+            &[("2:26:", "it is `cwd` here")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"disabledTools\": []}"),
+            &[("2:26:", "\"toolFilter\": { \"mode\": \"block\"")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"autoApprove\": []}"),
+            &[("2:26:", "the gate cannot, so remove it")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"enabled\": false}"),
+            &[("2:26:", "`\"disabled\": true`")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"serviceAuths\": []}"),
+            &[("2:26:", "list the names of those that may use this server")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"requiresUserToken\": true}"),
+            &[("2:26:", "not supported yet")],
+        ),
+        (tokens!("\"a\": {\"token\": \"x\"}"), &[("2:7: proxy.auth.tokens.a.token:", "it is `value` here")]),
+        (tokens!("\"a\": {\"hash\": \"x\"}"), &[("2:7: proxy.auth.tokens.a.hash:", "it is `sha256` here")]),
+        (
+            servers!(
+                "\"a\": {\"url\": \"http://h\", \"qqqqqqqq\": 1},\n\"b\": {\"url\": \"http://h\", \"qqqqqqqq\": 1}"
+            ),
+            &[("2:26:", "known here: url, command"), ("3:26:", "are listed at the first one")],
+        ),
+    ]);
+}
+
+#[test]
+fn values_that_are_not_what_they_should_be() {
+    check(&[
+        (proxy!("\"addr\": 8080"), &[("2:19: proxy.addr:", "must be text in double quotes, not a number")]),
+        (proxy!("\"addr\": \":99999\""), &[("2:19: proxy.addr:", "needs a port from 1 to 65535")]),
+        (
+            servers!("\"a\": {\"url\": \"127.0.0.1:3000/mcp\"}"),
+            &[("2:14:", "must start with http:// or https://")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"localhost:3000/mcp\"}"),
+            &[("2:14:", "must start with http:// or https://")],
+        ),
+        (servers!("\"a\": {\"url\": \"http://my host/mcp\"}"), &[("2:14:", "has a space in it")]),
+        (
+            servers!("\"a\": {\"url\": \"http://h:99999/mcp\"}"),
+            &[("2:14:", "has a port that is none (1 to 65535)")],
+        ),
+        (
+            "{\"proxy\": {\"auth\": {\"tokens\": []}},\n\"mcpServers\": {}}",
+            &[("1:31: proxy.auth.tokens:", "as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }, not a list")],
+        ),
+        (tokens!("\"dev\": null"), &[("2:8: proxy.auth.tokens.dev:", "or an object such as")]),
+        (
+            tokens!("\"dev\": {\"value\": \"a-token-that-is-long\", \"expires\": \"2027-01-31\"}"),
+            &[("2:53:", "is no date and time; write it in UTC")],
+        ),
+        (
+            tokens!(
+                "\"dev\": {\"value\": \"a-token-that-is-long\", \"expires\": \"2027-01-31T00:30:00+01:00\"}"
+            ),
+            &[("2:53:", "is not in UTC; write it as \"2027-01-30T23:30:00Z\"")],
+        ),
+        (
+            tokens!("\"dev\": {\"value\": \"a-token-that-is-long\", \"expires\": 1800000000}"),
+            &[("2:53:", "must be a moment in double quotes, as in")],
+        ),
+        (tokens!("\"dev\": \"\""), &[("2:8:", "is empty, which would let anyone in")]),
+        (
+            tokens!("\"dev\": \"Bearer a-token-that-is-long\""),
+            &[("2:8:", "begins with `Bearer `, which the client puts in front; leave it out")],
+        ),
+        (
+            tokens!("\"dev\": \"a-token-that\\nis-long\""),
+            &[("2:8:", "has several lines; a token is one line")],
+        ),
+        (
+            tokens!("\"dev\": \"a-token-that-is-long\\n\""),
+            &[("2:8:", "begins or ends with a space or a line break")],
+        ),
+        // Only the cause is told.
+        (
+            tokens!("\"dev\": \"a-token-that\nis-long\""),
+            &[("2:21: proxy.auth.tokens.dev:", "a line break or control character inside a string")],
+        ),
+        (
+            tokens!("\"dev\": {\"$file\": \"two-lines.token\"}"),
+            &[
+                ("1:12: proxy.auth:", "there is no token"),
+                ("2:8:", "what stands in two-lines.token has several lines"),
+            ],
+        ),
+        (
+            tokens!("\"dev\": {\"sha256\": \"sg_0123456789abcdef\"}"),
+            &[("2:19:", "is a token, and its hash is to stand here")],
+        ),
+        (
+            tokens!("\"dev\": {\"sha256\": \"0123456789abcdef\"}"),
+            &[("2:19:", "must be 64 hex digits, not these 16 characters")],
+        ),
+        (servers!("\"my docs\": {\"url\": \"http://h\"}"), &[("2:1:", "write \"my-docs\"")]),
+        (servers!("\"io.github/docs.v2\": {\"url\": \"http://h\"}"), &[("2:1:", "write \"docs-v2\"")]),
+        (servers!("\"\": {\"url\": \"http://h\"}"), &[("2:1:", "write \"server\"")]),
+        (
+            servers!("\"metrics\": {\"url\": \"http://h\"}"),
+            &[("2:1:", "`/metrics` is a path of the gate's own; write \"metrics-server\"")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": \"dev\"}"),
+            &[("2:40:", "must be a list of names of tokens, as in [\"dev\"]")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": [\"developer\"]}"),
+            &[("2:41:", "is no name in proxy.auth.tokens; add it there")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": [\"dve\"]}"),
+            &[("2:41:", "did you mean \"dev\"?")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"tags\": \"x\"}"),
+            &[("2:34:", "put brackets around this text")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"$env:UNSET\"}"),
+            &[("2:14:", "the environment variable UNSET is not set; set it, or add a default")],
+        ),
+        (
+            tokens!("\"dev\": \"$env:UNSET\""),
+            &[("2:8:", "UNSET is not set; set it where the gate is started")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"${env:API_URL}\"}"),
+            &[("2:14:", "a variable is written `${API_URL}` here")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"${input:api-key}\"}"),
+            &[("2:14:", "here write `${API_KEY}`, and set that variable")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"${workspaceFolder}\"}"),
+            &[("2:14:", "an editor fills in workspaceFolder, and the gate does not")],
+        ),
+        (
+            "{\n\"version\": \"1.0\",\n\"version\": \"1.0\",\n\"mcpServers\": {}}",
+            &[("3:1: version:", "this key is there twice, first on line 2")],
+        ),
+    ]);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    check(&[
+        // A kind that is none does not hide the tokens.
+        (
+            "{\"proxy\": {\"auth\": {\"kind\": \"token\",\n\"tokens\": {\"dev\": \"\"}}},\n\"mcpServers\": {}}",
+            &[
+                ("1:29: proxy.auth.kind:", "\"token\" is no kind of auth; use \"bearer_token\""),
+                ("2:19: proxy.auth.tokens.dev:", "is empty"),
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn no_hint_opens_every_server_to_every_token() {
+    let config = |kind: &str| {
+        format!(
+            "{{\"proxy\": {{\"auth\": {{\"kind\": \"{kind}\", \"tokens\": {{\n\"database\": [\"token-of-the-database-1\"],\n\"files\": [\
+             \"token-of-the-files-123\"]}}}}}},\n\"mcpServers\": {{\"database\": {{\"url\": \"http://a/mcp\"}},\n\"files\": {{\"url\": \
+             \"http://b/mcp\"}}}}}}"
+        )
+    };
+    let found = lines_of(config("bearerToken").as_bytes());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("list in the `authTokens` of each server the names that may use it, and only then"),
+        "{found:?}"
+    );
+    // Whoever changes only the word is told what that opens.
+    let found = lines_of(config("bearer_token").as_bytes());
+    for name in ["database", "files"] {
+        let wanted = format!(
+            "any token may use this server, though one has its name; write \"authTokens\": [\"{name}\"]"
+        );
+        assert!(found.iter().any(|line| line.contains(&wanted)), "{found:?}");
+    }
+}
+
+#[test]
+fn what_works_and_was_probably_not_meant_is_a_warning() {
+    check(&[
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"timeout\": 15000}"),
+            &[(
+                "2:37:",
+                "warning: is 4h 10m, because a number is seconds; write \"15000ms\" if it is milliseconds",
+            )],
+        ),
+        (servers!("\"a\": {\"url\": \"http://h\", \"timeout\": 30}"), &[]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": \"$API_KEY\"}}"),
+            &[("2:43:", "warning: a name behind a dollar sign is passed as it stands; write `${NAME}`")],
+        ),
+        (servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": \"$$API_KEY\"}}"), &[]),
+        (
+            servers!("\"a\": {\"command\": \"no-such-program\"}"),
+            &[("2:18:", "warning: is not found in the `PATH` that it gets")],
+        ),
+        (servers!("\"a\": {\"command\": \"npx -y x\"}"), &[("2:18:", "arguments stand in `args`")]),
+        (
+            servers!("\"a\": {\"command\": \"two-lines.token\"}"),
+            &[("2:18:", "warning: is found in the `PATH` that it gets, and may not be run")],
+        ),
+        (servers!("\"a\": {\"command\": \"/nowhere/x\"}"), &[("2:18:", "warning: does not exist")]),
+        (servers!("\"a\": {\"command\": \"sh\", \"env\": {\"PATH\": \"/usr/bin:/bin\"}}"), &[]),
+        (
+            "{\n\"mcpServers\": {\"a\": {\"url\": \"http://h\"},\n\"b\": {\"url\": \"http://h\"}}}",
+            &[("1:1: proxy.auth:", "warning: there is no token, so nobody can use a server")],
+        ),
+    ]);
+}
+
+#[test]
+fn comments_in_the_form_of_keys_mean_nothing() {
+    check(&[
+        (
+            "{\"_comment\": 1, \"//\": 2, \"description\": 3, \"proxy\": {\"//addr\": 1, \"description\": \"x\",\n\"auth\": {\"tokens\": \
+             {\"//\": \"x\", \"a\": {\"value\": \"a-token-that-is-long\", \"_of\": \"me\"}}}},\n\"mcpServers\": {\"//old\": 1, \"_note\": \"x\", \
+             \"a\": {\"description\": 7, \"url\": \"http://h\", \"headers\": {\"//\": \"x\"}}}}",
+            &[],
+        ),
+        (servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": {\"$text\": \"env:HOME\"}}}"), &[]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": {\"$text\": 5}}}"),
+            &[("2:53:", "text in double quotes, which is taken as it stands")],
+        ),
+    ]);
+}
+
+/// Wherever a secret stands, and whatever is wrong beside it, no message and no line that is shown holds it.
+#[test]
+fn no_secret_is_shown_wherever_it_stands() {
+    const CANARY: &str = "CANARY-0123456789-abcdef";
+    let lines = [
+        r#""proxy": { "sessionKey": "CANARY", "wrong1": 1, "baseUrl": "https://u:CANARY@h/", "addr": "CANARY", "name": "CANARY\n","#,
+        r#""allowedHosts": ["CANARY CANARY"], "allowedOrigins": ["CANARY"], "trustedProxies": ["CANARY"],"#,
+        r#""log": { "level": "CANARY", "format": "CANARY", "CANARX": 1 }, "limits": { "headerTimeout": "CANARY", "maxUriBytes": "CANARY" },"#,
+        r#""tls": { "cert": "CANARY\n", "key": "CANARY\n", "wrong2": 1 }, // CANARY"#,
+        r#""auth": { "kind": "CANARY", "queryToken": "CANARY", "tokens": { "a": ["CANARY x", "CANARY", "CANARY"], "b": { "sha256": "CANARY", "wrong3": 1 },"#,
+        r#""c": { "value": "CANARY y", "expires": "CANARY", "roles": "CANARY", "wrong4": "CANARY" }, "d": "$env:CANARY CANARY", "e": { "$env": "CANARY" }, "kind": "CANARY z", "f": 12345678 } } },"#,
+        r#""mcpServers": { "a": { "url": "CANARY://CANARY", "wrong5": "CANARY", "headers": { "Authorization": "Bearer CANARY\n", "type": "CANARY\n" },"#,
+        r#""authTokens": ["CANARY"], "roles": ["CANARY", ""], "tags": [""], "timeout": "CANARY", "type": "CANARY", "caFile": "CANARY\n" },"#,
+        r#""b": { "command": "\u0000CANARY", "args": ["--key=CANARY", 5], "env": { "KEY": "CANARY\u0000", "level": "CANARY", "timeout": 5 }, "cwd": "CANARY", "wrong6": ["CANARY"] },"#,
+        r#""c": { "command": "x", "inline": { "tools": [{ "name": "CANARY CANARY", "command": "", "args": ["{{CANARY}}", 5] }] }, "options": { "toolFilter": { "mode": "CANARY", "list": "CANARY" } } } }"#,
+    ];
+    let whole = format!("{{\n{}\n}}", lines.join("\n")).replace("CANARY", CANARY);
+    let mut texts = vec![whole.clone()];
+    // And of texts that are no JSON any more: a character is missing, or one too many, anywhere.
+    for at in (0..whole.len()).filter(|at| whole.is_char_boundary(*at)) {
+        if !"\"{}[]:,".contains(&whole[at..=at]) {
+            continue;
+        }
+        let (before, from, after) = (&whole[..at], &whole[at..], &whole[at + 1..]);
+        texts.push(match texts.len() % 4 {
+            0 => format!("{before}{after}"),
+            1 => format!("{before}“{after}"),
+            2 => format!("{before}\"{from}"),
+            _ => format!("{before}\n{from}"),
+        });
+    }
+    let mut shown = 0;
+    for text in &texts {
+        for problem in said_of(text.as_bytes()) {
+            // A path shows names; a secret in the place of a name is a name.
+            let told = format!("{}\n{}", problem.message, problem.excerpt);
+            assert!(!told.contains("0123456789") && !told.contains("12345678"), "{told}\nin\n{text}");
+            shown += 1;
+        }
+    }
+    assert!(shown > texts.len() && said_of(whole.as_bytes()).len() > 30, "{shown}");
+}
+
+/// What is long and wrong all over is told as soon as what is short, and not all of it.
+#[test]
+fn a_hundred_problems_are_told_and_then_their_number() {
+    let entries = |count: usize| (0..count).map(|index| format!("\"wrong{index}\": 1")).collect::<Vec<_>>();
+    let found = said_of(format!("{{{}}}", entries(40_000).join(",\n")).as_bytes());
+    assert_eq!(found.len(), 101);
+    assert_eq!((found[99].line, &*found[99].key_path), (99, "wrong98"));
+    assert_eq!(found[100].message, "and 39901 more like these; mend those above first");
+    // On one line, each problem counts the columns of the line.
+    let found = said_of(format!("{{{}}}", entries(40_000).join(",")).as_bytes());
+    assert_eq!((found.len(), found[100].severity), (101, Severity::Error));
+
+    let found = said_of(format!("{{\"proxy\": {{{}}}}}", entries(100).join(",\n")).as_bytes());
+    assert!(found.last().is_some_and(|last| last.message.starts_with("and 1 more")), "{:?}", found.last());
+    // What stops the config is told before what does not.
+    let server = |index: usize| format!("\"s{index}\": {{\"command\": \"no-such-program\"}}");
+    let servers: Vec<_> = (0..200).map(server).collect();
+    let found = said_of(format!("{{\"mcpServers\": {{{},\n\"bad\": 5}}}}", servers.join(",\n")).as_bytes());
+    assert!(found.iter().any(|problem| problem.key_path == "mcpServers.bad"), "{:?}", found.last());
+    assert_eq!(found.last().map(|last| last.severity), Some(Severity::Warning));
+}
+
+#[test]
+fn the_place_is_shown_as_it_stands_in_the_file() {
+    let found =
+        said_of("{\n  \"proxy\": {\n\t\"adr\": \":8080\" // here\n  },\n  \"mcpServers\": {}\n}".as_bytes());
+    let [problem] = found.as_slice() else { panic!("{found:#?}") };
+    let file = problem.file.display();
+    assert_eq!(
+        problem.with_excerpt(),
+        format!(
+            "{file}:3:2: proxy.adr: unknown key; did you mean `addr`?\n  |\n3 |  \"adr\": \"…\" // …\n  |  ^^^^^\n"
+        )
+    );
+    assert!(Path::new(&problem.file).is_absolute());
+}

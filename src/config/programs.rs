@@ -1,0 +1,66 @@
+//! Whether the program of a `command` is there: it is looked for as it will be when it is started.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{fields::Fields, reader::Context, table::COMMAND};
+use crate::secret::Secret;
+
+/// Where the C library looks if there is no `PATH`.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// A program as it is to be started.
+pub(super) struct Program<'a> {
+    pub(super) command: &'a str,
+    pub(super) env: &'a [(String, Secret)],
+    /// Whether it gets the `PATH` of the gate, unless `env` has another.
+    pub(super) inherits_path: bool,
+    pub(super) cwd: &'a Path,
+}
+
+/// Warns of a program that cannot be started. No error: it may be installed later, and other servers run without it.
+pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'_>) {
+    let command = program.command;
+    let message = if command.contains('/') {
+        let path = program.cwd.join(command);
+        match is_executable(&path) {
+            Ok(true) => return,
+            Ok(false) => "is no program that may be run; `chmod +x` makes one of a script",
+            Err(()) if command.starts_with("~/") => {
+                "does not exist, because ~ stands for nothing here; write `${HOME}/…`"
+            }
+            Err(()) => "does not exist; correct the path, which is relative to `cwd`",
+        }
+    } else {
+        let own =
+            program.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.expose().to_owned());
+        let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
+        let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));
+        let found: Vec<Result<bool, ()>> = candidates.map(|path: PathBuf| is_executable(&path)).collect();
+        if found.contains(&Ok(true)) {
+            return;
+        }
+        match found.contains(&Ok(false)) {
+            true => {
+                "is found in the `PATH` that it gets, and may not be run; `chmod +x` makes a program of a script"
+            }
+            false if command.contains(' ') => {
+                "is not found in the `PATH` that it gets; arguments stand in `args`"
+            }
+            false => {
+                "is not found in the `PATH` that it gets; install it, write its whole path, or set `PATH` in `env`"
+            }
+        }
+    };
+    let at = fields.get(COMMAND).map_or_else(|| fields.key(COMMAND), |node| node.at);
+    cx.warning(&at, message);
+}
+
+/// Whether a file that is there can be run.
+fn is_executable(path: &Path) -> Result<bool, ()> {
+    let metadata = std::fs::metadata(path).map_err(|_| ())?;
+    Ok(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
