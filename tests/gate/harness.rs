@@ -155,6 +155,13 @@ impl Gate {
     pub fn metrics(&self) -> String {
         self.observer.metrics.encode().unwrap()
     }
+
+    /// Failures that were laid to servers, of whatever kind.
+    pub fn upstream_errors(&self) -> u64 {
+        let metrics = self.metrics();
+        let counts = metrics.lines().filter(|line| line.starts_with("sluicegate_upstream_errors_total{"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
 }
 
 /// Tokens that every gate of these tests knows, unless its config names its own.
