@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     child::Supervisor,
     clock::Clock,
-    config::{Level, LogFormat, Snapshot, Tls},
+    config::{Level, LogFormat, PerAddress, Snapshot, Tls},
     identity::Waits,
     ledger::Ledger,
     mcp::session::SessionKey,
@@ -194,7 +194,8 @@ impl Prepared {
         let doors =
             listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&shared.connections)));
         let is_remote = admin_addr.is_some_and(|addr| !addr.ip().is_loopback());
-        let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, ADMIN_CONNECTIONS);
+        let per_address = PerAddress { connections: ADMIN_CONNECTIONS, handshakes: ADMIN_CONNECTIONS };
+        let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, per_address);
         let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
         for (listener, door, connections) in doors.chain(admin) {
             let (of_evicted, evicted_total) =

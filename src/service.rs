@@ -175,7 +175,7 @@ async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Asked { worker, connection, live, head, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked = validate::head(head, &live.limits, connection.take_fragment())?;
+    let checked = validate::head(head, &live.limits, connection.take_fragment(), connection.take_bare_lf())?;
     record.traced(checked.traceparent.and_then(TraceId::of));
     let at = place(head.uri.path());
     // 2. What is for operators has a listener of its own, with rules of its own.

@@ -73,13 +73,13 @@ pub struct Shared {
 impl Shared {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
-        let Limits { max_connections, connections_per_address, .. } = live.limits;
+        let Limits { max_connections, per_address, .. } = live.limits;
         Self {
             live: ArcSwap::from_pointee(live),
             observer,
             sessions: Registry::default(),
             ledger,
-            connections: Connections::new(max_connections, SPARE_CONNECTIONS, connections_per_address),
+            connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
             phase: AtomicU8::new(Phase::Serves as u8),
             changes: watch::Sender::default(),
         }
@@ -104,7 +104,7 @@ impl Shared {
     pub fn swap(&self, live: Arc<Live>) {
         let limits = &live.limits;
         self.ledger.set_capacities(|resource| capacity(limits, resource));
-        self.connections.set_limits(limits.max_connections, limits.connections_per_address);
+        self.connections.set_limits(limits.max_connections, limits.per_address);
         self.live.store(live);
     }
 

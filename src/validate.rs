@@ -44,8 +44,16 @@ pub struct Checked<'a> {
     pub is_for_page: bool,
 }
 
-/// Checks a request head. `fragment` says that its request line had one.
-pub fn head<'a>(head: &'a Parts, limits: &Limits, fragment: bool) -> Result<Checked<'a>, Error> {
+/// Checks a request head. `fragment` says that its request line had one, `bare_lf` that a line ended without a CR.
+pub fn head<'a>(
+    head: &'a Parts,
+    limits: &Limits,
+    fragment: bool,
+    bare_lf: bool,
+) -> Result<Checked<'a>, Error> {
+    if bare_lf {
+        return Err(Kind::Malformed.because("a line of the head ends with a LF alone"));
+    }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.max_uri_bytes {
         return Err(Kind::UriTooLong.into());

@@ -3,7 +3,7 @@
 use super::{
     fields::Fields,
     reader::Context,
-    snapshot::{Limits, PerCaller},
+    snapshot::{Limits, PerAddress, PerCaller},
 };
 
 /// Descriptors for what is no client connection: listeners, log, config and its watcher, pipes to children, and connections
@@ -38,7 +38,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         ("maxProcesses", max_processes, FILES_OF_PROCESS),
     ];
     files.check(cx, &fields, limits);
-    let connections_per_address = per_address.number(cx, "connections").unwrap_or_default() as usize;
+    let mut number = |name| per_address.number(cx, name).unwrap_or_default() as usize;
+    let per_address = PerAddress { connections: number("connections"), handshakes: number("handshakes") };
     let mut duration = |name| fields.duration(cx, name).unwrap_or_default();
     let tls_handshake_timeout = duration("tlsHandshakeTimeout");
     let header_timeout = duration("headerTimeout");
@@ -66,7 +67,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         max_requests,
         max_held_bytes: number("maxHeldBytes"),
         per_caller,
-        connections_per_address,
+        per_address,
     }
 }
 

@@ -146,8 +146,17 @@ pub struct Limits {
     /// `perCaller`: what one caller may have at most, whatever is free.
     pub per_caller: PerCaller,
     /// `perAddress.connections`, default 256: connections of one address (IPv6: of one /64) that have not had an
-    /// admitted request.
-    pub connections_per_address: usize,
+    /// admitted request; `perAddress.handshakes`, default 64: those of them that are in their TLS handshake.
+    pub per_address: PerAddress,
+}
+
+/// `proxy.limits.perAddress`: how many connections of one address (IPv6: of one /64) may be without an admitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerAddress {
+    /// In all.
+    pub connections: usize,
+    /// In their TLS handshake.
+    pub handshakes: usize,
 }
 
 /// `proxy.limits.perCaller`: limits of one caller beside the share that is left to others; 0 is no such limit.

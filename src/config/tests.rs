@@ -97,7 +97,7 @@ fn everything_has_a_default() {
         max_requests,
         max_held_bytes: 128 << 20,
         per_caller: PerCaller::default(),
-        connections_per_address: 256,
+        per_address: PerAddress { connections: 256, handshakes: 64 },
     };
     assert_eq!(snapshot.limits, limits);
     assert!(max_requests >= max_connections as u64);

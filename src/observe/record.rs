@@ -115,7 +115,7 @@ impl Record {
         uri: Uri,
         id: u64,
     ) -> Self {
-        connection.request_began();
+        connection.request_began(&method);
         Self {
             observer,
             connection,

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::ledger::AddressBlock;
+use crate::{config::PerAddress, ledger::AddressBlock};
 
 /// Names one connection: counted from the start of the process, so that an order to close it can never meet another.
 pub type ConnectionId = u64;
@@ -28,6 +28,8 @@ pub struct Connections {
     /// How many beyond the limit are accepted, for health checks.
     spare: usize,
     per_address: AtomicUsize,
+    /// The same of those that are in their TLS handshake.
+    handshakes: AtomicUsize,
     open: AtomicUsize,
     /// Those of them that had an admitted request.
     admitted: AtomicUsize,
@@ -45,6 +47,8 @@ struct Unadmitted {
     /// The oldest first.
     by_age: BTreeMap<ConnectionId, Stranger>,
     by_address: HashMap<AddressBlock, BTreeSet<ConnectionId>>,
+    /// Those of them that are in their TLS handshake.
+    handshakes: HashMap<AddressBlock, BTreeSet<ConnectionId>>,
     /// Addresses by how many they have.
     by_count: BTreeSet<(usize, AddressBlock)>,
 }
@@ -77,11 +81,12 @@ pub struct Evicted {
 impl Connections {
     /// Room for `limit` connections, and for `spare` more that have not had an admitted request. Of one address,
     /// `per_address` may be without one.
-    pub fn new(limit: usize, spare: usize, per_address: usize) -> Arc<Self> {
+    pub fn new(limit: usize, spare: usize, per_address: PerAddress) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
             spare,
-            per_address: AtomicUsize::new(per_address),
+            per_address: AtomicUsize::new(per_address.connections),
+            handshakes: AtomicUsize::new(per_address.handshakes),
             open: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             unadmitted: Mutex::default(),
@@ -97,9 +102,10 @@ impl Connections {
     }
 
     /// Changes the limits. Connections that are open stay.
-    pub fn set_limits(&self, limit: usize, per_address: usize) {
+    pub fn set_limits(&self, limit: usize, per_address: PerAddress) {
         self.limit.store(limit, Relaxed);
-        self.per_address.store(per_address, Relaxed);
+        self.per_address.store(per_address.connections, Relaxed);
+        self.handshakes.store(per_address.handshakes, Relaxed);
         // There may be room now.
         self.left.notify_waiters();
     }
@@ -188,9 +194,30 @@ impl Unadmitted {
         Some(Evicted { worker: self.remove(id)?.worker, id })
     }
 
+    /// A connection begins its handshake. Returns the one that has to go for it, if its address has `most`.
+    fn shakes(&mut self, id: ConnectionId, address: AddressBlock, most: usize) -> Option<ConnectionId> {
+        let of_address = self.handshakes.entry(address).or_default();
+        let goes = of_address.first().filter(|_| of_address.len() >= most).copied();
+        of_address.insert(id);
+        goes
+    }
+
+    /// Its handshake is over, or it is gone.
+    fn has_shaken(&mut self, id: ConnectionId, address: AddressBlock) {
+        if let Some(of_address) = self.handshakes.get_mut(&address) {
+            of_address.remove(&id);
+            if of_address.is_empty() {
+                self.handshakes.remove(&address);
+            }
+        }
+    }
+
     /// Removes a connection, if it is here.
     fn remove(&mut self, id: ConnectionId) -> Option<Stranger> {
         let stranger = self.by_age.remove(&id)?;
+        if let Some(address) = stranger.address {
+            self.has_shaken(id, address);
+        }
         if let Some(address) = stranger.address
             && let Some(of_address) = self.by_address.get_mut(&address)
         {
@@ -209,6 +236,27 @@ impl Place {
     /// Which connection it is.
     pub fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// Its TLS handshake begins, which is dear: of one address, so many at a time. A balancer may have as many as it likes.
+    pub fn shakes(&self) {
+        let Some(address) = self.stranger.address else { return };
+        let mut unadmitted = self.connections.unadmitted();
+        // Not if it has to go already.
+        if !unadmitted.by_age.contains_key(&self.id) {
+            return;
+        }
+        let goes = unadmitted.shakes(self.id, address, self.connections.handshakes.load(Relaxed));
+        let evicted = goes.and_then(|id| unadmitted.evict(id));
+        drop(unadmitted);
+        self.connections.evict(evicted);
+    }
+
+    /// Its TLS handshake is over.
+    pub fn has_shaken(&self) {
+        if let Some(address) = self.stranger.address {
+            self.connections.unadmitted().has_shaken(self.id, address);
+        }
     }
 
     /// A request was admitted: from now on, the connection is counted for whoever sent it.
@@ -264,13 +312,17 @@ mod tests {
         IpAddr::from([192, 0, 2, last]).into()
     }
 
+    fn most(connections: usize) -> PerAddress {
+        PerAddress { connections, handshakes: 2 }
+    }
+
     /// Connections, and which of them had to go.
     fn connections(
         limit: usize,
         spare: usize,
         per_address: usize,
     ) -> (Arc<Connections>, std::sync::mpsc::Receiver<Evicted>) {
-        let connections = Connections::new(limit, spare, per_address);
+        let connections = Connections::new(limit, spare, most(per_address));
         let (evict, evicted) = std::sync::mpsc::channel();
         connections.on_evicted(move |goes| evict.send(goes).unwrap());
         (connections, evicted)
@@ -328,6 +380,29 @@ mod tests {
     }
 
     #[test]
+    fn of_an_address_so_many_shake_hands_at_once_and_the_oldest_of_those_goes() {
+        let (connections, evicted) = connections(100, 1, 100);
+        let goes = || evicted.try_iter().map(|goes| goes.id).collect::<Vec<_>>();
+        let enter = |last, is_balancer| {
+            let place = connections.enter(address(last), is_balancer, 0);
+            place.shakes();
+            place
+        };
+        let (other, first, second) = (enter(1, false), enter(2, false), enter(2, false));
+        first.has_shaken();
+        let third = enter(2, false);
+        assert!(goes().is_empty(), "two of three");
+        let fourth = enter(2, false);
+        assert_eq!(goes(), [second.id()], "who has shaken hands is not the one");
+        drop(third);
+        let fifth = enter(2, false);
+        let balancers: Vec<_> = (0..3).map(|_| enter(3, true)).collect();
+        assert!(goes().is_empty(), "who left has room made, and a balancer may have many");
+        drop((other, first, second, fourth, fifth, balancers));
+        assert!(connections.unadmitted().handshakes.is_empty());
+    }
+
+    #[test]
     fn beyond_the_limit_an_address_that_opens_without_end_drives_out_its_own() {
         let (connections, evicted) = connections(3, 2, 100);
         let patient = connections.enter(address(1), false, 0);
@@ -345,13 +420,13 @@ mod tests {
         let (connections, _evicted) = connections(10, 1, 100);
         let mut places: Vec<_> = (0..10).map(|last| connections.enter(address(last), false, 0)).collect();
         places.iter_mut().for_each(Place::admitted);
-        connections.set_limits(2, 100);
+        connections.set_limits(2, most(100));
         assert!(now_or_never(std::pin::pin!(connections.room())).is_some());
         let strangers: Vec<_> = (0..2).map(|last| connections.enter(address(last), false, 0)).collect();
         let waiting = connections.room();
         tokio::pin!(waiting);
         assert!(now_or_never(waiting.as_mut()).is_none());
-        connections.set_limits(20, 100);
+        connections.set_limits(20, most(100));
         assert!(now_or_never(waiting.as_mut()).is_some(), "a limit that is raised is room");
         drop(strangers);
     }
@@ -372,13 +447,13 @@ mod tests {
 
     #[test]
     fn connections_of_all_listeners_have_ids_of_their_own() {
-        let enter = || Connections::new(1, 1, 1).enter(address(1), false, 0).id();
+        let enter = || Connections::new(1, 1, most(1)).enter(address(1), false, 0).id();
         assert_ne!(enter(), enter());
     }
 
     #[tokio::test]
     async fn accepting_waits_only_for_those_that_are_on_their_way_out() {
-        let connections = Connections::new(1, 1, 100);
+        let connections = Connections::new(1, 1, most(100));
         let mut places: Vec<_> = (0..3).map(|last| connections.enter(address(last), false, 0)).collect();
         let waiting = connections.room();
         tokio::pin!(waiting);

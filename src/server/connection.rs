@@ -12,18 +12,21 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::{
     body::{Body, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -47,6 +50,13 @@ const KEEP_ALIVE_UNADMITTED: Duration = Duration::from_secs(5);
 pub const MAX_FIELDS: usize = 100;
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 100;
+
+/// How long a client that ended its side may wait for the answer to a call. Closing the connection looks the same, so it is also
+/// how late a server learns that its caller left.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// Most bytes of one HTTP/2 stream that wait in memory for a client. Less than its first window of 64 KiB: what it takes is
+/// asked for as it takes it.
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// Which of the gate's listeners a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +93,16 @@ pub struct Connection {
     stalled: Cell<bool>,
     slow_reader: Cell<bool>,
     fragment: Cell<bool>,
+    /// A line of the current request's head ends without a CR.
+    bare_lf: Cell<bool>,
+    /// How the line of a head that is under way ends so far.
+    line: Cell<HeadLine>,
+    /// Whether the current request is a call, whose client may end its side and wait for the answer.
+    is_call: Cell<bool>,
+    /// When the client ended its side of it.
+    half_closed: Cell<Option<Instant>>,
+    /// The client sent more frames than it had reason for.
+    is_flood: Cell<bool>,
     /// A request of this HTTP/2 connection had one; which, is not known.
     is_rejected: Cell<bool>,
     draining: Cell<bool>,
@@ -95,6 +115,19 @@ pub struct Connection {
     response: Cell<Option<View<Subject>>>,
 }
 
+/// The line of a head that is under way.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum HeadLine {
+    /// Nothing of it is here.
+    #[default]
+    Empty,
+    /// A CR, and nothing else.
+    EmptyCr,
+    Text,
+    /// Ends with a CR so far.
+    TextCr,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// No byte of the next request is here.
@@ -103,8 +136,30 @@ enum Phase {
     RequestLine,
     /// Behind it, and still in the head.
     Head,
+    /// Behind the head, of which the request is about to begin.
+    BehindHead,
     /// At least one request runs.
     Serving,
+}
+
+impl HeadLine {
+    /// With what comes next of it.
+    fn with(self, bytes: &[u8]) -> Self {
+        match (bytes, self) {
+            ([], line) => line,
+            ([b'\r'], Self::Empty) => Self::EmptyCr,
+            ([.., b'\r'], _) => Self::TextCr,
+            _ => Self::Text,
+        }
+    }
+
+    fn has_cr(self) -> bool {
+        matches!(self, Self::EmptyCr | Self::TextCr)
+    }
+
+    fn is_empty(self) -> bool {
+        matches!(self, Self::Empty | Self::EmptyCr)
+    }
 }
 
 impl Connection {
@@ -132,6 +187,11 @@ impl Connection {
             stalled: Cell::new(false),
             slow_reader: Cell::new(false),
             fragment: Cell::new(false),
+            bare_lf: Cell::new(false),
+            line: Cell::default(),
+            is_call: Cell::new(false),
+            half_closed: Cell::new(None),
+            is_flood: Cell::new(false),
             is_rejected: Cell::new(false),
             draining: Cell::new(false),
             is_cut: Cell::new(false),
@@ -196,7 +256,8 @@ impl Connection {
     }
 
     /// A request's head is complete. Pair it with [`Connection::request_ended`].
-    pub fn request_began(&self) {
+    pub fn request_began(&self, method: &Method) {
+        self.is_call.set(method == Method::POST);
         self.running.set(self.running.get() + 1);
         self.phase.set(Phase::Serving);
         if !self.stalled.get() {
@@ -209,6 +270,7 @@ impl Connection {
         self.running.set(self.running.get() - 1);
         if self.running.get() == 0 {
             self.phase.set(Phase::Idle);
+            self.line.set(HeadLine::Empty);
             if !self.stalled.get() {
                 self.watched.set_deadline(Some(self.keep_alive()));
             }
@@ -257,16 +319,77 @@ impl Connection {
         self.is_rejected.get()
     }
 
-    pub(super) fn is_at_request_line(&self) -> bool {
-        matches!(self.phase.get(), Phase::Idle | Phase::RequestLine)
+    /// Whether a line of the current request's head ended with a LF alone, which some take for a line end and others do not;
+    /// asking forgets it.
+    pub fn take_bare_lf(&self) -> bool {
+        self.bare_lf.take()
     }
 
-    pub(super) fn request_line(&self, bytes: &[u8]) {
-        let mut bytes = bytes;
+    /// The client ended its side. Says whether that means that it left: not yet, if it may be waiting for the answer to a call.
+    /// Nothing but what is sent to it could tell, so it gets some time. The task is woken when it is time to ask again.
+    pub(super) fn has_left(&self) -> bool {
+        let waits = match self.phase.get() {
+            Phase::Idle | Phase::RequestLine | Phase::Head => false,
+            // The next look finds what the request is.
+            Phase::BehindHead => true,
+            Phase::Serving => self.is_call.get(),
+        };
+        let now = self.now();
+        let since = self.half_closed.get().unwrap_or_else(|| {
+            self.half_closed.set(Some(now));
+            now
+        });
+        let left_at = since + HALF_CLOSED;
+        if !waits || now >= left_at {
+            return true;
+        }
+        let is_known = self.phase.get() == Phase::Serving;
+        self.watched.set_alarm(if is_known { left_at } else { now });
+        false
+    }
+
+    /// The moment of the worker's last tick.
+    pub(super) fn now(&self) -> Instant {
+        self.watched.now()
+    }
+
+    /// The client sent more frames over HTTP/2 than it had reason for, and the connection ends.
+    pub(super) fn calm_down(&self) {
+        self.is_flood.set(true);
+    }
+
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.phase.get(), Phase::Idle | Phase::RequestLine | Phase::Head)
+    }
+
+    /// What came while [`Connection::is_in_head`]: of a head, perhaps with what follows it.
+    pub(super) fn head(&self, bytes: &[u8]) {
+        let mut rest = bytes;
         if self.phase.get() == Phase::Idle {
             // Empty lines before a request line are skipped (RFC 9112 §2.2).
             let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')) else { return };
-            bytes = &bytes[start..];
+            rest = &bytes[start..];
+        }
+        if matches!(self.phase.get(), Phase::Idle | Phase::RequestLine) {
+            self.request_line(rest);
+        }
+        let mut line = self.line.get();
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            line = line.with(&rest[..at]);
+            rest = &rest[at + 1..];
+            self.bare_lf.set(self.bare_lf.get() || !line.has_cr());
+            if line.is_empty() {
+                // What follows is no head.
+                self.phase.set(Phase::BehindHead);
+                return self.line.set(HeadLine::Empty);
+            }
+            line = HeadLine::Empty;
+        }
+        self.line.set(line.with(rest));
+    }
+
+    fn request_line(&self, bytes: &[u8]) {
+        if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::RequestLine);
             self.watched.set_deadline(Some(self.limits.header_timeout));
         }
@@ -343,6 +466,19 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for T {}
 
+/// A socket.
+pub trait Close {
+    /// Once it is closed, the kernel keeps nothing of what was sent and not taken, and the other side meets a reset.
+    fn hard(&self);
+}
+
+impl Close for TcpStream {
+    fn hard(&self) {
+        // Without it, the kernel tries on for a minute.
+        let _ = self.set_zero_linger();
+    }
+}
+
 /// What answers requests: any function with the bounds that hyper asks for, written once.
 pub trait Handler {
     /// Response body.
@@ -382,7 +518,7 @@ pub async fn serve<T, H, R>(
     handle: H,
 ) -> Option<Rejection>
 where
-    T: ByteStream,
+    T: ByteStream + Close,
     H: Handler,
     R: Relay,
 {
@@ -408,6 +544,7 @@ async fn serve_tls<T, H, R>(
     R: Relay,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
+    connection.place.borrow().shakes();
     let mut handshake = Box::pin(acceptor.accept(socket));
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
@@ -424,6 +561,7 @@ async fn serve_tls<T, H, R>(
         None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
     };
     drop(handshake);
+    connection.place.borrow().has_shaken();
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
     connection.watched.set_deadline(Some(connection.limits.header_timeout));
@@ -520,6 +658,7 @@ where
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(header_list)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)))
     );
     let mut is_told = false;
@@ -546,7 +685,8 @@ where
 impl Connection {
     /// hyper is through with the connection.
     fn ended(&self, ended: hyper::Result<()>) {
-        self.rejected.set(ended.err().and_then(|error| Rejection::of_http(&error)));
+        let flood = self.is_flood.get().then_some(Rejection::Http2Flood);
+        self.rejected.set(flood.or_else(|| Rejection::of_http(&ended.err()?)));
     }
 
     /// Acts on a signal of the worker; true ends the connection now.

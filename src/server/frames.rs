@@ -1,5 +1,7 @@
-//! Notices a path with a fragment among the requests of an HTTP/2 connection, before h2 cuts the fragment off: the plain text,
-//! above TLS.
+//! What of an HTTP/2 connection the gate sees before h2 does: the plain text, above TLS.
+//!
+//! It notices a path with a fragment, which h2 cuts off, and floods of frames that each cost an answer or a look and bring
+//! nothing, of which h2 bounds some kinds only.
 //!
 //! What is found is told for the connection, since nothing at this level says which request of hyper's a header block
 //! becomes. A client that sends one such path is out of order with all that it asks from then on.
@@ -9,6 +11,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,9 +22,12 @@ use super::{connection::Connection, hpack::Paths};
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 /// Types of frames (RFC 9113 §6).
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-/// Flags of the two (RFC 9113 §6.2).
+/// Flag of DATA (RFC 9113 §6.1), and of the two last (§6.2).
+const END_STREAM: u8 = 0x01;
 const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
@@ -38,6 +44,11 @@ pub(super) struct Frames {
     stream: Option<[u8; 4]>,
     /// Most bytes of a header block.
     most: usize,
+    /// Frames so far that bring nothing, and those that begin a request or end one.
+    idle: u64,
+    requests: u64,
+    /// The highest stream that was opened.
+    last_stream: [u8; 4],
 }
 
 /// The client has sent a path with a fragment, or something that h2 ends the connection for.
@@ -55,6 +66,9 @@ impl Frames {
             stream: None,
             // Those that are too large for h2 to serve it reads all the same, up to a multiple.
             most: most.saturating_mul(4),
+            idle: 0,
+            requests: 0,
+            last_stream: [0; 4],
         }
     }
 
@@ -93,6 +107,8 @@ impl Frames {
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         if !matches!(kind, HEADERS | CONTINUATION) {
             self.skipped = length;
+            let is_data = kind == DATA && (length > 0 || flags & END_STREAM != 0);
+            self.idle += u64::from(!is_data);
             // Nothing else may stand within a header block (RFC 9113 §4.3).
             return if self.stream.is_none() { Ok(HEAD) } else { Err(Rejected) };
         }
@@ -103,7 +119,11 @@ impl Frames {
         // The first bit has no meaning.
         let stream = [stream[0] & 0x7F, stream[1], stream[2], stream[3]];
         let fragment = match (kind, self.stream) {
-            (HEADERS, None) => fragment(payload, flags, stream)?,
+            (HEADERS, None) => {
+                self.requests += 1;
+                self.last_stream = self.last_stream.max(stream);
+                fragment(payload, flags, stream)?
+            }
             (CONTINUATION, Some(begun)) if begun == stream => payload,
             _ => return Err(Rejected),
         };
@@ -151,20 +171,112 @@ fn fragment(payload: &[u8], flags: u8, stream: [u8; 4]) -> Result<&[u8], Rejecte
     rest.len().checked_sub(padding).and_then(|length| rest.get(..length)).ok_or(Rejected)
 }
 
+/// How many frames that bring nothing a client may send in [`CALM_FOR`], beside those that its requests and our answers give
+/// reason for.
+const MOST_IDLE: u64 = 1000;
+const CALM_FOR: Duration = Duration::from_secs(10);
+/// So many bytes of answers are reason for one: Go opens its window anew each 4 KiB, and gRPC pings while it reads.
+const BYTES_PER_IDLE: u64 = 512;
+
+/// Whether a client sends more frames than it has reason for.
+struct Calm {
+    since: Instant,
+    /// [`Frames::idle`] and [`Frames::requests`] when the time began.
+    idle: u64,
+    requests: u64,
+    /// Bytes sent to the client since.
+    sent: u64,
+}
+
+impl Calm {
+    fn is_disturbed(&mut self, frames: &Frames, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= CALM_FOR {
+            *self = Self { since: now, idle: frames.idle, requests: frames.requests, sent: 0 };
+        }
+        let reasons = frames.requests - self.requests + self.sent / BYTES_PER_IDLE;
+        frames.idle - self.idle > MOST_IDLE + reasons
+    }
+}
+
+/// Where in its frames a stream of them stands.
+#[derive(Default)]
+struct Edge {
+    /// The head that is under way.
+    head: [u8; HEAD],
+    of_head: usize,
+    /// Bytes to come of the payload.
+    payload: usize,
+}
+
+impl Edge {
+    fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.payload > 0 {
+                let here = self.payload.min(rest.len());
+                self.payload -= here;
+                rest = &rest[here..];
+                continue;
+            }
+            let here = (HEAD - self.of_head).min(rest.len());
+            self.head[self.of_head..self.of_head + here].copy_from_slice(&rest[..here]);
+            self.of_head += here;
+            rest = &rest[here..];
+            if self.of_head == HEAD {
+                let [a, b, c, ..] = self.head;
+                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.of_head = 0;
+            }
+        }
+    }
+
+    /// Whether a frame may begin here.
+    fn is_one(&self) -> bool {
+        self.payload == 0 && self.of_head == 0
+    }
+}
+
 /// A client's side of an HTTP/2 connection.
 pub(super) struct Http2Stream<T> {
     inner: T,
     connection: Rc<Connection>,
     frames: Frames,
+    calm: Calm,
+    /// Of what is sent to the client.
+    edge: Edge,
 }
 
 impl<T> Http2Stream<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>, most: usize) -> Self {
-        Self { inner, connection, frames: Frames::new(most) }
+        let calm = Calm { since: connection.now(), idle: 0, requests: 0, sent: 0 };
+        Self { inner, connection, frames: Frames::new(most), calm, edge: Edge::default() }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Http2Stream<T> {
+impl<T: AsyncWrite + Unpin> Http2Stream<T> {
+    /// Ends the connection. h2 cannot be asked for that with a reason; so it is told here, unless a frame of h2's own is under
+    /// way, and h2 meets an error.
+    fn calm_down(&mut self, cx: &mut Context<'_>) -> io::Error {
+        self.connection.calm_down();
+        if self.edge.is_one() {
+            let mut goaway = [0; HEAD + 8];
+            (goaway[2], goaway[3]) = (8, GOAWAY);
+            goaway[HEAD..HEAD + 4].copy_from_slice(&self.frames.last_stream);
+            goaway[HEAD + 4..].copy_from_slice(&u32::from(h2::Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+            // Who does not take it does not hear of it.
+            let _ = Pin::new(&mut self.inner).poll_write(cx, &goaway);
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+        io::Error::other("too many control frames")
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        self.edge.push(bytes);
+        self.calm.sent += bytes.len() as u64;
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Stream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -174,9 +286,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Http2Stream<T> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read
             && !self.connection.is_rejected()
-            && self.frames.push(&buf.filled()[before..]).is_err()
         {
-            self.connection.reject();
+            let this = &mut *self;
+            if this.frames.push(&buf.filled()[before..]).is_err() {
+                this.connection.reject();
+            }
+            if this.calm.is_disturbed(&this.frames, this.connection.now()) {
+                return Poll::Ready(Err(this.calm_down(cx)));
+            }
         }
         read
     }
@@ -184,14 +301,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for Http2Stream<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Http2Stream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = written {
+            self.sent(&buf[..n]);
+        }
+        written
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(mut left)) = written {
+            for buf in bufs {
+                let here = left.min(buf.len());
+                self.sent(&buf[..here]);
+                left -= here;
+            }
+        }
+        written
     }
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()

@@ -10,17 +10,17 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
+use super::connection::{Close, Connection};
 
 /// Notices a client that takes nothing: the socket itself, below TLS.
-pub(super) struct Socket<T> {
+pub(super) struct Socket<T: Close> {
     inner: T,
     connection: Rc<Connection>,
     /// The last write took nothing.
     stalled: bool,
 }
 
-impl<T> Socket<T> {
+impl<T: Close> Socket<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
         Self { inner, connection, stalled: false }
     }
@@ -36,7 +36,16 @@ impl<T> Socket<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+/// A connection that ends while its client takes nothing was cut: what the client has not taken is for nobody.
+impl<T: Close> Drop for Socket<T> {
+    fn drop(&mut self) {
+        if self.stalled {
+            self.inner.hard();
+        }
+    }
+}
+
+impl<T: Close + AsyncRead + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -46,7 +55,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+impl<T: Close + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.note(&written);
@@ -79,8 +88,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 /// Notices the beginning of an HTTP/1.1 request: the plain text, above TLS.
 ///
 /// It starts the clock for the rest of the head, and it sees a fragment in the request line, which hyper would cut
-/// off before anyone can refuse it. A request that a client sends before it has the answer to the one before is
-/// not looked at: its fragment is cut off and nothing else of it changes.
+/// off before anyone can refuse it, and line ends that are a LF alone, which hyper takes for what they are not to everybody
+/// (RFC 9112 §2.2 leaves that to the recipient). It also sees when a client ends its side. A request that a client sends before it has the answer to the one before is
+/// not looked at: its fragment is cut off, a LF is a line end, and nothing else of it changes.
 pub(super) struct RequestLine<T> {
     inner: T,
     connection: Rc<Connection>,
@@ -115,8 +125,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for RequestLine<T> {
         };
         if let Poll::Ready(Ok(())) = read {
             let bytes = &buf.filled()[before..];
-            if !bytes.is_empty() && self.connection.is_at_request_line() {
-                self.connection.request_line(bytes);
+            if bytes.is_empty() {
+                if buf.remaining() > 0 && !self.connection.has_left() {
+                    return Poll::Pending;
+                }
+            } else if self.connection.is_in_head() {
+                self.connection.head(bytes);
             }
         }
         read

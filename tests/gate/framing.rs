@@ -178,16 +178,47 @@ async fn a_fragment_is_seen_wherever_the_request_stands_on_its_connection() {
     assert_eq!(server.requests().len(), 1);
 }
 
-/// RFC 9112 §2.2 lets a recipient take a bare LF for a line end; the head that goes on is written anew.
+/// RFC 9112 §2.2 lets a recipient take a bare LF for a line end, and who is in front of the gate may not.
 #[tokio::test]
-async fn bare_line_feeds_do_not_pass() {
+async fn a_line_that_ends_with_a_line_feed_alone_is_refused_wherever_it_stands() {
     let server = Recorder::start().await;
     let gate = gate_before(&server).await;
-    let request = get("/db/mcp", DEV, "X-A: 1\r\n").replace("\r\n", "\n");
+    let request = post("/db/mcp", DEV, "X-A: 1\r\n", "{\n}");
+    let (head, body) = request.split_at(request.len() - 3);
+    let line_ends: Vec<usize> = head.match_indices("\r\n").map(|(at, _)| at).collect();
+    for at in &line_ends {
+        let request = format!("{}{}{body}", &head[..*at], &head[at + 1..]);
+        assert_eq!(status(&gate, request.as_bytes()).await, 400, "{request:?}");
+        let mut client = gate.client().await;
+        for byte in request.as_bytes() {
+            client.send([*byte]).await;
+        }
+        assert_eq!(client.response().await.0, 400, "{request:?}, byte by byte");
+    }
+    assert_eq!(status(&gate, head.replace("\r\n", "\n").as_bytes()).await, 400);
+    // Behind an empty line, on a connection that has served before.
     let mut client = gate.client().await;
-    client.send(&request).await;
+    client.send(get("/health", DEV, "")).await;
     assert_eq!(client.response().await.0, 200);
-    assert!(!server.only().replace("\r\n", "").contains('\n'), "{:?}", server.only());
+    client.send(format!("\r\n{}", get("/db/mcp", DEV, "X-A: 1\n"))).await;
+    let (refused, _, body) = client.response().await;
+    assert_eq!(refused, 400, "{body}");
+    server.saw_nothing("every head was refused").await;
+    let line = gate.log.line("Refused request", &[("reason", json!("bad_request"))]).await;
+    assert_eq!(line["cause"], "a line of the head ends with a LF alone");
+
+    // A line feed of a body is none of the head's, also where it comes with it or in pieces.
+    let mut client = gate.client().await;
+    for _ in 0..2 {
+        client.send(&request).await;
+        assert_eq!(client.response().await.0, 200);
+    }
+    for byte in request.as_bytes() {
+        client.send([*byte]).await;
+    }
+    assert_eq!(client.response().await.0, 200);
+    client.send(format!("{request}{request}")).await;
+    assert_eq!((client.response().await.0, client.response().await.0), (200, 200), "sent ahead");
 }
 
 /// hyper drops the length and keeps the chunks, as RFC 9112 §6.3 says; nobody behind the gate sees both.

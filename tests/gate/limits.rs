@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, open_stream, passes, post, soon, until},
@@ -61,6 +61,26 @@ async fn a_client_that_takes_nothing_is_cut_and_one_that_has_nothing_to_take_is_
     assert!(gate.metrics().contains(r#"sluicegate_stream_cut_total{reason="slow_reader"} 1"#));
     drop(stuck);
     passes(&mut behind_quiet, &mut quiet, "data: 1\n\n").await;
+}
+
+#[tokio::test]
+async fn what_a_client_did_not_take_is_not_kept_once_it_is_cut() {
+    let server = Upstream::bind().await;
+    let gate = gate_with(json!({ "slowReaderTimeout": "500ms" }), &server).await;
+    let (mut stuck, mut behind) = open_stream(gate.addr, &server, DEV).await;
+    SockRef::from(&stuck.stream).set_recv_buffer_size(16 << 10).unwrap();
+    soon("the end of the server's stream", flood(&mut behind)).await;
+    gate.log.line("Stream closed", &[("reason", json!("slow_reader"))]).await;
+    // It meets a reset, not the rest and an end.
+    let ended = loop {
+        let mut piece = [0; 4096];
+        match soon("the end", stuck.stream.read(&mut piece)).await {
+            Ok(0) => break None,
+            Ok(_) => {}
+            Err(e) => break Some(e.kind()),
+        }
+    };
+    assert_eq!(ended, Some(std::io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod endpoint_events;
 mod filter;
 mod folding;
 mod framing;
+mod half_closed;
 mod harness;
 mod held_bytes;
 mod hung_files;

@@ -201,6 +201,86 @@ async fn broken_http2_and_floods_of_it_are_counted_and_told() {
     assert_eq!(count(&gate, "http_rejected_total", "framing"), 0);
 }
 
+/// Frames that each cost an answer or a look, and bring nothing.
+#[tokio::test]
+async fn a_flood_of_frames_that_bring_nothing_ends_with_goaway() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let gate = https_gate(&identity, &server).await;
+    let begin = [PREFACE, &frame(4, 0, 0, &[])].concat();
+    let ping = frame(6, 0, 0, &[7; 8]);
+    let floods = [
+        ("PING", ping.clone()),
+        ("PING that answers none", frame(6, 1, 0, &[7; 8])),
+        ("SETTINGS", frame(4, 0, 0, &[])),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 9])),
+        ("WINDOW_UPDATE", frame(8, 0, 0, &1_u32.to_be_bytes())),
+        ("a type that is none", frame(0x42, 0, 0, &[])),
+    ];
+    for (n, (name, one)) in (1..).zip(&floods) {
+        let mut client = Client::new(connected(&gate, &identity, &["h2"]).await);
+        client.send(&begin).await;
+        // So many may come, with no harm.
+        client.send(one.repeat(990)).await;
+        client.send(&ping).await;
+        let pong = frame(6, 1, 0, &[7; 8]);
+        while !client.buffer.windows(pong.len()).any(|window| window == pong) {
+            assert!(client.more().await, "{name}");
+        }
+        client.buffer.clear();
+        let _ = client.stream.write_all(&one.repeat(100)).await;
+        let rest = client.rest().await;
+        let goaway = rest.windows(17).find(|window| window.starts_with(&[0, 0, 8, 7, 0, 0, 0, 0, 0]));
+        assert_eq!(goaway.map(|goaway| goaway[16]), Some(11), "{name}: {rest:?}");
+        until(name, || count(&gate, "http_rejected_total", "http2_flood") == n).await;
+    }
+}
+
+/// Go opens its window anew each 4 KiB, gRPC pings while it reads: what they are sent is the reason.
+#[tokio::test]
+async fn a_client_that_reads_much_may_send_many_frames() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let gate = https_gate(&identity, &server).await;
+    let mut client = Client::new(connected(&gate, &identity, &["h2"]).await);
+    let block = [
+        &[0x82, 0x87, 0x01, 9][..],
+        b"localhost",
+        &[0x04, 3],
+        b"/db",
+        &[0x0F, 0x08, 7 + DEV.len() as u8],
+        b"Bearer ",
+        DEV.as_bytes(),
+    ]
+    .concat();
+    client.send([PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, &block)].concat()).await;
+    let mut behind = server.accept().await;
+    behind.head().await;
+    behind.send("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n").await;
+    let sending = tokio::spawn(async move {
+        behind.send(vec![b'x'; 8 << 20]).await;
+        behind
+    });
+    let (mut read, mut opened, mut frames) = (0, 0, 0);
+    while read < 8 << 20 {
+        let head = client.exactly(9).await;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        client.exactly(length).await;
+        assert_ne!(head[3], 7, "GOAWAY after {read} bytes and {frames} frames");
+        if head[3] == 0 {
+            read += length;
+            opened += length;
+        }
+        while opened >= 4096 {
+            opened -= 4096;
+            frames += 3;
+            let more = 4096_u32.to_be_bytes();
+            let sent = [frame(8, 0, 0, &more), frame(8, 0, 1, &more), frame(6, 0, 0, &[1; 8])].concat();
+            client.send(sent).await;
+        }
+    }
+    assert!(frames > 5_000);
+    sending.await.unwrap();
+}
+
 #[tokio::test]
 async fn handshakes_that_fail_are_counted_and_told_by_whose_fault_it_was() {
     let (identity, stranger) = (Identity::new(), Identity::new());

@@ -135,10 +135,18 @@ static PER_ADDRESS: Object = Object {
     doc: "What one address (IPv6: one /64) may cost before it was admitted. Of a connection that one of \
           `trustedProxies` begins with PROXY protocol version 2, it is the address that the proxy names.",
     one_of: &[],
-    keys: &[key(
-        "connections",
-        count(1, MANY),
-        Number(256),
-        "Connections that have not had an admitted request. A further one closes the oldest.",
-    )],
+    keys: &[
+        key(
+            "connections",
+            count(1, MANY),
+            Number(256),
+            "Connections that have not had an admitted request. A further one closes the oldest.",
+        ),
+        key(
+            "handshakes",
+            count(1, MANY),
+            Number(64),
+            "Those of them that are in their TLS handshake. A further one closes the oldest of these.",
+        ),
+    ],
 };
