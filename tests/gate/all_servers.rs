@@ -1,6 +1,7 @@
 //! All servers as one, at `/mcp`, `/sse` and `/message`: a command, a remote server and tools of the config, behind one
 //! session or none.
 
+mod apps;
 mod broken_lists;
 mod grants;
 mod patience;

@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Report, Settings,
+    given::Given,
     listen::Listen,
     lists::Ask,
     naming::Clash,
@@ -298,6 +299,8 @@ impl Core {
     fn drop_what_is_outdated(&mut self, now: Instant) {
         for member in 0..self.members.len() {
             if let Some(why) = self.members[member].outdated() {
+                // What has its place may be another one.
+                self.members[member].given = Given::default();
                 // No fault of the server's: with a new grant, it is there at once.
                 self.part(member, now, &why);
             }

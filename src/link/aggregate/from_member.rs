@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Report,
     core::{Asked, Core, IN_FLIGHT, Purpose, Sent},
+    given,
     lists::{Ask, BYTES, Known, Next, State, UNHEARD},
     peer::{Phase, Wait},
 };
@@ -105,6 +106,7 @@ impl Core {
     fn answered(&mut self, now: Instant, member: usize, purpose: Purpose, message: Message) {
         match purpose {
             Purpose::Client { id, .. } => {
+                self.gives(member, given::of_result(message.part(Part::Result).unwrap_or_default()));
                 let message = message.with(&[(Part::Id, id.to_string().into())]);
                 self.answer(&id, message);
             }
@@ -135,6 +137,9 @@ impl Core {
 
     fn page(&mut self, now: Instant, member: usize, ask: Ask, message: Message) {
         let (since, next) = (self.next(), self.number());
+        if ask == Ask::Tools {
+            self.gives(member, given::of_tools(message.part(Part::Result).unwrap_or_default()));
+        }
         let share = self.settings.owner.hold(Resource::Bytes, 0);
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
         let peer = &mut self.members[member];
@@ -182,6 +187,12 @@ impl Core {
         if late {
             self.changed(ask);
         }
+    }
+
+    /// A member gave these URIs out.
+    fn gives(&mut self, member: usize, uris: Vec<Cow<'_, str>>) {
+        let owner = &self.settings.owner;
+        self.members[member].given.note(uris, || owner.hold(Resource::Bytes, 0));
     }
 
     /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not

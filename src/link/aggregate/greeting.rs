@@ -39,6 +39,19 @@ struct Discovered {
     ttl_ms: Option<u64>,
 }
 
+/// Adds what one more member says. Of what two say differently, that of the first counts.
+fn join(all: &mut Value, more: &Value) {
+    match (all, more) {
+        (Value::Object(all), Value::Object(more)) => {
+            for (name, value) in more {
+                join(all.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (all @ Value::Null, more) => *all = more.clone(),
+        _ => {}
+    }
+}
+
 impl Core {
     /// The client wants a session: every member gets what it said.
     pub(super) fn initialize(&mut self, now: Instant, id: Id, message: &Message) {
@@ -212,6 +225,16 @@ impl Core {
         }
         if subscribes {
             capabilities["resources"]["subscribe"] = true.into();
+        }
+        // What is no part of MCP itself, members and clients agree on by name (MCP Apps and other extensions).
+        for named in ["extensions", "experimental"] {
+            let mut all = json!({});
+            for (_, greeting) in self.greetings() {
+                join(&mut all, &greeting.capabilities[named]);
+            }
+            if all.as_object().is_some_and(|all| !all.is_empty()) {
+                capabilities[named] = all;
+            }
         }
         for plain in ["completions", "logging"] {
             if any(plain) {

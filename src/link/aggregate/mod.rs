@@ -11,6 +11,7 @@
 mod carry;
 mod core;
 mod from_member;
+mod given;
 mod greeting;
 mod json;
 mod lazy;

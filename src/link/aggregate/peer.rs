@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Granted, Patience,
+    given::Given,
     lists::{Ask, Listing},
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(super) struct Peer {
     pub(super) limit: Option<(Kind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
+    /// URIs that it gave out, with whichever link.
+    pub(super) given: Given,
     lists: [Listing; Ask::ALL.len()],
 }
 
@@ -93,6 +96,7 @@ impl Peer {
             sleeps: false,
             limit: None,
             greeting: None,
+            given: Given::default(),
             lists: Default::default(),
         }
     }

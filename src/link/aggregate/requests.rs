@@ -113,7 +113,8 @@ impl Core {
     }
 
     fn call_by_uri(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        if outbound.message.name().is_some_and(|uri| self.lister_of(uri).is_some()) {
+        let is_known = |uri: &str| self.lister_of(uri).or_else(|| self.giver_of(uri)).is_some();
+        if outbound.message.name().is_some_and(is_known) {
             self.call_owner(now, id, outbound);
         } else {
             let message = outbound.message.clone();

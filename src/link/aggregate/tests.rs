@@ -1,3 +1,4 @@
+mod apps;
 mod calls;
 mod failures;
 mod harness;

@@ -8,8 +8,13 @@ impl Core {
         self.granted().find(|at| self.members[*at].list(Ask::Resources).names().any(|name| name == uri))
     }
 
-    /// The member that a URI belongs to: who lists it, else who has a template for it, else who has something of the same
-    /// scheme, else the only one that has resources at all.
+    /// The member that gave this very URI out beside its lists; the first, if several did.
+    pub(super) fn giver_of(&self, uri: &str) -> Option<usize> {
+        self.granted().find(|at| self.members[*at].given.has(uri))
+    }
+
+    /// The member that a URI belongs to: who lists it, else who gave it out otherwise, else who has a template for it, else
+    /// the only one that has something of the same scheme, else the only one that has resources at all.
     ///
     /// Nobody is asked whether it knows the URI: it may hold a secret of the server that made it up.
     pub(super) fn owner_of(&self, uri: &str) -> Option<usize> {
@@ -17,24 +22,30 @@ impl Core {
         let scheme = |uri: &str| uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         let wanted = scheme(uri);
         self.lister_of(uri)
+            .or_else(|| self.giver_of(uri))
             .or_else(|| {
                 self.granted().find(|at| names(*at, Ask::Templates).any(|it| it == uri || fits(it, uri)))
             })
             .or_else(|| {
-                self.granted().find(|at| {
+                // Of two with files, neither is more likely to have this one.
+                only(self.granted().filter(|at| {
                     names(*at, Ask::Resources)
                         .chain(names(*at, Ask::Templates))
                         .any(|it| wanted.is_some() && scheme(it) == wanted)
-                })
+                }))
             })
             .or_else(|| {
-                let mut having = self.granted().filter(|at| {
+                only(self.granted().filter(|at| {
                     let peer = &self.members[*at];
                     matches!(peer.phase, Phase::Ready) && peer.offers(Ask::Resources)
-                });
-                having.next().filter(|_| having.next().is_none())
+                }))
             })
     }
+}
+
+/// What there is, if there is one and no other.
+fn only(mut found: impl Iterator<Item = usize>) -> Option<usize> {
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Whether a URI may have come from a template (RFC 6570). What stands in braces may be anything, which is more than the

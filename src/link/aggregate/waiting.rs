@@ -76,6 +76,10 @@ impl Then {
             Self::List(Ask::Resources) => &[Ask::Resources],
             Self::List(Ask::Templates) => &[Ask::Templates],
             Self::List(Ask::Discover) | Self::Discover => &[Ask::Discover],
+            // What tools are shown with is known by them (MCP Apps).
+            Self::Uri(outbound) if outbound.message.name().is_some_and(|uri| uri.starts_with("ui://")) => {
+                &[Ask::Resources, Ask::Templates, Ask::Tools]
+            }
             Self::Uri(_) | Self::Listen(_) => &[Ask::Resources, Ask::Templates],
             Self::Greet | Self::Call(..) | Self::Shares { .. } => &[],
         }

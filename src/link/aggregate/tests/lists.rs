@@ -273,13 +273,14 @@ fn a_resource_that_two_servers_list_is_the_first_ones() {
             (5, "resources/unsubscribe", "c://1", "two"),
             // By template, although the scheme is the first one's too; then by scheme.
             (6, "resources/read", "a://7/x", "two"),
-            (7, "resources/read", "a://7", "one"),
             (8, "resources/read", "c://7", "two"),
         ] {
             let answer = client.ask(id, method, json!({ "uri": uri })).await;
             assert_eq!(answer["result"]["from"], from, "{method} {uri}");
             assert_eq!(answer["result"]["params"]["uri"], uri);
         }
+        // Both have that scheme, and neither is more likely to have this one.
+        assert_eq!(client.ask(7, "resources/read", json!({ "uri": "a://7" })).await["error"]["code"], -32602);
         let stranger = client.ask(9, "resources/read", json!({ "uri": "https://secret/?k=1" })).await;
         assert_eq!(stranger["error"]["code"], -32602);
         assert!([&one, &two].iter().all(|it| {
