@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     child::reaper,
-    config::{self, Loaded, Severity},
-    gateway::exposed,
+    config::{self, Level, Loaded, LogFormat, Severity},
+    gateway::{LogFlags, exposed},
     secret::Secret,
 };
 
@@ -58,7 +58,12 @@ the config.
 Examples:
   sluicegate serve
   DEV_TOKEN=… sluicegate serve -c gate.json")]
-    Serve(ConfigFile),
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        log: LogArgs,
+    },
     /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
     Demo,
     /// Find every problem in a config without opening a port or running a command
@@ -98,6 +103,35 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct LogArgs {
+    /// Least severe level of the log, in place of `log.level` [possible values: debug, info, warn, error]
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, hide_possible_values = true)]
+    log_level: Option<String>,
+    /// Shape of a line of the log, in place of `log.format` [possible values: json, text]
+    #[arg(long, value_name = "FORMAT", value_parser = FORMATS, hide_possible_values = true)]
+    log_format: Option<String>,
+}
+
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+const FORMATS: [&str; 2] = ["json", "text"];
+
+impl LogArgs {
+    fn flags(&self) -> LogFlags {
+        let level = self.log_level.as_deref().map(|level| match level {
+            "debug" => Level::Debug,
+            "warn" => Level::Warn,
+            "error" => Level::Error,
+            _ => Level::Info,
+        });
+        let format = self.log_format.as_deref().map(|format| match format {
+            "text" => LogFormat::Text,
+            _ => LogFormat::Json,
+        });
+        LogFlags { level, format }
+    }
+}
+
 #[derive(Subcommand)]
 enum Token {
     /// Print a new random token once, and the entry for proxy.auth.tokens
@@ -116,11 +150,11 @@ Example:
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(file) => match file.path() {
+        Command::Serve { file, log } => match file.path() {
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
                 reaper::enable("/proc/self/exe");
-                crate::gateway::serve(&path)
+                crate::gateway::serve(&path, log.flags())
             }
             Err(message) => fail(BAD_USAGE, &message),
         },
