@@ -150,10 +150,12 @@ impl Request<'_> {
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
     async fn post(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let is_initialize = message.kind() == MessageKind::Request && message.method() == "initialize";
-        if is_initialize && !self.head.headers.contains_key(SESSION_ID) {
-            return self.initialize(message, record).await;
-        }
-        let session = self.session()?;
+        let session = match self.session() {
+            Ok(session) => session,
+            // Who begins anew may well name what is over.
+            Err(_) if is_initialize => return self.initialize(message, record).await,
+            Err(error) => return Err(error),
+        };
         self.note_member(&message, record, |route| session.members().contains(&route.server.name));
         let reply = self.reply(&session, message).await?;
         note_error(&reply, record);
@@ -182,6 +184,11 @@ impl Request<'_> {
         if modern::is_modern(&self.head.headers, None) {
             // MCP 2026-07-28 has no such stream.
             return Err(Kind::MethodNotAllowed.into());
+        }
+        if self.head.headers.get(SESSION_ID).is_none_or(HeaderValue::is_empty) {
+            // There is nothing to listen to, which is what clients understand by 405, and by nothing else (MCP 2025-11-25,
+            // transports, "Listening for Messages from the Server").
+            return Err(Kind::MethodNotAllowed.because("a stream of no session"));
         }
         let session = self.session()?;
         let after = self.head.headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
@@ -254,6 +261,13 @@ impl Request<'_> {
         } else {
             self.within(self.patience, link.from_server.recv()).await?
         };
+        let mut first = first;
+        if accept::takes_only_json(&self.head.headers) {
+            while matches!(&first, Some(FromServer::Message { message, .. }) if message.kind() != MessageKind::Response)
+            {
+                first = self.within(self.patience, link.from_server.recv()).await?;
+            }
+        }
         match first {
             Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
                 record.answered(message.error_code());
@@ -375,7 +389,7 @@ impl Request<'_> {
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let wants = match message.method() {
             // Its answer brings the session id, and comes at once.
-            "initialize" => Wants::default(),
+            "initialize" => Wants { stream: false, resumable: false, ..self.wants() },
             _ => self.wants(),
         };
         let mut reply = pin!(session.post(message.into(), wants));
@@ -413,6 +427,7 @@ impl Request<'_> {
         Wants {
             stream: self.may_stream() && accept::prefers_events(headers),
             resumable: headers.get("mcp-protocol-version").is_some_and(|version| version == RESUMABLE_SINCE),
+            only_json: accept::takes_only_json(headers),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     link::{
         self, Link,
         aggregate::{self, Member, Patience, Report, Settings},
+        awaited::to_log,
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
     },
@@ -263,6 +264,7 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
                 owner: Arc::clone(owner),
                 health: Arc::clone(&route.health),
+                report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&route.server.name)),
             };
             match target.transport {
                 Transport::StreamableHttp => link::streamable::open(place),

@@ -9,8 +9,10 @@
 //! else; dropping the link ends the conversation: the session is deleted, the process ended.
 
 pub mod aggregate;
+pub mod awaited;
 pub mod filter;
 pub mod inline;
+mod opening;
 pub mod place;
 #[cfg(test)]
 #[path = "scripted_tests.rs"]

@@ -4,15 +4,17 @@ use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::sync::watch;
 
+use super::awaited::{Oddity, Report, unreadable};
 use crate::{
     config::HttpTarget,
     error::{Error, Kind},
     ledger::{Owner, Resource, Room, Share},
     mcp::{
         events::{Event, EventReader, MAX_EVENT, Passed, is_coded},
+        incoming::{Batch, Incoming},
         message::{self, Id, Malformed, Message, Part},
-        numbers,
         oversize::Answers,
     },
     observe::Health,
@@ -22,6 +24,13 @@ use crate::{
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
 /// back with them are the answers to the server's own requests, on which the ones that wait may depend.
 pub const MOST_IN_FLIGHT: usize = 256;
+
+/// Messages of one conversation that may be on their way. Beyond requests there is room for as many answers to the server's
+/// own requests and notifications; when that is full as well, the client waits.
+pub(super) const MOST_POSTS: usize = 2 * MOST_IN_FLIGHT;
+
+/// Most messages that are taken from a body beside the answer.
+const MOST_BESIDE: usize = 64;
 
 /// Most bytes of a message that is a whole body, as of one that is an event.
 const MAX_BODY: usize = MAX_EVENT;
@@ -48,6 +57,17 @@ pub struct Place {
     pub owner: Arc<Owner>,
     /// Is told how the server fares.
     pub health: Arc<Health>,
+    /// Learns of what the server writes amiss.
+    pub report: Report,
+}
+
+/// That a request was written, for those that must not overtake it.
+pub(super) type Sent = watch::Receiver<bool>;
+
+/// Resolves when the request was written, or came to nothing.
+pub(super) async fn is_sent(mut sent: Sent) {
+    // Who dropped the other end has nothing more to write.
+    let _ = sent.wait_for(|sent| *sent).await;
 }
 
 /// Header fields of a request.
@@ -60,17 +80,18 @@ impl Place {
         path: &str,
         message: &Message,
         mut fields: Fields,
+        sent: &watch::Sender<bool>,
     ) -> Result<Answer, Error> {
         let both = HeaderValue::from_static("application/json, text/event-stream");
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        self.send(Method::POST, path, &fields, message.text().clone()).await
+        self.send(Method::POST, path, &fields, message.text().clone(), Some(sent)).await
     }
 
     /// Asks for the event stream of the configured URL.
     pub(super) async fn get(&self, mut fields: Fields) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
-        self.send(Method::GET, self.target.path_and_query(), &fields, Bytes::new()).await
+        self.send(Method::GET, self.target.path_and_query(), &fields, Bytes::new(), None).await
     }
 
     /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
@@ -81,8 +102,9 @@ impl Place {
         path: &str,
         fields: &Fields,
         body: Bytes,
+        sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
-        let answered = self.exchange(method, path, fields, body).await;
+        let answered = self.exchange(method, path, fields, body, sent).await;
         match &answered {
             Ok(answer) => self.health.answered_with(answer.status),
             Err(error) => self.health.failed_by(error),
@@ -96,6 +118,7 @@ impl Place {
         path: &str,
         fields: &Fields,
         body: Bytes,
+        sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
         let transport = match self.pool.take(&self.endpoint) {
             Some(transport) => transport,
@@ -110,7 +133,14 @@ impl Place {
         let (endpoint, pool) = (Arc::clone(&self.endpoint), Rc::clone(&self.pool));
         let upload = Upload { body: RequestBody::Whole(body), inspect: None, max_bytes: 0 };
         let mut exchange = Exchange::new(endpoint, pool, transport, method, head, upload);
-        let (head, first) = tokio::time::timeout(self.head_timeout, poll_fn(|cx| exchange.poll_head(cx)))
+        let answered = poll_fn(|cx| {
+            let polled = exchange.poll_head(cx);
+            if let Some(sent) = sent.filter(|sent| exchange.is_sent() && !*sent.borrow()) {
+                sent.send_replace(true);
+            }
+            polled
+        });
+        let (head, first) = tokio::time::timeout(self.head_timeout, answered)
             .await
             .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?
             .map_err(broken)?;
@@ -124,7 +154,8 @@ impl Place {
         }
         let body = exchange.into_body(&head, first);
         let (patience, share) = (self.head_timeout, self.owner.hold(Resource::Bytes, 0));
-        Ok(Answer { status: head.status, headers: head.headers, body, whole: None, patience, share })
+        let (status, headers, report) = (head.status, head.headers, Arc::clone(&self.report));
+        Ok(Answer { status, headers, body, whole: None, patience, share, report })
     }
 
     /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
@@ -160,6 +191,7 @@ pub(super) struct Answer {
     patience: Duration,
     /// Counts what is held of the body.
     share: Share,
+    report: Report,
 }
 
 impl Answer {
@@ -201,23 +233,82 @@ impl Answer {
         EventStream {
             body: self.body,
             reader: EventReader::default(),
+            batch: None,
+            has_begun: false,
+            report: self.report,
             room: self.share.owner().room(),
             share: self.share,
         }
     }
 
-    /// The answer to the request `id` in a body of JSON.
-    pub(super) async fn into_message(mut self, id: &Id) -> Result<Message, Error> {
-        let message = Message::from_server(self.whole().await?).map_err(garbage)?;
-        message.held_by(self.share);
-        answer_to(message, id)
-            .ok_or_else(|| Kind::UpstreamUnreachable.because("the body is no answer to its request"))
+    /// The answer to the request `id` in a body of JSON, and what else is there: MCP 2025-03-26 has several messages in one
+    /// body ("Batching").
+    pub(super) async fn into_messages(mut self, id: &Id) -> Result<(Message, Vec<Message>), Error> {
+        let no_answer = || Kind::UpstreamUnreachable.because("the body is no answer to its request");
+        let whole = self.whole().await?;
+        let (mut answer, mut others) = (None, Vec::new());
+        match Incoming::read(whole) {
+            Incoming::Message(message) => {
+                message.held_by(self.share);
+                answer = answer_to(message, id);
+            }
+            Incoming::Batch(batch) => {
+                for incoming in batch {
+                    match incoming {
+                        Incoming::Message(message) => {
+                            message.hold_for(self.share.owner());
+                            match is_answer(&message) {
+                                true => answer = answer.or_else(|| answer_to(message, id)),
+                                false if others.len() < MOST_BESIDE => others.push(message),
+                                false => {}
+                            }
+                        }
+                        Incoming::Unreadable { answers: Answers::Request(named), why }
+                            if named.is_like(id) =>
+                        {
+                            return Err(unreadable(why));
+                        }
+                        Incoming::Unreadable { .. } | Incoming::Batch(_) | Incoming::Noise(_) => {}
+                    }
+                }
+            }
+            Incoming::Unreadable { why, .. } | Incoming::Noise(why) => return Err(unreadable(why)),
+        }
+        answer.map(|answer| (answer, others)).ok_or_else(no_answer)
     }
 
     /// What a refusal of the request `id` says: the error in its body if it is one, else that it was refused.
     pub(super) async fn into_refusal(self, id: &Id) -> Result<Message, Error> {
         let status = self.status;
-        self.into_message(id).await.map_err(|_| refused(status))
+        self.into_messages(id).await.map(|(answer, _)| answer).map_err(|_| refused(status))
+    }
+
+    /// Whether this says that the server knows no such session, in an answer to a message that named one. MCP has 404 for it;
+    /// the TypeScript SDK's examples answer 400 and an error of no request, the Python SDK one of the request
+    /// `server-error`, and older ones text.
+    pub(super) async fn disowns_session(&mut self) -> bool {
+        const PARSE_ERROR: i64 = -32700;
+        match self.status {
+            StatusCode::NOT_FOUND => return true,
+            StatusCode::BAD_REQUEST => {}
+            _ => return false,
+        }
+        let Ok(body) = self.whole().await else { return false };
+        match Message::from_server(body.clone()) {
+            Ok(message) => {
+                let names_none = match message.id() {
+                    None => true,
+                    Some(Id::String(id)) => **id == *"server-error",
+                    Some(Id::Number(_)) => false,
+                };
+                let is_error = message.part(Part::Result).is_none() && is_answer(&message);
+                is_error && names_none && message.error_code() != Some(PARSE_ERROR)
+            }
+            Err(_) => {
+                let is_text = body.len() <= 256 && !body.trim_ascii_start().starts_with(b"<");
+                is_text && body.to_ascii_lowercase().windows(7).any(|word| word == b"session")
+            }
+        }
     }
 
     /// Whether the body is a response to the request `id` and no other.
@@ -227,7 +318,15 @@ impl Answer {
     }
 }
 
-/// An event that could not be held.
+/// What a server says in an event stream.
+pub(super) enum Said {
+    /// A message.
+    Message(Message),
+    /// One that could not be held, or read.
+    Lost(Lost),
+}
+
+/// A message that could not be held, or read.
 pub(super) struct Lost {
     /// Whose answer it is.
     pub(super) answers: Answers,
@@ -239,6 +338,11 @@ pub(super) struct Lost {
 pub(super) struct EventStream {
     body: ResponseBody,
     reader: EventReader,
+    /// What is left of an event with several messages.
+    batch: Option<Batch>,
+    /// Whether there was an event, be it a message or not.
+    pub(super) has_begun: bool,
+    report: Report,
     /// Counts what is held of the next event.
     share: Share,
     room: Room,
@@ -252,7 +356,10 @@ impl EventStream {
         loop {
             match self.reader.next() {
                 Ok(None) => {}
-                Ok(event) => return Ok(event),
+                Ok(event) => {
+                    self.has_begun = true;
+                    return Ok(event);
+                }
                 Err(Passed { answers, given_up }) => {
                     let error = match given_up {
                         Some(limit) => Error::out_of(Resource::Bytes, limit),
@@ -276,11 +383,44 @@ impl EventStream {
         }
     }
 
-    /// The message that an event carries.
-    pub(super) fn message(&self, event: Event) -> Result<Message, Malformed> {
-        let message = Message::from_server(event.data)?;
-        message.hold_for(self.share.owner());
-        Ok(message)
+    /// The messages that come next, one by one; `None` at the end of the stream.
+    pub(super) async fn message(&mut self) -> Option<Said> {
+        loop {
+            let incoming = match self.batch.as_mut().and_then(Iterator::next) {
+                Some(incoming) => incoming,
+                None => {
+                    self.batch = None;
+                    match self.next().await {
+                        Ok(Some(event)) if event.is_message() => {
+                            let is_object = event.data.trim_ascii_start().starts_with(b"{");
+                            match Incoming::read(event.data) {
+                                // Nobody writes a log here: it is what is left of a message.
+                                Incoming::Noise(why @ Malformed::Json) if is_object => {
+                                    Incoming::Unreadable { answers: Answers::Unknown, why }
+                                }
+                                incoming => incoming,
+                            }
+                        }
+                        Ok(Some(_)) => continue,
+                        Ok(None) => return None,
+                        Err(lost) => return Some(Said::Lost(lost)),
+                    }
+                }
+            };
+            match incoming {
+                Incoming::Message(message) => {
+                    message.hold_for(self.share.owner());
+                    return Some(Said::Message(message));
+                }
+                Incoming::Batch(batch) => self.batch = Some(batch),
+                Incoming::Unreadable { answers, why } => {
+                    (self.report)(Oddity::Unreadable(why));
+                    return Some(Said::Lost(Lost { answers, error: unreadable(why) }));
+                }
+                // A heartbeat, most often.
+                Incoming::Noise(_) => {}
+            }
+        }
     }
 
     /// Where the stream can be taken up again, as `Last-Event-ID`.
@@ -307,22 +447,12 @@ pub(super) fn refused(status: StatusCode) -> Error {
     Kind::UpstreamUnreachable.because(format!("the server answered {}", status.as_u16()))
 }
 
-/// That a server sent something that is no message.
-pub(super) fn garbage(why: Malformed) -> Error {
-    Kind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
-}
-
 fn broken(e: ExchangeError) -> Error {
     Kind::UpstreamUnreachable.because(e.to_string())
 }
 
 fn is_answer(message: &Message) -> bool {
     message.kind() == message::Kind::Response
-}
-
-/// Whether this is the id of the request `id`, in whichever spelling.
-pub(super) fn names(named: &Id, id: &Id) -> bool {
-    named == id || numbers::read(named).is_some_and(|named| Some(named) == numbers::read(id))
 }
 
 /// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
@@ -334,7 +464,7 @@ pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     match message.id() {
         Some(named) if named == id => Some(message),
         // The same number in another spelling, to whoever is waiting for it as it was sent.
-        Some(named) if names(named, id) => message.with(&[(Part::Id, id.to_string().into())]).ok(),
+        Some(named) if named.is_like(id) => message.with(&[(Part::Id, id.to_string().into())]).ok(),
         Some(_) => None,
         None if message.error_code().is_none() => None,
         None if message.part(Part::Id).is_some() => message.with(&[(Part::Id, id.to_string().into())]).ok(),

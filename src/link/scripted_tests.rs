@@ -45,6 +45,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
         connect_timeout: Duration::from_secs(5),
         head_timeout: Duration::from_secs(10),
         owner: Owner::unlimited(),
+        report: Arc::new(|_| {}),
     }
 }
 
@@ -163,6 +164,11 @@ impl Upstream {
 
     pub(super) fn place(&self, transport: Transport) -> Place {
         place(&self.url, transport)
+    }
+
+    pub(super) async fn accept(&self) -> Peer {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        Peer { stream, buffer: Vec::new() }
     }
 
     /// The next request on a new connection.

@@ -2,20 +2,28 @@
 //!
 //! One event stream carries everything that the server says; its first event names where messages are posted. The stream
 //! is the session: when it ends, so does the conversation, since what was under way is lost. A server that forgot the
-//! session says so (404) before it looks at a message, so that one may be repeated in a new session.
+//! session says so (404) before it looks at a message, so that one may be repeated in a new session. Messages are posted side
+//! by side: some servers answer a POST only when they are done with its message, and may ask the client before.
 
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::HashSet,
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
 };
 
 use http::StatusCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
 use super::{
-    Far, FromServer, Link, ToServer,
-    place::{EventStream, Lost, MOST_IN_FLIGHT, Place, refused},
+    Far, FromServer, Link, Outbound, ToServer,
+    awaited::Awaited,
+    opening::Opening,
+    place::{EventStream, Lost, MOST_IN_FLIGHT, MOST_POSTS, Place, Said, Sent, is_sent, refused},
 };
 use crate::{
     error::{Error, Kind},
@@ -23,9 +31,11 @@ use crate::{
         endpoint,
         events::is_event_stream,
         message::{self, Id, Malformed, Message, Part},
-        oversize::Answers,
     },
 };
+
+/// How long messages that were sent before the server forgot the session may take to say that they met the loss, too.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Opens a link; the server is reached with the first message. Call it on the worker whose pool it is.
 ///
@@ -37,16 +47,17 @@ pub fn open(place: Place) -> Link {
 }
 
 async fn run(place: Place, mut far: Far) {
-    let server = Server {
+    let awaited = RefCell::new(Awaited::new(place.report.clone()));
+    let server = Rc::new(Server {
         place,
         to_client: far.to_client.clone(),
-        pending: RefCell::default(),
+        awaited,
         initialize: RefCell::default(),
         renewing: Cell::default(),
-    };
+    });
     tokio::select! {
         () = far.to_client.closed() => {}
-        ended = server.serve(&mut far.from_client) => {
+        ended = serve(&server, &mut far.from_client) => {
             if let Some(cause) = ended {
                 server.lose(&cause).await;
                 // A user that left needs no reason.
@@ -60,7 +71,7 @@ struct Server {
     place: Place,
     to_client: mpsc::Sender<FromServer>,
     /// Requests that wait for their answers on the stream.
-    pending: RefCell<HashSet<Id>>,
+    awaited: RefCell<Awaited>,
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Message>>,
     /// Who waits for the answer to the gate's own `initialize`.
@@ -73,51 +84,173 @@ enum End {
     Over,
     /// For good.
     Lost(Cow<'static, str>),
-    /// The server forgot it, and did not take this message.
-    Forgotten(Box<Message>),
+    /// The server forgot it, and did not take these messages.
+    Forgotten(Vec<Message>),
 }
 
 /// What became of a posted message.
 enum Posted {
     /// It was taken, or refused, and there is no more to do about it.
-    Done,
+    Done {
+        /// Others wait for it.
+        is_part_of_opening: bool,
+    },
     /// It was not looked at: the server knows no such session.
-    Forgotten,
+    Forgotten {
+        /// When it was sent, among the others.
+        number: u64,
+        message: Message,
+    },
 }
 
-impl Server {
-    /// Carries messages until the client is gone, or until there is no session to have. Returns why, in that case.
-    async fn serve(&self, from_client: &mut mpsc::Receiver<ToServer>) -> Option<Cow<'static, str>> {
-        let mut next = loop {
-            if let ToServer::Message(outbound) = from_client.recv().await? {
-                break outbound.message;
-            }
+/// Carries messages until the client is gone, or until there is no session to have. Returns why, in that case.
+async fn serve(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -> Option<Cow<'static, str>> {
+    let mut next = loop {
+        if let ToServer::Message(outbound) = from_client.recv().await? {
+            break vec![outbound.message];
+        }
+    };
+    let mut opening = Opening::default();
+    let mut is_repeat = false;
+    loop {
+        let (mut events, path) = match server.connect().await {
+            Ok(connected) => connected,
+            Err(error) => return Some(server.refuse(&next, &error).await),
         };
-        let mut is_repeat = false;
-        loop {
-            let (mut events, path) = match self.connect().await {
-                Ok(connected) => connected,
-                Err(error) => {
-                    let cause = error.to_string().into();
-                    self.fail(request(&next), error).await;
-                    return Some(cause);
-                }
-            };
-            let ended = tokio::select! {
-                cause = self.read(&mut events) => End::Lost(cause),
-                ended = self.write(&path, next, is_repeat, from_client) => ended,
-            };
-            match ended {
-                End::Over => return None,
-                End::Lost(cause) => return Some(cause),
-                End::Forgotten(message) => {
-                    self.lose("the server forgot the session").await;
-                    (next, is_repeat) = (*message, true);
-                }
+        let path: Rc<str> = path.into();
+        let ended = tokio::select! {
+            cause = server.read(&mut events) => End::Lost(cause),
+            ended = write(server, &path, next, is_repeat, &mut opening, from_client) => ended,
+        };
+        match ended {
+            End::Over => return None,
+            End::Lost(cause) => return Some(cause),
+            End::Forgotten(messages) => {
+                server.lose("the server forgot the session").await;
+                (next, is_repeat) = (messages, true);
             }
         }
     }
+}
 
+/// Posts what comes from the client, beginning with `first`, side by side.
+async fn write(
+    server: &Rc<Server>,
+    path: &Rc<str>,
+    first: Vec<Message>,
+    is_repeat: bool,
+    opening: &mut Opening,
+    from_client: &mut mpsc::Receiver<ToServer>,
+) -> End {
+    if is_repeat && let Err(error) = server.renew(path).await {
+        return End::Lost(server.refuse(&first, &error).await);
+    }
+    let mut posts = Posts { server, path, tasks: JoinSet::new(), sent: HashMap::new(), number: 0 };
+    // Who sent them again waits for no order: there is a session.
+    for message in first {
+        let what = ToServer::Message(message.into());
+        let what = if is_repeat { Some(what) } else { opening.admit(what) };
+        if let Some(what) = what {
+            posts.send(what, is_repeat).await;
+        }
+    }
+    loop {
+        tokio::select! {
+            biased;
+            Some(posted) = posts.tasks.join_next() => match posted {
+                Ok(Posted::Done { is_part_of_opening: false }) | Err(_) => {}
+                Ok(Posted::Done { is_part_of_opening: true }) => {
+                    opening.is_over();
+                    while let Some(next) = opening.next() {
+                        posts.send(next, false).await;
+                    }
+                }
+                Ok(Posted::Forgotten { number, message }) => return posts.forgotten(number, message).await,
+            },
+            next = from_client.recv(), if opening.has_room() && posts.tasks.len() < MOST_POSTS => match next {
+                None => return End::Over,
+                Some(next) => {
+                    if let Some(next) = opening.admit(next) {
+                        posts.send(next, false).await;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Messages on their way to one session. Dropping them closes their connections.
+struct Posts<'a> {
+    server: &'a Rc<Server>,
+    path: &'a Rc<str>,
+    tasks: JoinSet<Posted>,
+    /// Whether requests that wait for their answers were written.
+    sent: HashMap<Id, Sent>,
+    number: u64,
+}
+
+impl Posts<'_> {
+    /// Posts one message. A request is awaited from before it is sent, since its answer may be faster than that of the POST.
+    async fn send(&mut self, what: ToServer, is_repeat: bool) {
+        let is_part_of_opening = Opening::is_part(&what);
+        let message = match what {
+            ToServer::Message(Outbound { message, .. }) => message,
+            ToServer::Abandon(id) => {
+                let has_session = self.server.initialize.borrow().is_some();
+                let cancelled =
+                    if has_session { Message::cancelled(&id) } else { Message::cancelled_modern(&id) };
+                match cancelled {
+                    Ok(cancelled) if self.server.awaited.borrow_mut().give_up(&id) => cancelled,
+                    _ => return,
+                }
+            }
+        };
+        let (sender, sent) = watch::channel(false);
+        if let Some(id) = request(&message) {
+            if self.server.awaited.borrow().count() >= MOST_IN_FLIGHT {
+                let why = "too many requests of one session wait for this server";
+                return self.server.fail(Some(id), Kind::CallerLimit.because(why)).await;
+            }
+            self.sent.retain(|_, sent| !*sent.borrow());
+            self.sent.insert(id.clone(), sent);
+            self.server.awaited.borrow_mut().begin(&message);
+        }
+        let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
+        let before = cancels.and_then(|id| self.sent.get(id).cloned());
+        if let Some(id) = cancels {
+            self.server.awaited.borrow_mut().give_up(id);
+        }
+        self.number += 1;
+        let (server, path, number) = (Rc::clone(self.server), Rc::clone(self.path), self.number);
+        self.tasks.spawn_local(async move {
+            if let Some(before) = before {
+                is_sent(before).await;
+            }
+            match server.post(&path, &message, !is_repeat, &sender).await {
+                true => Posted::Forgotten { number, message },
+                false => Posted::Done { is_part_of_opening },
+            }
+        });
+    }
+
+    /// The server forgot the session: what else it did not take is sent again with what met the loss first.
+    async fn forgotten(mut self, number: u64, message: Message) -> End {
+        let mut all = vec![(number, message)];
+        let others = async {
+            while let Some(posted) = self.tasks.join_next().await {
+                if let Ok(Posted::Forgotten { number, message }) = posted {
+                    all.push((number, message));
+                }
+            }
+        };
+        // What is under way still was taken, and is lost with the session.
+        let _ = tokio::time::timeout(LAST_WORDS, others).await;
+        all.sort_unstable_by_key(|(number, _)| *number);
+        End::Forgotten(all.into_iter().map(|(_, message)| message).collect())
+    }
+}
+
+impl Server {
     /// Opens the event stream, and learns from it where messages go.
     async fn connect(&self) -> Result<(EventStream, String), Error> {
         let answer = self.place.get(Vec::new()).await?;
@@ -151,31 +284,16 @@ impl Server {
 
     /// Passes on what the server says, until the stream ends. Returns why it is of no more use.
     async fn read(&self, events: &mut EventStream) -> Cow<'static, str> {
-        loop {
-            let event = match events.next().await {
-                Ok(Some(event)) => event,
-                Ok(None) => return "the event stream ended".into(),
-                Err(Lost { answers: Answers::Request(id), error }) => {
-                    if self.pending.borrow_mut().remove(&id) {
-                        self.fail(Some(&id), error).await;
-                    }
+        while let Some(said) = events.message().await {
+            let message = match said {
+                Said::Message(message) => message,
+                Said::Lost(Lost { answers, error }) => {
+                    let lost = self.awaited.borrow_mut().lost(&answers);
+                    self.fail(lost.as_ref(), error).await;
                     continue;
                 }
-                Err(Lost { answers: Answers::Nobody, .. }) => continue,
-                // It may have been an answer, and nobody could tell to what.
-                Err(Lost { answers: Answers::Unknown, error }) => return error.to_string().into(),
             };
-            if !event.is_message() {
-                continue;
-            }
-            let message = match events.message(event) {
-                Ok(message) => message,
-                // It may have been an answer, and nobody could tell to what.
-                Err(e) => return format!("the server sent something that is no message: {e}").into(),
-            };
-            if message.kind() == message::Kind::Response && !self.is_awaited(&message) {
-                continue;
-            }
+            let Some(message) = self.awaited.borrow_mut().message(message) else { continue };
             if is_renewal(&message)
                 && let Some(renewing) = self.renewing.take()
             {
@@ -186,96 +304,50 @@ impl Server {
             // A client that is gone ends the conversation elsewhere.
             let _ = self.to_client.send(FromServer::Message { message, about: None }).await;
         }
+        "the event stream ended".into()
     }
 
-    /// Whether somebody waits for this response; from now on nobody does.
-    fn is_awaited(&self, response: &Message) -> bool {
-        response.id().is_some_and(|id| self.pending.borrow_mut().remove(id))
-    }
-
-    /// Posts what comes from the client, beginning with `first`, each message once the one before was taken.
-    async fn write(
+    /// Posts one message, and says whether the server did not look at it, because it knows no such session.
+    async fn post(
         &self,
         path: &str,
-        first: Message,
-        is_repeat: bool,
-        from_client: &mut mpsc::Receiver<ToServer>,
-    ) -> End {
-        if is_repeat && let Err(error) = self.renew(path).await {
-            let cause = error.to_string().into();
-            self.fail(request(&first), error).await;
-            return End::Lost(cause);
-        }
-        let mut is_repeat = is_repeat;
-        let mut next = Some(first);
-        loop {
-            let message = match next.take() {
-                Some(message) => message,
-                None => match from_client.recv().await {
-                    None => return End::Over,
-                    Some(ToServer::Message(outbound)) => outbound.message,
-                    Some(ToServer::Abandon(id)) => {
-                        let has_session = self.initialize.borrow().is_some();
-                        let cancelled = if has_session {
-                            Message::cancelled(&id)
-                        } else {
-                            Message::cancelled_modern(&id)
-                        };
-                        match cancelled {
-                            Ok(cancelled) if self.pending.borrow_mut().remove(&id) => cancelled,
-                            _ => continue,
-                        }
-                    }
-                },
-            };
-            let may_repeat = !std::mem::take(&mut is_repeat);
-            if let Posted::Forgotten = self.post(path, &message, may_repeat).await {
-                return End::Forgotten(Box::new(message));
-            }
-        }
-    }
-
-    /// Posts one message. A request is pending from before it is sent, since its answer may be faster than that of the POST.
-    async fn post(&self, path: &str, message: &Message, may_repeat: bool) -> Posted {
+        message: &Message,
+        may_repeat: bool,
+        sent: &watch::Sender<bool>,
+    ) -> bool {
         let request = request(message);
-        if let Some(id) = request {
-            if self.pending.borrow().len() >= MOST_IN_FLIGHT {
-                let why = "too many requests of one session wait for this server";
-                self.fail(request, Kind::CallerLimit.because(why)).await;
-                return Posted::Done;
-            }
-            self.pending.borrow_mut().insert(id.clone());
-        }
-        let refusal = match self.place.post(path, message, Vec::new()).await {
+        let refusal = match self.place.post(path, message, Vec::new(), sent).await {
             Ok(answer) if answer.status.is_success() => {
                 answer.discard().await;
                 if message.method() == "initialize" {
                     self.initialize.replace(Some(message.clone()));
                 }
-                return Posted::Done;
+                return false;
             }
-            Ok(answer) if answer.status == StatusCode::NOT_FOUND && may_repeat && self.outlives(message) => {
-                answer.discard().await;
-                if let Some(id) = request {
-                    self.pending.borrow_mut().remove(id);
+            Ok(mut answer) => {
+                if may_repeat && self.outlives(message) && answer.disowns_session().await {
+                    answer.discard().await;
+                    if let Some(id) = request {
+                        self.awaited.borrow_mut().end(id);
+                    }
+                    return true;
                 }
-                return Posted::Forgotten;
+                match request {
+                    Some(id) => answer.into_refusal(id).await,
+                    None => return false,
+                }
             }
-            Ok(answer) => match request {
-                Some(id) => answer.into_refusal(id).await,
-                None => return Posted::Done,
-            },
             Err(error) => Err(error),
         };
         if let Some(id) = request
-            && self.pending.borrow_mut().remove(id)
+            && self.awaited.borrow_mut().end(id)
         {
             match refusal {
                 Ok(message) => drop(self.to_client.send(FromServer::Message { message, about: None }).await),
                 Err(error) => self.fail(request, error).await,
             }
         }
-        Posted::Done
+        false
     }
 
     /// Whether a message has a meaning in another session than the one it was meant for.
@@ -294,7 +366,7 @@ impl Server {
         let initialize = initialize.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
         let (renewing, renewed) = oneshot::channel();
         self.renewing.set(Some(renewing));
-        self.pending.borrow_mut().insert(id);
+        self.awaited.borrow_mut().begin(&initialize);
         self.take(path, &initialize).await?;
         let renewed = tokio::time::timeout(self.place.head_timeout, renewed)
             .await
@@ -310,7 +382,7 @@ impl Server {
 
     /// Posts a message of the gate's own, which must be taken.
     async fn take(&self, path: &str, message: &Message) -> Result<(), Error> {
-        let answer = self.place.post(path, message, Vec::new()).await?;
+        let answer = self.place.post(path, message, Vec::new(), &watch::Sender::default()).await?;
         if !answer.status.is_success() {
             return Err(refused(answer.status));
         }
@@ -324,10 +396,18 @@ impl Server {
         }
     }
 
+    /// There is no session to send these messages to. Returns why.
+    async fn refuse(&self, messages: &[Message], error: &Error) -> Cow<'static, str> {
+        for message in messages {
+            self.fail(request(message), Error { kind: error.kind, cause: error.cause.clone() }).await;
+        }
+        error.to_string().into()
+    }
+
     /// Fails every request that waits.
     async fn lose(&self, cause: &str) {
-        let pending = self.pending.take();
-        for id in pending.iter().filter(|id| **id != renewal_id()) {
+        let awaited = self.awaited.borrow_mut().take();
+        for id in awaited.iter().filter(|id| **id != renewal_id()) {
             self.fail(Some(id), Kind::UpstreamUnreachable.because(cause.to_owned())).await;
         }
     }

@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     future::pending,
     io::{self, IoSlice},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +24,10 @@ use tokio::{
 };
 
 use self::reader::Reader;
-use super::{Far, FromServer, Link, QUEUE, ToServer};
+use super::{
+    Far, FromServer, Link, Outbound, QUEUE, ToServer,
+    awaited::{Awaited, to_log},
+};
 use crate::{
     child::{Child, Event, Life, Supervisor, Why},
     error::Error,
@@ -65,10 +68,13 @@ enum Over {
 async fn converse(child: Child, far: Far, server: &Supervisor) {
     let Child { stdin, stdout, mut life } = child;
     let Far { from_client, to_client } = far;
-    let mut reader = Reader::new(stdout, server, &life);
+    let report = to_log(Arc::clone(server.observer()), Arc::clone(server.name()));
+    // Both sides of one task, so that nobody ever waits for it.
+    let awaited = Arc::new(Mutex::new(Awaited::new(report)));
+    let mut reader = Reader::new(stdout, server, &life, Arc::clone(&awaited));
     // Whatever comes first, this lets go of the process's standard input.
     let over = tokio::select! {
-        over = write(stdin, from_client) => over,
+        over = write(stdin, from_client, &awaited) => over,
         () = reader.forward(&to_client) => Over::Broken("the process closed its standard output"),
         () = to_client.closed() => Over::Unneeded,
         event = life.event() => match event {
@@ -119,7 +125,11 @@ async fn last_words(mut reader: Reader, to_client: Sender<FromServer>, cause: Co
 }
 
 /// Writes the client's messages, those that wait in one go, until there are no more or nobody reads them.
-async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> Over {
+async fn write(
+    mut stdin: pipe::Sender,
+    mut from_client: Receiver<ToServer>,
+    awaited: &Mutex<Awaited>,
+) -> Over {
     let mut has_session = false;
     loop {
         // Not kept: most of its life, a link is idle.
@@ -127,8 +137,10 @@ async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> 
         if from_client.recv_many(&mut waiting, QUEUE).await == 0 {
             return Over::Unneeded;
         }
-        let lines: Vec<Bytes> =
-            waiting.into_iter().filter_map(|message| line(message, &mut has_session)).collect();
+        let lines: Vec<Bytes> = {
+            let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.into_iter().filter_map(|message| line(message, &mut has_session, &mut awaited)).collect()
+        };
         if write_lines(&mut stdin, &lines).await.is_err() {
             return Over::Broken("the process closed its standard input");
         }
@@ -137,14 +149,20 @@ async fn write(mut stdin: pipe::Sender, mut from_client: Receiver<ToServer>) -> 
 
 /// A message as the process gets it, but for the end of the line. What the gate says itself is of the era that the
 /// conversation is of: one that begins with `initialize` is a session, which none of MCP 2026-07-28 is.
-fn line(message: ToServer, has_session: &mut bool) -> Option<Bytes> {
+fn line(message: ToServer, has_session: &mut bool, awaited: &mut Awaited) -> Option<Bytes> {
     let message = match message {
-        ToServer::Message(outbound) => {
-            *has_session |= outbound.message.method() == "initialize" && !outbound.message.names_version();
-            outbound.message
+        ToServer::Message(Outbound { message, .. }) => {
+            *has_session |= message.method() == "initialize" && !message.names_version();
+            awaited.begin(&message);
+            if let Some(id) = message.request_id().filter(|_| message.method() == "notifications/cancelled") {
+                awaited.give_up(id);
+            }
+            message
         }
-        ToServer::Abandon(id) if *has_session => Message::cancelled(&id).ok()?,
-        ToServer::Abandon(id) => Message::cancelled_modern(&id).ok()?,
+        ToServer::Abandon(id) => {
+            awaited.give_up(&id);
+            if *has_session { Message::cancelled(&id).ok()? } else { Message::cancelled_modern(&id).ok()? }
+        }
     };
     Some(message.line())
 }

@@ -234,7 +234,7 @@ async fn a_process_that_reads_nothing_blocks_its_own_link_and_no_other() {
 
 #[tokio::test]
 async fn garbage_is_skipped_and_not_shown() {
-    let script = r#"echo 'hunter2'; echo; echo '[1]'; printf '\377\n'; echo '{"jsonrpc":"2.0"}'; exec cat"#;
+    let script = r#"echo 'hunter2'; echo; echo '[1]'; printf '\377\n'; echo '{"hunter2":"2.0"}'; exec cat"#;
     let gate = Gate::new(script);
     let mut link = gate.open().await;
     send(&link, PING).await;
@@ -267,13 +267,59 @@ async fn a_line_of_100_mb_passes_by() {
 
 #[tokio::test]
 async fn who_asked_for_too_much_is_told_at_once_and_the_process_lives_on() {
-    let long = r#"printf '{"result":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '","id":1}'; exec cat"#;
+    let long = r#"read -r _; printf '{"result":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '","id":1}'; exec cat"#;
     let gate = Gate::new(long);
     let mut link = gate.open().await;
+    send(&link, PING).await;
     let FromServer::Failed { id, error } = next(&mut link).await else { panic!("no failure") };
     assert_eq!((id, error.kind), (Id::number(1), Kind::UpstreamUnreachable));
     send(&link, PING).await;
     assert_eq!(message(&mut link).await.method(), "ping");
+}
+
+/// Asks three times, and gives what came of each by its id.
+async fn outcomes(script: &str) -> (Vec<(String, bool)>, Gate) {
+    let gate = Gate::new(script);
+    let mut link = gate.open().await;
+    for id in ["1", "2", "\"3\""] {
+        send(&link, &format!(r#"{{"id":{id},"method":"tools/call"}}"#)).await;
+    }
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        outcomes.push(match next(&mut link).await {
+            FromServer::Message { message, .. } => (message.id().unwrap().to_string(), true),
+            FromServer::Failed { id, error } => {
+                assert_eq!(error.kind, Kind::UpstreamUnreachable);
+                (id.to_string(), false)
+            }
+            FromServer::Ended { cause } => panic!("{cause}"),
+        });
+    }
+    (outcomes, gate)
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_fails_its_own_call_and_no_other() {
+    let script = r#"read -r _; read -r _; read -r _
+        printf '\357\273\277\033]0;title\007{"jsonrpc":"2.0","id":1,"result":{}}\n'
+        printf '{"jsonrpc":"2.0","id":2,"result":{"text":"caf\351"}}\nping\n{"type":"heartbeat"}\n'
+        printf '[{"jsonrpc":"2.0","id":99,"result":{}},{"jsonrpc":"2.0","id":"\\u0033","result":{}}]\n'; exec cat"#;
+    let (outcomes, gate) = outcomes(script).await;
+    let expected =
+        [("1", true), ("2", false), ("\"3\"", true)].map(|(id, is_answer)| (id.to_owned(), is_answer));
+    assert_eq!(outcomes, expected);
+    gate.logs("Server sent a message that cannot be read").await;
+    gate.logs("Server answered what nobody asked").await;
+    assert!(!gate.logged().contains("caf"));
+}
+
+#[tokio::test]
+async fn an_id_in_another_spelling_is_that_of_its_request() {
+    let script = r#"read -r _; read -r _; read -r _
+        echo '{"id":"1","result":{}}'; echo '{"id":2.0,"result":{}}'; echo '{"id":3e0,"error":{"code":1,"message":""}}'
+        exec cat"#;
+    let (outcomes, _gate) = outcomes(script).await;
+    assert_eq!(outcomes, ["1", "2", "\"3\""].map(|id| (id.to_owned(), true)));
 }
 
 #[tokio::test]
@@ -300,7 +346,7 @@ async fn the_end_is_told_even_if_somebody_left_the_group_with_the_pipes() {
 
 #[tokio::test]
 async fn the_last_answer_of_a_process_is_not_lost() {
-    let gate = Gate::new(r#"seq -f '{"id":%.0f,"result":{}}' 1 5000; echo 'out of memory' >&2; exit 1"#);
+    let gate = Gate::new(r#"seq -f '{"id":%.0f,"method":"m"}' 1 5000; echo 'out of memory' >&2; exit 1"#);
     let mut link = gate.open().await;
     for id in 1..=5000 {
         assert_eq!(message(&mut link).await.id(), Some(&Id::number(id)));

@@ -13,14 +13,15 @@ mod session;
 use std::{borrow::Cow, cell::Cell, collections::HashMap, rc::Rc};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, Id as TaskId, JoinSet},
 };
 
 use self::session::Server;
 use super::{
     Far, FromServer, Link, Outbound, ToServer,
-    place::{MOST_IN_FLIGHT, Place},
+    opening::Opening,
+    place::{MOST_IN_FLIGHT, MOST_POSTS, Place, Sent, is_sent},
 };
 use crate::{
     error::Kind,
@@ -30,7 +31,8 @@ use crate::{
 /// Opens a link; nothing is sent before the first message. Call it on the worker whose pool it is.
 ///
 /// Dropping the link closes every connection and deletes the session. A message that the server answers with 404 because
-/// it forgot the session is repeated once, in a new session; nothing else is ever sent twice.
+/// it forgot the session is repeated once, in a new session; nothing else is ever sent twice. If that is forgotten at once,
+/// too, the conversation is over.
 pub fn open(place: Place) -> Link {
     let (link, far) = Link::pair();
     tokio::task::spawn_local(run(place, far));
@@ -55,49 +57,69 @@ async fn run(place: Place, mut far: Far) {
 /// Sends what comes from the client until the client is gone, or until there is no session to have. Returns why, in that
 /// case.
 ///
-/// Requests run side by side. Everything else is awaited before the next message is sent: a server must know that it is
-/// initialized, or that a request is cancelled, before it meets what depends on it.
+/// Messages go side by side: a server may ask its client while it handles one. What has to wait is what begins a session
+/// ([`Opening`]), and that a request is cancelled.
 async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -> Option<Cow<'static, str>> {
     let mut calls = Calls::default();
+    let mut opening = Opening::default();
     loop {
-        let next = tokio::select! {
-            next = from_client.recv() => next?,
+        tokio::select! {
+            cause = server.lost() => return Some(cause),
+            next = from_client.recv(), if opening.has_room() && calls.tasks.len() < MOST_POSTS => {
+                if let Some(next) = opening.admit(next?) {
+                    send(server, &mut calls, next).await;
+                }
+            }
             Some(ended) = calls.tasks.join_next_with_id() => {
-                calls.forget(ended.map_or_else(|e| e.id(), |(task, ())| task));
-                continue;
-            }
-        };
-        match next {
-            ToServer::Abandon(id) => {
-                if calls.abandon(&id) == Some(Era::Legacy)
-                    && let Ok(cancelled) = Message::cancelled(&id)
-                {
-                    server.tell(&cancelled.into()).await;
-                }
-            }
-            ToServer::Message(outbound) => match (outbound.message.kind(), outbound.message.id()) {
-                (message::Kind::Request, Some(id)) => {
-                    let id = id.clone();
-                    if is_initialize(&outbound) {
-                        if let Err(cause) = server.initialize(id, outbound).await {
-                            return Some(cause);
+                let (task, done) = ended.unwrap_or_else(|e| (e.id(), Done::Other));
+                calls.forget(task);
+                match done {
+                    Done::Over(cause) => return Some(cause),
+                    Done::Other => {}
+                    Done::Opened => {
+                        opening.is_over();
+                        while let Some(next) = opening.next() {
+                            send(server, &mut calls, next).await;
                         }
-                    } else if calls.tasks.len() >= MOST_IN_FLIGHT {
-                        let why = "too many requests of one session wait for this server";
-                        server.fail(id, Kind::CallerLimit.because(why)).await;
-                    } else {
-                        calls.start(server, id, outbound);
                     }
                 }
-                _ => {
-                    if outbound.message.method() == "notifications/cancelled"
-                        && let Some(id) = outbound.message.request_id()
-                    {
-                        calls.note_cancelled(id);
-                    }
-                    server.tell(&outbound).await;
-                }
-            },
+            }
+        }
+    }
+}
+
+/// Sends one message, which may go now.
+async fn send(server: &Rc<Server>, calls: &mut Calls, what: ToServer) {
+    let is_part_of_opening = Opening::is_part(&what);
+    let outbound = match what {
+        ToServer::Message(outbound) => outbound,
+        ToServer::Abandon(id) => {
+            if let Some((Era::Legacy, sent)) = calls.abandon(&id)
+                && let Ok(cancelled) = Message::cancelled(&id)
+            {
+                calls.tell(server, cancelled.into(), Some(sent), Done::Other);
+            }
+            return;
+        }
+    };
+    let message = &outbound.message;
+    match (message.kind(), message.id()) {
+        (message::Kind::Request, Some(id)) => {
+            let id = id.clone();
+            if is_initialize(&outbound) {
+                calls.initialize(server, id, outbound);
+            } else if calls.running.len() >= MOST_IN_FLIGHT {
+                let why = "too many requests of one session wait for this server";
+                server.fail(id, Kind::CallerLimit.because(why)).await;
+            } else {
+                calls.start(server, id, outbound);
+            }
+        }
+        _ => {
+            let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
+            let sent = cancels.and_then(|id| calls.note_cancelled(id));
+            let done = if is_part_of_opening { Done::Opened } else { Done::Other };
+            calls.tell(server, outbound, sent, done);
         }
     }
 }
@@ -122,10 +144,10 @@ impl Era {
     }
 }
 
-/// Requests on their way. Dropping them closes their connections.
+/// Messages on their way. Dropping them closes their connections.
 #[derive(Default)]
 struct Calls {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Done>,
     running: HashMap<Id, Running>,
 }
 
@@ -134,6 +156,17 @@ struct Running {
     era: Era,
     /// The client cancelled it: what is lost of its answer need not be fetched.
     is_cancelled: Rc<Cell<bool>>,
+    sent: Sent,
+}
+
+/// What it means that a message is on its way no more.
+enum Done {
+    /// What waited for it may go.
+    Opened,
+    /// There is no session.
+    Over(Cow<'static, str>),
+    /// Nothing to the others.
+    Other,
 }
 
 impl Calls {
@@ -141,8 +174,31 @@ impl Calls {
         let is_cancelled = Rc::new(Cell::new(false));
         let (era, of_task) = (Era::of(&outbound), Rc::clone(&is_cancelled));
         let (server, called) = (Rc::clone(server), id.clone());
-        let task = self.tasks.spawn_local(async move { server.call(called, &outbound, &of_task).await });
-        self.running.insert(id, Running { task, era, is_cancelled });
+        let (sender, sent) = watch::channel(false);
+        let task = self.tasks.spawn_local(async move {
+            server.call(called, &outbound, &of_task, &sender).await;
+            Done::Other
+        });
+        self.running.insert(id, Running { task, era, is_cancelled, sent });
+    }
+
+    fn initialize(&mut self, server: &Rc<Server>, id: Id, outbound: Outbound) {
+        let server = Rc::clone(server);
+        self.tasks.spawn_local(async move {
+            server.initialize(id, outbound).await.map_or_else(Done::Over, |()| Done::Opened)
+        });
+    }
+
+    /// Sends what wants no answer, once the request that it is about was sent.
+    fn tell(&mut self, server: &Rc<Server>, outbound: Outbound, after: Option<Sent>, done: Done) {
+        let server = Rc::clone(server);
+        self.tasks.spawn_local(async move {
+            if let Some(after) = after {
+                is_sent(after).await;
+            }
+            server.tell(&outbound).await;
+            done
+        });
     }
 
     fn forget(&mut self, ended: TaskId) {
@@ -150,16 +206,16 @@ impl Calls {
     }
 
     /// Drops a request, if it still runs.
-    fn abandon(&mut self, id: &Id) -> Option<Era> {
+    fn abandon(&mut self, id: &Id) -> Option<(Era, Sent)> {
         let running = self.running.remove(id)?;
         running.task.abort();
-        Some(running.era)
+        Some((running.era, running.sent))
     }
 
-    fn note_cancelled(&self, id: &Id) {
-        if let Some(running) = self.running.get(id) {
-            running.is_cancelled.set(true);
-        }
+    fn note_cancelled(&self, id: &Id) -> Option<Sent> {
+        let running = self.running.get(id)?;
+        running.is_cancelled.set(true);
+        Some(running.sent.clone())
     }
 }
 

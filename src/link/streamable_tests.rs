@@ -217,17 +217,84 @@ async fn a_server_may_ask_the_client_while_a_call_runs() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn nothing_follows_a_notification_before_the_server_took_it() {
+async fn nothing_overtakes_the_beginning_of_a_session() {
     let upstream = Upstream::bind().await;
-    let link = open(upstream.place(StreamableHttp));
-    link.say(json!({ "jsonrpc": "2.0", "method": "notifications/roots/list_changed" })).await;
-    link.say(request(1, "tools/list", json!({}))).await;
+    let mut link = open(upstream.place(StreamableHttp));
+    link.say(initialize(0)).await;
     let (mut peer, first) = upstream.request().await;
-    assert_eq!(first.method(), "notifications/roots/list_changed");
+    assert_eq!(first.method(), "initialize");
+    link.say(initialized()).await;
+    link.say(request(1, "tools/list", json!({}))).await;
+    let none = tokio::time::timeout(Duration::from_millis(50), upstream.request()).await;
+    assert!(none.is_err(), "something overtook initialize");
+    peer.send(json_with(200, "", &welcome(&json!(0)))).await;
+    assert_eq!(link.message().await.0, welcome(&json!(0)));
+    assert_eq!(soon("the notification", peer.next()).await.unwrap().method(), "notifications/initialized");
     let none = tokio::time::timeout(Duration::from_millis(50), upstream.request()).await;
     assert!(none.is_err(), "the request overtook the notification");
     peer.send(ACCEPTED).await;
-    assert_eq!(soon("the request", peer.next()).await.unwrap().method(), "tools/list");
+    let mut methods = Vec::new();
+    tokio::select! {
+        request = peer.next() => methods.push(request.unwrap().method().to_owned()),
+        (_peer, request) = upstream.request() => methods.push(request.method().to_owned()),
+    }
+    // The stream of the session is asked for, too.
+    assert!(methods == ["tools/list"] || methods == [""], "{methods:?}");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_server_that_asks_while_it_handles_a_notification_is_answered() {
+    let upstream = Upstream::bind().await;
+    let mut link = open(upstream.place(StreamableHttp));
+    link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
+    let (mut calling, _) = upstream.request().await;
+    calling.send(EVENTS).await;
+    link.say(json!({ "jsonrpc": "2.0", "method": "notifications/roots/list_changed" })).await;
+    let (mut notified, _) = upstream.request().await;
+    let asks = request(7, "roots/list", json!({}));
+    calling.message(asks.clone()).await;
+    assert_eq!(link.message().await, (asks, id(1)));
+    link.say(result(&json!(7))).await;
+    let (mut answering, answer) = upstream.request().await;
+    assert_eq!((&answer.body["id"], answer.body.get("method")), (&json!(7), None));
+    answering.send(ACCEPTED).await;
+    notified.send(ACCEPTED).await;
+    calling.message(result(&json!(1))).await;
+    assert_eq!(link.message().await, (result(&json!(1)), id(1)));
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_session_that_is_unknown_is_begun_again_however_the_server_says_so() {
+    let of_nobody = |id: Value, code: i64| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": "no" } });
+    let text = |text: &str| {
+        format!("HTTP/1.1 400 X\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+    };
+    for (refusal, is_forgotten) in [
+        (json_with(400, "", &of_nobody(json!(null), -32000)), true),
+        (json_with(400, "", &of_nobody(json!("server-error"), -32600)), true),
+        (text("Bad Request: No valid session ID provided"), true),
+        (json_with(404, "", &of_nobody(json!(null), -32001)), true),
+        (json_with(400, "", &of_nobody(json!(null), -32700)), false),
+        (json_with(400, "", &of_nobody(json!(1), -32602)), false),
+        (text("Bad Request"), false),
+    ] {
+        let mut refusal = Some(refusal);
+        let (mut link, seen) = session(move |request| {
+            Some(refusal.take().unwrap_or_else(|| json_with(200, "", &result(&request.body["id"]))))
+        })
+        .await;
+        link.say(request(1, "tools/call", json!({ "name": "pay" }))).await;
+        let began = |seen: &RefCell<Vec<Request>>| {
+            seen.borrow().iter().filter(|request| request.method() == "initialize").count()
+        };
+        match is_forgotten {
+            true => assert_eq!(link.message().await, (result(&json!(1)), id(1))),
+            false => {
+                assert!(matches!(link.hear().await, FromServer::Failed { .. } | FromServer::Message { .. }))
+            }
+        }
+        assert_eq!(began(&seen), if is_forgotten { 2 } else { 1 });
+    }
 }
 
 #[tokio::test(flavor = "local")]
@@ -280,10 +347,12 @@ async fn a_session_that_is_forgotten_at_once_is_not_begun_a_third_time() {
     let (mut link, seen) = session(|_| Some(status(404))).await;
     link.say(request(1, "tools/call", json!({ "name": "pay" }))).await;
     let error = link.failure(1).await;
+    // The client has to begin anew, and so it is told.
     assert_eq!(
         (error.kind, error.cause.unwrap()),
-        (Kind::UpstreamUnreachable, "the server forgot the session twice".into())
+        (Kind::SessionNotFound, "the server forgot the session twice".into())
     );
+    assert!(link.end().await.contains("twice"));
     assert_eq!(methods(&seen).iter().filter(|(_, method)| method == "initialize").count(), 2);
 }
 

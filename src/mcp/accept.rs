@@ -11,6 +11,12 @@ pub fn takes_events(headers: &HeaderMap) -> bool {
         .any(|range| [EVENTS, "text/*", "*/*"].iter().any(|taken| range.eq_ignore_ascii_case(taken)))
 }
 
+/// Whether nothing but JSON may answer the request. Who says nothing takes anything.
+pub fn takes_only_json(headers: &HeaderMap) -> bool {
+    let is_json = |range: &str| [JSON, "application/*"].iter().any(|taken| range.eq_ignore_ascii_case(taken));
+    !takes_events(headers) && ranges(headers).any(is_json)
+}
+
 /// Whether an event stream is what the client would rather have: it names it before JSON, as clients do that are after
 /// streams. MCP asks for both, in no order, so either would do.
 pub fn prefers_events(headers: &HeaderMap) -> bool {
@@ -30,16 +36,19 @@ mod tests {
 
     #[test]
     fn the_order_of_what_a_client_accepts_is_its_preference() {
-        for (accept, takes, prefers) in [
-            ("application/json, text/event-stream", true, false),
-            ("text/event-stream, application/json", true, true),
-            ("Text/Event-Stream;q=1", true, true),
-            ("application/json", false, false),
-            ("*/*", true, false),
-            ("", false, false),
+        for (accept, takes, prefers, only_json) in [
+            ("application/json, text/event-stream", true, false, false),
+            ("text/event-stream, application/json", true, true, false),
+            ("Text/Event-Stream;q=1", true, true, false),
+            ("application/json", false, false, true),
+            ("text/html, Application/*;q=0.5", false, false, true),
+            ("*/*", true, false, false),
+            ("application/json, */*", true, false, false),
+            ("", false, false, false),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
             assert_eq!((takes_events(&headers), prefers_events(&headers)), (takes, prefers), "{accept}");
+            assert_eq!(takes_only_json(&headers), only_json, "{accept}");
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     walk::Walk,
 };
 
-pub use super::reading::Reference;
+pub use super::{id::Id, reading::Reference};
 
 use crate::ledger::{Limit, Owner, Resource, Share};
 
@@ -46,15 +46,6 @@ pub enum Kind {
     Notification,
     /// Is one: a result or an error.
     Response,
-}
-
-/// A JSON-RPC id or a progress token. Compared by value, since a peer may write an equal string with other escapes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Id {
-    /// A number, as written.
-    Number(Box<str>),
-    /// A string, without its escapes.
-    String(Box<str>),
 }
 
 /// A part of a message that can be replaced.
@@ -136,12 +127,28 @@ impl Message {
         Self::read(text, Author::Server)
     }
 
+    /// The same; the error comes with the text, for whoever makes something else of it.
+    pub(super) fn from_server_or_text(text: Bytes) -> Result<Self, (Bytes, Malformed)> {
+        match Self::look(&text, Author::Server) {
+            Ok(found) => Ok(Self::found(text, Author::Server, found)),
+            Err(why) => Err((text, why)),
+        }
+    }
+
     fn read(text: Bytes, author: Author) -> Result<Self, Malformed> {
+        let found = Self::look(&text, author)?;
+        Ok(Self::found(text, author, found))
+    }
+
+    fn look(text: &[u8], author: Author) -> Result<Outcome, Malformed> {
         let mut walk = Walk::new(Reading::new(author));
-        walk.push(&text)?;
+        walk.push(text)?;
         walk.finish()?;
-        let found = walk.visitor.finish()?;
-        Ok(Self(Arc::new(Inner { text, author, found, held: OnceLock::new() })))
+        walk.visitor.finish()
+    }
+
+    fn found(text: Bytes, author: Author, found: Outcome) -> Self {
+        Self(Arc::new(Inner { text, author, found, held: OnceLock::new() }))
     }
 
     /// A request of the gate's own. `params` is JSON.
@@ -425,32 +432,6 @@ fn shifted(position: u32, edits: &[(Range<usize>, Part, &str)]) -> u32 {
     }
     // A text of 4 GiB is not held anywhere.
     u32::try_from(shifted).unwrap_or(u32::MAX)
-}
-
-impl Id {
-    /// A number.
-    pub fn number(number: u64) -> Self {
-        Self::Number(number.to_string().into())
-    }
-
-    /// What a JSON text stands for, if that is an id.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        match text.as_bytes().first()? {
-            b'"' => serde_json::from_str::<String>(text).ok().map(|string| Self::String(string.into())),
-            b'-' | b'0'..=b'9' => Some(Self::Number(text.into())),
-            _ => None,
-        }
-    }
-}
-
-/// As JSON.
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => f.write_str(number),
-            Self::String(string) => serde_json::Value::from(&**string).fmt(f),
-        }
-    }
 }
 
 #[cfg(test)]

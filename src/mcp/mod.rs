@@ -7,6 +7,8 @@ pub mod endpoint_guard;
 pub mod event_end;
 pub mod events;
 pub mod header;
+mod id;
+pub mod incoming;
 mod keys;
 pub mod message;
 pub mod method;

@@ -39,10 +39,9 @@ impl Numbers {
     }
 }
 
-/// The number that an id is. A server that writes it as a string means the same.
+/// The number that an id is. A server that writes it as a string, or with a fraction, means the same.
 pub fn read(id: &Id) -> Option<u64> {
-    let (Id::Number(text) | Id::String(text)) = id;
-    text.parse().ok()
+    id.as_integer().and_then(|number| u64::try_from(number).ok())
 }
 
 #[cfg(test)]

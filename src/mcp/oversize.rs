@@ -1,4 +1,4 @@
-//! A message that cannot be held, looked at as it passes: which request does it answer?
+//! A message that cannot be held or cannot be read, looked at as it passes: which request does it answer?
 //!
 //! The caller who asked for too much is told so at once, in place of a time-out; and no one else is hurt, as they would be
 //! if the process were ended for it. Some peers write the id first, some behind the result, so all of the line is looked at:
@@ -30,10 +30,20 @@ pub struct Oversize {
     escaped: bool,
     /// The name or value on the outermost level that is under way, cut where it is longer than any that counts.
     token: Vec<u8>,
-    key_is_id: bool,
+    key: Key,
     /// JSON text of `id`.
     id: Option<Vec<u8>>,
     has_method: bool,
+    is_message: bool,
+}
+
+/// The key whose value is under way.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    #[default]
+    Other,
+    Id,
+    Method,
 }
 
 impl Oversize {
@@ -74,8 +84,14 @@ impl Oversize {
                 self.depth = self.depth.saturating_sub(1);
             }
             b':' if self.depth == 1 => {
-                self.key_is_id = self.token == b"\"id\"";
-                self.has_method |= self.token == b"\"method\"";
+                self.key = match &self.token[..] {
+                    b"\"id\"" => Key::Id,
+                    b"\"method\"" => Key::Method,
+                    _ => Key::Other,
+                };
+                self.has_method |= self.key == Key::Method;
+                self.is_message |=
+                    self.has_method || matches!(&self.token[..], b"\"jsonrpc\"" | b"\"result\"");
                 self.token.clear();
             }
             b',' if self.depth == 1 => self.end_value(),
@@ -92,14 +108,22 @@ impl Oversize {
 
     fn end_value(&mut self) {
         let value = std::mem::take(&mut self.token);
-        if std::mem::take(&mut self.key_is_id) && value.len() <= LONGEST_ID {
-            self.id = Some(value);
+        match std::mem::take(&mut self.key) {
+            Key::Id if value.len() <= LONGEST_ID => self.id = Some(value),
+            // Some write down what they do not have.
+            Key::Method if value == b"null" => self.has_method = false,
+            Key::Id | Key::Method | Key::Other => {}
         }
     }
 
     /// Bytes of the message so far.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether it has a key that says that it was meant as a message.
+    pub fn is_message(&self) -> bool {
+        self.is_message
     }
 
     /// The message is over: whose answer is it?

@@ -201,6 +201,8 @@ impl Reading {
             (Field::Text(_), id) if is_id(id) => Kind::Request,
             (Field::Text(_), Field::Absent) => Kind::Notification,
             (Field::Absent, _) if has_result || has_error => Kind::Response,
+            // Some servers write down what they do not have.
+            (Field::Null, _) if !self.is_strict() && (has_result || has_error) => Kind::Response,
             _ => return Err(Malformed::NotJsonRpc),
         };
         if self.is_strict() {

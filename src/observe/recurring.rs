@@ -40,6 +40,10 @@ pub enum Topic {
     Withheld,
     /// There was no room for a server's message.
     GaveUp,
+    /// A server's message cannot be read.
+    Unreadable,
+    /// A server answers what nobody asked.
+    Unasked,
 }
 
 /// One of a few groups of servers, by their names.
@@ -62,13 +66,14 @@ impl Group {
 
 impl Topic {
     const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
-    const COUNT: usize = Self::OTHERS + 5 + 2 * Group::COUNT as usize;
+    const COUNT: usize = Self::OTHERS + 7 + 2 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
         refused
             .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
             .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
+            .chain([Self::Unreadable, Self::Unasked])
             .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
             .chain((0..Group::COUNT).map(|group| Self::ListFailed(Group(group))))
     }
@@ -82,8 +87,10 @@ impl Topic {
             Self::TooMany => Self::OTHERS + 2,
             Self::Withheld => Self::OTHERS + 3,
             Self::GaveUp => Self::OTHERS + 4,
-            Self::LeftOut(group) => Self::OTHERS + 5 + usize::from(group.0),
-            Self::ListFailed(group) => Self::OTHERS + 5 + usize::from(Group::COUNT + group.0),
+            Self::Unreadable => Self::OTHERS + 5,
+            Self::Unasked => Self::OTHERS + 6,
+            Self::LeftOut(group) => Self::OTHERS + 7 + usize::from(group.0),
+            Self::ListFailed(group) => Self::OTHERS + 7 + usize::from(Group::COUNT + group.0),
         }
     }
 
@@ -99,6 +106,8 @@ impl Topic {
             Self::TooMany => "Server lists more than is kept; the rest is not offered",
             Self::Withheld => "A list of tools that cannot be read was withheld",
             Self::GaveUp => "A server's message was dropped: no room to hold it",
+            Self::Unreadable => "Server sent a message that cannot be read",
+            Self::Unasked => "Server answered what nobody asked",
         }
     }
 
@@ -113,7 +122,9 @@ impl Topic {
             | Self::Collision
             | Self::TooMany
             | Self::Withheld
-            | Self::GaveUp => None,
+            | Self::GaveUp
+            | Self::Unreadable
+            | Self::Unasked => None,
         }
     }
 
@@ -128,7 +139,9 @@ impl Topic {
             | Self::Collision
             | Self::TooMany
             | Self::Withheld
-            | Self::GaveUp => Level::Warn,
+            | Self::GaveUp
+            | Self::Unreadable
+            | Self::Unasked => Level::Warn,
         }
     }
 }

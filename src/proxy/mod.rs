@@ -301,7 +301,8 @@ fn end_of_seal(query: &str) -> usize {
 
 /// The server's own session id behind the one that the client sent.
 fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Option<&'a [u8]>, Error> {
-    let Some(presented) = checked.session else { return Ok(None) };
+    // An empty one is none.
+    let Some(presented) = checked.session.filter(|presented| !presented.is_empty()) else { return Ok(None) };
     let headers = &checked.parts.headers;
     let (server, token_name) = admitted.session_owner();
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {

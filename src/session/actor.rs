@@ -21,13 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
+    call::{Call, Client},
+    listener::Listener,
     stream::{Delivery, Position, Resumed, Stream},
 };
 use crate::{
     error::{Error, Kind},
     identity::{Members, Subject},
     ledger::{Owner, Resource, Share},
-    link::{FromServer, Link, Outbound, ToServer},
+    link::{FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::{
         events::event,
         message::{self, Id, Message},
@@ -84,7 +86,7 @@ pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
         idle: settings.idle,
         listener: match settings.style {
             Style::Streamable => None,
-            Style::Sse(stream) => Some(stream),
+            Style::Sse(stream) => Some(Listener::new(stream, true)),
         },
         is_sse,
         listens: settings.listens,
@@ -108,7 +110,7 @@ struct Session {
     closed: CancellationToken,
     watched: Watched<Subject>,
     idle: Duration,
-    listener: Option<mpsc::Sender<Bytes>>,
+    listener: Option<Listener>,
     is_sse: bool,
     /// Whether there is a listener, for who is behind the link.
     listens: Arc<AtomicBool>,
@@ -125,52 +127,6 @@ struct Session {
     _registered: Registered,
 }
 
-/// A request of the client's that the server has not answered.
-struct Call {
-    serial: u64,
-    progress_token: Option<Id>,
-    /// Counts its id and token, if they are large.
-    _names: Option<Share>,
-    resumable: bool,
-    client: Client,
-}
-
-impl Call {
-    /// The stream of its events, which begins now at the latest; `None` on HTTP+SSE, which has one for all.
-    fn stream(&mut self) -> Option<&mut Stream> {
-        if matches!(self.client, Client::Waits(_)) {
-            let (stream, events) = Stream::begin(self.serial, self.resumable);
-            if let Client::Waits(reply) = std::mem::replace(&mut self.client, Client::Reads(stream)) {
-                let _ = reply.send(Reply::Events(events));
-            }
-        }
-        match &mut self.client {
-            Client::Reads(stream) => Some(stream),
-            Client::Waits(_) | Client::Listens => None,
-        }
-    }
-}
-
-/// How the client of a call hears of it.
-enum Client {
-    /// It waits for the response head.
-    Waits(oneshot::Sender<Reply>),
-    /// It reads events.
-    Reads(Stream),
-    /// On HTTP+SSE, in the one stream.
-    Listens,
-}
-
-impl Client {
-    fn is_gone(&self) -> bool {
-        match self {
-            Self::Waits(reply) => reply.is_closed(),
-            Self::Reads(stream) => stream.is_gone(),
-            Self::Listens => false,
-        }
-    }
-}
-
 /// What happened.
 enum Event {
     Signal(Signal),
@@ -181,6 +137,10 @@ enum Event {
     Room,
     /// The client takes another event, or left.
     Reader,
+    /// The client takes another event of the stream that it listens on.
+    Listener,
+    /// It takes none, and too much waits for it.
+    Unread,
     /// Nobody listens any more.
     Silence,
 }
@@ -228,19 +188,15 @@ impl Session {
                         let _ = client.try_send(event);
                     }
                 }
-                Event::Silence => {
-                    self.listener = None;
-                    self.listens.store(false, Relaxed);
-                    if self.is_sse {
-                        break;
-                    }
-                }
+                Event::Listener => self.listener.iter_mut().for_each(Listener::pass_on),
+                Event::Silence if self.is_sse => break,
+                Event::Silence | Event::Unread => self.leave_listener(),
             }
         }
     }
 
     async fn next(&mut self) -> Event {
-        let Self { link, commands, closed, watched, listener, to_server, to_client, .. } = self;
+        let Self { link, owner, commands, closed, watched, listener, to_server, to_client, .. } = self;
         let signal = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready));
         let reader = async {
             match to_client.front() {
@@ -248,21 +204,26 @@ impl Session {
                 None => pending().await,
             }
         };
-        let silence = async {
-            match listener {
-                Some(listener) => listener.closed().await,
-                None => pending().await,
+        let is_full = listener
+            .as_ref()
+            .is_some_and(|listener| listener.has_more() && listener.is_full(owner.has_room_to_spare()));
+        let listening = async {
+            let Some(listener) = listener else { return pending().await };
+            tokio::select! {
+                () = listener.closed() => Event::Silence,
+                () = listener.room(), if listener.has_more() => Event::Listener,
+                () = listener.is_unread(), if is_full => Event::Unread,
             }
         };
         // By chance among each other, so that none that always has something keeps the others from being heard.
         let rest = async {
             tokio::select! {
-                message = link.from_server.recv(), if to_client.is_empty() => Event::Server(message),
+                message = link.from_server.recv(), if to_client.is_empty() && !is_full => Event::Server(message),
                 command = commands.recv(), if to_server.is_empty() => Event::Command(command),
                 // A server that takes nothing any more may still have something to say, and then says why.
                 _ = link.to_server.reserve(), if !to_server.is_empty() && !link.to_server.is_closed() => Event::Room,
                 () = reader => Event::Reader,
-                () = silence => Event::Silence,
+                event = listening => event,
             }
         };
         // The end of the session comes before whatever else there is.
@@ -292,8 +253,10 @@ impl Session {
                 }
                 let (sender, events) = mpsc::channel(EVENTS);
                 if reply.send(events).is_ok() {
-                    self.to_client.extend(self.backlog.drain(..).map(|event| (sender.clone(), event)));
-                    self.listener = Some(sender);
+                    self.leave_listener();
+                    let mut listener = Listener::new(sender, false);
+                    self.backlog.drain(..).for_each(|event| listener.push(event));
+                    self.listener = Some(listener);
                     self.listens.store(true, Relaxed);
                 }
             }
@@ -367,8 +330,7 @@ impl Session {
             Client::Waits(reply)
         };
         let progress_token = outbound.message.progress_token().cloned();
-        let (serial, resumable) = (self.serial, wants.resumable);
-        let mut call = Call { serial, progress_token, _names: names, resumable, client };
+        let mut call = Call { serial: self.serial, progress_token, _names: names, wants, client };
         if wants.stream {
             call.stream();
         }
@@ -392,12 +354,29 @@ impl Session {
             return;
         }
         let id = about.or_else(|| self.related(&message));
+        let is_heard = self.listener.is_some() || id.as_ref().is_some_and(|id| self.is_read(id));
+        if !is_heard && message.kind() == message::Kind::Request && message.method() == "ping" {
+            return self.pong(&message);
+        }
         match id.and_then(|id| self.calls.get_mut(&id)).and_then(Call::stream) {
             Some(stream) => {
                 let delivery = stream.deliver(&message, self.owner.has_room_to_spare());
                 self.to_client.push_back(delivery);
             }
             None => self.hand_to_listener(event(&message)),
+        }
+    }
+
+    fn is_read(&self, id: &Id) -> bool {
+        self.calls.get(id).is_some_and(Call::is_read)
+    }
+
+    /// Answers a ping in the stead of a client that hears of it nowhere: a server that waits in vain ends the session.
+    fn pong(&mut self, ping: &Message) {
+        let answer = ping.id().and_then(|id| Message::result_for(id, "{}").ok());
+        // One that pings on without reading goes without answers.
+        if let Some(answer) = answer.filter(|_| self.to_server.len() < QUEUE) {
+            self.to_server.push_back(ToServer::Message(answer.into()));
         }
     }
 
@@ -431,10 +410,21 @@ impl Session {
     }
 
     fn hand_to_listener(&mut self, event: Bytes) {
-        if let Some(listener) = &self.listener {
-            self.to_client.push_back((listener.clone(), event));
-            return;
+        match &mut self.listener {
+            Some(listener) => listener.push(event),
+            None => self.keep(event),
         }
+    }
+
+    /// The client listens no more where it did. What it did not take is kept for when it does.
+    fn leave_listener(&mut self) {
+        self.listens.store(false, Relaxed);
+        let rest = self.listener.take().map(Listener::into_rest).unwrap_or_default();
+        rest.into_iter().for_each(|event| self.keep(event));
+    }
+
+    /// Keeps an event for a client that does not listen.
+    fn keep(&mut self, event: Bytes) {
         self.backlog.push_back(event);
         let mut bytes: usize = self.backlog.iter().map(Bytes::len).sum();
         let most = if self.owner.has_room_to_spare() { BACKLOG_BYTES } else { 0 };
@@ -470,6 +460,7 @@ impl Session {
         for (client, event) in self.to_client.drain(..) {
             let _ = client.try_send(event);
         }
+        self.listener.iter_mut().for_each(Listener::pass_on);
     }
 }
 

@@ -216,10 +216,9 @@ fn a_server_that_reads_nothing_does_not_keep_what_it_says_from_the_client_nor_th
 }
 
 #[test]
-fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
+fn a_client_of_one_stream_that_reads_nothing_stops_the_server_and_nobody_else() {
     story(async {
-        let mut world = World::new(false);
-        let _listener = world.session.listen(None).await.unwrap();
+        let mut world = World::new(true);
         let (mut said, flood) = (0, message(LOG));
         // The stream, the link and one in between: then the server has to wait.
         while said < 1000 {
@@ -234,6 +233,104 @@ fn a_client_that_reads_nothing_stops_the_server_and_nobody_else() {
         assert!(said < 3 * EVENTS, "{said} messages were taken");
         assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
         assert_eq!(world.at_server().await, LOG);
+    });
+}
+
+#[test]
+fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
+    story(async {
+        let mut world = World::new(false);
+        let mut listener = world.session.listen(None).await.unwrap();
+        let (call, other) = (world.post(CALL), world.post(OTHER));
+        world.at_server().await;
+        world.at_server().await;
+        // Once the stream is cut, this is where such messages go.
+        let other = tokio::task::spawn_local(async move {
+            if let Some(Reply::Events(mut events)) = other.await.unwrap() {
+                while events.recv().await.is_some() {}
+            }
+        });
+        for _ in 0..3000 {
+            world.says(LOG).await;
+        }
+        world.says(DONE).await;
+        assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))));
+        let mut read = 0;
+        while listener.recv().await.is_some() {
+            read += 1;
+        }
+        assert_eq!(read, EVENTS, "what it had been handed");
+        // What came last is there when it listens again.
+        let mut again = world.session.listen(None).await.unwrap();
+        assert!(again.recv().await.is_some());
+        other.abort();
+    });
+}
+
+#[test]
+fn a_client_that_reads_slowly_misses_nothing() {
+    story(async {
+        let world = World::new(false);
+        let mut listener = world.session.listen(None).await.unwrap();
+        let flood = async {
+            for n in 0..3000 {
+                let text = format!(r#"{{"method":"notifications/message","params":{{"n":{n}}}}}"#);
+                let message = Message::from_server(text.into()).unwrap();
+                world.server.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+            }
+        };
+        let reads = async {
+            for n in 0..3000 {
+                assert!(text(&listener.recv().await.unwrap()).contains(&format!(r#"{{"n":{n}}}"#)));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(flood, reads);
+    });
+}
+
+#[test]
+fn a_ping_is_answered_where_the_client_listens_nowhere_and_passed_on_where_it_does() {
+    const PING: &str = r#"{"jsonrpc":"2.0","id":"p1","method":"ping"}"#;
+    const PONG: &str = r#"{"jsonrpc":"2.0","id":"p1","result":{}}"#;
+    story(async {
+        let mut world = World::new(false);
+        world.says(PING).await;
+        assert_eq!(world.at_server().await, PONG);
+        let reply = world.post(CALL);
+        world.at_server().await;
+        world.says(PING).await;
+        assert_eq!(world.at_server().await, PONG, "the call goes on to its answer");
+        world.says(PROGRESS).await;
+        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        assert!(text(&events.recv().await.unwrap()).contains("progress"));
+        world.says(PING).await;
+        assert!(text(&events.recv().await.unwrap()).contains(PING));
+        let mut listener = world.session.listen(None).await.unwrap();
+        drop(events);
+        world.says(PING).await;
+        assert!(text(&listener.recv().await.unwrap()).contains(PING));
+    });
+}
+
+#[test]
+fn who_takes_only_json_gets_its_answer_and_what_came_before_where_it_listens() {
+    story(async {
+        let mut world = World::new(false);
+        let session = world.session.clone();
+        let reply = tokio::task::spawn_local(async move {
+            let wants = Wants { only_json: true, ..Wants::default() };
+            session.post(message(CALL).into(), wants).await
+        });
+        world.at_server().await;
+        for _ in 0..200 {
+            world.says(PROGRESS).await;
+        }
+        world.says(DONE).await;
+        let Some(Reply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
+        assert_eq!(text(answer.text()), DONE);
+        let mut listener = world.session.listen(None).await.unwrap();
+        assert!(text(&listener.recv().await.unwrap()).contains("progress"));
     });
 }
 
@@ -293,7 +390,7 @@ fn over_http_sse_everything_comes_in_the_one_stream_and_its_end_is_the_sessions(
 fn a_client_that_prefers_a_stream_has_one_at_once_and_may_come_back_to_it() {
     story(async {
         let mut world = World::new(false);
-        let wants = Wants { stream: true, resumable: true };
+        let wants = Wants { stream: true, resumable: true, only_json: false };
         let Some(Reply::Events(mut events)) = world.session.post(message(CALL).into(), wants).await else {
             panic!("no events")
         };
@@ -441,7 +538,7 @@ fn large_ids_and_tokens_are_counted_as_long_as_their_call_waits() {
 fn who_comes_back_again_and_again_has_what_it_missed_once() {
     story(async {
         let mut world = World::new(false);
-        let wants = Wants { stream: true, resumable: true };
+        let wants = Wants { stream: true, resumable: true, only_json: false };
         let Some(Reply::Events(stalled)) = world.session.post(message(CALL).into(), wants).await else {
             panic!("no events")
         };

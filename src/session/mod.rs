@@ -5,6 +5,8 @@
 //! from whichever thread they are on, by a [`Handle`] from the [`Registry`].
 
 mod actor;
+mod call;
+mod listener;
 mod registry;
 mod stream;
 
@@ -60,6 +62,8 @@ pub struct Wants {
     pub stream: bool,
     /// By a stream that it can come back to, if by one at all (MCP 2025-11-25).
     pub resumable: bool,
+    /// By nothing but its response: it takes no streams. What the server says before is not part of the answer.
+    pub only_json: bool,
 }
 
 /// What a client is answered.

@@ -106,6 +106,11 @@ impl Exchange {
         self.outgoing.waits_for_client
     }
 
+    /// Whether all of the request was written.
+    pub fn is_sent(&self) -> bool {
+        self.outgoing.is_done()
+    }
+
     /// Request body bytes taken from the client so far.
     pub fn body_bytes(&self) -> u64 {
         self.outgoing.taken

@@ -227,7 +227,7 @@ async fn methods_and_sessions_that_do_not_fit_the_endpoint_are_told_so() {
     let gate = roomy().await;
     let session = open(&gate).await;
     for (request, status) in [
-        (get("/small/mcp", DEV, ""), 400),
+        (get("/small/mcp", DEV, ""), 405),
         (get("/small/mcp", DEV, "").replacen("GET", "DELETE", 1), 400),
         (get("/small/mcp", DEV, "Mcp-Session-Id: made-up\r\n"), 404),
         (get("/small/mcp", DEV, "MCP-Protocol-Version: 2026-07-28\r\n"), 405),

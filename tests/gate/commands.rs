@@ -33,7 +33,7 @@ async fn a_client_initializes_lists_calls_and_leaves_and_the_process_goes_with_i
 
     assert_eq!(session.delete().await, 204);
     is_gone(pid).await;
-    let (status, body) = session.post(INITIALIZE).await;
+    let (status, body) = session.post(&call(1, "pid", json!({}))).await;
     assert!(status == 404 && body.contains("session_not_found"), "{status} {body}");
 }
 

@@ -39,6 +39,7 @@ mod manage;
 mod mcp;
 mod names;
 mod observe;
+mod odd_servers;
 mod operations;
 mod origin_isolation;
 mod passthrough;

@@ -81,6 +81,9 @@ impl Core {
     /// A member has no answer to a request.
     fn failed(&mut self, now: Instant, member: usize, id: &Id, error: Error) {
         let Some(sent) = self.take(now, member, id) else { return };
+        // It is the member's session that is over, not the client's.
+        let kind = if error.kind == Kind::SessionNotFound { Kind::UpstreamUnreachable } else { error.kind };
+        let error = Error { kind, ..error };
         match sent.purpose {
             Purpose::Greeting => self.lose(now, member, error.kind, &error.to_string()),
             Purpose::Page(ask) => {

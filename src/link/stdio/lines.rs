@@ -122,7 +122,13 @@ impl Lines {
 }
 
 fn passed(passing: Oversize, given_up: Option<Limit>) -> Line {
-    Line::Passed { length: passing.length(), answers: passing.end(), given_up }
+    let (length, is_message) = (passing.length(), passing.is_message());
+    let answers = match passing.end() {
+        // A process may write anything, and most of it is no answer.
+        Answers::Unknown if !is_message => Answers::Nobody,
+        answers => answers,
+    };
+    Line::Passed { length, answers, given_up }
 }
 
 #[cfg(test)]
@@ -207,7 +213,7 @@ mod tests {
         ) {
             let complete = input.rsplit_once('\n').map(|(complete, _)| complete);
             let wanted: Vec<_> = complete.iter().flat_map(|complete| complete.split('\n')).map(|line| {
-                if line.len() > 20 { Line::Passed { length: line.len() as u64, answers: Answers::Unknown, given_up: None } } else { text(line) }
+                if line.len() > 20 { Line::Passed { length: line.len() as u64, answers: Answers::Nobody, given_up: None } } else { text(line) }
             }).collect();
             prop_assert_eq!(lines(input.as_bytes(), 20, &sizes), wanted);
         }

@@ -1,14 +1,14 @@
 //! A process's standard output, as messages.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
 
 use super::{
-    super::FromServer,
+    super::{FromServer, awaited::Awaited},
     MAX_LINE,
     lines::{Line, Lines},
 };
@@ -17,7 +17,7 @@ use crate::{
     config::Level,
     error::{Error, Kind},
     ledger::{Resource, Room, Share},
-    mcp::{message::Message, oversize::Answers},
+    mcp::incoming::{Batch, Incoming},
     observe::{Observer, Topic},
 };
 
@@ -31,6 +31,9 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 pub(super) struct Reader {
     stdout: pipe::Receiver,
     lines: Lines,
+    /// What is left of a line with several messages.
+    batch: Option<Batch>,
+    awaited: Arc<Mutex<Awaited>>,
     /// A message that its user did not take yet.
     ready: Option<FromServer>,
     noise: Noise,
@@ -42,11 +45,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(stdout: pipe::Receiver, supervisor: &Supervisor, life: &Life) -> Self {
+    pub(super) fn new(
+        stdout: pipe::Receiver,
+        supervisor: &Supervisor,
+        life: &Life,
+        awaited: Arc<Mutex<Awaited>>,
+    ) -> Self {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
         let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
         let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
-        Self { stdout, lines: Lines::new(MAX_LINE), ready: None, noise, share, room, spoke: life.spoke() }
+        let (lines, spoke) = (Lines::new(MAX_LINE), life.spoke());
+        Self { stdout, lines, batch: None, awaited, ready: None, noise, share, room, spoke }
     }
 
     /// Passes messages on to the end of the pipe; those that nobody is there to take are dropped. Can be dropped at any
@@ -96,16 +105,18 @@ impl Reader {
     /// The next message. Sets `noise` if something else was met on the way.
     fn next(&mut self, noise: &mut bool) -> Option<FromServer> {
         loop {
+            if let Some(incoming) = self.batch.as_mut().and_then(Iterator::next) {
+                match self.heard(incoming, 0) {
+                    Some(heard) => return Some(heard),
+                    None => continue,
+                }
+            }
+            self.batch = None;
             match self.lines.next()? {
                 Line::Text(text) => {
-                    let length = text.len();
-                    match Message::from_server(text) {
-                        Ok(message) => {
-                            self.spoke.note();
-                            message.hold_for(self.share.owner());
-                            return Some(FromServer::Message { message, about: None });
-                        }
-                        Err(_) => self.noise.heard(length as u64),
+                    let length = text.len() as u64;
+                    if let Some(heard) = self.heard(Incoming::read(text), length) {
+                        return Some(heard);
                     }
                 }
                 Line::Passed { length, answers, given_up } => {
@@ -119,13 +130,39 @@ impl Reader {
                             Kind::UpstreamUnreachable.because("an answer longer than 4 MiB")
                         }
                     };
-                    if let Answers::Request(id) = answers {
+                    if let Some(id) = self.awaited().lost(&answers) {
                         return Some(FromServer::Failed { id, error });
                     }
                 }
             }
             *noise = true;
         }
+    }
+
+    /// What a line of so many bytes comes to, or a part of one.
+    fn heard(&mut self, incoming: Incoming, length: u64) -> Option<FromServer> {
+        match incoming {
+            Incoming::Message(message) => {
+                self.spoke.note();
+                message.hold_for(self.share.owner());
+                let message = self.awaited().message(message)?;
+                Some(FromServer::Message { message, about: None })
+            }
+            Incoming::Batch(batch) => {
+                self.batch = Some(batch);
+                None
+            }
+            Incoming::Unreadable { answers, why } => self.awaited().unreadable(&answers, why),
+            Incoming::Noise(_) => {
+                self.noise.heard(length);
+                None
+            }
+        }
+    }
+
+    fn awaited(&self) -> std::sync::MutexGuard<'_, Awaited> {
+        // Nothing that could panic runs under the lock.
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,10 @@ use http::{HeaderName, HeaderValue};
 use super::session::{Server, Session};
 use crate::{
     error::{Error, Kind},
-    link::place::{Answer, EventStream, Lost, answer_to, garbage, names, refused},
+    link::{
+        awaited::Oddity,
+        place::{Answer, EventStream, Lost, Said, answer_to, refused},
+    },
     mcp::{
         events::{is_event_stream, is_json},
         message::{self, Id, Message},
@@ -43,7 +46,11 @@ impl Server {
             return answer.into_refusal(id).await;
         }
         if is_json(&answer.headers) {
-            return answer.into_message(id).await;
+            let (answer, others) = answer.into_messages(id).await?;
+            for message in others {
+                self.deliver(message, about.cloned()).await;
+            }
+            return Ok(answer);
         }
         if !is_event_stream(&answer.headers) {
             return Err(Kind::UpstreamUnreachable.because("the answer is neither JSON nor an event stream"));
@@ -72,27 +79,24 @@ impl Server {
         id: &Id,
         about: Option<&Id>,
     ) -> Result<Option<Message>, Error> {
-        loop {
-            let event = match events.next().await {
-                Ok(Some(event)) => event,
-                Ok(None) => return Ok(None),
-                Err(Lost { answers: Answers::Request(named), error }) if names(&named, id) => {
+        while let Some(said) = events.message().await {
+            match said {
+                Said::Lost(Lost { answers: Answers::Request(named), error }) if named.is_like(id) => {
                     return Err(error);
                 }
                 // What comes here and is no other message is taken for the answer.
-                Err(Lost { answers: Answers::Unknown, error }) => return Err(error),
-                Err(_) => continue,
-            };
-            if !event.is_message() {
-                continue;
-            }
-            let message = events.message(event).map_err(garbage)?;
-            if message.kind() != message::Kind::Response {
-                self.deliver(message, about.cloned()).await;
-            } else if let Some(response) = answer_to(message, id) {
-                return Ok(Some(response));
+                Said::Lost(Lost { answers: Answers::Unknown, error }) => return Err(error),
+                Said::Lost(_) => {}
+                Said::Message(message) if message.kind() != message::Kind::Response => {
+                    self.deliver(message, about.cloned()).await;
+                }
+                Said::Message(message) => match answer_to(message, id) {
+                    Some(response) => return Ok(Some(response)),
+                    None => (self.place.report)(Oddity::Unasked),
+                },
             }
         }
+        Ok(None)
     }
 
     /// Takes up a stream behind the event `from`, after `pause`.

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     error::Kind,
-    link::place::EventStream,
+    link::{
+        awaited::Oddity,
+        place::{EventStream, Said},
+    },
     mcp::{events::is_event_stream, message},
 };
 
@@ -60,21 +63,16 @@ impl Server {
 
     /// Passes on what comes, to the end of the stream. Returns whether anything came.
     async fn pass_on(&self, events: &mut EventStream) -> bool {
-        let mut came = false;
-        loop {
-            // What cannot be held and what is no message is left out: neither is anybody's answer.
-            let event = match events.next().await {
-                Ok(Some(event)) => event,
-                Ok(None) => return came,
-                Err(_) => continue,
-            };
-            came = true;
-            if event.is_message()
-                && let Ok(message) = events.message(event)
-                && message.kind() != message::Kind::Response
-            {
-                self.deliver(message, None).await;
+        while let Some(said) = events.message().await {
+            match said {
+                Said::Message(message) if message.kind() != message::Kind::Response => {
+                    self.deliver(message, None).await;
+                }
+                Said::Message(_) => (self.place.report)(Oddity::Unasked),
+                // It is nobody's answer.
+                Said::Lost(_) => {}
             }
         }
+        events.has_begun
     }
 }

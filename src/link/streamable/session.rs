@@ -5,7 +5,7 @@ use std::{borrow::Cow, cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::{Era, headers};
 use crate::{
@@ -33,6 +33,9 @@ pub(super) struct Server {
     initialize: RefCell<Option<Outbound>>,
     /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss.
     renewal: Mutex<()>,
+    /// Why there is no session to have any more.
+    lost: RefCell<Option<Cow<'static, str>>>,
+    is_lost: Notify,
 }
 
 /// A session. Without `initialize` there is none, and nothing is in it.
@@ -64,8 +67,33 @@ impl Session {
 
 impl Server {
     pub(super) fn new(place: Place, to_client: mpsc::Sender<FromServer>) -> Self {
-        let session = watch::Sender::default();
-        Self { place, to_client, session, initialize: RefCell::default(), renewal: Mutex::default() }
+        Self {
+            place,
+            to_client,
+            session: watch::Sender::default(),
+            initialize: RefCell::default(),
+            renewal: Mutex::default(),
+            lost: RefCell::default(),
+            is_lost: Notify::new(),
+        }
+    }
+
+    /// Waits until there is no session to have any more. Returns why.
+    pub(super) async fn lost(&self) -> Cow<'static, str> {
+        loop {
+            self.is_lost.notified().await;
+            if let Some(cause) = self.lost.take() {
+                return cause;
+            }
+        }
+    }
+
+    /// The server forgot the session, and there is no other: the client has to begin anew.
+    fn lose(&self, cause: impl Into<Cow<'static, str>>) -> Error {
+        let cause = cause.into();
+        self.lost.replace(Some(cause.clone()));
+        self.is_lost.notify_one();
+        Kind::SessionNotFound.because(cause)
     }
 
     /// Hands a message to the client; waits while the client does not take it.
@@ -79,9 +107,15 @@ impl Server {
     }
 
     /// Carries one request to its end.
-    pub(super) async fn call(&self, id: Id, outbound: &Outbound, is_cancelled: &Cell<bool>) {
+    pub(super) async fn call(
+        &self,
+        id: Id,
+        outbound: &Outbound,
+        is_cancelled: &Cell<bool>,
+        sent: &watch::Sender<bool>,
+    ) {
         let called = async {
-            let (session, answer) = self.post(outbound).await?;
+            let (session, answer) = self.post(outbound, sent).await?;
             let may_resume = || Era::of(outbound) == Era::Legacy && !is_cancelled.get();
             self.response(&session, answer, &id, Some(&id), may_resume).await
         };
@@ -100,7 +134,7 @@ impl Server {
 
     /// Sends what wants no answer. That it failed is nobody's news: there is no request to fail.
     pub(super) async fn tell(&self, outbound: &Outbound) {
-        let Ok((session, answer)) = self.post(outbound).await else { return };
+        let Ok((session, answer)) = self.post(outbound, &watch::Sender::default()).await else { return };
         let is_taken = answer.status.is_success();
         answer.discard().await;
         if is_taken && outbound.message.method() == "notifications/initialized" && !session.is_open {
@@ -137,7 +171,7 @@ impl Server {
         about: Option<&Id>,
     ) -> Result<(Message, Option<Session>), Error> {
         let none = Session::default();
-        let answer = self.send(&none, initialize).await?;
+        let answer = self.send(&none, initialize, &watch::Sender::default()).await?;
         let session_id = answer.headers.get(SESSION_ID).filter(|_| answer.status.is_success()).cloned();
         let response = self.response(&none, answer, id, about, || false).await?;
         let Some(result) = response.part(Part::Result) else { return Ok((response, None)) };
@@ -150,15 +184,19 @@ impl Server {
     }
 
     /// Posts a message within the session. If the server forgot that, within a new one.
-    async fn post(&self, outbound: &Outbound) -> Result<(Rc<Session>, Answer), Error> {
+    async fn post(
+        &self,
+        outbound: &Outbound,
+        sent: &watch::Sender<bool>,
+    ) -> Result<(Rc<Session>, Answer), Error> {
         let session = Rc::clone(&self.session.borrow());
-        let mut answer = self.send(&session, outbound).await?;
+        let mut answer = self.send(&session, outbound, sent).await?;
         let message = &outbound.message;
         let belongs_to_session = session.id.is_some()
             && Era::of(outbound) == Era::Legacy
             // The request that it answers was forgotten with the session.
             && message.kind() != message::Kind::Response;
-        if answer.status != StatusCode::NOT_FOUND || !belongs_to_session {
+        if !belongs_to_session || !answer.disowns_session().await {
             return Ok((session, answer));
         }
         // Who answers this very request has looked at it, and so has not lost the session.
@@ -169,9 +207,9 @@ impl Server {
         }
         answer.discard().await;
         let session = self.renewed(&session).await?;
-        let answer = self.send(&session, outbound).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Err(Kind::UpstreamUnreachable.because("the server forgot the session twice"));
+        let mut answer = self.send(&session, outbound, sent).await?;
+        if session.id.is_some() && answer.disowns_session().await {
+            return Err(self.lose("the server forgot the session twice"));
         }
         Ok((session, answer))
     }
@@ -195,11 +233,11 @@ impl Server {
             .await
             .map_err(|_| Kind::UpstreamTimeout.because("no answer to initialize in time"))??;
         // The client goes on in the version that it was told.
-        let session = session.filter(|session| session.version == forgotten.version).ok_or_else(|| {
-            Kind::UpstreamUnreachable.because("the server forgot the session and refuses a new one like it")
-        })?;
+        let session = session
+            .filter(|session| session.version == forgotten.version)
+            .ok_or_else(|| self.lose("the server forgot the session and refuses a new one like it"))?;
         let initialized = Message::notification("notifications/initialized", "{}").map_err(internal)?;
-        let answer = self.send(&session, &initialized.into()).await?;
+        let answer = self.send(&session, &initialized.into(), &watch::Sender::default()).await?;
         if !answer.status.is_success() {
             return Err(refused(answer.status));
         }
@@ -209,7 +247,12 @@ impl Server {
         Ok(session)
     }
 
-    async fn send(&self, session: &Session, outbound: &Outbound) -> Result<Answer, Error> {
+    async fn send(
+        &self,
+        session: &Session,
+        outbound: &Outbound,
+        sent: &watch::Sender<bool>,
+    ) -> Result<Answer, Error> {
         let Outbound { message, params } = outbound;
         let fields = match message.version() {
             Some(version) => {
@@ -219,7 +262,7 @@ impl Server {
             }
             None => session.fields(),
         };
-        self.place.post(self.place.target.path_and_query(), message, fields).await
+        self.place.post(self.place.target.path_and_query(), message, fields, sent).await
     }
 
     /// Ends the session, if there is one.
@@ -227,8 +270,8 @@ impl Server {
         let session = Rc::clone(&self.session.borrow());
         if session.id.is_some() {
             let fields = session.fields();
-            let farewell =
-                self.place.send(Method::DELETE, self.place.target.path_and_query(), &fields, Bytes::new());
+            let path = self.place.target.path_and_query();
+            let farewell = self.place.send(Method::DELETE, path, &fields, Bytes::new(), None);
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }

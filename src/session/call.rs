@@ -1,0 +1,58 @@
+//! A request of a client's on its way, and how its client hears of it.
+
+use tokio::sync::oneshot;
+
+use super::{Reply, Wants, stream::Stream};
+use crate::{ledger::Share, mcp::message::Id};
+
+/// A request of the client's that the server has not answered.
+pub(super) struct Call {
+    pub(super) serial: u64,
+    pub(super) progress_token: Option<Id>,
+    /// Counts its id and token, if they are large.
+    pub(super) _names: Option<Share>,
+    pub(super) wants: Wants,
+    pub(super) client: Client,
+}
+
+impl Call {
+    /// The stream of its events, which begins now at the latest; `None` on HTTP+SSE, which has one for all, and where the
+    /// client takes none.
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+        if matches!(self.client, Client::Waits(_)) && !self.wants.only_json {
+            let (stream, events) = Stream::begin(self.serial, self.wants.resumable);
+            if let Client::Waits(reply) = std::mem::replace(&mut self.client, Client::Reads(stream)) {
+                let _ = reply.send(Reply::Events(events));
+            }
+        }
+        match &mut self.client {
+            Client::Reads(stream) => Some(stream),
+            Client::Waits(_) | Client::Listens => None,
+        }
+    }
+
+    /// Whether the client reads events of it now.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(&self.client, Client::Reads(stream) if !stream.is_gone())
+    }
+}
+
+/// How the client of a call hears of it.
+pub(super) enum Client {
+    /// It waits for the response head.
+    Waits(oneshot::Sender<Reply>),
+    /// It reads events.
+    Reads(Stream),
+    /// On HTTP+SSE, in the one stream.
+    Listens,
+}
+
+impl Client {
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Waits(reply) => reply.is_closed(),
+            Self::Reads(stream) => stream.is_gone(),
+            Self::Listens => false,
+        }
+    }
+}
