@@ -216,7 +216,7 @@ impl Prepared {
             Arc::clone(&certificate),
             stop_accepting.clone(),
         ));
-        Ok(Gateway {
+        let gateway = Gateway {
             shared,
             workers,
             certificate,
@@ -228,7 +228,9 @@ impl Prepared {
             addrs,
             admin_addr,
             stop_accepting,
-        })
+        };
+        gateway.warm();
+        Ok(gateway)
     }
 }
 

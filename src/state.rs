@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};

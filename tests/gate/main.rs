@@ -22,6 +22,7 @@ mod crossed;
 mod decisive_keys;
 mod endpoint_events;
 mod filter;
+mod first_start;
 mod folding;
 mod framing;
 mod harness;
