@@ -58,7 +58,13 @@ the config.
 Examples:
   sluicegate serve
   DEV_TOKEN=… sluicegate serve gate.json")]
-    Serve(ConfigFile),
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Write the CA of a self-made certificate (`tls.selfSigned`) to this file, for clients to trust
+        #[arg(long, value_name = "FILE")]
+        ca_out: Option<PathBuf>,
+    },
     /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
     Demo,
     /// Find every problem in a config without opening a port or running a command
@@ -121,7 +127,7 @@ Example:
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(file) => match file.path() {
+        Command::Serve { file, ca_out } => match file.path() {
             Ok(path) if path.as_os_str() == "-" => fail(
                 BAD_USAGE,
                 "a gate follows its file, and standard input is none; write it to a file first",
@@ -129,7 +135,7 @@ pub fn run() -> ExitCode {
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
                 reaper::enable("/proc/self/exe");
-                crate::gateway::serve(&path)
+                crate::gateway::serve(&path, ca_out.as_deref())
             }
             Err(message) => fail(BAD_USAGE, &message),
         },

@@ -8,6 +8,7 @@ mod serve;
 use std::{
     fmt, io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -31,6 +32,7 @@ use crate::{
         connection::Door,
         listener,
         proxied::is_trusted,
+        self_made::SelfMade,
         tls::{self, Certificate, Left, Validity},
     },
     state::{Backend, Live, SPARE_CONNECTIONS, Shared, capacity},
@@ -57,6 +59,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     workers: Arc<[worker::Handle]>,
     certificate: Arc<Certificate>,
+    self_made: Option<Arc<SelfMade>>,
     process_key: SessionKey,
     clock: Arc<Clock>,
     /// What the listeners were started with; a reload cannot change it.
@@ -75,6 +78,7 @@ struct Fixed {
     addr: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     tls: TlsKind,
+    state_dir: Option<PathBuf>,
     workers: usize,
     log_format: LogFormat,
 }
@@ -86,28 +90,40 @@ enum TlsKind {
     SelfSigned(Vec<String>),
 }
 
+/// Where a self-made CA is kept, if there is one.
+fn state_dir(snapshot: &Snapshot) -> Option<PathBuf> {
+    match &snapshot.tls {
+        Some(Tls::SelfSigned { state_dir, .. }) => Some(state_dir.clone()),
+        _ => None,
+    }
+}
+
 impl Fixed {
     fn of(snapshot: &Snapshot) -> Self {
         let tls = match &snapshot.tls {
             None => TlsKind::Plain,
             Some(Tls::Files(_)) => TlsKind::Files,
-            Some(Tls::SelfSigned { names }) => TlsKind::SelfSigned(names.clone()),
+            Some(Tls::SelfSigned { names, .. }) => TlsKind::SelfSigned(names.clone()),
         };
         Self {
             addr: snapshot.addr.clone(),
             admin: snapshot.admin,
             tls,
+            state_dir: state_dir(snapshot),
             workers: snapshot.workers,
             log_format: snapshot.log.format,
         }
     }
 
     /// The keys, and whether their values differ.
-    fn compare(&self, other: &Self) -> [(&'static str, bool); 5] {
+    fn compare(&self, other: &Self) -> [(&'static str, bool); 6] {
+        let is_moved =
+            self.state_dir.is_some() && other.state_dir.is_some() && self.state_dir != other.state_dir;
         [
             ("addr", self.addr != other.addr),
             ("admin.addr", self.admin != other.admin),
             ("tls (kind or names)", self.tls != other.tls),
+            ("stateDir", is_moved),
             ("workers", self.workers != other.workers),
             ("log.format", self.log_format != other.log_format),
         ]
@@ -144,6 +160,7 @@ impl std::error::Error for StartError {}
 pub struct Prepared {
     shared: Arc<Shared>,
     certificate: Arc<Certificate>,
+    self_made: Option<Arc<SelfMade>>,
     acceptor: Option<TlsAcceptor>,
     process_key: SessionKey,
     clock: Arc<Clock>,
@@ -164,7 +181,8 @@ impl Prepared {
         let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
-        let acceptor = match certified(&snapshot).map_err(io("certificate"))? {
+        let (certified, self_made) = certified(&snapshot).map_err(io("certificate"))?;
+        let acceptor = match certified {
             None => None,
             Some(certified) => {
                 certificate.set(certified);
@@ -173,13 +191,13 @@ impl Prepared {
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
-        Ok(Self { shared, certificate, acceptor, process_key, clock, snapshot })
+        Ok(Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot })
     }
 
     /// Binds the addresses and begins to serve. Must be called on a tokio runtime with I/O and time, which accepts; workers
     /// have their own.
     pub fn open(self) -> Result<Gateway, StartError> {
-        let Self { shared, certificate, acceptor, process_key, clock, snapshot } = self;
+        let Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot } = self;
         let listeners = bind_all(&snapshot.addr)?;
         let admin =
             snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
@@ -211,16 +229,13 @@ impl Prepared {
             tokio::spawn(accept(listener, door, connections, workers, shared, stop));
         }
         let of_day = Arc::clone(&clock);
-        tokio::spawn(tell_time(
-            Arc::clone(&shared),
-            of_day,
-            Arc::clone(&certificate),
-            stop_accepting.clone(),
-        ));
+        let presented = (Arc::clone(&certificate), self_made.clone());
+        tokio::spawn(tell_time(Arc::clone(&shared), of_day, presented, stop_accepting.clone()));
         Ok(Gateway {
             shared,
             workers,
             certificate,
+            self_made,
             process_key,
             clock,
             started_with: Fixed::of(&snapshot),
@@ -253,6 +268,11 @@ impl Gateway {
     /// Address of the admin listener.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
+    }
+
+    /// The CA of the certificate, if the gate makes it.
+    pub fn self_made(&self) -> Option<&Arc<SelfMade>> {
+        self.self_made.as_ref()
     }
 
     /// State that outlives reloads.
@@ -347,13 +367,17 @@ fn io(what: &str) -> impl Fn(io::Error) -> StartError {
     move |e| StartError::Io(what.clone(), e)
 }
 
-/// The certificate to start with.
-fn certified(snapshot: &Snapshot) -> io::Result<Option<Arc<CertifiedKey>>> {
+/// The certificate to start with, and its CA if the gate makes it.
+fn certified(snapshot: &Snapshot) -> io::Result<(Option<Arc<CertifiedKey>>, Option<Arc<SelfMade>>)> {
     Ok(match &snapshot.tls {
-        None => None,
+        None => (None, None),
         // Without one, nothing is started: see `serve`.
-        Some(Tls::Files(certified)) => certified.clone(),
-        Some(Tls::SelfSigned { names }) => Some(tls::self_signed(names)?.certified()?),
+        Some(Tls::Files(certified)) => (certified.clone(), None),
+        Some(Tls::SelfSigned { names, state_dir }) => {
+            let now = SystemTime::now();
+            let made = SelfMade::open(state_dir, names, now)?;
+            (Some(made.certificate(now)?), Some(Arc::new(made)))
+        }
     })
 }
 
@@ -384,7 +408,7 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 async fn tell_time(
     shared: Arc<Shared>,
     clock: Arc<Clock>,
-    certificate: Arc<Certificate>,
+    (certificate, self_made): (Arc<Certificate>, Option<Arc<SelfMade>>),
     stop: CancellationToken,
 ) {
     let mut expiry = Expiry::default();
@@ -398,6 +422,8 @@ async fn tell_time(
             shared.observer.log.line(Level::Warn, msg).millis("behind_ms", behind).send();
         }
         is_behind = behind >= BEHIND;
+        // A failure is a lack of random numbers, which ends all TLS; that the certificate ends is told below.
+        let _ = self_made.as_ref().map(|made| made.renew(&certificate, SystemTime::now()));
         expiry.look(&certificate, &shared.observer, SystemTime::now());
         tokio::time::sleep(CLOCK_TICK).await;
         shared.ledger.tick(Instant::now());

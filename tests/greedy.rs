@@ -44,7 +44,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::server::tls::{SelfSigned, provider, self_signed};
+use sluicegate::server::{
+    self_made::{SelfSigned, self_signed},
+    tls::provider,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -62,6 +62,7 @@ pub use self::{
     schema::schema,
     snapshot::*,
     table::INHERITED,
+    tls::STATE_DIRECTORY,
 };
 
 /// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.

@@ -104,9 +104,9 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let base_url = bind::base_url(cx, proxy);
     let addr = bind::listen(cx, proxy);
     let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
-    let tls = proxy
-        .object(cx, "tls")
-        .and_then(|fields| tls::resolve(cx, &fields, &allowed_hosts, base_url.as_ref()));
+    let state_dir = proxy.get("stateDir").and_then(|node| node.path(cx));
+    let tls = proxy.object(cx, "tls");
+    let tls = tls.and_then(|fields| tls::resolve(cx, &fields, &allowed_hosts, base_url.as_ref(), state_dir));
     let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
     let admin = proxy.object(cx, "admin");
     let admin = admin.and_then(|fields| bind::admin(cx, &fields, addr.as_deref().unwrap_or_default()));

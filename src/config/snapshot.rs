@@ -73,10 +73,12 @@ pub struct Snapshot {
 pub enum Tls {
     /// `{cert, key}`: read, parsed and seen to match; `None` if they were not.
     Files(Option<Arc<CertifiedKey>>),
-    /// `{selfSigned: true}`: made at start for these names.
+    /// `{selfSigned: true}`: made by the gate for these names.
     SelfSigned {
         /// DNS names and IP addresses to put into the certificate.
         names: Vec<String>,
+        /// `stateDir`: where the CA is kept.
+        state_dir: PathBuf,
     },
 }
 

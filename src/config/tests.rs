@@ -133,7 +133,7 @@ fn the_base_url_says_under_which_names_the_gate_is_called() {
     assert_eq!(hosts(&snapshot), ["gate.example"]);
     assert_eq!(snapshot.allowed_origins, ["https://gate.example:8443"]);
     assert!(!snapshot.loopback_origins);
-    let Some(Tls::SelfSigned { names }) = snapshot.tls else { panic!("{:?}", snapshot.tls) };
+    let Some(Tls::SelfSigned { names, .. }) = snapshot.tls else { panic!("{:?}", snapshot.tls) };
     assert_eq!(names, ["gate.example", "localhost", "127.0.0.1", "::1"]);
 
     let local = good(with_proxy(r#""baseURL": "http://localhost:8080""#));
@@ -443,6 +443,25 @@ fn a_certificate_is_judged_by_the_clock() {
         assert!(said(&loaded).contains(said_of_it), "{date}: {}", said(&loaded));
         assert!(loaded.is_whole() && matches!(good(loaded).tls, Some(Tls::Files(Some(_)))), "{date}");
     }
+}
+
+#[test]
+fn the_state_is_where_the_config_or_systemd_says_or_beside_the_config() {
+    let directory_of = |place: Place, key: &str| {
+        let root = place.directory.path().to_owned();
+        let loaded = place.load(&format!(
+            r#"{{"proxy": {{"addr": "127.0.0.1:0", "tls": {{"selfSigned": true}}{key}}}, "mcpServers": {{}}}}"#
+        ));
+        let Some(Tls::SelfSigned { state_dir, .. }) = good(loaded).tls else { panic!() };
+        assert!(!root.join("state").exists(), "to check a config writes nothing");
+        state_dir.strip_prefix(&root).map(Path::to_owned).unwrap_or(state_dir)
+    };
+    assert_eq!(directory_of(Place::new(), ""), Path::new("state"));
+    assert_eq!(directory_of(Place::new(), r#", "stateDir": "here/it""#), Path::new("here/it"));
+    assert_eq!(directory_of(Place::new(), r#", "stateDir": "/var/lib/it""#), Path::new("/var/lib/it"));
+    let systemd = || Place::new().var("STATE_DIRECTORY", "/var/lib/a:/var/lib/b");
+    assert_eq!(directory_of(systemd(), ""), Path::new("/var/lib/a"));
+    assert_eq!(directory_of(systemd(), r#", "stateDir": "x""#), Path::new("x"));
 }
 
 #[test]

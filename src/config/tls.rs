@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -22,16 +23,22 @@ use super::{
     snapshot::{HostPattern, Tls},
 };
 
+/// The variable in which systemd names the directory of a unit.
+pub const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
 /// `None` after an error.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
     hosts: &[HostPattern],
     base_url: Option<&Url>,
+    state_dir: Option<Text>,
 ) -> Option<Tls> {
     let self_signed = fields.bool(cx, "selfSigned").unwrap_or_default();
     match (fields.get("cert"), fields.get("key")) {
-        (None, None) if self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
+        (None, None) if self_signed => {
+            Some(Tls::SelfSigned { names: names(hosts), state_dir: directory(cx, state_dir) })
+        }
         (cert, key) if self_signed => {
             if let Some(node) = cert.or(key) {
                 cx.error(&node.at, "cannot stand beside `selfSigned: true`; keep one of them");
@@ -57,6 +64,19 @@ pub(super) fn resolve(
             }
             None
         }
+    }
+}
+
+/// Where the gate keeps what it makes. systemd names a directory of the unit, or several.
+fn directory(cx: &mut Context<'_>, state_dir: Option<Text>) -> PathBuf {
+    match state_dir {
+        Some(text) => cx.beside_config(&text.value),
+        None => match (cx.env)(STATE_DIRECTORY) {
+            Some(directories) if !directories.is_empty() => {
+                directories.split(':').next().unwrap_or_default().into()
+            }
+            _ => cx.beside_config("state"),
+        },
     }
 }
 

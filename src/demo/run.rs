@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{child::shield, gateway, secret::Secret, server::tls};
+use crate::{child::shield, gateway, secret::Secret, server::self_made};
 
 /// Where the demo listens, unless somebody else does.
 const ADDR: (&str, u16) = ("127.0.0.1", 8443);
@@ -24,7 +24,7 @@ pub fn run() -> ExitCode {
     match prepare() {
         Ok(demo) => {
             print!("{}", demo.guide());
-            let code = gateway::serve(&demo.config());
+            let code = gateway::serve(&demo.config(), None);
             // Best effort: the directory is in the temporary one and holds nothing that still opens anything.
             let _ = fs::remove_dir_all(&demo.dir);
             code
@@ -50,7 +50,7 @@ fn prepare() -> io::Result<Demo> {
     fs::DirBuilder::new().mode(0o700).create(&dir)?;
     let port = free_port()?;
     let names = ["localhost", "127.0.0.1"].map(String::from);
-    let made = tls::self_signed(&names)?;
+    let made = self_made::self_signed(&names)?;
     write(&dir.join("ca.pem"), &made.ca)?;
     write(&dir.join("cert.pem"), &made.cert)?;
     write(&dir.join("key.pem"), made.key.expose())?;

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use crate::{
     child::shield::{self, Open},
-    config::{self, INHERITED, Level, Loaded, Server, Snapshot, Target},
+    config::{self, INHERITED, Level, Loaded, STATE_DIRECTORY, Server, Snapshot, Target},
     observe::Log,
 };
 
@@ -27,7 +27,8 @@ pub fn load(path: &Path) -> (Loaded, BTreeSet<String>) {
 /// The processes whose environment has some of `variables` that commands are not given anyway, and is open to the commands
 /// of this config. To those of a gate of root's everything is.
 pub fn open_to_commands(snapshot: &Snapshot, mut variables: BTreeSet<String>) -> Vec<Open> {
-    variables.retain(|name| !INHERITED.contains(&name.as_str()));
+    // Nor is the name of a directory a secret.
+    variables.retain(|name| !INHERITED.contains(&name.as_str()) && name != STATE_DIRECTORY);
     let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
     let is_of_use = !variables.is_empty()
         && !shield::commands_can_see_everything()

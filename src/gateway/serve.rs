@@ -19,12 +19,15 @@ use crate::{
     child::shield,
     config::{Level, Problem, Snapshot},
     observe::{Log, Metrics, Observer},
+    server::self_made::SelfMade,
 };
 
 /// Runs the gate with the config at `path` until a signal ends it.
 ///
 /// This thread accepts and takes signals, and does nothing else that could keep it: see [`follow`](super::follow).
-pub fn serve(path: &Path) -> ExitCode {
+///
+/// With `ca_out`, the CA of a self-made certificate is written there once the gate listens.
+pub fn serve(path: &Path, ca_out: Option<&Path>) -> ExitCode {
     // Before anything secret is read.
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
@@ -37,7 +40,7 @@ pub fn serve(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(path)) {
+    match runtime.block_on(run(path, ca_out)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused::Config(problems)) => {
             problems.iter().for_each(|problem| eprint!("{}", problem.with_excerpt()));
@@ -89,7 +92,7 @@ impl Signals {
     }
 }
 
-async fn run(path: &Path) -> Result<(), Refused> {
+async fn run(path: &Path, ca_out: Option<&Path>) -> Result<(), Refused> {
     let of_system = |what: &str| {
         let what = what.to_owned();
         move |e| Refused::Start(StartError::Io(what, e))
@@ -109,7 +112,7 @@ async fn run(path: &Path) -> Result<(), Refused> {
         () = follower.look_after(say) => return Ok(()),
     };
     let observer = Arc::clone(&started.observer);
-    let served = serve_until_signal(&mut signals, &follower, started).await;
+    let served = serve_until_signal(&mut signals, &follower, started, ca_out).await;
     observer.close();
     served.map_err(Refused::Start)
 }
@@ -121,8 +124,13 @@ async fn serve_until_signal(
     signals: &mut Signals,
     follower: &Follower,
     Started { prepared, snapshot, problems, observer, polls, give }: Started,
+    ca_out: Option<&Path>,
 ) -> Result<(), StartError> {
     let gateway = Arc::new(prepared.open()?);
+    if let Some(to) = ca_out {
+        write_ca(&gateway, to)
+            .map_err(|e| StartError::Io(format!("cannot write the CA to {}", to.display()), e))?;
+    }
     report_start(&gateway, &snapshot, &problems, polls.as_deref());
     // It ends only with this process.
     let _ = give.send(Arc::clone(&gateway));
@@ -194,6 +202,29 @@ fn count_panics(observer: &Arc<Observer>) {
     }));
 }
 
+/// Puts the CA's certificate where the user wants it, in place of one that is there.
+fn write_ca(gateway: &Gateway, to: &Path) -> io::Result<()> {
+    let none = || io::Error::other("the certificate is not self-made; `--ca-out` needs `tls.selfSigned`");
+    let ca = gateway.self_made().ok_or_else(none)?.ca();
+    std::fs::write(to, ca)
+}
+
+/// Nobody is to take a self-made certificate for one of an authority.
+fn report_self_made(log: &Log, made: &SelfMade) {
+    let (level, msg) = match made.kept() {
+        Ok(_) => (Level::Info, "The certificate is self-made; clients have to trust its CA"),
+        Err(_) => (
+            Level::Warn,
+            "The certificate is self-made, and its CA cannot be kept: clients have to trust another at each start",
+        ),
+    };
+    let line = log.line(level, msg);
+    match made.kept() {
+        Ok(path) => line.text("ca", &path.display().to_string()).send(),
+        Err(cause) => line.text("cause", cause).send(),
+    }
+}
+
 fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], polls: Option<&str>) {
     let observer = &gateway.shared.observer;
     let log = &observer.log;
@@ -201,6 +232,9 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], po
     warn_of_root(log, snapshot);
     if let Some(problem) = polls {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
+    }
+    if let Some(made) = gateway.self_made() {
+        report_self_made(log, made);
     }
     let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
     for addr in gateway.addrs() {

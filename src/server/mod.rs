@@ -8,5 +8,6 @@ mod io;
 pub mod listener;
 pub mod proxied;
 pub mod rejection;
+pub mod self_made;
 pub mod tcp;
 pub mod tls;

@@ -1,25 +1,18 @@
-//! The gate's own TLS: the certificate that new handshakes get, and the one made on the spot.
+//! The gate's own TLS: the certificate that new handshakes get.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-
-use crate::secret::Secret;
 
 /// The one cryptography provider of this program, for both sides.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -77,6 +70,11 @@ impl Validity {
         })
     }
 
+    /// Whether it is not too early for it at `now`.
+    pub fn has_begun(&self, now: SystemTime) -> bool {
+        self.not_before <= now
+    }
+
     /// How much is left at `now`.
     pub fn left(&self, now: SystemTime) -> Left {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
@@ -113,55 +111,6 @@ pub fn server_config(certificate: Arc<Certificate>) -> Result<ServerConfig, rust
     Ok(config)
 }
 
-/// A certificate made on the spot, its key, and the CA that signed it, for clients to trust; all PEM.
-pub struct SelfSigned {
-    /// The CA certificate. Its key is gone: it signs nothing else.
-    pub ca: String,
-    /// The server's certificate.
-    pub cert: String,
-    /// The server's key.
-    pub key: Secret,
-}
-
-/// Makes a CA and a certificate for `names` (host names and IP addresses): ECDSA P-256, valid for 90 days.
-pub fn self_signed(names: &[String]) -> io::Result<SelfSigned> {
-    make(names).map_err(io::Error::other)
-}
-
-fn make(names: &[String]) -> Result<SelfSigned, rcgen::Error> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = params(&[], "Sluicegate self-made CA")?;
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_cert = ca.self_signed(&ca_key)?;
-    let key = KeyPair::generate()?;
-    let mut leaf = params(names, "Sluicegate")?;
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let cert = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
-    Ok(SelfSigned { ca: ca_cert.pem(), cert: cert.pem(), key: Secret::new(key.serialize_pem()) })
-}
-
-fn params(names: &[String], common_name: &str) -> Result<CertificateParams, rcgen::Error> {
-    const HOUR: Duration = Duration::from_secs(60 * 60);
-    let now = SystemTime::now();
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    // An hour back, for clients whose clock is behind.
-    params.not_before = (now - HOUR).into();
-    params.not_after = (now + 90 * 24 * HOUR).into();
-    Ok(params)
-}
-
-impl SelfSigned {
-    /// Certificate and key as a TLS server takes them.
-    pub fn certified(&self) -> io::Result<Arc<CertifiedKey>> {
-        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).map_err(io::Error::other)?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(io::Error::other)?;
-        CertifiedKey::from_der(vec![cert], key, &provider()).map(Arc::new).map_err(io::Error::other)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,12 +124,5 @@ mod tests {
         {
             assert_eq!(validity.left(day(now)), left, "day {now}");
         }
-    }
-
-    #[test]
-    fn a_made_certificate_has_a_validity() {
-        let certified = self_signed(&["localhost".into()]).unwrap().certified().unwrap();
-        let validity = Validity::of(&certified).unwrap();
-        assert_eq!(validity.left(SystemTime::now()), Left::Enough);
     }
 }

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn pem() -> Arc<[u8]> {
-        crate::server::tls::self_signed(&["localhost".into()]).unwrap().ca.into_bytes().into()
+        crate::server::self_made::self_signed(&["localhost".into()]).unwrap().ca.into_bytes().into()
     }
 
     #[test]

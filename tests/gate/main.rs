@@ -49,6 +49,7 @@ mod reload;
 mod resumption;
 mod revocation;
 mod scripted;
+mod self_made;
 mod server_health;
 mod session_owner;
 mod sessions;

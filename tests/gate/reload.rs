@@ -363,7 +363,9 @@ fn a_bad_config_at_the_start_ends_with_2_and_every_problem() {
     let output = serve(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
-    for expected in ["mcpServers.db.url", "SLUICEGATE_NO_SUCH_VARIABLE", "mcpServers.db.authTokens[0]", "unheardOf"] {
+    for expected in
+        ["mcpServers.db.url", "SLUICEGATE_NO_SUCH_VARIABLE", "mcpServers.db.authTokens[0]", "unheardOf"]
+    {
         assert!(told.contains(expected), "{expected} is not among\n{told}");
     }
     // Each with its place, and the line that it is about below, without what may be a secret.

@@ -15,7 +15,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::server::tls::{SelfSigned, provider, self_signed};
+use sluicegate::server::{
+    self_made::{SelfSigned, self_signed},
+    tls::provider,
+};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};

@@ -157,6 +157,14 @@ pub(in crate::config) static PROXY: Object = Object {
             Empty,
             "How [all servers look as one](../README.md#all-servers-as-one).",
         ),
+        key(
+            "stateDir",
+            Kind::Path,
+            Means("`$STATE_DIRECTORY`, which systemd sets, or else `state` beside the config"),
+            "Directory for what the gate keeps: the CA of `tls.selfSigned`. It is made if it is needed and not there.",
+        )
+        .examples(&[r#""/var/lib/sluicegate""#])
+        .restart(""),
         key("debug", Kind::Bool, Bool(false), "Reserved; nothing is served at `/debug` yet."),
     ],
 };
@@ -174,8 +182,8 @@ static TLS: Object = Object {
             "selfSigned",
             Kind::Bool,
             Bool(false),
-            "Make a certificate at the start instead. Clients have to be told not to verify it, so it is for development \
-             only.",
+            "Make a certificate instead, and renew it. Clients have to trust its CA, which is made once and kept in \
+             `proxy.stateDir` as `ca/root.pem`: for development, and for networks of your own.",
         ),
     ],
 };
