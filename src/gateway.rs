@@ -390,8 +390,11 @@ fn io(what: &str) -> impl Fn(io::Error) -> StartError {
     move |e| StartError::Io(what.clone(), e)
 }
 
-/// The certificate to start with, and its CA if the gate makes it.
-fn certified(snapshot: &Snapshot) -> io::Result<(Option<Arc<CertifiedKey>>, Option<Arc<SelfMade>>)> {
+/// A certificate, and its CA if the gate makes it.
+type Presented = (Option<Arc<CertifiedKey>>, Option<Arc<SelfMade>>);
+
+/// What to start with.
+fn certified(snapshot: &Snapshot) -> io::Result<Presented> {
     Ok(match &snapshot.tls {
         None => (None, None),
         // Without one, nothing is started: see `serve`.

@@ -77,10 +77,11 @@ impl SelfMade {
         certified(&certificate, &key)
     }
 
-    /// Presents a new certificate if no more than a third is left of the one that is presented.
+    /// Presents a new certificate if no more than a third is left of the one that is presented, or if it is from the future,
+    /// because the clock went back.
     pub fn renew(&self, certificate: &Certificate, now: SystemTime) -> io::Result<()> {
-        let left = certificate.current().and_then(|current| Validity::of(&current)).map(|it| it.left(now));
-        if left != Some(Left::Enough) {
+        let is_good = |validity: Validity| validity.has_begun(now) && validity.left(now) == Left::Enough;
+        if !certificate.current().and_then(|current| Validity::of(&current)).is_some_and(is_good) {
             certificate.set(self.certificate(now)?);
         }
         Ok(())
@@ -342,5 +343,8 @@ mod tests {
         // The clock stood still for long: what is over is renewed, too.
         made.renew(&certificate, begun + 400 * DAY).unwrap();
         assert!(end(&certificate) > begun + 480 * DAY);
+        // And it goes back.
+        made.renew(&certificate, begun).unwrap();
+        assert!(end(&certificate) < begun + 91 * DAY);
     }
 }

@@ -70,6 +70,11 @@ impl Validity {
         })
     }
 
+    /// Whether it is not too early for it at `now`.
+    pub fn has_begun(&self, now: SystemTime) -> bool {
+        self.not_before <= now
+    }
+
     /// How much is left at `now`.
     pub fn left(&self, now: SystemTime) -> Left {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
