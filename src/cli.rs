@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     child::reaper,
-    config::{self, Access, Loaded, Problem, Severity},
-    gateway::exposed,
+    config::{self, Access, Level, Loaded, LogFormat, Problem, Severity},
+    gateway::{LogFlags, exposed},
     secret::Secret,
 };
 
@@ -64,6 +64,8 @@ Examples:
         /// Write the CA of a self-made certificate (`tls.selfSigned`) to this file, for clients to trust
         #[arg(long, value_name = "FILE")]
         ca_out: Option<PathBuf>,
+        #[command(flatten)]
+        log: LogArgs,
     },
     /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
     Demo,
@@ -109,6 +111,35 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct LogArgs {
+    /// Least severe level of the log, in place of `log.level` [possible values: debug, info, warn, error]
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, hide_possible_values = true)]
+    log_level: Option<String>,
+    /// Shape of a line of the log, in place of `log.format` [possible values: json, text]
+    #[arg(long, value_name = "FORMAT", value_parser = FORMATS, hide_possible_values = true)]
+    log_format: Option<String>,
+}
+
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+const FORMATS: [&str; 2] = ["json", "text"];
+
+impl LogArgs {
+    fn flags(&self) -> LogFlags {
+        let level = self.log_level.as_deref().map(|level| match level {
+            "debug" => Level::Debug,
+            "warn" => Level::Warn,
+            "error" => Level::Error,
+            _ => Level::Info,
+        });
+        let format = self.log_format.as_deref().map(|format| match format {
+            "text" => LogFormat::Text,
+            _ => LogFormat::Json,
+        });
+        LogFlags { level, format }
+    }
+}
+
 #[derive(Subcommand)]
 enum Token {
     /// Print a new random token once, and the entry for proxy.auth.tokens
@@ -127,7 +158,7 @@ Example:
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { file, ca_out } => match file.path() {
+        Command::Serve { file, ca_out, log } => match file.path() {
             Ok(path) if path.as_os_str() == "-" => fail(
                 BAD_USAGE,
                 "a gate follows its file, and standard input is none; write it to a file first",
@@ -135,7 +166,7 @@ pub fn run() -> ExitCode {
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
                 reaper::enable("/proc/self/exe");
-                crate::gateway::serve(&path, ca_out.as_deref())
+                crate::gateway::serve(&path, ca_out.as_deref(), log.flags())
             }
             Err(message) => fail(BAD_USAGE, &message),
         },

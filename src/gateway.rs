@@ -40,7 +40,7 @@ use crate::{
     worker::{self, Arrival},
 };
 
-pub use serve::{observe, serve};
+pub use serve::{LogFlags, observe, serve};
 
 /// How often shutdown looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -80,7 +80,7 @@ struct Fixed {
     tls: TlsKind,
     state_dir: Option<PathBuf>,
     workers: usize,
-    log_format: LogFormat,
+    log_format: Option<LogFormat>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -141,6 +141,8 @@ impl Fixed {
 pub enum StartError {
     /// The operating system refuses something: an address, a thread.
     Io(String, io::Error),
+    /// It cannot listen there.
+    Bind(SocketAddr, io::Error),
     /// A server cannot be used as configured.
     Server(Unusable),
 }
@@ -149,8 +151,26 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(what, e) => write!(f, "{what}: {e}"),
+            Self::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}{}", way_out(*addr, e)),
             Self::Server(e) => e.fmt(f),
         }
+    }
+}
+
+/// How an address can be had after all.
+fn way_out(addr: SocketAddr, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if addr.port() < 1024 => {
+            ". A port below 1024 needs a right: give it to the program (`setcap cap_net_bind_service=+ep` and its path) or \
+             to the service (systemd: `AmbientCapabilities=CAP_NET_BIND_SERVICE`), or use a port from 1024 on"
+        }
+        io::ErrorKind::AddrInUse => {
+            ". Another program listens there, maybe another gate (`ss -ltnp` says which): end it, or use another port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ". No interface of this machine has this address: `ip addr` shows those it has"
+        }
+        _ => "",
     }
 }
 
@@ -199,8 +219,10 @@ impl Prepared {
     pub fn open(self) -> Result<Gateway, StartError> {
         let Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot } = self;
         let listeners = bind_all(&snapshot.addr)?;
-        let admin =
-            snapshot.admin.map(|addr| listener::bind(addr).map_err(io(&addr.to_string()))).transpose()?;
+        let admin = snapshot
+            .admin
+            .map(|addr| listener::bind(addr).map_err(|e| StartError::Bind(addr, e)))
+            .transpose()?;
         let addrs = local_addrs(&listeners);
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -393,7 +415,7 @@ fn bind_all(addrs: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
         match listener::bind(addr) {
             Ok(listener) => listeners.push(listener),
             Err(e) if addrs.len() > 1 && addr.is_ipv6() && e.kind() != io::ErrorKind::AddrInUse => {}
-            Err(e) => return Err(StartError::Io(format!("cannot listen on {addr}"), e)),
+            Err(e) => return Err(StartError::Bind(addr, e)),
         }
     }
     Ok(listeners)
@@ -505,6 +527,23 @@ async fn accept(
 mod tests {
     use super::*;
     use crate::config;
+
+    #[test]
+    fn an_address_that_cannot_be_had_says_how_it_can() {
+        let said = |addr: &str, errno| {
+            StartError::Bind(addr.parse().expect("an address"), io::Error::from_raw_os_error(errno))
+                .to_string()
+        };
+        let denied = said("0.0.0.0:443", libc::EACCES);
+        assert!(denied.starts_with("cannot listen on 0.0.0.0:443: "), "{denied}");
+        assert!(
+            denied.contains("setcap cap_net_bind_service=+ep") && denied.contains("AmbientCapabilities"),
+            "{denied}"
+        );
+        assert!(!said("0.0.0.0:8443", libc::EACCES).contains("setcap"), "that is something else");
+        assert!(said("[::1]:8443", libc::EADDRINUSE).contains("ss -ltnp"));
+        assert!(said("10.0.0.1:8443", libc::EADDRNOTAVAIL).contains("ip addr"));
+    }
 
     #[test]
     fn the_log_names_the_keys_of_which_the_reference_says_that_they_need_a_restart() {

@@ -176,8 +176,9 @@ fn log(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Log {
         _ => Level::Info,
     };
     let format = match fields.word(cx, "format") {
-        Some("text") => LogFormat::Text,
-        _ => LogFormat::Json,
+        Some("text") => Some(LogFormat::Text),
+        Some(_) => Some(LogFormat::Json),
+        None => None,
     };
     Log { level, format }
 }

@@ -181,8 +181,8 @@ pub struct PerCaller {
 pub struct Log {
     /// Least severe level that is written.
     pub level: Level,
-    /// Shape of a line.
-    pub format: LogFormat,
+    /// Shape of a line; `None` leaves it to what standard output is.
+    pub format: Option<LogFormat>,
 }
 
 /// Severity of a log line, least severe first.

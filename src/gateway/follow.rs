@@ -21,7 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Gateway, Prepared, StartError, exposed, serve};
+use super::{Gateway, LogFlags, Prepared, StartError, exposed, serve};
 use crate::{
     child::shield,
     clock::Clock,
@@ -78,13 +78,16 @@ pub(super) struct Follower(Arc<Pulse>);
 
 impl Follower {
     /// Begins to follow the config at `path`.
-    pub(super) fn start(path: &Path) -> io::Result<(Self, oneshot::Receiver<Result<Started, Refused>>)> {
+    pub(super) fn start(
+        path: &Path,
+        flags: LogFlags,
+    ) -> io::Result<(Self, oneshot::Receiver<Result<Started, Refused>>)> {
         let pulse = Arc::new(Pulse::default());
         let (tell, told) = oneshot::channel();
         let (of_thread, path) = (Arc::clone(&pulse), path.to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("config".into()).spawn(move || {
-            runtime.block_on(follow(path, &of_thread, tell));
+            runtime.block_on(follow(path, flags, &of_thread, tell));
         })?;
         Ok((Self(pulse), told))
     }
@@ -126,11 +129,16 @@ pub(super) fn tell_stuck(observer: &Observer) {
     observer.log.line(Level::Error, msg).send();
 }
 
-async fn follow(path: PathBuf, pulse: &Pulse, tell: oneshot::Sender<Result<Started, Refused>>) {
+async fn follow(
+    path: PathBuf,
+    flags: LogFlags,
+    pulse: &Pulse,
+    tell: oneshot::Sender<Result<Started, Refused>>,
+) {
     // The watcher comes before the load, so that a change in between is not missed.
     let mut watcher = Watcher::new(vec![path.clone()]);
     let (take, taken) = oneshot::channel();
-    let (started, variables) = match start(&path, &mut watcher, take) {
+    let (started, variables) = match start(&path, flags, &mut watcher, take) {
         Ok(started) => started,
         Err(refused) => {
             drop(tell.send(Err(refused)));
@@ -146,7 +154,7 @@ async fn follow(path: PathBuf, pulse: &Pulse, tell: oneshot::Sender<Result<Start
     let Ok(gateway) = taken.await else { return };
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
     drop(snapshot);
-    let mut followed = Followed { path, gateway, watcher, last: Reload::Whole, torn: 0 };
+    let mut followed = Followed { path, flags, gateway, watcher, last: Reload::Whole, torn: 0 };
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -171,11 +179,12 @@ async fn follow(path: PathBuf, pulse: &Pulse, tell: oneshot::Sender<Result<Start
 
 fn start(
     path: &Path,
+    flags: LogFlags,
     watcher: &mut Watcher,
     give: oneshot::Sender<Arc<Gateway>>,
 ) -> Result<(Started, BTreeSet<String>), Refused> {
     let began = SystemTime::now();
-    let (loaded, variables) = exposed::load(path);
+    let (loaded, variables) = load(path, flags);
     // At the start there is no last good certificate, and somebody who can mend it is there.
     let is_whole = loaded.is_whole();
     let Loaded { snapshot, problems, files } = loaded;
@@ -190,9 +199,18 @@ fn start(
     Ok((Started { prepared, snapshot, problems, observer, polls, give }, variables))
 }
 
+fn load(path: &Path, flags: LogFlags) -> (Loaded, BTreeSet<String>) {
+    let (mut loaded, variables) = exposed::load(path);
+    if let Some(snapshot) = &mut loaded.snapshot {
+        flags.apply(snapshot);
+    }
+    (loaded, variables)
+}
+
 /// A gate and the file that it follows.
 struct Followed {
     path: PathBuf,
+    flags: LogFlags,
     gateway: Arc<Gateway>,
     watcher: Watcher,
     /// What came of the last reload.
@@ -205,7 +223,7 @@ impl Followed {
     /// Reads the config again. A bad one changes nothing, and everyone can see that.
     fn reload(&mut self, change: Change) {
         let began = SystemTime::now();
-        let (loaded, variables) = exposed::load(&self.path);
+        let (loaded, variables) = load(&self.path, self.flags);
         if change == Change::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
             self.torn += 1;
             self.watcher.retry();

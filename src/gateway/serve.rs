@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     child::shield,
-    config::{Level, Problem, Snapshot},
+    config::{Level, LogFormat, Problem, Snapshot},
     observe::{Log, Metrics, Observer},
     server::self_made::SelfMade,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// This thread accepts and takes signals, and does nothing else that could keep it: see [`follow`](super::follow).
 ///
 /// With `ca_out`, the CA of a self-made certificate is written there once the gate listens.
-pub fn serve(path: &Path, ca_out: Option<&Path>) -> ExitCode {
+pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {
     // Before anything secret is read.
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
@@ -40,7 +40,7 @@ pub fn serve(path: &Path, ca_out: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(path, ca_out)) {
+    match runtime.block_on(run(path, ca_out, flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused::Config(problems)) => {
             problems.iter().for_each(|problem| eprint!("{}", problem.with_excerpt()));
@@ -50,6 +50,24 @@ pub fn serve(path: &Path, ca_out: Option<&Path>) -> ExitCode {
             eprintln!("sluicegate: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What the command line says of the log, which goes before the config.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogFlags {
+    /// In place of `log.level`.
+    pub level: Option<Level>,
+    /// In place of `log.format`.
+    pub format: Option<LogFormat>,
+}
+
+impl LogFlags {
+    /// Puts what was said in place of what `snapshot` says.
+    pub(super) fn apply(self, snapshot: &mut Snapshot) {
+        let log = &mut snapshot.log;
+        log.level = self.level.unwrap_or(log.level);
+        log.format = self.format.or(log.format);
     }
 }
 
@@ -92,13 +110,13 @@ impl Signals {
     }
 }
 
-async fn run(path: &Path, ca_out: Option<&Path>) -> Result<(), Refused> {
+async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), Refused> {
     let of_system = |what: &str| {
         let what = what.to_owned();
         move |e| Refused::Start(StartError::Io(what, e))
     };
     let mut signals = Signals::listen().map_err(of_system("signals"))?;
-    let (follower, started) = Follower::start(path).map_err(of_system("thread for the config"))?;
+    let (follower, started) = Follower::start(path, flags).map_err(of_system("thread for the config"))?;
     let say = || {
         eprintln!("sluicegate: {} cannot be read at present: its file system does not answer", path.display())
     };
@@ -178,10 +196,18 @@ async fn serve_until_signal(
 /// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
-    let (level, format) = (snapshot.log.level, snapshot.log.format);
+    let is_terminal = io::stdout().is_terminal();
+    let by_default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+    let (level, format) = (snapshot.log.level, snapshot.log.format.unwrap_or(by_default));
+    // See no-color.org: whatever it is set to, but not to nothing.
+    let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
     let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let log = Log::start(level, format, Box::new(out), metrics.log_lines_dropped.clone())?;
+    let dropped = metrics.log_lines_dropped.clone();
+    let log = match is_coloured {
+        true => Log::start_coloured(level, format, Box::new(out), dropped)?,
+        false => Log::start(level, format, Box::new(out), dropped)?,
+    };
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
     Ok(observer)
@@ -237,10 +263,15 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], po
         report_self_made(log, made);
     }
     let scheme = if snapshot.tls.is_some() { "https" } else { "http" };
+    let url = |addr| match &snapshot.base_url {
+        Some(base) => base.to_string(),
+        None => format!("{scheme}://{addr}"),
+    };
     for addr in gateway.addrs() {
         log.line(Level::Info, "Listening")
             .str("name", &snapshot.name)
-            .display("url", format_args!("{scheme}://{addr}"))
+            .display("url", url(addr))
+            .display("addr", addr)
             .int("workers", snapshot.workers as u64)
             .int("servers", snapshot.servers.len() as u64)
             .send();

@@ -30,6 +30,10 @@ const BATCH: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for the writer. A reader that takes nothing must not keep it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// What a terminal shows less strongly (ECMA-48, SGR 2), and as ever again.
+const FAINT: &[u8] = b"\x1b[2m";
+const PLAINLY: &[u8] = b"\x1b[0m";
+
 /// A handle to the log; clones write to the same place.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
@@ -37,6 +41,7 @@ pub struct Log(Arc<Inner>);
 struct Inner {
     level: AtomicU8,
     format: LogFormat,
+    is_coloured: bool,
     queue: Mutex<Queue>,
     wake: Condvar,
     dropped: IntCounter,
@@ -64,9 +69,30 @@ impl Log {
         out: Box<dyn Write + Send>,
         dropped: IntCounter,
     ) -> io::Result<Self> {
+        Self::start_as(level, format, false, out, dropped)
+    }
+
+    /// The same for a terminal: text has colours.
+    pub fn start_coloured(
+        level: Level,
+        format: LogFormat,
+        out: Box<dyn Write + Send>,
+        dropped: IntCounter,
+    ) -> io::Result<Self> {
+        Self::start_as(level, format, format == LogFormat::Text, out, dropped)
+    }
+
+    fn start_as(
+        level: Level,
+        format: LogFormat,
+        is_coloured: bool,
+        out: Box<dyn Write + Send>,
+        dropped: IntCounter,
+    ) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             level: AtomicU8::new(level as u8),
             format,
+            is_coloured,
             queue: Mutex::default(),
             wake: Condvar::new(),
             dropped,
@@ -214,11 +240,11 @@ pub struct Line<'a> {
 
 impl Line<'_> {
     fn begin(&mut self, level: Level, msg: &'static str) {
-        let level = match level {
-            Level::Debug => "DEBUG",
-            Level::Info => "INFO",
-            Level::Warn => "WARN",
-            Level::Error => "ERROR",
+        let (level, colour) = match level {
+            Level::Debug => ("DEBUG", "34"),
+            Level::Info => ("INFO", "32"),
+            Level::Warn => ("WARN", "33"),
+            Level::Error => ("ERROR", "31"),
         };
         self.buf.clear();
         if self.is_json() {
@@ -229,10 +255,18 @@ impl Line<'_> {
             self.buf.extend_from_slice(b"\",\"msg\":\"");
             self.buf.extend_from_slice(msg.as_bytes());
             self.buf.push(b'"');
+        } else if self.is_coloured() {
+            self.buf.extend_from_slice(FAINT);
+            write_time(&mut self.buf);
+            let _ = write!(self.buf, "\x1b[0m \x1b[{colour}m{level:<5}\x1b[0m {msg}");
         } else {
             write_time(&mut self.buf);
             let _ = write!(self.buf, " {level:<5} {msg}");
         }
+    }
+
+    fn is_coloured(&self) -> bool {
+        self.log.is_some_and(|log| log.is_coloured)
     }
 
     fn is_json(&self) -> bool {
@@ -246,8 +280,11 @@ impl Line<'_> {
             self.buf.extend_from_slice(b"\":");
         } else {
             self.buf.push(b' ');
+            let is_coloured = self.is_coloured();
+            self.buf.extend_from_slice(if is_coloured { FAINT } else { b"" });
             self.buf.extend_from_slice(key.as_bytes());
             self.buf.push(b'=');
+            self.buf.extend_from_slice(if is_coloured { PLAINLY } else { b"" });
         }
     }
 
@@ -465,6 +502,19 @@ mod tests {
 
     fn counter() -> IntCounter {
         IntCounter::new("dropped", "dropped").unwrap()
+    }
+
+    #[test]
+    fn colours_are_for_text_and_no_value_brings_in_one_of_its_own() {
+        for (format, wanted) in [(LogFormat::Text, true), (LogFormat::Json, false)] {
+            let sink = Sink::default();
+            let log = Log::start_coloured(Level::Info, format, Box::new(sink.clone()), counter()).unwrap();
+            log.line(Level::Warn, "Refused request").str("path", "/\u{1b}[31mred").send();
+            log.close();
+            let text = String::from_utf8(lock(&sink.0).clone()).unwrap();
+            assert_eq!(text.contains("\x1b[33mWARN \x1b[0m Refused request"), wanted, "{text:?}");
+            assert!(!text.contains("\x1b[31m") && text.contains("/\\u001b[31mred"), "{text:?}");
+        }
     }
 
     #[test]

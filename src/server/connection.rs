@@ -32,7 +32,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     admission::{ConnectionId, Place},
     frames::Http2Stream,
-    io::{RequestLine, Socket},
+    io::{PlainHttp, RequestLine, Socket},
     rejection::Rejection,
 };
 use crate::{
@@ -533,19 +533,19 @@ where
 }
 
 async fn serve_tls<T, H, R>(
-    socket: T,
+    socket: Socket<T>,
     acceptor: TlsAcceptor,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
 ) where
-    T: ByteStream,
+    T: ByteStream + Close,
     H: Handler,
     R: Relay,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
     connection.place.borrow().shakes();
-    let mut handshake = Box::pin(acceptor.accept(socket));
+    let mut handshake = Box::pin(acceptor.accept(socket.expecting_tls()).into_fallible());
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
             return Poll::Ready(None);
@@ -554,7 +554,13 @@ async fn serve_tls<T, H, R>(
     });
     let stream = match shaken.await {
         Some(Ok(stream)) => stream,
-        Some(Err(e)) => return connection.rejected.set(Rejection::of_handshake(&e)),
+        Some(Err((e, socket))) => {
+            connection.rejected.set(Rejection::of_handshake(&e));
+            if PlainHttp::is_in(&e) {
+                PlainHttp::answer(socket).await;
+            }
+            return;
+        }
         // Who made room for another, or was there when the gate ended, took no longer than it may.
         // The gate takes no request any more, and this one has none yet.
         None if connection.is_cut.get() || connection.draining.get() => return,

@@ -5,10 +5,11 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::connection::{Close, Connection};
 
@@ -18,11 +19,19 @@ pub(super) struct Socket<T: Close> {
     connection: Rc<Connection>,
     /// The last write took nothing.
     stalled: bool,
+    /// The next byte is the first, and has to be one of TLS.
+    expects_tls: bool,
 }
 
 impl<T: Close> Socket<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
-        Self { inner, connection, stalled: false }
+        Self { inner, connection, stalled: false, expects_tls: false }
+    }
+
+    /// The same, for one that has to begin with a handshake. Reading fails with [`PlainHttp`] where HTTP comes instead.
+    pub(super) fn expecting_tls(mut self) -> Self {
+        self.expects_tls = true;
+        self
     }
 
     /// Tells the connection what changed, and leaves its memory alone as long as nothing does.
@@ -51,7 +60,18 @@ impl<T: Close + AsyncRead + Unpin> AsyncRead for Socket<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        // A method begins with a letter, a record of TLS with 20 to 23 (RFC 8446 §5.1).
+        if self.expects_tls
+            && let Some(first) = buf.filled().get(before)
+        {
+            self.expects_tls = false;
+            if first.is_ascii_alphabetic() {
+                return Poll::Ready(Err(io::Error::other(PlainHttp)));
+            }
+        }
+        read
     }
 }
 
@@ -82,6 +102,44 @@ impl<T: Close + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// HTTP came where TLS was to begin.
+#[derive(Debug)]
+pub(super) struct PlainHttp;
+
+impl std::fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HTTP without TLS")
+    }
+}
+
+impl std::error::Error for PlainHttp {}
+
+impl PlainHttp {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\
+        Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in place of http://.\n";
+    /// How long a client may take for it.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    /// Most that is read of it behind.
+    const MOST: u64 = 64 * 1024;
+
+    /// Whether this is why a handshake failed.
+    pub(super) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+
+    /// Says so to whoever sent it, in words that it understands.
+    pub(super) async fn answer<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
+        let told = async {
+            stream.write_all(Self::ANSWER).await?;
+            stream.shutdown().await?;
+            // A connection that is closed with bytes unread is reset, which may cost the client the answer.
+            tokio::io::copy(&mut stream.take(Self::MOST), &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(Self::PATIENCE, told).await;
     }
 }
 

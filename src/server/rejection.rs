@@ -5,6 +5,8 @@
 
 use std::io;
 
+use super::io::PlainHttp;
+
 macro_rules! rejections {
     ($($(#[$doc:meta])* $rejection:ident: $reason:literal;)*) => {
         /// Why a connection ended before a request of it could be judged.
@@ -64,6 +66,9 @@ impl Rejection {
 
     /// Why a handshake failed, unless the client just went away, as port scans and health checks of balancers do.
     pub(super) fn of_handshake(error: &io::Error) -> Option<Self> {
+        if PlainHttp::is_in(error) {
+            return Some(Self::TlsHandshake);
+        }
         match error.get_ref()?.downcast_ref::<rustls::Error>()? {
             rustls::Error::AlertReceived(_) => Some(Self::TlsAlert),
             _ => Some(Self::TlsHandshake),

@@ -60,4 +60,5 @@ mod slow_bodies;
 mod smoke;
 mod spellings;
 mod streaming;
+mod terminal;
 mod tls;

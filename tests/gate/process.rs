@@ -51,8 +51,7 @@ impl Process {
             }
         });
         let listening = log.line("Listening", &[]).await;
-        let url = listening["url"].as_str().unwrap();
-        let addr = url.rsplit_once('/').unwrap().1.parse().unwrap();
+        let addr = listening["addr"].as_str().unwrap().parse().unwrap();
         Self { child, addr, log, path, _dir: dir }
     }
 

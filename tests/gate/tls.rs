@@ -453,3 +453,31 @@ async fn a_head_of_more_than_a_hundred_fields_is_refused_over_http2_too() {
         assert_eq!(response.status(), status, "{count} fields");
     }
 }
+
+#[tokio::test]
+async fn plain_http_on_the_port_of_tls_is_answered_in_words() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let gate = Gate::start(json!({
+        "proxy": { "tls": identity.config() }, "mcpServers": { "db": { "url": server.url("/mcp") } }
+    }))
+    .await;
+    let large = post("/db", DEV, "", &"x".repeat(60_000));
+    for request in [get("/db", DEV, ""), large, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "g".to_owned()]
+    {
+        let mut client = gate.client().await;
+        client.send(&request).await;
+        let (status, head, body) = client.response().await;
+        assert_eq!((status, field(&head, "connection")), (400, Some("close")), "{head}");
+        assert!(body.contains("https://") && body.ends_with('\n'), "{body}");
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, b"");
+    }
+    gate.log.line("Rejected connection", &[("reason", json!("tls_handshake"))]).await;
+    assert!(!server.was_reached().await);
+    // What is neither gets no words, and TLS is served as ever.
+    let mut client = gate.client().await;
+    client.send([0x80, 0x2e, 1, 0, 2]).await;
+    assert!(!client.rest().await.starts_with(b"HTTP"));
+    let tls = TcpStream::connect(gate.addr).await.unwrap();
+    assert!(identity.connect(tls, &["http/1.1"], rustls::DEFAULT_VERSIONS).await.is_ok());
+}

@@ -209,7 +209,13 @@ static LOG: Object = Object {
     one_of: &[],
     keys: &[
         key("level", Kind::Word(&LEVELS), Text("info"), "Least severe level that is written."),
-        key("format", Kind::Word(&FORMATS), Text("json"), "Shape of a line.").restart(""),
+        key(
+            "format",
+            Kind::Word(&FORMATS),
+            Means("`\"json\"`, and `\"text\"` on a terminal"),
+            "Shape of a line. On a terminal, text has colours, unless `NO_COLOR` is set.",
+        )
+        .restart(""),
     ],
 };
 
