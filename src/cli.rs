@@ -166,7 +166,7 @@ pub fn run() -> ExitCode {
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
                 reaper::enable("/proc/self/exe");
-                crate::gateway::serve(&path, log.flags(), ca_out.as_deref())
+                crate::gateway::serve(&path, ca_out.as_deref(), log.flags())
             }
             Err(message) => fail(BAD_USAGE, &message),
         },

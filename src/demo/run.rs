@@ -24,7 +24,7 @@ pub fn run() -> ExitCode {
     match prepare() {
         Ok(demo) => {
             print!("{}", demo.guide());
-            let code = gateway::serve(&demo.config(), gateway::LogFlags::default(), None);
+            let code = gateway::serve(&demo.config(), None, gateway::LogFlags::default());
             // Best effort: the directory is in the temporary one and holds nothing that still opens anything.
             let _ = fs::remove_dir_all(&demo.dir);
             code

@@ -27,7 +27,7 @@ use crate::{
 /// This thread accepts and takes signals, and does nothing else that could keep it: see [`follow`](super::follow).
 ///
 /// With `ca_out`, the CA of a self-made certificate is written there once the gate listens.
-pub fn serve(path: &Path, flags: LogFlags, ca_out: Option<&Path>) -> ExitCode {
+pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {
     // Before anything secret is read.
     if let Err(e) = shield::raise() {
         eprintln!("sluicegate: other processes of this user may see into this one: {e}");
@@ -40,7 +40,7 @@ pub fn serve(path: &Path, flags: LogFlags, ca_out: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(path, flags, ca_out)) {
+    match runtime.block_on(run(path, ca_out, flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused::Config(problems)) => {
             problems.iter().for_each(|problem| eprint!("{}", problem.with_excerpt()));
@@ -110,7 +110,7 @@ impl Signals {
     }
 }
 
-async fn run(path: &Path, flags: LogFlags, ca_out: Option<&Path>) -> Result<(), Refused> {
+async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), Refused> {
     let of_system = |what: &str| {
         let what = what.to_owned();
         move |e| Refused::Start(StartError::Io(what, e))
