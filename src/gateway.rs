@@ -1,5 +1,6 @@
 //! The gate as a whole: build, run, reload, shut down.
 
+mod change;
 pub mod exposed;
 mod follow;
 mod reload;
@@ -40,7 +41,11 @@ use crate::{
     worker::{self, Arrival},
 };
 
-pub use serve::{LogFlags, observe, serve};
+pub use self::{
+    change::Change,
+    reload::NotReloaded,
+    serve::{LogFlags, observe, serve},
+};
 
 /// How often shutdown looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);

@@ -12,7 +12,7 @@ use std::{
     rc::{Rc, Weak},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Poll, Waker},
     time::{Duration, SystemTime},
@@ -68,6 +68,8 @@ pub struct Shared {
     phase: AtomicU8,
     /// Counts changes of what is admitted.
     changes: watch::Sender<u64>,
+    /// Counts requests that lost what had admitted them.
+    revoked: AtomicU64,
 }
 
 impl Shared {
@@ -82,6 +84,7 @@ impl Shared {
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
             phase: AtomicU8::new(Phase::Serves as u8),
             changes: watch::Sender::default(),
+            revoked: AtomicU64::default(),
         }
     }
 
@@ -93,6 +96,16 @@ impl Shared {
     /// Tells when that was noted, and counts how often.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Requests that lost what had admitted them, streams among them.
+    pub fn revoked(&self) -> u64 {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// So many more did.
+    pub fn count_revoked(&self, requests: u64) {
+        self.revoked.fetch_add(requests, Ordering::Relaxed);
     }
 
     /// The config of this moment. Hold it for as long as decisions must agree, not across a wait.

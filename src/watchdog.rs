@@ -154,12 +154,25 @@ impl<T> Watchdog<T> {
     }
 
     /// Asks `choose` about every subject and signals where it says so.
-    pub fn signal(&self, mut choose: impl FnMut(&T) -> Option<Signal>) {
+    pub fn signal(&self, choose: impl FnMut(&T) -> Option<Signal>) {
+        self.signal_counting(choose, |_, _| false);
+    }
+
+    /// The same, and says to how many, of those that count, the signal was news.
+    pub fn signal_counting(
+        &self,
+        mut choose: impl FnMut(&T) -> Option<Signal>,
+        counts: impl Fn(&T, Signal) -> bool,
+    ) -> u64 {
+        let mut news = 0;
         for (_, entry) in self.entries.borrow().iter() {
             if let Some(signal) = choose(&entry.subject) {
+                let is_news = entry.signal.get() < Some(signal);
+                news += u64::from(is_news && counts(&entry.subject, signal));
                 self.raise(entry, signal);
             }
         }
+        news
     }
 
     /// The largest value of all subjects.

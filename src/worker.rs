@@ -18,7 +18,11 @@ use std::{
 };
 
 use hyper::body::Incoming;
-use tokio::{net::TcpStream, runtime, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, oneshot},
+};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -52,7 +56,7 @@ enum Message {
     Serve(Arrival),
     Evict(ConnectionId),
     Warm(Arc<Supervisor>),
-    Reloaded,
+    Reloaded(oneshot::Sender<()>),
     Drain,
     EndListening,
     Cut,
@@ -126,9 +130,11 @@ impl Handle {
         self.send(Message::Warm(supervisor));
     }
 
-    /// There is a new config: end what it no longer admits.
-    pub fn reloaded(&self) {
-        self.send(Message::Reloaded);
+    /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been told.
+    pub fn reloaded(&self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        self.send(Message::Reloaded(tell));
+        told
     }
 
     /// Finish what runs, take nothing new on any connection.
@@ -171,7 +177,11 @@ async fn run(
                 Some(Message::Warm(supervisor)) => {
                     drop(tokio::task::spawn_local(bridge::warm(Arc::clone(&worker.shared), supervisor)));
                 }
-                Some(Message::Reloaded) => worker.reloaded(),
+                Some(Message::Reloaded(tell)) => {
+                    worker.reloaded();
+                    // Nobody may want to know.
+                    let _ = tell.send(());
+                }
                 Some(Message::Drain) => {
                     worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain));
                     worker.look_what_is_unfinished(unfinished).await;
@@ -303,11 +313,16 @@ impl Worker {
     /// Ends what the config of this moment does not admit.
     fn revoke(&self) {
         let live = self.shared.live();
-        self.watchdog.signal(|subject| {
+        let lost = |subject: &Subject| {
             let grant = subject.grant()?;
             let loss = live.loss(grant).map(Signal::Revoked);
             loss.or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut))
-        });
+        };
+        let is_revoked = |subject: &Subject, signal| {
+            matches!((subject, signal), (Subject::Request(..), Signal::Revoked(_)))
+        };
+        let revoked = self.watchdog.signal_counting(lost, is_revoked);
+        self.shared.count_revoked(revoked);
     }
 
     /// Learns from sessions and requests what their clients wait for.

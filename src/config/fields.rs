@@ -80,6 +80,13 @@ impl<'a> Fields<'a> {
         !names.iter().any(|name| self.has(name) || self.meant.contains(name))
     }
 
+    /// Whether some key is none of the table's: any other may be meant by it.
+    pub(super) fn has_unknown(&self) -> bool {
+        let is_unknown =
+            |kind: &Object| self.properties.iter().any(|property| kind.key(property.name.as_str()).is_none());
+        self.kind.is_some_and(is_unknown)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
         let property = self.find(name)?;
         let value = &property.value;

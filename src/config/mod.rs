@@ -28,6 +28,7 @@ mod problem;
 mod programs;
 mod reader;
 mod reference;
+mod remaining;
 mod resolve;
 mod schema;
 #[cfg(test)]
@@ -59,6 +60,7 @@ use self::{
 pub use self::{
     problem::{Problem, Severity},
     reference::Env,
+    remaining::Remaining,
     schema::schema,
     snapshot::*,
     table::INHERITED,
@@ -88,6 +90,8 @@ const MOST_PROBLEMS: usize = 100;
 pub struct Loaded {
     /// The config, if none of the problems is an [error](Severity::Error).
     pub snapshot: Option<Snapshot>,
+    /// What the file grants, if that can be told; also if there is no snapshot.
+    pub remaining: Option<Remaining>,
     /// What there is to say about it, in file order: a hundred problems at most, and then one that says how many more
     /// there are. Beside an error, notices are left out.
     pub problems: Vec<Problem>,
@@ -109,6 +113,9 @@ impl Loaded {
         self.problems.iter().all(|problem| problem.severity < Severity::Part)
     }
 }
+
+/// The keys that lead to the tokens.
+const AROUND_TOKENS: [&str; 3] = ["proxy", "proxy.auth", "proxy.auth.tokens"];
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
@@ -143,18 +150,21 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             return told(cx, None, text, &lines, None);
         }
     };
+    // Where the tokens are there twice, it cannot be told which are meant.
+    let is_clear = !faults.iter().any(|fault| AROUND_TOKENS.contains(&fault.at.path.as_str()));
     for fault in faults {
         cx.error(&fault.at, fault.message);
         if fault.is_control {
             cx.broken_texts.insert(fault.at.path);
         }
     }
-    let mut snapshot = resolve::resolve(&mut cx, &Node::root(&document));
+    let (mut snapshot, remaining) = resolve::resolve(&mut cx, &Node::root(&document));
     if let Some(snapshot) = &mut snapshot {
         let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(Sha256::digest(&contents.bytes));
         // As many as a double holds exactly, since that is what a metric is.
         snapshot.hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
     }
+    let remaining = remaining.filter(|_| is_clear);
     if contents.world_readable
         && let Some(secret) = cx.plain_secret.take()
     {
@@ -168,7 +178,8 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         // What has no effect matters once the rest is right; until then it hides the mistakes.
         cx.problems.retain(|problem| problem.severity != Severity::Notice);
     }
-    told(cx, snapshot, text, &lines, Some(&document))
+    let told = told(cx, snapshot, text, &lines, Some(&document));
+    Loaded { remaining, ..told }
 }
 
 /// Puts problems into the order of the file, each with its line: the first hundred, and how many more there are.
@@ -204,5 +215,5 @@ fn told(
         };
         Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
     };
-    Loaded { snapshot, problems: found.into_iter().map(problem).collect(), files }
+    Loaded { snapshot, remaining: None, problems: found.into_iter().map(problem).collect(), files }
 }

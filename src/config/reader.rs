@@ -39,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) plain_secret: Option<Place>,
     /// What is read is no more than a part, without which the rest is good.
     pub(super) is_part: bool,
+    /// What is read is a part, as far as it stands in files.
+    pub(super) are_files_parts: bool,
 }
 
 /// Something that is wrong, before it is known whether it is shown.
@@ -73,6 +75,7 @@ impl<'a> Context<'a> {
             has_trust: None,
             plain_secret: None,
             is_part: false,
+            are_files_parts: false,
         }
     }
 
@@ -111,6 +114,19 @@ impl<'a> Context<'a> {
         let read = read(self);
         self.is_part = before;
         read
+    }
+
+    /// Reads something of which a bad file does not stop the rest, and says whether there was none.
+    pub(super) fn with_files_as_parts<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = std::mem::replace(&mut self.are_files_parts, true);
+        let parts = self.parts();
+        let read = read(self);
+        self.are_files_parts = before;
+        (read, self.parts() == parts)
+    }
+
+    fn parts(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Part).count()
     }
 
     pub(super) fn warning(&mut self, at: &Place, message: impl Into<String>) {
@@ -289,6 +305,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Reads this value: what is wrong with it is wrong with its file, if it stands in one.
+    pub(super) fn part_of_file<T>(
+        &self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        if cx.are_files_parts && self.is_file() { cx.part(read) } else { read(cx) }
+    }
+
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
         let names = |property: &ast::ObjectProp<'_>| REFERENCE.key(property.name.as_str()).is_some();
         self.value.as_object().filter(|object| object.properties.iter().any(names))
@@ -324,7 +349,7 @@ impl<'a> Node<'a> {
             };
         }
         match self.reference() {
-            Some(_) => self.referenced(cx, message),
+            Some(_) => self.part_of_file(cx, |cx| self.referenced(cx, message)),
             None => {
                 self.expected(cx, "text in double quotes");
                 None

@@ -7,8 +7,9 @@ use super::{
     fields::Fields,
     foreign, limits,
     reader::{Context, Node},
+    remaining::Remaining,
     servers,
-    snapshot::{Level, Log, LogFormat, Server, Snapshot},
+    snapshot::{Level, Log, LogFormat, Lost, Server, Snapshot},
     table::ROOT,
     tls, tokens,
 };
@@ -17,11 +18,20 @@ use crate::secret::Secret;
 /// Characters that `sessionKey` must have: as many as the MAC it keys has bytes.
 const SESSION_KEY_LENGTH: usize = 32;
 
-/// `None` if anything was an error. `cx.files` is complete in any case.
-pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot> {
-    let fields = root.object(cx, &ROOT)?;
+/// The config, unless anything was an error; and what it grants, where that can be told. `cx.files` is complete in any case.
+pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> (Option<Snapshot>, Option<Remaining>) {
+    let mut remaining = None;
+    let snapshot = root.object(cx, &ROOT).and_then(|fields| snapshot(cx, &fields, &mut remaining));
+    (snapshot, remaining)
+}
+
+fn snapshot(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    remaining: &mut Option<Remaining>,
+) -> Option<Snapshot> {
     fields.text(cx, "$schema");
-    version(cx, &fields);
+    version(cx, fields);
     // An absent `proxy` is one in which everything has its default.
     let proxy = match fields.has("proxy") {
         true => fields.object(cx, "proxy"),
@@ -49,24 +59,31 @@ pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> Option<Snapshot>
     let idle_timeout = sessions.as_ref().and_then(|sessions| idle_timeout(cx, sessions));
     let idle_timeout = idle_timeout.unwrap_or(Server::IDLE_TIMEOUT);
     let servers = server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth, idle_timeout));
+    if auth.is_clear && is_clear(fields, proxy.as_ref()) {
+        let access = servers.as_ref().map(|servers| servers.access.clone()).unwrap_or_default();
+        *remaining = Some(Remaining { credentials: auth.remaining.clone(), access });
+    }
     let settings = proxy.as_ref().zip(sessions).and_then(|(proxy, sessions)| settings(cx, proxy, &sessions));
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
         return None;
     }
 
-    if servers.is_empty() {
-        cx.warning(&server_fields.at, "is empty, so there is nothing behind the gate; add a server");
+    if servers.good.is_empty() && servers.lost.is_empty() && !snapshot.allow_empty {
+        let message = "is empty, so there is nothing behind the gate, and a gate that runs with servers does not take it; \
+                       add a server, or set `proxy.allowEmpty: true`";
+        cx.warning(&server_fields.at, message);
     }
     let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
-    servers::warn_of_access(cx, &server_fields, &of_auth, &servers, &auth);
+    servers::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
     snapshot.query_token = auth.query_token;
     snapshot.credentials = auth.credentials;
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
     }
     snapshot.session_timeout = idle_timeout;
-    snapshot.servers = servers;
+    snapshot.servers = servers.good;
+    snapshot.lost.servers = servers.lost;
     snapshot.files.clone_from(&cx.files);
     Some(snapshot)
 }
@@ -86,6 +103,12 @@ fn misnamed_servers<'a>(fields: &Fields<'a>) -> Option<Node<'a>> {
         }),
         _ => Some(node),
     }
+}
+
+/// Whether the tokens are where they have to be. A slip on the way to them does not take them out.
+fn is_clear(root: &Fields<'_>, proxy: Option<&Fields<'_>>) -> bool {
+    let leads_on = |fields: &Fields<'_>, key: &str| fields.has(key) || !fields.has_unknown();
+    leads_on(root, "proxy") && proxy.is_some_and(|proxy| leads_on(proxy, "auth"))
 }
 
 fn version(cx: &mut Context<'_>, fields: &Fields<'_>) {
@@ -117,7 +140,8 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let shutdown_grace = proxy.duration(cx, "shutdownGrace");
     let workers = proxy.number(cx, "workers");
     let log = log(cx, proxy);
-    let session_key = session_key(cx, proxy);
+    let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
+    let allow_empty = proxy.bool(cx, "allowEmpty").unwrap_or_default();
     let aggregate = aggregate::resolve(cx, proxy);
     let debug = proxy.bool(cx, "debug");
     if cx.errors() > errors {
@@ -152,6 +176,8 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         session_timeout: Server::IDLE_TIMEOUT,
         hash: 0,
         servers: Vec::new(),
+        allow_empty,
+        lost: Lost { servers: Vec::new(), session_key: !has_session_key },
         files: Vec::new(),
     })
 }
@@ -194,7 +220,12 @@ fn idle_timeout(cx: &mut Context<'_>, sessions: &Fields<'_>) -> Option<Duration>
 }
 
 fn session_key(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Secret> {
-    let text = proxy.get("sessionKey")?.secret(cx)?;
+    let node = proxy.get("sessionKey")?;
+    node.part_of_file(cx, |cx| read_session_key(cx, &node))
+}
+
+fn read_session_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
+    let text = node.secret(cx)?;
     if text.value.chars().count() < SESSION_KEY_LENGTH {
         cx.error(
             &text.at,

@@ -15,9 +15,9 @@ use super::{
     hint, inline,
     problem::Place,
     programs::{self, Program},
-    reader::{Context, Node},
+    reader::{Context, Node, Text},
     reference::Origin,
-    snapshot::{Access, HttpTarget, Server, StdioTarget, Target, ToolFilter, Transport},
+    snapshot::{Access, HttpTarget, LostServer, Server, StdioTarget, Target, ToolFilter, Transport},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
     tls,
     tokens::{Auth, words},
@@ -41,14 +41,23 @@ const RESERVED_HEADERS: &[&str] = &[
     "last-event-id",
 ];
 
+/// What `mcpServers` says.
+#[derive(Default)]
+pub(super) struct Servers {
+    pub(super) good: Vec<Server>,
+    pub(super) lost: Vec<LostServer>,
+    /// Who may use a server, where all of that could be read.
+    pub(super) access: HashMap<Arc<str>, Access>,
+}
+
 /// `idle_timeout` is that of servers which have none of their own.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
     servers: &Fields<'_>,
     auth: &Auth,
     idle_timeout: Duration,
-) -> Vec<Server> {
-    let mut resolved = Vec::new();
+) -> Servers {
+    let mut resolved = Servers::default();
     let mut names = HashMap::new();
     for (name, key, node) in servers.entries() {
         if is_remark(name, &node) {
@@ -68,23 +77,28 @@ pub(super) fn resolve(
             );
         }
         let Some(fields) = node.object(cx, &SERVER) else { continue };
-        // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
-        let target = target(cx, &fields);
+        let name: Arc<str> = name.into();
         let options = fields.object_or_empty(cx, "options");
+        let errors = cx.errors();
         let access = access(cx, &fields, &options, auth);
-        let filter = options.object(cx, "toolFilter");
-        let tool_filter = filter.and_then(|fields| tool_filter(cx, &fields)).map(Arc::new);
-        let timeout = fields.duration(cx, "timeout");
-        let keep_alive = fields.duration(cx, "keepAlive");
-        let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
-        let tags = words(cx, &fields, "tags").unwrap_or_default();
-        let disabled = fields.bool(cx, "disabled").unwrap_or_default();
-        let warm = fields.bool(cx, "warm").unwrap_or_default();
-        if let Some(target) = target {
-            resolved.push(Server {
-                name: name.into(),
-                target,
-                access,
+        if cx.errors() == errors {
+            resolved.access.insert(Arc::clone(&name), access.clone());
+        }
+        // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
+        let (server, has_files) = cx.with_files_as_parts(|cx| {
+            let target = target(cx, &fields);
+            let filter = options.object(cx, "toolFilter");
+            let tool_filter = filter.and_then(|fields| tool_filter(cx, &fields)).map(Arc::new);
+            let timeout = fields.duration(cx, "timeout");
+            let keep_alive = fields.duration(cx, "keepAlive");
+            let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
+            let tags = words(cx, &fields, "tags").unwrap_or_default();
+            let disabled = fields.bool(cx, "disabled").unwrap_or_default();
+            let warm = fields.bool(cx, "warm").unwrap_or_default();
+            Some(Server {
+                name: Arc::clone(&name),
+                target: target?,
+                access: access.clone(),
                 timeout,
                 keep_alive,
                 disabled,
@@ -92,7 +106,16 @@ pub(super) fn resolve(
                 idle_timeout,
                 tool_filter,
                 warm,
-            });
+            })
+        });
+        match server {
+            Some(server) if has_files => resolved.good.push(server),
+            _ if has_files => {}
+            _ => resolved.lost.push(LostServer {
+                name,
+                access,
+                index: resolved.good.len() + resolved.lost.len(),
+            }),
         }
     }
     resolved
@@ -250,7 +273,7 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
     let mut seen = HashSet::new();
     let Some(fields) = node.map(cx) else { return headers };
     for (name, key, node) in fields.entries() {
-        let value = header_value(cx, &node, name);
+        let value = node.part_of_file(cx, |cx| header_value(cx, &node, name));
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
             continue;
@@ -286,6 +309,11 @@ fn ca_file(cx: &mut Context<'_>, node: &Node<'_>, url: Option<&Url>) -> Option<A
         cx.notice(&node.at, "has no effect on an http:// URL; write https://, or remove it");
     }
     let path = node.path(cx)?;
+    cx.part(|cx| trust_anchors(cx, &path))
+}
+
+/// The contents of a file of certificates that can be trusted.
+fn trust_anchors(cx: &mut Context<'_>, path: &Text) -> Option<Arc<[u8]>> {
     let pem = cx.read(&path.value, &path.at)?.bytes;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in tls::certificates(cx, &pem, &path.at)? {
@@ -314,7 +342,8 @@ fn stdio(
     let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
         let cwd = cx.beside_config(&text.value);
         if !cwd.is_dir() {
-            cx.error(&text.at, "is no directory that can be entered; create it, or correct the path");
+            let message = "is no directory that can be entered; create it, or correct the path";
+            cx.part(|cx| cx.error(&text.at, message));
             return None;
         }
         Some(cwd)
@@ -351,13 +380,13 @@ pub(super) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Str
         if name.is_empty() || name.contains(['=', '\0']) {
             cx.error(&key, "is no variable name; use letters, digits and _");
         }
-        match node.string(cx) {
+        node.part_of_file(cx, |cx| match node.string(cx) {
             Some(text) if text.value.contains('\0') => {
                 cx.error(&text.at, "holds a zero byte, which no variable can; remove it");
             }
             Some(text) => variables.push((name.to_owned(), Secret::new(text.value))),
             None => {}
-        }
+        });
     }
     variables
 }

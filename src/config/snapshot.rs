@@ -63,9 +63,33 @@ pub struct Snapshot {
     pub hash: u64,
     /// `mcpServers`, in file order.
     pub servers: Vec<Server>,
+    /// `proxy.allowEmpty`: whether it is meant that there is no server.
+    pub allow_empty: bool,
+    /// What stands in files that cannot be used.
+    pub lost: Lost,
     /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
     /// config and joined to its directory. A change of any is a reason to reload.
     pub files: Vec<PathBuf>,
+}
+
+/// Parts of a config that stand in files which cannot be used: a gate that runs goes on with those that it has.
+#[derive(Debug, Clone, Default)]
+pub struct Lost {
+    /// Servers whose `caFile`, `cwd` or `$file` is lost.
+    pub servers: Vec<LostServer>,
+    /// `proxy.sessionKey`.
+    pub session_key: bool,
+}
+
+/// A server of which a file cannot be used.
+#[derive(Debug, Clone)]
+pub struct LostServer {
+    /// Key in `mcpServers`.
+    pub name: Arc<str>,
+    /// Who may use it.
+    pub access: Access,
+    /// Its place among all servers.
+    pub index: usize,
 }
 
 /// Where the certificate comes from.

@@ -26,6 +26,10 @@ const SHORT: usize = 16;
 pub(super) struct Auth {
     pub(super) query_token: bool,
     pub(super) credentials: Vec<Credential>,
+    /// Every credential of which the token is known, whatever else is wrong with it.
+    pub(super) remaining: Vec<Credential>,
+    /// Whether `remaining` is all there is: no slip has hidden the tokens, and they are tokens of this kind of `auth`.
+    pub(super) is_clear: bool,
     /// Every name in `tokens`, whether its credentials are good or not; `None` if they could not be read.
     pub(super) names: Option<Vec<Arc<str>>>,
     /// The same, to look them up.
@@ -34,7 +38,7 @@ pub(super) struct Auth {
 
 pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
     let Some(node) = node else {
-        return Auth { names: Some(Vec::new()), ..Auth::default() };
+        return Auth { names: Some(Vec::new()), is_clear: true, ..Auth::default() };
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
     let is_ours = kind(cx, &fields);
@@ -45,16 +49,15 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
     let query_token = fields.bool(cx, "queryToken").unwrap_or_default();
     let Some(tokens) = fields.get("tokens") else {
         let names = (is_ours && fields.lacks(&["tokens"])).then(Vec::new);
-        return Auth { query_token, names, ..Auth::default() };
+        let is_clear = is_ours && !fields.has_unknown();
+        return Auth { query_token, names, is_clear, ..Auth::default() };
     };
     let Some(tokens) = tokens
         .map_as(cx, "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }")
     else {
         return Auth { query_token, ..Auth::default() };
     };
-    let (names, credentials) = read_tokens(cx, &tokens);
-    let known = names.iter().cloned().collect();
-    Auth { query_token, credentials, names: Some(names), known }
+    Auth { query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
 }
 
 /// Whether `kind` is the one there is.
@@ -81,9 +84,9 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     false
 }
 
-fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec<Credential>) {
+fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
     let mut names: Vec<Arc<str>> = Vec::new();
-    let mut credentials: Vec<Credential> = Vec::new();
+    let (mut credentials, mut remaining) = (Vec::<Credential>::new(), Vec::<Credential>::new());
     let mut owners: HashMap<[u8; 32], Arc<str>> = HashMap::new();
     for (name, key, node) in tokens.entries() {
         let name: Arc<str> = name.into();
@@ -100,7 +103,11 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec
         }
         let mut ids = HashSet::new();
         for node in several.unwrap_or_else(|| vec![node]) {
-            let Some(credential) = read_credential(cx, &node, &name) else { continue };
+            let Some((credential, is_good)) = read_credential(cx, &node, &name) else { continue };
+            remaining.push(credential.clone());
+            if !is_good {
+                continue;
+            }
             if credential.id.as_ref().is_some_and(|id| !ids.insert(Arc::clone(id))) {
                 cx.error(
                     &node.at,
@@ -123,10 +130,12 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> (Vec<Arc<str>>, Vec
             }
         }
     }
-    (names, credentials)
+    let known = names.iter().cloned().collect();
+    Auth { credentials, remaining, names: Some(names), known, ..Auth::default() }
 }
 
-fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<Credential> {
+/// A credential, and whether it may be used.
+fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<(Credential, bool)> {
     if !node.is_plain_object() {
         if node.literal().is_none() && !node.is_object() {
             node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
@@ -134,7 +143,9 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         }
         let digest = read_plain_or_file(cx, node)?;
         let (roles, tags) = (Vec::new(), Vec::new());
-        return Some(Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags });
+        let credential =
+            Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags };
+        return Some((credential, true));
     }
     let fields = node.object(cx, &TOKEN)?;
     let id = read_id(cx, &fields);
@@ -156,11 +167,9 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         }
     };
     // An expiry that cannot be read must not become a token that never expires.
-    let expires = match expires {
-        Some(read) => Some(read?),
-        None => None,
-    };
-    Some(Credential { token_name: name.clone(), id, digest, expires, roles, tags })
+    let is_good = !matches!(expires, Some(None));
+    let expires = expires.flatten();
+    Some((Credential { token_name: name.clone(), id, digest, expires, roles, tags }, is_good))
 }
 
 fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {

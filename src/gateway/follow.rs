@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     config::{
         Level, Loaded, Problem, Server, Severity, Snapshot, Target,
-        watch::{Change, Watcher},
+        watch::{self, Watcher},
     },
     observe::{Log, Metrics, Observer, Reload},
 };
@@ -36,8 +36,6 @@ use crate::{
 const BEAT: Duration = Duration::from_secs(1);
 /// Looks without a beat in between after which the config counts as unreadable: 5 s.
 const MISSED: u32 = 5;
-/// Problems of one load that the log shows; of a broken file there may be thousands.
-const MOST_PROBLEMS: usize = 100;
 /// Loads that may fail in silence, because somebody saves all the while and half of a save may have been read: a second's.
 const MOST_TORN: u32 = 20;
 
@@ -171,7 +169,7 @@ async fn follow(
                 if pulse.has_ended.load(Ordering::Relaxed) {
                     return;
                 }
-                followed.reload(change);
+                followed.reload(change).await;
             }
         }
     }
@@ -187,7 +185,7 @@ fn start(
     let (loaded, variables) = load(path, flags);
     // At the start there is no last good certificate, and somebody who can mend it is there.
     let is_whole = loaded.is_whole();
-    let Loaded { snapshot, problems, files } = loaded;
+    let Loaded { snapshot, problems, files, remaining: _ } = loaded;
     let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(Refused::Config(problems)) };
     let snapshot = Arc::new(snapshot);
     let of_system = |e| Refused::Start(StartError::Io("log and metrics".to_owned(), e));
@@ -220,11 +218,12 @@ struct Followed {
 }
 
 impl Followed {
-    /// Reads the config again. A bad one changes nothing, and everyone can see that.
-    fn reload(&mut self, change: Change) {
+    /// Reads the config again. One that is refused closes the tokens that it does not have any more, and changes nothing
+    /// else; everyone can see that.
+    async fn reload(&mut self, change: watch::Change) {
         let began = SystemTime::now();
         let (loaded, variables) = load(&self.path, self.flags);
-        if change == Change::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
+        if change == watch::Change::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
             self.torn += 1;
             self.watcher.retry();
             return;
@@ -239,13 +238,15 @@ impl Followed {
             Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
         };
         self.last = match (&result, is_whole) {
-            (Ok(()), true) => Reload::Whole,
-            (Ok(()), false) => Reload::Part,
+            (Ok(_), true) => Reload::Whole,
+            (Ok(_), false) => Reload::Part,
             (Err(_), _) => Reload::Nothing,
         };
         observer.metrics.reloaded(self.last);
-        match (result, loaded.snapshot) {
-            (Ok(()), Some(snapshot)) => {
+        match result {
+            Ok(change) => {
+                let change = change.counted().await;
+                let snapshot = self.gateway.in_force();
                 warn_of_root(&observer.log, &snapshot);
                 exposed::warn(&observer.log, &snapshot, variables);
                 stamp_reload(&observer.metrics);
@@ -253,15 +254,20 @@ impl Followed {
                     true => (Level::Info, "Config reloaded"),
                     false => (Level::Error, "Config reloaded, but for files that cannot be used"),
                 };
-                observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64).send();
+                let line = observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64);
+                change.add_to(line).send();
             }
-            (result, _) => {
-                let cause = result.err().unwrap_or_default();
-                observer
-                    .log
-                    .line(Level::Error, "Config not reloaded; the last good one stays in force")
-                    .text("cause", &cause)
-                    .send();
+            Err(cause) => {
+                let restricted = loaded.remaining.map(|remaining| self.gateway.restrict(&remaining));
+                let change = restricted.and_then(Result::ok).unwrap_or_default().counted().await;
+                let msg = match change.is_nothing() {
+                    true => "Config not reloaded; the last good one stays in force",
+                    false => {
+                        "Config not reloaded; the last good one stays in force, without what this one takes away"
+                    }
+                };
+                let line = observer.log.line(Level::Error, msg).text("cause", &cause);
+                change.add_to(line).send();
             }
         }
     }
@@ -283,25 +289,15 @@ pub(super) fn warn_of_root(log: &Log, snapshot: &Snapshot) {
     }
 }
 
-/// Says what is wrong with the config, the worst first where that is too much to say.
+/// Says what is wrong with the config, which is a hundred problems at most.
 pub(super) fn report(log: &Log, problems: &[Problem]) {
-    let mut shown: Vec<_> = problems.iter().collect();
-    if shown.len() > MOST_PROBLEMS {
-        shown.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
-        shown.truncate(MOST_PROBLEMS);
-    }
-    for problem in &shown {
+    for problem in problems {
         let level = match problem.severity {
             Severity::Notice => Level::Info,
             Severity::Warning => Level::Warn,
             Severity::Part | Severity::Error => Level::Error,
         };
         log.line(level, "Config").text("problem", &problem.to_string()).send();
-    }
-    let left_out = problems.len() - shown.len();
-    if left_out > 0 {
-        let msg = "The config has more problems; `sluicegate check` shows them";
-        log.line(Level::Warn, msg).int("problems", left_out as u64).send();
     }
 }
 

@@ -1,51 +1,106 @@
 //! Another config for a gate that runs.
 
 use std::{
-    sync::{Arc, PoisonError},
+    fmt,
+    sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use rustls::sign::CertifiedKey;
 
-use super::{Fixed, Gateway, TlsKind};
+use super::{
+    Fixed, Gateway, TlsKind,
+    change::{Change, Ended},
+};
 use crate::{
-    config::{Level, Snapshot, Tls},
+    config::{Level, Remaining, Server, Snapshot, Tls},
     server::tls::{Left, Validity},
     session,
     state::{Backend, Live},
     upstream::Unusable,
 };
 
+/// Why a config does not replace the one that is in force.
+#[derive(Debug)]
+pub enum NotReloaded {
+    /// It has no server, and the one in force has some.
+    Empty,
+    /// A server cannot be used as configured.
+    Server(Unusable),
+}
+
+impl fmt::Display for NotReloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str(
+                "it has no server, which looks like a mistake; set `proxy.allowEmpty: true` if it is none",
+            ),
+            Self::Server(e) => e.fmt(f),
+        }
+    }
+}
+
 impl Gateway {
     /// Puts `snapshot` into force: everything is built, then swapped once, then what only the old one had is
-    /// ended. On an error nothing changed.
-    pub fn reload(&self, snapshot: &Snapshot) -> Result<(), Unusable> {
-        // What it guards is a turn, which no panic can leave half done.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = Arc::new(snapshot.clone());
-        let observer = &self.shared.observer;
-        let previous = self.shared.live().clone();
-        let ledger = &self.shared.ledger;
-        let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
+    /// ended. Of what its files lack, what was there before stays. On an error nothing changed.
+    pub fn reload(&self, snapshot: &Snapshot) -> Result<Change, NotReloaded> {
+        let turn = self.turn();
+        let in_force = self.in_force();
+        let snapshot = complete(snapshot.clone(), &in_force);
+        let has_servers = |snapshot: &Snapshot| !snapshot.servers.is_empty();
+        if !has_servers(&snapshot) && !snapshot.allow_empty && has_servers(&in_force) {
+            return Err(NotReloaded::Empty);
+        }
         let differs = self.started_with.differs(&Fixed::of(&snapshot));
+        let renewed = match (&snapshot.tls, &self.started_with.tls) {
+            (Some(Tls::Files(Some(renewed))), TlsKind::Files) => Some(Arc::clone(renewed)),
+            _ => None,
+        };
+        let level = snapshot.log.level;
+        let change = self.put_into_force(&turn, snapshot).map_err(NotReloaded::Server)?;
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";
-            observer.log.line(Level::Warn, msg).text("keys", &differs).send();
+            self.shared.observer.log.line(Level::Warn, msg).text("keys", &differs).send();
         }
-        if let (Some(Tls::Files(Some(renewed))), TlsKind::Files) = (&snapshot.tls, &self.started_with.tls) {
-            self.renew(renewed);
+        if let Some(renewed) = renewed {
+            self.renew(&renewed);
         }
-        observer.log.set_level(snapshot.log.level);
+        self.shared.observer.log.set_level(level);
+        Ok(change)
+    }
+
+    /// Takes away what `remaining` does not have, and leaves everything else as it is: of a config that is refused, that
+    /// much applies.
+    pub fn restrict(&self, remaining: &Remaining) -> Result<Change, NotReloaded> {
+        let turn = self.turn();
+        let in_force = self.in_force();
+        let restricted = remaining.restrict(&in_force);
+        if restricted.credentials == in_force.credentials && restricted.servers == in_force.servers {
+            return Ok(Change::default());
+        }
+        self.put_into_force(&turn, restricted).map_err(NotReloaded::Server)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // What it guards is a turn, which no panic can leave half done.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_into_force(&self, _turn: &MutexGuard<'_, ()>, snapshot: Snapshot) -> Result<Change, Unusable> {
+        let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
+        let previous = self.shared.live().clone();
+        let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
         let hash = i64::try_from(snapshot.hash).unwrap_or(i64::MAX);
-        self.in_force.store(snapshot);
+        let mut change = Change::between(&self.in_force(), &snapshot);
+        let revoked_before = self.shared.revoked();
+        self.in_force.store(Arc::new(snapshot));
         self.shared.swap(Arc::new(live));
         observer.metrics.config_hash.set(hash);
         self.retire(&previous);
-        for worker in &*self.workers {
-            worker.reloaded();
-        }
         self.warm();
-        Ok(())
+        let told = self.workers.iter().map(|worker| worker.reloaded()).collect();
+        change.ended = Some(Ended { shared: Arc::clone(&self.shared), revoked_before, told });
+        Ok(change)
     }
 
     /// Starts those commands for once that are to be `warm`, and were not yet.
@@ -98,4 +153,19 @@ impl Gateway {
         }
         self.shared.note_change();
     }
+}
+
+/// `snapshot` with what stands in files that it cannot use as it is `in_force`. Who may use a server never stands there.
+fn complete(mut snapshot: Snapshot, in_force: &Snapshot) -> Snapshot {
+    for lost in &snapshot.lost.servers {
+        let before = in_force.servers.iter().find(|server| server.name == lost.name);
+        if let Some(before) = before {
+            let server = Server { access: lost.access.clone(), ..before.clone() };
+            snapshot.servers.insert(lost.index.min(snapshot.servers.len()), server);
+        }
+    }
+    if snapshot.lost.session_key {
+        snapshot.session_key.clone_from(&in_force.session_key);
+    }
+    snapshot
 }

@@ -78,6 +78,13 @@ pub(in crate::config) static PROXY: Object = Object {
              alone, and the default one, then is every interface.",
         ),
         key(
+            "allowEmpty",
+            Kind::Bool,
+            Bool(false),
+            "It is meant that there is no server. Without it, a gate that runs with servers takes a config without any for \
+             a mistake, and of that only what it takes away from tokens.",
+        ),
+        key(
             "tls",
             Kind::Object(&TLS),
             Means("plain HTTP, on this machine only"),

@@ -1,0 +1,140 @@
+//! What a reload changed, for its line in the log.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::{
+    config::{Credential, Server, Snapshot},
+    observe::Line,
+    state::Shared,
+};
+
+/// Names that a field of the line has at most.
+const MOST_NAMES: usize = 8;
+/// How long to wait for workers to say what they ended. One that is busy for longer goes uncounted.
+const COUNT_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a reload changed.
+#[derive(Default)]
+pub struct Change {
+    servers: Difference,
+    tokens: Difference,
+    pub(super) ended: Option<Ended>,
+    /// Requests that lost what had admitted them, streams among them.
+    cut: u64,
+}
+
+/// Names that only the one has, only the other, or both with another meaning.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    added: Vec<Arc<str>>,
+    removed: Vec<Arc<str>>,
+    changed: Vec<Arc<str>>,
+}
+
+/// Who knows how many requests a reload ends.
+pub(super) struct Ended {
+    pub(super) shared: Arc<Shared>,
+    pub(super) revoked_before: u64,
+    /// Each worker has told those that it ends.
+    pub(super) told: Vec<oneshot::Receiver<()>>,
+}
+
+impl Change {
+    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        fn servers(of: &Snapshot) -> BTreeMap<&Arc<str>, &Server> {
+            of.servers.iter().map(|server| (&server.name, server)).collect()
+        }
+        fn tokens(of: &Snapshot) -> BTreeMap<&Arc<str>, Vec<&Credential>> {
+            let mut tokens = BTreeMap::<_, Vec<_>>::new();
+            of.credentials.iter().for_each(|it| tokens.entry(&it.token_name).or_default().push(it));
+            tokens
+        }
+        Self {
+            servers: Difference::between(&servers(old), &servers(new)),
+            tokens: Difference::between(&tokens(old), &tokens(new)),
+            ended: None,
+            cut: 0,
+        }
+    }
+
+    /// Whether nothing changed for anybody.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.servers == Difference::default() && self.tokens == Difference::default()
+    }
+
+    /// Waits until all that ends because of it has been told, and counts that.
+    pub(super) async fn counted(mut self) -> Self {
+        if let Some(ended) = self.ended.take() {
+            self.cut = ended.count().await;
+        }
+        self
+    }
+
+    /// Adds what changed to a line. Names are the config's.
+    pub(super) fn add_to<'a>(&self, line: Line<'a>) -> Line<'a> {
+        let line = self.servers.add_to(line, ["servers_added", "servers_removed", "servers_changed"]);
+        let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
+        line.int("streams_cut", self.cut)
+    }
+}
+
+impl Ended {
+    async fn count(self) -> u64 {
+        let told = async {
+            for told in self.told {
+                // A worker that is gone has nothing to end.
+                let _ = told.await;
+            }
+        };
+        let _ = timeout(COUNT_WITHIN, told).await;
+        self.shared.revoked().saturating_sub(self.revoked_before)
+    }
+}
+
+impl Difference {
+    fn between<V: PartialEq>(old: &BTreeMap<&Arc<str>, V>, new: &BTreeMap<&Arc<str>, V>) -> Self {
+        let names = |of: &BTreeMap<&Arc<str>, V>, is_one: &dyn Fn(&Arc<str>, &V) -> bool| {
+            of.iter().filter(|(name, value)| is_one(name, value)).map(|(&name, _)| Arc::clone(name)).collect()
+        };
+        Self {
+            added: names(new, &|name, _| !old.contains_key(name)),
+            removed: names(old, &|name, _| !new.contains_key(name)),
+            changed: names(new, &|name, value| old.get(name).is_some_and(|before| before != value)),
+        }
+    }
+
+    fn add_to<'a>(&self, line: Line<'a>, keys: [&str; 3]) -> Line<'a> {
+        let lists = [&self.added, &self.removed, &self.changed];
+        keys.iter()
+            .zip(lists)
+            .filter(|(_, names)| !names.is_empty())
+            .fold(line, |line, (key, names)| line.text(key, &listed(names)))
+    }
+}
+
+fn listed(names: &[Arc<str>]) -> String {
+    let mut listed = names.iter().take(MOST_NAMES).map(|name| &**name).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST_NAMES {
+        listed.push_str(&format!(" and {} more", names.len() - MOST_NAMES));
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_by_what_became_of_them_and_not_all_of_many() {
+        let names: Vec<Arc<str>> = (0..20).map(|n| format!("{n:02}").into()).collect();
+        let (old, new) = ([(0, 'a'), (1, 'a'), (2, 'a')], [(1, 'a'), (2, 'b'), (3, 'a')]);
+        let map = |of: [(usize, char); 3]| of.map(|(name, value)| (&names[name], value)).into();
+        let difference = Difference::between(&map(old), &map(new));
+        let one = |name: usize| vec![Arc::clone(&names[name])];
+        assert_eq!(difference, Difference { added: one(3), removed: one(0), changed: one(2) });
+        assert_eq!(listed(&names[..2]), "00, 01");
+        assert_eq!(listed(&names), "00, 01, 02, 03, 04, 05, 06, 07 and 12 more");
+    }
+}
