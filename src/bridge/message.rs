@@ -23,6 +23,11 @@ use crate::{
 /// Largest message. It is held as a whole, since only its end tells whether it is one, and stdio wants it on one line.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How many bytes a message may turn out to be.
+pub(super) fn size(body: Option<&Incoming>) -> u64 {
+    body.map_or(0, |body| body.size_hint().upper().unwrap_or(MOST_BYTES).min(MOST_BYTES))
+}
+
 /// Reads the body, and looks at the message in it. What is read is counted for `owner`; while that has no room, nothing more
 /// is read.
 pub(super) async fn read(

@@ -35,7 +35,7 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
-    session::{self, Handle, Position, Registered, Reply, SessionId, Settings, Style, Wants},
+    session::{self, Handle, Passage, Position, Registered, Reply, SessionId, Settings, Style, Wants},
     state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
 };
@@ -74,19 +74,24 @@ pub async fn answer(
     let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone() };
     let answered = match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
-            let message = request.read(body, record).await?;
+            let session = match modern::is_modern(&head.headers, None) {
+                true => Err(Kind::SessionRequired.into()),
+                false => request.session(),
+            };
+            let message = request.read(session.as_ref().ok(), body, record).await?;
             if modern::is_modern(&head.headers, Some(&message)) {
                 request.call(message, record).await
             } else {
-                request.post(message, record).await
+                request.post(session, message, record).await
             }
         }
         (Door::Mcp, &Method::GET) => request.listen().await,
         (Door::Mcp, &Method::DELETE) => request.close().await,
         (Door::Sse, &Method::GET) => request.open_sse().await,
         (Door::Message, &Method::POST) => {
-            let message = request.read(body, record).await?;
-            request.message(message, record).await
+            let session = request.sse_session();
+            let message = request.read(session.as_ref(), body, record).await?;
+            request.message(session, message, record).await
         }
         _ => Err(Kind::MethodNotAllowed.into()),
     };
@@ -121,9 +126,23 @@ impl Renewal {
 }
 
 impl Request<'_> {
-    async fn read(&self, body: &mut Option<Incoming>, record: &mut Record) -> Result<Message, Error> {
+    /// Reads the message. One of a session is not read before there is room for it.
+    async fn read(
+        &self,
+        session: Option<&Handle>,
+        body: &mut Option<Incoming>,
+        record: &mut Record,
+    ) -> Result<Message, Error> {
         let Admitted { live, owner, .. } = &self.admitted;
+        let room = match session {
+            Some(session) => self.room(session, message::size(body.as_ref())).await?,
+            None => None,
+        };
         let message = message::read(body, &live.limits, &self.watched, owner, record).await?;
+        if let Some(mut room) = room {
+            room.shrink_to(message.text().len() as u64);
+            message.keep(Arc::new(room));
+        }
         // What is no request belongs to something that runs.
         if message.kind() == MessageKind::Request && self.worker.shared.is_draining() {
             return Err(Kind::Unavailable.into());
@@ -132,6 +151,17 @@ impl Request<'_> {
             record.asks(message.method(), message.name());
         }
         Ok(message)
+    }
+
+    /// Room for a message of a session on its way to the server.
+    async fn room(&self, session: &Handle, bytes: u64) -> Result<Option<Passage>, Error> {
+        match self.within(session::PATIENCE, session.room(bytes)).await {
+            Err(late) if late.kind == Kind::UpstreamTimeout => {
+                Err(Kind::Unavailable
+                    .because("the server takes no messages, and too many of its session wait"))
+            }
+            room => room,
+        }
     }
 
     /// Notes which of all servers as one a call by name is for, of those of which `is_member` says so. Where names are flat,
@@ -150,9 +180,14 @@ impl Request<'_> {
     }
 
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
-    async fn post(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
+    async fn post(
+        self,
+        session: Result<Handle, Error>,
+        message: Message,
+        record: &mut Record,
+    ) -> Result<Response<Payload>, Error> {
         let is_initialize = message.kind() == MessageKind::Request && message.method() == "initialize";
-        let session = match self.session() {
+        let session = match session {
             Ok(session) => session,
             // Who begins anew may well name what is over.
             Err(_) if is_initialize => return self.initialize(message, record).await,
@@ -305,10 +340,13 @@ impl Request<'_> {
     }
 
     /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
-    async fn message(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
-        let query = self.head.uri.query().unwrap_or_default();
-        let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
-        let session = sealed.and_then(|sealed| self.find(sealed.as_bytes())).ok_or(Kind::SessionNotFound)?;
+    async fn message(
+        self,
+        session: Option<Handle>,
+        message: Message,
+        record: &mut Record,
+    ) -> Result<Response<Payload>, Error> {
+        let session = session.ok_or(Kind::SessionNotFound)?;
         self.note_member(&message, record, |route| session.members().contains(&route.server.name));
         let reply = self.reply(&session, message).await?;
         self.respond(reply)
@@ -362,6 +400,13 @@ impl Request<'_> {
     fn session(&self) -> Result<Handle, Error> {
         let sealed = self.head.headers.get(SESSION_ID).ok_or(Kind::SessionRequired)?;
         self.find(sealed.as_bytes()).ok_or_else(|| Kind::SessionNotFound.into())
+    }
+
+    /// The HTTP+SSE session that the request names.
+    fn sse_session(&self) -> Option<Handle> {
+        let query = self.head.uri.query().unwrap_or_default();
+        let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
+        sealed.and_then(|sealed| self.find(sealed.as_bytes()))
     }
 
     fn find(&self, sealed: &[u8]) -> Option<Handle> {

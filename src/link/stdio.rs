@@ -152,34 +152,35 @@ async fn write(
         if from_client.recv_many(&mut waiting, QUEUE).await == 0 {
             return Over::Unneeded;
         }
-        let lines: Vec<Bytes> = {
+        // Kept until they are written, and counted for as long.
+        let messages: Vec<Message> = {
             let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.into_iter().filter_map(|message| line(message, &mut has_session, &mut awaited)).collect()
+            waiting.into_iter().filter_map(|what| message(what, &mut has_session, &mut awaited)).collect()
         };
+        let lines: Vec<Bytes> = messages.iter().map(Message::line).collect();
         if write_lines(&mut stdin, &lines).await.is_err() {
             return Over::Broken("the process closed its standard input");
         }
     }
 }
 
-/// A message as the process gets it, but for the end of the line. What the gate says itself is of the era that the
+/// A message as the process gets it. What the gate says itself is of the era that the
 /// conversation is of: one that begins with `initialize` is a session, which none of MCP 2026-07-28 is.
-fn line(message: ToServer, has_session: &mut bool, awaited: &mut Awaited) -> Option<Bytes> {
-    let message = match message {
+fn message(what: ToServer, has_session: &mut bool, awaited: &mut Awaited) -> Option<Message> {
+    match what {
         ToServer::Message(Outbound { message, .. }) => {
             *has_session |= message.method() == "initialize" && !message.names_version();
             awaited.begin(&message);
             if let Some(id) = message.request_id().filter(|_| message.method() == "notifications/cancelled") {
                 awaited.give_up(id);
             }
-            message
+            Some(message)
         }
         ToServer::Abandon(id) => {
             awaited.give_up(&id);
-            if *has_session { Message::cancelled(&id).ok()? } else { Message::cancelled_modern(&id).ok()? }
+            if *has_session { Message::cancelled(&id).ok() } else { Message::cancelled_modern(&id).ok() }
         }
-    };
-    Some(message.line())
+    }
 }
 
 async fn write_lines(stdin: &mut pipe::Sender, lines: &[Bytes]) -> io::Result<()> {

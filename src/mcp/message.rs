@@ -4,6 +4,7 @@
 //! to change on the way (an id that two callers chose alike, the name of a tool), its bytes are replaced in place.
 
 use std::{
+    any::Any,
     borrow::Cow,
     fmt,
     ops::Range,
@@ -35,7 +36,12 @@ struct Inner {
     found: Outcome,
     /// Counts the text, for as long as it is in memory.
     held: OnceLock<Arc<Share>>,
+    /// Dropped with the last that was made of it.
+    guard: OnceLock<Guard>,
 }
+
+/// Something that a message keeps as long as it is in memory.
+type Guard = Arc<dyn Any + Send + Sync>;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +154,7 @@ impl Message {
     }
 
     fn found(text: Bytes, author: Author, found: Outcome) -> Self {
-        Self(Arc::new(Inner { text, author, found, held: OnceLock::new() }))
+        Self(Arc::new(Inner { text, author, found, held: OnceLock::new(), guard: OnceLock::new() }))
     }
 
     /// A request of the gate's own. `params` is JSON.
@@ -358,7 +364,13 @@ impl Message {
         let message = match moved {
             Some(mut found) => {
                 found.shift(|position| shifted(position, &edits));
-                Self(Arc::new(Inner { text, author: *author, found, held: OnceLock::new() }))
+                Self(Arc::new(Inner {
+                    text,
+                    author: *author,
+                    found,
+                    held: OnceLock::new(),
+                    guard: OnceLock::new(),
+                }))
             }
             None => Self::read(text, *author)?,
         };
@@ -370,12 +382,20 @@ impl Message {
         if let Some(held) = other.0.held.get() {
             self.hold_for(held.owner());
         }
+        if let Some(guard) = other.0.guard.get() {
+            self.0.guard.get_or_init(|| Arc::clone(guard));
+        }
         self
     }
 
     /// Counts the message for `owner` as long as it is in memory, unless it is counted already.
     pub fn hold_for(&self, owner: &Arc<Owner>) {
         self.0.held.get_or_init(|| Arc::new(owner.hold(Resource::Bytes, self.0.text.len() as u64)));
+    }
+
+    /// Keeps `guard` as long as the message is in memory, or what is made of it.
+    pub fn keep(&self, guard: Arc<dyn Any + Send + Sync>) {
+        self.0.guard.get_or_init(|| guard);
     }
 
     /// Counts the message by a share that was taken while it was read.

@@ -23,6 +23,7 @@ use super::{
     COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
     call::{Call, Client},
     listener::Listener,
+    room::Room,
     stream::{Delivery, Position, Resumed, Stream},
 };
 use crate::{
@@ -73,7 +74,8 @@ pub enum Style {
 pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
-    let handle = Handle { commands: sender, closed: closed.clone(), members: settings.members };
+    let (members, room) = (settings.members, Room::default());
+    let handle = Handle { commands: sender, closed: closed.clone(), members, room };
     registered.lead_to(handle.clone());
     let is_sse = matches!(settings.style, Style::Sse(_));
     settings.listens.store(is_sse, Relaxed);

@@ -8,6 +8,7 @@ mod actor;
 mod call;
 mod listener;
 mod registry;
+mod room;
 mod stream;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::{
     actor::{Settings, Style, failure, failure_code, start},
     registry::{Registered, Registry, SessionId},
+    room::{PATIENCE, Passage},
     stream::Position,
 };
 use crate::{
@@ -85,9 +87,15 @@ pub struct Handle {
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
     members: Members,
+    room: room::Room,
 }
 
 impl Handle {
+    /// Waits for room for a message of so many bytes. `None` if there never is any.
+    pub async fn room(&self, bytes: u64) -> Option<Passage> {
+        self.room.take(bytes).await
+    }
+
     /// Sends a message to the server. Resolves when there is something to answer; `None` if the session is over.
     pub async fn post(&self, outbound: Outbound, wants: Wants) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();

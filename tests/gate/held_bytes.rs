@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 use sluicegate::ledger::Resource;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, soon, until},
+    harness::{CI, Client, DEV, Gate, post, soon, until},
     mcp::{Session, call, command, modern, modern_call},
 };
 
@@ -117,4 +120,50 @@ async fn a_subscription_names_a_thousand_resources_at_most() {
         let event = crate::mcp::event(&mut client).await;
         assert_eq!(event["method"], "notifications/subscriptions/acknowledged", "{event}");
     }
+}
+
+/// A server that greets and then reads nothing more.
+fn deaf() -> Value {
+    let script = r#"read -r _; echo '{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"deaf","version":"1"}}}'; exec sleep 600"#;
+    json!({ "command": "sh", "args": ["-c", script], "inheritEnv": ["PATH"] })
+}
+
+#[tokio::test]
+async fn a_session_whose_server_does_not_read_holds_a_few_messages_and_then_refuses() {
+    let servers = json!({ "deaf": deaf(), "small": command() });
+    let gate = Gate::start(json!({ "mcpServers": servers })).await;
+    let session = Session::open(&gate, "/deaf/mcp", DEV).await;
+    let filler = "x".repeat(1 << 20);
+    let note = format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":"{filler}"}}}}"#);
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        // What has no room is not read, and so not sent as a whole.
+        let (mut client, request) = (gate.client().await, post("/deaf/mcp", DEV, &session.field, &note));
+        waiting.spawn(async move {
+            let (mut from, mut to) = client.stream.split();
+            let send = async {
+                let _ = to.write_all(request.as_bytes()).await;
+                std::future::pending::<()>().await;
+            };
+            let mut head = vec![0; 12];
+            tokio::select! {
+                () = send => unreachable!(),
+                read = from.read_exact(&mut head) => read.map(|_| String::from_utf8(head).unwrap()),
+            }
+        });
+    }
+    let mut refused = 0;
+    while refused < 24 {
+        let status = soon("an answer", waiting.join_next()).await.unwrap().unwrap().unwrap();
+        assert!(held(&gate) <= 17 << 20, "{}", held(&gate));
+        refused += usize::from(status == "HTTP/1.1 503");
+        assert!(status.ends_with("503") || status.ends_with("202"), "{status}");
+    }
+    assert!(held(&gate) > 14 << 20, "the others wait on: {}", held(&gate));
+    // Another session of the same caller has its own.
+    let other = Session::open(&gate, "/small/mcp", DEV).await;
+    assert_eq!(other.call("echo", json!({ "text": "hears" })).await, "hears");
+    drop(waiting);
+    assert_eq!(session.delete().await, 204);
+    until("nothing is held", || held(&gate) == 0).await;
 }
