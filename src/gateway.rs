@@ -252,7 +252,7 @@ impl Prepared {
         }
         let of_clock = (Arc::clone(&clock), Arc::clone(&certificate), self_made.clone());
         tokio::spawn(tell_time(Arc::clone(&shared), of_clock, stop_accepting.clone()));
-        Ok(Gateway {
+        let gateway = Gateway {
             shared,
             workers,
             certificate,
@@ -265,7 +265,9 @@ impl Prepared {
             addrs,
             admin_addr,
             stop_accepting,
-        })
+        };
+        gateway.warm();
+        Ok(gateway)
     }
 }
 

@@ -22,6 +22,8 @@ use tokio::{net::TcpStream, runtime, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    bridge,
+    child::Supervisor,
     identity::{Subject, Waits},
     server::{
         admission::{ConnectionId, Place},
@@ -49,6 +51,7 @@ pub struct Arrival {
 enum Message {
     Serve(Arrival),
     Evict(ConnectionId),
+    Warm(Arc<Supervisor>),
     Reloaded,
     Drain,
     EndListening,
@@ -118,6 +121,11 @@ impl Handle {
         self.send(Message::Evict(id));
     }
 
+    /// Starts a command before anybody needs it.
+    pub fn warm(&self, supervisor: Arc<Supervisor>) {
+        self.send(Message::Warm(supervisor));
+    }
+
     /// There is a new config: end what it no longer admits.
     pub fn reloaded(&self) {
         self.send(Message::Reloaded);
@@ -160,6 +168,9 @@ async fn run(
             message = inbox.recv(), if !ended => match message {
                 Some(Message::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
                 Some(Message::Evict(id)) => worker.evict(id),
+                Some(Message::Warm(supervisor)) => {
+                    drop(tokio::task::spawn_local(bridge::warm(Arc::clone(&worker.shared), supervisor)));
+                }
                 Some(Message::Reloaded) => worker.reloaded(),
                 Some(Message::Drain) => {
                     worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain));

@@ -171,6 +171,7 @@ mod tests {
             keep_alive: None,
             idle_timeout: Server::IDLE_TIMEOUT,
             tool_filter: None,
+            warm: false,
         }
     }
 

@@ -9,6 +9,8 @@ mod reply;
 mod servers;
 mod tools;
 
+pub use self::servers::warm;
+
 use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;

@@ -8,16 +8,24 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+use tokio::sync::Semaphore;
+
 use crate::{
-    config::Transport,
+    child::Supervisor,
+    config::{Level, Transport},
     error::{Error, Kind, Side},
     identity::{Grant, Grantee, Members},
     ledger::{Owner, Resource},
     link::{
-        self, Link,
+        self, FromServer, Link, ToServer,
         aggregate::{self, Member, Patience, Report, Settings},
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
+    },
+    mcp::{
+        message::{Id, Message},
+        version::LEGACY,
     },
     observe::{Group, Topic},
     proxy::Admitted,
@@ -269,7 +277,10 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 Transport::Sse => link::sse::open(place),
             }
         }
-        Backend::Stdio(supervisor) => link::stdio::open(supervisor, owner).await?,
+        Backend::Stdio(supervisor) => {
+            supervisor.set_longest_start(route.server.timeout.unwrap_or(live.limits.upstream_timeout));
+            link::stdio::open(supervisor, owner).await?
+        }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
     };
@@ -277,6 +288,51 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
         Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, route)),
         None => link,
     })
+}
+
+/// Commands that are started at a time before anybody needs them.
+static WARMING: Semaphore = Semaphore::const_new(4);
+
+/// How long one of them may take: whoever wants it installed has it installed by then.
+const WARM: Duration = Duration::from_secs(10 * 60);
+
+/// Starts a command before anybody needs it, waits until it answers, and ends it. What it had to install for that is there
+/// when somebody comes.
+pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
+    let Ok(_turn) = WARMING.acquire().await else { return };
+    supervisor.set_longest_start(WARM);
+    let info = json!({ "name": "sluicegate", "version": env!("CARGO_PKG_VERSION") });
+    let params = json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": info });
+    let answered = async {
+        let mut link = link::stdio::open(&supervisor, shared.ledger.gate()).await?;
+        let request = Message::request(&Id::number(0), "initialize", &params.to_string());
+        let request = request.map_err(|why| Kind::Internal.because(why.to_string()))?;
+        // If it has just ended, that is what comes next.
+        let _ = link.to_server.send(ToServer::Message(request.into())).await;
+        match link.from_server.recv().await {
+            Some(FromServer::Ended { cause }) => Err(Kind::UpstreamUnreachable.because(cause)),
+            Some(FromServer::Failed { error, .. }) => Err(error),
+            Some(FromServer::Message { .. }) => Ok(()),
+            None => Err(Kind::UpstreamUnreachable.into()),
+        }
+    };
+    let failed = match tokio::time::timeout(WARM, answered).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("no answer to initialize".to_owned()),
+    };
+    let log = &shared.observer.log;
+    match failed {
+        None => log.line(Level::Info, "Server is warm").str("server", supervisor.name()).send(),
+        // Who is ended by a stop or a reload did not fail.
+        Some(_) if supervisor.is_stopped() => {}
+        Some(cause) => {
+            log.line(Level::Warn, "Server could not be warmed")
+                .str("server", supervisor.name())
+                .text("cause", &cause)
+                .send();
+        }
+    }
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.

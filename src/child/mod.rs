@@ -24,7 +24,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ use std::{
 use prometheus::IntCounter;
 use tokio::{
     net::unix::pipe,
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
 };
 
 pub use scratch::read;
@@ -86,8 +86,22 @@ pub struct Supervisor {
     patience: Patience,
     restarts: IntCounter,
     running: AtomicUsize,
+    starts: Starts,
     history: Mutex<History>,
     orders: watch::Sender<Orders>,
+}
+
+/// What is known of how it starts.
+#[derive(Default)]
+struct Starts {
+    /// Milliseconds that a start may take; none is waited for longer.
+    longest: AtomicU64,
+    /// Whether any process said something.
+    succeeded: AtomicBool,
+    /// Whether a process starts that nobody needs any more.
+    is_finishing: AtomicBool,
+    /// Whether one was started before anybody needed it.
+    warmed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -135,6 +149,7 @@ impl Supervisor {
             patience,
             restarts,
             running: AtomicUsize::new(0),
+            starts: Starts::default(),
             history: Mutex::default(),
             orders: watch::Sender::default(),
         })
@@ -163,6 +178,16 @@ impl Supervisor {
     /// How often a process was started again after one had ended by itself.
     pub fn restarts(&self) -> u64 {
         self.restarts.get()
+    }
+
+    /// How long the first start may take, even if nobody waits for it any more.
+    pub fn set_longest_start(&self, longest: Duration) {
+        self.starts.longest.store(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it is to be started now, before anybody needs it: once.
+    pub fn begins_warm(&self) -> bool {
+        !self.starts.warmed.swap(true, Ordering::Relaxed)
     }
 
     /// Ends all its processes, patiently, and starts no more until [`Supervisor::allow`].
@@ -271,11 +296,14 @@ impl Supervisor {
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
         let owner = Arc::clone(running.share.owner());
-        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has: AtomicBool::new(false) });
+        let (has, first) = (AtomicBool::new(false), Notify::new());
+        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has, first });
         let of_keeper = Arc::clone(&spoke);
-        let keeper = Keeper { process, watch, number, running, born: Instant::now(), spoke: of_keeper };
+        let born = Instant::now();
+        let keeper = Keeper { process, watch, number, running, born, spoke: of_keeper };
         tokio::spawn(keeper.keep(outputs.stderr, asked, ended));
-        let life = Life { orders: self.orders.subscribe(), number, exit, ending: Some(ending), owner, spoke };
+        let orders = self.orders.subscribe();
+        let life = Life { orders, number, exit, ending: Some(ending), owner, spoke, born };
         Ok(Child { stdin, stdout: outputs.stdout, life })
     }
 
@@ -334,12 +362,15 @@ pub struct Life {
     ending: Option<oneshot::Sender<Why>>,
     owner: Arc<Owner>,
     spoke: Arc<Spoke>,
+    born: Instant,
 }
 
 /// Whether a process has said something, and so was able to start.
 pub struct Spoke {
     supervisor: Arc<Supervisor>,
     has: AtomicBool,
+    /// Of the first that it says.
+    first: Notify,
 }
 
 impl Spoke {
@@ -348,6 +379,8 @@ impl Spoke {
         self.supervisor.health.answered();
         if !self.has.load(Ordering::Relaxed) {
             self.has.store(true, Ordering::Relaxed);
+            self.supervisor.starts.succeeded.store(true, Ordering::Relaxed);
+            self.first.notify_one();
         }
     }
 
@@ -374,7 +407,41 @@ pub enum Event {
     Stop,
 }
 
+/// A first start that goes on although nobody needs the process any more. There is one of a server at a time.
+pub struct FirstStart {
+    spoke: Arc<Spoke>,
+    until: Instant,
+}
+
+impl FirstStart {
+    /// Waits until the process has said something, or has had the time that it may take.
+    pub async fn over(&self) {
+        tokio::select! {
+            () = self.spoke.first.notified() => {}
+            () = tokio::time::sleep_until(self.until.into()) => {}
+        }
+    }
+}
+
+impl Drop for FirstStart {
+    fn drop(&mut self) {
+        self.spoke.supervisor.starts.is_finishing.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Life {
+    /// What is left of its start, if the process may finish that although nobody needs it. The first start of a command may
+    /// be what installs it (`npx`, `uvx`): broken off each time somebody has waited long enough, it would never be through.
+    /// That its standard input is closed ends those that have nothing else to do.
+    pub fn first_start(&self) -> Option<FirstStart> {
+        let starts = &self.spoke.supervisor.starts;
+        let until = self.born.checked_add(Duration::from_millis(starts.longest.load(Ordering::Relaxed)))?;
+        let may_finish = !starts.succeeded.load(Ordering::Relaxed)
+            && Instant::now() < until
+            && !starts.is_finishing.swap(true, Ordering::Relaxed);
+        may_finish.then(|| FirstStart { spoke: Arc::clone(&self.spoke), until })
+    }
+
     /// Whose process it is.
     pub fn owner(&self) -> &Arc<Owner> {
         &self.owner

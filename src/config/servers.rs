@@ -79,6 +79,7 @@ pub(super) fn resolve(
         let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
         let tags = words(cx, &fields, "tags").unwrap_or_default();
         let disabled = fields.bool(cx, "disabled").unwrap_or_default();
+        let warm = fields.bool(cx, "warm").unwrap_or_default();
         if let Some(target) = target {
             resolved.push(Server {
                 name: name.into(),
@@ -90,6 +91,7 @@ pub(super) fn resolve(
                 tags,
                 idle_timeout,
                 tool_filter,
+                warm,
             });
         }
     }

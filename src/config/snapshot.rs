@@ -294,6 +294,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// `options.toolFilter`.
     pub tool_filter: Option<Arc<ToolFilter>>,
+    /// `warm`, default false: a command is started once before anybody needs it.
+    pub warm: bool,
 }
 
 impl Server {
@@ -313,6 +315,7 @@ impl Server {
             tags: Vec::new(),
             idle_timeout,
             tool_filter: None,
+            warm: false,
         }
     }
 

@@ -44,7 +44,22 @@ impl Gateway {
         for worker in &*self.workers {
             worker.reloaded();
         }
+        self.warm();
         Ok(())
+    }
+
+    /// Starts those commands for once that are to be `warm`, and were not yet.
+    pub(super) fn warm(&self) {
+        let live = self.shared.live();
+        for (route, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
+            if let Backend::Stdio(supervisor) = &route.backend
+                && route.server.warm
+                && !route.switch.is_stopped()
+                && supervisor.begins_warm()
+            {
+                worker.warm(Arc::clone(supervisor));
+            }
+        }
     }
 
     /// Presents another certificate from now on: not one that is over in place of one that is not.

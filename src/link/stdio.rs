@@ -62,20 +62,35 @@ enum Over {
     Broken(&'static str),
 }
 
+impl From<Event> for Over {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Exited(how) => Self::Exited(how),
+            Event::Stop => Self::Stopped,
+        }
+    }
+}
+
 async fn converse(child: Child, far: Far, server: &Supervisor) {
     let Child { stdin, stdout, mut life } = child;
     let Far { from_client, to_client } = far;
     let mut reader = Reader::new(stdout, server, &life);
     // Whatever comes first, this lets go of the process's standard input.
-    let over = tokio::select! {
+    let mut over = tokio::select! {
         over = write(stdin, from_client) => over,
         () = reader.forward(&to_client) => Over::Broken("the process closed its standard output"),
         () = to_client.closed() => Over::Unneeded,
-        event = life.event() => match event {
-            Event::Exited(how) => Over::Exited(how),
-            Event::Stop => Over::Stopped,
-        },
+        event = life.event() => event.into(),
     };
+    if let Over::Unneeded = over
+        && let Some(start) = life.first_start()
+    {
+        over = tokio::select! {
+            () = start.over() => Over::Unneeded,
+            () = reader.forward(&to_client) => Over::Unneeded,
+            event = life.event() => event.into(),
+        };
+    }
     let (why, cause) = match over {
         Over::Exited(how) => return last_words(reader, to_client, how).await,
         Over::Broken(what) => match timeout(BETTER_REASON, life.exited()).await {

@@ -23,6 +23,7 @@ mod decisive_keys;
 mod disabled;
 mod endpoint_events;
 mod filter;
+mod first_start;
 mod folding;
 mod framing;
 mod half_closed;

@@ -175,6 +175,14 @@ pub(in crate::config) static SERVER: Object = Object {
             "Variables of the gate's own environment that the program may see.",
         )
         .beside(COMMAND),
+        key(
+            "warm",
+            Kind::Bool,
+            Bool(false),
+            "Whether the program is started once with the gate, and ended when it has answered: so that what it installs \
+             first (`npx`, `uvx`) is there when somebody comes.",
+        )
+        .beside(COMMAND),
         key("options", Kind::Object(&OPTIONS), Empty, "The tool filter, and another place for `authTokens`."),
     ],
 };
