@@ -41,7 +41,7 @@ fn snapshot(
         Some(proxy) => tokens::resolve(cx, proxy.get("auth").as_ref()),
         None => tokens::Auth::default(),
     };
-    let server_fields = match fields.get("mcpServers").or_else(|| misnamed_servers(&fields)) {
+    let server_fields = match fields.get("mcpServers").or_else(|| misnamed_servers(fields)) {
         Some(node) => {
             node.map_as(cx, "an object with a name for each server, as in { \"docs\": { \"url\": \"…\" } }")
         }
