@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/config.md", "docs/balancers.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/config.md", "docs/balancers.md", "docs/troubleshooting.md"]
 COMMANDS = ["cargo run --release -- demo", "cargo test"]
 
 problems = []

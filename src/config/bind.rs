@@ -1,6 +1,9 @@
 //! Where the gate listens, and under which names and origins it may be called.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -285,6 +288,7 @@ pub(super) fn allowed_origins(
 ) -> Vec<String> {
     let mut origins: Vec<String> =
         base_url.map(|url| url.origin().ascii_serialization()).into_iter().collect();
+    let mut seen: HashSet<String> = origins.iter().cloned().collect();
     for text in proxy.texts(cx, "allowedOrigins").unwrap_or_default() {
         match origin(&text.value) {
             Ok(origin) => {
@@ -294,7 +298,7 @@ pub(super) fn allowed_origins(
                         "any website may call from its visitors' browsers; list those you trust",
                     );
                 }
-                if !origins.contains(&origin) {
+                if seen.insert(origin.clone()) {
                     origins.push(origin);
                 }
             }

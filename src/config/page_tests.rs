@@ -14,7 +14,8 @@ const INTRO: &str = r#"# Config reference
 <!-- Made of src/config/table by `SLUICEGATE_BLESS=1 cargo test --lib config`: change it there. -->
 
 One file in JSON, in which comments and trailing commas are allowed. A key that is not on this page is an error, and so is
-a key that is there twice. `sluicegate check` finds every mistake at once, and `sluicegate schema` prints what stands here as
+a key that is there twice; but `description`, and keys that begin with `_` or `//`, are accepted in every object and mean nothing.
+(Where keys are names that you choose, only those that begin with `//`.) `sluicegate check` finds every mistake at once, and `sluicegate schema` prints what stands here as
 a JSON Schema, from which editors complete. A running gate follows the file; a key that takes effect at the next start only
 says so.
 
@@ -30,6 +31,7 @@ Any **text** may hold references:
 | `"a ${VAR} b"`, `"${VAR:-default}"` | the variable, anywhere in the text |
 | `{ "$env": "VAR" }` | the variable |
 | `{ "$file": "path" }` | what stands in the file, without one line break at its end; not where a path is asked for |
+| `{ "$text": "env:HOME" }` | the text as it stands, in which nothing is a reference |
 | `"$$"` | a plain dollar sign |
 
 A variable that is not set or empty, and has no default, is an error. What a variable holds is not expanded again. Variables

@@ -22,6 +22,9 @@ pub(super) struct Program<'a> {
 
 /// Warns of a program that cannot be started. No error: it may be installed later, and other servers run without it.
 pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'_>) {
+    if cx.is_full() {
+        return;
+    }
     let command = program.command;
     let message = if command.contains('/') {
         let path = program.cwd.join(command);

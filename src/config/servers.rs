@@ -444,6 +444,9 @@ fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> 
     Some(ToolFilter { allows, list: names.into_iter().map(|name| name.value.into()).collect() })
 }
 
+/// With more names than this, none is looked for that one is a slip of: it would take long.
+const MANY_NAMES: usize = 500;
+
 fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {
     let mut names = Vec::new();
     if node.literal().is_some() {
@@ -456,7 +459,7 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<st
         match auth.known.get(&*text.value) {
             Some(name) => names.push(name.clone()),
             None => {
-                let near = match cx.is_full() {
+                let near = match cx.is_full() || known.len() > MANY_NAMES {
                     true => None,
                     false => hint::closest(&text.value, known.iter().map(AsRef::as_ref)),
                 };
