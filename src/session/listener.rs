@@ -14,7 +14,7 @@ const EVENTS: usize = 1024;
 /// Bytes of them.
 const BYTES: usize = 256 * 1024;
 /// How long a full queue holds up the session while the client takes nothing at all.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The stream that a client listens on.
 pub(super) struct Listener {

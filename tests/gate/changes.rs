@@ -50,6 +50,7 @@ impl Change {
             Self::Remove => {
                 let mut config = config("one");
                 config["mcpServers"] = json!({});
+                config["proxy"]["allowEmpty"] = json!(true);
                 gate.reload(config);
             }
         }
