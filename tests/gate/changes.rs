@@ -116,7 +116,7 @@ async fn a_stream_that_a_stop_ends_is_no_end_that_the_server_made() {
 #[tokio::test]
 async fn who_loses_a_server_while_it_waits_is_not_told_that_its_token_is_bad() {
     let server = Upstream::bind().await;
-    let config = |tokens: Value, servers: Value| json!({ "proxy": { "auth": { "tokens": tokens } }, "mcpServers": servers });
+    let config = |tokens: Value, servers: Value| json!({ "proxy": { "auth": { "tokens": tokens }, "allowEmpty": true }, "mcpServers": servers });
     let both = json!({ "dev": DEV, "ci": CI });
     let open = json!({ "db": { "url": server.url("/mcp") }, "small": command() });
     let mut closed = open.clone();
