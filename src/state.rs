@@ -34,6 +34,7 @@ use crate::{
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
+    memory::Memory,
     observe::{Health, Observer, ServerMetrics, id_digits},
     server::{
         admission::{ConnectionId, Connections},
@@ -63,6 +64,8 @@ pub struct Shared {
     pub sessions: Registry,
     /// Who has how much of what the gate has.
     pub ledger: Ledger,
+    /// What was in use, so that memory is given back.
+    pub memory: Memory,
     /// Client connections of the public listeners.
     pub connections: Arc<Connections>,
     phase: AtomicU8,
@@ -81,6 +84,7 @@ impl Shared {
             observer,
             sessions: Registry::default(),
             ledger,
+            memory: Memory::default(),
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
             phase: AtomicU8::new(Phase::Serves as u8),
             changes: watch::Sender::default(),

@@ -29,6 +29,7 @@ use crate::{
     bridge,
     child::Supervisor,
     identity::{Subject, Waits},
+    ledger::Resource,
     server::{
         admission::{ConnectionId, Place},
         connection::{self, Connection, Door, Slot},
@@ -296,6 +297,8 @@ impl Worker {
         let now = Instant::now();
         self.watchdog.tick(now);
         self.shared.observer.tick();
+        let (_, requests) = self.shared.ledger.usage(Resource::Requests);
+        self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
         let live = self.shared.live();
         self.pool.sweep(now, |endpoint| live.uses(endpoint));
         if live.has_expiry() | self.sees_change() {

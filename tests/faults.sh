@@ -16,7 +16,7 @@ machine         |                                         |
 h2spec          |                                         |
 framing         |                                         |
 blackhole       |                                         |
-slow_readers    | --small                                 |
+slow_readers    | --count 1200 --settle 10                | --count 9000 --settle 60
 haproxy         | --rounds 1 --callers 4                  | --rounds 10
 nginx           | --rounds 1 --callers 4                  | --rounds 10
 soak            | --minutes 0.5                           | --minutes 30

@@ -1,4 +1,4 @@
-//! The one module of the crate that needs `unsafe`, for three things.
+//! Where the crate needs `unsafe`, but for one call in [`crate::memory`]: for three things.
 //!
 //! What a process does between fork and exec: a death signal and a sweep over inherited descriptors can only be set by the
 //! new process itself. The standard library offers that moment as `pre_exec`, which is unsafe; the other way (a launcher

@@ -17,6 +17,11 @@ pub fn takes_only_json(headers: &HeaderMap) -> bool {
     !takes_events(headers) && ranges(headers).any(is_json)
 }
 
+/// Whether the client names event streams, as those of MCP do with every GET.
+pub fn names_events(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| range.eq_ignore_ascii_case(EVENTS))
+}
+
 /// Whether an event stream is what the client would rather have: it names it before JSON, as clients do that are after
 /// streams. MCP asks for both, in no order, so either would do.
 pub fn prefers_events(headers: &HeaderMap) -> bool {

@@ -25,7 +25,7 @@ use crate::{
     identity::{Grant, Grantee, Subject, Waits},
     ledger::Owner,
     mcp::{
-        accept::takes_events,
+        accept::{names_events, takes_events},
         event_end::EventEnd,
         events::{is_coded, is_event_stream},
         modern,
@@ -130,9 +130,11 @@ pub async fn forward(
     let incoming = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
-    let transport = match pool.take(endpoint) {
+    // A stream of events may be silent, or unread, for hours.
+    let is_stream = head.method == Method::GET && names_events(&head.headers);
+    let transport = match if is_stream { None } else { pool.take(endpoint) } {
         Some(transport) => transport,
-        None => match connect(endpoint, limits.connect_timeout).await {
+        None => match connect(endpoint, limits.connect_timeout, is_stream).await {
             Ok(transport) => transport,
             Err(error) => {
                 *body = upload.into_rest();
@@ -158,7 +160,8 @@ pub async fn forward(
         max_bytes: limits.max_body_bytes,
     };
     let exchange =
-        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload);
+        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload)
+            .for_stream(is_stream);
     let answered = response_head(exchange, &watched, pace, head_timeout, record).await;
     let answered = answered.and_then(|answered| {
         tools.as_ref().map_or(Ok(()), Tools::answered)?;
@@ -324,8 +327,16 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     Ok(())
 }
 
-async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<crate::upstream::Transport, Error> {
-    endpoint.connect(timeout).await.map_err(|e| match e.kind() {
+async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    is_stream: bool,
+) -> Result<crate::upstream::Transport, Error> {
+    let connected = match is_stream {
+        true => endpoint.connect_for_stream(timeout).await,
+        false => endpoint.connect(timeout).await,
+    };
+    connected.map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Kind::UpstreamTimeout.because("no connection within connectTimeout"),
         _ => Kind::UpstreamUnreachable.because(e.to_string()),
     })

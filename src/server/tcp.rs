@@ -11,13 +11,14 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How many may go unanswered (`TCP_KEEPCNT`).
 const KEEPALIVE_TRIES: u32 = 3;
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up, in place of a quarter of an hour.
-/// It also ends a keep-alive that is not answered.
+/// It also ends a keep-alive that is not answered. A comment in a silent stream, after 15 s of `keepAlive`, begins this time
+/// anew. It counts for a client that takes nothing, too, so it bounds `slowReaderTimeout`.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_secs(50);
 /// Bytes that the kernel may take from us before they are sent. Bounds what a client that reads slowly costs in kernel
-/// memory (up to 4 MiB by default) to tens of KiB, and keeps back-pressure close to it.
+/// memory (up to 4 MiB by default) to some 20 KiB, and keeps back-pressure close to it.
 #[cfg(target_os = "linux")]
-const NOTSENT_LOWAT: u32 = 64 * 1024;
+const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 /// Sets what every connection has. On Linux, connections that are accepted have what their listener has, so it costs them no
 /// call of their own.

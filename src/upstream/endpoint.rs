@@ -13,13 +13,17 @@ use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
 use super::trust::{Trust, Trusts};
 use crate::server::tcp::tune;
+
+/// Bytes of a server's event stream that the kernel may keep, as it is told; it doubles them for its own needs. Bounds what an
+/// unread stream costs, from 130 KiB: the kernel begins with that, and more comes with each burst that is read fast.
+const STREAM_BUFFER: u32 = 16 * 1024;
 
 /// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
 /// scheme, host, port and trust as they were.
@@ -91,8 +95,35 @@ impl Endpoint {
 
     /// Opens a connection: name resolution, TCP and TLS together within `timeout`.
     pub async fn connect(&self, timeout: Duration) -> io::Result<Transport> {
+        let tcp = async { TcpStream::connect((self.host.as_str(), self.port)).await };
+        self.connect_by(tcp, timeout).await
+    }
+
+    /// The same for a stream of events that may never end: while its client does not read, the kernel keeps little of it.
+    pub async fn connect_for_stream(&self, timeout: Duration) -> io::Result<Transport> {
+        let tcp = async {
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for addr in tokio::net::lookup_host((self.host.as_str(), self.port)).await? {
+                let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                // What is said in the handshake cannot be taken back later.
+                let _ = socket.set_recv_buffer_size(STREAM_BUFFER);
+                match socket.connect(addr).await {
+                    Ok(tcp) => return Ok(tcp),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        self.connect_by(tcp, timeout).await
+    }
+
+    async fn connect_by(
+        &self,
+        tcp: impl Future<Output = io::Result<TcpStream>>,
+        timeout: Duration,
+    ) -> io::Result<Transport> {
         let connecting = async {
-            let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            let tcp = tcp.await?;
             // Best effort: a socket without these options works, less well.
             let _ = tune((&tcp).into());
             Ok(match &self.tls {
@@ -178,5 +209,22 @@ impl AsyncWrite for Transport {
     }
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod stream_tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_for_a_stream_keeps_little_in_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let endpoint = Endpoint::new(&url, None, &mut Default::default()).unwrap();
+        let timeout = Duration::from_secs(9);
+        let size = |transport: &Transport| SockRef::from(transport.tcp()).recv_buffer_size().unwrap();
+        let usual = size(&endpoint.connect(timeout).await.unwrap());
+        let of_stream = size(&endpoint.connect_for_stream(timeout).await.unwrap());
+        assert!(of_stream <= 2 * STREAM_BUFFER as usize && of_stream < usual, "{of_stream}, not {usual}");
     }
 }

@@ -82,6 +82,7 @@ pub struct Exchange {
     pub(super) transport: Transport,
     method: Method,
     outgoing: Outgoing,
+    is_for_stream: bool,
     /// The beginning of a response head that did not come in one piece.
     partial_head: Vec<u8>,
 }
@@ -98,7 +99,12 @@ impl Exchange {
         body: Upload,
     ) -> Self {
         let outgoing = Outgoing::new(head, body, &method);
-        Self { endpoint, pool, transport, method, outgoing, partial_head: Vec::new() }
+        Self { endpoint, pool, transport, is_for_stream: false, method, outgoing, partial_head: Vec::new() }
+    }
+
+    /// On a connection of [`Endpoint::connect_for_stream`], which is not used again.
+    pub fn for_stream(self, is_for_stream: bool) -> Self {
+        Self { is_for_stream, ..self }
     }
 
     /// Whether the next step is the client's: part of its body is still to come.
@@ -175,6 +181,7 @@ impl Exchange {
             transport: self.transport,
             outgoing: (!self.outgoing.is_done()).then(|| Box::new(self.outgoing)),
             reuse: None,
+            is_for_stream: self.is_for_stream,
             reads: 0,
         };
         ResponseBody::new(connection, head, first)

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) outgoing: Option<Box<Outgoing>>,
     /// `Some` if the connection may be used again.
     pub(super) reuse: Option<KeepAlive>,
+    /// It is not used again, as its buffers are those of a stream.
+    pub(super) is_for_stream: bool,
     /// Reads of the body so far.
     pub(super) reads: u32,
 }
@@ -98,7 +100,7 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// The body that follows `head` on `connection`; `first` is what was read behind it.
     pub(super) fn new(mut connection: Connection, head: &Head, first: Bytes) -> Self {
-        connection.reuse = head.keep_alive;
+        connection.reuse = head.keep_alive.filter(|_| !connection.is_for_stream);
         let decoding = match head.framing {
             Framing::None => Decoding::Length(0),
             Framing::Length(length) => Decoding::Length(length),

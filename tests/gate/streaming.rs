@@ -68,6 +68,31 @@ async fn a_request_body_passes_before_it_is_complete_and_the_answer_may_overtake
     assert_eq!(client.chunk().await, None);
 }
 
+/// Its buffers are small, which a large answer would suffer from.
+#[tokio::test]
+async fn a_connection_that_was_opened_for_a_stream_serves_nothing_else() {
+    let server = Upstream::bind().await;
+    let gate = gate_before(&server).await;
+    let refused = "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n";
+    let mut client = gate.client().await;
+    for (accept, is_for_stream) in [("text/event-stream", true), ("*/*", false)] {
+        client.send(get("/db", DEV, &format!("Accept: {accept}\r\n"))).await;
+        let mut behind = server.accept().await;
+        behind.head().await;
+        behind.send(refused).await;
+        assert_eq!(client.response().await.0, 405);
+        client.send(post("/db", DEV, "", "{}")).await;
+        if is_for_stream {
+            assert_eq!(behind.rest().await, b"");
+            behind = server.accept().await;
+        }
+        assert!(behind.head().await.starts_with("POST"), "{accept}");
+        behind.exactly(2).await;
+        behind.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(client.response().await.0, 202);
+    }
+}
+
 /// Writes until the other side takes nothing more for a while; returns how much payload it took in whole chunks.
 async fn write_until_stuck(server: &mut Client<TcpStream>) -> usize {
     const PAYLOAD: usize = 16 * 1024;
@@ -221,7 +246,10 @@ async fn extensions_and_trailers_of_a_server_s_chunks_are_for_the_gate_alone() {
     for by_byte in [false, true] {
         let server = Upstream::bind().await;
         let gate = gate_before(&server).await;
-        let (mut client, mut behind) = asked(&gate, &server).await;
+        let mut client = gate.client().await;
+        client.send(get("/db", DEV, "")).await;
+        let mut behind = server.accept().await;
+        behind.head().await;
         for round in 0..2 {
             if round > 0 {
                 client.send(get("/db", DEV, "")).await;
@@ -278,8 +306,9 @@ async fn events_that_arrive_together_or_in_pieces_all_arrive_in_order() {
     }
     assert_eq!(String::from_utf8(together).unwrap(), expected);
 
-    // On the same connections again, a byte at a time.
+    // On the same connection of the client, a byte at a time.
     client.send(get("/db", DEV, "Accept: text/event-stream\r\n")).await;
+    behind = server.accept().await;
     behind.head().await;
     behind.send(SSE).await;
     client.head().await;
@@ -473,6 +502,7 @@ async fn requests_sent_ahead_wait_behind_a_stream_and_are_answered_in_order() {
     passes(&mut behind, &mut client, "data: 2\n\n").await;
     behind.send("0\r\n\r\n").await;
     assert_eq!(client.chunk().await, None);
+    let mut behind = server.accept().await;
     assert!(behind.head().await.starts_with("POST /mcp "));
     behind.exactly(2).await;
     behind.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;

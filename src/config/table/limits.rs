@@ -56,7 +56,8 @@ pub(in crate::config) static LIMITS: Object = Object {
             "slowReaderTimeout",
             TIMEOUT,
             Duration(secs(30)),
-            "Longest time a client may take no byte while some wait for it.",
+            "Longest time a client may take no byte while some wait for it. On Linux, the system itself gives a client up that \
+             takes nothing for 50 s, whatever this says.",
         ),
         key("connectTimeout", TIMEOUT, Duration(secs(5)), "Connection to a server, TLS included."),
         key(
