@@ -259,7 +259,11 @@ impl Table {
             // Servers of this version have none. One that waits for an answer is not left waiting.
             message::Kind::Request => message
                 .id()
-                .and_then(|id| Message::error_for(id, METHOD_NOT_FOUND, "clients take no requests").ok())
+                .and_then(|id| match message.method() {
+                    // One of an older version may want to know whether anybody is there.
+                    "ping" => Message::result_for(id, "{}").ok(),
+                    _ => Message::error_for(id, METHOD_NOT_FOUND, "clients take no requests").ok(),
+                })
                 .map_or(Inward::Nowhere, Inward::Server),
         }
     }

@@ -206,6 +206,8 @@ fn a_server_that_asks_something_is_told_that_nobody_answers() {
         panic!("no reply");
     };
     assert_eq!((reply.id(), reply.error_code()), (Some(&Id::number(9)), Some(-32601)));
+    let Inward::Server(reply) = table.inward(&written(r#"{"id":9,"method":"ping"}"#), None) else { panic!() };
+    assert_eq!(reply.part(Part::Result), Some("{}"), "somebody is there");
 }
 
 #[test]
