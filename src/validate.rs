@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 use crate::{
     config::Limits,
     error::{Error, Kind},
+    mcp::modern::names_modern,
     route,
     server::connection::MAX_FIELDS,
 };
@@ -37,6 +38,8 @@ pub struct Checked<'a> {
     pub rpc_name: Option<&'a HeaderValue>,
     /// `traceparent`, if there is one and no more
     pub traceparent: Option<&'a HeaderValue>,
+    /// Whether `MCP-Protocol-Version` says 2026-07-28.
+    pub is_modern: bool,
     /// Whether there is a `Connection`.
     pub has_connection: bool,
     /// Whether a browser will make a page, a frame or a script of the answer. Calls of pages have the destination `empty`
@@ -75,6 +78,7 @@ pub fn head<'a>(
         rpc_method: found.rpc_method,
         rpc_name: found.rpc_name,
         traceparent: found.traceparent.filter(|_| !found.has_two_parents),
+        is_modern: found.is_modern,
         has_connection: found.has_connection,
         is_for_page: found.is_for_page,
     })
@@ -88,6 +92,7 @@ struct Fields<'a> {
     rpc_name: Option<&'a HeaderValue>,
     traceparent: Option<&'a HeaderValue>,
     has_two_parents: bool,
+    is_modern: bool,
     has_connection: bool,
     is_for_page: bool,
 }
@@ -118,12 +123,17 @@ fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
             }
             header::CONNECTION => found.has_connection = true,
             header::EXPECT => expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-            _ => match name.as_str() {
-                "mcp-session-id" => found.session = found.session.or(Some(value)),
-                "mcp-method" => found.rpc_method = Some(value),
-                "mcp-name" => found.rpc_name = Some(value),
-                "traceparent" => found.has_two_parents = found.traceparent.replace(value).is_some(),
-                "sec-fetch-dest" => found.is_for_page |= value != "empty",
+            // By the first letter, so that most names meet no comparison.
+            _ => match name.as_str().as_bytes() {
+                [b'm', b'c', b'p', b'-', rest @ ..] => match rest {
+                    b"session-id" => found.session = found.session.or(Some(value)),
+                    b"protocol-version" => found.is_modern |= names_modern(value),
+                    b"method" => found.rpc_method = Some(value),
+                    b"name" => found.rpc_name = Some(value),
+                    _ => {}
+                },
+                b"traceparent" => found.has_two_parents = found.traceparent.replace(value).is_some(),
+                b"sec-fetch-dest" => found.is_for_page |= value != "empty",
                 _ => {}
             },
         }

@@ -51,6 +51,7 @@ struct Request<'a> {
     /// Longest wait for the server.
     patience: Duration,
     renewal: Renewal,
+    is_traced: bool,
 }
 
 /// Answers the request, as soon as there is something to answer.
@@ -71,7 +72,8 @@ pub async fn answer(
         epoch: admitted.route.switch.epoch(),
         route: Arc::clone(&admitted.route),
     };
-    let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone() };
+    let is_traced = record.is_traced();
+    let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
     let answered = match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
             let session = match modern::is_modern(&head.headers, None) {
@@ -162,6 +164,16 @@ impl Request<'_> {
             }
             room => room,
         }
+    }
+
+    /// The fields by which a trace goes on, of a request that is part of one (W3C Trace Context §3).
+    fn trace(&self) -> Vec<(HeaderName, HeaderValue)> {
+        if !self.is_traced {
+            return Vec::new();
+        }
+        let goes_on =
+            |(name, _): &(&HeaderName, &HeaderValue)| matches!(name.as_str(), "traceparent" | "tracestate");
+        self.head.headers.iter().filter(goes_on).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Notes which of all servers as one a call by name is for, of those of which `is_member` says so. Where names are flat,
@@ -284,7 +296,7 @@ impl Request<'_> {
             joint.link.attach(&admitted.owner)
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
-        let outbound = ToServer::Message(Outbound { message, params });
+        let outbound = ToServer::Message(Outbound { message, params, trace: self.trace() });
         self.within(self.patience, link.to_server.send(outbound)).await?.map_err(|_| lost("it ended"))?;
         let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
         let first = if self.may_stream() {
@@ -439,7 +451,8 @@ impl Request<'_> {
             "initialize" => Wants { stream: false, resumable: false, ..self.wants() },
             _ => self.wants(),
         };
-        let mut reply = pin!(session.post(message.into(), wants));
+        let outbound = Outbound { trace: self.trace(), ..message.into() };
+        let mut reply = pin!(session.post(outbound, wants));
         let is_late =
             |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == Kind::UpstreamTimeout);
         let streamed = id.clone().filter(|_| self.may_stream());

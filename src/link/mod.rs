@@ -59,6 +59,8 @@ pub struct Outbound {
     pub message: Message,
     /// Its `Mcp-Param-*` fields, if it came with any, for a server that is reached by Streamable HTTP (MCP 2026-07-28).
     pub params: Vec<(HeaderName, HeaderValue)>,
+    /// Its `traceparent` and `tracestate`, if it came with good ones, for a server that is reached over HTTP.
+    pub trace: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a server has for a client.
@@ -87,7 +89,7 @@ pub enum FromServer {
 
 impl From<Message> for Outbound {
     fn from(message: Message) -> Self {
-        Self { message, params: Vec::new() }
+        Self { message, params: Vec::new(), trace: Vec::new() }
     }
 }
 

@@ -5,8 +5,14 @@ use http::{HeaderMap, header};
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
+/// What clients say that do as the specification asks, in these very words as a rule.
+const BOTH: &str = "application/json, text/event-stream";
+
 /// Whether an event stream may answer the request.
 pub fn takes_events(headers: &HeaderMap) -> bool {
+    if headers.get(header::ACCEPT).is_some_and(|accept| accept == BOTH) {
+        return true;
+    }
     ranges(headers)
         .any(|range| [EVENTS, "text/*", "*/*"].iter().any(|taken| range.eq_ignore_ascii_case(taken)))
 }

@@ -83,7 +83,12 @@ pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
     if message.is_some_and(|message| message.method() == "initialize") {
         return false;
     }
-    headers.get_all(PROTOCOL_VERSION).iter().any(|value| header::plain(value) == Some(MODERN))
+    headers.get_all(PROTOCOL_VERSION).iter().any(names_modern)
+}
+
+/// Whether this is what `MCP-Protocol-Version` says in MCP 2026-07-28.
+pub fn names_modern(version: &HeaderValue) -> bool {
+    header::plain(version) == Some(MODERN)
 }
 
 /// Whether the head says that a request asks for notifications, and so for no answer that comes to an end.

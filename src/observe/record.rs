@@ -61,6 +61,16 @@ struct Admission {
     token_name: Option<Arc<str>>,
 }
 
+/// What is known of a request's meaning.
+#[derive(Default)]
+struct More {
+    operation: Option<Operation>,
+    member: Option<Member>,
+    /// Code of the JSON-RPC error that answered it.
+    rpc_error: Option<i64>,
+    trace: Option<TraceId>,
+}
+
 /// What a request asks of its server, as far as the gate read it.
 struct Operation {
     method: RpcMethod,
@@ -87,11 +97,8 @@ pub struct Record {
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
     admission: Option<Admission>,
-    operation: Option<Operation>,
-    member: Option<Box<Member>>,
-    /// Code of the JSON-RPC error that answered it.
-    rpc_error: Option<i64>,
-    trace: Option<TraceId>,
+    /// What only some requests have, so that a record stays small for the others.
+    more: Option<Box<More>>,
     /// Counts the request for its owner, for as long as it runs.
     share: Option<Share>,
     /// Requests for the gate itself (health, preflight) are not worth a line each.
@@ -126,10 +133,7 @@ impl Record {
             id,
             client: None,
             admission: None,
-            operation: None,
-            member: None,
-            rpc_error: None,
-            trace: None,
+            more: None,
             share: None,
             level: Level::Info,
             status: None,
@@ -157,34 +161,56 @@ impl Record {
         self.admission = Some(Admission { server, metrics, token_name });
     }
 
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    fn operation(&self) -> Option<&Operation> {
+        self.more.as_ref()?.operation.as_ref()
+    }
+
+    fn member(&self) -> Option<&Member> {
+        self.more.as_ref()?.member.as_ref()
+    }
+
     /// The request is part of this trace.
     pub fn traced(&mut self, trace: Option<TraceId>) {
-        self.trace = trace;
+        if let Some(trace) = trace {
+            self.more().trace = Some(trace);
+        }
+    }
+
+    /// Whether it is part of a trace.
+    pub fn is_traced(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.trace.is_some())
     }
 
     /// What it asks of its server; `name` is what the method is about, of which a tool is logged.
     pub fn asks(&mut self, method: &str, name: Option<&str>) {
         let method = RpcMethod::of(method);
         let tool = name.filter(|_| method.calls_tool()).map(|tool| cut(tool, VALUE_BYTES).into());
-        self.operation = Some(Operation { method, tool });
+        self.more().operation = Some(Operation { method, tool });
     }
 
     /// Which of all servers as one it is for; `name` is what that calls what the method is about.
     pub fn is_for_member(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, name: &str) {
-        self.member = Some(Box::new(Member { server, metrics }));
-        if let Some(tool) = self.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
+        let more = self.more();
+        more.member = Some(Member { server, metrics });
+        if let Some(tool) = more.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
             *tool = cut(name, VALUE_BYTES).into();
         }
     }
 
     /// Whether it is known what it asks.
     pub fn has_operation(&self) -> bool {
-        self.operation.is_some()
+        self.operation().is_some()
     }
 
     /// The answer is a JSON-RPC error with this code, if it is one.
     pub fn answered(&mut self, error_code: Option<i64>) {
-        self.rpc_error = error_code.or(self.rpc_error);
+        if error_code.is_some() {
+            self.more().rpc_error = error_code;
+        }
     }
 
     /// The request is one of those that its owner may have at a time.
@@ -262,22 +288,22 @@ impl Record {
     /// Says who asked for which server.
     fn identify<'a>(&self, line: Line<'a>) -> Line<'a> {
         let admission = self.admission.as_ref();
-        let server = self.member.as_ref().map(|member| &*member.server);
+        let server = self.member().map(|member| &*member.server);
         line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
             .opt("server", server.or(admission.map(|admission| &*admission.server)))
     }
 
     /// Ends a line with how long it took, how much it was, and which request it is.
     fn finish(&self, line: Line<'_>) {
-        let operation = self.operation.as_ref();
+        let (operation, more) = (self.operation(), self.more.as_ref());
         line.opt_plain("rpc_method", operation.map(|operation| operation.method.name()))
             .opt("tool", operation.and_then(|operation| operation.tool.as_deref()))
-            .opt_signed("rpc_error", self.rpc_error)
+            .opt_signed("rpc_error", more.and_then(|more| more.rpc_error))
             .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
             .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
             .id("request_id", self.id)
-            .opt_plain("trace_id", self.trace.as_ref().map(TraceId::as_str))
+            .opt_plain("trace_id", more.and_then(|more| more.trace.as_ref()).map(TraceId::as_str))
             .send();
     }
 
@@ -336,11 +362,11 @@ impl Record {
     /// How long the operation took, to the end of its answer. Where that comes on another stream (HTTP+SSE), nobody
     /// knows here.
     fn observe_operation(&self) {
-        let Some(Operation { method, .. }) = self.operation else { return };
+        let Some(&Operation { method, .. }) = self.operation() else { return };
         if self.status == Some(StatusCode::ACCEPTED) && !method.is_notification() {
             return;
         }
-        let metrics = self.member.as_ref().map_or_else(|| self.metrics(), |member| &member.metrics);
+        let metrics = self.member().map_or_else(|| self.metrics(), |member| &member.metrics);
         metrics.operation(method, self.began.elapsed());
     }
 }

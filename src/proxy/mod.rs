@@ -28,7 +28,7 @@ use crate::{
         accept::{names_events, takes_events},
         event_end::EventEnd,
         events::{is_coded, is_event_stream},
-        modern,
+        modern::LISTEN,
         version::MODERN,
     },
     observe::Record,
@@ -126,7 +126,7 @@ pub async fn forward(
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
-    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, head)));
+    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, checked)));
     let incoming = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
@@ -237,16 +237,14 @@ pub async fn forward(
 }
 
 /// What a request waits for, as far as its head says.
-fn waits(door: Door, head: &Parts) -> Waits {
+fn waits(door: Door, checked: &Checked<'_>) -> Waits {
+    let head = checked.parts;
     match (door, &head.method) {
         // A stream that was lost is taken up again: that of a call, as a rule.
         (Door::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
-        (Door::Mcp, _) if modern::is_modern(&head.headers, None) => {
-            if modern::listens(&head.headers) {
-                Waits::Listens
-            } else {
-                Waits::Calls
-            }
+        (Door::Mcp, _) if checked.is_modern => {
+            let listens = checked.rpc_method.is_some_and(|method| method == LISTEN);
+            if listens { Waits::Listens } else { Waits::Calls }
         }
         // The answers to all calls of an HTTP+SSE session come on its one stream.
         (Door::Sse, _) => Waits::Converses,

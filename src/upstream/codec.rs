@@ -120,7 +120,8 @@ struct Transfer {
 fn fields_of(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Transfer), ProtocolError> {
     let base = head.as_ptr() as usize;
     let copy = Bytes::copy_from_slice(head);
-    let mut map = HeaderMap::with_capacity(fields.len());
+    // One more, for the request id: a map that grows is made again.
+    let mut map = HeaderMap::with_capacity(fields.len() + 1);
     let mut transfer = Transfer::default();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())

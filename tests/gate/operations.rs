@@ -204,6 +204,30 @@ async fn a_trace_goes_on_and_is_in_the_log() {
     assert!(gate.log.all()[lines..].iter().all(|line| line.get("trace_id").is_none()));
 }
 
+/// Where messages pass, the request that a server gets is the gate's own.
+#[tokio::test]
+async fn a_trace_goes_on_where_messages_pass() {
+    let server = Upstream::bind().await;
+    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+    let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+    for (fields, goes_on) in [
+        (format!("{parent}tracestate: a=b\r\ntracestate: c=d\r\n"), true),
+        (format!("{parent}{parent}tracestate: a=b\r\n"), false),
+        ("tracestate: a=b\r\n".to_owned(), false),
+    ] {
+        let mut stream = gate.client().await;
+        stream.send(get("/db/sse", DEV, "Accept: text/event-stream\r\n")).await;
+        stream.head().await;
+        let opening = String::from_utf8(stream.chunk().await.unwrap()).unwrap();
+        let url = opening.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end();
+        assert_eq!(gate.ask(&post(url, DEV, &fields, INITIALIZE)).await.0, 202);
+        let mut behind = server.accept().await;
+        let head = behind.head().await;
+        assert_eq!(head.contains(&fields), goes_on, "{head}");
+        assert_eq!(head.contains("trace"), goes_on, "{head}");
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_is_not_served_is_named_to_whoever_can_allow_it() {
     let gate = Gate::start(json!({ "mcpServers": {} })).await;

@@ -193,11 +193,11 @@ where
             } else {
                 let table = &self.table;
                 let next = self.backlog.pop(|owner| !table.crowds_out(owner));
-                let Some((caller, Outbound { message, params })) = next else { return };
+                let Some((caller, outbound)) = next else { return };
                 // Who left took along what waited here.
                 let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { continue };
-                match self.table.outward(caller, owner, &message) {
-                    Outward::Server(message) => ToServer::Message(Outbound { message, params }),
+                match self.table.outward(caller, owner, &outbound.message) {
+                    Outward::Server(message) => ToServer::Message(Outbound { message, ..outbound }),
                     Outward::Abandon(id) => ToServer::Abandon(id),
                     Outward::Caller(what) => {
                         self.deliver(caller, what);

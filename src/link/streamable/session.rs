@@ -253,8 +253,8 @@ impl Server {
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
     ) -> Result<Answer, Error> {
-        let Outbound { message, params } = outbound;
-        let fields = match message.version() {
+        let Outbound { message, params, trace } = outbound;
+        let mut fields = match message.version() {
             Some(version) => {
                 let mut fields = headers::fields(message, version)?;
                 fields.extend_from_slice(params);
@@ -262,6 +262,7 @@ impl Server {
             }
             None => session.fields(),
         };
+        fields.extend_from_slice(trace);
         self.place.post(self.place.target.path_and_query(), message, fields, sent).await
     }
 
