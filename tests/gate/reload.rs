@@ -209,6 +209,22 @@ async fn sighup_reloads_whether_the_file_changed_or_not() {
     assert_eq!(gate.metric(OPS, r#"sluicegate_config_reloads_total{result="success"}"#).await, 1.0);
 }
 
+/// A script that saves often and sends a signal each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_signals_are_a_few_reloads() {
+    let gate = Process::start(config("http://127.0.0.1:9/mcp", &[])).await;
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        gate.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    gate.save(config("http://127.0.0.1:9/mcp", &[("stays", STAYS)]));
+    gate.answers(NOWHERE, STAYS, 404).await;
+    let (took, lines) = (began.elapsed(), gate.log.all());
+    let reloads = lines.iter().filter(|line| line["msg"] == "Config reloaded").count();
+    assert!(reloads as f64 <= 1.0 + 20.0 * took.as_secs_f64(), "{reloads} reloads in {took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_says_what_a_reload_changed() {
     let server = Upstream::bind().await;
