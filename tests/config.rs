@@ -225,6 +225,16 @@ fn a_starter_config_passes_at_once_and_is_never_overwritten() {
     let said = stdout(&made);
     let token = said.lines().map(str::trim).find(|line| line.starts_with("sg_")).expect("a token");
 
+    // What to do next, with this token: a call, a client that keeps the name of a variable, one that does not.
+    assert!(said.contains(&format!(
+        "export TOKEN={token}\n  curl http://127.0.0.1:8080/example/mcp -H \"Authorization: Bearer $TOKEN\""
+    )));
+    assert!(said.contains("/example/mcp --header 'Authorization: Bearer ${TOKEN}'\n"), "{said}");
+    let entry =
+        said.lines().map(str::trim).find(|line| line.starts_with("{\"mcpServers\"")).expect("an entry");
+    let entry: serde_json::Value = serde_json::from_str(entry).expect("JSON");
+    assert_eq!(entry["mcpServers"]["example"]["headers"]["Authorization"], format!("Bearer {token}"));
+
     let file = directory.path().join("sluicegate.json");
     let config = fs::read_to_string(&file).expect("written");
     assert!(!config.contains(token), "the config holds the hash only");

@@ -510,6 +510,7 @@ static TABLE: &[Foreign] = &[
     way(
         AUTH,
         &[
+            "idp",
             "issuer",
             "googleclientid",
             "googleclientsecret",
@@ -538,6 +539,18 @@ static TABLE: &[Foreign] = &[
         "OAuth is not supported yet; remove it, and give each caller a token in `tokens`",
     ),
     way(AUTH, &["enabled", "required", "public"], "", "a token is always asked for; remove it"),
+    way(
+        AUTH,
+        &["location", "paramname", "prefix", "headername", "realm"],
+        "",
+        "a token is sent as `Authorization: Bearer …`, and nothing else; remove it",
+    ),
+    way(
+        SERVER,
+        &["config", "settings", "server"],
+        "",
+        "what stands in it stands in the server itself here: `url`, or `command`, `args` and `env`",
+    ),
     key(TOKEN, &["token", "secret", "plain", "password", "plaintext", "bearer", "key", "apikey"], "value"),
     key(TOKEN, &["hash", "digest", "sha", "tokenhash", "hashed", "sha256hash"], "sha256"),
     key(

@@ -277,6 +277,49 @@ fn words_of_other_programs_and_keys_of_other_levels() {
     ]);
 }
 
+/// The words of the configs that people come with: of clients, and of other gateways.
+#[test]
+fn every_word_that_another_program_has_is_known() {
+    const SERVER: &str = "serverUrl httpUrl endpoint transport requestInit enabled disabledTools excludeTools includeTools \
+        enabledTools allowedTools tools autoApprove alwaysAllow trust timeout_ms requestTimeout connectionTimeout initTimeout \
+        name icon gallery version metadata note dev sandbox oauth auth restartOnExit maxRestarts restartDelay stderr \
+        instructionOverride toolDescriptionOverrides template inheritParentEnv envFilter envFile serviceAuths \
+        requiresUserToken userAuthentication tokenSetup delimiter discovery cacheTtl maxConnsPerUser auth_strategy \
+        auth_config config id cmd arguments environment workingDirectory token bearer image port";
+    const ROOT: &str = "servers inputs mcp port host auth preferences hooks users bearerKeys mcpProxy general serverDefaults \
+        mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
+        lazyLoading groups addr tokens baseURL kind url command";
+    const AUTH: &str = "type options token idp issuer googleClientId googleClientSecret googleRedirectUri allowedDomains \
+        tokenTtl refreshTokenTtl jwtSecret encryptionKey storage firestoreDatabase firestoreCollection gcpProject \
+        allowedOrigins location paramName prefix";
+    const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name servers";
+    let all = key::objects(&table::ROOT);
+    for (of, words) in [("server", SERVER), ("config", ROOT), ("auth", AUTH), ("token", TOKEN)] {
+        let object =
+            all.iter().map(|(_, object)| *object).chain([&table::ROOT]).find(|object| object.name == of);
+        let object = object.expect("an object of the table");
+        for word in words.split_whitespace() {
+            let message = hint::unknown(word, object).0;
+            assert!(message.is_some_and(|message| !message.contains("did you mean")), "{of}: {word}");
+        }
+    }
+    check(&[
+        (
+            servers!("\"a\": {\"command\": \"sh\", \"env\": {\"PATH\": \"/bin\"}, \"type\": \"docker\"}"),
+            &[("2:57:", "is \"stdio\" here")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"type\": \"aggregate\"}"),
+            &[("2:34:", "all servers are one at `/mcp` here")],
+        ),
+        (servers!("\"a\": {\"url\": \"http://h\", \"type\": \"streamable_http\"}"), &[]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": {\"$userToken\": \"{{token}}\"}}}"),
+            &[("2:44:", "tokens that users enter are not supported yet")],
+        ),
+    ]);
+}
+
 #[test]
 fn values_that_are_not_what_they_should_be() {
     check(&[

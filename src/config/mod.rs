@@ -1,8 +1,11 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`) → `snapshot`. The only things looked at
+//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`, `programs`) → `snapshot`. The only things looked at
 //! outside the file are the environment, the files it names and the clock.
+//!
+//! What is wrong is told in file order, by `lines` (where), `excerpt` (the line, without what may be secret), `syntax` (texts
+//! that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any text.
 //!
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).

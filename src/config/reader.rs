@@ -315,7 +315,11 @@ impl<'a> Node<'a> {
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
-        let names = |property: &ast::ObjectProp<'_>| REFERENCE.key(property.name.as_str()).is_some();
+        // MCP Front's one, which is none here, is told as such.
+        let names = |property: &ast::ObjectProp<'_>| {
+            let name = property.name.as_str();
+            REFERENCE.key(name).is_some() || name == "$userToken"
+        };
         self.value.as_object().filter(|object| object.properties.iter().any(names))
     }
 
@@ -368,6 +372,8 @@ impl<'a> Node<'a> {
                 };
                 return Some(Text { value: literal.into(), origin: Origin::Literal, at: self.at.clone() });
             }
+            // What is there is no reference, which was told.
+            (None, None, None) => return None,
             (Some(name), None, None) => {
                 let Some(literal) = name.literal() else {
                     name.expected(cx, "the name of a variable in double quotes");

@@ -12,7 +12,7 @@ use url::Url;
 use super::{
     bind,
     fields::Fields,
-    hint, inline,
+    foreign, hint, inline,
     problem::Place,
     programs::{self, Program},
     reader::{Context, Node, Text},
@@ -207,6 +207,23 @@ fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, tag: Option<&str>, 
 /// What `transportType` says, and where.
 fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Place)> {
     let node = fields.get("transportType")?;
+    let way = match node.literal().map(foreign::plain).as_deref() {
+        Some("docker" | "podman" | "container" | "local" | "command" | "process") => {
+            Some("is \"stdio\" here, which follows from `command`; remove it")
+        }
+        Some("remote" | "url") => Some("follows from `url` here; remove it"),
+        Some("ws" | "wss" | "websocket") => {
+            Some("is not supported; give the server a `url` with http:// or https://")
+        }
+        Some("aggregate") => {
+            Some("all servers are one at `/mcp` here, without a server for it; remove this one")
+        }
+        _ => None,
+    };
+    if let Some(way) = way {
+        cx.error(&node.at, way);
+        return None;
+    }
     let declared = match fields.word(cx, "transportType")? {
         "sse" => Declared::Http(Transport::Sse),
         "stdio" => Declared::Stdio,

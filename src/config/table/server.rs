@@ -189,7 +189,11 @@ pub(in crate::config) static SERVER: Object = Object {
 
 static TRANSPORTS: Words = Words {
     words: &[
-        Word("streamable-http", &["http", "streamableHttp", "streamable"], "MCP over HTTP at one endpoint"),
+        Word(
+            "streamable-http",
+            &["http", "streamableHttp", "streamable", "streamable_http"],
+            "MCP over HTTP at one endpoint",
+        ),
         Word(
             "sse",
             &[],
