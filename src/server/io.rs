@@ -55,6 +55,7 @@ impl<T: Close> Drop for Socket<T> {
 }
 
 impl<T: Close + AsyncRead + Unpin> AsyncRead for Socket<T> {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -168,6 +169,7 @@ impl<T> RequestLine<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for RequestLine<T> {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -196,6 +196,10 @@ async fn a_line_that_ends_with_a_line_feed_alone_is_refused_wherever_it_stands()
         assert_eq!(client.response().await.0, 400, "{request:?}, byte by byte");
     }
     assert_eq!(status(&gate, head.replace("\r\n", "\n").as_bytes()).await, 400);
+    // A body that has CRs enough for the head and an end like that of a head changes nothing.
+    let hidden =
+        post("/db/mcp", DEV, "", &format!("{{{}}}\r\n\r\n", "\r".repeat(8))).replacen("\r\n", "\n", 6);
+    assert_eq!(status(&gate, hidden.as_bytes()).await, 400, "{hidden:?}");
     // Behind an empty line, on a connection that has served before.
     let mut client = gate.client().await;
     client.send(get("/health", DEV, "")).await;
@@ -216,6 +220,12 @@ async fn a_line_that_ends_with_a_line_feed_alone_is_refused_wherever_it_stands()
     for byte in request.as_bytes() {
         client.send([*byte]).await;
     }
+    assert_eq!(client.response().await.0, 200);
+    // The head in two pieces, of which the second is no more than its end, and a body that looks like another head.
+    let request = post("/db/mcp", DEV, "", "{\n}\r\n\r\n");
+    let (first, second) = request.split_at(request.find("\r\n\r\n").unwrap() + 2);
+    client.send(first).await;
+    client.send(second).await;
     assert_eq!(client.response().await.0, 200);
     client.send(format!("{request}{request}")).await;
     assert_eq!((client.response().await.0, client.response().await.0), (200, 200), "sent ahead");
