@@ -78,7 +78,7 @@ pub struct Shared {
 impl Shared {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
-        let Limits { max_connections, per_address, .. } = live.limits;
+        let Limits { max_connections, per_address, .. } = *live.limits;
         Self {
             live: ArcSwap::from_pointee(live),
             observer,
@@ -295,7 +295,7 @@ pub struct Live {
     /// `proxy.keepAlive`: longest silence of an event stream; zero is any.
     pub keep_alive: Duration,
     /// What a peer may cost.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Balancers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
@@ -513,7 +513,7 @@ impl Live {
                 loopback_origins: snapshot.loopback_origins,
             },
             keep_alive: snapshot.keep_alive,
-            limits: snapshot.limits.clone(),
+            limits: Arc::new(snapshot.limits.clone()),
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,

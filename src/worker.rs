@@ -233,7 +233,13 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         let _guard = guard;
         let is_balancer =
             door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
-        let of_client = client_of(&worker, stream, is_balancer);
+        // Few connections are a balancer's, and what they need at first is large.
+        let of_client = async {
+            match is_balancer {
+                true => Box::pin(client_of(&worker, stream)).await,
+                false => Ok((stream, None)),
+            }
+        };
         let client = tokio::select! {
             client = of_client => client,
             () = evictable.evicted() => Err(None),
@@ -276,11 +282,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
 async fn client_of(
     worker: &Worker,
     mut stream: TcpStream,
-    is_balancer: bool,
 ) -> Result<(TcpStream, Option<SocketAddr>), Option<Rejection>> {
-    if !is_balancer {
-        return Ok((stream, None));
-    }
     let timeout = worker.shared.live().limits.header_timeout;
     match tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await {
         Ok(Ok(client)) => Ok((stream, client)),

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     rc::Rc,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -84,7 +84,7 @@ pub struct Connection {
     is_admitted: Cell<bool>,
     /// For whom the last request without a token was counted, and the address that it came from.
     of_address: RefCell<Option<(IpAddr, Arc<Owner>)>>,
-    limits: Limits,
+    limits: Arc<Limits>,
     watched: Watched<Subject>,
     phase: Cell<Phase>,
     /// Requests that run; HTTP/2 has several.
@@ -114,10 +114,6 @@ pub struct Connection {
     /// The response that the task of this moment began; its task takes it from here.
     response: Cell<Option<View<Subject>>>,
 }
-
-/// The end of a head whose lines end as they should.
-static END_OF_HEAD: LazyLock<memchr::memmem::Finder<'static>> =
-    LazyLock::new(|| memchr::memmem::Finder::new(b"\r\n\r\n"));
 
 /// The line of a head that is under way.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -172,7 +168,7 @@ impl Connection {
         peer: SocketAddr,
         door: Door,
         place: Place,
-        limits: Limits,
+        limits: Arc<Limits>,
         watched: Watched<Subject>,
     ) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
@@ -378,23 +374,12 @@ impl Connection {
             self.request_line(rest);
         }
         let mut line = self.line.get();
-        // Nearly always, all of the head is here: then one loop without branches does.
-        if line == HeadLine::Empty
-            && !matches!(rest.first(), Some(b'\r' | b'\n'))
-            && let Some(end) = END_OF_HEAD.find(rest)
-        {
-            let pairs = rest[..end].iter().zip(&rest[1..end]);
-            let has_bare = pairs.fold(false, |has, (before, at)| has | ((*at == b'\n') & (*before != b'\r')));
-            self.bare_lf.set(self.bare_lf.get() || has_bare);
-            // What follows is no head.
-            self.phase.set(Phase::BehindHead);
-            return;
-        }
         while let Some(at) = memchr::memchr(b'\n', rest) {
             line = line.with(&rest[..at]);
             rest = &rest[at + 1..];
             self.bare_lf.set(self.bare_lf.get() || !line.has_cr());
             if line.is_empty() {
+                // What follows is no head.
                 self.phase.set(Phase::BehindHead);
                 return self.line.set(HeadLine::Empty);
             }
