@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{admission::Connections, tcp};
@@ -70,9 +70,12 @@ pub async fn accept(
             }
         }
     }
-    // To close the socket resets those that the kernel holds ready, with the request that they may have sent.
+    // To close the socket resets those that the kernel holds ready, with the request that they may have sent. With a backlog of
+    // none, those that come now are not among them: they try again in a second, and are refused.
     let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = listener.accept() {
+    let _ = SockRef::from(&listener).listen(0);
+    for _ in 0..2 * BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else { return };
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             on_accept(stream, peer);
         }
