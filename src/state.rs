@@ -671,6 +671,12 @@ pub fn capacity(limits: &Limits, resource: Resource) -> Capacity {
         Resource::Processes => (limits.max_processes, each.processes),
         Resource::Requests => (limits.max_requests, each.requests),
         Resource::Bytes => (limits.max_held_bytes, each.held_bytes),
+        // Apart from each other: a stream that stays must not take the place of a call, nor a call that of the answer on
+        // which it depends.
+        Resource::ServerCalls => (limits.max_server_connections / 2, each.requests),
+        Resource::ServerStreams | Resource::ServerNotices => {
+            (limits.max_server_connections / 4, each.requests)
+        }
     };
     Capacity { total, per_owner }
 }

@@ -273,6 +273,7 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 owner: Arc::clone(owner),
                 health: Arc::clone(&route.health),
                 report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&route.server.name)),
+                line: Default::default(),
             };
             match target.transport {
                 Transport::StreamableHttp => link::streamable::open(place),

@@ -14,6 +14,8 @@ const MOST_BY_DEFAULT: u64 = 10_000;
 /// Most requests by default, for a limit of open files that is none.
 const MOST_REQUESTS_BY_DEFAULT: u64 = 1_000_000;
 const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
+/// One for streams, one for what has no answer, and two for requests.
+pub(super) const LEAST_SERVER_CONNECTIONS: u64 = 4;
 /// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
 const FILES_OF_PROCESS: u64 = 5;
 
@@ -32,9 +34,12 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let max_connections = or_share("maxConnections", 1, MOST_BY_DEFAULT);
     let max_requests = or_share("maxRequests", 1, MOST_REQUESTS_BY_DEFAULT);
     let max_processes = or_share("maxProcesses", FILES_OF_PROCESS, MOST_PROCESSES_BY_DEFAULT);
+    let max_server_connections =
+        or_share("maxServerConnections", 1, MOST_REQUESTS_BY_DEFAULT).max(LEAST_SERVER_CONNECTIONS);
     let limits = [
         ("maxConnections", max_connections, 1),
         ("maxRequests", max_requests, 1),
+        ("maxServerConnections", max_server_connections, 1),
         ("maxProcesses", max_processes, FILES_OF_PROCESS),
     ];
     files.check(cx, &fields, limits);
@@ -65,6 +70,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         max_sessions: number("maxSessions"),
         max_processes,
         max_requests,
+        max_server_connections,
         max_held_bytes: number("maxHeldBytes"),
         per_caller,
         per_address,
@@ -93,8 +99,7 @@ fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) 
 }
 
 /// Descriptors are shared out, so that no use of them can take those of another: a quarter for each of client connections,
-/// connections to servers for requests, and processes; the last is for connections of sessions, and what is kept open
-/// between two requests.
+/// connections to servers for requests that pass, processes, and connections to servers of sessions.
 struct Shared {
     files: u64,
 }
@@ -110,14 +115,14 @@ impl Shared {
     }
 
     /// Warns if what the config says is more than there are.
-    fn check(&self, cx: &mut Context<'_>, fields: &Fields<'_>, limits: [(&str, u64, u64); 3]) {
+    fn check(&self, cx: &mut Context<'_>, fields: &Fields<'_>, limits: [(&str, u64, u64); 4]) {
         let needed = limits.iter().map(|(_, count, each)| count.saturating_mul(*each)).sum::<u64>();
         let needed = needed.saturating_add(RESERVED_FILES);
         let said = limits.iter().find(|(key, ..)| fields.has(key));
         if let Some((key, ..)) = said.filter(|_| needed > self.files) {
             let files = self.files;
             let message = format!(
-                "connections, requests and processes may need {needed} open files, and the limit is {files}; \
+                "connections, requests, processes and sessions may need {needed} open files, and the limit is {files}; \
                  raise it (`ulimit -n`), or lower them"
             );
             cx.warning(&fields.key(key), message);
@@ -147,8 +152,9 @@ mod tests {
             let shared = Shared { files };
             let connections = shared.share(1).min(MOST_BY_DEFAULT);
             let processes = shared.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT);
-            let needed = connections + shared.share(1) + FILES_OF_PROCESS * processes;
-            assert!(files < RESERVED_FILES || needed + RESERVED_FILES <= files, "{files}: {needed}");
+            let of_sessions = shared.share(1).max(LEAST_SERVER_CONNECTIONS);
+            let needed = connections + shared.share(1) + FILES_OF_PROCESS * processes + of_sessions;
+            assert!(files < 2 * RESERVED_FILES || needed + RESERVED_FILES <= files, "{files}: {needed}");
             assert!(connections > 0 && processes > 0);
         }
     }

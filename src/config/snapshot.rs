@@ -166,6 +166,9 @@ pub struct Limits {
     pub max_processes: u64,
     /// `maxRequests`, default as many as there are file descriptors for: admitted requests that run, streams included.
     pub max_requests: u64,
+    /// `maxServerConnections`, default as many as there are file descriptors for: connections to servers of sessions that
+    /// the gate keeps, half of them for requests, a quarter for streams, a quarter for what has no answer.
+    pub max_server_connections: u64,
     /// `maxHeldBytes`, default 128 MiB: messages and events that wait in memory. When they are that many, the gate stops
     /// reading.
     pub max_held_bytes: u64,

@@ -78,7 +78,7 @@ fn everything_has_a_default() {
     assert_eq!(snapshot.shutdown_grace, Duration::from_secs(30));
     assert_eq!(snapshot.shutdown_delay, Duration::ZERO);
     let max_connections = snapshot.limits.max_connections;
-    let Limits { max_requests, max_processes, .. } = snapshot.limits;
+    let Limits { max_requests, max_processes, max_server_connections, .. } = snapshot.limits;
     let limits = Limits {
         max_connections,
         tls_handshake_timeout: Duration::from_secs(10),
@@ -95,6 +95,7 @@ fn everything_has_a_default() {
         max_sessions: 1_000,
         max_processes,
         max_requests,
+        max_server_connections,
         max_held_bytes: 128 << 20,
         per_caller: PerCaller::default(),
         per_address: PerAddress { connections: 256, handshakes: 64 },

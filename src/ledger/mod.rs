@@ -50,12 +50,26 @@ pub enum Resource {
     Requests,
     /// Bytes of messages and events that wait in memory.
     Bytes,
+    /// Connections to servers on which sessions wait for the answers to their requests.
+    ServerCalls,
+    /// Connections to servers on which sessions listen.
+    ServerStreams,
+    /// Connections to servers on which sessions send what has no answer.
+    ServerNotices,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Connections, Self::Sessions, Self::Processes, Self::Requests, Self::Bytes];
+    pub const ALL: [Self; 8] = [
+        Self::Connections,
+        Self::Sessions,
+        Self::Processes,
+        Self::Requests,
+        Self::Bytes,
+        Self::ServerCalls,
+        Self::ServerStreams,
+        Self::ServerNotices,
+    ];
 
     /// As the log and metrics have it.
     pub fn name(self) -> &'static str {
@@ -65,6 +79,9 @@ impl Resource {
             Self::Processes => "processes",
             Self::Requests => "requests",
             Self::Bytes => "held_bytes",
+            Self::ServerCalls => "server_calls",
+            Self::ServerStreams => "server_streams",
+            Self::ServerNotices => "server_notices",
         }
     }
 }

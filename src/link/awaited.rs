@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     error::{Error, Kind},
+    ledger::{Limit, Resource},
     link::FromServer,
     mcp::{
         message::{self, Id, Malformed, Message, Part},
@@ -23,29 +24,34 @@ use crate::{
 /// Requests that were given up lately, whose answers may come all the same and are no news.
 const GIVEN_UP: usize = 64;
 
-/// Learns of what a server wrote amiss.
+/// Learns of what went amiss between the gate and a server.
 pub type Report = Arc<dyn Fn(Oddity) + Send + Sync>;
 
-/// What a server wrote amiss.
+/// What a server wrote amiss, or was not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oddity {
     /// A message that cannot be read.
     Unreadable(Malformed),
     /// An answer that nobody waits for.
     Unasked,
+    /// What has no answer found no free connection.
+    Untold(Limit),
 }
 
-/// Has the log say what `server` writes amiss, and nothing of what it wrote.
+/// Has the log say what goes amiss with `server`, and nothing of what it wrote.
 pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> Report {
     Arc::new(move |oddity| {
         let (topic, why) = match oddity {
-            Oddity::Unreadable(why) => (Topic::Unreadable, Some(why)),
+            Oddity::Unreadable(why) => (Topic::Unreadable, Some(why.to_string())),
             Oddity::Unasked => (Topic::Unasked, None),
+            Oddity::Untold(limit) => {
+                (Topic::Untold, Error::out_of(Resource::ServerNotices, limit).cause.map(Into::into))
+            }
         };
         if let Some(line) = observer.recurring(topic) {
             let line = line.str("server", &server);
             match why {
-                Some(why) => line.text("cause", &why.to_string()).send(),
+                Some(why) => line.text("cause", &why).send(),
                 None => line.send(),
             }
         }

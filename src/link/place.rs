@@ -4,7 +4,7 @@ use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::awaited::{Oddity, Report, unreadable};
 use crate::{
@@ -38,6 +38,10 @@ const MAX_BODY: usize = MAX_EVENT;
 /// How long the end of a response is awaited once nothing more is wanted from it, so that its connection can be used again.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long what has no answer may wait for a connection, and how often it is looked whether there is one.
+const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
+const NOTICE_RETRY: Duration = Duration::from_millis(50);
+
 /// What the gate calls itself to servers, where it is not a client that speaks.
 const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
@@ -59,6 +63,20 @@ pub struct Place {
     pub health: Arc<Health>,
     /// Learns of what the server writes amiss.
     pub report: Report,
+    /// Who waits for a connection: one at a time looks, however many there are.
+    pub line: Mutex<()>,
+}
+
+/// What a connection is for. Each takes a place of a resource of its own, from before it is made until its response ends: so
+/// however many sessions a caller has, its connections fit into the descriptors that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A request, which fails without one.
+    Call,
+    /// A stream on which the server speaks unasked.
+    Stream,
+    /// What has no answer, so that nobody would hear that it failed: it waits.
+    Notice,
 }
 
 /// That a request was written, for those that must not overtake it.
@@ -85,26 +103,33 @@ impl Place {
         let both = HeaderValue::from_static("application/json, text/event-stream");
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        self.send(Method::POST, path, &fields, message.text().clone(), Some(sent)).await
+        let purpose = match message.kind() {
+            message::Kind::Request => Purpose::Call,
+            _ => Purpose::Notice,
+        };
+        self.send(purpose, Method::POST, path, &fields, message.text().clone(), Some(sent)).await
     }
 
     /// Asks for the event stream of the configured URL.
-    pub(super) async fn get(&self, mut fields: Fields) -> Result<Answer, Error> {
+    pub(super) async fn get(&self, purpose: Purpose, mut fields: Fields) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
-        self.send(Method::GET, self.target.path_and_query(), &fields, Bytes::new(), None).await
+        self.send(purpose, Method::GET, self.target.path_and_query(), &fields, Bytes::new(), None).await
     }
 
     /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
     /// before it is used, and after that the server may have read.
     pub(super) async fn send(
         &self,
+        purpose: Purpose,
         method: Method,
         path: &str,
         fields: &Fields,
         body: Bytes,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
-        let answered = self.exchange(method, path, fields, body, sent).await;
+        // That there is none is no fault of the server.
+        let connection = self.connection(purpose).await?;
+        let answered = self.exchange(connection, method, path, fields, body, sent).await;
         match &answered {
             Ok(answer) => self.health.answered_with(answer.status),
             Err(error) => self.health.failed_by(error),
@@ -112,8 +137,38 @@ impl Place {
         answered
     }
 
+    /// The right to one connection.
+    async fn connection(&self, purpose: Purpose) -> Result<Share, Error> {
+        let resource = match purpose {
+            Purpose::Call => Resource::ServerCalls,
+            Purpose::Stream => Resource::ServerStreams,
+            Purpose::Notice => Resource::ServerNotices,
+        };
+        let limit = match self.owner.take(resource) {
+            Ok(connection) => return Ok(connection),
+            Err(limit) => limit,
+        };
+        if purpose == Purpose::Notice {
+            let first_in_line = async {
+                let _turn = self.line.lock().await;
+                loop {
+                    tokio::time::sleep(NOTICE_RETRY).await;
+                    if let Ok(connection) = self.owner.take(resource) {
+                        return connection;
+                    }
+                }
+            };
+            if let Ok(connection) = tokio::time::timeout(NOTICE_PATIENCE, first_in_line).await {
+                return Ok(connection);
+            }
+            (self.report)(Oddity::Untold(limit));
+        }
+        Err(Error::out_of(resource, limit))
+    }
+
     async fn exchange(
         &self,
+        connection: Share,
         method: Method,
         path: &str,
         fields: &Fields,
@@ -155,7 +210,7 @@ impl Place {
         let body = exchange.into_body(&head, first);
         let (patience, share) = (self.head_timeout, self.owner.hold(Resource::Bytes, 0));
         let (status, headers, report) = (head.status, head.headers, Arc::clone(&self.report));
-        Ok(Answer { status, headers, body, whole: None, patience, share, report })
+        Ok(Answer { status, headers, body, whole: None, patience, share, connection, report })
     }
 
     /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
@@ -191,6 +246,8 @@ pub(super) struct Answer {
     patience: Duration,
     /// Counts what is held of the body.
     share: Share,
+    /// Counts the connection.
+    connection: Share,
     report: Report,
 }
 
@@ -238,6 +295,7 @@ impl Answer {
             report: self.report,
             room: self.share.owner().room(),
             share: self.share,
+            _connection: self.connection,
         }
     }
 
@@ -346,6 +404,8 @@ pub(super) struct EventStream {
     /// Counts what is held of the next event.
     share: Share,
     room: Room,
+    /// Counts the connection.
+    _connection: Share,
 }
 
 impl EventStream {

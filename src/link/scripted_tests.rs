@@ -46,6 +46,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
         head_timeout: Duration::from_secs(10),
         owner: Owner::unlimited(),
         report: Arc::new(|_| {}),
+        line: Default::default(),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     Far, FromServer, Link, Outbound, ToServer,
     awaited::Awaited,
     opening::Opening,
-    place::{EventStream, Lost, MOST_IN_FLIGHT, MOST_POSTS, Place, Said, Sent, is_sent, refused},
+    place::{EventStream, Lost, MOST_IN_FLIGHT, MOST_POSTS, Place, Purpose, Said, Sent, is_sent, refused},
 };
 use crate::{
     error::{Error, Kind},
@@ -253,7 +253,7 @@ impl Posts<'_> {
 impl Server {
     /// Opens the event stream, and learns from it where messages go.
     async fn connect(&self) -> Result<(EventStream, String), Error> {
-        let answer = self.place.get(Vec::new()).await?;
+        let answer = self.place.get(Purpose::Stream, Vec::new()).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(answer.status));
         }

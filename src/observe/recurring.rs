@@ -44,6 +44,8 @@ pub enum Topic {
     Unreadable,
     /// A server answers what nobody asked.
     Unasked,
+    /// There was no connection for what a client tells a server.
+    Untold,
 }
 
 /// One of a few groups of servers, by their names.
@@ -66,14 +68,14 @@ impl Group {
 
 impl Topic {
     const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
-    const COUNT: usize = Self::OTHERS + 7 + 2 * Group::COUNT as usize;
+    const COUNT: usize = Self::OTHERS + 8 + 2 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let refused = Kind::ALL.iter().copied().map(Self::Refused);
         refused
             .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
             .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
-            .chain([Self::Unreadable, Self::Unasked])
+            .chain([Self::Unreadable, Self::Unasked, Self::Untold])
             .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
             .chain((0..Group::COUNT).map(|group| Self::ListFailed(Group(group))))
     }
@@ -89,8 +91,9 @@ impl Topic {
             Self::GaveUp => Self::OTHERS + 4,
             Self::Unreadable => Self::OTHERS + 5,
             Self::Unasked => Self::OTHERS + 6,
-            Self::LeftOut(group) => Self::OTHERS + 7 + usize::from(group.0),
-            Self::ListFailed(group) => Self::OTHERS + 7 + usize::from(Group::COUNT + group.0),
+            Self::Untold => Self::OTHERS + 7,
+            Self::LeftOut(group) => Self::OTHERS + 8 + usize::from(group.0),
+            Self::ListFailed(group) => Self::OTHERS + 8 + usize::from(Group::COUNT + group.0),
         }
     }
 
@@ -108,6 +111,7 @@ impl Topic {
             Self::GaveUp => "A server's message was dropped: no room to hold it",
             Self::Unreadable => "Server sent a message that cannot be read",
             Self::Unasked => "Server answered what nobody asked",
+            Self::Untold => "A client's message was dropped: no connection to its server is free",
         }
     }
 
@@ -124,7 +128,8 @@ impl Topic {
             | Self::Withheld
             | Self::GaveUp
             | Self::Unreadable
-            | Self::Unasked => None,
+            | Self::Unasked
+            | Self::Untold => None,
         }
     }
 
@@ -141,7 +146,8 @@ impl Topic {
             | Self::Withheld
             | Self::GaveUp
             | Self::Unreadable
-            | Self::Unasked => Level::Warn,
+            | Self::Unasked
+            | Self::Untold => Level::Warn,
         }
     }
 }

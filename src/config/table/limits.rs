@@ -97,6 +97,15 @@ pub(in crate::config) static LIMITS: Object = Object {
             Means("a quarter of the open file limit"),
             "Admitted requests that run, streams included.",
         ),
+        // One for streams, one for what has no answer, and two for requests.
+        key(
+            "maxServerConnections",
+            count(4, MANY),
+            Means("a quarter of the open file limit"),
+            "Connections to servers of sessions that the gate itself keeps: half for requests that wait for an answer, \
+             a quarter for streams on which servers speak unasked, a quarter for what has no answer. Of each one \
+             caller has at most `perCaller.requests`.",
+        ),
         // Less would not hold two messages.
         key(
             "maxHeldBytes",

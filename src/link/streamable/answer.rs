@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Kind},
     link::{
         awaited::Oddity,
-        place::{Answer, EventStream, Lost, Said, answer_to, refused},
+        place::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
     },
     mcp::{
         events::{is_event_stream, is_json},
@@ -68,6 +68,8 @@ impl Server {
             let Some(from) = last_id.as_ref().filter(|_| may_resume()) else {
                 return Err(Kind::UpstreamUnreachable.because("the event stream ended before the answer"));
             };
+            // Its connection counts until then.
+            drop(events);
             events = self.resume(session, from, retry.unwrap_or(RETRY).max(SHORTEST_RETRY)).await?;
         }
     }
@@ -111,7 +113,7 @@ impl Server {
             tokio::time::sleep(pause).await;
             let mut fields = session.fields();
             fields.push((LAST_EVENT_ID, from.clone()));
-            let error = match self.place.get(fields).await {
+            let error = match self.place.get(Purpose::Call, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     return Ok(answer.into_events());
                 }

@@ -10,7 +10,7 @@ use crate::{
     error::Kind,
     link::{
         awaited::Oddity,
-        place::{EventStream, Said},
+        place::{EventStream, Purpose, Said},
     },
     mcp::{events::is_event_stream, message},
 };
@@ -44,7 +44,7 @@ impl Server {
             let mut fields = session.fields();
             fields.extend(last_id.clone().map(|id| (LAST_EVENT_ID, id)));
             silent = (silent * 2).clamp(RETRY, LONGEST_PAUSE);
-            match self.place.get(fields).await {
+            match self.place.get(Purpose::Stream, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     let mut events = answer.into_events();
                     if self.pass_on(&mut events).await {

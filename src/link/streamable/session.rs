@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind},
     link::{
         FromServer, Outbound,
-        place::{Answer, Fields, Place, refused},
+        place::{Answer, Fields, Place, Purpose, refused},
     },
     mcp::message::{self, Id, Message, Part},
 };
@@ -272,7 +272,8 @@ impl Server {
         if session.id.is_some() {
             let fields = session.fields();
             let path = self.place.target.path_and_query();
-            let farewell = self.place.send(Method::DELETE, path, &fields, Bytes::new(), None);
+            let farewell =
+                self.place.send(Purpose::Notice, Method::DELETE, path, &fields, Bytes::new(), None);
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }
