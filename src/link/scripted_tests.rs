@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{FromServer, Link, ToServer, place::Place};
+use super::{FromServer, Link, ToServer, awaited::Callers, place::Place};
 use crate::{
     config::{HttpTarget, Transport},
     error::Error,
@@ -46,6 +46,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
         head_timeout: Duration::from_secs(10),
         owner: Owner::unlimited(),
         report: Arc::new(|_| {}),
+        callers: Callers::One,
     }
 }
 
