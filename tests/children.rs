@@ -26,7 +26,7 @@ use sluicegate::{
     child::{Patience, Supervisor, reaper},
     config::{InlineTarget, InlineTool, Level, LogFormat, Piece, StdioTarget},
     ledger::Owner,
-    link::{FromServer, Link, ToServer, inline, stdio},
+    link::{FromServer, Link, ToServer, awaited::Callers, inline, stdio},
     mcp::{
         message::{Id, Message, Part},
         schema::InputSchema,
@@ -195,7 +195,7 @@ fn gate_that_is_killed() {
         let supervisor = gate(FAMILY);
         let mut links = Vec::new();
         for _ in 0..3 {
-            let mut link = stdio::open(&supervisor, &Owner::unlimited()).await.unwrap();
+            let mut link = stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
             let [child, grandchild] = family(&mut link).await;
             println!("family {child} {grandchild}");
             links.push(link);
@@ -281,7 +281,7 @@ fn gate_that_starts_one_after_the_other() {
         let supervisor = gate(&format!("sleep {mark} & sleep {mark} & wait"));
         let begin = Instant::now();
         while begin.elapsed() < LONG {
-            drop(stdio::open(&supervisor, &Owner::unlimited()).await.unwrap());
+            drop(stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap());
         }
     });
 }
@@ -319,7 +319,7 @@ fn gate_whose_children_are_killed() {
         let supervisor = gate(FAMILY);
         let mut before = None;
         for round in 0..200 {
-            let mut link = stdio::open(&supervisor, &Owner::unlimited()).await.unwrap();
+            let mut link = stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
             let [child, _] = family(&mut link).await;
             kill(child);
             end(&mut link).await;
@@ -345,7 +345,7 @@ fn gate_that_inherits_orphans() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     on_runtime(async {
         let supervisor = gate(FAMILY);
-        let mut link = stdio::open(&supervisor, &Owner::unlimited()).await.unwrap();
+        let mut link = stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
         let [child, grandchild] = family(&mut link).await;
         kill(child);
         end(&mut link).await;
@@ -365,12 +365,12 @@ fn a_gate_that_is_the_first_process_of_a_container_buries_what_it_inherits() {
 fn gate_whose_reaper_is_killed() {
     on_runtime(async {
         let supervisor = gate(FAMILY);
-        let mut first = stdio::open(&supervisor, &Owner::unlimited()).await.unwrap();
+        let mut first = stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
         let [_, grandchild] = family(&mut first).await;
         let reaper = reaper_of(own_id());
         kill(reaper);
         until("the reaper to end", LONG, || !lives(reaper));
-        let mut second = stdio::open(&supervisor, &Owner::unlimited()).await.unwrap();
+        let mut second = stdio::open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
         let [_, other] = family(&mut second).await;
         println!("family {grandchild} {other}");
         assert_ne!(reaper_of(own_id()), reaper);

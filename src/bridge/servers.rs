@@ -20,7 +20,7 @@ use crate::{
     link::{
         self, FromServer, Link, ToServer,
         aggregate::{self, Member, Patience, Report, Settings},
-        awaited::to_log,
+        awaited::{Callers, to_log},
         place::{MOST_IN_FLIGHT, Place},
         shared::{self, Shared},
     },
@@ -63,7 +63,8 @@ pub(super) fn open(
                 Opened { link, members: view.members, listens, idle }
             }
             None => {
-                let (link, idle) = (one(&worker, &route, &owner).await?, route.server.idle_timeout);
+                let (link, idle) =
+                    (one(&worker, &route, &owner, Callers::One).await?, route.server.idle_timeout);
                 Opened { link, members: Arc::default(), listens, idle }
             }
         })
@@ -256,8 +257,13 @@ fn tell(shared: &GateState, report: Report<'_>) {
     }
 }
 
-/// One conversation with one server, for `owner`.
-async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<Link, Error> {
+/// One conversation with one server, for `owner`, of which these are the callers.
+async fn one(
+    worker: &Rc<Worker>,
+    route: &Route,
+    owner: &Arc<Owner>,
+    callers: Callers,
+) -> Result<Link, Error> {
     if route.switch.is_stopped() {
         return Err(Kind::Unavailable.because("the server was stopped"));
     }
@@ -274,6 +280,7 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
                 health: Arc::clone(&route.health),
                 report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&route.server.name)),
                 line: Default::default(),
+                callers,
             };
             match target.transport {
                 Transport::StreamableHttp => link::streamable::open(place),
@@ -282,7 +289,7 @@ async fn one(worker: &Rc<Worker>, route: &Route, owner: &Arc<Owner>) -> Result<L
         }
         Backend::Stdio(supervisor) => {
             supervisor.set_longest_start(route.server.timeout.unwrap_or(live.limits.upstream_timeout));
-            link::stdio::open(supervisor, owner).await?
+            link::stdio::open(supervisor, owner, callers).await?
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
@@ -307,7 +314,7 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
     let info = json!({ "name": "sluicegate", "version": env!("CARGO_PKG_VERSION") });
     let params = json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": info });
     let answered = async {
-        let mut link = link::stdio::open(&supervisor, shared.ledger.gate()).await?;
+        let mut link = link::stdio::open(&supervisor, shared.ledger.gate(), Callers::One).await?;
         let request = Message::request(&Id::number(0), "initialize", &params.to_string());
         let request = request.map_err(|why| Kind::Internal.because(why.to_string()))?;
         // If it has just ended, that is what comes next.
@@ -350,7 +357,7 @@ fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::Report {
     })
 }
 
-/// A conversation with the server that has this name now, for `owner`.
+/// A conversation with the server that has this name now, for `owner`, which callers share, or servers.
 fn current(
     worker: &Rc<Worker>,
     name: &Arc<str>,
@@ -360,6 +367,6 @@ fn current(
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();
         let route = route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))?;
-        one(&worker, &route, &owner).await
+        one(&worker, &route, &owner, Callers::Many).await
     })
 }

@@ -16,13 +16,22 @@ use crate::{
     link::FromServer,
     mcp::{
         message::{self, Id, Malformed, Message, Part},
-        oversize::Answers,
+        oversize::{Answers, Oversize},
     },
     observe::{Observer, Topic},
 };
 
 /// Requests that were given up lately, whose answers may come all the same and are no news.
 const GIVEN_UP: usize = 64;
+
+/// Whose requests wait for the answers of one conversation with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// One caller's alone.
+    One,
+    /// Those of many, or of a conversation with many servers: what one makes a server write must not harm another.
+    Many,
+}
 
 /// Learns of what went amiss between the gate and a server.
 pub type Report = Arc<dyn Fn(Oddity) + Send + Sync>;
@@ -68,13 +77,16 @@ pub struct Awaited {
     /// With their progress tokens.
     requests: HashMap<Id, Option<Id>>,
     given_up: VecDeque<Id>,
+    callers: Callers,
+    /// Whether no other request was under way at any time since the one that waits was sent, if one does.
+    is_alone: bool,
     report: Report,
 }
 
 impl Awaited {
     /// None yet.
-    pub fn new(report: Report) -> Self {
-        Self { requests: HashMap::new(), given_up: VecDeque::new(), report }
+    pub fn new(callers: Callers, report: Report) -> Self {
+        Self { requests: HashMap::new(), given_up: VecDeque::new(), callers, is_alone: false, report }
     }
 
     /// How many.
@@ -85,6 +97,7 @@ impl Awaited {
     /// From now on it is waited for, if it is a request.
     pub fn begin(&mut self, message: &Message) {
         if let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) {
+            self.is_alone = self.requests.is_empty() && self.given_up.is_empty();
             self.requests.insert(id.clone(), message.progress_token().cloned());
         }
     }
@@ -112,12 +125,17 @@ impl Awaited {
     }
 
     /// A server's message as the client is to see it; `None` if it answers what nobody asked.
-    pub fn message(&mut self, message: Message) -> Option<Message> {
-        match message.kind() {
-            message::Kind::Request => Some(message),
-            message::Kind::Notification => Some(self.renamed(message)),
-            message::Kind::Response => self.answer(message),
-        }
+    pub fn message(&mut self, message: Message) -> Option<FromServer> {
+        let message = match message.kind() {
+            message::Kind::Request => message,
+            message::Kind::Notification => self.renamed(message),
+            message::Kind::Response if message.is_ambiguous() => match ids_of(&message) {
+                answers @ Answers::OneOf(_) => return self.unreadable(&answers, Malformed::Ambiguous),
+                _ => self.answer(message)?,
+            },
+            message::Kind::Response => self.answer(message)?,
+        };
+        Some(FromServer::Message { message, about: None })
     }
 
     fn answer(&mut self, answer: Message) -> Option<Message> {
@@ -126,9 +144,11 @@ impl Awaited {
             return Some(answer);
         }
         let Some(id) = named.and_then(|named| self.like(named)) else {
-            let is_late = named.is_some_and(|named| self.given_up.iter().any(|id| id.is_like(named)));
-            if !is_late {
-                (self.report)(Oddity::Unasked);
+            let late = named.and_then(|named| self.given_up.iter().position(|id| id.is_like(named)));
+            match late {
+                // No other comes.
+                Some(late) => drop(self.given_up.remove(late)),
+                None => (self.report)(Oddity::Unasked),
             }
             return None;
         };
@@ -162,17 +182,30 @@ impl Awaited {
         only(self.requests.keys().filter(|id| id.is_like(named))).cloned()
     }
 
-    /// A message of the server's could not be read, and says this of whose answer it is. What says nothing can only be the
-    /// answer to the one request that there is. Gives the request that has failed.
+    /// A message of the server's could not be read, and says this of whose answer it is. What says nothing is the answer to
+    /// the one request that there is, but only where no other can be meant: it may be more of an answer that was
+    /// given, or the one to what was given up. Gives the request that has failed.
     pub fn lost(&mut self, answers: &Answers) -> Option<Id> {
         let id = match answers {
             Answers::Nobody => None,
-            Answers::Unknown => only(self.requests.keys()).cloned(),
-            Answers::Request(id) if self.requests.contains_key(id) => Some(id.clone()),
-            Answers::Request(id) => self.like(id),
+            Answers::Unknown if self.callers == Callers::One && self.is_alone => {
+                only(self.requests.keys()).cloned()
+            }
+            Answers::Unknown => None,
+            Answers::Request(id) => self.named(id),
+            Answers::OneOf(ids) => {
+                let mut named: Vec<Id> = ids.iter().filter_map(|id| self.named(id)).collect();
+                named.dedup();
+                only(named.into_iter())
+            }
         }?;
         self.end(&id);
         Some(id)
+    }
+
+    /// The request that an id names, in whichever spelling.
+    fn named(&self, id: &Id) -> Option<Id> {
+        if self.requests.contains_key(id) { Some(id.clone()) } else { self.like(id) }
     }
 
     /// What could not be read, for its client and for the log.
@@ -181,6 +214,16 @@ impl Awaited {
         let id = self.lost(answers)?;
         Some(FromServer::Failed { id, error: unreadable(why) })
     }
+}
+
+/// Which requests a response answers that has more than one id, or a key that some take for one.
+pub(super) fn ids_of(answer: &Message) -> Answers {
+    let mut passing = Oversize::default();
+    passing.push(answer.text());
+    let found = passing.end();
+    let mut ids = found.ids().to_vec();
+    ids.extend(answer.id().filter(|id| !found.ids().contains(id)).cloned());
+    if ids.len() > 1 { Answers::OneOf(ids) } else { found }
 }
 
 /// The only one, if there is one and no other.
@@ -200,17 +243,38 @@ mod tests {
 
     /// With requests of these ids, whose tokens are the same.
     fn awaited(ids: &[&str]) -> (Awaited, Arc<Mutex<Vec<Oddity>>>) {
+        awaited_by(Callers::One, ids)
+    }
+
+    fn awaited_by(callers: Callers, ids: &[&str]) -> (Awaited, Arc<Mutex<Vec<Oddity>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let of_report = Arc::clone(&seen);
-        let mut awaited = Awaited::new(Arc::new(move |oddity| {
+        let report = Arc::new(move |oddity| {
             of_report.lock().unwrap_or_else(PoisonError::into_inner).push(oddity);
-        }));
-        for id in ids {
-            awaited.begin(&message(&format!(
-                r#"{{"id":{id},"method":"m","params":{{"_meta":{{"progressToken":{id}}}}}}}"#
-            )));
-        }
+        });
+        let mut awaited = Awaited::new(callers, report);
+        ids.iter().for_each(|id| awaited.begin(&request(id)));
         (awaited, seen)
+    }
+
+    fn request(id: &str) -> Message {
+        message(&format!(r#"{{"id":{id},"method":"m","params":{{"_meta":{{"progressToken":{id}}}}}}}"#))
+    }
+
+    /// What passes of a message.
+    fn passed(awaited: &mut Awaited, text: &str) -> Option<Message> {
+        match awaited.message(message(text)) {
+            Some(FromServer::Message { message, .. }) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// The request that fails of what cannot be read.
+    fn lost(awaited: &mut Awaited, answers: &Answers) -> Option<String> {
+        match awaited.unreadable(answers, Malformed::Json) {
+            Some(FromServer::Failed { id, .. }) => Some(id.to_string()),
+            _ => None,
+        }
     }
 
     #[test]
@@ -219,14 +283,13 @@ mod tests {
             [("7", "\"7\""), ("7", "7.0"), ("7", "7e0"), ("\"7\"", "7"), ("\"a\"", "\"\\u0061\"")]
         {
             let (mut awaited, seen) = awaited(&["1", asked]);
-            let progress = message(&format!(
-                r#"{{"method":"notifications/progress","params":{{"progressToken":{answered}}}}}"#
-            ));
-            let progress = awaited.message(progress).unwrap();
+            let progress =
+                format!(r#"{{"method":"notifications/progress","params":{{"progressToken":{answered}}}}}"#);
+            let progress = passed(&mut awaited, &progress).unwrap();
             let cancelled =
                 format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{answered}}}}}"#);
-            let cancelled = awaited.message(message(&cancelled)).unwrap();
-            let answer = awaited.message(message(&format!(r#"{{"id":{answered},"result":[]}}"#))).unwrap();
+            let cancelled = passed(&mut awaited, &cancelled).unwrap();
+            let answer = passed(&mut awaited, &format!(r#"{{"id":{answered},"result":[]}}"#)).unwrap();
             let asked = message(&format!(r#"{{"id":{asked},"result":0}}"#)).id().unwrap().clone();
             assert_eq!(progress.progress_token(), Some(&asked));
             assert_eq!(cancelled.request_id(), Some(&asked));
@@ -243,11 +306,11 @@ mod tests {
         }
         assert_eq!(*seen.lock().unwrap(), [Oddity::Unasked; 3]);
         assert_eq!(
-            awaited.message(message(r#"{"id":"7","result":1}"#)).unwrap().text(),
+            passed(&mut awaited, r#"{"id":"7","result":1}"#).unwrap().text(),
             r#"{"id":"7","result":1}"#
         );
         assert_eq!(
-            awaited.message(message(r#"{"id":7.0,"result":1}"#)).unwrap().text(),
+            passed(&mut awaited, r#"{"id":7.0,"result":1}"#).unwrap().text(),
             r#"{"id":7,"result":1}"#
         );
     }
@@ -261,17 +324,64 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_fails_its_own_request_or_the_only_one() {
+    fn what_cannot_be_read_fails_its_own_request() {
         let (mut awaited, seen) = awaited(&["7", "8"]);
-        let lost = |awaited: &mut Awaited, answers| match awaited.unreadable(&answers, Malformed::Json) {
-            Some(FromServer::Failed { id, .. }) => Some(id.to_string()),
-            _ => None,
-        };
-        assert_eq!(lost(&mut awaited, Answers::Nobody), None);
-        assert_eq!(lost(&mut awaited, Answers::Unknown), None);
-        assert_eq!(lost(&mut awaited, Answers::Request(Id::number(9))), None);
-        assert_eq!(lost(&mut awaited, Answers::Request(Id::String("7".into()))).as_deref(), Some("7"));
-        assert_eq!(lost(&mut awaited, Answers::Unknown).as_deref(), Some("8"));
-        assert_eq!(seen.lock().unwrap().len(), 5);
+        assert_eq!(lost(&mut awaited, &Answers::Nobody), None);
+        assert_eq!(lost(&mut awaited, &Answers::Unknown), None);
+        assert_eq!(lost(&mut awaited, &Answers::Request(Id::number(9))), None);
+        assert_eq!(lost(&mut awaited, &Answers::Request(Id::String("7".into()))).as_deref(), Some("7"));
+        assert_eq!(seen.lock().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_does_not_say_whose_it_is_fails_the_only_request_of_the_only_caller_and_no_other() {
+        assert_eq!(lost(&mut awaited(&["7"]).0, &Answers::Unknown).as_deref(), Some("7"));
+        assert_eq!(lost(&mut awaited_by(Callers::Many, &["7"]).0, &Answers::Unknown), None);
+
+        // It may be more of the answer that was given meanwhile.
+        let (mut beside, _) = awaited(&["7", "8"]);
+        passed(&mut beside, r#"{"id":7,"result":0}"#).unwrap();
+        assert_eq!(lost(&mut beside, &Answers::Unknown), None);
+        passed(&mut beside, r#"{"id":8,"result":0}"#).unwrap();
+        beside.begin(&request("9"));
+        assert_eq!(lost(&mut beside, &Answers::Unknown).as_deref(), Some("9"));
+
+        // Or the answer to what was given up, until that has come.
+        for (first, second) in [("7", "8"), ("8", "7")] {
+            let (mut given_up, _) = awaited(&[first]);
+            if second == "8" {
+                given_up.give_up(&Id::number(7));
+            }
+            given_up.begin(&request(second));
+            given_up.give_up(&Id::number(7));
+            assert_eq!(lost(&mut given_up, &Answers::Unknown), None);
+            assert!(passed(&mut given_up, r#"{"id":7,"result":0}"#).is_none());
+            passed(&mut given_up, r#"{"id":8,"result":0}"#).unwrap();
+            given_up.begin(&request("9"));
+            assert_eq!(lost(&mut given_up, &Answers::Unknown).as_deref(), Some("9"));
+        }
+    }
+
+    #[test]
+    fn an_answer_with_two_ids_fails_the_one_request_that_it_names() {
+        for (answer, failed) in [
+            (r#"{"id":7,"id":1,"result":0}"#, Some("7")),
+            (r#"{"id":1,"result":0,"id":"7"}"#, Some("7")),
+            (r#"{"id":7,"\u0069d":1,"result":0}"#, Some("7")),
+            (r#"{"id":7,"id":8,"result":0}"#, None),
+            (r#"{"id":1,"id":2,"result":0}"#, None),
+        ] {
+            let (mut awaited, seen) = awaited(&["7", "8"]);
+            let id = match awaited.message(message(answer)) {
+                Some(FromServer::Failed { id, .. }) => Some(id.to_string()),
+                None => None,
+                other => panic!("{answer}: {other:?}"),
+            };
+            assert_eq!(id.as_deref(), failed, "{answer}");
+            assert_eq!(*seen.lock().unwrap(), [Oddity::Unreadable(Malformed::Ambiguous)], "{answer}");
+        }
+        // The same twice is read alike by everybody who gets it.
+        let (mut awaited, _) = awaited(&["7"]);
+        assert!(passed(&mut awaited, r#"{"id":7,"id":7,"result":0}"#).unwrap().is_ambiguous());
     }
 }

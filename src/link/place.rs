@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Mutex, watch};
 
-use super::awaited::{Oddity, Report, unreadable};
+use super::awaited::{Callers, Oddity, Report, unreadable};
 use crate::{
     config::HttpTarget,
     error::{Error, Kind},
@@ -63,6 +63,8 @@ pub struct Place {
     pub health: Arc<Health>,
     /// Learns of what the server writes amiss.
     pub report: Report,
+    /// Whose requests it is sent.
+    pub callers: Callers,
     /// Who waits for a connection: one at a time looks, however many there are.
     pub line: Mutex<()>,
 }
@@ -321,9 +323,7 @@ impl Answer {
                                 false => {}
                             }
                         }
-                        Incoming::Unreadable { answers: Answers::Request(named), why }
-                            if named.is_like(id) =>
-                        {
+                        Incoming::Unreadable { answers, why } if answers.names(id) => {
                             return Err(unreadable(why));
                         }
                         Incoming::Unreadable { .. } | Incoming::Batch(_) | Incoming::Noise(_) => {}

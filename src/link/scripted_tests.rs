@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{FromServer, Link, ToServer, place::Place};
+use super::{FromServer, Link, ToServer, awaited::Callers, place::Place};
 use crate::{
     config::{HttpTarget, Transport},
     error::Error,
@@ -47,6 +47,7 @@ pub(super) fn place(url: &str, transport: Transport) -> Place {
         owner: Owner::unlimited(),
         report: Arc::new(|_| {}),
         line: Default::default(),
+        callers: Callers::One,
     }
 }
 

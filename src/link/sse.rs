@@ -47,7 +47,7 @@ pub fn open(place: Place) -> Link {
 }
 
 async fn run(place: Place, mut far: Far) {
-    let awaited = RefCell::new(Awaited::new(place.report.clone()));
+    let awaited = RefCell::new(Awaited::new(place.callers, place.report.clone()));
     let server = Rc::new(Server {
         place,
         to_client: far.to_client.clone(),
@@ -293,16 +293,17 @@ impl Server {
                     continue;
                 }
             };
-            let Some(message) = self.awaited.borrow_mut().message(message) else { continue };
-            if is_renewal(&message)
+            let Some(what) = self.awaited.borrow_mut().message(message) else { continue };
+            if let FromServer::Message { message, .. } = &what
+                && is_renewal(message)
                 && let Some(renewing) = self.renewing.take()
             {
                 // Who waited for it may have given up.
-                let _ = renewing.send(message);
+                let _ = renewing.send(message.clone());
                 continue;
             }
             // A client that is gone ends the conversation elsewhere.
-            let _ = self.to_client.send(FromServer::Message { message, about: None }).await;
+            let _ = self.to_client.send(what).await;
         }
         "the event stream ended".into()
     }

@@ -26,7 +26,7 @@ use tokio::{
 use self::reader::Reader;
 use super::{
     Far, FromServer, Link, Outbound, QUEUE, ToServer,
-    awaited::{Awaited, to_log},
+    awaited::{Awaited, Callers, to_log},
 };
 use crate::{
     child::{Child, Event, Life, Supervisor, Why},
@@ -44,12 +44,13 @@ const BETTER_REASON: Duration = Duration::from_millis(100);
 /// unless somebody left the group and holds it.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Starts a process for `owner` and opens a link to it. The process ends with the link; see [`Supervisor::start`] for errors.
-pub async fn open(supervisor: &Arc<Supervisor>, owner: &Arc<Owner>) -> Result<Link, Error> {
+/// Starts a process for `owner` and opens a link to it, of which these are the callers. The process ends with the link; see
+/// [`Supervisor::start`] for errors.
+pub async fn open(supervisor: &Arc<Supervisor>, owner: &Arc<Owner>, callers: Callers) -> Result<Link, Error> {
     let child = supervisor.start(owner).await?;
     let (link, far) = Link::pair();
     let supervisor = Arc::clone(supervisor);
-    tokio::spawn(async move { converse(child, far, &supervisor).await });
+    tokio::spawn(async move { converse(child, far, &supervisor, callers).await });
     Ok(link)
 }
 
@@ -74,12 +75,12 @@ impl From<Event> for Over {
     }
 }
 
-async fn converse(child: Child, far: Far, server: &Supervisor) {
+async fn converse(child: Child, far: Far, server: &Supervisor, callers: Callers) {
     let Child { stdin, stdout, mut life } = child;
     let Far { from_client, to_client } = far;
     let report = to_log(Arc::clone(server.observer()), Arc::clone(server.name()));
     // Both sides of one task, so that nobody ever waits for it.
-    let awaited = Arc::new(Mutex::new(Awaited::new(report)));
+    let awaited = Arc::new(Mutex::new(Awaited::new(callers, report)));
     let mut reader = Reader::new(stdout, server, &life, Arc::clone(&awaited));
     // Whatever comes first, this lets go of the process's standard input.
     let mut over = tokio::select! {

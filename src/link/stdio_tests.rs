@@ -62,7 +62,7 @@ impl Gate {
     }
 
     async fn open(&self) -> Link {
-        open(&self.supervisor, &Owner::unlimited()).await.unwrap()
+        open(&self.supervisor, &Owner::unlimited(), Callers::One).await.unwrap()
     }
 
     fn logged(&self) -> String {
@@ -453,7 +453,7 @@ async fn what_cannot_be_run_is_named_without_its_arguments() {
         (forbidden, r#"cannot run "/" of server "db": Permission denied (os error 13)"#),
     ] {
         let gate = Gate::with(target, brief());
-        let error = open(&gate.supervisor, &Owner::unlimited()).await.err().unwrap();
+        let error = open(&gate.supervisor, &Owner::unlimited(), Callers::One).await.err().unwrap();
         assert_eq!((error.kind, error.cause.as_deref()), (Kind::UpstreamUnreachable, Some(cause)));
         assert_eq!(gate.supervisor.running(), 0);
     }
@@ -474,7 +474,7 @@ async fn stop_ends_what_runs_and_nothing_starts_until_it_is_allowed() {
     assert_eq!(message(&mut three).await.method(), "ping");
 
     gate.supervisor.stop();
-    let error = open(&gate.supervisor, &Owner::unlimited()).await.err().unwrap();
+    let error = open(&gate.supervisor, &Owner::unlimited(), Callers::One).await.err().unwrap();
     assert_eq!(error.cause.as_deref(), Some(r#"server "db" is stopped"#));
     gate.is_empty().await;
 }
@@ -484,7 +484,7 @@ async fn stop_does_not_wait_for_a_pause() {
     let gate = Gate::with(target("sh", &["-c", "exit 3"]), Patience { first_pause: 2 * LONG, ..brief() });
     end(&mut gate.open().await).await;
     let owner = Owner::unlimited();
-    let (opened, ()) = tokio::join!(within(LONG, open(&gate.supervisor, &owner)), async {
+    let (opened, ()) = tokio::join!(within(LONG, open(&gate.supervisor, &owner, Callers::One)), async {
         tokio::task::yield_now().await;
         gate.supervisor.stop();
     });
@@ -511,7 +511,7 @@ async fn a_runtime_that_ends_leaves_no_process() {
     let worker = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut link = open(&supervisor, &Owner::unlimited()).await.unwrap();
+            let mut link = open(&supervisor, &Owner::unlimited(), Callers::One).await.unwrap();
             pids(&mut link).await
         })
     });

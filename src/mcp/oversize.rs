@@ -8,16 +8,36 @@ use super::message::{Id, Message};
 
 /// The longest id that is looked for, in bytes.
 const LONGEST_ID: usize = 128;
+/// Most ids that are looked at in one message.
+const MOST_IDS: usize = 4;
 
 /// Whose answer a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answers {
     /// That of this request.
     Request(Id),
+    /// It has several ids, and may be the answer to any of these requests.
+    OneOf(Vec<Id>),
     /// Nobody's: it is a notification, or a request of the server's.
     Nobody,
     /// It may be anybody's.
     Unknown,
+}
+
+impl Answers {
+    /// The ids that an answer has.
+    pub fn ids(&self) -> &[Id] {
+        match self {
+            Self::Request(id) => std::slice::from_ref(id),
+            Self::OneOf(ids) => ids,
+            Self::Nobody | Self::Unknown => &[],
+        }
+    }
+
+    /// Whether it may be the answer to this request and says so.
+    pub fn names(&self, id: &Id) -> bool {
+        self.ids().iter().any(|named| named.is_like(id))
+    }
 }
 
 /// A message on its way past.
@@ -31,10 +51,13 @@ pub struct Oversize {
     /// The name or value on the outermost level that is under way, cut where it is longer than any that counts.
     token: Vec<u8>,
     key: Key,
-    /// JSON text of `id`.
-    id: Option<Vec<u8>>,
+    /// JSON texts of `id`.
+    ids: Vec<Vec<u8>>,
     has_method: bool,
-    is_message: bool,
+    has_params: bool,
+    /// It has a result or an error.
+    has_outcome: bool,
+    has_version: bool,
 }
 
 /// The key whose value is under way.
@@ -90,8 +113,12 @@ impl Oversize {
                     _ => Key::Other,
                 };
                 self.has_method |= self.key == Key::Method;
-                self.is_message |=
-                    self.has_method || matches!(&self.token[..], b"\"jsonrpc\"" | b"\"result\"");
+                match &self.token[..] {
+                    b"\"jsonrpc\"" => self.has_version = true,
+                    b"\"params\"" => self.has_params = true,
+                    b"\"result\"" | b"\"error\"" => self.has_outcome = true,
+                    _ => {}
+                }
                 self.token.clear();
             }
             b',' if self.depth == 1 => self.end_value(),
@@ -109,7 +136,7 @@ impl Oversize {
     fn end_value(&mut self) {
         let value = std::mem::take(&mut self.token);
         match std::mem::take(&mut self.key) {
-            Key::Id if value.len() <= LONGEST_ID => self.id = Some(value),
+            Key::Id if value.len() <= LONGEST_ID && self.ids.len() < MOST_IDS => self.ids.push(value),
             // Some write down what they do not have.
             Key::Method if value == b"null" => self.has_method = false,
             Key::Id | Key::Method | Key::Other => {}
@@ -121,9 +148,12 @@ impl Oversize {
         self.length
     }
 
-    /// Whether it has a key that says that it was meant as a message.
+    /// Whether its keys say that it was meant as a message. Log lines have results and errors, too: without a version, it
+    /// takes an id to make an answer of them.
     pub fn is_message(&self) -> bool {
-        self.is_message
+        self.has_version
+            || self.has_method
+            || self.has_outcome && self.ids.iter().any(|id| read(id).is_some())
     }
 
     /// The message is over: whose answer is it?
@@ -131,7 +161,19 @@ impl Oversize {
         if self.has_method {
             return Answers::Nobody;
         }
-        self.id.and_then(|id| read(&id)).map_or(Answers::Unknown, Answers::Request)
+        let mut ids: Vec<Id> = Vec::new();
+        for id in self.ids.iter().filter_map(|id| read(id)) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        match ids.len() {
+            // No answer has parameters.
+            0 if self.has_params => Answers::Nobody,
+            0 => Answers::Unknown,
+            1 => ids.pop().map_or(Answers::Unknown, Answers::Request),
+            _ => Answers::OneOf(ids),
+        }
     }
 }
 
@@ -165,6 +207,32 @@ mod tests {
         assert_eq!(answers(r#"{"id":"a\"b,}","result":1}"#), Answers::Request(Id::String("a\"b,}".into())));
         let long = format!(r#"{{"{0}":"{0}","id":7,"result":"{0}"}}"#, "x".repeat(500));
         assert_eq!(answers(&long), id);
+    }
+
+    #[test]
+    fn several_ids_are_all_found_and_the_same_twice_is_one() {
+        assert_eq!(answers(r#"{"id":7,"id":7,"result":0}"#), Answers::Request(Id::number(7)));
+        let both = answers(r#"{"id":7,"result":0,"id":"8"}"#);
+        assert_eq!(both, Answers::OneOf(vec![Id::number(7), Id::String("8".into())]));
+        assert!(both.names(&Id::number(7)) && both.names(&Id::number(8)) && !both.names(&Id::number(9)));
+    }
+
+    #[test]
+    fn a_result_or_an_error_alone_makes_no_message() {
+        for (line, is_message) in [
+            (r#"{"level":"info","result":ok}"#, false),
+            (r#"{"level":"info","error":ok,"id":null}"#, false),
+            (r#"{"level":"info","params":{},"x":ok}"#, false),
+            (r#"{"jsonrpc":"2.0","x":ok}"#, true),
+            (r#"{"result":ok,"id":7}"#, true),
+            (r#"{"error":ok,"id":"a"}"#, true),
+            (r#"{"method":"x","params":ok}"#, true),
+        ] {
+            let mut passing = Oversize::default();
+            passing.push(line.as_bytes());
+            assert_eq!(passing.is_message(), is_message, "{line}");
+        }
+        assert_eq!(answers(r#"{"jsonrpc":"2.0","params":{"x":ok}}"#), Answers::Nobody);
     }
 
     #[test]

@@ -4,7 +4,8 @@ It says a log line and a notification before it answers `initialize`. Tools: `fi
 cannot be read; `mark`, `title` and `batch` put something around an answer; `noise` writes what is no message first; `string`,
 `float` and `power` spell the id of the answer, and of progress before it, otherwise; `nobody` answers what nobody asked first;
 `ping` pings its client and answers once that has answered; `chatty` reports much progress first; `flood` says 4,000 times that
-its tools changed, and then answers; `wait` never answers.
+its tools changed, and then answers; `wait` never answers. `hold` is answered by the next `release`, before that one is; `write`
+writes the line that it is given, and no other answer, with its id for `@ID`.
 """
 
 import json
@@ -71,6 +72,15 @@ def call(identity, params):
         for _ in range(4000):
             send({"method": "notifications/tools/list_changed", "params": {"_meta": {"padding": "x" * 2000}}})
         write(good)
+    elif name == "hold":
+        waiting["hold"] = good
+        sys.stderr.write("holds\n")
+        sys.stderr.flush()
+    elif name == "release":
+        write(waiting.pop("hold"))
+        write(good)
+    elif name == "write":
+        write(params["arguments"]["line"].encode().replace(b"@ID", json.dumps(identity).encode()))
     elif name == "fine":
         write(good)
 
@@ -88,7 +98,7 @@ def heard(message):
         server = {"name": "odd", "version": "1"}
         send({"id": identity, "result": {"protocolVersion": params["protocolVersion"], "capabilities": capabilities, "serverInfo": server}})
     elif method == "tools/list":
-        names = "fine latin1 cut mark title batch noise string float power nobody ping chatty flood wait".split()
+        names = "fine latin1 cut mark title batch noise string float power nobody ping chatty flood wait hold release write".split()
         tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
         send({"id": identity, "result": {"tools": tools, "resultType": "complete"}})
     elif method == "server/discover":

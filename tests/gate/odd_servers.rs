@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon},
+    harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until},
     mcp::{INITIALIZE, INITIALIZED, SseSession, call, event, is_over, modern_call, text},
 };
 
@@ -38,13 +38,17 @@ async fn session(gate: &Gate, path: &str) -> String {
 
 /// What a call of this tool comes to: at the server's own path, among all servers, and without a session.
 async fn everywhere(gate: &Gate, tool: &str) -> Vec<(u16, String)> {
+    everywhere_with(gate, tool, json!({})).await
+}
+
+async fn everywhere_with(gate: &Gate, tool: &str, arguments: Value) -> Vec<(u16, String)> {
     let mut outcomes = Vec::new();
     for (path, tool) in [("/odd/mcp", tool.to_owned()), ("/mcp", format!("odd__{tool}"))] {
         let fields = format!("{}{ONLY_JSON}", session(gate, path).await);
-        let (status, _, body) = gate.ask(&post(path, DEV, &fields, &call(7, &tool, json!({})))).await;
+        let (status, _, body) = gate.ask(&post(path, DEV, &fields, &call(7, &tool, arguments.clone()))).await;
         outcomes.push((status, body));
     }
-    let alone = modern_call("/odd/mcp", DEV, 7, tool, json!({})).replacen(
+    let alone = modern_call("/odd/mcp", DEV, 7, tool, arguments).replacen(
         "Host",
         "Accept: application/json\r\nHost",
         1,
@@ -75,6 +79,69 @@ async fn what_cannot_be_read_fails_its_own_call_at_once_and_the_session_goes_on(
     assert_eq!(line["cause"], "not one JSON text");
     assert!(!gate.log.text().contains("caf"), "nothing of what it wrote");
     assert!(waiting.buffer.is_empty(), "the other call waits on");
+}
+
+/// A call that waits, of somebody who shares the process; what is written meanwhile, for a call of another; what the first
+/// call comes to.
+async fn held_while_another_has_written(gate: &Gate, line: &str) -> (u16, String) {
+    let ask = |token, tool, arguments| {
+        modern_call("/odd/mcp", token, 1, tool, arguments).replacen("Host", &format!("{ONLY_JSON}Host"), 1)
+    };
+    let mut holding = gate.client().await;
+    holding.send(ask(CI, "hold", json!({}))).await;
+    let held = gate.log.text().matches("holds").count();
+    until("it is held", || gate.log.text().matches("holds").count() > held).await;
+    let (status, _, body) = gate.ask(&ask(DEV, "write", json!({ "line": line }))).await;
+    assert_eq!(status, 200, "{line}: {body}");
+    // One after the other: what was written is read by then.
+    assert_eq!(gate.ask(&ask(DEV, "release", json!({}))).await.0, 200);
+    let (status, _, body) = holding.response().await;
+    (status, body)
+}
+
+const GOOD: &str = r#"{"jsonrpc":"2.0","id":@ID,"result":{"content":[],"resultType":"complete"}}"#;
+
+#[tokio::test]
+async fn what_a_caller_makes_a_shared_process_write_fails_nobody_elses_call() {
+    let gate = gate().await;
+    for broken in [
+        r#"{"jsonrpc":"2.0","result":{"x":"a"#,
+        r#"{"jsonrpc":"2.0","id":nope,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","method":null,"foo":tru}"#,
+        r#"{"result":{},"params":x}"#,
+    ] {
+        let (status, body) = held_while_another_has_written(&gate, &format!("{GOOD}\n{broken}")).await;
+        assert!(status == 200 && body.contains("fine"), "{broken}: {status} {body}");
+    }
+    let batch = format!(r#"[{GOOD},{{"jsonrpc":"2.0","result":{{"x":ÿ}}}}]"#);
+    let (status, body) = held_while_another_has_written(&gate, &batch).await;
+    assert!(status == 200 && body.contains("fine"), "{status} {body}");
+    gate.log.line("Server sent a message that cannot be read", &[("server", json!("odd"))]).await;
+}
+
+#[tokio::test]
+async fn an_answer_with_two_ids_fails_its_call_at_once_wherever_it_was_asked() {
+    let gate = gate().await;
+    let lines = [
+        r#"{"jsonrpc":"2.0","id":@ID,"id":"x","result":{"content":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":"x","result":{"content":[]},"id":@ID}"#,
+    ];
+    for line in lines {
+        for (status, body) in everywhere_with(&gate, "write", json!({ "line": line })).await {
+            assert!(status == 502 || body.contains(r#""error""#), "{line}: {status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_line_with_a_result_is_no_answer() {
+    let gate = gate().await;
+    for log in [r#"{"level":"info","result":ok}"#, r#"{"level":"info","error":ok,"id":null}"#] {
+        let line = format!("{log}\n{GOOD}");
+        for (status, body) in everywhere_with(&gate, "write", json!({ "line": line })).await {
+            assert!(status == 200 && !body.contains(r#""error""#), "{log}: {status} {body}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -145,8 +145,7 @@ impl Reader {
             Incoming::Message(message) => {
                 self.spoke.note();
                 message.hold_for(self.share.owner());
-                let message = self.awaited().message(message)?;
-                Some(FromServer::Message { message, about: None })
+                self.awaited().message(message)
             }
             Incoming::Batch(batch) => {
                 self.batch = Some(batch);

@@ -8,12 +8,12 @@ use super::session::{Server, Session};
 use crate::{
     error::{Error, Kind},
     link::{
-        awaited::Oddity,
+        awaited::{Oddity, ids_of, unreadable},
         place::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
     },
     mcp::{
         events::{is_event_stream, is_json},
-        message::{self, Id, Message},
+        message::{self, Id, Malformed, Message},
         oversize::Answers,
     },
 };
@@ -83,14 +83,17 @@ impl Server {
     ) -> Result<Option<Message>, Error> {
         while let Some(said) = events.message().await {
             match said {
-                Said::Lost(Lost { answers: Answers::Request(named), error }) if named.is_like(id) => {
-                    return Err(error);
-                }
+                Said::Lost(Lost { answers, error }) if answers.names(id) => return Err(error),
                 // What comes here and is no other message is taken for the answer.
                 Said::Lost(Lost { answers: Answers::Unknown, error }) => return Err(error),
                 Said::Lost(_) => {}
                 Said::Message(message) if message.kind() != message::Kind::Response => {
                     self.deliver(message, about.cloned()).await;
+                }
+                // Which of its ids counts, readers do not agree on.
+                Said::Message(message) if message.is_ambiguous() && is_one_of(&ids_of(&message), id) => {
+                    (self.place.report)(Oddity::Unreadable(Malformed::Ambiguous));
+                    return Err(unreadable(Malformed::Ambiguous));
                 }
                 Said::Message(message) => match answer_to(message, id) {
                     Some(response) => return Ok(Some(response)),
@@ -128,4 +131,8 @@ impl Server {
             }
         }
     }
+}
+
+fn is_one_of(answers: &Answers, id: &Id) -> bool {
+    matches!(answers, Answers::OneOf(_)) && answers.names(id)
 }
