@@ -49,6 +49,7 @@ pub mod watch;
 use std::{
     cmp::Reverse,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -57,13 +58,14 @@ use sha2::{Digest as _, Sha256};
 use self::{
     excerpt::Excerpts,
     lines::Lines,
+    parse::Fault,
     problem::Place,
     reader::{Context, Finding, Node},
 };
 pub use self::{
     problem::{Problem, Severity},
     reference::Env,
-    remaining::Remaining,
+    remaining::{Grant, Remaining},
     schema::schema,
     snapshot::*,
     table::INHERITED,
@@ -120,6 +122,14 @@ impl Loaded {
 /// The keys that lead to the tokens.
 const AROUND_TOKENS: [&str; 3] = ["proxy", "proxy.auth", "proxy.auth.tokens"];
 
+/// The server of which something is there twice that says who may use it.
+fn unclear_server(fault: &Fault) -> Option<Arc<str>> {
+    let path = fault.at.path.strip_prefix("mcpServers.")?;
+    let (name, key) = path.split_once('.').unwrap_or((path, ""));
+    let keys = ["", "authTokens", "roles", "public", "disabled", "options", "options.authTokens"];
+    keys.contains(&key).then(|| name.into())
+}
+
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let root = Place { offset: 0, path: String::new() };
@@ -153,8 +163,12 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             return told(cx, None, text, &lines, None);
         }
     };
-    // Where the tokens are there twice, it cannot be told which are meant.
-    let is_clear = !faults.iter().any(|fault| AROUND_TOKENS.contains(&fault.at.path.as_str()));
+    // Where the tokens are there twice, it cannot be told which are meant; nor of servers.
+    let is_twice = |path: &str| faults.iter().any(|fault| !fault.is_control && fault.at.path == path);
+    let is_clear = !AROUND_TOKENS.into_iter().any(is_twice);
+    let are_servers_clear = !is_twice("mcpServers");
+    let unclear: Vec<Arc<str>> =
+        faults.iter().filter(|fault| !fault.is_control).filter_map(unclear_server).collect();
     for fault in faults {
         cx.error(&fault.at, fault.message);
         if fault.is_control {
@@ -167,7 +181,15 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         // As many as a double holds exactly, since that is what a metric is.
         snapshot.hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
     }
-    let remaining = remaining.filter(|_| is_clear);
+    let remaining = remaining.filter(|_| is_clear).map(|mut remaining| {
+        remaining.servers = remaining.servers.filter(|_| are_servers_clear);
+        for (name, grant) in remaining.servers.iter_mut().flatten() {
+            if unclear.contains(name) {
+                *grant = Grant::UNKNOWN;
+            }
+        }
+        remaining
+    });
     if contents.world_readable
         && let Some(secret) = cx.plain_secret.take()
     {

@@ -10,19 +10,39 @@ use super::snapshot::{Access, Credential, Server, Snapshot};
 pub struct Remaining {
     /// Every credential of which the token is known. A token that cannot be read is not there.
     pub credentials: Vec<Credential>,
-    /// Who may use a server, where all of it could be read.
-    pub access: HashMap<Arc<str>, Access>,
+    /// Whether `?token=` may carry the token, unless it is certain that it may not.
+    pub query_token: bool,
+    /// Every server that is there, whatever is wrong with it; `None` if that cannot be told.
+    pub servers: Option<HashMap<Arc<str>, Grant>>,
+}
+
+/// What is certain of who may use a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Nobody but these.
+    pub access: Access,
+    /// Nobody at all.
+    pub disabled: bool,
+}
+
+impl Grant {
+    /// Takes nothing away.
+    pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false };
 }
 
 impl Remaining {
-    /// `in_force` without the credentials and grants that this does not have. Nothing is added.
+    /// `in_force` without the credentials, servers and grants that this does not have. Nothing is added.
     pub fn restrict(&self, in_force: &Snapshot) -> Snapshot {
         let credentials = in_force.credentials.iter().filter_map(|old| self.credential(old)).collect();
-        let servers = in_force.servers.iter().map(|old| match self.access.get(&old.name) {
-            Some(access) => Server { access: both(&old.access, access), ..old.clone() },
-            None => old.clone(),
-        });
-        Snapshot { credentials, servers: servers.collect(), ..in_force.clone() }
+        let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
+        let query_token = in_force.query_token && self.query_token;
+        Snapshot { credentials, query_token, servers, ..in_force.clone() }
+    }
+
+    fn server(&self, old: &Server) -> Option<Server> {
+        let Some(servers) = &self.servers else { return Some(old.clone()) };
+        let Grant { access, disabled } = servers.get(&old.name)?;
+        Some(Server { access: both(&old.access, access), disabled: old.disabled || *disabled, ..old.clone() })
     }
 
     fn credential(&self, old: &Credential) -> Option<Credential> {
@@ -97,7 +117,7 @@ mod tests {
         };
         let remaining = Remaining {
             credentials: vec![credential("a", 1, hours(2), &["x"]), credential("b", 2, None, &["x", "y"])],
-            access: HashMap::new(),
+            ..Remaining::default()
         };
         let of = |old| remaining.credential(&old);
         assert_eq!(of(credential("a", 3, None, &[])), None, "another token");

@@ -60,8 +60,13 @@ fn snapshot(
     let idle_timeout = idle_timeout.unwrap_or(Server::IDLE_TIMEOUT);
     let servers = server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth, idle_timeout));
     if auth.is_clear && is_clear(fields, proxy.as_ref()) {
-        let access = servers.as_ref().map(|servers| servers.access.clone()).unwrap_or_default();
-        *remaining = Some(Remaining { credentials: auth.remaining.clone(), access });
+        // A list under another name, or an empty one, looks like a mistake.
+        let of_servers = servers.as_ref().filter(|it| fields.has("mcpServers") && !it.remaining.is_empty());
+        *remaining = Some(Remaining {
+            credentials: auth.remaining.clone(),
+            query_token: auth.may_query_token,
+            servers: of_servers.map(|servers| servers.remaining.clone()),
+        });
     }
     let settings = proxy.as_ref().zip(sessions).and_then(|(proxy, sessions)| settings(cx, proxy, &sessions));
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);

@@ -17,6 +17,7 @@ use super::{
     programs::{self, Program},
     reader::{Context, Node, Text},
     reference::Origin,
+    remaining::Grant,
     snapshot::{Access, HttpTarget, LostServer, Server, StdioTarget, Target, ToolFilter, Transport},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
     tls,
@@ -46,8 +47,8 @@ const RESERVED_HEADERS: &[&str] = &[
 pub(super) struct Servers {
     pub(super) good: Vec<Server>,
     pub(super) lost: Vec<LostServer>,
-    /// Who may use a server, where all of that could be read.
-    pub(super) access: HashMap<Arc<str>, Access>,
+    /// Every name that is there, and what is certain of who may use the server.
+    pub(super) remaining: HashMap<Arc<str>, Grant>,
 }
 
 /// `idle_timeout` is that of servers which have none of their own.
@@ -76,14 +77,13 @@ pub(super) fn resolve(
                 format!("differs from `{other}` in the case of letters only, and so do their paths"),
             );
         }
-        let Some(fields) = node.object(cx, &SERVER) else { continue };
         let name: Arc<str> = name.into();
+        let grant = resolved.remaining.entry(Arc::clone(&name)).or_insert(Grant::UNKNOWN);
+        let Some(fields) = node.object(cx, &SERVER) else { continue };
         let options = fields.object_or_empty(cx, "options");
-        let errors = cx.errors();
-        let access = access(cx, &fields, &options, auth);
-        if cx.errors() == errors {
-            resolved.access.insert(Arc::clone(&name), access.clone());
-        }
+        let (access, certain) = access(cx, &fields, &options, auth);
+        let disabled = fields.bool(cx, "disabled").unwrap_or_default();
+        *grant = Grant { access: certain, disabled };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let (server, has_files) = cx.with_files_as_parts(|cx| {
             let target = target(cx, &fields);
@@ -93,7 +93,6 @@ pub(super) fn resolve(
             let keep_alive = fields.duration(cx, "keepAlive");
             let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
             let tags = words(cx, &fields, "tags").unwrap_or_default();
-            let disabled = fields.bool(cx, "disabled").unwrap_or_default();
             let warm = fields.bool(cx, "warm").unwrap_or_default();
             Some(Server {
                 name: Arc::clone(&name),
@@ -408,30 +407,37 @@ pub(super) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Str
     variables
 }
 
-fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: &Fields<'_>, auth: &Auth) -> Access {
+/// Who may use a server; and whom what can be read of that leaves at most, whatever is wrong with the rest: an entry that
+/// cannot be read is nobody, a list that is none says nothing.
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: &Fields<'_>, auth: &Auth) -> (Access, Access) {
     const TOKENS: &str = "authTokens";
-    let public = fields.bool(cx, "public").unwrap_or_default();
-    let listed = match (fields.has(TOKENS), options.get(TOKENS)) {
-        (true, Some(nested)) => {
-            cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
-            None
-        }
-        (_, nested) => fields.get(TOKENS).or(nested),
-    };
-    let tokens = listed.as_ref().map(|node| token_names(cx, node, auth));
+    let public = fields.bool(cx, "public");
+    let may_be_public = public.unwrap_or(true) || !fields.has("public") && !fields.lacks(&["public"]);
+    let lists: Vec<_> = [fields.get(TOKENS), options.get(TOKENS)].into_iter().flatten().collect();
+    if let [_, nested] = &*lists {
+        cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
+    }
+    let read: Vec<_> = lists.iter().map(|node| token_names(cx, node, auth)).collect();
+    let tokens = read.into_iter().collect::<Option<Vec<_>>>().filter(|_| !lists.is_empty());
+    let tokens = tokens.map(|names| names.concat());
     let roles_node = fields.get("roles");
-    let roles = roles_node.as_ref().map(|_| words(cx, fields, "roles").unwrap_or_default());
+    let roles = roles_node.as_ref().and_then(|_| words(cx, fields, "roles"));
 
-    if public {
-        for node in [listed, roles_node].into_iter().flatten() {
+    if public == Some(true) {
+        for node in lists.iter().chain(&roles_node) {
             cx.error(&node.at, "cannot stand beside `public: true`, which lets anyone in; keep one of them");
         }
-        return Access::Public;
     }
-    match (tokens, roles) {
+    let certain = match (tokens, roles) {
+        (None, None) if may_be_public => Access::Public,
         (None, None) => Access::AnyToken,
         (tokens, roles) => Access::Only { tokens, roles },
-    }
+    };
+    let access = match public {
+        Some(true) => Access::Public,
+        _ => certain.clone(),
+    };
+    (access, certain)
 }
 
 fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> {
@@ -464,14 +470,15 @@ fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> 
 /// With more names than this, none is looked for that one is a slip of: it would take long.
 const MANY_NAMES: usize = 500;
 
-fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<str>> {
+/// Those that are names of tokens; `None` if this is no list.
+fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec<Arc<str>>> {
     let mut names = Vec::new();
     if node.literal().is_some() {
         let example = auth.names.iter().flatten().next().map_or("dev", AsRef::as_ref);
         cx.error(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
-        return names;
+        return None;
     }
-    for text in node.strings(cx).unwrap_or_default() {
+    for text in node.strings(cx)? {
         let Some(known) = &auth.names else { continue };
         match auth.known.get(&*text.value) {
             Some(name) => names.push(name.clone()),
@@ -489,7 +496,7 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Vec<Arc<st
             }
         }
     }
-    names
+    Some(names)
 }
 
 /// Warns of servers that no credential opens, which is safe and seldom meant; and of those that every credential opens,

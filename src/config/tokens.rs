@@ -25,6 +25,8 @@ const SHORT: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Auth {
     pub(super) query_token: bool,
+    /// Whether it may be meant to be on, though it cannot be read.
+    pub(super) may_query_token: bool,
     pub(super) credentials: Vec<Credential>,
     /// Every credential of which the token is known, whatever else is wrong with it.
     pub(super) remaining: Vec<Credential>,
@@ -46,18 +48,21 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
     if is_ours {
         fields.check_names(cx);
     }
-    let query_token = fields.bool(cx, "queryToken").unwrap_or_default();
+    let read = fields.bool(cx, "queryToken");
+    let may_query_token = read.unwrap_or(true) || !fields.has("queryToken") && !fields.lacks(&["queryToken"]);
+    let query_token = read.unwrap_or_default();
+    let auth = Auth { query_token, may_query_token, ..Auth::default() };
     let Some(tokens) = fields.get("tokens") else {
         let names = (is_ours && fields.lacks(&["tokens"])).then(Vec::new);
         let is_clear = is_ours && !fields.has_unknown();
-        return Auth { query_token, names, is_clear, ..Auth::default() };
+        return Auth { names, is_clear, ..auth };
     };
     let Some(tokens) = tokens
         .map_as(cx, "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }")
     else {
-        return Auth { query_token, ..Auth::default() };
+        return auth;
     };
-    Auth { query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
+    Auth { query_token, may_query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
 }
 
 /// Whether `kind` is the one there is.

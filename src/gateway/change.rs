@@ -59,11 +59,6 @@ impl Change {
         }
     }
 
-    /// Whether nothing changed for anybody.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.servers == Difference::default() && self.tokens == Difference::default()
-    }
-
     /// Waits until all that ends because of it has been told, and counts that.
     pub(super) async fn counted(mut self) -> Self {
         if let Some(ended) = self.ended.take() {

@@ -259,13 +259,14 @@ impl Followed {
             }
             Err(cause) => {
                 let restricted = loaded.remaining.map(|remaining| self.gateway.restrict(&remaining));
-                let change = restricted.and_then(Result::ok).unwrap_or_default().counted().await;
-                let msg = match change.is_nothing() {
-                    true => "Config not reloaded; the last good one stays in force",
-                    false => {
+                let restricted = restricted.and_then(Result::ok).flatten();
+                let msg = match restricted {
+                    None => "Config not reloaded; the last good one stays in force",
+                    Some(_) => {
                         "Config not reloaded; the last good one stays in force, without what this one takes away"
                     }
                 };
+                let change = restricted.unwrap_or_default().counted().await;
                 let line = observer.log.line(Level::Error, msg).text("cause", &cause);
                 change.add_to(line).send();
             }

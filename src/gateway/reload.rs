@@ -70,15 +70,18 @@ impl Gateway {
     }
 
     /// Takes away what `remaining` does not have, and leaves everything else as it is: of a config that is refused, that
-    /// much applies.
-    pub fn restrict(&self, remaining: &Remaining) -> Result<Change, NotReloaded> {
+    /// much applies. `None` if nothing is taken away.
+    pub fn restrict(&self, remaining: &Remaining) -> Result<Option<Change>, NotReloaded> {
         let turn = self.turn();
         let in_force = self.in_force();
         let restricted = remaining.restrict(&in_force);
-        if restricted.credentials == in_force.credentials && restricted.servers == in_force.servers {
-            return Ok(Change::default());
+        if restricted.credentials == in_force.credentials
+            && restricted.servers == in_force.servers
+            && restricted.query_token == in_force.query_token
+        {
+            return Ok(None);
         }
-        self.put_into_force(&turn, restricted).map_err(NotReloaded::Server)
+        self.put_into_force(&turn, restricted).map(Some).map_err(NotReloaded::Server)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
