@@ -19,7 +19,14 @@ fn said_of(config: &[u8]) -> Vec<Problem> {
     let path = directory.path().join("gate.json");
     write(&directory.path().join("two-lines.token"), b"first-line\nsecond-line\n");
     write(&path, config);
-    let env = |name: &str| (name == "PATH").then(|| directory.path().display().to_string());
+    write(&directory.path().join("quoted.token"), b"\"a-token-that-is-long\"\n");
+    let env = |name: &str| match name {
+        "PATH" => Some(directory.path().display().to_string()),
+        "QUOTED" => Some("'a-token-that-is-long'".into()),
+        "SECRET_FILE" => Some("/run/secrets/gate".into()),
+        "HEX" => Some("0a1b2c3d4e5f6071".repeat(4)),
+        _ => None,
+    };
     load(&path, &env).problems
 }
 
@@ -437,6 +444,75 @@ fn values_that_are_not_what_they_should_be() {
             "{\n\"version\": \"1.0\",\n\"version\": \"1.0\",\n\"mcpServers\": {}}",
             &[("3:1: version:", "this key is there twice, first on line 2")],
         ),
+    ]);
+}
+
+/// What is no secret would open the gate to whoever has seen the config, or an example.
+#[test]
+fn what_is_no_secret_does_not_become_one() {
+    let file = "write { \"$file\": \"PATH\" }, or { \"$text\": \"…\" } if it is the secret";
+    let variable = "looks like a reference to a variable; write \"$env:NAME\"";
+    let example = "is an example, not a secret; `sluicegate token new` makes a good one";
+    let quotes = "the value of the variable begins and ends with a quote";
+    check(&[
+        (tokens!("\"dev\": \"$file:ops-gate.token\""), &[("2:8: proxy.auth.tokens.dev:", file)]),
+        (tokens!("\"dev\": {\"value\": \"/run/secrets/ops\"}"), &[("2:18:", file)]),
+        (tokens!("\"dev\": [\"$env.OPS_TOKEN\"]"), &[("2:9: proxy.auth.tokens.dev[0]:", variable)]),
+        (tokens!("\"dev\": \"$OPS_TOKEN\""), &[("2:8:", variable)]),
+        (tokens!("\"dev\": \"{{ env.OPS_TOKEN }}\""), &[("2:8:", variable)]),
+        (tokens!("\"dev\": \"op://vault/gate/token\""), &[("2:8:", "a place that the gate does not read")]),
+        (tokens!("\"dev\": \"YOUR_TOKEN_GOES_HERE\""), &[("2:8:", example)]),
+        (tokens!("\"dev\": \"aaaaaaaaaaaaaaaaaaaaaa\""), &[("2:8:", example)]),
+        (tokens!("\"dev\": \"$env:UNSET|your-secret-token\""), &[("2:8:", example)]),
+        (tokens!("\"dev\": \"$env:QUOTED\""), &[("2:8:", quotes)]),
+        (tokens!("\"dev\": {\"$env\": \"QUOTED\"}"), &[("2:8:", quotes)]),
+        (
+            tokens!("\"dev\": {\"$file\": \"quoted.token\"}"),
+            &[
+                ("1:12: proxy.auth:", "there is no token"),
+                ("2:8:", "what stands in quoted.token begins and ends with a quote"),
+            ],
+        ),
+        (
+            tokens!("\"dev\": \"$env:SECRET_FILE\""),
+            &[("2:8:", "is the path of a file; write { \"$file\": \"$env:NAME\" }")],
+        ),
+        // Whoever means it can say so.
+        (tokens!("\"dev\": {\"$text\": \"$file:ops-gate.token\"}"), &[]),
+        (tokens!("\"dev\": \"$$file:ops-gate.token\""), &[]),
+        (proxy!("\"sessionKey\": \"$file:the-key-of-the-sessions-of-the-gate\""), &[("2:25:", file)]),
+        (proxy!("\"sessionKey\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""), &[("2:25:", example)]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": \"Bearer $file:x.token\"}}"),
+            &[("2:43:", "warning: looks like a reference, which has another form here")],
+        ),
+    ]);
+}
+
+#[test]
+fn the_hash_of_a_token_does_not_open_the_gate() {
+    check(&[
+        (
+            tokens!("\"dev\": \"0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\""),
+            &[("2:8:", "write { \"sha256\": \"…\" }, or { \"value\": \"…\" } if it is the token itself")],
+        ),
+        (
+            tokens!(
+                "\"dev\": {\"value\": \"sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\"}"
+            ),
+            &[("2:18:", "is the hash of a token; write { \"sha256\": \"…\" }")],
+        ),
+        (
+            tokens!(
+                "\"dev\": {\"value\": \"0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\"}"
+            ),
+            &[("2:18:", "warning: looks like the SHA-256 of a token, and opens as the token itself")],
+        ),
+        (
+            tokens!("\"dev\": \"$env:HEX\""),
+            &[("2:8:", "warning: has the form of a SHA-256, and opens as the token itself")],
+        ),
+        (tokens!("\"dev\": {\"value\": \"$env:HEX\"}"), &[]),
     ]);
 }
 

@@ -24,6 +24,7 @@ mod limits;
 mod lines;
 #[cfg(test)]
 mod messages_tests;
+mod mistaken;
 #[cfg(test)]
 mod page_tests;
 mod parse;

@@ -15,6 +15,7 @@ use super::{
     fields::Fields,
     files, hint,
     key::{LONGEST, Object},
+    mistaken,
     problem::{Place, Severity},
     reference::{self, Env, Origin, Unresolved},
     table::REFERENCE,
@@ -325,23 +326,48 @@ impl<'a> Node<'a> {
 
     /// A string, with its references replaced.
     pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
-        self.text(cx, Unresolved::message)
-    }
-
-    /// [`Node::string`] of a text that opens something.
-    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<Text> {
-        self.text(cx, Unresolved::message_for_secret)
-    }
-
-    fn text(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
-        if let Some(text) = self.literal() {
-            if reference::has_bare_variable(text) && !self.at.path.ends_with("description") {
+        if let Some(text) = self.literal().filter(|_| !self.at.path.ends_with("description")) {
+            if reference::has_bare_variable(text) {
                 cx.warning(
                     &self.at,
                     "a name behind a dollar sign is passed as it stands; write `${NAME}` for a variable, or `$$` for the \
                      sign",
                 );
+            } else if mistaken::has_foreign_reference(text) {
+                cx.warning(
+                    &self.at,
+                    "looks like a reference, which has another form here, and is passed as it stands; write `${NAME}` for a \
+                     variable, { \"$file\": \"PATH\" } for a file, or { \"$text\": \"…\" } if that is meant",
+                );
             }
+        }
+        self.text(cx, Unresolved::message)
+    }
+
+    /// [`Node::string`] of a text that opens this gate. What is none by mistake would open it to whoever knows the config.
+    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<Text> {
+        let text = self.text(cx, Unresolved::message_for_secret)?;
+        let mistake =
+            mistaken::secret(&text.value).filter(|mistake| !mistake.is_reference() || !self.is_verbatim());
+        let Some(mistake) = mistake else { return Some(text) };
+        let message = match (text.origin, self.is_file()) {
+            (Origin::Literal | Origin::Default, _) => mistake.message().into(),
+            (Origin::Elsewhere, false) => mistake.message_of_variable(),
+            (Origin::Elsewhere, true) => mistake.message_of_file(self.file().unwrap_or("the file")),
+        };
+        cx.error(&text.at, message);
+        None
+    }
+
+    /// Whether it says itself that nothing in it is a reference.
+    fn is_verbatim(&self) -> bool {
+        let object = self.value.as_object();
+        object.is_some_and(|object| object.get("$text").is_some())
+            || self.literal().is_some_and(|text| text.contains("$$"))
+    }
+
+    fn text(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
+        if let Some(text) = self.literal() {
             return match reference::expand(text, cx.env) {
                 Ok(expanded) => {
                     Some(Text { value: expanded.value, origin: expanded.origin, at: self.at.clone() })

@@ -232,7 +232,7 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     Ok(Expanded { value, origin })
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }

@@ -139,8 +139,8 @@ fn values(key: &Key) -> Vec<Json> {
         json!("é"),
         json!("a"),
         json!("text"),
-        json!("x".repeat(40)),
-        json!("x".repeat(300)),
+        json!("xy".repeat(20)),
+        json!("xy".repeat(150)),
         json!("1.0"),
         json!("5s"),
         json!("true"),
@@ -228,6 +228,8 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         ("proxy", "tls") => true,
         ("server" | "options", "authTokens") | ("server", "transportType") => true,
         ("tls", "selfSigned") => true,
+        // A schema does not know the words of examples.
+        ("auth", "tokens") if *value == json!({ "type": "string" }) => true,
         _ => false,
     }
 }

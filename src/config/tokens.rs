@@ -12,7 +12,7 @@ use super::{
     fields::Fields,
     foreign,
     problem::Place,
-    reader::{Context, Node},
+    reader::{Context, Node, Text},
     reference::Origin,
     snapshot::Credential,
     table::{AUTH, TOKEN},
@@ -146,7 +146,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
             return None;
         }
-        let digest = read_plain_or_file(cx, node)?;
+        let digest = read_plain_or_file(cx, node, false)?;
         let (roles, tags) = (Vec::new(), Vec::new());
         let credential =
             Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags };
@@ -159,7 +159,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
     let tags = words(cx, &fields, "tags").unwrap_or_default();
     let digest = match (fields.get("sha256"), fields.get("value")) {
         (Some(hash), None) => read_hash(cx, &hash)?,
-        (None, Some(value)) => read_plain_or_file(cx, &value)?,
+        (None, Some(value)) => read_plain_or_file(cx, &value, true)?,
         (Some(_), Some(_)) => {
             cx.error(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
             return None;
@@ -202,12 +202,15 @@ pub(super) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Op
     Some(words)
 }
 
-/// What is wrong with a file closes this credential, and nothing else.
-fn read_plain_or_file(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
-    if node.is_file() { cx.part(|cx| read_plain(cx, node)) } else { read_plain(cx, node) }
+/// What is wrong with a file closes this credential, and nothing else. `is_value`: whether it stands at `value`.
+fn read_plain_or_file(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[u8; 32]> {
+    match node.is_file() {
+        true => cx.part(|cx| read_plain(cx, node, is_value)),
+        false => read_plain(cx, node, is_value),
+    }
 }
 
-fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[u8; 32]> {
     let text = node.secret(cx)?;
     let token = &text.value;
     // The file is to be mended, not what names it.
@@ -233,6 +236,9 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
         cx.error(&text.at, format!("{file}{message}"));
         return None;
     }
+    if !is_no_hash(cx, &text, is_value) {
+        return None;
+    }
     match text.origin {
         Origin::Default => {
             cx.warning(
@@ -250,6 +256,49 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     Some(Sha256::digest(token).into())
+}
+
+/// Whether the token is not the hash of one, with which whoever reads the config would get in. 64 hex digits are what
+/// `openssl rand -hex 32` prints too, so that `value` is believed, and a variable or a file is only warned of.
+fn is_no_hash(cx: &mut Context<'_>, text: &Text, is_value: bool) -> bool {
+    let prefix = text.value.get(..7).is_some_and(|prefix| {
+        prefix.eq_ignore_ascii_case("sha256:")
+            || prefix.eq_ignore_ascii_case("sha256-")
+            || prefix.eq_ignore_ascii_case("sha256=")
+    });
+    if prefix && decode_hex(&text.value[7..]).is_some() {
+        cx.error(
+            &text.at,
+            "is the hash of a token; write { \"sha256\": \"…\" }, with the 64 hex digits only",
+        );
+        return false;
+    }
+    if decode_hex(&text.value).is_none() {
+        return true;
+    }
+    let is_here = text.origin == Origin::Literal;
+    match (is_here, is_value) {
+        (true, false) => {
+            cx.error(
+                &text.at,
+                "looks like the SHA-256 of a token; write { \"sha256\": \"…\" }, or { \"value\": \"…\" } if it is the token \
+                 itself",
+            );
+            return false;
+        }
+        (true, true) => cx.warning(
+            &text.at,
+            "looks like the SHA-256 of a token, and opens as the token itself; write `sha256` instead of `value` if it is \
+             a hash",
+        ),
+        (false, false) => cx.warning(
+            &text.at,
+            "has the form of a SHA-256, and opens as the token itself; write { \"sha256\": … } if it is a hash, \
+             { \"value\": … } if it is the token",
+        ),
+        (false, true) => {}
+    }
+    true
 }
 
 fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
