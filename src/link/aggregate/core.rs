@@ -301,6 +301,7 @@ impl Core {
             if let Some(why) = self.members[member].outdated() {
                 // What has its place may be another one.
                 self.members[member].given = Given::default();
+                self.members[member].shows = Given::default();
                 // No fault of the server's: with a new grant, it is there at once.
                 self.part(member, now, &why);
             }

@@ -109,7 +109,9 @@ impl Core {
     fn answered(&mut self, now: Instant, member: usize, purpose: Purpose, message: Message) {
         match purpose {
             Purpose::Client { id, .. } => {
-                self.gives(member, given::of_result(message.part(Part::Result).unwrap_or_default()));
+                let uris = given::of_result(message.part(Part::Result).unwrap_or_default());
+                let owner = &self.settings.owner;
+                self.members[member].given.note(uris, || owner.hold(Resource::Bytes, 0));
                 let message = message.with(&[(Part::Id, id.to_string().into())]);
                 self.answer(&id, message);
             }
@@ -141,7 +143,9 @@ impl Core {
     fn page(&mut self, now: Instant, member: usize, ask: Ask, message: Message) {
         let (since, next) = (self.next(), self.number());
         if ask == Ask::Tools {
-            self.gives(member, given::of_tools(message.part(Part::Result).unwrap_or_default()));
+            let uris = given::of_tools(message.part(Part::Result).unwrap_or_default());
+            let owner = &self.settings.owner;
+            self.members[member].shows.note(uris, || owner.hold(Resource::Bytes, 0));
         }
         let share = self.settings.owner.hold(Resource::Bytes, 0);
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
@@ -190,12 +194,6 @@ impl Core {
         if late {
             self.changed(ask);
         }
-    }
-
-    /// A member gave these URIs out.
-    fn gives(&mut self, member: usize, uris: Vec<Cow<'_, str>>) {
-        let owner = &self.settings.owner;
-        self.members[member].given.note(uris, || owner.hold(Resource::Bytes, 0));
     }
 
     /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not

@@ -113,7 +113,7 @@ impl Core {
         let listen = &self.listens[at];
         let mut wanted = listen.wanted.clone();
         let own: Vec<Value> =
-            uris(&wanted).filter(|uri| self.owner_of(uri) == Some(member)).map(Value::from).collect();
+            uris(&wanted).filter(|uri| self.owner_of(uri) == Ok(member)).map(Value::from).collect();
         if wanted.remove("resourceSubscriptions").is_some() && !own.is_empty() {
             wanted.insert("resourceSubscriptions".into(), own.into());
         }

@@ -56,8 +56,10 @@ pub(super) struct Peer {
     pub(super) limit: Option<(Kind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
-    /// URIs that it gave out, with whichever link.
+    /// URIs that it gave out in results, with whichever link.
     pub(super) given: Given,
+    /// URIs that its tools are shown with.
+    pub(super) shows: Given,
     lists: [Listing; Ask::ALL.len()],
 }
 
@@ -97,6 +99,7 @@ impl Peer {
             limit: None,
             greeting: None,
             given: Given::default(),
+            shows: Given::default(),
             lists: Default::default(),
         }
     }

@@ -113,7 +113,8 @@ impl Core {
     }
 
     fn call_by_uri(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        let is_known = |uri: &str| self.lister_of(uri).or_else(|| self.giver_of(uri)).is_some();
+        // Whoever gave it out: another one may list it.
+        let is_known = |uri: &str| self.lister_of(uri).is_some();
         if outbound.message.name().is_some_and(is_known) {
             self.call_owner(now, id, outbound);
         } else {
@@ -124,9 +125,9 @@ impl Core {
 
     /// Calls the member that a URI belongs to, by all that is known.
     pub(super) fn call_owner(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        match outbound.message.name().and_then(|uri| self.owner_of(uri)) {
-            Some(member) => self.call(now, member, id, outbound),
-            None => self.refuse(&id, INVALID_PARAMS, "Unknown resource"),
+        match self.owner_of(outbound.message.name().unwrap_or_default()) {
+            Ok(member) => self.call(now, member, id, outbound),
+            Err(why) => self.refuse(&id, INVALID_PARAMS, why),
         }
     }
 

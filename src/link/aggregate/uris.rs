@@ -8,40 +8,50 @@ impl Core {
         self.granted().find(|at| self.members[*at].list(Ask::Resources).names().any(|name| name == uri))
     }
 
-    /// The member that gave this very URI out beside its lists; the first, if several did.
-    pub(super) fn giver_of(&self, uri: &str) -> Option<usize> {
-        self.granted().find(|at| self.members[*at].given.has(uri))
-    }
-
-    /// The member that a URI belongs to: who lists it, else who gave it out otherwise, else who has a template for it, else
-    /// the only one that has something of the same scheme, else the only one that has resources at all.
+    /// The member that a URI belongs to, or why it belongs to none: who lists it, else who shows a tool with it, else who has
+    /// a template for it, else who gave it out in a result, else the only one that has something of the same scheme, else the
+    /// only one that has resources at all. What several claim in one of these ways, and none lists, is nobody's: any of them
+    /// may say so to be asked for what is another's.
     ///
     /// Nobody is asked whether it knows the URI: it may hold a secret of the server that made it up.
-    pub(super) fn owner_of(&self, uri: &str) -> Option<usize> {
+    pub(super) fn owner_of(&self, uri: &str) -> Result<usize, &'static str> {
         let names = |at: usize, ask| self.members[at].list(ask).names();
         let scheme = |uri: &str| uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         let wanted = scheme(uri);
-        self.lister_of(uri)
-            .or_else(|| self.giver_of(uri))
-            .or_else(|| {
-                self.granted().find(|at| names(*at, Ask::Templates).any(|it| it == uri || fits(it, uri)))
-            })
-            .or_else(|| {
-                // Of two with files, neither is more likely to have this one.
-                only(self.granted().filter(|at| {
-                    names(*at, Ask::Resources)
-                        .chain(names(*at, Ask::Templates))
-                        .any(|it| wanted.is_some() && scheme(it) == wanted)
-                }))
-            })
-            .or_else(|| {
-                only(self.granted().filter(|at| {
-                    let peer = &self.members[*at];
-                    matches!(peer.phase, Phase::Ready) && peer.offers(Ask::Resources)
-                }))
-            })
+        if let Some(lister) = self.lister_of(uri) {
+            return Ok(lister);
+        }
+        let claims: [&dyn Fn(usize) -> bool; 3] = [
+            &|at| self.members[at].shows.has(uri),
+            &|at| names(at, Ask::Templates).any(|it| it == uri || fits(it, uri)),
+            &|at| self.members[at].given.has(uri),
+        ];
+        for claims in claims {
+            let mut claimants = self.granted().filter(|at| claims(*at));
+            if let Some(claimant) = claimants.next() {
+                let is_only = claimants.next().is_none();
+                return if is_only { Ok(claimant) } else { Err(CONTESTED) };
+            }
+        }
+        // Of two with files, neither is more likely to have this one.
+        only(self.granted().filter(|at| {
+            names(*at, Ask::Resources)
+                .chain(names(*at, Ask::Templates))
+                .any(|it| wanted.is_some() && scheme(it) == wanted)
+        }))
+        .or_else(|| {
+            only(self.granted().filter(|at| {
+                let peer = &self.members[*at];
+                matches!(peer.phase, Phase::Ready) && peer.offers(Ask::Resources)
+            }))
+        })
+        .ok_or("Unknown resource")
     }
 }
+
+/// Why nobody is asked for a URI that several members claim.
+const CONTESTED: &str =
+    "Several servers claim this resource, and none lists it; ask the server itself, at its own path";
 
 /// What there is, if there is one and no other.
 fn only(mut found: impl Iterator<Item = usize>) -> Option<usize> {

@@ -106,3 +106,56 @@ fn what_a_tool_is_shown_with_is_read_where_the_tool_is() {
         }
     });
 }
+
+/// One that says that what is another's is its own gets nothing of it.
+#[test]
+fn what_two_servers_claim_and_none_lists_is_nobody_s() {
+    story(async {
+        let shown = |uri: &str| {
+            let tool = json!({ "name": "a", "_meta": { "ui": { "resourceUri": uri } } });
+            Reply::Result(json!({ "tools": [tool] }))
+        };
+        let template = |of: &str| Reply::Result(json!({ "resourceTemplates": [{ "uriTemplate": of }] }));
+        let links = |uris: &[&str]| {
+            let link = |uri: &&str| json!({ "type": "resource_link", "uri": uri, "name": "n" });
+            Reply::Result(json!({ "content": uris.iter().map(link).collect::<Vec<_>>() }))
+        };
+        let attic = with_resources("attic")
+            .on("tools/list", shown("ui://bank/app"))
+            .on("resources/templates/list", template("shared://{+path}"))
+            .on("tools/call", links(&["bank://rows/1", "file:///bank", "ui://bank/own", "note://both"]));
+        let own = json!({ "name": "b", "_meta": { "ui": { "resourceUri": "ui://bank/own" } } });
+        let app = json!({ "name": "a", "_meta": { "ui/resourceUri": "ui://bank/app" } });
+        let bank = with_resources("bank")
+            .on("tools/list", Reply::Result(json!({ "tools": [app, own] })))
+            .on(
+                "resources/templates/list",
+                Reply::Result(json!({ "resourceTemplates": [
+                { "uriTemplate": "bank://rows/{id}" }, { "uriTemplate": "shared://{+path}" },
+            ] })),
+            )
+            .on("tools/call", links(&["note://both"]));
+        let mut client = Client::in_session(prefixed(), &[&attic, &bank]).await;
+        // Said in a result, before anything is listed.
+        client.ask(1, "tools/call", json!({ "name": "attic__a" })).await;
+        for (id, uri, from) in [
+            (2, "file:///bank", json!("bank")),
+            (3, "bank://rows/1", json!("bank")),
+            (4, "ui://bank/own", json!("bank")),
+            (5, "ui://bank/app", json!(-32602)),
+            (6, "shared://x", json!(-32602)),
+            // Until a second one claims it.
+            (7, "note://both", json!("attic")),
+        ] {
+            assert_eq!(reads(&mut client, id, uri).await, from, "{uri}");
+        }
+        client.ask(8, "tools/call", json!({ "name": "bank__a" })).await;
+        assert_eq!(reads(&mut client, 9, "note://both").await, -32602);
+        let refused = client.ask(10, "resources/read", json!({ "uri": "ui://bank/app" })).await;
+        let why = refused["error"]["message"].as_str().unwrap();
+        assert!(why.starts_with("Several servers claim this resource, and none lists it"), "{why}");
+        // Who may not be used claims nothing.
+        attic.is_granted.set(false);
+        assert_eq!(reads(&mut client, 11, "ui://bank/app").await, "bank");
+    });
+}
