@@ -141,6 +141,27 @@ fn every_mistake_has_its_line() {
 }
 
 #[test]
+fn the_config_of_the_page_about_balancers_is_good() {
+    let page = include_str!("../docs/balancers.md");
+    let (_, rest) = page.split_once("```json\n").expect("a config");
+    let (config, _) = rest.split_once("```").expect("its end");
+    let directory = TempDir::new().expect("a directory");
+    write(&directory.path().join("gate.json"), config, 0o600);
+    let output = sluicegate(directory.path())
+        .args(["check", "gate.json"])
+        .env("TEAM_TOKEN", "a-token-that-is-long-enough")
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    // Its names are those of the Secret that the page makes.
+    for name in
+        ["--from-file=sluicegate.json", "--from-file=team-token", "key: team-token", "key: sluicegate.json"]
+    {
+        assert!(page.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn seven_mistakes_are_seven_lines() {
     let directory = fixtures();
     let output = run(directory.path(), &["check", "-c", "seven-mistakes.json"]);

@@ -375,14 +375,15 @@ static TABLE: &[Foreign] = &[
         SERVER,
         &["envfile", "dotenv", "envfiles"],
         "",
-        "start the gate with those variables (systemd: `EnvironmentFile=`), and name the ones that the program may see in \
-         `inheritEnv`",
+        "start the gate with those variables (systemd: `EnvironmentFile=`), and give the program those that it may see: \
+         \"env\": { \"NAME\": \"${NAME}\" }",
     ),
     way(
         SERVER,
         &["inheritparentenv", "envfilter", "passenv", "inheritenvironment", "envpassthrough"],
         "inheritEnv",
-        "is `inheritEnv` here: the names of the variables that the program may see, as in [\"PATH\", \"HOME\"]",
+        "is `inheritEnv` here: the names of all variables that the program may see, as in [\"PATH\", \"HOME\", \"NAME\"], for it \
+         takes the place of its defaults",
     ),
     way(
         SERVER,

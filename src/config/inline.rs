@@ -59,7 +59,11 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
     if let Some(command) = &command {
         let inherited = INHERITED.contains(&"PATH");
         let cwd = std::env::current_dir().unwrap_or_default();
-        programs::warn(cx, &fields, Program { command, env: &env, inherits_path: inherited, cwd: &cwd });
+        programs::warn(
+            cx,
+            &fields,
+            Program { command, env: &env, inherits_path: inherited, has_own_list: false, cwd: &cwd },
+        );
     }
     let timeout = fields.duration(cx, "timeout");
     Some(InlineTool {

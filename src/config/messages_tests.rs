@@ -410,7 +410,10 @@ fn values_that_are_not_what_they_should_be() {
         ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": [\"developer\"]}"),
-            &[("2:41:", "is no name in proxy.auth.tokens; add it there")],
+            &[(
+                "2:41:",
+                "is no name in proxy.auth.tokens; name one of \"dev\". A token's value stands there, not here",
+            )],
         ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": [\"dve\"]}"),
@@ -513,6 +516,50 @@ fn the_hash_of_a_token_does_not_open_the_gate() {
             &[("2:8:", "warning: has the form of a SHA-256, and opens as the token itself")],
         ),
         (tokens!("\"dev\": {\"value\": \"$env:HEX\"}"), &[]),
+    ]);
+}
+
+#[test]
+fn a_name_is_not_the_token() {
+    check(&[
+        (
+            tokens!("\"sg_abcdefghijklmnopqrstuv\": \"sg_abcdefghijklmnopqrstuv\""),
+            &[("2:1:", "looks like a token, and a token's name is shown in logs and metrics")],
+        ),
+        (
+            tokens!("\"the-token-of-the-team\": \"the-token-of-the-team\""),
+            &[("2:26:", "is also its name, which logs and metrics show; give it another name")],
+        ),
+    ]);
+}
+
+#[test]
+fn what_a_program_gets_of_the_environment() {
+    check(&[
+        (
+            servers!(
+                "\"a\": {\"command\": \"sh\", \"args\": [\"--header\", \"Authorization:${AUTH_HEADER}\"], \"env\": {\"PATH\": \"/bin\", \
+                 \"AUTH_HEADER\": \"x\"}}"
+            ),
+            &[("2:45:", "write `$${AUTH_HEADER}` if the program replaces it")],
+        ),
+        (
+            servers!(
+                "\"a\": {\"command\": \"sh\", \"args\": [\"--key=${API_KEY}\"], \"env\": {\"PATH\": \"/bin\"}}"
+            ),
+            &[("2:33:", "API_KEY is not set; set it where the gate is started")],
+        ),
+        (
+            servers!("\"a\": {\"command\": \"no-such\", \"inheritEnv\": [\"NAME\"]}"),
+            &[(
+                "2:18:",
+                "warning: is not found, because `inheritEnv` takes the place of its defaults and has no \"PATH\"",
+            )],
+        ),
+        (
+            servers!("\"a\": {\"command\": \"sh\", \"env\": {\"PATH\": \"/bin\"}, \"inheritEnv\": [\"*\"]}"),
+            &[("2:64:", "warning: passes nothing")],
+        ),
     ]);
 }
 

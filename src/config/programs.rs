@@ -17,6 +17,8 @@ pub(super) struct Program<'a> {
     pub(super) env: &'a [(String, Secret)],
     /// Whether it gets the `PATH` of the gate, unless `env` has another.
     pub(super) inherits_path: bool,
+    /// Whether what it gets of the gate's environment is said by `inheritEnv`.
+    pub(super) has_own_list: bool,
     pub(super) cwd: &'a Path,
 }
 
@@ -39,6 +41,7 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     } else {
         let own =
             program.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.expose().to_owned());
+        let lacks_path = own.is_none() && !program.inherits_path && program.has_own_list;
         let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
         let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));
@@ -52,6 +55,9 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
             }
             false if command.contains(' ') => {
                 "is not found in the `PATH` that it gets; arguments stand in `args`"
+            }
+            false if lacks_path => {
+                "is not found, because `inheritEnv` takes the place of its defaults and has no \"PATH\"; add it there"
             }
             false => {
                 "is not found in the `PATH` that it gets; install it, write its whole path, or set `PATH` in `env`"

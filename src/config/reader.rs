@@ -326,27 +326,40 @@ impl<'a> Node<'a> {
 
     /// A string, with its references replaced.
     pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
-        if let Some(text) = self.literal().filter(|_| !self.at.path.ends_with("description")) {
-            if reference::has_bare_variable(text) {
-                cx.warning(
-                    &self.at,
-                    "a name behind a dollar sign is passed as it stands; write `${NAME}` for a variable, or `$$` for the \
-                     sign",
-                );
-            } else if mistaken::has_foreign_reference(text) {
-                cx.warning(
-                    &self.at,
-                    "looks like a reference, which has another form here, and is passed as it stands; write `${NAME}` for a \
-                     variable, { \"$file\": \"PATH\" } for a file, or { \"$text\": \"…\" } if that is meant",
-                );
-            }
+        self.warn_of_references(cx);
+        self.text(cx, &Unresolved::message)
+    }
+
+    /// The arguments of a program whose own environment is `own`.
+    pub(super) fn arguments(&self, cx: &mut Context<'_>, own: &[&str]) -> Option<Vec<Text>> {
+        let nodes = self.list(cx)?;
+        let argument = |node: &Node<'_>| {
+            node.warn_of_references(cx);
+            node.text(cx, &|unresolved| unresolved.message_for_argument(own))
+        };
+        Some(nodes.iter().filter_map(argument).collect())
+    }
+
+    /// Warns of what looks like a reference and is none.
+    fn warn_of_references(&self, cx: &mut Context<'_>) {
+        let Some(text) = self.literal().filter(|_| !self.at.path.ends_with("description")) else { return };
+        if reference::has_bare_variable(text) {
+            cx.warning(
+                &self.at,
+                "a name behind a dollar sign is passed as it stands; write `${NAME}` for a variable, or `$$` for the sign",
+            );
+        } else if mistaken::has_foreign_reference(text) {
+            cx.warning(
+                &self.at,
+                "looks like a reference, which has another form here, and is passed as it stands; write `${NAME}` for a \
+                 variable, { \"$file\": \"PATH\" } for a file, or { \"$text\": \"…\" } if that is meant",
+            );
         }
-        self.text(cx, Unresolved::message)
     }
 
     /// [`Node::string`] of a text that opens this gate. What is none by mistake would open it to whoever knows the config.
     pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<Text> {
-        let text = self.text(cx, Unresolved::message_for_secret)?;
+        let text = self.text(cx, &Unresolved::message_for_secret)?;
         let mistake =
             mistaken::secret(&text.value).filter(|mistake| !mistake.is_reference() || !self.is_verbatim());
         let Some(mistake) = mistake else { return Some(text) };
@@ -366,7 +379,7 @@ impl<'a> Node<'a> {
             || self.literal().is_some_and(|text| text.contains("$$"))
     }
 
-    fn text(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
+    fn text(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Text> {
         if let Some(text) = self.literal() {
             return match reference::expand(text, cx.env) {
                 Ok(expanded) => {
@@ -388,7 +401,7 @@ impl<'a> Node<'a> {
     }
 
     /// `{"$env": "VAR"}`, `{"$file": "path"}` or `{"$text": "text"}`.
-    fn referenced(&self, cx: &mut Context<'_>, message: fn(&Unresolved) -> String) -> Option<Text> {
+    fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Text> {
         let fields = self.object(cx, &REFERENCE)?;
         let value = match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
             (None, None, Some(text)) => {

@@ -20,6 +20,8 @@ pub(super) struct Unresolved {
     cause: String,
     /// How a default would be written.
     default: Option<String>,
+    /// The variable that is not set or empty.
+    variable: Option<String>,
 }
 
 impl Unresolved {
@@ -38,11 +40,23 @@ impl Unresolved {
             None => self.cause.clone(),
         }
     }
+
+    /// The same for an argument of a program whose own environment is `own`: programs such as `mcp-remote` replace `${NAME}`
+    /// in their arguments themselves.
+    pub(super) fn message_for_argument(&self, own: &[&str]) -> String {
+        match &self.variable {
+            Some(name) if own.contains(&&**name) => format!(
+                "{name} is a variable of this server's `env`, and the gate looks in its own environment; write `$${{{name}}}` \
+                 if the program replaces it"
+            ),
+            _ => self.message_for_secret(),
+        }
+    }
 }
 
 impl From<String> for Unresolved {
     fn from(cause: String) -> Self {
-        Self { cause, default: None }
+        Self { cause, default: None, variable: None }
     }
 }
 
@@ -108,6 +122,7 @@ fn unset(name: &str, state: &str, default: fn(&str) -> String) -> Unresolved {
         false => Unresolved {
             cause: format!("the environment variable {name} is {state}"),
             default: Some(default(name)),
+            variable: Some(name.to_owned()),
         },
     }
 }

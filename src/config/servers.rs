@@ -352,9 +352,16 @@ fn stdio(
     if let Some((Declared::Http(_) | Declared::Inline, at)) = declared {
         cx.error(&at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
-    let args = fields.texts(cx, "args").unwrap_or_default();
+    let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
+    let own: Vec<&str> = of_env.iter().map(|property| property.name.as_str()).collect();
+    let args = fields.get("args").and_then(|node| node.arguments(cx, &own)).unwrap_or_default();
     let env = environment(cx, fields);
     let inherit_env = fields.texts(cx, "inheritEnv").unwrap_or_default();
+    for text in &inherit_env {
+        if text.value.is_empty() || text.value.contains(['*', '=', '$', '!', '?', '%']) {
+            cx.warning(&text.at, "passes nothing, because it is the name of no variable; write the names one by one, without patterns");
+        }
+    }
     let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
         let cwd = cx.beside_config(&text.value);
         if !cwd.is_dir() {
@@ -371,6 +378,7 @@ fn stdio(
         command: &command,
         env: &env,
         inherits_path: inherit_env.iter().any(|name| name == "PATH"),
+        has_own_list: fields.has("inheritEnv"),
         cwd: cwd.as_deref().unwrap_or(&own),
     };
     programs::warn(cx, fields, program);
@@ -490,13 +498,31 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec
                 // Not shown: people take it for the place of the token itself.
                 let message = match near {
                     Some(near) => format!("is no name in proxy.auth.tokens; did you mean {near:?}?"),
-                    None => "is no name in proxy.auth.tokens; add it there, or remove it here".into(),
+                    None => no_token_name(known),
                 };
                 cx.error(&text.at, message);
             }
         }
     }
     Some(names)
+}
+
+/// What to say of a name that no token has. It is not proposed to add it: it may be a token.
+fn no_token_name(known: &[Arc<str>]) -> String {
+    // What may be a token in the place of a name is not shown.
+    let known: Vec<_> = known.iter().filter(|name| !name.starts_with("sg_")).collect();
+    let shown: Vec<_> = known.iter().take(8).map(|name| format!("{name:?}")).collect();
+    let more = if shown.len() < known.len() { ", …" } else { "" };
+    match shown.is_empty() {
+        true => {
+            "is no name in proxy.auth.tokens, which has none; a token's name stands here, its value there"
+                .into()
+        }
+        false => format!(
+            "is no name in proxy.auth.tokens; name one of {}{more}. A token's value stands there, not here",
+            shown.join(", ")
+        ),
+    }
 }
 
 /// Warns of servers that no credential opens, which is safe and seldom meant; and of those that every credential opens,

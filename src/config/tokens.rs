@@ -102,6 +102,9 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
                 "a token needs a name of 1 to 128 characters on one line; logs and metrics show it",
             );
         }
+        if name.starts_with("sg_") {
+            cx.error(&key, "looks like a token, and a token's name is shown in logs and metrics; give it a name, and the token as its value");
+        }
         let several = node.elements();
         if several.as_ref().is_some_and(Vec::is_empty) {
             cx.warning(&node.at, "has no credential, so nobody can use it; add one, or remove the name");
@@ -110,6 +113,9 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
         for node in several.unwrap_or_else(|| vec![node]) {
             let Some((credential, is_good)) = read_credential(cx, &node, &name) else { continue };
             remaining.push(credential.clone());
+            if <[u8; 32]>::from(Sha256::digest(&*name)) == credential.digest && !name.starts_with("sg_") {
+                cx.error(&node.at, "is also its name, which logs and metrics show; give it another name");
+            }
             if !is_good {
                 continue;
             }

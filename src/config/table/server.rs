@@ -172,7 +172,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "inheritEnv",
             Kind::List(&TEXT),
             List(INHERITED),
-            "Variables of the gate's own environment that the program may see.",
+            "Variables of the gate's own environment that the program may see; a list takes the place of the defaults.",
         )
         .beside(COMMAND),
         key(
