@@ -301,7 +301,7 @@ async fn a_client_selects_servers_by_name_or_by_tag() {
 
 #[tokio::test]
 async fn a_server_that_is_down_or_silent_costs_only_itself() {
-    let mut config = config_with(json!({ "discoveryTimeout": "400ms" })).await;
+    let mut config = config_with(json!({ "discoveryTimeout": "1500ms" })).await;
     let servers = &mut config["mcpServers"];
     servers["refuses"] = json!({ "url": "http://127.0.0.1:1/mcp" });
     servers["absent"] = json!({ "command": "/no/such/program" });
