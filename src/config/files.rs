@@ -1,11 +1,13 @@
 //! Reading the files a config is made of, none of which may hang or flood the reader.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
+
+use super::reserve::{self, Opened};
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
@@ -22,10 +24,12 @@ pub(super) struct Contents {
 
 /// Opens a regular file; links are followed. What is looked at is what was opened, so that nothing can be swapped in
 /// between; and opening waits for nobody: a FIFO without a writer is open at once, and refused.
-pub(super) fn open(path: &Path) -> Result<(File, Metadata), Unreadable> {
+pub(super) fn open(path: &Path) -> Result<(Opened, Metadata), Unreadable> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Unreadable::Failed)?;
-    let metadata = file.metadata().map_err(Unreadable::Failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags);
+    let file = reserve::open(|| options.open(path)).map_err(Unreadable::Failed)?;
+    let metadata = file.file().metadata().map_err(Unreadable::Failed)?;
     match metadata.file_type() {
         kind if kind.is_file() => Ok((file, metadata)),
         kind if kind.is_dir() => Err(Unreadable::Directory),
@@ -84,6 +88,9 @@ fn read_all(from: impl Read) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// What [`read`] says where no descriptor is left, not even a reserved one.
+pub(super) const NO_DESCRIPTOR: &str = "cannot be read at present (the process has too many open files)";
+
 /// What to do about a config of which [`read`] says this.
 pub(super) fn way_out(reason: &str) -> &'static str {
     match reason {
@@ -105,6 +112,7 @@ fn reason(why: Unreadable) -> String {
         Unreadable::Failed(error) if error.raw_os_error() == Some(libc::ENXIO) => {
             return "is not a regular file".into();
         }
+        Unreadable::Failed(error) if reserve::is_lack(&error) => return NO_DESCRIPTOR.into(),
         Unreadable::Failed(error) => error,
     };
     match error.kind() {

@@ -1,5 +1,7 @@
 //! `proxy.limits`: what one peer may cost.
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{
     fields::Fields,
     reader::Context,
@@ -132,14 +134,8 @@ impl Shared {
 
 /// Files that the gate may have open: what the system grants at most, to which `serve` raises its limit.
 fn open_files() -> u64 {
-    /// What Unix systems start a session with, where there is no way to ask without a system call.
-    const COMMON: u64 = 1024;
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().nth(1))
-        .map_or(COMMON, |hard| hard.parse().unwrap_or(u64::MAX))
+    // Asked without a file: one could not be opened where all are in use, and the answer would be another.
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

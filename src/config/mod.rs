@@ -33,6 +33,7 @@ mod programs;
 mod reader;
 mod reference;
 mod remaining;
+mod reserve;
 mod resolve;
 mod schema;
 #[cfg(test)]
@@ -117,6 +118,11 @@ impl Loaded {
     /// Whether all of the config can be used, and all files that it names.
     pub fn is_whole(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity < Severity::Part)
+    }
+
+    /// Whether a file could not be read because the process has no descriptor left: nothing is known of it.
+    pub fn lacks_descriptors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.message.contains(files::NO_DESCRIPTOR))
     }
 }
 

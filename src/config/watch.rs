@@ -141,7 +141,7 @@ impl Watcher {
         let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
-                let seen = Contents::of(&path);
+                let seen = Contents::of(&path).unwrap_or(Contents::Unread);
                 let touched = Trail::of([&path]).touched;
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
                 let reported = if late { Contents::Unread } else { seen.clone() };
@@ -212,8 +212,9 @@ impl Watcher {
 
         let now = Instant::now();
         for file in &mut self.files {
-            let contents = Contents::of(&file.path);
-            if contents != file.seen {
+            if let Some(contents) = Contents::of(&file.path)
+                && contents != file.seen
+            {
                 file.seen = contents;
                 file.unchanged_since = now;
             }

@@ -152,7 +152,8 @@ async fn follow(
     let Ok(gateway) = taken.await else { return };
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
     drop(snapshot);
-    let mut followed = Followed { path, flags, gateway, watcher, last: Reload::Whole, torn: 0 };
+    let mut followed =
+        Followed { path, flags, gateway, watcher, last: Reload::Whole, torn: 0, is_starved: false };
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -215,6 +216,8 @@ struct Followed {
     last: Reload,
     /// Loads in a row that were no use, of files that go on changing.
     torn: u32,
+    /// Whether the last load found no descriptor, which was said.
+    is_starved: bool,
 }
 
 impl Followed {
@@ -229,6 +232,14 @@ impl Followed {
             return;
         }
         self.torn = 0;
+        // It says nothing of the files, so it is tried until they can be read, and said once.
+        let was_starved = std::mem::replace(&mut self.is_starved, loaded.lacks_descriptors());
+        if self.is_starved {
+            self.watcher.report_in_any_case();
+            if was_starved {
+                return;
+            }
+        }
         let is_whole = loaded.is_whole();
         self.watcher.watch(loaded.files, began);
         let observer = Arc::clone(&self.gateway.shared.observer);

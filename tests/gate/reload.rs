@@ -529,3 +529,26 @@ async fn a_removal_applies_whatever_files_are_broken() {
         assert!(said.contains(part), "{part} in {said}");
     }
 }
+
+/// Whoever takes every descriptor is stopped by taking its token away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_applies_when_all_descriptors_are_in_use() {
+    let url = "http://127.0.0.1:9/mcp";
+    let gate = Process::start(config(url, &[("stays", STAYS), ("goes", GOES)])).await;
+    let mut client = gate.client().await;
+    let mut ask = async |token: &str| {
+        client.send(get(NOWHERE, token, "")).await;
+        client.response().await.0
+    };
+    assert_eq!((ask(GOES).await, ask(STAYS).await), (404, 404));
+
+    gate.lower_open_files();
+    gate.save(config(url, &[("stays", STAYS)]));
+    gate.log.line("Config reloaded", &[("tokens_removed", json!("goes"))]).await;
+    assert_eq!((ask(GOES).await, ask(STAYS).await), (401, 404));
+    // The descriptors are back for the next time.
+    gate.save(config(url, &[]));
+    gate.log.line("Config reloaded", &[("tokens_removed", json!("stays"))]).await;
+    assert_eq!(ask(STAYS).await, 401);
+    assert!(!gate.log.text().contains("Config not reloaded"), "{}", gate.log.text());
+}

@@ -7,7 +7,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::config::files::{self, Unreadable};
+use crate::config::{
+    files::{self, Unreadable},
+    reserve,
+};
 
 /// No config loads more than this of a file, so what lies beyond is compared by length alone.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
@@ -26,12 +29,14 @@ pub(super) enum Contents {
 }
 
 impl Contents {
-    pub(super) fn of(path: &Path) -> Self {
-        match digest(path) {
+    /// `None` if there is no descriptor to look with, which says nothing of the file.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        Some(match digest(path) {
             Ok(contents) => contents,
+            Err(error) if reserve::is_lack(&error) => return None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Missing,
             Err(_) => Self::Unusable,
-        }
+        })
     }
 
     /// Whether this is what the middle of a save looks like: removed or truncated, and not yet written.

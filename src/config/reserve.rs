@@ -1,0 +1,73 @@
+//! Descriptors that are kept for reading the config: it has to be read above all when somebody has taken all others, since
+//! how to stop them is to take away their token.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// How many: one is needed at a time, and others may be quicker to take one that was given back for it.
+const DESCRIPTORS: usize = 8;
+
+/// Of the process, as its limit is.
+static RESERVE: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A file that may have been opened by means of the reserve, which is filled up when it is closed.
+#[derive(Debug)]
+pub(super) struct Opened {
+    // Closed first: fields are dropped in their order.
+    file: File,
+    _refill: Refill,
+}
+
+#[derive(Debug)]
+struct Refill;
+
+/// What `open` opens, if need be with a descriptor of the reserve.
+pub(super) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<Opened> {
+    loop {
+        match open() {
+            Ok(file) => return Ok(Opened { file, _refill: Refill }),
+            Err(error) if is_lack(&error) => {
+                if reserve().pop().is_none() {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether there is no descriptor, neither for the process nor on the machine: nothing is known of the file.
+pub(super) fn is_lack(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+fn reserve() -> MutexGuard<'static, Vec<File>> {
+    // Nothing that could panic runs under the lock.
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        let mut reserve = reserve();
+        while reserve.len() < DESCRIPTORS
+            && let Ok(file) = File::open("/dev/null")
+        {
+            reserve.push(file);
+        }
+    }
+}
+
+impl Opened {
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Read for Opened {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
