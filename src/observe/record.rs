@@ -215,7 +215,9 @@ impl Record {
 
     /// The request is one of those that its owner may have at a time.
     pub fn holds(&mut self, share: Share) {
-        self.share = Some(share);
+        if self.share.replace(share).is_none() {
+            self.connection.is_awaited();
+        }
     }
 
     /// The request comes from this address, as a trusted balancer says.
@@ -389,6 +391,6 @@ impl Drop for Record {
             }
             self.write_request();
         }
-        self.connection.request_ended();
+        self.connection.request_ended(self.share.is_some());
     }
 }
