@@ -354,6 +354,15 @@ impl Record {
         self.cause.clone_from(&error.cause);
     }
 
+    /// The server broke off its answer, because of `cause`. Its status said that all was well.
+    pub fn upstream_lost(&mut self, cause: String) {
+        if let Some(admission) = &self.admission {
+            self.observer.metrics.upstream_error(&admission.server, Kind::UpstreamUnreachable.code());
+            admission.metrics.health.failed(&cause);
+        }
+        self.because(cause);
+    }
+
     /// Why the response broke off, for the log.
     pub fn because(&mut self, cause: impl Into<Cow<'static, str>>) {
         self.cause = Some(cause.into());
