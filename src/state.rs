@@ -315,7 +315,7 @@ pub struct Live {
     /// Binds session ids to callers.
     pub sessions: SessionKey,
     /// By which credentials expire.
-    clock: Arc<Clock>,
+    pub clock: Arc<Clock>,
 }
 
 /// Which hosts and origins a request may name.
