@@ -193,11 +193,23 @@ async fn a_bad_config_changes_nothing_and_is_seen_and_a_good_one_heals() {
     assert_eq!(gate.get(NOWHERE, STAYS).await.0, 404, "the last good config is in force");
     passes(&mut behind, &mut client, "data: 1\n\n").await;
 
+    // It is not told again what it was told.
+    let refused = "Config not reloaded; the last good one stays in force";
+    gate.signal(Signal::HUP);
+    gate.log.line(refused, &[("cause", json!("the same problem as before"))]).await;
+    let told =
+        || gate.log.all().iter().filter(|line| line["msg"] == "Config" && line["level"] == "ERROR").count();
+    assert_eq!(told(), 1, "{}", gate.log.text());
+
     // The very file that is in force, again.
-    gate.save(good);
+    gate.save(good.clone());
     gate.log.line("Config reloaded", &[]).await;
     assert_eq!(gate.metric(OPS, successful).await, 1.0);
     passes(&mut behind, &mut client, "data: 2\n\n").await;
+
+    // What was mended since is news.
+    save(&gate.path, &bad);
+    until("it is told", || told() == 2).await;
     assert!(!gate.log.text().contains(STAYS), "a token in the log");
 }
 
