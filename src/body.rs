@@ -402,7 +402,7 @@ impl Stream {
                 Some(Ok(data)) if self.edits.is_empty() => return Poll::Ready(Some(Ok(data))),
                 Some(Ok(data)) => self.edits.push(data),
                 Some(Err(e)) => {
-                    record.because(e.to_string());
+                    record.upstream_lost(e.to_string());
                     return Poll::Ready(Some(Err(End::UpstreamLost)));
                 }
                 None if self.edits.is_empty() => return Poll::Ready(None),

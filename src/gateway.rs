@@ -49,6 +49,9 @@ pub use self::{
 
 /// How often shutdown looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// How often connections are told that the gate drains, once none is accepted any more: the kernel's queue may still hold some
+/// when that is decided.
+const TELL_DRAIN: Duration = Duration::from_millis(500);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Connections of the admin listener, which has places of its own.
@@ -334,10 +337,14 @@ impl Gateway {
         async move {
             let waits = |for_what| workers.iter().any(|worker| worker.waits(for_what));
             let mut is_listening_ended = false;
+            let mut told: Option<Instant> = None;
             loop {
                 if !stop_accepting.is_cancelled() && !waits(Waits::Converses) {
                     stop_accepting.cancel();
-                    // Those that were accepted meanwhile, too.
+                }
+                // Those that were accepted meanwhile, too.
+                if stop_accepting.is_cancelled() && told.is_none_or(|told| told.elapsed() >= TELL_DRAIN) {
+                    told = Some(Instant::now());
                     workers.iter().for_each(worker::Handle::drain);
                 }
                 if !is_listening_ended && !waits(Waits::Calls) {

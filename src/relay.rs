@@ -133,7 +133,7 @@ impl Relay {
                     }
                 }
                 Err(e) => {
-                    self.record.because(e.to_string());
+                    self.record.upstream_lost(e.to_string());
                     return Poll::Ready(Err(End::UpstreamLost));
                 }
             }

@@ -315,7 +315,7 @@ pub struct Live {
     /// Binds session ids to callers.
     pub sessions: SessionKey,
     /// By which credentials expire.
-    clock: Arc<Clock>,
+    pub clock: Arc<Clock>,
 }
 
 /// Which hosts and origins a request may name.
@@ -470,14 +470,15 @@ impl Live {
             });
             let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
             let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
-            let health = kept.map(|route| Arc::clone(&route.health)).unwrap_or_default();
+            let metrics =
+                kept.map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics));
+            let health = Arc::clone(&metrics.health);
             servers.push(Arc::new(Route {
                 backend: backend(server, &mut endpoints, kept, observer, &health)?,
                 is_public: server.access == Access::Public,
                 callers: Callers::of(server, &snapshot.credentials, &allowed, before),
                 allowed,
-                metrics: kept
-                    .map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics)),
+                metrics,
                 switch: match kept.filter(|route| route.server.disabled == server.disabled) {
                     Some(route) => Arc::clone(&route.switch),
                     None => Arc::new(Switch::new(server.disabled)),

@@ -3,8 +3,6 @@
 mod manage;
 pub mod servers;
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
@@ -44,7 +42,8 @@ fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error>
         metrics.capacity(resource.name(), used, total);
     }
     metrics.connections(shared.connections.open(), shared.connections.limit());
-    metrics.tokens_expire(shared.live().expiries(), SystemTime::now());
+    let live = shared.live();
+    metrics.tokens_expire(live.expiries(), live.clock.now());
     let text_format = shared.observer.metrics.encode().map_err(|e| Kind::Internal.because(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }

@@ -81,7 +81,7 @@ impl Keeper {
             biased;
             () = &mut killed => None,
             why = asked => Some(why.unwrap_or(Why::Unneeded)),
-            () = self.watch.ended() => return true,
+            () = self.watch.ended() => return !self.spoke.is_let_go(),
         };
         if why.is_some() {
             let patiently = async {

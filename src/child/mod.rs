@@ -296,8 +296,8 @@ impl Supervisor {
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
         let owner = Arc::clone(running.share.owner());
-        let (has, first) = (AtomicBool::new(false), Notify::new());
-        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has, first });
+        let (has, is_let_go, first) = (AtomicBool::new(false), AtomicBool::new(false), Notify::new());
+        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has, is_let_go, first });
         let of_keeper = Arc::clone(&spoke);
         let born = Instant::now();
         let keeper = Keeper { process, watch, number, running, born, spoke: of_keeper };
@@ -369,6 +369,8 @@ pub struct Life {
 pub struct Spoke {
     supervisor: Arc<Supervisor>,
     has: AtomicBool,
+    /// Its standard input was closed, while it may finish its start: if it ends by that, it was asked to.
+    is_let_go: AtomicBool,
     /// Of the first that it says.
     first: Notify,
 }
@@ -386,6 +388,10 @@ impl Spoke {
 
     fn has(&self) -> bool {
         self.has.load(Ordering::Relaxed)
+    }
+
+    fn is_let_go(&self) -> bool {
+        self.is_let_go.load(Ordering::Relaxed)
     }
 }
 
@@ -432,14 +438,17 @@ impl Drop for FirstStart {
 impl Life {
     /// What is left of its start, if the process may finish that although nobody needs it. The first start of a command may
     /// be what installs it (`npx`, `uvx`): broken off each time somebody has waited long enough, it would never be through.
-    /// That its standard input is closed ends those that have nothing else to do.
+    /// That its standard input is closed, which it is by then, ends those that have nothing else to do.
     pub fn first_start(&self) -> Option<FirstStart> {
         let starts = &self.spoke.supervisor.starts;
         let until = self.born.checked_add(Duration::from_millis(starts.longest.load(Ordering::Relaxed)))?;
         let may_finish = !starts.succeeded.load(Ordering::Relaxed)
             && Instant::now() < until
             && !starts.is_finishing.swap(true, Ordering::Relaxed);
-        may_finish.then(|| FirstStart { spoke: Arc::clone(&self.spoke), until })
+        may_finish.then(|| {
+            self.spoke.is_let_go.store(true, Ordering::Relaxed);
+            FirstStart { spoke: Arc::clone(&self.spoke), until }
+        })
     }
 
     /// Whose process it is.

@@ -21,6 +21,8 @@ pub struct Change {
     servers: Difference,
     tokens: Difference,
     pub(super) ended: Option<Ended>,
+    /// The new certificate is none that clients take now, and the last one stays.
+    pub(super) lacks_certificate: bool,
     /// Requests that lost what had admitted them, streams among them.
     cut: u64,
 }
@@ -55,6 +57,7 @@ impl Change {
             servers: Difference::between(&servers(old), &servers(new)),
             tokens: Difference::between(&tokens(old), &tokens(new)),
             ended: None,
+            lacks_certificate: false,
             cut: 0,
         }
     }

@@ -151,9 +151,19 @@ async fn follow(
     // Nobody has a gate if it could not be opened.
     let Ok(gateway) = taken.await else { return };
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
+    let sees_everything = commands_see_everything(&snapshot);
     drop(snapshot);
-    let mut followed =
-        Followed { path, flags, gateway, watcher, last: Reload::Whole, torn: 0, is_starved: false };
+    let mut followed = Followed {
+        path,
+        flags,
+        gateway,
+        watcher,
+        last: Reload::Whole,
+        refused_for: Vec::new(),
+        sees_everything,
+        torn: 0,
+        is_starved: false,
+    };
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -214,6 +224,10 @@ struct Followed {
     watcher: Watcher,
     /// What came of the last reload.
     last: Reload,
+    /// What the log said of the last config, if it was refused.
+    refused_for: Vec<Problem>,
+    /// Whether the commands of the config in force see everything, which the log says when it begins.
+    sees_everything: bool,
     /// Loads in a row that were no use, of files that go on changing.
     torn: u32,
     /// Whether the last load found no descriptor, which was said.
@@ -243,11 +257,22 @@ impl Followed {
         let is_whole = loaded.is_whole();
         self.watcher.watch(loaded.files, began);
         let observer = Arc::clone(&self.gateway.shared.observer);
-        report(&observer.log, &loaded.problems);
+        let is_refused = loaded.snapshot.is_none();
+        // Who saves, and mends one thing after the other, is not told of the same hundred each time.
+        let is_told = is_refused && loaded.problems == self.refused_for;
+        if !is_told {
+            report(&observer.log, &loaded.problems);
+        }
+        self.refused_for = if is_refused { loaded.problems } else { Vec::new() };
         let result = match &loaded.snapshot {
+            None if is_told => Err(match self.refused_for.len() {
+                1 => "the same problem as before".to_owned(),
+                count => format!("the same {count} problems as before"),
+            }),
             None => Err("the file has errors".to_owned()),
             Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
         };
+        let is_whole = is_whole && !result.as_ref().is_ok_and(|change| change.lacks_certificate);
         self.last = match (&result, is_whole) {
             (Ok(_), true) => Reload::Whole,
             (Ok(_), false) => Reload::Part,
@@ -258,7 +283,9 @@ impl Followed {
             Ok(change) => {
                 let change = change.counted().await;
                 let snapshot = self.gateway.in_force();
-                warn_of_root(&observer.log, &snapshot);
+                if !std::mem::replace(&mut self.sees_everything, commands_see_everything(&snapshot)) {
+                    warn_of_root(&observer.log, &snapshot);
+                }
                 exposed::warn(&observer.log, &snapshot, variables);
                 stamp_reload(&observer.metrics);
                 let (level, msg) = match is_whole {
@@ -292,10 +319,15 @@ impl Followed {
     }
 }
 
+/// Whether the config has commands that no shield holds.
+fn commands_see_everything(snapshot: &Snapshot) -> bool {
+    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
+    shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands)
+}
+
 /// Whom no shield holds is said where there is somebody to be held.
 pub(super) fn warn_of_root(log: &Log, snapshot: &Snapshot) {
-    let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
-    if shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands) {
+    if commands_see_everything(snapshot) {
         let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
         log.line(Level::Warn, msg).send();
     }

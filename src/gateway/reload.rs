@@ -57,13 +57,13 @@ impl Gateway {
             _ => None,
         };
         let level = snapshot.log.level;
-        let change = self.put_into_force(&turn, snapshot).map_err(NotReloaded::Server)?;
+        let mut change = self.put_into_force(&turn, snapshot).map_err(NotReloaded::Server)?;
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";
             self.shared.observer.log.line(Level::Warn, msg).text("keys", &differs).send();
         }
         if let Some(renewed) = renewed {
-            self.renew(&renewed);
+            change.lacks_certificate = !self.renew(&renewed);
         }
         self.shared.observer.log.set_level(level);
         Ok(change)
@@ -120,17 +120,27 @@ impl Gateway {
         }
     }
 
-    /// Presents another certificate from now on: not one that is over in place of one that is not.
-    fn renew(&self, renewed: &Arc<CertifiedKey>) {
+    /// Presents another certificate from now on, and says whether it does: not one that no client takes at this moment in
+    /// place of one that they do.
+    fn renew(&self, renewed: &Arc<CertifiedKey>) -> bool {
         let now = SystemTime::now();
-        let is_over =
-            |pair: &CertifiedKey| Validity::of(pair).is_some_and(|it| it.left(now) == Left::Nothing);
-        if is_over(renewed) && self.certificate.current().is_some_and(|current| !is_over(&current)) {
-            let msg = "The new certificate has expired; the last good one stays";
+        let problem = |pair: &CertifiedKey| {
+            let validity = Validity::of(pair)?;
+            match (validity.has_begun(now), validity.left(now)) {
+                (false, _) => Some("The new certificate is not valid yet; the last good one stays"),
+                (true, Left::Nothing) => Some("The new certificate has expired; the last good one stays"),
+                (true, _) => None,
+            }
+        };
+        let is_good = |current: Arc<CertifiedKey>| problem(&current).is_none();
+        if let Some(msg) = problem(renewed)
+            && self.certificate.current().is_some_and(is_good)
+        {
             self.shared.observer.log.line(Level::Error, msg).send();
-            return;
+            return false;
         }
         self.certificate.set(Arc::clone(renewed));
+        true
     }
 
     /// Ends what only `previous` had of servers that the gate talks to itself.

@@ -199,8 +199,10 @@ pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let is_terminal = io::stdout().is_terminal();
     let by_default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
     let (level, format) = (snapshot.log.level, snapshot.log.format.unwrap_or(by_default));
-    // See no-color.org: whatever it is set to, but not to nothing.
-    let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    // See no-color.org: whatever it is set to, but not to nothing. A terminal that calls itself dumb shows the escapes.
+    let is_coloured = is_terminal
+        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
     let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let dropped = metrics.log_lines_dropped.clone();

@@ -11,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::End;
+use super::{End, Health};
 use crate::{
     error::{Kind, Side},
     ledger::Resource,
@@ -248,6 +248,7 @@ impl Metrics {
         }
         Arc::new(ServerMetrics {
             name: name.into(),
+            health: Arc::default(),
             requests: self.requests.clone(),
             by_status: Box::default(),
             operations: self.operations.clone(),
@@ -368,6 +369,8 @@ const STATUS_LABELS: usize = STATUSES.len() + CLASSES.len();
 /// The counters of one server.
 pub struct ServerMetrics {
     name: Box<str>,
+    /// How the server fares. It is here because whoever counts its requests may learn that, too.
+    pub health: Arc<Health>,
     requests: IntCounterVec,
     by_status: Box<[[OnceLock<IntCounter>; STATUS_LABELS]; METHODS.len()]>,
     operations: HistogramVec,

@@ -215,7 +215,9 @@ impl Record {
 
     /// The request is one of those that its owner may have at a time.
     pub fn holds(&mut self, share: Share) {
-        self.share = Some(share);
+        if self.share.replace(share).is_none() {
+            self.connection.is_awaited();
+        }
     }
 
     /// The request comes from this address, as a trusted balancer says.
@@ -352,6 +354,15 @@ impl Record {
         self.cause.clone_from(&error.cause);
     }
 
+    /// The server broke off its answer, because of `cause`. Its status said that all was well.
+    pub fn upstream_lost(&mut self, cause: String) {
+        if let Some(admission) = &self.admission {
+            self.observer.metrics.upstream_error(&admission.server, Kind::UpstreamUnreachable.code());
+            admission.metrics.health.failed(&cause);
+        }
+        self.because(cause);
+    }
+
     /// Why the response broke off, for the log.
     pub fn because(&mut self, cause: impl Into<Cow<'static, str>>) {
         self.cause = Some(cause.into());
@@ -389,6 +400,6 @@ impl Drop for Record {
             }
             self.write_request();
         }
-        self.connection.request_ended();
+        self.connection.request_ended(self.share.is_some());
     }
 }

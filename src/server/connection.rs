@@ -51,6 +51,10 @@ pub const MAX_FIELDS: usize = 100;
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 100;
 
+/// How long a connection is kept in a drain on which nobody waits for anything: what a client is about to send may still come,
+/// and what it was told (RFC 9113 §6.8) it may answer.
+const UNUSED_IN_DRAIN: Duration = Duration::from_secs(1);
+
 /// How long a client that ended its side may wait for the answer to a call. Closing the connection looks the same, so it is also
 /// how late a server learns that its caller left.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
@@ -89,6 +93,8 @@ pub struct Connection {
     phase: Cell<Phase>,
     /// Requests that run; HTTP/2 has several.
     running: Cell<usize>,
+    /// Those of them that were admitted.
+    awaited: Cell<usize>,
     /// Since when the socket takes nothing.
     stalled: Cell<bool>,
     slow_reader: Cell<bool>,
@@ -106,6 +112,10 @@ pub struct Connection {
     /// A request of this HTTP/2 connection had one; which, is not known.
     is_rejected: Cell<bool>,
     draining: Cell<bool>,
+    /// The gate drains.
+    is_gate_draining: Cell<bool>,
+    /// Since when nobody waits for anything on it, in a drain.
+    unused_since: Cell<Option<Instant>>,
     /// It was ended from outside.
     is_cut: Cell<bool>,
     relays: Cell<bool>,
@@ -184,6 +194,7 @@ impl Connection {
             watched,
             phase: Cell::new(Phase::Idle),
             running: Cell::new(0),
+            awaited: Cell::new(0),
             stalled: Cell::new(false),
             slow_reader: Cell::new(false),
             fragment: Cell::new(false),
@@ -194,6 +205,8 @@ impl Connection {
             is_flood: Cell::new(false),
             is_rejected: Cell::new(false),
             draining: Cell::new(false),
+            is_gate_draining: Cell::new(false),
+            unused_since: Cell::new(None),
             is_cut: Cell::new(false),
             relays: Cell::new(false),
             rejected: Cell::new(None),
@@ -255,25 +268,75 @@ impl Connection {
         if self.is_admitted.get() { KEEP_ALIVE } else { KEEP_ALIVE_UNADMITTED }
     }
 
+    /// Has it end `after` this time from now, or whenever else; in a drain soon, if nobody waits for anything here.
+    fn set_deadline(&self, after: Option<Duration>) {
+        let mut after = after;
+        if self.is_gate_draining.get() {
+            let unused_since =
+                self.is_unused().then(|| self.unused_since.get().unwrap_or_else(|| self.now()));
+            self.unused_since.set(unused_since);
+            if let Some(since) = unused_since {
+                let left = (since + UNUSED_IN_DRAIN).saturating_duration_since(self.now());
+                after = Some(after.map_or(left, |after| after.min(left)));
+            }
+        }
+        self.watched.set_deadline(after);
+    }
+
+    /// Whether nobody waits for anything here: no request runs that was admitted, and none of one waits for a client to take
+    /// the end of its answer. What strangers asked for, nobody needs.
+    fn is_unused(&self) -> bool {
+        self.awaited.get() == 0 && !(self.stalled.get() && self.is_admitted.get())
+    }
+
+    /// How long it may be as it is.
+    fn deadline(&self) -> Option<Duration> {
+        match (self.stalled.get(), self.phase.get()) {
+            (true, _) => Some(self.limits.slow_reader_timeout),
+            (false, Phase::Serving) => None,
+            (false, Phase::Idle) => Some(self.keep_alive()),
+            (false, Phase::RequestLine | Phase::Head | Phase::BehindHead) => Some(self.limits.header_timeout),
+        }
+    }
+
+    /// The client opened a window further, and so took something: in a drain, that shows that it waits for the rest.
+    pub(super) fn took_something(&self) {
+        if self.is_gate_draining.get() && self.is_admitted.get() && self.awaited.get() == 0 {
+            self.unused_since.set(None);
+            self.set_deadline(self.deadline());
+        }
+    }
+
+    /// The current request was admitted, and its client waits for the answer. Say so to [`Connection::request_ended`].
+    pub fn is_awaited(&self) {
+        self.awaited.set(self.awaited.get() + 1);
+        if self.is_gate_draining.get() {
+            self.set_deadline(self.deadline());
+        }
+    }
+
     /// A request's head is complete. Pair it with [`Connection::request_ended`].
     pub fn request_began(&self, method: &Method) {
         self.is_call.set(method == Method::POST);
         self.running.set(self.running.get() + 1);
         self.phase.set(Phase::Serving);
         if !self.stalled.get() {
-            self.watched.set_deadline(None);
+            self.set_deadline(None);
         }
     }
 
     /// A request's response is through, or was given up.
-    pub fn request_ended(&self) {
+    pub fn request_ended(&self, was_awaited: bool) {
         self.running.set(self.running.get() - 1);
+        self.awaited.set(self.awaited.get() - usize::from(was_awaited));
         if self.running.get() == 0 {
             self.phase.set(Phase::Idle);
             self.line.set(HeadLine::Empty);
             if !self.stalled.get() {
-                self.watched.set_deadline(Some(self.keep_alive()));
+                self.set_deadline(Some(self.keep_alive()));
             }
+        } else if self.is_gate_draining.get() {
+            self.set_deadline(self.deadline());
         }
     }
 
@@ -391,7 +454,7 @@ impl Connection {
     fn request_line(&self, bytes: &[u8]) {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::RequestLine);
-            self.watched.set_deadline(Some(self.limits.header_timeout));
+            self.set_deadline(Some(self.limits.header_timeout));
         }
         match memchr::memchr2(b'#', b'\n', bytes) {
             Some(at) if bytes[at] == b'#' => {
@@ -406,14 +469,14 @@ impl Connection {
     /// The socket no longer takes anything.
     pub(super) fn write_stalled(&self) {
         self.stalled.set(true);
-        self.watched.set_deadline(Some(self.limits.slow_reader_timeout));
+        self.set_deadline(Some(self.limits.slow_reader_timeout));
     }
 
     /// The socket takes something again.
     pub(super) fn write_progressed(&self) {
         self.stalled.set(false);
         let idle = self.phase.get() != Phase::Serving;
-        self.watched.set_deadline(idle.then(|| self.keep_alive()));
+        self.set_deadline(idle.then(|| self.keep_alive()));
     }
 }
 
@@ -608,7 +671,12 @@ where
         }
         stream.put_back(relay.finish());
         if connection.is_draining() {
-            let _ = stream.shutdown().await;
+            let mut closing = pin!(stream.shutdown());
+            poll_fn(|cx| match connection.poll_signal(cx, || {}) {
+                true => Poll::Ready(()),
+                false => closing.as_mut().poll(cx).map(drop),
+            })
+            .await;
             return;
         }
     }
@@ -701,10 +769,19 @@ impl Connection {
             None => false,
             Some(Signal::Drain) => {
                 self.draining.set(true);
+                self.is_gate_draining.set(true);
                 drain();
+                // What runs under a deadline of its own keeps it, unless this is sooner.
+                if self.is_unused() {
+                    self.set_deadline(self.deadline());
+                }
                 // The signal is taken: ask again, so that the next one wakes this task.
                 let _ = self.watched.poll(cx);
                 false
+            }
+            Some(Signal::Deadline) if self.unused_since.get().is_some() => {
+                self.is_cut.set(true);
+                true
             }
             Some(Signal::Deadline) => {
                 self.slow_reader.set(self.stalled.get());

@@ -25,6 +25,7 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// Flag of DATA (RFC 9113 §6.1), and of the two last (§6.2).
 const END_STREAM: u8 = 0x01;
@@ -47,6 +48,8 @@ pub(super) struct Frames {
     /// Frames so far that bring nothing, and those that begin a request or end one.
     idle: u64,
     requests: u64,
+    /// Windows that the client opened further.
+    windows: u64,
     /// The highest stream that was opened.
     last_stream: [u8; 4],
 }
@@ -68,6 +71,7 @@ impl Frames {
             most: most.saturating_mul(4),
             idle: 0,
             requests: 0,
+            windows: 0,
             last_stream: [0; 4],
         }
     }
@@ -109,6 +113,7 @@ impl Frames {
             self.skipped = length;
             let is_data = kind == DATA && (length > 0 || flags & END_STREAM != 0);
             self.idle += u64::from(!is_data);
+            self.windows += u64::from(kind == WINDOW_UPDATE);
             // Nothing else may stand within a header block (RFC 9113 §4.3).
             return if self.stream.is_none() { Ok(HEAD) } else { Err(Rejected) };
         }
@@ -288,8 +293,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Stream<T> {
             && !self.connection.is_rejected()
         {
             let this = &mut *self;
+            let windows = this.frames.windows;
             if this.frames.push(&buf.filled()[before..]).is_err() {
                 this.connection.reject();
+            }
+            if this.frames.windows > windows {
+                this.connection.took_something();
             }
             if this.calm.is_disturbed(&this.frames, this.connection.now()) {
                 return Poll::Ready(Err(this.calm_down(cx)));

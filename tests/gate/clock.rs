@@ -48,3 +48,24 @@ async fn a_clock_that_goes_back_revives_no_token() {
         gate.reload(config.clone());
     }
 }
+
+/// What Prometheus warns by is what the gate closes tokens by.
+#[tokio::test]
+async fn when_a_token_expires_is_told_by_the_clock_that_it_expires_by() {
+    let began = SystemTime::now();
+    let hour = Duration::from_secs(60 * 60);
+    let expires = humantime::format_rfc3339_millis(began + hour).to_string();
+    let config = json!({
+        "proxy": { "auth": { "kind": "bearer_token", "tokens": {
+            "dev": { "value": DEV, "expires": expires },
+            "ci": { "value": CI, "roles": ["metrics"] },
+        } } },
+        "mcpServers": {},
+    });
+    let clock = Clock::by(move || SystemTime::now() + 2 * hour);
+    let gate = Gate::start_by(config, Duration::ZERO, clock).await;
+    let (status, _, metrics) = gate.ask(&get("/metrics", CI, "")).await;
+    assert_eq!(status, 200);
+    let line = metrics.lines().find(|line| line.starts_with("sluicegate_token_expires_seconds{")).unwrap();
+    assert!(line.contains(r#""dev""#) && line.contains("} -"), "{line}");
+}

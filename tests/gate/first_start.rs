@@ -7,7 +7,7 @@ use sluicegate::state::Backend;
 use tempfile::TempDir;
 
 use crate::{
-    harness::{DEV, Gate, post, until},
+    harness::{DEV, Gate, get, post, until},
     mcp::{INITIALIZE, Session, call},
 };
 
@@ -106,6 +106,31 @@ async fn a_first_start_is_not_let_finish_for_longer_than_it_may_take() {
     assert_eq!(session.delete().await, 204);
     until("it is given up", || processes(&gate) == 0).await;
     assert!(!installer.file("done").exists());
+}
+
+/// It ends because the gate lets go of its standard input, whatever it was about to say.
+#[tokio::test]
+async fn a_command_that_ends_when_its_first_client_leaves_has_not_failed() {
+    for code in ["0", "3"] {
+        let ends =
+            format!("import sys; sys.stderr.write('installing\\n'); sys.stdin.read(); sys.exit({code})");
+        let gate =
+            start(json!({ "command": "python3", "args": ["-c", ends], "inheritEnv": ["PATH"] }), "60s").await;
+        for count in 1..=2 {
+            let mut client = gate.client().await;
+            client.send(get("/new/sse", DEV, "")).await;
+            client.head().await;
+            are_installing(&gate, count).await;
+            drop(client);
+            until("it has ended", || gate.log.text().matches("Server process ended").count() == count).await;
+        }
+        assert!(!gate.log.text().contains("Server process failed"), "{}", gate.log.text());
+        let live = gate.gateway.shared().live();
+        let route = live.route("new").unwrap();
+        assert!(route.is_running() && route.health.last_failure().is_none());
+        let Backend::Stdio(supervisor) = &route.backend else { panic!("no command") };
+        assert_eq!(supervisor.restarts(), 0);
+    }
 }
 
 #[tokio::test]

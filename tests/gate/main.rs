@@ -61,6 +61,7 @@ mod sessions;
 mod shared_process;
 mod shield;
 mod shutdown;
+mod silent_clients;
 mod slow_bodies;
 mod smoke;
 mod spellings;

@@ -382,13 +382,13 @@ async fn the_message_url_of_a_server_keeps_its_own_query_and_no_other() {
 }
 
 /// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A request by HTTP/2, whose only field beside the token is one with a `#`.
-fn h2_request(stream: u32, path: &str) -> Vec<u8> {
+pub fn h2_request(stream: u32, path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let block = [
         // :method GET and :scheme https, by the static table; the others literal, and not kept.
@@ -429,10 +429,10 @@ async fn a_path_with_a_fragment_is_refused_over_http2_as_over_http1() {
     gate.log.line("Refused request", &[("reason", json!("bad_path"))]).await;
 }
 
-type H2 = Client<tokio_rustls::client::TlsStream<TcpStream>>;
+pub type H2 = Client<tokio_rustls::client::TlsStream<TcpStream>>;
 
 /// Reads to the end of the response on this stream: its status, its body, and whether GOAWAY came with it.
-async fn h2_answer(client: &mut H2, stream: u32) -> (u16, String, bool) {
+pub async fn h2_answer(client: &mut H2, stream: u32) -> (u16, String, bool) {
     let (mut status, mut body, mut is_last) = (0, String::new(), false);
     loop {
         let head = client.exactly(9).await;

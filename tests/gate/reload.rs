@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{Client, Upstream, get, open_stream, passes, post, soon},
+    harness::{Client, Upstream, get, open_stream, passes, post, soon, until},
     process::{Process, save, serve, text},
     tls::Identity,
 };
@@ -193,11 +193,23 @@ async fn a_bad_config_changes_nothing_and_is_seen_and_a_good_one_heals() {
     assert_eq!(gate.get(NOWHERE, STAYS).await.0, 404, "the last good config is in force");
     passes(&mut behind, &mut client, "data: 1\n\n").await;
 
+    // It is not told again what it was told.
+    let refused = "Config not reloaded; the last good one stays in force";
+    gate.signal(Signal::HUP);
+    gate.log.line(refused, &[("cause", json!("the same problem as before"))]).await;
+    let told =
+        || gate.log.all().iter().filter(|line| line["msg"] == "Config" && line["level"] == "ERROR").count();
+    assert_eq!(told(), 1, "{}", gate.log.text());
+
     // The very file that is in force, again.
-    gate.save(good);
+    gate.save(good.clone());
     gate.log.line("Config reloaded", &[]).await;
     assert_eq!(gate.metric(OPS, successful).await, 1.0);
     passes(&mut behind, &mut client, "data: 2\n\n").await;
+
+    // What was mended since is news.
+    save(&gate.path, &bad);
+    until("it is told", || told() == 2).await;
     assert!(!gate.log.text().contains(STAYS), "a token in the log");
 }
 
@@ -486,6 +498,56 @@ async fn a_certificate_and_its_key_may_be_replaced_in_two_steps() {
     })
     .await;
     assert!(connect(&identity).await.is_err(), "the old certificate is still presented");
+}
+
+/// A pair for `localhost` that clients take between the first days of these years, in place of the one in the files.
+fn write_pair(identity: &Identity, from: i32, to: i32) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(identity.path("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(identity.path("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_no_client_takes_now_is_no_success_and_the_last_good_one_stays() {
+    for (from, to, said) in [
+        (2000, 2001, "The new certificate has expired; the last good one stays"),
+        (2900, 2901, "The new certificate is not valid yet; the last good one stays"),
+    ] {
+        let identity = Identity::new();
+        let mut config = config("http://127.0.0.1:9/mcp", &[]);
+        config["proxy"]["tls"] = identity.config();
+        let gate = Process::start(config).await;
+        let connect = async || {
+            let tcp = TcpStream::connect(gate.addr).await.unwrap();
+            identity.connect(tcp, &["http/1.1"], rustls::DEFAULT_VERSIONS).await
+        };
+        let is_successful = async || {
+            let mut client = Client::new(connect().await.unwrap());
+            client.send(get("/metrics", OPS, "")).await;
+            client.response().await.2.contains("sluicegate_config_last_reload_successful 1")
+        };
+        assert!(is_successful().await);
+        write_pair(&identity, from, to);
+        gate.log.line(said, &[("level", json!("ERROR"))]).await;
+        // Of the pair as a whole, and once more when it is asked for.
+        for asked in 1..=2 {
+            until("it is said to be a part", || {
+                let log = gate.log.text();
+                let behind = log.split(said).skip(1);
+                behind.filter(|behind| behind.contains("Config reloaded, but for files")).count() >= asked
+            })
+            .await;
+            assert!(!is_successful().await);
+            gate.signal(Signal::HUP);
+        }
+        identity.write_cert(&identity.made);
+        identity.write_key(&identity.made);
+        gate.log.line("Config reloaded", &[]).await;
+        assert!(is_successful().await);
+    }
 }
 
 /// A leaked token is taken out while something else is broken: it ends all the same.

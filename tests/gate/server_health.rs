@@ -66,6 +66,49 @@ async fn a_server_that_is_reached_byte_for_byte_is_shown_as_it_fared_last() {
 }
 
 #[tokio::test]
+async fn a_server_that_breaks_off_its_answers_is_not_well() {
+    let server = Upstream::bind().await;
+    let gate = start(json!({ "db": { "url": server.url("/mcp") } })).await;
+    let by_length = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
+    let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:\r\n";
+    // Past hyper, and through it.
+    let ways = [
+        ("", by_length),
+        ("Connection: close\r\n", by_length),
+        ("", chunked),
+        ("Connection: close\r\n", chunked),
+    ];
+    for (count, (fields, answer)) in ways.into_iter().enumerate() {
+        let mut client = gate.client().await;
+        client.send(post("/db/mcp", DEV, fields, "{}")).await;
+        let mut behind = server.accept().await;
+        behind.head().await;
+        behind.exactly(2).await;
+        behind.send(answer).await;
+        client.head().await;
+        assert_eq!(shown(&gate, "db").await["running"], true, "it may yet be whole");
+        drop(behind);
+        client.rest().await;
+        let broken = shown(&gate, "db").await;
+        assert_eq!(broken["running"], false, "{broken}");
+        assert_eq!(broken["problem"], broken["lastError"]["cause"]);
+        assert_eq!(gate.upstream_errors(), count as u64 + 1);
+    }
+    // A client that leaves is no failure of the server's, and a whole answer ends what was wrong.
+    let mut client = gate.client().await;
+    client.send(post("/db/mcp", DEV, "", "{}")).await;
+    let mut behind = server.accept().await;
+    behind.head().await;
+    behind.exactly(2).await;
+    behind.send(by_length).await;
+    client.head().await;
+    drop(client);
+    behind.rest().await;
+    assert_eq!(shown(&gate, "db").await["running"], true);
+    assert_eq!(gate.upstream_errors(), 4);
+}
+
+#[tokio::test]
 async fn a_server_that_is_reached_by_messages_is_shown_as_it_fared_last() {
     let demo = format!("http://{}/mcp", demo().await);
     let servers = json!({

@@ -188,4 +188,8 @@ async fn a_gate_of_root_s_says_that_its_commands_see_everything() {
     gate.save(with);
     gate.log.line("Config reloaded", &[]).await;
     assert_eq!(root(&gate), 1, "{}", gate.log.text());
+    // Once: it is as it was.
+    gate.signal(Signal::HUP);
+    until("the next reload", || gate.log.text().matches("Config reloaded").count() == 2).await;
+    assert_eq!(root(&gate), 1, "{}", gate.log.text());
 }

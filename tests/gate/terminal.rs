@@ -34,7 +34,7 @@ impl Terminal {
         let gate = serve(&path);
         let mut command = Command::new("python3");
         command.args(["-c", TERMINAL]).arg(gate.get_program()).args(gate.get_args()).args(flags);
-        command.env_remove("NO_COLOR").envs(variables.iter().copied());
+        command.env_remove("NO_COLOR").env("TERM", "xterm").envs(variables.iter().copied());
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (keys, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -108,12 +108,14 @@ async fn on_a_terminal_the_log_is_text_and_says_how_to_end_it_now() {
 #[tokio::test]
 async fn a_terminal_has_no_colours_or_json_where_that_is_asked_for() {
     let config = || json!({ "mcpServers": {} });
-    let mut plain = Terminal::run(config(), &[], &[("NO_COLOR", "1")]);
-    let shown = plain.shows("workers=").await;
-    assert!(shown.contains(" INFO  Listening name=\"test gate\" url=\"http://127.0.0.1:"), "{shown}");
-    assert!(!shown.contains('\x1b'), "{shown}");
-    plain.interrupt();
-    assert_eq!(plain.ended().await, Some(0));
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut plain = Terminal::run(config(), &[], &[variable]);
+        let shown = plain.shows("workers=").await;
+        assert!(shown.contains(" INFO  Listening name=\"test gate\" url=\"http://127.0.0.1:"), "{shown}");
+        assert!(!shown.contains('\x1b'), "{shown}");
+        plain.interrupt();
+        assert_eq!(plain.ended().await, Some(0));
+    }
 
     for (config, flags) in [
         (config(), &["--log-format", "json"][..]),

@@ -220,7 +220,7 @@ static LOG: Object = Object {
             "format",
             Kind::Word(&FORMATS),
             Means("`\"json\"`, and `\"text\"` on a terminal"),
-            "Shape of a line. On a terminal, text has colours, unless `NO_COLOR` is set.",
+            "Shape of a line. On a terminal, text has colours, unless `NO_COLOR` is set or `TERM` is `dumb`.",
         )
         .restart(""),
     ],
