@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -20,12 +20,13 @@ use crate::{
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
+        endpoint::BYTE_ORDER_MARK,
         event_end::EventEnd,
         events::event,
         message::{Id, Kind as MessageKind, Message},
     },
     observe::{End, Record},
-    session::{Registered, failure, failure_code},
+    session::{Registered, Unread, failure, failure_code},
     upstream::ResponseBody,
     watchdog::{Loss, Signal, Watched},
 };
@@ -57,7 +58,7 @@ pub struct Events {
 /// Where the events come from.
 pub enum Source {
     /// A session.
-    Session(mpsc::Receiver<Bytes>),
+    Session(mpsc::Receiver<Bytes>, Unread),
     /// The answer to one request, which is abandoned if the client does not stay for the end (MCP 2026-07-28).
     Call {
         /// The conversation.
@@ -304,8 +305,9 @@ impl Events {
             return Some(Some(Ok(std::mem::take(&mut self.first))));
         }
         let (link, id, is_done) = match &mut self.source {
-            Source::Session(events) => {
+            Source::Session(events, unread) => {
                 return match events.poll_recv(cx) {
+                    Poll::Ready(None) if unread.was_cut() => Some(Some(Err(End::SlowReader))),
                     Poll::Ready(None) if (self.was_renewed)() => Some(Some(Err(End::Drain))),
                     Poll::Ready(event) => {
                         if record.has_operation() {
@@ -354,6 +356,19 @@ impl Events {
     }
 }
 
+/// A piece of a stream into which comments are put.
+fn pass(end: &mut EventEnd, mut data: Bytes, record: &mut Record) -> Result<Bytes, End> {
+    let has_mark = end.has_late_mark(&data).map_err(|split| {
+        record.because(split.to_string());
+        End::UpstreamLost
+    })?;
+    end.push(&data);
+    if has_mark {
+        data.advance(BYTE_ORDER_MARK.len());
+    }
+    Ok(data)
+}
+
 impl Stream {
     /// Whether the response may go on outside of hyper (see [`crate::relay`]).
     pub fn can_be_relayed(&self) -> bool {
@@ -375,14 +390,17 @@ impl Stream {
             Some(silence) => match polled {
                 Poll::Ready(data) => {
                     silence.broken(&self.watched);
-                    if let Some(Ok(data)) = &data {
-                        self.end.push(data);
+                    match data {
+                        Some(Ok(data)) => Some(pass(&mut self.end, data, record)),
+                        over => over,
                     }
-                    data
                 }
                 Poll::Pending if !silence.is_due(&self.watched) => return Poll::Pending,
                 Poll::Pending if !self.end.is_between_events() => return Poll::Pending,
-                Poll::Pending => Some(Ok(Bytes::from_static(COMMENT))),
+                Poll::Pending => {
+                    self.end.comment();
+                    Some(Ok(Bytes::from_static(COMMENT)))
+                }
             },
         };
         self.watched.set_deadline(self.stall_limit);

@@ -142,6 +142,7 @@ impl Relay {
             && silence.is_due(&self.watched)
             && self.body.is_between_events()
         {
+            self.body.comment();
             write(stream, cx, COMMENT_CHUNK, &mut self.unsent)?;
             self.record.sent(COMMENT.len());
             self.unflushed = true;

@@ -35,7 +35,9 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
-    session::{self, Handle, Passage, Position, Registered, Reply, SessionId, Settings, Style, Wants},
+    session::{
+        self, Handle, Passage, Position, Registered, Reply, SessionId, Settings, Style, Unread, Wants,
+    },
     state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
 };
@@ -242,8 +244,8 @@ impl Request<'_> {
         let session = self.session()?;
         let after = self.head.headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
         let events = self.within(self.patience, session.listen(after)).await?;
-        let events = events.ok_or(Kind::SessionNotFound)?;
-        Ok(reply::stream(self.stream_of(Source::Session(events))))
+        let (events, unread) = events.ok_or(Kind::SessionNotFound)?;
+        Ok(reply::stream(self.stream_of(Source::Session(events, unread))))
     }
 
     async fn close(self) -> Result<Response<Payload>, Error> {
@@ -348,7 +350,7 @@ impl Request<'_> {
         let sealed = sealed.to_str().map_err(|_| Kind::Internal.because("a session id is not text"))?;
         let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
         let first = Bytes::from(endpoint);
-        Ok(reply::stream(self.stream_of(Source::Session(events)).beginning_with(first)))
+        Ok(reply::stream(self.stream_of(Source::Session(events, Unread::default())).beginning_with(first)))
     }
 
     /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
@@ -522,7 +524,9 @@ impl Request<'_> {
     }
 
     fn respond(self, reply: Reply) -> Result<Response<Payload>, Error> {
-        reply::response(reply, |events| reply::stream(self.stream_of(Source::Session(events))))
+        reply::response(reply, |events| {
+            reply::stream(self.stream_of(Source::Session(events, Unread::default())))
+        })
     }
 }
 

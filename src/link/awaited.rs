@@ -129,11 +129,10 @@ impl Awaited {
         let message = match message.kind() {
             message::Kind::Request => message,
             message::Kind::Notification => self.renamed(message),
-            message::Kind::Response if message.is_ambiguous() => match ids_of(&message) {
-                answers @ Answers::OneOf(_) => return self.unreadable(&answers, Malformed::Ambiguous),
-                _ => self.answer(message)?,
+            message::Kind::Response => match contested(&message) {
+                Some(answers) => return self.unreadable(&answers, Malformed::Ambiguous),
+                None => self.answer(message)?,
             },
-            message::Kind::Response => self.answer(message)?,
         };
         Some(FromServer::Message { message, about: None })
     }
@@ -216,14 +215,23 @@ impl Awaited {
     }
 }
 
-/// Which requests a response answers that has more than one id, or a key that some take for one.
-pub(super) fn ids_of(answer: &Message) -> Answers {
+/// Which requests a response may answer whose readers do not agree on its id: it has several, or one in another spelling of
+/// the key. `None` of any other.
+pub(super) fn contested(answer: &Message) -> Option<Answers> {
+    if !answer.is_ambiguous() {
+        return None;
+    }
     let mut passing = Oversize::default();
     passing.push(answer.text());
     let found = passing.end();
-    let mut ids = found.ids().to_vec();
-    ids.extend(answer.id().filter(|id| !found.ids().contains(id)).cloned());
-    if ids.len() > 1 { Answers::OneOf(ids) } else { found }
+    match (found.ids(), answer.id()) {
+        ([], _) => None,
+        ([id], Some(named)) if id == named => None,
+        (ids, Some(named)) if !ids.contains(named) => {
+            Some(Answers::OneOf([ids, std::slice::from_ref(named)].concat()))
+        }
+        _ => Some(found),
+    }
 }
 
 /// The only one, if there is one and no other.
@@ -368,6 +376,8 @@ mod tests {
             (r#"{"id":7,"id":1,"result":0}"#, Some("7")),
             (r#"{"id":1,"result":0,"id":"7"}"#, Some("7")),
             (r#"{"id":7,"\u0069d":1,"result":0}"#, Some("7")),
+            (r#"{"\u0069d":7,"id":1,"result":0}"#, Some("7")),
+            (r#"{"ID":7,"result":0}"#, Some("7")),
             (r#"{"id":7,"id":8,"result":0}"#, None),
             (r#"{"id":1,"id":2,"result":0}"#, None),
         ] {

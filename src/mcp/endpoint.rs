@@ -18,7 +18,8 @@ use super::endpoint_guard::EndpointGuard;
 /// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
 pub const MAX_HELD: usize = 16 * 1024;
 
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// U+FEFF in UTF-8, which means nothing at the beginning of a text.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Rewrites the data of the first `endpoint` event of one stream, and lets no other pass.
 ///

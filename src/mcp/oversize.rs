@@ -107,16 +107,21 @@ impl Oversize {
                 self.depth = self.depth.saturating_sub(1);
             }
             b':' if self.depth == 1 => {
-                self.key = match &self.token[..] {
-                    b"\"id\"" => Key::Id,
-                    b"\"method\"" => Key::Method,
+                // JSON has more than one spelling of a key, and some readers take any case of it.
+                let escaped = memchr::memchr(b'\\', &self.token).is_some();
+                let plain = escaped.then(|| serde_json::from_slice::<String>(&self.token).ok()).flatten();
+                let quoted = self.token.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\""));
+                let key = plain.as_ref().map_or(quoted.unwrap_or_default(), String::as_bytes);
+                self.key = match key {
+                    b"method" => Key::Method,
+                    key if key.eq_ignore_ascii_case(b"id") => Key::Id,
                     _ => Key::Other,
                 };
                 self.has_method |= self.key == Key::Method;
-                match &self.token[..] {
-                    b"\"jsonrpc\"" => self.has_version = true,
-                    b"\"params\"" => self.has_params = true,
-                    b"\"result\"" | b"\"error\"" => self.has_outcome = true,
+                match key {
+                    b"jsonrpc" => self.has_version = true,
+                    b"params" => self.has_params = true,
+                    b"result" | b"error" => self.has_outcome = true,
                     _ => {}
                 }
                 self.token.clear();

@@ -28,8 +28,11 @@ fn look(scan: &mut Scan, piece: Option<&[u8]>) -> Result<bool, Error> {
         None => scan.finish().map_err(unavailable)?,
     }
     match scan.method() {
-        Some(method) if !method.starts_with("notifications/") => Err(Kind::Unavailable.into()),
-        method => Ok(method.is_none() && !scan.is_complete()),
+        Some(method) if scan.id().is_some() || !method.starts_with("notifications/") => {
+            Err(Kind::Unavailable.into())
+        }
+        // What has an id is a request whatever its method is called, and the id may come last.
+        _ => Ok(!scan.is_complete()),
     }
 }
 
@@ -56,6 +59,8 @@ mod tests {
         for body in [
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
             r#"{"params":{},"id":1,"method":"initialize"}"#,
+            r#"{"jsonrpc":"2.0","id":3,"method":"notifications/x"}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1},"id":"3"}"#,
             r#"[{"id":1,"result":{}}]"#,
             r#"{"id":1,"result":"#,
             "",
@@ -69,6 +74,9 @@ mod tests {
         let mut inspect = inspect(true, None).unwrap();
         assert_eq!(inspect(Some(br#"{"result":{},"#)).unwrap(), Pass::Wait);
         assert_eq!(inspect(Some(br#""id":7}"#)).unwrap(), Pass::Send);
+        let mut inspect = self::inspect(true, None).unwrap();
+        assert_eq!(inspect(Some(br#"{"method":"notifications/x","params":{}"#)).unwrap(), Pass::Wait);
+        assert!(inspect(Some(br#","id":7}"#)).is_err());
     }
 
     #[test]

@@ -220,8 +220,9 @@ pub async fn forward(
                 lists::forget_bytes(&mut response_head.headers);
                 edits.tools = Some(events);
             }
-            // Into what has a length, or is compressed, nothing can be put.
+            // Into what has a length, or is compressed, or is a part of something, nothing can be put.
             let takes_comments = upstream.remaining().is_none()
+                && response_head.status != StatusCode::PARTIAL_CONTENT
                 && is_event_stream(&response_head.headers)
                 && !is_coded(&response_head.headers);
             let silence = takes_comments.then(|| Silence::begin(&watched, admitted.keep_alive())).flatten();

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
     call::{Call, Client},
-    listener::Listener,
+    listener::{Listener, Unread},
     room::Room,
     stream::{Delivery, Position, Resumed, Stream},
 };
@@ -192,7 +192,11 @@ impl Session {
                 }
                 Event::Listener => self.listener.iter_mut().for_each(Listener::pass_on),
                 Event::Silence if self.is_sse => break,
-                Event::Silence | Event::Unread => self.leave_listener(),
+                Event::Silence => self.leave_listener(),
+                Event::Unread => {
+                    self.listener.iter().for_each(Listener::cut);
+                    self.leave_listener();
+                }
             }
         }
     }
@@ -250,13 +254,13 @@ impl Session {
                     self.to_client.retain(|(client, _)| {
                         before.as_ref().is_none_or(|before| !client.same_channel(before))
                     });
-                    let _ = reply.send(events);
+                    let _ = reply.send((events, Unread::default()));
                     return;
                 }
                 let (sender, events) = mpsc::channel(EVENTS);
-                if reply.send(events).is_ok() {
+                let mut listener = Listener::new(sender, false);
+                if reply.send((events, listener.unread())).is_ok() {
                     self.leave_listener();
-                    let mut listener = Listener::new(sender, false);
                     self.backlog.drain(..).for_each(|event| listener.push(event));
                     self.listener = Some(listener);
                     self.listens.store(true, Relaxed);

@@ -110,7 +110,7 @@ fn an_answer_without_anything_before_it_is_an_answer() {
 fn what_belongs_to_a_request_comes_before_its_answer_and_what_belongs_to_none_where_the_client_listens() {
     story(async {
         let mut world = World::new(false);
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         let (first, second) = (world.post(CALL), world.post(OTHER));
         let _ = (world.at_server().await, world.at_server().await);
         world.says(PROGRESS).await;
@@ -136,7 +136,7 @@ fn what_comes_before_the_client_listens_is_kept_for_it() {
         world.at_server().await;
         world.says(DONE).await;
         assert!(matches!(reply.await.unwrap(), Some(Reply::Answer(_))));
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
     });
 }
@@ -205,7 +205,7 @@ fn everyone_who_waits_hears_that_the_server_is_gone() {
 fn a_server_that_reads_nothing_does_not_keep_what_it_says_from_the_client_nor_the_session_from_its_end() {
     story(async {
         let world = World::new(false);
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         let posts: Vec<_> = (0..40).map(|_| world.post(LOG)).collect();
         world.says(LOG).await;
         assert!(listener.recv().await.is_some());
@@ -240,7 +240,7 @@ fn a_client_of_one_stream_that_reads_nothing_stops_the_server_and_nobody_else() 
 fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
     story(async {
         let mut world = World::new(false);
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         let (call, other) = (world.post(CALL), world.post(OTHER));
         world.at_server().await;
         world.at_server().await;
@@ -261,7 +261,7 @@ fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
         }
         assert_eq!(read, EVENTS, "what it had been handed");
         // What came last is there when it listens again.
-        let mut again = world.session.listen(None).await.unwrap();
+        let mut again = world.session.listen(None).await.unwrap().0;
         assert!(again.recv().await.is_some());
         other.abort();
     });
@@ -271,7 +271,7 @@ fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
 fn a_client_that_reads_slowly_misses_nothing() {
     story(async {
         let world = World::new(false);
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         let flood = async {
             for n in 0..3000 {
                 let text = format!(r#"{{"method":"notifications/message","params":{{"n":{n}}}}}"#);
@@ -306,7 +306,7 @@ fn a_ping_is_answered_where_the_client_listens_nowhere_and_passed_on_where_it_do
         assert!(text(&events.recv().await.unwrap()).contains("progress"));
         world.says(PING).await;
         assert!(text(&events.recv().await.unwrap()).contains(PING));
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         drop(events);
         world.says(PING).await;
         assert!(text(&listener.recv().await.unwrap()).contains(PING));
@@ -329,7 +329,7 @@ fn who_takes_only_json_gets_its_answer_and_what_came_before_where_it_listens() {
         world.says(DONE).await;
         let Some(Reply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
         assert_eq!(text(answer.text()), DONE);
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         assert!(text(&listener.recv().await.unwrap()).contains("progress"));
     });
 }
@@ -338,7 +338,7 @@ fn who_takes_only_json_gets_its_answer_and_what_came_before_where_it_listens() {
 fn a_session_that_nobody_uses_ends_and_one_that_somebody_listens_to_stays() {
     story(async {
         let mut world = World::new(false);
-        let listener = world.session.listen(None).await.unwrap();
+        let listener = world.session.listen(None).await.unwrap().0;
         let mut now = std::time::Instant::now();
         for _ in 0..3 {
             now += Duration::from_secs(60) + 2 * TICK;
@@ -400,13 +400,13 @@ fn a_client_that_prefers_a_stream_has_one_at_once_and_may_come_back_to_it() {
         assert!(text(&events.recv().await.unwrap()).starts_with("id: 1.1\n"));
         drop(events);
         world.says(PROGRESS).await;
-        let mut again = world.session.listen(Position::parse("1.1")).await.unwrap();
+        let mut again = world.session.listen(Position::parse("1.1")).await.unwrap().0;
         assert!(text(&again.recv().await.unwrap()).starts_with("id: 1.2\n"));
         world.says(DONE).await;
         assert!(text(&again.recv().await.unwrap()).contains(DONE));
         assert_eq!(again.recv().await, None);
         // Lost again, behind the end: the answer is still there.
-        let mut again = world.session.listen(Position::parse("1.2")).await.unwrap();
+        let mut again = world.session.listen(Position::parse("1.2")).await.unwrap().0;
         assert!(text(&again.recv().await.unwrap()).contains(DONE));
         assert_eq!(again.recv().await, None);
     });
@@ -499,7 +499,7 @@ fn what_is_kept_for_a_client_that_does_not_listen_is_bounded_by_bytes_too() {
         while world.server.to_client.capacity() < world.server.to_client.max_capacity() {
             tokio::task::yield_now().await;
         }
-        let mut listener = world.session.listen(None).await.unwrap();
+        let mut listener = world.session.listen(None).await.unwrap().0;
         for n in [3, 4] {
             let kept = text(&listener.recv().await.unwrap());
             assert!(kept.contains(&format!(r#""n":{n},"#)), "{}", &kept[..100]);
@@ -549,7 +549,7 @@ fn who_comes_back_again_and_again_has_what_it_missed_once() {
         }
         let mut last = stalled;
         for _ in 0..100 {
-            let again = world.session.listen(Position::parse("1.0")).await.unwrap();
+            let again = world.session.listen(Position::parse("1.0")).await.unwrap().0;
             drop(std::mem::replace(&mut last, again));
         }
         for n in 1..=EVENTS + 4 {

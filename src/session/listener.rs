@@ -4,7 +4,14 @@
 //! it does not take waits here, up to a bound. Then the server waits, as long as the client still takes something; a client
 //! that does not loses the stream.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
@@ -16,6 +23,17 @@ const BYTES: usize = 256 * 1024;
 /// How long a full queue holds up the session while the client takes nothing at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Says of a stream that is over whether it was cut because its client did not read it. Of most it can never be.
+#[derive(Debug, Clone, Default)]
+pub struct Unread(Option<Arc<AtomicBool>>);
+
+impl Unread {
+    /// Whether it was.
+    pub fn was_cut(&self) -> bool {
+        self.0.as_ref().is_some_and(|cut| cut.load(Relaxed))
+    }
+}
+
 /// The stream that a client listens on.
 pub(super) struct Listener {
     client: mpsc::Sender<Bytes>,
@@ -25,11 +43,23 @@ pub(super) struct Listener {
     taken: Instant,
     /// On HTTP+SSE it is the only stream, of calls too: what does not fit holds up the server, and nothing is cut here.
     is_only: bool,
+    unread: Unread,
 }
 
 impl Listener {
     pub(super) fn new(client: mpsc::Sender<Bytes>, is_only: bool) -> Self {
-        Self { client, waiting: VecDeque::new(), bytes: 0, taken: Instant::now(), is_only }
+        let unread = Unread((!is_only).then(Arc::default));
+        Self { client, waiting: VecDeque::new(), bytes: 0, taken: Instant::now(), is_only, unread }
+    }
+
+    /// For whoever reads the stream.
+    pub(super) fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+
+    /// It ends because its client takes nothing.
+    pub(super) fn cut(&self) {
+        self.unread.0.iter().for_each(|cut| cut.store(true, Relaxed));
     }
 
     /// One more event for the client.

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     actor::{Settings, Style, failure, failure_code, start},
+    listener::Unread,
     registry::{Registered, Registry, SessionId},
     room::{PATIENCE, Passage},
     stream::Position,
@@ -49,7 +50,7 @@ pub enum Command {
         /// Where the client was in the stream of a call, if it comes back for that.
         after: Option<Position>,
         /// Gets the stream.
-        reply: oneshot::Sender<mpsc::Receiver<Bytes>>,
+        reply: oneshot::Sender<(mpsc::Receiver<Bytes>, Unread)>,
     },
     /// Answer this request by a stream, if it is not answered yet.
     Stream(Id),
@@ -105,7 +106,7 @@ impl Handle {
 
     /// The stream of what the server sends of itself, which takes the place of one that was opened before; or the rest of
     /// a call's stream. `None` if the session is over.
-    pub async fn listen(&self, after: Option<Position>) -> Option<mpsc::Receiver<Bytes>> {
+    pub async fn listen(&self, after: Option<Position>) -> Option<(mpsc::Receiver<Bytes>, Unread)> {
         let (reply, stream) = oneshot::channel();
         self.commands.send(Command::Listen { after, reply }).await.ok()?;
         stream.await.ok()

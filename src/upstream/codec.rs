@@ -368,6 +368,12 @@ fn plain_chunk(input: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
     whole.then_some((start..end, end + 2))
 }
 
+/// The size of the chunk that begins `head`.
+pub(super) fn chunk_size(head: &[u8]) -> Option<u64> {
+    let digits = head.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    u64::from_str_radix(std::str::from_utf8(&head[..digits]).ok()?, 16).ok()
+}
+
 /// Ranges of one input that do not pass.
 #[derive(Default)]
 pub(super) struct Cuts(Vec<Range<usize>>);
@@ -379,6 +385,12 @@ impl Cuts {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => self.0.push(range),
         }
+    }
+
+    /// Cuts all that stands before this.
+    pub(super) fn begin_behind(&mut self, start: usize) {
+        self.0.retain(|cut| cut.start >= start);
+        self.0.insert(0, 0..start);
     }
 
     /// `input` without them; `None` if there are none.

@@ -12,10 +12,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Endpoint, ExchangeError, Passed, Pool, SCRATCH, Transport,
-    codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError},
+    codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError, chunk_size},
     outgoing::Outgoing,
 };
-use crate::mcp::{endpoint::EndpointError, endpoint_guard::EndpointGuard, event_end::EventEnd};
+use crate::mcp::{
+    endpoint::{BYTE_ORDER_MARK, EndpointError},
+    endpoint_guard::EndpointGuard,
+    event_end::{EventEnd, SplitMark},
+};
 
 /// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
@@ -70,6 +74,11 @@ impl Decoding {
                 Ok(bytes.len())
             }
         }
+    }
+
+    /// Whether a chunk may begin here.
+    fn is_between_chunks(&self) -> bool {
+        matches!(self, Self::Chunked(chunked) if chunked.is_between_chunks())
     }
 
     /// Whether the body is complete. Without framing only the end of the connection tells.
@@ -333,8 +342,12 @@ impl RawBody {
 
     /// Whether a chunk may be put in here, and in an event stream one with an event of its own.
     pub fn is_between_events(&self) -> bool {
-        matches!(&self.decoding, Decoding::Chunked(chunked) if chunked.is_between_chunks())
-            && self.end.is_between_events()
+        self.decoding.is_between_chunks() && self.end.is_between_events()
+    }
+
+    /// A chunk with a comment is put in here.
+    pub fn comment(&mut self) {
+        self.end.comment();
     }
 
     /// Reads what comes next, framing and all, and tells how much of it is payload. It lies in the worker's buffer, so an
@@ -355,8 +368,14 @@ impl RawBody {
             }
             *large = bytes.len() >= SCRATCH;
             let mut cuts = Cuts::default();
+            let (mut mark, was_between) = (Ok(None), decoding.is_between_chunks());
             let count = |range: Range<usize>| {
                 payload += range.len();
+                match end.has_late_mark(&bytes[range.clone()]) {
+                    Ok(false) => {}
+                    Ok(true) => mark = Ok(Some(range.start)),
+                    Err(split) => mark = Err(split),
+                }
                 end.push(&bytes[range.clone()]);
                 guarded.look(&bytes[range]);
             };
@@ -365,6 +384,18 @@ impl RawBody {
             *kept = guarded.guard;
             if here < bytes.len() {
                 *reuse = None;
+            }
+            let split = |split: SplitMark| ExchangeError::Io(io::Error::other(split.to_string()));
+            if let Some(start) = mark.map_err(split)? {
+                // The size of its chunk has to be here to be changed, and a chunk of nothing would be the last.
+                let size = was_between.then(|| chunk_size(&bytes[..start])).flatten();
+                let size = size.and_then(|size| size.checked_sub(BYTE_ORDER_MARK.len() as u64));
+                let size = size.filter(|left| *left > 0).ok_or_else(|| split(SplitMark))?;
+                payload -= BYTE_ORDER_MARK.len();
+                let mut plainer = format!("{size:x}\r\n").into_bytes();
+                cuts.begin_behind(start + BYTE_ORDER_MARK.len());
+                plainer.extend_from_slice(&cuts.taken_out_of(&bytes[..here]).unwrap_or_default());
+                return Ok((here, Some(plainer)));
             }
             Ok((here, cuts.taken_out_of(&bytes[..here])))
         };

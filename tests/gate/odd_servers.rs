@@ -206,6 +206,7 @@ async fn a_stream_that_nobody_reads_holds_up_no_call_of_its_session() {
     assert_eq!(flood.0, 200, "{}", flood.2);
     // What was handed out before it was cut is there, and then it ends.
     soon("the end of the stream", is_over(&mut unread)).await;
+    gate.log.line("Stream closed", &[("reason", json!("slow_reader"))]).await;
 }
 
 #[tokio::test]

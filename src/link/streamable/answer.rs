@@ -8,7 +8,7 @@ use super::session::{Server, Session};
 use crate::{
     error::{Error, Kind},
     link::{
-        awaited::{Oddity, ids_of, unreadable},
+        awaited::{Oddity, contested, unreadable},
         place::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
     },
     mcp::{
@@ -91,7 +91,7 @@ impl Server {
                     self.deliver(message, about.cloned()).await;
                 }
                 // Which of its ids counts, readers do not agree on.
-                Said::Message(message) if message.is_ambiguous() && is_one_of(&ids_of(&message), id) => {
+                Said::Message(message) if contested(&message).is_some_and(|answers| answers.names(id)) => {
                     (self.place.report)(Oddity::Unreadable(Malformed::Ambiguous));
                     return Err(unreadable(Malformed::Ambiguous));
                 }
@@ -131,8 +131,4 @@ impl Server {
             }
         }
     }
-}
-
-fn is_one_of(answers: &Answers, id: &Id) -> bool {
-    matches!(answers, Answers::OneOf(_)) && answers.names(id)
 }
