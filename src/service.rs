@@ -176,8 +176,10 @@ async fn answer(
     let Asked { worker, connection, live, head, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
     let checked = validate::head(head, &live.limits, connection.take_fragment(), connection.take_bare_lf())?;
-    record.traced(checked.traceparent.and_then(TraceId::of));
     let at = place(head.uri.path());
+    // The id of a trace has the form of many a token.
+    let trace = checked.traceparent.and_then(TraceId::of);
+    record.traced(trace.filter(|trace| !is_secret(live, head, at, trace.as_str())));
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
@@ -196,6 +198,7 @@ async fn answer(
     }
     if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
         return Err(forbidden(
+            asked,
             checked.host,
             "is none of `proxy.allowedHosts`; add it there, or name the gate as `proxy.baseUrl` does",
         ));
@@ -284,7 +287,7 @@ async fn answer(
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
     if let Some(method) = checked.rpc_method.filter(|_| head.method == Method::POST) {
         let name = checked.rpc_name.and_then(field_text::decode);
-        record.asks(method.to_str().unwrap_or_default(), name.as_deref());
+        record.asks(method.to_str().unwrap_or_default(), name.as_deref(), &admitted.token);
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     let answered = if proxy::passes_through(&admitted) {
@@ -298,19 +301,48 @@ async fn answer(
     answered
 }
 
-/// A refusal that names the host to whoever runs the gate.
-fn forbidden(host: &str, way_out: &str) -> Error {
-    let shown = if host_is_address(host) { host.to_owned() } else { shown_host(host) };
-    Kind::ForbiddenHost.because(format!("Host \"{shown}\" {way_out}"))
+/// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
+fn is_secret(live: &Live, head: &Parts, at: Place<'_>, text: &str) -> bool {
+    let presented = auth::presented(&head.headers, query_of_caller(head, at), true);
+    live.tokens.find(text.as_bytes()).is_some()
+        || presented.is_ok_and(|token| auth::holds(text.as_bytes(), &token))
 }
 
-/// As much of a host name as tells which it is. People paste tokens anywhere, so of a long label only the beginning is shown,
-/// and nothing of one that no host name has.
-fn shown_host(host: &str) -> String {
+/// A refusal that names the host to whoever runs the gate.
+fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
+    let Asked { live, head, .. } = asked;
+    let at = place(head.uri.path());
+    let shown = if host_is_address(host) {
+        Some(host.to_owned())
+    } else {
+        shown_host(host, |text| is_secret(live, head, at, text))
+    };
+    Kind::ForbiddenHost.because(match shown {
+        Some(shown) => format!("Host \"{shown}\" {way_out}"),
+        None => format!("Host, {} characters that are no name of a host, {way_out}", host.chars().count()),
+    })
+}
+
+/// As much of a host name as tells which it is; nothing, if that may be a token, which people paste anywhere. So a name
+/// without a dot is shown only if it is shorter than a token should be, and of a long label only the beginning is.
+fn shown_host(host: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     const LABELS: usize = 8;
-    const LABEL: usize = 20;
-    let is_named = |label: &str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:".contains(&b));
-    let mut labels = host.split('.').map(|label| match label.get(..LABEL / 2) {
+    /// One less than a token should have: see `config::tokens`.
+    const LABEL: usize = 15;
+    let is_named = |label: &str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => (name, &host[name.len()..]),
+        _ => (host, ""),
+    };
+    let is_hidden = (!name.contains('.') && (name.len() > LABEL || !is_named(name)))
+        || is_secret(host)
+        || is_secret(name)
+        || name.split('.').take(LABELS).any(&is_secret);
+    if is_hidden {
+        return None;
+    }
+    let mut labels = name.split('.').map(|label| match label.get(..LABEL / 2) {
         _ if !is_named(label) => "…".to_owned(),
         Some(beginning) if label.len() > LABEL => format!("{beginning}…"),
         _ => label.to_owned(),
@@ -319,7 +351,8 @@ fn shown_host(host: &str) -> String {
     if labels.next().is_some() {
         shown.push_str(".…");
     }
-    shown
+    shown.push_str(port);
+    Some(shown)
 }
 
 fn is_probe(at: Place<'_>) -> bool {
@@ -347,7 +380,7 @@ fn administer(
         } else {
             "is no name of this machine; an admin listener on loopback is for this machine only"
         };
-        return Err(forbidden(host, way_out));
+        return Err(forbidden(asked, host, way_out));
     }
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
     if !head.headers.get_all(header::ORIGIN).iter().all(is_own) {
@@ -429,7 +462,7 @@ fn options(head: &Parts) -> Response<Payload> {
 /// The only place where an error becomes a response.
 fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
     let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
-    let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id });
+    let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
     *response.status_mut() = error.kind.status();
     let headers: &mut HeaderMap = response.headers_mut();

@@ -35,7 +35,7 @@ use crate::{
     link::inline::InlineServer,
     mcp::session::SessionKey,
     memory::Memory,
-    observe::{Health, Observer, ServerMetrics, id_digits},
+    observe::{Health, Observer, RequestId, RequestIds, ServerMetrics},
     server::{
         admission::{ConnectionId, Connections},
         connection::Connection,
@@ -161,7 +161,7 @@ pub struct Worker {
     pub pool: Rc<Pool>,
     /// Deadlines and cuts of what runs here.
     pub watchdog: Rc<Watchdog<Subject>>,
-    next_id: Cell<u64>,
+    ids: RequestIds,
     id_fields: RefCell<BytesMut>,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
@@ -215,12 +215,11 @@ impl Drop for Evictable {
 impl Worker {
     /// A worker of the gate whose state is `shared`.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let next_id = Cell::new(first_request_id());
         Self {
             shared,
             pool: Rc::default(),
             watchdog: Rc::default(),
-            next_id,
+            ids: RequestIds::default(),
             id_fields: RefCell::default(),
             changes_seen: Cell::default(),
             connections: RefCell::default(),
@@ -256,32 +255,23 @@ impl Worker {
         self.changes_seen.replace(changes) != changes
     }
 
-    /// An id for the next request: unique within the process, and unlikely to repeat in the next one.
-    pub fn next_request_id(&self) -> u64 {
-        let id = self.next_id.get();
-        self.next_id.set(id.wrapping_add(1));
-        id
+    /// An id for the next request.
+    pub fn next_request_id(&self) -> RequestId {
+        self.ids.next()
     }
 
     /// A request id as the value of a header field. Heads are written at once, so that values share their memory: an
     /// allocation for hundreds of them.
-    pub fn id_field(&self, id: u64) -> Option<HeaderValue> {
+    pub fn id_field(&self, id: RequestId) -> Option<HeaderValue> {
         const CHUNK: usize = 4096;
         let mut fields = self.id_fields.borrow_mut();
-        let digits = id_digits(id);
+        let digits = id.as_str();
         if fields.capacity() < digits.len() {
             fields.reserve(CHUNK);
         }
-        fields.extend_from_slice(&digits);
+        fields.extend_from_slice(digits.as_bytes());
         HeaderValue::from_maybe_shared(fields.split().freeze()).ok()
     }
-}
-
-fn first_request_id() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness ids begin at zero; they are for reading logs, not for secrets.
-    let _ = getrandom::fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }
 
 /// Everything that requests need of one config.

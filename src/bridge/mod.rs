@@ -137,7 +137,7 @@ impl Request<'_> {
         body: &mut Option<Incoming>,
         record: &mut Record,
     ) -> Result<Message, Error> {
-        let Admitted { live, owner, .. } = &self.admitted;
+        let Admitted { live, owner, token, .. } = &self.admitted;
         let room = match session {
             Some(session) => self.room(session, message::size(body.as_ref())).await?,
             None => None,
@@ -152,7 +152,7 @@ impl Request<'_> {
             return Err(Kind::Unavailable.into());
         }
         if message.kind() != MessageKind::Response {
-            record.asks(message.method(), message.name());
+            record.asks(message.method(), message.name(), token);
         }
         Ok(message)
     }

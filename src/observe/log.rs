@@ -333,17 +333,6 @@ impl Line<'_> {
         }
     }
 
-    /// Adds an id as 16 hexadecimal digits.
-    pub fn id(mut self, key: &str, value: u64) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            self.buf.push(b'"');
-            self.buf.extend_from_slice(&id_digits(value));
-            self.buf.push(b'"');
-        }
-        self
-    }
-
     /// Adds anything whose `Display` needs no escaping: a URL.
     pub fn display(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         if self.log.is_some() {
@@ -403,11 +392,6 @@ impl Line<'_> {
     fn close(&mut self) {
         self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
     }
-}
-
-/// An id as 16 hexadecimal digits.
-pub fn id_digits(id: u64) -> [u8; 16] {
-    std::array::from_fn(|at| b"0123456789abcdef"[(id >> (60 - 4 * at)) as usize & 15])
 }
 
 fn write_int(buf: &mut Vec<u8>, value: u64) {

@@ -5,6 +5,7 @@ mod log;
 mod metrics;
 mod record;
 mod recurring;
+mod request_id;
 mod trace;
 
 use std::{
@@ -13,10 +14,11 @@ use std::{
 };
 
 pub use health::{Failure, Health};
-pub use log::{Line, Log, id_digits};
+pub use log::{Line, Log};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
 pub use recurring::{Group, Topic};
+pub use request_id::{RequestId, RequestIds};
 pub use trace::TraceId;
 
 use self::recurring::Recurring;

@@ -5,10 +5,11 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use http::{Method, StatusCode, Uri};
 
 use super::{
-    Line, Observer, ServerMetrics, Topic, TraceId,
+    Line, Observer, RequestId, ServerMetrics, Topic, TraceId,
     log::{VALUE_BYTES, cut},
 };
 use crate::{
+    auth::holds,
     config::Level,
     error::{Error, Kind, Side},
     ledger::Share,
@@ -93,7 +94,7 @@ pub struct Record {
     uri: Uri,
     /// Stands in for the path where the path itself must not be shown.
     shown_path: Option<String>,
-    id: u64,
+    id: RequestId,
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
     admission: Option<Admission>,
@@ -120,7 +121,7 @@ impl Record {
         connection: Rc<Connection>,
         method: Method,
         uri: Uri,
-        id: u64,
+        id: RequestId,
     ) -> Self {
         connection.request_began(&method);
         Self {
@@ -147,8 +148,8 @@ impl Record {
     }
 
     /// `request_id`
-    pub fn id(&self) -> String {
-        format!("{:016x}", self.id)
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     /// The request is for the gate itself.
@@ -185,10 +186,12 @@ impl Record {
         self.more.as_ref().is_some_and(|more| more.trace.is_some())
     }
 
-    /// What it asks of its server; `name` is what the method is about, of which a tool is logged.
-    pub fn asks(&mut self, method: &str, name: Option<&str>) {
+    /// What it asks of its server; `name` is what the method is about, of which a tool is logged. Clients choose the name, so
+    /// one that holds `secret`, the token that the request presents, is left out.
+    pub fn asks(&mut self, method: &str, name: Option<&str>, secret: &[u8]) {
         let method = RpcMethod::of(method);
-        let tool = name.filter(|_| method.calls_tool()).map(|tool| cut(tool, VALUE_BYTES).into());
+        let is_shown = |name: &&str| method.calls_tool() && !holds(name.as_bytes(), secret);
+        let tool = name.filter(is_shown).map(|tool| cut(tool, VALUE_BYTES).into());
         self.more().operation = Some(Operation { method, tool });
     }
 
@@ -304,7 +307,7 @@ impl Record {
             .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
             .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
-            .id("request_id", self.id)
+            .plain("request_id", self.id.as_str())
             .opt_plain("trace_id", more.and_then(|more| more.trace.as_ref()).map(TraceId::as_str))
             .send();
     }

@@ -8,7 +8,7 @@
 use serde_json::json;
 
 use crate::{
-    harness::{DEV, Gate, Upstream, get},
+    harness::{DEV, Gate, Upstream, get, post},
     recorder::Recorder,
 };
 
@@ -273,4 +273,81 @@ async fn neither_a_stream_nor_its_end_betrays_the_token() {
     gate.log.line("Stream closed", &[]).await;
     is_free_of(&gate.log.text(), DEV, "log");
     is_free_of(&gate.metrics(), DEV, "metrics");
+}
+
+/// What the log shows of a request beside its path: tool, trace and host.
+#[tokio::test]
+async fn a_token_in_the_place_of_a_tool_a_trace_or_a_host_is_not_logged() {
+    // The shortest that passes without a warning, one of the form of a trace id, and one of the form of a host.
+    const SHORT: &str = "k3y0123456789abc";
+    const HEX: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const DOTTED: &str = "abcd.efgh.ijkl.mnop";
+    let server = Recorder::start().await;
+    let own = Recorder::answering(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 36\r\n\r\n\
+         {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}",
+    )
+    .await;
+    let gate = Gate::start(json!({
+        "proxy": {
+            "auth": {
+                "kind": "bearer_token",
+                "tokens": { "short": SHORT, "hex": HEX, "dotted": DOTTED, "canary": VALID },
+            },
+            "admin": { "addr": "127.0.0.1:0" },
+        },
+        "mcpServers": {
+            "db": { "url": server.url("/mcp") },
+            "read": { "url": own.url("/mcp"), "options": { "toolFilter": { "mode": "block", "list": ["nothing"] } } },
+            "docs": { "url": server.url("/mcp"), "public": true },
+        },
+    }))
+    .await;
+    let mut asked = 0;
+    for token in [SHORT, HEX, DOTTED, VALID] {
+        let call = |name: &str| {
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": name } })
+                .to_string()
+        };
+        let mut requests = Vec::new();
+        for name in [token.to_owned(), escaped(token), format!("db__{token}"), format!("x {token} y")] {
+            let fields = format!("Mcp-Method: tools/call\r\nMcp-Name: {name}\r\n");
+            let encoded = format!(
+                "Mcp-Method: tools/call\r\nMcp-Name: =?base64?{}?=\r\n",
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &name)
+            );
+            for path in ["/db/mcp", "/docs/mcp", "/read/mcp", "/mcp"] {
+                requests.push(post(path, token, &fields, &call("x")));
+                requests.push(post(path, token, &encoded, &call("x")));
+                requests.push(post(path, token, "", &call(&name)));
+            }
+        }
+        let trace = format!("traceparent: 00-{HEX}-00f067aa0ba902b7-01\r\n");
+        if token == HEX {
+            requests.push(post("/db/mcp", token, &trace, "{}"));
+            requests.push(post("/db/mcp", "nobody", &trace, "{}"));
+            requests.push(post("/docs/mcp", token, &trace, "{}"));
+        }
+        for host in [token.to_owned(), format!("{token}:8080")] {
+            requests.push(get("/db/mcp", "nobody", "").replace("localhost", &host));
+            requests.push(get("/db/mcp", token, "").replace("localhost", &host));
+        }
+        for host in [format!("{token}.example"), format!("a.{token}")] {
+            requests.push(get("/db/mcp", token, "").replace("localhost", &host));
+        }
+        for request in &requests {
+            gate.ask(request).await;
+            asked += 1;
+        }
+        gate.ask(&get("/db/mcp", token, "X-Last: 1\r\n")).await;
+        asked += 1;
+    }
+    crate::harness::until("every line", || gate.log.all().len() >= asked).await;
+    for token in [SHORT, HEX, DOTTED, VALID] {
+        is_free_of(&gate.log.text(), token, "log");
+    }
+    is_free_of(&gate.metrics(), SHORT, "metrics");
+    // A name that is none is still there.
+    gate.ask(&post("/db/mcp", SHORT, "Mcp-Method: tools/call\r\nMcp-Name: query\r\n", "{}")).await;
+    gate.log.line("Authenticated request", &[("tool", json!("query"))]).await;
 }

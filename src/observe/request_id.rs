@@ -1,0 +1,65 @@
+//! Which request a line of the log, an answer and an error are about.
+
+use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, RandomState},
+};
+
+/// A request's id: 16 hexadecimal digits, written once for all who show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    fn of(number: u64) -> Self {
+        Self(std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15]))
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// The ids of one worker. Every answer carries one, so a stranger may compare two: they tell nothing about how many requests
+/// there were between them. That is a counter under a keyed hash (SipHash); of a billion ids, the chance that two
+/// are the same is 3 in 100.
+#[derive(Default)]
+pub struct RequestIds {
+    key: RandomState,
+    count: Cell<u64>,
+}
+
+impl RequestIds {
+    /// Another one.
+    pub fn next(&self) -> RequestId {
+        let count = self.count.get();
+        self.count.set(count.wrapping_add(1));
+        RequestId::of(self.key.hash_one(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_sixteen_digits() {
+        assert_eq!(RequestId::of(0).as_str(), "0000000000000000");
+        assert_eq!(RequestId::of(0x0123_4567_89ab_cdef).as_str(), "0123456789abcdef");
+        assert_eq!(RequestId::of(u64::MAX).as_str(), "ffffffffffffffff");
+    }
+
+    #[test]
+    fn ids_tell_nothing_of_how_many_there_were_between_them() {
+        let number = |id: RequestId| u64::from_str_radix(id.as_str(), 16).unwrap();
+        let (ids, others) = (RequestIds::default(), RequestIds::default());
+        let numbers: Vec<_> = (0..1_000).map(|_| number(ids.next())).collect();
+        let steps: HashSet<_> = numbers.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+        assert_eq!(steps.len(), 999, "no step comes twice");
+        assert!(steps.iter().all(|step| (1 << 32..u64::MAX - (1 << 32)).contains(step)));
+        let theirs: HashSet<_> = (0..1_000).map(|_| number(others.next())).collect();
+        assert!(numbers.iter().all(|number| !theirs.contains(number)), "each worker has a key of its own");
+    }
+}
