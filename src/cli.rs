@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::SystemTime,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -13,9 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     child::reaper,
-    config::{self, Access, Level, Loaded, LogFormat, Problem, Severity},
+    config::{self, Access, Level, Loaded, LogFormat, Problem, Severity, Tls},
     gateway::{LogFlags, exposed},
     secret::Secret,
+    server::self_made::SelfMade,
 };
 
 /// The command failed while it ran.
@@ -220,10 +222,19 @@ fn check(path: &Path) -> ExitCode {
         let _ = writeln!(io::stderr(), "warning: {} ({names}, process {pid})", exposed::WARNING);
     }
 
+    let fault = match &snapshot.tls {
+        Some(Tls::SelfSigned { state_dir, .. }) => SelfMade::fault(state_dir, SystemTime::now()),
+        _ => None,
+    };
+    if let Some(fault) = &fault {
+        let _ = writeln!(io::stderr(), "warning: the CA that is kept is not used; {fault}");
+    }
+
     let mut names: Vec<_> = snapshot.credentials.iter().map(|credential| &credential.token_name).collect();
     names.sort_unstable();
     names.dedup();
     let warnings = loaded.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    let warnings = warnings + usize::from(fault.is_some());
     let is_open = !names.is_empty() || snapshot.servers.iter().any(|server| server.access == Access::Public);
     let verdict = if is_open { "is good" } else { "has no mistake, but nobody can use it" };
     print(&format!(

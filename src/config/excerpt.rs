@@ -1,6 +1,6 @@
 //! The line that a problem is about, with a mark below the place, and without any value that may be a secret.
 //!
-//! Keys and punctuation are shown. A value is shown only if it is a word, a number or a time span where the table says that
+//! Keys that look like names and punctuation are shown. A value is shown only if it is a word, a number or a time span where the table says that
 //! one is to stand, and the text could be parsed, so that it is known to stand where it seems to. Everything else, comments
 //! included, is `…`.
 
@@ -12,6 +12,7 @@ use super::{
     key::{Kind, Object},
     lexer::{Class, Token, tokens},
     lines::Lines,
+    shown,
     table::ROOT,
 };
 
@@ -118,7 +119,11 @@ impl<'a> Excerpts<'a> {
             Class::Open(_) | Class::Close(_) | Class::Colon | Class::Comma | Class::Symbol(_) => {
                 text.to_owned()
             }
-            Class::String if is_harmless || self.is_key(index) => plain(text),
+            Class::String if is_harmless => plain(text),
+            Class::String if self.is_key(index) => match shown::name(text.trim_matches(['"', '\''])) {
+                Some(_) => plain(text),
+                None => "\"…\"".to_owned(),
+            },
             Class::String => "\"…\"".to_owned(),
             Class::Unclosed => "\"…".to_owned(),
             Class::Word if is_harmless || PLAIN.contains(&text) => plain(text),

@@ -13,6 +13,7 @@ use super::{
     reader::{Context, Node, Text},
     reference::Origin,
     servers::{environment, program},
+    shown,
     snapshot::{InlineTarget, InlineTool, Piece},
     table::{INHERITED, INLINE_TOOL},
 };
@@ -187,7 +188,8 @@ fn pieces(cx: &mut Context<'_>, text: &Text, schema: &InputSchema) -> Vec<Piece>
 
 /// A plain word in braces was probably meant to be an argument.
 fn warn_of_stranger(cx: &mut Context<'_>, name: &str, at: &Place, schema: &InputSchema) {
-    if name.is_empty()
+    if shown::name(name).is_none()
+        || name.is_empty()
         || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     {
         return;

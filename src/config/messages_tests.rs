@@ -663,11 +663,16 @@ fn no_secret_is_shown_wherever_it_stands() {
         r#""log": { "level": "CANARY", "format": "CANARY", "CANARX": 1 }, "limits": { "headerTimeout": "CANARY", "maxUriBytes": "CANARY" },"#,
         r#""tls": { "cert": "CANARY\n", "key": "CANARY\n", "wrong2": 1 }, // CANARY"#,
         r#""auth": { "kind": "CANARY", "queryToken": "CANARY", "tokens": { "a": ["CANARY x", "CANARY", "CANARY"], "b": { "sha256": "CANARY", "wrong3": 1 },"#,
-        r#""c": { "value": "CANARY y", "expires": "CANARY", "roles": "CANARY", "wrong4": "CANARY" }, "d": "$env:CANARY CANARY", "e": { "$env": "CANARY" }, "kind": "CANARY z", "f": 12345678 } } },"#,
+        r#""c": { "value": "CANARY y", "expires": "CANARY", "roles": "CANARY", "wrong4": "CANARY" }, "d": "$env:CANARY CANARY", "e": { "$env": "CANARY" }, "kind": "CANARY z", "f": 12345678, "sg_CANARY": "dev", "CANARY": 5, "CANARY z": [5], "g": { "$file": "sg_CANARY" }, "h": { "$env": "SECRETTOKEN0123456789" }, "": { "value": "CANARY" } } } },"#,
         r#""mcpServers": { "a": { "url": "CANARY://CANARY", "wrong5": "CANARY", "headers": { "Authorization": "Bearer CANARY\n", "type": "CANARY\n" },"#,
         r#""authTokens": ["CANARY"], "roles": ["CANARY", ""], "tags": [""], "timeout": "CANARY", "type": "CANARY", "caFile": "CANARY\n" },"#,
         r#""b": { "command": "\u0000CANARY", "args": ["--key=CANARY", 5], "env": { "KEY": "CANARY\u0000", "level": "CANARY", "timeout": 5 }, "cwd": "CANARY", "wrong6": ["CANARY"] },"#,
-        r#""c": { "command": "x", "inline": { "tools": [{ "name": "CANARY CANARY", "command": "", "args": ["{{CANARY}}", 5] }] }, "options": { "toolFilter": { "mode": "CANARY", "list": "CANARY" } } } }"#,
+        r#""c": { "command": "x", "inline": { "tools": [{ "name": "CANARY CANARY", "command": "", "args": ["{{CANARY}}", 5] }] }, "options": { "toolFilter": { "mode": "CANARY", "list": "CANARY" } } },"#,
+        // In the place of keys, and of what names a variable or a file.
+        r#""e": { "url": "http://h", "caFile": "CANARY", "headers": { "Authorization: Bearer CANARY": "", "CANARY": { "$env": "CANARY_" }, "CANARY x": 5, "X": { "$file": "CANARY" } } },"#,
+        r#""f": { "command": "x", "cwd": "CANARY", "env": { "KEY=CANARY": "", "CANARY ": 5, "ABCDEFGHIJ0123456789": { "$env": "SECRETTOKEN0123456789" }, "A": "$env:SECRETTOKEN0123456789", "B": "env:SECRETTOKEN0123456789|x", "C": "${input:CANARY}", "D": "${env:SECRETTOKEN0123456789}" } },"#,
+        r#""CANARY": { "url": 5, "CANARY": 5 }, "canary-0123456789-abcdef": {}, "https://CANARY/x": {} },"#,
+        r#""CANARY": 1, "sg_CANARY": { "CANARY": 1 }"#,
     ];
     let whole = format!("{{\n{}\n}}", lines.join("\n")).replace("CANARY", CANARY);
     let mut texts = vec![whole.clone()];
@@ -687,8 +692,7 @@ fn no_secret_is_shown_wherever_it_stands() {
     let mut shown = 0;
     for text in &texts {
         for problem in said_of(text.as_bytes()) {
-            // A path shows names; a secret in the place of a name is a name.
-            let told = format!("{}\n{}", problem.message, problem.excerpt);
+            let told = problem.with_excerpt();
             assert!(!told.contains("0123456789") && !told.contains("12345678"), "{told}\nin\n{text}");
             shown += 1;
         }

@@ -39,6 +39,7 @@ mod schema;
 #[cfg(test)]
 mod schema_tests;
 mod servers;
+mod shown;
 mod snapshot;
 mod syntax;
 mod table;

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::shown;
+
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -60,9 +62,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Characters of a key that a path shows.
-const LONGEST_KEY: usize = 128;
-
 /// A spot in the document that a problem can point to.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -74,14 +73,15 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn key(&self, key: &str, offset: usize) -> Self {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
-        // No name is as long; and a path is made for each key, so that long ones would cost time.
-        let cut = key.char_indices().nth(LONGEST_KEY).map(|(end, _)| format!("{}…", &key[..end]));
-        let key = cut.as_deref().unwrap_or(key);
-        let path = match (self.path.as_str(), !key.is_empty() && key.chars().all(plain)) {
-            ("", true) => key.to_owned(),
-            (parent, true) => format!("{parent}.{key}"),
-            (parent, false) => format!("{parent}[{key:?}]"),
+        let is_plain = |key: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
+            !key.is_empty() && key.chars().all(fits)
+        };
+        let path = match (self.path.as_str(), shown::name(key)) {
+            ("", Some(key)) if is_plain(key) => key.to_owned(),
+            (parent, Some(key)) if is_plain(key) => format!("{parent}.{key}"),
+            (parent, Some(key)) => format!("{parent}[{key:?}]"),
+            (parent, None) => format!("{parent}[{}]", shown::HIDDEN),
         };
         Self { offset, path }
     }
@@ -116,6 +116,9 @@ mod tests {
         let root = Place { offset: 0, path: String::new() };
         let tokens = root.key("proxy", 1).key("tokens", 2);
         assert_eq!(tokens.key("ci-1", 3).index(1, 4).path, "proxy.tokens.ci-1[1]");
-        assert_eq!(tokens.key("a.b\n", 3).path, "proxy.tokens[\"a.b\\n\"]");
+        assert_eq!(tokens.key("a.b", 3).path, "proxy.tokens[\"a.b\"]");
+        for odd in ["a.b\n", "sg_secret", &"long".repeat(11)] {
+            assert_eq!(tokens.key(odd, 3).key("id", 4).path, "proxy.tokens[…].id");
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     mistaken,
     problem::{Place, Severity},
     reference::{self, Env, Origin, Unresolved},
+    shown,
     table::REFERENCE,
 };
 
@@ -164,14 +165,20 @@ impl<'a> Context<'a> {
             self.error(at, "is not a path; give the path of the file, not what stands in it");
             return None;
         }
-        let path = self.beside_config(path);
+        let (written, path) = (path, self.beside_config(path));
         let contents = files::read(&path);
         if self.known_files.insert(path.clone()) {
             self.files.push(path.clone());
         }
         contents
             .map_err(|reason| {
-                self.error(at, format!("{} {reason}; check the path and its permissions", path.display()))
+                let message = match shown::path(written) {
+                    Some(_) => format!("{} {reason}; check the path and its permissions", path.display()),
+                    None => {
+                        format!("the file {reason}; give its path, as in \"./token\", not what stands in it")
+                    }
+                };
+                self.error(at, message);
             })
             .ok()
     }

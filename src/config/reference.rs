@@ -1,5 +1,7 @@
 //! References in string values: `$env:VAR`, `env:VAR`, `${VAR}` and their defaults.
 
+use super::shown;
+
 /// Looks up a variable. An argument, so that a test can have its own environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
@@ -85,7 +87,7 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> 
     match text.strip_prefix("env:") {
         Some(name) if is_name(name) => from_env(name, env),
         Some(rest) if rest.split_once('|').is_some_and(|(name, _)| is_name(name)) => {
-            let name = rest.split('|').next().unwrap_or_default();
+            let name = rest.split('|').next().and_then(shown::variable).unwrap_or("API_TOKEN");
             Err(format!("`env:` takes no default; write `$env:{name}|…`").into())
         }
         _ => interpolate(text, env),
@@ -112,14 +114,11 @@ fn lookup(name: &str, env: &Env<'_>) -> Result<Result<String, &'static str>, ()>
     })
 }
 
-/// What to say of a variable without a value. A name that looks like a token may be one, in the wrong place.
+/// What to say of a variable without a value. A name that does not look like one may be a token, in the wrong place.
 fn unset(name: &str, state: &str, default: fn(&str) -> String) -> Unresolved {
-    let has = |what: fn(&char) -> bool| name.chars().any(|c| what(&c));
-    let is_random =
-        has(char::is_ascii_digit) && has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase);
-    match is_random && name.len() >= 20 {
-        true => format!("the environment variable of this name is {state}; a reference has the name of a variable, not its value").into(),
-        false => Unresolved {
+    match shown::variable(name) {
+        None => format!("the environment variable of this name is {state}; a reference has the name of a variable, not its value").into(),
+        Some(name) => Unresolved {
             cause: format!("the environment variable {name} is {state}"),
             default: Some(default(name)),
             variable: Some(name.to_owned()),
@@ -136,14 +135,16 @@ const INSIDE: &str = "${API_TOKEN}";
 fn no_name(name: &str, form: &str) -> Unresolved {
     let form = match name.split_once(':') {
         Some(("env", name)) if is_name(name) => {
+            let name = shown::variable(name).unwrap_or("API_TOKEN");
             return format!("a variable is written `${{{name}}}` here, without `env:`").into();
         }
         Some(("input", id)) => {
-            let id: String = id
+            let id: String = shown::name(id)
+                .unwrap_or_default()
                 .chars()
                 .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
                 .collect();
-            let variable = if is_name(&id) { id } else { "API_TOKEN".into() };
+            let variable = Some(&*id).filter(|id| is_name(id)).unwrap_or("API_TOKEN");
             return format!(
                 "a client asks its user for an input; here write `${{{variable}}}`, and set that variable"
             )

@@ -18,6 +18,7 @@ use super::{
     reader::{Context, Node, Text},
     reference::Origin,
     remaining::Grant,
+    shown,
     snapshot::{Access, HttpTarget, LostServer, Server, StdioTarget, Target, ToolFilter, Transport},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
     tls,
@@ -67,14 +68,19 @@ pub(super) fn resolve(
         if !is_name(name) {
             let message =
                 "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; write";
-            cx.error(&key, format!("{message} \"{}\"", slug(name)));
+            let slug = slug(name);
+            let proposed = shown::name(&slug).unwrap_or("server");
+            cx.error(&key, format!("{message} \"{proposed}\""));
         } else if SERVER_NAMES.reserved.contains(&name) {
             cx.error(&key, format!("`/{name}` is a path of the gate's own; write \"{name}-server\""));
         }
         if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
             cx.notice(
                 &key,
-                format!("differs from `{other}` in the case of letters only, and so do their paths"),
+                format!(
+                    "differs from `{}` in the case of letters only, and so do their paths",
+                    shown::name_or_hidden(other)
+                ),
             );
         }
         let name: Arc<str> = name.into();
@@ -482,7 +488,8 @@ const MANY_NAMES: usize = 500;
 fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec<Arc<str>>> {
     let mut names = Vec::new();
     if node.literal().is_some() {
-        let example = auth.names.iter().flatten().next().map_or("dev", AsRef::as_ref);
+        let mut names = auth.names.iter().flatten();
+        let example = names.find_map(|name| shown::name(name)).unwrap_or("dev");
         cx.error(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
         return None;
     }
@@ -493,7 +500,7 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec
             None => {
                 let near = match cx.is_full() || known.len() > MANY_NAMES {
                     true => None,
-                    false => hint::closest(&text.value, known.iter().map(AsRef::as_ref)),
+                    false => hint::closest(&text.value, known.iter().filter_map(|name| shown::name(name))),
                 };
                 // Not shown: people take it for the place of the token itself.
                 let message = match near {
@@ -549,7 +556,7 @@ pub(super) fn warn_of_access(
             && auth.credentials.len() > 1
             && auth.known.contains(&*server.name)
         {
-            let name = &server.name;
+            let name = shown::name_or_hidden(&server.name);
             let message = format!(
                 "any token may use this server, though one has its name; write \"authTokens\": [\"{name}\"] if no other is to"
             );

@@ -14,6 +14,7 @@ use super::{
     problem::Place,
     reader::{Context, Node, Text},
     reference::Origin,
+    shown,
     snapshot::Credential,
     table::{AUTH, TOKEN},
 };
@@ -133,7 +134,10 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
                 Some(owner) => {
                     cx.error(
                         &node.at,
-                        format!("is the same token as {owner:?} has; give every name its own token"),
+                        format!(
+                            "is the same token as {:?} has; give every name its own token",
+                            shown::name_or_hidden(&owner)
+                        ),
                     );
                     continue;
                 }
@@ -220,7 +224,10 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
     let text = node.secret(cx)?;
     let token = &text.value;
     // The file is to be mended, not what names it.
-    let file = node.file().map(|file| format!("what stands in {file} ")).unwrap_or_default();
+    let file = node
+        .file()
+        .map(|file| format!("what stands in {} ", shown::path(file).unwrap_or("the file")))
+        .unwrap_or_default();
     if token.is_empty() {
         cx.error(&text.at, "is empty, which would let anyone in; `sluicegate token new` makes a good one");
         return None;

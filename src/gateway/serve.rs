@@ -19,7 +19,7 @@ use crate::{
     child::shield,
     config::{Level, LogFormat, Problem, Snapshot},
     observe::{Log, Metrics, Observer},
-    server::self_made::SelfMade,
+    server::self_made::{SelfMade, write_ca as write_ca_over_certificate},
 };
 
 /// Runs the gate with the config at `path` until a signal ends it.
@@ -234,7 +234,7 @@ fn count_panics(observer: &Arc<Observer>) {
 fn write_ca(gateway: &Gateway, to: &Path) -> io::Result<()> {
     let none = || io::Error::other("the certificate is not self-made; `--ca-out` needs `tls.selfSigned`");
     let ca = gateway.self_made().ok_or_else(none)?.ca();
-    std::fs::write(to, ca)
+    write_ca_over_certificate(to, ca)
 }
 
 /// Nobody is to take a self-made certificate for one of an authority.

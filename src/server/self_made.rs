@@ -2,9 +2,12 @@
 //! certificate lives in memory, and is made anew at each start and before it ends.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -59,6 +62,17 @@ impl SelfMade {
             ),
         };
         Ok(Self { ca, names: names.to_vec(), kept })
+    }
+
+    /// Why the CA that is kept in `directory` cannot be used, if there is one that cannot.
+    pub fn fault(directory: &Path, now: SystemTime) -> Option<String> {
+        let directory = directory.join("ca");
+        match Ca::load(&directory, now) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Some(format!("{}: {error}", directory.display()))
+            }
+            _ => None,
+        }
     }
 
     /// The CA's certificate, PEM.
@@ -149,15 +163,33 @@ impl Ca {
     }
 
     fn load(directory: &Path, now: SystemTime) -> io::Result<Self> {
-        let key = match fs::read_to_string(directory.join(ROOT_KEY)) {
+        // Where others may write, they could have put a CA of their own there.
+        let opened = open_own(directory, libc::O_DIRECTORY, WRITE_BY_OTHERS).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::ENOTDIR | libc::ELOOP) => io::Error::other(
+                    "is a symbolic link, or no directory; put the directory itself there, or name another `stateDir`",
+                ),
+                _ => error,
+            }
+        })?;
+        // Not by its path, which may lead elsewhere by now.
+        let within = |name| PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())).join(name);
+        let key = match read_own(&within(ROOT_KEY), ANY_BY_OTHERS) {
             Ok(key) => Secret::new(key),
             // A certificate without its key is no CA, and is not to be written over.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && directory.join(ROOT).exists() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && within(ROOT).exists() => {
                 return Err(io::Error::other(format!("{ROOT} is there without {ROOT_KEY}; remove both")));
             }
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+            Err(error) => return Err(io::Error::other(format!("{ROOT_KEY}: {error}"))),
         };
-        let pem = fs::read_to_string(directory.join(ROOT))
+        let pem = match read_own(&within(ROOT), WRITE_BY_OTHERS) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(io::Error::other(format!("{ROOT}: {error}")));
+            }
+            read => read,
+        };
+        let pem = pem
             .map_err(|error| io::Error::other(format!("{ROOT_KEY} is there, and {ROOT} is not: {error}")))?;
         // What the error quotes might be key material.
         let key = KeyPair::from_pem(key.expose())
@@ -180,6 +212,59 @@ impl Ca {
         }
         Ok(Self { pem, key, not_after })
     }
+}
+
+/// Permissions that nobody but the owner may have.
+const WRITE_BY_OTHERS: u32 = 0o022;
+const ANY_BY_OTHERS: u32 = 0o077;
+
+/// Opens what is no link, belongs to the user of this process or to root, and has none of the permissions `forbidden`.
+fn open_own(path: &Path, flags: i32, forbidden: u32) -> io::Result<File> {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let (metadata, user) = (file.metadata()?, rustix::process::geteuid().as_raw());
+    let refused = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    if metadata.uid() != user && metadata.uid() != 0 {
+        return refused(format!(
+            "belongs to user {}, who could have made it; look at it, and `chown {user}` it or remove it",
+            metadata.uid()
+        ));
+    }
+    if metadata.mode() & forbidden != 0 {
+        return refused(match forbidden {
+            ANY_BY_OTHERS => {
+                "other users may read it; remove the directory if they could have, or `chmod 600` it".into()
+            }
+            _ => "other users may write there; remove the directory if they could have, or `chmod go-w` it"
+                .into(),
+        });
+    }
+    Ok(file)
+}
+
+/// Bytes of a PEM file at most.
+const LONGEST_PEM: u64 = 1 << 20;
+
+fn read_own(path: &Path, forbidden: u32) -> io::Result<String> {
+    let mut text = String::new();
+    open_own(path, 0, forbidden)?.take(LONGEST_PEM).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Writes a CA's certificate to `path`, over another certificate, but over nothing else.
+pub fn write_ca(path: &Path, ca: &str) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {
+            let mut before = Vec::new();
+            File::open(path)?.take(LONGEST_PEM).read_to_end(&mut before)?;
+            let has_key = PrivateKeyDer::from_pem_slice(&before).is_ok();
+            if has_key || CertificateDer::from_pem_slice(&before).is_err() {
+                return Err(io::Error::other("holds something else than a certificate, and stays as it is"));
+            }
+        }
+        _ => {}
+    }
+    fs::write(path, ca)
 }
 
 fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
@@ -325,6 +410,70 @@ mod tests {
         );
         let expired = SelfMade::open(&directory.path().join("new"), &[], later).unwrap();
         assert!(expired.kept().is_err_and(|why| why.contains("has expired")), "{:?}", expired.kept());
+    }
+
+    /// What another user could have read or written is not used, and says so; what is right is used again.
+    #[test]
+    fn a_ca_that_others_could_have_touched_is_not_used() {
+        let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let directory = tempfile::TempDir::new().unwrap();
+        let state = directory.path().join("state");
+        let first = open(&state);
+        let ca = state.join("ca");
+        let (root, key) = (ca.join(ROOT), ca.join(ROOT_KEY));
+        for (path, bad, good, told) in [
+            (&key, 0o644, 0o600, "root.key: other users may read it"),
+            (&key, 0o640, 0o600, "chmod 600"),
+            (&root, 0o664, 0o644, "root.pem: other users may write"),
+            (&ca, 0o777, 0o700, "chmod go-w"),
+            (&ca, 0o720, 0o755, "other users may write there"),
+        ] {
+            chmod(path, bad);
+            let made = open(&state);
+            assert_ne!(made.ca(), first.ca(), "{bad:o}");
+            assert!(made.kept().is_err_and(|why| why.contains(told)), "{:?}", made.kept());
+            made.certificate(SystemTime::now()).unwrap();
+            let fault = SelfMade::fault(&state, SystemTime::now());
+            assert_eq!(fault.as_deref(), made.kept().err());
+            chmod(path, good);
+            assert_eq!(open(&state).ca(), first.ca());
+            assert_eq!(SelfMade::fault(&state, SystemTime::now()), None);
+        }
+        // Links lead where somebody else may write.
+        let elsewhere = directory.path().join("elsewhere");
+        fs::rename(&ca, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &ca).unwrap();
+        assert!(open(&state).kept().is_err());
+        fs::remove_file(&ca).unwrap();
+        fs::rename(&elsewhere, &ca).unwrap();
+        fs::rename(&key, directory.path().join("key")).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("key"), &key).unwrap();
+        assert!(open(&state).kept().is_err_and(|why| why.contains("root.key")));
+        // Only root can give files away.
+        fs::remove_file(&key).unwrap();
+        fs::rename(directory.path().join("key"), &key).unwrap();
+        if std::os::unix::fs::chown(&root, Some(12_345), None).is_ok() {
+            assert!(open(&state).kept().is_err_and(|why| why.contains("belongs to user 12345")));
+        }
+        assert_eq!(SelfMade::fault(&directory.path().join("none"), SystemTime::now()), None);
+    }
+
+    #[test]
+    fn a_ca_is_written_over_a_certificate_and_over_nothing_else() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("ca.pem");
+        let made = self_signed(&["localhost".into()]).unwrap();
+        write_ca(&path, &made.ca).unwrap();
+        write_ca(&path, &made.cert).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), made.cert);
+        let both = format!("{}{}", made.cert, made.key.expose());
+        for other in [made.key.expose(), &both, "{}"] {
+            fs::write(&path, other).unwrap();
+            assert!(write_ca(&path, &made.ca).is_err());
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
+        fs::write(&path, "").unwrap();
+        write_ca(&path, &made.ca).unwrap();
     }
 
     #[test]
