@@ -69,7 +69,7 @@ for document, text in texts.items():
             problems.append(f"{document}: {link}#{anchor} leads nowhere")
 
 # What SECURITY.md says that shows a promise has to be there.
-sources = [ROOT / "tests", ROOT / "benches"]
+sources = [ROOT / "src", ROOT / "tests", ROOT / "benches"]
 tests = {
     name
     for folder in sources

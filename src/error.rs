@@ -92,7 +92,7 @@ kinds! {
     /// The body is no JSON-RPC message.
     NotAMessage: Client, BAD_REQUEST, "not_a_message", "The body is not one JSON-RPC request, notification or response.";
     /// `?servers=` or `?tags=` that say nothing clear.
-    Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers or by tags, not both; match is any or all.";
+    Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers=NAMES or by tags=TAGS, not both; match is any or all; no other selector is known.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
     /// A browser wants to load it as a page, a frame, a script or the like.
@@ -145,6 +145,24 @@ impl Kind {
 }
 
 impl Error {
+    /// The cause where whoever runs the gate has stopped the server, which the caller is told too.
+    const STOPPED: &str = "the server was stopped";
+
+    /// The server was stopped, or is disabled.
+    pub fn stopped() -> Self {
+        Kind::Unavailable.because(Self::STOPPED)
+    }
+
+    /// The sentence for a human.
+    pub fn sentence(&self) -> &'static str {
+        match self.kind {
+            Kind::Unavailable if self.cause.as_deref() == Some(Self::STOPPED) => {
+                "This server is stopped; it answers again when whoever runs the gate starts it."
+            }
+            kind => kind.sentence(),
+        }
+    }
+
     /// There is no more of `resource` for this caller, or for anybody.
     pub fn out_of(resource: Resource, limit: Limit) -> Self {
         let resource = resource.name();

@@ -29,7 +29,12 @@ pub enum SelectorError {
     Empty,
     /// `match` that is neither `any` nor `all`, or comes twice.
     Match,
+    /// A selector of 1MCP's, or one in the singular. Passed over, it would widen what it was to narrow.
+    Unknown,
 }
+
+/// Selectors of another gateway (1MCP), and slips.
+const UNKNOWN: &[&str] = &["tag-filter", "preset", "server", "tag"];
 
 impl fmt::Display for SelectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,6 +42,7 @@ impl fmt::Display for SelectorError {
             Self::Both => "servers and tags cannot be selected by at once",
             Self::Empty => "servers and tags need at least one value",
             Self::Match => "match is any or all, and comes once",
+            Self::Unknown => "tag-filter, preset, server and tag select nothing here; use servers or tags",
         })
     }
 }
@@ -63,6 +69,7 @@ impl Selector {
                     }
                     continue;
                 }
+                key if UNKNOWN.contains(&key) => return Err(SelectorError::Unknown),
                 _ => continue,
             };
             list.extend(value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Box::from));
@@ -138,6 +145,9 @@ mod tests {
             ("tags=a&match=most", SelectorError::Match),
             ("tags=a&match=", SelectorError::Match),
             ("tags=a&match=all&match=any", SelectorError::Match),
+            ("tag-filter=web%2Bapi", SelectorError::Unknown),
+            ("preset=dev", SelectorError::Unknown),
+            ("tags=a&tag=b", SelectorError::Unknown),
         ] {
             assert_eq!(Selector::parse(Some(query)), Err(why), "{query}");
         }

@@ -282,7 +282,7 @@ async fn answer(
     let share = owner.take(Resource::Requests);
     record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
     if route.switch.is_stopped() {
-        return Err(Kind::Unavailable.because("the server was stopped"));
+        return Err(Error::stopped());
     }
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
     if let Some(method) = checked.rpc_method.filter(|_| head.method == Method::POST) {
@@ -461,7 +461,7 @@ fn options(head: &Parts) -> Response<Payload> {
 
 /// The only place where an error becomes a response.
 fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
-    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
+    let (code, sentence, id) = (error.kind.code(), error.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
     *response.status_mut() = error.kind.status();

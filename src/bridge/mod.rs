@@ -123,7 +123,7 @@ impl Renewal {
         }
         match self.worker.shared.live().route(&self.route.server.name) {
             None => Kind::NotFound.because("the server was removed while it waited"),
-            Some(route) if route.switch.is_stopped() => Kind::Unavailable.because("the server was stopped"),
+            Some(route) if route.switch.is_stopped() => Error::stopped(),
             Some(_) => Kind::Unavailable.because("the server was restarted or configured anew"),
         }
     }

@@ -265,7 +265,7 @@ async fn one(
     callers: Callers,
 ) -> Result<Link, Error> {
     if route.switch.is_stopped() {
-        return Err(Kind::Unavailable.because("the server was stopped"));
+        return Err(Error::stopped());
     }
     let live = worker.shared.live().clone();
     let link = match &route.backend {

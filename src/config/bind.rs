@@ -162,6 +162,23 @@ pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
     Some(url)
 }
 
+/// Warns of a URL of the gate that does not fit what it speaks. Its certificate, its origins and what clients are told follow
+/// from that URL.
+pub(super) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url: Option<&Url>) {
+    let (Some(url), Some(node)) = (base_url, proxy.get("baseUrl")) else { return };
+    // Whoever has a balancer in front says so in one of these.
+    let is_behind = proxy.has("trustedProxies") || proxy.has("allowPlainHttp");
+    match (url.scheme(), proxy.has("tls")) {
+        ("http", true) => cx.warning(&node.at, "is http://, and with `tls` the gate speaks HTTPS only; write https://"),
+        ("https", false) if !is_behind => cx.warning(
+            &node.at,
+            "is https://, and without `tls` the gate speaks plain HTTP; add `tls`, or name the balancer that ends TLS in \
+             `trustedProxies`",
+        ),
+        _ => {}
+    }
+}
+
 /// An absolute `http` or `https` URL with a host and nothing that does not belong into a request.
 pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<Url> {
     // The text is never shown: a URL that does not parse may hold a password.
@@ -177,6 +194,9 @@ pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<U
                 _ => "has a host that is none",
             };
             format!("{what}; write it as in \"https://host.example:8443/mcp\"")
+        }
+        Ok(url) if url.scheme() == "file" => {
+            "is a file, which is a command here: \"command\": \"node\", \"args\": [\"PATH\"]".into()
         }
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             "must start with http:// or https://, as in \"https://host.example/mcp\"".into()

@@ -422,6 +422,14 @@ static TABLE: &[Foreign] = &[
         "",
         "is `proxy.limits.connectTimeout` here, for all servers",
     ),
+    key(SERVER, &["upstreamtimeout", "responsetimeout"], "timeout"),
+    key(&["limits"], &["maxconns", "maxclients", "connectionlimit"], "maxConnections"),
+    way(
+        PROXY,
+        &["mcpservers", "servers"],
+        "",
+        "servers stand beside `proxy`, not in it: { \"proxy\": { … }, \"mcpServers\": { … } }",
+    ),
     key(SERVER, &["sessiontimeout", "sessionidletimeout", "sessionttl"], "idleTimeout"),
     key(
         SERVER,

@@ -33,13 +33,21 @@ pub(super) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
     }
 }
 
-/// The object of the config that has a key of this name.
+/// The object of the config that has a key of this name: one around this one, or else one in it, or else the first.
 fn elsewhere(plain: &str, object: &Object) -> Option<String> {
     let has_it = |other: &Object| other.names().iter().any(|known| foreign::plain(known) == plain);
-    objects(&ROOT)
-        .into_iter()
-        .find(|(path, other)| !path.is_empty() && other.name != object.name && has_it(other))
-        .map(|(path, _)| path)
+    let all = objects(&ROOT);
+    let own = all.iter().find(|(_, other)| other.name == object.name).map_or("", |(path, _)| path);
+    let is_in =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+    let having = || {
+        let is_other = |(path, other): &&(String, &Object)| {
+            !path.is_empty() && other.name != object.name && has_it(other)
+        };
+        all.iter().filter(is_other).map(|(path, _)| path)
+    };
+    let around = having().filter(|path| is_in(own, path)).max_by_key(|path| path.len());
+    around.or_else(|| having().find(|path| is_in(path, own))).or_else(|| having().next()).cloned()
 }
 
 /// Whether it is one letter wrong.
@@ -106,6 +114,20 @@ mod tests {
             said("toolFilter", &SERVER),
             "unknown key here; it belongs into `mcpServers.NAME.options`"
         );
+    }
+
+    #[test]
+    fn the_place_that_is_named_is_the_nearest() {
+        let of = |name: &str| {
+            objects(&ROOT).into_iter().find(|(_, object)| object.name == name).expect("it is there").1
+        };
+        assert_eq!(said("timeout", of("options")), "unknown key here; it belongs into `mcpServers.NAME`");
+        assert_eq!(said("tags", of("options")), "unknown key here; it belongs into `mcpServers.NAME`");
+        assert_eq!(said("upstreamTimeout", &SERVER), "unknown key; it is `timeout` here");
+        assert_eq!(said("maxConns", of("limits")), "unknown key; it is `maxConnections` here");
+        for name in ["mcpServers", "servers"] {
+            assert!(said(name, proxy()).contains("beside `proxy`, not in it"), "{}", said(name, proxy()));
+        }
     }
 
     #[test]

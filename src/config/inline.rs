@@ -12,7 +12,7 @@ use super::{
     programs::{self, Program},
     reader::{Context, Node, Text},
     reference::Origin,
-    servers::{environment, program},
+    servers::{environment, own_variables, program},
     shown,
     snapshot::{InlineTarget, InlineTool, Piece},
     table::{INHERITED, INLINE_TOOL},
@@ -53,7 +53,7 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
         false => missing(cx, &fields, "command", "the program to run"),
     };
     let args = match (&input_schema, fields.get("args")) {
-        (Some(schema), Some(node)) => arguments(cx, &node, schema),
+        (Some(schema), Some(node)) => arguments(cx, &node, schema, &own_variables(&fields)),
         _ => Vec::new(),
     };
     let env = environment(cx, &fields);
@@ -120,10 +120,11 @@ fn input_schema(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InputSchema
     compiled.map_err(|message| cx.error(&at, message)).ok()
 }
 
-fn arguments(cx: &mut Context<'_>, node: &Node<'_>, schema: &InputSchema) -> Vec<Vec<Piece>> {
+/// `own`: the variables of the tool's `env`.
+fn arguments(cx: &mut Context<'_>, node: &Node<'_>, schema: &InputSchema, own: &[&str]) -> Vec<Vec<Piece>> {
     let mut arguments = Vec::new();
     let mut options_are_over = false;
-    for text in node.strings(cx).unwrap_or_default() {
+    for text in node.arguments(cx, own).unwrap_or_default() {
         if text.value.contains('\0') {
             cx.error(&text.at, "holds a zero byte, which no argument can; remove it");
         }

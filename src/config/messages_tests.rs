@@ -186,6 +186,10 @@ fn texts_that_are_no_json() {
         ("{\n \"a\": ...}", &[("2:7:", "a placeholder is left here")]),
         ("{\n \"a\": \"C:\\Users\"}", &[("2:10:", "write \\\\ for a backslash, as in \"C:\\\\Users\"")]),
         ("{\n\u{200b}\"a\": 1}", &[("2:1:", "an invisible character (U+200B) stands here; remove it")]),
+        (
+            "\"mcpServers\": {\n}",
+            &[("1:1:", "the braces around this are missing; put { in front of it, and } at its end")],
+        ),
         ("", &[("1:1:", "the file is empty; `sluicegate init` writes a starter")]),
         ("{\"a\": 1, /* x", &[("1:10:", "this comment is never closed; end it with */")]),
     ]);
@@ -339,6 +343,10 @@ fn values_that_are_not_what_they_should_be() {
         (
             servers!("\"a\": {\"url\": \"localhost:3000/mcp\"}"),
             &[("2:14:", "must start with http:// or https://")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"file:///srv/x.js\"}"),
+            &[("2:14:", "\"command\": \"node\", \"args\": [\"PATH\"]")],
         ),
         (servers!("\"a\": {\"url\": \"http://my host/mcp\"}"), &[("2:14:", "has a space in it")]),
         (
@@ -520,6 +528,22 @@ fn the_hash_of_a_token_does_not_open_the_gate() {
 }
 
 #[test]
+fn the_url_of_the_gate_fits_what_it_speaks() {
+    check(&[
+        (
+            proxy!("\"baseUrl\": \"https://h\""),
+            &[("2:22: proxy.baseUrl:", "warning: is https://, and without `tls` the gate speaks plain HTTP")],
+        ),
+        (proxy!("\"baseUrl\": \"https://h\", \"trustedProxies\": [\"127.0.0.1\"]"), &[]),
+        (proxy!("\"baseUrl\": \"http://h\""), &[]),
+        (
+            proxy!("\"baseUrl\": \"http://h\", \"tls\": {\"selfSigned\": true}"),
+            &[("2:22: proxy.baseUrl:", "warning: is http://, and with `tls` the gate speaks HTTPS only")],
+        ),
+    ]);
+}
+
+#[test]
 fn a_name_is_not_the_token() {
     check(&[
         (
@@ -590,6 +614,23 @@ fn no_hint_opens_every_server_to_every_token() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
         found[0].contains("list in the `authTokens` of each server the names that may use it, and only then"),
+        "{found:?}"
+    );
+    for word in ["BearerToken", "bearertoken", "bearer-token", "static"] {
+        let found = lines_of(config(word).as_bytes());
+        assert!(
+            found.len() == 1 && found[0].contains("and only then write \"bearer_token\""),
+            "{word}: {found:?}"
+        );
+    }
+    // Nor is there a kind without the word.
+    let found = lines_of(config("x").replace("\"kind\": \"x\", ", "").as_bytes());
+    assert!(found.len() == 1 && found[0].contains("and only then write \"bearer_token\""), "{found:?}");
+    // A token of two servers stays as its clients have it.
+    let shared = config("bearerToken").replace("token-of-the-files-123", "token-of-the-database-1");
+    let found = lines_of(shared.as_bytes());
+    assert!(
+        found.len() == 2 && found[1].contains("keep one of the two names, and list it in the `authTokens`"),
         "{found:?}"
     );
     // Whoever changes only the word is told what that opens.

@@ -37,7 +37,8 @@ impl Mistake {
             }
             Self::Store => {
                 "would be the secret itself, and looks like a reference to a place that the gate does not read; have the \
-                 secret written to a file or set in a variable, and write { \"$file\": \"PATH\" } or \"$env:NAME\""
+                 secret written to a file or set in a variable, and write { \"$file\": \"PATH\" } or \"$env:NAME\"; or \
+                 { \"$text\": \"…\" } if it is the secret"
             }
             Self::Example => "is an example, not a secret; `sluicegate token new` makes a good one",
             Self::Quotes => "begins and ends with a quote, which would be part of the secret; remove them",

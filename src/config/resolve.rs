@@ -37,11 +37,17 @@ fn snapshot(
         true => fields.object(cx, "proxy"),
         false => Some(fields.object_or_empty(cx, "proxy")),
     };
+    let of_servers = fields.get("mcpServers").or_else(|| misnamed_servers(fields));
+    let names: Vec<&str> = of_servers
+        .iter()
+        .flat_map(|node| fields.properties_of(node))
+        .map(|property| property.name.as_str())
+        .collect();
     let auth = match &proxy {
-        Some(proxy) => tokens::resolve(cx, proxy.get("auth").as_ref()),
+        Some(proxy) => tokens::resolve(cx, proxy.get("auth").as_ref(), &names),
         None => tokens::Auth::default(),
     };
-    let server_fields = match fields.get("mcpServers").or_else(|| misnamed_servers(fields)) {
+    let server_fields = match of_servers {
         Some(node) => {
             node.map_as(cx, "an object with a name for each server, as in { \"docs\": { \"url\": \"…\" } }")
         }
@@ -130,6 +136,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let errors = cx.errors();
     let name = name(cx, proxy);
     let base_url = bind::base_url(cx, proxy);
+    bind::warn_of_scheme(cx, proxy, base_url.as_ref());
     let addr = bind::listen(cx, proxy);
     let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
     let state_dir = proxy.get("stateDir").and_then(|node| node.path(cx));

@@ -358,8 +358,7 @@ fn stdio(
     if let Some((Declared::Http(_) | Declared::Inline, at)) = declared {
         cx.error(&at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
-    let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
-    let own: Vec<&str> = of_env.iter().map(|property| property.name.as_str()).collect();
+    let own = own_variables(fields);
     let args = fields.get("args").and_then(|node| node.arguments(cx, &own)).unwrap_or_default();
     let env = environment(cx, fields);
     let inherit_env = fields.texts(cx, "inheritEnv").unwrap_or_default();
@@ -400,6 +399,12 @@ pub(super) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Strin
         return None;
     }
     Some(command.value)
+}
+
+/// The names in `env`.
+pub(super) fn own_variables<'a>(fields: &Fields<'a>) -> Vec<&'a str> {
+    let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
+    of_env.iter().map(|property| property.name.as_str()).collect()
 }
 
 /// `env`.

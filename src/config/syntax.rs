@@ -49,6 +49,13 @@ impl Walk<'_> {
         let mut plain = self.all.iter().filter(|token| !matches!(token.class, Class::Hash | Class::Comment));
         let first = plain.next()?;
         let (second, third) = (plain.next().map(|token| token.class), plain.next().map(|token| token.class));
+        // A part of a page, as it stands there.
+        if first.class == Class::String && second == Some(Class::Colon) {
+            return say(
+                first.start,
+                "the braces around this are missing; put { in front of it, and } at its end",
+            );
+        }
         let word = self.text(first);
         let name = match (first.class, second, third) {
             (Class::Word, ..) if word.starts_with('<') => "XML or HTML",

@@ -39,12 +39,13 @@ pub(super) struct Auth {
     pub(super) known: HashSet<Arc<str>>,
 }
 
-pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
+/// `servers`: the names of the servers.
+pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[&str]) -> Auth {
     let Some(node) = node else {
         return Auth { names: Some(Vec::new()), is_clear: true, ..Auth::default() };
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
-    let is_ours = kind(cx, &fields);
+    let is_ours = kind(cx, &fields, servers);
     // The keys of another kind are not ours; `tokens` are read in any case, so that all that is wrong is told at once.
     if is_ours {
         fields.check_names(cx);
@@ -66,23 +67,64 @@ pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>) -> Auth {
     Auth { query_token, may_query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
 }
 
+/// What is said of tokens by server.
+const BY_SERVER: &str = "whose `tokens` say for each server which tokens open it. Here each token has a name, and a server \
+     without `authTokens` is open to all of them: name the tokens, list in the `authTokens` of each server the names that may \
+     use it, and only then write \"bearer_token\"";
+
+/// Whether each name in `tokens` is one of a server, of which there are several: MCP Front's other format.
+fn are_by_server(fields: &Fields<'_>, servers: &[&str], fits: fn(&Node<'_>) -> bool) -> bool {
+    let Some(tokens) = fields.get("tokens") else { return false };
+    let names = fields.properties_of(&tokens).iter().map(|property| property.name.as_str());
+    let nodes = Fields {
+        properties: fields.properties_of(&tokens),
+        at: tokens.at.clone(),
+        kind: None,
+        meant: Vec::new(),
+    };
+    let entries = nodes.entries();
+    servers.len() > 1
+        && !entries.is_empty()
+        && names.into_iter().all(|name| servers.contains(&name))
+        && entries.iter().all(|(_, _, node)| fits(node))
+}
+
 /// Whether `kind` is the one there is.
-fn kind(cx: &mut Context<'_>, fields: &Fields<'_>) -> bool {
-    let Some(kind) = fields.get("kind") else { return true };
+fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
+    let Some(kind) = fields.get("kind") else {
+        // There, each entry is a list; a list of one token is seldom written here.
+        let is_list =
+            |node: &Node<'_>| node.elements().is_some_and(|of| of.iter().all(|node| !node.is_plain_object()));
+        if are_by_server(fields, servers, is_list) {
+            let message = format!("has no `kind`, and looks like a config of MCP Front's {BY_SERVER}");
+            cx.error(&fields.key("tokens"), message);
+            return false;
+        }
+        return true;
+    };
     let plain = kind.literal().map(foreign::plain).unwrap_or_default();
+    let is_spelled = |word: &str| kind.literal() == Some(word);
     match (kind.literal(), plain.as_str()) {
         // MCP Front has both spellings, and they mean different things. To propose the one that is known here would open
         // each server to the tokens of all.
-        (Some("bearerToken"), _) => cx.error(
-            &kind.at,
-            "is a kind of MCP Front's whose `tokens` say for each server which tokens open it. Here each token has a name, \
-             and a server without `authTokens` is open to all of them: name the tokens, list in the `authTokens` of each \
-             server the names that may use it, and only then write \"bearer_token\"",
-        ),
-        (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
-            cx.error(&kind.at, "OAuth is not supported yet; use \"bearer_token\", and give each caller a token");
+        (Some("bearerToken"), _) => cx.error(&kind.at, format!("is a kind of MCP Front's {BY_SERVER}")),
+        _ if !is_spelled("bearer_token") && are_by_server(fields, servers, |_| true) => {
+            cx.error(
+                &kind.at,
+                format!("is no kind here, and this looks like a config of MCP Front's {BY_SERVER}"),
+            );
         }
-        (_, "basic" | "password" | "apikey" | "session" | "none" | "noauth" | "public" | "bypassauth" | "anonymous") => {
+        (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
+            cx.error(
+                &kind.at,
+                "OAuth is not supported yet; use \"bearer_token\", and give each caller a token",
+            );
+        }
+        (
+            _,
+            "basic" | "password" | "apikey" | "session" | "none" | "noauth" | "public" | "bypassauth"
+            | "anonymous",
+        ) => {
             cx.error(&kind.at, "is no kind of auth here; use \"bearer_token\", and give each caller a token");
         }
         _ => return fields.word(cx, "kind").is_some(),
@@ -135,7 +177,7 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
                     cx.error(
                         &node.at,
                         format!(
-                            "is the same token as {:?} has; give every name its own token",
+                            "is the same token as {:?} has; keep one of the two names, and list it in the `authTokens` of every server that the token opens",
                             shown::name_or_hidden(&owner)
                         ),
                     );

@@ -27,6 +27,7 @@ async fn shown(gate: &Gate, name: &str) -> Value {
 async fn is_out(gate: &Gate, path: &str) {
     let (status, head, body) = gate.ask(&post(path, DEV, "", INITIALIZE)).await;
     assert!(status == 503 && body.contains(r#""unavailable""#), "{path} {status} {body}");
+    assert!(body.contains("This server is stopped") && !body.contains("capacity"), "{body}");
     assert!(field(&head, "retry-after").is_some(), "{head}");
 }
 

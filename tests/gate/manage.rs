@@ -49,6 +49,7 @@ async fn counts(gate: &Gate) -> Value {
 /// Asserts that a server that is stopped is out for now, and not gone.
 fn is_out((status, head, body): (u16, String, String)) {
     assert!(status == 503 && body.contains(r#""unavailable""#), "{status} {body}");
+    assert!(body.contains("This server is stopped") && !body.contains("capacity"), "{body}");
     assert!(field(&head, "retry-after").is_some(), "{head}");
 }
 
