@@ -527,7 +527,7 @@ async fn a_certificate_that_no_client_takes_now_is_no_success_and_the_last_good_
         let is_successful = async || {
             let mut client = Client::new(connect().await.unwrap());
             client.send(get("/metrics", OPS, "")).await;
-            client.response().await.2.contains("sluicegate_config_last_reload_successful 1")
+            client.response().await.2.contains("\nsluicegate_config_last_reload_successful 1\n")
         };
         assert!(is_successful().await);
         write_pair(&identity, from, to);
