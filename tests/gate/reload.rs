@@ -193,10 +193,10 @@ async fn a_bad_config_changes_nothing_and_is_seen_and_a_good_one_heals() {
     assert_eq!(gate.get(NOWHERE, STAYS).await.0, 404, "the last good config is in force");
     passes(&mut behind, &mut client, "data: 1\n\n").await;
 
-    // It is not told again what it was told.
+    // It is not told again what it was told: that, and a warning.
     let refused = "Config not reloaded; the last good one stays in force";
     gate.signal(Signal::HUP);
-    gate.log.line(refused, &[("cause", json!("the same problem as before"))]).await;
+    gate.log.line(refused, &[("cause", json!("the same 2 problems as before"))]).await;
     let told =
         || gate.log.all().iter().filter(|line| line["msg"] == "Config" && line["level"] == "ERROR").count();
     assert_eq!(told(), 1, "{}", gate.log.text());
