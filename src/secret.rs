@@ -1,7 +1,9 @@
 //! Values that must never be shown.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use memchr::memmem;
+use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
 /// Text that opens something: a token, a key, a credential for an upstream.
@@ -27,4 +29,14 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Whether `secret` stands somewhere in `value`, as it is or percent-encoded. Nearly every value is shorter than a
+/// token, and is answered by that.
+pub fn holds(value: &[u8], secret: &[u8]) -> bool {
+    if value.len() < secret.len() || secret.is_empty() {
+        return false;
+    }
+    memmem::find(value, secret).is_some()
+        || (value.contains(&b'%') && memmem::find(&Cow::from(percent_decode(value)), secret).is_some())
 }

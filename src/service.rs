@@ -26,6 +26,7 @@ use crate::{
     proxy::{self, Admitted},
     relay::Relay,
     route::{self, Place, place},
+    secret,
     server::{
         connection::{Connection, Door, Slot},
         proxied::{forwarded_for, is_trusted},
@@ -305,7 +306,7 @@ async fn answer(
 fn is_secret(live: &Live, head: &Parts, at: Place<'_>, text: &str) -> bool {
     let presented = auth::presented(&head.headers, query_of_caller(head, at), true);
     live.tokens.find(text.as_bytes()).is_some()
-        || presented.is_ok_and(|token| auth::holds(text.as_bytes(), &token))
+        || presented.is_ok_and(|token| secret::holds(text.as_bytes(), &token))
 }
 
 /// A refusal that names the host to whoever runs the gate.

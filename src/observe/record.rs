@@ -9,11 +9,11 @@ use super::{
     log::{VALUE_BYTES, cut},
 };
 use crate::{
-    auth::holds,
     config::Level,
     error::{Error, Kind, Side},
     ledger::Share,
     mcp::method::Method as RpcMethod,
+    secret::holds,
     server::connection::Connection,
 };
 

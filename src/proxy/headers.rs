@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{auth, config::HttpTarget, mcp::events::is_mcp_type, validate::Checked};
+use crate::{config::HttpTarget, mcp::events::is_mcp_type, secret, validate::Checked};
 
 /// What the gate says in the client's stead.
 pub(super) struct Words<'a> {
@@ -39,7 +39,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpT
         if replaced
             || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
             || (checked.has_connection && is_named_by_connection(&head.headers, name))
-            || auth::holds(value.as_bytes(), token)
+            || secret::holds(value.as_bytes(), token)
         {
             continue;
         }
@@ -48,7 +48,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpT
         }
     }
     if to.cookies && !to.headers.iter().any(|(set, _)| *set == header::COOKIE) {
-        let passes = |cookie: &[u8]| !auth::holds(cookie, token);
+        let passes = |cookie: &[u8]| !secret::holds(cookie, token);
         if let Some(cookies) = cookies::joined(head.headers.get_all(header::COOKIE), passes) {
             field(out, &header::COOKIE, &cookies);
         }
