@@ -316,11 +316,9 @@ impl Gateway {
         self.shared.leave();
     }
 
-    /// Takes no connection any more, unless a client may have to answer its server; those that are there are served.
+    /// Takes no connection any more; those that are there are served.
     pub fn stop_accepting(&self) {
-        if !self.workers.iter().any(|worker| worker.waits(Waits::Converses)) {
-            self.stop_accepting.cancel();
-        }
+        self.stop_accepting.cancel();
     }
 
     /// Begins nothing any more, and tells connections to finish. What they have may still be revoked by a
