@@ -322,8 +322,6 @@ async fn a_call_that_runs_can_still_be_answered_by_its_client() {
 
     gate.gateway.drain();
     let drained = tokio::spawn(gate.gateway.drained());
-    // Nor is it in time if balancers were to leave first.
-    gate.gateway.stop_accepting();
     assert_eq!(session.post(&call(2, "echo", json!({ "text": "new" }))).await.0, 503);
     assert_eq!(session.post(CANCELLED).await.0, 202);
     sse.post(ANSWER).await;
