@@ -18,8 +18,10 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from script_parts import Server
 
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 
@@ -40,13 +42,6 @@ class Slow(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        """Most tests of the suite end a request in its middle."""
 
 
 def build(tools):

@@ -25,8 +25,10 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from script_parts import Server
 
 TOKEN = "machine-token-0123456789abcdef01"
 BRIEF = "machine-brief-0123456789abcdef01"
@@ -60,14 +62,6 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-    def handle_error(self, request, client_address):
-        """The gate leaves when its client does."""
 
 
 class Gate:

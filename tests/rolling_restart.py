@@ -29,8 +29,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from script_parts import COMMAND, META, Server
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "mcp.example.com"
@@ -38,25 +40,6 @@ HOST = "mcp.example.com"
 DELAY = 8
 EVENTS = 5
 TOKENS = {f"t{n}": f"rolling-token-{n}-0123456789abcdef" for n in range(8)}
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-COMMAND = '''
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    method = message.get("method")
-    if "id" not in message:
-        continue
-    if method == "server/discover":
-        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
-    elif method == "tools/list":
-        result = {"tools": [{"name": "hello", "inputSchema": {"type": "object"}}], "resultType": "complete"}
-    else:
-        result = {"content": [{"type": "text", "text": "hello"}], "resultType": "complete"}
-    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
-'''
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -88,14 +71,6 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request, client_address):
-        """The client of a stream that was cut is counted where it asked."""
 
 
 def free_ports(count):

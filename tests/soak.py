@@ -30,35 +30,16 @@ import threading
 import time
 from collections import Counter
 from http.client import HTTPException, HTTPSConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from script_parts import COMMAND, META, Server
 
 IDLE = 15
 TOKEN = "soak-token-0123456789abcdef0123"
 OPERATOR = "soak-operator-0123456789abcdef0123"
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE
-COMMAND = '''
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    method = message.get("method")
-    if "id" not in message:
-        continue
-    if method == "server/discover":
-        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
-    elif method == "initialize":
-        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "soak", "version": "1"}}
-    elif method == "tools/list":
-        result = {"tools": [{"name": "hello", "inputSchema": {"type": "object"}}], "resultType": "complete"}
-    else:
-        result = {"content": [{"type": "text", "text": "hello"}], "resultType": "complete"}
-    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
-'''
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -93,14 +74,6 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request, client_address):
-        """A client that leaves is what this is about."""
 
 
 class Gate:
@@ -167,7 +140,7 @@ class Gate:
         found = 0
         for each in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                found += b'"name": "soak", "version": "1"' in each.read_bytes()
+                found += b'"name": "stand-in"' in each.read_bytes()
             except OSError:
                 pass
         return found

@@ -206,10 +206,7 @@ pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
     let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let dropped = metrics.log_lines_dropped.clone();
-    let log = match is_coloured {
-        true => Log::start_coloured(level, format, Box::new(out), dropped)?,
-        false => Log::start(level, format, Box::new(out), dropped)?,
-    };
+    let log = Log::start_as(level, format, is_coloured, Box::new(out), dropped)?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
     Ok(observer)

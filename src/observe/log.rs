@@ -72,17 +72,8 @@ impl Log {
         Self::start_as(level, format, false, out, dropped)
     }
 
-    /// The same for a terminal: text has colours.
-    pub fn start_coloured(
-        level: Level,
-        format: LogFormat,
-        out: Box<dyn Write + Send>,
-        dropped: IntCounter,
-    ) -> io::Result<Self> {
-        Self::start_as(level, format, format == LogFormat::Text, out, dropped)
-    }
-
-    fn start_as(
+    /// The same; text has colours if `is_coloured` says so.
+    pub fn start_as(
         level: Level,
         format: LogFormat,
         is_coloured: bool,
@@ -92,7 +83,7 @@ impl Log {
         let inner = Arc::new(Inner {
             level: AtomicU8::new(level as u8),
             format,
-            is_coloured,
+            is_coloured: is_coloured && format == LogFormat::Text,
             queue: Mutex::default(),
             wake: Condvar::new(),
             dropped,
@@ -492,7 +483,7 @@ mod tests {
     fn colours_are_for_text_and_no_value_brings_in_one_of_its_own() {
         for (format, wanted) in [(LogFormat::Text, true), (LogFormat::Json, false)] {
             let sink = Sink::default();
-            let log = Log::start_coloured(Level::Info, format, Box::new(sink.clone()), counter()).unwrap();
+            let log = Log::start_as(Level::Info, format, true, Box::new(sink.clone()), counter()).unwrap();
             log.line(Level::Warn, "Refused request").str("path", "/\u{1b}[31mred").send();
             log.close();
             let text = String::from_utf8(lock(&sink.0).clone()).unwrap();

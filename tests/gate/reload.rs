@@ -23,15 +23,15 @@ use crate::{
     tls::Identity,
 };
 
-const OPS: &str = "ops-token-0123456789abcdef";
-const STAYS: &str = "stays-token-0123456789abcdef";
-const GOES: &str = "goes-token-0123456789abcdef";
+pub const OPS: &str = "ops-token-0123456789abcdef";
+pub const STAYS: &str = "stays-token-0123456789abcdef";
+pub const GOES: &str = "goes-token-0123456789abcdef";
 
 /// What a user may wait for a change to be live, with room for a busy machine.
 const LIVE: Duration = Duration::from_secs(2);
 
 /// A config with an admin and `tokens`, and the server `db` at `url`.
-fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
+pub fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
     let mut all = json!({ "ops": { "value": OPS, "roles": ["admin"] } });
     for (name, token) in tokens {
         all[*name] = json!(token);

@@ -5,26 +5,13 @@ use serde_json::{Value, json};
 use crate::{
     harness::{Client, Upstream, open_stream, passes, soon},
     process::{Process, save, text},
+    reload::{GOES, OPS, STAYS, config},
 };
 
-const OPS: &str = "ops-token-0123456789abcdef";
-const STAYS: &str = "stays-token-0123456789abcdef";
-const GOES: &str = "goes-token-0123456789abcdef";
 const NOWHERE: &str = "/nowhere";
 const REFUSED: &str = "Config not reloaded; the last good one stays in force";
 const RESTRICTED: &str =
     "Config not reloaded; the last good one stays in force, without what this one takes away";
-
-fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
-    let mut all = json!({ "ops": { "value": OPS, "roles": ["admin"] } });
-    for (name, token) in tokens {
-        all[*name] = json!(token);
-    }
-    json!({
-        "proxy": { "workers": 1, "auth": { "kind": "bearer_token", "tokens": all } },
-        "mcpServers": { "db": { "url": url } }
-    })
-}
 
 const BOTH: &[(&str, &str)] = &[("stays", STAYS), ("goes", GOES)];
 const ONE: &[(&str, &str)] = &[("stays", STAYS)];

@@ -108,6 +108,16 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+async def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 async def until(what: str, ready: Callable[[], Awaitable[bool]]) -> None:
     """Asks until `ready` says yes; RuntimeError after READY_SECONDS."""
     deadline = time.monotonic() + READY_SECONDS

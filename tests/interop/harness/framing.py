@@ -18,7 +18,7 @@ from pathlib import Path
 import h11
 
 from .certificates import Certificates
-from .children import NODE, Children, free_port, until
+from .children import NODE, Children, accepts, free_port, until
 from .gate import TOKEN, start
 from .report import Report
 
@@ -187,15 +187,6 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
             if name != "h11":
                 seen[name] = logged(children.log(f"framing-{name}"))
             judge(report, name, seen[name], passed(gate.log, name), answers)
-
-
-async def accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def send(port: int, text: bytes, room: asyncio.Semaphore) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from .children import CACHE, FOLDING, NODE, PYTHON, Children, free_port, until
+from .children import CACHE, FOLDING, NODE, PYTHON, Children, accepts, free_port, until
 
 EVERYTHING = str(CACHE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js")
 HERE = str(Path(__file__).parent.parent)
@@ -57,13 +57,5 @@ async def everything(children: Children, mode: str) -> str:
     port = free_port()
     await children.serve(f"everything-{mode}", [NODE, EVERYTHING, mode], {"PORT": str(port)})
 
-    async def listens() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    await until(f"server-everything {mode}", listens)
+    await until(f"server-everything {mode}", lambda: accepts(port))
     return f"http://127.0.0.1:{port}"
