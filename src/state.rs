@@ -4,23 +4,18 @@ mod apart;
 mod backend;
 mod shared_links;
 mod switch;
+mod worker;
 
 use std::{
-    cell::{Cell, RefCell},
     collections::HashMap,
-    future::poll_fn,
-    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    task::{Poll, Waker},
     time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use bytes::BytesMut;
-use http::HeaderValue;
 use ipnet::IpNet;
 use prometheus::IntCounter;
 use tokio::sync::watch;
@@ -30,19 +25,16 @@ use crate::{
     child::Supervisor,
     clock::Clock,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
-    identity::{Grant, Grantee, Subject},
+    identity::{Grant, Grantee},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
     memory::Memory,
-    observe::{Health, Observer, RequestId, RequestIds, ServerMetrics},
-    server::{
-        admission::{ConnectionId, Connections},
-        connection::Connection,
-    },
+    observe::{Health, Observer, ServerMetrics},
+    server::admission::Connections,
     session::Registry,
-    upstream::{Endpoint, Pool, Trust, Unusable},
-    watchdog::{Loss, Watchdog},
+    upstream::{Endpoint, Trust, Unusable},
+    watchdog::Loss,
 };
 
 use self::backend::{Endpoints, backend};
@@ -50,6 +42,7 @@ pub use self::{
     apart::Apart,
     shared_links::{Joint, ListedTools, SharedLinks},
     switch::Switch,
+    worker::{Evictable, Worker},
 };
 
 /// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
@@ -151,127 +144,6 @@ enum Phase {
     Serves,
     Leaves,
     Drains,
-}
-
-/// What the requests of one worker share: one thread, so nothing of it is locked.
-pub struct Worker {
-    /// State of the gate.
-    pub shared: Arc<Shared>,
-    /// Connections to servers that wait for a request.
-    pub pool: Rc<Pool>,
-    /// Deadlines and cuts of what runs here.
-    pub watchdog: Rc<Watchdog<Subject>>,
-    ids: RequestIds,
-    id_fields: RefCell<BytesMut>,
-    /// Changes that this worker acted on.
-    changes_seen: Cell<u64>,
-    connections: RefCell<HashMap<ConnectionId, Serving>>,
-}
-
-/// How far a worker is with a connection.
-enum Serving {
-    /// It was handed over; who waits for its end is woken.
-    Begins(Option<Waker>),
-    /// The same, and it is to end.
-    Evicted,
-    Runs(Weak<Connection>),
-}
-
-/// As long as it lives, its connection can be evicted.
-pub struct Evictable {
-    worker: Rc<Worker>,
-    id: ConnectionId,
-}
-
-impl Evictable {
-    /// Waits until it has to end.
-    pub async fn evicted(&self) {
-        poll_fn(|cx| match self.worker.connections.borrow_mut().get_mut(&self.id) {
-            Some(Serving::Begins(waker)) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(Serving::Runs(_)) => Poll::Pending,
-            Some(Serving::Evicted) | None => Poll::Ready(()),
-        })
-        .await;
-    }
-
-    /// From now on, `connection` is what is evicted.
-    pub fn runs(&self, connection: &Rc<Connection>) {
-        let runs = Serving::Runs(Rc::downgrade(connection));
-        if let Some(Serving::Evicted) = self.worker.connections.borrow_mut().insert(self.id, runs) {
-            connection.evict();
-        }
-    }
-}
-
-impl Drop for Evictable {
-    fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(&self.id);
-    }
-}
-
-impl Worker {
-    /// A worker of the gate whose state is `shared`.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            pool: Rc::default(),
-            watchdog: Rc::default(),
-            ids: RequestIds::default(),
-            id_fields: RefCell::default(),
-            changes_seen: Cell::default(),
-            connections: RefCell::default(),
-        }
-    }
-
-    /// Lets a connection that was handed over be evicted in favour of another.
-    pub fn evictable(self: &Rc<Self>, id: ConnectionId) -> Evictable {
-        self.connections.borrow_mut().insert(id, Serving::Begins(None));
-        Evictable { worker: Rc::clone(self), id }
-    }
-
-    /// Ends a connection, if it has not ended yet and none of its requests was admitted.
-    pub fn evict(&self, id: ConnectionId) {
-        match self.connections.borrow_mut().get_mut(&id) {
-            Some(Serving::Runs(connection)) => {
-                if let Some(connection) = connection.upgrade() {
-                    connection.evict();
-                }
-            }
-            Some(serving) => {
-                if let Serving::Begins(Some(waker)) = std::mem::replace(serving, Serving::Evicted) {
-                    waker.wake();
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Whether a change was noted since this was asked last.
-    pub fn sees_change(&self) -> bool {
-        let changes = *self.shared.changes.borrow();
-        self.changes_seen.replace(changes) != changes
-    }
-
-    /// An id for the next request.
-    pub fn next_request_id(&self) -> RequestId {
-        self.ids.next()
-    }
-
-    /// A request id as the value of a header field. Heads are written at once, so that values share their memory: an
-    /// allocation for hundreds of them.
-    pub fn id_field(&self, id: RequestId) -> Option<HeaderValue> {
-        const CHUNK: usize = 4096;
-        let mut fields = self.id_fields.borrow_mut();
-        let digits = id.as_str();
-        if fields.capacity() < digits.len() {
-            fields.reserve(CHUNK);
-        }
-        fields.extend_from_slice(digits.as_bytes());
-        HeaderValue::from_maybe_shared(fields.split().freeze()).ok()
-    }
 }
 
 /// Everything that requests need of one config.
