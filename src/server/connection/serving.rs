@@ -1,0 +1,319 @@
+//! Serving a connection: handshake under a deadline, then hyper, chosen by ALPN.
+//!
+//! The protocol is never guessed from the first bytes: hyper-util's `auto` builder has no time-out for them, and answers
+//! a broken HTTP/2 preface with an HTTP/1.1 response.
+
+use std::{
+    cell::RefCell,
+    error::Error as StdError,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Connection, MAX_FIELDS};
+use crate::{
+    server::{
+        frames::Http2Stream,
+        io::{PlainHttp, RequestLine, Socket},
+        rejection::Rejection,
+    },
+    watchdog::{Signal, View},
+};
+
+/// Requests that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 100;
+/// Most bytes of one HTTP/2 stream that wait in memory for a client. Less than its first window of 64 KiB: what it takes is
+/// asked for as it takes it.
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// Runs futures of HTTP/2 streams on the worker's own thread. One whose response is to end and is not asked for more is
+/// dropped, which resets its stream and no other.
+#[derive(Clone)]
+struct LocalExecutor(Rc<Connection>);
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        let connection = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            let mut response = None;
+            poll_fn(|cx| {
+                let ended = future.as_mut().poll(cx).is_ready();
+                response = connection.response.take().or(response.take());
+                let unheard = response.as_ref().and_then(View::signal).is_some();
+                if ended || unheard { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+    }
+}
+
+/// A response that has left hyper and writes to the client's stream itself.
+pub trait Relay {
+    /// `early` is what the client sent behind its request already.
+    fn begin(&mut self, early: Bytes);
+
+    /// Goes on until the response is through (true) or broken off (false).
+    fn poll<T>(&mut self, stream: &mut T, cx: &mut Context<'_>) -> Poll<bool>
+    where
+        T: AsyncRead + AsyncWrite + Unpin;
+
+    /// Ends a response that is through; returns what the client sent of its next request.
+    fn finish(self: Box<Self>) -> Bytes;
+}
+
+/// Where a request's handler leaves its relay. The handler then never returns; the connection takes the stream out of
+/// hyper, which drops the handler.
+pub type Slot<R> = Rc<RefCell<Option<Box<R>>>>;
+
+/// A client's side of a connection, whatever carries it.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for T {}
+
+/// A socket.
+pub trait Close {
+    /// Once it is closed, the kernel keeps nothing of what was sent and not taken, and the other side meets a reset.
+    fn hard(&self);
+}
+
+impl Close for TcpStream {
+    fn hard(&self) {
+        // Without it, the kernel tries on for a minute.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// What answers requests: any function with the bounds that hyper asks for, written once.
+pub trait Handler {
+    /// Response body.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + 'static;
+    /// Why a connection has to close instead of carrying a response.
+    type Error: Into<Box<dyn StdError + Send + Sync>>;
+
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Self::Error>> + 'static;
+}
+
+impl<H, F, B, E> Handler for H
+where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, E>> + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Body = B;
+    type Error = E;
+
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response<B>, E>> + 'static {
+        self(request)
+    }
+}
+
+/// Serves a connection to its end. Each request that had begun leaves a record of its own; what ended the connection
+/// before it became one is returned.
+pub async fn serve<T, H, R>(
+    stream: T,
+    tls: Option<TlsAcceptor>,
+    connection: Rc<Connection>,
+    slot: Slot<R>,
+    handle: H,
+) -> Option<Rejection>
+where
+    T: ByteStream + Close,
+    H: Handler,
+    R: Relay,
+{
+    let socket = Socket::new(stream, Rc::clone(&connection));
+    // A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and
+    // passes is boxed: an idle stream then costs its sockets, its TLS state and a few hundred bytes.
+    match tls {
+        None => serve_http1(socket, Rc::clone(&connection), slot, handle).await,
+        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, Rc::clone(&connection), slot, handle)).await,
+    }
+    connection.rejected.take()
+}
+
+async fn serve_tls<T, H, R>(
+    socket: Socket<T>,
+    acceptor: TlsAcceptor,
+    connection: Rc<Connection>,
+    slot: Slot<R>,
+    handle: H,
+) where
+    T: ByteStream + Close,
+    H: Handler,
+    R: Relay,
+{
+    connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
+    connection.place.borrow().shakes();
+    let mut handshake = Box::pin(acceptor.accept(socket.expecting_tls()).into_fallible());
+    let shaken = poll_fn(|cx| {
+        if connection.poll_signal(cx, || {}) || connection.draining.get() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut handshake).poll(cx).map(Some)
+    });
+    let stream = match shaken.await {
+        Some(Ok(stream)) => stream,
+        Some(Err((e, socket))) => {
+            connection.rejected.set(Rejection::of_handshake(&e));
+            if PlainHttp::is_in(&e) {
+                PlainHttp::answer(socket).await;
+            }
+            return;
+        }
+        // Who made room for another, or was there when the gate ended, took no longer than it may.
+        // The gate takes no request any more, and this one has none yet.
+        None if connection.is_cut.get() || connection.draining.get() => return,
+        None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
+    };
+    drop(handshake);
+    connection.place.borrow().has_shaken();
+    // The acceptor's session keeps what it needs of it.
+    drop(acceptor);
+    connection.watched.set_deadline(Some(connection.limits.header_timeout));
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(serve_http2(stream, connection, handle)).await;
+    } else {
+        serve_http1(stream, connection, slot, handle).await;
+    }
+}
+
+/// Goes back and forth between hyper, which serves requests, and relays, which take the stream for one response.
+async fn serve_http1<T, H, R>(stream: T, connection: Rc<Connection>, slot: Slot<R>, handle: H)
+where
+    T: ByteStream,
+    H: Handler,
+    R: Relay,
+{
+    connection.relays.set(true);
+    let mut stream = RequestLine::new(stream, Rc::clone(&connection));
+    loop {
+        let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
+        let Some((mut relay, early, returned)) = until_taken.await else { return };
+        stream = returned;
+        relay.begin(early);
+        let lull = connection.watched.lull();
+        let through = poll_fn(|cx| {
+            if !lull.lasts(cx) {
+                if connection.poll_signal(cx, || {}) {
+                    return Poll::Ready(false);
+                }
+                lull.begin(cx);
+            }
+            relay.poll(&mut stream, cx)
+        })
+        .await;
+        if !through {
+            return;
+        }
+        stream.put_back(relay.finish());
+        if connection.is_draining() {
+            let mut closing = pin!(stream.shutdown());
+            poll_fn(|cx| match connection.poll_signal(cx, || {}) {
+                true => Poll::Ready(()),
+                false => closing.as_mut().poll(cx).map(drop),
+            })
+            .await;
+            return;
+        }
+    }
+}
+
+/// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
+async fn serve_until_taken<T, H, R>(
+    stream: RequestLine<T>,
+    connection: &Connection,
+    slot: &Slot<R>,
+    handle: &H,
+) -> Option<(Box<R>, Bytes, RequestLine<T>)>
+where
+    T: ByteStream,
+    H: Handler,
+{
+    let mut http = http1::Builder::new()
+        .max_headers(MAX_FIELDS)
+        .max_header_size(connection.limits.max_header_bytes)
+        .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
+    let mut response = None;
+    let relay = poll_fn(|cx| {
+        // A client that takes nothing keeps hyper from asking for more of the response, which would end it.
+        let is_cut = response.as_ref().and_then(View::signal) >= Some(Signal::Cut);
+        if is_cut || connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown()) {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
+            connection.ended(ended);
+            return Poll::Ready(None);
+        }
+        // What is over is let go of: a connection may idle for long.
+        response = connection.response.take().or(response.take().filter(|view| !view.is_left()));
+        // While the socket takes nothing, hyper may still hold bytes of the response before.
+        match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
+            Some(relay) => Poll::Ready(Some(relay)),
+            None => Poll::Pending,
+        }
+    })
+    .await?;
+    let parts = http.into_parts();
+    Some((relay, parts.read_buf, parts.io.into_inner()))
+}
+
+async fn serve_http2<T, H>(stream: T, connection: Rc<Connection>, handle: H)
+where
+    T: ByteStream,
+    H: Handler,
+{
+    let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
+    let stream = Http2Stream::new(stream, Rc::clone(&connection), connection.limits.max_header_bytes);
+    let mut http = pin!(
+        http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(header_list)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)))
+    );
+    let mut is_told = false;
+    poll_fn(|cx| {
+        if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
+            return Poll::Ready(());
+        }
+        loop {
+            if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+                connection.ended(ended);
+                return Poll::Ready(());
+            }
+            if is_told || !connection.is_rejected() {
+                return Poll::Pending;
+            }
+            // Whoever shares it, as behind a proxy, is to begin another.
+            is_told = true;
+            http.as_mut().graceful_shutdown();
+        }
+    })
+    .await;
+}
