@@ -118,7 +118,7 @@ pub fn place(path: &str) -> Place<'_> {
         "" | "/register" | "/authorize" | "/token" => return Place::Unchallenged,
         _ => {}
     }
-    let mut segments = path.split('/').skip(1);
+    let mut segments = segments(path).skip(1);
     let (Some(name), rest) = (segments.next(), segments.next()) else { return Place::Unknown };
     match name {
         ".well-known" => return Place::Unchallenged,
@@ -134,6 +134,17 @@ pub fn place(path: &str) -> Place<'_> {
         _ => return Place::Unknown,
     };
     Place::Server { name, door }
+}
+
+/// What stands between the slashes.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let path = rest?;
+        let end = memchr::memchr(b'/', path.as_bytes());
+        rest = end.map(|end| &path[end + 1..]);
+        Some(&path[..end.unwrap_or(path.len())])
+    })
 }
 
 /// What is served below `/servers`.

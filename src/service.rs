@@ -3,7 +3,7 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -32,7 +32,7 @@ use crate::{
         proxied::{forwarded_for, is_trusted},
     },
     state::{Live, Worker},
-    validate::{self, Checked},
+    validate::{self, Checked, Fields, Given},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -56,20 +56,30 @@ pub async fn handle(
         record.client_is(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
-    let origin = head.headers.get(header::ORIGIN);
-    let is_listed =
-        origin.is_none() || (connection.door == Door::Public && are_allowed_origins(&live, &head));
-    let allowed_origin = origin.cloned().filter(|_| is_listed);
+    let fields = validate::fields(&head.headers);
+    let is_listed = match fields.origin {
+        Given::Not => true,
+        Given::Once(origin) => connection.door == Door::Public && is_allowed_origin(&live, origin),
+        Given::Often => false,
+    };
+    let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
+    let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
 
-    let asked =
-        Asked { worker: &worker, connection: &connection, live: &live, head: &head, client, is_listed };
+    let asked = Asked {
+        worker: &worker,
+        connection: &connection,
+        live: &live,
+        head: &head,
+        fields: &fields,
+        client,
+        is_listed,
+    };
     let answered = answer(asked, &mut body, &mut record).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
             record.failed(&error);
             if let Some(body) = body {
-                let awaits_leave = head.headers.contains_key(header::EXPECT);
                 // What it said is not kept while the rest comes.
                 head.headers = HeaderMap::new();
                 // At the end of a drain the connection is about to be cut, and the answer is to go out before.
@@ -95,10 +105,10 @@ pub async fn handle(
     }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
+    let may_leave_hyper = connection.relays() && head.version == Version::HTTP_11 && !closes;
+    worker.pool.spares.give(head.headers);
     match response.into_parts() {
-        (parts, Payload::Stream(stream))
-            if may_leave_hyper(&connection, &head) && stream.can_be_relayed() =>
-        {
+        (parts, Payload::Stream(stream)) if may_leave_hyper && stream.can_be_relayed() => {
             let relay = Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?;
             slot.replace(Some(Box::new(relay)));
             // The connection takes the stream out of hyper now, and drops this future.
@@ -142,19 +152,6 @@ async fn swallow(mut body: Incoming, awaits_leave: bool, patience: Duration) {
     let _ = tokio::time::timeout(patience, reading).await;
 }
 
-/// Whether the response to this request may be written past hyper: not if hyper has to do more than write it.
-fn may_leave_hyper(connection: &Connection, head: &Parts) -> bool {
-    let closes = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .split(|b| *b == b',')
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-    };
-    connection.relays()
-        && head.version == Version::HTTP_11
-        && !head.headers.get_all(header::CONNECTION).iter().any(closes)
-}
-
 /// A request, and what its answer depends on beside its body.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -163,6 +160,7 @@ struct Asked<'a> {
     /// The config of the moment in which it came.
     live: &'a Arc<Live>,
     head: &'a Parts,
+    fields: &'a Fields<'a>,
     /// The client that a balancer forwards for.
     client: Option<IpAddr>,
     /// Pages of its `Origin` may call, or it has none.
@@ -174,13 +172,14 @@ async fn answer(
     body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
-    let Asked { worker, connection, live, head, client, is_listed } = asked;
+    let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked = validate::head(head, &live.limits, connection.take_fragment(), connection.take_bare_lf())?;
+    let checked =
+        validate::head(head, fields, &live.limits, connection.take_fragment(), connection.take_bare_lf())?;
     let at = place(head.uri.path());
     // The id of a trace has the form of many a token.
-    let trace = checked.traceparent.and_then(TraceId::of);
-    record.traced(trace.filter(|trace| !is_secret(live, head, at, trace.as_str())));
+    let trace = fields.traceparent.once().and_then(TraceId::of);
+    record.traced(trace.filter(|trace| !is_secret(asked, at, trace.as_str())));
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let Door::Admin { is_remote } = connection.door {
         record.is_for_the_gate();
@@ -225,10 +224,11 @@ async fn answer(
     let (token, credential) = match route {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
-            (auth::presented(&head.headers, query_of_caller(head, at), true).unwrap_or_default(), None)
+            let query = query_of_caller(head, at);
+            (auth::presented(fields.authorization, query, true).unwrap_or_default(), None)
         }
         _ => {
-            let identified = identify(live, head, at);
+            let identified = identify(asked, at);
             let (token, credential) =
                 identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
             (token, Some(credential))
@@ -268,7 +268,7 @@ async fn answer(
         admitted.token_name().cloned(),
     );
     // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from.
-    if checked.is_for_page {
+    if fields.is_for_page {
         return Err(Kind::NotAPage.into());
     }
     // 9. New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST
@@ -286,8 +286,8 @@ async fn answer(
         return Err(Error::stopped());
     }
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
-    if let Some(method) = checked.rpc_method.filter(|_| head.method == Method::POST) {
-        let name = checked.rpc_name.and_then(field_text::decode);
+    if let Some(method) = fields.rpc_method.filter(|_| head.method == Method::POST) {
+        let name = fields.rpc_name.and_then(field_text::decode);
         record.asks(method.to_str().unwrap_or_default(), name.as_deref(), &admitted.token);
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
@@ -303,20 +303,20 @@ async fn answer(
 }
 
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
-fn is_secret(live: &Live, head: &Parts, at: Place<'_>, text: &str) -> bool {
-    let presented = auth::presented(&head.headers, query_of_caller(head, at), true);
+fn is_secret(asked: Asked<'_>, at: Place<'_>, text: &str) -> bool {
+    let Asked { live, head, fields, .. } = asked;
+    let presented = auth::presented(fields.authorization, query_of_caller(head, at), true);
     live.tokens.find(text.as_bytes()).is_some()
         || presented.is_ok_and(|token| secret::holds(text.as_bytes(), &token))
 }
 
 /// A refusal that names the host to whoever runs the gate.
 fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
-    let Asked { live, head, .. } = asked;
-    let at = place(head.uri.path());
+    let at = place(asked.head.uri.path());
     let shown = if host_is_address(host) {
         Some(host.to_owned())
     } else {
-        shown_host(host, |text| is_secret(live, head, at, text))
+        shown_host(host, |text| is_secret(asked, at, text))
     };
     Kind::ForbiddenHost.because(match shown {
         Some(shown) => format!("Host \"{shown}\" {way_out}"),
@@ -384,11 +384,16 @@ fn administer(
         return Err(forbidden(asked, host, way_out));
     }
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
-    if !head.headers.get_all(header::ORIGIN).iter().all(is_own) {
+    let is_foreign = match asked.fields.origin {
+        Given::Not => false,
+        Given::Once(origin) => !is_own(origin),
+        Given::Often => true,
+    };
+    if is_foreign {
         return Err(Kind::ForbiddenOrigin.into());
     }
     if is_remote && !matches!(at, Place::Live | Place::Ready) {
-        let identified = identify(live, head, at);
+        let identified = identify(asked, at);
         let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
         let holder = &live.credentials[credential];
         if !admin::admits(at, holder) {
@@ -408,12 +413,9 @@ fn administer(
 
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
 /// all refusals take the same time.
-fn identify<'a>(
-    live: &Live,
-    head: &'a Parts,
-    at: Place<'_>,
-) -> Result<(std::borrow::Cow<'a, [u8]>, usize), Error> {
-    let presented = auth::presented(&head.headers, query_of_caller(head, at), live.query_token);
+fn identify<'a>(asked: Asked<'a>, at: Place<'_>) -> Result<(Cow<'a, [u8]>, usize), Error> {
+    let Asked { live, head, fields, .. } = asked;
+    let presented = auth::presented(fields.authorization, query_of_caller(head, at), live.query_token);
     let found = live.tokens.find(presented.as_deref().unwrap_or_default());
     let token = presented?;
     match found {
@@ -442,11 +444,10 @@ fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<
 /// Where any origin is allowed, a stranger's is repeated in the answer; none that is one is longer than this.
 const LONGEST_ORIGIN: usize = 512;
 
-fn are_allowed_origins(live: &Live, head: &Parts) -> bool {
+fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
     let is_allowed =
         |origin: &str| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin);
-    let mut origins = head.headers.get_all(header::ORIGIN).iter();
-    origins.all(|origin| origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed))
+    origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
 }
 
 fn options(head: &Parts) -> Response<Payload> {

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 use crate::{
     config::Limits,
     error::{Error, Kind},
-    mcp::modern::names_modern,
+    mcp::{accept::is_both, modern::names_modern},
     route,
     server::connection::MAX_FIELDS,
 };
@@ -24,32 +24,80 @@ const PROTECTED: [&str; 9] = [
     "mcp-name",
 ];
 
-/// A request head that every parser reads alike, with what the one walk over its fields found.
-pub struct Checked<'a> {
-    /// The whole of it.
-    pub parts: &'a Parts,
-    /// The host (and port) that the client means.
-    pub host: &'a str,
+/// A field of which there should be one.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Given<'a> {
+    /// It is not there.
+    #[default]
+    Not,
+    /// With this value.
+    Once(&'a HeaderValue),
+    /// More than once.
+    Often,
+}
+
+impl<'a> Given<'a> {
+    /// The same with one more.
+    fn and(self, value: &'a HeaderValue) -> Self {
+        if matches!(self, Self::Not) { Self::Once(value) } else { Self::Often }
+    }
+
+    /// Its value, if it is there once.
+    pub fn once(self) -> Option<&'a HeaderValue> {
+        if let Self::Once(value) = self { Some(value) } else { None }
+    }
+}
+
+/// What one walk over the fields of a request found: each look-up by name would cost about as much.
+#[derive(Default)]
+pub struct Fields<'a> {
+    /// `Authorization`
+    pub authorization: Given<'a>,
+    /// `Origin`
+    pub origin: Given<'a>,
+    /// `Host`
+    host: Given<'a>,
     /// `Mcp-Session-Id`
     pub session: Option<&'a HeaderValue>,
     /// `Mcp-Method`
     pub rpc_method: Option<&'a HeaderValue>,
     /// `Mcp-Name`
     pub rpc_name: Option<&'a HeaderValue>,
-    /// `traceparent`, if there is one and no more
-    pub traceparent: Option<&'a HeaderValue>,
+    /// `traceparent`, which counts if there is no other.
+    pub traceparent: Given<'a>,
     /// Whether `MCP-Protocol-Version` says 2026-07-28.
     pub is_modern: bool,
+    /// Whether `Accept` takes JSON and events, in the usual words.
+    pub takes_both: bool,
     /// Whether there is a `Connection`.
     pub has_connection: bool,
+    /// Whether that says `close`.
+    pub closes: bool,
+    /// Whether there is an `Expect`: its sender waits for leave to send the body.
+    pub awaits_leave: bool,
     /// Whether a browser will make a page, a frame or a script of the answer. Calls of pages have the destination `empty`
     /// (Fetch Metadata §2.1).
     pub is_for_page: bool,
+    /// It expects what there is not.
+    expects_more: bool,
+    /// What two parsers could read differently.
+    fault: Option<&'static str>,
+}
+
+/// A request head that every parser reads alike.
+pub struct Checked<'a> {
+    /// The whole of it.
+    pub parts: &'a Parts,
+    /// The host (and port) that the client means.
+    pub host: &'a str,
+    /// Its fields.
+    pub fields: &'a Fields<'a>,
 }
 
 /// Checks a request head. `fragment` says that its request line had one, `bare_lf` that a line ended without a CR.
 pub fn head<'a>(
     head: &'a Parts,
+    fields: &'a Fields<'a>,
     limits: &Limits,
     fragment: bool,
     bare_lf: bool,
@@ -70,59 +118,42 @@ pub fn head<'a>(
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Kind::Malformed.because("the method is not in upper case"));
     }
-    let found = fields(&head.headers)?;
-    Ok(Checked {
-        parts: head,
-        host: authority(head, found.host)?,
-        session: found.session,
-        rpc_method: found.rpc_method,
-        rpc_name: found.rpc_name,
-        traceparent: found.traceparent.filter(|_| !found.has_two_parents),
-        is_modern: found.is_modern,
-        has_connection: found.has_connection,
-        is_for_page: found.is_for_page,
-    })
-}
-
-#[derive(Default)]
-struct Fields<'a> {
-    host: Option<&'a HeaderValue>,
-    session: Option<&'a HeaderValue>,
-    rpc_method: Option<&'a HeaderValue>,
-    rpc_name: Option<&'a HeaderValue>,
-    traceparent: Option<&'a HeaderValue>,
-    has_two_parents: bool,
-    is_modern: bool,
-    has_connection: bool,
-    is_for_page: bool,
-}
-
-/// Walks over the fields once: each look-up by name would cost about as much. hyper refuses most of what is ambiguous; what
-/// remains is a coding before `chunked`, and equal fields given twice.
-fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
-    if headers.len() > MAX_FIELDS {
+    if head.headers.len() > MAX_FIELDS {
         return Err(Kind::HeadTooLarge.into());
     }
+    if let Some(fault) = fields.fault {
+        return Err(Kind::Malformed.because(fault));
+    }
+    if fields.expects_more {
+        return Err(Kind::Expectation.into());
+    }
+    Ok(Checked { parts: head, host: authority(head, fields.host.once())?, fields })
+}
+
+/// Walks over the fields of a request. hyper refuses most of what is ambiguous; what remains is a coding before `chunked`,
+/// and equal fields given twice.
+pub fn fields(headers: &HeaderMap) -> Fields<'_> {
     let mut found = Fields::default();
-    let (mut length, mut coding, mut expects_more) = (None, None, false);
+    let (mut length, mut coding) = (Given::Not, Given::Not);
     for (name, value) in headers {
         match *name {
-            header::HOST if found.host.replace(value).is_some() => {
-                return Err(Kind::Malformed.because("Host is given twice"));
+            header::HOST => found.host = found.host.and(value),
+            header::AUTHORIZATION => found.authorization = found.authorization.and(value),
+            header::ORIGIN => found.origin = found.origin.and(value),
+            header::ACCEPT => found.takes_both |= is_both(value),
+            header::CONTENT_LENGTH => length = length.and(value),
+            header::TRANSFER_ENCODING => coding = coding.and(value),
+            header::CONNECTION => {
+                found.has_connection = true;
+                found.closes |= options(value).any(|option| option.eq_ignore_ascii_case(b"close"));
+                if options(value).any(is_protected) {
+                    found.fault = Some("Connection names a field that is not hop-by-hop");
+                }
             }
-            header::CONTENT_LENGTH if length.replace(value).is_some() => {
-                return Err(Kind::Malformed.because("Content-Length is given twice"));
+            header::EXPECT => {
+                found.awaits_leave = true;
+                found.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
-            header::TRANSFER_ENCODING
-                if coding.replace(value).is_some() || !value.as_bytes().eq_ignore_ascii_case(b"chunked") =>
-            {
-                return Err(Kind::Malformed.because("Transfer-Encoding is not chunked alone"));
-            }
-            header::CONNECTION if names_protected_field(value) => {
-                return Err(Kind::Malformed.because("Connection names a field that is not hop-by-hop"));
-            }
-            header::CONNECTION => found.has_connection = true,
-            header::EXPECT => expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             // By the first letter, so that most names meet no comparison.
             _ => match name.as_str().as_bytes() {
                 [b'm', b'c', b'p', b'-', rest @ ..] => match rest {
@@ -132,20 +163,33 @@ fn fields(headers: &HeaderMap) -> Result<Fields<'_>, Error> {
                     b"name" => found.rpc_name = Some(value),
                     _ => {}
                 },
-                b"traceparent" => found.has_two_parents = found.traceparent.replace(value).is_some(),
+                b"traceparent" => found.traceparent = found.traceparent.and(value),
                 b"sec-fetch-dest" => found.is_for_page |= value != "empty",
                 _ => {}
             },
         }
     }
-    if expects_more { Err(Kind::Expectation.into()) } else { Ok(found) }
+    if matches!(found.host, Given::Often) {
+        found.fault = Some("Host is given twice");
+    }
+    if matches!(length, Given::Often) {
+        found.fault = Some("Content-Length is given twice");
+    }
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !matches!(coding, Given::Not) && !coding.once().is_some_and(is_chunked) {
+        found.fault = Some("Transfer-Encoding is not chunked alone");
+    }
+    found
 }
 
-fn names_protected_field(connection: &HeaderValue) -> bool {
-    connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).any(|name| {
-        PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()))
-            || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
-    })
+/// The names in a `Connection`.
+fn options(connection: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
+fn is_protected(name: &[u8]) -> bool {
+    PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected.as_bytes()))
+        || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
 }
 
 /// The one host of a request: `Host`, `:authority`, or the authority of an absolute target, which must agree (RFC 9112

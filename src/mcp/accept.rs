@@ -1,6 +1,6 @@
 //! What a client would be answered with.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
@@ -8,11 +8,13 @@ const JSON: &str = "application/json";
 /// What clients say that do as the specification asks, in these very words as a rule.
 const BOTH: &str = "application/json, text/event-stream";
 
+/// Whether a value of `Accept` takes JSON and events, in the usual words.
+pub fn is_both(accept: &HeaderValue) -> bool {
+    accept == BOTH
+}
+
 /// Whether an event stream may answer the request.
 pub fn takes_events(headers: &HeaderMap) -> bool {
-    if headers.get(header::ACCEPT).is_some_and(|accept| accept == BOTH) {
-        return true;
-    }
     ranges(headers)
         .any(|range| [EVENTS, "text/*", "*/*"].iter().any(|taken| range.eq_ignore_ascii_case(taken)))
 }

@@ -11,13 +11,29 @@ pub struct RequestId([u8; 16]);
 
 impl RequestId {
     fn of(number: u64) -> Self {
-        Self(std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15]))
+        let mut digits = [0; 16];
+        let (high, low) = ((number >> 32) as u32, number as u32);
+        digits[..8].copy_from_slice(&hexadecimal(high));
+        digits[8..].copy_from_slice(&hexadecimal(low));
+        Self(digits)
     }
 
     /// Its digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// The eight digits of `number`, all at once.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const EACH: u64 = u64::MAX / 255;
+    let spread = u64::from(number);
+    let spread = (spread | spread << 16) & 0x0000_FFFF_0000_FFFF;
+    let spread = (spread | spread << 8) & 0x00FF_00FF_00FF_00FF;
+    // A digit in each byte; those from 10 on carry into the high half when 6 is added.
+    let digits = (spread | spread << 4) & (EACH * 0x0F);
+    let are_letters = (digits + EACH * 6) >> 4 & EACH;
+    (digits + EACH * u64::from(b'0') + are_letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 /// The ids of one worker. Every answer carries one, so a stranger may compare two: they tell nothing about how many requests

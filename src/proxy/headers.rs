@@ -38,7 +38,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpT
             || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
         if replaced
             || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
-            || (checked.has_connection && is_named_by_connection(&head.headers, name))
+            || (checked.fields.has_connection && is_named_by_connection(&head.headers, name))
             || secret::holds(value.as_bytes(), token)
         {
             continue;

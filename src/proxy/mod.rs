@@ -159,15 +159,17 @@ pub async fn forward(
         inspect: drain::inspect(is_draining, tools.as_ref().and_then(Tools::inspect)),
         max_bytes: limits.max_body_bytes,
     };
-    let exchange =
-        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload)
-            .for_stream(is_stream);
-    let answered = response_head(exchange, &watched, pace, head_timeout, record).await;
+    let mut exchange =
+        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload);
+    if is_stream {
+        exchange.mark_for_stream();
+    }
+    let answered = response_head(&mut exchange, &watched, pace, head_timeout, record).await;
     let answered = answered.and_then(|answered| {
         tools.as_ref().map_or(Ok(()), Tools::answered)?;
         Ok(answered)
     });
-    let (mut response_head, first, exchange) = match answered {
+    let (mut response_head, first) = match answered {
         Ok(answered) => answered,
         Err(error) => {
             let Some(answer) = tools.and_then(|tools| tools.answer(&error)) else { return Err(error) };
@@ -243,14 +245,14 @@ fn waits(door: Door, checked: &Checked<'_>) -> Waits {
     match (door, &head.method) {
         // A stream that was lost is taken up again: that of a call, as a rule.
         (Door::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
-        (Door::Mcp, _) if checked.is_modern => {
-            let listens = checked.rpc_method.is_some_and(|method| method == LISTEN);
+        (Door::Mcp, _) if checked.fields.is_modern => {
+            let listens = checked.fields.rpc_method.is_some_and(|method| method == LISTEN);
             if listens { Waits::Listens } else { Waits::Calls }
         }
         // The answers to all calls of an HTTP+SSE session come on its one stream.
         (Door::Sse, _) => Waits::Converses,
         // Only where events may come before the answer can there be a question among them.
-        (Door::Mcp, _) if takes_events(&head.headers) => Waits::Converses,
+        (Door::Mcp, _) if checked.fields.takes_both || takes_events(&head.headers) => Waits::Converses,
         _ => Waits::Calls,
     }
 }
@@ -304,7 +306,9 @@ fn end_of_seal(query: &str) -> usize {
 /// The server's own session id behind the one that the client sent.
 fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Option<&'a [u8]>, Error> {
     // An empty one is none.
-    let Some(presented) = checked.session.filter(|presented| !presented.is_empty()) else { return Ok(None) };
+    let Some(presented) = checked.fields.session.filter(|presented| !presented.is_empty()) else {
+        return Ok(None);
+    };
     let headers = &checked.parts.headers;
     let (server, token_name) = admitted.session_owner();
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
@@ -344,12 +348,12 @@ async fn connect(
 /// Drives the exchange to its response head. Each side has its own clock: the client while its body is awaited,
 /// the server once it has all that there is.
 async fn response_head(
-    mut exchange: Exchange,
+    exchange: &mut Exchange,
     watched: &Watched<Subject>,
     pace: Pace,
     head_timeout: Duration,
     record: &mut Record,
-) -> Result<(Head, Bytes, Exchange), Error> {
+) -> Result<(Head, Bytes), Error> {
     let mut body = pace.begin(watched.now());
     let mut progress = None;
     let mut counted = 0;
@@ -394,7 +398,7 @@ async fn response_head(
         tokio::task::yield_now().await;
         first = poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await.map_err(refusal)?;
     }
-    Ok((head, first, exchange))
+    Ok((head, first))
 }
 
 fn refusal(e: ExchangeError) -> Error {

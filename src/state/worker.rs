@@ -9,7 +9,6 @@ use std::{
     task::{Poll, Waker},
 };
 
-use bytes::BytesMut;
 use http::HeaderValue;
 
 use super::Shared;
@@ -30,7 +29,6 @@ pub struct Worker {
     /// Deadlines and cuts of what runs here.
     pub watchdog: Rc<Watchdog<Subject>>,
     ids: RequestIds,
-    id_fields: RefCell<BytesMut>,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
     connections: RefCell<HashMap<ConnectionId, Serving>>,
@@ -88,7 +86,6 @@ impl Worker {
             pool: Rc::default(),
             watchdog: Rc::default(),
             ids: RequestIds::default(),
-            id_fields: RefCell::default(),
             changes_seen: Cell::default(),
             connections: RefCell::default(),
         }
@@ -128,16 +125,8 @@ impl Worker {
         self.ids.next()
     }
 
-    /// A request id as the value of a header field. Heads are written at once, so that values share their memory: an
-    /// allocation for hundreds of them.
+    /// `id` as a header field has it.
     pub fn id_field(&self, id: RequestId) -> Option<HeaderValue> {
-        const CHUNK: usize = 4096;
-        let mut fields = self.id_fields.borrow_mut();
-        let digits = id.as_str();
-        if fields.capacity() < digits.len() {
-            fields.reserve(CHUNK);
-        }
-        fields.extend_from_slice(digits.as_bytes());
-        HeaderValue::from_maybe_shared(fields.split().freeze()).ok()
+        HeaderValue::from_maybe_shared(self.pool.spares.copy(id.as_str().as_bytes())).ok()
     }
 }

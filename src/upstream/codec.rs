@@ -9,6 +9,8 @@ use std::{fmt, mem::MaybeUninit, ops::Range, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::spares::Spares;
+
 /// Largest response head that is accepted, in bytes, with the interim responses before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Most interim responses before a response.
@@ -70,7 +72,11 @@ impl std::error::Error for ProtocolError {}
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
 /// Returns the head and a copy of what stands behind it, or `None` if `buf` ends before the head does.
-pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, Bytes)>, ProtocolError> {
+pub(super) fn parse_head(
+    buf: &[u8],
+    method: &Method,
+    spares: &Spares,
+) -> Result<Option<(Head, Bytes)>, ProtocolError> {
     let mut start = 0;
     for _ in 0..=MAX_INTERIM {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -96,7 +102,7 @@ pub(super) fn parse_head(buf: &[u8], method: &Method) -> Result<Option<(Head, By
         let status =
             StatusCode::from_u16(code).map_err(|_| ProtocolError("the status code is out of range"))?;
         let http11 = response.version == Some(1);
-        let (headers, transfer) = fields_of(&buf[start..end], response.headers)?;
+        let (headers, transfer) = fields_of(&buf[start..end], response.headers, spares)?;
         let framing = transfer.framing(status, method, http11)?;
         let keep_alive = (http11 && framing != Framing::UntilClose && !transfer.closes)
             .then_some(KeepAlive { promised: transfer.promised });
@@ -117,11 +123,15 @@ struct Transfer {
 
 /// One copy of the whole head, of which every value is a slice, and what the fields say about the transfer, found in the
 /// same walk.
-fn fields_of(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Transfer), ProtocolError> {
+fn fields_of(
+    head: &[u8],
+    fields: &[httparse::Header<'_>],
+    spares: &Spares,
+) -> Result<(HeaderMap, Transfer), ProtocolError> {
     let base = head.as_ptr() as usize;
-    let copy = Bytes::copy_from_slice(head);
+    let copy = spares.copy(head);
     // One more, for the request id: a map that grows is made again.
-    let mut map = HeaderMap::with_capacity(fields.len() + 1);
+    let mut map = spares.map(fields.len() + 1);
     let mut transfer = Transfer::default();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn head(text: &str) -> Result<Option<(Head, Bytes)>, ProtocolError> {
-    parse_head(text.as_bytes(), &Method::POST)
+    parse_head(text.as_bytes(), &Method::POST, &Spares::default())
 }
 
 #[test]
@@ -62,7 +62,9 @@ fn the_end_of_a_body_follows_rfc_9112() {
     let close = framing("HTTP/1.1 200 OK\r\n\r\n");
     assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, None));
     let (to_head, _) =
-        parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD).unwrap().unwrap();
+        parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", &Method::HEAD, &Spares::default())
+            .unwrap()
+            .unwrap();
     assert_eq!(to_head.framing, Framing::None);
 }
 
@@ -239,6 +241,6 @@ proptest! {
     #[test]
     fn no_input_breaks_the_decoder(input in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode_in_pieces(&input, &[]);
-        let _ = parse_head(&input, &Method::GET);
+        let _ = parse_head(&input, &Method::GET, &Spares::default());
     }
 }

@@ -103,8 +103,8 @@ impl Exchange {
     }
 
     /// On a connection of [`Endpoint::connect_for_stream`], which is not used again.
-    pub fn for_stream(self, is_for_stream: bool) -> Self {
-        Self { is_for_stream, ..self }
+    pub fn mark_for_stream(&mut self) {
+        self.is_for_stream = true;
     }
 
     /// Whether the next step is the client's: part of its body is still to come.
@@ -134,8 +134,8 @@ impl Exchange {
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         loop {
-            let (method, partial) = (&self.method, &mut self.partial_head);
-            let read = self.pool.read(&mut self.transport, cx, |_, bytes| {
+            let (method, partial, pool) = (&self.method, &mut self.partial_head, &self.pool);
+            let read = pool.read(&mut self.transport, cx, |_, bytes| {
                 if bytes.is_empty() {
                     return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -145,7 +145,7 @@ impl Exchange {
                     partial.extend_from_slice(bytes);
                     partial.as_slice()
                 };
-                match codec::parse_head(bytes, method)? {
+                match codec::parse_head(bytes, method, &pool.spares)? {
                     Some(complete) => Ok(Some(complete)),
                     None => {
                         if partial.is_empty() {

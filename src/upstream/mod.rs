@@ -7,6 +7,7 @@ mod outgoing;
 mod pool;
 mod request_body;
 mod response;
+mod spares;
 mod trust;
 
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Endpoint, Transport, codec::KeepAlive};
+use super::{Endpoint, Transport, codec::KeepAlive, spares::Spares};
 
 /// Size of the buffer that a worker reads into. One read takes what 32 KiB hold, events are then
 /// copied out; an idle stream owns no buffer. 64 KiB measured worse on event streams.
@@ -37,6 +37,8 @@ pub struct Pool {
     idle: RefCell<Vec<(Arc<Endpoint>, Vec<Idle>)>>,
     scratch: RefCell<Scratch>,
     large: RefCell<Vec<u8>>,
+    /// Memory for what is short.
+    pub spares: Spares,
     /// The moment of the last [`Pool::sweep`]: near enough for seconds of idleness.
     now: Cell<Instant>,
 }
@@ -102,6 +104,7 @@ impl Default for Pool {
                 holders: 0,
             }),
             large: RefCell::default(),
+            spares: Spares::default(),
             now: Cell::new(Instant::now()),
         }
     }

@@ -216,7 +216,7 @@ impl ResponseBody {
                 if here < first.len() {
                     connection.reuse = None;
                 }
-                first.slice(..here)
+                if here == first.len() { first } else { first.slice(..here) }
             } else {
                 payload_of(&mut self.decoding, &mut connection.reuse, &first)?
             };
