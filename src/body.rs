@@ -35,6 +35,8 @@ use crate::{
 pub enum Payload {
     /// Something of the gate's own.
     Whole(Bytes),
+    /// A server's response that is here to its end.
+    Complete(Bytes),
     /// A server's response on its way through.
     Stream(Box<Stream>),
     /// An event stream that the gate makes of a server's messages.
@@ -142,7 +144,7 @@ impl Payload {
     /// How this is ended from outside, even while nobody asks for more of it.
     pub fn watched(&self) -> Option<&Watched<Subject>> {
         match self {
-            Self::Whole(_) => None,
+            Self::Whole(_) | Self::Complete(_) => None,
             Self::Stream(stream) => Some(&stream.watched),
             Self::Events(events) => Some(&events.watched),
         }
@@ -151,7 +153,7 @@ impl Payload {
     fn is_end(&self) -> bool {
         match self {
             Self::Events(_) => false,
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Whole(bytes) | Self::Complete(bytes) => bytes.is_empty(),
             Self::Stream(stream) => stream.upstream.is_end() && stream.edits.is_empty(),
         }
     }
@@ -167,8 +169,8 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let Self { payload, record } = self.get_mut();
         let data = match payload {
-            Payload::Whole(bytes) if bytes.is_empty() => None,
-            Payload::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Payload::Whole(bytes) | Payload::Complete(bytes) if bytes.is_empty() => None,
+            Payload::Whole(bytes) | Payload::Complete(bytes) => Some(Ok(std::mem::take(bytes))),
             Payload::Stream(stream) => ready!(stream.poll_watched(cx, record)),
             Payload::Events(events) => ready!(events.poll_watched(cx, record)),
         };
@@ -197,7 +199,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
-            Payload::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Payload::Whole(bytes) | Payload::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Payload::Events(_) => SizeHint::default(),
             // An edited stream changes its length.
             Payload::Stream(stream) if !stream.edits.is_empty() => SizeHint::default(),

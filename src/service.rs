@@ -47,7 +47,7 @@ pub async fn handle(
     let (mut head, body) = request.into_parts();
     let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
-    let id = worker.next_request_id();
+    let (id, id_field) = worker.next_request_id();
     let mut record =
         Record::begin(observer, Rc::clone(&connection), head.method.clone(), head.uri.clone(), id);
     let live = worker.shared.live().clone();
@@ -92,7 +92,7 @@ pub async fn handle(
     if !record.is_admitted() {
         record.show_path(route::shown(head.uri.path(), |name| live.routes.contains_key(name)));
     }
-    if let Some(id) = worker.id_field(id) {
+    if let Some(id) = id_field {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     if let Some(origin) = &allowed_origin {

@@ -18,7 +18,7 @@ use crate::{
         oversize::Answers,
     },
     observe::Health,
-    upstream::{Endpoint, Exchange, ExchangeError, Pool, REQUEST_BYTES, RequestBody, ResponseBody, Upload},
+    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody, Upload},
 };
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
@@ -224,7 +224,7 @@ impl Place {
         let own = fields.iter().chain([&agent]);
         let own = own.filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
         let configured = configured.iter().filter(|(name, _)| *name != header::ACCEPT_ENCODING);
-        let mut out = Vec::with_capacity(REQUEST_BYTES);
+        let mut out = self.pool.spares.buffer();
         for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }

@@ -1,9 +1,15 @@
 //! Which request a line of the log, an answer and an error are about.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     hash::{BuildHasher as _, RandomState},
 };
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+
+/// Ids that are written at a time.
+const BLOCK: usize = 64;
 
 /// A request's id: 16 hexadecimal digits, written once for all who show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,14 +49,29 @@ fn hexadecimal(number: u32) -> [u8; 8] {
 pub struct RequestIds {
     key: RandomState,
     count: Cell<u64>,
+    /// Those that come next: one allocation for many header fields.
+    next: RefCell<Bytes>,
 }
 
 impl RequestIds {
-    /// Another one.
-    pub fn next(&self) -> RequestId {
-        let count = self.count.get();
-        self.count.set(count.wrapping_add(1));
-        RequestId::of(self.key.hash_one(count))
+    /// Another one, and the same as a header field has it.
+    pub fn next(&self) -> (RequestId, Option<HeaderValue>) {
+        let mut next = self.next.borrow_mut();
+        if next.is_empty() {
+            *next = self.block();
+        }
+        let digits = next.split_to(16);
+        let id = digits.first_chunk().map_or_else(|| RequestId::of(0), |digits| RequestId(*digits));
+        (id, HeaderValue::from_maybe_shared(digits).ok())
+    }
+
+    fn block(&self) -> Bytes {
+        let mut block = BytesMut::with_capacity(BLOCK * 16);
+        for count in (self.count.get()..).take(BLOCK) {
+            block.extend_from_slice(&RequestId::of(self.key.hash_one(count)).0);
+        }
+        self.count.set(self.count.get().wrapping_add(BLOCK as u64));
+        block.freeze()
     }
 }
 
@@ -68,14 +89,23 @@ mod tests {
     }
 
     #[test]
+    fn the_header_field_says_the_same() {
+        let ids = RequestIds::default();
+        for _ in 0..3 * BLOCK {
+            let (id, field) = ids.next();
+            assert_eq!(field.unwrap(), id.as_str());
+        }
+    }
+
+    #[test]
     fn ids_tell_nothing_of_how_many_there_were_between_them() {
         let number = |id: RequestId| u64::from_str_radix(id.as_str(), 16).unwrap();
         let (ids, others) = (RequestIds::default(), RequestIds::default());
-        let numbers: Vec<_> = (0..1_000).map(|_| number(ids.next())).collect();
+        let numbers: Vec<_> = (0..1_000).map(|_| number(ids.next().0)).collect();
         let steps: HashSet<_> = numbers.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
         assert_eq!(steps.len(), 999, "no step comes twice");
         assert!(steps.iter().all(|step| (1 << 32..u64::MAX - (1 << 32)).contains(step)));
-        let theirs: HashSet<_> = (0..1_000).map(|_| number(others.next())).collect();
+        let theirs: HashSet<_> = (0..1_000).map(|_| number(others.next().0)).collect();
         assert!(numbers.iter().all(|number| !theirs.contains(number)), "each worker has a key of its own");
     }
 }

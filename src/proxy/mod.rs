@@ -34,7 +34,7 @@ use crate::{
     observe::Record,
     route::Door,
     state::{Backend, Live, Route},
-    upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, REQUEST_BYTES, Upload},
+    upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, Upload},
     validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
@@ -143,7 +143,7 @@ pub async fn forward(
         },
     };
     // 4. With what head. What is to be read of the response must not come compressed.
-    let mut out = Vec::with_capacity(REQUEST_BYTES);
+    let mut out = pool.spares.buffer();
     let words = headers::Words {
         target: &target,
         authority: &endpoint.authority,
@@ -205,18 +205,23 @@ pub async fn forward(
         }
     }
     let stall_limit = (head.version == Version::HTTP_2).then_some(limits.slow_reader_timeout);
-    let payload = match (rule, &tools) {
-        (BodyRule::FilterWhole, Some(tools)) => {
+    // Over HTTP/2, a client may leave one of its streams unread, which is then ended as one.
+    let may_be_complete =
+        matches!(rule, BodyRule::Pass) && rewriter.is_none() && head.version != Version::HTTP_2;
+    let complete = may_be_complete.then(|| upstream.take_whole()).flatten();
+    let payload = match (complete, rule, &tools) {
+        (Some(complete), ..) => Payload::Complete(complete),
+        (None, BodyRule::FilterWhole, Some(tools)) => {
             // Boxed, so that it is no part of every request's task.
             let whole = tools.whole(&mut response_head, upstream, &watched, record);
             Payload::Whole(Box::pin(whole).await?)
         }
-        (BodyRule::Withhold, _) => {
+        (None, BodyRule::Withhold, _) => {
             upstream.discard();
             lists::forget_body(&mut response_head.headers);
             Payload::Whole(Bytes::new())
         }
-        (rule, _) => {
+        (None, rule, _) => {
             let mut edits = Edits { endpoint: rewriter, tools: None };
             if let BodyRule::FilterEvents(events) = rule {
                 lists::forget_bytes(&mut response_head.headers);

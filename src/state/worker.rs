@@ -120,13 +120,8 @@ impl Worker {
         self.changes_seen.replace(changes) != changes
     }
 
-    /// An id for the next request.
-    pub fn next_request_id(&self) -> RequestId {
+    /// An id for the next request, and the same as a header field has it.
+    pub fn next_request_id(&self) -> (RequestId, Option<HeaderValue>) {
         self.ids.next()
-    }
-
-    /// `id` as a header field has it.
-    pub fn id_field(&self, id: RequestId) -> Option<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.pool.spares.copy(id.as_str().as_bytes())).ok()
     }
 }

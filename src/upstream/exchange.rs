@@ -131,7 +131,11 @@ impl Exchange {
             Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
             // The server has nothing to answer yet.
             Poll::Pending if !self.outgoing.begun => return Poll::Pending,
-            Poll::Ready(Ok(())) | Poll::Pending => None,
+            Poll::Pending => None,
+            Poll::Ready(Ok(())) => {
+                self.pool.spares.give_buffer(self.outgoing.take_buffer());
+                None
+            }
         };
         loop {
             let (method, partial, pool) = (&self.method, &mut self.partial_head, &self.pool);

@@ -13,7 +13,7 @@ mod trust;
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Endpoint, Transport, Unusable};
 pub use exchange::{Exchange, ExchangeError};
-pub use outgoing::{Inspect, Pass, REQUEST_BYTES, Upload};
+pub use outgoing::{Inspect, Pass, Upload};
 pub use pool::{Held, Passed, Pool, SCRATCH};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};

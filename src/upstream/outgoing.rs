@@ -14,8 +14,6 @@ use tokio::io::AsyncWrite as _;
 use super::{ExchangeError, RequestBody, Transport};
 use crate::error::Error;
 
-/// Room for a request head and a small body: one allocation, of a size that allocators keep at hand.
-pub const REQUEST_BYTES: usize = 1024;
 /// Request frames up to this size are copied behind the head, so that a small call is one write.
 const COPY_UP_TO: usize = 16 * 1024;
 /// Most request bytes that are gathered before they are written.
@@ -97,6 +95,12 @@ impl Outgoing {
         }
     }
 
+    /// The buffer, of a request that is on its way.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        self.written = 0;
+        std::mem::take(&mut self.buffer)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.body.is_none() && self.is_written()
     }
@@ -120,7 +124,6 @@ impl Outgoing {
                 return if self.body.is_some() {
                     Poll::Pending
                 } else {
-                    (self.buffer, self.written) = (Vec::new(), 0);
                     // Only TLS holds anything back.
                     Pin::new(transport).poll_flush(cx).map_err(ExchangeError::Io)
                 };

@@ -230,6 +230,40 @@ impl ResponseBody {
         }
     }
 
+    /// All of the body, if it came with the head.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let Some(Connection { outgoing: None, reuse, .. }) = &mut self.connection else { return None };
+        let is_here = self.guard.is_none()
+            && match self.decoding {
+                Decoding::Length(left) => left <= self.first.len() as u64,
+                // The last chunk, without trailers, as servers send it.
+                Decoding::Chunked(_) => self.first.ends_with(b"0\r\n\r\n"),
+                Decoding::UntilClose => false,
+            };
+        if !is_here {
+            return None;
+        }
+        let whole = match &mut self.decoding {
+            Decoding::Chunked(chunked) => {
+                // A read that ends like this need not be the end.
+                let mut ahead = Decoding::Chunked(chunked.clone());
+                let whole = payload_of(&mut ahead, reuse, &self.first).ok().filter(|_| ahead.is_end())?;
+                self.decoding = ahead;
+                whole
+            }
+            decoding => {
+                let here = decoding.walk(&self.first, |_| {}).ok()?;
+                if here < self.first.len() {
+                    *reuse = None;
+                }
+                self.first.split_to(here)
+            }
+        };
+        self.first = Bytes::new();
+        self.release_at_end();
+        Some(whole)
+    }
+
     /// Lets go of a body that nobody wants. If all of it is here, its connection can be used again.
     pub fn discard(mut self) {
         let first = std::mem::take(&mut self.first);

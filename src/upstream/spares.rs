@@ -9,6 +9,10 @@ use http::HeaderMap;
 const CHUNK: usize = 4096;
 /// A text of more bytes gets memory of its own.
 const SHORT: usize = 1024;
+/// Room for a request head and a small body: one allocation, of a size that allocators keep at hand.
+const REQUEST_BYTES: usize = 1024;
+/// Buffers that are kept.
+const BUFFERS: usize = 64;
 /// Maps that are kept.
 const MAPS: usize = 64;
 /// A map with room for more fields is not kept.
@@ -18,6 +22,7 @@ const FIELDS: usize = 48;
 #[derive(Default)]
 pub struct Spares {
     maps: RefCell<Vec<HeaderMap>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
     chunk: RefCell<BytesMut>,
 }
 
@@ -39,6 +44,20 @@ impl Spares {
         let mut maps = self.maps.borrow_mut();
         if maps.len() < MAPS {
             maps.push(map);
+        }
+    }
+
+    /// An empty buffer for a request to a server.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(REQUEST_BYTES))
+    }
+
+    /// Keeps a buffer of which nobody needs anything any more, unless it has grown.
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffer.capacity() == REQUEST_BYTES && buffers.len() < BUFFERS {
+            buffer.clear();
+            buffers.push(buffer);
         }
     }
 
@@ -85,6 +104,20 @@ mod tests {
             spares.give(HeaderMap::with_capacity(8));
         }
         assert_eq!(spares.maps.borrow().len(), MAPS);
+    }
+
+    #[test]
+    fn a_buffer_comes_back_empty_unless_it_has_grown() {
+        let spares = Spares::default();
+        let mut buffer = spares.buffer();
+        buffer.extend_from_slice(b"authorization: Bearer abc");
+        spares.give_buffer(buffer);
+        let mut buffer = spares.buffer();
+        assert!(buffer.is_empty());
+        buffer.resize(2 * REQUEST_BYTES, 0);
+        spares.give_buffer(buffer);
+        spares.give_buffer(Vec::new());
+        assert_eq!(spares.buffers.borrow().len(), 0);
     }
 
     #[test]
