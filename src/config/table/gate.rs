@@ -133,7 +133,7 @@ pub(in crate::config) static PROXY: Object = Object {
             "admin",
             Kind::Object(&ADMIN),
             Means("there is no such listener"),
-            "A listener for `/metrics` and `/servers`, see [the admin listener](../README.md#the-admin-listener).",
+            "A listener for `/metrics` and `/servers`, see [the admin listener](http.md#the-admin-listener).",
         ),
         key("log", Kind::Object(&LOG), Empty, "The log on standard output."),
         key(
@@ -155,14 +155,14 @@ pub(in crate::config) static PROXY: Object = Object {
             Kind::List(&TEXT),
             List(&[]),
             "Addresses or networks of balancers. From them, and from nobody else, `X-Forwarded-For` or PROXY protocol \
-             version 2 names the client: in the log, and for [capacity](../README.md#capacity).",
+             version 2 names the client: in the log, and for [capacity](capacity.md).",
         )
         .examples(&[r#"["10.0.0.0/8", "fd00::/8"]"#]),
         key(
             "aggregate",
             Kind::Object(&AGGREGATE),
             Empty,
-            "How [all servers look as one](../README.md#all-servers-as-one).",
+            "How [all servers look as one](aggregate.md).",
         ),
         key(
             "stateDir",

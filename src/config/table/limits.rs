@@ -18,7 +18,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxConnections",
             count(1, MANY),
             Means("a quarter of the open file limit, at most 10000"),
-            "Open client connections. Beyond it, see [capacity](../README.md#capacity).",
+            "Open client connections. Beyond it, see [capacity](capacity.md).",
         ),
         key(
             "tlsHandshakeTimeout",
@@ -75,7 +75,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             bytes(0, u64::MAX),
             Number(0),
             "Request body; 0 is unlimited, which costs no memory because bodies are streamed. Where \
-             [messages pass](../README.md#any-transport), never more than 4 MiB.",
+             [messages pass](servers.md#transports), never more than 4 MiB.",
         ),
         key(
             "maxSessions",
@@ -111,7 +111,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxHeldBytes",
             bytes(16 << 20, 1 << 40),
             Number(128 << 20),
-            "Messages and events that wait in memory, where [messages pass](../README.md#any-transport). At the limit \
+            "Messages and events that wait in memory, where [messages pass](servers.md#transports). At the limit \
              the gate stops reading.",
         ),
         key("perCaller", Kind::Object(&PER_CALLER), Empty, "What one caller may have at most."),
@@ -129,7 +129,7 @@ const ANY: Kind = count(0, u64::MAX);
 static PER_CALLER: Object = Object {
     name: "perCaller",
     doc: "What one caller (a token name, or an address without a token) may have at most, whatever is free. 0 leaves it \
-          to what is free and to the share that is kept for others, see [capacity](../README.md#capacity).",
+          to what is free and to the share that is kept for others, see [capacity](capacity.md).",
     one_of: &[],
     keys: &[
         key("connections", ANY, Number(0), "Connections with an admitted request."),
