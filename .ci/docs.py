@@ -92,6 +92,20 @@ for folder in ("src", "tests", "benches", "examples", ".ci", "loadtest"):
                 check_link(str(file.relative_to(ROOT)), ROOT, link, anchor)
 
 
+# Keys and messages that pages name, in backticks: `proxy.tls` is a key, `Config reloaded` is a message of the log.
+code = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.rs"))
+code = re.sub(r"\\\n\s*", "", code)
+messages = 0
+for document in ("README.md", *(name for name in texts if re.fullmatch(r"docs/[\w-]+\.md", name))):
+    for named in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page(document), flags=re.M | re.S)):
+        if re.fullmatch(r"proxy(\.[A-Za-z]+)+", named) and not any(key == named or key.startswith(named + ".") for key in known_keys):
+            problems.append(f"{document}: {named} is no key of the config")
+        elif re.fullmatch(r"[A-Z][a-z]+'?s? [a-z][\w' ,;:-]+", named):
+            messages += 1
+            if named not in code:
+                problems.append(f"{document}: the code has no message `{named}`")
+
+
 def map_of(text: str) -> list[str]:
     """The modules of the map, row by row: what stands in the second column, in backticks."""
     table = re.split(r"\n(?!(?://! )?\|)", text.partition("| row | modules |")[2])[0]
@@ -117,5 +131,5 @@ for named in re.findall(r"`([^`]+)`", page("SECURITY.md").partition("shown by")[
     elif named.count("_") > 2 and "/" not in named and named not in tests:
         problems.append(f"SECURITY.md: there is no test {named}")
 
-print("\n".join(problems) or f"{len(known_keys)} keys, {len(codes)} error codes and {len(metrics)} metrics are described; {links} links lead somewhere")
+print("\n".join(problems) or f"{len(known_keys)} keys, {len(codes)} error codes and {len(metrics)} metrics are described; {messages} messages are the code's; {links} links lead somewhere")
 sys.exit(bool(problems))

@@ -81,8 +81,8 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxSessions",
             count(1, 1_000_000),
             Number(1_000),
-            "Sessions that the gate itself keeps (command servers, bridged transports, all servers as one) and calls \
-             with a process of their own (`logLevel`), each perhaps a process. Views of all servers as one count, too.",
+            "Sessions that the gateway itself keeps (command servers, bridged transports, the aggregate) and calls \
+             with a process of their own (`logLevel`), each perhaps a process. Views of the aggregate count, too.",
         ),
         key(
             "maxProcesses",
@@ -102,7 +102,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxServerConnections",
             count(4, MANY),
             Means("a quarter of the open file limit"),
-            "Connections to servers of sessions that the gate itself keeps: half for requests that wait for an answer, \
+            "Connections to servers of sessions that the gateway itself keeps: half for requests that wait for an answer, \
              a quarter for streams on which servers speak unasked, a quarter for what has no answer. Of each one \
              caller has at most `perCaller.requests`.",
         ),
@@ -112,7 +112,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             bytes(16 << 20, 1 << 40),
             Number(128 << 20),
             "Messages and events that wait in memory, where [messages pass](servers.md#transports). At the limit \
-             the gate stops reading.",
+             the gateway stops reading.",
         ),
         key("perCaller", Kind::Object(&PER_CALLER), Empty, "What one caller may have at most."),
         key(
@@ -133,7 +133,12 @@ static PER_CALLER: Object = Object {
     one_of: &[],
     keys: &[
         key("connections", ANY, Number(0), "Connections with an admitted request."),
-        key("sessions", ANY, Means("`proxy.sessions.maxPerUser`, or `0`"), "Sessions that the gate keeps."),
+        key(
+            "sessions",
+            ANY,
+            Means("`proxy.sessions.maxPerUser`, or `0`"),
+            "Sessions that the gateway keeps.",
+        ),
         key("processes", ANY, Number(0), "Processes that run for the caller alone."),
         key("requests", ANY, Number(0), "Requests that run, streams included."),
         key("heldBytes", bytes(0, u64::MAX), Number(0), "Messages and events that wait in memory."),

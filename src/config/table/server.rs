@@ -114,7 +114,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "idleTimeout",
             Kind::Duration(secs(1)),
             Means("`proxy.sessions.timeout`"),
-            "How long a session that the gate keeps may be without a request or stream. Then it ends, and with it the \
+            "How long a session that the gateway keeps may be without a request or stream. Then it ends, and with it the \
              process of a `command`.",
         )
         .examples(&[r#""10m""#]),
@@ -122,7 +122,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "headers",
             Kind::Map { names: &HEADER_NAMES, of: &Kind::Secret(r"^[\t -~]*$") },
             Empty,
-            "Headers to add to every request; they replace the client's. Those that the gate sets itself cannot be set \
+            "Headers to add to every request; they replace the client's. Those that the gateway sets itself cannot be set \
              (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like).",
         )
         .beside(URL)
@@ -165,21 +165,21 @@ pub(in crate::config) static SERVER: Object = Object {
         key("env", VARIABLES, Empty, "Environment variables, besides those of `inheritEnv`.")
             .beside(COMMAND)
             .examples(&[r#"{ "ROOT": "/data" }"#]),
-        key("cwd", Kind::Path, Means("the gate's"), "Working directory, relative to the config.")
+        key("cwd", Kind::Path, Means("the gateway's"), "Working directory, relative to the config.")
             .beside(COMMAND)
             .examples(&[r#""notes""#]),
         key(
             "inheritEnv",
             Kind::List(&TEXT),
             List(INHERITED),
-            "Variables of the gate's own environment that the program may see; a list takes the place of the defaults.",
+            "Variables of the gateway's own environment that the program may see; a list takes the place of the defaults.",
         )
         .beside(COMMAND),
         key(
             "warm",
             Kind::Bool,
             Bool(false),
-            "Whether the program is started once with the gate, and ended when it has answered: so that what it installs \
+            "Whether the program is started once with the gateway, and ended when it has answered: so that what it installs \
              first (`npx`, `uvx`) is there when somebody comes.",
         )
         .beside(COMMAND),
