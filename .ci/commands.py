@@ -61,7 +61,7 @@ def blocks(text):
     found, marks, lines = [], {}, iter(enumerate(text.splitlines(), 1))
     for number, line in lines:
         stripped = line.strip()
-        if comment := re.fullmatch(r"<!-- ([a-z ]+): (.*) -->", stripped):
+        if comment := re.fullmatch(r"<!-- ([a-z ]+): (\S.*) -->", stripped):
             if comment[1] not in MARKS:
                 raise Problem(f"line {number}: no mark is called `{comment[1]}`")
             marks[comment[1]] = comment[2]
