@@ -117,6 +117,15 @@ drawn, real = map_of(page("ARCHITECTURE.md")), map_of((ROOT / "src/lib.rs").read
 if not real or drawn != real:
     problems.append(f"ARCHITECTURE.md: the map has {' '.join(drawn)}; src/lib.rs has {' '.join(real)}")
 
+# Paths of the source that ARCHITECTURE.md names, as `module::file` or `module::item`.
+for named in re.findall(r"`((?:\w+::)+\w+)`", page("ARCHITECTURE.md")):
+    *outer, last = named.split("::")
+    parent, there = ROOT.joinpath("src", *outer), ROOT.joinpath("src", *outer, last)
+    homes = [file for file in (parent.with_suffix(".rs"), parent / "mod.rs") if file.exists()]
+    is_module = there.is_dir() or there.with_suffix(".rs").exists()
+    if not is_module and not any(re.search(rf"\b(fn|struct|enum|mod|static|const) {last}\b", home.read_text()) for home in homes):
+        problems.append(f"ARCHITECTURE.md: {named} is not in the source")
+
 # What SECURITY.md says that shows a promise has to be there.
 sources = [ROOT / "src", ROOT / "tests", ROOT / "benches"]
 tests = {
