@@ -29,6 +29,11 @@ for name, most in MOST_LINES.items():
     if (lines := page(name).count("\n")) > most:
         problems.append(f"{name}: {lines} lines, of {most} at most: what is more belongs into docs/")
 
+least = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+for name in COMMANDS:
+    if f"Rust {least} or newer" not in page(name):
+        problems.append(f"{name}: Cargo.toml asks for Rust {least}")
+
 
 def config_keys(text: str) -> set[str]:
     """Paths of all keys in the reference of the config, which a test compares with the table in the code."""
