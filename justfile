@@ -19,6 +19,9 @@ ci *STEPS:
 # What to run before a commit: minutes, once dependencies are built
 check: (ci "docs" "format" "bans" "lint" "apidoc" "test")
 
+# What the documents say, and the commands and configs that they show
+documents: (ci "docs" "release" "commands")
+
 # Format the code
 format:
     cargo fmt

@@ -143,7 +143,7 @@ fn every_mistake_has_its_line() {
 #[test]
 fn the_config_of_the_page_about_balancers_is_good() {
     let page = include_str!("../docs/balancers.md");
-    let (_, rest) = page.split_once("```json\n").expect("a config");
+    let (_, rest) = page.split_once("```jsonc\n").expect("a config");
     let (config, _) = rest.split_once("```").expect("its end");
     let directory = TempDir::new().expect("a directory");
     write(&directory.path().join("gate.json"), config, 0o600);

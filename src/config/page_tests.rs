@@ -16,7 +16,7 @@ const INTRO: &str = r#"# Config reference
 One file in JSON, in which comments and trailing commas are allowed. A key that is not on this page is an error, and so is
 a key that is there twice; but `description`, and keys that begin with `_` or `//`, are accepted in every object and mean nothing.
 (Where keys are names that you choose, only those that begin with `//`.) `sluicegate check` finds every mistake at once, and `sluicegate schema` prints what stands here as
-a JSON Schema, from which editors complete. A running gate follows the file; a key that takes effect at the next start only
+a JSON Schema, from which editors complete. A running gateway follows the file; a key that takes effect at the next start only
 says so.
 
 A **duration** is text with units (`"30s"`, `"500ms"`, `"5m"`, `"1h 30m"`) or a number of seconds, and at most 30 days.
@@ -35,7 +35,7 @@ Any **text** may hold references:
 | `"$$"` | a plain dollar sign |
 
 A variable that is not set or empty, and has no default, is an error. What a variable holds is not expanded again. Variables
-are those of the environment that the gate was started with.
+are those of the environment that the gateway was started with.
 "#;
 
 #[test]

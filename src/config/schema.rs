@@ -118,7 +118,7 @@ pub(super) fn sentences(key: &Key) -> String {
     }
     if let Kind::Map { names: Names { reserved: reserved @ [_, ..], .. }, .. } = key.kind {
         let quoted: Vec<_> = reserved.iter().map(|name| format!("`{name}`")).collect();
-        text += &format!(" These names are reserved for the gate's own paths: {}.", quoted.join(", "));
+        text += &format!(" These names are reserved for the gateway's own paths: {}.", quoted.join(", "));
     }
     if let Some(tag) = key.beside {
         text += &format!(" Only beside `{tag}`.");

@@ -410,7 +410,7 @@ impl ServerMetrics {
     }
 
     fn counter(&self, method: &str, status: &str) -> IntCounter {
-        self.requests.with_label_values(&[&self.name, method, status])
+        self.requests.with_label_values(&[&*self.name, method, status])
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 const GOES: &str = "goes-token-0123456789abcdef";
-/// How long after it lost its right a caller may still get what is made: the promise of the README.
+/// How long after it lost its right a caller may still get what is made: the promise of docs/tokens.md.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What ends a stream.

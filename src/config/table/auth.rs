@@ -24,7 +24,7 @@ pub(in crate::config) static AUTH: Object = Object {
             Empty,
             "Token names and what proves each of them: one credential, or a list of them, so that rotation can overlap. \
              A name has 1 to 128 bytes, on one line. Only names appear in logs and metrics. See \
-             [tokens](../README.md#tokens).",
+             [tokens](tokens.md).",
         )
         .examples(&[r#"{ "ci": { "$env": "CI_TOKEN" } }"#]),
     ],

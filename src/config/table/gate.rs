@@ -30,12 +30,12 @@ pub(in crate::config) static ROOT: Object = Object {
             "Version of the config format: `\"1.0\"`.",
         )
         .examples(&[r#""1.0""#]),
-        key("proxy", Kind::Object(&PROXY), Empty, "The gate itself."),
+        key("proxy", Kind::Object(&PROXY), Empty, "The gateway itself."),
         key(
             "mcpServers",
             Kind::Map { names: &SERVER_NAMES, of: &Kind::Object(&SERVER) },
             Required,
-            "The servers behind the gate. A name is the first segment of its server's paths: `docs` is served at \
+            "The servers behind the gateway. A name is the first segment of its server's paths: `docs` is served at \
              `/docs/mcp`. It has 1 to 64 letters, digits, `-` or `_`.",
         )
         .examples(&[r#"{ "docs": { "url": "https://docs.example.com/mcp" } }"#]),
@@ -44,14 +44,14 @@ pub(in crate::config) static ROOT: Object = Object {
 
 pub(in crate::config) static PROXY: Object = Object {
     name: "proxy",
-    doc: "The gate itself.",
+    doc: "The gateway itself.",
     one_of: &[],
     keys: &[
         key(
             "name",
             Kind::Text(r"^[^\u0000-\u001f\u007f-\u009f]{1,256}$"),
             Text("Sluicegate"),
-            "Name of the gate: realm in challenges, name in logs. 1 to 256 bytes, on one line.",
+            "Name of the gateway: realm in challenges, name in logs. 1 to 256 bytes, on one line.",
         ),
         key(
             "baseUrl",
@@ -81,7 +81,7 @@ pub(in crate::config) static PROXY: Object = Object {
             "allowEmpty",
             Kind::Bool,
             Bool(false),
-            "It is meant that there is no server. Without it, a gate that runs with servers takes a config without any for \
+            "It is meant that there is no server. Without it, a gateway that runs with servers takes a config without any for \
              a mistake, and of that only what it takes away from tokens.",
         ),
         key(
@@ -133,7 +133,7 @@ pub(in crate::config) static PROXY: Object = Object {
             "admin",
             Kind::Object(&ADMIN),
             Means("there is no such listener"),
-            "A listener for `/metrics` and `/servers`, see [the admin listener](../README.md#the-admin-listener).",
+            "A listener for `/metrics` and `/servers`, see [the admin listener](http.md#the-admin-listener).",
         ),
         key("log", Kind::Object(&LOG), Empty, "The log on standard output."),
         key(
@@ -148,27 +148,27 @@ pub(in crate::config) static PROXY: Object = Object {
             "sessions",
             Kind::Object(&SESSIONS),
             Empty,
-            "Sessions that the gate keeps for clients of every server.",
+            "Sessions that the gateway keeps for clients of every server.",
         ),
         key(
             "trustedProxies",
             Kind::List(&TEXT),
             List(&[]),
             "Addresses or networks of balancers. From them, and from nobody else, `X-Forwarded-For` or PROXY protocol \
-             version 2 names the client: in the log, and for [capacity](../README.md#capacity).",
+             version 2 names the client: in the log, and for [capacity](capacity.md).",
         )
         .examples(&[r#"["10.0.0.0/8", "fd00::/8"]"#]),
         key(
             "aggregate",
             Kind::Object(&AGGREGATE),
             Empty,
-            "How [all servers look as one](../README.md#all-servers-as-one).",
+            "How [all servers look as one](aggregate.md).",
         ),
         key(
             "stateDir",
             Kind::Path,
             Means("`$STATE_DIRECTORY`, which systemd sets, or else `state` beside the config"),
-            "Directory for what the gate keeps: the CA of `tls.selfSigned`. It is made if it is needed and not there.",
+            "Directory for what the gateway keeps: the CA of `tls.selfSigned`. It is made if it is needed and not there.",
         )
         .examples(&[r#""/var/lib/sluicegate""#])
         .restart(""),
@@ -246,7 +246,7 @@ static FORMATS: Words = Words {
 
 static SESSIONS: Object = Object {
     name: "sessions",
-    doc: "Sessions that the gate keeps for clients of every server.",
+    doc: "Sessions that the gateway keeps for clients of every server.",
     one_of: &[],
     keys: &[
         // Clients pause between two requests.

@@ -18,7 +18,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxConnections",
             count(1, MANY),
             Means("a quarter of the open file limit, at most 10000"),
-            "Open client connections. Beyond it, see [capacity](../README.md#capacity).",
+            "Open client connections. Beyond it, see [capacity](capacity.md).",
         ),
         key(
             "tlsHandshakeTimeout",
@@ -75,14 +75,14 @@ pub(in crate::config) static LIMITS: Object = Object {
             bytes(0, u64::MAX),
             Number(0),
             "Request body; 0 is unlimited, which costs no memory because bodies are streamed. Where \
-             [messages pass](../README.md#any-transport), never more than 4 MiB.",
+             [messages pass](servers.md#transports), never more than 4 MiB.",
         ),
         key(
             "maxSessions",
             count(1, 1_000_000),
             Number(1_000),
-            "Sessions that the gate itself keeps (command servers, bridged transports, all servers as one) and calls \
-             with a process of their own (`logLevel`), each perhaps a process. Views of all servers as one count, too.",
+            "Sessions that the gateway itself keeps (command servers, bridged transports, the aggregate) and calls \
+             with a process of their own (`logLevel`), each perhaps a process. Views of the aggregate count, too.",
         ),
         key(
             "maxProcesses",
@@ -102,7 +102,7 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxServerConnections",
             count(4, MANY),
             Means("a quarter of the open file limit"),
-            "Connections to servers of sessions that the gate itself keeps: half for requests that wait for an answer, \
+            "Connections to servers of sessions that the gateway itself keeps: half for requests that wait for an answer, \
              a quarter for streams on which servers speak unasked, a quarter for what has no answer. Of each one \
              caller has at most `perCaller.requests`.",
         ),
@@ -111,8 +111,8 @@ pub(in crate::config) static LIMITS: Object = Object {
             "maxHeldBytes",
             bytes(16 << 20, 1 << 40),
             Number(128 << 20),
-            "Messages and events that wait in memory, where [messages pass](../README.md#any-transport). At the limit \
-             the gate stops reading.",
+            "Messages and events that wait in memory, where [messages pass](servers.md#transports). At the limit \
+             the gateway stops reading.",
         ),
         key("perCaller", Kind::Object(&PER_CALLER), Empty, "What one caller may have at most."),
         key(
@@ -129,11 +129,16 @@ const ANY: Kind = count(0, u64::MAX);
 static PER_CALLER: Object = Object {
     name: "perCaller",
     doc: "What one caller (a token name, or an address without a token) may have at most, whatever is free. 0 leaves it \
-          to what is free and to the share that is kept for others, see [capacity](../README.md#capacity).",
+          to what is free and to the share that is kept for others, see [capacity](capacity.md).",
     one_of: &[],
     keys: &[
         key("connections", ANY, Number(0), "Connections with an admitted request."),
-        key("sessions", ANY, Means("`proxy.sessions.maxPerUser`, or `0`"), "Sessions that the gate keeps."),
+        key(
+            "sessions",
+            ANY,
+            Means("`proxy.sessions.maxPerUser`, or `0`"),
+            "Sessions that the gateway keeps.",
+        ),
         key("processes", ANY, Number(0), "Processes that run for the caller alone."),
         key("requests", ANY, Number(0), "Requests that run, streams included."),
         key("heldBytes", bytes(0, u64::MAX), Number(0), "Messages and events that wait in memory."),

@@ -54,14 +54,14 @@ pub(in crate::config) static SERVER: Object = Object {
             PROGRAM,
             Nothing,
             "Program of this machine that speaks MCP on its standard input and output, see [local \
-             commands](../README.md#local-commands). It is looked for in the `PATH` that it gets.",
+             commands](servers.md#local-commands). It is looked for in the `PATH` that it gets.",
         )
         .examples(&[r#""npx""#, r#""/usr/local/bin/notes-mcp""#]),
         key(
             "inline",
             Kind::Object(&INLINE),
             Nothing,
-            "Tools that run commands, see [inline servers](../README.md#inline-servers).",
+            "Tools that run commands, see [inline servers](servers.md#inline-servers).",
         ),
         key(
             "transportType",
@@ -83,7 +83,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "disabled",
             Kind::Bool,
             Bool(false),
-            "The server is not served, as if it had been [stopped](../README.md#managing-servers). The rest of its entry has \
+            "The server is not served, as if it had been [stopped](operate.md#managing-servers). The rest of its entry has \
              to be good all the same.",
         ),
         key("public", Kind::Bool, Bool(false), "Anyone may use this server, without a token."),
@@ -98,13 +98,13 @@ pub(in crate::config) static SERVER: Object = Object {
             "tags",
             Kind::List(&LABEL),
             List(&[]),
-            "Tags of this server, by which [`?tags=`](../README.md#all-servers-as-one) selects.",
+            "Tags of this server, by which [`?tags=`](aggregate.md) selects.",
         ),
         key(
             "timeout",
             TIMEOUT,
             Means("`proxy.limits.upstreamTimeout`"),
-            "Longest wait for the response head. Where [messages pass](../README.md#any-transport), for the answer, which \
+            "Longest wait for the response head. Where [messages pass](servers.md#transports), for the answer, which \
              without this may be a stream that takes longer.",
         )
         .examples(&[r#""90s""#]),
@@ -114,7 +114,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "idleTimeout",
             Kind::Duration(secs(1)),
             Means("`proxy.sessions.timeout`"),
-            "How long a session that the gate keeps may be without a request or stream. Then it ends, and with it the \
+            "How long a session that the gateway keeps may be without a request or stream. Then it ends, and with it the \
              process of a `command`.",
         )
         .examples(&[r#""10m""#]),
@@ -122,7 +122,7 @@ pub(in crate::config) static SERVER: Object = Object {
             "headers",
             Kind::Map { names: &HEADER_NAMES, of: &Kind::Secret(r"^[\t -~]*$") },
             Empty,
-            "Headers to add to every request; they replace the client's. Those that the gate sets itself cannot be set \
+            "Headers to add to every request; they replace the client's. Those that the gateway sets itself cannot be set \
              (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like).",
         )
         .beside(URL)
@@ -148,7 +148,7 @@ pub(in crate::config) static SERVER: Object = Object {
             Means("`true` if only one token may use the server"),
             "Whether a caller's `Last-Event-ID` goes on to the server. Say `true` if the server gives the events of a \
              stream only to the session that they were made for; see [what does not \
-             pass](../README.md#what-does-not-pass).",
+             pass](http.md#what-does-not-pass).",
         )
         .beside(URL),
         key(
@@ -156,7 +156,7 @@ pub(in crate::config) static SERVER: Object = Object {
             Kind::Bool,
             Bool(false),
             "Whether the server may set cookies at its callers, for its own paths, and get them back; see [what does not \
-             pass](../README.md#what-does-not-pass).",
+             pass](http.md#what-does-not-pass).",
         )
         .beside(URL),
         key("args", Kind::List(&TEXT), List(&[]), "Arguments, one an entry; there is no shell.")
@@ -165,21 +165,21 @@ pub(in crate::config) static SERVER: Object = Object {
         key("env", VARIABLES, Empty, "Environment variables, besides those of `inheritEnv`.")
             .beside(COMMAND)
             .examples(&[r#"{ "ROOT": "/data" }"#]),
-        key("cwd", Kind::Path, Means("the gate's"), "Working directory, relative to the config.")
+        key("cwd", Kind::Path, Means("the gateway's"), "Working directory, relative to the config.")
             .beside(COMMAND)
             .examples(&[r#""notes""#]),
         key(
             "inheritEnv",
             Kind::List(&TEXT),
             List(INHERITED),
-            "Variables of the gate's own environment that the program may see; a list takes the place of the defaults.",
+            "Variables of the gateway's own environment that the program may see; a list takes the place of the defaults.",
         )
         .beside(COMMAND),
         key(
             "warm",
             Kind::Bool,
             Bool(false),
-            "Whether the program is started once with the gate, and ended when it has answered: so that what it installs \
+            "Whether the program is started once with the gateway, and ended when it has answered: so that what it installs \
              first (`npx`, `uvx`) is there when somebody comes.",
         )
         .beside(COMMAND),
@@ -222,7 +222,7 @@ static OPTIONS: Object = Object {
             Kind::Object(&TOOL_FILTER),
             Nothing,
             "Hides tools of this server: they are on no list, and calls of them do not reach it. See [tool \
-             filter](../README.md#tool-filter).",
+             filter](servers.md#tool-filter).",
         ),
     ],
 };
@@ -246,7 +246,7 @@ static FILTER_MODES: Words = Words {
 static INLINE: Object = Object {
     name: "inline",
     doc: "Tools that run a command for each call, never through a shell. See [inline \
-          servers](../README.md#inline-servers).",
+          servers](servers.md#inline-servers).",
     one_of: &[],
     keys: &[
         key(
