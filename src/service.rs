@@ -11,7 +11,7 @@ use http::{
     request::Parts,
 };
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::{
     admin,
@@ -29,6 +29,7 @@ use crate::{
     secret,
     server::{
         connection::{Connection, Door, Slot},
+        incoming::Incoming,
         proxied::{forwarded_for, is_trusted},
     },
     state::{Live, Worker},

@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::body::Incoming;
 use tokio::{
     net::TcpStream,
     runtime,
@@ -33,6 +32,7 @@ use crate::{
     server::{
         admission::{ConnectionId, Place},
         connection::{self, Connection, Door, Slot},
+        incoming::Incoming,
         proxied,
         rejection::Rejection,
     },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::{
     body::{Collect, Pace},
@@ -17,6 +17,7 @@ use crate::{
     ledger::{Owner, Resource},
     mcp::message::Message,
     observe::Record,
+    server::incoming::Incoming,
     watchdog::Watched,
 };
 

@@ -15,7 +15,6 @@ use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, 
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request::Parts};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -35,6 +34,7 @@ use crate::{
     proxy::Admitted,
     route::Door,
     selector::Selector,
+    server::incoming::Incoming,
     session::{
         self, Handle, Passage, Position, Registered, Reply, SessionId, Settings, Style, Unread, Wants,
     },

@@ -14,7 +14,7 @@ use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time:
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version, header, request::Parts};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     },
     observe::Record,
     route::Door,
+    server::incoming::Incoming,
     state::{Backend, Live, Route},
     upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, Upload},
     validate::Checked,
@@ -117,7 +118,7 @@ pub async fn forward(
     if limits.max_body_bytes > 0 && declared > limits.max_body_bytes {
         return Err(Kind::BodyTooLarge.into());
     }
-    if is_draining && body.as_ref().is_none_or(Incoming::is_end_stream) {
+    if is_draining && body.as_ref().is_none_or(|body| body.is_end_stream()) {
         return Err(Kind::Unavailable.into());
     }
     // 2. As whom: the server sees its own session id.

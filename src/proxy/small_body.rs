@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::{
     body::{Collect, Pace, SMALL},
@@ -18,6 +18,7 @@ use crate::{
     identity::Subject,
     ledger::{Owner, Resource, Share},
     observe::Record,
+    server::incoming::Incoming,
     upstream::RequestBody,
     watchdog::Watched,
 };

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::Admitted;
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         tool_list,
     },
     route::Door,
+    server::incoming::Incoming,
     upstream::{Inspect, Pass},
 };
 

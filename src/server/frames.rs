@@ -1,48 +1,64 @@
 //! What of an HTTP/2 connection the gate sees before h2 does: the plain text, above TLS.
 //!
 //! It notices a path with a fragment, which h2 cuts off, and floods of frames that each cost an answer or a look and bring
-//! nothing, of which h2 bounds some kinds only.
+//! nothing, of which h2 bounds some kinds only. It finds requests with an `Expect` for [`super::interim`].
 //!
-//! What is found is told for the connection, since nothing at this level says which request of hyper's a header block
+//! What is found of paths is told for the connection, since nothing at this level says which request of hyper's a header block
 //! becomes. A client that sends one such path is out of order with all that it asks from then on.
 
 use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{connection::Connection, hpack::Paths};
+use super::{
+    connection::Connection,
+    hpack::{Fields, Found},
+    interim::{Expectations, Outgoing},
+};
 
 /// What a client sends first (RFC 9113 §3.4).
 const PREFACE: usize = 24;
-const HEAD: usize = 9;
+pub(super) const HEAD: usize = 9;
 /// Types of frames (RFC 9113 §6).
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-/// Flag of DATA (RFC 9113 §6.1), and of the two last (§6.2).
+pub(super) const CONTINUATION: u8 = 9;
+/// Flag of SETTINGS (RFC 9113 §6.5).
+pub(super) const ACK: u8 = 0x01;
+/// Flag of DATA (§6.1), and of frames of header blocks (§6.2).
 const END_STREAM: u8 = 0x01;
-const END_HEADERS: u8 = 0x04;
+pub(super) const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
+/// Most bytes of SETTINGS: h2 was told to take no frame that is longer.
+const MOST_SETTINGS: usize = 16 * 1024;
+/// The setting that says how large a table of header fields its sender keeps (RFC 9113 §6.5.2).
+const HEADER_TABLE_SIZE: [u8; 2] = [0, 1];
+
+/// Which stream a frame is of, as it is written.
+pub(super) type StreamId = [u8; 4];
 
 /// Frames as they come.
 pub(super) struct Frames {
-    paths: Paths,
+    fields: Fields,
     /// Bytes to come that nothing is to be learnt from.
     skipped: usize,
     /// The beginning of a frame that did not come in one piece.
     partial: Vec<u8>,
     /// The beginning of a header block that did not come in one frame, and its stream.
     block: Vec<u8>,
-    stream: Option<[u8; 4]>,
+    stream: Option<StreamId>,
     /// Most bytes of a header block.
     most: usize,
     /// Frames so far that bring nothing, and those that begin a request or end one.
@@ -51,7 +67,12 @@ pub(super) struct Frames {
     /// Windows that the client opened further.
     windows: u64,
     /// The highest stream that was opened.
-    last_stream: [u8; 4],
+    last_stream: StreamId,
+    /// The header block is that of a request, not of trailers.
+    is_request: bool,
+    expectations: Rc<Expectations>,
+    /// Stream of the request that was seen last, if it has an `Expect`.
+    expecting: Option<StreamId>,
 }
 
 /// The client has sent a path with a fragment, or something that h2 ends the connection for.
@@ -60,9 +81,9 @@ pub(super) struct Rejected;
 
 impl Frames {
     /// For a connection whose header lists may have so many bytes.
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, expectations: Rc<Expectations>) -> Self {
         Self {
-            paths: Paths::default(),
+            fields: Fields::default(),
             skipped: PREFACE,
             partial: Vec::new(),
             block: Vec::new(),
@@ -73,13 +94,17 @@ impl Frames {
             requests: 0,
             windows: 0,
             last_stream: [0; 4],
+            is_request: false,
+            expectations,
+            expecting: None,
         }
     }
 
-    /// Looks at what comes next. After an error there is nothing more to be learnt.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
+    /// Looks at what comes next, up to the end of a request's head with an `Expect`. Says how many bytes it has looked at. After
+    /// an error there is nothing more to be learnt.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<usize, Rejected> {
         let mut rest = bytes;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.expecting.is_none() {
             if self.skipped > 0 {
                 let here = self.skipped.min(rest.len());
                 self.skipped -= here;
@@ -101,7 +126,7 @@ impl Frames {
                 self.partial = partial;
             }
         }
-        Ok(())
+        Ok(bytes.len() - rest.len())
     }
 
     /// Looks at the frame that `bytes` begin with; returns how many belong to it, 0 if more have to come.
@@ -109,24 +134,42 @@ impl Frames {
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(0) };
         let [a, b, c, kind, flags, stream @ ..] = *head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        // The first bit has no meaning.
+        let stream = [stream[0] & 0x7F, stream[1], stream[2], stream[3]];
         if !matches!(kind, HEADERS | CONTINUATION) {
-            self.skipped = length;
-            let is_data = kind == DATA && (length > 0 || flags & END_STREAM != 0);
+            let mut whole = HEAD;
+            if kind == SETTINGS && flags & ACK == 0 {
+                if length > MOST_SETTINGS {
+                    return Err(Rejected);
+                }
+                let Some(payload) = rest.get(..length) else { return Ok(0) };
+                self.expectations.settings(table_size(payload));
+                whole += length;
+            } else {
+                self.skipped = length;
+            }
+            let is_end = kind == DATA && flags & END_STREAM != 0;
+            if is_end || kind == RST_STREAM {
+                self.expectations.ended(stream);
+            }
+            let is_data = is_end || (kind == DATA && length > 0);
             self.idle += u64::from(!is_data);
             self.windows += u64::from(kind == WINDOW_UPDATE);
             // Nothing else may stand within a header block (RFC 9113 §4.3).
-            return if self.stream.is_none() { Ok(HEAD) } else { Err(Rejected) };
+            return if self.stream.is_none() { Ok(whole) } else { Err(Rejected) };
         }
         if self.block.len() + length > self.most {
             return Err(Rejected);
         }
         let Some(payload) = rest.get(..length) else { return Ok(0) };
-        // The first bit has no meaning.
-        let stream = [stream[0] & 0x7F, stream[1], stream[2], stream[3]];
         let fragment = match (kind, self.stream) {
             (HEADERS, None) => {
                 self.requests += 1;
+                self.is_request = stream > self.last_stream;
                 self.last_stream = self.last_stream.max(stream);
+                if !self.is_request {
+                    self.expectations.ended(stream);
+                }
                 fragment(payload, flags, stream)?
             }
             (CONTINUATION, Some(begun)) if begun == stream => payload,
@@ -139,9 +182,11 @@ impl Frames {
         if self.stream.is_none() {
             let block = std::mem::take(&mut self.block);
             let block = if block.is_empty() { fragment } else { &block };
-            match self.paths.has_fragment(block) {
-                Ok(false) => {}
-                Ok(true) | Err(_) => return Err(Rejected),
+            match self.fields.read(block) {
+                Ok(Found { fragment: false, expect }) => {
+                    self.expecting = Some(stream).filter(|_| expect && self.is_request);
+                }
+                Ok(Found { fragment: true, .. }) | Err(_) => return Err(Rejected),
             }
         }
         Ok(HEAD + length)
@@ -176,6 +221,15 @@ fn fragment(payload: &[u8], flags: u8, stream: [u8; 4]) -> Result<&[u8], Rejecte
     rest.len().checked_sub(padding).and_then(|length| rest.get(..length)).ok_or(Rejected)
 }
 
+/// What SETTINGS say of the table of header fields. h2 takes the last word.
+fn table_size(payload: &[u8]) -> Option<u32> {
+    let (settings, _) = payload.as_chunks::<6>();
+    settings
+        .iter()
+        .rev()
+        .find_map(|[a, b, value @ ..]| ([*a, *b] == HEADER_TABLE_SIZE).then(|| u32::from_be_bytes(*value)))
+}
+
 /// How many frames that bring nothing a client may send in [`CALM_FOR`], beside those that its requests and our answers give
 /// reason for.
 const MOST_IDLE: u64 = 1000;
@@ -203,58 +257,34 @@ impl Calm {
     }
 }
 
-/// Where in its frames a stream of them stands.
-#[derive(Default)]
-struct Edge {
-    /// The head that is under way.
-    head: [u8; HEAD],
-    of_head: usize,
-    /// Bytes to come of the payload.
-    payload: usize,
-}
-
-impl Edge {
-    fn push(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.payload > 0 {
-                let here = self.payload.min(rest.len());
-                self.payload -= here;
-                rest = &rest[here..];
-                continue;
-            }
-            let here = (HEAD - self.of_head).min(rest.len());
-            self.head[self.of_head..self.of_head + here].copy_from_slice(&rest[..here]);
-            self.of_head += here;
-            rest = &rest[here..];
-            if self.of_head == HEAD {
-                let [a, b, c, ..] = self.head;
-                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                self.of_head = 0;
-            }
-        }
-    }
-
-    /// Whether a frame may begin here.
-    fn is_one(&self) -> bool {
-        self.payload == 0 && self.of_head == 0
-    }
-}
-
 /// A client's side of an HTTP/2 connection.
 pub(super) struct Http2Stream<T> {
     inner: T,
     connection: Rc<Connection>,
     frames: Frames,
     calm: Calm,
-    /// Of what is sent to the client.
-    edge: Edge,
+    outgoing: Outgoing,
+    expectations: Rc<Expectations>,
+    /// What came behind a head with an `Expect`, and is not for h2 yet.
+    withheld: Bytes,
 }
 
 impl<T> Http2Stream<T> {
-    pub(super) fn new(inner: T, connection: Rc<Connection>, most: usize) -> Self {
-        let calm = Calm { since: connection.now(), idle: 0, requests: 0, sent: 0 };
-        Self { inner, connection, frames: Frames::new(most), calm, edge: Edge::default() }
+    pub(super) fn new(
+        inner: T,
+        connection: Rc<Connection>,
+        expectations: Rc<Expectations>,
+        most: usize,
+    ) -> Self {
+        Self {
+            inner,
+            calm: Calm { since: connection.now(), idle: 0, requests: 0, sent: 0 },
+            connection,
+            frames: Frames::new(most, Rc::clone(&expectations)),
+            outgoing: Outgoing::new(Rc::clone(&expectations)),
+            expectations,
+            withheld: Bytes::new(),
+        }
     }
 }
 
@@ -263,7 +293,7 @@ impl<T: AsyncWrite + Unpin> Http2Stream<T> {
     /// way, and h2 meets an error.
     fn calm_down(&mut self, cx: &mut Context<'_>) -> io::Error {
         self.connection.calm_down();
-        if self.edge.is_one() {
+        if self.outgoing.is_between_frames() {
             let mut goaway = [0; HEAD + 8];
             (goaway[2], goaway[3]) = (8, GOAWAY);
             goaway[HEAD..HEAD + 4].copy_from_slice(&self.frames.last_stream);
@@ -276,7 +306,7 @@ impl<T: AsyncWrite + Unpin> Http2Stream<T> {
     }
 
     fn sent(&mut self, bytes: &[u8]) {
-        self.edge.push(bytes);
+        self.outgoing.push(bytes);
         self.calm.sent += bytes.len() as u64;
     }
 }
@@ -287,15 +317,36 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Stream<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.expectations.withholds() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let was_withheld = !this.withheld.is_empty();
+        let read = if was_withheld {
+            buf.put_slice(&this.withheld[..this.withheld.len().min(buf.remaining())]);
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut this.inner).poll_read(cx, buf)
+        };
         if let Poll::Ready(Ok(())) = read
-            && !self.connection.is_rejected()
+            && !this.connection.is_rejected()
         {
-            let this = &mut *self;
             let windows = this.frames.windows;
-            if this.frames.push(&buf.filled()[before..]).is_err() {
-                this.connection.reject();
+            match this.frames.push(&buf.filled()[before..]) {
+                Ok(seen) => {
+                    if let Some(stream) = this.frames.expecting.take() {
+                        this.expectations.gives(stream, cx);
+                        if !was_withheld {
+                            this.withheld = Bytes::copy_from_slice(&buf.filled()[before + seen..]);
+                        }
+                        buf.set_filled(before + seen);
+                    }
+                }
+                Err(Rejected) => {
+                    this.connection.reject();
+                    this.expectations.give_up();
+                }
             }
             if this.frames.windows > windows {
                 this.connection.took_something();
@@ -304,13 +355,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Stream<T> {
                 return Poll::Ready(Err(this.calm_down(cx)));
             }
         }
+        if was_withheld {
+            this.withheld.advance(buf.filled().len() - before);
+        }
         read
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Http2Stream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let this = &mut *self;
+        let most = ready!(this.outgoing.poll_due(&mut this.inner, cx))?;
+        let written = Pin::new(&mut this.inner).poll_write(cx, &buf[..most.min(buf.len())]);
         if let Poll::Ready(Ok(n)) = written {
             self.sent(&buf[..n]);
         }
@@ -321,7 +377,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Http2Stream<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let this = &mut *self;
+        let most = ready!(this.outgoing.poll_due(&mut this.inner, cx))?;
+        let written = match bufs.iter().find(|buf| !buf.is_empty()) {
+            // What follows may have to wait.
+            Some(first) if most < usize::MAX => {
+                Pin::new(&mut this.inner).poll_write(cx, &first[..most.min(first.len())])
+            }
+            _ => Pin::new(&mut this.inner).poll_write_vectored(cx, bufs),
+        };
         if let Poll::Ready(Ok(mut left)) = written {
             for buf in bufs {
                 let here = left.min(buf.len());
@@ -335,6 +399,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Http2Stream<T> {
         self.inner.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.outgoing.poll_due(&mut this.inner, cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

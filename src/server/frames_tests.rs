@@ -23,10 +23,10 @@ fn path(path: &str) -> Vec<u8> {
 /// What becomes of a connection that sends this, in one piece and byte by byte.
 fn outcome(frames: &[Vec<u8>]) -> Result<(), Rejected> {
     let bytes = [PREFACE_BYTES.to_vec(), frames.concat()].concat();
-    let whole = Frames::new(1000).push(&bytes);
+    let whole = Frames::new(1000, Rc::default()).push(&bytes).map(drop);
     for size in [1, 2, 7] {
-        let mut frames = Frames::new(1000);
-        let outcome = bytes.chunks(size).try_for_each(|piece| frames.push(piece));
+        let mut frames = Frames::new(1000, Rc::default());
+        let outcome = bytes.chunks(size).try_for_each(|piece| frames.push(piece).map(drop));
         assert_eq!(outcome, whole, "in pieces of {size}");
     }
     whole
@@ -85,6 +85,57 @@ fn what_h2_would_read_otherwise_is_rejected() {
         vec![frame(HEADERS, 0, 1, &[b'x'; 4001])[..HEAD].to_vec()],
     ] {
         assert_eq!(outcome(&frames), Err(Rejected), "{frames:?}");
+    }
+}
+
+#[test]
+fn it_stops_behind_the_head_of_each_request_that_has_an_expect() {
+    let asks = |flags, stream, cut: usize| {
+        let block = [&path("/")[..], b"\x0f\x14\x0c100-continue"].concat();
+        let (first, rest) = block.split_at(cut);
+        [frame(HEADERS, flags, stream, first), frame(CONTINUATION, END_HEADERS, stream, rest)].concat()
+    };
+    let silent = |stream| frame(HEADERS, END_HEADERS, stream, &path("/"));
+    let settings = frame(SETTINGS, 0, 0, b"\0\x03\0\0\0\x64\0\x01\0\0\0\0");
+    let pieces = [
+        [PREFACE_BYTES.to_vec(), settings, silent(1), frame(SETTINGS, ACK, 0, &[]), asks(0, 3, 0)].concat(),
+        asks(END_STREAM, 5, 4),
+        [frame(DATA, 0, 3, b"body"), silent(7), asks(0, 9, 18)].concat(),
+        // Trailers are no request, nor is what comes too late to be one.
+        [asks(END_STREAM, 3, 6), asks(0, 7, 6), frame(DATA, END_STREAM, 9, b"")].concat(),
+    ];
+    let bytes = pieces.concat();
+    for size in [1, 2, 7, bytes.len()] {
+        let mut frames = Frames::new(1000, Rc::default());
+        let (mut at, mut stops) = (0, Vec::new());
+        while at < bytes.len() {
+            let piece = &bytes[at..(at + size).min(bytes.len())];
+            let seen = frames.push(piece).unwrap();
+            at += seen;
+            match frames.expecting.take() {
+                Some(stream) => stops.push((at, u32::from_be_bytes(stream))),
+                None => assert_eq!(seen, piece.len()),
+            }
+        }
+        let ends = pieces.iter().scan(0, |end, piece| {
+            *end += piece.len();
+            Some(*end)
+        });
+        let wanted: Vec<_> = ends.zip([3, 5, 9]).collect();
+        assert_eq!(stops, wanted, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn the_size_of_the_table_is_the_last_that_settings_name() {
+    for (payload, wanted) in [
+        (&b""[..], None),
+        (b"\0\x01\0\0\x10\0", Some(4096)),
+        (b"\0\x03\0\0\0\x64\0\x01\0\0\0\0", Some(0)),
+        (b"\0\x01\0\0\0\0\0\x04\0\0\xff\xff\0\x01\0\0\0\x09", Some(9)),
+        (b"\x01\0\0\0\0\x01\0\x01\0", None),
+    ] {
+        assert_eq!(table_size(payload), wanted);
     }
 }
 
@@ -160,11 +211,11 @@ proptest! {
         cuts in prop::collection::vec(1usize..200, 1..8),
     ) {
         let bytes = sent(&requests);
-        let mut frames = Frames::new(1 << 20);
+        let mut frames = Frames::new(1 << 20, Rc::default());
         let mut rest = &bytes[..];
         for cut in cuts.into_iter().cycle() {
             let (piece, behind) = rest.split_at(cut.min(rest.len()));
-            prop_assert_eq!(frames.push(piece), Ok(()));
+            prop_assert_eq!(frames.push(piece), Ok(piece.len()));
             rest = behind;
             if rest.is_empty() {
                 break;

@@ -1,8 +1,9 @@
-//! As much of HPACK (RFC 7541) as it takes to find a fragment in the `:path` of a request.
+//! As much of HPACK (RFC 7541) as it takes to find a fragment in the `:path` of a request, and whether there is an `Expect`.
 //!
 //! h2 cuts a fragment off before anyone can refuse it, and so a path with a `#` would have a second spelling. So header blocks
-//! are read here too: which fields are `:path`, and of their values whether there is a `#`. The dynamic table is kept as
-//! names and sizes. All else is skipped, in time that does not depend on it where it leaves no trace in the table.
+//! are read here too: which fields are `:path`, and of their values whether there is a `#`. For `Expect`, see
+//! [`super::interim`]. The dynamic table is kept as names and sizes. All else is skipped, in time that does not depend on it
+//! where it leaves no trace in the table.
 
 use std::collections::VecDeque;
 
@@ -15,10 +16,22 @@ const MOST_TABLE: usize = 4096;
 /// What an entry counts beside its name and value (RFC 7541 §4.1).
 const ENTRY: usize = 32;
 const PATH: &str = ":path";
+const EXPECT: &str = "expect";
+/// Where [`STATIC_NAMES`] has it, counted from 1.
+const EXPECT_INDEX: usize = 35;
+
+/// What a header block holds.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// A `:path` whose value has a `#`. One that is only repeated from the table was found when it came into it.
+    pub(super) fragment: bool,
+    /// An `Expect`, whatever it asks for.
+    pub(super) expect: bool,
+}
 
 /// The state of one direction of a connection.
 #[derive(Default)]
-pub(super) struct Paths {
+pub(super) struct Fields {
     /// Newest first.
     table: VecDeque<Entry>,
     size: usize,
@@ -37,51 +50,67 @@ struct Entry {
 struct Name {
     length: usize,
     is_path: bool,
+    is_expect: bool,
 }
 
 impl Name {
     fn of(name: &str) -> Self {
-        Self { length: name.len(), is_path: name == PATH }
+        Self { length: name.len(), is_path: name == PATH, is_expect: name == EXPECT }
     }
 }
 
-impl Paths {
-    /// Whether the value of a `:path` that stands in this whole header block has a `#`. One that is only repeated from the
-    /// table was found when it came into it.
-    pub(super) fn has_fragment(&mut self, block: &[u8]) -> Result<bool, Invalid> {
+impl Fields {
+    /// Reads a whole header block.
+    pub(super) fn read(&mut self, block: &[u8]) -> Result<Found, Invalid> {
         let mut rest = block;
-        let mut found = false;
+        let mut found = Found::default();
         while let Some(&first) = rest.first() {
             match first {
-                0x80.. => _ = integer(&mut rest, 7)?,
-                0x40.. => found |= self.literal(&mut rest, 6, true)?,
+                0x80.. => found.expect |= self.is_expect(integer(&mut rest, 7)?),
+                0x40.. => self.literal(&mut rest, 6, true, &mut found)?,
                 0x20.. => self.resize(integer(&mut rest, 5)?)?,
-                _ => found |= self.literal(&mut rest, 4, false)?,
+                _ => self.literal(&mut rest, 4, false, &mut found)?,
             }
         }
         Ok(found)
     }
 
+    /// Whether the field at `index` is an `Expect`.
+    fn is_expect(&self, index: usize) -> bool {
+        match index.checked_sub(1 + STATIC_NAMES.len()) {
+            None => index == EXPECT_INDEX,
+            Some(at) => self.table.get(at).is_some_and(|entry| entry.name.is_expect),
+        }
+    }
+
     /// Reads a literal field (RFC 7541 §6.2).
-    fn literal(&mut self, rest: &mut &[u8], prefix: u32, is_kept: bool) -> Result<bool, Invalid> {
+    fn literal(
+        &mut self,
+        rest: &mut &[u8],
+        prefix: u32,
+        is_kept: bool,
+        found: &mut Found,
+    ) -> Result<(), Invalid> {
         let name = match integer(rest, prefix)? {
             0 => literal_name(string(rest)?)?,
             index => self.name(index)?,
         };
         let value = string(rest)?;
+        found.expect |= name.is_expect;
         // The value of anything else counts by its length alone, and only if it is kept.
         if !name.is_path && !is_kept {
-            return Ok(false);
+            return Ok(());
         }
-        let (mut length, mut found) = (0, false);
+        let (mut length, mut has_fragment) = (0, false);
         value.read(|byte| {
             length += 1;
-            found |= byte == b'#';
+            has_fragment |= byte == b'#';
         })?;
         if is_kept {
             self.insert(Entry { size: ENTRY + name.length + length, name });
         }
-        Ok(found && name.is_path)
+        found.fragment |= has_fragment && name.is_path;
+        Ok(())
     }
 
     fn name(&self, index: usize) -> Result<Name, Invalid> {
@@ -152,12 +181,14 @@ fn string<'a>(rest: &mut &'a [u8]) -> Result<Text<'a>, Invalid> {
 }
 
 fn literal_name(text: Text<'_>) -> Result<Name, Invalid> {
-    let (mut length, mut is_path) = (0, true);
+    let (mut length, mut is_path, mut is_expect) = (0, true, true);
     text.read(|byte| {
         is_path &= PATH.as_bytes().get(length) == Some(&byte);
+        is_expect &= EXPECT.as_bytes().get(length) == Some(&byte);
         length += 1;
     })?;
-    Ok(Name { length, is_path: is_path && length == PATH.len() })
+    let (is_path, is_expect) = (is_path && length == PATH.len(), is_expect && length == EXPECT.len());
+    Ok(Name { length, is_path, is_expect })
 }
 
 impl Text<'_> {
@@ -299,7 +330,7 @@ const STATIC_NAMES: [&str; 61] = [
     "cookie",
     "date",
     "etag",
-    "expect",
+    EXPECT,
     "expires",
     "from",
     "host",

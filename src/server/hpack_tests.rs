@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+const NOTHING: Found = Found { fragment: false, expect: false };
+const FRAGMENT: Found = Found { fragment: true, expect: false };
+
 fn plain(text: &[u8]) -> Vec<u8> {
     let mut out = encoded(text.len(), 7, 0);
     out.extend_from_slice(text);
@@ -84,19 +87,19 @@ fn the_code_is_that_of_the_rfc() {
 #[test]
 fn the_requests_of_the_rfc_leave_the_table_that_it_shows() {
     // Appendix C.4: sizes 57, 110, 164.
-    let mut paths = Paths::default();
+    let mut fields = Fields::default();
     for (block, size, entries) in [
         ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", 57, 1),
         ("8286 84be 5886 a8eb 1064 9cbf", 110, 2),
         ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", 164, 3),
     ] {
-        assert_eq!(paths.has_fragment(&hex(block)), Ok(false));
-        assert_eq!((paths.size, paths.table.len()), (size, entries));
+        assert_eq!(fields.read(&hex(block)), Ok(NOTHING));
+        assert_eq!((fields.size, fields.table.len()), (size, entries));
     }
     // Down to less than one entry, and up again.
-    assert_eq!(paths.has_fragment(&[encoded(60, 5, 0x20), encoded(4096, 5, 0x20)].concat()), Ok(false));
-    assert_eq!((paths.size, paths.table.len()), (54, 1));
-    assert_eq!(paths.has_fragment(&encoded(4097, 5, 0x20)), Err(Invalid));
+    assert_eq!(fields.read(&[encoded(60, 5, 0x20), encoded(4096, 5, 0x20)].concat()), Ok(NOTHING));
+    assert_eq!((fields.size, fields.table.len()), (54, 1));
+    assert_eq!(fields.read(&encoded(4097, 5, 0x20)), Err(Invalid));
 }
 
 #[test]
@@ -107,28 +110,61 @@ fn a_fragment_is_found_in_every_way_to_write_a_path() {
                 // By both entries of the static table, by a name that is spelt out, and by one of the dynamic table.
                 for index in [4, 5] {
                     let block = [encoded(index, prefix, flags), text(value)].concat();
-                    assert_eq!(Paths::default().has_fragment(&block), Ok(true));
+                    assert_eq!(Fields::default().read(&block), Ok(FRAGMENT));
                 }
                 let block = [encoded(0, prefix, flags), text(b":path"), text(value)].concat();
-                assert_eq!(Paths::default().has_fragment(&block), Ok(true));
-                let mut paths = Paths::default();
+                assert_eq!(Fields::default().read(&block), Ok(FRAGMENT));
+                let mut fields = Fields::default();
                 let kept = [encoded(4, 6, 0x40), text(b"/kept")].concat();
-                assert_eq!(paths.has_fragment(&kept), Ok(false));
+                assert_eq!(fields.read(&kept), Ok(NOTHING));
                 let other = [encoded(0, 6, 0x40), text(b"x-other"), text(b"#")].concat();
-                assert_eq!(paths.has_fragment(&other), Ok(false));
+                assert_eq!(fields.read(&other), Ok(NOTHING));
                 let by_name = |index| [encoded(index, prefix, flags), text(value)].concat();
-                assert_eq!(paths.has_fragment(&by_name(63)), Ok(true));
-                assert_eq!(Paths::default().has_fragment(&by_name(62)), Err(Invalid));
+                assert_eq!(fields.read(&by_name(63)), Ok(FRAGMENT));
+                assert_eq!(Fields::default().read(&by_name(62)), Err(Invalid));
             }
             for name in [b":pat".as_slice(), b":paths", b":Path", b"path", b"", b"x-path"] {
                 let block = [encoded(0, prefix, flags), text(name), text(b"/a#b")].concat();
-                assert_eq!(Paths::default().has_fragment(&block), Ok(false));
+                assert_eq!(Fields::default().read(&block), Ok(NOTHING));
             }
         }
     }
     for cut in [&[0x04, 5, b'/'][..], &[0x04], &[0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], &[0x40, 0x7F], &[0x0F]]
     {
-        assert_eq!(Paths::default().has_fragment(cut), Err(Invalid));
+        assert_eq!(Fields::default().read(cut), Err(Invalid));
+    }
+}
+
+#[test]
+fn an_expectation_is_found_in_every_way_to_write_one() {
+    let found = Found { fragment: false, expect: true };
+    assert_eq!(STATIC_NAMES[EXPECT_INDEX - 1], EXPECT);
+    for text in [plain, coded] {
+        for (flags, prefix) in [(0x40, 6), (0, 4), (0x10, 4)] {
+            let mut fields = Fields::default();
+            let by_index = [encoded(EXPECT_INDEX, prefix, flags), text(b"100-continue")].concat();
+            assert_eq!(fields.read(&by_index), Ok(found));
+            let by_name = [encoded(0, prefix, flags), text(b"expect"), text(b"100-continue")].concat();
+            assert_eq!(fields.read(&by_name), Ok(found));
+            // What is kept in the table is repeated by its place there, behind one that came later.
+            let other = [encoded(0, 6, 0x40), text(b"x-other"), text(b"y")].concat();
+            assert_eq!(fields.read(&other), Ok(NOTHING));
+            let is_kept = flags == 0x40;
+            assert_eq!(fields.read(&encoded(62, 7, 0x80)), Ok(NOTHING));
+            assert_eq!(fields.read(&encoded(63, 7, 0x80)).map(|found| found.expect), Ok(is_kept));
+            if is_kept {
+                let by_name = [encoded(64, prefix, flags), text(b"more")].concat();
+                assert_eq!(fields.read(&by_name), Ok(found));
+            }
+            for name in [b"expec".as_slice(), b"expects", b"Expect", b"expect-ct", b"x-expect", b""] {
+                let block = [encoded(0, prefix, flags), text(name), text(b"100-continue")].concat();
+                assert_eq!(Fields::default().read(&block), Ok(NOTHING));
+            }
+        }
+    }
+    assert_eq!(Fields::default().read(&encoded(EXPECT_INDEX, 7, 0x80)), Ok(found));
+    for index in [0, 1, 34, 36, 61, 62, 100, 1 << 20] {
+        assert_eq!(Fields::default().read(&encoded(index, 7, 0x80)), Ok(NOTHING), "{index}");
     }
 }
 
@@ -141,11 +177,11 @@ proptest! {
 
     #[test]
     fn nothing_breaks_it(block in prop::collection::vec(any::<u8>(), 0..100), more in prop::collection::vec(any::<u8>(), 0..100)) {
-        let mut paths = Paths::default();
+        let mut fields = Fields::default();
         for block in [block, more] {
-            let _ = paths.has_fragment(&block);
-            prop_assert!(paths.size <= MOST_TABLE && paths.table.len() <= MOST_TABLE / ENTRY);
-            prop_assert_eq!(paths.size, paths.table.iter().map(|entry| entry.size).sum::<usize>());
+            let _ = fields.read(&block);
+            prop_assert!(fields.size <= MOST_TABLE && fields.table.len() <= MOST_TABLE / ENTRY);
+            prop_assert_eq!(fields.size, fields.table.iter().map(|entry| entry.size).sum::<usize>());
         }
     }
 }

@@ -4,6 +4,8 @@ pub mod admission;
 pub mod connection;
 mod frames;
 mod hpack;
+pub mod incoming;
+mod interim;
 mod io;
 pub mod listener;
 pub mod proxied;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::server::incoming::Incoming;
 
 /// The body of a request to a server.
 pub enum RequestBody {

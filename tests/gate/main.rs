@@ -22,6 +22,7 @@ mod crossed;
 mod decisive_keys;
 mod disabled;
 mod endpoint_events;
+mod expectations;
 mod filter;
 mod first_start;
 mod folding;

@@ -405,7 +405,7 @@ async fn a_client_that_waits_for_leave_to_send_its_body_gets_it() {
 }
 
 /// Bytes without a pattern that chunking could hide.
-fn noise(len: usize) -> Vec<u8> {
+pub fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {

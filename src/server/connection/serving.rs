@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
-    body::{Body, Incoming},
+    body::Body,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -30,6 +30,8 @@ use super::{Connection, MAX_FIELDS};
 use crate::{
     server::{
         frames::Http2Stream,
+        incoming::Incoming,
+        interim::Expectations,
         io::{PlainHttp, RequestLine, Socket},
         rejection::Rejection,
     },
@@ -258,7 +260,10 @@ where
     let mut http = http1::Builder::new()
         .max_headers(MAX_FIELDS)
         .max_header_size(connection.limits.max_header_bytes)
-        .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)));
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| handle.handle(request.map(|body| Incoming::new(body, None)))),
+        );
     let mut response = None;
     let relay = poll_fn(|cx| {
         // A client that takes nothing keeps hyper from asking for more of the response, which would end it.
@@ -289,13 +294,23 @@ where
     H: Handler,
 {
     let header_list = u32::try_from(connection.limits.max_header_bytes).unwrap_or(u32::MAX);
-    let stream = Http2Stream::new(stream, Rc::clone(&connection), connection.limits.max_header_bytes);
+    let expectations = Rc::new(Expectations::default());
+    let stream = Http2Stream::new(
+        stream,
+        Rc::clone(&connection),
+        Rc::clone(&expectations),
+        connection.limits.max_header_bytes,
+    );
+    let answer = |request: Request<_>| {
+        let leave = expectations.begins(request.headers());
+        handle.handle(request.map(|body| Incoming::new(body, leave)))
+    };
     let mut http = pin!(
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(header_list)
             .max_send_buf_size(SEND_BUFFER)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| handle.handle(request)))
+            .serve_connection(TokioIo::new(stream), service_fn(answer))
     );
     let mut is_told = false;
     poll_fn(|cx| {
@@ -306,6 +321,9 @@ where
             if let Poll::Ready(ended) = http.as_mut().poll(cx) {
                 connection.ended(ended);
                 return Poll::Ready(());
+            }
+            if expectations.has_handed_over() {
+                continue;
             }
             if is_told || !connection.is_rejected() {
                 return Poll::Pending;

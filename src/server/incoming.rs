@@ -1,0 +1,51 @@
+//! What clients send behind the heads of their requests.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::interim::Leave;
+
+/// The body of a client's request, as it arrives.
+pub struct Incoming {
+    body: hyper::body::Incoming,
+    /// What its client may be waiting for before it sends anything. Over HTTP/1.1, hyper sees to that.
+    leave: Option<Leave>,
+}
+
+impl Incoming {
+    pub(super) fn new(body: hyper::body::Incoming, leave: Option<Leave>) -> Self {
+        Self { body, leave }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // Who has begun to send does not wait (RFC 9110 §10.1.1).
+        if let Some(leave) = self.leave.take()
+            && polled.is_pending()
+        {
+            leave.give();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
