@@ -30,7 +30,7 @@ use super::{Connection, MAX_FIELDS};
 use crate::{
     server::{
         frames::Http2Stream,
-        io::{PlainHttp, RequestLine, Socket},
+        io::{PlainHttp, Received, Socket},
         rejection::Rejection,
     },
     watchdog::{Signal, View},
@@ -210,8 +210,8 @@ where
     H: Handler,
     R: Relay,
 {
-    connection.relays.set(true);
-    let mut stream = RequestLine::new(stream, Rc::clone(&connection));
+    connection.http1.set(true);
+    let mut stream = Received::new(stream, Rc::clone(&connection));
     loop {
         let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
         let Some((mut relay, early, returned)) = until_taken.await else { return };
@@ -246,11 +246,11 @@ where
 
 /// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
 async fn serve_until_taken<T, H, R>(
-    stream: RequestLine<T>,
+    stream: Received<T>,
     connection: &Connection,
     slot: &Slot<R>,
     handle: &H,
-) -> Option<(Box<R>, Bytes, RequestLine<T>)>
+) -> Option<(Box<R>, Bytes, Received<T>)>
 where
     T: ByteStream,
     H: Handler,
