@@ -145,7 +145,7 @@ impl Requests {
         self.at = At::RequestLine;
         match memchr::memchr2(b'\n', b'#', bytes) {
             Some(end) if bytes[end] == b'\n' => {
-                self.line_ended(&bytes[..end]);
+                self.request_line_ended(&bytes[..end]);
                 self.fields(&bytes[end + 1..])
             }
             _ => self.any_line(bytes),
@@ -157,6 +157,12 @@ impl Requests {
         let (mut start, mut block) = (0, 0);
         while block < bytes.len() {
             let mut ends = line_feeds(&bytes[block..]);
+            if ends == 0 {
+                // A long line, for which a search is cheaper.
+                let behind = bytes.get(block + BLOCK..).unwrap_or_default();
+                block = memchr::memchr(b'\n', behind).map_or(bytes.len(), |at| block + BLOCK + at);
+                continue;
+            }
             while ends != 0 {
                 let end = block + ends.trailing_zeros() as usize;
                 ends &= ends - 1;
@@ -165,10 +171,10 @@ impl Requests {
                 if is_plain(line) {
                     continue;
                 }
-                if line == b"\r" {
-                    self.head_ended();
-                } else {
-                    self.line_ended(line);
+                match line {
+                    b"\r" => self.head_ended(),
+                    [line @ .., b'\r'] => self.framing = self.framing.with(line),
+                    _ => self.line_ended(line),
                 }
                 if self.at != At::Fields {
                     return &bytes[start..];
@@ -184,10 +190,12 @@ impl Requests {
         let Some(end) = memchr::memchr(b'\n', bytes) else { return self.keep(bytes) };
         let mut line = mem::take(&mut self.line);
         line.extend_from_slice(&bytes[..end]);
-        if self.at == At::RequestLine && line.contains(&b'#') {
-            self.bad = Some(Fault::Fragment);
+        if self.at == At::RequestLine {
+            self.bad = line.contains(&b'#').then_some(Fault::Fragment);
+            self.request_line_ended(&line);
+        } else {
+            self.line_ended(&line);
         }
-        self.line_ended(&line);
         &bytes[end + 1..]
     }
 
@@ -207,11 +215,21 @@ impl Requests {
         (self.at, self.line, self.fault) = (At::Lost, Vec::new(), Some(Fault::Unknown));
     }
 
-    /// A line is here. Its LF is not in it any more.
+    #[inline]
+    fn request_line_ended(&mut self, line: &[u8]) {
+        if !line.ends_with(b"\r") {
+            self.bad = Some(Fault::BareLf);
+        }
+        // What follows, if it is granted, is no HTTP (RFC 9110 §9.3.6).
+        let is_tunnel = line.starts_with(b"CONNECT ");
+        (self.at, self.framing) = (At::Fields, if is_tunnel { Framing::Unclear } else { Framing::None });
+    }
+
+    /// A line is here that is no request line. Its LF is not in it any more.
     fn line_ended(&mut self, line: &[u8]) {
         let line = match (self.at, line) {
             (_, [line @ .., b'\r']) => line,
-            (At::RequestLine | At::Fields, line) => {
+            (At::Fields, line) => {
                 self.bad = Some(Fault::BareLf);
                 line
             }
@@ -220,12 +238,6 @@ impl Requests {
         match self.at {
             At::Fields if line.is_empty() => self.head_ended(),
             At::Fields => self.framing = self.framing.with(line),
-            At::RequestLine => {
-                self.at = At::Fields;
-                // What follows, if it is granted, is no HTTP (RFC 9110 §9.3.6).
-                let is_tunnel = line.starts_with(b"CONNECT ");
-                self.framing = if is_tunnel { Framing::Unclear } else { Framing::None };
-            }
             At::ChunkSize => match chunk_size(line) {
                 Some(0) => self.at = At::Trailers,
                 // With the line end behind it.

@@ -95,6 +95,15 @@ fn it_does_not_matter_how_the_bytes_come() {
 }
 
 #[test]
+fn lines_of_every_length_are_seen() {
+    for length in 0..3 * BLOCK {
+        let of = |end: &str| good(&format!("X-A: {}{end}Content-Length: 1\r\n\r\n\n", "x".repeat(length)));
+        assert_eq!(verdicts_of(&of("\r\n").repeat(3)), [None; 3], "{length}");
+        assert_eq!(verdicts_of(&(of("\r\n") + &of("\n"))), [None, Some(Fault::BareLf)], "{length}");
+    }
+}
+
+#[test]
 fn behind_what_is_not_certain_nothing_is_served() {
     let next = good("\r\n");
     for unclear in [
