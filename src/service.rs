@@ -99,10 +99,11 @@ pub async fn handle(
     if let Some(origin) = &allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
-    if head.version < http::Version::HTTP_2 && !worker.shared.is_ready() {
-        // A balancer that keeps it would send its next request when it is too late to take one (RFC 9112 §9.6).
+    // A balancer that keeps it would send its next request when it is too late to take one (RFC 9112 §9.6).
+    let is_late = head.version < Version::HTTP_2 && !worker.shared.is_ready();
+    if is_late || connection.ends_with_this() {
         connection.close_after_response();
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        close(&head, &mut response);
     }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
@@ -175,8 +176,7 @@ async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked =
-        validate::head(head, fields, &live.limits, connection.take_fragment(), connection.take_bare_lf())?;
+    let checked = validate::head(head, fields, &live.limits, connection.take_fault())?;
     let at = place(head.uri.path());
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);
@@ -494,16 +494,19 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
             drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
         }
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
-        Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
-            if head.version == Version::HTTP_10 {
-                *response.version_mut() = head.version;
-            }
-        }
+        Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => close(head, &mut response),
         _ => {}
     }
     response
+}
+
+/// Has the connection closed behind the response.
+fn close(head: &Parts, response: &mut Response<Payload>) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
+    if head.version == Version::HTTP_10 {
+        *response.version_mut() = head.version;
+    }
 }
 
 /// A quoted-string (RFC 9110 §5.6.4) of what of `text` can stand in one.

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Kind},
     mcp::{accept::is_both, modern::names_modern},
     route,
-    server::connection::MAX_FIELDS,
+    server::connection::{Fault, MAX_FIELDS},
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
@@ -94,22 +94,27 @@ pub struct Checked<'a> {
     pub fields: &'a Fields<'a>,
 }
 
-/// Checks a request head. `fragment` says that its request line had one, `bare_lf` that a line ended without a CR.
+/// Checks a request head. `fault` is what its connection found.
 pub fn head<'a>(
     head: &'a Parts,
     fields: &'a Fields<'a>,
     limits: &Limits,
-    fragment: bool,
-    bare_lf: bool,
+    fault: Option<Fault>,
 ) -> Result<Checked<'a>, Error> {
-    if bare_lf {
-        return Err(Kind::Malformed.because("a line of the head ends with a LF alone"));
+    match fault {
+        Some(Fault::BareLf) => {
+            return Err(Kind::Malformed.because("a line of the head ends with a LF alone"));
+        }
+        Some(Fault::Unknown) => {
+            return Err(Kind::Malformed.because("where the body before the request ends is not certain"));
+        }
+        Some(Fault::Fragment) | None => {}
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.max_uri_bytes {
         return Err(Kind::UriTooLong.into());
     }
-    if fragment || !route::is_canonical(head.uri.path()) {
+    if fault.is_some() || !route::is_canonical(head.uri.path()) {
         return Err(Kind::Path.into());
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {

@@ -1,8 +1,12 @@
 //! What is known of one client connection, and when it ends. How it is served is in `serving`.
 
+mod requests;
 mod serving;
 
-pub use self::serving::{ByteStream, Close, Handler, Relay, Slot, serve};
+pub use self::{
+    requests::Fault,
+    serving::{ByteStream, Close, Handler, Relay, Slot, serve},
+};
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,6 +18,7 @@ use std::{
 
 use http::Method;
 
+use self::requests::{Progress, Requests};
 use super::{
     admission::{ConnectionId, Place},
     rejection::Rejection,
@@ -76,11 +81,10 @@ pub struct Connection {
     /// Since when the socket takes nothing.
     stalled: Cell<bool>,
     slow_reader: Cell<bool>,
-    fragment: Cell<bool>,
-    /// A line of the current request's head ends without a CR.
-    bare_lf: Cell<bool>,
-    /// How the line of a head that is under way ends so far.
-    line: Cell<HeadLine>,
+    /// What comes over HTTP/1.
+    requests: RefCell<Requests>,
+    /// What is wrong with the head of the current one.
+    fault: Cell<Option<Fault>>,
     /// Whether the current request is a call, whose client may end its side and wait for the answer.
     is_call: Cell<bool>,
     /// When the client ended its side of it.
@@ -96,58 +100,23 @@ pub struct Connection {
     unused_since: Cell<Option<Instant>>,
     /// It was ended from outside.
     is_cut: Cell<bool>,
-    relays: Cell<bool>,
+    http1: Cell<bool>,
     /// Why it ended, if it was for something that never became a request.
     rejected: Cell<Option<Rejection>>,
     /// The response that the task of this moment began; its task takes it from here.
     response: Cell<Option<View<Subject>>>,
 }
 
-/// The line of a head that is under way.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum HeadLine {
-    /// Nothing of it is here.
-    #[default]
-    Empty,
-    /// A CR, and nothing else.
-    EmptyCr,
-    Text,
-    /// Ends with a CR so far.
-    TextCr,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// No byte of the next request is here.
     Idle,
-    /// Inside the request line.
-    RequestLine,
-    /// Behind it, and still in the head.
+    /// Inside the head.
     Head,
     /// Behind the head, of which the request is about to begin.
     BehindHead,
     /// At least one request runs.
     Serving,
-}
-
-impl HeadLine {
-    /// With what comes next of it.
-    fn with(self, bytes: &[u8]) -> Self {
-        match (bytes, self) {
-            ([], line) => line,
-            ([b'\r'], Self::Empty) => Self::EmptyCr,
-            ([.., b'\r'], _) => Self::TextCr,
-            _ => Self::Text,
-        }
-    }
-
-    fn has_cr(self) -> bool {
-        matches!(self, Self::EmptyCr | Self::TextCr)
-    }
-
-    fn is_empty(self) -> bool {
-        matches!(self, Self::Empty | Self::EmptyCr)
-    }
 }
 
 impl Connection {
@@ -160,6 +129,7 @@ impl Connection {
         watched: Watched<Subject>,
     ) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
+        let longest_line = limits.max_header_bytes;
         Self {
             peer: peer.to_string().into(),
             address: peer.ip(),
@@ -175,9 +145,8 @@ impl Connection {
             awaited: Cell::new(0),
             stalled: Cell::new(false),
             slow_reader: Cell::new(false),
-            fragment: Cell::new(false),
-            bare_lf: Cell::new(false),
-            line: Cell::default(),
+            requests: RefCell::new(Requests::new(longest_line)),
+            fault: Cell::new(None),
             is_call: Cell::new(false),
             half_closed: Cell::new(None),
             is_flood: Cell::new(false),
@@ -186,7 +155,7 @@ impl Connection {
             is_gate_draining: Cell::new(false),
             unused_since: Cell::new(None),
             is_cut: Cell::new(false),
-            relays: Cell::new(false),
+            http1: Cell::new(false),
             rejected: Cell::new(None),
             response: Cell::new(None),
         }
@@ -273,7 +242,7 @@ impl Connection {
             (true, _) => Some(self.limits.slow_reader_timeout),
             (false, Phase::Serving) => None,
             (false, Phase::Idle) => Some(self.keep_alive()),
-            (false, Phase::RequestLine | Phase::Head | Phase::BehindHead) => Some(self.limits.header_timeout),
+            (false, Phase::Head | Phase::BehindHead) => Some(self.limits.header_timeout),
         }
     }
 
@@ -298,6 +267,9 @@ impl Connection {
         self.is_call.set(method == Method::POST);
         self.running.set(self.running.get() + 1);
         self.phase.set(Phase::Serving);
+        if self.is_http1() {
+            self.fault.set(self.requests.borrow_mut().begins());
+        }
         if !self.stalled.get() {
             self.set_deadline(None);
         }
@@ -308,10 +280,9 @@ impl Connection {
         self.running.set(self.running.get() - 1);
         self.awaited.set(self.awaited.get() - usize::from(was_awaited));
         if self.running.get() == 0 {
-            self.phase.set(Phase::Idle);
-            self.line.set(HeadLine::Empty);
+            self.phase.set(self.phase_between());
             if !self.stalled.get() {
-                self.set_deadline(Some(self.keep_alive()));
+                self.set_deadline(self.deadline());
             }
         } else if self.is_gate_draining.get() {
             self.set_deadline(self.deadline());
@@ -339,16 +310,25 @@ impl Connection {
         self.draining.set(true);
     }
 
+    fn is_http1(&self) -> bool {
+        self.http1.get()
+    }
+
     /// Whether a response may leave hyper here: not on HTTP/2, where it shares the stream with others, and not on a
     /// connection that is to be closed behind it.
     pub fn relays(&self) -> bool {
-        self.relays.get() && !self.draining.get()
+        self.is_http1() && !self.draining.get()
     }
 
-    /// Whether the request line of the current request had a fragment; asking forgets it. Of an HTTP/2 connection, every request
-    /// counts as having one from the first on that has.
-    pub fn take_fragment(&self) -> bool {
-        self.is_rejected.get() || self.fragment.take()
+    /// Whether no request can be served behind the current one of an HTTP/1 connection.
+    pub fn ends_with_this(&self) -> bool {
+        self.is_http1() && self.requests.borrow().are_over()
+    }
+
+    /// What is wrong with the head of the current request; asking forgets it. Of an HTTP/2 connection, every request counts as
+    /// having a fragment from the first on that has.
+    pub fn take_fault(&self) -> Option<Fault> {
+        if self.is_rejected.get() { Some(Fault::Fragment) } else { self.fault.take() }
     }
 
     /// The client sent a path with a fragment over HTTP/2.
@@ -360,17 +340,11 @@ impl Connection {
         self.is_rejected.get()
     }
 
-    /// Whether a line of the current request's head ended with a LF alone, which some take for a line end and others do not;
-    /// asking forgets it.
-    pub fn take_bare_lf(&self) -> bool {
-        self.bare_lf.take()
-    }
-
     /// The client ended its side. Says whether that means that it left: not yet, if it may be waiting for the answer to a call.
     /// Nothing but what is sent to it could tell, so it gets some time. The task is woken when it is time to ask again.
     pub(super) fn has_left(&self) -> bool {
         let waits = match self.phase.get() {
-            Phase::Idle | Phase::RequestLine | Phase::Head => false,
+            Phase::Idle | Phase::Head => false,
             // The next look finds what the request is.
             Phase::BehindHead => true,
             Phase::Serving => self.is_call.get(),
@@ -399,48 +373,25 @@ impl Connection {
         self.is_flood.set(true);
     }
 
-    pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.phase.get(), Phase::Idle | Phase::RequestLine | Phase::Head)
-    }
-
-    /// What came while [`Connection::is_in_head`]: of a head, perhaps with what follows it.
-    pub(super) fn head(&self, bytes: &[u8]) {
-        let mut rest = bytes;
-        if self.phase.get() == Phase::Idle {
-            // Empty lines before a request line are skipped (RFC 9112 §2.2).
-            let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')) else { return };
-            rest = &bytes[start..];
+    /// The client sent this over HTTP/1.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        self.requests.borrow_mut().received(bytes);
+        if self.running.get() > 0 {
+            return;
         }
-        if matches!(self.phase.get(), Phase::Idle | Phase::RequestLine) {
-            self.request_line(rest);
-        }
-        let mut line = self.line.get();
-        while let Some(at) = memchr::memchr(b'\n', rest) {
-            line = line.with(&rest[..at]);
-            rest = &rest[at + 1..];
-            self.bare_lf.set(self.bare_lf.get() || !line.has_cr());
-            if line.is_empty() {
-                // What follows is no head.
-                self.phase.set(Phase::BehindHead);
-                return self.line.set(HeadLine::Empty);
-            }
-            line = HeadLine::Empty;
-        }
-        self.line.set(line.with(rest));
-    }
-
-    fn request_line(&self, bytes: &[u8]) {
-        if self.phase.get() == Phase::Idle {
-            self.phase.set(Phase::RequestLine);
+        let phase = self.phase_between();
+        // A request whose head came at once begins at once.
+        if self.phase.replace(phase) == Phase::Idle && phase == Phase::Head {
             self.set_deadline(Some(self.limits.header_timeout));
         }
-        match memchr::memchr2(b'#', b'\n', bytes) {
-            Some(at) if bytes[at] == b'#' => {
-                self.fragment.set(true);
-                self.phase.set(Phase::Head);
-            }
-            Some(_) => self.phase.set(Phase::Head),
-            None => {}
+    }
+
+    /// Where a connection is of which no request runs.
+    fn phase_between(&self) -> Phase {
+        match self.requests.borrow().progress() {
+            Progress::None => Phase::Idle,
+            Progress::Begun => Phase::Head,
+            Progress::Complete => Phase::BehindHead,
         }
     }
 
@@ -453,8 +404,7 @@ impl Connection {
     /// The socket takes something again.
     pub(super) fn write_progressed(&self) {
         self.stalled.set(false);
-        let idle = self.phase.get() != Phase::Serving;
-        self.set_deadline(idle.then(|| self.keep_alive()));
+        self.set_deadline(self.deadline());
     }
 }
 
@@ -487,7 +437,7 @@ impl Connection {
             }
             Some(Signal::Deadline) => {
                 self.slow_reader.set(self.stalled.get());
-                if !self.stalled.get() && matches!(self.phase.get(), Phase::RequestLine | Phase::Head) {
+                if !self.stalled.get() && self.phase.get() == Phase::Head {
                     self.rejected.set(Some(Rejection::HeadTimeout));
                 }
                 true

@@ -144,20 +144,15 @@ impl PlainHttp {
     }
 }
 
-/// Notices the beginning of an HTTP/1.1 request: the plain text, above TLS.
-///
-/// It starts the clock for the rest of the head, and it sees a fragment in the request line, which hyper would cut
-/// off before anyone can refuse it, and line ends that are a LF alone, which hyper takes for what they are not to everybody
-/// (RFC 9112 §2.2 leaves that to the recipient). It also sees when a client ends its side. A request that a client sends before it has the answer to the one before is
-/// not looked at: its fragment is cut off, a LF is a line end, and nothing else of it changes.
-pub(super) struct RequestLine<T> {
+/// Shows the connection what its client sends over HTTP/1: the plain text, above TLS. It also sees when a client ends its side.
+pub(super) struct Received<T> {
     inner: T,
     connection: Rc<Connection>,
     /// Bytes that were read already, by whoever had the stream before.
     before: Bytes,
 }
 
-impl<T> RequestLine<T> {
+impl<T> Received<T> {
     pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
         Self { inner, connection, before: Bytes::new() }
     }
@@ -168,7 +163,7 @@ impl<T> RequestLine<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for RequestLine<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Received<T> {
     #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -176,28 +171,27 @@ impl<T: AsyncRead + Unpin> AsyncRead for RequestLine<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = if self.before.is_empty() {
-            Pin::new(&mut self.inner).poll_read(cx, buf)
-        } else {
+        if !self.before.is_empty() {
             let put_back = self.before.len().min(buf.remaining());
             buf.put_slice(&self.before.split_to(put_back));
-            Poll::Ready(Ok(()))
-        };
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {
             let bytes = &buf.filled()[before..];
             if bytes.is_empty() {
                 if buf.remaining() > 0 && !self.connection.has_left() {
                     return Poll::Pending;
                 }
-            } else if self.connection.is_in_head() {
-                self.connection.head(bytes);
+            } else {
+                self.connection.received(bytes);
             }
         }
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for RequestLine<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Received<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

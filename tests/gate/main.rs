@@ -55,6 +55,7 @@ mod resumption;
 mod revocation;
 mod scripted;
 mod self_made;
+mod sent_ahead;
 mod server_connections;
 mod server_health;
 mod session_owner;

@@ -32,7 +32,7 @@ use crate::{
         frames::Http2Stream,
         incoming::Incoming,
         interim::Expectations,
-        io::{PlainHttp, RequestLine, Socket},
+        io::{PlainHttp, Received, Socket},
         rejection::Rejection,
     },
     watchdog::{Signal, View},
@@ -212,8 +212,8 @@ where
     H: Handler,
     R: Relay,
 {
-    connection.relays.set(true);
-    let mut stream = RequestLine::new(stream, Rc::clone(&connection));
+    connection.http1.set(true);
+    let mut stream = Received::new(stream, Rc::clone(&connection));
     loop {
         let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
         let Some((mut relay, early, returned)) = until_taken.await else { return };
@@ -248,11 +248,11 @@ where
 
 /// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
 async fn serve_until_taken<T, H, R>(
-    stream: RequestLine<T>,
+    stream: Received<T>,
     connection: &Connection,
     slot: &Slot<R>,
     handle: &H,
-) -> Option<(Box<R>, Bytes, RequestLine<T>)>
+) -> Option<(Box<R>, Bytes, Received<T>)>
 where
     T: ByteStream,
     H: Handler,
