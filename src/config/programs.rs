@@ -1,11 +1,8 @@
 //! Whether the program of a `command` is there: it is looked for as it will be when it is started.
 
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{fields::Fields, reader::Context, table::COMMAND};
+use super::{fields::Fields, hung, reader::Context, table::COMMAND};
 use crate::secret::Secret;
 
 /// Where the C library looks if there is no `PATH`.
@@ -30,7 +27,8 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     let command = program.command;
     let message = if command.contains('/') {
         let path = program.cwd.join(command);
-        match is_executable(&path) {
+        // Of what hangs nothing is known.
+        match hung::look(&path, is_executable).unwrap_or(Ok(true)) {
             Ok(true) => return,
             Ok(false) => "is no program that may be run; `chmod +x` makes one of a script",
             Err(()) if command.starts_with("~/") => {
@@ -45,11 +43,11 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
         let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
         let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));
-        let found: Vec<Result<bool, ()>> = candidates.map(|path: PathBuf| is_executable(&path)).collect();
-        if found.contains(&Ok(true)) {
+        let found = hung::look_at_each(candidates.collect(), is_executable);
+        if found.iter().any(|found| matches!(found, None | Some(Ok(true)))) {
             return;
         }
-        match found.contains(&Ok(false)) {
+        match found.contains(&Some(Ok(false))) {
             true => {
                 "is found in the `PATH` that it gets, and may not be run; `chmod +x` makes a program of a script"
             }

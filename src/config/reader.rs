@@ -12,8 +12,9 @@ use jsonc_parser::{
 };
 
 use super::{
+    Unread,
     fields::Fields,
-    files, hint,
+    files, hint, hung,
     key::{LONGEST, Object},
     mistaken,
     problem::{Place, Severity},
@@ -29,7 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) now: SystemTime,
     pub(super) problems: Vec<Finding>,
     pub(super) files: Vec<PathBuf>,
-    /// The same, to look them up.
+    pub(super) unread: Unread,
+    /// The files, to look them up.
     known_files: HashSet<PathBuf>,
     /// Kinds of objects whose keys were listed already.
     listed: HashSet<&'static str>,
@@ -71,6 +73,7 @@ impl<'a> Context<'a> {
             now,
             problems: Vec::new(),
             files: vec![file.to_owned()],
+            unread: Unread::default(),
             known_files: HashSet::from([file.to_owned()]),
             listed: HashSet::new(),
             broken_texts: HashSet::new(),
@@ -167,11 +170,13 @@ impl<'a> Context<'a> {
         }
         let (written, path) = (path, self.beside_config(path));
         let contents = files::read(&path);
-        if self.known_files.insert(path.clone()) {
-            self.files.push(path.clone());
-        }
+        self.looked_at(&path);
         contents
             .map_err(|reason| {
+                self.unread.lacks_descriptors |= reason.is_lack();
+                if matches!(reason, files::Unreadable::Hangs) {
+                    self.unread.hung.push(path.clone());
+                }
                 let message = match shown::path(written) {
                     Some(_) => format!("{} {reason}; check the path and its permissions", path.display()),
                     None => {
@@ -181,6 +186,30 @@ impl<'a> Context<'a> {
                 self.error(at, message);
             })
             .ok()
+    }
+
+    fn looked_at(&mut self, path: &Path) {
+        if self.known_files.insert(path.to_owned()) {
+            self.files.push(path.to_owned());
+        }
+    }
+
+    /// Checks that there is a directory.
+    pub(super) fn directory(&mut self, path: &str, at: &Place) -> Option<PathBuf> {
+        let path = self.beside_config(path);
+        let is_there = hung::look(&path, Path::is_dir);
+        let message = match is_there {
+            Some(true) => return Some(path),
+            Some(false) => "is no directory that can be entered; create it, or correct the path",
+            None => {
+                // It is looked at until it is known.
+                self.looked_at(&path);
+                self.unread.hung.push(path);
+                "cannot be looked at at present (its file system does not answer); check the path"
+            }
+        };
+        self.part(|cx| cx.error(at, message));
+        None
     }
 
     /// Like [`Context::read`], for a file that only its owner should be able to read.

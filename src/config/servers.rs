@@ -367,15 +367,8 @@ fn stdio(
             cx.warning(&text.at, "passes nothing, because it is the name of no variable; write the names one by one, without patterns");
         }
     }
-    let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
-        let cwd = cx.beside_config(&text.value);
-        if !cwd.is_dir() {
-            let message = "is no directory that can be entered; create it, or correct the path";
-            cx.part(|cx| cx.error(&text.at, message));
-            return None;
-        }
-        Some(cwd)
-    });
+    let cwd = fields.get("cwd").and_then(|node| node.path(cx));
+    let cwd = cwd.and_then(|text| cx.directory(&text.value, &text.at));
     let command = program(cx, fields)?;
     let inherit_env: Vec<String> = inherit_env.into_iter().map(|text| text.value).collect();
     let own = std::env::current_dir().unwrap_or_default();
