@@ -36,6 +36,7 @@ mod reference;
 mod remaining;
 mod reserve;
 mod resolve;
+mod roots;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
@@ -70,6 +71,7 @@ pub use self::{
     problem::{Problem, Severity},
     reference::Env,
     remaining::{Grant, Remaining},
+    roots::SystemRoots,
     schema::schema,
     snapshot::*,
     table::INHERITED,

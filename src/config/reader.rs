@@ -12,7 +12,7 @@ use jsonc_parser::{
 };
 
 use super::{
-    Unread,
+    SystemRoots, Unread,
     fields::Fields,
     files, hint, hung,
     key::{LONGEST, Object},
@@ -37,8 +37,8 @@ pub(super) struct Context<'a> {
     listed: HashSet<&'static str>,
     /// Texts with a control character in them, which is to blame for what else is wrong with them.
     pub(super) broken_texts: HashSet<String>,
-    /// Whether the system has certificates to trust, once somebody asked.
-    has_trust: Option<bool>,
+    /// What the system trusts.
+    pub(super) system_roots: SystemRoots,
     /// The first secret that stands in the config file itself.
     pub(super) plain_secret: Option<Place>,
     /// What is read is no more than a part, without which the rest is good.
@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
             known_files: HashSet::from([file.to_owned()]),
             listed: HashSet::new(),
             broken_texts: HashSet::new(),
-            has_trust: None,
+            system_roots: SystemRoots::default(),
             plain_secret: None,
             is_part: false,
             are_files_parts: false,
@@ -96,11 +96,6 @@ impl<'a> Context<'a> {
         });
         self.error(at, message);
         meant
-    }
-
-    /// Whether the system has certificates to trust.
-    pub(super) fn has_trust(&mut self) -> bool {
-        *self.has_trust.get_or_insert_with(|| !rustls_native_certs::load_native_certs().certs.is_empty())
     }
 
     /// Whether there are so many problems that hints are left out.

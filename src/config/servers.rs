@@ -281,7 +281,7 @@ fn certifiable(cx: &mut Context<'_>, fields: &Fields<'_>, url: &Url) {
     if rustls::pki_types::ServerName::try_from(host).is_err() {
         cx.error(&at, "has a host that no certificate can be for; write the server's real name");
     }
-    if !fields.has("caFile") && !cx.has_trust() {
+    if !fields.has("caFile") && cx.system_roots.is_empty() {
         cx.warning(
             &at,
             "cannot be reached, because this system has no certificates of authorities to check the server's by; install \

@@ -93,7 +93,7 @@ fn look_at_each<T: Send + 'static>(
     look: impl Fn(&Path) -> T + Send + Sync + 'static,
 ) -> Vec<Option<T>> {
     let mut found = Vec::with_capacity(files.len());
-    if files.first().is_some() && files.first() == config {
+    if !files.is_empty() && files.first() == config {
         found.push(Some(look(&files.remove(0))));
     }
     found.extend(hung::look_at_each(files, look));
