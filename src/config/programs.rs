@@ -2,7 +2,13 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{fields::Fields, hung, reader::Context, table::COMMAND};
+use super::{
+    fields::Fields,
+    hung,
+    reader::{Context, Text},
+    shown,
+    table::COMMAND,
+};
 use crate::secret::Secret;
 
 /// Where the C library looks if there is no `PATH`.
@@ -64,6 +70,42 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     };
     let at = fields.get(COMMAND).map_or_else(|| fields.key(COMMAND), |node| node.at);
     cx.warning(&at, message);
+}
+
+/// Programs that run a container, and give it the variables that `-e NAME` names.
+const CONTAINERS: &[&str] = &["docker", "podman", "nerdctl"];
+
+/// Warns of variables that such a program passes on, and does not have itself: from a client, it had the client's.
+pub(super) fn warn_of_container(
+    cx: &mut Context<'_>,
+    command: &str,
+    args: &[Text],
+    env: &[(String, Secret)],
+    inherit_env: &[String],
+) {
+    if !CONTAINERS.iter().any(|program| command.rsplit('/').next() == Some(program)) {
+        return;
+    }
+    let mut is_next = false;
+    for arg in args {
+        let text = arg.value.as_str();
+        let after = ["--env=", "-e"].iter().find_map(|option| text.strip_prefix(option));
+        let named = match is_next {
+            true => Some(text),
+            false => after.filter(|name| !name.is_empty()),
+        };
+        is_next = !is_next && matches!(text, "-e" | "--env");
+        // With a value, it is another one.
+        let Some(name) = named.filter(|name| !name.is_empty()).and_then(shown::variable) else { continue };
+        if !env.iter().any(|(own, _)| own == name) && !inherit_env.iter().any(|own| own == name) {
+            cx.warning(
+                &arg.at,
+                format!(
+                    "passes on a variable that the command itself does not have; give it one: \"env\": {{ \"{name}\": \"${{{name}}}\" }}"
+                ),
+            );
+        }
+    }
 }
 
 /// Whether a file that is there can be run.

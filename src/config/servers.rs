@@ -85,6 +85,10 @@ pub(super) fn resolve(
         }
         let name: Arc<str> = name.into();
         let grant = resolved.remaining.entry(Arc::clone(&name)).or_insert(Grant::UNKNOWN);
+        if let Some(message) = hint::no_server(&name, &node) {
+            cx.error(&key, message);
+            continue;
+        }
         let Some(fields) = node.object(cx, &SERVER) else { continue };
         let options = fields.object_or_empty(cx, "options");
         let (access, certain) = access(cx, &fields, &options, auth);
@@ -371,6 +375,7 @@ fn stdio(
     let cwd = cwd.and_then(|text| cx.directory(&text.value, &text.at));
     let command = program(cx, fields)?;
     let inherit_env: Vec<String> = inherit_env.into_iter().map(|text| text.value).collect();
+    programs::warn_of_container(cx, &command, &args, &env, &inherit_env);
     let own = std::env::current_dir().unwrap_or_default();
     let program = Program {
         command: &command,
