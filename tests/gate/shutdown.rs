@@ -372,7 +372,8 @@ async fn a_call_that_passes_byte_for_byte_can_still_be_answered_by_its_client() 
 /// answer comes on the stream: a stream that is silent may be one that somebody waits on.
 #[tokio::test]
 async fn a_call_over_http_sse_that_passes_byte_for_byte_is_answered_in_a_drain() {
-    const TAKEN: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+    // Each message comes by a connection of its own.
+    const TAKEN: &str = "HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let server = Upstream::bind().await;
     let gate =
         Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/sse"), "transportType": "sse" } } }))
