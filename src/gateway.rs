@@ -234,8 +234,9 @@ impl Prepared {
         let addrs = local_addrs(&listeners);
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let workers = (0..snapshot.workers.max(1))
-            .map(|index| worker::Handle::start(index, Arc::clone(&shared), acceptor.clone()))
+        let count = snapshot.workers.max(1);
+        let workers = (0..count)
+            .map(|index| worker::Handle::start(index, count, Arc::clone(&shared), acceptor.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();

@@ -321,7 +321,7 @@ impl Live {
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
-        let mut endpoints = Endpoints::of(previous);
+        let mut endpoints = Endpoints::of(previous, &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
             let same = kept.filter(|route| {
@@ -350,6 +350,7 @@ impl Live {
                 server: server.clone(),
             }));
         }
+        snapshot.system_roots.forget();
         endpoints.report(observer);
         let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, credential) in snapshot.credentials.iter().enumerate() {

@@ -82,8 +82,13 @@ impl Default for Unfinished {
 }
 
 impl Handle {
-    /// Starts worker number `index`. `acceptor` terminates TLS on the public listener.
-    pub fn start(index: usize, shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) -> io::Result<Self> {
+    /// Starts worker number `index` of so many. `acceptor` terminates TLS on the public listener.
+    pub fn start(
+        index: usize,
+        workers: usize,
+        shared: Arc<Shared>,
+        acceptor: Option<TlsAcceptor>,
+    ) -> io::Result<Self> {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (open, unfinished) = (Arc::new(AtomicUsize::new(0)), Arc::<Unfinished>::default());
         let (of_thread, unfinished_of_thread) = (Arc::clone(&open), Arc::clone(&unfinished));
@@ -97,7 +102,7 @@ impl Handle {
                 Err(e) => drop(started.send(Err(e))),
                 Ok(runtime) => {
                     drop(started.send(Ok(())));
-                    runtime.block_on(run(shared, acceptor, inbox, of_thread, &unfinished_of_thread));
+                    runtime.block_on(run(shared, workers, acceptor, inbox, of_thread, &unfinished_of_thread));
                 }
             }
         })?;
@@ -161,12 +166,13 @@ impl Handle {
 
 async fn run(
     shared: Arc<Shared>,
+    workers: usize,
     acceptor: Option<TlsAcceptor>,
     mut inbox: mpsc::UnboundedReceiver<Message>,
     open: Arc<AtomicUsize>,
     unfinished: &Unfinished,
 ) {
-    let worker = Rc::new(Worker::new(shared));
+    let worker = Rc::new(Worker::new(shared, workers));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ended = false;
@@ -303,6 +309,9 @@ impl Worker {
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
         let live = self.shared.live();
         self.pool.sweep(now, |endpoint| live.uses(endpoint));
+        // Connections that wait for a request have no share of the descriptors but that of requests.
+        let most = live.limits.max_requests.saturating_sub(requests) / self.workers as u64;
+        self.pool.keep_most(usize::try_from(most).unwrap_or(usize::MAX));
         if live.has_expiry() | self.sees_change() {
             drop(live);
             self.revoke();

@@ -1,13 +1,17 @@
 //! Reading the files a config is made of, none of which may hang or flood the reader.
 
 use std::{
+    fmt,
     fs::{Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
-use super::reserve::{self, Opened};
+use super::{
+    hung,
+    reserve::{self, Opened},
+};
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
@@ -37,20 +41,30 @@ pub(super) fn open(path: &Path) -> Result<(Opened, Metadata), Unreadable> {
     }
 }
 
-/// Why a file cannot be read.
+/// Why a file cannot be read. Shown, it is a sentence without the path.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     Failed(io::Error),
     Directory,
     /// A FIFO, a socket, a device.
     NoFile,
+    TooLarge,
+    /// Somebody writes it all the while.
+    Changing,
+    /// Its file system does not answer.
+    Hangs,
 }
 
-/// Reads a regular file of at most 1 MiB; links are followed. The error is a sentence without the path.
+/// [`read_patiently`] that does not wait for a file system which does not answer.
+pub(super) fn read(path: &Path) -> Result<Contents, Unreadable> {
+    hung::look(path, read_patiently).unwrap_or(Err(Unreadable::Hangs))
+}
+
+/// Reads a regular file of at most 1 MiB; links are followed.
 ///
 /// It is read until two reads agree. Somebody may be writing it, and of half a token or half a certificate nothing else
 /// tells that it is not all.
-pub(super) fn read(path: &Path) -> Result<Contents, String> {
+fn read_patiently(path: &Path) -> Result<Contents, Unreadable> {
     let mut contents = read_once(path)?;
     for _ in 0..MOST_READS {
         let again = read_once(path)?;
@@ -59,66 +73,82 @@ pub(super) fn read(path: &Path) -> Result<Contents, String> {
         }
         contents = again;
     }
-    Err("is written again and again while it is read".to_owned())
+    Err(Unreadable::Changing)
 }
 
-fn read_once(path: &Path) -> Result<Contents, String> {
-    let (file, metadata) = open(path).map_err(reason)?;
+fn read_once(path: &Path) -> Result<Contents, Unreadable> {
+    let (file, metadata) = open(path)?;
     Ok(Contents { bytes: read_all(file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
 }
 
 /// The path that stands for standard input, where a config is read.
 pub(super) const STANDARD_INPUT: &str = "-";
 
-/// [`read`] of a config, which may come from standard input.
-pub(super) fn read_config(path: &Path) -> Result<Contents, String> {
+/// Reads a config, which may come from standard input. While it hangs, there is nothing to do but to wait.
+pub(super) fn read_config(path: &Path) -> Result<Contents, Unreadable> {
     match path.as_os_str() == STANDARD_INPUT {
         true => Ok(Contents { bytes: read_all(io::stdin().lock())?, world_readable: false }),
-        false => read(path),
+        false => read_patiently(path),
     }
 }
 
-fn read_all(from: impl Read) -> Result<Vec<u8>, String> {
+fn read_all(from: impl Read) -> Result<Vec<u8>, Unreadable> {
     let mut bytes = Vec::new();
     // One byte more than allowed shows a file that is too long, whatever its metadata says.
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| reason(Unreadable::Failed(e)))?;
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Unreadable::Failed)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
+        return Err(Unreadable::TooLarge);
     }
     Ok(bytes)
 }
 
-/// What [`read`] says where no descriptor is left, not even a reserved one.
-pub(super) const NO_DESCRIPTOR: &str = "cannot be read at present (the process has too many open files)";
+impl Unreadable {
+    /// Whether no descriptor is left to open it with, not even a reserved one.
+    pub(super) fn is_lack(&self) -> bool {
+        matches!(self, Self::Failed(error) if reserve::is_lack(error))
+    }
 
-/// What to do about a config of which [`read`] says this.
-pub(super) fn way_out(reason: &str) -> &'static str {
-    match reason {
-        _ if reason.starts_with("is larger") => {
-            "is it the right file? Servers of one gate fit into a tenth of that"
+    /// What to do about a config that cannot be read for this reason.
+    pub(super) fn way_out(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "is it the right file? Servers of one gate fit into a tenth of that",
+            Self::Directory => "name the file in it",
+            _ if self.is_no_file() => "name a file, or `-` for standard input",
+            Self::Failed(error) if error.kind() == io::ErrorKind::NotFound => {
+                "correct the path, or write one with `sluicegate init`"
+            }
+            _ => "check the path and its permissions",
         }
-        "is a directory" => "name the file in it",
-        "is not a regular file" => "name a file, or `-` for standard input",
-        "does not exist" => "correct the path, or write one with `sluicegate init`",
-        _ => "check the path and its permissions",
+    }
+
+    fn is_no_file(&self) -> bool {
+        match self {
+            Self::NoFile => true,
+            // What opening a socket comes to.
+            Self::Failed(error) => error.raw_os_error() == Some(libc::ENXIO),
+            _ => false,
+        }
     }
 }
 
-fn reason(why: Unreadable) -> String {
-    let error = match why {
-        Unreadable::Directory => return "is a directory".into(),
-        Unreadable::NoFile => return "is not a regular file".into(),
-        // What opening a socket comes to.
-        Unreadable::Failed(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            return "is not a regular file".into();
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory => f.write_str("is a directory"),
+            Self::NoFile => f.write_str("is not a regular file"),
+            Self::Failed(_) if self.is_no_file() => f.write_str("is not a regular file"),
+            Self::TooLarge => write!(f, "is larger than {} KiB", MAX_BYTES >> 10),
+            Self::Changing => f.write_str("is written again and again while it is read"),
+            Self::Hangs => f.write_str("cannot be read at present (its file system does not answer)"),
+            _ if self.is_lack() => {
+                f.write_str("cannot be read at present (the process has too many open files)")
+            }
+            Self::Failed(error) => match error.kind() {
+                io::ErrorKind::NotFound => f.write_str("does not exist"),
+                io::ErrorKind::PermissionDenied => f.write_str("may not be read by this user"),
+                _ => write!(f, "cannot be read ({error})"),
+            },
         }
-        Unreadable::Failed(error) if reserve::is_lack(&error) => return NO_DESCRIPTOR.into(),
-        Unreadable::Failed(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".into(),
-        io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
-        _ => format!("cannot be read ({error})"),
     }
 }
 
@@ -149,13 +179,13 @@ mod tests {
             move || {
                 let (mut files, mut fifos) = (0, 0);
                 while files < 500 || fifos < 500 {
-                    match read(&path) {
+                    match read_patiently(&path) {
                         Ok(contents) => {
                             assert_eq!(contents.bytes, b"contents");
                             files += 1;
                         }
-                        Err(why) if why == "is not a regular file" => fifos += 1,
-                        Err(why) => assert_eq!(why, "does not exist"),
+                        Err(why) if why.is_no_file() => fifos += 1,
+                        Err(why) => assert_eq!(why.to_string(), "does not exist"),
                     }
                 }
                 tell.send(()).unwrap();

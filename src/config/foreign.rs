@@ -49,6 +49,10 @@ const fn way(
     Foreign { objects, words, key, way }
 }
 
+/// What to do with what is to hold for all servers.
+pub(super) const NO_DEFAULTS: &str =
+    "there are no defaults or templates for servers here; write what it says into each server, and remove it";
+
 const ROOT: &[&str] = &["config"];
 const PROXY: &[&str] = &["proxy"];
 const ROOT_OR_PROXY: &[&str] = &["config", "proxy"];
@@ -147,6 +151,11 @@ static TABLE: &[Foreign] = &[
         ROOT_OR_PROXY,
         &[
             "serverdefaults",
+            "defaults",
+            "default",
+            "common",
+            "shared",
+            "global",
             "mcptemplates",
             "templatesettings",
             "instructiontemplates",
@@ -154,7 +163,7 @@ static TABLE: &[Foreign] = &[
             "presets",
         ],
         "",
-        "there are no defaults or templates for servers here; write what it says into each server, and remove it",
+        NO_DEFAULTS,
     ),
     way(
         ROOT_OR_PROXY,

@@ -3,7 +3,8 @@
 use super::{
     foreign,
     key::{Object, objects},
-    table::ROOT,
+    reader::Node,
+    table::{COMMAND, ROOT, SERVER, URL},
 };
 
 /// Keys that open something. They are not proposed to somebody who may have meant another one.
@@ -31,6 +32,23 @@ pub(super) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
         Some(near) => (Some(format!("unknown key; did you mean `{near}`?")), Some(near)),
         None => (None, None),
     }
+}
+
+/// What to say of an entry of `mcpServers` that is no server: a key of one, which stands beside the servers, or what is to
+/// hold for all of them. `None` if it may be one.
+pub(super) fn no_server(name: &str, node: &Node<'_>) -> Option<String> {
+    let object = node.value.as_object();
+    let knows = |key: &str| SERVER.key(key).is_some() || foreign::meaning(SERVER.name, key).is_some();
+    let mut keys =
+        object.into_iter().flat_map(|object| &object.properties).map(|property| property.name.as_str());
+    if SERVER.key(name).is_some() && !keys.clone().any(knows) {
+        return Some(format!("is a key of a server, and stands in it: {{ \"NAME\": {{ \"{name}\": … }} }}"));
+    }
+    let has_target = keys.clone().any(|key| [URL, COMMAND, "inline"].contains(&key));
+    let is_for_all =
+        keys.clone().next().is_some() && !has_target && keys.all(|key| SERVER.key(key).is_some());
+    let meaning = foreign::meaning(ROOT.name, name).filter(|_| is_for_all)?;
+    (meaning.way == foreign::NO_DEFAULTS).then(|| meaning.way.to_owned())
 }
 
 /// The object of the config that has a key of this name: one around this one, or else one in it, or else the first.

@@ -741,6 +741,62 @@ fn no_secret_is_shown_wherever_it_stands() {
     assert!(shown > texts.len() && said_of(whole.as_bytes()).len() > 30, "{shown}");
 }
 
+#[test]
+fn what_belongs_into_a_server_is_sent_there() {
+    const NONE: &str = "there are no defaults or templates for servers here";
+    check(&[
+        ("{\"defaults\": {\"url\": \"http://h/mcp\"}, \"mcpServers\": {}}", &[("1:2: defaults:", NONE)]),
+        (proxy!("\"defaults\": {\"headers\": {\"X\": \"y\"}}"), &[("2:11: proxy.defaults:", NONE)]),
+        (
+            servers!(
+                "\"url\": \"http://h/mcp\",\n\"headers\": {\"X\": \"y\"},\n\"env\": {\"A\": \"b\"},\n\"command\": \"sh\",\n\"args\": []"
+            ),
+            &[
+                (
+                    "2:1: mcpServers.url:",
+                    "is a key of a server, and stands in it: { \"NAME\": { \"url\": … } }",
+                ),
+                ("3:1: mcpServers.headers:", "{ \"headers\": … }"),
+                ("4:1: mcpServers.env:", "{ \"env\": … }"),
+                ("5:1: mcpServers.command:", "{ \"command\": … }"),
+                ("6:1: mcpServers.args:", "{ \"args\": … }"),
+            ],
+        ),
+        (
+            servers!("\"defaults\": {\"headers\": {\"X\": \"y\"}, \"timeout\": \"9s\"}"),
+            &[("2:1: mcpServers.defaults:", NONE)],
+        ),
+        // Names like any other, where there is a server.
+        (servers!("\"env\": {\"url\": \"http://h/mcp\"}, \"defaults\": {\"url\": \"http://h/mcp\"}"), &[]),
+        (servers!("\"options\": {\"cmd\": \"sh\"}"), &[("2:13: mcpServers.options.cmd:", "`command`")]),
+    ]);
+}
+
+#[test]
+fn a_container_that_is_to_have_a_variable_which_its_command_lacks() {
+    const LACKS: &str = "passes on a variable that the command itself does not have";
+    check(&[
+        (
+            servers!(
+                "\"a\": {\"command\": \"/x/docker\", \"args\": [\"run\", \"-i\",\n\"-e\", \"ONE\",\n\"--env\", \"TWO\",\n\"--env=THREE\",\n\"-eFOUR\", \"image\"]}"
+            ),
+            &[
+                ("2:18: mcpServers.a.command:", "does not exist"),
+                ("3:7: mcpServers.a.args[3]:", "\"env\": { \"ONE\": \"${ONE}\" }"),
+                ("4:10: mcpServers.a.args[5]:", "TWO"),
+                ("5:1: mcpServers.a.args[6]:", LACKS),
+                ("6:1: mcpServers.a.args[7]:", LACKS),
+            ],
+        ),
+        (
+            servers!(
+                "\"a\": {\"command\": \"sh\", \"args\": [\"-e\", \"ONE\"], \"env\": {\"PATH\": \"/bin\"}},\n\"b\": {\"command\": \"/x/podman\", \"env\": {\"ONE\": \"1\"}, \"inheritEnv\": [\"HEX\"], \"args\": [\"run\", \"-e\", \"ONE\", \"-e\", \"HEX\", \"-e\", \"TWO=2\", \"-e\"]}"
+            ),
+            &[("3:18: mcpServers.b.command:", "does not exist")],
+        ),
+    ]);
+}
+
 /// What is long and wrong all over is told as soon as what is short, and not all of it.
 #[test]
 fn a_hundred_problems_are_told_and_then_their_number() {

@@ -17,6 +17,7 @@ mod fields;
 mod files;
 mod foreign;
 mod hint;
+mod hung;
 mod inline;
 mod key;
 mod lexer;
@@ -35,6 +36,7 @@ mod reference;
 mod remaining;
 mod reserve;
 mod resolve;
+mod roots;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
@@ -69,6 +71,7 @@ pub use self::{
     problem::{Problem, Severity},
     reference::Env,
     remaining::{Grant, Remaining},
+    roots::SystemRoots,
     schema::schema,
     snapshot::*,
     table::INHERITED,
@@ -106,6 +109,17 @@ pub struct Loaded {
     /// Every file that was looked at, the config first. They are here even if loading failed, because a change of
     /// any of them is a reason to try again.
     pub files: Vec<PathBuf>,
+    /// Which of them were not read, and why.
+    pub unread: Unread,
+}
+
+/// Files of which nothing is known at present: it says nothing of what is in them that they could not be read.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// The process has no descriptor left.
+    pub lacks_descriptors: bool,
+    /// Their file systems do not answer.
+    pub hung: Vec<PathBuf>,
 }
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.
@@ -119,11 +133,6 @@ impl Loaded {
     /// Whether all of the config can be used, and all files that it names.
     pub fn is_whole(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity < Severity::Part)
-    }
-
-    /// Whether a file could not be read because the process has no descriptor left: nothing is known of it.
-    pub fn lacks_descriptors(&self) -> bool {
-        self.problems.iter().any(|problem| problem.message.contains(files::NO_DESCRIPTOR))
     }
 }
 
@@ -145,7 +154,8 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let contents = match files::read_config(path) {
         Ok(contents) => contents,
         Err(reason) => {
-            cx.error(&root, format!("the config {reason}; {}", files::way_out(&reason)));
+            cx.error(&root, format!("the config {reason}; {}", reason.way_out()));
+            cx.unread.lacks_descriptors = reason.is_lack();
             return told(cx, None, "", &Lines::new(""), None);
         }
     };
@@ -223,7 +233,7 @@ fn told(
     lines: &Lines<'_>,
     document: Option<&jsonc_parser::ast::Value<'_>>,
 ) -> Loaded {
-    let Context { file, problems: mut found, files, .. } = cx;
+    let Context { file, problems: mut found, files, unread, .. } = cx;
     // What stops the config comes before what does not.
     found.sort_by_key(|finding| (Reverse(finding.severity), finding.offset));
     let left_out = found.split_off(MOST_PROBLEMS.min(found.len()));
@@ -248,5 +258,5 @@ fn told(
         };
         Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
     };
-    Loaded { snapshot, remaining: None, problems: found.into_iter().map(problem).collect(), files }
+    Loaded { snapshot, remaining: None, problems: found.into_iter().map(problem).collect(), files, unread }
 }

@@ -1,11 +1,14 @@
 //! Whether the program of a `command` is there: it is looked for as it will be when it is started.
 
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{fields::Fields, reader::Context, table::COMMAND};
+use super::{
+    fields::Fields,
+    hung,
+    reader::{Context, Text},
+    shown,
+    table::COMMAND,
+};
 use crate::secret::Secret;
 
 /// Where the C library looks if there is no `PATH`.
@@ -30,7 +33,8 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     let command = program.command;
     let message = if command.contains('/') {
         let path = program.cwd.join(command);
-        match is_executable(&path) {
+        // Of what hangs nothing is known.
+        match hung::look(&path, is_executable).unwrap_or(Ok(true)) {
             Ok(true) => return,
             Ok(false) => "is no program that may be run; `chmod +x` makes one of a script",
             Err(()) if command.starts_with("~/") => {
@@ -45,11 +49,11 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
         let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
         let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));
-        let found: Vec<Result<bool, ()>> = candidates.map(|path: PathBuf| is_executable(&path)).collect();
-        if found.contains(&Ok(true)) {
+        let found = hung::look_at_each(candidates.collect(), is_executable);
+        if found.iter().any(|found| matches!(found, None | Some(Ok(true)))) {
             return;
         }
-        match found.contains(&Ok(false)) {
+        match found.contains(&Some(Ok(false))) {
             true => {
                 "is found in the `PATH` that it gets, and may not be run; `chmod +x` makes a program of a script"
             }
@@ -66,6 +70,42 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     };
     let at = fields.get(COMMAND).map_or_else(|| fields.key(COMMAND), |node| node.at);
     cx.warning(&at, message);
+}
+
+/// Programs that run a container, and give it the variables that `-e NAME` names.
+const CONTAINERS: &[&str] = &["docker", "podman", "nerdctl"];
+
+/// Warns of variables that such a program passes on, and does not have itself: from a client, it had the client's.
+pub(super) fn warn_of_container(
+    cx: &mut Context<'_>,
+    command: &str,
+    args: &[Text],
+    env: &[(String, Secret)],
+    inherit_env: &[String],
+) {
+    if !CONTAINERS.iter().any(|program| command.rsplit('/').next() == Some(program)) {
+        return;
+    }
+    let mut is_next = false;
+    for arg in args {
+        let text = arg.value.as_str();
+        let after = ["--env=", "-e"].iter().find_map(|option| text.strip_prefix(option));
+        let named = match is_next {
+            true => Some(text),
+            false => after.filter(|name| !name.is_empty()),
+        };
+        is_next = !is_next && matches!(text, "-e" | "--env");
+        // With a value, it is another one.
+        let Some(name) = named.filter(|name| !name.is_empty()).and_then(shown::variable) else { continue };
+        if !env.iter().any(|(own, _)| own == name) && !inherit_env.iter().any(|own| own == name) {
+            cx.warning(
+                &arg.at,
+                format!(
+                    "passes on a variable that the command itself does not have; give it one: \"env\": {{ \"{name}\": \"${{{name}}}\" }}"
+                ),
+            );
+        }
+    }
 }
 
 /// Whether a file that is there can be run.

@@ -12,8 +12,9 @@ use jsonc_parser::{
 };
 
 use super::{
+    SystemRoots, Unread,
     fields::Fields,
-    files, hint,
+    files, hint, hung,
     key::{LONGEST, Object},
     mistaken,
     problem::{Place, Severity},
@@ -29,14 +30,15 @@ pub(super) struct Context<'a> {
     pub(super) now: SystemTime,
     pub(super) problems: Vec<Finding>,
     pub(super) files: Vec<PathBuf>,
-    /// The same, to look them up.
+    pub(super) unread: Unread,
+    /// The files, to look them up.
     known_files: HashSet<PathBuf>,
     /// Kinds of objects whose keys were listed already.
     listed: HashSet<&'static str>,
     /// Texts with a control character in them, which is to blame for what else is wrong with them.
     pub(super) broken_texts: HashSet<String>,
-    /// Whether the system has certificates to trust, once somebody asked.
-    has_trust: Option<bool>,
+    /// What the system trusts.
+    pub(super) system_roots: SystemRoots,
     /// The first secret that stands in the config file itself.
     pub(super) plain_secret: Option<Place>,
     /// What is read is no more than a part, without which the rest is good.
@@ -71,10 +73,11 @@ impl<'a> Context<'a> {
             now,
             problems: Vec::new(),
             files: vec![file.to_owned()],
+            unread: Unread::default(),
             known_files: HashSet::from([file.to_owned()]),
             listed: HashSet::new(),
             broken_texts: HashSet::new(),
-            has_trust: None,
+            system_roots: SystemRoots::default(),
             plain_secret: None,
             is_part: false,
             are_files_parts: false,
@@ -93,11 +96,6 @@ impl<'a> Context<'a> {
         });
         self.error(at, message);
         meant
-    }
-
-    /// Whether the system has certificates to trust.
-    pub(super) fn has_trust(&mut self) -> bool {
-        *self.has_trust.get_or_insert_with(|| !rustls_native_certs::load_native_certs().certs.is_empty())
     }
 
     /// Whether there are so many problems that hints are left out.
@@ -167,11 +165,13 @@ impl<'a> Context<'a> {
         }
         let (written, path) = (path, self.beside_config(path));
         let contents = files::read(&path);
-        if self.known_files.insert(path.clone()) {
-            self.files.push(path.clone());
-        }
+        self.looked_at(&path);
         contents
             .map_err(|reason| {
+                self.unread.lacks_descriptors |= reason.is_lack();
+                if matches!(reason, files::Unreadable::Hangs) {
+                    self.unread.hung.push(path.clone());
+                }
                 let message = match shown::path(written) {
                     Some(_) => format!("{} {reason}; check the path and its permissions", path.display()),
                     None => {
@@ -181,6 +181,30 @@ impl<'a> Context<'a> {
                 self.error(at, message);
             })
             .ok()
+    }
+
+    fn looked_at(&mut self, path: &Path) {
+        if self.known_files.insert(path.to_owned()) {
+            self.files.push(path.to_owned());
+        }
+    }
+
+    /// Checks that there is a directory.
+    pub(super) fn directory(&mut self, path: &str, at: &Place) -> Option<PathBuf> {
+        let path = self.beside_config(path);
+        let is_there = hung::look(&path, Path::is_dir);
+        let message = match is_there {
+            Some(true) => return Some(path),
+            Some(false) => "is no directory that can be entered; create it, or correct the path",
+            None => {
+                // It is looked at until it is known.
+                self.looked_at(&path);
+                self.unread.hung.push(path);
+                "cannot be looked at at present (its file system does not answer); check the path"
+            }
+        };
+        self.part(|cx| cx.error(at, message));
+        None
     }
 
     /// Like [`Context::read`], for a file that only its owner should be able to read.

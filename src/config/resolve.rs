@@ -190,6 +190,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         servers: Vec::new(),
         allow_empty,
         lost: Lost { servers: Vec::new(), session_key: !has_session_key },
+        system_roots: cx.system_roots.clone(),
         files: Vec::new(),
     })
 }

@@ -85,6 +85,10 @@ pub(super) fn resolve(
         }
         let name: Arc<str> = name.into();
         let grant = resolved.remaining.entry(Arc::clone(&name)).or_insert(Grant::UNKNOWN);
+        if let Some(message) = hint::no_server(&name, &node) {
+            cx.error(&key, message);
+            continue;
+        }
         let Some(fields) = node.object(cx, &SERVER) else { continue };
         let options = fields.object_or_empty(cx, "options");
         let (access, certain) = access(cx, &fields, &options, auth);
@@ -281,7 +285,7 @@ fn certifiable(cx: &mut Context<'_>, fields: &Fields<'_>, url: &Url) {
     if rustls::pki_types::ServerName::try_from(host).is_err() {
         cx.error(&at, "has a host that no certificate can be for; write the server's real name");
     }
-    if !fields.has("caFile") && !cx.has_trust() {
+    if !fields.has("caFile") && cx.system_roots.is_empty() {
         cx.warning(
             &at,
             "cannot be reached, because this system has no certificates of authorities to check the server's by; install \
@@ -367,17 +371,11 @@ fn stdio(
             cx.warning(&text.at, "passes nothing, because it is the name of no variable; write the names one by one, without patterns");
         }
     }
-    let cwd = fields.get("cwd").and_then(|node| node.path(cx)).and_then(|text| {
-        let cwd = cx.beside_config(&text.value);
-        if !cwd.is_dir() {
-            let message = "is no directory that can be entered; create it, or correct the path";
-            cx.part(|cx| cx.error(&text.at, message));
-            return None;
-        }
-        Some(cwd)
-    });
+    let cwd = fields.get("cwd").and_then(|node| node.path(cx));
+    let cwd = cwd.and_then(|text| cx.directory(&text.value, &text.at));
     let command = program(cx, fields)?;
     let inherit_env: Vec<String> = inherit_env.into_iter().map(|text| text.value).collect();
+    programs::warn_of_container(cx, &command, &args, &env, &inherit_env);
     let own = std::env::current_dir().unwrap_or_default();
     let program = Program {
         command: &command,

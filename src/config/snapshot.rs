@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
+use super::SystemRoots;
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
@@ -67,6 +68,8 @@ pub struct Snapshot {
     pub allow_empty: bool,
     /// What stands in files that cannot be used.
     pub lost: Lost,
+    /// What the system trusts, if it was read to see whether there is any.
+    pub system_roots: SystemRoots,
     /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
     /// config and joined to its directory. A change of any is a reason to reload.
     pub files: Vec<PathBuf>,

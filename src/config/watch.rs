@@ -13,7 +13,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -25,6 +25,7 @@ use self::{
     notices::Notices,
     trail::{Identity, Trail},
 };
+use super::hung;
 
 /// Time between two looks while something changes. Contents that are equal in two looks are taken as final,
 /// so a save is reported about 100 ms after its end, and at most ten changes are reported a second.
@@ -85,6 +86,26 @@ pub enum Change {
     Fleeting,
 }
 
+/// What `look` finds at each of `files`; `None` for those that hang. The config is waited for: without it there is nothing to do.
+fn look_at_each<T: Send + 'static>(
+    config: Option<&PathBuf>,
+    mut files: Vec<PathBuf>,
+    look: impl Fn(&Path) -> T + Send + Sync + 'static,
+) -> Vec<Option<T>> {
+    let mut found = Vec::with_capacity(files.len());
+    if !files.is_empty() && files.first() == config {
+        found.push(Some(look(&files.remove(0))));
+    }
+    found.extend(hung::look_at_each(files, look));
+    found
+}
+
+/// The way to `files`, the config first. Of those that hang it is not known.
+fn trail(files: &[PathBuf]) -> Trail {
+    let trails = look_at_each(files.first(), files.to_vec(), |path| Trail::of([path]));
+    trails.into_iter().flatten().collect()
+}
+
 impl File {
     fn unchanged_for(&self, now: Instant) -> Duration {
         now.duration_since(self.unchanged_since)
@@ -134,15 +155,31 @@ impl Watcher {
         self.replace(files, Some(loading_began));
     }
 
+    /// Has files reported once they can be read, as they were not when they were loaded.
+    pub fn report_when_read(&mut self, unread: &[PathBuf]) {
+        for file in self.files.iter_mut().filter(|file| unread.contains(&file.path)) {
+            (file.reported, file.seen) = (Contents::Unread, Contents::Unread);
+        }
+    }
+
+    /// Those of the files whose file systems do not answer.
+    pub fn hung(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| &*file.path).filter(|path| hung::is_hung(path))
+    }
+
     fn replace(&mut self, files: Vec<PathBuf>, loading_began: Option<SystemTime>) {
         // Notices first, contents second: what changes in between is noticed.
-        self.arm(Trail::of(&files));
+        self.arm(trail(&files));
         let now = Instant::now();
         let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
+        let is_new = |path: &&PathBuf| !before.contains_key(*path);
+        let new: Vec<PathBuf> = files.iter().filter(is_new).cloned().collect();
+        let look = |path: &Path| (Contents::of(path), Trail::of([path]).touched);
+        let mut new = look_at_each(files.first(), new, look).into_iter();
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
-                let seen = Contents::of(&path).unwrap_or(Contents::Unread);
-                let touched = Trail::of([&path]).touched;
+                let (seen, touched) = new.next().flatten().unwrap_or_default();
+                let seen = seen.unwrap_or(Contents::Unread);
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
                 let reported = if late { Contents::Unread } else { seen.clone() };
                 File { path, reported, seen, unchanged_since: now }
@@ -208,11 +245,13 @@ impl Watcher {
 
     /// Reads every file, and says what there is to report.
     fn look(&mut self) -> Option<Change> {
-        self.arm(Trail::of(self.files.iter().map(|file| &file.path)));
+        let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
+        self.arm(trail(&paths));
 
+        let found = look_at_each(paths.first(), paths.clone(), Contents::of);
         let now = Instant::now();
-        for file in &mut self.files {
-            if let Some(contents) = Contents::of(&file.path)
+        for (file, found) in self.files.iter_mut().zip(found) {
+            if let Some(contents) = found.flatten()
                 && contents != file.seen
             {
                 file.seen = contents;

@@ -163,6 +163,7 @@ async fn follow(
         sees_everything,
         torn: 0,
         is_starved: false,
+        hung: Vec::new(),
     };
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,6 +175,7 @@ async fn follow(
                 if pulse.is_missed.swap(false, Ordering::Relaxed) {
                     followed.can_be_read_again();
                 }
+                followed.tell_hung();
             }
             () = pulse.asked.notified() => followed.watcher.report_in_any_case(),
             change = followed.watcher.changed() => {
@@ -196,7 +198,7 @@ fn start(
     let (loaded, variables) = load(path, flags);
     // At the start there is no last good certificate, and somebody who can mend it is there.
     let is_whole = loaded.is_whole();
-    let Loaded { snapshot, problems, files, remaining: _ } = loaded;
+    let Loaded { snapshot, problems, files, remaining: _, unread: _ } = loaded;
     let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(Refused::Config(problems)) };
     let snapshot = Arc::new(snapshot);
     let of_system = |e| Refused::Start(StartError::Io("log and metrics".to_owned(), e));
@@ -232,6 +234,8 @@ struct Followed {
     torn: u32,
     /// Whether the last load found no descriptor, which was said.
     is_starved: bool,
+    /// Files that hang, which was said.
+    hung: Vec<PathBuf>,
 }
 
 impl Followed {
@@ -247,7 +251,7 @@ impl Followed {
         }
         self.torn = 0;
         // It says nothing of the files, so it is tried until they can be read, and said once.
-        let was_starved = std::mem::replace(&mut self.is_starved, loaded.lacks_descriptors());
+        let was_starved = std::mem::replace(&mut self.is_starved, loaded.unread.lacks_descriptors);
         if self.is_starved {
             self.watcher.report_in_any_case();
             if was_starved {
@@ -256,6 +260,7 @@ impl Followed {
         }
         let is_whole = loaded.is_whole();
         self.watcher.watch(loaded.files, began);
+        self.watcher.report_when_read(&loaded.unread.hung);
         let observer = Arc::clone(&self.gateway.shared.observer);
         let is_refused = loaded.snapshot.is_none();
         // Who saves, and mends one thing after the other, is not told of the same hundred each time.
@@ -309,6 +314,27 @@ impl Followed {
                 change.add_to(line).send();
             }
         }
+    }
+
+    /// Says which of the files that the config names hang now, or do not any more. What was read of them is in force until the
+    /// config is loaded, which takes them for missing.
+    fn tell_hung(&mut self) {
+        let now: Vec<PathBuf> = self.watcher.hung().map(Path::to_owned).collect();
+        let log = &self.gateway.shared.observer.log;
+        for (level, msg, some, others) in [
+            (
+                Level::Error,
+                "The file system of a file that the config names does not answer",
+                &now,
+                &self.hung,
+            ),
+            (Level::Info, "A file that the config names can be read again", &self.hung, &now),
+        ] {
+            for file in some.iter().filter(|file| !others.contains(file)) {
+                log.line(level, msg).text("file", &file.display().to_string()).send();
+            }
+        }
+        self.hung = now;
     }
 
     /// What was true before is true again; what changed meanwhile is reloaded as ever.

@@ -40,8 +40,7 @@ pub const MAX_LINE: usize = 4 * 1024 * 1024;
 
 /// A process that closes a pipe is most often about to end: how long to wait for the better reason.
 const BETTER_REASON: Duration = Duration::from_millis(100);
-/// How long what an ended process wrote is still read. Its group is gone by then, so that the end of the pipe is there,
-/// unless somebody left the group and holds it.
+/// How long the user of an ended process may take nothing of what it wrote, which lies in the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Starts a process for `owner` and opens a link to it, of which these are the callers. The process ends with the link; see
@@ -134,8 +133,14 @@ async fn until_exit(life: &mut Life, reading: impl Future<Output = ()>) -> Cow<'
 
 /// A process may well answer and end: passes on what is left of its output, and that it has ended.
 async fn last_words(mut reader: Reader, to_client: Sender<FromServer>, cause: Cow<'static, str>) {
-    // Also out of time when its user takes nothing.
-    let _ = timeout(LAST_WORDS, reader.forward(&to_client)).await;
+    reader.read_what_is_left();
+    loop {
+        let before = reader.progress();
+        let is_over = timeout(LAST_WORDS, reader.forward(&to_client)).await.is_ok();
+        if is_over || reader.progress() == before {
+            break;
+        }
+    }
     // Fails when its user is gone.
     let _ = to_client.send(FromServer::Ended { cause }).await;
 }

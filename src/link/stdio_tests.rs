@@ -355,6 +355,19 @@ async fn the_last_answer_of_a_process_is_not_lost() {
     gate.logs("line=\"out of memory\"").await;
 }
 
+/// A user that takes them, however slowly, has the last messages of a process. Each takes its time here, as on a busy machine,
+/// and all of them more than an ended process has when nobody takes anything.
+#[tokio::test]
+async fn the_last_messages_of_a_process_are_not_lost_to_a_slow_user() {
+    let gate = Gate::new(r#"seq -f '{"id":%.0f,"method":"m"}' 1 100; exit 1"#);
+    let mut link = gate.open().await;
+    for id in 1..=100 {
+        sleep(LAST_WORDS / 20).await;
+        assert_eq!(message(&mut link).await.id(), Some(&Id::number(id)));
+    }
+    assert!(end(&mut link).await.contains("exit status: 1"));
+}
+
 #[tokio::test]
 async fn a_process_that_closes_a_pipe_and_lives_on_is_ended() {
     for (script, pipe) in [("exec >&-; sleep 1000", "output"), ("exec <&-; sleep 1000", "input")] {

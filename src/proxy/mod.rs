@@ -122,7 +122,7 @@ pub async fn forward(
         return Err(Kind::Unavailable.into());
     }
     // 2. As whom: the server sees its own session id.
-    let session = open_session(&admitted, checked)?;
+    let session = open_session(&admitted, checked);
     let filter = admitted.route.server.tool_filter.as_ref();
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
@@ -131,6 +131,16 @@ pub async fn forward(
     let incoming = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
+    let session = match session {
+        Ok(None) => None,
+        // Clients whose session is over name it all the same, in the request that begins the next.
+        _ if small_body::begins_session(&upload) => None,
+        Ok(session) => session,
+        Err(error) => {
+            *body = upload.into_rest();
+            return Err(error);
+        }
+    };
     // A stream of events may be silent, or unread, for hours.
     let is_stream = head.method == Method::GET && names_events(&head.headers);
     let transport = match if is_stream { None } else { pool.take(endpoint) } {

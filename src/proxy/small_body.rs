@@ -10,6 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Body as _;
+use memchr::memmem;
 
 use crate::{
     body::{Collect, Pace, SMALL},
@@ -17,11 +18,15 @@ use crate::{
     error::{Error, Kind},
     identity::Subject,
     ledger::{Owner, Resource, Share},
+    mcp::scan::Scan,
     observe::Record,
     server::incoming::Incoming,
     upstream::RequestBody,
     watchdog::Watched,
 };
+
+/// Within so many bytes of a message its method is looked for.
+const INITIALIZE_WITHIN: usize = 4 * 1024;
 
 /// The body as it goes on: whole if it is small by its length, or ended within what has been read of the client already.
 pub(super) async fn read_ahead(
@@ -62,6 +67,19 @@ pub(super) async fn read_ahead(
         Some(_) => Ok(body.into()),
         None => read_what_is_here(body).await,
     }
+}
+
+/// Whether what is here of a body is the request that begins a session. It belongs to none that exists, and who forgot its
+/// session can only say 404 again and again (MCP 2025-06-18, transports, "Session Management"). A server that reads another
+/// message here loses nothing: a client may leave out the id itself.
+pub(super) fn begins_session(body: &RequestBody) -> bool {
+    let here = body.here();
+    // One search for a word is what other messages pay. It is spelled without escapes, and in a message that is short.
+    if memmem::find(&here[..here.len().min(INITIALIZE_WITHIN)], b"\"initialize\"").is_none() {
+        return false;
+    }
+    let mut scan = Scan::default();
+    scan.push(here).is_ok() && scan.method() == Some("initialize") && scan.id().is_some()
 }
 
 /// Over HTTP/1.1, hyper hands over a chunk at a time, one in each turn of the task.

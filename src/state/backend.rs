@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Backend, Live, Route};
 use crate::{
     child::Supervisor,
-    config::{HttpTarget, Level, Server, Target},
+    config::{HttpTarget, Level, Server, SystemRoots, Target},
     link::inline::InlineServer,
     observe::{Health, Observer},
     upstream::{Endpoint, Trusts, Unusable},
@@ -49,8 +49,8 @@ pub(super) struct Endpoints<'a> {
 }
 
 impl<'a> Endpoints<'a> {
-    pub(super) fn of(previous: Option<&'a Live>) -> Self {
-        let mut trusts = Trusts::default();
+    pub(super) fn of(previous: Option<&'a Live>, system_roots: &SystemRoots) -> Self {
+        let mut trusts = Trusts::new(system_roots.clone());
         let of_before = previous.iter().flat_map(|live| live.trusts());
         of_before.for_each(|trust| trusts.keep(trust));
         Self { previous, trusts, unreachable: Vec::new() }

@@ -24,6 +24,8 @@ use crate::{
 pub struct Worker {
     /// State of the gate.
     pub shared: Arc<Shared>,
+    /// How many workers the gate has.
+    pub workers: usize,
     /// Connections to servers that wait for a request.
     pub pool: Rc<Pool>,
     /// Deadlines and cuts of what runs here.
@@ -79,10 +81,11 @@ impl Drop for Evictable {
 }
 
 impl Worker {
-    /// A worker of the gate whose state is `shared`.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// One of so many workers of the gate whose state is `shared`.
+    pub fn new(shared: Arc<Shared>, workers: usize) -> Self {
         Self {
             shared,
+            workers,
             pool: Rc::default(),
             watchdog: Rc::default(),
             ids: RequestIds::default(),

@@ -31,10 +31,17 @@ const IDLE: Duration = Duration::from_secs(4);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Connections kept per endpoint and worker.
 const IDLE_CONNECTIONS: usize = 256;
+/// Connections that a worker keeps in all, however few there may be.
+const LEAST_IDLE: usize = 16;
 
 /// A worker's idle connections and shared buffers.
 pub struct Pool {
     idle: RefCell<Vec<(Arc<Endpoint>, Vec<Idle>)>>,
+    /// How many of them there are, and may be.
+    count: Cell<usize>,
+    most: Cell<usize>,
+    /// How many were given so far.
+    given: Cell<u64>,
     scratch: RefCell<Scratch>,
     large: RefCell<Vec<u8>>,
     /// Memory for what is short.
@@ -92,12 +99,17 @@ impl Drop for Held {
 struct Idle {
     transport: Transport,
     until: Instant,
+    /// Its number among all that were given. Those of an endpoint are in this order.
+    number: u64,
 }
 
 impl Default for Pool {
     fn default() -> Self {
         Self {
             idle: RefCell::default(),
+            count: Cell::new(0),
+            most: Cell::new(usize::MAX),
+            given: Cell::new(0),
             scratch: RefCell::new(Scratch {
                 bytes: vec![0; HOLD + SCRATCH].into_boxed_slice(),
                 held: 0,
@@ -117,6 +129,7 @@ impl Pool {
         let (_, connections) = idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint))?;
         let now = self.now.get();
         while let Some(mut connection) = connections.pop() {
+            self.count.set(self.count.get() - 1);
             if connection.until > now && is_quiet(&mut connection.transport) {
                 return Some(connection.transport);
             }
@@ -124,28 +137,61 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose exchange is over.
+    /// Keeps a connection whose exchange is over, if need be in place of the one that was given first.
     pub fn give(&self, endpoint: &Arc<Endpoint>, transport: Transport, keep_alive: KeepAlive) {
         // A second less than promised: the promise began when the server sent it.
         let wait = keep_alive
             .promised
             .map_or(IDLE, |promised| promised.saturating_sub(Duration::from_secs(1)).min(IDLE_MAX));
-        let connection = Idle { transport, until: self.now.get() + wait };
+        self.given.set(self.given.get() + 1);
+        let connection = Idle { transport, until: self.now.get() + wait, number: self.given.get() };
         let mut idle = self.idle.borrow_mut();
         match idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint)) {
-            Some((_, connections)) if connections.len() >= IDLE_CONNECTIONS => {}
+            Some((_, connections)) if connections.len() >= IDLE_CONNECTIONS => return,
             Some((_, connections)) => connections.push(connection),
             None => idle.push((Arc::clone(endpoint), vec![connection])),
         }
+        self.count.set(self.count.get() + 1);
+        if self.count.get() > self.most.get() {
+            let first = |connections: &[Idle]| connections.first().map_or(u64::MAX, |first| first.number);
+            if let Some((_, connections)) = idle.iter_mut().min_by_key(|(_, connections)| first(connections))
+                && !connections.is_empty()
+            {
+                connections.remove(0);
+                self.count.set(self.count.get() - 1);
+            }
+        }
+    }
+
+    /// Keeps no more connections in all than this from now on, or a few.
+    pub fn keep_most(&self, most: usize) {
+        let most = most.max(LEAST_IDLE);
+        self.most.set(most);
+        let too_many = self.count.get().saturating_sub(most);
+        if too_many == 0 {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let all = idle.iter().flat_map(|(_, connections)| connections);
+        let mut numbers: Vec<u64> = all.map(|connection| connection.number).collect();
+        let (_, last, _) = numbers.select_nth_unstable(too_many - 1);
+        for (_, connections) in idle.iter_mut() {
+            connections.retain(|connection| connection.number > *last);
+        }
+        self.count.set(most);
     }
 
     /// Closes what has waited too long, and everything to endpoints for which `in_use` is false.
     pub fn sweep(&self, now: Instant, in_use: impl Fn(&Arc<Endpoint>) -> bool) {
         self.now.set(now);
+        let mut count = 0;
         self.idle.borrow_mut().retain_mut(|(endpoint, connections)| {
             connections.retain(|connection| connection.until > now);
-            !connections.is_empty() && in_use(endpoint)
+            let stays = !connections.is_empty() && in_use(endpoint);
+            count += if stays { connections.len() } else { 0 };
+            stays
         });
+        self.count.set(count);
     }
 
     /// Like [`Pool::read`], for bodies that have filled the buffer before: fewer, larger reads.
@@ -290,5 +336,45 @@ mod tests {
         let len = poll_fn(|cx| pool.read(transport, cx, |_, bytes| bytes.len())).await.unwrap();
         assert_eq!(len, 14);
         held.take(|bytes| assert_eq!(bytes, b"held"));
+    }
+
+    fn endpoint() -> Arc<Endpoint> {
+        Arc::new(
+            Endpoint::new(&"http://127.0.0.1:9".parse().unwrap(), None, &mut Default::default()).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_has_a_bound_in_all_and_the_oldest_goes() {
+        let pool = Pool::default();
+        let endpoints: Vec<_> = (0..LEAST_IDLE).map(|_| endpoint()).collect();
+        let mut theirs = Vec::new();
+        let mut give = async |at: usize| {
+            let (transport, server) = server().await;
+            pool.give(&endpoints[at], transport, KeepAlive { promised: None });
+            theirs.push(server);
+        };
+        // Two each, of which the first half were given first.
+        for at in (0..LEAST_IDLE).chain(0..LEAST_IDLE) {
+            give(at).await;
+        }
+        give(0).await;
+        assert_eq!(pool.count.get(), 2 * LEAST_IDLE + 1);
+        pool.keep_most(0);
+        assert_eq!(pool.count.get(), LEAST_IDLE, "a few are kept however few there may be");
+        give(1).await;
+        assert_eq!(pool.count.get(), LEAST_IDLE);
+        let kept = |at: usize| std::iter::from_fn(|| pool.take(&endpoints[at])).count();
+        // That of the second round at 0 was given before all others but those of the first round, then that at 1.
+        assert_eq!([kept(0), kept(1), kept(2)], [1, 1, 1]);
+        assert!((3..LEAST_IDLE).all(|at| kept(at) == 1));
+        assert_eq!(pool.count.get(), 0);
+
+        give(0).await;
+        pool.sweep(Instant::now(), |_| false);
+        assert_eq!(pool.count.get(), 0);
+        give(0).await;
+        pool.sweep(Instant::now() + IDLE_MAX, |_| true);
+        assert_eq!(pool.count.get(), 0);
     }
 }

@@ -27,6 +27,14 @@ impl From<Incoming> for RequestBody {
 }
 
 impl RequestBody {
+    /// What of it has been read of the client.
+    pub fn here(&self) -> &[u8] {
+        match self {
+            Self::Incoming(_) => &[],
+            Self::Begun(here, _) | Self::Whole(here) => here,
+        }
+    }
+
     /// What of it the client has yet to send.
     pub fn into_rest(self) -> Option<Incoming> {
         match self {

@@ -10,6 +10,8 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use crate::config::SystemRoots;
+
 /// What some servers are trusted by.
 pub struct Trust {
     /// The PEM file, if it is not what the system trusts.
@@ -58,9 +60,16 @@ pub struct Trusts {
     by_pem: HashMap<Option<Arc<[u8]>>, Arc<Trust>>,
     /// What the system trusted when it was read last: it is read again for a load that needs it, once.
     of_before: Option<Arc<Trust>>,
+    /// What it trusts now.
+    system_roots: SystemRoots,
 }
 
 impl Trusts {
+    /// None so far. What the system trusts is read if it is asked for, and was not before.
+    pub fn new(system_roots: SystemRoots) -> Self {
+        Self { system_roots, ..Self::default() }
+    }
+
     /// Takes over what servers had before.
     pub fn keep(&mut self, trust: &Arc<Trust>) {
         match trust.ca_pem {
@@ -71,20 +80,20 @@ impl Trusts {
 
     /// What is trusted by these certificates, or by those of the system.
     pub fn of(&mut self, ca_pem: Option<&Arc<[u8]>>) -> Arc<Trust> {
-        let of_before = self.of_before.as_ref();
+        let (of_before, roots) = (self.of_before.as_ref(), &self.system_roots);
         let trust = self.by_pem.entry(ca_pem.cloned()).or_insert_with(|| match ca_pem {
             Some(pem) => Arc::new(Trust::new(Some(Arc::clone(pem)), parse(pem))),
-            None => of_system(of_before),
+            None => of_system(roots, of_before),
         });
         Arc::clone(trust)
     }
 }
 
 /// What the system trusts now, which is mostly what it trusted before.
-fn of_system(before: Option<&Arc<Trust>>) -> Arc<Trust> {
+fn of_system(now: &SystemRoots, before: Option<&Arc<Trust>>) -> Arc<Trust> {
     let mut roots = RootCertStore::empty();
     // Certificates that the system keeps but rustls cannot parse are common and none of our business.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(now.take());
     match before {
         Some(before) if before.config.is_ok() && before.roots.roots == roots.roots => Arc::clone(before),
         _ => Arc::new(Trust::new(None, Ok(roots))),
@@ -135,6 +144,13 @@ mod tests {
         next.keep(&trust);
         // A system without any is asked again: somebody may have mended it.
         assert_eq!(Arc::ptr_eq(&trust, &next.of(None)), trust.config().is_ok());
+    }
+
+    #[test]
+    fn what_the_system_trusts_is_not_read_again_where_it_was_read_for_the_same_load() {
+        let certificate = CertificateDer::pem_slice_iter(&pem()).next().unwrap().unwrap();
+        let mut trusts = Trusts::new(vec![certificate].into());
+        assert_eq!(trusts.of(None).roots.len(), 1, "read again");
     }
 
     #[test]

@@ -135,3 +135,65 @@ async fn a_start_that_hangs_says_so_and_ends_when_it_is_told_to() {
     .await;
     assert_eq!(ended.unwrap().code(), Some(0));
 }
+
+const FAR: &str = "far-token-0123456789abcdef";
+const LEAKED: &str = "leaked-token-0123456789abcdef";
+
+/// The config itself answers; some of the files that it names do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_hangs_is_missing_and_holds_up_nothing_else() {
+    let with = |more: Value| {
+        let mut tokens = more.as_object().unwrap().clone();
+        tokens.insert("far".into(), json!({ "value": { "$file": "seen/far" } }));
+        for other in 0..20 {
+            tokens.insert(format!("far{other}"), json!({ "value": { "$file": format!("seen/{other}") } }));
+        }
+        config(&Value::Object(tokens))
+    };
+    let files = Files::new(&config(&json!({})));
+    if !files.are_possible() {
+        return;
+    }
+    fs::write(files.dir.path().join("real/far"), FAR).unwrap();
+    for other in 0..20 {
+        fs::write(files.dir.path().join(format!("real/{other}")), format!("{other}-{FAR}")).unwrap();
+    }
+    let path = files.dir.path().join("sluicegate.json");
+    fs::write(&path, with(json!({ "leaked": LEAKED }))).unwrap();
+    let mut gate = Process::run(files.beside(&serve(&path)), TempDir::new().unwrap(), path.clone()).await;
+    for token in [FAR, LEAKED] {
+        assert_eq!(gate.get("/nowhere", token).await.0, 404);
+    }
+    let threads = || fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap().count();
+    let before = threads();
+
+    // That it hangs is no change: what was read is in force.
+    files.hang(true);
+    let hangs = "The file system of a file that the config names does not answer";
+    gate.log.line(hangs, &[("level", json!("ERROR"))]).await;
+    assert_eq!(gate.get("/nowhere", FAR).await.0, 404);
+
+    // What is saved meanwhile applies, and to load means to take such a file for missing.
+    for next in [json!({}), json!({ "next": NEXT })] {
+        save(&path, &with(next));
+        let msg = "Config reloaded, but for files that cannot be used";
+        gate.log.line(msg, &[("level", json!("ERROR"))]).await;
+        gate.answers("/nowhere", LEAKED, 401).await;
+        gate.answers("/nowhere", FAR, 401).await;
+    }
+    gate.answers("/nowhere", NEXT, 404).await;
+    assert!(gate.log.text().contains("its file system does not answer"), "{}", gate.log.text());
+    assert!(threads() <= before + 5, "{} threads, and {before} before", threads());
+    assert_eq!(gate.metric(OPS, SUCCESSFUL).await, 0.0);
+
+    files.hang(false);
+    gate.log.line("A file that the config names can be read again", &[]).await;
+    gate.answers("/nowhere", FAR, 404).await;
+    until("the threads are back", || threads() <= before).await;
+    assert_eq!(gate.metric(OPS, SUCCESSFUL).await, 1.0);
+
+    files.hang(true);
+    until("the next time that it hangs", || gate.log.text().matches(hangs).count() > 21).await;
+    gate.signal(Signal::TERM);
+    assert_eq!(gate.exited().await, Some(0));
+}

@@ -16,8 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, field, until},
+    harness::{CI, Client, DEV, Gate, field, post, until},
     mcp::{Session, SseSession, call, request, text},
+    process::Process,
+    recorder::Recorder,
 };
 
 /// A server that speaks Streamable HTTP and answers calls, or takes notifications, only when it is told to.
@@ -234,4 +236,29 @@ async fn notifications_wait_for_a_connection_and_are_not_kept_for_ever() {
     // A call is not held up by them.
     let mut session = session;
     assert_eq!(session.ask(&request(9, "tools/list", json!({}))).await["result"]["tools"][0]["name"], "t");
+}
+
+/// Connections that wait for a request are kept in place of requests that may run, and of nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_kept_to_many_servers_have_a_bound_in_all() {
+    let server = Recorder::start().await;
+    let servers: serde_json::Map<String, Value> =
+        (0..100).map(|n| (format!("s{n}"), json!({ "url": server.url(&format!("/{n}")) }))).collect();
+    let gate = Process::start(json!({
+        "proxy": { "workers": 1, "limits": { "maxRequests": 20 } }, "mcpServers": servers
+    }))
+    .await;
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gate.id())).unwrap().count();
+    let mut client = gate.client().await;
+    let mut ask = async |path: &str| {
+        client.send(post(path, DEV, "", "{}")).await;
+        assert_eq!(client.response().await.0, 200);
+    };
+    ask("/s0/mcp").await;
+    let with_one = descriptors();
+    for n in 0..100 {
+        ask(&format!("/s{n}/mcp")).await;
+    }
+    let with_many = descriptors();
+    assert!(with_many <= with_one + 22, "{with_one}, and then {with_many}");
 }

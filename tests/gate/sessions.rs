@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{CI, DEV, Gate, Upstream, field, get, post},
+    harness::{CI, DEV, Gate, Upstream, chunk, field, get, post},
     recorder::Recorder,
 };
 
@@ -125,6 +125,55 @@ async fn where_sessions_mean_nothing_a_foreign_id_is_dropped() {
     let seen = server.only();
     assert_eq!(field(&seen, "mcp-session-id"), None, "{seen}");
     assert_eq!(field(&seen, "mcp-protocol-version"), Some("2026-07-28"), "{seen}");
+}
+
+/// A request that begins a session belongs to none (MCP 2025-06-18, transports, "Session Management"): clients whose session
+/// is over send its id along all the same, and would be told for ever that it is over.
+#[tokio::test]
+async fn initialize_begins_a_session_whatever_session_it_names() {
+    let server = recorder_with_session().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let known = open(&gate, "/a/mcp", DEV).await;
+    server.forget();
+    let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    let turned = r#"{"params":{"clientInfo":{"name":"c"}},"method": "initialize","id":"x"}"#;
+    for named in [&*known, "", "0f8fad5b-d9cb", OWN_ID] {
+        let fields = format!("Mcp-Session-Id: {named}\r\n");
+        for body in [initialize, turned] {
+            let chunked =
+                post("/a/mcp", DEV, &fields, "").replace("Content-Length: 0", "Transfer-Encoding: chunked");
+            for request in [post("/a/mcp", DEV, &fields, body), format!("{chunked}{}0\r\n\r\n", chunk(body))]
+            {
+                let (status, head, _) = gate.ask(&request).await;
+                assert_eq!(status, 200, "{named}: {body}");
+                assert!(field(&head, "mcp-session-id").is_some(), "{head}");
+                let seen = server.only();
+                assert_eq!(field(&seen, "mcp-session-id"), None, "{seen}");
+                assert!(seen.contains(body), "{seen}");
+                server.forget();
+            }
+        }
+    }
+    // Nothing else does, whatever it speaks of; nor anything that is no message.
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"initialize","method":"initialize"}}"#;
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"method":"initialize"}}"#;
+    let two = r#"{"method":"initialize","method":"tools/call","id":1}"#;
+    let notice = r#"{"jsonrpc":"2.0","method":"initialize"}"#;
+    for body in [call, answer, two, notice, "\"initialize\"", ""] {
+        let ask = |id: &str| post("/a/mcp", DEV, &format!("Mcp-Session-Id: {id}\r\n"), body);
+        assert_eq!(gate.ask(&ask("0f8fad5b-d9cb")).await.0, 404, "{body}");
+        server.saw_nothing(body).await;
+        assert_eq!(gate.ask(&ask(&known)).await.0, 200, "{body}");
+        let seen = server.only();
+        assert_eq!(field(&seen, "mcp-session-id"), Some(OWN_ID), "{seen}");
+        server.forget();
+    }
+    // A body that is not small is no such request, and is not waited for.
+    let mut client = gate.client().await;
+    let large = post("/a/mcp", DEV, "Mcp-Session-Id: 0f8fad5b-d9cb\r\n", "");
+    client.send(large.replace("Content-Length: 0", "Content-Length: 65537")).await;
+    assert_eq!(client.response().await.0, 404);
+    server.saw_nothing("no session was the caller's").await;
 }
 
 /// Reads the message URL that an HTTP+SSE stream opens with.

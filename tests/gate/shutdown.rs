@@ -367,3 +367,52 @@ async fn a_call_that_passes_byte_for_byte_can_still_be_answered_by_its_client() 
     soon("the end of the drain", drained).await.unwrap();
     assert!(TcpStream::connect(gate.addr).await.is_err(), "nobody is waited for any more");
 }
+
+/// Of a call over HTTP+SSE that passes byte for byte, the gate sees a POST that is answered with 202, and nothing else until the
+/// answer comes on the stream: a stream that is silent may be one that somebody waits on.
+#[tokio::test]
+async fn a_call_over_http_sse_that_passes_byte_for_byte_is_answered_in_a_drain() {
+    // Each message comes by a connection of its own.
+    const TAKEN: &str = "HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let server = Upstream::bind().await;
+    let gate =
+        Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/sse"), "transportType": "sse" } } }))
+            .await;
+    let mut stream = gate.client().await;
+    stream.send(get("/db/sse", DEV, "Accept: text/event-stream\r\n")).await;
+    let mut behind = server.accept().await;
+    behind.head().await;
+    behind.send(SSE).await;
+    behind.send(chunk("event: endpoint\ndata: /message?session=1\n\n")).await;
+    stream.head().await;
+    let endpoint = String::from_utf8(stream.chunk().await.unwrap()).unwrap();
+    let url = endpoint.split_once("data: ").unwrap().1.trim_end().to_owned();
+    let mut client = gate.client().await;
+    client.send(post(&url, DEV, "", CALL)).await;
+    let mut at_server = server.accept().await;
+    at_server.head().await;
+    assert_eq!(at_server.exactly(CALL.len()).await, CALL.as_bytes());
+    at_server.send(TAKEN).await;
+    assert_eq!(client.response().await.0, 202);
+
+    gate.gateway.drain();
+    let drained = tokio::spawn(gate.gateway.drained());
+    // The server asks, the client answers, and then so does the server.
+    passes(&mut behind, &mut stream, "data: {\"method\":\"sampling/createMessage\",\"id\":1}\n\n").await;
+    assert_eq!(gate.ask(&post(&url, DEV, "", CALL)).await.0, 503);
+    let mut client = gate.client().await;
+    client.send(post(&url, DEV, "", ANSWER)).await;
+    let mut at_server = server.accept().await;
+    while !at_server.more().await {
+        at_server = server.accept().await;
+    }
+    at_server.head().await;
+    assert_eq!(at_server.exactly(ANSWER.len()).await, ANSWER.as_bytes());
+    at_server.send(TAKEN).await;
+    assert_eq!(client.response().await.0, 202);
+    passes(&mut behind, &mut stream, "data: {\"id\":1,\"result\":{}}\n\n").await;
+    assert!(!drained.is_finished(), "the stream may have another call");
+    behind.send("0\r\n\r\n").await;
+    assert_eq!(stream.chunk().await, None);
+    soon("the end of the drain", drained).await.unwrap();
+}

@@ -49,7 +49,7 @@ fn digest(path: &Path) -> io::Result<Contents> {
     let (file, metadata) = match files::open(path) {
         Ok(opened) => opened,
         Err(Unreadable::Failed(error)) => return Err(error),
-        Err(Unreadable::Directory | Unreadable::NoFile) => return Ok(Contents::Unusable),
+        Err(_) => return Ok(Contents::Unusable),
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;

@@ -25,6 +25,18 @@ pub(super) struct Trail {
     pub(super) touched: Option<SystemTime>,
 }
 
+impl FromIterator<Self> for Trail {
+    fn from_iter<I: IntoIterator<Item = Self>>(trails: I) -> Self {
+        let mut all = Self::default();
+        for trail in trails {
+            all.targets.extend(trail.targets);
+            all.names.extend(trail.names);
+            all.touched = all.touched.max(trail.touched);
+        }
+        all
+    }
+}
+
 impl Trail {
     pub(super) fn of<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Self {
         let mut trail = Self::default();

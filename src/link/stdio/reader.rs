@@ -42,6 +42,10 @@ pub(super) struct Reader {
     room: Room,
     /// Is told of each message.
     spoke: Arc<Spoke>,
+    /// Bytes that are still to be read, if that is known.
+    left: Option<u64>,
+    /// Messages that were passed on.
+    passed: u64,
 }
 
 impl Reader {
@@ -55,7 +59,30 @@ impl Reader {
         let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
         let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
         let (lines, spoke) = (Lines::new(MAX_LINE), life.spoke());
-        Self { stdout, lines, batch: None, awaited, ready: None, noise, share, room, spoke }
+        Self {
+            stdout,
+            lines,
+            batch: None,
+            awaited,
+            ready: None,
+            noise,
+            share,
+            room,
+            spoke,
+            left: None,
+            passed: 0,
+        }
+    }
+
+    /// The process has ended: what it wrote is what lies in the pipe now, and whoever left its group may hold that open, and
+    /// write on.
+    pub(super) fn read_what_is_left(&mut self) {
+        self.left = Some(rustix::io::ioctl_fionread(&self.stdout).unwrap_or(0));
+    }
+
+    /// How many messages were passed on, and how much is known to be left: it tells whether somebody takes what comes.
+    pub(super) fn progress(&self) -> (u64, Option<u64>) {
+        (self.passed, self.left)
     }
 
     /// Passes messages on to the end of the pipe; those that nobody is there to take are dropped. Can be dropped at any
@@ -71,7 +98,11 @@ impl Reader {
                 let place = to_client.reserve().await;
                 if let (Ok(place), Some(next)) = (place, self.ready.take()) {
                     place.send(next);
+                    self.passed += 1;
                 }
+            }
+            if self.left == Some(0) {
+                return;
             }
             if noise && messages == 0 {
                 sleep(REST.0.max(begin.elapsed() * REST.1)).await;
@@ -89,8 +120,9 @@ impl Reader {
                 lines.push(bytes);
                 bytes.len()
             });
-            if !matches!(read.await, Ok(1..)) {
-                return;
+            match read.await {
+                Ok(bytes @ 1..) => self.left = self.left.map(|left| left.saturating_sub(bytes as u64)),
+                _ => return,
             }
         }
     }
