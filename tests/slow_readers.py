@@ -13,8 +13,8 @@ connection):
 - the same of all sockets of the machine (`/proc/net/sockstat`), which is not judged.
 
 Then the clients leave; `--settle` seconds later it looks at the resident memory again. The exit code is 1 if a stream costs
-more than `--most-rss` or `--most-kernel` (KiB; 9,000 streams then are 1 GiB and 640 MiB), or if the gate keeps more than
-`--most-kept` MiB at the end. In full: `--count 9000 --settle 60`.
+more than `--most-rss` (over HTTP/2 `--most-rss-h2`) or `--most-kernel` (KiB; 9,000 streams then are 1 GiB and 640 MiB), or
+if the gate keeps more than `--most-kept` MiB at the end. In full: `--count 9000 --settle 60`.
 """
 
 import argparse
@@ -223,6 +223,7 @@ def main():
     options.add_argument("--ways", default="h1,tls,h2")
     options.add_argument("--settle", type=float, default=5, help="seconds until the gate is looked at again")
     options.add_argument("--most-rss", type=float, default=116, help="KiB a stream")
+    options.add_argument("--most-rss-h2", type=float, default=32, help="KiB a stream over HTTP/2")
     options.add_argument("--most-kernel", type=float, default=72, help="KiB a stream")
     options.add_argument("--most-kept", type=float, default=128, help="MiB when all have left")
     options = options.parse_args()
@@ -257,8 +258,9 @@ def main():
                 gate.end()
             a_stream = [kib / options.count for kib in (rss - idle, of_clients, of_servers, all_sockets)]
             wrong = []
-            if a_stream[0] > options.most_rss:
-                wrong.append(f"RSS of more than {options.most_rss:g} KiB a stream")
+            most_rss = options.most_rss_h2 if way == "h2" else options.most_rss
+            if a_stream[0] > most_rss:
+                wrong.append(f"RSS of more than {most_rss:g} KiB a stream")
             if a_stream[1] + a_stream[2] > options.most_kernel:
                 wrong.append(f"more than {options.most_kernel:g} KiB a stream in the kernel")
             if kept > options.most_kept:

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{
-    Endpoint, Pool, ResponseBody, Transport,
+    Endpoint, Pool, ResponseBody, SCRATCH, Transport,
     codec::{self, Head, ProtocolError},
     outgoing::{Outgoing, Upload},
+    pool::STREAM_READ,
     response::Connection,
 };
 use crate::{error::Error, mcp::endpoint::EndpointError};
@@ -137,9 +138,10 @@ impl Exchange {
                 None
             }
         };
+        let most = self.most();
         loop {
             let (method, partial, pool) = (&self.method, &mut self.partial_head, &self.pool);
-            let read = pool.read(&mut self.transport, cx, |_, bytes| {
+            let read = pool.read_up_to(most, &mut self.transport, cx, |_, bytes| {
                 if bytes.is_empty() {
                     return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -169,9 +171,15 @@ impl Exchange {
         }
     }
 
+    /// Most bytes of one read.
+    fn most(&self) -> usize {
+        if self.is_for_stream { STREAM_READ } else { SCRATCH }
+    }
+
     /// What has come since the head was complete; nothing if the server closed, which whoever reads the body meets again.
     pub fn read_on(&mut self, cx: &mut Context<'_>) -> Result<Bytes, ExchangeError> {
-        match self.pool.read(&mut self.transport, cx, |_, bytes| Bytes::copy_from_slice(bytes)) {
+        let most = self.most();
+        match self.pool.read_up_to(most, &mut self.transport, cx, |_, bytes| Bytes::copy_from_slice(bytes)) {
             Poll::Ready(read) => Ok(read?),
             Poll::Pending => Ok(Bytes::new()),
         }

@@ -22,6 +22,9 @@ pub const SCRATCH: usize = 32 * 1024;
 const HOLD: usize = 16 * 1024;
 /// Most that one read may hold: what is larger is worth its own way to the client.
 const HOLD_EACH: usize = 4 * 1024;
+/// Most of one read of a stream. What a client takes nothing of waits in memory by the read, for as many streams as there are;
+/// HTTP/2 cuts what is larger into frames of this size anyway (RFC 9113 §4.2).
+pub(super) const STREAM_READ: usize = 16 * 1024;
 /// Size of a read of a body that keeps filling [`SCRATCH`]. Allocated by a worker that meets one.
 const LARGE: usize = 256 * 1024;
 /// How long a connection may wait for its next request when the server says nothing: just below the 5 s after which
@@ -213,7 +216,19 @@ impl Pool {
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
-        read_into(self.scratch.borrow_mut().free(), transport, cx, then)
+        self.read_up_to(SCRATCH, transport, cx, then)
+    }
+
+    /// Like [`Pool::read`], for at most so many bytes.
+    pub fn read_up_to<R>(
+        &self,
+        most: usize,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+    ) -> Poll<io::Result<R>> {
+        let mut scratch = self.scratch.borrow_mut();
+        read_into(&mut scratch.free()[..most.min(SCRATCH)], transport, cx, then)
     }
 
     /// Like [`Pool::read`], for a task that may leave what it read to its next turn: `then` also hears how many bytes

@@ -14,6 +14,7 @@ use super::{
     Endpoint, ExchangeError, Passed, Pool, SCRATCH, Transport,
     codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError, chunk_size},
     outgoing::Outgoing,
+    pool::STREAM_READ,
 };
 use crate::mcp::{
     endpoint::{BYTE_ORDER_MARK, EndpointError},
@@ -189,9 +190,10 @@ impl ResponseBody {
             connection.poll_outgoing(cx)?;
             let first = std::mem::take(&mut self.first);
             let data = if first.is_empty() {
-                let Connection { pool, transport, reuse, reads, .. } = connection;
+                let Connection { pool, transport, reuse, reads, is_for_stream, .. } = connection;
                 let decoding = &mut self.decoding;
-                let read = pool.read(transport, cx, |_, bytes| match bytes {
+                let most = if *is_for_stream { STREAM_READ } else { SCRATCH };
+                let read = pool.read_up_to(most, transport, cx, |_, bytes| match bytes {
                     [] => Ok(None),
                     bytes => payload_of(decoding, reuse, bytes).map(Some),
                 });
@@ -514,6 +516,28 @@ mod tests {
             std::future::poll_fn(|cx| body.poll_data(cx)).await,
             Some(Err(ExchangeError::Io(e))) if e.kind() == io::ErrorKind::UnexpectedEof
         ));
+    }
+
+    #[tokio::test]
+    async fn of_a_stream_no_more_is_read_at_a_time_than_may_wait_for_a_client_that_does_not_read() {
+        let (mut exchange, head, mut server) = answered().await;
+        exchange.mark_for_stream();
+        let (event, many) = ([b'x'; 1024], 3 * STREAM_READ / 1024);
+        for _ in 0..many {
+            server.write_all(&[b"400\r\n", &event[..], b"\r\n"].concat()).unwrap();
+        }
+        server.write_all(b"0\r\n\r\n").unwrap();
+        exchange.transport.tcp().readable().await.unwrap();
+        let first = std::future::poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await.unwrap();
+        assert!((1..=STREAM_READ).contains(&first.len()), "{}", first.len());
+        let mut body = exchange.into_body(&head, first);
+        let mut whole = 0;
+        while let Some(data) = std::future::poll_fn(|cx| body.poll_data(cx)).await {
+            let data = data.unwrap();
+            assert!(data.len() <= STREAM_READ, "{}", data.len());
+            whole += data.len();
+        }
+        assert_eq!(whole, many * 1024);
     }
 
     #[tokio::test]

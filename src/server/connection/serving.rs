@@ -303,7 +303,8 @@ where
     );
     let answer = |request: Request<_>| {
         let leave = expectations.begins(request.headers());
-        handle.handle(request.map(|body| Incoming::new(body, leave)))
+        // For as long as its response runs, the stream keeps the room that this takes, unless that is let go of.
+        Box::pin(handle.handle(request.map(|body| Incoming::new(body, leave))))
     };
     let mut http = pin!(
         http2::Builder::new(LocalExecutor(Rc::clone(&connection)))
