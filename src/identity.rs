@@ -41,11 +41,16 @@ impl Grant {
     }
 }
 
-/// What a worker watches over.
+/// A client connection, as a worker watches over it.
+#[derive(Debug, Default)]
+pub struct Visitor {
+    /// A request of it was admitted: it makes room for no other.
+    pub is_admitted: Cell<bool>,
+}
+
+/// What a worker watches over, beside its connections.
 #[derive(Debug)]
 pub enum Subject {
-    /// A client connection.
-    Connection,
     /// A request that waits for its server or streams.
     Request(Grant, Waits),
     /// A session that the gate keeps, and whether a client of it waits for an answer: known once it drains.
@@ -65,12 +70,10 @@ pub enum Waits {
 }
 
 impl Subject {
-    /// What lets it run; a connection needs nothing.
-    pub fn grant(&self) -> Option<&Grant> {
-        match self {
-            Self::Connection => None,
-            Self::Request(grant, _) | Self::Session(grant, _) => Some(grant),
-        }
+    /// What lets it run.
+    pub fn grant(&self) -> &Grant {
+        let (Self::Request(grant, _) | Self::Session(grant, _)) = self;
+        grant
     }
 
     /// What somebody waits for here, if anybody does.
@@ -78,7 +81,7 @@ impl Subject {
         match self {
             Self::Request(_, waits) => Some(*waits),
             Self::Session(_, is_busy) if is_busy.get() => Some(Waits::Converses),
-            Self::Connection | Self::Session(..) => None,
+            Self::Session(..) => None,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -42,7 +42,7 @@ pub struct Relay {
     unsent: Vec<u8>,
     sent: usize,
     /// The beginning of the client's next request.
-    early: BytesMut,
+    early: Vec<u8>,
     /// Something was written that TLS may hold back.
     unflushed: bool,
     /// Set on event streams into which comments may be put.
@@ -67,7 +67,7 @@ impl Relay {
             held: None,
             unsent,
             sent: 0,
-            early: BytesMut::new(),
+            early: Vec::new(),
             unflushed: true,
             silence,
         })
@@ -190,7 +190,7 @@ impl connection::Relay for Relay {
 
     fn finish(self: Box<Self>) -> Bytes {
         self.body.release();
-        self.early.freeze()
+        self.early.into()
     }
 }
 

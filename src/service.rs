@@ -49,8 +49,8 @@ pub async fn handle(
     let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
     let (id, id_field) = worker.next_request_id();
-    let mut record =
-        Record::begin(observer, Rc::clone(&connection), head.method.clone(), head.uri.clone(), id);
+    let path = head.uri.path_and_query().cloned();
+    let mut record = Record::begin(observer, Rc::clone(&connection), head.method.clone(), path, id);
     let live = worker.shared.live().clone();
     let client = client_address(&connection, &live, &head);
     if let Some(client) = client {

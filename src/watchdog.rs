@@ -7,6 +7,8 @@
 
 use std::{
     cell::{Cell, RefCell},
+    num::NonZeroU64,
+    ops::Add,
     ptr,
     rc::{Rc, Weak},
     task::{Context, RawWakerVTable, Waker},
@@ -17,6 +19,30 @@ use slab::Slab;
 
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// A moment as nanoseconds since a worker began. Entries and streams have several that may be unset, and this is half as large
+/// as an [`Instant`] then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(NonZeroU64);
+
+impl Moment {
+    const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// How long it is from `earlier` to this one; nothing, if that is later.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        // Enough for 500 years.
+        let nanos = duration.as_secs().saturating_mul(1_000_000_000);
+        Self(self.0.saturating_add(nanos).saturating_add(duration.subsec_nanos().into()))
+    }
+}
 
 /// Why something that is watched must end or change, the weakest reason first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,22 +73,32 @@ pub struct Watchdog<T> {
     entries: RefCell<Slab<Rc<Entry<T>>>>,
     /// How many signals were raised so far.
     raised: Cell<u64>,
+    began: Instant,
     /// The moment of the last tick.
     now: Cell<Instant>,
+    /// The same.
+    moment: Cell<Moment>,
 }
 
 impl<T> Default for Watchdog<T> {
     fn default() -> Self {
-        Self { entries: RefCell::default(), raised: Cell::new(0), now: Cell::new(Instant::now()) }
+        let began = Instant::now();
+        Self {
+            entries: RefCell::default(),
+            raised: Cell::new(0),
+            began,
+            now: Cell::new(began),
+            moment: Cell::new(Moment::FIRST),
+        }
     }
 }
 
 struct Entry<T> {
     subject: T,
-    deadline: Cell<Option<Instant>>,
-    alarm: Cell<Option<Instant>>,
+    deadline: Cell<Option<Moment>>,
+    alarm: Cell<Option<Moment>>,
     signal: Cell<Option<Signal>>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
 }
 
 /// A place in the list; dropping it leaves.
@@ -129,7 +165,7 @@ impl<T> Watchdog<T> {
             deadline: Cell::new(None),
             alarm: Cell::new(None),
             signal: Cell::new(None),
-            waker: RefCell::new(None),
+            waker: Cell::default(),
         });
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
         Watched { lull: Lull::new(Rc::clone(self)), key, entry }
@@ -138,13 +174,15 @@ impl<T> Watchdog<T> {
     /// Signals everything whose deadline is not after `now`, and wakes everything whose alarm is not.
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
+        let now = Moment::FIRST + now.saturating_duration_since(self.began);
+        self.moment.set(now);
         for (_, entry) in self.entries.borrow().iter() {
             if entry.alarm.get().is_some_and(|alarm| alarm <= now) {
                 entry.alarm.set(None);
                 // The waker stays: it is still the one that the next signal wakes.
-                if let Some(waker) = &*entry.waker.borrow() {
-                    waker.wake_by_ref();
-                }
+                let waker = entry.waker.take();
+                waker.iter().for_each(Waker::wake_by_ref);
+                entry.waker.set(waker);
             }
             if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
                 entry.deadline.set(None);
@@ -158,7 +196,16 @@ impl<T> Watchdog<T> {
         self.signal_counting(choose, |_, _| false);
     }
 
-    /// The same, and says to how many, of those that count, the signal was news.
+    /// The same for one place, if it was not left.
+    pub fn signal_one(&self, place: &View<T>, choose: impl FnOnce(&T) -> Option<Signal>) {
+        if let Some(entry) = place.0.upgrade()
+            && let Some(signal) = choose(&entry.subject)
+        {
+            self.raise(&entry, signal);
+        }
+    }
+
+    /// Like [`Watchdog::signal`], and says to how many, of those that count, the signal was news.
     pub fn signal_counting(
         &self,
         mut choose: impl FnMut(&T) -> Option<Signal>,
@@ -186,7 +233,7 @@ impl<T> Watchdog<T> {
         // One that was not taken yet gives way to a stronger one only: a deadline must not hide a revocation.
         entry.signal.set(entry.signal.get().max(Some(signal)));
         // Waking only schedules a task, it never runs one here, so the list cannot change under the walk.
-        if let Some(waker) = entry.waker.borrow_mut().take() {
+        if let Some(waker) = entry.waker.take() {
             waker.wake();
         }
     }
@@ -221,7 +268,7 @@ impl<T> Watched<T> {
     /// Has [`Signal::Deadline`] raised `after` this time from now, or not at all.
     pub fn set_deadline(&self, after: Option<Duration>) {
         // The last tick may be a tick ago: never too early, then.
-        self.entry.deadline.set(after.map(|after| self.lull.dog.now.get() + TICK + after));
+        self.entry.deadline.set(after.map(|after| self.lull.dog.moment.get() + TICK + after));
     }
 
     /// The moment of the last tick: a look at the worker's memory, not at the clock.
@@ -229,9 +276,14 @@ impl<T> Watched<T> {
         self.lull.dog.now.get()
     }
 
+    /// The same, to be kept.
+    pub fn moment(&self) -> Moment {
+        self.lull.dog.moment.get()
+    }
+
     /// Has the task that left its waker here woken by the first tick that is not before `at`. That is no signal: the task has
     /// to know what it is for. In exchange no lull ends, so that thousands of alarms cost other tasks nothing.
-    pub fn set_alarm(&self, at: Instant) {
+    pub fn set_alarm(&self, at: Moment) {
         self.entry.alarm.set(Some(at));
     }
 
@@ -247,10 +299,8 @@ impl<T> Watched<T> {
         }
         let signal = self.entry.signal.take();
         if signal.is_none() {
-            let mut waker = self.entry.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
+            let waker = self.entry.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+            self.entry.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
             self.lull.begin(cx);
         }
         signal
@@ -344,7 +394,7 @@ mod tests {
         let cx = &mut Context::from_waker(&waker);
         assert_eq!((alice.poll(cx), bob.poll(cx)), (None, None));
         let now = Instant::now();
-        alice.set_alarm(now + Duration::from_secs(1));
+        alice.set_alarm(alice.moment() + now.duration_since(alice.now()) + Duration::from_secs(1));
         let woken = || task.0.load(Ordering::Relaxed);
         dog.tick(now + Duration::from_millis(999));
         assert_eq!(woken(), 0);

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     bridge,
     child::Supervisor,
-    identity::{Subject, Waits},
+    identity::{Subject, Visitor, Waits},
     ledger::Resource,
     server::{
         admission::{ConnectionId, Place},
@@ -37,8 +37,8 @@ use crate::{
         rejection::Rejection,
     },
     service,
-    state::{Shared, Worker},
-    watchdog::{Signal, TICK},
+    state::{Evictable, Shared, Worker},
+    watchdog::{Signal, TICK, Watched},
 };
 
 /// A client connection on its way to a worker.
@@ -190,7 +190,7 @@ async fn run(
                     let _ = tell.send(());
                 }
                 Some(Message::Drain) => {
-                    worker.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Drain));
+                    worker.of_connections.signal(|_| Some(Signal::Drain));
                     worker.look_what_is_unfinished(unfinished).await;
                 }
                 Some(Message::EndListening) => worker.end_listening(),
@@ -225,42 +225,57 @@ impl Drop for Open {
 }
 
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
-    let Arrival { stream, peer, door, mut place } = arrival;
+    let Arrival { stream, peer, door, place } = arrival;
     let of_gate = (door == Door::Public).then(|| worker.shared.observer.metrics.connections_open.clone());
     of_gate.iter().for_each(prometheus::IntGauge::inc);
-    let guard = Open { of_worker: open, of_gate };
+    let open = Open { of_worker: open, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| door == Door::Public);
-    // Before the task begins, so that what the worker is told next reaches this connection, too.
-    let watched = worker.watchdog.watch(Subject::Connection);
-    let (worker, evictable) = (Rc::clone(worker), worker.evictable(place.id()));
-    let observer = Arc::clone(&worker.shared.observer);
-    tokio::task::spawn_local(async move {
-        let _guard = guard;
-        let is_balancer =
-            door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
-        // Few connections are a balancer's, and what they need at first is large.
-        let of_client = async {
-            match is_balancer {
-                true => Box::pin(client_of(&worker, stream)).await,
-                false => Ok((stream, None)),
-            }
-        };
-        let client = tokio::select! {
-            client = of_client => client,
-            () = evictable.evicted() => Err(None),
-            // There is no request yet that could be finished.
-            _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => Err(None),
-        };
-        let (stream, client) = match client {
-            Ok(client) => client,
-            Err(rejection) => {
-                if let Some(rejection) = rejection {
-                    observer.rejected(rejection, &peer.ip().to_canonical().to_string());
-                }
-                return;
-            }
-        };
+    // Before a task begins, so that what the worker is told next reaches this connection, too.
+    let watched = worker.of_connections.watch(Visitor::default());
+    let evictable = worker.evictable(place.id(), &watched);
+    let is_balancer =
+        door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
+    let accepted = Accepted { stream, peer, door, place, acceptor, watched, evictable, open };
+    // A task keeps the size of the largest thing that it did. So what few connections begin with has a task of its own.
+    if is_balancer {
+        drop(tokio::task::spawn_local(serve_balancer(Rc::clone(worker), accepted)));
+    } else {
+        accepted.serve(worker, None, false);
+    }
+}
+
+/// A connection that was accepted, and is not served yet.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Door,
+    place: Place,
+    acceptor: Option<TlsAcceptor>,
+    watched: Watched<Visitor>,
+    evictable: Evictable,
+    open: Open,
+}
+
+/// What a connection that is served has until it ends.
+struct Served {
+    connection: Rc<Connection>,
+    evictable: Evictable,
+    _open: Open,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(rejection) = self.connection.take_rejection() {
+            self.evictable.worker().shared.observer.rejected(rejection, &self.connection.peer);
+        }
+    }
+}
+
+impl Accepted {
+    /// Serves it in a task of its own. `client` is for whom a balancer speaks.
+    fn serve(self, worker: &Rc<Worker>, client: Option<SocketAddr>, is_balancer: bool) {
+        let Self { stream, peer, door, mut place, acceptor, watched, evictable, open } = self;
         if let Some(client) = client {
             place.speaks_for(client.ip().into());
         }
@@ -270,28 +285,50 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
         if is_balancer && client.is_none() {
             let _ = connection.admit(worker.shared.ledger.gate());
         }
-        evictable.runs(&connection);
-        let slot = Slot::default();
-        let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
-        let handle = move |request: http::Request<Incoming>| {
-            service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)
-        };
-        let served = connection::serve(stream, acceptor, Rc::clone(&connection), slot, handle);
-        if let Some(rejection) = served.await {
-            observer.rejected(rejection, &connection.peer);
-        }
-    });
+        let served = Served { connection, evictable, _open: open };
+        drop(tokio::task::spawn_local(task(Rc::clone(worker), stream, acceptor, served)));
+    }
 }
 
-/// The stream behind the PROXY header that a balancer may have put in front, and whom that names; or why it is broken, unless
+/// All that a connection does.
+fn task(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    served: Served,
+) -> impl Future<Output = ()> {
+    let (connection, slot) = (Rc::clone(&served.connection), Slot::default());
+    let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
+    let handle = move |request: http::Request<Incoming>| {
+        service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)
+    };
+    connection::serve(stream, acceptor, connection, slot, handle, served)
+}
+
+/// Serves a connection of a balancer, which may say whom it speaks for.
+async fn serve_balancer(worker: Rc<Worker>, mut accepted: Accepted) {
+    let Accepted { stream, watched, .. } = &mut accepted;
+    let client = tokio::select! {
+        client = client_of(&worker, stream) => client,
+        // It makes room for another, or there is no request yet that could be finished.
+        _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => return,
+    };
+    match client {
+        Ok(client) => accepted.serve(&worker, client, true),
+        Err(Some(rejection)) => {
+            let peer = accepted.peer.ip().to_canonical().to_string();
+            worker.shared.observer.rejected(rejection, &peer);
+        }
+        Err(None) => {}
+    }
+}
+
+/// Whom the PROXY header names that a balancer may have put in front, which is read off the stream; or why it is broken, unless
 /// nothing came, or the balancer went away.
-async fn client_of(
-    worker: &Worker,
-    mut stream: TcpStream,
-) -> Result<(TcpStream, Option<SocketAddr>), Option<Rejection>> {
+async fn client_of(worker: &Worker, stream: &mut TcpStream) -> Result<Option<SocketAddr>, Option<Rejection>> {
     let timeout = worker.shared.live().limits.header_timeout;
-    match tokio::time::timeout(timeout, proxied::proxy_header(&mut stream)).await {
-        Ok(Ok(client)) => Ok((stream, client)),
+    match tokio::time::timeout(timeout, proxied::proxy_header(stream)).await {
+        Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => {
             let is_broken = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
             Err(is_broken.then_some(Rejection::ProxyHeader))
@@ -304,6 +341,7 @@ impl Worker {
     fn tick(&self) {
         let now = Instant::now();
         self.watchdog.tick(now);
+        self.of_connections.tick(now);
         self.shared.observer.tick();
         let (_, requests) = self.shared.ledger.usage(Resource::Requests);
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
@@ -328,7 +366,7 @@ impl Worker {
     fn revoke(&self) {
         let live = self.shared.live();
         let lost = |subject: &Subject| {
-            let grant = subject.grant()?;
+            let grant = subject.grant();
             let loss = live.loss(grant).map(Signal::Revoked);
             loss.or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut))
         };
@@ -356,8 +394,34 @@ impl Worker {
 
     /// Requests first, so that they record why they end; then whatever is left of their connections.
     async fn cut(&self) {
-        self.watchdog.signal(|subject| subject.grant().map(|_| Signal::Cut));
+        self.watchdog.signal(|_| Some(Signal::Cut));
         tokio::time::sleep(Duration::from_millis(100)).await;
-        self.watchdog.signal(|subject| matches!(subject, Subject::Connection).then_some(Signal::Cut));
+        self.of_connections.signal(|_| Some(Signal::Cut));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::Record, relay::Relay};
+
+    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Most of what an idle stream holds, beside two sockets. Whoever makes it larger looks for what only few need: that goes
+    /// behind a box, and what a stream no longer needs is dropped.
+    #[test]
+    fn an_idle_stream_holds_little() {
+        // With what tokio adds, a task takes a multiple of 128 bytes: this is 384.
+        assert!(size_of_future(task) <= 280, "a task: {}", size_of_future(task));
+        let sizes = [
+            ("connection", size_of::<Connection>(), 312),
+            ("relay", size_of::<Relay>(), 504),
+            ("record, which is a part of it", size_of::<Record>(), 216),
+        ];
+        for (what, size, most) in sizes {
+            assert!(size <= most, "{what}: {size}");
+        }
     }
 }

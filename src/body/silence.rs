@@ -1,12 +1,9 @@
 //! Comments in event streams that are silent, so that clients and middle boxes do not take them for dead: undici ends a body
 //! that is silent for five minutes, balancers after one or two.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{
-    identity::Subject,
-    watchdog::{TICK, Watched},
-};
+use crate::watchdog::{Moment, TICK, Watched};
 
 /// What shows that a stream lives (WHATWG HTML, section 9.2.6: a line that begins with a colon means nothing).
 pub const COMMENT: &[u8] = b":\n\n";
@@ -15,28 +12,28 @@ pub const COMMENT: &[u8] = b":\n\n";
 pub struct Silence {
     /// Longest silence.
     most: Duration,
-    since: Instant,
+    since: Moment,
     /// When to look at it again.
-    alarm: Instant,
+    alarm: Moment,
 }
 
 impl Silence {
     /// A stream that begins now, and is to be silent for no longer than `most`; `None` if it may be for ever.
-    pub fn begin(watched: &Watched<Subject>, most: Duration) -> Option<Self> {
-        let since = watched.now();
+    pub fn begin<T>(watched: &Watched<T>, most: Duration) -> Option<Self> {
+        let since = watched.moment();
         let mut silence = Self { most, since, alarm: since };
         silence.arm(watched);
         (most > Duration::ZERO).then_some(silence)
     }
 
     /// Something passed.
-    pub fn broken(&mut self, watched: &Watched<Subject>) {
-        self.since = watched.now();
+    pub fn broken<T>(&mut self, watched: &Watched<T>) {
+        self.since = watched.moment();
     }
 
     /// Whether a comment is due. Asked when nothing else is to be done; the task is woken when it is time to ask again.
-    pub fn is_due(&mut self, watched: &Watched<Subject>) -> bool {
-        let now = watched.now();
+    pub fn is_due<T>(&mut self, watched: &Watched<T>) -> bool {
+        let now = watched.moment();
         if now < self.alarm {
             return false;
         }
@@ -49,11 +46,11 @@ impl Silence {
     }
 
     /// The last tick may be a tick ago: never too early, then.
-    fn end(&self) -> Instant {
+    fn end(&self) -> Moment {
         self.since + self.most + TICK
     }
 
-    fn arm(&mut self, watched: &Watched<Subject>) {
+    fn arm<T>(&mut self, watched: &Watched<T>) {
         self.alarm = self.end();
         watched.set_alarm(self.alarm);
     }
@@ -61,7 +58,7 @@ impl Silence {
 
 #[cfg(test)]
 mod tests {
-    use std::{rc::Rc, task::Context, task::Waker};
+    use std::{rc::Rc, task::Context, task::Waker, time::Instant};
 
     use super::*;
     use crate::watchdog::Watchdog;
@@ -69,7 +66,7 @@ mod tests {
     #[test]
     fn a_comment_is_due_once_for_each_silence_and_events_put_it_off() {
         let dog = Rc::new(Watchdog::default());
-        let watched = dog.watch(Subject::Connection);
+        let watched = dog.watch(());
         assert!(watched.poll(&mut Context::from_waker(Waker::noop())).is_none());
         let began = Instant::now();
         let at = |seconds| dog.tick(began + Duration::from_secs(seconds));

@@ -433,7 +433,7 @@ impl Request<'_> {
     /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
     /// roles than the one that began it. From here on, the request ends when it may no longer.
     fn may_use(&self, members: &Members) -> bool {
-        let Some(grant) = self.watched.subject().grant() else { return false };
+        let grant = self.watched.subject().grant();
         // Fails if they are known already, and then they are the same.
         let _ = grant.members.set(Arc::clone(members));
         self.worker.shared.live().still_admits(grant)

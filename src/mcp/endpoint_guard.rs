@@ -21,7 +21,7 @@ use super::endpoint::EndpointError;
 const FIELD: &[u8] = b"event";
 const NAME: &[u8] = b"endpoint";
 /// Letters of the field.
-const ALL: usize = FIELD.len();
+const ALL: u8 = FIELD.len() as u8;
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
 
 /// Looks at one stream.
@@ -39,11 +39,11 @@ enum Line {
     #[default]
     Start,
     /// So many letters of the field, and behind all of them blanks.
-    Field(usize),
+    Field(u8),
     /// The field, a colon, and blanks.
     Value,
     /// And so many letters of the name.
-    Name(usize),
+    Name(u8),
     /// Nothing of that kind.
     Other,
 }
@@ -110,15 +110,19 @@ impl EndpointGuard {
             // Both begin alike.
             Line::Name(1) if byte.eq_ignore_ascii_case(&FIELD[1]) => Line::Field(2),
             Line::Field(letters)
-                if FIELD.get(letters).is_some_and(|next| byte.eq_ignore_ascii_case(next)) =>
+                if FIELD.get(usize::from(letters)).is_some_and(|next| byte.eq_ignore_ascii_case(next)) =>
             {
                 Line::Field(letters + 1)
             }
             Line::Field(ALL) if byte == b':' => Line::Value,
-            Line::Name(letters) if NAME.get(letters) == Some(&byte) => Line::Name(letters + 1),
+            Line::Name(letters) if NAME.get(usize::from(letters)) == Some(&byte) => Line::Name(letters + 1),
             _ => Line::Other,
         };
-        if self.line == Line::Name(NAME.len()) { Err(EndpointError::Stray) } else { Ok(()) }
+        if matches!(self.line, Line::Name(letters) if usize::from(letters) == NAME.len()) {
+            Err(EndpointError::Stray)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, uri::PathAndQuery};
 
 use super::{
     Line, Observer, RequestId, ServerMetrics, Topic, TraceId,
@@ -70,6 +70,30 @@ struct More {
     /// Code of the JSON-RPC error that answered it.
     rpc_error: Option<i64>,
     trace: Option<TraceId>,
+    /// Why it failed or broke off, for the log.
+    cause: Option<Cow<'static, str>>,
+}
+
+/// What the log shows for a path.
+enum ShownPath {
+    /// That of the request, of which the query is left out.
+    Own(PathAndQuery),
+    /// Another one, where the path itself must not be shown.
+    Instead(Box<str>),
+}
+
+impl ShownPath {
+    /// None at all. Not a variant of its own, for which the type would have to be larger.
+    fn none() -> Self {
+        Self::Instead(Box::default())
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Own(path) => path.path(),
+            Self::Instead(path) => path,
+        }
+    }
 }
 
 /// What a request asks of its server, as far as the gate read it.
@@ -86,14 +110,14 @@ struct Member {
 }
 
 /// The record of one request. It is written when it is dropped, so no way to end a request can skip it.
+///
+/// It lives as long as an event stream, so what only some requests have is in [`More`].
 pub struct Record {
     observer: Arc<Observer>,
     connection: Rc<Connection>,
     began: Instant,
     method: Method,
-    uri: Uri,
-    /// Stands in for the path where the path itself must not be shown.
-    shown_path: Option<String>,
+    path: ShownPath,
     id: RequestId,
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
@@ -105,10 +129,7 @@ pub struct Record {
     /// Requests for the gate itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
-    /// Why it was turned away by the gate, rather than failed by its server or left by its client.
-    refused: Option<Kind>,
-    reason: Option<&'static str>,
-    cause: Option<Cow<'static, str>>,
+    failure: Option<Kind>,
     is_stream: bool,
     bytes_out: u64,
     end: Option<End>,
@@ -120,7 +141,7 @@ impl Record {
         observer: Arc<Observer>,
         connection: Rc<Connection>,
         method: Method,
-        uri: Uri,
+        path: Option<PathAndQuery>,
         id: RequestId,
     ) -> Self {
         connection.request_began(&method);
@@ -129,8 +150,7 @@ impl Record {
             connection,
             began: Instant::now(),
             method,
-            uri,
-            shown_path: None,
+            path: path.map_or_else(ShownPath::none, ShownPath::Own),
             id,
             client: None,
             admission: None,
@@ -138,9 +158,7 @@ impl Record {
             share: None,
             level: Level::Info,
             status: None,
-            refused: None,
-            reason: None,
-            cause: None,
+            failure: None,
             is_stream: false,
             bytes_out: 0,
             end: None,
@@ -235,16 +253,15 @@ impl Record {
 
     /// Shows `path` in the log in place of the request's own.
     pub fn show_path(&mut self, path: String) {
-        self.shown_path = Some(path);
+        self.path = ShownPath::Instead(path.into());
     }
 
     /// The request fails with `error`.
     pub fn failed(&mut self, error: &Error) {
         let code = error.kind.code();
-        self.reason = Some(code);
-        self.refused = (error.kind.side() != Side::Upstream).then_some(error.kind);
+        self.failure = Some(error.kind);
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
-        self.cause.clone_from(&error.cause);
+        self.set_cause(error.cause.clone());
         match (&self.admission, error.kind.side()) {
             // Counted where it was found, which need not have been in a request: see `withheld`.
             _ if error.kind == Kind::UpstreamUnreadable => {}
@@ -264,9 +281,9 @@ impl Record {
         self.metrics().request(&self.method, status);
         if is_stream {
             self.metrics().streams_open.inc();
-            self.write_request();
+            self.write_request(None);
             // A slice of the buffer that the request was read into, which must not live as long as an idle stream.
-            self.uri = Uri::default();
+            self.path = ShownPath::none();
         }
     }
 
@@ -312,8 +329,25 @@ impl Record {
             .send();
     }
 
-    fn write_request(&self) {
-        let begun = match (self.refused, &self.admission) {
+    /// Why it was turned away by the gate, rather than failed by its server or left by its client.
+    fn refused(&self) -> Option<Kind> {
+        self.failure.filter(|kind| kind.side() != Side::Upstream)
+    }
+
+    fn cause(&self) -> Option<&str> {
+        self.more.as_ref()?.cause.as_deref()
+    }
+
+    fn set_cause(&mut self, cause: Option<Cow<'static, str>>) {
+        if cause.is_some() || self.more.is_some() {
+            self.more().cause = cause;
+        }
+    }
+
+    /// `end` is how its response ended, if this is the line of that.
+    fn write_request(&self, end: Option<End>) {
+        let refused = self.refused();
+        let begun = match (refused, &self.admission) {
             (Some(kind), _) => self.observer.recurring(Topic::Refused(kind)),
             (None, admission) => {
                 let msg = match admission {
@@ -325,6 +359,8 @@ impl Record {
             }
         };
         let Some(line) = begun else { return };
+        let broken_off = end.filter(|end| *end != End::UpstreamEnd);
+        let reason = self.failure.map(Kind::code).or(broken_off.map(End::reason));
         // The method is shown only if it is one that exists: its name is the client's to choose.
         let method = match self.method {
             Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
@@ -335,17 +371,17 @@ impl Record {
         let line = self
             .identify(line)
             .plain("method", method)
-            .str("path", self.shown_path.as_deref().unwrap_or_else(|| self.uri.path()))
+            .str("path", self.path.as_str())
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
             // A refusal has said its reason.
-            .opt("reason", self.reason.filter(|_| self.refused.is_none()))
-            .opt("cause", self.cause.as_deref());
+            .opt("reason", reason.filter(|_| refused.is_none()))
+            .opt("cause", self.cause());
         self.finish(line);
     }
 
     fn write_stream_closed(&self, end: End) {
         let line = self.identify(self.observer.log.line(self.level, "Stream closed"));
-        self.finish(line.str("reason", end.reason()).opt("cause", self.cause.as_deref()));
+        self.finish(line.str("reason", end.reason()).opt("cause", self.cause()));
     }
 
     /// Something of the server's answer does not pass, because of `error`: for the log and the counters.
@@ -354,7 +390,7 @@ impl Record {
             self.observer.metrics.upstream_error(&admission.server, error.kind.code());
         }
         self.level = Level::Warn;
-        self.cause.clone_from(&error.cause);
+        self.set_cause(error.cause.clone());
     }
 
     /// The server broke off its answer, because of `cause`. Its status said that all was well.
@@ -368,7 +404,7 @@ impl Record {
 
     /// Why the response broke off, for the log.
     pub fn because(&mut self, cause: impl Into<Cow<'static, str>>) {
-        self.cause = Some(cause.into());
+        self.set_cause(Some(cause.into()));
     }
 }
 
@@ -398,10 +434,7 @@ impl Drop for Record {
             self.metrics().streams_open.dec();
             self.write_stream_closed(end);
         } else {
-            if end != End::UpstreamEnd && self.reason.is_none() {
-                self.reason = Some(end.reason());
-            }
-            self.write_request();
+            self.write_request(Some(end));
         }
         self.connection.request_ended(self.share.is_some());
     }

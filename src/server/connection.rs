@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{
     config::Limits,
-    identity::Subject,
+    identity::{Subject, Visitor},
     ledger::{Ledger, Limit, Name, Owner, Resource, Share},
-    watchdog::{Signal, View, Watched},
+    watchdog::{Moment, Signal, View, Watched},
 };
 
 /// How long a connection may be kept open between two requests; nginx's default.
@@ -67,17 +67,16 @@ pub struct Connection {
     pub door: Door,
     place: RefCell<Place>,
     /// Whose it is, since the first request that was admitted.
-    share: RefCell<Option<Share>>,
-    is_admitted: Cell<bool>,
+    share: Cell<Option<Share>>,
     /// For whom the last request without a token was counted, and the address that it came from.
-    of_address: RefCell<Option<(IpAddr, Arc<Owner>)>>,
+    of_address: Cell<Option<Box<OfAddress>>>,
     limits: Arc<Limits>,
-    watched: Watched<Subject>,
+    watched: Watched<Visitor>,
     phase: Cell<Phase>,
     /// Requests that run; HTTP/2 has several.
-    running: Cell<usize>,
+    running: Cell<u32>,
     /// Those of them that were admitted.
-    awaited: Cell<usize>,
+    awaited: Cell<u32>,
     /// Since when the socket takes nothing.
     stalled: Cell<bool>,
     slow_reader: Cell<bool>,
@@ -88,7 +87,7 @@ pub struct Connection {
     /// Whether the current request is a call, whose client may end its side and wait for the answer.
     is_call: Cell<bool>,
     /// When the client ended its side of it.
-    half_closed: Cell<Option<Instant>>,
+    half_closed: Cell<Option<Moment>>,
     /// The client sent more frames than it had reason for.
     is_flood: Cell<bool>,
     /// A request of this HTTP/2 connection had one; which, is not known.
@@ -97,7 +96,7 @@ pub struct Connection {
     /// The gate drains.
     is_gate_draining: Cell<bool>,
     /// Since when nobody waits for anything on it, in a drain.
-    unused_since: Cell<Option<Instant>>,
+    unused_since: Cell<Option<Moment>>,
     /// It was ended from outside.
     is_cut: Cell<bool>,
     http1: Cell<bool>,
@@ -105,6 +104,12 @@ pub struct Connection {
     rejected: Cell<Option<Rejection>>,
     /// The response that the task of this moment began; its task takes it from here.
     response: Cell<Option<View<Subject>>>,
+}
+
+/// Of public servers only, and so in a box.
+struct OfAddress {
+    address: IpAddr,
+    owner: Arc<Owner>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,7 +131,7 @@ impl Connection {
         door: Door,
         place: Place,
         limits: Arc<Limits>,
-        watched: Watched<Subject>,
+        watched: Watched<Visitor>,
     ) -> Self {
         watched.set_deadline(Some(limits.header_timeout));
         let longest_line = limits.max_header_bytes;
@@ -135,9 +140,8 @@ impl Connection {
             address: peer.ip(),
             door,
             place: RefCell::new(place),
-            share: RefCell::new(None),
-            is_admitted: Cell::new(false),
-            of_address: RefCell::new(None),
+            share: Cell::default(),
+            of_address: Cell::default(),
             limits,
             watched,
             phase: Cell::new(Phase::Idle),
@@ -169,8 +173,8 @@ impl Connection {
     /// A request of `owner` may pass, if the owner may have another connection. Asked for each request, and decided by the
     /// first.
     pub fn admit(&self, owner: &Arc<Owner>) -> Result<(), Limit> {
-        if !self.is_admitted.get() {
-            self.share.replace(Some(owner.take(Resource::Connections)?));
+        if !self.is_admitted() {
+            self.share.set(Some(owner.take(Resource::Connections)?));
             self.keep();
         }
         Ok(())
@@ -178,7 +182,7 @@ impl Connection {
 
     /// It is not one of strangers any more, and makes room for nobody.
     pub fn keep(&self) {
-        if !self.is_admitted.replace(true) {
+        if !self.watched.subject().is_admitted.replace(true) {
             self.place.borrow_mut().admitted();
         }
     }
@@ -187,32 +191,34 @@ impl Connection {
     /// strangers again; not if other requests run on it, nor if it is a balancer's, who sends those of many.
     pub fn refused(&self, ledger: &Ledger) {
         let is_caller_s = |share: &Share| !Arc::ptr_eq(share.owner(), ledger.gate());
-        if self.running.get() <= 1 && self.share.borrow().as_ref().is_some_and(is_caller_s) {
-            self.share.replace(None);
-            self.is_admitted.set(false);
+        let share = self.share.take();
+        if self.running.get() <= 1 && share.as_ref().is_some_and(is_caller_s) {
+            self.watched.subject().is_admitted.set(false);
             self.place.borrow_mut().refused();
+        } else {
+            self.share.set(share);
         }
     }
 
     /// For whom a request without a token counts: `client`, for which a balancer forwards it, or whoever connected.
     pub fn owner(&self, client: Option<IpAddr>, ledger: &Ledger) -> Arc<Owner> {
         let address = client.unwrap_or(self.address);
-        let mut last = self.of_address.borrow_mut();
-        match &*last {
-            Some((of, owner)) if *of == address => Arc::clone(owner),
-            _ => Arc::clone(&last.insert((address, ledger.owner(Name::Address(address.into())))).1),
-        }
+        let last = self.of_address.take().filter(|last| last.address == address);
+        let last = last.unwrap_or_else(|| {
+            let owner = ledger.owner(Name::Address(address.into()));
+            Box::new(OfAddress { address, owner })
+        });
+        let owner = Arc::clone(&last.owner);
+        self.of_address.set(Some(last));
+        owner
     }
 
-    /// Makes room for another connection, unless a request was admitted meanwhile.
-    pub fn evict(&self) {
-        if !self.is_admitted.get() {
-            self.watched.raise(Signal::Cut);
-        }
+    fn is_admitted(&self) -> bool {
+        self.watched.subject().is_admitted.get()
     }
 
     fn keep_alive(&self) -> Duration {
-        if self.is_admitted.get() { KEEP_ALIVE } else { KEEP_ALIVE_UNADMITTED }
+        if self.is_admitted() { KEEP_ALIVE } else { KEEP_ALIVE_UNADMITTED }
     }
 
     /// Has it end `after` this time from now, or whenever else; in a drain soon, if nobody waits for anything here.
@@ -220,10 +226,10 @@ impl Connection {
         let mut after = after;
         if self.is_gate_draining.get() {
             let unused_since =
-                self.is_unused().then(|| self.unused_since.get().unwrap_or_else(|| self.now()));
+                self.is_unused().then(|| self.unused_since.get().unwrap_or_else(|| self.watched.moment()));
             self.unused_since.set(unused_since);
             if let Some(since) = unused_since {
-                let left = (since + UNUSED_IN_DRAIN).saturating_duration_since(self.now());
+                let left = (since + UNUSED_IN_DRAIN).saturating_duration_since(self.watched.moment());
                 after = Some(after.map_or(left, |after| after.min(left)));
             }
         }
@@ -233,7 +239,7 @@ impl Connection {
     /// Whether nobody waits for anything here: no request runs that was admitted, and none of one waits for a client to take
     /// the end of its answer. What strangers asked for, nobody needs.
     fn is_unused(&self) -> bool {
-        self.awaited.get() == 0 && !(self.stalled.get() && self.is_admitted.get())
+        self.awaited.get() == 0 && !(self.stalled.get() && self.is_admitted())
     }
 
     /// How long it may be as it is.
@@ -248,7 +254,7 @@ impl Connection {
 
     /// The client opened a window further, and so took something: in a drain, that shows that it waits for the rest.
     pub(super) fn took_something(&self) {
-        if self.is_gate_draining.get() && self.is_admitted.get() && self.awaited.get() == 0 {
+        if self.is_gate_draining.get() && self.is_admitted() && self.awaited.get() == 0 {
             self.unused_since.set(None);
             self.set_deadline(self.deadline());
         }
@@ -278,7 +284,7 @@ impl Connection {
     /// A request's response is through, or was given up.
     pub fn request_ended(&self, was_awaited: bool) {
         self.running.set(self.running.get() - 1);
-        self.awaited.set(self.awaited.get() - usize::from(was_awaited));
+        self.awaited.set(self.awaited.get() - u32::from(was_awaited));
         if self.running.get() == 0 {
             self.phase.set(self.phase_between());
             if !self.stalled.get() {
@@ -349,7 +355,7 @@ impl Connection {
             Phase::BehindHead => true,
             Phase::Serving => self.is_call.get(),
         };
-        let now = self.now();
+        let now = self.watched.moment();
         let since = self.half_closed.get().unwrap_or_else(|| {
             self.half_closed.set(Some(now));
             now
@@ -409,6 +415,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// Why it ended, if it was for something that never became a request.
+    pub fn take_rejection(&self) -> Option<Rejection> {
+        self.rejected.take()
+    }
+
     /// hyper is through with the connection.
     fn ended(&self, ended: hyper::Result<()>) {
         let flood = self.is_flood.get().then_some(Rejection::Http2Flood);

@@ -3,21 +3,19 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    future::poll_fn,
-    rc::{Rc, Weak},
+    rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
 };
 
 use http::HeaderValue;
 
 use super::Shared;
 use crate::{
-    identity::Subject,
+    identity::{Subject, Visitor},
     observe::{RequestId, RequestIds},
-    server::{admission::ConnectionId, connection::Connection},
+    server::admission::ConnectionId,
     upstream::Pool,
-    watchdog::Watchdog,
+    watchdog::{Signal, View, Watchdog, Watched},
 };
 
 /// What the requests of one worker share: one thread, so nothing of it is locked.
@@ -28,21 +26,14 @@ pub struct Worker {
     pub workers: usize,
     /// Connections to servers that wait for a request.
     pub pool: Rc<Pool>,
-    /// Deadlines and cuts of what runs here.
+    /// Deadlines and cuts of what runs here: of requests and sessions.
     pub watchdog: Rc<Watchdog<Subject>>,
+    /// The same of client connections: little has to be known of them, and so an entry is small.
+    pub of_connections: Rc<Watchdog<Visitor>>,
     ids: RequestIds,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
-    connections: RefCell<HashMap<ConnectionId, Serving>>,
-}
-
-/// How far a worker is with a connection.
-enum Serving {
-    /// It was handed over; who waits for its end is woken.
-    Begins(Option<Waker>),
-    /// The same, and it is to end.
-    Evicted,
-    Runs(Weak<Connection>),
+    connections: RefCell<HashMap<ConnectionId, View<Visitor>>>,
 }
 
 /// As long as it lives, its connection can be evicted.
@@ -52,25 +43,9 @@ pub struct Evictable {
 }
 
 impl Evictable {
-    /// Waits until it has to end.
-    pub async fn evicted(&self) {
-        poll_fn(|cx| match self.worker.connections.borrow_mut().get_mut(&self.id) {
-            Some(Serving::Begins(waker)) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(Serving::Runs(_)) => Poll::Pending,
-            Some(Serving::Evicted) | None => Poll::Ready(()),
-        })
-        .await;
-    }
-
-    /// From now on, `connection` is what is evicted.
-    pub fn runs(&self, connection: &Rc<Connection>) {
-        let runs = Serving::Runs(Rc::downgrade(connection));
-        if let Some(Serving::Evicted) = self.worker.connections.borrow_mut().insert(self.id, runs) {
-            connection.evict();
-        }
+    /// The worker that serves it.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
     }
 }
 
@@ -88,6 +63,7 @@ impl Worker {
             workers,
             pool: Rc::default(),
             watchdog: Rc::default(),
+            of_connections: Rc::default(),
             ids: RequestIds::default(),
             changes_seen: Cell::default(),
             connections: RefCell::default(),
@@ -95,25 +71,16 @@ impl Worker {
     }
 
     /// Lets a connection that was handed over be evicted in favour of another.
-    pub fn evictable(self: &Rc<Self>, id: ConnectionId) -> Evictable {
-        self.connections.borrow_mut().insert(id, Serving::Begins(None));
+    pub fn evictable(self: &Rc<Self>, id: ConnectionId, watched: &Watched<Visitor>) -> Evictable {
+        self.connections.borrow_mut().insert(id, watched.view());
         Evictable { worker: Rc::clone(self), id }
     }
 
     /// Ends a connection, if it has not ended yet and none of its requests was admitted.
     pub fn evict(&self, id: ConnectionId) {
-        match self.connections.borrow_mut().get_mut(&id) {
-            Some(Serving::Runs(connection)) => {
-                if let Some(connection) = connection.upgrade() {
-                    connection.evict();
-                }
-            }
-            Some(serving) => {
-                if let Serving::Begins(Some(waker)) = std::mem::replace(serving, Serving::Evicted) {
-                    waker.wake();
-                }
-            }
-            None => {}
+        if let Some(place) = self.connections.borrow().get(&id) {
+            let is_stranger = |visitor: &Visitor| !visitor.is_admitted.get();
+            self.of_connections.signal_one(place, |visitor| is_stranger(visitor).then_some(Signal::Cut));
         }
     }
 

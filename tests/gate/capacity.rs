@@ -235,25 +235,29 @@ async fn health_is_told_while_every_place_is_taken() {
 
 #[tokio::test]
 async fn connections_that_ask_for_nothing_make_room_for_those_that_do() {
-    let server = Upstream::bind().await;
-    let gate = Gate::start(json!({
-        "proxy": { "limits": { "maxConnections": 4 } },
-        "mcpServers": { "db": { "url": server.url("/mcp") } },
-    }))
-    .await;
-    let mut silent = Vec::new();
-    for _ in 0..100 {
-        silent.push(gate.client().await);
+    // Those of a balancer, too, which have not even said for whom they are.
+    for trusted in [&[][..], &["127.0.0.1"]] {
+        let server = Upstream::bind().await;
+        let gate = Gate::start(json!({
+            "proxy": { "trustedProxies": trusted, "limits": { "maxConnections": 4 } },
+            "mcpServers": { "db": { "url": server.url("/mcp") } },
+        }))
+        .await;
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(gate.client().await);
+        }
+        for client in &mut silent[..60] {
+            assert!(soon("the oldest are closed", client.rest()).await.is_empty());
+        }
+        let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
+        passes(&mut behind, &mut client, "data: 1\n\n").await;
+        let metrics = gate.metrics();
+        let evicted =
+            metrics.lines().find_map(|line| line.strip_prefix("sluicegate_connections_evicted_total "));
+        let evicted: usize = evicted.unwrap().parse().unwrap();
+        assert!((60..70).contains(&evicted), "{evicted} of 101 connections were closed");
     }
-    for client in &mut silent[..60] {
-        assert!(soon("the oldest are closed", client.rest()).await.is_empty());
-    }
-    let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
-    passes(&mut behind, &mut client, "data: 1\n\n").await;
-    let metrics = gate.metrics();
-    let evicted = metrics.lines().find_map(|line| line.strip_prefix("sluicegate_connections_evicted_total "));
-    let evicted: usize = evicted.unwrap().parse().unwrap();
-    assert!((60..70).contains(&evicted), "{evicted} of 101 connections were closed");
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@
 //! a broken HTTP/2 preface with an HTTP/1.1 response.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     error::Error as StdError,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 
 use super::{Connection, MAX_FIELDS};
 use crate::{
@@ -86,7 +87,7 @@ pub trait Relay {
 
 /// Where a request's handler leaves its relay. The handler then never returns; the connection takes the stream out of
 /// hyper, which drops the handler.
-pub type Slot<R> = Rc<RefCell<Option<Box<R>>>>;
+pub type Slot<R> = Rc<Cell<Option<Box<R>>>>;
 
 /// A client's side of a connection, whatever carries it.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
@@ -135,36 +136,41 @@ where
     }
 }
 
-/// Serves a connection to its end. Each request that had begun leaves a record of its own; what ended the connection
-/// before it became one is returned.
-pub async fn serve<T, H, R>(
+/// Serves a connection to its end, and drops `guard` then. Each request that had begun leaves a record of its own; what ended
+/// the connection before it became one is [`Connection::take_rejection`].
+///
+/// A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and passes is boxed:
+/// an idle stream then costs its sockets, its TLS state and a few hundred bytes. And what a task has from its beginning is
+/// captured by an `async` block: an argument of an `async fn` that is moved on has two places in its future.
+pub fn serve<T, H, R, G>(
     stream: T,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
-) -> Option<Rejection>
+    guard: G,
+) -> impl Future<Output = ()>
 where
     T: ByteStream + Close,
     H: Handler,
     R: Relay,
 {
     let socket = Socket::new(stream, Rc::clone(&connection));
-    // A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and
-    // passes is boxed: an idle stream then costs its sockets, its TLS state and a few hundred bytes.
     match tls {
-        None => serve_http1(socket, Rc::clone(&connection), slot, handle).await,
-        Some(acceptor) => Box::pin(serve_tls(socket, acceptor, Rc::clone(&connection), slot, handle)).await,
+        None => Either::Left(serve_http1(socket, connection, slot, handle, guard)),
+        Some(acceptor) => {
+            Either::Right(Box::pin(serve_tls(socket, acceptor, connection, slot, handle, guard)))
+        }
     }
-    connection.rejected.take()
 }
 
-async fn serve_tls<T, H, R>(
+async fn serve_tls<T, H, R, G>(
     socket: Socket<T>,
     acceptor: TlsAcceptor,
     connection: Rc<Connection>,
     slot: Slot<R>,
     handle: H,
+    guard: G,
 ) where
     T: ByteStream + Close,
     H: Handler,
@@ -200,13 +206,20 @@ async fn serve_tls<T, H, R>(
     connection.watched.set_deadline(Some(connection.limits.header_timeout));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Box::pin(serve_http2(stream, connection, handle)).await;
+        drop(guard);
     } else {
-        serve_http1(stream, connection, slot, handle).await;
+        serve_http1(stream, connection, slot, handle, guard).await;
     }
 }
 
 /// Goes back and forth between hyper, which serves requests, and relays, which take the stream for one response.
-async fn serve_http1<T, H, R>(stream: T, connection: Rc<Connection>, slot: Slot<R>, handle: H)
+fn serve_http1<T, H, R, G>(
+    stream: T,
+    connection: Rc<Connection>,
+    slot: Slot<R>,
+    handle: H,
+    guard: G,
+) -> impl Future<Output = ()>
 where
     T: ByteStream,
     H: Handler,
@@ -214,36 +227,56 @@ where
 {
     connection.http1.set(true);
     let mut stream = Received::new(stream, Rc::clone(&connection));
-    loop {
-        let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
-        let Some((mut relay, early, returned)) = until_taken.await else { return };
-        stream = returned;
-        relay.begin(early);
-        let lull = connection.watched.lull();
-        let through = poll_fn(|cx| {
-            if !lull.lasts(cx) {
-                if connection.poll_signal(cx, || {}) {
-                    return Poll::Ready(false);
-                }
-                lull.begin(cx);
+    async move {
+        loop {
+            let until_taken = Box::pin(serve_until_taken(stream, &connection, &slot, &handle));
+            let Some((relay, early, returned)) = until_taken.await else { break };
+            stream = returned;
+            if !run_relay(relay, early, &mut stream, &connection).await {
+                break drop(stream);
             }
-            relay.poll(&mut stream, cx)
-        })
-        .await;
-        if !through {
-            return;
+            if connection.is_draining() {
+                let mut closing = pin!(stream.shutdown());
+                poll_fn(|cx| match connection.poll_signal(cx, || {}) {
+                    true => Poll::Ready(()),
+                    false => closing.as_mut().poll(cx).map(drop),
+                })
+                .await;
+                break drop(stream);
+            }
         }
-        stream.put_back(relay.finish());
-        if connection.is_draining() {
-            let mut closing = pin!(stream.shutdown());
-            poll_fn(|cx| match connection.poll_signal(cx, || {}) {
-                true => Poll::Ready(()),
-                false => closing.as_mut().poll(cx).map(drop),
-            })
-            .await;
-            return;
-        }
+        drop(guard);
     }
+}
+
+/// Runs a relay on a stream that was taken out of hyper. Says whether its response went through, so that hyper can go on.
+fn run_relay<T, R>(
+    mut relay: Box<R>,
+    early: Bytes,
+    stream: &mut Received<T>,
+    connection: &Connection,
+) -> impl Future<Output = bool>
+where
+    T: ByteStream,
+    R: Relay,
+{
+    relay.begin(early);
+    let lull = connection.watched.lull();
+    let mut running = Some(relay);
+    poll_fn(move |cx| {
+        if !lull.lasts(cx) {
+            if connection.poll_signal(cx, || {}) {
+                return Poll::Ready(false);
+            }
+            lull.begin(cx);
+        }
+        let Some(relay) = &mut running else { return Poll::Ready(false) };
+        let is_through = ready!(relay.poll(stream, cx));
+        if is_through && let Some(relay) = running.take() {
+            stream.put_back(relay.finish());
+        }
+        Poll::Ready(is_through)
+    })
 }
 
 /// Serves requests by hyper until one of them leaves a relay; `None` is the end of the connection.
@@ -278,10 +311,8 @@ where
         // What is over is let go of: a connection may idle for long.
         response = connection.response.take().or(response.take().filter(|view| !view.is_left()));
         // While the socket takes nothing, hyper may still hold bytes of the response before.
-        match slot.borrow_mut().take_if(|_| !connection.stalled.get()) {
-            Some(relay) => Poll::Ready(Some(relay)),
-            None => Poll::Pending,
-        }
+        let relay = if connection.stalled.get() { None } else { slot.take() };
+        relay.map_or(Poll::Pending, |relay| Poll::Ready(Some(relay)))
     })
     .await?;
     let parts = http.into_parts();
