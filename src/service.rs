@@ -464,7 +464,7 @@ fn options(head: &Parts, at: Place<'_>) -> Response<Payload> {
 
 /// The only place where an error becomes a response.
 fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
-    let (code, sentence, id) = (error.kind.code(), error.sentence(), record.id());
+    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
     *response.status_mut() = error.kind.status();
@@ -486,7 +486,7 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     match error.kind {
-        Kind::Unavailable | Kind::CallerLimit => {
+        Kind::Unavailable | Kind::Stopped | Kind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
         Kind::MethodNotAllowed => {
