@@ -52,7 +52,6 @@ fn table(known: &[Token]) -> TokenTable {
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],
-        tags: vec![],
     };
     TokenTable::build(&known.iter().map(credential).collect::<Vec<_>>())
 }

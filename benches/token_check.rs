@@ -24,7 +24,6 @@ fn credential(token: &str) -> Credential {
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],
-        tags: vec![],
     }
 }
 

@@ -9,7 +9,7 @@ const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-I
 const EXPOSED_FIELDS: HeaderValue =
     HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, X-Request-Id");
 /// Methods of an MCP endpoint.
-pub const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
 /// How long a browser may remember a preflight, in seconds; 2 h is the most that Chromium honours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// What a browser asks to send per tool parameter (MCP 2026-07-28) is open-ended, so it is granted by prefix.

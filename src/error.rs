@@ -122,6 +122,8 @@ kinds! {
     CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gate as one caller may have: finish something, or try again shortly.";
     /// Draining, or out of a capacity limit.
     Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gate is shutting down or out of capacity; try again shortly.";
+    /// Whoever runs the gate has stopped the server, or disabled it. To clients it is the same, but for the sentence.
+    Stopped: Gate, SERVICE_UNAVAILABLE, "unavailable", "This server is stopped; it answers again when whoever runs the gate starts it.";
     /// A defect of the gate.
     Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gate failed.";
 }
@@ -145,22 +147,9 @@ impl Kind {
 }
 
 impl Error {
-    /// The cause where whoever runs the gate has stopped the server, which the caller is told too.
-    const STOPPED: &str = "the server was stopped";
-
     /// The server was stopped, or is disabled.
     pub fn stopped() -> Self {
-        Kind::Unavailable.because(Self::STOPPED)
-    }
-
-    /// The sentence for a human.
-    pub fn sentence(&self) -> &'static str {
-        match self.kind {
-            Kind::Unavailable if self.cause.as_deref() == Some(Self::STOPPED) => {
-                "This server is stopped; it answers again when whoever runs the gate starts it."
-            }
-            kind => kind.sentence(),
-        }
+        Kind::Stopped.because("the server was stopped")
     }
 
     /// There is no more of `resource` for this caller, or for anybody.

@@ -209,14 +209,15 @@ impl Prepared {
         let shared = Arc::new(Shared::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
-        let (certified, self_made) = certified(&snapshot).map_err(io("certificate"))?;
-        let acceptor = match certified {
-            None => None,
-            Some(certified) => {
+        let presented =
+            snapshot.tls.as_ref().map(presented).transpose().map_err(io("certificate of `proxy.tls`"))?;
+        let (acceptor, self_made) = match presented {
+            None => (None, None),
+            Some((certified, self_made)) => {
                 certificate.set(certified);
                 let config = tls::server_config(Arc::clone(&certificate))
                     .map_err(|e| io("TLS")(io::Error::other(e)))?;
-                Some(TlsAcceptor::from(Arc::new(config)))
+                (Some(TlsAcceptor::from(Arc::new(config))), self_made)
             }
         };
         Ok(Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot })
@@ -402,20 +403,21 @@ fn io(what: &str) -> impl Fn(io::Error) -> StartError {
 }
 
 /// A certificate, and its CA if the gate makes it.
-type Presented = (Option<Arc<CertifiedKey>>, Option<Arc<SelfMade>>);
+type Presented = (Arc<CertifiedKey>, Option<Arc<SelfMade>>);
 
-/// What to start with.
-fn certified(snapshot: &Snapshot) -> io::Result<Presented> {
-    Ok(match &snapshot.tls {
-        None => (None, None),
-        // Without one, nothing is started: see `serve`.
-        Some(Tls::Files(certified)) => (certified.clone(), None),
-        Some(Tls::SelfSigned { names, state_dir }) => {
+/// What to start with. A config that asks for TLS is not served without.
+fn presented(tls: &Tls) -> io::Result<Presented> {
+    match tls {
+        Tls::Files(Some(certified)) => Ok((Arc::clone(certified), None)),
+        Tls::Files(None) => {
+            Err(io::Error::other("its files cannot be used; mend them, or take the key away"))
+        }
+        Tls::SelfSigned { names, state_dir } => {
             let now = SystemTime::now();
             let made = SelfMade::open(state_dir, names, now)?;
-            (Some(made.certificate(now)?), Some(Arc::new(made)))
+            Ok((made.certificate(now)?, Some(Arc::new(made))))
         }
-    })
+    }
 }
 
 /// Binds every address that this machine has; one of several may be missing (no IPv6), not all.

@@ -210,7 +210,7 @@ async fn answer(
     // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
     if head.method == Method::OPTIONS {
         record.is_for_the_gate();
-        return Ok(options(head));
+        return Ok(options(head, at));
     }
     if at == Place::Unchallenged {
         return Err(Kind::NotFound.into());
@@ -451,20 +451,20 @@ fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
     origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
 }
 
-fn options(head: &Parts) -> Response<Payload> {
+fn options(head: &Parts, at: Place<'_>) -> Response<Payload> {
     let mut response = Response::new(Payload::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     if cors::is_preflight(head) {
         cors::preflight(&head.headers, response.headers_mut());
     } else {
-        response.headers_mut().insert(header::ALLOW, cors::METHODS);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(at.methods()));
     }
     response
 }
 
 /// The only place where an error becomes a response.
 fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
-    let (code, sentence, id) = (error.kind.code(), error.sentence(), record.id());
+    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
     *response.status_mut() = error.kind.status();
@@ -486,7 +486,7 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     match error.kind {
-        Kind::Unavailable | Kind::CallerLimit => {
+        Kind::Unavailable | Kind::Stopped | Kind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
         Kind::MethodNotAllowed => {

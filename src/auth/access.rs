@@ -25,7 +25,6 @@ mod tests {
             digest: [0; 32],
             expires: None,
             roles: roles.iter().map(ToString::to_string).collect(),
-            tags: vec![],
         }
     }
 

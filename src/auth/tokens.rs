@@ -154,7 +154,6 @@ mod tests {
             digest: Sha256::digest(token).into(),
             expires: None,
             roles: vec![],
-            tags: vec![],
         }
     }
 

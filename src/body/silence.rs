@@ -20,10 +20,13 @@ pub struct Silence {
 impl Silence {
     /// A stream that begins now, and is to be silent for no longer than `most`; `None` if it may be for ever.
     pub fn begin<T>(watched: &Watched<T>, most: Duration) -> Option<Self> {
+        if most.is_zero() {
+            return None;
+        }
         let since = watched.moment();
         let mut silence = Self { most, since, alarm: since };
         silence.arm(watched);
-        (most > Duration::ZERO).then_some(silence)
+        Some(silence)
     }
 
     /// Something passed.
@@ -58,7 +61,15 @@ impl Silence {
 
 #[cfg(test)]
 mod tests {
-    use std::{rc::Rc, task::Context, task::Waker, time::Instant};
+    use std::{
+        rc::Rc,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        task::{Context, Wake, Waker},
+        time::Instant,
+    };
 
     use super::*;
     use crate::watchdog::Watchdog;
@@ -84,6 +95,29 @@ mod tests {
         assert!(!silence.is_due(&watched));
         at(46);
         assert!(silence.is_due(&watched));
+    }
+
+    #[test]
+    fn a_stream_that_may_be_silent_for_ever_is_not_woken() {
+        let dog = Rc::new(Watchdog::default());
+        let watched = dog.watch(());
+        let count = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&count));
+        assert!(watched.poll(&mut Context::from_waker(&waker)).is_none());
         assert!(Silence::begin(&watched, Duration::ZERO).is_none());
+        let began = Instant::now();
+        for seconds in 0..10 {
+            dog.tick(began + Duration::from_secs(seconds));
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

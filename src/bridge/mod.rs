@@ -265,13 +265,16 @@ impl Request<'_> {
             let is_granted = route.is_public || admitted.credential.is_some_and(|index| route.allows(index));
             is_granted && selector.selects(name, tags)
         });
-        let joint = servers::joint(worker, admitted, &selector)?;
+        // Opened only where it is used: it may count for the caller.
+        let open_joint = || servers::joint(worker, admitted, &selector);
+        let mut joint = None;
         let tools = match message.method() {
             "tools/call" => {
                 // The meta-tools of the lazy mode are always there.
                 let may_lack =
                     matches!(admitted.route.backend, Backend::All) && !admitted.live.aggregate.lazy;
-                let listed = tools::headers(&joint, &admitted.owner, message.name(), may_lack);
+                let joint = joint.insert(open_joint()?);
+                let listed = tools::headers(joint, &admitted.owner, message.name(), may_lack);
                 Some(self.within(self.patience, listed).await??)
             }
             _ => None,
@@ -291,10 +294,10 @@ impl Request<'_> {
             self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
                 .await??
                 .link
-        } else if admitted.route.shared_links.apart().has(admitted.owner.name()) {
-            // It may be apart only since its tools were listed.
-            servers::joint(worker, admitted, &selector)?.link.attach(&admitted.owner)
         } else {
+            // The caller may be apart only since the tools were listed.
+            let is_apart = admitted.route.shared_links.apart().has(admitted.owner.name());
+            let joint = joint.filter(|_| !is_apart).map_or_else(open_joint, Ok)?;
             joint.link.attach(&admitted.owner)
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);

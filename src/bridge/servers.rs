@@ -216,8 +216,6 @@ fn tell(shared: &GateState, report: Report<'_>) {
     let observer = &shared.observer;
     let health = |server: &str| shared.live().route(server).map(|route| Arc::clone(&route.health));
     match report {
-        // What it says is noted where it is heard.
-        Report::Up { .. } => {}
         Report::Listed { server, method } => health(server).iter().for_each(|health| health.listed(method)),
         // Who ends the gate knows that its servers go.
         Report::Down { .. } | Report::ListFailed { .. } if shared.is_draining() => {}

@@ -155,11 +155,6 @@ impl Supervisor {
         })
     }
 
-    /// Whether this is what runs `target`: after a reload, it stays then.
-    pub fn is_for(&self, target: &StdioTarget) -> bool {
-        self.target == *target
-    }
-
     /// Name of the server.
     pub fn name(&self) -> &Arc<str> {
         &self.name

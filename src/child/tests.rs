@@ -73,13 +73,6 @@ async fn a_process_leads_a_group_in_its_directory_with_its_arguments_as_they_are
 }
 
 #[tokio::test]
-async fn a_supervisor_is_for_what_it_runs() {
-    let supervisor = supervisor(target("cat", &["-u"]));
-    assert!(supervisor.is_for(&target("cat", &["-u"])));
-    assert!(!supervisor.is_for(&target("cat", &["-v"])));
-}
-
-#[tokio::test]
 async fn a_renewal_ends_what_runs_and_never_refuses_what_comes() {
     let supervisor = supervisor(target("cat", &[]));
     let mut before = supervisor.start(&Owner::unlimited()).await.unwrap();

@@ -113,7 +113,6 @@ mod tests {
             digest: [digest; 32],
             expires,
             roles: roles.iter().map(|&role| role.into()).collect(),
-            tags: vec![],
         };
         let remaining = Remaining {
             credentials: vec![credential("a", 1, hours(2), &["x"]), credential("b", 2, None, &["x", "y"])],

@@ -95,7 +95,6 @@ fn snapshot(
     snapshot.session_timeout = idle_timeout;
     snapshot.servers = servers.good;
     snapshot.lost.servers = servers.lost;
-    snapshot.files.clone_from(&cx.files);
     Some(snapshot)
 }
 
@@ -155,7 +154,8 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
     let allow_empty = proxy.bool(cx, "allowEmpty").unwrap_or_default();
     let aggregate = aggregate::resolve(cx, proxy);
-    let debug = proxy.bool(cx, "debug");
+    // It has no effect, and is checked all the same.
+    proxy.bool(cx, "debug");
     if cx.errors() > errors {
         return None;
     }
@@ -183,7 +183,6 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         admin,
         log,
         session_key,
-        debug: debug?,
         aggregate,
         session_timeout: Server::IDLE_TIMEOUT,
         hash: 0,
@@ -191,7 +190,6 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         allow_empty,
         lost: Lost { servers: Vec::new(), session_key: !has_session_key },
         system_roots: cx.system_roots.clone(),
-        files: Vec::new(),
     })
 }
 

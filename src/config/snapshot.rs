@@ -54,8 +54,6 @@ pub struct Snapshot {
     pub log: Log,
     /// `proxy.sessionKey`: makes session ids survive a restart and hold on a second node.
     pub session_key: Option<Secret>,
-    /// `proxy.debug`: whether `/debug/*` exists.
-    pub debug: bool,
     /// `proxy.sessions.timeout`, default 5 min: `idleTimeout` of all servers as one, and of those that have none.
     pub session_timeout: Duration,
     /// `proxy.aggregate`: all servers as one.
@@ -70,9 +68,6 @@ pub struct Snapshot {
     pub lost: Lost,
     /// What the system trusts, if it was read to see whether there is any.
     pub system_roots: SystemRoots,
-    /// Every file that went into this snapshot (config, certificate, key, CA, `$file`), as written in the
-    /// config and joined to its directory. A change of any is a reason to reload.
-    pub files: Vec<PathBuf>,
 }
 
 /// Parts of a config that stand in files which cannot be used: a gate that runs goes on with those that it has.
@@ -122,8 +117,6 @@ pub struct Credential {
     pub expires: Option<SystemTime>,
     /// Roles of the caller, such as `admin`.
     pub roles: Vec<String>,
-    /// Tags of the caller.
-    pub tags: Vec<String>,
 }
 
 /// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.

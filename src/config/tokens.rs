@@ -199,16 +199,16 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             return None;
         }
         let digest = read_plain_or_file(cx, node, false)?;
-        let (roles, tags) = (Vec::new(), Vec::new());
         let credential =
-            Credential { token_name: name.clone(), id: None, digest, expires: None, roles, tags };
+            Credential { token_name: name.clone(), id: None, digest, expires: None, roles: Vec::new() };
         return Some((credential, true));
     }
     let fields = node.object(cx, &TOKEN)?;
     let id = read_id(cx, &fields);
     let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
     let roles = words(cx, &fields, "roles").unwrap_or_default();
-    let tags = words(cx, &fields, "tags").unwrap_or_default();
+    // They have no effect, and are checked all the same.
+    words(cx, &fields, "tags");
     let digest = match (fields.get("sha256"), fields.get("value")) {
         (Some(hash), None) => read_hash(cx, &hash)?,
         (None, Some(value)) => read_plain_or_file(cx, &value, true)?,
@@ -226,7 +226,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
     // An expiry that cannot be read must not become a token that never expires.
     let is_good = !matches!(expires, Some(None));
     let expires = expires.flatten();
-    Some((Credential { token_name: name.clone(), id, digest, expires, roles, tags }, is_good))
+    Some((Credential { token_name: name.clone(), id, digest, expires, roles }, is_good))
 }
 
 fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {

@@ -21,12 +21,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Gateway, LogFlags, Prepared, StartError, exposed, serve};
+use super::{Gateway, LogFlags, Prepared, StartError, change::Change, exposed, serve};
 use crate::{
     child::shield,
     clock::Clock,
     config::{
-        Level, Loaded, Problem, Server, Severity, Snapshot, Target,
+        Level, Loaded, Problem, Remaining, Server, Severity, Snapshot, Target,
         watch::{self, Watcher},
     },
     observe::{Log, Metrics, Observer, Reload},
@@ -301,8 +301,7 @@ impl Followed {
                 change.add_to(line).send();
             }
             Err(cause) => {
-                let restricted = loaded.remaining.map(|remaining| self.gateway.restrict(&remaining));
-                let restricted = restricted.and_then(Result::ok).flatten();
+                let restricted = self.restrict(loaded.remaining.as_ref());
                 let msg = match restricted {
                     None => "Config not reloaded; the last good one stays in force",
                     Some(_) => {
@@ -314,6 +313,16 @@ impl Followed {
                 change.add_to(line).send();
             }
         }
+    }
+
+    /// Takes away what a refused config does not have. A removal always applies; where it cannot, somebody has to know.
+    fn restrict(&self, remaining: Option<&Remaining>) -> Option<Change> {
+        self.gateway.restrict(remaining?).unwrap_or_else(|e| {
+            let msg = "What the refused config takes away could not be put into force: it still applies";
+            let log = &self.gateway.shared.observer.log;
+            log.line(Level::Error, msg).text("cause", &e.to_string()).send();
+            None
+        })
     }
 
     /// Says which of the files that the config names hang now, or do not any more. What was read of them is in force until the

@@ -5,13 +5,7 @@
 //! session says so (404) before it looks at a message, so that one may be repeated in a new session. Messages are posted side
 //! by side: some servers answer a POST only when they are done with its message, and may ask the client before.
 
-use std::{
-    borrow::Cow,
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    time::Duration,
-};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use http::StatusCode;
 use tokio::{
@@ -31,6 +25,7 @@ use crate::{
         endpoint,
         events::is_event_stream,
         message::{self, Id, Malformed, Message, Part},
+        numbers::Numbers,
     },
 };
 
@@ -53,7 +48,8 @@ async fn run(place: Place, mut far: Far) {
         to_client: far.to_client.clone(),
         awaited,
         initialize: RefCell::default(),
-        renewing: Cell::default(),
+        renewing: RefCell::default(),
+        numbers: RefCell::default(),
     });
     tokio::select! {
         () = far.to_client.closed() => {}
@@ -74,8 +70,16 @@ struct Server {
     awaited: RefCell<Awaited>,
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Message>>,
-    /// Who waits for the answer to the gate's own `initialize`.
-    renewing: Cell<Option<oneshot::Sender<Message>>>,
+    /// The gate's own `initialize` that has no answer yet.
+    renewing: RefCell<Option<Renewing>>,
+    /// For ids of such: none that a client could choose is one of them.
+    numbers: RefCell<Numbers>,
+}
+
+struct Renewing {
+    id: Id,
+    /// Who waits for the answer.
+    answered: oneshot::Sender<Message>,
 }
 
 /// How a session ended.
@@ -295,11 +299,12 @@ impl Server {
             };
             let Some(what) = self.awaited.borrow_mut().message(message) else { continue };
             if let FromServer::Message { message, .. } = &what
-                && is_renewal(message)
-                && let Some(renewing) = self.renewing.take()
+                && message.kind() == message::Kind::Response
+                && let Some(renewing) =
+                    self.renewing.borrow_mut().take_if(|renewing| message.id() == Some(&renewing.id))
             {
                 // Who waited for it may have given up.
-                let _ = renewing.send(message.clone());
+                let _ = renewing.answered.send(message.clone());
                 continue;
             }
             // A client that is gone ends the conversation elsewhere.
@@ -363,10 +368,10 @@ impl Server {
         let internal = |e: Malformed| Kind::Internal.because(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
-        let id = renewal_id();
+        let id = Id::number(self.numbers.borrow_mut().draw());
         let initialize = initialize.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
-        let (renewing, renewed) = oneshot::channel();
-        self.renewing.set(Some(renewing));
+        let (answered, renewed) = oneshot::channel();
+        self.renewing.replace(Some(Renewing { id, answered }));
         self.awaited.borrow_mut().begin(&initialize);
         self.take(path, &initialize).await?;
         let renewed = tokio::time::timeout(self.place.head_timeout, renewed)
@@ -408,7 +413,8 @@ impl Server {
     /// Fails every request that waits.
     async fn lose(&self, cause: &str) {
         let awaited = self.awaited.borrow_mut().take();
-        for id in awaited.iter().filter(|id| **id != renewal_id()) {
+        let own = self.renewing.take().map(|renewing| renewing.id);
+        for id in awaited.iter().filter(|id| Some(*id) != own.as_ref()) {
             self.fail(Some(id), Kind::UpstreamUnreachable.because(cause.to_owned())).await;
         }
     }
@@ -417,15 +423,6 @@ impl Server {
 /// The id of a message that waits for an answer.
 fn request(message: &Message) -> Option<&Id> {
     message.id().filter(|_| message.kind() == message::Kind::Request)
-}
-
-/// The id of the gate's own `initialize`.
-fn renewal_id() -> Id {
-    Id::String("sluicegate-initialize".into())
-}
-
-fn is_renewal(message: &Message) -> bool {
-    message.kind() == message::Kind::Response && message.id() == Some(&renewal_id())
 }
 
 #[cfg(test)]

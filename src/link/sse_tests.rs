@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     super::scripted::{
@@ -275,15 +275,21 @@ async fn a_dropped_link_closes_the_stream() {
     soon("the stream is closed", stream.closed()).await;
 }
 
-/// The gate begins session 2, on the connection that is free now and on one for posts.
-async fn begun_again(upstream: &Upstream, free: Peer) -> (Peer, Peer) {
+/// The gate asks for this session, on the connection that is free now and on one for posts.
+async fn begins_again(upstream: &Upstream, free: Peer, session: &str) -> (Request, Peer, Peer) {
     let mut stream = free;
     assert_eq!(next(&mut stream).await.line(), "GET /mcp?key=1");
-    stream.send(begins("2")).await;
+    stream.send(begins(session)).await;
     let (mut posts, began) = upstream.request().await;
-    assert_eq!((began.line(), began.method()), ("POST /m?s=2", "initialize"));
+    assert_eq!((began.line(), began.method()), (&*format!("POST /m?s={session}"), "initialize"));
     assert_eq!(began.body["params"], initialize(0)["params"]);
     posts.send(ACCEPTED).await;
+    (began, stream, posts)
+}
+
+/// The gate begins session 2.
+async fn begun_again(upstream: &Upstream, free: Peer) -> (Peer, Peer) {
+    let (began, mut stream, mut posts) = begins_again(upstream, free, "2").await;
     stream.message(welcome(&began.body["id"])).await;
     assert_eq!(next(&mut posts).await.method(), "notifications/initialized");
     posts.send(ACCEPTED).await;
@@ -312,6 +318,45 @@ async fn a_forgotten_session_is_begun_again_and_the_message_runs_once() {
     stream.message(result(&json!(2))).await;
     // The client sees its answer, and nothing of how the session was begun.
     assert_eq!(link.message().await, (result(&json!(2)), None));
+}
+
+#[tokio::test(flavor = "local")]
+async fn no_id_of_the_clients_is_taken_for_that_of_the_gates_own_request() {
+    let upstream = Upstream::bind().await;
+    let (mut link, _old, mut posts) = began(&upstream).await;
+    link.say(request(1, "tools/call", json!({ "name": "pay" }))).await;
+    next(&mut posts).await;
+    posts.send(status(404)).await;
+    let (began, mut stream, posts) = begins_again(&upstream, posts, "2").await;
+    let first = began.body["id"].clone();
+    stream.message(welcome(&first)).await;
+    let mut posts = vec![posts];
+    for _ in 0..2 {
+        next_on(&upstream, &mut posts).await;
+        taken(&mut posts).await;
+    }
+    // A call with that id is under way when a session is lost again.
+    let mut call = request(1, "tools/call", json!({ "name": "slow" }));
+    call["id"] = first.clone();
+    link.say(call).await;
+    assert_eq!(next_on(&upstream, &mut posts).await.body["id"], first);
+    taken(&mut posts).await;
+    link.say(request(2, "tools/call", json!({ "name": "pay" }))).await;
+    next_on(&upstream, &mut posts).await;
+    posts.last_mut().unwrap().send(status(404)).await;
+    let mut failed: Vec<Value> = Vec::new();
+    for _ in 0..2 {
+        match link.hear().await {
+            FromServer::Failed { id, .. } => failed.push(serde_json::from_str(&id.to_string()).unwrap()),
+            other => panic!("no failure: {other:?}"),
+        }
+    }
+    assert!(failed.contains(&json!(1)) && failed.contains(&first), "{failed:?}");
+    assert!(next_on(&upstream, &mut posts).await.line().starts_with("GET "));
+    posts.last_mut().unwrap().send(begins("3")).await;
+    let began = next_on(&upstream, &mut posts).await;
+    assert_eq!(began.method(), "initialize");
+    assert_ne!(began.body["id"], first);
 }
 
 #[tokio::test(flavor = "local")]

@@ -19,8 +19,6 @@ use super::{
 
 /// The request that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
-/// The request whose response names the tools.
-pub const TOOLS_LIST: &str = "tools/list";
 
 /// What `Mcp-Method` and `Mcp-Name` say (MCP 2026-07-28), which must be what the body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

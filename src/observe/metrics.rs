@@ -1,7 +1,8 @@
 //! Counters for Prometheus. Labels come from the config, never from a peer; what is not configured is `other`.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -58,6 +59,8 @@ pub struct Metrics {
     pub config_last_reload_successful: IntGauge,
     certificate_not_after: IntGaugeVec,
     token_expires: IntGaugeVec,
+    /// Names of the tokens that have such a gauge.
+    expiring: Arc<Mutex<BTreeSet<String>>>,
     /// `config_hash`: tells whether two gates run the same file.
     pub config_hash: IntGauge,
     /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
@@ -189,6 +192,7 @@ impl Metrics {
                     &["name"],
                 )?,
             )?,
+            expiring: Arc::default(),
             token_expires: register(
                 &registry,
                 IntGaugeVec::new(
@@ -292,7 +296,9 @@ impl Metrics {
         expiries: impl IntoIterator<Item = (&'a str, SystemTime)>,
         now: SystemTime,
     ) {
-        self.token_expires.reset();
+        // Nothing that is to stay is missing at any time: another scrape may be under way.
+        let mut known = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *known);
         for (token_name, expires) in expiries {
             let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
             let left = match expires.duration_since(now) {
@@ -300,6 +306,12 @@ impl Metrics {
                 Err(past) => -seconds(past.duration()),
             };
             self.token_expires.with_label_values(&[token_name]).set(left);
+            gone.remove(token_name);
+            known.insert(token_name.to_owned());
+        }
+        for token_name in gone {
+            // Fails if it has no gauge.
+            let _ = self.token_expires.remove_label_values(&[&token_name]);
         }
     }
 
@@ -417,6 +429,26 @@ impl ServerMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scrape_tells_of_every_token_while_another_is_made_and_of_none_that_is_gone() {
+        let tokens: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        let metrics = Metrics::new().unwrap();
+        let now = SystemTime::now();
+        let scrape = |tokens: &[String]| {
+            metrics.tokens_expire(tokens.iter().map(|token| (&**token, now)), now);
+            let text = metrics.encode().unwrap();
+            text.matches("sluicegate_token_expires_seconds{").count()
+        };
+        let scrapes = || (0..50).all(|_| scrape(&tokens) == tokens.len());
+        let are_whole = std::thread::scope(|scope| {
+            let others: Vec<_> = (0..3).map(|_| scope.spawn(scrapes)).collect();
+            others.into_iter().all(|other| other.join().unwrap())
+        });
+        assert!(are_whole, "a scrape lacked a token");
+        assert_eq!(scrape(&tokens[1..]), 199);
+        assert_eq!(scrape(&[]), 0);
+    }
 
     #[test]
     fn a_method_or_status_that_a_peer_invents_makes_no_label_of_its_own_choice() {

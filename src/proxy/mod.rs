@@ -29,7 +29,6 @@ use crate::{
         event_end::EventEnd,
         events::{is_coded, is_event_stream},
         modern::LISTEN,
-        version::MODERN,
     },
     observe::Record,
     route::Door,
@@ -325,12 +324,11 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
     let Some(presented) = checked.fields.session.filter(|presented| !presented.is_empty()) else {
         return Ok(None);
     };
-    let headers = &checked.parts.headers;
     let (server, token_name) = admitted.session_owner();
     match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
-        None if headers.get("mcp-protocol-version").is_some_and(|version| version == MODERN) => Ok(None),
+        None if checked.fields.is_modern => Ok(None),
         None => Err(Kind::SessionNotFound.into()),
     }
 }

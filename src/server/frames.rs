@@ -73,11 +73,28 @@ pub(super) struct Frames {
     expectations: Rc<Expectations>,
     /// Stream of the request that was seen last, if it has an `Expect`.
     expecting: Option<StreamId>,
+    /// Something was [`Rejected`]. Frames are counted from then on, and nothing more is learnt of them.
+    is_rejected: bool,
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: StreamId,
+    length: usize,
+}
+
+/// What came of looking at a frame.
+enum Looked {
+    Done,
+    /// Its payload has to be there.
+    WantsMore,
 }
 
 /// The client has sent a path with a fragment, or something that h2 ends the connection for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rejected;
+struct Rejected;
 
 impl Frames {
     /// For a connection whose header lists may have so many bytes.
@@ -97,12 +114,12 @@ impl Frames {
             is_request: false,
             expectations,
             expecting: None,
+            is_rejected: false,
         }
     }
 
-    /// Looks at what comes next, up to the end of a request's head with an `Expect`. Says how many bytes it has looked at. After
-    /// an error there is nothing more to be learnt.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<usize, Rejected> {
+    /// Looks at what comes next, up to the end of a request's head with an `Expect`. Says how many bytes it has looked at.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() && self.expecting.is_none() {
             if self.skipped > 0 {
@@ -112,9 +129,9 @@ impl Frames {
                 continue;
             }
             if self.partial.is_empty()
-                && let whole @ 1.. = self.frame(rest)?
+                && let here @ 1.. = self.frame(rest)
             {
-                rest = &rest[whole..];
+                rest = &rest[here..];
                 continue;
             }
             let missing = wanted(&self.partial) - self.partial.len();
@@ -122,51 +139,77 @@ impl Frames {
             self.partial.extend_from_slice(taken);
             rest = behind;
             let partial = std::mem::take(&mut self.partial);
-            if self.frame(&partial)? == 0 {
+            if self.frame(&partial) == 0 {
                 self.partial = partial;
             }
         }
-        Ok(bytes.len() - rest.len())
+        bytes.len() - rest.len()
     }
 
-    /// Looks at the frame that `bytes` begin with; returns how many belong to it, 0 if more have to come.
-    fn frame(&mut self, bytes: &[u8]) -> Result<usize, Rejected> {
-        let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(0) };
+    /// Looks at the frame that `bytes` begin with; returns how many of them belong to it, 0 if more have to come.
+    fn frame(&mut self, bytes: &[u8]) -> usize {
+        let Some((head, payload)) = bytes.split_first_chunk::<HEAD>() else { return 0 };
         let [a, b, c, kind, flags, stream @ ..] = *head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         // The first bit has no meaning.
         let stream = [stream[0] & 0x7F, stream[1], stream[2], stream[3]];
+        let frame = Frame { kind, flags, stream, length };
+        if !self.is_rejected {
+            match self.look(frame, payload) {
+                Ok(Looked::Done) => {}
+                Ok(Looked::WantsMore) => return 0,
+                Err(Rejected) => {
+                    self.is_rejected = true;
+                    self.block = Vec::new();
+                }
+            }
+        }
+        self.count(frame);
+        let here = bytes.len().min(HEAD + length);
+        self.skipped = HEAD + length - here;
+        here
+    }
+
+    /// Counts a frame, whatever is in it.
+    fn count(&mut self, Frame { kind, flags, stream, length }: Frame) {
+        match kind {
+            HEADERS => {
+                self.requests += 1;
+                self.last_stream = self.last_stream.max(stream);
+            }
+            CONTINUATION => {}
+            _ => {
+                let is_data = kind == DATA && (length > 0 || flags & END_STREAM != 0);
+                self.idle += u64::from(!is_data);
+                self.windows += u64::from(kind == WINDOW_UPDATE);
+            }
+        }
+    }
+
+    /// Learns what counts of a frame.
+    fn look(&mut self, frame: Frame, rest: &[u8]) -> Result<Looked, Rejected> {
+        let Frame { kind, flags, stream, length } = frame;
         if !matches!(kind, HEADERS | CONTINUATION) {
-            let mut whole = HEAD;
             if kind == SETTINGS && flags & ACK == 0 {
                 if length > MOST_SETTINGS {
                     return Err(Rejected);
                 }
-                let Some(payload) = rest.get(..length) else { return Ok(0) };
+                let Some(payload) = rest.get(..length) else { return Ok(Looked::WantsMore) };
                 self.expectations.settings(table_size(payload));
-                whole += length;
-            } else {
-                self.skipped = length;
             }
-            let is_end = kind == DATA && flags & END_STREAM != 0;
-            if is_end || kind == RST_STREAM {
+            if kind == RST_STREAM || (kind == DATA && flags & END_STREAM != 0) {
                 self.expectations.ended(stream);
             }
-            let is_data = is_end || (kind == DATA && length > 0);
-            self.idle += u64::from(!is_data);
-            self.windows += u64::from(kind == WINDOW_UPDATE);
             // Nothing else may stand within a header block (RFC 9113 §4.3).
-            return if self.stream.is_none() { Ok(whole) } else { Err(Rejected) };
+            return if self.stream.is_none() { Ok(Looked::Done) } else { Err(Rejected) };
         }
         if self.block.len() + length > self.most {
             return Err(Rejected);
         }
-        let Some(payload) = rest.get(..length) else { return Ok(0) };
+        let Some(payload) = rest.get(..length) else { return Ok(Looked::WantsMore) };
         let fragment = match (kind, self.stream) {
             (HEADERS, None) => {
-                self.requests += 1;
                 self.is_request = stream > self.last_stream;
-                self.last_stream = self.last_stream.max(stream);
                 if !self.is_request {
                     self.expectations.ended(stream);
                 }
@@ -189,7 +232,7 @@ impl Frames {
                 Ok(Found { fragment: true, .. }) | Err(_) => return Err(Rejected),
             }
         }
-        Ok(HEAD + length)
+        Ok(Looked::Done)
     }
 }
 
@@ -329,24 +372,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Stream<T> {
         } else {
             Pin::new(&mut this.inner).poll_read(cx, buf)
         };
-        if let Poll::Ready(Ok(())) = read
-            && !this.connection.is_rejected()
-        {
-            let windows = this.frames.windows;
-            match this.frames.push(&buf.filled()[before..]) {
-                Ok(seen) => {
-                    if let Some(stream) = this.frames.expecting.take() {
-                        this.expectations.gives(stream, cx);
-                        if !was_withheld {
-                            this.withheld = Bytes::copy_from_slice(&buf.filled()[before + seen..]);
-                        }
-                        buf.set_filled(before + seen);
-                    }
+        if let Poll::Ready(Ok(())) = read {
+            let (windows, was_rejected) = (this.frames.windows, this.frames.is_rejected);
+            let seen = this.frames.push(&buf.filled()[before..]);
+            if let Some(stream) = this.frames.expecting.take() {
+                this.expectations.gives(stream, cx);
+                if !was_withheld {
+                    this.withheld = Bytes::copy_from_slice(&buf.filled()[before + seen..]);
                 }
-                Err(Rejected) => {
-                    this.connection.reject();
-                    this.expectations.give_up();
-                }
+                buf.set_filled(before + seen);
+            }
+            if this.frames.is_rejected && !was_rejected {
+                this.connection.reject();
+                this.expectations.give_up();
             }
             if this.frames.windows > windows {
                 this.connection.took_something();

@@ -200,23 +200,25 @@ impl Outgoing {
     where
         T: AsyncWrite + Unpin,
     {
-        if self.own.is_empty() {
-            if !self.expectations.is_due.get() {
-                return Poll::Ready(Ok(usize::MAX));
+        // Once more after what was under way: something may have become due meanwhile, and nobody asks again.
+        loop {
+            if self.own.is_empty() {
+                if !self.expectations.is_due.get() {
+                    return Poll::Ready(Ok(usize::MAX));
+                }
+                if let left @ 1.. = self.left() {
+                    return Poll::Ready(Ok(left));
+                }
+                self.expectations.take_due(&mut self.own);
             }
-            if let left @ 1.. = self.left() {
-                return Poll::Ready(Ok(left));
+            while !self.own.is_empty() {
+                let written = ready!(Pin::new(&mut *inner).poll_write(cx, &self.own))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.own.drain(..written);
             }
-            self.expectations.take_due(&mut self.own);
         }
-        while !self.own.is_empty() {
-            let written = ready!(Pin::new(&mut *inner).poll_write(cx, &self.own))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.own.drain(..written);
-        }
-        Poll::Ready(Ok(usize::MAX))
     }
 
     /// These bytes of h2's were written.

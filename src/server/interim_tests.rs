@@ -219,6 +219,16 @@ fn written() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+#[test]
+fn what_becomes_due_while_another_is_under_way_follows_it() {
+    let mut side = Side::new(vec![3, 0, 30]);
+    let (first, second) = (side.asks(1), side.asks(3));
+    first.give();
+    side.writes(&[0]);
+    second.give();
+    assert_eq!(side.sent(), [go_on(1), go_on(3)].concat());
+}
+
 proptest! {
     #[test]
     fn it_stands_between_frames_however_they_are_written(

@@ -482,7 +482,7 @@ pub fn failure_code(error: &Error) -> i64 {
 
 /// What a client is told of a failure when its response has begun.
 pub fn failure(id: &Id, error: &Error) -> Option<Bytes> {
-    Message::error_for(id, failure_code(error), error.sentence()).ok().map(|message| event(&message))
+    Message::error_for(id, failure_code(error), error.kind.sentence()).ok().map(|message| event(&message))
 }
 
 #[cfg(test)]

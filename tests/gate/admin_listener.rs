@@ -88,8 +88,11 @@ async fn no_page_but_its_own_reaches_it_whatever_the_public_listener_allows() {
             assert!(!head.to_ascii_lowercase().contains("access-control"), "{head}");
         }
     }
-    let two = format!("Origin: http://{host}\r\nOrigin: https://evil.example\r\n");
-    assert_eq!(ask(at, &request("POST", "/servers/db/stop", &host, &two)).await.0, 403);
+    let own = format!("http://{host}");
+    for (one, other) in [(&*own, "https://evil.example"), ("https://evil.example", &own), (&own, &own)] {
+        let two = format!("Origin: {one}\r\nOrigin: {other}\r\n");
+        assert_eq!(ask(at, &request("POST", "/servers/db/stop", &host, &two)).await.0, 403, "{two}");
+    }
     assert!(!is_stopped(&gate).await);
 
     let own = format!("Origin: http://{host}\r\n");

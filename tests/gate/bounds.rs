@@ -76,6 +76,19 @@ async fn a_call_that_needs_a_process_of_its_own_counts_as_a_session_does() {
 }
 
 #[tokio::test]
+async fn a_call_with_a_process_of_its_own_opens_no_conversation_that_it_does_not_use() {
+    let gate = start(json!({}), "5m").await;
+    let used = || gate.gateway.shared().ledger.usage(sluicegate::ledger::Resource::Sessions).1;
+    let list = |meta: Value| modern("/mcp", DEV, 1, "tools/list", json!({ "_meta": meta }));
+    let level = json!({ "io.modelcontextprotocol/logLevel": "info" });
+    let (status, _, body) = gate.ask(&list(level)).await;
+    assert_eq!(status, 200, "{body}");
+    until("its own is over, and there is no other", || used() == 0).await;
+    assert_eq!(gate.ask(&list(json!({}))).await.0, 200);
+    assert_eq!(used(), 1, "this one is shared");
+}
+
+#[tokio::test]
 async fn a_session_that_its_server_refuses_takes_no_place() {
     let gate = Gate::start(json!({
         "proxy": { "limits": { "maxSessions": 1 } },

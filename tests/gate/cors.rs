@@ -111,6 +111,27 @@ async fn a_foreign_page_is_turned_away_and_may_not_even_read_why() {
     server.saw_nothing("the origins are foreign").await;
 }
 
+/// Which of two another parser takes is not known. The admin listener does the same: see `admin_listener`.
+#[tokio::test]
+async fn two_origins_are_none_that_is_allowed() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server).await;
+    for (one, other) in [(PAGE, "https://evil.example"), ("https://evil.example", PAGE), (PAGE, PAGE)] {
+        let two = format!("Origin: {one}\r\nOrigin: {other}\r\n");
+        let asks = format!("{two}Access-Control-Request-Method: POST\r\n");
+        for request in [
+            get("/db/mcp", DEV, &two),
+            get("/db/mcp", DEV, &asks).replacen("GET", "OPTIONS", 1),
+            get("/servers", DEV, &two),
+        ] {
+            let (status, head, body) = gate.ask(&request).await;
+            assert!(status == 403 && body.contains("forbidden_origin"), "{request}\n{head}{body}");
+            assert!(!head.to_ascii_lowercase().contains("access-control-"), "{head}");
+        }
+    }
+    server.saw_nothing("the origins are two").await;
+}
+
 #[tokio::test]
 async fn a_page_can_read_refusals_and_answers() {
     let server = Recorder::answering(

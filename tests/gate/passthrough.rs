@@ -110,6 +110,51 @@ async fn what_a_client_has_already_is_not_sent_again_and_that_is_no_redirect() {
     }
 }
 
+/// With MCP 2026-07-28 a session id is noise, also where its version is not the first or only that is named.
+#[tokio::test]
+async fn the_version_is_read_alike_wherever_it_counts() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server.url("/mcp")).await;
+    for (versions, wanted) in [
+        (&["2025-11-25"][..], 404),
+        (&["2026-07-28"], 200),
+        (&["2025-11-25", "2026-07-28"], 200),
+        (&["2026-07-28", "2025-11-25"], 200),
+    ] {
+        let versions: String =
+            versions.iter().map(|version| format!("MCP-Protocol-Version: {version}\r\n")).collect();
+        let fields = format!("{versions}Mcp-Session-Id: noise\r\n");
+        let (status, _, body) = gate.ask(&post("/db", DEV, &fields, "{}")).await;
+        assert_eq!(status, wanted, "{versions}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn options_says_of_each_path_what_is_served_there() {
+    let server = Recorder::start().await;
+    let gate = gate_before(&server.url("/mcp")).await;
+    let mcp = "GET, POST, DELETE, OPTIONS";
+    for (path, allowed) in [
+        ("/db", mcp),
+        ("/db/mcp", mcp),
+        ("/mcp", mcp),
+        ("/db/sse", "GET, OPTIONS"),
+        ("/db/message", "POST, OPTIONS"),
+        ("/message", "POST, OPTIONS"),
+        ("/metrics", "GET, HEAD"),
+        ("/servers", "GET, HEAD"),
+        ("/servers/db", "GET, HEAD"),
+        ("/servers/db/stop", "POST"),
+        // Nothing is said of what there is not.
+        ("/", mcp),
+        ("/no/such/path", mcp),
+        ("/absent/sse", "GET, OPTIONS"),
+    ] {
+        let (status, head, _) = gate.ask(&get(path, DEV, "").replacen("GET", "OPTIONS", 1)).await;
+        assert_eq!((status, field(&head, "allow")), (204, Some(allowed)), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_method_that_is_not_served_is_told_which_are() {
     let server = Recorder::start().await;

@@ -235,6 +235,25 @@ async fn a_flood_of_frames_that_bring_nothing_ends_with_goaway() {
     }
 }
 
+/// All requests behind such a path are refused, and what is open already goes on.
+#[tokio::test]
+async fn a_path_with_a_fragment_is_no_leave_for_a_flood() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let gate = https_gate(&identity, &server).await;
+    let path = b"/db#x";
+    let head = [&[0x82, 0x87, 0x04, path.len() as u8], &path[..], &[0x01, 9], b"localhost"].concat();
+    let mut client = Client::new(connected(&gate, &identity, &["h2"]).await);
+    client.send([PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)].concat()).await;
+    gate.log.line("Refused request", &[("reason", json!("bad_path"))]).await;
+    // It may be cut off in the middle.
+    let _ = client.stream.write_all(&frame(6, 0, 0, &[7; 8]).repeat(1_100)).await;
+    let rest = soon("the end of a flood", client.rest()).await;
+    // The first only asks to begin another connection.
+    let mut goaways = rest.windows(17).filter(|window| window.starts_with(&[0, 0, 8, 7, 0, 0, 0, 0, 0]));
+    assert_eq!(goaways.next_back().map(|goaway| goaway[16]), Some(11));
+    until("it is counted", || count(&gate, "http_rejected_total", "http2_flood") == 1).await;
+}
+
 /// Go opens its window anew each 4 KiB, gRPC pings while it reads: what they are sent is the reason.
 #[tokio::test]
 async fn a_client_that_reads_much_may_send_many_frames() {

@@ -15,9 +15,13 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::server::{
-    self_made::{SelfSigned, self_signed},
-    tls::provider,
+use sluicegate::{
+    config::{Snapshot, Tls},
+    gateway::Gateway,
+    server::{
+        self_made::{SelfSigned, self_signed},
+        tls::provider,
+    },
 };
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -92,6 +96,18 @@ fn config(identity: &Identity, server: &Upstream) -> Value {
         "proxy": { "tls": identity.config(), "allowedHosts": ["localhost"] },
         "mcpServers": { "db": { "url": server.url("/mcp") } }
     })
+}
+
+/// Whoever starts it: the config asks for TLS, and nothing is served without.
+#[tokio::test]
+async fn without_its_certificate_nothing_is_served() {
+    let (identity, server) = (Identity::new(), Upstream::bind().await);
+    let gate = https_gate(&identity, &server).await;
+    let mut snapshot = Snapshot::clone(&gate.gateway.in_force());
+    snapshot.tls = Some(Tls::Files(None));
+    let started = Gateway::start(&snapshot, Arc::clone(&gate.observer)).await;
+    let error = started.err().expect("it was served in the clear").to_string();
+    assert!(error.contains("certificate"), "{error}");
 }
 
 pub async fn connected(gate: &Gate, identity: &Identity, alpn: &[&str]) -> TlsStream<TcpStream> {

@@ -341,7 +341,6 @@ impl Core {
     pub(super) fn ready(&mut self, member: usize) {
         let peer = &mut self.members[member];
         peer.phase = Phase::Ready;
-        (self.settings.report)(Report::Up { server: &peer.name });
         let was_asleep = std::mem::take(&mut peer.sleeps);
         for ask in [Ask::Tools, Ask::Prompts, Ask::Resources] {
             let is_awaited = self.waiting.iter().any(|waiter| waiter.wants_list(ask));
@@ -355,7 +354,7 @@ impl Core {
     /// A member failed.
     pub(super) fn lose(&mut self, now: Instant, member: usize, kind: Kind, cause: &str) {
         (self.settings.report)(Report::Down { server: &self.members[member].name, kind, cause });
-        let is_limit = matches!(kind, Kind::CallerLimit | Kind::Unavailable);
+        let is_limit = matches!(kind, Kind::CallerLimit | Kind::Unavailable | Kind::Stopped);
         let kind = if is_limit || kind == Kind::UpstreamTimeout { kind } else { Kind::UpstreamUnreachable };
         self.part(member, now + REOPEN, &kind.because(cause.to_owned()));
         self.members[member].limit = is_limit.then(|| (kind, cause.into()));

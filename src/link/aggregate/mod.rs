@@ -101,11 +101,6 @@ pub struct Settings {
 /// What becomes of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report<'a> {
-    /// The server answers.
-    Up {
-        /// The server.
-        server: &'a str,
-    },
     /// The server does not, and the union is without it until it does.
     Down {
         /// The server.

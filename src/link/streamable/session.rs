@@ -14,7 +14,10 @@ use crate::{
         FromServer, Outbound,
         place::{Answer, Fields, Place, Purpose, refused},
     },
-    mcp::message::{self, Id, Message, Part},
+    mcp::{
+        message::{self, Id, Message, Part},
+        numbers::Numbers,
+    },
 };
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -31,8 +34,9 @@ pub(super) struct Server {
     pub(super) session: watch::Sender<Rc<Session>>,
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Outbound>>,
-    /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss.
-    renewal: Mutex<()>,
+    /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss. It has the ids
+    /// of the gate's own requests: none that a client could choose is one of them.
+    renewal: Mutex<Numbers>,
     /// Why there is no session to have any more.
     lost: RefCell<Option<Cow<'static, str>>>,
     is_lost: Notify,
@@ -216,7 +220,7 @@ impl Server {
 
     /// The session that stands for `forgotten`: begun here, unless another message has seen to it.
     async fn renewed(&self, forgotten: &Session) -> Result<Rc<Session>, Error> {
-        let _turn = self.renewal.lock().await;
+        let mut numbers = self.renewal.lock().await;
         let current = Rc::clone(&self.session.borrow());
         if current.id != forgotten.id {
             return Ok(current);
@@ -224,7 +228,7 @@ impl Server {
         let internal = |e: message::Malformed| Kind::Internal.because(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
-        let id = Id::String("sluicegate-initialize".into());
+        let id = Id::number(numbers.draw());
         initialize.message =
             initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
         // Whoever else met the loss waits too.

@@ -87,10 +87,7 @@ fn of_a_list_only_the_field_that_was_asked_for_is_read() {
         let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
         assert_eq!(client.names(1, "tools/list").await, ["one__a"]);
         let reports = client.reports.borrow();
-        assert!(
-            reports.iter().all(|it| it.starts_with("Up")),
-            "null is how Go writes an empty list: {reports:?}"
-        );
+        assert!(reports.is_empty(), "null is how Go writes an empty list: {reports:?}");
     });
 }
 
@@ -119,7 +116,7 @@ fn a_list_that_fails_is_reported_and_what_came_of_it_is_kept() {
             let mut client = Client::in_session(prefixed(), &[&one, &two]).await;
             let expected: Vec<_> = names.iter().copied().chain(["two__a"]).collect();
             assert_eq!(client.names(1, "tools/list").await, expected);
-            let reports = client.reports.borrow()[2..].join("");
+            let reports = client.reports.borrow().join("");
             let list =
                 r#"ListFailed { server: "one", method: "tools/list", kind: UpstreamUnreachable, cause: "#;
             assert_eq!(reports, format!("{list}{why:?} }}"));
@@ -135,8 +132,7 @@ fn tools_are_asked_for_as_at_the_own_path_even_if_none_are_declared() {
         let failing = Server::new("failing").on("tools/list", Reply::Error(-32603));
         let mut client = Client::in_session(prefixed(), &[&shy, &none, &failing]).await;
         assert_eq!(client.names(1, "tools/list").await, ["shy__a"]);
-        let is_well = client.reports.borrow().iter().all(|it| it.starts_with("Up"));
-        assert!(is_well, "they never said that they have any");
+        assert!(client.reports.borrow().is_empty(), "they never said that they have any");
         shy.is_up.set(false);
         shy.dies();
         client.told("notifications/tools/list_changed").await;

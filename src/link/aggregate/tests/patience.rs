@@ -132,10 +132,7 @@ fn a_list_that_hangs_costs_the_next_session_nothing_and_is_seen_when_it_comes() 
             assert_eq!(next.names(2, "tools/list").await, ["hanging__a", "quick__a"]);
         }
         let failed = r#"ListFailed { server: "hanging", method: "tools/list", kind: UpstreamTimeout, cause: "no answer in time" }"#;
-        assert_eq!(
-            first.reports.borrow()[..3],
-            [r#"Up { server: "hanging" }"#, r#"Up { server: "quick" }"#, failed]
-        );
+        assert_eq!(first.reports.borrow()[0], failed);
     });
 }
 
