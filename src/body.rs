@@ -16,14 +16,14 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
         endpoint::BYTE_ORDER_MARK,
         event_end::EventEnd,
         events::event,
-        message::{Id, Kind as MessageKind, Message},
+        message::{Id, Message, MessageKind},
     },
     observe::{End, Record},
     session::{Registered, Unread, failure, failure_code},
@@ -214,14 +214,14 @@ impl HttpBody for Body {
 /// something else everywhere.
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
-        Signal::Revoked(Loss::Token) => Some(Kind::InvalidToken.because("revoked while it waited")),
+        Signal::Revoked(Loss::Token) => Some(ErrorKind::InvalidToken.because("revoked while it waited")),
         Signal::Revoked(Loss::Grant) => {
-            Some(Kind::InsufficientScope.because("it lost the server while it waited"))
+            Some(ErrorKind::InsufficientScope.because("it lost the server while it waited"))
         }
         Signal::Revoked(Loss::Server) => {
-            Some(Kind::NotFound.because("the server was removed while it waited"))
+            Some(ErrorKind::NotFound.because("the server was removed while it waited"))
         }
-        Signal::Cut => Some(Kind::Unavailable.into()),
+        Signal::Cut => Some(ErrorKind::Unavailable.into()),
         Signal::Deadline | Signal::Drain => None,
     }
 }
@@ -345,7 +345,7 @@ impl Events {
             }
             Some(FromServer::Ended { cause }) => {
                 *is_done = true;
-                let error = Kind::UpstreamUnreachable.because(cause);
+                let error = ErrorKind::UpstreamUnreachable.because(cause);
                 record.answered(Some(failure_code(&error)));
                 failure(id, &error)
             }

@@ -8,12 +8,12 @@ use crate::ledger::{Limit, Resource};
 
 /// Why a request was not served.
 ///
-/// An error has a public half, which the caller sees ([`Kind`]: a status, a code, a sentence), and a private
+/// An error has a public half, which the caller sees ([`ErrorKind`]: a status, a code, a sentence), and a private
 /// half, which only the log sees (`cause`). Nothing of the request's secrets is in either.
 #[derive(Debug)]
 pub struct Error {
     /// What the caller is told.
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// What the log is told besides.
     pub cause: Option<Cow<'static, str>>,
 }
@@ -33,9 +33,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $side:ident, $status:ident, $code:literal, $sentence:literal;)*) => {
         /// What the caller is told: one row of the table of statuses.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Kind { $($(#[$doc])* $kind,)* }
+        pub enum ErrorKind { $($(#[$doc])* $kind,)* }
 
-        impl Kind {
+        impl ErrorKind {
             /// Every kind, for tests over the table.
             pub const ALL: &'static [Self] = &[$(Self::$kind),*];
 
@@ -128,7 +128,7 @@ kinds! {
     Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gate failed.";
 }
 
-impl Kind {
+impl ErrorKind {
     /// The error for this status of a server's answer, if it says that the gate's own credential failed (RFC 9110 §15.5.2,
     /// §15.5.8). It does not pass, because clients take it for theirs, throw a good token away and log in for ever.
     pub fn refuse_challenge(status: StatusCode) -> Result<(), Error> {
@@ -149,21 +149,21 @@ impl Kind {
 impl Error {
     /// The server was stopped, or is disabled.
     pub fn stopped() -> Self {
-        Kind::Stopped.because("the server was stopped")
+        ErrorKind::Stopped.because("the server was stopped")
     }
 
     /// There is no more of `resource` for this caller, or for anybody.
     pub fn out_of(resource: Resource, limit: Limit) -> Self {
         let resource = resource.name();
         match limit {
-            Limit::Caller => Kind::CallerLimit.because(format!("{resource}: the caller's limit")),
-            Limit::Gate => Kind::Unavailable.because(format!("{resource}: the gate's limit")),
+            Limit::Caller => ErrorKind::CallerLimit.because(format!("{resource}: the caller's limit")),
+            Limit::Gate => ErrorKind::Unavailable.because(format!("{resource}: the gate's limit")),
         }
     }
 }
 
-impl From<Kind> for Error {
-    fn from(kind: Kind) -> Self {
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
         Self { kind, cause: None }
     }
 }
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_blames_the_side_that_its_status_blames() {
-        assert!(!Kind::ALL.is_empty());
-        for kind in Kind::ALL {
+        assert!(!ErrorKind::ALL.is_empty());
+        for kind in ErrorKind::ALL {
             assert_eq!(kind.status().is_client_error(), kind.side() == Side::Client, "{kind:?}");
             assert!(kind.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{kind:?}");
             assert!(kind.sentence().ends_with('.'), "{kind:?}");

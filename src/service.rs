@@ -18,7 +18,7 @@ use crate::{
     auth::{self, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     body::{Body, BrokenOff, Payload},
     bridge, cors,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Resource,
     mcp::events::is_event_stream,
     mcp::header as field_text,
@@ -195,7 +195,7 @@ async fn answer(
     //    learn whether its token is good.
     let is_check = checked.host.is_empty() && head.method == Method::OPTIONS;
     if checked.host.is_empty() && !is_check {
-        return Err(Kind::Malformed.because("Host is missing"));
+        return Err(ErrorKind::Malformed.because("Host is missing"));
     }
     if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
         return Err(forbidden(
@@ -205,7 +205,7 @@ async fn answer(
         ));
     }
     if !is_listed {
-        return Err(Kind::ForbiddenOrigin.into());
+        return Err(ErrorKind::ForbiddenOrigin.into());
     }
     // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
     if head.method == Method::OPTIONS {
@@ -213,7 +213,7 @@ async fn answer(
         return Ok(options(head, at));
     }
     if at == Place::Unchallenged {
-        return Err(Kind::NotFound.into());
+        return Err(ErrorKind::NotFound.into());
     }
     // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
     //    before anything is said about what exists, so that names cannot be probed.
@@ -238,11 +238,11 @@ async fn answer(
     // 7. What it may do.
     let Some((route, door)) = route else {
         if !admin::has(at) {
-            return Err(Kind::NotFound.into());
+            return Err(ErrorKind::NotFound.into());
         }
-        let holder = credential.map(|index| &live.credentials[index]).ok_or(Kind::Unauthorized)?;
+        let holder = credential.map(|index| &live.credentials[index]).ok_or(ErrorKind::Unauthorized)?;
         if !admin::admits(at, holder) {
-            return Err(Kind::InsufficientScope.into());
+            return Err(ErrorKind::InsufficientScope.into());
         }
         holder.used.inc();
         record.is_for_the_gate();
@@ -251,7 +251,7 @@ async fn answer(
         return admin::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
-        return Err(Kind::InsufficientScope.into());
+        return Err(ErrorKind::InsufficientScope.into());
     }
     if let Some(index) = credential {
         live.credentials[index].used.inc();
@@ -270,13 +270,13 @@ async fn answer(
     );
     // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from.
     if fields.is_for_page {
-        return Err(Kind::NotAPage.into());
+        return Err(ErrorKind::NotAPage.into());
     }
     // 9. New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST
     //    is that, its body says. Then, whether the caller has not as much of the gate already as one may have.
     let is_draining = worker.shared.is_draining();
     if is_draining && head.method != Method::POST {
-        return Err(Kind::Unavailable.into());
+        return Err(ErrorKind::Unavailable.into());
     }
     let owner = &admitted.owner;
     owner.note_active();
@@ -319,7 +319,7 @@ fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
     } else {
         shown_host(host, |text| is_secret(asked, at, text))
     };
-    Kind::ForbiddenHost.because(match shown {
+    ErrorKind::ForbiddenHost.because(match shown {
         Some(shown) => format!("Host \"{shown}\" {way_out}"),
         None => format!("Host, {} characters that are no name of a host, {way_out}", host.chars().count()),
     })
@@ -391,7 +391,7 @@ fn administer(
         Given::Often => true,
     };
     if is_foreign {
-        return Err(Kind::ForbiddenOrigin.into());
+        return Err(ErrorKind::ForbiddenOrigin.into());
     }
     if is_remote && !matches!(at, Place::Live | Place::Ready) {
         let identified = identify(asked, at);
@@ -399,7 +399,11 @@ fn administer(
         let holder = &live.credentials[credential];
         if !admin::admits(at, holder) {
             let is_here = admin::has(at) || is_probe(at);
-            return Err(if is_here { Kind::InsufficientScope.into() } else { Kind::NotFound.into() });
+            return Err(if is_here {
+                ErrorKind::InsufficientScope.into()
+            } else {
+                ErrorKind::NotFound.into()
+            });
         }
         holder.used.inc();
         let limit = connection.admit(&holder.owner);
@@ -421,7 +425,7 @@ fn identify<'a>(asked: Asked<'a>, at: Place<'_>) -> Result<(Cow<'a, [u8]>, usize
     let token = presented?;
     match found {
         Some(index) if live.is_valid(index) => Ok((token, index)),
-        _ => Err(Kind::InvalidToken.into()),
+        _ => Err(ErrorKind::InvalidToken.into()),
     }
 }
 
@@ -473,28 +477,28 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let challenge = match error.kind {
-        Kind::Unauthorized | Kind::QueryTokenDisabled => {
+        ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
             Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
         }
-        Kind::InvalidToken => {
+        ErrorKind::InvalidToken => {
             Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
         }
-        Kind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
+        ErrorKind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
         _ => None,
     };
     if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     match error.kind {
-        Kind::Unavailable | Kind::Stopped | Kind::CallerLimit => {
+        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
-        Kind::MethodNotAllowed => {
+        ErrorKind::MethodNotAllowed => {
             let allowed = place(head.uri.path()).methods();
             drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
         }
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
-        Kind::Malformed | Kind::BodyTooLarge | Kind::BodyTimeout => close(head, &mut response),
+        ErrorKind::Malformed | ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout => close(head, &mut response),
         _ => {}
     }
     response

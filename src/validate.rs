@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     config::Limits,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     mcp::{accept::is_both, modern::names_modern},
     route,
     server::connection::{Fault, MAX_FIELDS},
@@ -103,34 +103,34 @@ pub fn head<'a>(
 ) -> Result<Checked<'a>, Error> {
     match fault {
         Some(Fault::BareLf) => {
-            return Err(Kind::Malformed.because("a line of the head ends with a LF alone"));
+            return Err(ErrorKind::Malformed.because("a line of the head ends with a LF alone"));
         }
         Some(Fault::Unknown) => {
-            return Err(Kind::Malformed.because("where the body before the request ends is not certain"));
+            return Err(ErrorKind::Malformed.because("where the body before the request ends is not certain"));
         }
         Some(Fault::Fragment) | None => {}
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.max_uri_bytes {
-        return Err(Kind::UriTooLong.into());
+        return Err(ErrorKind::UriTooLong.into());
     }
     if fault.is_some() || !route::is_canonical(head.uri.path()) {
-        return Err(Kind::Path.into());
+        return Err(ErrorKind::Path.into());
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Kind::MethodNotAllowed.into());
+        return Err(ErrorKind::MethodNotAllowed.into());
     }
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
-        return Err(Kind::Malformed.because("the method is not in upper case"));
+        return Err(ErrorKind::Malformed.because("the method is not in upper case"));
     }
     if head.headers.len() > MAX_FIELDS {
-        return Err(Kind::HeadTooLarge.into());
+        return Err(ErrorKind::HeadTooLarge.into());
     }
     if let Some(fault) = fields.fault {
-        return Err(Kind::Malformed.because(fault));
+        return Err(ErrorKind::Malformed.because(fault));
     }
     if fields.expects_more {
-        return Err(Kind::Expectation.into());
+        return Err(ErrorKind::Expectation.into());
     }
     Ok(Checked { parts: head, host: authority(head, fields.host.once())?, fields })
 }
@@ -200,7 +200,7 @@ fn is_protected(name: &[u8]) -> bool {
 /// The one host of a request: `Host`, `:authority`, or the authority of an absolute target, which must agree (RFC 9112
 /// §3.2, RFC 9113 §8.3.1). Empty where HTTP/1.0 says none.
 fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a str, Error> {
-    let malformed = |cause: &'static str| Kind::Malformed.because(cause);
+    let malformed = |cause: &'static str| ErrorKind::Malformed.because(cause);
     let field = match field {
         Some(host) => Some(host.to_str().map_err(|_| malformed("Host is not ASCII"))?),
         None => None,

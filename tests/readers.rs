@@ -29,7 +29,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use sluicegate::mcp::{
-    message::{Id, Kind, Message, Part},
+    message::{Id, Message, MessageKind, Part},
     scan::Scan,
 };
 
@@ -175,9 +175,12 @@ fn passes(random: &mut Random, text: &[u8]) -> Option<Reading> {
         Id::String(text) => format!("text {text}"),
     };
     note("id", message.id().map(id));
-    note("method", (message.kind() != Kind::Response).then(|| format!("text {}", message.method())));
-    let token =
-        if message.kind() == Kind::Request { "params._meta.progressToken" } else { "params.progressToken" };
+    note("method", (message.kind() != MessageKind::Response).then(|| format!("text {}", message.method())));
+    let token = if message.kind() == MessageKind::Request {
+        "params._meta.progressToken"
+    } else {
+        "params.progressToken"
+    };
     note(token, message.progress_token().map(id));
     note("params.requestId", message.request_id().map(id));
     note("params._meta.io.modelcontextprotocol/subscriptionId", message.subscription_id().map(id));

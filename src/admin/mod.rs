@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
     body::Payload,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Resource,
     route::Place,
     state::{Holder, Shared},
@@ -44,7 +44,8 @@ fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error>
     metrics.connections(shared.connections.open(), shared.connections.limit());
     let live = shared.live();
     metrics.tokens_expire(live.expiries(), live.clock.now());
-    let text_format = shared.observer.metrics.encode().map_err(|e| Kind::Internal.because(e.to_string()))?;
+    let text_format =
+        shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
 
@@ -66,7 +67,7 @@ pub fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Respons
         Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. } => {
             manage::answer(shared, at, method)
         }
-        _ => Err(Kind::NotFound.into()),
+        _ => Err(ErrorKind::NotFound.into()),
     }
 }
 
@@ -86,7 +87,7 @@ fn status(shared: &Shared, names: bool) -> String {
 fn only_read(method: &Method) -> Result<(), Error> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
-        _ => Err(Kind::MethodNotAllowed.into()),
+        _ => Err(ErrorKind::MethodNotAllowed.into()),
     }
 }
 

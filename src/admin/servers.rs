@@ -10,7 +10,7 @@ use super::{only_read, text};
 use crate::{
     body::Payload,
     config::{Access, Server, Target, Transport},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     observe::Health,
     route::Place,
 };
@@ -124,7 +124,7 @@ impl ServerView {
 pub fn check_method(at: Place<'_>, method: &Method) -> Result<(), Error> {
     match (at, method) {
         (Place::Manage { .. }, &Method::POST) => Ok(()),
-        (Place::Manage { .. }, _) => Err(Kind::MethodNotAllowed.into()),
+        (Place::Manage { .. }, _) => Err(ErrorKind::MethodNotAllowed.into()),
         _ => only_read(method),
     }
 }
@@ -140,11 +140,12 @@ pub fn list(servers: &[ServerView]) -> Result<Response<Payload>, Error> {
 
 /// `/servers/{name}`, and what an action led to: one of them; `None` is one that is not in the config.
 pub fn one(server: Option<&ServerView>) -> Result<Response<Payload>, Error> {
-    json(server.ok_or(Kind::NotFound)?)
+    json(server.ok_or(ErrorKind::NotFound)?)
 }
 
 fn json(shown: &impl Serialize) -> Result<Response<Payload>, Error> {
-    let body = serde_json::to_string(shown).map_err(|error| Kind::Internal.because(error.to_string()))?;
+    let body =
+        serde_json::to_string(shown).map_err(|error| ErrorKind::Internal.because(error.to_string()))?;
     Ok(text(StatusCode::OK, "application/json", body))
 }
 
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_not_there_is_not_found() {
-        assert_eq!(one(None).err().map(|error| error.kind), Some(Kind::NotFound));
+        assert_eq!(one(None).err().map(|error| error.kind), Some(ErrorKind::NotFound));
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         assert!(check_method(action, &Method::POST).is_ok());
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
             let refused = check_method(action, &method).err().map(|error| error.kind);
-            assert_eq!(refused, Some(Kind::MethodNotAllowed), "{method}");
+            assert_eq!(refused, Some(ErrorKind::MethodNotAllowed), "{method}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::{error::Kind, secret::holds, validate::Given};
+use crate::{error::ErrorKind, secret::holds, validate::Given};
 
 /// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
 /// if `query_token` allows it.
@@ -14,16 +14,16 @@ pub fn presented<'a>(
     authorization: Given<'a>,
     query: Option<&'a str>,
     query_token: bool,
-) -> Result<Cow<'a, [u8]>, Kind> {
+) -> Result<Cow<'a, [u8]>, ErrorKind> {
     let in_query = query.and_then(token_parameter);
     if in_query.is_some() && !query_token {
-        return Err(Kind::QueryTokenDisabled);
+        return Err(ErrorKind::QueryTokenDisabled);
     }
     match (authorization, in_query) {
-        (Given::Not, None) => Err(Kind::Unauthorized),
+        (Given::Not, None) => Err(ErrorKind::Unauthorized),
         (Given::Not, Some(token)) => Ok(percent_decode(token).into()),
-        (Given::Once(value), _) => bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(Kind::InvalidToken),
-        (Given::Often, _) => Err(Kind::InvalidToken),
+        (Given::Once(value), _) => bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(ErrorKind::InvalidToken),
+        (Given::Often, _) => Err(ErrorKind::InvalidToken),
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         headers: &'a HeaderMap,
         query: Option<&'a str>,
         query_token: bool,
-    ) -> Result<Cow<'a, [u8]>, Kind> {
+    ) -> Result<Cow<'a, [u8]>, ErrorKind> {
         presented_by(validate::fields(headers).authorization, query, query_token)
     }
 
@@ -91,19 +91,25 @@ mod tests {
             "",
             "Béarer x",
         ] {
-            assert_eq!(presented(&with(&[bad]), None, false), Err(Kind::InvalidToken), "{bad}");
+            assert_eq!(presented(&with(&[bad]), None, false), Err(ErrorKind::InvalidToken), "{bad}");
         }
-        assert_eq!(presented(&with(&["Bearer abc", "Bearer abc"]), None, false), Err(Kind::InvalidToken));
-        assert_eq!(presented(&with(&[]), None, false), Err(Kind::Unauthorized));
+        assert_eq!(
+            presented(&with(&["Bearer abc", "Bearer abc"]), None, false),
+            Err(ErrorKind::InvalidToken)
+        );
+        assert_eq!(presented(&with(&[]), None, false), Err(ErrorKind::Unauthorized));
     }
 
     #[test]
     fn a_token_in_the_query_counts_only_where_it_is_allowed() {
         let none = with(&[]);
         assert_eq!(presented(&none, Some("a=1&token=x%2By"), true).as_deref(), Ok(b"x+y".as_slice()));
-        assert_eq!(presented(&none, Some("token=x"), false), Err(Kind::QueryTokenDisabled));
-        assert_eq!(presented(&none, Some("mytoken=x&tokens=y"), false), Err(Kind::Unauthorized));
-        assert_eq!(presented(&with(&["Bearer abc"]), Some("token=x"), false), Err(Kind::QueryTokenDisabled));
+        assert_eq!(presented(&none, Some("token=x"), false), Err(ErrorKind::QueryTokenDisabled));
+        assert_eq!(presented(&none, Some("mytoken=x&tokens=y"), false), Err(ErrorKind::Unauthorized));
+        assert_eq!(
+            presented(&with(&["Bearer abc"]), Some("token=x"), false),
+            Err(ErrorKind::QueryTokenDisabled)
+        );
     }
 
     #[test]

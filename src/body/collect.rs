@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Late, Pace, ended_before_answer};
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Resource, Share},
     watchdog::{Signal, Watched},
@@ -24,7 +24,7 @@ pub struct Collect<'a> {
     /// How fast it has to come.
     pub pace: Pace,
     /// What it is if it is slower.
-    pub late: Kind,
+    pub late: ErrorKind,
 }
 
 impl Collect<'_> {

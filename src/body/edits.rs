@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Owner, Resource, Room, Share},
     mcp::{endpoint::EndpointRewriter, tool_events::ListEvents},
 };
@@ -65,7 +65,7 @@ impl FilteredEvents {
     }
 
     fn push(&mut self, data: &[u8]) -> Result<Bytes, Error> {
-        let out = self.events.push(data).map_err(|e| Kind::UpstreamUnreadable.because(e.to_string()))?;
+        let out = self.events.push(data).map_err(|e| ErrorKind::UpstreamUnreadable.because(e.to_string()))?;
         self.share.set(self.events.held() as u64);
         Ok(match out.len() > ONE_READ {
             true => {
@@ -88,7 +88,7 @@ impl Edits {
     pub(super) fn push(&mut self, data: Bytes) -> Result<Bytes, Error> {
         let mut data = data;
         if let Some(rewriter) = &mut self.endpoint {
-            data = rewriter.push(data).map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
+            data = rewriter.push(data).map_err(|e| ErrorKind::UpstreamUnreachable.because(e.to_string()))?;
         }
         self.filter(data)
     }

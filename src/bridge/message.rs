@@ -12,7 +12,7 @@ use hyper::body::Body as _;
 use crate::{
     body::{Collect, Pace},
     config::Limits,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Owner, Resource},
     mcp::message::Message,
@@ -41,24 +41,24 @@ pub(super) async fn read(
     let most = if limits.max_body_bytes > 0 { limits.max_body_bytes.min(MOST_BYTES) } else { MOST_BYTES };
     let mut share = owner.hold(Resource::Bytes, 0);
     let text = match body {
-        Some(body) if body.size_hint().lower() > most => return Err(Kind::BodyTooLarge.into()),
+        Some(body) if body.size_hint().lower() > most => return Err(ErrorKind::BodyTooLarge.into()),
         Some(body) => {
             let pace = Pace::of_request(limits, body.size_hint().exact());
-            let collect = Collect { most, watched, pace, late: Kind::BodyTimeout };
+            let collect = Collect { most, watched, pace, late: ErrorKind::BodyTimeout };
             let next = |cx: &mut Context<'_>| {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-                    Err(e) => Err(Kind::Malformed.because(e.to_string())),
+                    Err(e) => Err(ErrorKind::Malformed.because(e.to_string())),
                 }))
             };
-            collect.read(&mut share, next).await?.ok_or(Kind::BodyTooLarge)?
+            collect.read(&mut share, next).await?.ok_or(ErrorKind::BodyTooLarge)?
         }
         None => Bytes::new(),
     };
     *body = None;
     record.received(text.len() as u64);
-    let message = Message::parse(text).map_err(|e| Kind::NotAMessage.because(e.to_string()))?;
+    let message = Message::parse(text).map_err(|e| ErrorKind::NotAMessage.because(e.to_string()))?;
     message.held_by(share);
     Ok(message)
 }

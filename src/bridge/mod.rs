@@ -20,14 +20,14 @@ use tokio::sync::mpsc;
 use crate::{
     body::{Events, Payload, Source, ended_before_answer},
     config::{Naming, Server},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
     ledger::Resource,
     link::{FromServer, Outbound, ToServer, aggregate::server_of, shared},
     mcp::{
         accept,
         events::event,
-        message::{Kind as MessageKind, Message},
+        message::{Message, MessageKind},
         modern,
     },
     observe::Record,
@@ -79,7 +79,7 @@ pub async fn answer(
     let answered = match (request.admitted.door, &head.method) {
         (Door::Mcp, &Method::POST) => {
             let session = match modern::is_modern(&head.headers, None) {
-                true => Err(Kind::SessionRequired.into()),
+                true => Err(ErrorKind::SessionRequired.into()),
                 false => request.session(),
             };
             let message = request.read(session.as_ref().ok(), body, record).await?;
@@ -97,7 +97,7 @@ pub async fn answer(
             let message = request.read(session.as_ref(), body, record).await?;
             request.message(session, message, record).await
         }
-        _ => Err(Kind::MethodNotAllowed.into()),
+        _ => Err(ErrorKind::MethodNotAllowed.into()),
     };
     answered.map_err(|error| renewal.explain(error))
 }
@@ -118,13 +118,15 @@ impl Renewal {
 
     /// What ended by the hand of whoever runs the gate is no failure of the server's, and no session that never was.
     fn explain(&self, error: Error) -> Error {
-        if !matches!(error.kind, Kind::UpstreamUnreachable | Kind::SessionNotFound) || !self.is_one() {
+        if !matches!(error.kind, ErrorKind::UpstreamUnreachable | ErrorKind::SessionNotFound)
+            || !self.is_one()
+        {
             return error;
         }
         match self.worker.shared.live().route(&self.route.server.name) {
-            None => Kind::NotFound.because("the server was removed while it waited"),
+            None => ErrorKind::NotFound.because("the server was removed while it waited"),
             Some(route) if route.switch.is_stopped() => Error::stopped(),
-            Some(_) => Kind::Unavailable.because("the server was restarted or configured anew"),
+            Some(_) => ErrorKind::Unavailable.because("the server was restarted or configured anew"),
         }
     }
 }
@@ -149,7 +151,7 @@ impl Request<'_> {
         }
         // What is no request belongs to something that runs.
         if message.kind() == MessageKind::Request && self.worker.shared.is_draining() {
-            return Err(Kind::Unavailable.into());
+            return Err(ErrorKind::Unavailable.into());
         }
         if message.kind() != MessageKind::Response {
             record.asks(message.method(), message.name(), token);
@@ -160,10 +162,8 @@ impl Request<'_> {
     /// Room for a message of a session on its way to the server.
     async fn room(&self, session: &Handle, bytes: u64) -> Result<Option<Passage>, Error> {
         match self.within(session::PATIENCE, session.room(bytes)).await {
-            Err(late) if late.kind == Kind::UpstreamTimeout => {
-                Err(Kind::Unavailable
-                    .because("the server takes no messages, and too many of its session wait"))
-            }
+            Err(late) if late.kind == ErrorKind::UpstreamTimeout => Err(ErrorKind::Unavailable
+                .because("the server takes no messages, and too many of its session wait")),
             room => room,
         }
     }
@@ -234,23 +234,23 @@ impl Request<'_> {
     async fn listen(self) -> Result<Response<Payload>, Error> {
         if modern::is_modern(&self.head.headers, None) {
             // MCP 2026-07-28 has no such stream.
-            return Err(Kind::MethodNotAllowed.into());
+            return Err(ErrorKind::MethodNotAllowed.into());
         }
         if self.head.headers.get(SESSION_ID).is_none_or(HeaderValue::is_empty) {
             // There is nothing to listen to, which is what clients understand by 405, and by nothing else (MCP 2025-11-25,
             // transports, "Listening for Messages from the Server").
-            return Err(Kind::MethodNotAllowed.because("a stream of no session"));
+            return Err(ErrorKind::MethodNotAllowed.because("a stream of no session"));
         }
         let session = self.session()?;
         let after = self.head.headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
         let events = self.within(self.patience, session.listen(after)).await?;
-        let (events, unread) = events.ok_or(Kind::SessionNotFound)?;
+        let (events, unread) = events.ok_or(ErrorKind::SessionNotFound)?;
         Ok(reply::stream(self.stream_of(Source::Session(events, unread))))
     }
 
     async fn close(self) -> Result<Response<Payload>, Error> {
         if modern::is_modern(&self.head.headers, None) {
-            return Err(Kind::MethodNotAllowed.into());
+            return Err(ErrorKind::MethodNotAllowed.into());
         }
         self.session()?.close();
         Ok(reply::empty(StatusCode::NO_CONTENT))
@@ -306,7 +306,7 @@ impl Request<'_> {
         let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
         let first = if self.may_stream() {
             match self.within(STREAM_AFTER, link.from_server.recv()).await {
-                Err(e) if e.kind == Kind::UpstreamTimeout => {
+                Err(e) if e.kind == ErrorKind::UpstreamTimeout => {
                     let source = Source::Call { link, id, is_done: false, place };
                     return Ok(reply::stream(self.stream_of(source)));
                 }
@@ -350,7 +350,7 @@ impl Request<'_> {
             Server::ALL => String::new(),
             name => format!("/{name}"),
         };
-        let sealed = sealed.to_str().map_err(|_| Kind::Internal.because("a session id is not text"))?;
+        let sealed = sealed.to_str().map_err(|_| ErrorKind::Internal.because("a session id is not text"))?;
         let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
         let first = Bytes::from(endpoint);
         Ok(reply::stream(self.stream_of(Source::Session(events, Unread::default())).beginning_with(first)))
@@ -363,7 +363,7 @@ impl Request<'_> {
         message: Message,
         record: &mut Record,
     ) -> Result<Response<Payload>, Error> {
-        let session = session.ok_or(Kind::SessionNotFound)?;
+        let session = session.ok_or(ErrorKind::SessionNotFound)?;
         self.note_member(&message, record, |route| session.members().contains(&route.server.name));
         let reply = self.reply(&session, message).await?;
         self.respond(reply)
@@ -392,7 +392,7 @@ impl Request<'_> {
     /// A place among the sessions.
     fn place(&self) -> Result<Registered, Error> {
         let Self { worker, admitted, .. } = self;
-        let id = SessionId::random().map_err(|e| Kind::Internal.because(e.to_string()))?;
+        let id = SessionId::random().map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
         let share = loop {
             match admitted.owner.take(Resource::Sessions) {
                 Ok(share) => break share,
@@ -410,13 +410,13 @@ impl Request<'_> {
             Backend::All => self.head.uri.query(),
             _ => None,
         };
-        Selector::parse(query).map_err(|e| Kind::Selector.because(e.to_string()))
+        Selector::parse(query).map_err(|e| ErrorKind::Selector.because(e.to_string()))
     }
 
     /// The session that the request names.
     fn session(&self) -> Result<Handle, Error> {
-        let sealed = self.head.headers.get(SESSION_ID).ok_or(Kind::SessionRequired)?;
-        self.find(sealed.as_bytes()).ok_or_else(|| Kind::SessionNotFound.into())
+        let sealed = self.head.headers.get(SESSION_ID).ok_or(ErrorKind::SessionRequired)?;
+        self.find(sealed.as_bytes()).ok_or_else(|| ErrorKind::SessionNotFound.into())
     }
 
     /// The HTTP+SSE session that the request names.
@@ -445,7 +445,7 @@ impl Request<'_> {
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {
         let (server, token_name) = self.admitted.session_owner();
         let sealed = self.admitted.live.sessions.seal(server, token_name, id.to_string().as_bytes());
-        sealed.map_err(|e| Kind::Internal.because(e.to_string()))
+        sealed.map_err(|e| ErrorKind::Internal.because(e.to_string()))
     }
 
     /// What the session has to say to `message`, or a time-out.
@@ -459,7 +459,7 @@ impl Request<'_> {
         let outbound = Outbound { trace: self.trace(), ..message.into() };
         let mut reply = pin!(session.post(outbound, wants));
         let is_late =
-            |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == Kind::UpstreamTimeout);
+            |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == ErrorKind::UpstreamTimeout);
         let streamed = id.clone().filter(|_| self.may_stream());
         let patience = if streamed.is_some() { STREAM_AFTER } else { self.patience };
         let mut answered = self.within(patience, &mut reply).await;
@@ -478,7 +478,7 @@ impl Request<'_> {
             // Not awaited longer than a moment: a server that reads nothing is why it is late.
             let _ = tokio::time::timeout(ABANDON, session.abandon(id)).await;
         }
-        answered?.ok_or_else(|| Kind::SessionNotFound.into())
+        answered?.ok_or_else(|| ErrorKind::SessionNotFound.into())
     }
 
     /// Whether the answer may begin before the server has said anything, and then take as long as it likes. Not where the
@@ -512,7 +512,7 @@ impl Request<'_> {
                     self.watched.set_deadline(None);
                     Poll::Ready(Ok(done))
                 }
-                Poll::Pending if is_late => Poll::Ready(Err(Kind::UpstreamTimeout.into())),
+                Poll::Pending if is_late => Poll::Ready(Err(ErrorKind::UpstreamTimeout.into())),
                 Poll::Pending => Poll::Pending,
             }
         })
@@ -547,5 +547,5 @@ fn note_error(reply: &Reply, record: &mut Record) {
 }
 
 fn lost(cause: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Kind::UpstreamUnreachable.because(cause)
+    ErrorKind::UpstreamUnreachable.because(cause)
 }

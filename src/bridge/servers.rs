@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::{
     child::Supervisor,
     config::{Level, Transport},
-    error::{Error, Kind, Side},
+    error::{Error, ErrorKind, Side},
     identity::{Grant, Grantee, Members},
     ledger::{Owner, Resource},
     link::{
@@ -290,7 +290,9 @@ async fn one(
             link::stdio::open(supervisor, owner, callers).await?
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
-        Backend::All => return Err(Kind::Internal.because("all servers as one are no member of themselves")),
+        Backend::All => {
+            return Err(ErrorKind::Internal.because("all servers as one are no member of themselves"));
+        }
     };
     Ok(match &route.server.tool_filter {
         Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, route)),
@@ -314,14 +316,14 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
     let answered = async {
         let mut link = link::stdio::open(&supervisor, shared.ledger.gate(), Callers::One).await?;
         let request = Message::request(&Id::number(0), "initialize", &params.to_string());
-        let request = request.map_err(|why| Kind::Internal.because(why.to_string()))?;
+        let request = request.map_err(|why| ErrorKind::Internal.because(why.to_string()))?;
         // If it has just ended, that is what comes next.
         let _ = link.to_server.send(ToServer::Message(request.into())).await;
         match link.from_server.recv().await {
-            Some(FromServer::Ended { cause }) => Err(Kind::UpstreamUnreachable.because(cause)),
+            Some(FromServer::Ended { cause }) => Err(ErrorKind::UpstreamUnreachable.because(cause)),
             Some(FromServer::Failed { error, .. }) => Err(error),
             Some(FromServer::Message { .. }) => Ok(()),
-            None => Err(Kind::UpstreamUnreachable.into()),
+            None => Err(ErrorKind::UpstreamUnreachable.into()),
         }
     };
     let failed = match tokio::time::timeout(WARM, answered).await {
@@ -364,7 +366,7 @@ fn current(
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();
-        let route = route.ok_or_else(|| Kind::UpstreamUnreachable.because("the server is gone"))?;
+        let route = route.ok_or_else(|| ErrorKind::UpstreamUnreachable.because("the server is gone"))?;
         one(&worker, &route, &owner, Callers::Many).await
     })
 }

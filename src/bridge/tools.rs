@@ -13,12 +13,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Owner,
     link::{FromServer, Link, ToServer},
     mcp::{
         code::METHOD_NOT_FOUND,
-        message::{Id, Kind as MessageKind, Message, Part},
+        message::{Id, Message, MessageKind, Part},
         modern::{OWN_META, ToolHeaders},
     },
     state::{Joint, ListedTools},
@@ -119,7 +119,7 @@ async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Me
     let cursor = cursor.map(|cursor| format!(r#""cursor":{cursor},"#)).unwrap_or_default();
     let params = format!(r#"{{{cursor}"_meta":{OWN_META}}}"#);
     let message = Message::request(&Id::number(page), "tools/list", &params)
-        .map_err(|e| Kind::Internal.because(e.to_string()))?;
+        .map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
     // A link that takes nothing any more says why.
     let _ = link.to_server.send(ToServer::Message(message.into())).await;
     loop {
@@ -129,8 +129,8 @@ async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Me
             }
             Some(FromServer::Message { .. }) => {}
             Some(FromServer::Failed { error, .. }) => return Err(error),
-            Some(FromServer::Ended { cause }) => return Err(Kind::UpstreamUnreachable.because(cause)),
-            None => return Err(Kind::UpstreamUnreachable.because("it ended")),
+            Some(FromServer::Ended { cause }) => return Err(ErrorKind::UpstreamUnreachable.because(cause)),
+            None => return Err(ErrorKind::UpstreamUnreachable.because("it ended")),
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
             let joint = Joint::new(server(Rc::clone(&asked), lists), Lease::default());
             let owner = Owner::unlimited();
             let headers = |joint| super::headers(joint, &owner, Some("t"), false);
-            assert_eq!(headers(&joint).await.unwrap_err().kind, Kind::UpstreamUnreachable);
+            assert_eq!(headers(&joint).await.unwrap_err().kind, ErrorKind::UpstreamUnreachable);
             let (one, two) = tokio::join!(headers(&joint), headers(&joint));
             assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
             assert_eq!(asked.get(), 2);

@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     config::{Level, StdioTarget},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Name, Owner, Resource, Share},
     observe::{Health, Observer},
 };
@@ -227,7 +227,7 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`Kind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
+    /// [`ErrorKind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
     pub async fn start(self: &Arc<Self>, owner: &Arc<Owner>) -> Result<Child, Error> {
         loop {
             let wait = self.history().backoffs.wait(owner.name(), Instant::now(), &self.patience);
@@ -241,7 +241,7 @@ impl Supervisor {
         let share = owner.take(Resource::Processes);
         let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let Some(number) = self.admit() else {
-            return Err(Kind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
+            return Err(ErrorKind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
         };
         self.launch(number, share).await.map_err(|error| {
             let where_ = match &self.target.cwd {
@@ -251,7 +251,7 @@ impl Supervisor {
             let (name, command) = (&self.name, &self.target.command);
             let cause = format!("cannot run {command:?} of server {name:?}{where_}: {error}");
             self.health.failed(&cause);
-            Kind::UpstreamUnreachable.because(cause)
+            ErrorKind::UpstreamUnreachable.because(cause)
         })
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use jsonc_parser::{ast::Value, common::Ranged};
 
 use super::{
-    key::{Kind, Object},
+    key::{Object, ValueKind},
     lexer::{Class, Token, tokens},
     lines::Lines,
     shown,
@@ -178,23 +178,27 @@ fn collect(object: &'static Object, value: &Value<'_>, harmless: &mut HashSet<us
     }
 }
 
-fn descend(kind: &Kind, value: &Value<'_>, harmless: &mut HashSet<usize>) {
+fn descend(kind: &ValueKind, value: &Value<'_>, harmless: &mut HashSet<usize>) {
     match (*kind, value) {
-        (Kind::Object(object) | Kind::SecretOr(object), Value::Object(_)) => collect(object, value, harmless),
-        (Kind::OneOrMany(of) | Kind::List(of), Value::Array(list)) => {
+        (ValueKind::Object(object) | ValueKind::SecretOr(object), Value::Object(_)) => {
+            collect(object, value, harmless)
+        }
+        (ValueKind::OneOrMany(of) | ValueKind::List(of), Value::Array(list)) => {
             list.elements.iter().for_each(|value| descend(of, value, harmless));
         }
-        (Kind::OneOrMany(of), _) => descend(of, value, harmless),
-        (Kind::Map { of, .. }, Value::Object(found)) => {
+        (ValueKind::OneOrMany(of), _) => descend(of, value, harmless),
+        (ValueKind::Map { of, .. }, Value::Object(found)) => {
             found.properties.iter().for_each(|property| descend(of, &property.value, harmless));
         }
-        (Kind::Number { .. } | Kind::Duration(_), Value::NumberLit(_)) => {
+        (ValueKind::Number { .. } | ValueKind::Duration(_), Value::NumberLit(_)) => {
             harmless.insert(value.range().start);
         }
-        (Kind::Duration(_), Value::StringLit(text)) if humantime::parse_duration(&text.value).is_ok() => {
+        (ValueKind::Duration(_), Value::StringLit(text))
+            if humantime::parse_duration(&text.value).is_ok() =>
+        {
             harmless.insert(value.range().start);
         }
-        (Kind::Word(words), Value::StringLit(text)) if words.find(&text.value).is_some() => {
+        (ValueKind::Word(words), Value::StringLit(text)) if words.find(&text.value).is_some() => {
             harmless.insert(value.range().start);
         }
         _ => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jsonc_parser::{ast, common::Ranged};
 
 use super::{
-    key::{Absent, Key, Kind, Object},
+    key::{Absent, Key, Object, ValueKind},
     problem::Place,
     reader::{Context, Node, Text},
     reference::Origin,
@@ -106,7 +106,7 @@ impl<'a> Fields<'a> {
     pub(super) fn number(&self, cx: &mut Context<'_>, name: &str) -> Option<u64> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
-            (Some(node), Kind::Number { least, most, .. }, _) => node.number(cx, least, most),
+            (Some(node), ValueKind::Number { least, most, .. }, _) => node.number(cx, least, most),
             (None, _, Absent::Number(default)) => Some(default),
             _ => None,
         }
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
     pub(super) fn duration(&self, cx: &mut Context<'_>, name: &str) -> Option<Duration> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
-            (Some(node), Kind::Duration(least), _) => node.duration(cx, least),
+            (Some(node), ValueKind::Duration(least), _) => node.duration(cx, least),
             (None, _, Absent::Duration(default)) => Some(default),
             _ => None,
         }
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
     pub(super) fn word(&self, cx: &mut Context<'_>, name: &str) -> Option<&'static str> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
-            (Some(node), Kind::Word(words), _) => {
+            (Some(node), ValueKind::Word(words), _) => {
                 let text = node.string(cx)?;
                 let found = words.find(&text.value);
                 if found.is_none() {
@@ -166,7 +166,7 @@ impl<'a> Fields<'a> {
     /// An object of the table. `None` if it is absent or none.
     pub(super) fn object(&self, cx: &mut Context<'_>, name: &str) -> Option<Fields<'a>> {
         match self.described(name)?.kind {
-            Kind::Object(kind) => self.get(name)?.object(cx, kind),
+            ValueKind::Object(kind) => self.get(name)?.object(cx, kind),
             _ => None,
         }
     }
@@ -174,7 +174,7 @@ impl<'a> Fields<'a> {
     /// As [`Fields::object`]; one that is absent or none is read as one without keys.
     pub(super) fn object_or_empty(&self, cx: &mut Context<'_>, name: &str) -> Fields<'a> {
         let kind = match self.described(name).map(|key| key.kind) {
-            Some(Kind::Object(kind)) => Some(kind),
+            Some(ValueKind::Object(kind)) => Some(kind),
             _ => None,
         };
         let empty = || Fields { properties: &[], kind, at: self.key(name), meant: Vec::new() };

@@ -32,7 +32,7 @@ impl Object {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) absent: Absent,
     pub(super) doc: &'static str,
     /// Other names that mean the same.
@@ -47,7 +47,7 @@ pub(super) struct Key {
     pub(super) deprecated: Option<&'static str>,
 }
 
-pub(super) const fn key(name: &'static str, kind: Kind, absent: Absent, doc: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: ValueKind, absent: Absent, doc: &'static str) -> Key {
     Key { name, kind, absent, doc, also: &[], beside: None, examples: &[], restart: None, deprecated: None }
 }
 
@@ -88,7 +88,7 @@ impl Key {
 ///
 /// A pattern is a regular expression for the schema. The reader demands the same and says in words what is wrong.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Bool,
     /// A whole number, perhaps of something.
     Number {
@@ -111,15 +111,15 @@ pub(super) enum Kind {
     /// Text in which nothing is a reference.
     Literal,
     Word(&'static Words),
-    List(&'static Kind),
+    List(&'static ValueKind),
     /// An object whose keys are names that the user chose.
     Map {
         names: &'static Names,
-        of: &'static Kind,
+        of: &'static ValueKind,
     },
     Object(&'static Object),
     SecretOr(&'static Object),
-    OneOrMany(&'static Kind),
+    OneOrMany(&'static ValueKind),
     /// A JSON Schema of the type `object`, in which nothing is a reference.
     JsonSchema,
     /// Whatever it is, it means nothing.
@@ -131,16 +131,16 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Any text.
 pub(super) const ANY: &str = "";
 
-pub(super) const fn count(least: u64, most: u64) -> Kind {
-    Kind::Number { least, most, unit: "" }
+pub(super) const fn count(least: u64, most: u64) -> ValueKind {
+    ValueKind::Number { least, most, unit: "" }
 }
 
-pub(super) const fn bytes(least: u64, most: u64) -> Kind {
-    Kind::Number { least, most, unit: "bytes" }
+pub(super) const fn bytes(least: u64, most: u64) -> ValueKind {
+    ValueKind::Number { least, most, unit: "bytes" }
 }
 
 /// A time-out: a shorter one than a millisecond would refuse honest peers.
-pub(super) const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1));
+pub(super) const TIMEOUT: ValueKind = ValueKind::Duration(Duration::from_millis(1));
 
 /// The words that a key can have, in any letter case.
 #[derive(Debug)]
@@ -190,9 +190,9 @@ pub(super) enum Absent {
 
 /// Every kind of object below `root`, with the path where it is met first: `proxy.auth.tokens.NAME`.
 pub(super) fn objects(root: &'static Object) -> Vec<(String, &'static Object)> {
-    fn visit(path: String, kind: &Kind, found: &mut Vec<(String, &'static Object)>) {
+    fn visit(path: String, kind: &ValueKind, found: &mut Vec<(String, &'static Object)>) {
         match *kind {
-            Kind::Object(object) | Kind::SecretOr(object) => {
+            ValueKind::Object(object) | ValueKind::SecretOr(object) => {
                 if found.iter().any(|(_, known)| known.name == object.name) {
                     return;
                 }
@@ -202,13 +202,13 @@ pub(super) fn objects(root: &'static Object) -> Vec<(String, &'static Object)> {
                     visit(path, &key.kind, found);
                 }
             }
-            Kind::List(of) => visit(format!("{path}[]"), of, found),
-            Kind::OneOrMany(of) => visit(path, of, found),
-            Kind::Map { of, .. } => visit(format!("{path}.NAME"), of, found),
+            ValueKind::List(of) => visit(format!("{path}[]"), of, found),
+            ValueKind::OneOrMany(of) => visit(path, of, found),
+            ValueKind::Map { of, .. } => visit(format!("{path}.NAME"), of, found),
             _ => {}
         }
     }
     let mut found = Vec::new();
-    visit(String::new(), &Kind::Object(root), &mut found);
+    visit(String::new(), &ValueKind::Object(root), &mut found);
     found
 }

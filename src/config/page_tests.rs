@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::{
-    key::{Absent, Key, Kind, LONGEST, Object, Words, objects},
+    key::{Absent, Key, LONGEST, Object, ValueKind, Words, objects},
     schema,
     table::ROOT,
 };
@@ -98,10 +98,10 @@ fn default(key: &Key) -> String {
 }
 
 /// What a value of this kind looks like, in a few words.
-fn takes(kind: &Kind) -> String {
+fn takes(kind: &ValueKind) -> String {
     match *kind {
-        Kind::Bool => "`true` or `false`".to_owned(),
-        Kind::Number { least, most, unit } => {
+        ValueKind::Bool => "`true` or `false`".to_owned(),
+        ValueKind::Number { least, most, unit } => {
             let what = if unit.is_empty() { "whole number" } else { unit };
             match (least, most) {
                 (0, u64::MAX) => what.to_owned(),
@@ -109,25 +109,25 @@ fn takes(kind: &Kind) -> String {
                 _ => format!("{what}, {least} to {most}"),
             }
         }
-        Kind::Duration(least) if least.is_zero() => "duration".to_owned(),
-        Kind::Duration(least) => format!("duration, at least {}", humantime::format_duration(least)),
-        Kind::Text(_) => "text".to_owned(),
-        Kind::Secret(_) => "secret text".to_owned(),
-        Kind::Url => "URL".to_owned(),
-        Kind::Path => "path".to_owned(),
-        Kind::Variable => "name of a variable".to_owned(),
-        Kind::Literal => "text as it stands".to_owned(),
-        Kind::Word(Words { words, .. }) => {
+        ValueKind::Duration(least) if least.is_zero() => "duration".to_owned(),
+        ValueKind::Duration(least) => format!("duration, at least {}", humantime::format_duration(least)),
+        ValueKind::Text(_) => "text".to_owned(),
+        ValueKind::Secret(_) => "secret text".to_owned(),
+        ValueKind::Url => "URL".to_owned(),
+        ValueKind::Path => "path".to_owned(),
+        ValueKind::Variable => "name of a variable".to_owned(),
+        ValueKind::Literal => "text as it stands".to_owned(),
+        ValueKind::Word(Words { words, .. }) => {
             let quoted: Vec<_> = words.iter().map(|word| format!("`\"{}\"`", word.0)).collect();
             quoted.join(", ")
         }
-        Kind::List(of) => format!("list of {}", takes(of)),
-        Kind::Map { of, .. } => format!("object of names, each with {}", takes(of)),
-        Kind::Object(object) => link(object),
-        Kind::SecretOr(object) => format!("secret text or {}", link(object)),
-        Kind::OneOrMany(of) => format!("{}, or a list of them", takes(of)),
-        Kind::JsonSchema => "JSON Schema".to_owned(),
-        Kind::Ignored => "anything".to_owned(),
+        ValueKind::List(of) => format!("list of {}", takes(of)),
+        ValueKind::Map { of, .. } => format!("object of names, each with {}", takes(of)),
+        ValueKind::Object(object) => link(object),
+        ValueKind::SecretOr(object) => format!("secret text or {}", link(object)),
+        ValueKind::OneOrMany(of) => format!("{}, or a list of them", takes(of)),
+        ValueKind::JsonSchema => "JSON Schema".to_owned(),
+        ValueKind::Ignored => "anything".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    key::{Absent, Key, Kind, LONGEST, Names, Object, Words, objects},
+    key::{Absent, Key, LONGEST, Names, Object, ValueKind, Words, objects},
     table::{REFERENCE, ROOT},
 };
 
@@ -70,7 +70,7 @@ fn object(object: &Object) -> Map<String, Json> {
 fn property(key: &Key) -> Json {
     let mut schema = kind(&key.kind);
     let mut description = sentences(key);
-    if let Kind::Number { unit, .. } = key.kind
+    if let ValueKind::Number { unit, .. } = key.kind
         && !unit.is_empty()
     {
         description += &format!(" In {unit}.");
@@ -108,7 +108,7 @@ pub(super) fn default(key: &Key) -> Option<Json> {
 /// The documentation of a key, with what follows from the rest of its entry; Markdown.
 pub(super) fn sentences(key: &Key) -> String {
     let mut text = key.doc.to_owned();
-    if let Kind::Word(Words { words, .. }) = key.kind {
+    if let ValueKind::Word(Words { words, .. }) = key.kind {
         let described = words.iter().map(|word| format!("`{}`: {}", word.0, word.2));
         text += &format!(" {}.", described.collect::<Vec<_>>().join("; "));
         for word in words.iter().filter(|word| !word.1.is_empty()) {
@@ -116,7 +116,7 @@ pub(super) fn sentences(key: &Key) -> String {
             text += &format!(" Other spellings of `{}`: {}.", word.0, others.join(", "));
         }
     }
-    if let Kind::Map { names: Names { reserved: reserved @ [_, ..], .. }, .. } = key.kind {
+    if let ValueKind::Map { names: Names { reserved: reserved @ [_, ..], .. }, .. } = key.kind {
         let quoted: Vec<_> = reserved.iter().map(|name| format!("`{name}`")).collect();
         text += &format!(" These names are reserved for the gateway's own paths: {}.", quoted.join(", "));
     }
@@ -134,20 +134,22 @@ pub(super) fn sentences(key: &Key) -> String {
     text
 }
 
-fn kind(kind: &Kind) -> Json {
+fn kind(kind: &ValueKind) -> Json {
     match *kind {
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Number { least, most: u64::MAX, .. } => json!({ "type": "integer", "minimum": least }),
-        Kind::Number { least, most, .. } => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Kind::Duration(least) => {
+        ValueKind::Bool => json!({ "type": "boolean" }),
+        ValueKind::Number { least, most: u64::MAX, .. } => json!({ "type": "integer", "minimum": least }),
+        ValueKind::Number { least, most, .. } => {
+            json!({ "type": "integer", "minimum": least, "maximum": most })
+        }
+        ValueKind::Duration(least) => {
             let (least, most) = (least.as_secs_f64(), LONGEST.as_secs_f64());
             json!({ "$ref": "#/$defs/duration", "minimum": least, "maximum": most })
         }
-        Kind::Text(pattern) | Kind::Secret(pattern) => text(pattern),
+        ValueKind::Text(pattern) | ValueKind::Secret(pattern) => text(pattern),
         // Parsers of URLs let spaces pass in front, and any letter case.
-        Kind::Url => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:"),
+        ValueKind::Url => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:"),
         // What stands in a file is no path.
-        Kind::Path => json!({ "anyOf": [
+        ValueKind::Path => json!({ "anyOf": [
             { "type": "string" },
             {
                 "type": "object",
@@ -157,9 +159,9 @@ fn kind(kind: &Kind) -> Json {
                 "additionalProperties": false
             }
         ] }),
-        Kind::Literal => json!({ "type": "string" }),
-        Kind::Variable => json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }),
-        Kind::Word(Words { words, .. }) => {
+        ValueKind::Literal => json!({ "type": "string" }),
+        ValueKind::Variable => json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }),
+        ValueKind::Word(Words { words, .. }) => {
             let preferred: Vec<_> = words.iter().map(|word| word.0).collect();
             let spellings = words.iter().flat_map(|word| std::iter::once(&word.0).chain(word.1));
             let spellings: Vec<_> = spellings.map(|word| in_any_case(word)).collect();
@@ -170,8 +172,8 @@ fn kind(kind: &Kind) -> Json {
             }
             schema
         }
-        Kind::List(of) => json!({ "type": "array", "items": self::kind(of) }),
-        Kind::Map { names: Names { pattern, reserved }, of } => {
+        ValueKind::List(of) => json!({ "type": "array", "items": self::kind(of) }),
+        ValueKind::Map { names: Names { pattern, reserved }, of } => {
             let mut names = json!({ "pattern": pattern });
             if !reserved.is_empty() {
                 names["not"] = json!({ "enum": reserved });
@@ -183,22 +185,22 @@ fn kind(kind: &Kind) -> Json {
                 "additionalProperties": self::kind(of)
             })
         }
-        Kind::Object(object) => json!({ "$ref": format!("#/$defs/{}", object.name) }),
-        Kind::SecretOr(object) => {
+        ValueKind::Object(object) => json!({ "$ref": format!("#/$defs/{}", object.name) }),
+        ValueKind::SecretOr(object) => {
             let mut schema = text("^[!-~]+$");
             if let Some(choices) = schema["anyOf"].as_array_mut() {
                 choices.push(json!({ "$ref": format!("#/$defs/{}", object.name) }));
             }
             schema
         }
-        Kind::OneOrMany(of) => {
+        ValueKind::OneOrMany(of) => {
             let one = self::kind(of);
             json!({ "anyOf": [one, { "type": "array", "items": one }] })
         }
-        Kind::JsonSchema => {
+        ValueKind::JsonSchema => {
             json!({ "type": "object", "properties": { "type": { "const": "object" } }, "required": ["type"] })
         }
-        Kind::Ignored => json!({}),
+        ValueKind::Ignored => json!({}),
     }
 }
 

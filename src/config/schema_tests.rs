@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::{
-    key::{Absent, Key, Kind, LONGEST, Object, objects},
+    key::{Absent, Key, LONGEST, Object, ValueKind, objects},
     load,
     table::{REFERENCE, ROOT},
 };
@@ -168,25 +168,25 @@ fn values(key: &Key) -> Vec<Json> {
     values.extend(key.examples.iter().map(|text| serde_json::from_str(text).expect("an example is JSON")));
     values.extend(super::schema::default(key));
     match key.kind {
-        Kind::Object(object) => values.push(base(object)),
-        Kind::Number { least, most, .. } => {
+        ValueKind::Object(object) => values.push(base(object)),
+        ValueKind::Number { least, most, .. } => {
             values.extend([json!(least), json!(most), json!(least.saturating_sub(1))]);
             values.extend(most.checked_add(1).map(Json::from));
         }
-        Kind::Duration(least) => {
+        ValueKind::Duration(least) => {
             let (least, most) = (least.as_secs_f64(), LONGEST.as_secs_f64());
             values.extend([least, most, least / 2.0, most + 1.0].map(Json::from));
             values.extend(["1h 30m", " 1.5s ", "0", "3 parsecs", "5", "s", "1µs1s"].map(Json::from));
         }
-        Kind::Word(words) => {
+        ValueKind::Word(words) => {
             for word in words.words {
                 values.extend([json!(word.0), json!(word.0.to_uppercase()), json!(format!("{}s", word.0))]);
                 values.extend(word.1.iter().map(|other| json!(other)));
             }
         }
-        Kind::Map { of, .. } => {
+        ValueKind::Map { of, .. } => {
             let good = match of {
-                Kind::Object(object) => base(object),
+                ValueKind::Object(object) => base(object),
                 _ => json!("a-text-that-is-long-enough"),
             };
             for name in
@@ -221,9 +221,9 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         ("proxy" | "admin", "addr") | ("proxy", "baseUrl") | ("server", "url") => true,
         ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") => true,
         // Files have to be there, and what they are for.
-        _ if matches!(key.kind, Kind::Path) => true,
+        _ if matches!(key.kind, ValueKind::Path) => true,
         // A pattern knows no size.
-        _ if matches!(key.kind, Kind::Duration(_)) && *value == "0" => true,
+        _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
         // It depends on other keys.
         ("proxy", "tls") => true,
         ("server" | "options", "authTokens") | ("server", "transportType") => true,
@@ -258,7 +258,7 @@ fn reader_and_schema_agree_about_every_key() {
             if taken == 0 {
                 faults.push(format!("{path}.{name}: no value is good"));
             }
-            if refused == 0 && !matches!(key.kind, Kind::Ignored) {
+            if refused == 0 && !matches!(key.kind, ValueKind::Ignored) {
                 faults.push(format!("{path}.{name}: no value is bad; does the reader read it?"));
             }
         }
@@ -362,17 +362,19 @@ fn collect(object: &'static Object, value: &Json, found: &mut Vec<(&'static str,
     }
 }
 
-fn descend(kind: &Kind, value: &Json, found: &mut Vec<(&'static str, &'static str)>) {
+fn descend(kind: &ValueKind, value: &Json, found: &mut Vec<(&'static str, &'static str)>) {
     match *kind {
-        Kind::Object(object) => collect(object, value, found),
-        Kind::SecretOr(object) if value.is_object() && value.get("$env").or(value.get("$file")).is_none() => {
+        ValueKind::Object(object) => collect(object, value, found),
+        ValueKind::SecretOr(object)
+            if value.is_object() && value.get("$env").or(value.get("$file")).is_none() =>
+        {
             collect(object, value, found);
         }
-        Kind::OneOrMany(of) if !value.is_array() => descend(of, value, found),
-        Kind::List(of) | Kind::OneOrMany(of) => {
+        ValueKind::OneOrMany(of) if !value.is_array() => descend(of, value, found),
+        ValueKind::List(of) | ValueKind::OneOrMany(of) => {
             value.as_array().into_iter().flatten().for_each(|value| descend(of, value, found));
         }
-        Kind::Map { of, .. } => {
+        ValueKind::Map { of, .. } => {
             value.as_object().into_iter().flatten().for_each(|(_, value)| descend(of, value, found));
         }
         _ => {}
@@ -383,7 +385,7 @@ fn descend(kind: &Kind, value: &Json, found: &mut Vec<(&'static str, &'static st
 fn what_is_said_of_words_names_each() {
     for (path, object) in objects(&ROOT) {
         for key in object.keys {
-            let Kind::Word(words) = key.kind else { continue };
+            let ValueKind::Word(words) = key.kind else { continue };
             assert!(words.words.iter().all(|word| words.otherwise.contains(word.0)), "{path}.{}", key.name);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Limit, Resource},
     link::FromServer,
     mcp::{
@@ -69,7 +69,7 @@ pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> Report {
 
 /// That a message cannot be read which may be an answer.
 pub fn unreadable(why: Malformed) -> Error {
-    Kind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
+    ErrorKind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
 }
 
 /// Requests that wait for their answers. How many they may be is for whoever sends them to say.
@@ -96,7 +96,7 @@ impl Awaited {
 
     /// From now on it is waited for, if it is a request.
     pub fn begin(&mut self, message: &Message) {
-        if let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) {
+        if let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) {
             self.is_alone = self.requests.is_empty() && self.given_up.is_empty();
             self.requests.insert(id.clone(), message.progress_token().cloned());
         }
@@ -127,9 +127,9 @@ impl Awaited {
     /// A server's message as the client is to see it; `None` if it answers what nobody asked.
     pub fn message(&mut self, message: Message) -> Option<FromServer> {
         let message = match message.kind() {
-            message::Kind::Request => message,
-            message::Kind::Notification => self.renamed(message),
-            message::Kind::Response => match contested(&message) {
+            message::MessageKind::Request => message,
+            message::MessageKind::Notification => self.renamed(message),
+            message::MessageKind::Response => match contested(&message) {
                 Some(answers) => return self.unreadable(&answers, Malformed::Ambiguous),
                 None => self.answer(message)?,
             },

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{Far, FromServer, Link, ToServer};
 use crate::{
     config::ToolFilter,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     mcp::{
         code::INVALID_PARAMS,
         message::{self, Id, Message},
@@ -133,8 +133,8 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadabl
         Err(e) => Err(e.to_string()),
     };
     shorter.map_err(|why| Unreadable {
-        id: message.id().filter(|_| message.kind() == message::Kind::Response).cloned(),
-        error: Kind::UpstreamUnreadable.because(why),
+        id: message.id().filter(|_| message.kind() == message::MessageKind::Response).cloned(),
+        error: ErrorKind::UpstreamUnreadable.because(why),
     })
 }
 
@@ -222,13 +222,17 @@ mod tests {
             r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#,
         ] {
             let message = Message::from_server(text.into()).unwrap();
-            let fails = message.kind() == message::Kind::Response && message.id().is_some();
+            let fails = message.kind() == message::MessageKind::Response && message.id().is_some();
             far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
-            assert_eq!(reported.recv().await, Some(Kind::UpstreamUnreadable), "{text}");
+            assert_eq!(reported.recv().await, Some(ErrorKind::UpstreamUnreadable), "{text}");
             if fails {
                 match link.from_server.recv().await.unwrap() {
                     FromServer::Failed { id, error } => {
-                        assert_eq!((id, error.kind), (Id::number(1), Kind::UpstreamUnreadable), "{text}");
+                        assert_eq!(
+                            (id, error.kind),
+                            (Id::number(1), ErrorKind::UpstreamUnreadable),
+                            "{text}"
+                        );
                     }
                     other => panic!("{other:?}"),
                 }

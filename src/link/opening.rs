@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::ToServer;
-use crate::mcp::message::Kind;
+use crate::mcp::message::MessageKind;
 
 /// Messages that wait for the beginning of a session. Beyond them, the client waits.
 const MOST_HELD: usize = 16;
@@ -29,7 +29,7 @@ impl Opening {
             ToServer::Message(outbound) => Some(&outbound.message),
             ToServer::Abandon(_) => None,
         };
-        if message.is_some_and(|message| message.kind() == Kind::Response) {
+        if message.is_some_and(|message| message.kind() == MessageKind::Response) {
             return Some(what);
         }
         if self.is_under_way {
@@ -49,7 +49,9 @@ impl Opening {
     fn forget(&mut self, id: &crate::mcp::message::Id) -> bool {
         let before = self.held.len();
         self.held.retain(|held| match held {
-            ToServer::Message(held) => held.message.kind() != Kind::Request || held.message.id() != Some(id),
+            ToServer::Message(held) => {
+                held.message.kind() != MessageKind::Request || held.message.id() != Some(id)
+            }
             ToServer::Abandon(_) => true,
         });
         self.held.len() < before

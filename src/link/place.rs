@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use super::awaited::{Callers, Oddity, Report, unreadable};
 use crate::{
     config::HttpTarget,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Owner, Resource, Room, Share},
     mcp::{
         events::{Event, EventReader, MAX_EVENT, Passed, is_coded},
@@ -106,7 +106,7 @@ impl Place {
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         let purpose = match message.kind() {
-            message::Kind::Request => Purpose::Call,
+            message::MessageKind::Request => Purpose::Call,
             _ => Purpose::Notice,
         };
         self.send(purpose, Method::POST, path, &fields, message.text().clone(), Some(sent)).await
@@ -181,9 +181,9 @@ impl Place {
             Some(transport) => transport,
             None => self.endpoint.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
                 io::ErrorKind::TimedOut => {
-                    Kind::UpstreamTimeout.because("no connection within connectTimeout")
+                    ErrorKind::UpstreamTimeout.because("no connection within connectTimeout")
                 }
-                _ => Kind::UpstreamUnreachable.because(e.to_string()),
+                _ => ErrorKind::UpstreamUnreachable.because(e.to_string()),
             })?,
         };
         let head = self.head(&method, path, fields);
@@ -199,14 +199,14 @@ impl Place {
         });
         let (head, first) = tokio::time::timeout(self.head_timeout, answered)
             .await
-            .map_err(|_| Kind::UpstreamTimeout.because("no response head in time"))?
+            .map_err(|_| ErrorKind::UpstreamTimeout.because("no response head in time"))?
             .map_err(broken)?;
-        Kind::refuse_challenge(head.status)?;
+        ErrorKind::refuse_challenge(head.status)?;
         if head.status.is_redirection() {
-            return Err(Kind::UpstreamRedirect.into());
+            return Err(ErrorKind::UpstreamRedirect.into());
         }
         if is_coded(&head.headers) {
-            return Err(Kind::UpstreamUnreachable
+            return Err(ErrorKind::UpstreamUnreachable
                 .because("the response is compressed although identity was asked for"));
         }
         let body = exchange.into_body(&head, first);
@@ -268,13 +268,15 @@ impl Answer {
             };
             let Ok(next) = tokio::time::timeout(self.patience, next).await else {
                 let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
-                return Err(limit.unwrap_or_else(|| Kind::UpstreamTimeout.because("the response stalled")));
+                return Err(
+                    limit.unwrap_or_else(|| ErrorKind::UpstreamTimeout.because("the response stalled"))
+                );
             };
             let next = next.map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
             let Some(data) = next else { return Ok(self.whole.insert(whole.freeze()).clone()) };
             let data = data.map_err(broken)?;
             if whole.len() + data.len() > MAX_BODY {
-                return Err(Kind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
+                return Err(ErrorKind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
             }
             self.share.grow(data.len() as u64);
             whole.extend_from_slice(&data);
@@ -304,7 +306,7 @@ impl Answer {
     /// The answer to the request `id` in a body of JSON, and what else is there: MCP 2025-03-26 has several messages in one
     /// body ("Batching").
     pub(super) async fn into_messages(mut self, id: &Id) -> Result<(Message, Vec<Message>), Error> {
-        let no_answer = || Kind::UpstreamUnreachable.because("the body is no answer to its request");
+        let no_answer = || ErrorKind::UpstreamUnreachable.because("the body is no answer to its request");
         let whole = self.whole().await?;
         let (mut answer, mut others) = (None, Vec::new());
         match Incoming::read(whole) {
@@ -423,7 +425,7 @@ impl EventStream {
                 Err(Passed { answers, given_up }) => {
                     let error = match given_up {
                         Some(limit) => Error::out_of(Resource::Bytes, limit),
-                        None => Kind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
+                        None => ErrorKind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
                     };
                     return Err(Lost { answers, error });
                 }
@@ -504,15 +506,15 @@ impl EventStream {
 
 /// That a server answered with this status, and with nothing that says more.
 pub(super) fn refused(status: StatusCode) -> Error {
-    Kind::UpstreamUnreachable.because(format!("the server answered {}", status.as_u16()))
+    ErrorKind::UpstreamUnreachable.because(format!("the server answered {}", status.as_u16()))
 }
 
 fn broken(e: ExchangeError) -> Error {
-    Kind::UpstreamUnreachable.because(e.to_string())
+    ErrorKind::UpstreamUnreachable.because(e.to_string())
 }
 
 fn is_answer(message: &Message) -> bool {
-    message.kind() == message::Kind::Response
+    message.kind() == message::MessageKind::Response
 }
 
 /// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer

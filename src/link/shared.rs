@@ -164,7 +164,7 @@ impl Shared {
 
 /// Whether a message needs a server of its own. On a pipe, log messages do not say which request they are about.
 pub fn needs_own(message: &Message) -> bool {
-    message.kind() == message::Kind::Request && message.sets_log_level()
+    message.kind() == message::MessageKind::Request && message.sets_log_level()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
     place::{EventStream, Lost, MOST_IN_FLIGHT, MOST_POSTS, Place, Purpose, Said, Sent, is_sent, refused},
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     mcp::{
         endpoint,
         events::is_event_stream,
@@ -213,7 +213,7 @@ impl Posts<'_> {
         if let Some(id) = request(&message) {
             if self.server.awaited.borrow().count() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
-                return self.server.fail(Some(id), Kind::CallerLimit.because(why)).await;
+                return self.server.fail(Some(id), ErrorKind::CallerLimit.because(why)).await;
             }
             self.sent.retain(|_, sent| !*sent.borrow());
             self.sent.insert(id.clone(), sent);
@@ -262,17 +262,17 @@ impl Server {
             return Err(refused(answer.status));
         }
         if !is_event_stream(&answer.headers) {
-            return Err(Kind::UpstreamUnreachable.because("the answer is no event stream"));
+            return Err(ErrorKind::UpstreamUnreachable.because("the answer is no event stream"));
         }
         let mut events = answer.into_events();
         let path = tokio::time::timeout(self.place.head_timeout, self.endpoint(&mut events))
             .await
-            .map_err(|_| Kind::UpstreamTimeout.because("no endpoint event in time"))??;
+            .map_err(|_| ErrorKind::UpstreamTimeout.because("no endpoint event in time"))??;
         Ok((events, path))
     }
 
     async fn endpoint(&self, events: &mut EventStream) -> Result<String, Error> {
-        let unreachable = |cause: String| Kind::UpstreamUnreachable.because(cause);
+        let unreachable = |cause: String| ErrorKind::UpstreamUnreachable.because(cause);
         loop {
             match events.next().await.map_err(|lost| lost.error)? {
                 Some(event) if event.name == "endpoint" => {
@@ -299,7 +299,7 @@ impl Server {
             };
             let Some(what) = self.awaited.borrow_mut().message(message) else { continue };
             if let FromServer::Message { message, .. } = &what
-                && message.kind() == message::Kind::Response
+                && message.kind() == message::MessageKind::Response
                 && let Some(renewing) =
                     self.renewing.borrow_mut().take_if(|renewing| message.id() == Some(&renewing.id))
             {
@@ -360,12 +360,12 @@ impl Server {
     fn outlives(&self, message: &Message) -> bool {
         self.initialize.borrow().is_some()
             && message.method() != "initialize"
-            && message.kind() != message::Kind::Response
+            && message.kind() != message::MessageKind::Response
     }
 
     /// Begins a session in the client's stead, as the client began the one before.
     async fn renew(&self, path: &str) -> Result<(), Error> {
-        let internal = |e: Malformed| Kind::Internal.because(e.to_string());
+        let internal = |e: Malformed| ErrorKind::Internal.because(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(self.numbers.borrow_mut().draw());
@@ -376,10 +376,10 @@ impl Server {
         self.take(path, &initialize).await?;
         let renewed = tokio::time::timeout(self.place.head_timeout, renewed)
             .await
-            .map_err(|_| Kind::UpstreamTimeout.because("no answer to initialize in time"))?;
+            .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))?;
         if renewed.is_ok_and(|response| response.part(Part::Result).is_none()) {
             return Err(
-                Kind::UpstreamUnreachable.because("the server forgot the session and refuses a new one")
+                ErrorKind::UpstreamUnreachable.because("the server forgot the session and refuses a new one")
             );
         }
         let initialized = Message::notification("notifications/initialized", "{}").map_err(internal)?;
@@ -415,14 +415,14 @@ impl Server {
         let awaited = self.awaited.borrow_mut().take();
         let own = self.renewing.take().map(|renewing| renewing.id);
         for id in awaited.iter().filter(|id| Some(*id) != own.as_ref()) {
-            self.fail(Some(id), Kind::UpstreamUnreachable.because(cause.to_owned())).await;
+            self.fail(Some(id), ErrorKind::UpstreamUnreachable.because(cause.to_owned())).await;
         }
     }
 }
 
 /// The id of a message that waits for an answer.
 fn request(message: &Message) -> Option<&Id> {
-    message.id().filter(|_| message.kind() == message::Kind::Request)
+    message.id().filter(|_| message.kind() == message::MessageKind::Request)
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ async fn a_lost_stream_fails_what_waits_and_ends_the_conversation() {
     stream.message(result(&json!(1))).await;
     assert_eq!(link.message().await.0, result(&json!(1)));
     stream.send(LAST_CHUNK).await;
-    assert_eq!(link.failure(2).await.kind, Kind::UpstreamUnreachable);
+    assert_eq!(link.failure(2).await.kind, ErrorKind::UpstreamUnreachable);
     assert_eq!(link.end().await, "the event stream ended");
 }
 
@@ -396,16 +396,17 @@ async fn a_server_that_is_not_there_or_no_such_server_ends_the_conversation() {
     let elsewhere = format!("{EVENTS}{}", chunk("event: endpoint\ndata: http://127.0.0.2:1/m\n\n"));
     let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi".to_owned();
     for (answer, kind, cause) in [
-        (None, Kind::UpstreamUnreachable, "refused"),
-        (Some(status(404)), Kind::UpstreamUnreachable, "the server answered 404"),
-        (Some(page), Kind::UpstreamUnreachable, "no event stream"),
-        (Some(elsewhere), Kind::UpstreamUnreachable, "another origin"),
-        (Some(format!("{EVENTS}{LAST_CHUNK}")), Kind::UpstreamUnreachable, "before the endpoint event"),
-        (Some(EVENTS.into()), Kind::UpstreamTimeout, "no endpoint event in time"),
+        (None, ErrorKind::UpstreamUnreachable, "refused"),
+        (Some(status(404)), ErrorKind::UpstreamUnreachable, "the server answered 404"),
+        (Some(page), ErrorKind::UpstreamUnreachable, "no event stream"),
+        (Some(elsewhere), ErrorKind::UpstreamUnreachable, "another origin"),
+        (Some(format!("{EVENTS}{LAST_CHUNK}")), ErrorKind::UpstreamUnreachable, "before the endpoint event"),
+        (Some(EVENTS.into()), ErrorKind::UpstreamTimeout, "no endpoint event in time"),
     ] {
         let upstream = Upstream::bind().await;
         let mut place = upstream.place(Sse);
-        place.head_timeout = Duration::from_millis(if kind == Kind::UpstreamTimeout { 50 } else { 10_000 });
+        place.head_timeout =
+            Duration::from_millis(if kind == ErrorKind::UpstreamTimeout { 50 } else { 10_000 });
         let mut link = open(place);
         match answer {
             Some(answer) => drop(upstream.answer_with(move |_| Some(answer.clone()))),

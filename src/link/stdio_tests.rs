@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     child::{Patience, tests::target},
     config::{Level, LogFormat, StdioTarget},
-    error::Kind,
+    error::ErrorKind,
     ledger::Owner,
     mcp::message::Id,
     observe::{Log, Metrics, Observer},
@@ -272,7 +272,7 @@ async fn who_asked_for_too_much_is_told_at_once_and_the_process_lives_on() {
     let mut link = gate.open().await;
     send(&link, PING).await;
     let FromServer::Failed { id, error } = next(&mut link).await else { panic!("no failure") };
-    assert_eq!((id, error.kind), (Id::number(1), Kind::UpstreamUnreachable));
+    assert_eq!((id, error.kind), (Id::number(1), ErrorKind::UpstreamUnreachable));
     send(&link, PING).await;
     assert_eq!(message(&mut link).await.method(), "ping");
 }
@@ -289,7 +289,7 @@ async fn outcomes(script: &str) -> (Vec<(String, bool)>, Gate) {
         outcomes.push(match next(&mut link).await {
             FromServer::Message { message, .. } => (message.id().unwrap().to_string(), true),
             FromServer::Failed { id, error } => {
-                assert_eq!(error.kind, Kind::UpstreamUnreachable);
+                assert_eq!(error.kind, ErrorKind::UpstreamUnreachable);
                 (id.to_string(), false)
             }
             FromServer::Ended { cause } => panic!("{cause}"),
@@ -467,7 +467,7 @@ async fn what_cannot_be_run_is_named_without_its_arguments() {
     ] {
         let gate = Gate::with(target, brief());
         let error = open(&gate.supervisor, &Owner::unlimited(), Callers::One).await.err().unwrap();
-        assert_eq!((error.kind, error.cause.as_deref()), (Kind::UpstreamUnreachable, Some(cause)));
+        assert_eq!((error.kind, error.cause.as_deref()), (ErrorKind::UpstreamUnreachable, Some(cause)));
         assert_eq!(gate.supervisor.running(), 0);
     }
 }

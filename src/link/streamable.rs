@@ -24,7 +24,7 @@ use super::{
     place::{MOST_IN_FLIGHT, MOST_POSTS, Place, Sent, is_sent},
 };
 use crate::{
-    error::Kind,
+    error::ErrorKind,
     mcp::message::{self, Id, Message},
 };
 
@@ -104,13 +104,13 @@ async fn send(server: &Rc<Server>, calls: &mut Calls, what: ToServer) {
     };
     let message = &outbound.message;
     match (message.kind(), message.id()) {
-        (message::Kind::Request, Some(id)) => {
+        (message::MessageKind::Request, Some(id)) => {
             let id = id.clone();
             if is_initialize(&outbound) {
                 calls.initialize(server, id, outbound);
             } else if calls.running.len() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
-                server.fail(id, Kind::CallerLimit.because(why)).await;
+                server.fail(id, ErrorKind::CallerLimit.because(why)).await;
             } else {
                 calls.start(server, id, outbound);
             }

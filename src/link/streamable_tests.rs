@@ -354,7 +354,7 @@ async fn a_session_that_is_forgotten_at_once_is_not_begun_a_third_time() {
     // The client has to begin anew, and so it is told.
     assert_eq!(
         (error.kind, error.cause.unwrap()),
-        (Kind::SessionNotFound, "the server forgot the session twice".into())
+        (ErrorKind::SessionNotFound, "the server forgot the session twice".into())
     );
     assert!(link.end().await.contains("twice"));
     assert_eq!(methods(&seen).iter().filter(|(_, method)| method == "initialize").count(), 2);
@@ -377,7 +377,7 @@ async fn a_server_that_forgets_and_then_hangs_fails_one_call_and_not_those_after
     link.say(request(1, "test/forget", json!({}))).await;
     link.message().await;
     link.say(request(2, "tools/call", json!({ "name": "pay" }))).await;
-    assert_eq!(link.failure(2).await.kind, Kind::UpstreamTimeout);
+    assert_eq!(link.failure(2).await.kind, ErrorKind::UpstreamTimeout);
     link.say(request(3, "tools/call", json!({ "name": "pay" }))).await;
     assert_eq!(link.message().await, (result(&json!(3)), id(3)));
 }
@@ -462,18 +462,18 @@ async fn a_call_whose_answer_is_lost_has_failed_and_is_not_repeated() {
         }
     });
     for (at, (name, kind, cause)) in [
-        ("ends", Kind::UpstreamUnreachable, "the event stream ended before the answer"),
-        ("garbage", Kind::UpstreamUnreachable, "no message"),
-        ("json", Kind::UpstreamUnreachable, "no message"),
-        ("other", Kind::UpstreamUnreachable, "no answer to its request"),
-        ("page", Kind::UpstreamUnreachable, "neither JSON nor an event stream"),
-        ("zipped", Kind::UpstreamUnreachable, "compressed"),
-        ("nothing", Kind::UpstreamUnreachable, "neither JSON nor an event stream"),
-        ("no http", Kind::UpstreamUnreachable, "HTTP/1.1"),
-        ("refused", Kind::UpstreamUnreachable, "the server answered 403"),
-        ("unauthorized", Kind::UpstreamUnauthorized, "the server answered 401"),
-        ("proxy", Kind::UpstreamUnauthorized, "the server answered 407"),
-        ("elsewhere", Kind::UpstreamRedirect, ""),
+        ("ends", ErrorKind::UpstreamUnreachable, "the event stream ended before the answer"),
+        ("garbage", ErrorKind::UpstreamUnreachable, "no message"),
+        ("json", ErrorKind::UpstreamUnreachable, "no message"),
+        ("other", ErrorKind::UpstreamUnreachable, "no answer to its request"),
+        ("page", ErrorKind::UpstreamUnreachable, "neither JSON nor an event stream"),
+        ("zipped", ErrorKind::UpstreamUnreachable, "compressed"),
+        ("nothing", ErrorKind::UpstreamUnreachable, "neither JSON nor an event stream"),
+        ("no http", ErrorKind::UpstreamUnreachable, "HTTP/1.1"),
+        ("refused", ErrorKind::UpstreamUnreachable, "the server answered 403"),
+        ("unauthorized", ErrorKind::UpstreamUnauthorized, "the server answered 401"),
+        ("proxy", ErrorKind::UpstreamUnauthorized, "the server answered 407"),
+        ("elsewhere", ErrorKind::UpstreamRedirect, ""),
     ]
     .into_iter()
     .enumerate()
@@ -525,9 +525,9 @@ async fn a_server_that_is_not_there_fails_requests_and_ends_a_session_before_it_
     drop(upstream);
     let mut link = open(place(&url, StreamableHttp));
     link.say(modern(1, "tools/list", json!({}))).await;
-    assert_eq!(link.failure(1).await.kind, Kind::UpstreamUnreachable);
+    assert_eq!(link.failure(1).await.kind, ErrorKind::UpstreamUnreachable);
     link.say(initialize(2)).await;
-    assert_eq!(link.failure(2).await.kind, Kind::UpstreamUnreachable);
+    assert_eq!(link.failure(2).await.kind, ErrorKind::UpstreamUnreachable);
     let cause = link.end().await;
     assert!(cause.contains("refused") && !cause.contains("key=1"), "{cause}");
 }
@@ -564,7 +564,7 @@ async fn a_server_that_does_not_answer_in_time_is_told_that_nobody_waits() {
     let mut link = open(impatient);
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
     let (mut peer, _) = upstream.request().await;
-    assert_eq!(link.failure(1).await.kind, Kind::UpstreamTimeout);
+    assert_eq!(link.failure(1).await.kind, ErrorKind::UpstreamTimeout);
     soon("the connection is closed", peer.closed()).await;
     let (_telling, told) = upstream.request().await;
     assert_eq!((told.method(), &told.body["params"]["requestId"]), ("notifications/cancelled", &json!(1)));
@@ -574,7 +574,7 @@ async fn a_server_that_does_not_answer_in_time_is_told_that_nobody_waits() {
     let (mut peer, stalled) = upstream.request().await;
     assert_eq!(stalled.body["id"], 2);
     peer.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{").await;
-    assert_eq!(link.failure(2).await.kind, Kind::UpstreamTimeout);
+    assert_eq!(link.failure(2).await.kind, ErrorKind::UpstreamTimeout);
 }
 
 #[tokio::test(flavor = "local")]
@@ -613,7 +613,7 @@ async fn requests_beyond_the_bound_are_refused_and_the_others_wait_on() {
     for number in 0..=MOST_IN_FLIGHT as u64 {
         link.say(request(number, "tools/call", json!({ "name": "wait" }))).await;
     }
-    assert_eq!(link.failure(MOST_IN_FLIGHT as u64).await.kind, Kind::CallerLimit);
+    assert_eq!(link.failure(MOST_IN_FLIGHT as u64).await.kind, ErrorKind::CallerLimit);
     let (mut peer, first) = upstream.request().await;
     peer.send(json_with(200, "", &result(&first.body["id"]))).await;
     assert_eq!(link.message().await.0, result(&first.body["id"]));

@@ -45,7 +45,7 @@ type Guard = Arc<dyn Any + Send + Sync>;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// Wants a response.
     Request,
     /// Wants none.
@@ -229,7 +229,7 @@ impl Message {
     }
 
     /// What it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> MessageKind {
         self.0.found.kind
     }
 
@@ -465,12 +465,12 @@ mod tests {
     #[test]
     fn the_kind_of_a_message_follows_from_its_fields() {
         for (text, kind) in [
-            (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, Kind::Request),
-            (r#" {"method":"tools/call","id":"a","params":null} "#, Kind::Request),
-            (r#"{"method":"notifications/initialized"}"#, Kind::Notification),
-            (r#"{"id":1,"result":{}}"#, Kind::Response),
-            (r#"{"id":1,"result":null}"#, Kind::Response),
-            (r#"{"id":null,"error":{"code":-32700,"message":"x"}}"#, Kind::Response),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, MessageKind::Request),
+            (r#" {"method":"tools/call","id":"a","params":null} "#, MessageKind::Request),
+            (r#"{"method":"notifications/initialized"}"#, MessageKind::Notification),
+            (r#"{"id":1,"result":{}}"#, MessageKind::Response),
+            (r#"{"id":1,"result":null}"#, MessageKind::Response),
+            (r#"{"id":null,"error":{"code":-32700,"message":"x"}}"#, MessageKind::Response),
         ] {
             assert_eq!(parse(text).kind(), kind, "{text}");
         }
@@ -565,7 +565,7 @@ mod tests {
     fn messages_of_the_gates_own_are_messages() {
         let id = Id::String("a\"b".into());
         assert_eq!(Message::request(&id, "ping", "{}").unwrap().id(), Some(&id));
-        assert_eq!(Message::notification("x", "{}").unwrap().kind(), Kind::Notification);
+        assert_eq!(Message::notification("x", "{}").unwrap().kind(), MessageKind::Notification);
         assert_eq!(Message::cancelled(&id).unwrap().request_id(), Some(&id));
         assert_eq!(Message::result_for(&id, "{}").unwrap().part(Part::Result), Some("{}"));
         assert_eq!(Message::error_for(&id, -32603, "no").unwrap().error_code(), Some(-32603));

@@ -18,7 +18,7 @@ use super::{
         UNSUPPORTED_VERSION,
     },
     header,
-    message::{Id, Kind, Message, Part},
+    message::{Id, Message, MessageKind, Part},
     version::MODERN,
 };
 use bytes::Bytes;
@@ -125,8 +125,10 @@ pub fn check(
     tools: Option<&ToolHeaders>,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
     let outcome = match message.kind() {
-        Kind::Response => Err((INVALID_REQUEST, "clients do not send responses in this version".into())),
-        Kind::Request | Kind::Notification => compare(headers, message, tools),
+        MessageKind::Response => {
+            Err((INVALID_REQUEST, "clients do not send responses in this version".into()))
+        }
+        MessageKind::Request | MessageKind::Notification => compare(headers, message, tools),
     };
     outcome.map_err(|(code, reason)| Failure {
         id: message.id().cloned(),
@@ -173,7 +175,7 @@ fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) 
     // Before the header: both SDKs tell a client first that its body is not of this version.
     let is_complete = message.version().is_some() && message.names_capabilities();
     let is_unreadable = message.names_version() && message.version().is_none();
-    if message.kind() == Kind::Request && !is_complete || is_unreadable {
+    if message.kind() == MessageKind::Request && !is_complete || is_unreadable {
         let reason = "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities";
         return Err((INVALID_PARAMS, reason.into()));
     }

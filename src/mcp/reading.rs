@@ -13,7 +13,7 @@ pub use self::outcome::Reference;
 pub(super) use self::outcome::{Outcome, Spans};
 use super::{
     keys::{Author, Folded, Key, Place, Spelling, is_ambiguous_method},
-    message::{Id, Kind, Malformed, Part},
+    message::{Id, Malformed, MessageKind, Part},
     walk::{MAX_TEXT, Value, Visit},
 };
 
@@ -191,24 +191,26 @@ impl Reading {
     }
 
     /// What kind of message it is, of one that was read to its end.
-    pub(super) fn kind(&self) -> Result<Kind, Malformed> {
+    pub(super) fn kind(&self) -> Result<MessageKind, Malformed> {
         let is_there = |field: &Field| *field != Field::Absent;
         let is_id = |field: &Field| matches!(field, Field::Number(_) | Field::Text(_));
         // `"error": null` beside a result says that there was none.
         let (has_result, has_error) =
             (is_there(&self.result), is_there(&self.error) && self.error != Field::Null);
         let kind = match (&self.method, &self.id) {
-            (Field::Text(_), id) if is_id(id) => Kind::Request,
-            (Field::Text(_), Field::Absent) => Kind::Notification,
-            (Field::Absent, _) if has_result || has_error => Kind::Response,
+            (Field::Text(_), id) if is_id(id) => MessageKind::Request,
+            (Field::Text(_), Field::Absent) => MessageKind::Notification,
+            (Field::Absent, _) if has_result || has_error => MessageKind::Response,
             // Some servers write down what they do not have.
-            (Field::Null, _) if !self.is_strict() && (has_result || has_error) => Kind::Response,
+            (Field::Null, _) if !self.is_strict() && (has_result || has_error) => MessageKind::Response,
             _ => return Err(Malformed::NotJsonRpc),
         };
         if self.is_strict() {
             let is_both = match kind {
-                Kind::Response => has_result && has_error,
-                Kind::Request | Kind::Notification => is_there(&self.result) || is_there(&self.error),
+                MessageKind::Response => has_result && has_error,
+                MessageKind::Request | MessageKind::Notification => {
+                    is_there(&self.result) || is_there(&self.error)
+                }
             };
             // Some servers look for a result first, and some for a method.
             if is_both || !matches!(self.id, Field::Absent | Field::Null) && !is_id(&self.id) {
@@ -285,7 +287,7 @@ impl Reading {
         };
         let name = text(name);
         self.spans.set(Part::Name, self.names[name_slot(key)].filter(|_| name.is_some()));
-        if kind != Kind::Request {
+        if kind != MessageKind::Request {
             self.spans.set(Part::ProgressToken, self.progress_at);
             self.progress_token = self.progress;
         }
@@ -307,7 +309,7 @@ impl Reading {
                 Field::Number(code) => code.parse().ok(),
                 _ => None,
             },
-            task_id: text(self.made_task_id).filter(|_| kind == Kind::Response),
+            task_id: text(self.made_task_id).filter(|_| kind == MessageKind::Response),
             names_related_task: !matches!(self.related_task, Field::Absent | Field::Null),
             method,
             spans: self.spans,

@@ -180,7 +180,7 @@ fn shortened(cause: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn what_counts_is_how_it_fared_last_and_what_went_wrong_is_kept() {
@@ -216,9 +216,9 @@ mod tests {
             );
         }
         let health = Health::default();
-        health.failed_by(&Kind::CallerLimit.because("too many"));
+        health.failed_by(&ErrorKind::CallerLimit.because("too many"));
         assert_eq!(health.last_failure(), None, "that is the caller's doing");
-        health.failed_by(&Kind::UpstreamTimeout.into());
+        health.failed_by(&ErrorKind::UpstreamTimeout.into());
         assert_eq!(health.problem().as_deref(), Some("upstream_timeout"));
     }
 

@@ -14,7 +14,7 @@ use prometheus::{
 
 use super::{End, Health};
 use crate::{
-    error::{Kind, Side},
+    error::{ErrorKind, Side},
     ledger::Resource,
     mcp::method::Method as RpcMethod,
     server::rejection::Rejection,
@@ -225,7 +225,7 @@ impl Metrics {
             metrics.http_rejected.with_label_values(&[rejection.reason()]);
         }
         // What has not happened yet is 0, not absent: a rate sees the first time, too.
-        for kind in Kind::ALL {
+        for kind in ErrorKind::ALL {
             metrics.auth_refused.with_label_values(&[kind.code()]);
         }
         for reason in End::CUTS.map(End::reason) {
@@ -247,7 +247,7 @@ impl Metrics {
 
     /// Handles of one server's counters, resolved once so that a request only adds to them.
     pub fn server(&self, name: &str) -> Arc<ServerMetrics> {
-        for kind in Kind::ALL.iter().filter(|kind| kind.side() == Side::Upstream && name != OTHER) {
+        for kind in ErrorKind::ALL.iter().filter(|kind| kind.side() == Side::Upstream && name != OTHER) {
             self.upstream_errors.with_label_values(&[name, kind.code()]);
         }
         Arc::new(ServerMetrics {
@@ -315,7 +315,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a refusal; `reason` is a code of [`crate::error::Kind`].
+    /// Counts a refusal; `reason` is a code of [`crate::error::ErrorKind`].
     pub fn refused(&self, reason: &'static str) {
         self.auth_refused.with_label_values(&[reason]).inc();
     }
@@ -325,7 +325,7 @@ impl Metrics {
         self.http_rejected.with_label_values(&[rejection.reason()]).inc();
     }
 
-    /// Counts a failure of a server; `kind` is a code of [`crate::error::Kind`].
+    /// Counts a failure of a server; `kind` is a code of [`crate::error::ErrorKind`].
     pub fn upstream_error(&self, server: &str, kind: &'static str) {
         self.upstream_errors.with_label_values(&[server, kind]).inc();
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Level,
-    error::{Error, Kind, Side},
+    error::{Error, ErrorKind, Side},
     ledger::Share,
     mcp::method::Method as RpcMethod,
     secret::holds,
@@ -129,7 +129,7 @@ pub struct Record {
     /// Requests for the gate itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
-    failure: Option<Kind>,
+    failure: Option<ErrorKind>,
     is_stream: bool,
     bytes_out: u64,
     end: Option<End>,
@@ -264,7 +264,7 @@ impl Record {
         self.set_cause(error.cause.clone());
         match (&self.admission, error.kind.side()) {
             // Counted where it was found, which need not have been in a request: see `withheld`.
-            _ if error.kind == Kind::UpstreamUnreadable => {}
+            _ if error.kind == ErrorKind::UpstreamUnreadable => {}
             (Some(admission), Side::Upstream) => {
                 self.observer.metrics.upstream_error(&admission.server, code)
             }
@@ -330,7 +330,7 @@ impl Record {
     }
 
     /// Why it was turned away by the gate, rather than failed by its server or left by its client.
-    fn refused(&self) -> Option<Kind> {
+    fn refused(&self) -> Option<ErrorKind> {
         self.failure.filter(|kind| kind.side() != Side::Upstream)
     }
 
@@ -360,7 +360,7 @@ impl Record {
         };
         let Some(line) = begun else { return };
         let broken_off = end.filter(|end| *end != End::UpstreamEnd);
-        let reason = self.failure.map(Kind::code).or(broken_off.map(End::reason));
+        let reason = self.failure.map(ErrorKind::code).or(broken_off.map(End::reason));
         // The method is shown only if it is one that exists: its name is the client's to choose.
         let method = match self.method {
             Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
@@ -396,7 +396,7 @@ impl Record {
     /// The server broke off its answer, because of `cause`. Its status said that all was well.
     pub fn upstream_lost(&mut self, cause: String) {
         if let Some(admission) = &self.admission {
-            self.observer.metrics.upstream_error(&admission.server, Kind::UpstreamUnreachable.code());
+            self.observer.metrics.upstream_error(&admission.server, ErrorKind::UpstreamUnreachable.code());
             admission.metrics.health.failed(&cause);
         }
         self.because(cause);

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     config::Level,
-    error::{Kind, Side},
+    error::{ErrorKind, Side},
     server::rejection::Rejection,
 };
 
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
     /// The gate refused a request with this error.
-    Refused(Kind),
+    Refused(ErrorKind),
     /// A connection ended before a request of it could be judged.
     Rejected(Rejection),
     /// There are as many connections as there may be.
@@ -67,11 +67,11 @@ impl Group {
 }
 
 impl Topic {
-    const OTHERS: usize = Kind::ALL.len() + Rejection::ALL.len();
+    const OTHERS: usize = ErrorKind::ALL.len() + Rejection::ALL.len();
     const COUNT: usize = Self::OTHERS + 8 + 2 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
-        let refused = Kind::ALL.iter().copied().map(Self::Refused);
+        let refused = ErrorKind::ALL.iter().copied().map(Self::Refused);
         refused
             .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
             .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
@@ -83,7 +83,7 @@ impl Topic {
     fn slot(self) -> usize {
         match self {
             Self::Refused(kind) => kind as usize,
-            Self::Rejected(rejection) => Kind::ALL.len() + rejection as usize,
+            Self::Rejected(rejection) => ErrorKind::ALL.len() + rejection as usize,
             Self::Full => Self::OTHERS,
             Self::Collision => Self::OTHERS + 1,
             Self::TooMany => Self::OTHERS + 2,
@@ -224,8 +224,8 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const NOT_FOUND: Topic = Topic::Refused(Kind::NotFound);
-    const UNAUTHORIZED: Topic = Topic::Refused(Kind::Unauthorized);
+    const NOT_FOUND: Topic = Topic::Refused(ErrorKind::NotFound);
+    const UNAUTHORIZED: Topic = Topic::Refused(ErrorKind::Unauthorized);
 
     fn overdue(recurring: &Recurring, now: Instant) -> Vec<(Topic, u64)> {
         recurring.overdue(now, false).collect()

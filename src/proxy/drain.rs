@@ -2,7 +2,7 @@
 //! A request would begin something.
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     mcp::scan::Scan,
     upstream::{Inspect, Pass},
 };
@@ -22,14 +22,14 @@ pub(super) fn inspect(is_draining: bool, inspect: Option<Inspect>) -> Option<Ins
 
 /// Whether more has to come before it is known what a message is. Fails for a request, and for what cannot be read.
 fn look(scan: &mut Scan, piece: Option<&[u8]>) -> Result<bool, Error> {
-    let unavailable = |_| Error::from(Kind::Unavailable);
+    let unavailable = |_| Error::from(ErrorKind::Unavailable);
     match piece {
         Some(piece) => scan.push(piece).map_err(unavailable)?,
         None => scan.finish().map_err(unavailable)?,
     }
     match scan.method() {
         Some(method) if scan.id().is_some() || !method.starts_with("notifications/") => {
-            Err(Kind::Unavailable.into())
+            Err(ErrorKind::Unavailable.into())
         }
         // What has an id is a request whatever its method is called, and the id may come last.
         _ => Ok(!scan.is_complete()),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     body::{Collect, FilteredEvents, Pace},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Resource, Share},
     mcp::{
@@ -106,7 +106,7 @@ impl Tools {
     ) -> Result<Bytes, Error> {
         let mut share = self.owner.hold(Resource::Bytes, 0);
         let pace = Pace::never_silent_for(self.patience);
-        let collect = Collect { most: MAX_HELD as u64, watched, pace, late: Kind::UpstreamTimeout };
+        let collect = Collect { most: MAX_HELD as u64, watched, pace, late: ErrorKind::UpstreamTimeout };
         let next =
             |cx: &mut Context<'_>| upstream.poll_data(cx).map(|data| data.map(|data| data.map_err(refusal)));
         let body = collect.read(&mut share, next).await?;
@@ -142,7 +142,7 @@ const OTHER: &str = "what may be a list of tools is neither JSON nor an event st
 
 /// An answer does not pass, or its body does not.
 fn unreadable(why: impl ToString, record: &mut Record) -> Error {
-    let error = Kind::UpstreamUnreadable.because(why.to_string());
+    let error = ErrorKind::UpstreamUnreadable.because(why.to_string());
     record.withheld(&error);
     error
 }

@@ -21,7 +21,7 @@ use crate::{
     auth,
     body::{Edits, Late, Pace, Payload, Silence, Stream, ended_before_answer},
     config::{Credential, HttpTarget, Transport as Speaks},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::{Grant, Grantee, Subject, Waits},
     ledger::Owner,
     mcp::{
@@ -106,7 +106,7 @@ pub async fn forward(
 ) -> Result<Response<Payload>, Error> {
     let head = checked.parts;
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
-        return Err(Kind::Internal.because("this server is not reached byte for byte"));
+        return Err(ErrorKind::Internal.because("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
@@ -115,10 +115,10 @@ pub async fn forward(
     // A body that says that it is too large is not begun.
     let declared = body.as_ref().map_or(0, |body| body.size_hint().lower());
     if limits.max_body_bytes > 0 && declared > limits.max_body_bytes {
-        return Err(Kind::BodyTooLarge.into());
+        return Err(ErrorKind::BodyTooLarge.into());
     }
     if is_draining && body.as_ref().is_none_or(|body| body.is_end_stream()) {
-        return Err(Kind::Unavailable.into());
+        return Err(ErrorKind::Unavailable.into());
     }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, checked);
@@ -127,7 +127,7 @@ pub async fn forward(
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
     let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, checked)));
-    let incoming = body.take().ok_or_else(|| Kind::Internal.because("the request body is gone"))?;
+    let incoming = body.take().ok_or_else(|| ErrorKind::Internal.because("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
     let session = match session {
@@ -189,13 +189,13 @@ pub async fn forward(
     };
     admitted.route.health.answered_with(response_head.status);
     // 6. What the client may see of it.
-    Kind::refuse_challenge(response_head.status)?;
+    ErrorKind::refuse_challenge(response_head.status)?;
     let status = response_head.status;
     if status.is_redirection()
         && status != StatusCode::NOT_MODIFIED
         && response_head.headers.contains_key(header::LOCATION)
     {
-        return Err(Kind::UpstreamRedirect.into());
+        return Err(ErrorKind::UpstreamRedirect.into());
     }
     let mut upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
@@ -284,7 +284,7 @@ fn request_target<'a>(
         Door::Message => &[Method::POST],
     };
     if !methods.contains(&head.method) {
-        return Err(Kind::MethodNotAllowed.into());
+        return Err(ErrorKind::MethodNotAllowed.into());
     }
     let query = head.uri.query().unwrap_or_default();
     match admitted.door {
@@ -293,7 +293,7 @@ fn request_target<'a>(
             let query = message_query(query);
             let (server, token_name) = admitted.session_owner();
             let opened = admitted.live.sessions.open_message(server, token_name, query);
-            opened.map(Cow::Owned).ok_or_else(|| Kind::SessionNotFound.into())
+            opened.map(Cow::Owned).ok_or_else(|| ErrorKind::SessionNotFound.into())
         }
     }
 }
@@ -329,7 +329,7 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
         None if checked.fields.is_modern => Ok(None),
-        None => Err(Kind::SessionNotFound.into()),
+        None => Err(ErrorKind::SessionNotFound.into()),
     }
 }
 
@@ -338,7 +338,7 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(headers::SESSION_ID) {
         let (server, token_name) = admitted.session_owner();
         let sealed = admitted.live.sessions.seal(server, token_name, id.as_bytes());
-        let sealed = sealed.map_err(|e| Kind::UpstreamUnreachable.because(e.to_string()))?;
+        let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.because(e.to_string()))?;
         head.headers.insert(headers::SESSION_ID, sealed);
     }
     Ok(())
@@ -354,8 +354,8 @@ async fn connect(
         false => endpoint.connect(timeout).await,
     };
     connected.map_err(|e| match e.kind() {
-        io::ErrorKind::TimedOut => Kind::UpstreamTimeout.because("no connection within connectTimeout"),
-        _ => Kind::UpstreamUnreachable.because(e.to_string()),
+        io::ErrorKind::TimedOut => ErrorKind::UpstreamTimeout.because("no connection within connectTimeout"),
+        _ => ErrorKind::UpstreamUnreachable.because(e.to_string()),
     })
 }
 
@@ -378,10 +378,10 @@ async fn response_head(
                 Signal::Deadline if exchange.waits_for_client() => {
                     match body.look(watched.now(), exchange.body_bytes()) {
                         Ok(left) => watched.set_deadline(Some(left)),
-                        Err(Late) => return Poll::Ready(Err(Kind::BodyTimeout.into())),
+                        Err(Late) => return Poll::Ready(Err(ErrorKind::BodyTimeout.into())),
                     }
                 }
-                Signal::Deadline => return Poll::Ready(Err(Kind::UpstreamTimeout.into())),
+                Signal::Deadline => return Poll::Ready(Err(ErrorKind::UpstreamTimeout.into())),
                 signal => ended_before_answer(signal).map_or(Ok(()), Err)?,
             }
         }
@@ -395,7 +395,7 @@ async fn response_head(
                     if !waited {
                         body.resume(watched.now());
                     }
-                    body.look(watched.now(), now.1).map_err(|Late| Kind::BodyTimeout)?
+                    body.look(watched.now(), now.1).map_err(|Late| ErrorKind::BodyTimeout)?
                 }
             };
             watched.set_deadline(Some(left));
@@ -417,11 +417,11 @@ async fn response_head(
 
 fn refusal(e: ExchangeError) -> Error {
     match e {
-        ExchangeError::TooLarge => Kind::BodyTooLarge.into(),
+        ExchangeError::TooLarge => ErrorKind::BodyTooLarge.into(),
         ExchangeError::Refused(e) => e,
-        ExchangeError::Client(e) => Kind::Malformed.because(e.to_string()),
+        ExchangeError::Client(e) => ErrorKind::Malformed.because(e.to_string()),
         ExchangeError::Io(_) | ExchangeError::Protocol(_) | ExchangeError::Endpoint(_) => {
-            Kind::UpstreamUnreachable.because(e.to_string())
+            ErrorKind::UpstreamUnreachable.because(e.to_string())
         }
     }
 }

@@ -15,7 +15,7 @@ use memchr::memmem;
 use crate::{
     body::{Collect, Pace, SMALL},
     config::Limits,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Owner, Resource, Share},
     mcp::scan::Scan,
@@ -49,7 +49,7 @@ pub(super) async fn read_ahead(
             }
             let mut share = owner.hold(Resource::Bytes, 0);
             let pace = Pace::of_request(limits, Some(length));
-            let collect = Collect { most: SMALL, watched, pace, late: Kind::BodyTimeout };
+            let collect = Collect { most: SMALL, watched, pace, late: ErrorKind::BodyTimeout };
             let mut first = Some(first).filter(|first| !first.is_empty());
             let read = collect.read(&mut share, |cx| match first.take() {
                 Some(first) => Poll::Ready(Some(Ok(first))),
@@ -57,7 +57,7 @@ pub(super) async fn read_ahead(
             });
             match read.await {
                 Ok(Some(whole)) => Ok(RequestBody::Whole(Share::of_bytes(&Arc::new(share), whole))),
-                Ok(None) => Err(Kind::BodyTooLarge.into()),
+                Ok(None) => Err(ErrorKind::BodyTooLarge.into()),
                 Err(error) => {
                     record.received(share.amount());
                     Err(error)
@@ -106,6 +106,6 @@ fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<By
     let frame = ready!(Pin::new(body).poll_frame(cx));
     Poll::Ready(frame.map(|frame| match frame {
         Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-        Err(e) => Err(Kind::Malformed.because(e.to_string())),
+        Err(e) => Err(ErrorKind::Malformed.because(e.to_string())),
     }))
 }

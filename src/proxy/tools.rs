@@ -10,7 +10,7 @@ use super::Admitted;
 use crate::{
     body::{Passes, Payload},
     config::ToolFilter,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Owner,
     mcp::{
         events::is_coded,
@@ -97,8 +97,8 @@ impl Tools {
     pub(super) fn answer(&self, error: &Error) -> Option<Response<Payload>> {
         let watch = self.guard.as_ref()?.borrow();
         let status = match (watch.refused?, error.kind) {
-            (Refusal::Hidden, Kind::ToolNotAllowed) if self.door == Door::Mcp => StatusCode::OK,
-            (Refusal::Mismatch, Kind::Malformed) => StatusCode::BAD_REQUEST,
+            (Refusal::Hidden, ErrorKind::ToolNotAllowed) if self.door == Door::Mcp => StatusCode::OK,
+            (Refusal::Mismatch, ErrorKind::Malformed) => StatusCode::BAD_REQUEST,
             _ => return None,
         };
         let mut response = Response::new(Payload::Whole(Bytes::from(watch.guard.answer(watch.refused?)?)));
@@ -147,13 +147,13 @@ fn passes(filter: &Arc<ToolFilter>) -> Passes {
 }
 
 fn malformed(why: Malformed) -> Error {
-    Kind::Malformed.because(why.to_string())
+    ErrorKind::Malformed.because(why.to_string())
 }
 
 fn refused(refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Hidden => Kind::ToolNotAllowed.into(),
-        Refusal::Mismatch => Kind::Malformed.because("Mcp-Method or Mcp-Name differs from the body"),
+        Refusal::Hidden => ErrorKind::ToolNotAllowed.into(),
+        Refusal::Mismatch => ErrorKind::Malformed.because("Mcp-Method or Mcp-Name differs from the body"),
     }
 }
 
@@ -161,12 +161,14 @@ fn refused(refusal: Refusal) -> Error {
 /// so that the bytes that the gate reads (as UTF-7, say) would mean something else to them.
 fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
     if is_coded(headers) {
-        return Err(Kind::Malformed.because("the body is compressed, which a tool filter cannot look into"));
+        return Err(
+            ErrorKind::Malformed.because("the body is compressed, which a tool filter cannot look into")
+        );
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (kind, more) = (types.next(), types.next());
     if more.is_some() || kind.is_some_and(|kind| !is_utf8(kind.as_bytes())) {
-        return Err(Kind::Malformed.because("the body is in another character set than UTF-8"));
+        return Err(ErrorKind::Malformed.because("the body is in another character set than UTF-8"));
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ use super::{
     stream::{Delivery, Position, Resumed, Stream},
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     identity::{Members, Subject},
     ledger::{Owner, Resource, Share},
     link::{FromServer, Link, Outbound, QUEUE, ToServer},
@@ -289,7 +289,7 @@ impl Session {
 
     fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
         let message = &outbound.message;
-        if let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) {
+        if let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) {
             let id = id.clone();
             if let Some(kind) = self.refusal(&id) {
                 return drop(reply.send(Reply::Refused(kind.into())));
@@ -312,10 +312,10 @@ impl Session {
     }
 
     /// Why a request with this id is not begun.
-    fn refusal(&self, id: &Id) -> Option<Kind> {
+    fn refusal(&self, id: &Id) -> Option<ErrorKind> {
         match self.calls.len() {
-            _ if self.calls.contains_key(id) => Some(Kind::DuplicateId),
-            MOST_CALLS.. => Some(Kind::CallerLimit),
+            _ if self.calls.contains_key(id) => Some(ErrorKind::DuplicateId),
+            MOST_CALLS.. => Some(ErrorKind::CallerLimit),
             _ => None,
         }
     }
@@ -346,7 +346,7 @@ impl Session {
 
     /// Something came from the server.
     fn received(&mut self, message: Message, about: Option<Id>) {
-        if message.kind() == message::Kind::Response {
+        if message.kind() == message::MessageKind::Response {
             // An answer that nobody waits for, or to nothing that can be named, has nowhere to go.
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
             match call.client {
@@ -361,7 +361,7 @@ impl Session {
         }
         let id = about.or_else(|| self.related(&message));
         let is_heard = self.listener.is_some() || id.as_ref().is_some_and(|id| self.is_read(id));
-        if !is_heard && message.kind() == message::Kind::Request && message.method() == "ping" {
+        if !is_heard && message.kind() == message::MessageKind::Request && message.method() == "ping" {
             return self.pong(&message);
         }
         match id.and_then(|id| self.calls.get_mut(&id)).and_then(Call::stream) {
@@ -461,7 +461,7 @@ impl Session {
     fn over(&mut self, cause: &str) {
         let calls: Vec<Id> = self.calls.keys().cloned().collect();
         for id in calls {
-            self.failed(&id, Kind::UpstreamUnreachable.because(cause.to_owned()));
+            self.failed(&id, ErrorKind::UpstreamUnreachable.because(cause.to_owned()));
         }
         for (client, event) in self.to_client.drain(..) {
             let _ = client.try_send(event);

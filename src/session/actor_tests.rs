@@ -163,7 +163,7 @@ fn a_second_request_with_the_same_id_is_refused_while_the_first_runs() {
         let _first = world.post(CALL);
         world.at_server().await;
         let Some(Reply::Refused(error)) = world.post(CALL).await.unwrap() else { panic!("it was taken") };
-        assert_eq!(error.kind, Kind::DuplicateId);
+        assert_eq!(error.kind, ErrorKind::DuplicateId);
     });
 }
 
@@ -193,7 +193,7 @@ fn everyone_who_waits_hears_that_the_server_is_gone() {
         world.at_server().await;
         world.server.to_client.send(FromServer::Ended { cause: "it was killed".into() }).await.unwrap();
         let Some(Reply::Refused(error)) = second.await.unwrap() else { panic!("no error") };
-        assert_eq!(error.kind, Kind::UpstreamUnreachable);
+        assert_eq!(error.kind, ErrorKind::UpstreamUnreachable);
         assert!(text(&events.recv().await.unwrap()).contains("progress"));
         assert!(text(&events.recv().await.unwrap()).contains(r#""code":502"#));
         world.is_over().await;
@@ -525,7 +525,7 @@ fn large_ids_and_tokens_are_counted_as_long_as_their_call_waits() {
         assert!((8_000..=10_000).contains(&held), "{held}");
         let refused = world.session.post(call('c'), Wants::default()).await;
         let Some(Reply::Refused(error)) = refused else { panic!("there is no room") };
-        assert_eq!(error.kind, Kind::Unavailable);
+        assert_eq!(error.kind, ErrorKind::Unavailable);
         let answer = format!(r#"{{"id":"{}","result":{{}}}}"#, "a".repeat(1000));
         let message = Message::from_server(answer.into()).unwrap();
         world.server.to_client.send(FromServer::Message { message, about: None }).await.unwrap();

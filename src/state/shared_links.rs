@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        error::Kind,
+        error::ErrorKind,
         ledger::{Capacity, Ledger, Name},
         link::shared::Settings,
     };
@@ -173,7 +173,7 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(60);
 
     fn closed(lease: Lease) -> SharedLink {
-        let never = || std::future::ready(Err(Kind::UpstreamUnreachable.into()));
+        let never = || std::future::ready(Err(ErrorKind::UpstreamUnreachable.into()));
         SharedLink::start(never, Settings { lease, ..Settings::new(IDLE) })
     }
 

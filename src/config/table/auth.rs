@@ -3,7 +3,7 @@
 use super::LABEL;
 use crate::config::key::{
     Absent::{Bool, Empty, List, Means, Nothing, Text},
-    Kind, Names, Object, Word, Words, key,
+    Names, Object, ValueKind, Word, Words, key,
 };
 
 pub(in crate::config) static AUTH: Object = Object {
@@ -11,16 +11,16 @@ pub(in crate::config) static AUTH: Object = Object {
     doc: "Who may come in.",
     one_of: &[],
     keys: &[
-        key("kind", Kind::Word(&KINDS), Text("bearer_token"), "How callers prove who they are."),
+        key("kind", ValueKind::Word(&KINDS), Text("bearer_token"), "How callers prove who they are."),
         key(
             "queryToken",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Accept the token as `?token=` too. It ends up in logs and histories of others on the way.",
         ),
         key(
             "tokens",
-            Kind::Map { names: &TOKEN_NAMES, of: &Kind::OneOrMany(&CREDENTIAL) },
+            ValueKind::Map { names: &TOKEN_NAMES, of: &ValueKind::OneOrMany(&CREDENTIAL) },
             Empty,
             "Token names and what proves each of them: one credential, or a list of them, so that rotation can overlap. \
              A name has 1 to 128 bytes, on one line. Only names appear in logs and metrics. See \
@@ -37,7 +37,7 @@ static KINDS: Words = Words {
 
 static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
 
-static CREDENTIAL: Kind = Kind::SecretOr(&TOKEN);
+static CREDENTIAL: ValueKind = ValueKind::SecretOr(&TOKEN);
 
 pub(in crate::config) static TOKEN: Object = Object {
     name: "token",
@@ -46,13 +46,13 @@ pub(in crate::config) static TOKEN: Object = Object {
     keys: &[
         key(
             "sha256",
-            Kind::Text("^[0-9A-Fa-f]{64}$"),
+            ValueKind::Text("^[0-9A-Fa-f]{64}$"),
             Nothing,
             "SHA-256 of the token, 64 hex digits, so that the config holds no secret.",
         ),
         key(
             "value",
-            Kind::Secret("^[!-~]+$"),
+            ValueKind::Secret("^[!-~]+$"),
             Nothing,
             "The token itself, in place of `sha256`; best a reference. Letters, digits and other visible ASCII, at least \
              16 of them to be safe.",
@@ -60,7 +60,7 @@ pub(in crate::config) static TOKEN: Object = Object {
         .examples(&[r#"{ "$env": "CI_TOKEN" }"#]),
         key(
             "id",
-            Kind::Text("^[A-Za-z0-9._-]{1,64}$"),
+            ValueKind::Text("^[A-Za-z0-9._-]{1,64}$"),
             Means("eight characters that stay with the token, and say nothing of it"),
             "What this credential is called in `token_used_total`, for rotation. With `sessionKey`, what it is without one \
              stays through restarts, and is the same on every node.",
@@ -68,19 +68,19 @@ pub(in crate::config) static TOKEN: Object = Object {
         .examples(&[r#""2027-01""#]),
         key(
             "expires",
-            Kind::Text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"),
+            ValueKind::Text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"),
             Means("never"),
             "Moment in UTC from which the credential is refused.",
         )
         .examples(&[r#""2027-01-31T00:00:00Z""#]),
         key(
             "roles",
-            Kind::List(&LABEL),
+            ValueKind::List(&LABEL),
             List(&[]),
             "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
              are for the `roles` of servers.",
         )
         .examples(&[r#"["metrics"]"#]),
-        key("tags", Kind::List(&LABEL), List(&[]), "Tags of the caller; without effect so far."),
+        key("tags", ValueKind::List(&LABEL), List(&[]), "Tags of the caller; without effect so far."),
     ],
 };

@@ -10,7 +10,7 @@ use super::{
 use crate::config::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
-    Kind, Object, TIMEOUT, Word, Words, count, key,
+    Object, TIMEOUT, ValueKind, Word, Words, count, key,
 };
 use crate::config::snapshot::Server;
 
@@ -21,19 +21,19 @@ pub(in crate::config) static ROOT: Object = Object {
           sign.",
     one_of: &[],
     keys: &[
-        key("$schema", Kind::Text(ANY), Nothing, "Where the schema is, for editors.")
+        key("$schema", ValueKind::Text(ANY), Nothing, "Where the schema is, for editors.")
             .examples(&[r#""./sluicegate.schema.json""#]),
         key(
             "version",
-            Kind::Text(r"^(1\.0$|v0\.0\.1-DEV_EDITION)"),
+            ValueKind::Text(r"^(1\.0$|v0\.0\.1-DEV_EDITION)"),
             Nothing,
             "Version of the config format: `\"1.0\"`.",
         )
         .examples(&[r#""1.0""#]),
-        key("proxy", Kind::Object(&PROXY), Empty, "The gateway itself."),
+        key("proxy", ValueKind::Object(&PROXY), Empty, "The gateway itself."),
         key(
             "mcpServers",
-            Kind::Map { names: &SERVER_NAMES, of: &Kind::Object(&SERVER) },
+            ValueKind::Map { names: &SERVER_NAMES, of: &ValueKind::Object(&SERVER) },
             Required,
             "The servers behind the gateway. A name is the first segment of its server's paths: `docs` is served at \
              `/docs/mcp`. It has 1 to 64 letters, digits, `-` or `_`.",
@@ -49,13 +49,13 @@ pub(in crate::config) static PROXY: Object = Object {
     keys: &[
         key(
             "name",
-            Kind::Text(r"^[^\u0000-\u001f\u007f-\u009f]{1,256}$"),
+            ValueKind::Text(r"^[^\u0000-\u001f\u007f-\u009f]{1,256}$"),
             Text("Sluicegate"),
             "Name of the gateway: realm in challenges, name in logs. 1 to 256 bytes, on one line.",
         ),
         key(
             "baseUrl",
-            Kind::Url,
+            ValueKind::Url,
             Nothing,
             "The URL that clients use. Its host is allowed in `Host`, its origin in `Origin`.",
         )
@@ -63,7 +63,7 @@ pub(in crate::config) static PROXY: Object = Object {
         .examples(&[r#""https://mcp.example.com""#]),
         key(
             "addr",
-            Kind::Text(r":\d{1,5}$"),
+            ValueKind::Text(r":\d{1,5}$"),
             Means("`\":8443\"` with `tls`, `\":8080\"` without"),
             "Where to listen. A port alone is every interface with `tls` or `allowPlainHttp`, and this machine only \
              without.",
@@ -72,36 +72,36 @@ pub(in crate::config) static PROXY: Object = Object {
         .restart(""),
         key(
             "allowPlainHttp",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Serve plain HTTP to other machines too, because a balancer in front ends TLS. An `addr` that is a port \
              alone, and the default one, then is every interface.",
         ),
         key(
             "allowEmpty",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "It is meant that there is no server. Without it, a gateway that runs with servers takes a config without any for \
              a mistake, and of that only what it takes away from tokens.",
         ),
         key(
             "tls",
-            Kind::Object(&TLS),
+            ValueKind::Object(&TLS),
             Means("plain HTTP, on this machine only"),
             "HTTPS. Its files are reloaded when they change.",
         )
         .restart("kind or names"),
-        key("auth", Kind::Object(&AUTH), Means("there is no token"), "Who may come in."),
+        key("auth", ValueKind::Object(&AUTH), Means("there is no token"), "Who may come in."),
         key(
             "allowedHosts",
-            Kind::List(&TEXT),
+            ValueKind::List(&TEXT),
             Means("the host of `baseUrl`, and loopback names if only this machine can connect"),
             "Names that `Host` may carry, with or without a port; `\"*\"` is any.",
         )
         .examples(&[r#"["mcp.example.com"]"#]),
         key(
             "allowedOrigins",
-            Kind::List(&TEXT),
+            ValueKind::List(&TEXT),
             List(&[]),
             "Web origins that may call from a browser, besides that of `baseUrl` and, if only this machine can connect, \
              loopback ones; `\"*\"` is any.",
@@ -109,36 +109,36 @@ pub(in crate::config) static PROXY: Object = Object {
         .examples(&[r#"["https://app.example.com"]"#]),
         key(
             "keepAlive",
-            Kind::Duration(secs(0)),
+            ValueKind::Duration(secs(0)),
             Duration(secs(15)),
             "Silence of an event stream after which a comment shows its client, and every middle box, that it lives; 0 sends \
              none. A server's `keepAlive` wins.",
         ),
-        key("limits", Kind::Object(&LIMITS), Empty, "What one peer may cost."),
+        key("limits", ValueKind::Object(&LIMITS), Empty, "What one peer may cost."),
         key(
             "shutdownDelay",
-            Kind::Duration(secs(0)),
+            ValueKind::Duration(secs(0)),
             Duration(secs(0)),
             "How long a shutdown serves on while `/health/ready` is 503, so that balancers send nobody any more when it \
              begins to drain: longer than they take to notice.",
         ),
         key(
             "shutdownGrace",
-            Kind::Duration(secs(0)),
+            ValueKind::Duration(secs(0)),
             Duration(secs(30)),
             "How long a shutdown waits for requests and streams before it cuts them.",
         ),
         key("workers", count(0, 1024), Number(0), "Threads that serve; 0 is one per core.").restart(""),
         key(
             "admin",
-            Kind::Object(&ADMIN),
+            ValueKind::Object(&ADMIN),
             Means("there is no such listener"),
             "A listener for `/metrics` and `/servers`, see [the admin listener](http.md#the-admin-listener).",
         ),
-        key("log", Kind::Object(&LOG), Empty, "The log on standard output."),
+        key("log", ValueKind::Object(&LOG), Empty, "The log on standard output."),
         key(
             "sessionKey",
-            Kind::Secret(r"^[\s\S]{32,}$"),
+            ValueKind::Secret(r"^[\s\S]{32,}$"),
             Means("a new one at each start"),
             "Secret of at least 32 characters. With it, sessions of servers that are reached byte for byte survive a \
              restart and hold on every node that has the same key.",
@@ -146,13 +146,13 @@ pub(in crate::config) static PROXY: Object = Object {
         .examples(&[r#"{ "$env": "SESSION_KEY" }"#]),
         key(
             "sessions",
-            Kind::Object(&SESSIONS),
+            ValueKind::Object(&SESSIONS),
             Empty,
             "Sessions that the gateway keeps for clients of every server.",
         ),
         key(
             "trustedProxies",
-            Kind::List(&TEXT),
+            ValueKind::List(&TEXT),
             List(&[]),
             "Addresses or networks of balancers. From them, and from nobody else, `X-Forwarded-For` or PROXY protocol \
              version 2 names the client: in the log, and for [capacity](capacity.md).",
@@ -160,19 +160,19 @@ pub(in crate::config) static PROXY: Object = Object {
         .examples(&[r#"["10.0.0.0/8", "fd00::/8"]"#]),
         key(
             "aggregate",
-            Kind::Object(&AGGREGATE),
+            ValueKind::Object(&AGGREGATE),
             Empty,
             "How [all servers look as one](aggregate.md).",
         ),
         key(
             "stateDir",
-            Kind::Path,
+            ValueKind::Path,
             Means("`$STATE_DIRECTORY`, which systemd sets, or else `state` beside the config"),
             "Directory for what the gateway keeps: the CA of `tls.selfSigned`. It is made if it is needed and not there.",
         )
         .examples(&[r#""/var/lib/sluicegate""#])
         .restart(""),
-        key("debug", Kind::Bool, Bool(false), "Reserved; nothing is served at `/debug` yet."),
+        key("debug", ValueKind::Bool, Bool(false), "Reserved; nothing is served at `/debug` yet."),
     ],
 };
 
@@ -181,13 +181,13 @@ static TLS: Object = Object {
     doc: "HTTPS: `cert` and `key`, or `selfSigned`.",
     one_of: &[],
     keys: &[
-        key("cert", Kind::Path, Nothing, "PEM file with the certificate and its chain.")
+        key("cert", ValueKind::Path, Nothing, "PEM file with the certificate and its chain.")
             .examples(&[r#""cert.pem""#]),
-        key("key", Kind::Path, Nothing, "PEM file with the private key, not encrypted.")
+        key("key", ValueKind::Path, Nothing, "PEM file with the private key, not encrypted.")
             .examples(&[r#""key.pem""#]),
         key(
             "selfSigned",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Make a certificate instead, and renew it. Clients have to trust its CA, which is made once and kept in \
              `proxy.stateDir` as `ca/root.pem`: for development, and for networks of your own.",
@@ -202,7 +202,7 @@ static ADMIN: Object = Object {
     one_of: &[],
     keys: &[key(
         "addr",
-        Kind::Text(r":\d{1,5}$"),
+        ValueKind::Text(r":\d{1,5}$"),
         Required,
         "Address and port; a port alone is this machine only.",
     )
@@ -215,10 +215,10 @@ static LOG: Object = Object {
     doc: "The log on standard output.",
     one_of: &[],
     keys: &[
-        key("level", Kind::Word(&LEVELS), Text("info"), "Least severe level that is written."),
+        key("level", ValueKind::Word(&LEVELS), Text("info"), "Least severe level that is written."),
         key(
             "format",
-            Kind::Word(&FORMATS),
+            ValueKind::Word(&FORMATS),
             Means("`\"json\"`, and `\"text\"` on a terminal"),
             "Shape of a line. On a terminal, text has colours, unless `NO_COLOR` is set or `TERM` is `dumb`.",
         )
@@ -252,13 +252,13 @@ static SESSIONS: Object = Object {
         // Clients pause between two requests.
         key(
             "timeout",
-            Kind::Duration(secs(1)),
+            ValueKind::Duration(secs(1)),
             Duration(Server::IDLE_TIMEOUT),
             "`idleTimeout` of every server that has none of its own.",
         ),
         key(
             "cleanupInterval",
-            Kind::Ignored,
+            ValueKind::Ignored,
             Nothing,
             "Accepted for configs of MCP Front, and without effect.",
         )
@@ -280,21 +280,21 @@ static AGGREGATE: Object = Object {
     keys: &[
         key(
             "separator",
-            Kind::Text("^[A-Za-z0-9_./-]{1,16}$"),
+            ValueKind::Text("^[A-Za-z0-9_./-]{1,16}$"),
             Text("__"),
             "What stands between server and tool in `server__tool`: 1 to 16 letters, digits, `_`, `-`, `.` or `/`.",
         )
         .examples(&[r#""__""#, r#"".""#, r#""_1mcp_""#]),
-        key("mode", Kind::Word(&MODES), Text("prefixed"), "What tools and prompts are called."),
+        key("mode", ValueKind::Word(&MODES), Text("prefixed"), "What tools and prompts are called."),
         key(
             "onCollision",
-            Kind::Word(&COLLISIONS),
+            ValueKind::Word(&COLLISIONS),
             Text("error"),
             "What becomes of a flat name that two servers have.",
         ),
         key(
             "lazy",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Three tools, `tool_list`, `tool_schema` and `tool_invoke`, stand for all: they find, describe and call them.",
         ),

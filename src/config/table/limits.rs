@@ -3,7 +3,7 @@
 use super::secs;
 use crate::config::key::{
     Absent::{Duration, Empty, Means, Number},
-    Kind, Object, TIMEOUT, bytes, count, key,
+    Object, TIMEOUT, ValueKind, bytes, count, key,
 };
 
 /// As many as there may be.
@@ -114,17 +114,17 @@ pub(in crate::config) static LIMITS: Object = Object {
             "Messages and events that wait in memory, where [messages pass](servers.md#transports). At the limit \
              the gateway stops reading.",
         ),
-        key("perCaller", Kind::Object(&PER_CALLER), Empty, "What one caller may have at most."),
+        key("perCaller", ValueKind::Object(&PER_CALLER), Empty, "What one caller may have at most."),
         key(
             "perAddress",
-            Kind::Object(&PER_ADDRESS),
+            ValueKind::Object(&PER_ADDRESS),
             Empty,
             "What one address may cost before it was admitted.",
         ),
     ],
 };
 
-const ANY: Kind = count(0, u64::MAX);
+const ANY: ValueKind = count(0, u64::MAX);
 
 static PER_CALLER: Object = Object {
     name: "perCaller",

@@ -18,7 +18,7 @@ pub(super) use self::{
     gate::ROOT,
     server::{COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
 };
-use super::key::{ANY, Absent::Nothing, Kind, Object, key};
+use super::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 
 /// Where to find a text that does not stand in the config.
 pub(super) static REFERENCE: Object = Object {
@@ -26,22 +26,27 @@ pub(super) static REFERENCE: Object = Object {
     doc: "Where to find a text that does not stand in the config.",
     one_of: &["$env", "$file", "$text"],
     keys: &[
-        key("$env", Kind::Variable, Nothing, "Name of an environment variable that holds the text."),
+        key("$env", ValueKind::Variable, Nothing, "Name of an environment variable that holds the text."),
         key(
             "$file",
-            Kind::Path,
+            ValueKind::Path,
             Nothing,
             "File that holds the text, relative to the config; one line break at its end is not part of it.",
         ),
-        key("$text", Kind::Literal, Nothing, "The text itself, in which nothing is a reference: `env:HOME`."),
+        key(
+            "$text",
+            ValueKind::Literal,
+            Nothing,
+            "The text itself, in which nothing is a reference: `env:HOME`.",
+        ),
     ],
 };
 
-static TEXT: Kind = Kind::Text(ANY);
+static TEXT: ValueKind = ValueKind::Text(ANY);
 /// A word of the user's own.
-static LABEL: Kind = Kind::Text(r"\S");
+static LABEL: ValueKind = ValueKind::Text(r"\S");
 /// The name or path of a program.
-const PROGRAM: Kind = Kind::Text(r"^[^\u0000]*[^\s\u0000][^\u0000]*$");
+const PROGRAM: ValueKind = ValueKind::Text(r"^[^\u0000]*[^\s\u0000][^\u0000]*$");
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

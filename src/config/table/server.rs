@@ -4,7 +4,7 @@ use super::{LABEL, PROGRAM, TEXT, secs};
 use crate::config::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Required},
-    Kind, Names, Object, TIMEOUT, Word, Words, key,
+    Names, Object, TIMEOUT, ValueKind, Word, Words, key,
 };
 
 /// What a server can be called. Reserved are the first segments of the gate's own paths: a server of that name could not
@@ -47,7 +47,7 @@ pub(in crate::config) static SERVER: Object = Object {
           `public`, any valid token may.",
     one_of: &[URL, COMMAND, "inline"],
     keys: &[
-        key(URL, Kind::Url, Nothing, "Endpoint of a server reached over HTTP or HTTPS.")
+        key(URL, ValueKind::Url, Nothing, "Endpoint of a server reached over HTTP or HTTPS.")
             .examples(&[r#""http://postgres-mcp:3000/sse""#]),
         key(
             COMMAND,
@@ -59,13 +59,13 @@ pub(in crate::config) static SERVER: Object = Object {
         .examples(&[r#""npx""#, r#""/usr/local/bin/notes-mcp""#]),
         key(
             "inline",
-            Kind::Object(&INLINE),
+            ValueKind::Object(&INLINE),
             Nothing,
             "Tools that run commands, see [inline servers](servers.md#inline-servers).",
         ),
         key(
             "transportType",
-            Kind::Word(&TRANSPORTS),
+            ValueKind::Word(&TRANSPORTS),
             Means(
                 "`stdio` for a `command`, `inline` for `inline`, `sse` for a `url` that ends in `/sse`, else `streamable-http`",
             ),
@@ -74,29 +74,29 @@ pub(in crate::config) static SERVER: Object = Object {
         .also(&["type"]),
         key(
             "authTokens",
-            Kind::List(&TEXT),
+            ValueKind::List(&TEXT),
             Means("any valid token may"),
             "Names in `proxy.auth.tokens` that may use this server. `[]` lets nobody in.",
         )
         .examples(&[r#"["dev", "ci"]"#]),
         key(
             "disabled",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "The server is not served, as if it had been [stopped](operate.md#managing-servers). The rest of its entry has \
              to be good all the same.",
         ),
-        key("public", Kind::Bool, Bool(false), "Anyone may use this server, without a token."),
+        key("public", ValueKind::Bool, Bool(false), "Anyone may use this server, without a token."),
         key(
             "roles",
-            Kind::List(&LABEL),
+            ValueKind::List(&LABEL),
             Means("no role is asked for"),
             "The caller's token must have one of these roles. `[]` lets nobody in.",
         )
         .examples(&[r#"["deploy"]"#]),
         key(
             "tags",
-            Kind::List(&LABEL),
+            ValueKind::List(&LABEL),
             List(&[]),
             "Tags of this server, by which [`?tags=`](aggregate.md) selects.",
         ),
@@ -108,11 +108,11 @@ pub(in crate::config) static SERVER: Object = Object {
              without this may be a stream that takes longer.",
         )
         .examples(&[r#""90s""#]),
-        key("keepAlive", Kind::Duration(secs(0)), Means("`proxy.keepAlive`"), "The same of this server's event streams.")
+        key("keepAlive", ValueKind::Duration(secs(0)), Means("`proxy.keepAlive`"), "The same of this server's event streams.")
             .examples(&[r#""50s""#]),
         key(
             "idleTimeout",
-            Kind::Duration(secs(1)),
+            ValueKind::Duration(secs(1)),
             Means("`proxy.sessions.timeout`"),
             "How long a session that the gateway keeps may be without a request or stream. Then it ends, and with it the \
              process of a `command`.",
@@ -120,7 +120,7 @@ pub(in crate::config) static SERVER: Object = Object {
         .examples(&[r#""10m""#]),
         key(
             "headers",
-            Kind::Map { names: &HEADER_NAMES, of: &Kind::Secret(r"^[\t -~]*$") },
+            ValueKind::Map { names: &HEADER_NAMES, of: &ValueKind::Secret(r"^[\t -~]*$") },
             Empty,
             "Headers to add to every request; they replace the client's. Those that the gateway sets itself cannot be set \
              (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like).",
@@ -129,7 +129,7 @@ pub(in crate::config) static SERVER: Object = Object {
         .examples(&[r#"{ "Authorization": "Bearer ${API_KEY}" }"#]),
         key(
             "caFile",
-            Kind::Path,
+            ValueKind::Path,
             Means("the system's"),
             "PEM certificates to trust in place of the system's.",
         )
@@ -137,14 +137,14 @@ pub(in crate::config) static SERVER: Object = Object {
         .examples(&[r#""ca.pem""#]),
         key(
             "passQuery",
-            Kind::Bool,
+            ValueKind::Bool,
             Means("`true` if `url` has no query"),
             "Whether the query of a caller's URL goes on to the server, without the parameters that `url` has.",
         )
         .beside(URL),
         key(
             "passLastEventId",
-            Kind::Bool,
+            ValueKind::Bool,
             Means("`true` if only one token may use the server"),
             "Whether a caller's `Last-Event-ID` goes on to the server. Say `true` if the server gives the events of a \
              stream only to the session that they were made for; see [what does not \
@@ -153,37 +153,37 @@ pub(in crate::config) static SERVER: Object = Object {
         .beside(URL),
         key(
             "cookies",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Whether the server may set cookies at its callers, for its own paths, and get them back; see [what does not \
              pass](http.md#what-does-not-pass).",
         )
         .beside(URL),
-        key("args", Kind::List(&TEXT), List(&[]), "Arguments, one an entry; there is no shell.")
+        key("args", ValueKind::List(&TEXT), List(&[]), "Arguments, one an entry; there is no shell.")
             .beside(COMMAND)
             .examples(&[r#"["-y", "notes-mcp"]"#]),
         key("env", VARIABLES, Empty, "Environment variables, besides those of `inheritEnv`.")
             .beside(COMMAND)
             .examples(&[r#"{ "ROOT": "/data" }"#]),
-        key("cwd", Kind::Path, Means("the gateway's"), "Working directory, relative to the config.")
+        key("cwd", ValueKind::Path, Means("the gateway's"), "Working directory, relative to the config.")
             .beside(COMMAND)
             .examples(&[r#""notes""#]),
         key(
             "inheritEnv",
-            Kind::List(&TEXT),
+            ValueKind::List(&TEXT),
             List(INHERITED),
             "Variables of the gateway's own environment that the program may see; a list takes the place of the defaults.",
         )
         .beside(COMMAND),
         key(
             "warm",
-            Kind::Bool,
+            ValueKind::Bool,
             Bool(false),
             "Whether the program is started once with the gateway, and ended when it has answered: so that what it installs \
              first (`npx`, `uvx`) is there when somebody comes.",
         )
         .beside(COMMAND),
-        key("options", Kind::Object(&OPTIONS), Empty, "The tool filter, and another place for `authTokens`."),
+        key("options", ValueKind::Object(&OPTIONS), Empty, "The tool filter, and another place for `authTokens`."),
     ],
 };
 
@@ -208,7 +208,8 @@ static TRANSPORTS: Words = Words {
 /// RFC 9110, section 5.1.
 static HEADER_NAMES: Names = Names { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", reserved: &[] };
 
-const VARIABLES: Kind = Kind::Map { names: &VARIABLE_NAMES, of: &Kind::Secret(r"^[^\u0000]*$") };
+const VARIABLES: ValueKind =
+    ValueKind::Map { names: &VARIABLE_NAMES, of: &ValueKind::Secret(r"^[^\u0000]*$") };
 static VARIABLE_NAMES: Names = Names { pattern: r"^[^=\u0000]+$", reserved: &[] };
 
 static OPTIONS: Object = Object {
@@ -216,10 +217,15 @@ static OPTIONS: Object = Object {
     doc: "The tool filter, and another place for `authTokens`.",
     one_of: &[],
     keys: &[
-        key("authTokens", Kind::List(&TEXT), Nothing, "Another place for the server's own `authTokens`."),
+        key(
+            "authTokens",
+            ValueKind::List(&TEXT),
+            Nothing,
+            "Another place for the server's own `authTokens`.",
+        ),
         key(
             "toolFilter",
-            Kind::Object(&TOOL_FILTER),
+            ValueKind::Object(&TOOL_FILTER),
             Nothing,
             "Hides tools of this server: they are on no list, and calls of them do not reach it. See [tool \
              filter](servers.md#tool-filter).",
@@ -232,8 +238,9 @@ static TOOL_FILTER: Object = Object {
     doc: "Which tools of a server exist for clients.",
     one_of: &[],
     keys: &[
-        key("mode", Kind::Word(&FILTER_MODES), Required, "What the list is of.").examples(&[r#""allow""#]),
-        key("list", Kind::List(&Kind::Text(r"^[\s\S]+$")), Required, "Names of tools, exactly.")
+        key("mode", ValueKind::Word(&FILTER_MODES), Required, "What the list is of.")
+            .examples(&[r#""allow""#]),
+        key("list", ValueKind::List(&ValueKind::Text(r"^[\s\S]+$")), Required, "Names of tools, exactly.")
             .examples(&[r#"["search", "read"]"#]),
     ],
 };
@@ -251,13 +258,13 @@ static INLINE: Object = Object {
     keys: &[
         key(
             "description",
-            Kind::Text(ANY),
+            ValueKind::Text(ANY),
             Nothing,
             "What the tools are for, as a whole; clients show it to the model.",
         ),
         key(
             "tools",
-            Kind::List(&Kind::Object(&INLINE_TOOL)),
+            ValueKind::List(&ValueKind::Object(&INLINE_TOOL)),
             Required,
             "The tools, each of a name of its own. At most 16 of their commands run at a time.",
         )
@@ -272,15 +279,15 @@ pub(in crate::config) static INLINE_TOOL: Object = Object {
     keys: &[
         key(
             "name",
-            Kind::Text("^[A-Za-z0-9_./-]{1,128}$"),
+            ValueKind::Text("^[A-Za-z0-9_./-]{1,128}$"),
             Required,
             "What clients call it: 1 to 128 letters, digits, `_`, `-`, `.` or `/`.",
         )
         .examples(&[r#""history""#]),
-        key("description", Kind::Text(ANY), Nothing, "What it does, for the model that chooses it."),
+        key("description", ValueKind::Text(ANY), Nothing, "What it does, for the model that chooses it."),
         key(
             "inputSchema",
-            Kind::JsonSchema,
+            ValueKind::JsonSchema,
             Means("there are no arguments"),
             "JSON Schema of its arguments, of the type `object`: draft 2020-12, unless its `$schema` names an older one. \
              It may refer only to itself.",
@@ -289,7 +296,7 @@ pub(in crate::config) static INLINE_TOOL: Object = Object {
         key("command", PROGRAM, Required, "Program to run.").examples(&[r#""git""#]),
         key(
             "args",
-            Kind::List(&Kind::Text(r"^[^\u0000]*$")),
+            ValueKind::List(&ValueKind::Text(r"^[^\u0000]*$")),
             List(&[]),
             "Its arguments. `{{name}}` is replaced by what the caller gives for that property; an argument for which \
              nothing is given is left out.",

@@ -14,7 +14,7 @@ use super::{
     waiting::Waiter,
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Resource, Share},
     link::{FromServer, Outbound, ToServer},
     mcp::{
@@ -179,9 +179,9 @@ impl Core {
         for number in over {
             let Some(Sent { member, purpose, .. }) = self.sent.remove(&number) else { continue };
             if matches!(purpose, Purpose::Greeting) {
-                self.lose(now, member, Kind::UpstreamTimeout, "no answer to initialize in time");
+                self.lose(now, member, ErrorKind::UpstreamTimeout, "no answer to initialize in time");
             } else {
-                let error = Kind::UpstreamTimeout.because("no answer within its timeout");
+                let error = ErrorKind::UpstreamTimeout.because("no answer within its timeout");
                 self.act(Action::ToMember(member, ToServer::Abandon(Id::number(number))));
                 self.members[member].failed(&error);
                 self.unanswered(member, purpose, error);
@@ -213,11 +213,11 @@ impl Core {
     fn client_says(&mut self, now: Instant, outbound: Outbound) {
         let message = &outbound.message;
         match (message.kind(), message.id().cloned()) {
-            (message::Kind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
-                self.fail(id, Kind::CallerLimit.because("too many requests in flight"));
+            (message::MessageKind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
+                self.fail(id, ErrorKind::CallerLimit.because("too many requests in flight"));
             }
-            (message::Kind::Request, Some(id)) => self.request(now, id, outbound),
-            (message::Kind::Notification, _) => self.notification(message),
+            (message::MessageKind::Request, Some(id)) => self.request(now, id, outbound),
+            (message::MessageKind::Notification, _) => self.notification(message),
             _ => self.answer_to_member(message),
         }
     }
@@ -352,10 +352,14 @@ impl Core {
     }
 
     /// A member failed.
-    pub(super) fn lose(&mut self, now: Instant, member: usize, kind: Kind, cause: &str) {
+    pub(super) fn lose(&mut self, now: Instant, member: usize, kind: ErrorKind, cause: &str) {
         (self.settings.report)(Report::Down { server: &self.members[member].name, kind, cause });
-        let is_limit = matches!(kind, Kind::CallerLimit | Kind::Unavailable | Kind::Stopped);
-        let kind = if is_limit || kind == Kind::UpstreamTimeout { kind } else { Kind::UpstreamUnreachable };
+        let is_limit = matches!(kind, ErrorKind::CallerLimit | ErrorKind::Unavailable | ErrorKind::Stopped);
+        let kind = if is_limit || kind == ErrorKind::UpstreamTimeout {
+            kind
+        } else {
+            ErrorKind::UpstreamUnreachable
+        };
         self.part(member, now + REOPEN, &kind.because(cause.to_owned()));
         self.members[member].limit = is_limit.then(|| (kind, cause.into()));
     }
@@ -462,7 +466,7 @@ impl Core {
                 }
                 Err(limit) => self.fail(id.clone(), Error::out_of(Resource::Bytes, limit)),
             },
-            Err(why) => self.fail(id.clone(), Kind::UpstreamUnreachable.because(why.to_string())),
+            Err(why) => self.fail(id.clone(), ErrorKind::UpstreamUnreachable.because(why.to_string())),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     peer::{Phase, Wait},
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Resource,
     link::FromServer,
     mcp::{
@@ -27,23 +27,23 @@ impl Core {
         match said {
             // Sent before its link was dropped.
             _ if matches!(self.members[member].phase, Phase::Closed(_)) => {}
-            FromServer::Ended { cause } => self.lose(now, member, Kind::UpstreamUnreachable, &cause),
+            FromServer::Ended { cause } => self.lose(now, member, ErrorKind::UpstreamUnreachable, &cause),
             FromServer::Failed { id, error } => self.failed(now, member, &id, error),
             FromServer::Message { message, .. } if message.is_ambiguous() => {
                 self.member_says_ambiguously(now, member, &message);
             }
             FromServer::Message { message, about } => match (message.kind(), message.id()) {
-                (message::Kind::Response, Some(id)) => {
+                (message::MessageKind::Response, Some(id)) => {
                     if let Some(sent) = self.take(now, member, id) {
                         self.answered(now, member, sent.purpose, message);
                     }
                 }
-                (message::Kind::Response, None) => {}
-                (message::Kind::Request, id) => {
+                (message::MessageKind::Response, None) => {}
+                (message::MessageKind::Request, id) => {
                     self.heard_about(member, about.as_ref());
                     self.member_asks(member, id.cloned(), &message, about);
                 }
-                (message::Kind::Notification, _) => {
+                (message::MessageKind::Notification, _) => {
                     self.heard_about(member, about.as_ref().or_else(|| message.progress_token()));
                     self.member_notes(member, &message, about);
                 }
@@ -65,11 +65,12 @@ impl Core {
     /// What could be read as something else is for nobody, and who waits for it is told so.
     fn member_says_ambiguously(&mut self, now: Instant, member: usize, message: &Message) {
         match (message.kind(), message.id()) {
-            (message::Kind::Response, Some(id)) => {
-                let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
+            (message::MessageKind::Response, Some(id)) => {
+                let error =
+                    ErrorKind::UpstreamUnreachable.because("the answer can be read in more than one way");
                 self.failed(now, member, id, error);
             }
-            (message::Kind::Request, Some(id)) => {
+            (message::MessageKind::Request, Some(id)) => {
                 let refusal =
                     Message::error_for(id, INVALID_REQUEST, "this can be read in more than one way");
                 self.pass(member, refusal);
@@ -82,7 +83,11 @@ impl Core {
     fn failed(&mut self, now: Instant, member: usize, id: &Id, error: Error) {
         let Some(sent) = self.take(now, member, id) else { return };
         // It is the member's session that is over, not the client's.
-        let kind = if error.kind == Kind::SessionNotFound { Kind::UpstreamUnreachable } else { error.kind };
+        let kind = if error.kind == ErrorKind::SessionNotFound {
+            ErrorKind::UpstreamUnreachable
+        } else {
+            error.kind
+        };
         let error = Error { kind, ..error };
         match sent.purpose {
             Purpose::Greeting => self.lose(now, member, error.kind, &error.to_string()),
@@ -185,7 +190,7 @@ impl Core {
             peer.set_slow(Wait::List(ask), false);
         }
         match fault {
-            Some(why) => self.list_failed(member, ask, Kind::UpstreamUnreachable, &why),
+            Some(why) => self.list_failed(member, ask, ErrorKind::UpstreamUnreachable, &why),
             None => (self.settings.report)(Report::Listed { server: &peer.name, method: ask.method() }),
         }
         if ask == Ask::Discover {
@@ -198,7 +203,7 @@ impl Core {
 
     /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not
     /// speak MCP 2026-07-28.
-    pub(super) fn list_failed(&self, member: usize, ask: Ask, kind: Kind, cause: &str) {
+    pub(super) fn list_failed(&self, member: usize, ask: Ask, kind: ErrorKind, cause: &str) {
         let peer = &self.members[member];
         if ask != Ask::Discover && peer.offers(ask) {
             (self.settings.report)(Report::ListFailed {
@@ -214,7 +219,7 @@ impl Core {
     fn member_asks(&mut self, member: usize, id: Option<Id>, message: &Message, about: Option<Id>) {
         let Some(id) = id else { return };
         if self.asked.values().filter(|asked| asked.member == member).count() >= IN_FLIGHT {
-            let code = i64::from(Kind::Unavailable.status().as_u16());
+            let code = i64::from(ErrorKind::Unavailable.status().as_u16());
             self.pass(member, Message::error_for(&id, code, "Too many requests are unanswered."));
             return;
         }

@@ -12,7 +12,7 @@ use super::{
     waiting::Then,
 };
 use crate::{
-    error::Kind,
+    error::ErrorKind,
     mcp::{
         code::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
         message::{Id, Message, Part},
@@ -84,7 +84,7 @@ impl Core {
     pub(super) fn greeted(&mut self, now: Instant, member: usize, message: &Message) {
         let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<Greeted>(raw).ok());
         let Some(said) = said else {
-            return self.lose(now, member, Kind::UpstreamUnreachable, "it refuses to initialize");
+            return self.lose(now, member, ErrorKind::UpstreamUnreachable, "it refuses to initialize");
         };
         let peer = &mut self.members[member];
         if let Phase::Opening { since, .. } = peer.phase

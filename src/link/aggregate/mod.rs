@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::Naming,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::Owner,
     link::Link,
     observe::Health,
@@ -106,7 +106,7 @@ pub enum Report<'a> {
         /// The server.
         server: &'a str,
         /// What it is an error of: it may be the caller's own limit.
-        kind: Kind,
+        kind: ErrorKind,
         /// Why.
         cause: &'a str,
     },
@@ -124,7 +124,7 @@ pub enum Report<'a> {
         /// What the list is asked for by.
         method: &'static str,
         /// What it is an error of.
-        kind: Kind,
+        kind: ErrorKind,
         /// Why.
         cause: &'a str,
     },

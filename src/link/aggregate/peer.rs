@@ -11,7 +11,7 @@ use super::{
     lists::{Ask, Listing},
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     observe::Health,
 };
 
@@ -53,7 +53,7 @@ pub(super) struct Peer {
     /// Its link was dropped because nobody needed it: with the next one it is what it was.
     pub(super) sleeps: bool,
     /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
-    pub(super) limit: Option<(Kind, Box<str>)>,
+    pub(super) limit: Option<(ErrorKind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<Greeting>,
     /// URIs that it gave out in results, with whichever link.
@@ -133,7 +133,7 @@ impl Peer {
     pub(super) fn no_link(&self, otherwise: &'static str) -> Error {
         match &self.limit {
             Some((kind, cause)) => kind.because(cause.to_string()),
-            None => Kind::UpstreamUnreachable.because(otherwise),
+            None => ErrorKind::UpstreamUnreachable.because(otherwise),
         }
     }
 
@@ -155,9 +155,9 @@ impl Peer {
     pub(super) fn outdated(&self) -> Option<Error> {
         match (self.phase, (self.granted)()) {
             (Phase::Closed(_), _) => None,
-            (_, None) => Some(Kind::InsufficientScope.because("the grant was taken away")),
+            (_, None) => Some(ErrorKind::InsufficientScope.because("the grant was taken away")),
             (_, now) if now != self.opened => {
-                Some(Kind::Unavailable.because("the server was restarted or configured anew"))
+                Some(ErrorKind::Unavailable.because("the server was restarted or configured anew"))
             }
             _ => None,
         }

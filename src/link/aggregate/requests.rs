@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Naming,
-    error::Kind,
+    error::ErrorKind,
     link::{Outbound, ToServer},
     mcp::{
         code::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
@@ -92,7 +92,7 @@ impl Core {
         };
         match outbound.message.with(&[(Part::Name, json::quoted(&own).into())]) {
             Ok(message) => self.call(now, member, id, Outbound { message, ..outbound }),
-            Err(why) => self.fail(id, Kind::Internal.because(why.to_string())),
+            Err(why) => self.fail(id, ErrorKind::Internal.because(why.to_string())),
         }
     }
 
@@ -156,7 +156,7 @@ impl Core {
                         let outbound = Outbound { message, ..outbound };
                         self.act(Action::ToMember(member, ToServer::Message(outbound)));
                     }
-                    Err(why) => self.fail(id, Kind::Internal.because(why.to_string())),
+                    Err(why) => self.fail(id, ErrorKind::Internal.because(why.to_string())),
                 }
             }
         }

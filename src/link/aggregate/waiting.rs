@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Naming,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     link::Outbound,
     mcp::message::{Id, Message, Part},
 };
@@ -99,12 +99,12 @@ impl Core {
         let is_list = |then: &Then| matches!(then, Then::List(_) | Then::Query(_));
         let lists = self.waiting.iter().filter(|waiter| is_list(&waiter.then)).count();
         if is_list(&then) && lists >= LISTS {
-            return self.fail(id, Kind::CallerLimit.because("too many lists at a time"));
+            return self.fail(id, ErrorKind::CallerLimit.because("too many lists at a time"));
         }
         let bytes = message.text().len();
         let held: usize = self.waiting.iter().map(|waiter| waiter.bytes).sum();
         if held + bytes > WAITING {
-            return self.fail(id, Kind::CallerLimit.because("requests that wait are too large"));
+            return self.fail(id, ErrorKind::CallerLimit.because("requests that wait are too large"));
         }
         match &then {
             Then::Call(member, _) => self.wake_for(now, *member),
@@ -187,7 +187,7 @@ impl Core {
         if matches!(waiter.then, Then::Call(..)) {
             return;
         }
-        let (kind, cause) = (Kind::UpstreamTimeout, "no answer in time");
+        let (kind, cause) = (ErrorKind::UpstreamTimeout, "no answer in time");
         let peer = &mut self.members[member];
         if let Phase::Opening { late, .. } = &mut peer.phase {
             *late = true;
@@ -215,7 +215,7 @@ impl Core {
             Then::Call(member, outbound) => match self.members[member].phase {
                 Phase::Ready => self.call(now, member, waiter.id, outbound),
                 Phase::Opening { .. } => {
-                    self.fail(waiter.id, Kind::UpstreamTimeout.because("no link in time"))
+                    self.fail(waiter.id, ErrorKind::UpstreamTimeout.because("no link in time"))
                 }
                 Phase::Closed(_) => self.fail(waiter.id, self.members[member].no_link("no link")),
             },
@@ -234,7 +234,9 @@ impl Core {
                         self.answer(&waiter.id, message);
                     }
                     Some(Err(error)) => self.fail(waiter.id, error),
-                    None => self.fail(waiter.id, Kind::UpstreamTimeout.because("no server answered in time")),
+                    None => {
+                        self.fail(waiter.id, ErrorKind::UpstreamTimeout.because("no server answered in time"))
+                    }
                 }
             }
         }

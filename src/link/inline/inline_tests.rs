@@ -371,7 +371,7 @@ async fn too_many_calls_of_one_client_are_refused_and_those_of_others_wait_for_t
     greedy.begin(99, "now").await;
     match greedy.next().await {
         FromServer::Failed { id, error } => {
-            assert_eq!((id, error.kind), (Id::Number("99".into()), Kind::CallerLimit));
+            assert_eq!((id, error.kind), (Id::Number("99".into()), ErrorKind::CallerLimit));
         }
         other => panic!("{other:?}"),
     }

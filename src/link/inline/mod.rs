@@ -24,7 +24,7 @@ use super::{Far, FromServer, Link, ToServer};
 use crate::{
     child::once::{self, Finished, Limits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Owner, Resource},
     mcp::{
         code::INVALID_REQUEST,
@@ -108,9 +108,9 @@ impl InlineServer {
     /// The log gets what the config knows already, and how it went: neither arguments nor output.
     fn note(&self, tool: &InlineTool, outcome: &io::Result<Finished>, began: Instant) {
         let (level, msg, kind) = match outcome {
-            Err(_) => (Level::Warn, "Inline tool could not be started", Some(Kind::UpstreamUnreachable)),
+            Err(_) => (Level::Warn, "Inline tool could not be started", Some(ErrorKind::UpstreamUnreachable)),
             Ok(Finished { status: None, .. }) => {
-                (Level::Warn, "Inline tool took too long", Some(Kind::UpstreamTimeout))
+                (Level::Warn, "Inline tool took too long", Some(ErrorKind::UpstreamTimeout))
             }
             Ok(_) => (Level::Debug, "Inline tool ran", None),
         };
@@ -216,7 +216,7 @@ impl Conversation {
             return Some(FromServer::Message { message, about: None });
         }
         if self.calls.handles.len() >= CALLS {
-            let error = Kind::CallerLimit.because("too many calls of one session at a time");
+            let error = ErrorKind::CallerLimit.because("too many calls of one session at a time");
             return Some(FromServer::Failed { id: call.id, error });
         }
         let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));
@@ -263,5 +263,5 @@ impl Calls {
 }
 
 fn failed(id: Id) -> FromServer {
-    FromServer::Failed { id, error: Kind::Internal.because("an inline tool's call was lost") }
+    FromServer::Failed { id, error: ErrorKind::Internal.because("an inline tool's call was lost") }
 }

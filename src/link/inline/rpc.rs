@@ -7,7 +7,7 @@ use crate::{
     config::{InlineTarget, InlineTool},
     mcp::{
         code::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION},
-        message::{Id, Kind, Message, Part},
+        message::{Id, Message, MessageKind, Part},
         version::{MODERN, negotiate},
     },
 };
@@ -55,7 +55,7 @@ struct Failure(i64, &'static str, Option<Value>);
 
 /// Decides about one message to the server `name`.
 pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Reply {
-    let (Kind::Request, Some(id)) = (message.kind(), message.id()) else {
+    let (MessageKind::Request, Some(id)) = (message.kind(), message.id()) else {
         return match (message.method(), message.request_id()) {
             ("notifications/cancelled", Some(id)) => Reply::Cancel(id.clone()),
             _ => Reply::None,

@@ -16,7 +16,7 @@ use super::{
     table::{Inward, Lost, Outward, Table, out_of},
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Owner, Resource},
     link::{Far, FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::message,
@@ -251,7 +251,9 @@ where
                 if let Some(refusal) = self.table.refusal(owner, message) {
                     let about = message.id().cloned();
                     self.deliver(caller, FromServer::Message { message: refusal, about });
-                } else if message.kind() == message::Kind::Request || !matches!(self.server, Server::Closed) {
+                } else if message.kind() == message::MessageKind::Request
+                    || !matches!(self.server, Server::Closed)
+                {
                     let id = message.id().cloned();
                     if let Err(limit) = self.backlog.push(caller, owner, outbound)
                         && let Some(id) = id
@@ -303,7 +305,7 @@ where
     fn not_opened(&mut self, error: &Error) {
         self.server = Server::Closed;
         while let Some((caller, Outbound { message, .. })) = self.backlog.pop(|_| true) {
-            if message.kind() == message::Kind::Request
+            if message.kind() == message::MessageKind::Request
                 && let Some(id) = message.id().cloned()
             {
                 let error = Error { kind: error.kind, cause: error.cause.clone() };
@@ -316,7 +318,7 @@ where
         let apart = (self.settings.on_lost)(&self.table.suspects());
         self.close();
         for Lost { caller, id } in self.table.take() {
-            let error = Kind::UpstreamUnreachable.because(cause.clone());
+            let error = ErrorKind::UpstreamUnreachable.because(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
         }
         if apart.is_empty() {

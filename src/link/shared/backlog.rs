@@ -8,7 +8,7 @@ use std::{
 use crate::{
     ledger::{Limit, Owner},
     link::Outbound,
-    mcp::message::{Id, Kind},
+    mcp::message::{Id, MessageKind},
 };
 
 /// Messages that may wait before callers do. How many bytes they are is counted for their owners.
@@ -79,7 +79,9 @@ impl Backlog {
     pub(super) fn abandon(&mut self, caller: u64, id: &Id) -> bool {
         let before = self.messages;
         self.retain(|of, outbound| {
-            of != caller || outbound.message.kind() != Kind::Request || outbound.message.id() != Some(id)
+            of != caller
+                || outbound.message.kind() != MessageKind::Request
+                || outbound.message.id() != Some(id)
         });
         self.messages < before
     }

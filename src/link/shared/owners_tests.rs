@@ -62,7 +62,7 @@ fn what_waits_of_one_owner_leaves_room_for_others() {
         let mut refused = 0;
         for link in &mut many {
             if let Ok(FromServer::Failed { error, .. }) = link.from_server.try_recv() {
-                assert_eq!(error.kind, Kind::CallerLimit);
+                assert_eq!(error.kind, ErrorKind::CallerLimit);
                 refused += 1;
             }
         }
@@ -102,7 +102,7 @@ fn an_answer_that_its_caller_has_no_room_for_fails_its_request_alone() {
             match many.from_server.recv().await {
                 Some(FromServer::Message { message, .. }) => kept.push(message),
                 Some(FromServer::Failed { error, .. }) => {
-                    assert_eq!((id, error.kind), (4, Kind::CallerLimit));
+                    assert_eq!((id, error.kind), (4, ErrorKind::CallerLimit));
                 }
                 other => panic!("{other:?}"),
             }
@@ -120,7 +120,7 @@ fn an_answer_that_its_caller_has_no_room_for_fails_its_request_alone() {
         );
         let progress = FromServer::Message { message: message(progress), about: None };
         server.to_client.send(progress).await.unwrap();
-        assert_eq!(failure(&mut many).await, (Id::number(5), Kind::CallerLimit));
+        assert_eq!(failure(&mut many).await, (Id::number(5), ErrorKind::CallerLimit));
         assert_eq!(abandoned(&mut server).await, number);
     });
 }

@@ -14,7 +14,7 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Limit, Name, Owner, Resource, Share},
     link::FromServer,
     mcp::{
@@ -136,16 +136,16 @@ impl Table {
     /// A caller's message, at the moment when it is sent.
     pub(super) fn outward(&mut self, caller: u64, owner: &Arc<Owner>, message: &Message) -> Outward {
         match message.kind() {
-            message::Kind::Request => self.request(caller, owner, message),
+            message::MessageKind::Request => self.request(caller, owner, message),
             // The only one that a client of MCP 2026-07-28 has. Those of older versions (`notifications/initialized`,
             // `notifications/progress`, `notifications/roots/list_changed`, `notifications/tasks/status`) are about a
             // session, which there is none; what is not known may be about anybody.
-            message::Kind::Notification if message.method() == "notifications/cancelled" => {
+            message::MessageKind::Notification if message.method() == "notifications/cancelled" => {
                 self.cancelled(caller, message)
             }
-            message::Kind::Notification => Outward::Nowhere,
+            message::MessageKind::Notification => Outward::Nowhere,
             // Nor is there anything to respond to.
-            message::Kind::Response => Outward::Nowhere,
+            message::MessageKind::Response => Outward::Nowhere,
         }
     }
 
@@ -254,10 +254,10 @@ impl Table {
     /// A server's message. `about` is the request that it came for, where the server's transport says so.
     pub(super) fn inward(&mut self, message: &Message, about: Option<&Id>) -> Inward {
         match message.kind() {
-            message::Kind::Response => self.response(message),
-            message::Kind::Notification => self.notification(message, about),
+            message::MessageKind::Response => self.response(message),
+            message::MessageKind::Notification => self.notification(message, about),
             // Servers of this version have none. One that waits for an answer is not left waiting.
-            message::Kind::Request => message
+            message::MessageKind::Request => message
                 .id()
                 .and_then(|id| match message.method() {
                     // One of an older version may want to know whether anybody is there.
@@ -276,7 +276,7 @@ impl Table {
         };
         self.lately.note(&owner, Involved::Lately);
         if message.is_ambiguous() {
-            let error = Kind::UpstreamUnreachable.because("the answer can be read in more than one way");
+            let error = ErrorKind::UpstreamUnreachable.because("the answer can be read in more than one way");
             return Inward::Caller(caller, FromServer::Failed { id, error });
         }
         if let Some(task) = message.task_id().filter(|_| !is_of_task) {
@@ -397,8 +397,8 @@ impl Load {
 
 pub(super) fn out_of(what: &str, limit: Limit) -> Error {
     match limit {
-        Limit::Caller => Kind::CallerLimit.because(format!("{what}: the caller's limit")),
-        Limit::Gate => Kind::Unavailable.because(format!("{what}: there are no more")),
+        Limit::Caller => ErrorKind::CallerLimit.because(format!("{what}: the caller's limit")),
+        Limit::Gate => ErrorKind::Unavailable.because(format!("{what}: there are no more")),
     }
 }
 
@@ -418,7 +418,7 @@ pub(super) fn refusal(message: &Message) -> Option<Message> {
 }
 
 fn unreadable(why: Malformed) -> Error {
-    Kind::Internal.because(format!("a message cannot be renamed: {why}"))
+    ErrorKind::Internal.because(format!("a message cannot be renamed: {why}"))
 }
 
 #[cfg(test)]

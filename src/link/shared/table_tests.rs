@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     ledger::{Capacity, Ledger, Name},
-    mcp::message::Kind as Of,
+    mcp::message::MessageKind as Of,
 };
 
 fn parse(text: impl Into<String>) -> Message {
@@ -192,7 +192,7 @@ fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told()
     let Inward::Caller(1, FromServer::Failed { id, error }) = table.inward(&answer, None) else {
         panic!("not failed");
     };
-    assert_eq!((id, error.kind), (Id::String("r".into()), Kind::UpstreamUnreachable));
+    assert_eq!((id, error.kind), (Id::String("r".into()), ErrorKind::UpstreamUnreachable));
     let right = format!(r#"{{"id":{two},"result":{{"Id":{one}}}}}"#);
     assert_eq!(received(&mut table, &right).unwrap().0, 2, "what a result holds is nobody's affair");
 }
@@ -287,7 +287,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
         for caller in 0..capacity as u64 * 3 / 4 {
             assert_eq!(kind(table.outward(caller, &greedy, &message)), None, "{caller}");
         }
-        assert_eq!(kind(table.outward(10_000, &greedy, &message)), Some(Kind::CallerLimit));
+        assert_eq!(kind(table.outward(10_000, &greedy, &message)), Some(ErrorKind::CallerLimit));
         // Of the other kind there is more, unless that is part of it.
         let has_other = text == listen;
         assert_eq!(kind(table.outward(10_001, &greedy, &parse(other))).is_none(), has_other);
@@ -298,7 +298,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
         assert_eq!(table.leave(0).len(), 1);
         assert_eq!(
             kind(table.outward(0, &greedy, &message)),
-            Some(Kind::CallerLimit),
+            Some(ErrorKind::CallerLimit),
             "it has more than its part"
         );
         assert!(table.take().count() >= capacity - 1);

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    error::Kind,
+    error::ErrorKind,
     ledger::Owner,
     link::{Far, Outbound, QUEUE, ToServer},
     mcp::message::{self, Id},
@@ -84,7 +84,7 @@ async fn answered(link: &mut Link) -> (Id, String) {
     }
 }
 
-async fn failure(link: &mut Link) -> (Id, Kind) {
+async fn failure(link: &mut Link) -> (Id, ErrorKind) {
     match link.from_server.recv().await {
         Some(FromServer::Failed { id, error }) => (id, error.kind),
         other => panic!("{other:?}"),
@@ -142,7 +142,7 @@ fn a_crash_fails_what_is_in_flight_at_once_and_the_next_request_opens_again() {
         server.to_client.send(FromServer::Ended { cause: "killed".into() }).await.unwrap();
         drop(server);
         for caller in &mut callers {
-            assert_eq!(failure(caller).await, (Id::number(1), Kind::UpstreamUnreachable));
+            assert_eq!(failure(caller).await, (Id::number(1), ErrorKind::UpstreamUnreachable));
         }
         assert!(since.elapsed() < Duration::from_millis(10), "{:?}", since.elapsed());
         assert!(servers.is_empty(), "nothing to open it for");
@@ -157,7 +157,7 @@ fn a_crash_fails_what_is_in_flight_at_once_and_the_next_request_opens_again() {
         callers[1].to_server.send(call(2)).await.unwrap();
         request(&mut server).await;
         drop(server);
-        assert_eq!(failure(&mut callers[1]).await, (Id::number(2), Kind::UpstreamUnreachable));
+        assert_eq!(failure(&mut callers[1]).await, (Id::number(2), ErrorKind::UpstreamUnreachable));
     });
 }
 
@@ -171,7 +171,7 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
                 attempts.set(attempts.get() + 1);
                 async {
                     sleep(Duration::from_secs(5)).await;
-                    Err(Kind::UpstreamTimeout.because("it says nothing"))
+                    Err(ErrorKind::UpstreamTimeout.because("it says nothing"))
                 }
             }
         };
@@ -181,7 +181,7 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
             caller.to_server.send(call(1)).await.unwrap();
         }
         for caller in &mut callers {
-            assert_eq!(failure(caller).await, (Id::number(1), Kind::UpstreamTimeout));
+            assert_eq!(failure(caller).await, (Id::number(1), ErrorKind::UpstreamTimeout));
         }
         assert_eq!(attempts.get(), 1);
         callers[0].to_server.send(call(2)).await.unwrap();

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     child::{self, Life, Spoke, Supervisor},
     config::Level,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     ledger::{Resource, Room, Share},
     mcp::incoming::{Batch, Incoming},
     observe::{Observer, Topic},
@@ -159,7 +159,7 @@ impl Reader {
                         }
                         None => {
                             self.noise.heard(length);
-                            Kind::UpstreamUnreachable.because("an answer longer than 4 MiB")
+                            ErrorKind::UpstreamUnreachable.because("an answer longer than 4 MiB")
                         }
                     };
                     if let Some(id) = self.awaited().lost(&answers) {

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::session::{Server, Session};
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     link::{
         awaited::{Oddity, contested, unreadable},
         place::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
@@ -53,7 +53,9 @@ impl Server {
             return Ok(answer);
         }
         if !is_event_stream(&answer.headers) {
-            return Err(Kind::UpstreamUnreachable.because("the answer is neither JSON nor an event stream"));
+            return Err(
+                ErrorKind::UpstreamUnreachable.because("the answer is neither JSON nor an event stream")
+            );
         }
         let mut events = answer.into_events();
         let mut last_id = None;
@@ -66,7 +68,9 @@ impl Server {
             last_id = events.last_id().or(last_id);
             retry = events.retry().or(retry);
             let Some(from) = last_id.as_ref().filter(|_| may_resume()) else {
-                return Err(Kind::UpstreamUnreachable.because("the event stream ended before the answer"));
+                return Err(
+                    ErrorKind::UpstreamUnreachable.because("the event stream ended before the answer")
+                );
             };
             // Its connection counts until then.
             drop(events);
@@ -87,7 +91,7 @@ impl Server {
                 // What comes here and is no other message is taken for the answer.
                 Said::Lost(Lost { answers: Answers::Unknown, error }) => return Err(error),
                 Said::Lost(_) => {}
-                Said::Message(message) if message.kind() != message::Kind::Response => {
+                Said::Message(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, about.cloned()).await;
                 }
                 // Which of its ids counts, readers do not agree on.
@@ -121,7 +125,7 @@ impl Server {
                     return Ok(answer.into_events());
                 }
                 Ok(answer) if !answer.status.is_server_error() => return Err(refused(answer.status)),
-                Err(error) if error.kind == Kind::UpstreamUnauthorized => return Err(error),
+                Err(error) if error.kind == ErrorKind::UpstreamUnauthorized => return Err(error),
                 Ok(answer) => refused(answer.status),
                 Err(error) => error,
             };

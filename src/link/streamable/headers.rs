@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::super::place::Fields;
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     mcp::{header, message::Message, modern},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn fields(message: &Message, version: &str) -> Result<Fields, Error> 
 /// A value that must be what the body says and so cannot be mended.
 fn plain(value: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(value).map_err(|_| {
-        Kind::Malformed.because("the version or the method cannot be the value of a header field")
+        ErrorKind::Malformed.because("the version or the method cannot be the value of a header field")
     })
 }
 
@@ -73,8 +73,8 @@ mod tests {
         let injected = r#"{"id":1,"method":"a\r\nhost: b"}"#;
         assert!(Message::parse(injected.into()).is_err(), "not even so far");
         let message = Message::from_server(injected.into()).unwrap();
-        assert_eq!(fields(&message, "2026-07-28").unwrap_err().kind, Kind::Malformed);
+        assert_eq!(fields(&message, "2026-07-28").unwrap_err().kind, ErrorKind::Malformed);
         let message = Message::parse(r#"{"id":1,"method":"a"}"#.into()).unwrap();
-        assert_eq!(fields(&message, "2026\r\n").unwrap_err().kind, Kind::Malformed);
+        assert_eq!(fields(&message, "2026\r\n").unwrap_err().kind, ErrorKind::Malformed);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     session::{Server, Session},
 };
 use crate::{
-    error::Kind,
+    error::ErrorKind,
     link::{
         awaited::Oddity,
         place::{EventStream, Purpose, Said},
@@ -54,7 +54,7 @@ impl Server {
                     retry = events.retry().or(retry);
                 }
                 Ok(answer) if !answer.status.is_server_error() => return pending().await,
-                Err(error) if error.kind == Kind::UpstreamUnauthorized => return pending().await,
+                Err(error) if error.kind == ErrorKind::UpstreamUnauthorized => return pending().await,
                 Ok(_) | Err(_) => {}
             }
             tokio::time::sleep(retry.unwrap_or(RETRY).max(SHORTEST_RETRY).max(silent)).await;
@@ -65,7 +65,7 @@ impl Server {
     async fn pass_on(&self, events: &mut EventStream) -> bool {
         while let Some(said) = events.message().await {
             match said {
-                Said::Message(message) if message.kind() != message::Kind::Response => {
+                Said::Message(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, None).await;
                 }
                 Said::Message(_) => (self.place.report)(Oddity::Unasked),

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use super::{Era, headers};
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
         place::{Answer, Fields, Place, Purpose, refused},
@@ -97,7 +97,7 @@ impl Server {
         let cause = cause.into();
         self.lost.replace(Some(cause.clone()));
         self.is_lost.notify_one();
-        Kind::SessionNotFound.because(cause)
+        ErrorKind::SessionNotFound.because(cause)
     }
 
     /// Hands a message to the client; waits while the client does not take it.
@@ -126,7 +126,7 @@ impl Server {
         match called.await {
             Ok(response) => self.deliver(response, Some(id)).await,
             Err(error) => {
-                let gave_up = error.kind == Kind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
+                let gave_up = error.kind == ErrorKind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
                 self.fail(id.clone(), error).await;
                 // Before 2026-07-28 a server goes on when the connection closes.
                 if gave_up && let Ok(cancelled) = Message::cancelled(&id) {
@@ -182,7 +182,7 @@ impl Server {
         let version = serde_json::from_str::<Initialized<'_>>(result)
             .ok()
             .and_then(|result| HeaderValue::from_str(&result.protocol_version).ok())
-            .ok_or_else(|| Kind::UpstreamUnreachable.because("the server names no protocol version"))?;
+            .ok_or_else(|| ErrorKind::UpstreamUnreachable.because("the server names no protocol version"))?;
         let session = Session { id: session_id, version: Some(version), is_open: false };
         Ok((response, Some(session)))
     }
@@ -199,7 +199,7 @@ impl Server {
         let belongs_to_session = session.id.is_some()
             && Era::of(outbound) == Era::Legacy
             // The request that it answers was forgotten with the session.
-            && message.kind() != message::Kind::Response;
+            && message.kind() != message::MessageKind::Response;
         if !belongs_to_session || !answer.disowns_session().await {
             return Ok((session, answer));
         }
@@ -225,7 +225,7 @@ impl Server {
         if current.id != forgotten.id {
             return Ok(current);
         }
-        let internal = |e: message::Malformed| Kind::Internal.because(e.to_string());
+        let internal = |e: message::Malformed| ErrorKind::Internal.because(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(numbers.draw());
@@ -235,7 +235,7 @@ impl Server {
         let handshake = tokio::time::timeout(self.place.head_timeout, self.handshake(&initialize, &id, None));
         let (_, session) = handshake
             .await
-            .map_err(|_| Kind::UpstreamTimeout.because("no answer to initialize in time"))??;
+            .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))??;
         // The client goes on in the version that it was told.
         let session = session
             .filter(|session| session.version == forgotten.version)

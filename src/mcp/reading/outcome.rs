@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::mcp::message::{Id, Kind, Part};
+use crate::mcp::message::{Id, MessageKind, Part};
 
 /// Where parts are in the text.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ impl Spans {
 /// What a message says, once all of it was read.
 #[derive(Debug, Clone)]
 pub(in crate::mcp) struct Outcome {
-    pub(in crate::mcp) kind: Kind,
+    pub(in crate::mcp) kind: MessageKind,
     pub(in crate::mcp) is_ambiguous: bool,
     pub(in crate::mcp) method: Box<str>,
     pub(in crate::mcp) id: Option<Id>,
@@ -76,7 +76,7 @@ impl Outcome {
 
     /// Where the member `progressToken` of `_meta` ends.
     pub(in crate::mcp) fn token_end(&self) -> Option<usize> {
-        self.spans.get(Part::ProgressToken).filter(|_| self.kind == Kind::Request).map(|span| span.end)
+        self.spans.get(Part::ProgressToken).filter(|_| self.kind == MessageKind::Request).map(|span| span.end)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::error::Kind;
+use crate::error::ErrorKind;
 
 #[test]
 fn calls_reach_the_server_that_their_name_says_without_a_list_before() {
@@ -214,7 +214,7 @@ fn a_client_that_never_waits_is_refused_and_goes_on() {
         for id in 1..=1_025 {
             client.request(id, "tools/call", json!({ "name": "one__a" })).await;
         }
-        assert_eq!(client.failure(1_025).await, crate::error::Kind::CallerLimit);
+        assert_eq!(client.failure(1_025).await, crate::error::ErrorKind::CallerLimit);
         client.abandon(1).await;
         let _ = one.on("tools/call", Reply::Result(json!("done")));
         assert_eq!(client.ask(2_000, "tools/call", json!({ "name": "one__a" })).await["result"], "done");
@@ -229,7 +229,7 @@ fn lists_that_are_asked_for_by_the_hundred_are_not_held_by_the_hundred() {
         for id in 1..=17 {
             client.request(id, "tools/list", json!({})).await;
         }
-        assert_eq!(client.failure(17).await, crate::error::Kind::CallerLimit);
+        assert_eq!(client.failure(17).await, crate::error::ErrorKind::CallerLimit);
         assert_eq!(client.answer(16).await["result"], json!({ "tools": [] }));
         assert_eq!(one.heard("tools/list").len(), 1, "who asks for the same waits for the same");
     });
@@ -284,7 +284,7 @@ fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told()
         assert!(client.rest().await.is_empty());
         assert_eq!(one.answers()[0]["error"]["code"], -32600, "who asks hears that it was not understood");
         one.says(format!(r#"{{"id":{first},"Id":{second},"result":{{}}}}"#)).await;
-        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(1).await, ErrorKind::UpstreamUnreachable);
         one.says(format!(r#"{{"id":{second},"result":{{"Id":{first}}}}}"#)).await;
         client.answer(2).await;
     });

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
 use crate::{
-    error::Kind,
+    error::ErrorKind,
     link::{QUEUE, aggregate::Settings},
 };
 
@@ -22,7 +22,7 @@ fn a_dead_server_costs_only_itself_and_comes_back() {
         assert_eq!(greeting["capabilities"]["prompts"], json!({ "listChanged": true }), "it may have some");
         assert_eq!(client.names(1, "tools/list").await, ["two__a"]);
         client.request(2, "tools/call", json!({ "name": "one__a" })).await;
-        assert_eq!(client.failure(2).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(2).await, ErrorKind::UpstreamUnreachable);
         assert_eq!(client.ask(3, "tools/call", json!({ "name": "two__a" })).await["result"]["from"], "two");
         assert!(begin.elapsed() < Duration::from_secs(1));
         let down = r#"Down { server: "one", kind: UpstreamUnreachable, cause: "upstream_unreachable: connection refused" }"#;
@@ -54,7 +54,7 @@ fn a_slow_server_is_waited_for_once_and_joins_later() {
         assert_eq!(client.names(1, "tools/list").await, ["quick__a"]);
         assert_eq!(begin.elapsed().as_secs(), 5, "once is enough");
         client.request(2, "tools/call", json!({ "name": "slow__a" })).await;
-        assert_eq!(client.failure(2).await, Kind::UpstreamTimeout);
+        assert_eq!(client.failure(2).await, ErrorKind::UpstreamTimeout);
         client.told("notifications/tools/list_changed").await;
         assert_eq!(begin.elapsed().as_secs(), 20);
         assert_eq!(client.names(3, "tools/list").await, ["slow__a", "quick__a"]);
@@ -77,11 +77,11 @@ fn requests_that_wait_for_a_slow_server_are_bounded_by_bytes() {
         for id in 1..=4 {
             client.request(id, "tools/call", call.clone()).await;
         }
-        assert_eq!(client.failure(4).await, Kind::CallerLimit);
+        assert_eq!(client.failure(4).await, ErrorKind::CallerLimit);
         let other = client.ask(5, "tools/call", json!({ "name": "quick__a" })).await;
         assert_eq!(other["result"]["from"], "quick");
         for id in 1..=3 {
-            assert_eq!(client.failure(id).await, Kind::UpstreamTimeout);
+            assert_eq!(client.failure(id).await, ErrorKind::UpstreamTimeout);
         }
     });
 }
@@ -118,7 +118,7 @@ fn when_a_server_dies_its_calls_fail_its_questions_are_withdrawn_and_its_tools_a
         let (asked, _) = client.told("sampling/createMessage").await;
         one.is_up.set(false);
         one.dies();
-        assert_eq!(client.failure(1).await, Kind::UpstreamUnreachable);
+        assert_eq!(client.failure(1).await, ErrorKind::UpstreamUnreachable);
         assert_eq!(client.told("notifications/cancelled").await.0["params"]["requestId"], asked["id"]);
         client.told("notifications/tools/list_changed").await;
         assert!(client.rest().await.is_empty(), "the other call goes on");
@@ -150,7 +150,7 @@ fn a_grant_that_is_taken_away_counts_at_once() {
         two.is_granted.set(false);
         // Nothing of it passes any more, even if it is the server that speaks first.
         two.says(r#"{"method":"notifications/message","params":{}}"#).await;
-        assert_eq!(client.failure(2).await, Kind::InsufficientScope);
+        assert_eq!(client.failure(2).await, ErrorKind::InsufficientScope);
         client.told("notifications/tools/list_changed").await;
         let unknown = |name: &str| json!({ "code": -32602, "message": format!("Unknown tool: {name}") });
         for (id, name) in [(3, "two__a"), (4, "hidden__a"), (5, "nobody__a")] {
@@ -181,8 +181,8 @@ fn a_change_is_seen_although_nobody_does_anything() {
         one.is_granted.set(false);
         two.epoch.set(1);
         changes.send_replace(1);
-        assert_eq!(client.failure(1).await, Kind::InsufficientScope);
-        assert_eq!(client.failure(2).await, Kind::Unavailable);
+        assert_eq!(client.failure(1).await, ErrorKind::InsufficientScope);
+        assert_eq!(client.failure(2).await, ErrorKind::Unavailable);
         assert_eq!((one.ended.get(), two.ended.get()), (1, 1));
 
         // What has another server's place is there at once.
@@ -203,7 +203,7 @@ fn a_server_that_is_configured_anew_is_reached_anew() {
         two.epoch.set(1);
         let two = two.on("tools/call", Reply::Result(json!({ "from": "the new one" })));
         assert_eq!(client.ask(2, "tools/call", json!({ "name": "one__a" })).await["result"]["from"], "one");
-        assert_eq!(client.failure(1).await, Kind::Unavailable);
+        assert_eq!(client.failure(1).await, ErrorKind::Unavailable);
         let answer = client.ask(3, "tools/call", json!({ "name": "two__a" })).await;
         assert_eq!(answer["result"]["from"], "the new one");
         assert_eq!((two.ended.get(), two.opened.get(), one.opened.get()), (1, 2, 1));
@@ -266,7 +266,7 @@ fn a_server_that_reads_nothing_costs_only_itself() {
                 client.note("notifications/roots/list_changed", json!({})).await;
             }
             for id in 1..=calls {
-                assert_eq!(client.failure(id).await, Kind::UpstreamUnreachable, "{size} {id}");
+                assert_eq!(client.failure(id).await, ErrorKind::UpstreamUnreachable, "{size} {id}");
             }
             let stuck = r#"Down { server: "deaf", kind: UpstreamUnreachable, cause: "it does not take what it is sent" }"#;
             assert!(client.reports.borrow().iter().any(|it| it == stuck));

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     config::{Collision, Naming},
-    error::Kind,
+    error::ErrorKind,
     ledger::Owner,
     link::{
         FromServer, Link, Outbound, ToServer,
@@ -121,7 +121,7 @@ impl Server {
     /// Responses that came.
     pub(super) fn answers(&self) -> Vec<Value> {
         let heard = self.heard.borrow();
-        heard.iter().filter(|message| message.kind() == message::Kind::Response).map(value).collect()
+        heard.iter().filter(|message| message.kind() == message::MessageKind::Response).map(value).collect()
     }
 
     pub(super) async fn says(&self, text: impl ToString) {
@@ -160,7 +160,7 @@ impl Server {
                 let server = server.clone();
                 Box::pin(async move {
                     if !server.is_up.get() {
-                        return Err(Kind::UpstreamUnreachable.because("connection refused"));
+                        return Err(ErrorKind::UpstreamUnreachable.because("connection refused"));
                     }
                     server.opened.set(server.opened.get() + 1);
                     let (link, far) = Link::pair();
@@ -181,7 +181,7 @@ impl Server {
                 }
             };
             self.heard.borrow_mut().push(message.clone());
-            let (message::Kind::Request, Some(id)) = (message.kind(), message.id()) else { continue };
+            let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) else { continue };
             let cursor = value(&message)["params"]["cursor"].as_str().map(|cursor| format!("?{cursor}"));
             let key = format!("{}{}", message.method(), cursor.unwrap_or_default());
             let reply = self.replies.borrow().get(&key).cloned();
@@ -235,7 +235,7 @@ fn settings(naming: Naming) -> Settings {
 #[derive(Debug)]
 pub(super) enum Heard {
     Message { value: Value, text: String, about: Option<String> },
-    Failed { id: String, kind: Kind },
+    Failed { id: String, kind: ErrorKind },
 }
 
 pub(super) struct Client {
@@ -316,7 +316,7 @@ impl Client {
         value
     }
 
-    pub(super) async fn failure(&mut self, id: u64) -> Kind {
+    pub(super) async fn failure(&mut self, id: u64) -> ErrorKind {
         let id = id.to_string();
         let heard = self.hear(|heard| matches!(heard, Heard::Failed { id: of, .. } if *of == id)).await;
         let Heard::Failed { kind, .. } = heard else { unreachable!() };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::error::Kind;
+use crate::error::ErrorKind;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ fn a_call_takes_no_longer_than_the_timeout_of_its_server() {
         let begin = Instant::now();
         client.request(1, "tools/call", json!({ "name": "slow__a" })).await;
         client.request(2, "tools/call", json!({ "name": "other__a" })).await;
-        assert_eq!(client.failure(1).await, Kind::UpstreamTimeout);
+        assert_eq!(client.failure(1).await, ErrorKind::UpstreamTimeout);
         assert_eq!(begin.elapsed().as_secs(), 7);
         assert!(client.rest().await.is_empty());
         let asked = &slow.heard("tools/call")[0]["id"];
@@ -62,7 +62,7 @@ fn a_link_is_not_waited_for_longer_than_the_timeout_of_its_server() {
         let mut client = Client::in_session(prefixed(), &[&slow]).await;
         let begin = Instant::now();
         client.request(1, "tools/call", json!({ "name": "slow__a" })).await;
-        assert_eq!(client.failure(1).await, Kind::UpstreamTimeout);
+        assert_eq!(client.failure(1).await, ErrorKind::UpstreamTimeout);
         assert_eq!(begin.elapsed().as_secs(), 2);
     });
 }
