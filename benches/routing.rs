@@ -25,7 +25,7 @@ fn routing(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 let path = black_box(path);
-                route::is_canonical(path).then(|| black_box(route::place(path)));
+                route::is_canonical(path).then(|| black_box(route::endpoint(path)));
             });
         });
     }

@@ -30,7 +30,7 @@ use crate::{
     observe::{Observer, Topic},
     server::{
         admission::Connections,
-        connection::Door,
+        connection::ListenerKind,
         listener,
         proxied::is_trusted,
         self_made::SelfMade,
@@ -241,13 +241,14 @@ impl Prepared {
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
-        let doors =
-            listeners.into_iter().map(|listener| (listener, Door::Public, Arc::clone(&shared.connections)));
+        let public = listeners
+            .into_iter()
+            .map(|listener| (listener, ListenerKind::Public, Arc::clone(&shared.connections)));
         let is_remote = admin_addr.is_some_and(|addr| !addr.ip().is_loopback());
         let per_address = PerAddress { connections: ADMIN_CONNECTIONS, handshakes: ADMIN_CONNECTIONS };
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, per_address);
-        let admin = admin.map(|listener| (listener, Door::Admin { is_remote }, of_admin));
-        for (listener, door, connections) in doors.chain(admin) {
+        let admin = admin.map(|listener| (listener, ListenerKind::Admin { is_remote }, of_admin));
+        for (listener, listener_kind, connections) in public.chain(admin) {
             let (of_evicted, evicted_total) =
                 (Arc::downgrade(&workers), shared.observer.metrics.connections_evicted.clone());
             connections.on_evicted(move |evicted| {
@@ -258,7 +259,7 @@ impl Prepared {
                 }
             });
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
-            tokio::spawn(accept(listener, door, connections, workers, shared, stop));
+            tokio::spawn(accept(listener, listener_kind, connections, workers, shared, stop));
         }
         let of_clock = (Arc::clone(&clock), Arc::clone(&certificate), self_made.clone());
         tokio::spawn(tell_time(Arc::clone(&shared), of_clock, stop_accepting.clone()));
@@ -505,7 +506,7 @@ impl Expiry {
 
 async fn accept(
     listener: TcpListener,
-    door: Door,
+    listener_kind: ListenerKind,
     connections: Arc<Connections>,
     workers: Arc<[worker::Handle]>,
     shared: Arc<Shared>,
@@ -515,15 +516,16 @@ async fn accept(
         // To the worker with the fewest: a few long streams do not pile up on one core.
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
-            let is_balancer = door == Door::Public && is_trusted(&shared.live().trusted_proxies, peer.ip());
-            let place = connections.enter(peer.ip().into(), is_balancer, index);
+            let is_balancer = listener_kind == ListenerKind::Public
+                && is_trusted(&shared.live().trusted_proxies, peer.ip());
+            let connection_slot = connections.enter(peer.ip().into(), is_balancer, index);
             let (open, limit) = (connections.open(), connections.limit());
             if open > limit
                 && let Some(line) = shared.observer.recurring(Topic::Full)
             {
                 line.int("open", open as u64).int("limit", limit as u64).send();
             }
-            worker.serve(Arrival { stream, peer, door, place });
+            worker.serve(Arrival { stream, peer, listener_kind, connection_slot });
         }
     };
     let on_error = |e: &io::Error, complain: bool| {

@@ -2,7 +2,7 @@
 
 /// What is served at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum Endpoint<'a> {
     /// `/health` and `/health/live`: the process answers.
     Live,
     /// `/health/ready`: the gate takes requests.
@@ -23,12 +23,12 @@ pub enum Place<'a> {
         /// Second segment.
         name: &'a str,
         /// Third segment.
-        action: Action,
+        action: ManageAction,
     },
     /// `/mcp`, `/sse`, `/message`: all servers as one.
     All {
         /// Which of the endpoints.
-        door: Door,
+        mcp_endpoint: McpEndpoint,
     },
     /// Below `/.well-known/`, and the other paths at which clients look for a login: they would take a challenge for one.
     Unchallenged,
@@ -37,21 +37,23 @@ pub enum Place<'a> {
         /// First segment.
         name: &'a str,
         /// Which of its endpoints.
-        door: Door,
+        mcp_endpoint: McpEndpoint,
     },
     /// Anything else.
     Unknown,
 }
 
-impl Place<'_> {
+impl Endpoint<'_> {
     /// What is served here, as `Allow` has it (RFC 9110 §15.5.6). Some is for some versions of MCP only.
     pub fn methods(self) -> &'static str {
         match self {
-            Place::Live | Place::Ready | Place::Status => "GET, HEAD",
-            Place::Metrics | Place::Servers | Place::ManagedServer { .. } => "GET, HEAD",
-            Place::Manage { .. } => "POST",
-            Place::All { door: Door::Sse } | Place::Server { door: Door::Sse, .. } => "GET, OPTIONS",
-            Place::All { door: Door::Message } | Place::Server { door: Door::Message, .. } => "POST, OPTIONS",
+            Endpoint::Live | Endpoint::Ready | Endpoint::Status => "GET, HEAD",
+            Endpoint::Metrics | Endpoint::Servers | Endpoint::ManagedServer { .. } => "GET, HEAD",
+            Endpoint::Manage { .. } => "POST",
+            Endpoint::All { mcp_endpoint: McpEndpoint::Sse }
+            | Endpoint::Server { mcp_endpoint: McpEndpoint::Sse, .. } => "GET, OPTIONS",
+            Endpoint::All { mcp_endpoint: McpEndpoint::Message }
+            | Endpoint::Server { mcp_endpoint: McpEndpoint::Message, .. } => "POST, OPTIONS",
             _ => "GET, POST, DELETE, OPTIONS",
         }
     }
@@ -59,7 +61,7 @@ impl Place<'_> {
 
 /// The endpoints of a server, or of all servers as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum McpEndpoint {
     /// `/{server}` and `/{server}/mcp`: Streamable HTTP.
     Mcp,
     /// `/{server}/sse`: the event stream of HTTP+SSE.
@@ -70,7 +72,7 @@ pub enum Door {
 
 /// What can be done with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum ManageAction {
     /// Take requests again.
     Start,
     /// End its sessions and processes, and take no requests.
@@ -79,7 +81,7 @@ pub enum Action {
     Restart,
 }
 
-impl Action {
+impl ManageAction {
     /// The segment that names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -100,40 +102,40 @@ const LONGEST: usize = 64;
 const LONGEST_PATH: usize = 4 * (LONGEST + 1);
 
 /// Finds what is served at `path`, which must be canonical (see [`is_canonical`]).
-pub fn place(path: &str) -> Place<'_> {
+pub fn endpoint(path: &str) -> Endpoint<'_> {
     // A stranger's path may have 8 KiB, none of which is worth a look.
     if path.len() > LONGEST_PATH {
-        return if path.starts_with("/.well-known/") { Place::Unchallenged } else { Place::Unknown };
+        return if path.starts_with("/.well-known/") { Endpoint::Unchallenged } else { Endpoint::Unknown };
     }
     let path = path.strip_suffix('/').unwrap_or(path);
     match path {
-        "/health" | "/health/live" => return Place::Live,
-        "/health/ready" => return Place::Ready,
-        "/status" => return Place::Status,
-        "/metrics" => return Place::Metrics,
-        "/servers" => return Place::Servers,
-        "/mcp" => return Place::All { door: Door::Mcp },
-        "/sse" => return Place::All { door: Door::Sse },
-        "/message" => return Place::All { door: Door::Message },
-        "" | "/register" | "/authorize" | "/token" => return Place::Unchallenged,
+        "/health" | "/health/live" => return Endpoint::Live,
+        "/health/ready" => return Endpoint::Ready,
+        "/status" => return Endpoint::Status,
+        "/metrics" => return Endpoint::Metrics,
+        "/servers" => return Endpoint::Servers,
+        "/mcp" => return Endpoint::All { mcp_endpoint: McpEndpoint::Mcp },
+        "/sse" => return Endpoint::All { mcp_endpoint: McpEndpoint::Sse },
+        "/message" => return Endpoint::All { mcp_endpoint: McpEndpoint::Message },
+        "" | "/register" | "/authorize" | "/token" => return Endpoint::Unchallenged,
         _ => {}
     }
     let mut segments = segments(path).skip(1);
-    let (Some(name), rest) = (segments.next(), segments.next()) else { return Place::Unknown };
+    let (Some(name), rest) = (segments.next(), segments.next()) else { return Endpoint::Unknown };
     match name {
-        ".well-known" => return Place::Unchallenged,
+        ".well-known" => return Endpoint::Unchallenged,
         "servers" => return managed(rest, segments),
         // What stands below the other paths of the gate's own is nobody's: no server can have their names.
-        "mcp" | "sse" | "message" => return Place::Unknown,
+        "mcp" | "sse" | "message" => return Endpoint::Unknown,
         _ => {}
     }
-    let door = match (rest, segments.next()) {
-        (None | Some("mcp"), None) => Door::Mcp,
-        (Some("sse"), None) => Door::Sse,
-        (Some("message"), None) => Door::Message,
-        _ => return Place::Unknown,
+    let mcp_endpoint = match (rest, segments.next()) {
+        (None | Some("mcp"), None) => McpEndpoint::Mcp,
+        (Some("sse"), None) => McpEndpoint::Sse,
+        (Some("message"), None) => McpEndpoint::Message,
+        _ => return Endpoint::Unknown,
     };
-    Place::Server { name, door }
+    Endpoint::Server { name, mcp_endpoint }
 }
 
 /// What stands between the slashes.
@@ -148,13 +150,13 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What is served below `/servers`.
-fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -> Place<'a> {
+fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -> Endpoint<'a> {
     match (name, rest.next(), rest.next()) {
-        (Some(name), None, _) => Place::ManagedServer { name },
+        (Some(name), None, _) => Endpoint::ManagedServer { name },
         (Some(name), Some(action), None) => {
-            Action::named(action).map_or(Place::Unknown, |action| Place::Manage { name, action })
+            ManageAction::named(action).map_or(Endpoint::Unknown, |action| Endpoint::Manage { name, action })
         }
-        _ => Place::Unknown,
+        _ => Endpoint::Unknown,
     }
 }
 
@@ -274,55 +276,58 @@ mod tests {
     #[test]
     fn paths_match_exactly_and_a_trailing_slash_changes_nothing() {
         for (path, wanted) in [
-            ("/health", Place::Live),
-            ("/health/", Place::Live),
-            ("/health/live", Place::Live),
-            ("/health/ready", Place::Ready),
-            ("/healthX", Place::Server { name: "healthX", door: Door::Mcp }),
-            ("/health/other", Place::Unknown),
-            ("/status", Place::Status),
-            ("/metrics/", Place::Metrics),
-            ("/db", Place::Server { name: "db", door: Door::Mcp }),
-            ("/db/", Place::Server { name: "db", door: Door::Mcp }),
-            ("/db/mcp", Place::Server { name: "db", door: Door::Mcp }),
-            ("/db/sse/", Place::Server { name: "db", door: Door::Sse }),
-            ("/db/message", Place::Server { name: "db", door: Door::Message }),
-            ("/db/mcp/x", Place::Unknown),
-            ("/db/admin", Place::Unknown),
-            ("/mcp", Place::All { door: Door::Mcp }),
-            ("/mcp/", Place::All { door: Door::Mcp }),
-            ("/sse", Place::All { door: Door::Sse }),
-            ("/message", Place::All { door: Door::Message }),
-            ("/mcp/mcp", Place::Unknown),
-            ("/mcp/sse", Place::Unknown),
-            ("/sse/message", Place::Unknown),
-            ("/servers", Place::Servers),
-            ("/servers/", Place::Servers),
-            ("/servers/mcp", Place::ManagedServer { name: "mcp" }),
-            ("/servers/db", Place::ManagedServer { name: "db" }),
-            ("/servers/db/", Place::ManagedServer { name: "db" }),
-            ("/servers/db/start", Place::Manage { name: "db", action: Action::Start }),
-            ("/servers/db/stop/", Place::Manage { name: "db", action: Action::Stop }),
-            ("/servers/db/restart", Place::Manage { name: "db", action: Action::Restart }),
-            ("/servers/db/Restart", Place::Unknown),
-            ("/servers/db/delete", Place::Unknown),
-            ("/servers/db/stop/now", Place::Unknown),
-            ("/db/stop", Place::Unknown),
-            ("/.well-known/oauth-protected-resource/db/mcp", Place::Unchallenged),
-            ("/.well-known", Place::Unchallenged),
-            ("/", Place::Unchallenged),
-            ("/register", Place::Unchallenged),
-            ("/token/", Place::Unchallenged),
-            ("/token/mcp", Place::Server { name: "token", door: Door::Mcp }),
-            (&format!("/{0}/mcp", "n".repeat(64)), Place::Server { name: &"n".repeat(64), door: Door::Mcp }),
+            ("/health", Endpoint::Live),
+            ("/health/", Endpoint::Live),
+            ("/health/live", Endpoint::Live),
+            ("/health/ready", Endpoint::Ready),
+            ("/healthX", Endpoint::Server { name: "healthX", mcp_endpoint: McpEndpoint::Mcp }),
+            ("/health/other", Endpoint::Unknown),
+            ("/status", Endpoint::Status),
+            ("/metrics/", Endpoint::Metrics),
+            ("/db", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
+            ("/db/", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
+            ("/db/mcp", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
+            ("/db/sse/", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Sse }),
+            ("/db/message", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Message }),
+            ("/db/mcp/x", Endpoint::Unknown),
+            ("/db/admin", Endpoint::Unknown),
+            ("/mcp", Endpoint::All { mcp_endpoint: McpEndpoint::Mcp }),
+            ("/mcp/", Endpoint::All { mcp_endpoint: McpEndpoint::Mcp }),
+            ("/sse", Endpoint::All { mcp_endpoint: McpEndpoint::Sse }),
+            ("/message", Endpoint::All { mcp_endpoint: McpEndpoint::Message }),
+            ("/mcp/mcp", Endpoint::Unknown),
+            ("/mcp/sse", Endpoint::Unknown),
+            ("/sse/message", Endpoint::Unknown),
+            ("/servers", Endpoint::Servers),
+            ("/servers/", Endpoint::Servers),
+            ("/servers/mcp", Endpoint::ManagedServer { name: "mcp" }),
+            ("/servers/db", Endpoint::ManagedServer { name: "db" }),
+            ("/servers/db/", Endpoint::ManagedServer { name: "db" }),
+            ("/servers/db/start", Endpoint::Manage { name: "db", action: ManageAction::Start }),
+            ("/servers/db/stop/", Endpoint::Manage { name: "db", action: ManageAction::Stop }),
+            ("/servers/db/restart", Endpoint::Manage { name: "db", action: ManageAction::Restart }),
+            ("/servers/db/Restart", Endpoint::Unknown),
+            ("/servers/db/delete", Endpoint::Unknown),
+            ("/servers/db/stop/now", Endpoint::Unknown),
+            ("/db/stop", Endpoint::Unknown),
+            ("/.well-known/oauth-protected-resource/db/mcp", Endpoint::Unchallenged),
+            ("/.well-known", Endpoint::Unchallenged),
+            ("/", Endpoint::Unchallenged),
+            ("/register", Endpoint::Unchallenged),
+            ("/token/", Endpoint::Unchallenged),
+            ("/token/mcp", Endpoint::Server { name: "token", mcp_endpoint: McpEndpoint::Mcp }),
+            (
+                &format!("/{0}/mcp", "n".repeat(64)),
+                Endpoint::Server { name: &"n".repeat(64), mcp_endpoint: McpEndpoint::Mcp },
+            ),
             (
                 &format!("/servers/{0}/restart", "n".repeat(64)),
-                Place::Manage { name: &"n".repeat(64), action: Action::Restart },
+                Endpoint::Manage { name: &"n".repeat(64), action: ManageAction::Restart },
             ),
-            (&format!("/{0}", "n".repeat(8191)), Place::Unknown),
-            (&format!("/.well-known/{0}", "n".repeat(1000)), Place::Unchallenged),
+            (&format!("/{0}", "n".repeat(8191)), Endpoint::Unknown),
+            (&format!("/.well-known/{0}", "n".repeat(1000)), Endpoint::Unchallenged),
         ] {
-            assert_eq!(place(path), wanted, "{path}");
+            assert_eq!(endpoint(path), wanted, "{path}");
         }
     }
 

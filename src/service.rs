@@ -25,10 +25,10 @@ use crate::{
     observe::{Record, TraceId},
     proxy::{self, Admitted},
     relay::Relay,
-    route::{self, Place, place},
+    route::{self, Endpoint, endpoint},
     secret,
     server::{
-        connection::{Connection, Door, Slot},
+        connection::{Connection, ListenerKind, Slot},
         incoming::Incoming,
         proxied::{forwarded_for, is_trusted},
     },
@@ -60,7 +60,9 @@ pub async fn handle(
     let fields = validate::fields(&head.headers);
     let is_listed = match fields.origin {
         Given::Not => true,
-        Given::Once(origin) => connection.door == Door::Public && is_allowed_origin(&live, origin),
+        Given::Once(origin) => {
+            connection.listener_kind == ListenerKind::Public && is_allowed_origin(&live, origin)
+        }
         Given::Often => false,
     };
     let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
@@ -177,12 +179,12 @@ async fn answer(
     let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
     let checked = validate::head(head, fields, &live.limits, connection.take_fault())?;
-    let at = place(head.uri.path());
+    let at = endpoint(head.uri.path());
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);
     record.traced(trace.filter(|trace| !is_secret(asked, at, trace.as_str())));
     // 2. What is for operators has a listener of its own, with rules of its own.
-    if let Door::Admin { is_remote } = connection.door {
+    if let ListenerKind::Admin { is_remote } = connection.listener_kind {
         record.is_for_the_gate();
         return administer(asked, &checked, at, is_remote);
     }
@@ -197,7 +199,7 @@ async fn answer(
     if checked.host.is_empty() && !is_check {
         return Err(ErrorKind::Malformed.because("Host is missing"));
     }
-    if !is_check && !host_is_allowed(&live.doors.hosts, checked.host) {
+    if !is_check && !host_is_allowed(&live.host_rules.hosts, checked.host) {
         return Err(forbidden(
             asked,
             checked.host,
@@ -212,14 +214,14 @@ async fn answer(
         record.is_for_the_gate();
         return Ok(options(head, at));
     }
-    if at == Place::Unchallenged {
+    if at == Endpoint::Unchallenged {
         return Err(ErrorKind::NotFound.into());
     }
     // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
     //    before anything is said about what exists, so that names cannot be probed.
     let route = match at {
-        Place::Server { name, door } => live.routes.get(name).map(|route| (route, door)),
-        Place::All { door } => Some((&live.all, door)),
+        Endpoint::Server { name, mcp_endpoint } => live.routes.get(name).map(|route| (route, mcp_endpoint)),
+        Endpoint::All { mcp_endpoint } => Some((&live.all, mcp_endpoint)),
         _ => None,
     };
     let (token, credential) = match route {
@@ -236,7 +238,7 @@ async fn answer(
         }
     };
     // 7. What it may do.
-    let Some((route, door)) = route else {
+    let Some((route, mcp_endpoint)) = route else {
         if !admin::has(at) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -262,7 +264,7 @@ async fn answer(
         None => connection.owner(client, &worker.shared.ledger),
     };
     let admitted =
-        Admitted { live: Arc::clone(live), route: Arc::clone(route), door, credential, token, owner };
+        Admitted { live: Arc::clone(live), route: Arc::clone(route), mcp_endpoint, credential, token, owner };
     record.admitted(
         Arc::clone(&route.server.name),
         Arc::clone(&route.metrics),
@@ -304,7 +306,7 @@ async fn answer(
 }
 
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
-fn is_secret(asked: Asked<'_>, at: Place<'_>, text: &str) -> bool {
+fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
     let Asked { live, head, fields, .. } = asked;
     let presented = auth::presented(fields.authorization, query_of_caller(head, at), true);
     live.tokens.find(text.as_bytes()).is_some()
@@ -313,7 +315,7 @@ fn is_secret(asked: Asked<'_>, at: Place<'_>, text: &str) -> bool {
 
 /// A refusal that names the host to whoever runs the gate.
 fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
-    let at = place(asked.head.uri.path());
+    let at = endpoint(asked.head.uri.path());
     let shown = if host_is_address(host) {
         Some(host.to_owned())
     } else {
@@ -357,8 +359,8 @@ fn shown_host(host: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     Some(shown)
 }
 
-fn is_probe(at: Place<'_>) -> bool {
-    matches!(at, Place::Live | Place::Ready | Place::Status)
+fn is_probe(at: Endpoint<'_>) -> bool {
+    matches!(at, Endpoint::Live | Endpoint::Ready | Endpoint::Status)
 }
 
 /// What the admin listener answers. Nothing that a page of a browser can do may reach it: neither one of another origin,
@@ -367,15 +369,15 @@ fn is_probe(at: Place<'_>) -> bool {
 fn administer(
     asked: Asked<'_>,
     checked: &Checked<'_>,
-    at: Place<'_>,
+    at: Endpoint<'_>,
     is_remote: bool,
 ) -> Result<Response<Payload>, Error> {
     let (Asked { worker, connection, live, head, .. }, host) = (asked, checked.host);
     // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
     // A health check by HTTP/1.0 has none, and a browser cannot make it.
     let is_served = host_is_loopback(host)
-        || (host.is_empty() && matches!(at, Place::Live | Place::Ready))
-        || (is_remote && (host_is_address(host) || host_is_allowed(&live.doors.hosts, host)));
+        || (host.is_empty() && matches!(at, Endpoint::Live | Endpoint::Ready))
+        || (is_remote && (host_is_address(host) || host_is_allowed(&live.host_rules.hosts, host)));
     if !is_served {
         let way_out = if is_remote {
             "is no address, and none of `proxy.allowedHosts`; add it there, or use an address"
@@ -393,7 +395,7 @@ fn administer(
     if is_foreign {
         return Err(ErrorKind::ForbiddenOrigin.into());
     }
-    if is_remote && !matches!(at, Place::Live | Place::Ready) {
+    if is_remote && !matches!(at, Endpoint::Live | Endpoint::Ready) {
         let identified = identify(asked, at);
         let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
         let holder = &live.credentials[credential];
@@ -418,7 +420,7 @@ fn administer(
 
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
 /// all refusals take the same time.
-fn identify<'a>(asked: Asked<'a>, at: Place<'_>) -> Result<(Cow<'a, [u8]>, usize), Error> {
+fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Cow<'a, [u8]>, usize), Error> {
     let Asked { live, head, fields, .. } = asked;
     let presented = auth::presented(fields.authorization, query_of_caller(head, at), live.query_token);
     let found = live.tokens.find(presented.as_deref().unwrap_or_default());
@@ -431,10 +433,10 @@ fn identify<'a>(asked: Asked<'a>, at: Place<'_>) -> Result<(Cow<'a, [u8]>, usize
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gate, and may hold a
 /// parameter of this name.
-fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
+fn query_of_caller<'a>(head: &'a Parts, at: Endpoint<'_>) -> Option<&'a str> {
     head.uri.query().map(|query| match at {
-        Place::Server { door: crate::route::Door::Message, .. }
-        | Place::All { door: crate::route::Door::Message } => proxy::behind_seal(query),
+        Endpoint::Server { mcp_endpoint: crate::route::McpEndpoint::Message, .. }
+        | Endpoint::All { mcp_endpoint: crate::route::McpEndpoint::Message } => proxy::behind_seal(query),
         _ => query,
     })
 }
@@ -442,7 +444,8 @@ fn query_of_caller<'a>(head: &'a Parts, at: Place<'_>) -> Option<&'a str> {
 /// The address of the client that a balancer forwards for.
 fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<IpAddr> {
     let trusted = &live.trusted_proxies;
-    let is_balancer = connection.door == Door::Public && is_trusted(trusted, connection.address);
+    let is_balancer =
+        connection.listener_kind == ListenerKind::Public && is_trusted(trusted, connection.address);
     if is_balancer { forwarded_for(&head.headers, trusted) } else { None }
 }
 
@@ -451,11 +454,11 @@ const LONGEST_ORIGIN: usize = 512;
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
     let is_allowed =
-        |origin: &str| origin_is_allowed(&live.doors.origins, live.doors.loopback_origins, origin);
+        |origin: &str| origin_is_allowed(&live.host_rules.origins, live.host_rules.loopback_origins, origin);
     origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
 }
 
-fn options(head: &Parts, at: Place<'_>) -> Response<Payload> {
+fn options(head: &Parts, at: Endpoint<'_>) -> Response<Payload> {
     let mut response = Response::new(Payload::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     if cors::is_preflight(head) {
@@ -494,7 +497,7 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
         ErrorKind::MethodNotAllowed => {
-            let allowed = place(head.uri.path()).methods();
+            let allowed = endpoint(head.uri.path()).methods();
             drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
         }
         // Where the next request would begin is uncertain, or the rest of a body is still to come.

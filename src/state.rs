@@ -33,11 +33,11 @@ use crate::{
     observe::{Health, Observer, ServerMetrics},
     server::admission::Connections,
     session::Registry,
-    upstream::{Endpoint, Trust, Unusable},
+    upstream::{Origin, Trust, Unusable},
     watchdog::Loss,
 };
 
-use self::backend::{Endpoints, backend};
+use self::backend::{Origins, backend};
 pub use self::{
     apart::Apart,
     shared_links::{Joint, ListedTools, SharedLinks},
@@ -153,7 +153,7 @@ pub struct Live {
     /// `proxy.auth.queryToken`.
     pub query_token: bool,
     /// Hosts and origins that may call.
-    pub doors: Doors,
+    pub host_rules: HostRules,
     /// `proxy.keepAlive`: longest silence of an event stream; zero is any.
     pub keep_alive: Duration,
     /// What a peer may cost.
@@ -181,7 +181,7 @@ pub struct Live {
 }
 
 /// Which hosts and origins a request may name.
-pub struct Doors {
+pub struct HostRules {
     /// `proxy.allowedHosts`.
     pub hosts: Vec<crate::config::HostPattern>,
     /// `proxy.allowedOrigins`.
@@ -229,7 +229,7 @@ pub enum Backend {
     /// An HTTP server.
     Http {
         /// Where to connect to.
-        endpoint: Arc<Endpoint>,
+        endpoint: Arc<Origin>,
         /// As configured.
         target: HttpTarget,
     },
@@ -321,7 +321,7 @@ impl Live {
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
-        let mut endpoints = Endpoints::of(previous, &snapshot.system_roots);
+        let mut endpoints = Origins::of(previous, &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
             let same = kept.filter(|route| {
@@ -371,7 +371,7 @@ impl Live {
         Ok(Self {
             realm: snapshot.name.clone(),
             query_token: snapshot.query_token,
-            doors: Doors {
+            host_rules: HostRules {
                 hosts: snapshot.allowed_hosts.clone(),
                 origins: snapshot.allowed_origins.clone(),
                 loopback_origins: snapshot.loopback_origins,
@@ -465,7 +465,7 @@ impl Live {
     }
 
     /// Where servers over HTTP are.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Origin>> {
         self.servers.iter().filter_map(|route| match &route.backend {
             Backend::Http { endpoint, .. } => Some(endpoint),
             _ => None,
@@ -478,7 +478,7 @@ impl Live {
     }
 
     /// Whether connections to `endpoint` may still be of use.
-    pub fn uses(&self, endpoint: &Arc<Endpoint>) -> bool {
+    pub fn uses(&self, endpoint: &Arc<Origin>) -> bool {
         self.routes.values().any(|route| match &route.backend {
             Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
             _ => false,

@@ -30,8 +30,8 @@ use crate::{
     identity::{Subject, Visitor, Waits},
     ledger::Resource,
     server::{
-        admission::{ConnectionId, Place},
-        connection::{self, Connection, Door, Slot},
+        admission::{ConnectionId, ConnectionSlot},
+        connection::{self, Connection, ListenerKind, Slot},
         incoming::Incoming,
         proxied,
         rejection::Rejection,
@@ -48,9 +48,9 @@ pub struct Arrival {
     /// Address of the client.
     pub peer: SocketAddr,
     /// Listener it came in by.
-    pub door: Door,
+    pub listener_kind: ListenerKind,
     /// Its place among the connections.
-    pub place: Place,
+    pub connection_slot: ConnectionSlot,
 }
 
 enum Message {
@@ -225,18 +225,20 @@ impl Drop for Open {
 }
 
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
-    let Arrival { stream, peer, door, place } = arrival;
-    let of_gate = (door == Door::Public).then(|| worker.shared.observer.metrics.connections_open.clone());
+    let Arrival { stream, peer, listener_kind, connection_slot } = arrival;
+    let of_gate = (listener_kind == ListenerKind::Public)
+        .then(|| worker.shared.observer.metrics.connections_open.clone());
     of_gate.iter().for_each(prometheus::IntGauge::inc);
     let open = Open { of_worker: open, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let acceptor = acceptor.filter(|_| door == Door::Public);
+    let acceptor = acceptor.filter(|_| listener_kind == ListenerKind::Public);
     // Before a task begins, so that what the worker is told next reaches this connection, too.
     let watched = worker.of_connections.watch(Visitor::default());
-    let evictable = worker.evictable(place.id(), &watched);
-    let is_balancer =
-        door == Door::Public && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
-    let accepted = Accepted { stream, peer, door, place, acceptor, watched, evictable, open };
+    let evictable = worker.evictable(connection_slot.id(), &watched);
+    let is_balancer = listener_kind == ListenerKind::Public
+        && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
+    let accepted =
+        Accepted { stream, peer, listener_kind, connection_slot, acceptor, watched, evictable, open };
     // A task keeps the size of the largest thing that it did. So what few connections begin with has a task of its own.
     if is_balancer {
         drop(tokio::task::spawn_local(serve_balancer(Rc::clone(worker), accepted)));
@@ -249,8 +251,8 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    door: Door,
-    place: Place,
+    listener_kind: ListenerKind,
+    connection_slot: ConnectionSlot,
     acceptor: Option<TlsAcceptor>,
     watched: Watched<Visitor>,
     evictable: Evictable,
@@ -275,12 +277,14 @@ impl Drop for Served {
 impl Accepted {
     /// Serves it in a task of its own. `client` is for whom a balancer speaks.
     fn serve(self, worker: &Rc<Worker>, client: Option<SocketAddr>, is_balancer: bool) {
-        let Self { stream, peer, door, mut place, acceptor, watched, evictable, open } = self;
+        let Self { stream, peer, listener_kind, mut connection_slot, acceptor, watched, evictable, open } =
+            self;
         if let Some(client) = client {
-            place.speaks_for(client.ip().into());
+            connection_slot.speaks_for(client.ip().into());
         }
         let limits = worker.shared.live().limits.clone();
-        let connection = Rc::new(Connection::new(client.unwrap_or(peer), door, place, limits, watched));
+        let connection =
+            Rc::new(Connection::new(client.unwrap_or(peer), listener_kind, connection_slot, limits, watched));
         // The connections of a balancer are those of its clients, who are counted by request.
         if is_balancer && client.is_none() {
             let _ = connection.admit(worker.shared.ledger.gate());

@@ -7,19 +7,21 @@ use crate::{
     body::Payload,
     config::Level,
     error::Error,
-    route::{Action, Place},
+    route::{Endpoint, ManageAction},
     session,
     state::{Backend, Route, Shared},
 };
 
 /// `/servers` and everything below.
-pub(super) fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+pub(super) fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
     servers::check_method(at, method)?;
     let live = shared.live().clone();
     let route = |name: &str| live.routes.get(name);
     match at {
-        Place::ManagedServer { name } => servers::one(route(name).map(|route| view(shared, route)).as_ref()),
-        Place::Manage { name, action } => {
+        Endpoint::ManagedServer { name } => {
+            servers::one(route(name).map(|route| view(shared, route)).as_ref())
+        }
+        Endpoint::Manage { name, action } => {
             let route = route(name);
             if let Some(route) = route {
                 act(shared, route, action);
@@ -51,39 +53,39 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 
 /// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
 /// anew with the next request.
-fn act(shared: &Shared, route: &Route, action: Action) {
+fn act(shared: &Shared, route: &Route, action: ManageAction) {
     let name = &route.server.name;
     // What the config says is changed in the config.
     if route.server.disabled {
         return;
     }
     match action {
-        Action::Start => route.switch.start(),
-        Action::Stop => route.switch.stop(),
+        ManageAction::Start => route.switch.start(),
+        ManageAction::Stop => route.switch.stop(),
         // Never stopped in between: whoever comes at this moment is not refused.
-        Action::Restart => route.switch.restart(),
+        ManageAction::Restart => route.switch.restart(),
     }
     if let Backend::Stdio(supervisor) = &route.backend {
         match action {
-            Action::Start => supervisor.allow(),
-            Action::Stop => supervisor.stop(),
-            Action::Restart => supervisor.renew(),
+            ManageAction::Start => supervisor.allow(),
+            ManageAction::Stop => supervisor.stop(),
+            ManageAction::Restart => supervisor.renew(),
         }
     }
-    if action != Action::Stop {
+    if action != ManageAction::Stop {
         // What was wrong before is not known of what comes now.
         route.health.forget();
     }
-    if action != Action::Start {
+    if action != ManageAction::Start {
         route.shared_links.clear();
         shared.sessions.of(name).iter().for_each(session::Handle::close);
         // Requests that pass byte by byte are ended by the workers.
         shared.note_change();
     }
     let msg = match action {
-        Action::Start => "Server started by hand",
-        Action::Stop => "Server stopped by hand",
-        Action::Restart => "Server restarted by hand",
+        ManageAction::Start => "Server started by hand",
+        ManageAction::Stop => "Server stopped by hand",
+        ManageAction::Restart => "Server restarted by hand",
     };
     shared.observer.log.line(Level::Info, msg).str("server", name).send();
 }

@@ -10,7 +10,7 @@ use crate::{
     body::Payload,
     error::{Error, ErrorKind},
     ledger::Resource,
-    route::Place,
+    route::Endpoint,
     state::{Holder, Shared},
 };
 
@@ -18,16 +18,16 @@ use crate::{
 /// listener; everyone else gets counts, since names cannot be probed without a token.
 pub fn probe(
     shared: &Shared,
-    at: Place<'_>,
+    at: Endpoint<'_>,
     method: &Method,
     operator: bool,
 ) -> Result<Response<Payload>, Error> {
     only_read(method)?;
     let (status, body) = match at {
-        Place::Ready if !shared.is_ready() => {
+        Endpoint::Ready if !shared.is_ready() => {
             (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())
         }
-        Place::Status => (StatusCode::OK, status(shared, operator)),
+        Endpoint::Status => (StatusCode::OK, status(shared, operator)),
         _ => (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()),
     };
     Ok(text(status, "application/json", body))
@@ -50,21 +50,24 @@ fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error>
 }
 
 /// Whether a place is here, for those who may have it.
-pub fn has(at: Place<'_>) -> bool {
-    matches!(at, Place::Metrics | Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. })
+pub fn has(at: Endpoint<'_>) -> bool {
+    matches!(
+        at,
+        Endpoint::Metrics | Endpoint::Servers | Endpoint::ManagedServer { .. } | Endpoint::Manage { .. }
+    )
 }
 
 /// Whether the holder of a token may have what is here: the role `admin` all of it, the role `metrics` what Prometheus
 /// scrapes.
-pub fn admits(at: Place<'_>, holder: &Holder) -> bool {
-    holder.has_role("admin") || (at == Place::Metrics && holder.has_role("metrics"))
+pub fn admits(at: Endpoint<'_>, holder: &Holder) -> bool {
+    holder.has_role("admin") || (at == Endpoint::Metrics && holder.has_role("metrics"))
 }
 
 /// What is for those who may have it: see [`admits`], or for whoever reaches the admin listener of this machine.
-pub fn answer(shared: &Shared, at: Place<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+pub fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
     match at {
-        Place::Metrics => metrics(shared, method),
-        Place::Servers | Place::ManagedServer { .. } | Place::Manage { .. } => {
+        Endpoint::Metrics => metrics(shared, method),
+        Endpoint::Servers | Endpoint::ManagedServer { .. } | Endpoint::Manage { .. } => {
             manage::answer(shared, at, method)
         }
         _ => Err(ErrorKind::NotFound.into()),

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::{only_read, text};
 use crate::{
     body::Payload,
-    config::{Access, Server, Target, Transport},
+    config::{Access, McpTransport, Server, Target},
     error::{Error, ErrorKind},
     observe::Health,
-    route::Place,
+    route::Endpoint,
 };
 
 /// One server, as it is shown.
@@ -94,8 +94,8 @@ impl ServerView {
             Target::Inline(_) => ("inline", None),
             Target::Http(http) => {
                 let transport = match http.transport {
-                    Transport::StreamableHttp => "streamable-http",
-                    Transport::Sse => "sse",
+                    McpTransport::StreamableHttp => "streamable-http",
+                    McpTransport::Sse => "sse",
                 };
                 (transport, Some(http.url.origin().ascii_serialization()))
             }
@@ -121,10 +121,10 @@ impl ServerView {
 }
 
 /// Looking is GET, acting is POST.
-pub fn check_method(at: Place<'_>, method: &Method) -> Result<(), Error> {
+pub fn check_method(at: Endpoint<'_>, method: &Method) -> Result<(), Error> {
     match (at, method) {
-        (Place::Manage { .. }, &Method::POST) => Ok(()),
-        (Place::Manage { .. }, _) => Err(ErrorKind::MethodNotAllowed.into()),
+        (Endpoint::Manage { .. }, &Method::POST) => Ok(()),
+        (Endpoint::Manage { .. }, _) => Err(ErrorKind::MethodNotAllowed.into()),
         _ => only_read(method),
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{HttpTarget, StdioTarget},
-        route::Action,
+        route::ManageAction,
         secret::Secret,
     };
 
@@ -179,7 +179,7 @@ mod tests {
     fn remote() -> Server {
         let target = HttpTarget {
             url: "https://db.example:3000/CANARY/sse?key=CANARY".parse().expect("a URL"),
-            transport: Transport::Sse,
+            transport: McpTransport::Sse,
             headers: vec![(HeaderName::from_static("x-key"), HeaderValue::from_static("CANARY"))],
             ca_pem: None,
             pass_query: false,
@@ -233,8 +233,8 @@ mod tests {
 
     #[test]
     fn looking_is_get_and_acting_is_post() {
-        let action = Place::Manage { name: "db", action: Action::Stop };
-        for at in [Place::Servers, Place::ManagedServer { name: "db" }] {
+        let action = Endpoint::Manage { name: "db", action: ManageAction::Stop };
+        for at in [Endpoint::Servers, Endpoint::ManagedServer { name: "db" }] {
             assert!(check_method(at, &Method::GET).is_ok() && check_method(at, &Method::HEAD).is_ok());
             for method in [Method::POST, Method::PUT, Method::DELETE] {
                 assert!(check_method(at, &method).is_err(), "{method} {at:?}");

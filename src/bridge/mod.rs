@@ -32,12 +32,10 @@ use crate::{
     },
     observe::Record,
     proxy::Admitted,
-    route::Door,
+    route::McpEndpoint,
     selector::Selector,
     server::incoming::Incoming,
-    session::{
-        self, Handle, Passage, Position, Registered, Reply, SessionId, Settings, Style, Unread, Wants,
-    },
+    session::{self, EventId, Handle, Passage, Registered, Reply, SessionId, Settings, Style, Unread, Wants},
     state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
 };
@@ -76,8 +74,8 @@ pub async fn answer(
     };
     let is_traced = record.is_traced();
     let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
-    let answered = match (request.admitted.door, &head.method) {
-        (Door::Mcp, &Method::POST) => {
+    let answered = match (request.admitted.mcp_endpoint, &head.method) {
+        (McpEndpoint::Mcp, &Method::POST) => {
             let session = match modern::is_modern(&head.headers, None) {
                 true => Err(ErrorKind::SessionRequired.into()),
                 false => request.session(),
@@ -89,10 +87,10 @@ pub async fn answer(
                 request.post(session, message, record).await
             }
         }
-        (Door::Mcp, &Method::GET) => request.listen().await,
-        (Door::Mcp, &Method::DELETE) => request.close().await,
-        (Door::Sse, &Method::GET) => request.open_sse().await,
-        (Door::Message, &Method::POST) => {
+        (McpEndpoint::Mcp, &Method::GET) => request.listen().await,
+        (McpEndpoint::Mcp, &Method::DELETE) => request.close().await,
+        (McpEndpoint::Sse, &Method::GET) => request.open_sse().await,
+        (McpEndpoint::Message, &Method::POST) => {
             let session = request.sse_session();
             let message = request.read(session.as_ref(), body, record).await?;
             request.message(session, message, record).await
@@ -242,7 +240,7 @@ impl Request<'_> {
             return Err(ErrorKind::MethodNotAllowed.because("a stream of no session"));
         }
         let session = self.session()?;
-        let after = self.head.headers.get("last-event-id").and_then(|id| Position::parse(id.to_str().ok()?));
+        let after = self.head.headers.get("last-event-id").and_then(|id| EventId::parse(id.to_str().ok()?));
         let events = self.within(self.patience, session.listen(after)).await?;
         let (events, unread) = events.ok_or(ErrorKind::SessionNotFound)?;
         Ok(reply::stream(self.stream_of(Source::Session(events, unread))))

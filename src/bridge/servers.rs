@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     child::Supervisor,
-    config::{Level, Transport},
+    config::{Level, McpTransport},
     error::{Error, ErrorKind, Side},
     identity::{Grant, Grantee, Members},
     ledger::{Owner, Resource},
@@ -21,7 +21,7 @@ use crate::{
         self, FromServer, Link, ToServer,
         aggregate::{self, Member, Patience, Report, Settings},
         awaited::{Callers, to_log},
-        place::{MOST_IN_FLIGHT, Place},
+        http_server::{HttpServer, MOST_IN_FLIGHT},
         shared::{self, Shared},
     },
     mcp::{
@@ -268,7 +268,7 @@ async fn one(
     let live = worker.shared.live().clone();
     let link = match &route.backend {
         Backend::Http { endpoint, target } => {
-            let place = Place {
+            let http_server = HttpServer {
                 endpoint: Arc::clone(endpoint),
                 target: target.clone(),
                 pool: Rc::clone(&worker.pool),
@@ -281,8 +281,8 @@ async fn one(
                 callers,
             };
             match target.transport {
-                Transport::StreamableHttp => link::streamable::open(place),
-                Transport::Sse => link::sse::open(place),
+                McpTransport::StreamableHttp => link::streamable::open(http_server),
+                McpTransport::Sse => link::sse::open(http_server),
             }
         }
         Backend::Stdio(supervisor) => {

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use super::{
     fields::Fields,
-    problem::Place,
+    problem::Location,
     reader::Context,
     snapshot::{HostPattern, Snapshot},
 };
@@ -180,7 +180,7 @@ pub(super) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url:
 }
 
 /// An absolute `http` or `https` URL with a host and nothing that does not belong into a request.
-pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Place) -> Option<Url> {
+pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Location) -> Option<Url> {
     // The text is never shown: a URL that does not parse may hold a password.
     let message = match Url::parse(text) {
         Err(error) => {

@@ -6,9 +6,9 @@ use jsonc_parser::{ast, common::Ranged};
 
 use super::{
     key::{Absent, Key, Object, ValueKind},
-    problem::Place,
+    problem::Location,
     reader::{Context, Node, Text},
-    reference::Origin,
+    reference::TextSource,
     table::REFERENCE,
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Fields<'a> {
     pub(super) properties: &'a [ast::ObjectProp<'a>],
     /// `None` if its keys are names that the user chose.
     pub(super) kind: Option<&'static Object>,
-    pub(super) at: Place,
+    pub(super) at: Location,
     /// Keys that were probably meant by some that were refused: they are not missing.
     pub(super) meant: Vec<&'static str>,
 }
@@ -160,7 +160,7 @@ impl<'a> Fields<'a> {
     }
 
     fn literal(&self, name: &str, value: &str) -> Text {
-        Text { value: value.to_owned(), origin: Origin::Literal, at: self.key(name) }
+        Text { value: value.to_owned(), origin: TextSource::Literal, at: self.key(name) }
     }
 
     /// An object of the table. `None` if it is absent or none.
@@ -182,7 +182,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Name, place of the key, value; in file order.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Place, Node<'a>)> {
+    pub(super) fn entries(&self) -> Vec<(&'a str, Location, Node<'a>)> {
         let entry = |property: &'a ast::ObjectProp<'a>| {
             let name = property.name.as_str();
             let at = self.at.key(name, property.value.range().start);
@@ -195,7 +195,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The place of the key `name`, for a problem with its being there at all.
-    pub(super) fn key(&self, name: &str) -> Place {
+    pub(super) fn key(&self, name: &str) -> Location {
         match self.find(name) {
             Some(property) => self.at.key(property.name.as_str(), property.range.start),
             None => self.at.key(name, self.at.offset),

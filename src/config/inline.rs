@@ -8,10 +8,10 @@ use super::{
     aggregate::is_tool_text,
     fields::Fields,
     hint,
-    problem::Place,
+    problem::Location,
     programs::{self, Program},
     reader::{Context, Node, Text},
-    reference::Origin,
+    reference::TextSource,
     servers::{environment, own_variables, program},
     shown,
     snapshot::{InlineTarget, InlineTool, Piece},
@@ -173,7 +173,7 @@ fn pieces(cx: &mut Context<'_>, text: &Text, schema: &InputSchema) -> Vec<Piece>
             continue;
         }
         if let Some((name, _)) = named
-            && text.origin == Origin::Literal
+            && text.origin == TextSource::Literal
         {
             warn_of_stranger(cx, name, &text.at, schema);
         }
@@ -188,7 +188,7 @@ fn pieces(cx: &mut Context<'_>, text: &Text, schema: &InputSchema) -> Vec<Piece>
 }
 
 /// A plain word in braces was probably meant to be an argument.
-fn warn_of_stranger(cx: &mut Context<'_>, name: &str, at: &Place, schema: &InputSchema) {
+fn warn_of_stranger(cx: &mut Context<'_>, name: &str, at: &Location, schema: &InputSchema) {
     if shown::name(name).is_none()
         || name.is_empty()
         || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

@@ -64,7 +64,7 @@ use self::{
     excerpt::Excerpts,
     lines::Lines,
     parse::Fault,
-    problem::Place,
+    problem::Location,
     reader::{Context, Finding, Node},
 };
 pub use self::{
@@ -149,7 +149,7 @@ fn unclear_server(fault: &Fault) -> Option<Arc<str>> {
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
-    let root = Place { offset: 0, path: String::new() };
+    let root = Location { offset: 0, path: String::new() };
     let mut cx = Context::new(path, env, now);
     let contents = match files::read_config(path) {
         Ok(contents) => contents,
@@ -167,7 +167,10 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             let is_utf16 =
                 contents.bytes.starts_with(&[0xff, 0xfe]) || contents.bytes.starts_with(&[0xfe, 0xff]);
             let what = if is_utf16 { "is UTF-16" } else { "has a byte here that is not UTF-8 text" };
-            cx.error(&Place { offset: good.len(), ..root }, format!("the config {what}; save it as UTF-8"));
+            cx.error(
+                &Location { offset: good.len(), ..root },
+                format!("the config {what}; save it as UTF-8"),
+            );
             return told(cx, None, good, &Lines::new(good), None);
         }
     };

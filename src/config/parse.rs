@@ -10,12 +10,12 @@ use jsonc_parser::{
     parse_to_ast,
 };
 
-use super::{lines::Lines, problem::Place, syntax};
+use super::{lines::Lines, problem::Location, syntax};
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
 pub(super) struct Fault {
-    pub(super) at: Place,
+    pub(super) at: Location,
     pub(super) message: String,
     /// Whether it is a control character inside of a text, which then is to blame for what else is wrong with the text.
     pub(super) is_control: bool,
@@ -43,7 +43,7 @@ pub(super) fn parse_lines<'t>(text: &'t str, lines: &Lines<'_>) -> Result<(Value
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    let root = Place { offset: 0, path: String::new() };
+    let root = Location { offset: 0, path: String::new() };
     match parse_to_ast(text, &Default::default(), &strict) {
         Ok(parsed) => match parsed.value {
             Some(value) => {
@@ -64,13 +64,13 @@ pub(super) fn parse_lines<'t>(text: &'t str, lines: &Lines<'_>) -> Result<(Value
                 _ => syntax::diagnose(text, lines),
             };
             let (offset, message) = found.unwrap_or_else(|| (error.range().start, explain(&error)));
-            Err(Fault { at: Place { offset, ..root }, message, is_control: false })
+            Err(Fault { at: Location { offset, ..root }, message, is_control: false })
         }
     }
 }
 
 /// Finds what the parser lets through: keys that are there twice, and raw control characters in strings.
-fn inspect(text: &str, lines: &Lines<'_>, value: &Value<'_>, at: &Place, faults: &mut Vec<Fault>) {
+fn inspect(text: &str, lines: &Lines<'_>, value: &Value<'_>, at: &Location, faults: &mut Vec<Fault>) {
     match value {
         Value::Object(object) => {
             let mut seen = std::collections::HashMap::new();
@@ -101,9 +101,9 @@ fn inspect(text: &str, lines: &Lines<'_>, value: &Value<'_>, at: &Place, faults:
     }
 }
 
-fn control_characters(text: &str, start: usize, end: usize, at: &Place, faults: &mut Vec<Fault>) {
+fn control_characters(text: &str, start: usize, end: usize, at: &Location, faults: &mut Vec<Fault>) {
     if let Some(found) = text[start..end].bytes().position(|byte| byte < 0x20) {
-        let at = Place { offset: start + found, path: at.path.clone() };
+        let at = Location { offset: start + found, path: at.path.clone() };
         let message =
             "a line break or control character inside a string; close the string, or write it as \\n or \\t";
         faults.push(Fault { at, message: message.into(), is_control: true });

@@ -64,14 +64,14 @@ impl fmt::Display for Problem {
 
 /// A spot in the document that a problem can point to.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// Byte offset in the text.
     pub(super) offset: usize,
     /// Key path from the root, `""` for the root itself.
     pub(super) path: String,
 }
 
-impl Place {
+impl Location {
     pub(super) fn key(&self, key: &str, offset: usize) -> Self {
         let is_plain = |key: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn key_paths_stay_readable_and_on_one_line_whatever_the_key() {
-        let root = Place { offset: 0, path: String::new() };
+        let root = Location { offset: 0, path: String::new() };
         let tokens = root.key("proxy", 1).key("tokens", 2);
         assert_eq!(tokens.key("ci-1", 3).index(1, 4).path, "proxy.tokens.ci-1[1]");
         assert_eq!(tokens.key("a.b", 3).path, "proxy.tokens[\"a.b\"]");

@@ -17,8 +17,8 @@ use super::{
     files, hint, hung,
     key::{LONGEST, Object},
     mistaken,
-    problem::{Place, Severity},
-    reference::{self, Env, Origin, Unresolved},
+    problem::{Location, Severity},
+    reference::{self, Env, TextSource, Unresolved},
     shown,
     table::REFERENCE,
 };
@@ -40,7 +40,7 @@ pub(super) struct Context<'a> {
     /// What the system trusts.
     pub(super) system_roots: SystemRoots,
     /// The first secret that stands in the config file itself.
-    pub(super) plain_secret: Option<Place>,
+    pub(super) plain_secret: Option<Location>,
     /// What is read is no more than a part, without which the rest is good.
     pub(super) is_part: bool,
     /// What is read is a part, as far as it stands in files.
@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
     }
 
     /// Notes a key that an object of this kind does not have. Which of its keys is meant, if one is.
-    pub(super) fn unknown(&mut self, at: &Place, name: &str, kind: &Object) -> Option<&'static str> {
+    pub(super) fn unknown(&mut self, at: &Location, name: &str, kind: &Object) -> Option<&'static str> {
         let (message, meant) = match self.is_full() {
             true => (Some("unknown key".into()), None),
             false => hint::unknown(name, kind),
@@ -103,7 +103,7 @@ impl<'a> Context<'a> {
         self.problems.len() >= ENOUGH
     }
 
-    pub(super) fn error(&mut self, at: &Place, message: impl Into<String>) {
+    pub(super) fn error(&mut self, at: &Location, message: impl Into<String>) {
         let severity = if self.is_part { Severity::Part } else { Severity::Error };
         self.note(severity, at, message.into());
     }
@@ -129,15 +129,15 @@ impl<'a> Context<'a> {
         self.problems.iter().filter(|problem| problem.severity == Severity::Part).count()
     }
 
-    pub(super) fn warning(&mut self, at: &Place, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, at: &Location, message: impl Into<String>) {
         self.note(Severity::Warning, at, message.into());
     }
 
-    pub(super) fn notice(&mut self, at: &Place, message: impl Into<String>) {
+    pub(super) fn notice(&mut self, at: &Location, message: impl Into<String>) {
         self.note(Severity::Notice, at, message.into());
     }
 
-    fn note(&mut self, severity: Severity, at: &Place, message: String) {
+    fn note(&mut self, severity: Severity, at: &Location, message: String) {
         if !self.broken_texts.contains(&at.path) {
             self.problems.push(Finding { severity, offset: at.offset, key_path: at.path.clone(), message });
         }
@@ -157,7 +157,7 @@ impl<'a> Context<'a> {
     }
 
     /// Reads a file that the config names, and remembers that it did.
-    pub(super) fn read(&mut self, path: &str, at: &Place) -> Option<files::Contents> {
+    pub(super) fn read(&mut self, path: &str, at: &Location) -> Option<files::Contents> {
         // A path of several lines is the content of a file by mistake, possibly of a key file: never shown.
         if path.is_empty() || path.contains(char::is_control) {
             self.error(at, "is not a path; give the path of the file, not what stands in it");
@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
     }
 
     /// Checks that there is a directory.
-    pub(super) fn directory(&mut self, path: &str, at: &Place) -> Option<PathBuf> {
+    pub(super) fn directory(&mut self, path: &str, at: &Location) -> Option<PathBuf> {
         let path = self.beside_config(path);
         let is_there = hung::look(&path, Path::is_dir);
         let message = match is_there {
@@ -208,7 +208,7 @@ impl<'a> Context<'a> {
     }
 
     /// Like [`Context::read`], for a file that only its owner should be able to read.
-    pub(super) fn read_secret(&mut self, path: &str, at: &Place) -> Option<files::Contents> {
+    pub(super) fn read_secret(&mut self, path: &str, at: &Location) -> Option<files::Contents> {
         let contents = self.read(path, at)?;
         if contents.world_readable {
             let path = self.beside_config(path);
@@ -226,12 +226,12 @@ impl<'a> Context<'a> {
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     pub(super) value: &'a Value<'a>,
-    pub(super) at: Place,
+    pub(super) at: Location,
 }
 
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Value<'a>) -> Self {
-        Self { value, at: Place { offset: value.range().start, path: String::new() } }
+        Self { value, at: Location { offset: value.range().start, path: String::new() } }
     }
 
     /// Notes that it is something else.
@@ -395,9 +395,9 @@ impl<'a> Node<'a> {
             mistaken::secret(&text.value).filter(|mistake| !mistake.is_reference() || !self.is_verbatim());
         let Some(mistake) = mistake else { return Some(text) };
         let message = match (text.origin, self.is_file()) {
-            (Origin::Literal | Origin::Default, _) => mistake.message().into(),
-            (Origin::Elsewhere, false) => mistake.message_of_variable(),
-            (Origin::Elsewhere, true) => mistake.message_of_file(self.file().unwrap_or("the file")),
+            (TextSource::Literal | TextSource::Default, _) => mistake.message().into(),
+            (TextSource::Elsewhere, false) => mistake.message_of_variable(),
+            (TextSource::Elsewhere, true) => mistake.message_of_file(self.file().unwrap_or("the file")),
         };
         cx.error(&text.at, message);
         None
@@ -440,7 +440,11 @@ impl<'a> Node<'a> {
                     text.expected(cx, "text in double quotes, which is taken as it stands");
                     return None;
                 };
-                return Some(Text { value: literal.into(), origin: Origin::Literal, at: self.at.clone() });
+                return Some(Text {
+                    value: literal.into(),
+                    origin: TextSource::Literal,
+                    at: self.at.clone(),
+                });
             }
             // What is there is no reference, which was told.
             (None, None, None) => return None,
@@ -482,7 +486,7 @@ impl<'a> Node<'a> {
                 return None;
             }
         };
-        Some(Text { value, origin: Origin::Elsewhere, at: self.at.clone() })
+        Some(Text { value, origin: TextSource::Elsewhere, at: self.at.clone() })
     }
 
     /// The path of a file. References are fine, except to the contents of another file.
@@ -594,8 +598,8 @@ fn to_json(value: &Value<'_>) -> serde_json::Value {
 #[derive(Debug, Clone)]
 pub(super) struct Text {
     pub(super) value: String,
-    pub(super) origin: Origin,
-    pub(super) at: Place,
+    pub(super) origin: TextSource,
+    pub(super) at: Location,
 }
 
 impl Text {
@@ -608,7 +612,7 @@ impl Text {
                 && (text.len() <= SHORT_WORD || !text.contains(|c: char| c.is_ascii_digit()))
         };
         match self.origin {
-            Origin::Literal if is_word(&self.value) => format!("{:?}", self.value),
+            TextSource::Literal if is_word(&self.value) => format!("{:?}", self.value),
             _ => "this value".into(),
         }
     }

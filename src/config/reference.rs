@@ -7,7 +7,7 @@ pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// Where the text of a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum TextSource {
     /// Written in the config.
     Literal,
     /// From a variable or a file, at least in part.
@@ -66,7 +66,7 @@ impl From<String> for Unresolved {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
     pub(super) value: String,
-    pub(super) origin: Origin,
+    pub(super) origin: TextSource,
 }
 
 /// Replaces the references in `text`. What a variable holds is taken as it is, never expanded again.
@@ -75,11 +75,11 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> 
         return match reference.split_once('|') {
             None => from_env(reference, env),
             Some((name, default)) => match lookup(name, env).map_err(|()| no_name(name, WHOLE))? {
-                Ok(value) => Ok(Expanded { value, origin: Origin::Elsewhere }),
+                Ok(value) => Ok(Expanded { value, origin: TextSource::Elsewhere }),
                 // The default may be a reference itself, which makes `$env:NEW|$env:OLD` work.
                 Err(_) => expand(default, env).map(|Expanded { value, origin }| Expanded {
                     value,
-                    origin: if origin == Origin::Literal { Origin::Default } else { origin },
+                    origin: if origin == TextSource::Literal { TextSource::Default } else { origin },
                 }),
             },
         };
@@ -97,7 +97,7 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> 
 /// Whether the variable `name` is set and not empty; its value if so.
 pub(super) fn from_env(name: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     match lookup(name, env).map_err(|()| no_name(name, WHOLE))? {
-        Ok(value) => Ok(Expanded { value, origin: Origin::Elsewhere }),
+        Ok(value) => Ok(Expanded { value, origin: TextSource::Elsewhere }),
         Err(state) => Err(unset(name, state, |name| format!("$env:{name}|…"))),
     }
 }
@@ -202,7 +202,7 @@ pub(super) fn has_bare_variable(text: &str) -> bool {
 
 fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     let mut value = String::with_capacity(text.len());
-    let mut origin = Origin::Literal;
+    let mut origin = TextSource::Literal;
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
         value.push_str(&rest[..dollar]);
@@ -226,11 +226,11 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
                 (Ok(found), _) => {
                     value.push_str(&found);
                     // A default elsewhere in the same value stays the thing to warn about.
-                    origin = if origin == Origin::Default { origin } else { Origin::Elsewhere };
+                    origin = if origin == TextSource::Default { origin } else { TextSource::Elsewhere };
                 }
                 (Err(_), Some(default)) => {
                     value.push_str(default);
-                    origin = Origin::Default;
+                    origin = TextSource::Default;
                 }
                 (Err(state), None) => {
                     if let Some(way) = of_editor(name) {
@@ -269,22 +269,22 @@ mod tests {
     #[test]
     fn every_form_is_replaced() {
         for (text, value, origin) in [
-            ("plain", "plain", Origin::Literal),
-            ("$env:SET", "value", Origin::Elsewhere),
-            ("env:SET", "value", Origin::Elsewhere),
-            ("$env:SET|other", "value", Origin::Elsewhere),
-            ("$env:UNSET|dev|token", "dev|token", Origin::Default),
-            ("$env:EMPTY|dev", "dev", Origin::Default),
-            ("$env:UNSET|$env:SET", "value", Origin::Elsewhere),
-            ("$env:UNSET|$env:EMPTY|last", "last", Origin::Default),
-            ("a-${SET}-b", "a-value-b", Origin::Elsewhere),
-            ("${UNSET:-x}${SET}", "xvalue", Origin::Default),
-            ("${UNSET:-}", "", Origin::Default),
-            ("${TRICKY}", "${SET} $$", Origin::Elsewhere),
-            ("$$env:SET", "$env:SET", Origin::Literal),
-            ("pa$$word", "pa$word", Origin::Literal),
-            ("pa$word$", "pa$word$", Origin::Literal),
-            ("env:not a name", "env:not a name", Origin::Literal),
+            ("plain", "plain", TextSource::Literal),
+            ("$env:SET", "value", TextSource::Elsewhere),
+            ("env:SET", "value", TextSource::Elsewhere),
+            ("$env:SET|other", "value", TextSource::Elsewhere),
+            ("$env:UNSET|dev|token", "dev|token", TextSource::Default),
+            ("$env:EMPTY|dev", "dev", TextSource::Default),
+            ("$env:UNSET|$env:SET", "value", TextSource::Elsewhere),
+            ("$env:UNSET|$env:EMPTY|last", "last", TextSource::Default),
+            ("a-${SET}-b", "a-value-b", TextSource::Elsewhere),
+            ("${UNSET:-x}${SET}", "xvalue", TextSource::Default),
+            ("${UNSET:-}", "", TextSource::Default),
+            ("${TRICKY}", "${SET} $$", TextSource::Elsewhere),
+            ("$$env:SET", "$env:SET", TextSource::Literal),
+            ("pa$$word", "pa$word", TextSource::Literal),
+            ("pa$word$", "pa$word$", TextSource::Literal),
+            ("env:not a name", "env:not a name", TextSource::Literal),
         ] {
             let expanded = Expanded { value: value.into(), origin };
             assert_eq!(expand(text, &env), Ok(expanded), "{text}");

@@ -244,7 +244,7 @@ fn read_session_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
         );
         return None;
     }
-    if text.origin == super::reference::Origin::Literal {
+    if text.origin == super::reference::TextSource::Literal {
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     Some(Secret::new(text.value))

@@ -13,13 +13,13 @@ use super::{
     bind,
     fields::Fields,
     foreign, hint, inline,
-    problem::Place,
+    problem::Location,
     programs::{self, Program},
     reader::{Context, Node, Text},
-    reference::Origin,
+    reference::TextSource,
     remaining::Grant,
     shown,
-    snapshot::{Access, HttpTarget, LostServer, Server, StdioTarget, Target, ToolFilter, Transport},
+    snapshot::{Access, HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
     tls,
     tokens::{Auth, words},
@@ -156,7 +156,7 @@ fn is_name(name: &str) -> bool {
 /// What `transportType` can say.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Declared {
-    Http(Transport),
+    Http(McpTransport),
     Stdio,
     Inline,
 }
@@ -214,7 +214,7 @@ fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, tag: Option<&str>, 
 }
 
 /// What `transportType` says, and where.
-fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Place)> {
+fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Location)> {
     let node = fields.get("transportType")?;
     let way = match node.literal().map(foreign::plain).as_deref() {
         Some("docker" | "podman" | "container" | "local" | "command" | "process") => {
@@ -234,10 +234,10 @@ fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Pla
         return None;
     }
     let declared = match fields.word(cx, "transportType")? {
-        "sse" => Declared::Http(Transport::Sse),
+        "sse" => Declared::Http(McpTransport::Sse),
         "stdio" => Declared::Stdio,
         "inline" => Declared::Inline,
-        _ => Declared::Http(Transport::StreamableHttp),
+        _ => Declared::Http(McpTransport::StreamableHttp),
     };
     Some((declared, node.at))
 }
@@ -245,7 +245,7 @@ fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Pla
 fn http(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    declared: Option<(Declared, Place)>,
+    declared: Option<(Declared, Location)>,
 ) -> Option<HttpTarget> {
     let text = fields.text(cx, URL);
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
@@ -271,8 +271,8 @@ fn http(
     };
     let url = url?;
     let transport = transport.unwrap_or_else(|| match url.path().trim_end_matches('/').ends_with("/sse") {
-        true => Transport::Sse,
-        false => Transport::StreamableHttp,
+        true => McpTransport::Sse,
+        false => McpTransport::StreamableHttp,
     });
     let pass_query = pass_query.unwrap_or(url.query().is_none());
     Some(HttpTarget { url, transport, headers, ca_pem, pass_query, pass_last_event_id, cookies })
@@ -319,7 +319,7 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
 
 fn header_value(cx: &mut Context<'_>, node: &Node<'_>, name: &str) -> Option<HeaderValue> {
     let text = node.string(cx)?;
-    if text.origin == Origin::Literal && name.eq_ignore_ascii_case("authorization") {
+    if text.origin == TextSource::Literal && name.eq_ignore_ascii_case("authorization") {
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     let Ok(mut value) = HeaderValue::from_str(&text.value) else {
@@ -357,7 +357,7 @@ fn trust_anchors(cx: &mut Context<'_>, path: &Text) -> Option<Arc<[u8]>> {
 fn stdio(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    declared: Option<(Declared, Place)>,
+    declared: Option<(Declared, Location)>,
 ) -> Option<StdioTarget> {
     if let Some((Declared::Http(_) | Declared::Inline, at)) = declared {
         cx.error(&at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
@@ -540,7 +540,7 @@ fn no_token_name(known: &[Arc<str>]) -> String {
 pub(super) fn warn_of_access(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    of_auth: &Place,
+    of_auth: &Location,
     servers: &[Server],
     auth: &Auth,
 ) {

@@ -400,7 +400,7 @@ pub struct HttpTarget {
     /// Endpoint: scheme `http` or `https`, a host, no user info, no fragment.
     pub url: Url,
     /// Which transport it speaks.
-    pub transport: Transport,
+    pub transport: McpTransport,
     /// `headers`: added to every request, replacing what the client sent under the same name. Values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `caFile`: PEM certificates to trust instead of the system's (contents, so that equality sees a change).
@@ -437,7 +437,7 @@ pub struct StdioTarget {
 
 /// MCP transports over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum McpTransport {
     /// One endpoint: POST, GET, DELETE (MCP 2025-03-26 and later), or POST only (2026-07-28).
     StreamableHttp,
     /// Two endpoints: an event stream and a message endpoint (MCP 2024-11-05).

@@ -201,13 +201,13 @@ fn the_transport_follows_from_the_url_unless_it_is_named() {
         other => panic!("{other:?}"),
     };
     for (server, expected) in [
-        (r#""url": "http://h/mcp""#, Transport::StreamableHttp),
-        (r#""url": "http://h/sse""#, Transport::Sse),
-        (r#""url": "http://h/v1/sse/?key=1""#, Transport::Sse),
-        (r#""url": "http://h/assess""#, Transport::StreamableHttp),
-        (r#""url": "http://h/sse", "transportType": "streamable-http""#, Transport::StreamableHttp),
-        (r#""url": "http://h/sse", "type": "http""#, Transport::StreamableHttp),
-        (r#""url": "http://h/mcp", "transportType": "sse""#, Transport::Sse),
+        (r#""url": "http://h/mcp""#, McpTransport::StreamableHttp),
+        (r#""url": "http://h/sse""#, McpTransport::Sse),
+        (r#""url": "http://h/v1/sse/?key=1""#, McpTransport::Sse),
+        (r#""url": "http://h/assess""#, McpTransport::StreamableHttp),
+        (r#""url": "http://h/sse", "transportType": "streamable-http""#, McpTransport::StreamableHttp),
+        (r#""url": "http://h/sse", "type": "http""#, McpTransport::StreamableHttp),
+        (r#""url": "http://h/mcp", "transportType": "sse""#, McpTransport::Sse),
     ] {
         assert_eq!(transport(server), expected, "{server}");
     }

@@ -18,7 +18,7 @@ use x509_parser::extensions::GeneralName;
 use super::{
     bind,
     fields::Fields,
-    problem::Place,
+    problem::Location,
     reader::{Context, Text},
     snapshot::{HostPattern, Tls},
 };
@@ -168,7 +168,7 @@ fn other_names(certificate: &CertificateDer<'_>, host: &Host<&str>) -> Option<Ve
 pub(super) fn certificates(
     cx: &mut Context<'_>,
     pem: &[u8],
-    at: &Place,
+    at: &Location,
 ) -> Option<Vec<CertificateDer<'static>>> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
@@ -196,7 +196,7 @@ fn read_key(cx: &mut Context<'_>, path: &Text) -> Option<PrivateKeyDer<'static>>
 
 fn pair(
     cx: &mut Context<'_>,
-    at: &Place,
+    at: &Location,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Option<Arc<CertifiedKey>> {

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 use super::{
     fields::Fields,
     foreign,
-    problem::Place,
+    problem::Location,
     reader::{Context, Node, Text},
-    reference::Origin,
+    reference::TextSource,
     shown,
     snapshot::Credential,
     table::{AUTH, TOKEN},
@@ -295,7 +295,7 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
         return None;
     }
     match text.origin {
-        Origin::Default => {
+        TextSource::Default => {
             cx.warning(
                 &text.at,
                 "opens with the default that stands in this file; set the variable before others connect",
@@ -307,7 +307,7 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
         }
         _ => {}
     }
-    if text.origin == Origin::Literal {
+    if text.origin == TextSource::Literal {
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     Some(Sha256::digest(token).into())
@@ -331,7 +331,7 @@ fn is_no_hash(cx: &mut Context<'_>, text: &Text, is_value: bool) -> bool {
     if decode_hex(&text.value).is_none() {
         return true;
     }
-    let is_here = text.origin == Origin::Literal;
+    let is_here = text.origin == TextSource::Literal;
     match (is_here, is_value) {
         (true, false) => {
             cx.error(
@@ -439,7 +439,7 @@ fn in_utc(text: &str) -> Option<humantime::Rfc3339Timestamp> {
 }
 
 // A warning, so that a config does not become unusable by the passing of time.
-fn expired(cx: &mut Context<'_>, at: &Place) {
+fn expired(cx: &mut Context<'_>, at: &Location) {
     cx.warning(at, "has passed, so this credential is refused; remove it, or give it a later date");
 }
 

@@ -11,9 +11,9 @@
 pub mod aggregate;
 pub mod awaited;
 pub mod filter;
+pub mod http_server;
 pub mod inline;
 mod opening;
-pub mod place;
 #[cfg(test)]
 #[path = "scripted_tests.rs"]
 mod scripted;

@@ -9,13 +9,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{FromServer, Link, ToServer, awaited::Callers, place::Place};
+use super::{FromServer, Link, ToServer, awaited::Callers, http_server::HttpServer};
 use crate::{
-    config::{HttpTarget, Transport},
+    config::{HttpTarget, McpTransport},
     error::Error,
     ledger::Owner,
     mcp::message::{Id, Message},
-    upstream::{Endpoint, Pool},
+    upstream::{Origin, Pool},
 };
 
 /// Awaits `future`, and fails with `what` instead of hanging.
@@ -26,12 +26,12 @@ pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// The place that `url` names, with the time-outs of a patient gate.
-pub(super) fn place(url: &str, transport: Transport) -> Place {
+pub(super) fn http_server(url: &str, transport: McpTransport) -> HttpServer {
     let url: url::Url = url.parse().unwrap();
     let headers = vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("blue"))];
-    Place {
+    HttpServer {
         health: Arc::default(),
-        endpoint: Arc::new(Endpoint::new(&url, None, &mut Default::default()).unwrap()),
+        endpoint: Arc::new(Origin::new(&url, None, &mut Default::default()).unwrap()),
         target: HttpTarget {
             url,
             transport,
@@ -164,8 +164,8 @@ impl Upstream {
         Self { listener, url }
     }
 
-    pub(super) fn place(&self, transport: Transport) -> Place {
-        place(&self.url, transport)
+    pub(super) fn http_server(&self, transport: McpTransport) -> HttpServer {
+        http_server(&self.url, transport)
     }
 
     pub(super) async fn accept(&self) -> Peer {

@@ -16,8 +16,10 @@ use tokio::{
 use super::{
     Far, FromServer, Link, Outbound, ToServer,
     awaited::Awaited,
+    http_server::{
+        EventStream, HttpServer, Lost, MOST_IN_FLIGHT, MOST_POSTS, Purpose, Said, Sent, is_sent, refused,
+    },
     opening::Opening,
-    place::{EventStream, Lost, MOST_IN_FLIGHT, MOST_POSTS, Place, Purpose, Said, Sent, is_sent, refused},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -35,16 +37,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Opens a link; the server is reached with the first message. Call it on the worker whose pool it is.
 ///
 /// Dropping the link closes the event stream, which ends the session.
-pub fn open(place: Place) -> Link {
+pub fn open(http_server: HttpServer) -> Link {
     let (link, far) = Link::pair();
-    tokio::task::spawn_local(run(place, far));
+    tokio::task::spawn_local(run(http_server, far));
     link
 }
 
-async fn run(place: Place, mut far: Far) {
-    let awaited = RefCell::new(Awaited::new(place.callers, place.report.clone()));
+async fn run(http_server: HttpServer, mut far: Far) {
+    let awaited = RefCell::new(Awaited::new(http_server.callers, http_server.report.clone()));
     let server = Rc::new(Server {
-        place,
+        http_server,
         to_client: far.to_client.clone(),
         awaited,
         initialize: RefCell::default(),
@@ -64,7 +66,7 @@ async fn run(place: Place, mut far: Far) {
 }
 
 struct Server {
-    place: Place,
+    http_server: HttpServer,
     to_client: mpsc::Sender<FromServer>,
     /// Requests that wait for their answers on the stream.
     awaited: RefCell<Awaited>,
@@ -257,7 +259,7 @@ impl Posts<'_> {
 impl Server {
     /// Opens the event stream, and learns from it where messages go.
     async fn connect(&self) -> Result<(EventStream, String), Error> {
-        let answer = self.place.get(Purpose::Stream, Vec::new()).await?;
+        let answer = self.http_server.get(Purpose::Stream, Vec::new()).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(answer.status));
         }
@@ -265,7 +267,7 @@ impl Server {
             return Err(ErrorKind::UpstreamUnreachable.because("the answer is no event stream"));
         }
         let mut events = answer.into_events();
-        let path = tokio::time::timeout(self.place.head_timeout, self.endpoint(&mut events))
+        let path = tokio::time::timeout(self.http_server.head_timeout, self.endpoint(&mut events))
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.because("no endpoint event in time"))??;
         Ok((events, path))
@@ -276,7 +278,7 @@ impl Server {
         loop {
             match events.next().await.map_err(|lost| lost.error)? {
                 Some(event) if event.name == "endpoint" => {
-                    let (path, query) = endpoint::resolve(&self.place.target.url, &event.data)
+                    let (path, query) = endpoint::resolve(&self.http_server.target.url, &event.data)
                         .map_err(|e| unreachable(e.to_string()))?;
                     return Ok(query.map_or(path.clone(), |query| format!("{path}?{query}")));
                 }
@@ -322,7 +324,7 @@ impl Server {
         sent: &watch::Sender<bool>,
     ) -> bool {
         let request = request(message);
-        let refusal = match self.place.post(path, message, Vec::new(), sent).await {
+        let refusal = match self.http_server.post(path, message, Vec::new(), sent).await {
             Ok(answer) if answer.status.is_success() => {
                 answer.discard().await;
                 if message.method() == "initialize" {
@@ -374,7 +376,7 @@ impl Server {
         self.renewing.replace(Some(Renewing { id, answered }));
         self.awaited.borrow_mut().begin(&initialize);
         self.take(path, &initialize).await?;
-        let renewed = tokio::time::timeout(self.place.head_timeout, renewed)
+        let renewed = tokio::time::timeout(self.http_server.head_timeout, renewed)
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))?;
         if renewed.is_ok_and(|response| response.part(Part::Result).is_none()) {
@@ -388,7 +390,7 @@ impl Server {
 
     /// Posts a message of the gate's own, which must be taken.
     async fn take(&self, path: &str, message: &Message) -> Result<(), Error> {
-        let answer = self.place.post(path, message, Vec::new(), &watch::Sender::default()).await?;
+        let answer = self.http_server.post(path, message, Vec::new(), &watch::Sender::default()).await?;
         if !answer.status.is_success() {
             return Err(refused(answer.status));
         }

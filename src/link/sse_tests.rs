@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::scripted::{
-        ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, initialize, initialized,
-        json_with, place, request, result, soon, status, welcome,
+        ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, http_server, initialize,
+        initialized, json_with, request, result, soon, status, welcome,
     },
     *,
 };
-use crate::config::Transport::Sse;
+use crate::config::McpTransport::Sse;
 
 /// How a stream begins whose messages are posted to `/m?s=<session>`.
 fn begins(session: &str) -> String {
@@ -18,7 +18,7 @@ fn begins(session: &str) -> String {
 
 /// A link with its stream open, from the server's side too; request 1 was posted and taken.
 async fn began(upstream: &Upstream) -> (Link, Peer, Peer) {
-    let mut link = open(upstream.place(Sse));
+    let mut link = open(upstream.http_server(Sse));
     link.say(initialize(0)).await;
     let (mut stream, asked) = upstream.request().await;
     assert_eq!(asked.line(), "GET /mcp?key=1");
@@ -66,7 +66,7 @@ async fn taken(peers: &mut [Peer]) {
 
 #[tokio::test(flavor = "local")]
 async fn a_session_calls_and_hears_of_progress_from_whichever_thread_it_is_used() {
-    let mut link = open(place(&format!("http://{}/sse", demo().await), Sse));
+    let mut link = open(http_server(&format!("http://{}/sse", demo().await), Sse));
     let user = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -404,10 +404,10 @@ async fn a_server_that_is_not_there_or_no_such_server_ends_the_conversation() {
         (Some(EVENTS.into()), ErrorKind::UpstreamTimeout, "no endpoint event in time"),
     ] {
         let upstream = Upstream::bind().await;
-        let mut place = upstream.place(Sse);
-        place.head_timeout =
+        let mut http_server = upstream.http_server(Sse);
+        http_server.head_timeout =
             Duration::from_millis(if kind == ErrorKind::UpstreamTimeout { 50 } else { 10_000 });
-        let mut link = open(place);
+        let mut link = open(http_server);
         match answer {
             Some(answer) => drop(upstream.answer_with(move |_| Some(answer.clone()))),
             None => drop(upstream),

@@ -20,8 +20,8 @@ use tokio::{
 use self::session::Server;
 use super::{
     Far, FromServer, Link, Outbound, ToServer,
+    http_server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, Sent, is_sent},
     opening::Opening,
-    place::{MOST_IN_FLIGHT, MOST_POSTS, Place, Sent, is_sent},
 };
 use crate::{
     error::ErrorKind,
@@ -33,14 +33,14 @@ use crate::{
 /// Dropping the link closes every connection and deletes the session. A message that the server answers with 404 because
 /// it forgot the session is repeated once, in a new session; nothing else is ever sent twice. If that is forgotten at once,
 /// too, the conversation is over.
-pub fn open(place: Place) -> Link {
+pub fn open(http_server: HttpServer) -> Link {
     let (link, far) = Link::pair();
-    tokio::task::spawn_local(run(place, far));
+    tokio::task::spawn_local(run(http_server, far));
     link
 }
 
-async fn run(place: Place, mut far: Far) {
-    let server = Rc::new(Server::new(place, far.to_client.clone()));
+async fn run(http_server: HttpServer, mut far: Far) {
+    let server = Rc::new(Server::new(http_server, far.to_client.clone()));
     tokio::select! {
         () = far.to_client.closed() => {}
         never = server.listen() => match never {},

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::scripted::{
-        ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, initialize, initialized,
-        json_with, message, place, request, result, soon, status, welcome,
+        ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, http_server, initialize,
+        initialized, json_with, message, request, result, soon, status, welcome,
     },
     *,
 };
-use crate::{config::Transport::StreamableHttp, mcp::events::MAX_EVENT};
+use crate::{config::McpTransport::StreamableHttp, mcp::events::MAX_EVENT};
 
 /// A message of MCP 2026-07-28.
 fn modern(id: u64, method: &str, mut params: Value) -> Value {
@@ -55,7 +55,7 @@ async fn session(
     call: impl FnMut(&Request) -> Option<String> + 'static,
 ) -> (Link, Rc<RefCell<Vec<Request>>>) {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     let seen = upstream.answer_with(sessions(call));
     begin(&mut link).await;
     (link, seen)
@@ -88,7 +88,7 @@ fn methods(seen: &Rc<RefCell<Vec<Request>>>) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "local")]
 async fn a_session_lists_calls_and_hears_of_progress() {
-    let mut link = open(place(&format!("http://{}/mcp", demo().await), StreamableHttp));
+    let mut link = open(http_server(&format!("http://{}/mcp", demo().await), StreamableHttp));
     link.say(initialize(0)).await;
     let (answer, about) = link.message().await;
     assert_eq!((&answer["result"]["protocolVersion"], about), (&json!("2025-11-25"), id(0)));
@@ -109,7 +109,7 @@ async fn a_session_lists_calls_and_hears_of_progress() {
 
 #[tokio::test(flavor = "local")]
 async fn requests_without_a_session_say_in_headers_what_they_are() {
-    let mut link = open(place(&format!("http://{}/mcp", demo().await), StreamableHttp));
+    let mut link = open(http_server(&format!("http://{}/mcp", demo().await), StreamableHttp));
     link.say(modern(1, "server/discover", json!({}))).await;
     assert_eq!(link.message().await.0["result"]["resultType"], "complete");
     link.say(modern(2, "tools/call", json!({ "name": "echo", "arguments": { "text": "hi" } }))).await;
@@ -126,7 +126,7 @@ async fn requests_without_a_session_say_in_headers_what_they_are() {
 #[tokio::test(flavor = "local")]
 async fn fields_that_came_with_a_request_go_on_with_it() {
     let upstream = Upstream::bind().await;
-    let link = open(upstream.place(StreamableHttp));
+    let link = open(upstream.http_server(StreamableHttp));
     let params =
         vec![(http::HeaderName::from_static("mcp-param-region"), http::HeaderValue::from_static("eu"))];
     let outbound = Outbound {
@@ -173,7 +173,7 @@ async fn a_session_is_named_in_all_that_follows_and_deleted_when_the_link_goes()
 #[tokio::test(flavor = "local")]
 async fn what_belongs_to_no_request_comes_on_a_stream_that_is_taken_up_where_it_ended() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(initialize(0)).await;
     let (mut peer, asked) = upstream.request().await;
     peer.send(json_with(200, "Mcp-Session-Id: s\r\n", &welcome(&asked.body["id"]))).await;
@@ -204,7 +204,7 @@ async fn what_belongs_to_no_request_comes_on_a_stream_that_is_taken_up_where_it_
 #[tokio::test(flavor = "local")]
 async fn a_server_may_ask_the_client_while_a_call_runs() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(request(1, "tools/call", json!({ "name": "draw" }))).await;
     let (mut calling, _) = upstream.request().await;
     calling.send(EVENTS).await;
@@ -223,7 +223,7 @@ async fn a_server_may_ask_the_client_while_a_call_runs() {
 #[tokio::test(flavor = "local")]
 async fn nothing_overtakes_the_beginning_of_a_session() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(initialize(0)).await;
     let (mut peer, first) = upstream.request().await;
     assert_eq!(first.method(), "initialize");
@@ -249,7 +249,7 @@ async fn nothing_overtakes_the_beginning_of_a_session() {
 #[tokio::test(flavor = "local")]
 async fn a_server_that_asks_while_it_handles_a_notification_is_answered() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
     let (mut calling, _) = upstream.request().await;
     calling.send(EVENTS).await;
@@ -304,7 +304,7 @@ async fn a_session_that_is_unknown_is_begun_again_however_the_server_says_so() {
 #[tokio::test(flavor = "local")]
 async fn a_request_that_nobody_waits_for_is_dropped_or_cancelled_as_its_era_wants() {
     let upstream = Upstream::bind().await;
-    let link = open(upstream.place(StreamableHttp));
+    let link = open(upstream.http_server(StreamableHttp));
     link.say(modern(1, "tools/call", json!({ "name": "a" }))).await;
     let (mut peer, _) = upstream.request().await;
     link.to_server.send(ToServer::Abandon(Id::number(1))).await.unwrap();
@@ -363,7 +363,7 @@ async fn a_session_that_is_forgotten_at_once_is_not_begun_a_third_time() {
 #[tokio::test(flavor = "local")]
 async fn a_server_that_forgets_and_then_hangs_fails_one_call_and_not_those_after_it() {
     let upstream = Upstream::bind().await;
-    let mut impatient = upstream.place(StreamableHttp);
+    let mut impatient = upstream.http_server(StreamableHttp);
     impatient.head_timeout = Duration::from_millis(100);
     let mut link = open(impatient);
     let mut serve = sessions(|request| Some(json_with(200, "", &result(&request.body["id"]))));
@@ -396,7 +396,7 @@ async fn a_404_that_answers_its_request_is_an_answer() {
 /// A call whose POST got the beginning of a stream that can be taken up again.
 async fn polled() -> (Upstream, Link) {
     let upstream = Upstream::bind().await;
-    let link = open(upstream.place(StreamableHttp));
+    let link = open(upstream.http_server(StreamableHttp));
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
     let (mut peer, _) = upstream.request().await;
     peer.send(EVENTS).await;
@@ -436,7 +436,7 @@ async fn listens(upstream: &Upstream) -> (Peer, Request) {
 #[tokio::test(flavor = "local")]
 async fn a_call_whose_answer_is_lost_has_failed_and_is_not_repeated() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     let progress =
         json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": 1 } });
     let seen = upstream.answer_with({
@@ -493,7 +493,7 @@ async fn a_call_whose_answer_is_lost_has_failed_and_is_not_repeated() {
 #[tokio::test(flavor = "local")]
 async fn a_message_of_more_than_4_mib_fails_its_request_alone() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     upstream.answer_with(|request| {
         let filler = "x".repeat(MAX_EVENT);
         let mut body = result(&request.body["id"]);
@@ -523,7 +523,7 @@ async fn a_server_that_is_not_there_fails_requests_and_ends_a_session_before_it_
     let upstream = Upstream::bind().await;
     let url = upstream.url.clone();
     drop(upstream);
-    let mut link = open(place(&url, StreamableHttp));
+    let mut link = open(http_server(&url, StreamableHttp));
     link.say(modern(1, "tools/list", json!({}))).await;
     assert_eq!(link.failure(1).await.kind, ErrorKind::UpstreamUnreachable);
     link.say(initialize(2)).await;
@@ -535,7 +535,7 @@ async fn a_server_that_is_not_there_fails_requests_and_ends_a_session_before_it_
 #[tokio::test(flavor = "local")]
 async fn an_error_is_an_answer_to_initialize_and_the_client_may_try_again() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     let refusal = json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32602, "message": "version" } });
     let refused = refusal.clone();
     let seen = upstream.answer_with(move |request| {
@@ -559,7 +559,7 @@ async fn an_error_is_an_answer_to_initialize_and_the_client_may_try_again() {
 #[tokio::test(flavor = "local")]
 async fn a_server_that_does_not_answer_in_time_is_told_that_nobody_waits() {
     let upstream = Upstream::bind().await;
-    let mut impatient = upstream.place(StreamableHttp);
+    let mut impatient = upstream.http_server(StreamableHttp);
     impatient.head_timeout = Duration::from_millis(50);
     let mut link = open(impatient);
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
@@ -581,7 +581,7 @@ async fn a_server_that_does_not_answer_in_time_is_told_that_nobody_waits() {
 async fn a_client_that_takes_nothing_stops_the_server_and_then_gets_everything() {
     const EVENTS_SENT: usize = 1000;
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(request(1, "tools/call", json!({ "name": "flood" }))).await;
     let (mut peer, _) = upstream.request().await;
     let filler = "x".repeat(64 * 1024);
@@ -609,7 +609,7 @@ async fn a_client_that_takes_nothing_stops_the_server_and_then_gets_everything()
 #[tokio::test(flavor = "local")]
 async fn requests_beyond_the_bound_are_refused_and_the_others_wait_on() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     for number in 0..=MOST_IN_FLIGHT as u64 {
         link.say(request(number, "tools/call", json!({ "name": "wait" }))).await;
     }
@@ -625,7 +625,7 @@ async fn requests_beyond_the_bound_are_refused_and_the_others_wait_on() {
 #[tokio::test(flavor = "local")]
 async fn what_a_client_cancelled_is_not_fetched_again() {
     let upstream = Upstream::bind().await;
-    let mut link = open(upstream.place(StreamableHttp));
+    let mut link = open(upstream.http_server(StreamableHttp));
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
     let (mut calling, _) = upstream.request().await;
     calling.send(EVENTS).await;

@@ -6,7 +6,7 @@
 
 /// An object whose keys count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ObjectKind {
     /// The message.
     Message,
     /// `params`
@@ -190,7 +190,7 @@ const METHODS: &[(&str, &str)] = &[
     ("notifications/tasks/status", "notificationstasksstatus"),
 ];
 
-impl Place {
+impl ObjectKind {
     fn keys(self) -> &'static [Known] {
         match self {
             Self::Message => MESSAGE,
@@ -297,7 +297,7 @@ impl Folded {
 
 /// Keys that a reader of any kind may take for one that counts, for tests.
 #[cfg(test)]
-pub(super) fn exact(place: Place) -> impl Iterator<Item = &'static str> {
+pub(super) fn exact(place: ObjectKind) -> impl Iterator<Item = &'static str> {
     place.keys().iter().map(|known| known.0)
 }
 
@@ -305,20 +305,20 @@ pub(super) fn exact(place: Place) -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
 
-    const PLACES: [Place; 7] = [
-        Place::Message,
-        Place::Params,
-        Place::Meta,
-        Place::Reference,
-        Place::Filter,
-        Place::Result,
-        Place::Error,
+    const PLACES: [ObjectKind; 7] = [
+        ObjectKind::Message,
+        ObjectKind::Params,
+        ObjectKind::Meta,
+        ObjectKind::Reference,
+        ObjectKind::Filter,
+        ObjectKind::Result,
+        ObjectKind::Error,
     ];
 
     #[test]
     fn the_tables_fold_as_keys_do_and_name_each_key_once() {
         let mut met = Vec::new();
-        for (key, folded, which, _) in PLACES.into_iter().flat_map(Place::keys) {
+        for (key, folded, which, _) in PLACES.into_iter().flat_map(ObjectKind::keys) {
             assert_eq!(Folded::of(key).bytes(), folded.as_bytes(), "{key}");
             assert!(!met.contains(which), "{key}");
             met.push(*which);
@@ -331,17 +331,17 @@ mod tests {
 
     #[test]
     fn what_some_reader_takes_for_a_key_is_a_second_spelling_of_it() {
-        let client = |place: Place, key: &str| place.spelling(Author::Client, key, 0);
+        let client = |place: ObjectKind, key: &str| place.spelling(Author::Client, key, 0);
         for key in
             ["ID", "Id", "_id", "i-d", "i\u{ad}d", "\u{131}d", "ıd", "id\u{301}", "ｉｄ", "idé", "id\u{7f}"]
         {
-            assert_eq!(client(Place::Message, key), Spelling::Second, "{key}");
+            assert_eq!(client(ObjectKind::Message, key), Spelling::Second, "{key}");
         }
         for key in ["param\u{17f}", "Params", "PARAMS"] {
-            assert_eq!(client(Place::Message, key), Spelling::Second, "{key}");
+            assert_eq!(client(ObjectKind::Message, key), Spelling::Second, "{key}");
         }
         for key in ["progress_token", "PROGRESSTOKEN", "progressTo\u{212a}en", "task_id", "meta", "Meta"] {
-            assert_eq!(client(Place::Params, key), Spelling::Second, "{key}");
+            assert_eq!(client(ObjectKind::Params, key), Spelling::Second, "{key}");
         }
         for key in [
             "io_modelcontextprotocol_log_level",
@@ -350,29 +350,29 @@ mod tests {
             "io.modelcontextprotocol.new",
             "io.modelcontextprotocol/subscription-id",
         ] {
-            assert_eq!(client(Place::Meta, key), Spelling::Second, "{key}");
+            assert_eq!(client(ObjectKind::Meta, key), Spelling::Second, "{key}");
         }
-        assert_eq!(client(Place::Meta, "io.modelcontextprotocol/new"), Spelling::Reserved);
+        assert_eq!(client(ObjectKind::Meta, "io.modelcontextprotocol/new"), Spelling::Reserved);
         for key in ["traceparent", "com.example/progressToken", "id"] {
-            assert_eq!(client(Place::Meta, key), Spelling::Other, "{key}");
+            assert_eq!(client(ObjectKind::Meta, key), Spelling::Other, "{key}");
         }
-        assert_eq!(client(Place::Message, "trace"), Spelling::Other);
-        assert_eq!(Place::Message.spelling(Author::Client, "id", 5), Spelling::Second, "an escape");
+        assert_eq!(client(ObjectKind::Message, "trace"), Spelling::Other);
+        assert_eq!(ObjectKind::Message.spelling(Author::Client, "id", 5), Spelling::Second, "an escape");
         let slash = "io.modelcontextprotocol/logLevel";
-        assert_eq!(Place::Meta.spelling(Author::Client, slash, 1), Spelling::Exact(Key::LogLevel));
-        assert_eq!(Place::Meta.spelling(Author::Client, slash, 5), Spelling::Second);
+        assert_eq!(ObjectKind::Meta.spelling(Author::Client, slash, 1), Spelling::Exact(Key::LogLevel));
+        assert_eq!(ObjectKind::Meta.spelling(Author::Client, slash, 5), Spelling::Second);
     }
 
     #[test]
     fn of_what_a_server_writes_only_what_is_renamed_counts() {
-        let server = |place: Place, key: &str| place.spelling(Author::Server, key, 0);
-        assert_eq!(server(Place::Message, "ID"), Spelling::Second);
-        assert_eq!(server(Place::Message, "\u{131}d"), Spelling::Second);
-        assert_eq!(server(Place::Params, "RequestId"), Spelling::Second);
-        assert_eq!(server(Place::Params, "Name"), Spelling::Other);
-        assert_eq!(server(Place::Params, "größe"), Spelling::Other);
-        assert_eq!(server(Place::Meta, "io.modelcontextprotocol/SubscriptionId"), Spelling::Second);
-        assert_eq!(server(Place::Meta, "io.modelcontextprotocol/LogLevel"), Spelling::Other);
+        let server = |place: ObjectKind, key: &str| place.spelling(Author::Server, key, 0);
+        assert_eq!(server(ObjectKind::Message, "ID"), Spelling::Second);
+        assert_eq!(server(ObjectKind::Message, "\u{131}d"), Spelling::Second);
+        assert_eq!(server(ObjectKind::Params, "RequestId"), Spelling::Second);
+        assert_eq!(server(ObjectKind::Params, "Name"), Spelling::Other);
+        assert_eq!(server(ObjectKind::Params, "größe"), Spelling::Other);
+        assert_eq!(server(ObjectKind::Meta, "io.modelcontextprotocol/SubscriptionId"), Spelling::Second);
+        assert_eq!(server(ObjectKind::Meta, "io.modelcontextprotocol/LogLevel"), Spelling::Other);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::ops::Range;
 pub use self::outcome::Reference;
 pub(super) use self::outcome::{Outcome, Spans};
 use super::{
-    keys::{Author, Folded, Key, Place, Spelling, is_ambiguous_method},
+    keys::{Author, Folded, Key, ObjectKind, Spelling, is_ambiguous_method},
     message::{Id, Malformed, MessageKind, Part},
     walk::{MAX_TEXT, Value, Visit},
 };
@@ -48,7 +48,7 @@ pub(super) struct Reading {
     met: u64,
     reserved: Vec<Box<[u8]>>,
     /// What the open objects on told levels are.
-    places: [Place; 4],
+    places: [ObjectKind; 4],
     /// The member that is being read in each.
     members: [Option<Key>; 4],
     key_at: Range<usize>,
@@ -90,7 +90,7 @@ impl Reading {
             is_ambiguous: false,
             met: 0,
             reserved: Vec::new(),
-            places: [Place::Elsewhere; 4],
+            places: [ObjectKind::Elsewhere; 4],
             members: [None; 4],
             key_at: 0..0,
             spans: Spans::default(),
@@ -410,21 +410,21 @@ impl Visit for Reading {
     fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed> {
         let is_object = value == Value::Object;
         if depth == 0 {
-            self.places[1] = Place::Message;
+            self.places[1] = ObjectKind::Message;
             return if is_object { Ok(()) } else { Err(Malformed::NotAnObject) };
         }
         let member = self.members[depth];
         if matches!(value, Value::Object | Value::Array) && depth < Self::LEVELS {
             self.members[depth + 1] = None;
             self.places[depth + 1] = match (member, self.author) {
-                (Some(Key::Params), _) if is_object => Place::Params,
-                (Some(Key::Meta | Key::ResultMeta), _) if is_object => Place::Meta,
-                (Some(Key::Reference), Author::Client) if is_object => Place::Reference,
-                (Some(Key::Filter), Author::Client) if is_object => Place::Filter,
-                (Some(Key::Result), Author::Server) if is_object => Place::Result,
-                (Some(Key::ResultTask), Author::Server) if is_object => Place::Task,
-                (Some(Key::Error), _) if is_object => Place::Error,
-                _ => Place::Elsewhere,
+                (Some(Key::Params), _) if is_object => ObjectKind::Params,
+                (Some(Key::Meta | Key::ResultMeta), _) if is_object => ObjectKind::Meta,
+                (Some(Key::Reference), Author::Client) if is_object => ObjectKind::Reference,
+                (Some(Key::Filter), Author::Client) if is_object => ObjectKind::Filter,
+                (Some(Key::Result), Author::Server) if is_object => ObjectKind::Result,
+                (Some(Key::ResultTask), Author::Server) if is_object => ObjectKind::Task,
+                (Some(Key::Error), _) if is_object => ObjectKind::Error,
+                _ => ObjectKind::Elsewhere,
             };
         }
         let Some(member) = member else { return Ok(()) };
@@ -451,7 +451,7 @@ impl Visit for Reading {
     }
 
     fn enters(&self, depth: usize) -> bool {
-        depth < Self::LEVELS && self.places[depth + 1] != Place::Elsewhere
+        depth < Self::LEVELS && self.places[depth + 1] != ObjectKind::Elsewhere
     }
 
     fn wants(&self, depth: usize) -> usize {

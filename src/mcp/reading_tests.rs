@@ -3,7 +3,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::mcp::{
-    keys::{Place, exact},
+    keys::{ObjectKind, exact},
     message::Message,
 };
 
@@ -19,15 +19,17 @@ fn from_server(text: &str) -> Message {
 }
 
 /// A message in which `members` stand in an object that counts.
-fn message(place: Place, members: &str) -> String {
+fn message(place: ObjectKind, members: &str) -> String {
     match place {
-        Place::Message => format!("{{{members}}}"),
-        Place::Params => format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x/y","params":{{{members}}}}}"#),
-        Place::Meta => format!(r#"{{"id":1,"method":"x/y","params":{{"_meta":{{{members}}}}}}}"#),
-        Place::Reference => format!(r#"{{"id":1,"method":"x/y","params":{{"ref":{{{members}}}}}}}"#),
-        Place::Filter => format!(r#"{{"id":1,"method":"x/y","params":{{"notifications":{{{members}}}}}}}"#),
-        Place::Error => format!(r#"{{"id":1,"error":{{{members}}}}}"#),
-        Place::Result | Place::Task | Place::Elsewhere => {
+        ObjectKind::Message => format!("{{{members}}}"),
+        ObjectKind::Params => format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x/y","params":{{{members}}}}}"#),
+        ObjectKind::Meta => format!(r#"{{"id":1,"method":"x/y","params":{{"_meta":{{{members}}}}}}}"#),
+        ObjectKind::Reference => format!(r#"{{"id":1,"method":"x/y","params":{{"ref":{{{members}}}}}}}"#),
+        ObjectKind::Filter => {
+            format!(r#"{{"id":1,"method":"x/y","params":{{"notifications":{{{members}}}}}}}"#)
+        }
+        ObjectKind::Error => format!(r#"{{"id":1,"error":{{{members}}}}}"#),
+        ObjectKind::Result | ObjectKind::Task | ObjectKind::Elsewhere => {
             unreachable!("no key of these counts in what a client writes")
         }
     }
@@ -45,7 +47,14 @@ fn value(key: &str) -> &'static str {
 #[test]
 fn no_other_spelling_of_a_key_that_counts_passes_wherever_it_stands() {
     let (mut keys, mut tried) = (0, 0);
-    for place in [Place::Message, Place::Params, Place::Meta, Place::Reference, Place::Filter, Place::Error] {
+    for place in [
+        ObjectKind::Message,
+        ObjectKind::Params,
+        ObjectKind::Meta,
+        ObjectKind::Reference,
+        ObjectKind::Filter,
+        ObjectKind::Error,
+    ] {
         for key in exact(place) {
             keys += 1;
             let value = value(key);
@@ -54,7 +63,7 @@ fn no_other_spelling_of_a_key_that_counts_passes_wherever_it_stands() {
             let rest = match key {
                 "method" => "\"id\":1",
                 "result" | "error" => "\"id\":1,\"x\":2",
-                _ if place == Place::Message => "\"x\":1,\"method\":\"x/y\"",
+                _ if place == ObjectKind::Message => "\"x\":1,\"method\":\"x/y\"",
                 _ => "\"x\":1,\"y\":[{}]",
             };
             let whole = message(place, &format!("{rest},{right}"));
@@ -87,7 +96,7 @@ fn no_other_spelling_of_a_key_that_counts_passes_wherever_it_stands() {
 
 #[test]
 fn what_mcp_keeps_for_itself_in_meta_comes_once_too() {
-    let meta = |members: &str| parse(&message(Place::Meta, members));
+    let meta = |members: &str| parse(&message(ObjectKind::Meta, members));
     assert!(
         meta(r#""io.modelcontextprotocol/new":1,"io.modelcontextprotocol\/newer":2,"a.b/new":3"#).is_ok()
     );

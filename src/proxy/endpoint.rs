@@ -17,7 +17,7 @@ use crate::{
         endpoint::EndpointRewriter,
         events::{is_coded, is_event_stream},
     },
-    route::Door,
+    route::McpEndpoint,
     upstream::{Head, ResponseBody},
 };
 
@@ -38,7 +38,7 @@ pub(super) fn guarded(
     head: &mut Head,
     body: ResponseBody,
 ) -> (ResponseBody, Option<EndpointRewriter<Seal>>) {
-    if admitted.door == Door::Sse && is_event_stream(&head.headers) {
+    if admitted.mcp_endpoint == McpEndpoint::Sse && is_event_stream(&head.headers) {
         (body, Some(rewriter(admitted, to, head)))
     } else {
         (body.guarded(), None)

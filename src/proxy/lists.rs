@@ -26,7 +26,7 @@ use crate::{
         tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
     },
     observe::Record,
-    route::Door,
+    route::McpEndpoint,
     upstream::{Head, ResponseBody},
     watchdog::Watched,
 };
@@ -75,9 +75,9 @@ impl Tools {
         Ok(match head.status {
             // The list comes on another stream.
             StatusCode::ACCEPTED if may_list => BodyRule::Withhold,
-            status if status.is_success() => match self.door {
+            status if status.is_success() => match self.mcp_endpoint {
                 // On HTTP+SSE all lists do, and what comes with the status is no message.
-                Door::Message if !is_events && !is_json => BodyRule::Withhold,
+                McpEndpoint::Message if !is_events && !is_json => BodyRule::Withhold,
                 _ if !is_plain => return Err(unreadable(CODED, record)),
                 _ if is_events => BodyRule::FilterEvents(self.events()),
                 _ if is_json => BodyRule::FilterWhole,

@@ -20,7 +20,7 @@ use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
     body::{Edits, Late, Pace, Payload, Silence, Stream, ended_before_answer},
-    config::{Credential, HttpTarget, Transport as Speaks},
+    config::{Credential, HttpTarget, McpTransport as Speaks},
     error::{Error, ErrorKind},
     identity::{Grant, Grantee, Subject, Waits},
     ledger::Owner,
@@ -31,10 +31,10 @@ use crate::{
         modern::LISTEN,
     },
     observe::Record,
-    route::Door,
+    route::McpEndpoint,
     server::incoming::Incoming,
     state::{Backend, Live, Route},
-    upstream::{Endpoint, Exchange, ExchangeError, Framing, Head, Pool, Upload},
+    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload},
     validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
@@ -46,7 +46,7 @@ pub struct Admitted<'a> {
     /// To this server.
     pub route: Arc<Route>,
     /// At this of its endpoints.
-    pub door: Door,
+    pub mcp_endpoint: McpEndpoint,
     /// Index of the credential; `None` on a public server.
     pub credential: Option<usize>,
     /// The token as presented, so that it is kept from going on in another field.
@@ -91,7 +91,7 @@ impl Admitted<'_> {
 /// Whether the server speaks the transport of this door, so that bytes can pass as they are.
 pub fn passes_through(admitted: &Admitted<'_>) -> bool {
     let Backend::Http { target, .. } = &admitted.route.backend else { return false };
-    (target.transport == Speaks::StreamableHttp) == (admitted.door == Door::Mcp)
+    (target.transport == Speaks::StreamableHttp) == (admitted.mcp_endpoint == McpEndpoint::Mcp)
 }
 
 /// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
@@ -126,7 +126,7 @@ pub async fn forward(
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
-    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.door, checked)));
+    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.mcp_endpoint, checked)));
     let incoming = body.take().ok_or_else(|| ErrorKind::Internal.because("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
@@ -255,19 +255,19 @@ pub async fn forward(
 }
 
 /// What a request waits for, as far as its head says.
-fn waits(door: Door, checked: &Checked<'_>) -> Waits {
+fn waits(mcp_endpoint: McpEndpoint, checked: &Checked<'_>) -> Waits {
     let head = checked.parts;
-    match (door, &head.method) {
+    match (mcp_endpoint, &head.method) {
         // A stream that was lost is taken up again: that of a call, as a rule.
-        (Door::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
-        (Door::Mcp, _) if checked.fields.is_modern => {
+        (McpEndpoint::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
+        (McpEndpoint::Mcp, _) if checked.fields.is_modern => {
             let listens = checked.fields.rpc_method.is_some_and(|method| method == LISTEN);
             if listens { Waits::Listens } else { Waits::Calls }
         }
         // The answers to all calls of an HTTP+SSE session come on its one stream.
-        (Door::Sse, _) => Waits::Converses,
+        (McpEndpoint::Sse, _) => Waits::Converses,
         // Only where events may come before the answer can there be a question among them.
-        (Door::Mcp, _) if checked.fields.takes_both || takes_events(&head.headers) => Waits::Converses,
+        (McpEndpoint::Mcp, _) if checked.fields.takes_both || takes_events(&head.headers) => Waits::Converses,
         _ => Waits::Calls,
     }
 }
@@ -278,18 +278,20 @@ fn request_target<'a>(
     to: &'a HttpTarget,
     head: &Parts,
 ) -> Result<Cow<'a, str>, Error> {
-    let methods: &[Method] = match admitted.door {
-        Door::Mcp => &[Method::POST, Method::GET, Method::DELETE],
-        Door::Sse => &[Method::GET],
-        Door::Message => &[Method::POST],
+    let methods: &[Method] = match admitted.mcp_endpoint {
+        McpEndpoint::Mcp => &[Method::POST, Method::GET, Method::DELETE],
+        McpEndpoint::Sse => &[Method::GET],
+        McpEndpoint::Message => &[Method::POST],
     };
     if !methods.contains(&head.method) {
         return Err(ErrorKind::MethodNotAllowed.into());
     }
     let query = head.uri.query().unwrap_or_default();
-    match admitted.door {
-        Door::Mcp | Door::Sse => Ok(query::target(to, &auth::without_token(query, &admitted.token))),
-        Door::Message => {
+    match admitted.mcp_endpoint {
+        McpEndpoint::Mcp | McpEndpoint::Sse => {
+            Ok(query::target(to, &auth::without_token(query, &admitted.token)))
+        }
+        McpEndpoint::Message => {
             let query = message_query(query);
             let (server, token_name) = admitted.session_owner();
             let opened = admitted.live.sessions.open_message(server, token_name, query);
@@ -345,10 +347,10 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
 }
 
 async fn connect(
-    endpoint: &Endpoint,
+    endpoint: &Origin,
     timeout: Duration,
     is_stream: bool,
-) -> Result<crate::upstream::Transport, Error> {
+) -> Result<crate::upstream::UpstreamSocket, Error> {
     let connected = match is_stream {
         true => endpoint.connect_for_stream(timeout).await,
         false => endpoint.connect(timeout).await,

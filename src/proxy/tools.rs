@@ -18,7 +18,7 @@ use crate::{
         tool_call::{Declared, Guard, Refusal, Verdict},
         tool_list,
     },
-    route::Door,
+    route::McpEndpoint,
     server::incoming::Incoming,
     upstream::{Inspect, Pass},
 };
@@ -30,7 +30,7 @@ const DRAINED: usize = 1024 * 1024;
 /// The filter of one server, for one request.
 pub(super) struct Tools {
     filter: Arc<ToolFilter>,
-    pub(super) door: Door,
+    pub(super) mcp_endpoint: McpEndpoint,
     /// For whom is counted what is held.
     pub(super) owner: Arc<Owner>,
     /// Longest that the server may leave the gate waiting.
@@ -73,8 +73,9 @@ impl Tools {
             None
         };
         let is_stream = head.method == Method::GET || head.headers.contains_key("last-event-id");
-        let (filter, door, owner) = (Arc::clone(filter), admitted.door, Arc::clone(&admitted.owner));
-        Ok(Self { filter, door, owner, patience, is_stream, guard })
+        let (filter, mcp_endpoint, owner) =
+            (Arc::clone(filter), admitted.mcp_endpoint, Arc::clone(&admitted.owner));
+        Ok(Self { filter, mcp_endpoint, owner, patience, is_stream, guard })
     }
 
     /// What looks at the request body on its way.
@@ -97,7 +98,9 @@ impl Tools {
     pub(super) fn answer(&self, error: &Error) -> Option<Response<Payload>> {
         let watch = self.guard.as_ref()?.borrow();
         let status = match (watch.refused?, error.kind) {
-            (Refusal::Hidden, ErrorKind::ToolNotAllowed) if self.door == Door::Mcp => StatusCode::OK,
+            (Refusal::Hidden, ErrorKind::ToolNotAllowed) if self.mcp_endpoint == McpEndpoint::Mcp => {
+                StatusCode::OK
+            }
             (Refusal::Mismatch, ErrorKind::Malformed) => StatusCode::BAD_REQUEST,
             _ => return None,
         };

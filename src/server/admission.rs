@@ -62,7 +62,7 @@ struct Stranger {
 }
 
 /// One connection's place among the others; dropping it leaves.
-pub struct Place {
+pub struct ConnectionSlot {
     connections: Arc<Connections>,
     id: ConnectionId,
     stranger: Stranger,
@@ -136,7 +136,12 @@ impl Connections {
 
     /// A connection of `address` was accepted and goes to `worker`. If there are too many, another one goes. A balancer may have
     /// as many as it likes.
-    pub fn enter(self: &Arc<Self>, address: AddressBlock, is_balancer: bool, worker: usize) -> Place {
+    pub fn enter(
+        self: &Arc<Self>,
+        address: AddressBlock,
+        is_balancer: bool,
+        worker: usize,
+    ) -> ConnectionSlot {
         let open = self.open.fetch_add(1, Relaxed) + 1;
         let id = NEXT.fetch_add(1, Relaxed);
         let address = (!is_balancer).then_some(address);
@@ -151,7 +156,7 @@ impl Connections {
         let evicted = goes.and_then(|id| unadmitted.evict(id));
         drop(unadmitted);
         self.evict(evicted);
-        Place { connections: Arc::clone(self), id, stranger, is_admitted: false }
+        ConnectionSlot { connections: Arc::clone(self), id, stranger, is_admitted: false }
     }
 
     fn evict(&self, evicted: Option<Evicted>) {
@@ -232,7 +237,7 @@ impl Unadmitted {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Which connection it is.
     pub fn id(&self) -> ConnectionId {
         self.id
@@ -291,7 +296,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.unadmitted().remove(self.id);
         if self.is_admitted {
@@ -339,7 +344,7 @@ mod tests {
         let third = connections.enter(address(4), false, 0);
         let fourth = connections.enter(address(5), false, 0);
         let gone: Vec<_> = evicted.try_iter().collect();
-        let goes = |worker, place: &Place| Evicted { worker, id: place.id() };
+        let goes = |worker, place: &ConnectionSlot| Evicted { worker, id: place.id() };
         assert_eq!(gone, [goes(1, &oldest), goes(0, &second)], "each goes once");
         drop((oldest, second, third, fourth, admitted));
         assert_eq!(connections.open(), 0);
@@ -408,7 +413,7 @@ mod tests {
         let patient = connections.enter(address(1), false, 0);
         let mut flood: Vec<_> = (0..10).map(|_| connections.enter(address(2), false, 0)).collect();
         let gone: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
-        let oldest: Vec<_> = flood.iter().take(8).map(Place::id).collect();
+        let oldest: Vec<_> = flood.iter().take(8).map(ConnectionSlot::id).collect();
         assert_eq!(gone, oldest);
         flood.clear();
         drop(patient);
@@ -419,7 +424,7 @@ mod tests {
     async fn a_limit_that_is_lowered_below_what_is_open_leaves_room_for_health_checks() {
         let (connections, _evicted) = connections(10, 1, 100);
         let mut places: Vec<_> = (0..10).map(|last| connections.enter(address(last), false, 0)).collect();
-        places.iter_mut().for_each(Place::admitted);
+        places.iter_mut().for_each(ConnectionSlot::admitted);
         connections.set_limits(2, most(100));
         assert!(now_or_never(std::pin::pin!(connections.room())).is_some());
         let strangers: Vec<_> = (0..2).map(|last| connections.enter(address(last), false, 0)).collect();

@@ -20,7 +20,7 @@ use http::Method;
 
 use self::requests::{Progress, Requests};
 use super::{
-    admission::{ConnectionId, Place},
+    admission::{ConnectionId, ConnectionSlot},
     rejection::Rejection,
 };
 use crate::{
@@ -47,7 +47,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// Which of the gate's listeners a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// `proxy.addr`
     Public,
     /// `proxy.admin.addr`
@@ -64,8 +64,8 @@ pub struct Connection {
     /// The same, without the port.
     pub address: IpAddr,
     /// Listener it came in by.
-    pub door: Door,
-    place: RefCell<Place>,
+    pub listener_kind: ListenerKind,
+    connection_slot: RefCell<ConnectionSlot>,
     /// Whose it is, since the first request that was admitted.
     share: Cell<Option<Share>>,
     /// For whom the last request without a token was counted, and the address that it came from.
@@ -128,8 +128,8 @@ impl Connection {
     /// A connection that was just accepted.
     pub fn new(
         peer: SocketAddr,
-        door: Door,
-        place: Place,
+        listener_kind: ListenerKind,
+        connection_slot: ConnectionSlot,
         limits: Arc<Limits>,
         watched: Watched<Visitor>,
     ) -> Self {
@@ -138,8 +138,8 @@ impl Connection {
         Self {
             peer: peer.to_string().into(),
             address: peer.ip(),
-            door,
-            place: RefCell::new(place),
+            listener_kind,
+            connection_slot: RefCell::new(connection_slot),
             share: Cell::default(),
             of_address: Cell::default(),
             limits,
@@ -167,7 +167,7 @@ impl Connection {
 
     /// Which connection it is.
     pub fn id(&self) -> ConnectionId {
-        self.place.borrow().id()
+        self.connection_slot.borrow().id()
     }
 
     /// A request of `owner` may pass, if the owner may have another connection. Asked for each request, and decided by the
@@ -183,7 +183,7 @@ impl Connection {
     /// It is not one of strangers any more, and makes room for nobody.
     pub fn keep(&self) {
         if !self.watched.subject().is_admitted.replace(true) {
-            self.place.borrow_mut().admitted();
+            self.connection_slot.borrow_mut().admitted();
         }
     }
 
@@ -194,7 +194,7 @@ impl Connection {
         let share = self.share.take();
         if self.running.get() <= 1 && share.as_ref().is_some_and(is_caller_s) {
             self.watched.subject().is_admitted.set(false);
-            self.place.borrow_mut().refused();
+            self.connection_slot.borrow_mut().refused();
         } else {
             self.share.set(share);
         }

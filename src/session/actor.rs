@@ -24,7 +24,7 @@ use super::{
     call::{Call, Client},
     listener::{Listener, Unread},
     room::Room,
-    stream::{Delivery, Position, Resumed, Stream},
+    stream::{Delivery, EventId, Resumed, Stream},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -279,7 +279,7 @@ impl Session {
     }
 
     /// The stream of a call, from where its client lost it.
-    fn resume(&mut self, after: Position) -> Option<Resumed> {
+    fn resume(&mut self, after: EventId) -> Option<Resumed> {
         let running = self.calls.values_mut().filter_map(|call| match &mut call.client {
             Client::Reads(stream) => Some(stream),
             Client::Waits(_) | Client::Listens => None,

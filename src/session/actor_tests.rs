@@ -400,13 +400,13 @@ fn a_client_that_prefers_a_stream_has_one_at_once_and_may_come_back_to_it() {
         assert!(text(&events.recv().await.unwrap()).starts_with("id: 1.1\n"));
         drop(events);
         world.says(PROGRESS).await;
-        let mut again = world.session.listen(Position::parse("1.1")).await.unwrap().0;
+        let mut again = world.session.listen(EventId::parse("1.1")).await.unwrap().0;
         assert!(text(&again.recv().await.unwrap()).starts_with("id: 1.2\n"));
         world.says(DONE).await;
         assert!(text(&again.recv().await.unwrap()).contains(DONE));
         assert_eq!(again.recv().await, None);
         // Lost again, behind the end: the answer is still there.
-        let mut again = world.session.listen(Position::parse("1.2")).await.unwrap().0;
+        let mut again = world.session.listen(EventId::parse("1.2")).await.unwrap().0;
         assert!(text(&again.recv().await.unwrap()).contains(DONE));
         assert_eq!(again.recv().await, None);
     });
@@ -549,7 +549,7 @@ fn who_comes_back_again_and_again_has_what_it_missed_once() {
         }
         let mut last = stalled;
         for _ in 0..100 {
-            let again = world.session.listen(Position::parse("1.0")).await.unwrap().0;
+            let again = world.session.listen(EventId::parse("1.0")).await.unwrap().0;
             drop(std::mem::replace(&mut last, again));
         }
         for n in 1..=EVENTS + 4 {

@@ -20,7 +20,7 @@ pub use self::{
     listener::Unread,
     registry::{Registered, Registry, SessionId},
     room::{PATIENCE, Passage},
-    stream::Position,
+    stream::EventId,
 };
 use crate::{
     error::Error,
@@ -48,7 +48,7 @@ pub enum Command {
     /// Stream what the server sends of itself.
     Listen {
         /// Where the client was in the stream of a call, if it comes back for that.
-        after: Option<Position>,
+        after: Option<EventId>,
         /// Gets the stream.
         reply: oneshot::Sender<(mpsc::Receiver<Bytes>, Unread)>,
     },
@@ -106,7 +106,7 @@ impl Handle {
 
     /// The stream of what the server sends of itself, which takes the place of one that was opened before; or the rest of
     /// a call's stream. `None` if the session is over.
-    pub async fn listen(&self, after: Option<Position>) -> Option<(mpsc::Receiver<Bytes>, Unread)> {
+    pub async fn listen(&self, after: Option<EventId>) -> Option<(mpsc::Receiver<Bytes>, Unread)> {
         let (reply, stream) = oneshot::channel();
         self.commands.send(Command::Listen { after, reply }).await.ok()?;
         stream.await.ok()

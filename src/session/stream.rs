@@ -21,14 +21,14 @@ const RETRY: u32 = 1000;
 
 /// Where a client is in the stream of a call: what `Last-Event-ID` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct EventId {
     /// The call.
     pub call: u64,
     /// Its events so far.
     pub events: u64,
 }
 
-impl Position {
+impl EventId {
     /// Reads an event id of ours.
     pub fn parse(id: &str) -> Option<Self> {
         let (call, events) = id.split_once('.')?;
@@ -112,7 +112,7 @@ impl Stream {
 
     /// Goes on with a client that has seen the stream up to `at`, if it is of this call and what follows is kept. What the
     /// client missed waits nowhere but in what it gets here, and is gone with it.
-    pub(super) fn resume(&mut self, at: Position) -> Option<Resumed> {
+    pub(super) fn resume(&mut self, at: EventId) -> Option<Resumed> {
         let kept = self.kept.as_ref().filter(|_| at.call == self.call)?;
         let seen = usize::try_from(at.events.checked_sub(kept.before)?).ok()?;
         let (client, events) = mpsc::channel(EVENTS.max(kept.events.len()));
@@ -153,16 +153,16 @@ mod tests {
             stream.deliver(&message(n), true);
         }
         let first = stream.client.clone();
-        let (rest, before) = stream.resume(Position::parse("7.1").unwrap()).unwrap();
+        let (rest, before) = stream.resume(EventId::parse("7.1").unwrap()).unwrap();
         assert!(before.unwrap().same_channel(&first), "where it was before");
         let rest = texts(rest);
         assert_eq!(rest.len(), 2);
         assert!(rest[0].starts_with("id: 7.2\nevent: message\ndata: {\"id\":2,"), "{rest:?}");
-        assert_eq!(stream.resume(Position { call: 7, events: 0 }).unwrap().0.len(), 3);
-        assert!(stream.resume(Position { call: 8, events: 0 }).is_none());
+        assert_eq!(stream.resume(EventId { call: 7, events: 0 }).unwrap().0.len(), 3);
+        assert!(stream.resume(EventId { call: 8, events: 0 }).is_none());
         let mut over = stream.end().unwrap();
-        assert_eq!(over.resume(Position { call: 7, events: 2 }).unwrap().0.len(), 1);
-        assert_eq!(over.resume(Position { call: 7, events: 99 }).unwrap().0.len(), 0);
+        assert_eq!(over.resume(EventId { call: 7, events: 2 }).unwrap().0.len(), 1);
+        assert_eq!(over.resume(EventId { call: 7, events: 99 }).unwrap().0.len(), 0);
     }
 
     #[test]
@@ -171,10 +171,10 @@ mod tests {
         for _ in 0..KEPT_EVENTS + 2 {
             stream.deliver(&message(1), true);
         }
-        assert!(stream.resume(Position { call: 1, events: 1 }).is_none());
-        assert_eq!(stream.resume(Position { call: 1, events: 2 }).unwrap().0.len(), KEPT_EVENTS);
+        assert!(stream.resume(EventId { call: 1, events: 1 }).is_none());
+        assert_eq!(stream.resume(EventId { call: 1, events: 2 }).unwrap().0.len(), KEPT_EVENTS);
         stream.deliver(&message(KEPT_BYTES), true);
-        assert!(stream.resume(Position { call: 1, events: 3 }).is_none());
+        assert!(stream.resume(EventId { call: 1, events: 3 }).is_none());
     }
 
     #[test]
@@ -182,10 +182,10 @@ mod tests {
         let (mut stream, mut events) = Stream::begin(1, false);
         assert!(events.try_recv().is_err());
         assert!(stream.deliver(&message(1), true).1.starts_with(b"event: message\n"));
-        assert!(stream.resume(Position { call: 1, events: 0 }).is_none());
+        assert!(stream.resume(EventId { call: 1, events: 0 }).is_none());
         assert!(stream.end().is_none());
         for id in ["", "1", "1.", ".1", "a.b", "1.2.3"] {
-            assert_eq!(Position::parse(id), None, "{id}");
+            assert_eq!(EventId::parse(id), None, "{id}");
         }
     }
 }

@@ -8,13 +8,13 @@ use crate::{
     config::{HttpTarget, Level, Server, SystemRoots, Target},
     link::inline::InlineServer,
     observe::{Health, Observer},
-    upstream::{Endpoint, Trusts, Unusable},
+    upstream::{Origin, Trusts, Unusable},
 };
 
 /// What stands behind `server`: what stood there before, if nothing of it changed.
 pub(super) fn backend(
     server: &Server,
-    endpoints: &mut Endpoints<'_>,
+    endpoints: &mut Origins<'_>,
     kept: Option<&Arc<Route>>,
     observer: &Arc<Observer>,
     health: &Arc<Health>,
@@ -41,14 +41,14 @@ pub(super) fn backend(
 }
 
 /// Where servers over HTTP are: each place once, and each trust.
-pub(super) struct Endpoints<'a> {
+pub(super) struct Origins<'a> {
     previous: Option<&'a Live>,
     trusts: Trusts,
     /// Servers that cannot be reached, and why.
     unreachable: Vec<(Arc<str>, String)>,
 }
 
-impl<'a> Endpoints<'a> {
+impl<'a> Origins<'a> {
     pub(super) fn of(previous: Option<&'a Live>, system_roots: &SystemRoots) -> Self {
         let mut trusts = Trusts::new(system_roots.clone());
         let of_before = previous.iter().flat_map(|live| live.trusts());
@@ -56,16 +56,16 @@ impl<'a> Endpoints<'a> {
         Self { previous, trusts, unreachable: Vec::new() }
     }
 
-    fn endpoint(&mut self, name: &Arc<str>, target: &HttpTarget) -> Result<Arc<Endpoint>, Unusable> {
+    fn endpoint(&mut self, name: &Arc<str>, target: &HttpTarget) -> Result<Arc<Origin>, Unusable> {
         let ca_pem = target.ca_pem.as_ref();
-        let is_same = |endpoint: &&Arc<Endpoint>| {
+        let is_same = |endpoint: &&Arc<Origin>| {
             endpoint.is_same_place(&target.url, ca_pem)
                 && endpoint.trust().is_none_or(|trust| trust.config().is_ok())
         };
         if let Some(endpoint) = self.previous.and_then(|live| live.endpoints().find(is_same)) {
             return Ok(Arc::clone(endpoint));
         }
-        let endpoint = Endpoint::new(&target.url, ca_pem, &mut self.trusts)?;
+        let endpoint = Origin::new(&target.url, ca_pem, &mut self.trusts)?;
         if let Some(Err(why)) = endpoint.trust().map(|trust| trust.config()) {
             self.unreachable.push((Arc::clone(name), why.to_owned()));
         }

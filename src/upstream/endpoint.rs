@@ -27,7 +27,7 @@ const STREAM_BUFFER: u32 = 16 * 1024;
 
 /// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
 /// scheme, host, port and trust as they were.
-pub struct Endpoint {
+pub struct Origin {
     /// As a URL writes it: IPv6 in brackets.
     url_host: String,
     /// As sockets and certificates take it.
@@ -38,7 +38,7 @@ pub struct Endpoint {
     tls: Option<(Arc<Trust>, ServerName<'static>)>,
 }
 
-impl fmt::Debug for Endpoint {
+impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
@@ -54,7 +54,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl Endpoint {
+impl Origin {
     /// The endpoint that `url` names, trusting `ca_pem` instead of the system's certificates if it is given. Where nothing is
     /// trusted, connections fail.
     pub fn new(url: &Url, ca_pem: Option<&Arc<[u8]>>, trusts: &mut Trusts) -> Result<Self, Unusable> {
@@ -94,13 +94,13 @@ impl Endpoint {
     }
 
     /// Opens a connection: name resolution, TCP and TLS together within `timeout`.
-    pub async fn connect(&self, timeout: Duration) -> io::Result<Transport> {
+    pub async fn connect(&self, timeout: Duration) -> io::Result<UpstreamSocket> {
         let tcp = async { TcpStream::connect((self.host.as_str(), self.port)).await };
         self.connect_by(tcp, timeout).await
     }
 
     /// The same for a stream of events that may never end: while its client does not read, the kernel keeps little of it.
-    pub async fn connect_for_stream(&self, timeout: Duration) -> io::Result<Transport> {
+    pub async fn connect_for_stream(&self, timeout: Duration) -> io::Result<UpstreamSocket> {
         let tcp = async {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
             for addr in tokio::net::lookup_host((self.host.as_str(), self.port)).await? {
@@ -121,17 +121,17 @@ impl Endpoint {
         &self,
         tcp: impl Future<Output = io::Result<TcpStream>>,
         timeout: Duration,
-    ) -> io::Result<Transport> {
+    ) -> io::Result<UpstreamSocket> {
         let connecting = async {
             let tcp = tcp.await?;
             // Best effort: a socket without these options works, less well.
             let _ = tune((&tcp).into());
             Ok(match &self.tls {
-                None => Transport::Tcp(tcp),
+                None => UpstreamSocket::Tcp(tcp),
                 Some((trust, name)) => {
                     let config = trust.config().map_err(|why| io::Error::other(why.to_owned()))?;
                     let connector = TlsConnector::from(Arc::clone(config));
-                    Transport::Tls(Box::new(connector.connect(name.clone(), tcp).await?))
+                    UpstreamSocket::Tls(Box::new(connector.connect(name.clone(), tcp).await?))
                 }
             })
         };
@@ -142,14 +142,14 @@ impl Endpoint {
 }
 
 /// A byte stream to a server.
-pub enum Transport {
+pub enum UpstreamSocket {
     /// `http`
     Tcp(TcpStream),
     /// `https`
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Transport {
+impl UpstreamSocket {
     /// The socket below, whatever it carries.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
@@ -172,11 +172,11 @@ impl Transport {
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            Transport::Tcp(stream) => {
+            UpstreamSocket::Tcp(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
-            Transport::Tls(stream) => {
+            UpstreamSocket::Tls(stream) => {
                 let $stream = Pin::new(stream.as_mut());
                 $call
             }
@@ -184,13 +184,13 @@ macro_rules! either {
     };
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for UpstreamSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for UpstreamSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, stream => stream.poll_write(cx, buf))
     }
@@ -220,9 +220,9 @@ mod stream_tests {
     async fn a_connection_for_a_stream_keeps_little_in_the_kernel() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let endpoint = Endpoint::new(&url, None, &mut Default::default()).unwrap();
+        let endpoint = Origin::new(&url, None, &mut Default::default()).unwrap();
         let timeout = Duration::from_secs(9);
-        let size = |transport: &Transport| SockRef::from(transport.tcp()).recv_buffer_size().unwrap();
+        let size = |transport: &UpstreamSocket| SockRef::from(transport.tcp()).recv_buffer_size().unwrap();
         let usual = size(&endpoint.connect(timeout).await.unwrap());
         let of_stream = size(&endpoint.connect_for_stream(timeout).await.unwrap());
         assert!(of_stream <= 2 * STREAM_BUFFER as usize && of_stream < usual, "{of_stream}, not {usual}");

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{
-    Endpoint, Pool, ResponseBody, SCRATCH, Transport,
+    Origin, Pool, ResponseBody, SCRATCH, UpstreamSocket,
     codec::{self, Head, ProtocolError},
     outgoing::{Outgoing, Upload},
     pool::STREAM_READ,
@@ -78,9 +78,9 @@ impl From<ProtocolError> for ExchangeError {
 /// A request that was begun on a connection. Dropping it closes the connection, which is how a server learns at once
 /// that its client left.
 pub struct Exchange {
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<Origin>,
     pool: Rc<Pool>,
-    pub(super) transport: Transport,
+    pub(super) transport: UpstreamSocket,
     method: Method,
     outgoing: Outgoing,
     is_for_stream: bool,
@@ -92,9 +92,9 @@ impl Exchange {
     /// Begins an exchange. `head` is the request head up to, but without, the fields that frame the body and the
     /// empty line; they are added here, so that what frames the body and the body cannot disagree.
     pub fn new(
-        endpoint: Arc<Endpoint>,
+        endpoint: Arc<Origin>,
         pool: Rc<Pool>,
-        transport: Transport,
+        transport: UpstreamSocket,
         method: Method,
         head: Vec<u8>,
         body: Upload,
@@ -103,7 +103,7 @@ impl Exchange {
         Self { endpoint, pool, transport, is_for_stream: false, method, outgoing, partial_head: Vec::new() }
     }
 
-    /// On a connection of [`Endpoint::connect_for_stream`], which is not used again.
+    /// On a connection of [`Origin::connect_for_stream`], which is not used again.
     pub fn mark_for_stream(&mut self) {
         self.is_for_stream = true;
     }

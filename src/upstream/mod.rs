@@ -11,7 +11,7 @@ mod spares;
 mod trust;
 
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};
-pub use endpoint::{Endpoint, Transport, Unusable};
+pub use endpoint::{Origin, Unusable, UpstreamSocket};
 pub use exchange::{Exchange, ExchangeError};
 pub use outgoing::{Inspect, Pass, Upload};
 pub use pool::{Held, Passed, Pool, SCRATCH};

@@ -11,7 +11,7 @@ use http::Method;
 use hyper::body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use super::{ExchangeError, RequestBody, Transport};
+use super::{ExchangeError, RequestBody, UpstreamSocket};
 use crate::error::Error;
 
 /// Request frames up to this size are copied behind the head, so that a small call is one write.
@@ -112,7 +112,7 @@ impl Outgoing {
     /// Writes until everything is sent. Whatever of the body is there already goes out with the head.
     pub(super) fn poll(
         &mut self,
-        transport: &mut Transport,
+        transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ExchangeError>> {
         loop {
@@ -200,7 +200,7 @@ impl Outgoing {
         Ok(())
     }
 
-    fn poll_write(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, transport: &mut UpstreamSocket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let had_frame = !self.frame.is_empty();
         let head = &self.buffer[self.written..];
         let mut transport = Pin::new(transport);

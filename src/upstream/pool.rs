@@ -13,7 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Endpoint, Transport, codec::KeepAlive, spares::Spares};
+use super::{Origin, UpstreamSocket, codec::KeepAlive, spares::Spares};
 
 /// Size of the buffer that a worker reads into. One read takes what 32 KiB hold, events are then
 /// copied out; an idle stream owns no buffer. 64 KiB measured worse on event streams.
@@ -39,7 +39,7 @@ const LEAST_IDLE: usize = 16;
 
 /// A worker's idle connections and shared buffers.
 pub struct Pool {
-    idle: RefCell<Vec<(Arc<Endpoint>, Vec<Idle>)>>,
+    idle: RefCell<Vec<(Arc<Origin>, Vec<Idle>)>>,
     /// How many of them there are, and may be.
     count: Cell<usize>,
     most: Cell<usize>,
@@ -100,7 +100,7 @@ impl Drop for Held {
 }
 
 struct Idle {
-    transport: Transport,
+    transport: UpstreamSocket,
     until: Instant,
     /// Its number among all that were given. Those of an endpoint are in this order.
     number: u64,
@@ -127,7 +127,7 @@ impl Default for Pool {
 
 impl Pool {
     /// A live connection to `endpoint` that waits for a request, the one used last first.
-    pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Transport> {
+    pub fn take(&self, endpoint: &Arc<Origin>) -> Option<UpstreamSocket> {
         let mut idle = self.idle.borrow_mut();
         let (_, connections) = idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint))?;
         let now = self.now.get();
@@ -141,7 +141,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is over, if need be in place of the one that was given first.
-    pub fn give(&self, endpoint: &Arc<Endpoint>, transport: Transport, keep_alive: KeepAlive) {
+    pub fn give(&self, endpoint: &Arc<Origin>, transport: UpstreamSocket, keep_alive: KeepAlive) {
         // A second less than promised: the promise began when the server sent it.
         let wait = keep_alive
             .promised
@@ -185,7 +185,7 @@ impl Pool {
     }
 
     /// Closes what has waited too long, and everything to endpoints for which `in_use` is false.
-    pub fn sweep(&self, now: Instant, in_use: impl Fn(&Arc<Endpoint>) -> bool) {
+    pub fn sweep(&self, now: Instant, in_use: impl Fn(&Arc<Origin>) -> bool) {
         self.now.set(now);
         let mut count = 0;
         self.idle.borrow_mut().retain_mut(|(endpoint, connections)| {
@@ -200,7 +200,7 @@ impl Pool {
     /// Like [`Pool::read`], for bodies that have filled the buffer before: fewer, larger reads.
     pub fn read_large<R>(
         &self,
-        transport: &mut Transport,
+        transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
@@ -212,7 +212,7 @@ impl Pool {
     /// Reads once from `transport` into the worker's buffer and hands what came to `then`; an empty slice is the end.
     pub fn read<R>(
         &self,
-        transport: &mut Transport,
+        transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
@@ -223,7 +223,7 @@ impl Pool {
     pub fn read_up_to<R>(
         &self,
         most: usize,
-        transport: &mut Transport,
+        transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<io::Result<R>> {
@@ -235,7 +235,7 @@ impl Pool {
     /// there is room to hold.
     pub fn read_or_hold<R>(
         self: &Rc<Self>,
-        transport: &mut Transport,
+        transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
         then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> Passed<R, usize>,
     ) -> Poll<io::Result<Passed<R>>> {
@@ -256,7 +256,7 @@ impl Pool {
 
 fn read_into<R>(
     buffer: &mut [u8],
-    transport: &mut Transport,
+    transport: &mut UpstreamSocket,
     cx: &mut Context<'_>,
     then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
 ) -> Poll<io::Result<R>> {
@@ -266,7 +266,7 @@ fn read_into<R>(
 }
 
 /// Whether nothing happened on an idle connection: neither end nor bytes that nobody asked for.
-fn is_quiet(transport: &mut Transport) -> bool {
+fn is_quiet(transport: &mut UpstreamSocket) -> bool {
     let mut byte = [0];
     let read =
         Pin::new(transport).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
@@ -281,18 +281,18 @@ mod tests {
 
     use super::*;
 
-    async fn server() -> (Transport, std::net::TcpStream) {
+    async fn server() -> (UpstreamSocket, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let theirs = listener.accept().await.unwrap().0.into_std().unwrap();
         theirs.set_nonblocking(false).unwrap();
-        (Transport::Tcp(ours), theirs)
+        (UpstreamSocket::Tcp(ours), theirs)
     }
 
     /// Reads what `server` is made to write, and holds it if there is room.
     async fn read(
         pool: &Rc<Pool>,
-        (transport, server): &mut (Transport, std::net::TcpStream),
+        (transport, server): &mut (UpstreamSocket, std::net::TcpStream),
         what: &[u8],
     ) -> Passed<Vec<u8>> {
         server.write_all(what).unwrap();
@@ -353,10 +353,8 @@ mod tests {
         held.take(|bytes| assert_eq!(bytes, b"held"));
     }
 
-    fn endpoint() -> Arc<Endpoint> {
-        Arc::new(
-            Endpoint::new(&"http://127.0.0.1:9".parse().unwrap(), None, &mut Default::default()).unwrap(),
-        )
+    fn endpoint() -> Arc<Origin> {
+        Arc::new(Origin::new(&"http://127.0.0.1:9".parse().unwrap(), None, &mut Default::default()).unwrap())
     }
 
     #[tokio::test]

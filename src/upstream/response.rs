@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Endpoint, ExchangeError, Passed, Pool, SCRATCH, Transport,
+    ExchangeError, Origin, Passed, Pool, SCRATCH, UpstreamSocket,
     codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError, chunk_size},
     outgoing::Outgoing,
     pool::STREAM_READ,
@@ -22,15 +22,15 @@ use crate::mcp::{
     event_end::{EventEnd, SplitMark},
 };
 
-/// Reads of one body after which acknowledgments are delayed (see [`Transport::delay_acks`]): most calls are answered in
+/// Reads of one body after which acknowledgments are delayed (see [`UpstreamSocket::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
 const DELAY_ACKS_AFTER: u32 = 16;
 
 /// What is left of an exchange while the response body runs.
 pub(super) struct Connection {
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Origin>,
     pub(super) pool: Rc<Pool>,
-    pub(super) transport: Transport,
+    pub(super) transport: UpstreamSocket,
     /// The rest of the request, if the server answered before it had everything.
     pub(super) outgoing: Option<Box<Outgoing>>,
     /// `Some` if the connection may be used again.
@@ -319,7 +319,7 @@ fn payload_of(
 /// Delays acknowledgments to the sender of a body that goes on, and does so again each time that there were eight times as
 /// many reads: the kernel stops delaying after a pause. Not more often, because a server that gathers its small writes
 /// (Nagle's algorithm) waits 40 ms for each time.
-fn count_read(reads: &mut u32, transport: &Transport) {
+fn count_read(reads: &mut u32, transport: &UpstreamSocket) {
     *reads = reads.saturating_add(1);
     // As powers of two: 2^4, 2^7, 2^10 …
     let doublings = (*reads / DELAY_ACKS_AFTER).trailing_zeros();
@@ -484,11 +484,11 @@ mod tests {
         let mut server = listener.accept().await.unwrap().0.into_std().unwrap();
         server.set_nonblocking(false).unwrap();
         server.set_nodelay(true).unwrap();
-        let endpoint = Arc::new(Endpoint::new(&url, None, &mut Default::default()).unwrap());
+        let endpoint = Arc::new(Origin::new(&url, None, &mut Default::default()).unwrap());
         let upload = Upload { body: RequestBody::Whole(Bytes::new()), inspect: None, max_bytes: 0 };
         let head = b"GET / HTTP/1.1\r\n".to_vec();
         let mut exchange =
-            Exchange::new(endpoint, Rc::default(), Transport::Tcp(tcp), Method::GET, head, upload);
+            Exchange::new(endpoint, Rc::default(), UpstreamSocket::Tcp(tcp), Method::GET, head, upload);
         server.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         let (head, first) = std::future::poll_fn(|cx| exchange.poll_head(cx)).await.unwrap();
         assert_eq!(first, "");

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         awaited::{Oddity, contested, unreadable},
-        place::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
+        http_server::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
     },
     mcp::{
         events::{is_event_stream, is_json},
@@ -96,12 +96,12 @@ impl Server {
                 }
                 // Which of its ids counts, readers do not agree on.
                 Said::Message(message) if contested(&message).is_some_and(|answers| answers.names(id)) => {
-                    (self.place.report)(Oddity::Unreadable(Malformed::Ambiguous));
+                    (self.http_server.report)(Oddity::Unreadable(Malformed::Ambiguous));
                     return Err(unreadable(Malformed::Ambiguous));
                 }
                 Said::Message(message) => match answer_to(message, id) {
                     Some(response) => return Ok(Some(response)),
-                    None => (self.place.report)(Oddity::Unasked),
+                    None => (self.http_server.report)(Oddity::Unasked),
                 },
             }
         }
@@ -120,7 +120,7 @@ impl Server {
             tokio::time::sleep(pause).await;
             let mut fields = session.fields();
             fields.push((LAST_EVENT_ID, from.clone()));
-            let error = match self.place.get(Purpose::Call, fields).await {
+            let error = match self.http_server.get(Purpose::Call, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     return Ok(answer.into_events());
                 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::place::Fields;
+use super::super::http_server::Fields;
 use crate::{
     error::{Error, ErrorKind},
     mcp::{header, message::Message, modern},

@@ -10,7 +10,7 @@ use crate::{
     error::ErrorKind,
     link::{
         awaited::Oddity,
-        place::{EventStream, Purpose, Said},
+        http_server::{EventStream, Purpose, Said},
     },
     mcp::{events::is_event_stream, message},
 };
@@ -44,7 +44,7 @@ impl Server {
             let mut fields = session.fields();
             fields.extend(last_id.clone().map(|id| (LAST_EVENT_ID, id)));
             silent = (silent * 2).clamp(RETRY, LONGEST_PAUSE);
-            match self.place.get(Purpose::Stream, fields).await {
+            match self.http_server.get(Purpose::Stream, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     let mut events = answer.into_events();
                     if self.pass_on(&mut events).await {
@@ -68,7 +68,7 @@ impl Server {
                 Said::Message(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, None).await;
                 }
-                Said::Message(_) => (self.place.report)(Oddity::Unasked),
+                Said::Message(_) => (self.http_server.report)(Oddity::Unasked),
                 // It is nobody's answer.
                 Said::Lost(_) => {}
             }

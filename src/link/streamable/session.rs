@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        place::{Answer, Fields, Place, Purpose, refused},
+        http_server::{Answer, Fields, HttpServer, Purpose, refused},
     },
     mcp::{
         message::{self, Id, Message, Part},
@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The server, as the gate's side of one conversation sees it.
 pub(super) struct Server {
-    pub(super) place: Place,
+    pub(super) http_server: HttpServer,
     to_client: mpsc::Sender<FromServer>,
     /// The session of this moment; who listens to its event stream follows it.
     pub(super) session: watch::Sender<Rc<Session>>,
@@ -70,9 +70,9 @@ impl Session {
 }
 
 impl Server {
-    pub(super) fn new(place: Place, to_client: mpsc::Sender<FromServer>) -> Self {
+    pub(super) fn new(http_server: HttpServer, to_client: mpsc::Sender<FromServer>) -> Self {
         Self {
-            place,
+            http_server,
             to_client,
             session: watch::Sender::default(),
             initialize: RefCell::default(),
@@ -232,7 +232,8 @@ impl Server {
         initialize.message =
             initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
         // Whoever else met the loss waits too.
-        let handshake = tokio::time::timeout(self.place.head_timeout, self.handshake(&initialize, &id, None));
+        let handshake =
+            tokio::time::timeout(self.http_server.head_timeout, self.handshake(&initialize, &id, None));
         let (_, session) = handshake
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))??;
@@ -267,7 +268,7 @@ impl Server {
             None => session.fields(),
         };
         fields.extend_from_slice(trace);
-        self.place.post(self.place.target.path_and_query(), message, fields, sent).await
+        self.http_server.post(self.http_server.target.path_and_query(), message, fields, sent).await
     }
 
     /// Ends the session, if there is one.
@@ -275,9 +276,9 @@ impl Server {
         let session = Rc::clone(&self.session.borrow());
         if session.id.is_some() {
             let fields = session.fields();
-            let path = self.place.target.path_and_query();
+            let path = self.http_server.target.path_and_query();
             let farewell =
-                self.place.send(Purpose::Notice, Method::DELETE, path, &fields, Bytes::new(), None);
+                self.http_server.send(Purpose::Notice, Method::DELETE, path, &fields, Bytes::new(), None);
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }

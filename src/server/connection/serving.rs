@@ -177,7 +177,7 @@ async fn serve_tls<T, H, R, G>(
     R: Relay,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
-    connection.place.borrow().shakes();
+    connection.connection_slot.borrow().shakes();
     let mut handshake = Box::pin(acceptor.accept(socket.expecting_tls()).into_fallible());
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
@@ -200,7 +200,7 @@ async fn serve_tls<T, H, R, G>(
         None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
     };
     drop(handshake);
-    connection.place.borrow().has_shaken();
+    connection.connection_slot.borrow().has_shaken();
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
     connection.watched.set_deadline(Some(connection.limits.header_timeout));

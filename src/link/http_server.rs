@@ -18,7 +18,7 @@ use crate::{
         oversize::Answers,
     },
     observe::Health,
-    upstream::{Endpoint, Exchange, ExchangeError, Pool, RequestBody, ResponseBody, Upload},
+    upstream::{Exchange, ExchangeError, Origin, Pool, RequestBody, ResponseBody, Upload},
 };
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
@@ -46,9 +46,9 @@ const NOTICE_RETRY: Duration = Duration::from_millis(50);
 const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// A server reached over HTTP, and what it takes to reach it from one worker.
-pub struct Place {
+pub struct HttpServer {
     /// Where to connect to.
-    pub endpoint: Arc<Endpoint>,
+    pub endpoint: Arc<Origin>,
     /// As configured.
     pub target: HttpTarget,
     /// The worker's connections.
@@ -93,7 +93,7 @@ pub(super) async fn is_sent(mut sent: Sent) {
 /// Header fields of a request.
 pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
 
-impl Place {
+impl HttpServer {
     /// Posts a message to `path`.
     pub(super) async fn post(
         &self,
