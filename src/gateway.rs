@@ -36,7 +36,7 @@ use crate::{
         self_made::SelfMade,
         tls::{self, Certificate, Left, Validity},
     },
-    state::{Backend, Live, SPARE_CONNECTIONS, Shared, capacity},
+    state::{Backend, GateState, Live, SPARE_CONNECTIONS, capacity},
     upstream::Unusable,
     worker::{self, Arrival},
 };
@@ -64,7 +64,7 @@ const BEHIND: Duration = Duration::from_secs(30);
 
 /// A running gate.
 pub struct Gateway {
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
     workers: Arc<[worker::Handle]>,
     certificate: Arc<Certificate>,
     self_made: Option<Arc<SelfMade>>,
@@ -186,7 +186,7 @@ impl std::error::Error for StartError {}
 
 /// A gate that is built and does not listen yet.
 pub struct Prepared {
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
     certificate: Arc<Certificate>,
     self_made: Option<Arc<SelfMade>>,
     acceptor: Option<TlsAcceptor>,
@@ -206,7 +206,7 @@ impl Prepared {
         let live = Live::build(&snapshot, None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
         observer.metrics.config_hash.set(i64::try_from(snapshot.hash).unwrap_or(i64::MAX));
-        let shared = Arc::new(Shared::new(live, ledger, observer));
+        let shared = Arc::new(GateState::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
         let presented =
@@ -310,7 +310,7 @@ impl Gateway {
     }
 
     /// State that outlives reloads.
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<GateState> {
         &self.shared
     }
 
@@ -446,7 +446,7 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 
 /// What depends on the time of day.
 async fn tell_time(
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
     (clock, certificate, self_made): (Arc<Clock>, Arc<Certificate>, Option<Arc<SelfMade>>),
     stop: CancellationToken,
 ) {
@@ -509,7 +509,7 @@ async fn accept(
     listener_kind: ListenerKind,
     connections: Arc<Connections>,
     workers: Arc<[worker::Handle]>,
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
     stop: CancellationToken,
 ) {
     let on_accept = |stream: tokio::net::TcpStream, peer: SocketAddr| {

@@ -285,7 +285,7 @@ async fn answer(
     connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     let share = owner.take(Resource::Requests);
     record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
-    if route.switch.is_stopped() {
+    if route.run_state.is_stopped() {
         return Err(Error::stopped());
     }
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.

@@ -1,9 +1,9 @@
-//! What requests see: [`Shared`] outlives reloads, [`Live`] is built from one config and never changes.
+//! What requests see: [`GateState`] outlives reloads, [`Live`] is built from one config and never changes.
 
-mod apart;
 mod backend;
+mod quarantine;
+mod run_state;
 mod shared_links;
-mod switch;
 mod worker;
 
 use std::{
@@ -39,9 +39,9 @@ use crate::{
 
 use self::backend::{Origins, backend};
 pub use self::{
-    apart::Apart,
-    shared_links::{Joint, ListedTools, SharedLinks},
-    switch::Switch,
+    quarantine::Quarantine,
+    run_state::RunState,
+    shared_links::{ListedTools, SharedConversation, SharedLinks},
     worker::{Evictable, Worker},
 };
 
@@ -49,7 +49,7 @@ pub use self::{
 pub const SPARE_CONNECTIONS: usize = 32;
 
 /// What outlives a reload.
-pub struct Shared {
+pub struct GateState {
     live: ArcSwap<Live>,
     /// Log and counters.
     pub observer: Arc<Observer>,
@@ -68,7 +68,7 @@ pub struct Shared {
     revoked: AtomicU64,
 }
 
-impl Shared {
+impl GateState {
     /// State of a gate that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;
@@ -213,11 +213,11 @@ pub struct Route {
     /// Whether no token is asked for.
     pub is_public: bool,
     /// Who may ever have used it.
-    callers: Callers,
+    callers: PastCallers,
     /// Counters of this server.
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
-    pub switch: Arc<Switch>,
+    pub run_state: Arc<RunState>,
     /// How it fared last. Survives reloads.
     pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
@@ -244,12 +244,12 @@ pub enum Backend {
 impl Route {
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
-        !self.switch.is_stopped() && !self.health.is_failing()
+        !self.run_state.is_stopped() && !self.health.is_failing()
     }
 
     /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
     pub fn has_no_strangers(&self) -> bool {
-        matches!(self.callers, Callers::One(_))
+        matches!(self.callers, PastCallers::One(_))
     }
 
     /// Whether the credential at this index may use the server.
@@ -260,7 +260,7 @@ impl Route {
 
 /// Who may have used a server since the gate was started: reloads add to it.
 #[derive(Clone, Default)]
-enum Callers {
+enum PastCallers {
     #[default]
     None,
     /// The one token with this name.
@@ -269,7 +269,7 @@ enum Callers {
     Several,
 }
 
-impl Callers {
+impl PastCallers {
     fn and(self, name: &Arc<str>) -> Self {
         match self {
             Self::None => Self::One(Arc::clone(name)),
@@ -338,12 +338,12 @@ impl Live {
             servers.push(Arc::new(Route {
                 backend: backend(server, &mut endpoints, kept, observer, &health)?,
                 is_public: server.access == Access::Public,
-                callers: Callers::of(server, &snapshot.credentials, &allowed, before),
+                callers: PastCallers::of(server, &snapshot.credentials, &allowed, before),
                 allowed,
                 metrics,
-                switch: match kept.filter(|route| route.server.disabled == server.disabled) {
-                    Some(route) => Arc::clone(&route.switch),
-                    None => Arc::new(Switch::new(server.disabled)),
+                run_state: match kept.filter(|route| route.server.disabled == server.disabled) {
+                    Some(route) => Arc::clone(&route.run_state),
+                    None => Arc::new(RunState::new(server.disabled)),
                 },
                 health,
                 shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
@@ -361,10 +361,10 @@ impl Live {
             backend: Backend::All,
             allowed: vec![true; credentials.len()],
             is_public: false,
-            callers: Callers::Several,
+            callers: PastCallers::Several,
             metrics: previous
                 .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
-            switch: Arc::default(),
+            run_state: Arc::default(),
             health: Arc::default(),
             shared_links: Arc::default(),
         });
@@ -460,8 +460,8 @@ impl Live {
 
     /// Whether the server was stopped or restarted by hand after `grant` was given.
     pub fn was_stopped_since(&self, grant: &Grant) -> bool {
-        let switch = self.route(&grant.server).map(|route| &route.switch);
-        switch.is_some_and(|switch| switch.is_stopped() || switch.stops() != grant.stops)
+        let run_state = self.route(&grant.server).map(|route| &route.run_state);
+        run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != grant.stops)
     }
 
     /// Where servers over HTTP are.

@@ -37,7 +37,7 @@ use crate::{
         rejection::Rejection,
     },
     service,
-    state::{Evictable, Shared, Worker},
+    state::{Evictable, GateState, Worker},
     watchdog::{Signal, TICK, Watched},
 };
 
@@ -86,7 +86,7 @@ impl Handle {
     pub fn start(
         index: usize,
         workers: usize,
-        shared: Arc<Shared>,
+        shared: Arc<GateState>,
         acceptor: Option<TlsAcceptor>,
     ) -> io::Result<Self> {
         let (messages, inbox) = mpsc::unbounded_channel();
@@ -165,7 +165,7 @@ impl Handle {
 }
 
 async fn run(
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
     workers: usize,
     acceptor: Option<TlsAcceptor>,
     mut inbox: mpsc::UnboundedReceiver<Message>,

@@ -9,11 +9,15 @@ use crate::{
     error::Error,
     route::{Endpoint, ManageAction},
     session,
-    state::{Backend, Route, Shared},
+    state::{Backend, GateState, Route},
 };
 
 /// `/servers` and everything below.
-pub(super) fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+pub(super) fn answer(
+    shared: &GateState,
+    at: Endpoint<'_>,
+    method: &Method,
+) -> Result<Response<Payload>, Error> {
     servers::check_method(at, method)?;
     let live = shared.live().clone();
     let route = |name: &str| live.routes.get(name);
@@ -35,7 +39,7 @@ pub(super) fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Resu
     }
 }
 
-fn view(shared: &Shared, route: &Route) -> ServerView {
+fn view(shared: &GateState, route: &Route) -> ServerView {
     let name = &route.server.name;
     let supervisor = match &route.backend {
         Backend::Stdio(supervisor) => Some(supervisor),
@@ -43,7 +47,7 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
     };
     ServerView {
         running: route.is_running(),
-        stopped: route.switch.is_stopped(),
+        stopped: route.run_state.is_stopped(),
         sessions: shared.sessions.count(name),
         processes: supervisor.map_or(0, |supervisor| supervisor.running()),
         restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),
@@ -53,17 +57,17 @@ fn view(shared: &Shared, route: &Route) -> ServerView {
 
 /// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
 /// anew with the next request.
-fn act(shared: &Shared, route: &Route, action: ManageAction) {
+fn act(shared: &GateState, route: &Route, action: ManageAction) {
     let name = &route.server.name;
     // What the config says is changed in the config.
     if route.server.disabled {
         return;
     }
     match action {
-        ManageAction::Start => route.switch.start(),
-        ManageAction::Stop => route.switch.stop(),
+        ManageAction::Start => route.run_state.start(),
+        ManageAction::Stop => route.run_state.stop(),
         // Never stopped in between: whoever comes at this moment is not refused.
-        ManageAction::Restart => route.switch.restart(),
+        ManageAction::Restart => route.run_state.restart(),
     }
     if let Backend::Stdio(supervisor) = &route.backend {
         match action {

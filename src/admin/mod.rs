@@ -11,13 +11,13 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::Resource,
     route::Endpoint,
-    state::{Holder, Shared},
+    state::{GateState, Holder},
 };
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`. Names of servers are for `operator`s, who came by the admin
 /// listener; everyone else gets counts, since names cannot be probed without a token.
 pub fn probe(
-    shared: &Shared,
+    shared: &GateState,
     at: Endpoint<'_>,
     method: &Method,
     operator: bool,
@@ -34,7 +34,7 @@ pub fn probe(
 }
 
 /// `/metrics`: the Prometheus text format.
-fn metrics(shared: &Shared, method: &Method) -> Result<Response<Payload>, Error> {
+fn metrics(shared: &GateState, method: &Method) -> Result<Response<Payload>, Error> {
     only_read(method)?;
     let metrics = &shared.observer.metrics;
     for resource in Resource::ALL {
@@ -64,7 +64,7 @@ pub fn admits(at: Endpoint<'_>, holder: &Holder) -> bool {
 }
 
 /// What is for those who may have it: see [`admits`], or for whoever reaches the admin listener of this machine.
-pub fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
+pub fn answer(shared: &GateState, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
     match at {
         Endpoint::Metrics => metrics(shared, method),
         Endpoint::Servers | Endpoint::ManagedServer { .. } | Endpoint::Manage { .. } => {
@@ -75,7 +75,7 @@ pub fn answer(shared: &Shared, at: Endpoint<'_>, method: &Method) -> Result<Resp
 }
 
 /// Servers of the config, those that take requests, and client connections of this moment.
-fn status(shared: &Shared, names: bool) -> String {
+fn status(shared: &GateState, names: bool) -> String {
     let live = shared.live();
     let (running, down): (Vec<_>, Vec<_>) = live.servers.iter().partition(|route| route.is_running());
     let mut servers = serde_json::json!({ "total": live.servers.len(), "running": running.len() });

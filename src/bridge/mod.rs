@@ -35,7 +35,9 @@ use crate::{
     route::McpEndpoint,
     selector::Selector,
     server::incoming::Incoming,
-    session::{self, EventId, Handle, Passage, Registered, Reply, SessionId, Settings, Style, Unread, Wants},
+    session::{
+        self, EventId, Handle, Passage, Registered, Reply, SessionId, SessionSettings, Style, Unread, Wants,
+    },
     state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
 };
@@ -69,7 +71,7 @@ pub async fn answer(
     let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
     let renewal = Renewal {
         worker: Rc::clone(worker),
-        epoch: admitted.route.switch.epoch(),
+        epoch: admitted.route.run_state.epoch(),
         route: Arc::clone(&admitted.route),
     };
     let is_traced = record.is_traced();
@@ -111,7 +113,7 @@ struct Renewal {
 
 impl Renewal {
     fn is_one(&self) -> bool {
-        self.route.switch.epoch() != self.epoch
+        self.route.run_state.epoch() != self.epoch
     }
 
     /// What ended by the hand of whoever runs the gate is no failure of the server's, and no session that never was.
@@ -123,7 +125,7 @@ impl Renewal {
         }
         match self.worker.shared.live().route(&self.route.server.name) {
             None => ErrorKind::NotFound.because("the server was removed while it waited"),
-            Some(route) if route.switch.is_stopped() => Error::stopped(),
+            Some(route) if route.run_state.is_stopped() => Error::stopped(),
             Some(_) => ErrorKind::Unavailable.because("the server was restarted or configured anew"),
         }
     }
@@ -264,15 +266,15 @@ impl Request<'_> {
             is_granted && selector.selects(name, tags)
         });
         // Opened only where it is used: it may count for the caller.
-        let open_joint = || servers::joint(worker, admitted, &selector);
-        let mut joint = None;
+        let open_joint = || servers::conversation(worker, admitted, &selector);
+        let mut conversation = None;
         let tools = match message.method() {
             "tools/call" => {
                 // The meta-tools of the lazy mode are always there.
                 let may_lack =
                     matches!(admitted.route.backend, Backend::All) && !admitted.live.aggregate.lazy;
-                let joint = joint.insert(open_joint()?);
-                let listed = tools::headers(joint, &admitted.owner, message.name(), may_lack);
+                let conversation = conversation.insert(open_joint()?);
+                let listed = tools::headers(conversation, &admitted.owner, message.name(), may_lack);
                 Some(self.within(self.patience, listed).await??)
             }
             _ => None,
@@ -294,9 +296,9 @@ impl Request<'_> {
                 .link
         } else {
             // The caller may be apart only since the tools were listed.
-            let is_apart = admitted.route.shared_links.apart().has(admitted.owner.name());
-            let joint = joint.filter(|_| !is_apart).map_or_else(open_joint, Ok)?;
-            joint.link.attach(&admitted.owner)
+            let is_apart = admitted.route.shared_links.quarantine().has(admitted.owner.name());
+            let conversation = conversation.filter(|_| !is_apart).map_or_else(open_joint, Ok)?;
+            conversation.link.attach(&admitted.owner)
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let outbound = ToServer::Message(Outbound { message, params, trace: self.trace() });
@@ -376,8 +378,9 @@ impl Request<'_> {
         let selector = self.selector()?;
         let grant = admitted.session_grant();
         let opening = servers::open(worker, admitted, &selector, grant.to.clone());
-        let servers::Opened { link, members, listens, idle } = self.within(self.patience, opening).await??;
-        let settings = Settings {
+        let servers::OpenedLink { link, members, listens, idle } =
+            self.within(self.patience, opening).await??;
+        let settings = SessionSettings {
             style,
             idle,
             listens,

@@ -19,10 +19,10 @@ use crate::{
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
-        aggregate::{self, Member, Patience, Report, Settings},
+        aggregate::{self, AggregateSettings, Member, MemberReport, Patience},
         awaited::{Callers, to_log},
         http_server::{HttpServer, MOST_IN_FLIGHT},
-        shared::{self, Shared},
+        shared::{self, SharedLink},
     },
     mcp::{
         message::{Id, Message},
@@ -31,11 +31,11 @@ use crate::{
     observe::{Group, Topic},
     proxy::Admitted,
     selector::Selector,
-    state::{Backend, Joint, Live, Route, Shared as GateState, Worker},
+    state::{Backend, GateState, Live, Route, SharedConversation, Worker},
 };
 
 /// A conversation of the caller's own.
-pub(super) struct Opened {
+pub(super) struct OpenedLink {
     pub(super) link: Link,
     /// Names of the servers behind it, where those are all servers as one.
     pub(super) members: Members,
@@ -52,63 +52,66 @@ pub(super) fn open(
     admitted: &Admitted<'_>,
     selector: &Selector,
     to: Grantee,
-) -> impl Future<Output = Result<Opened, Error>> + use<> {
+) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
-    let (view, owner) = (View::of(admitted, selector, to), Arc::clone(&admitted.owner));
+    let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
     async move {
         let listens = Arc::default();
         Ok(match view {
             Some(view) => {
                 let (link, idle) = (all(&worker, &view, Arc::clone(&listens)), view.idle);
-                Opened { link, members: view.members, listens, idle }
+                OpenedLink { link, members: view.members, listens, idle }
             }
             None => {
                 let (link, idle) =
                     (one(&worker, &route, &owner, Callers::One).await?, route.server.idle_timeout);
-                Opened { link, members: Arc::default(), listens, idle }
+                OpenedLink { link, members: Arc::default(), listens, idle }
             }
         })
     }
 }
 
 /// A conversation that callers share.
-pub(super) fn joint(
+pub(super) fn conversation(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
     selector: &Selector,
-) -> Result<Arc<Joint>, Error> {
+) -> Result<Arc<SharedConversation>, Error> {
     let (route, owner) = (&admitted.route, &admitted.owner);
     let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
     let links = &route.shared_links;
-    if let Some(view) = View::of(admitted, selector, admitted.grant().to) {
+    if let Some(view) = AggregateView::of(admitted, selector, admitted.grant().to) {
         let idle = view.idle;
         let found = links.get(&view.key(), Some(owner), |lease| {
-            let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
-            Shared::start(move || std::future::ready(Ok(all(&worker, &view, Arc::default()))), settings)
+            let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
+            SharedLink::start(move || std::future::ready(Ok(all(&worker, &view, Arc::default()))), settings)
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
     // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
     // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
-    if links.apart().has(owner.name()) {
+    if links.quarantine().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
         let own = links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
-            let settings = shared::Settings { lease, ..shared::Settings::new(idle) };
-            Shared::start(move || current(&worker, &name, &of_link), settings)
+            let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
+            SharedLink::start(move || current(&worker, &name, &of_link), settings)
         });
         match own {
             Ok(own) => return Ok(own),
-            Err(_) if links.is_unused("") && !links.apart().has_again(owner.name()) => {}
+            Err(_) if links.is_unused("") && !links.quarantine().has_again(owner.name()) => {}
             Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
     let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
     let found = links.get("", None, |_| {
-        let mut settings = shared::Settings { on_lost: keep_apart(route), ..shared::Settings::new(idle) };
+        let mut settings = shared::SharedLinkSettings {
+            on_lost: keep_apart(route),
+            ..shared::SharedLinkSettings::new(idle)
+        };
         if matches!(route.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        Shared::start(move || current(&worker, &name, &gate), settings)
+        SharedLink::start(move || current(&worker, &name, &gate), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
@@ -116,17 +119,17 @@ pub(super) fn joint(
 /// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
 fn keep_apart(route: &Arc<Route>) -> shared::OnLost {
-    let (apart, switch) = (route.shared_links.apart().clone(), Arc::clone(&route.switch));
-    let epoch = switch.epoch();
+    let (quarantine, run_state) = (route.shared_links.quarantine().clone(), Arc::clone(&route.run_state));
+    let epoch = run_state.epoch();
     let is_process = matches!(route.backend, Backend::Stdio(_));
-    Rc::new(move |suspects| match is_process && switch.epoch() == epoch {
-        true => apart.note(suspects),
+    Rc::new(move |suspects| match is_process && run_state.epoch() == epoch {
+        true => quarantine.note(suspects),
         false => Vec::new(),
     })
 }
 
 /// What somebody sees of all servers as one.
-struct View {
+struct AggregateView {
     /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
     /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
     to: Grantee,
@@ -136,7 +139,7 @@ struct View {
     idle: Duration,
 }
 
-impl View {
+impl AggregateView {
     /// `None` if the request is for a single server.
     fn of(admitted: &Admitted<'_>, selector: &Selector, to: Grantee) -> Option<Self> {
         matches!(admitted.route.backend, Backend::All).then(|| {
@@ -166,10 +169,10 @@ fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Membe
         .collect()
 }
 
-fn all(worker: &Rc<Worker>, view: &View, listens: Arc<AtomicBool>) -> Link {
+fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> Link {
     let members = view.members.iter().map(|name| member(worker, view, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
-    let settings = Settings {
+    let settings = AggregateSettings {
         naming: live.aggregate.naming.clone(),
         lazy: live.aggregate.lazy,
         discovery_timeout: live.aggregate.discovery_timeout,
@@ -183,7 +186,7 @@ fn all(worker: &Rc<Worker>, view: &View, listens: Arc<AtomicBool>) -> Link {
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
+fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
     let grant = Grant::new(view.to.clone(), Arc::clone(name), 0);
@@ -204,23 +207,25 @@ fn member(worker: &Rc<Worker>, view: &View, name: &Arc<str>) -> Member {
         open: Box::new(move || current(&worker, &of_open, &owner)),
         granted: Box::new(move || {
             let live = shared.live();
-            let switch = &live.route(&grant.server)?.switch;
+            let run_state = &live.route(&grant.server)?.run_state;
             let admits = || live.still_admits(&grant);
-            (!switch.is_stopped() && admits()).then(|| switch.epoch())
+            (!run_state.is_stopped() && admits()).then(|| run_state.epoch())
         }),
     }
 }
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
-fn tell(shared: &GateState, report: Report<'_>) {
+fn tell(shared: &GateState, report: MemberReport<'_>) {
     let observer = &shared.observer;
     let health = |server: &str| shared.live().route(server).map(|route| Arc::clone(&route.health));
     match report {
-        Report::Listed { server, method } => health(server).iter().for_each(|health| health.listed(method)),
+        MemberReport::Listed { server, method } => {
+            health(server).iter().for_each(|health| health.listed(method))
+        }
         // Who ends the gate knows that its servers go.
-        Report::Down { .. } | Report::ListFailed { .. } if shared.is_draining() => {}
+        MemberReport::Down { .. } | MemberReport::ListFailed { .. } if shared.is_draining() => {}
         // That this caller may have no more, or that there is no more, is no problem of the server's.
-        Report::Down { server, kind, cause } | Report::ListFailed { server, kind, cause, .. }
+        MemberReport::Down { server, kind, cause } | MemberReport::ListFailed { server, kind, cause, .. }
             if kind.side() != Side::Upstream =>
         {
             observer.metrics.refused(kind.code());
@@ -228,26 +233,26 @@ fn tell(shared: &GateState, report: Report<'_>) {
                 line.str("server", server).text("cause", cause).send();
             }
         }
-        Report::ListFailed { server, method, kind, cause } => {
+        MemberReport::ListFailed { server, method, kind, cause } => {
             health(server).iter().for_each(|health| health.list_failed(method, cause));
             observer.metrics.upstream_error(server, kind.code());
             if let Some(line) = observer.recurring(Topic::ListFailed(Group::of(server))) {
                 line.str("server", server).str("rpc_method", method).text("cause", cause).send();
             }
         }
-        Report::Down { server, kind, cause } => {
+        MemberReport::Down { server, kind, cause } => {
             health(server).iter().for_each(|health| health.failed(cause));
             observer.metrics.upstream_error(server, kind.code());
             if let Some(line) = observer.recurring(Topic::LeftOut(Group::of(server))) {
                 line.str("server", server).text("cause", cause).send();
             }
         }
-        Report::Collision { name, servers: [first, second] } => {
+        MemberReport::Collision { name, servers: [first, second] } => {
             if let Some(line) = observer.recurring(Topic::Collision) {
                 line.text("name", name).str("server", first).str("other", second).send();
             }
         }
-        Report::TooMany { server } => {
+        MemberReport::TooMany { server } => {
             if let Some(line) = observer.recurring(Topic::TooMany) {
                 line.str("server", server).send();
             }
@@ -262,7 +267,7 @@ async fn one(
     owner: &Arc<Owner>,
     callers: Callers,
 ) -> Result<Link, Error> {
-    if route.switch.is_stopped() {
+    if route.run_state.is_stopped() {
         return Err(Error::stopped());
     }
     let live = worker.shared.live().clone();
@@ -346,7 +351,7 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.
-fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::Report {
+fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::WithheldReport {
     let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&route.server.name));
     Box::new(move |error| {
         let observer = &shared.observer;

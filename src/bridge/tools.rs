@@ -21,7 +21,7 @@ use crate::{
         message::{Id, Message, MessageKind, Part},
         modern::{OWN_META, ToolHeaders},
     },
-    state::{Joint, ListedTools},
+    state::{ListedTools, SharedConversation},
 };
 
 /// How long a list holds. Tools change rarely, and a call by an old schema is refused at worst.
@@ -38,7 +38,7 @@ const MOST_TOOLS: usize = 20_000;
 /// learns. Without an answer there is nothing to check a call by, and so no call. `may_lack` says that a list may be good
 /// and without some of the tools.
 pub(super) async fn headers(
-    joint: &Joint,
+    conversation: &SharedConversation,
     owner: &Arc<Owner>,
     tool: Option<&str>,
     may_lack: bool,
@@ -47,12 +47,12 @@ pub(super) async fn headers(
         let knows = listed.is_complete || tool.is_none_or(|tool| listed.headers.lists(tool));
         knows && listed.asked.elapsed() < FRESH
     };
-    if let Some(listed) = joint.tools().filter(tells) {
+    if let Some(listed) = conversation.tools().filter(tells) {
         return Ok(listed.headers);
     }
     let came = Instant::now();
-    let _turn = joint.listing.lock().await;
-    let before = joint.tools();
+    let _turn = conversation.listing.lock().await;
+    let before = conversation.tools();
     if let Some(listed) = &before {
         if tells(listed) || listed.asked >= came {
             return Ok(Arc::clone(&listed.headers));
@@ -60,7 +60,7 @@ pub(super) async fn headers(
         tokio::time::sleep(AGAIN.saturating_sub(listed.asked.elapsed())).await;
     }
     let asked = Instant::now();
-    let List { mut tools, is_whole } = list(joint.link.attach(owner)).await?;
+    let List { mut tools, is_whole } = list(conversation.link.attach(owner)).await?;
     let is_complete = is_whole && !may_lack;
     // What a list lacks is no news of it.
     if let Some(before) = before.filter(|_| !is_complete)
@@ -70,7 +70,7 @@ pub(super) async fn headers(
         tools.extend(newer);
     }
     let headers = Arc::new(tools);
-    joint.set_tools(ListedTools { headers: Arc::clone(&headers), asked, is_complete });
+    conversation.set_tools(ListedTools { headers: Arc::clone(&headers), asked, is_complete });
     Ok(headers)
 }
 
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        link::shared::{Lease, Settings, Shared},
+        link::shared::{Lease, SharedLink, SharedLinkSettings},
         mcp::{modern, version::MODERN},
     };
 
@@ -151,7 +151,7 @@ mod tests {
     const TOOLS: &str = r#""result":{"tools":[{"name":"t","inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A-B"}}}}]}"#;
     const NONE: &str = r#""result":{"tools":[]}"#;
 
-    fn server(asked: Rc<Cell<usize>>, lists: Lists) -> Shared {
+    fn server(asked: Rc<Cell<usize>>, lists: Lists) -> SharedLink {
         let open = move || {
             let (link, mut far) = Link::pair();
             let asked = Rc::clone(&asked);
@@ -166,7 +166,7 @@ mod tests {
             });
             std::future::ready(Ok(link))
         };
-        Shared::start(open, Settings::new(Duration::from_secs(60)))
+        SharedLink::start(open, SharedLinkSettings::new(Duration::from_secs(60)))
     }
 
     fn on_worker(test: impl Future<Output = ()>) {
@@ -186,9 +186,10 @@ mod tests {
         {
             on_worker(async {
                 let asked = Rc::new(Cell::new(0));
-                let joint = Joint::new(server(Rc::clone(&asked), lists), Lease::default());
+                let conversation =
+                    SharedConversation::new(server(Rc::clone(&asked), lists), Lease::default());
                 let owner = Owner::unlimited();
-                let headers = |tool| super::headers(&joint, &owner, Some(tool), may_lack);
+                let headers = |tool| super::headers(&conversation, &owner, Some(tool), may_lack);
                 let known = headers("t").await.unwrap();
                 assert!(!known.lists("t"));
                 let with_field = [("mcp-param-a-b", "x")];
@@ -208,9 +209,9 @@ mod tests {
                 let of: Lists =
                     if may_lack { |n| Some(if n == 1 { TOOLS } else { NONE }) } else { |_| Some(NONE) };
                 assert_eq!(of(1), Some(first));
-                let joint = Joint::new(server(Rc::clone(&asked), of), Lease::default());
+                let conversation = SharedConversation::new(server(Rc::clone(&asked), of), Lease::default());
                 let owner = Owner::unlimited();
-                let headers = |tool| super::headers(&joint, &owner, Some(tool), may_lack);
+                let headers = |tool| super::headers(&conversation, &owner, Some(tool), may_lack);
                 headers("t").await.unwrap();
                 headers("other").await.unwrap();
                 assert_eq!((asked.get(), headers("t").await.unwrap().lists("t")), (lists, wanted));
@@ -238,14 +239,14 @@ mod tests {
         on_worker(async {
             let asked = Rc::new(Cell::new(0));
             let lists: Lists = |n| (n > 1).then_some(TOOLS);
-            let joint = Joint::new(server(Rc::clone(&asked), lists), Lease::default());
+            let conversation = SharedConversation::new(server(Rc::clone(&asked), lists), Lease::default());
             let owner = Owner::unlimited();
-            let headers = |joint| super::headers(joint, &owner, Some("t"), false);
-            assert_eq!(headers(&joint).await.unwrap_err().kind, ErrorKind::UpstreamUnreachable);
-            let (one, two) = tokio::join!(headers(&joint), headers(&joint));
+            let headers = |conversation| super::headers(conversation, &owner, Some("t"), false);
+            assert_eq!(headers(&conversation).await.unwrap_err().kind, ErrorKind::UpstreamUnreachable);
+            let (one, two) = tokio::join!(headers(&conversation), headers(&conversation));
             assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
             assert_eq!(asked.get(), 2);
-            let known = headers(&joint).await.unwrap();
+            let known = headers(&conversation).await.unwrap();
             // The argument is there, and its field is not, or is in another spelling.
             assert!(modern::check(&fields(&[]), &call("x"), Some(&known)).is_err());
             assert!(modern::check(&fields(&[]), &call("x"), None).is_ok(), "the list is what refuses it");

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     hung,
-    reserve::{self, Opened},
+    reserve::{self, OpenedFile},
 };
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
@@ -28,7 +28,7 @@ pub(super) struct Contents {
 
 /// Opens a regular file; links are followed. What is looked at is what was opened, so that nothing can be swapped in
 /// between; and opening waits for nobody: a FIFO without a writer is open at once, and refused.
-pub(super) fn open(path: &Path) -> Result<(Opened, Metadata), Unreadable> {
+pub(super) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags);

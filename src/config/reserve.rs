@@ -15,7 +15,7 @@ static RESERVE: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
 /// A file that may have been opened by means of the reserve, which is filled up when it is closed.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     // Closed first: fields are dropped in their order.
     file: File,
     _refill: Refill,
@@ -25,10 +25,10 @@ pub(super) struct Opened {
 struct Refill;
 
 /// What `open` opens, if need be with a descriptor of the reserve.
-pub(super) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<Opened> {
+pub(super) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<OpenedFile> {
     loop {
         match open() {
-            Ok(file) => return Ok(Opened { file, _refill: Refill }),
+            Ok(file) => return Ok(OpenedFile { file, _refill: Refill }),
             Err(error) if is_lack(&error) => {
                 if reserve().pop().is_none() {
                     return Err(error);
@@ -60,13 +60,13 @@ impl Drop for Refill {
     }
 }
 
-impl Opened {
+impl OpenedFile {
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 }
 
-impl Read for Opened {
+impl Read for OpenedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer)
     }

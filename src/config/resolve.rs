@@ -9,7 +9,7 @@ use super::{
     reader::{Context, Node},
     remaining::Remaining,
     servers,
-    snapshot::{Level, Log, LogFormat, Lost, Server, Snapshot},
+    snapshot::{Level, Log, LogFormat, LostFiles, Server, Snapshot},
     table::ROOT,
     tls, tokens,
 };
@@ -188,7 +188,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         hash: 0,
         servers: Vec::new(),
         allow_empty,
-        lost: Lost { servers: Vec::new(), session_key: !has_session_key },
+        lost: LostFiles { servers: Vec::new(), session_key: !has_session_key },
         system_roots: cx.system_roots.clone(),
     })
 }

@@ -65,14 +65,14 @@ pub struct Snapshot {
     /// `proxy.allowEmpty`: whether it is meant that there is no server.
     pub allow_empty: bool,
     /// What stands in files that cannot be used.
-    pub lost: Lost,
+    pub lost: LostFiles,
     /// What the system trusts, if it was read to see whether there is any.
     pub system_roots: SystemRoots,
 }
 
 /// Parts of a config that stand in files which cannot be used: a gate that runs goes on with those that it has.
 #[derive(Debug, Clone, Default)]
-pub struct Lost {
+pub struct LostFiles {
     /// Servers whose `caFile`, `cwd` or `$file` is lost.
     pub servers: Vec<LostServer>,
     /// `proxy.sessionKey`.

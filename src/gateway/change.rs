@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     config::{Credential, Server, Snapshot},
     observe::Line,
-    state::Shared,
+    state::GateState,
 };
 
 /// Names that a field of the line has at most.
@@ -37,7 +37,7 @@ struct Difference {
 
 /// Who knows how many requests a reload ends.
 pub(super) struct Ended {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<GateState>,
     pub(super) revoked_before: u64,
     /// Each worker has told those that it ends.
     pub(super) told: Vec<oneshot::Receiver<()>>,

@@ -112,7 +112,7 @@ impl Gateway {
         for (route, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
             if let Backend::Stdio(supervisor) = &route.backend
                 && route.server.warm
-                && !route.switch.is_stopped()
+                && !route.run_state.is_stopped()
                 && supervisor.begins_warm()
             {
                 worker.warm(Arc::clone(supervisor));
@@ -154,7 +154,7 @@ impl Gateway {
             if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
                 continue;
             }
-            old.switch.begin_epoch();
+            old.run_state.begin_epoch();
             old.health.forget();
             old.shared_links.clear();
             self.shared.sessions.of(name).iter().for_each(session::Handle::close);

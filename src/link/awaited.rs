@@ -34,7 +34,7 @@ pub enum Callers {
 }
 
 /// Learns of what went amiss between the gate and a server.
-pub type Report = Arc<dyn Fn(Oddity) + Send + Sync>;
+pub type OddityReport = Arc<dyn Fn(Oddity) + Send + Sync>;
 
 /// What a server wrote amiss, or was not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Oddity {
 }
 
 /// Has the log say what goes amiss with `server`, and nothing of what it wrote.
-pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> Report {
+pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> OddityReport {
     Arc::new(move |oddity| {
         let (topic, why) = match oddity {
             Oddity::Unreadable(why) => (Topic::Unreadable, Some(why.to_string())),
@@ -80,12 +80,12 @@ pub struct Awaited {
     callers: Callers,
     /// Whether no other request was under way at any time since the one that waits was sent, if one does.
     is_alone: bool,
-    report: Report,
+    report: OddityReport,
 }
 
 impl Awaited {
     /// None yet.
-    pub fn new(callers: Callers, report: Report) -> Self {
+    pub fn new(callers: Callers, report: OddityReport) -> Self {
         Self { requests: HashMap::new(), given_up: VecDeque::new(), callers, is_alone: false, report }
     }
 

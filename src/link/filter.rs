@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{Far, FromServer, Link, ToServer};
+use super::{FromServer, Link, ServerEnd, ToServer};
 use crate::{
     config::ToolFilter,
     error::{Error, ErrorKind},
@@ -21,12 +21,12 @@ use crate::{
 };
 
 /// Hears of each message that does not pass because it may be a list and cannot be read.
-pub type Report = Box<dyn Fn(&Error) + Send>;
+pub type WithheldReport = Box<dyn Fn(&Error) + Send>;
 
 /// The same conversation, without the tools that `filter` hides. Must be called within a runtime.
-pub fn wrap(link: Link, filter: Arc<ToolFilter>, report: Report) -> Link {
-    let (filtered, far) = Link::pair();
-    let Far { from_client, to_client } = far;
+pub fn wrap(link: Link, filter: Arc<ToolFilter>, report: WithheldReport) -> Link {
+    let (filtered, server_end) = Link::pair();
+    let ServerEnd { from_client, to_client } = server_end;
     let Link { to_server, from_server } = link;
     // Two tasks, so that a client that does not take what comes still reaches the server, as without a filter.
     tokio::spawn(calls(from_client, to_server, to_client.clone(), Arc::clone(&filter)));
@@ -53,8 +53,8 @@ async fn calls(
         };
         let is_over = match refused {
             None => to_server.send(sent).await.is_err(),
-            Some(Refused { answer: Some(answer) }) => to_client.send(answer).await.is_err(),
-            Some(Refused { answer: None }) => false,
+            Some(RefusedCall { answer: Some(answer) }) => to_client.send(answer).await.is_err(),
+            Some(RefusedCall { answer: None }) => false,
         };
         if is_over {
             return;
@@ -63,12 +63,12 @@ async fn calls(
 }
 
 /// A message must not reach the server.
-struct Refused {
+struct RefusedCall {
     /// What its client gets instead; a notification gets nothing.
     answer: Option<FromServer>,
 }
 
-fn refuse(message: &Message, filter: &ToolFilter) -> Option<Refused> {
+fn refuse(message: &Message, filter: &ToolFilter) -> Option<RefusedCall> {
     if message.method() != TOOLS_CALL || message.name().is_some_and(|tool| filter.passes(tool)) {
         return None;
     }
@@ -80,7 +80,7 @@ fn refuse(message: &Message, filter: &ToolFilter) -> Option<Refused> {
         let message = Message::error_for(id, INVALID_PARAMS, &refusal).ok()?;
         Some(FromServer::Message { message, about: Some(id.clone()) })
     });
-    Some(Refused { answer })
+    Some(RefusedCall { answer })
 }
 
 /// Passes on what the server sends.
@@ -88,7 +88,7 @@ async fn lists(
     mut from_server: mpsc::Receiver<FromServer>,
     to_client: mpsc::Sender<FromServer>,
     filter: Arc<ToolFilter>,
-    report: Report,
+    report: WithheldReport,
 ) {
     loop {
         let came = tokio::select! {
@@ -99,7 +99,7 @@ async fn lists(
         let passes = match came {
             FromServer::Message { message, about } => match shortened(message, &filter) {
                 Ok(message) => Some(FromServer::Message { message, about }),
-                Err(Unreadable { id, error }) => {
+                Err(UnreadableList { id, error }) => {
                     report(&error);
                     // What says not whose answer it is reaches nobody.
                     id.map(|id| FromServer::Failed { id, error })
@@ -116,14 +116,14 @@ async fn lists(
 }
 
 /// A message must not reach the client.
-struct Unreadable {
+struct UnreadableList {
     /// The request that it answers.
     id: Option<Id>,
     error: Error,
 }
 
 /// The message without hidden tools. Not only of a response: what it is to its client is its client's affair.
-fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadable> {
+fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, UnreadableList> {
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
     let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
         Ok(Cow::Borrowed(_)) => return Ok(message),
@@ -132,7 +132,7 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadabl
             .map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
-    shorter.map_err(|why| Unreadable {
+    shorter.map_err(|why| UnreadableList {
         id: message.id().filter(|_| message.kind() == message::MessageKind::Response).cloned(),
         error: ErrorKind::UpstreamUnreadable.because(why),
     })
@@ -144,22 +144,22 @@ mod tests {
 
     use super::*;
 
-    fn filtered() -> (Link, Far) {
+    fn filtered() -> (Link, ServerEnd) {
         filtered_with(Box::new(|error| panic!("{error}")))
     }
 
-    fn filtered_with(report: Report) -> (Link, Far) {
-        let (link, far) = Link::pair();
+    fn filtered_with(report: WithheldReport) -> (Link, ServerEnd) {
+        let (link, server_end) = Link::pair();
         let list = ["drop".into()].into();
-        (wrap(link, Arc::new(ToolFilter { allows: false, list }), report), far)
+        (wrap(link, Arc::new(ToolFilter { allows: false, list }), report), server_end)
     }
 
     fn message(text: &'static str) -> ToServer {
         ToServer::Message(Message::parse(text.into()).unwrap().into())
     }
 
-    async fn reaches_server(far: &mut Far) -> String {
-        match far.from_client.recv().await.unwrap() {
+    async fn reaches_server(server_end: &mut ServerEnd) -> String {
+        match server_end.from_client.recv().await.unwrap() {
             ToServer::Message(sent) => String::from_utf8(sent.message.text().to_vec()).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_a_hidden_tool_is_answered_and_never_sent() {
-        let (mut link, mut far) = filtered();
+        let (mut link, mut server_end) = filtered();
         let call = r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"dr\u006fp"}}"#;
         link.to_server.send(message(call)).await.unwrap();
         assert_eq!(
@@ -190,18 +190,18 @@ mod tests {
         let allowed =
             r#"{"id":3,"method":"tools/call","params":{"name":"read","arguments":{"name":"drop"}}}"#;
         link.to_server.send(message(allowed)).await.unwrap();
-        assert_eq!(reaches_server(&mut far).await, allowed, "the first that the server sees");
+        assert_eq!(reaches_server(&mut server_end).await, allowed, "the first that the server sees");
     }
 
     #[tokio::test]
     async fn lists_come_without_hidden_tools_and_everything_else_as_it_is() {
-        let (mut link, far) = filtered();
+        let (mut link, server_end) = filtered();
         let notification =
             r#"{"method":"notifications/message","params":{"result":{"tools":[{"name":"drop"}]}}}"#;
         let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
         for text in [notification, list] {
             let message = Message::from_server(text.into()).unwrap();
-            far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+            server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
         }
         assert_eq!(reaches_client(&mut link).await, notification);
         assert_eq!(reaches_client(&mut link).await, r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#);
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_cannot_be_read_fails_its_request_or_reaches_nobody() {
         let (reports, mut reported) = mpsc::unbounded_channel();
-        let (mut link, far) = filtered_with(Box::new(move |error| reports.send(error.kind).unwrap()));
+        let (mut link, server_end) = filtered_with(Box::new(move |error| reports.send(error.kind).unwrap()));
         for text in [
             r#"{"id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
             r#"{"id":1,"result":{},"Result":{"tools":[{"name":"drop"}]}}"#,
@@ -223,7 +223,7 @@ mod tests {
         ] {
             let message = Message::from_server(text.into()).unwrap();
             let fails = message.kind() == message::MessageKind::Response && message.id().is_some();
-            far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+            server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
             assert_eq!(reported.recv().await, Some(ErrorKind::UpstreamUnreadable), "{text}");
             if fails {
                 match link.from_server.recv().await.unwrap() {
@@ -241,20 +241,20 @@ mod tests {
         // A message that is a request of the server's and a list is a list.
         let both = r#"{"method":"x","id":1,"result":{"tools":[{"name":"drop"}]}}"#;
         let message = Message::from_server(both.into()).unwrap();
-        far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+        server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
         assert_eq!(reaches_client(&mut link).await, r#"{"method":"x","id":1,"result":{"tools":[]}}"#);
     }
 
     #[tokio::test]
     async fn either_side_that_leaves_ends_the_conversation_for_the_other() {
         let soon = Duration::from_secs(5);
-        let (link, mut far) = filtered();
+        let (link, mut server_end) = filtered();
         drop(link);
-        assert!(tokio::time::timeout(soon, far.from_client.recv()).await.unwrap().is_none());
-        tokio::time::timeout(soon, far.to_client.closed()).await.unwrap();
+        assert!(tokio::time::timeout(soon, server_end.from_client.recv()).await.unwrap().is_none());
+        tokio::time::timeout(soon, server_end.to_client.closed()).await.unwrap();
 
-        let (mut link, far) = filtered();
-        drop(far);
+        let (mut link, server_end) = filtered();
+        drop(server_end);
         assert!(tokio::time::timeout(soon, link.from_server.recv()).await.unwrap().is_none());
         tokio::time::timeout(soon, link.to_server.closed()).await.unwrap();
     }

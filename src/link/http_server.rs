@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Mutex, watch};
 
-use super::awaited::{Callers, Oddity, Report, unreadable};
+use super::awaited::{Callers, Oddity, OddityReport, unreadable};
 use crate::{
     config::HttpTarget,
     error::{Error, ErrorKind},
@@ -62,7 +62,7 @@ pub struct HttpServer {
     /// Is told how the server fares.
     pub health: Arc<Health>,
     /// Learns of what the server writes amiss.
-    pub report: Report,
+    pub report: OddityReport,
     /// Whose requests it is sent.
     pub callers: Callers,
     /// Who waits for a connection: one at a time looks, however many there are.
@@ -72,7 +72,7 @@ pub struct HttpServer {
 /// What a connection is for. Each takes a place of a resource of its own, from before it is made until its response ends: so
 /// however many sessions a caller has, its connections fit into the descriptors that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum ConnectionPurpose {
     /// A request, which fails without one.
     Call,
     /// A stream on which the server speaks unasked.
@@ -82,16 +82,16 @@ pub(super) enum Purpose {
 }
 
 /// That a request was written, for those that must not overtake it.
-pub(super) type Sent = watch::Receiver<bool>;
+pub(super) type WrittenSignal = watch::Receiver<bool>;
 
 /// Resolves when the request was written, or came to nothing.
-pub(super) async fn is_sent(mut sent: Sent) {
+pub(super) async fn is_sent(mut sent: WrittenSignal) {
     // Who dropped the other end has nothing more to write.
     let _ = sent.wait_for(|sent| *sent).await;
 }
 
 /// Header fields of a request.
-pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
+pub(super) type HeaderFields = Vec<(HeaderName, HeaderValue)>;
 
 impl HttpServer {
     /// Posts a message to `path`.
@@ -99,21 +99,25 @@ impl HttpServer {
         &self,
         path: &str,
         message: &Message,
-        mut fields: Fields,
+        mut fields: HeaderFields,
         sent: &watch::Sender<bool>,
     ) -> Result<Answer, Error> {
         let both = HeaderValue::from_static("application/json, text/event-stream");
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         let purpose = match message.kind() {
-            message::MessageKind::Request => Purpose::Call,
-            _ => Purpose::Notice,
+            message::MessageKind::Request => ConnectionPurpose::Call,
+            _ => ConnectionPurpose::Notice,
         };
         self.send(purpose, Method::POST, path, &fields, message.text().clone(), Some(sent)).await
     }
 
     /// Asks for the event stream of the configured URL.
-    pub(super) async fn get(&self, purpose: Purpose, mut fields: Fields) -> Result<Answer, Error> {
+    pub(super) async fn get(
+        &self,
+        purpose: ConnectionPurpose,
+        mut fields: HeaderFields,
+    ) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
         self.send(purpose, Method::GET, self.target.path_and_query(), &fields, Bytes::new(), None).await
     }
@@ -122,10 +126,10 @@ impl HttpServer {
     /// before it is used, and after that the server may have read.
     pub(super) async fn send(
         &self,
-        purpose: Purpose,
+        purpose: ConnectionPurpose,
         method: Method,
         path: &str,
-        fields: &Fields,
+        fields: &HeaderFields,
         body: Bytes,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
@@ -140,17 +144,17 @@ impl HttpServer {
     }
 
     /// The right to one connection.
-    async fn connection(&self, purpose: Purpose) -> Result<Share, Error> {
+    async fn connection(&self, purpose: ConnectionPurpose) -> Result<Share, Error> {
         let resource = match purpose {
-            Purpose::Call => Resource::ServerCalls,
-            Purpose::Stream => Resource::ServerStreams,
-            Purpose::Notice => Resource::ServerNotices,
+            ConnectionPurpose::Call => Resource::ServerCalls,
+            ConnectionPurpose::Stream => Resource::ServerStreams,
+            ConnectionPurpose::Notice => Resource::ServerNotices,
         };
         let limit = match self.owner.take(resource) {
             Ok(connection) => return Ok(connection),
             Err(limit) => limit,
         };
-        if purpose == Purpose::Notice {
+        if purpose == ConnectionPurpose::Notice {
             let first_in_line = async {
                 let _turn = self.line.lock().await;
                 loop {
@@ -173,7 +177,7 @@ impl HttpServer {
         connection: Share,
         method: Method,
         path: &str,
-        fields: &Fields,
+        fields: &HeaderFields,
         body: Bytes,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
@@ -216,7 +220,7 @@ impl HttpServer {
     }
 
     /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
-    fn head(&self, method: &Method, path: &str, fields: &Fields) -> Vec<u8> {
+    fn head(&self, method: &Method, path: &str, fields: &HeaderFields) -> Vec<u8> {
         let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let host = (header::HOST, self.endpoint.authority.clone());
         let configured = &self.target.headers;
@@ -250,7 +254,7 @@ pub(super) struct Answer {
     share: Share,
     /// Counts the connection.
     connection: Share,
-    report: Report,
+    report: OddityReport,
 }
 
 impl Answer {
@@ -379,15 +383,15 @@ impl Answer {
 }
 
 /// What a server says in an event stream.
-pub(super) enum Said {
+pub(super) enum StreamItem {
     /// A message.
     Message(Message),
     /// One that could not be held, or read.
-    Lost(Lost),
+    Lost(LostMessage),
 }
 
 /// A message that could not be held, or read.
-pub(super) struct Lost {
+pub(super) struct LostMessage {
     /// Whose answer it is.
     pub(super) answers: Answers,
     /// Why.
@@ -402,7 +406,7 @@ pub(super) struct EventStream {
     batch: Option<Batch>,
     /// Whether there was an event, be it a message or not.
     pub(super) has_begun: bool,
-    report: Report,
+    report: OddityReport,
     /// Counts what is held of the next event.
     share: Share,
     room: Room,
@@ -414,7 +418,7 @@ impl EventStream {
     /// The next event; `None` at the end. That the connection was lost is an end like any other: servers end streams as
     /// they like, and what is missing then is the same.
     /// The error is one event that could not be held, and others follow.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, Lost> {
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, LostMessage> {
         loop {
             match self.reader.next() {
                 Ok(None) => {}
@@ -427,7 +431,7 @@ impl EventStream {
                         Some(limit) => Error::out_of(Resource::Bytes, limit),
                         None => ErrorKind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
                     };
-                    return Err(Lost { answers, error });
+                    return Err(LostMessage { answers, error });
                 }
             }
             self.share.set(self.reader.held() as u64);
@@ -446,7 +450,7 @@ impl EventStream {
     }
 
     /// The messages that come next, one by one; `None` at the end of the stream.
-    pub(super) async fn message(&mut self) -> Option<Said> {
+    pub(super) async fn message(&mut self) -> Option<StreamItem> {
         loop {
             let incoming = match self.batch.as_mut().and_then(Iterator::next) {
                 Some(incoming) => incoming,
@@ -465,19 +469,19 @@ impl EventStream {
                         }
                         Ok(Some(_)) => continue,
                         Ok(None) => return None,
-                        Err(lost) => return Some(Said::Lost(lost)),
+                        Err(lost) => return Some(StreamItem::Lost(lost)),
                     }
                 }
             };
             match incoming {
                 Incoming::Message(message) => {
                     message.hold_for(self.share.owner());
-                    return Some(Said::Message(message));
+                    return Some(StreamItem::Message(message));
                 }
                 Incoming::Batch(batch) => self.batch = Some(batch),
                 Incoming::Unreadable { answers, why } => {
                     (self.report)(Oddity::Unreadable(why));
-                    return Some(Said::Lost(Lost { answers, error: unreadable(why) }));
+                    return Some(StreamItem::Lost(LostMessage { answers, error: unreadable(why) }));
                 }
                 // A heartbeat, most often.
                 Incoming::Noise(_) => {}

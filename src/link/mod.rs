@@ -95,15 +95,15 @@ impl From<Message> for Outbound {
 
 impl Link {
     /// Both ends of a new link: what the user of the link gets, and what the task behind it gets.
-    pub fn pair() -> (Self, Far) {
+    pub fn pair() -> (Self, ServerEnd) {
         let (to_server, from_client) = mpsc::channel(QUEUE);
         let (to_client, from_server) = mpsc::channel(QUEUE);
-        (Self { to_server, from_server }, Far { to_client, from_client })
+        (Self { to_server, from_server }, ServerEnd { to_client, from_client })
     }
 }
 
 /// The server's end of a link, for the task that carries its messages.
-pub struct Far {
+pub struct ServerEnd {
     /// From the client. Yields nothing more once the user of the link is gone.
     pub from_client: mpsc::Receiver<ToServer>,
     /// Towards the client.

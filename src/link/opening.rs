@@ -12,12 +12,12 @@ const MOST_HELD: usize = 16;
 /// The beginning of a session: `initialize`, then `notifications/initialized`, then the rest (MCP 2025-11-25, lifecycle,
 /// "Initialization").
 #[derive(Debug, Default)]
-pub(super) struct Opening {
+pub(super) struct SessionOpening {
     is_under_way: bool,
     held: VecDeque<ToServer>,
 }
 
-impl Opening {
+impl SessionOpening {
     /// Whether one more message may be held.
     pub(super) fn has_room(&self) -> bool {
         self.held.len() < MOST_HELD
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_session_is_begun_in_order_and_answers_wait_for_nothing() {
-        let mut opening = Opening::default();
+        let mut opening = SessionOpening::default();
         assert_eq!(method(opening.admit(said(r#"{"id":1,"method":"initialize"}"#))), "initialize");
         assert_eq!(method(opening.admit(said(r#"{"method":"notifications/initialized"}"#))), "none");
         assert_eq!(method(opening.admit(said(r#"{"id":2,"method":"a"}"#))), "none");

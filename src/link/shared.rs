@@ -2,7 +2,7 @@
 //!
 //! Since that version a server keeps nothing of a caller between requests, so one process can serve everybody, and a
 //! call need not wait for a process to start. What stdio lacks is a way to tell callers apart: their ids collide, and
-//! everything comes back on one pipe. [`Shared`] gives each caller a [`Link`] of its own onto the one link that there
+//! everything comes back on one pipe. [`SharedLink`] gives each caller a [`Link`] of its own onto the one link that there
 //! is, and each request a number of its own.
 //!
 //! Callers do not feel each other. Who does not take its answers is cut, instead of stopping the pipe for all. Who leaves
@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use self::actor::{Actor, Control, Newcomer};
-pub use self::suspects::Involved;
+pub use self::suspects::Involvement;
 use super::{FromServer, Link};
 use crate::{
     error::Error,
@@ -47,7 +47,7 @@ use crate::{
 /// ends by itself, what is in flight fails at once, and the next request opens it again. It closes for good when
 /// the last clone and the last attached link are gone.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct SharedLink {
     // Unbounded, and bounded all the same: a link is announced here once when it begins and once when it ends, and whoever
     // holds it holds more memory than that.
     control: mpsc::UnboundedSender<Control>,
@@ -55,10 +55,10 @@ pub struct Shared {
 }
 
 /// Is given who may have ended a server; gives who is not to go on there.
-pub type OnLost = Rc<dyn Fn(&[(Name, Involved)]) -> Vec<Name>>;
+pub type OnLost = Rc<dyn Fn(&[(Name, Involvement)]) -> Vec<Name>>;
 
 /// How a shared server is kept.
-pub struct Settings {
+pub struct SharedLinkSettings {
     /// How long it stays open without a request in flight.
     pub idle: Duration,
     /// How many requests of all callers it may have in flight.
@@ -69,7 +69,7 @@ pub struct Settings {
     pub on_lost: OnLost,
 }
 
-impl Settings {
+impl SharedLinkSettings {
     /// For a server that is nobody's, and of whose ends nobody wants to know.
     pub fn new(idle: Duration) -> Self {
         Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
@@ -113,7 +113,7 @@ impl Drop for Attachment {
     }
 }
 
-impl Shared {
+impl SharedLink {
     /// Starts the task behind a shared server on this thread. `open` opens the link to the server, as often as needed; how
     /// long to wait after a failure is its affair. If it fails, so do the requests that wait for it. Without a request in
     /// flight for long enough, the link is dropped.
@@ -121,7 +121,7 @@ impl Shared {
     /// # Panics
     ///
     /// Outside of a tokio `LocalRuntime` or `LocalSet`.
-    pub fn start<O, F>(open: O, settings: Settings) -> Self
+    pub fn start<O, F>(open: O, settings: SharedLinkSettings) -> Self
     where
         O: Fn() -> F + 'static,
         F: Future<Output = Result<Link, Error>> + 'static,
@@ -147,14 +147,14 @@ impl Shared {
     /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
     /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
     pub fn attach(&self, owner: &Arc<Owner>) -> Link {
-        let (link, far) = caller::link();
+        let (link, server_end) = caller::link();
         let (owner, attachment) = (Arc::clone(owner), Attachment::new(&self.attached));
-        let newcomer = Newcomer { far, control: self.control.clone(), owner, attachment };
-        if let Err(SendError(Control::Attached(Newcomer { far, .. }))) =
+        let newcomer = Newcomer { server_end, control: self.control.clone(), owner, attachment };
+        if let Err(SendError(Control::Attached(Newcomer { server_end, .. }))) =
             self.control.send(Control::Attached(newcomer))
         {
             // There is room: nothing was sent before.
-            let _ = far
+            let _ = server_end
                 .to_client
                 .try_send(FromServer::Ended { cause: "the thread of the server is gone".into() });
         }

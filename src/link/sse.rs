@@ -14,12 +14,13 @@ use tokio::{
 };
 
 use super::{
-    Far, FromServer, Link, Outbound, ToServer,
+    FromServer, Link, Outbound, ServerEnd, ToServer,
     awaited::Awaited,
     http_server::{
-        EventStream, HttpServer, Lost, MOST_IN_FLIGHT, MOST_POSTS, Purpose, Said, Sent, is_sent, refused,
+        ConnectionPurpose, EventStream, HttpServer, LostMessage, MOST_IN_FLIGHT, MOST_POSTS, StreamItem,
+        WrittenSignal, is_sent, refused,
     },
-    opening::Opening,
+    opening::SessionOpening,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -38,34 +39,34 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// Dropping the link closes the event stream, which ends the session.
 pub fn open(http_server: HttpServer) -> Link {
-    let (link, far) = Link::pair();
-    tokio::task::spawn_local(run(http_server, far));
+    let (link, server_end) = Link::pair();
+    tokio::task::spawn_local(run(http_server, server_end));
     link
 }
 
-async fn run(http_server: HttpServer, mut far: Far) {
+async fn run(http_server: HttpServer, mut server_end: ServerEnd) {
     let awaited = RefCell::new(Awaited::new(http_server.callers, http_server.report.clone()));
-    let server = Rc::new(Server {
+    let server = Rc::new(SseServer {
         http_server,
-        to_client: far.to_client.clone(),
+        to_client: server_end.to_client.clone(),
         awaited,
         initialize: RefCell::default(),
         renewing: RefCell::default(),
         numbers: RefCell::default(),
     });
     tokio::select! {
-        () = far.to_client.closed() => {}
-        ended = serve(&server, &mut far.from_client) => {
+        () = server_end.to_client.closed() => {}
+        ended = serve(&server, &mut server_end.from_client) => {
             if let Some(cause) = ended {
                 server.lose(&cause).await;
                 // A user that left needs no reason.
-                let _ = far.to_client.send(FromServer::Ended { cause }).await;
+                let _ = server_end.to_client.send(FromServer::Ended { cause }).await;
             }
         }
     }
 }
 
-struct Server {
+struct SseServer {
     http_server: HttpServer,
     to_client: mpsc::Sender<FromServer>,
     /// Requests that wait for their answers on the stream.
@@ -110,13 +111,16 @@ enum Posted {
 }
 
 /// Carries messages until the client is gone, or until there is no session to have. Returns why, in that case.
-async fn serve(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -> Option<Cow<'static, str>> {
+async fn serve(
+    server: &Rc<SseServer>,
+    from_client: &mut mpsc::Receiver<ToServer>,
+) -> Option<Cow<'static, str>> {
     let mut next = loop {
         if let ToServer::Message(outbound) = from_client.recv().await? {
             break vec![outbound.message];
         }
     };
-    let mut opening = Opening::default();
+    let mut opening = SessionOpening::default();
     let mut is_repeat = false;
     loop {
         let (mut events, path) = match server.connect().await {
@@ -141,11 +145,11 @@ async fn serve(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) 
 
 /// Posts what comes from the client, beginning with `first`, side by side.
 async fn write(
-    server: &Rc<Server>,
+    server: &Rc<SseServer>,
     path: &Rc<str>,
     first: Vec<Message>,
     is_repeat: bool,
-    opening: &mut Opening,
+    opening: &mut SessionOpening,
     from_client: &mut mpsc::Receiver<ToServer>,
 ) -> End {
     if is_repeat && let Err(error) = server.renew(path).await {
@@ -187,18 +191,18 @@ async fn write(
 
 /// Messages on their way to one session. Dropping them closes their connections.
 struct Posts<'a> {
-    server: &'a Rc<Server>,
+    server: &'a Rc<SseServer>,
     path: &'a Rc<str>,
     tasks: JoinSet<Posted>,
     /// Whether requests that wait for their answers were written.
-    sent: HashMap<Id, Sent>,
+    sent: HashMap<Id, WrittenSignal>,
     number: u64,
 }
 
 impl Posts<'_> {
     /// Posts one message. A request is awaited from before it is sent, since its answer may be faster than that of the POST.
     async fn send(&mut self, what: ToServer, is_repeat: bool) {
-        let is_part_of_opening = Opening::is_part(&what);
+        let is_part_of_opening = SessionOpening::is_part(&what);
         let message = match what {
             ToServer::Message(Outbound { message, .. }) => message,
             ToServer::Abandon(id) => {
@@ -256,10 +260,10 @@ impl Posts<'_> {
     }
 }
 
-impl Server {
+impl SseServer {
     /// Opens the event stream, and learns from it where messages go.
     async fn connect(&self) -> Result<(EventStream, String), Error> {
-        let answer = self.http_server.get(Purpose::Stream, Vec::new()).await?;
+        let answer = self.http_server.get(ConnectionPurpose::Stream, Vec::new()).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(answer.status));
         }
@@ -292,8 +296,8 @@ impl Server {
     async fn read(&self, events: &mut EventStream) -> Cow<'static, str> {
         while let Some(said) = events.message().await {
             let message = match said {
-                Said::Message(message) => message,
-                Said::Lost(Lost { answers, error }) => {
+                StreamItem::Message(message) => message,
+                StreamItem::Lost(LostMessage { answers, error }) => {
                     let lost = self.awaited.borrow_mut().lost(&answers);
                     self.fail(lost.as_ref(), error).await;
                     continue;

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::reader::Reader;
 use super::{
-    Far, FromServer, Link, Outbound, QUEUE, ToServer,
+    FromServer, Link, Outbound, QUEUE, ServerEnd, ToServer,
     awaited::{Awaited, Callers, to_log},
 };
 use crate::{
@@ -47,9 +47,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// [`Supervisor::start`] for errors.
 pub async fn open(supervisor: &Arc<Supervisor>, owner: &Arc<Owner>, callers: Callers) -> Result<Link, Error> {
     let child = supervisor.start(owner).await?;
-    let (link, far) = Link::pair();
+    let (link, server_end) = Link::pair();
     let supervisor = Arc::clone(supervisor);
-    tokio::spawn(async move { converse(child, far, &supervisor, callers).await });
+    tokio::spawn(async move { converse(child, server_end, &supervisor, callers).await });
     Ok(link)
 }
 
@@ -74,9 +74,9 @@ impl From<Event> for Over {
     }
 }
 
-async fn converse(child: Child, far: Far, server: &Supervisor, callers: Callers) {
+async fn converse(child: Child, server_end: ServerEnd, server: &Supervisor, callers: Callers) {
     let Child { stdin, stdout, mut life } = child;
-    let Far { from_client, to_client } = far;
+    let ServerEnd { from_client, to_client } = server_end;
     let report = to_log(Arc::clone(server.observer()), Arc::clone(server.name()));
     // Both sides of one task, so that nobody ever waits for it.
     let awaited = Arc::new(Mutex::new(Awaited::new(callers, report)));

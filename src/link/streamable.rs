@@ -17,11 +17,11 @@ use tokio::{
     task::{AbortHandle, Id as TaskId, JoinSet},
 };
 
-use self::session::Server;
+use self::session::StreamableServer;
 use super::{
-    Far, FromServer, Link, Outbound, ToServer,
-    http_server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, Sent, is_sent},
-    opening::Opening,
+    FromServer, Link, Outbound, ServerEnd, ToServer,
+    http_server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, is_sent},
+    opening::SessionOpening,
 };
 use crate::{
     error::ErrorKind,
@@ -34,20 +34,20 @@ use crate::{
 /// it forgot the session is repeated once, in a new session; nothing else is ever sent twice. If that is forgotten at once,
 /// too, the conversation is over.
 pub fn open(http_server: HttpServer) -> Link {
-    let (link, far) = Link::pair();
-    tokio::task::spawn_local(run(http_server, far));
+    let (link, server_end) = Link::pair();
+    tokio::task::spawn_local(run(http_server, server_end));
     link
 }
 
-async fn run(http_server: HttpServer, mut far: Far) {
-    let server = Rc::new(Server::new(http_server, far.to_client.clone()));
+async fn run(http_server: HttpServer, mut server_end: ServerEnd) {
+    let server = Rc::new(StreamableServer::new(http_server, server_end.to_client.clone()));
     tokio::select! {
-        () = far.to_client.closed() => {}
+        () = server_end.to_client.closed() => {}
         never = server.listen() => match never {},
-        ended = talk(&server, &mut far.from_client) => {
+        ended = talk(&server, &mut server_end.from_client) => {
             if let Some(cause) = ended {
                 // A user that left needs no reason.
-                let _ = far.to_client.send(FromServer::Ended { cause }).await;
+                let _ = server_end.to_client.send(FromServer::Ended { cause }).await;
             }
         }
     }
@@ -58,10 +58,13 @@ async fn run(http_server: HttpServer, mut far: Far) {
 /// case.
 ///
 /// Messages go side by side: a server may ask its client while it handles one. What has to wait is what begins a session
-/// ([`Opening`]), and that a request is cancelled.
-async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -> Option<Cow<'static, str>> {
+/// ([`SessionOpening`]), and that a request is cancelled.
+async fn talk(
+    server: &Rc<StreamableServer>,
+    from_client: &mut mpsc::Receiver<ToServer>,
+) -> Option<Cow<'static, str>> {
     let mut calls = Calls::default();
-    let mut opening = Opening::default();
+    let mut opening = SessionOpening::default();
     loop {
         tokio::select! {
             cause = server.lost() => return Some(cause),
@@ -89,8 +92,8 @@ async fn talk(server: &Rc<Server>, from_client: &mut mpsc::Receiver<ToServer>) -
 }
 
 /// Sends one message, which may go now.
-async fn send(server: &Rc<Server>, calls: &mut Calls, what: ToServer) {
-    let is_part_of_opening = Opening::is_part(&what);
+async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) {
+    let is_part_of_opening = SessionOpening::is_part(&what);
     let outbound = match what {
         ToServer::Message(outbound) => outbound,
         ToServer::Abandon(id) => {
@@ -156,7 +159,7 @@ struct Running {
     era: Era,
     /// The client cancelled it: what is lost of its answer need not be fetched.
     is_cancelled: Rc<Cell<bool>>,
-    sent: Sent,
+    sent: WrittenSignal,
 }
 
 /// What it means that a message is on its way no more.
@@ -170,7 +173,7 @@ enum Done {
 }
 
 impl Calls {
-    fn start(&mut self, server: &Rc<Server>, id: Id, outbound: Outbound) {
+    fn start(&mut self, server: &Rc<StreamableServer>, id: Id, outbound: Outbound) {
         let is_cancelled = Rc::new(Cell::new(false));
         let (era, of_task) = (Era::of(&outbound), Rc::clone(&is_cancelled));
         let (server, called) = (Rc::clone(server), id.clone());
@@ -182,7 +185,7 @@ impl Calls {
         self.running.insert(id, Running { task, era, is_cancelled, sent });
     }
 
-    fn initialize(&mut self, server: &Rc<Server>, id: Id, outbound: Outbound) {
+    fn initialize(&mut self, server: &Rc<StreamableServer>, id: Id, outbound: Outbound) {
         let server = Rc::clone(server);
         self.tasks.spawn_local(async move {
             server.initialize(id, outbound).await.map_or_else(Done::Over, |()| Done::Opened)
@@ -190,7 +193,13 @@ impl Calls {
     }
 
     /// Sends what wants no answer, once the request that it is about was sent.
-    fn tell(&mut self, server: &Rc<Server>, outbound: Outbound, after: Option<Sent>, done: Done) {
+    fn tell(
+        &mut self,
+        server: &Rc<StreamableServer>,
+        outbound: Outbound,
+        after: Option<WrittenSignal>,
+        done: Done,
+    ) {
         let server = Rc::clone(server);
         self.tasks.spawn_local(async move {
             if let Some(after) = after {
@@ -206,13 +215,13 @@ impl Calls {
     }
 
     /// Drops a request, if it still runs.
-    fn abandon(&mut self, id: &Id) -> Option<(Era, Sent)> {
+    fn abandon(&mut self, id: &Id) -> Option<(Era, WrittenSignal)> {
         let running = self.running.remove(id)?;
         running.task.abort();
         Some((running.era, running.sent))
     }
 
-    fn note_cancelled(&self, id: &Id) -> Option<Sent> {
+    fn note_cancelled(&self, id: &Id) -> Option<WrittenSignal> {
         let running = self.running.get(id)?;
         running.is_cancelled.set(true);
         Some(running.sent.clone())

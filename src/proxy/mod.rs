@@ -78,7 +78,7 @@ impl Admitted<'_> {
     /// What lets this request run, for as long as it does.
     pub fn grant(&self) -> Grant {
         let to = self.holder().map_or(Grantee::Anyone, |credential| Grantee::Credential(credential.digest));
-        Grant::new(to, Arc::clone(&self.route.server.name), self.route.switch.stops())
+        Grant::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
     }
 
     /// What lets a session run that this request begins: it is the token name's, not the credential's.

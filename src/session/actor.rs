@@ -49,7 +49,7 @@ const BACKLOG_BYTES: usize = 256 * 1024;
 const ANSWERED: usize = 8;
 
 /// How a session serves its client.
-pub struct Settings {
+pub struct SessionSettings {
     /// Which transport the client speaks.
     pub style: Style,
     /// How long the session may be without a request or a stream.
@@ -71,7 +71,7 @@ pub enum Style {
 }
 
 /// Starts a session on this thread. It keeps its place in the registry as long as it runs.
-pub fn start(link: Link, settings: Settings, registered: Registered) -> Handle {
+pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> Handle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
     let (members, room) = (settings.members, Room::default());

@@ -5,14 +5,14 @@ use super::*;
 use crate::{
     identity::{Grant, Grantee},
     ledger::{Capacity, Ledger, Name, Owner, Resource},
-    link::Far,
+    link::ServerEnd,
     session::{Registry, SessionId},
     watchdog::{TICK, Watchdog},
 };
 
 /// A session whose server is the test.
 struct World {
-    server: Far,
+    server: ServerEnd,
     session: Handle,
     registry: Registry,
     dog: Rc<Watchdog<Subject>>,
@@ -26,7 +26,7 @@ impl World {
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
         let grant = Grant::new(Grantee::Anyone, "db".into(), 0);
-        let settings = Settings {
+        let settings = SessionSettings {
             listens: Arc::default(),
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
@@ -469,7 +469,7 @@ fn a_server_that_closes_its_ears_and_then_answers_is_heard() {
         for _ in 0..20 {
             let world = World::new(false);
             let call = world.post(CALL);
-            let World { server: Far { mut from_client, to_client }, session, .. } = world;
+            let World { server: ServerEnd { mut from_client, to_client }, session, .. } = world;
             from_client.recv().await.unwrap();
             drop(from_client);
             let note = tokio::task::spawn_local({

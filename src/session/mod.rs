@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
-    actor::{Settings, Style, failure, failure_code, start},
+    actor::{SessionSettings, Style, failure, failure_code, start},
     listener::Unread,
     registry::{Registered, Registry, SessionId},
     room::{PATIENCE, Passage},

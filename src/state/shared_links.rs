@@ -11,10 +11,10 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::Apart;
+use super::Quarantine;
 use crate::{
     ledger::{Limit, Owner, Resource},
-    link::shared::{Lease, Shared as SharedLink},
+    link::shared::{Lease, SharedLink},
     mcp::modern::ToolHeaders,
 };
 
@@ -23,25 +23,25 @@ use crate::{
 #[derive(Default)]
 pub struct SharedLinks {
     links: Mutex<Links>,
-    apart: Apart,
+    quarantine: Quarantine,
 }
 
 #[derive(Default)]
 struct Links {
-    by_key: HashMap<Box<str>, Arc<Joint>>,
+    by_key: HashMap<Box<str>, Arc<SharedConversation>>,
     /// How often one was asked for.
     uses: u64,
 }
 
 impl Links {
-    fn note_use(&mut self, joint: &Joint) {
+    fn note_use(&mut self, conversation: &SharedConversation) {
         self.uses += 1;
-        joint.used.store(self.uses, Relaxed);
+        conversation.used.store(self.uses, Relaxed);
     }
 }
 
 /// A conversation that callers share, and what all of them need to know of the server.
-pub struct Joint {
+pub struct SharedConversation {
     /// The conversation.
     pub link: SharedLink,
     /// Whose turn it is to list its tools.
@@ -63,7 +63,7 @@ pub struct ListedTools {
     pub is_complete: bool,
 }
 
-impl Joint {
+impl SharedConversation {
     /// A conversation that `lease` pays for.
     pub fn new(link: SharedLink, lease: Lease) -> Self {
         Self {
@@ -94,13 +94,15 @@ impl SharedLinks {
         key: &str,
         owner: Option<&Arc<Owner>>,
         start: impl FnOnce(Lease) -> SharedLink,
-    ) -> Result<Arc<Joint>, Limit> {
+    ) -> Result<Arc<SharedConversation>, Limit> {
         let mut links = self.links();
-        if let Some(joint) = links.by_key.get(key).filter(|joint| !joint.link.is_over()).cloned() {
-            links.note_use(&joint);
-            return Ok(joint);
+        if let Some(conversation) =
+            links.by_key.get(key).filter(|conversation| !conversation.link.is_over()).cloned()
+        {
+            links.note_use(&conversation);
+            return Ok(conversation);
         }
-        links.by_key.retain(|_, joint| !joint.link.is_over());
+        links.by_key.retain(|_, conversation| !conversation.link.is_over());
         let lease = match owner {
             None => Lease::default(),
             Some(owner) => loop {
@@ -111,10 +113,10 @@ impl SharedLinks {
                 }
             },
         };
-        let joint = Arc::new(Joint::new(start(lease.clone()), lease));
-        links.note_use(&joint);
-        links.by_key.insert(key.into(), Arc::clone(&joint));
-        Ok(joint)
+        let conversation = Arc::new(SharedConversation::new(start(lease.clone()), lease));
+        links.note_use(&conversation);
+        links.by_key.insert(key.into(), Arc::clone(&conversation));
+        Ok(conversation)
     }
 
     /// Ends the oldest conversation that nobody uses, so that there is room for a session of `owner`, who was refused one for
@@ -125,12 +127,15 @@ impl SharedLinks {
 
     /// Whether nobody uses the conversation of this name.
     pub fn is_unused(&self, key: &str) -> bool {
-        self.links().by_key.get(key).is_none_or(|joint| joint.link.is_over() || joint.link.is_unused())
+        self.links()
+            .by_key
+            .get(key)
+            .is_none_or(|conversation| conversation.link.is_over() || conversation.link.is_unused())
     }
 
     /// Callers that get conversations of their own for a while.
-    pub fn apart(&self) -> &Apart {
-        &self.apart
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Ends them for everyone, once those who are attached have left.
@@ -145,16 +150,16 @@ impl SharedLinks {
 
 /// Where the owner's own limit is reached, one of its own goes.
 fn end_oldest_unused(links: &mut Links, owner: &Arc<Owner>, limit: Limit) -> bool {
-    let may_go = |joint: &Joint| {
-        let payer = joint.lease.owner();
-        joint.link.is_unused()
+    let may_go = |conversation: &SharedConversation| {
+        let payer = conversation.lease.owner();
+        conversation.link.is_unused()
             && payer.is_some_and(|payer| limit == Limit::Gate || Arc::ptr_eq(&payer, owner))
     };
-    let unused = links.by_key.iter().filter(|(_, joint)| may_go(joint));
-    let oldest = unused.min_by_key(|(_, joint)| joint.used.load(Relaxed));
+    let unused = links.by_key.iter().filter(|(_, conversation)| may_go(conversation));
+    let oldest = unused.min_by_key(|(_, conversation)| conversation.used.load(Relaxed));
     let Some(key) = oldest.map(|(key, _)| key.clone()) else { return false };
-    if let Some(joint) = links.by_key.remove(&key) {
-        joint.lease.end();
+    if let Some(conversation) = links.by_key.remove(&key) {
+        conversation.lease.end();
     }
     true
 }
@@ -167,14 +172,14 @@ mod tests {
     use crate::{
         error::ErrorKind,
         ledger::{Capacity, Ledger, Name},
-        link::shared::Settings,
+        link::shared::SharedLinkSettings,
     };
 
     const IDLE: Duration = Duration::from_secs(60);
 
     fn closed(lease: Lease) -> SharedLink {
         let never = || std::future::ready(Err(ErrorKind::UpstreamUnreachable.into()));
-        SharedLink::start(never, Settings { lease, ..Settings::new(IDLE) })
+        SharedLink::start(never, SharedLinkSettings { lease, ..SharedLinkSettings::new(IDLE) })
     }
 
     fn on_worker(is_paused: bool, test: impl Future<Output = ()>) {
@@ -190,11 +195,11 @@ mod tests {
         for _ in 0..2 {
             on_worker(false, async {
                 for _ in 0..2 {
-                    let joint = links.get("", None, |lease| {
+                    let conversation = links.get("", None, |lease| {
                         begun += 1;
                         closed(lease)
                     });
-                    joints.push(joint.unwrap());
+                    joints.push(conversation.unwrap());
                 }
             });
         }
@@ -231,12 +236,12 @@ mod tests {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
             let owner = ledger.owner(Name::Token("dev".into()));
             let links = SharedLinks::default();
-            let joint = links.get("view", Some(&owner), closed).unwrap();
+            let conversation = links.get("view", Some(&owner), closed).unwrap();
             tokio::time::sleep(IDLE / 2).await;
             assert_eq!(owner.used(Resource::Sessions), 1);
             tokio::time::sleep(IDLE).await;
-            assert_eq!((owner.used(Resource::Sessions), joint.link.is_over()), (0, true));
-            assert!(!Arc::ptr_eq(&joint, &links.get("view", Some(&owner), closed).unwrap()));
+            assert_eq!((owner.used(Resource::Sessions), conversation.link.is_over()), (0, true));
+            assert!(!Arc::ptr_eq(&conversation, &links.get("view", Some(&owner), closed).unwrap()));
         });
     }
 }

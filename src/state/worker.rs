@@ -9,7 +9,7 @@ use std::{
 
 use http::HeaderValue;
 
-use super::Shared;
+use super::GateState;
 use crate::{
     identity::{Subject, Visitor},
     observe::{RequestId, RequestIds},
@@ -21,7 +21,7 @@ use crate::{
 /// What the requests of one worker share: one thread, so nothing of it is locked.
 pub struct Worker {
     /// State of the gate.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<GateState>,
     /// How many workers the gate has.
     pub workers: usize,
     /// Connections to servers that wait for a request.
@@ -57,7 +57,7 @@ impl Drop for Evictable {
 
 impl Worker {
     /// One of so many workers of the gate whose state is `shared`.
-    pub fn new(shared: Arc<Shared>, workers: usize) -> Self {
+    pub fn new(shared: Arc<GateState>, workers: usize) -> Self {
         Self {
             shared,
             workers,

@@ -313,10 +313,10 @@ async fn nothing_made_later_is_delivered(cause: Cause, goes_on: bool, has_tls: b
         }
         Cause::Stopped => {
             let lost = SystemTime::now();
-            let switch = |name| Arc::clone(&gate.gateway.shared().live().routes[name].switch);
+            let run_state = |name| Arc::clone(&gate.gateway.shared().live().routes[name].run_state);
             if has_tls {
                 for name in ["bytes", "small"] {
-                    switch(name).stop();
+                    run_state(name).stop();
                 }
                 gate.gateway.shared().note_change();
             } else {

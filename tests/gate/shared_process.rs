@@ -101,7 +101,7 @@ async fn pid(gate: &Gate, token: &str) -> String {
 
 fn is_apart(gate: &Gate, token: &str) -> bool {
     let live = gate.gateway.shared().live();
-    live.route("small").unwrap().shared_links.apart().has(&Name::Token(token.into()))
+    live.route("small").unwrap().shared_links.quarantine().has(&Name::Token(token.into()))
 }
 
 #[tokio::test]

@@ -14,13 +14,13 @@ use tokio::{
 use tokio_util::sync::PollSender;
 
 use super::{
-    Member, Opening, Settings,
+    AggregateSettings, LinkFuture, Member,
     core::{Action, Core, Event, IN_FLIGHT},
     peer::Known,
 };
 use crate::{
     error::Error,
-    link::{Far, FromServer, Link, ToServer},
+    link::{FromServer, Link, ServerEnd, ToServer},
 };
 
 /// Bytes and messages that may wait for one side beside its link's own queue. Every request in flight may fail at once, and
@@ -37,7 +37,7 @@ const DEAF: &str = "its link is closed";
 const STUCK: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
-pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
+pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, server_end: ServerEnd) {
     let (known, slots): (Vec<_>, _) = members
         .into_iter()
         .map(|member| {
@@ -48,8 +48,8 @@ pub(super) async fn run(members: Vec<Member>, settings: Settings, far: Far) {
     let mut changes = settings.changes.clone();
     let mut core = Core::new(known, settings, Instant::now());
     let mut lines = Lines {
-        from_client: far.from_client,
-        to_client: Outgoing::new(far.to_client),
+        from_client: server_end.from_client,
+        to_client: Outgoing::new(server_end.to_client),
         slots,
         opening: JoinSet::new(),
         turn: 0,
@@ -88,7 +88,7 @@ struct Lines {
 
 /// Where a member's link is, if there is one.
 struct Slot {
-    open: Box<dyn Fn() -> Opening>,
+    open: Box<dyn Fn() -> LinkFuture>,
     /// Of the link. One that is opened for an earlier one is dropped.
     generation: u64,
     line: Option<Line>,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Report, Settings,
+    AggregateSettings, MemberReport,
     given::Given,
     listen::Listen,
     lists::Ask,
@@ -106,7 +106,7 @@ pub(super) type Names = HashMap<Box<str>, (usize, Box<str>)>;
 
 /// The union of members, for one client.
 pub(super) struct Core {
-    pub(super) settings: Settings,
+    pub(super) settings: AggregateSettings,
     pub(super) members: Vec<Peer>,
     pub(super) era: Era,
     pub(super) sent: HashMap<u64, Sent>,
@@ -125,7 +125,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<Known>, settings: Settings, now: Instant) -> Self {
+    pub(super) fn new(members: Vec<Known>, settings: AggregateSettings, now: Instant) -> Self {
         let members = members.into_iter().map(|known| Peer::new(known, now)).collect();
         let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
@@ -353,7 +353,7 @@ impl Core {
 
     /// A member failed.
     pub(super) fn lose(&mut self, now: Instant, member: usize, kind: ErrorKind, cause: &str) {
-        (self.settings.report)(Report::Down { server: &self.members[member].name, kind, cause });
+        (self.settings.report)(MemberReport::Down { server: &self.members[member].name, kind, cause });
         let is_limit = matches!(kind, ErrorKind::CallerLimit | ErrorKind::Unavailable | ErrorKind::Stopped);
         let kind = if is_limit || kind == ErrorKind::UpstreamTimeout {
             kind

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use super::{
-    Report,
+    MemberReport,
     core::{Asked, Core, IN_FLIGHT, Purpose, Sent},
     given,
     lists::{Ask, BYTES, Known, Next, State, UNHEARD},
@@ -176,7 +176,7 @@ impl Core {
                 Ok(end) => {
                     let known = asking.complete();
                     if matches!(end, Next::TooMany) {
-                        (self.settings.report)(Report::TooMany { server: &peer.name });
+                        (self.settings.report)(MemberReport::TooMany { server: &peer.name });
                     }
                     (State::Known(known), None)
                 }
@@ -191,7 +191,7 @@ impl Core {
         }
         match fault {
             Some(why) => self.list_failed(member, ask, ErrorKind::UpstreamUnreachable, &why),
-            None => (self.settings.report)(Report::Listed { server: &peer.name, method: ask.method() }),
+            None => (self.settings.report)(MemberReport::Listed { server: &peer.name, method: ask.method() }),
         }
         if ask == Ask::Discover {
             self.discovered(member);
@@ -206,7 +206,7 @@ impl Core {
     pub(super) fn list_failed(&self, member: usize, ask: Ask, kind: ErrorKind, cause: &str) {
         let peer = &self.members[member];
         if ask != Ask::Discover && peer.offers(ask) {
-            (self.settings.report)(Report::ListFailed {
+            (self.settings.report)(MemberReport::ListFailed {
                 server: &peer.name,
                 method: ask.method(),
                 kind,

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// A link that is being opened. It may stay on the thread that opens it.
-pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
+pub type LinkFuture = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
 /// What a caller may use now: `None` for nothing, else a number that is another one when what stands behind the name is
 /// not what it was.
@@ -54,7 +54,7 @@ pub struct Member {
     /// Its key in `mcpServers`.
     pub name: Arc<str>,
     /// Opens a link to it. Called again, not more often than every few seconds, when a link has ended and is needed.
-    pub open: Box<dyn Fn() -> Opening>,
+    pub open: Box<dyn Fn() -> LinkFuture>,
     /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
     /// no, the member's link is dropped, and what it offered is as unknown as what never was. When it says another number
     /// than before, the link is dropped too, and a new one opened when it is needed.
@@ -77,7 +77,7 @@ pub struct Patience {
 }
 
 /// How members look as one.
-pub struct Settings {
+pub struct AggregateSettings {
     /// What tools and prompts are called.
     pub naming: Naming,
     /// Whether three meta-tools stand for all tools.
@@ -95,12 +95,12 @@ pub struct Settings {
     /// Whether the client listens to what servers say of themselves.
     pub listens: Arc<AtomicBool>,
     /// Is told what becomes of members, for the log and `/status`.
-    pub report: Rc<dyn Fn(Report<'_>)>,
+    pub report: Rc<dyn Fn(MemberReport<'_>)>,
 }
 
 /// What becomes of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report<'a> {
+pub enum MemberReport<'a> {
     /// The server does not, and the union is without it until it does.
     Down {
         /// The server.
@@ -146,9 +146,9 @@ pub enum Report<'a> {
 ///
 /// Spawns its task on the current thread, which must have a `LocalRuntime` or a `LocalSet`; the link may be used from
 /// any other.
-pub fn open(members: Vec<Member>, settings: Settings) -> Link {
-    let (link, far) = Link::pair();
-    tokio::task::spawn_local(carry::run(members, settings, far));
+pub fn open(members: Vec<Member>, settings: AggregateSettings) -> Link {
+    let (link, server_end) = Link::pair();
+    tokio::task::spawn_local(carry::run(members, settings, server_end));
     link
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::{
-    Report,
+    MemberReport,
     core::{Core, Names, Purpose},
     json,
     lazy::Query,
@@ -192,7 +192,7 @@ impl Core {
         if let Phase::Opening { late, .. } = &mut peer.phase {
             *late = true;
             peer.set_slow(Wait::Link, true);
-            (self.settings.report)(Report::Down { server: &peer.name, kind, cause });
+            (self.settings.report)(MemberReport::Down { server: &peer.name, kind, cause });
         }
         for ask in waiter.then.lists() {
             let peer = &mut self.members[member];
@@ -200,7 +200,9 @@ impl Core {
             asking.late = true;
             peer.set_slow(Wait::List(*ask), true);
             match ask {
-                Ask::Discover => (self.settings.report)(Report::Down { server: &peer.name, kind, cause }),
+                Ask::Discover => {
+                    (self.settings.report)(MemberReport::Down { server: &peer.name, kind, cause })
+                }
                 _ => self.list_failed(member, *ask, kind, cause),
             }
         }
@@ -283,7 +285,7 @@ impl Core {
         let slot = usize::from(ask == Ask::Prompts);
         for clash in clashes.iter().filter(|clash| !self.clashes[slot].contains(clash)) {
             let servers = clash.servers.map(|server| &*self.members[server].name);
-            (self.settings.report)(Report::Collision { name: &clash.name, servers });
+            (self.settings.report)(MemberReport::Collision { name: &clash.name, servers });
         }
         self.clashes[slot] = clashes;
         if let Naming::Flat { .. } = self.settings.naming {
@@ -352,7 +354,7 @@ impl Core {
                     texts.extend(item.text.as_deref().map(str::to_owned));
                 } else {
                     let servers = [&*self.members[owner].name, &*peer.name];
-                    (self.settings.report)(Report::Collision { name: &item.name, servers });
+                    (self.settings.report)(MemberReport::Collision { name: &item.name, servers });
                 }
             }
         }

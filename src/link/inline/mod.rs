@@ -17,10 +17,10 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinError, JoinSet, spawn_blocking};
 
 use self::{
-    rpc::{Call, Reply},
+    rpc::{InlineCall, InlineReply},
     turns::Turns,
 };
-use super::{Far, FromServer, Link, ToServer};
+use super::{FromServer, Link, ServerEnd, ToServer};
 use crate::{
     child::once::{self, Finished, Limits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
@@ -150,8 +150,8 @@ fn command(tool: &InlineTool, line: Vec<String>) -> StdioTarget {
 
 /// Begins a conversation with the server. It ends when the link is dropped, and with it all commands that it runs.
 pub fn open(server: Arc<InlineServer>, owner: Arc<Owner>) -> Link {
-    let (link, far) = Link::pair();
-    tokio::spawn(Conversation { server, owner, far, calls: Calls::default() }.run());
+    let (link, server_end) = Link::pair();
+    tokio::spawn(Conversation { server, owner, server_end, calls: Calls::default() }.run());
     link
 }
 
@@ -159,7 +159,7 @@ struct Conversation {
     server: Arc<InlineServer>,
     /// For whom it runs commands.
     owner: Arc<Owner>,
-    far: Far,
+    server_end: ServerEnd,
     calls: Calls,
 }
 
@@ -174,7 +174,7 @@ impl Conversation {
     async fn run(mut self) {
         loop {
             let back = tokio::select! {
-                next = self.far.from_client.recv() => match next {
+                next = self.server_end.from_client.recv() => match next {
                     Some(next) => self.take(next),
                     None => return,
                 },
@@ -183,7 +183,7 @@ impl Conversation {
                 }
             };
             if let Some(back) = back
-                && self.far.to_client.send(back).await.is_err()
+                && self.server_end.to_client.send(back).await.is_err()
             {
                 return;
             }
@@ -200,17 +200,17 @@ impl Conversation {
             ToServer::Message(outbound) => outbound.message,
         };
         match rpc::answer(&self.server.name, &self.server.target, &message) {
-            Reply::None => None,
-            Reply::Message(message) => Some(FromServer::Message { message: *message, about: None }),
-            Reply::Cancel(id) => {
+            InlineReply::None => None,
+            InlineReply::Message(message) => Some(FromServer::Message { message: *message, about: None }),
+            InlineReply::Cancel(id) => {
                 self.calls.cancel(&id);
                 None
             }
-            Reply::Call(call) => self.start(call),
+            InlineReply::Call(call) => self.start(call),
         }
     }
 
-    fn start(&mut self, call: Call) -> Option<FromServer> {
+    fn start(&mut self, call: InlineCall) -> Option<FromServer> {
         if self.calls.handles.contains_key(&call.id) {
             let message = rpc::error(&call.id, INVALID_REQUEST, "a call with this id is running")?;
             return Some(FromServer::Message { message, about: None });

@@ -17,19 +17,19 @@ use crate::{
 const TTL_MS: u64 = 60_000;
 
 /// What a message comes to.
-pub(super) enum Reply {
+pub(super) enum InlineReply {
     /// Nothing to say.
     None,
     /// The answer.
     Message(Box<Message>),
     /// A command has to run first.
-    Call(Call),
+    Call(InlineCall),
     /// Nobody waits for this request any more.
     Cancel(Id),
 }
 
 /// A call of a tool that is there.
-pub(super) struct Call {
+pub(super) struct InlineCall {
     /// The request.
     pub(super) id: Id,
     /// Index of the tool.
@@ -54,18 +54,18 @@ pub(super) enum Era {
 struct Failure(i64, &'static str, Option<Value>);
 
 /// Decides about one message to the server `name`.
-pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Reply {
+pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> InlineReply {
     let (MessageKind::Request, Some(id)) = (message.kind(), message.id()) else {
         return match (message.method(), message.request_id()) {
-            ("notifications/cancelled", Some(id)) => Reply::Cancel(id.clone()),
-            _ => Reply::None,
+            ("notifications/cancelled", Some(id)) => InlineReply::Cancel(id.clone()),
+            _ => InlineReply::None,
         };
     };
-    let server = Server { name, target };
+    let server = InlineView { name, target };
     let outcome = match era(message) {
         Ok(era) if message.method() == "tools/call" => match server.find(message) {
             Some(tool) => {
-                return Reply::Call(Call { id: id.clone(), tool, request: message.clone(), era });
+                return InlineReply::Call(InlineCall { id: id.clone(), tool, request: message.clone(), era });
             }
             // An unknown tool is an error; arguments that do not fit are a result that says so, for the model to mend (MCP
             // 2025-11-25, "Error Handling" of tools).
@@ -85,7 +85,7 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> Re
             parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
         }
     };
-    answer.map_or(Reply::None, |message| Reply::Message(Box::new(message)))
+    answer.map_or(InlineReply::None, |message| InlineReply::Message(Box::new(message)))
 }
 
 /// The response with this result; `None` only if it could not be read back, which no result can cause.
@@ -140,12 +140,12 @@ struct Initialize<'a> {
     protocol_version: Option<&'a RawValue>,
 }
 
-struct Server<'a> {
+struct InlineView<'a> {
     name: &'a str,
     target: &'a InlineTarget,
 }
 
-impl Server<'_> {
+impl InlineView<'_> {
     fn legacy(&self, message: &Message) -> Result<Value, Failure> {
         Ok(match message.method() {
             "initialize" => {

@@ -43,7 +43,7 @@ pub(super) struct Turn {
 }
 
 /// A place in the line, until it is dropped.
-struct Waits<'a> {
+struct PlaceInLine<'a> {
     turns: &'a Turns,
     of: &'a Name,
     number: u64,
@@ -60,7 +60,7 @@ impl Turns {
         let (sender, turn) = oneshot::channel();
         let number = self.state().wait(of, sender);
         // Who is cancelled leaves the line.
-        let _waits = Waits { turns: self, of: of.name(), number };
+        let _waits = PlaceInLine { turns: self, of: of.name(), number };
         self.give();
         // The sender waits in the line until it is used.
         turn.await.ok()
@@ -133,7 +133,7 @@ impl State {
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for PlaceInLine<'_> {
     fn drop(&mut self) {
         self.turns.state().leave(self.of, self.number);
     }

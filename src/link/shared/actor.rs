@@ -10,15 +10,15 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Attachment, Settings,
+    Attachment, SharedLinkSettings,
     backlog::Backlog,
-    caller::{Caller, Refused},
-    table::{Inward, Lost, Outward, Table, out_of},
+    caller::{Caller, DeliveryRefusal},
+    table::{Inward, LostRequest, Outward, Table, out_of},
 };
 use crate::{
     error::{Error, ErrorKind},
     ledger::{Owner, Resource},
-    link::{Far, FromServer, Link, Outbound, QUEUE, ToServer},
+    link::{FromServer, Link, Outbound, QUEUE, ServerEnd, ToServer},
     mcp::message,
 };
 
@@ -33,7 +33,7 @@ pub(super) enum Control {
 /// A caller that has just come.
 pub(super) struct Newcomer {
     /// Its link.
-    pub(super) far: Far,
+    pub(super) server_end: ServerEnd,
     /// For the news that it left.
     pub(super) control: mpsc::UnboundedSender<Control>,
     /// For whom what waits for it is counted.
@@ -44,7 +44,7 @@ pub(super) struct Newcomer {
 /// State of a shared server.
 pub(super) struct Actor<O, F> {
     open: O,
-    settings: Settings,
+    settings: SharedLinkSettings,
     control: mpsc::UnboundedReceiver<Control>,
     inbox: mpsc::Receiver<(u64, ToServer)>,
     /// For callers, to send into `inbox`.
@@ -81,7 +81,11 @@ where
     O: Fn() -> F,
     F: Future<Output = Result<Link, Error>>,
 {
-    pub(super) fn new(open: O, settings: Settings, control: mpsc::UnboundedReceiver<Control>) -> Self {
+    pub(super) fn new(
+        open: O,
+        settings: SharedLinkSettings,
+        control: mpsc::UnboundedReceiver<Control>,
+    ) -> Self {
         let (to_inbox, inbox) = mpsc::channel(QUEUE);
         let table = Table::new(settings.requests);
         Self {
@@ -274,13 +278,13 @@ where
         };
         match self.callers.get_mut(&caller).map(|caller| caller.push(what)) {
             None | Some(Ok(())) => {}
-            Some(Err(Refused::NoRoom(limit))) => {
+            Some(Err(DeliveryRefusal::NoRoom(limit))) => {
                 let Some(id) = about else { return };
                 // Else in its table no more: it was answered.
                 self.urgent.extend(self.table.abandon(caller, &id).map(ToServer::Abandon));
                 self.deliver(caller, FromServer::Failed { id, error: Error::out_of(Resource::Bytes, limit) });
             }
-            Some(Err(Refused::Full)) => {
+            Some(Err(DeliveryRefusal::Full)) => {
                 if let Some(caller) = self.callers.remove(&caller) {
                     caller.cut("the caller does not keep up");
                 }
@@ -315,20 +319,20 @@ where
     }
 
     fn ended(&mut self, cause: Cow<'static, str>) {
-        let apart = (self.settings.on_lost)(&self.table.suspects());
+        let quarantine = (self.settings.on_lost)(&self.table.suspects());
         self.close();
-        for Lost { caller, id } in self.table.take() {
+        for LostRequest { caller, id } in self.table.take() {
             let error = ErrorKind::UpstreamUnreachable.because(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
         }
-        if apart.is_empty() {
+        if quarantine.is_empty() {
             return;
         }
         // What else they have here would end the next one.
         while let Ok(control) = self.control.try_recv() {
             self.heed(control);
         }
-        let is_apart = |caller: &Caller| apart.contains(caller.owner().name());
+        let is_apart = |caller: &Caller| quarantine.contains(caller.owner().name());
         let left: Vec<u64> = self.callers.iter().filter(|it| is_apart(it.1)).map(|it| *it.0).collect();
         for number in left {
             if let Some(caller) = self.callers.remove(&number) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ledger::{Limit, Owner},
-    link::{Far, FromServer, Link, QUEUE, ToServer},
+    link::{FromServer, Link, QUEUE, ServerEnd, ToServer},
 };
 
 /// Messages that may wait for one caller. More than in other links: there, who reads slowly slows down the server. Here
@@ -24,7 +24,7 @@ const BYTES: usize = 4 * 1024 * 1024;
 
 /// Why a caller does not get a message.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum DeliveryRefusal {
     /// It does not take what comes.
     Full,
     /// Its owner may not have so many bytes: the message is dropped, and the request that it is for fails.
@@ -43,21 +43,21 @@ pub(super) struct Caller {
 }
 
 /// Both ends of a caller's virtual link.
-pub(super) fn link() -> (Link, Far) {
+pub(super) fn link() -> (Link, ServerEnd) {
     let (to_server, from_client) = mpsc::channel(QUEUE);
     // One more than may wait, so that there is always room for the last word.
     let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
-    (Link { to_server, from_server }, Far { to_client, from_client })
+    (Link { to_server, from_server }, ServerEnd { to_client, from_client })
 }
 
 impl Caller {
     /// Takes over the far end of a virtual link: what the caller sends goes to `inbox` under its number, and when
     /// it is gone, `control` learns of it.
     pub(super) fn new(number: u64, newcomer: Newcomer, inbox: mpsc::Sender<(u64, ToServer)>) -> Self {
-        let Newcomer { far, control, owner, attachment } = newcomer;
-        let to_client = far.to_client.clone();
+        let Newcomer { server_end, control, owner, attachment } = newcomer;
+        let to_client = server_end.to_client.clone();
         let feeder = task::spawn_local(async move {
-            feed(number, far, &inbox).await;
+            feed(number, server_end, &inbox).await;
             // If nobody is there to hear it, nothing is left to clear away.
             let _ = control.send(Control::Left(number));
         });
@@ -71,10 +71,10 @@ impl Caller {
     }
 
     /// Hands a message to the caller, who must not make anyone wait.
-    pub(super) fn push(&mut self, mut what: FromServer) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, mut what: FromServer) -> Result<(), DeliveryRefusal> {
         let size = match &mut what {
             FromServer::Message { message, .. } => {
-                message.pass_to(&self.owner).map_err(Refused::NoRoom)?;
+                message.pass_to(&self.owner).map_err(DeliveryRefusal::NoRoom)?;
                 message.text().len()
             }
             FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
@@ -86,7 +86,7 @@ impl Caller {
             self.waiting -= taken;
         }
         if queued >= MESSAGES || queued > 0 && self.waiting + size > BYTES {
-            return Err(Refused::Full);
+            return Err(DeliveryRefusal::Full);
         }
         self.sizes.push_back(size);
         self.waiting += size;
@@ -110,10 +110,10 @@ impl Drop for Caller {
 }
 
 /// Passes on what a caller sends, until it is gone. While the server takes nothing, this is what waits.
-async fn feed(number: u64, mut far: Far, inbox: &mpsc::Sender<(u64, ToServer)>) {
-    let gone = far.to_client.closed();
+async fn feed(number: u64, mut server_end: ServerEnd, inbox: &mpsc::Sender<(u64, ToServer)>) {
+    let gone = server_end.to_client.closed();
     let pass = async {
-        while let Some(what) = far.from_client.recv().await {
+        while let Some(what) = server_end.from_client.recv().await {
             if inbox.send((number, what)).await.is_err() {
                 break;
             }

@@ -20,11 +20,11 @@ const MOST: usize = 1024;
 
 /// What an owner had to do with a server that ended, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Involved {
+pub enum Involvement {
     /// Lately it got an answer, or its subscription was taken.
-    Lately,
+    Recent,
     /// The server was at a request of its, or was told lately to leave one.
-    AtWork,
+    InFlight,
 }
 
 /// Who had to do with the server, and when last.
@@ -44,7 +44,7 @@ impl Suspect {
 }
 
 impl Suspects {
-    pub(super) fn note(&mut self, owner: &Arc<Owner>, how: Involved) {
+    pub(super) fn note(&mut self, owner: &Arc<Owner>, how: Involvement) {
         let (key, now) = (Arc::as_ptr(owner), Instant::now());
         if self.0.len() >= MOST && !self.0.contains_key(&key) {
             self.0.retain(|_, suspect| is_lately(suspect.last(), now));
@@ -56,17 +56,17 @@ impl Suspects {
         let new = || Suspect { owner: Arc::clone(owner), lately: None, at_work: None };
         let suspect = self.0.entry(key).or_insert_with(new);
         match how {
-            Involved::Lately => suspect.lately = Some(now),
-            Involved::AtWork => suspect.at_work = Some(now),
+            Involvement::Recent => suspect.lately = Some(now),
+            Involvement::InFlight => suspect.at_work = Some(now),
         }
     }
 
     /// Who is suspected now, and of what. Nobody is from here on.
-    pub(super) fn take(&mut self) -> Vec<(Name, Involved)> {
+    pub(super) fn take(&mut self) -> Vec<(Name, Involvement)> {
         let now = Instant::now();
         let how = |suspect: &Suspect| {
-            let at_work = is_lately(suspect.at_work, now).then_some(Involved::AtWork);
-            at_work.or_else(|| is_lately(suspect.lately, now).then_some(Involved::Lately))
+            let at_work = is_lately(suspect.at_work, now).then_some(Involvement::InFlight);
+            at_work.or_else(|| is_lately(suspect.lately, now).then_some(Involvement::Recent))
         };
         let suspects = std::mem::take(&mut self.0).into_values();
         suspects.filter_map(|suspect| Some((suspect.owner.name().clone(), how(&suspect)?))).collect()

@@ -10,7 +10,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    suspects::{Involved, Suspects},
+    suspects::{Involvement, Suspects},
     tasks::Tasks,
 };
 use crate::{
@@ -78,7 +78,7 @@ struct Flight {
 
 /// A request whose server is gone.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct LostRequest {
     pub(super) caller: u64,
     pub(super) id: Id,
 }
@@ -274,7 +274,7 @@ impl Table {
         else {
             return Inward::Nowhere;
         };
-        self.lately.note(&owner, Involved::Lately);
+        self.lately.note(&owner, Involvement::Recent);
         if message.is_ambiguous() {
             let error = ErrorKind::UpstreamUnreachable.because("the answer can be read in more than one way");
             return Inward::Caller(caller, FromServer::Failed { id, error });
@@ -307,7 +307,7 @@ impl Table {
             return Inward::Nowhere;
         };
         if flight.listens && !std::mem::replace(&mut flight.is_heard, true) {
-            self.lately.note(&flight.owner, Involved::Lately);
+            self.lately.note(&flight.owner, Involvement::Recent);
         }
         let raw = match part {
             Part::ProgressToken => flight.raw_token.as_deref(),
@@ -335,26 +335,26 @@ impl Table {
 
     /// Who may have ended the server, which is gone: whoever had a request in flight that is no subscription that the server has
     /// taken, and whoever asked for something lately.
-    pub(super) fn suspects(&mut self) -> Vec<(Name, Involved)> {
+    pub(super) fn suspects(&mut self) -> Vec<(Name, Involvement)> {
         for flight in self.flights.values().filter(|flight| !(flight.listens && flight.is_heard)) {
-            self.lately.note(&flight.owner, Involved::AtWork);
+            self.lately.note(&flight.owner, Involvement::InFlight);
         }
         self.lately.take()
     }
 
     /// Every request in flight, with its caller: the server is gone.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Lost> + use<> {
+    pub(super) fn take(&mut self) -> impl Iterator<Item = LostRequest> + use<> {
         self.callers.clear();
         self.loads.clear();
         self.load = Load::default();
         let flights = std::mem::take(&mut self.flights).into_values();
-        flights.map(|Flight { caller, id, .. }| Lost { caller, id })
+        flights.map(|Flight { caller, id, .. }| LostRequest { caller, id })
     }
 
     /// The server may be at it still, however fast it was told.
     fn abandoned(&mut self, flight: &Flight) {
         let is_taken = flight.listens && flight.is_heard;
-        self.lately.note(&flight.owner, if is_taken { Involved::Lately } else { Involved::AtWork });
+        self.lately.note(&flight.owner, if is_taken { Involvement::Recent } else { Involvement::InFlight });
     }
 
     /// Takes a request out of what is in flight, and leaves it with its caller.

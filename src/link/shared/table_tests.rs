@@ -239,7 +239,7 @@ fn a_caller_that_leaves_takes_its_requests_along() {
     });
     assert_eq!(table.leave(1), [one, three]);
     assert_eq!(table.leave(1), []);
-    assert_eq!(table.take().collect::<Vec<_>>(), [Lost { caller: 2, id: Id::number(1) }]);
+    assert_eq!(table.take().collect::<Vec<_>>(), [LostRequest { caller: 2, id: Id::number(1) }]);
     assert!(table.is_empty() && table.callers.is_empty());
 }
 

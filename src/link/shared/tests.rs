@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     error::ErrorKind,
     ledger::Owner,
-    link::{Far, Outbound, QUEUE, ToServer},
+    link::{Outbound, QUEUE, ServerEnd, ToServer},
     mcp::message::{self, Id},
 };
 
@@ -35,14 +35,14 @@ fn run(test: impl Future<Output = ()>, is_paused: bool) {
 }
 
 /// A shared server whose links are played by the test.
-fn played() -> (Shared, mpsc::UnboundedReceiver<Far>) {
-    let (opened, far) = mpsc::unbounded_channel();
+fn played() -> (SharedLink, mpsc::UnboundedReceiver<ServerEnd>) {
+    let (opened, server_end) = mpsc::unbounded_channel();
     let open = move || {
-        let (link, far) = Link::pair();
-        opened.send(far).unwrap();
+        let (link, server_end) = Link::pair();
+        opened.send(server_end).unwrap();
         ready(Ok(link))
     };
-    (Shared::start(open, Settings::new(IDLE)), far)
+    (SharedLink::start(open, SharedLinkSettings::new(IDLE)), server_end)
 }
 
 fn message(text: impl Into<String>) -> Message {
@@ -54,23 +54,23 @@ fn call(id: u64) -> ToServer {
 }
 
 /// The number under which the server gets its next request.
-async fn request(far: &mut Far) -> Id {
-    match far.from_client.recv().await {
+async fn request(server_end: &mut ServerEnd) -> Id {
+    match server_end.from_client.recv().await {
         Some(ToServer::Message(Outbound { message, .. })) => message.id().unwrap().clone(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn abandoned(far: &mut Far) -> Id {
-    match far.from_client.recv().await {
+async fn abandoned(server_end: &mut ServerEnd) -> Id {
+    match server_end.from_client.recv().await {
         Some(ToServer::Abandon(id)) => id,
         other => panic!("{other:?}"),
     }
 }
 
-async fn answer(far: &Far, number: &Id, result: &str) {
+async fn answer(server_end: &ServerEnd, number: &Id, result: &str) {
     let message = message(format!(r#"{{"id":{number},"result":{result}}}"#));
-    far.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
+    server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
 }
 
 /// The next message for a caller: its own id, and the result.
@@ -175,7 +175,7 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
                 }
             }
         };
-        let shared = Shared::start(open, Settings::new(IDLE));
+        let shared = SharedLink::start(open, SharedLinkSettings::new(IDLE));
         let mut callers: Vec<_> = (0..50).map(|_| shared.attach(&Owner::unlimited())).collect();
         for caller in &callers {
             caller.to_server.send(call(1)).await.unwrap();

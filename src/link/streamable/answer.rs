@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::session::{Server, Session};
+use super::session::{ServerSession, StreamableServer};
 use crate::{
     error::{Error, ErrorKind},
     link::{
         awaited::{Oddity, contested, unreadable},
-        http_server::{Answer, EventStream, Lost, Purpose, Said, answer_to, refused},
+        http_server::{Answer, ConnectionPurpose, EventStream, LostMessage, StreamItem, answer_to, refused},
     },
     mcp::{
         events::{is_event_stream, is_json},
@@ -28,7 +28,7 @@ pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 /// How often in a row taking up a stream may fail before its request has.
 const MOST_FAILURES: u32 = 3;
 
-impl Server {
+impl StreamableServer {
     /// The response to the request `id`, out of the answer to its POST. What comes with it goes to the client right away, as
     /// belonging to `about`.
     ///
@@ -36,7 +36,7 @@ impl Server {
     /// its events ids (MCP 2025-11-25, and resumption before): that only fetches, it repeats nothing.
     pub(super) async fn response(
         &self,
-        session: &Session,
+        session: &ServerSession,
         answer: Answer,
         id: &Id,
         about: Option<&Id>,
@@ -87,19 +87,21 @@ impl Server {
     ) -> Result<Option<Message>, Error> {
         while let Some(said) = events.message().await {
             match said {
-                Said::Lost(Lost { answers, error }) if answers.names(id) => return Err(error),
+                StreamItem::Lost(LostMessage { answers, error }) if answers.names(id) => return Err(error),
                 // What comes here and is no other message is taken for the answer.
-                Said::Lost(Lost { answers: Answers::Unknown, error }) => return Err(error),
-                Said::Lost(_) => {}
-                Said::Message(message) if message.kind() != message::MessageKind::Response => {
+                StreamItem::Lost(LostMessage { answers: Answers::Unknown, error }) => return Err(error),
+                StreamItem::Lost(_) => {}
+                StreamItem::Message(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, about.cloned()).await;
                 }
                 // Which of its ids counts, readers do not agree on.
-                Said::Message(message) if contested(&message).is_some_and(|answers| answers.names(id)) => {
+                StreamItem::Message(message)
+                    if contested(&message).is_some_and(|answers| answers.names(id)) =>
+                {
                     (self.http_server.report)(Oddity::Unreadable(Malformed::Ambiguous));
                     return Err(unreadable(Malformed::Ambiguous));
                 }
-                Said::Message(message) => match answer_to(message, id) {
+                StreamItem::Message(message) => match answer_to(message, id) {
                     Some(response) => return Ok(Some(response)),
                     None => (self.http_server.report)(Oddity::Unasked),
                 },
@@ -111,7 +113,7 @@ impl Server {
     /// Takes up a stream behind the event `from`, after `pause`.
     async fn resume(
         &self,
-        session: &Session,
+        session: &ServerSession,
         from: &HeaderValue,
         pause: Duration,
     ) -> Result<EventStream, Error> {
@@ -120,7 +122,7 @@ impl Server {
             tokio::time::sleep(pause).await;
             let mut fields = session.fields();
             fields.push((LAST_EVENT_ID, from.clone()));
-            let error = match self.http_server.get(Purpose::Call, fields).await {
+            let error = match self.http_server.get(ConnectionPurpose::Call, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     return Ok(answer.into_events());
                 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::http_server::Fields;
+use super::super::http_server::HeaderFields;
 use crate::{
     error::{Error, ErrorKind},
     mcp::{header, message::Message, modern},
@@ -13,7 +13,7 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The fields for a message of this version, without `Mcp-Param-*`.
-pub(super) fn fields(message: &Message, version: &str) -> Result<Fields, Error> {
+pub(super) fn fields(message: &Message, version: &str) -> Result<HeaderFields, Error> {
     let mut fields = vec![(PROTOCOL_VERSION, plain(version)?), (METHOD, plain(message.method())?)];
     if let Some(name) = message.name().filter(|_| modern::repeats_name(message.method())) {
         fields.push((NAME, header::encode(name)));

@@ -4,13 +4,13 @@ use std::{convert::Infallible, future::pending, rc::Rc, time::Duration};
 
 use super::{
     answer::{LAST_EVENT_ID, RETRY, SHORTEST_RETRY},
-    session::{Server, Session},
+    session::{ServerSession, StreamableServer},
 };
 use crate::{
     error::ErrorKind,
     link::{
         awaited::Oddity,
-        http_server::{EventStream, Purpose, Said},
+        http_server::{ConnectionPurpose, EventStream, StreamItem},
     },
     mcp::{events::is_event_stream, message},
 };
@@ -18,7 +18,7 @@ use crate::{
 /// The longest that a server which has nothing to say, or is not there, is left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-impl Server {
+impl StreamableServer {
     /// Listens for as long as it is polled, to whichever session there is.
     pub(super) async fn listen(&self) -> Infallible {
         let mut sessions = self.session.subscribe();
@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// Listens to one session. A server that offers no stream (405) is not asked again.
-    async fn follow(&self, session: &Session) -> Infallible {
+    async fn follow(&self, session: &ServerSession) -> Infallible {
         if !session.is_open {
             return pending().await;
         }
@@ -44,7 +44,7 @@ impl Server {
             let mut fields = session.fields();
             fields.extend(last_id.clone().map(|id| (LAST_EVENT_ID, id)));
             silent = (silent * 2).clamp(RETRY, LONGEST_PAUSE);
-            match self.http_server.get(Purpose::Stream, fields).await {
+            match self.http_server.get(ConnectionPurpose::Stream, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     let mut events = answer.into_events();
                     if self.pass_on(&mut events).await {
@@ -65,12 +65,12 @@ impl Server {
     async fn pass_on(&self, events: &mut EventStream) -> bool {
         while let Some(said) = events.message().await {
             match said {
-                Said::Message(message) if message.kind() != message::MessageKind::Response => {
+                StreamItem::Message(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, None).await;
                 }
-                Said::Message(_) => (self.http_server.report)(Oddity::Unasked),
+                StreamItem::Message(_) => (self.http_server.report)(Oddity::Unasked),
                 // It is nobody's answer.
-                Said::Lost(_) => {}
+                StreamItem::Lost(_) => {}
             }
         }
         events.has_begun

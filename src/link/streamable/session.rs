@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        http_server::{Answer, Fields, HttpServer, Purpose, refused},
+        http_server::{Answer, ConnectionPurpose, HeaderFields, HttpServer, refused},
     },
     mcp::{
         message::{self, Id, Message, Part},
@@ -27,11 +27,11 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The server, as the gate's side of one conversation sees it.
-pub(super) struct Server {
+pub(super) struct StreamableServer {
     pub(super) http_server: HttpServer,
     to_client: mpsc::Sender<FromServer>,
     /// The session of this moment; who listens to its event stream follows it.
-    pub(super) session: watch::Sender<Rc<Session>>,
+    pub(super) session: watch::Sender<Rc<ServerSession>>,
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Outbound>>,
     /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss. It has the ids
@@ -44,8 +44,8 @@ pub(super) struct Server {
 
 /// A session. Without `initialize` there is none, and nothing is in it.
 #[derive(Debug, Default)]
-pub(super) struct Session {
-    /// `Mcp-Session-Id`, if the server gave one.
+pub(super) struct ServerSession {
+    /// `Mcp-ServerSession-Id`, if the server gave one.
     id: Option<HeaderValue>,
     /// The negotiated version, from the result of `initialize`.
     version: Option<HeaderValue>,
@@ -60,16 +60,16 @@ struct Initialized<'a> {
     protocol_version: Cow<'a, str>,
 }
 
-impl Session {
+impl ServerSession {
     /// The fields that every request of the session has.
-    pub(super) fn fields(&self) -> Fields {
+    pub(super) fn fields(&self) -> HeaderFields {
         let id = self.id.clone().map(|id| (SESSION_ID, id));
         let version = self.version.clone().map(|version| (PROTOCOL_VERSION, version));
         id.into_iter().chain(version).collect()
     }
 }
 
-impl Server {
+impl StreamableServer {
     pub(super) fn new(http_server: HttpServer, to_client: mpsc::Sender<FromServer>) -> Self {
         Self {
             http_server,
@@ -173,8 +173,8 @@ impl Server {
         initialize: &Outbound,
         id: &Id,
         about: Option<&Id>,
-    ) -> Result<(Message, Option<Session>), Error> {
-        let none = Session::default();
+    ) -> Result<(Message, Option<ServerSession>), Error> {
+        let none = ServerSession::default();
         let answer = self.send(&none, initialize, &watch::Sender::default()).await?;
         let session_id = answer.headers.get(SESSION_ID).filter(|_| answer.status.is_success()).cloned();
         let response = self.response(&none, answer, id, about, || false).await?;
@@ -183,7 +183,7 @@ impl Server {
             .ok()
             .and_then(|result| HeaderValue::from_str(&result.protocol_version).ok())
             .ok_or_else(|| ErrorKind::UpstreamUnreachable.because("the server names no protocol version"))?;
-        let session = Session { id: session_id, version: Some(version), is_open: false };
+        let session = ServerSession { id: session_id, version: Some(version), is_open: false };
         Ok((response, Some(session)))
     }
 
@@ -192,7 +192,7 @@ impl Server {
         &self,
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
-    ) -> Result<(Rc<Session>, Answer), Error> {
+    ) -> Result<(Rc<ServerSession>, Answer), Error> {
         let session = Rc::clone(&self.session.borrow());
         let mut answer = self.send(&session, outbound, sent).await?;
         let message = &outbound.message;
@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// The session that stands for `forgotten`: begun here, unless another message has seen to it.
-    async fn renewed(&self, forgotten: &Session) -> Result<Rc<Session>, Error> {
+    async fn renewed(&self, forgotten: &ServerSession) -> Result<Rc<ServerSession>, Error> {
         let mut numbers = self.renewal.lock().await;
         let current = Rc::clone(&self.session.borrow());
         if current.id != forgotten.id {
@@ -254,7 +254,7 @@ impl Server {
 
     async fn send(
         &self,
-        session: &Session,
+        session: &ServerSession,
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
     ) -> Result<Answer, Error> {
@@ -277,15 +277,21 @@ impl Server {
         if session.id.is_some() {
             let fields = session.fields();
             let path = self.http_server.target.path_and_query();
-            let farewell =
-                self.http_server.send(Purpose::Notice, Method::DELETE, path, &fields, Bytes::new(), None);
+            let farewell = self.http_server.send(
+                ConnectionPurpose::Notice,
+                Method::DELETE,
+                path,
+                &fields,
+                Bytes::new(),
+                None,
+            );
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }
     }
 }
 
-impl Session {
+impl ServerSession {
     fn opened(&self) -> Self {
         Self { id: self.id.clone(), version: self.version.clone(), is_open: true }
     }

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use super::harness::{Client, Reply, Server, prefixed, story};
 use crate::{
     error::ErrorKind,
-    link::{QUEUE, aggregate::Settings},
+    link::{QUEUE, aggregate::AggregateSettings},
 };
 
 #[test]
@@ -173,7 +173,7 @@ fn a_change_is_seen_although_nobody_does_anything() {
         let one = Server::with_tools("one", &["a"]).on("tools/call", Reply::Silence);
         let two = Server::with_tools("two", &["a"]).on("tools/call", Reply::Silence);
         let changes = watch::Sender::new(0);
-        let settings = Settings { changes: changes.subscribe(), ..prefixed() };
+        let settings = AggregateSettings { changes: changes.subscribe(), ..prefixed() };
         let mut client = Client::in_session(settings, &[&one, &two]).await;
         client.request(1, "tools/call", json!({ "name": "one__a" })).await;
         client.request(2, "tools/call", json!({ "name": "two__a" })).await;

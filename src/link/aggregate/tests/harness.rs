@@ -22,7 +22,7 @@ use crate::{
     ledger::Owner,
     link::{
         FromServer, Link, Outbound, ToServer,
-        aggregate::{Member, Patience, Report, Settings, open},
+        aggregate::{AggregateSettings, Member, MemberReport, Patience, open},
     },
     mcp::message::{self, Id, Message, Part},
     observe::Health,
@@ -163,9 +163,9 @@ impl Server {
                         return Err(ErrorKind::UpstreamUnreachable.because("connection refused"));
                     }
                     server.opened.set(server.opened.get() + 1);
-                    let (link, far) = Link::pair();
-                    *server.to_client.borrow_mut() = Some(far.to_client);
-                    tokio::task::spawn_local(server.serve(far.from_client));
+                    let (link, server_end) = Link::pair();
+                    *server.to_client.borrow_mut() = Some(server_end.to_client);
+                    tokio::task::spawn_local(server.serve(server_end.from_client));
                     Ok(link)
                 })
             }),
@@ -209,16 +209,16 @@ impl Server {
     }
 }
 
-pub(super) fn prefixed() -> Settings {
+pub(super) fn prefixed() -> AggregateSettings {
     settings(Naming::Prefixed { separator: "__".into() })
 }
 
-pub(super) fn flat(on_collision: Collision) -> Settings {
+pub(super) fn flat(on_collision: Collision) -> AggregateSettings {
     settings(Naming::Flat { on_collision, separator: "__".into() })
 }
 
-fn settings(naming: Naming) -> Settings {
-    Settings {
+fn settings(naming: Naming) -> AggregateSettings {
+    AggregateSettings {
         naming,
         lazy: false,
         discovery_timeout: Duration::from_secs(5),
@@ -245,11 +245,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(mut settings: Settings, servers: &[&Server]) -> Self {
+    pub(super) fn new(mut settings: AggregateSettings, servers: &[&Server]) -> Self {
         let reports = Rc::new(RefCell::new(Vec::new()));
         let told = Rc::clone(&reports);
-        settings.report = Rc::new(move |report: Report<'_>| {
-            if !matches!(report, Report::Listed { .. }) {
+        settings.report = Rc::new(move |report: MemberReport<'_>| {
+            if !matches!(report, MemberReport::Listed { .. }) {
                 told.borrow_mut().push(format!("{report:?}"));
             }
         });
@@ -258,7 +258,7 @@ impl Client {
     }
 
     /// A client that has a session.
-    pub(super) async fn in_session(settings: Settings, servers: &[&Server]) -> Self {
+    pub(super) async fn in_session(settings: AggregateSettings, servers: &[&Server]) -> Self {
         let mut client = Self::new(settings, servers);
         client.initialize().await;
         client

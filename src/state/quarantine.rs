@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{ledger::Name, link::shared::Involved};
+use crate::{ledger::Name, link::shared::Involvement};
 
 /// How long a caller is kept apart, and for how long it is remembered that it was there when a process ended.
 const APART: Duration = Duration::from_secs(10 * 60);
@@ -24,36 +24,36 @@ const MOST: usize = 4096;
 /// Whose request the process was at is kept apart at once. Whom it had answered shortly before is kept apart when that is
 /// so for the second time where nobody was nearer to it, and else for the fourth.
 #[derive(Debug, Clone, Default)]
-pub struct Apart(Arc<Inner>);
+pub struct Quarantine(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     /// Whether there may be any: most servers never break, and every request asks.
     any: AtomicBool,
-    known: Mutex<HashMap<Name, Known>>,
+    known: Mutex<HashMap<Name, SuspectRecord>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct SuspectRecord {
     suspicion: u32,
     /// Ends of processes for which it alone is enough.
     times: u32,
     last: Instant,
 }
 
-impl Known {
+impl SuspectRecord {
     fn is_apart(&self) -> bool {
         self.suspicion >= ENOUGH && self.last.elapsed() < APART
     }
 }
 
-impl Apart {
+impl Quarantine {
     /// Notes who had to do with a process that has ended; gives those that are kept apart from now on.
-    pub fn note(&self, suspects: &[(Name, Involved)]) -> Vec<Name> {
+    pub fn note(&self, suspects: &[(Name, Involvement)]) -> Vec<Name> {
         let mut known = self.known();
         known.retain(|_, known| known.last.elapsed() < APART);
-        let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involved::AtWork);
-        let mut apart = Vec::new();
+        let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involvement::InFlight);
+        let mut quarantine = Vec::new();
         // Who shares nothing breaks nothing of others.
         for (name, how) in suspects.iter().filter(|(name, _)| *name != Name::Gate) {
             if known.len() >= MOST && !known.contains_key(name) {
@@ -62,26 +62,26 @@ impl Apart {
                     known.remove(&oldest);
                 }
             }
-            let new = || Known { suspicion: 0, times: 0, last: Instant::now() };
+            let new = || SuspectRecord { suspicion: 0, times: 0, last: Instant::now() };
             let known = known.entry(name.clone()).or_insert_with(new);
             known.suspicion = known.suspicion.saturating_add(match how {
-                Involved::AtWork => ENOUGH,
-                Involved::Lately if is_anyone_at_work => ENOUGH / 4,
-                Involved::Lately => ENOUGH / 2,
+                Involvement::InFlight => ENOUGH,
+                Involvement::Recent if is_anyone_at_work => ENOUGH / 4,
+                Involvement::Recent => ENOUGH / 2,
             });
             known.last = Instant::now();
             if known.is_apart() {
                 known.times = known.times.saturating_add(1);
-                apart.push(name.clone());
+                quarantine.push(name.clone());
             }
         }
         self.0.any.store(!known.is_empty(), Relaxed);
-        apart
+        quarantine
     }
 
     /// Whether `name` is kept apart.
     pub fn has(&self, name: &Name) -> bool {
-        self.0.any.load(Relaxed) && self.known().get(name).is_some_and(Known::is_apart)
+        self.0.any.load(Relaxed) && self.known().get(name).is_some_and(SuspectRecord::is_apart)
     }
 
     /// Whether `name` is kept apart for the end of more than one process.
@@ -89,7 +89,7 @@ impl Apart {
         self.known().get(name).is_some_and(|known| known.is_apart() && known.times > 1)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Name, SuspectRecord>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,27 +104,28 @@ mod tests {
 
     #[test]
     fn whose_request_it_was_is_apart_at_once_and_who_was_near_when_that_comes_again() {
-        use Involved::{AtWork, Lately};
-        let apart = Apart::default();
+        use Involvement::{InFlight, Recent};
+        let quarantine = Quarantine::default();
         let (dev, ops, ci) = (name("dev"), name("ops"), name("ci"));
-        let first = apart.note(&[(dev.clone(), AtWork), (ops.clone(), Lately), (Name::Gate, AtWork)]);
+        let first =
+            quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent), (Name::Gate, InFlight)]);
         assert!(first.iter().eq([&dev]));
-        assert!(apart.has(&dev) && !apart.has(&ops) && !apart.has(&Name::Gate));
-        assert!(!apart.has_again(&dev));
-        apart.note(&[(dev.clone(), AtWork), (ops.clone(), Lately)]);
-        assert!(apart.has_again(&dev) && !apart.has(&ops));
+        assert!(quarantine.has(&dev) && !quarantine.has(&ops) && !quarantine.has(&Name::Gate));
+        assert!(!quarantine.has_again(&dev));
+        quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent)]);
+        assert!(quarantine.has_again(&dev) && !quarantine.has(&ops));
         // Nobody else is nearer: it is one of these.
-        assert_eq!(apart.note(&[(ops.clone(), Lately), (ci.clone(), Lately)]), [ops]);
-        assert_eq!(apart.note(&[(ci.clone(), Lately)]), [ci]);
+        assert_eq!(quarantine.note(&[(ops.clone(), Recent), (ci.clone(), Recent)]), [ops]);
+        assert_eq!(quarantine.note(&[(ci.clone(), Recent)]), [ci]);
     }
 
     #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
-        let apart = Apart::default();
+        let quarantine = Quarantine::default();
         for number in 0..=MOST {
-            apart.note(&[(name(&number.to_string()), Involved::AtWork)]);
+            quarantine.note(&[(name(&number.to_string()), Involvement::InFlight)]);
         }
-        assert_eq!(apart.known().len(), MOST);
-        assert!(!apart.has(&name("0")) && apart.has(&name("1")));
+        assert_eq!(quarantine.known().len(), MOST);
+        assert!(!quarantine.has(&name("0")) && quarantine.has(&name("1")));
     }
 }

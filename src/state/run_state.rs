@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Whether a server is to run, which `POST /servers/{name}/stop` turns off.
-pub struct Switch {
+pub struct RunState {
     /// Whether the config says that it is not to run.
     disabled: bool,
     stopped: AtomicBool,
@@ -14,23 +14,23 @@ pub struct Switch {
 /// The last epoch of any server.
 static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
-impl Default for Switch {
+impl Default for RunState {
     fn default() -> Self {
         Self::new(false)
     }
 }
 
-impl Switch {
+impl RunState {
     /// The switch of a server that runs until it is stopped, or of one that is `disabled` and never does.
     pub fn new(disabled: bool) -> Self {
-        let switch = Self {
+        let run_state = Self {
             disabled,
             stopped: AtomicBool::default(),
             stops: AtomicU64::default(),
             epoch: AtomicU64::default(),
         };
-        switch.begin_epoch();
-        switch
+        run_state.begin_epoch();
+        run_state
     }
 
     /// A number that no server had before: it is another one since the server was stopped, restarted or configured anew.
