@@ -26,9 +26,9 @@ use crate::{
         message::{Id, Message, MessageKind},
     },
     observe::{End, Record},
-    session::{Registered, Unread, failure, failure_code},
+    session::{Registered, UnreadCut, failure, failure_code},
     upstream::ResponseBody,
-    watchdog::{Loss, Signal, Watched},
+    watchdog::{Revocation, Signal, Watched},
 };
 
 /// What a response says, before its record is attached.
@@ -38,16 +38,16 @@ pub enum Payload {
     /// A server's response that is here to its end.
     Complete(Bytes),
     /// A server's response on its way through.
-    Stream(Box<Stream>),
+    Stream(Box<PassthroughStream>),
     /// An event stream that the gate makes of a server's messages.
-    Events(Box<Events>),
+    Events(Box<BridgedEvents>),
 }
 
 /// An event stream that the gate makes of a server's messages.
-pub struct Events {
+pub struct BridgedEvents {
     source: Source,
     watched: Watched<Subject>,
-    /// As in [`Stream`].
+    /// As in [`PassthroughStream`].
     stall_limit: Option<Duration>,
     /// Silence after which a comment shows that the stream lives, if any.
     keep_alive: Option<Duration>,
@@ -60,7 +60,7 @@ pub struct Events {
 /// Where the events come from.
 pub enum Source {
     /// A session.
-    Session(mpsc::Receiver<Bytes>, Unread),
+    Session(mpsc::Receiver<Bytes>, UnreadCut),
     /// The answer to one request, which is abandoned if the client does not stay for the end (MCP 2026-07-28).
     Call {
         /// The conversation.
@@ -82,7 +82,7 @@ pub use self::{
 };
 
 /// A server's response on its way through.
-pub struct Stream {
+pub struct PassthroughStream {
     /// The body itself.
     pub upstream: ResponseBody,
     /// What the client is to see otherwise than the server sends it.
@@ -214,11 +214,13 @@ impl HttpBody for Body {
 /// something else everywhere.
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
-        Signal::Revoked(Loss::Token) => Some(ErrorKind::InvalidToken.because("revoked while it waited")),
-        Signal::Revoked(Loss::Grant) => {
+        Signal::Revoked(Revocation::Token) => {
+            Some(ErrorKind::InvalidToken.because("revoked while it waited"))
+        }
+        Signal::Revoked(Revocation::Grant) => {
             Some(ErrorKind::InsufficientScope.because("it lost the server while it waited"))
         }
-        Signal::Revoked(Loss::Server) => {
+        Signal::Revoked(Revocation::Server) => {
             Some(ErrorKind::NotFound.because("the server was removed while it waited"))
         }
         Signal::Cut => Some(ErrorKind::Unavailable.into()),
@@ -252,7 +254,7 @@ impl Stopped {
     }
 }
 
-impl Events {
+impl BridgedEvents {
     /// A stream of what `source` yields, with a comment after a silence of `keep_alive`, unless that is zero.
     ///
     /// `was_renewed` says whether the server was stopped, restarted or configured anew since.
@@ -371,7 +373,7 @@ fn pass(end: &mut EventEnd, mut data: Bytes, record: &mut Record) -> Result<Byte
     Ok(data)
 }
 
-impl Stream {
+impl PassthroughStream {
     /// Whether the response may go on outside of hyper (see [`crate::relay`]).
     pub fn can_be_relayed(&self) -> bool {
         self.edits.is_empty() && self.upstream.can_be_raw()

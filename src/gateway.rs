@@ -65,7 +65,7 @@ const BEHIND: Duration = Duration::from_secs(30);
 /// A running gate.
 pub struct Gateway {
     shared: Arc<GateState>,
-    workers: Arc<[worker::Handle]>,
+    workers: Arc<[worker::WorkerHandle]>,
     certificate: Arc<Certificate>,
     self_made: Option<Arc<SelfMade>>,
     process_key: SessionKey,
@@ -237,7 +237,7 @@ impl Prepared {
 
         let count = snapshot.workers.max(1);
         let workers = (0..count)
-            .map(|index| worker::Handle::start(index, count, Arc::clone(&shared), acceptor.clone()))
+            .map(|index| worker::WorkerHandle::start(index, count, Arc::clone(&shared), acceptor.clone()))
             .collect::<io::Result<Arc<[_]>>>()
             .map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
@@ -328,7 +328,7 @@ impl Gateway {
     /// [`Gateway::reload`].
     pub fn drain(&self) {
         self.shared.drain();
-        self.workers.iter().for_each(worker::Handle::drain);
+        self.workers.iter().for_each(worker::WorkerHandle::drain);
     }
 
     /// Resolves once no connection is left. Connections are accepted as long as a client may have to answer its server
@@ -346,11 +346,11 @@ impl Gateway {
                 // Those that were accepted meanwhile, too.
                 if stop_accepting.is_cancelled() && told.is_none_or(|told| told.elapsed() >= TELL_DRAIN) {
                     told = Some(Instant::now());
-                    workers.iter().for_each(worker::Handle::drain);
+                    workers.iter().for_each(worker::WorkerHandle::drain);
                 }
                 if !is_listening_ended && !waits(Waits::Calls) {
                     is_listening_ended = true;
-                    workers.iter().for_each(worker::Handle::end_listening);
+                    workers.iter().for_each(worker::WorkerHandle::end_listening);
                 }
                 if stop_accepting.is_cancelled() && workers.iter().all(|worker| worker.open() == 0) {
                     return;
@@ -364,7 +364,7 @@ impl Gateway {
     pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) {
         self.stop_accepting.cancel();
         // Sessions that nobody uses at the moment end here, and with them their processes.
-        self.workers.iter().for_each(worker::Handle::cut);
+        self.workers.iter().for_each(worker::WorkerHandle::cut);
         let children = self.children();
         children.iter().for_each(|supervisor| supervisor.stop());
         let ended = async {
@@ -508,7 +508,7 @@ async fn accept(
     listener: TcpListener,
     listener_kind: ListenerKind,
     connections: Arc<Connections>,
-    workers: Arc<[worker::Handle]>,
+    workers: Arc<[worker::WorkerHandle]>,
     shared: Arc<GateState>,
     stop: CancellationToken,
 ) {

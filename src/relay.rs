@@ -20,7 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    body::{COMMENT, Silence, Stopped, Stream},
+    body::{COMMENT, PassthroughStream, Silence, Stopped},
     identity::Subject,
     observe::{End, Record},
     server::connection,
@@ -54,8 +54,13 @@ const COMMENT_CHUNK: &[u8] = b"3\r\n:\n\n\r\n";
 
 impl Relay {
     /// A relay for the response with this head, if its body can go that way. The record has seen the head.
-    pub fn new(status: StatusCode, headers: &HeaderMap, stream: Stream, mut record: Record) -> Option<Self> {
-        let Stream { upstream, watched, edits: _, stall_limit: _, silence, end: _ } = stream;
+    pub fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        stream: PassthroughStream,
+        mut record: Record,
+    ) -> Option<Self> {
+        let PassthroughStream { upstream, watched, edits: _, stall_limit: _, silence, end: _ } = stream;
         let (body, first, payload) = upstream.into_raw()?;
         let mut unsent = head(status, headers, body.is_chunked());
         unsent.extend_from_slice(&first);

@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
     identity::{Grant, Grantee},
-    ledger::{Capacity, Ledger, Name, Owner, Resource},
+    ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
     memory::Memory,
@@ -34,7 +34,7 @@ use crate::{
     server::admission::Connections,
     session::Registry,
     upstream::{Origin, Trust, Unusable},
-    watchdog::Loss,
+    watchdog::Revocation,
 };
 
 use self::backend::{Origins, backend};
@@ -315,7 +315,7 @@ impl Live {
                 Holder {
                     used: metrics.token_used(&credential.token_name, &id),
                     id,
-                    owner: ledger.owner(Name::Token(Arc::clone(&credential.token_name))),
+                    owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
                     credential: credential.clone(),
                 }
             })
@@ -402,8 +402,8 @@ impl Live {
     }
 
     /// What was lost since, if what was admitted by `grant` would not be admitted now.
-    pub fn loss(&self, grant: &Grant) -> Option<Loss> {
-        let Some(route) = self.route(&grant.server) else { return Some(Loss::Server) };
+    pub fn loss(&self, grant: &Grant) -> Option<Revocation> {
+        let Some(route) = self.route(&grant.server) else { return Some(Revocation::Server) };
         if route.is_public {
             return None;
         }
@@ -427,8 +427,8 @@ impl Live {
         };
         match (admits, is_left) {
             (true, _) => None,
-            (false, true) => Some(Loss::Grant),
-            (false, false) => Some(Loss::Token),
+            (false, true) => Some(Revocation::Grant),
+            (false, false) => Some(Revocation::Token),
         }
     }
 

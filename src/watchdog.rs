@@ -54,12 +54,12 @@ pub enum Signal {
     /// Drain took too long, or the server was stopped: end now.
     Cut,
     /// What admitted it does so no more.
-    Revoked(Loss),
+    Revoked(Revocation),
 }
 
 /// What was lost by which something had been admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loss {
+pub enum Revocation {
     /// The server: it is not in the config any more.
     Server,
     /// The token's grant for this server.
@@ -103,7 +103,7 @@ struct Entry<T> {
 
 /// A place in the list; dropping it leaves.
 pub struct Watched<T> {
-    lull: Lull<T>,
+    signal_cache: SignalCache<T>,
     key: usize,
     entry: Rc<Entry<T>>,
 }
@@ -112,7 +112,7 @@ pub struct Watched<T> {
 /// worker's. An event that passes asks twice, for its request and its connection; with thousands of streams both
 /// places have left the processor's caches by then, and two looks at them were a quarter of all that
 /// an event cost outside of the kernel.
-pub struct Lull<T> {
+pub struct SignalCache<T> {
     dog: Rc<Watchdog<T>>,
     /// [`Watchdog::raised`] when the task asked.
     since: Cell<u64>,
@@ -120,7 +120,7 @@ pub struct Lull<T> {
     waker: Cell<(*const (), *const RawWakerVTable)>,
 }
 
-impl<T> Lull<T> {
+impl<T> SignalCache<T> {
     fn new(dog: Rc<Watchdog<T>>) -> Self {
         Self { dog, since: Cell::new(u64::MAX), waker: Cell::new((ptr::null(), ptr::null())) }
     }
@@ -143,9 +143,9 @@ fn identity(waker: &Waker) -> (*const (), *const RawWakerVTable) {
 
 /// A look at a place in the list, from beside whoever takes its signals.
 #[derive(Clone)]
-pub struct View<T>(Weak<Entry<T>>);
+pub struct SignalView<T>(Weak<Entry<T>>);
 
-impl<T> View<T> {
+impl<T> SignalView<T> {
     /// The signal that was raised and not taken; none once the place was left.
     pub fn signal(&self) -> Option<Signal> {
         self.0.upgrade()?.signal.get()
@@ -168,7 +168,7 @@ impl<T> Watchdog<T> {
             waker: Cell::default(),
         });
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
-        Watched { lull: Lull::new(Rc::clone(self)), key, entry }
+        Watched { signal_cache: SignalCache::new(Rc::clone(self)), key, entry }
     }
 
     /// Signals everything whose deadline is not after `now`, and wakes everything whose alarm is not.
@@ -197,7 +197,7 @@ impl<T> Watchdog<T> {
     }
 
     /// The same for one place, if it was not left.
-    pub fn signal_one(&self, place: &View<T>, choose: impl FnOnce(&T) -> Option<Signal>) {
+    pub fn signal_one(&self, place: &SignalView<T>, choose: impl FnOnce(&T) -> Option<Signal>) {
         if let Some(entry) = place.0.upgrade()
             && let Some(signal) = choose(&entry.subject)
         {
@@ -246,8 +246,8 @@ impl<T> Watchdog<T> {
 
 impl<T> Watched<T> {
     /// A look at this place for others.
-    pub fn view(&self) -> View<T> {
-        View(Rc::downgrade(&self.entry))
+    pub fn view(&self) -> SignalView<T> {
+        SignalView(Rc::downgrade(&self.entry))
     }
 
     /// What is watched.
@@ -262,23 +262,23 @@ impl<T> Watched<T> {
 
     /// Raises a signal here, and nowhere else.
     pub fn raise(&self, signal: Signal) {
-        self.lull.dog.raise(&self.entry, signal);
+        self.signal_cache.dog.raise(&self.entry, signal);
     }
 
     /// Has [`Signal::Deadline`] raised `after` this time from now, or not at all.
     pub fn set_deadline(&self, after: Option<Duration>) {
         // The last tick may be a tick ago: never too early, then.
-        self.entry.deadline.set(after.map(|after| self.lull.dog.moment.get() + TICK + after));
+        self.entry.deadline.set(after.map(|after| self.signal_cache.dog.moment.get() + TICK + after));
     }
 
     /// The moment of the last tick: a look at the worker's memory, not at the clock.
     pub fn now(&self) -> Instant {
-        self.lull.dog.now.get()
+        self.signal_cache.dog.now.get()
     }
 
     /// The same, to be kept.
     pub fn moment(&self) -> Moment {
-        self.lull.dog.moment.get()
+        self.signal_cache.dog.moment.get()
     }
 
     /// Has the task that left its waker here woken by the first tick that is not before `at`. That is no signal: the task has
@@ -288,20 +288,20 @@ impl<T> Watched<T> {
     }
 
     /// A lull of this list for whoever asks here so often that even the look at this place counts.
-    pub fn lull(&self) -> Lull<T> {
-        Lull::new(Rc::clone(&self.lull.dog))
+    pub fn signal_cache(&self) -> SignalCache<T> {
+        SignalCache::new(Rc::clone(&self.signal_cache.dog))
     }
 
     /// Takes the signal that was raised, if any, and otherwise has the task of `cx` woken by the next one.
     pub fn poll(&self, cx: &mut Context<'_>) -> Option<Signal> {
-        if self.lull.lasts(cx) {
+        if self.signal_cache.lasts(cx) {
             return None;
         }
         let signal = self.entry.signal.take();
         if signal.is_none() {
             let waker = self.entry.waker.take().filter(|waker| waker.will_wake(cx.waker()));
             self.entry.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
-            self.lull.begin(cx);
+            self.signal_cache.begin(cx);
         }
         signal
     }
@@ -309,7 +309,7 @@ impl<T> Watched<T> {
 
 impl<T> Drop for Watched<T> {
     fn drop(&mut self) {
-        self.lull.dog.entries.borrow_mut().remove(self.key);
+        self.signal_cache.dog.entries.borrow_mut().remove(self.key);
     }
 }
 
@@ -352,10 +352,10 @@ mod tests {
         let mut asked = Vec::new();
         dog.signal(|name| {
             asked.push(*name);
-            (*name == "bob").then_some(Signal::Revoked(Loss::Token))
+            (*name == "bob").then_some(Signal::Revoked(Revocation::Token))
         });
         assert_eq!(asked, ["alice", "bob"]);
-        assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked(Loss::Token))));
+        assert_eq!((polled(&alice), polled(&bob)), (None, Some(Signal::Revoked(Revocation::Token))));
         drop((alice, bob));
         assert!(dog.is_empty());
     }
@@ -366,10 +366,10 @@ mod tests {
         let watched = dog.watch("alice");
         let now = Instant::now();
         watched.set_deadline(Some(Duration::ZERO));
-        dog.signal(|_| Some(Signal::Revoked(Loss::Token)));
+        dog.signal(|_| Some(Signal::Revoked(Revocation::Token)));
         dog.tick(now + Duration::from_secs(9));
         dog.signal(|_| Some(Signal::Drain));
-        assert_eq!(polled(&watched), Some(Signal::Revoked(Loss::Token)));
+        assert_eq!(polled(&watched), Some(Signal::Revoked(Revocation::Token)));
         assert_eq!(polled(&watched), None, "the others are no news any more");
         dog.signal(|_| Some(Signal::Drain));
         dog.signal(|_| Some(Signal::Cut));
@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(woken(), 0);
         dog.tick(now + Duration::from_secs(1));
         assert_eq!((woken(), alice.now()), (1, now + Duration::from_secs(1)));
-        assert!(alice.lull.lasts(cx) && bob.lull.lasts(cx));
+        assert!(alice.signal_cache.lasts(cx) && bob.signal_cache.lasts(cx));
         dog.tick(now + Duration::from_secs(9));
         assert_eq!(woken(), 1);
         dog.signal(|name| (*name == "alice").then_some(Signal::Cut));

@@ -53,7 +53,7 @@ pub struct Arrival {
     pub connection_slot: ConnectionSlot,
 }
 
-enum Message {
+enum WorkerCommand {
     Serve(Arrival),
     Evict(ConnectionId),
     Warm(Arc<Supervisor>),
@@ -64,10 +64,10 @@ enum Message {
 }
 
 /// A running worker, from outside.
-pub struct Handle {
+pub struct WorkerHandle {
     // Unbounded, and bounded all the same: every arrival is one of the connections, of which there is a limit, each
     // eviction comes with an arrival, and the other messages are a few per reload.
-    messages: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedSender<WorkerCommand>,
     open: Arc<AtomicUsize>,
     unfinished: Arc<Unfinished>,
 }
@@ -81,7 +81,7 @@ impl Default for Unfinished {
     }
 }
 
-impl Handle {
+impl WorkerHandle {
     /// Starts worker number `index` of so many. `acceptor` terminates TLS on the public listener.
     pub fn start(
         index: usize,
@@ -123,42 +123,42 @@ impl Handle {
     /// Hands over a connection.
     pub fn serve(&self, arrival: Arrival) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.send(Message::Serve(arrival));
+        self.send(WorkerCommand::Serve(arrival));
     }
 
     /// Ends a connection, if it has not ended and none of its requests was admitted.
     pub fn evict(&self, id: ConnectionId) {
-        self.send(Message::Evict(id));
+        self.send(WorkerCommand::Evict(id));
     }
 
     /// Starts a command before anybody needs it.
     pub fn warm(&self, supervisor: Arc<Supervisor>) {
-        self.send(Message::Warm(supervisor));
+        self.send(WorkerCommand::Warm(supervisor));
     }
 
     /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been told.
     pub fn reloaded(&self) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        self.send(Message::Reloaded(tell));
+        self.send(WorkerCommand::Reloaded(tell));
         told
     }
 
     /// Finish what runs, take nothing new on any connection.
     pub fn drain(&self) {
-        self.send(Message::Drain);
+        self.send(WorkerCommand::Drain);
     }
 
     /// Nobody waits for an answer any more: end the streams that only listen.
     pub fn end_listening(&self) {
-        self.send(Message::EndListening);
+        self.send(WorkerCommand::EndListening);
     }
 
     /// End everything now.
     pub fn cut(&self) {
-        self.send(Message::Cut);
+        self.send(WorkerCommand::Cut);
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: WorkerCommand) {
         // Fails only when the worker ended, and then there is nothing to tell.
         let _ = self.messages.send(message);
     }
@@ -168,7 +168,7 @@ async fn run(
     shared: Arc<GateState>,
     workers: usize,
     acceptor: Option<TlsAcceptor>,
-    mut inbox: mpsc::UnboundedReceiver<Message>,
+    mut inbox: mpsc::UnboundedReceiver<WorkerCommand>,
     open: Arc<AtomicUsize>,
     unfinished: &Unfinished,
 ) {
@@ -179,22 +179,22 @@ async fn run(
     loop {
         tokio::select! {
             message = inbox.recv(), if !ended => match message {
-                Some(Message::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
-                Some(Message::Evict(id)) => worker.evict(id),
-                Some(Message::Warm(supervisor)) => {
+                Some(WorkerCommand::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
+                Some(WorkerCommand::Evict(id)) => worker.evict(id),
+                Some(WorkerCommand::Warm(supervisor)) => {
                     drop(tokio::task::spawn_local(bridge::warm(Arc::clone(&worker.shared), supervisor)));
                 }
-                Some(Message::Reloaded(tell)) => {
+                Some(WorkerCommand::Reloaded(tell)) => {
                     worker.reloaded();
                     // Nobody may want to know.
                     let _ = tell.send(());
                 }
-                Some(Message::Drain) => {
+                Some(WorkerCommand::Drain) => {
                     worker.of_connections.signal(|_| Some(Signal::Drain));
                     worker.look_what_is_unfinished(unfinished).await;
                 }
-                Some(Message::EndListening) => worker.end_listening(),
-                Some(Message::Cut) => worker.cut().await,
+                Some(WorkerCommand::EndListening) => worker.end_listening(),
+                Some(WorkerCommand::Cut) => worker.cut().await,
                 None => ended = true,
             },
             _ = ticks.tick() => {

@@ -23,7 +23,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal};
 use sluicegate::{
-    child::{Patience, Supervisor, reaper},
+    child::{ProcessTimeouts, Supervisor, reaper},
     config::{InlineTarget, InlineTool, Level, LogFormat, Piece, StdioTarget},
     ledger::Owner,
     link::{FromServer, Link, ToServer, awaited::Callers, inline, stdio},
@@ -161,7 +161,7 @@ fn gate(script: &str) -> Arc<Supervisor> {
         cwd: None,
         inherit_env: vec!["PATH".into()],
     };
-    let patience = Patience { longest_pause: Duration::ZERO, ..Patience::default() };
+    let patience = ProcessTimeouts { longest_pause: Duration::ZERO, ..ProcessTimeouts::default() };
     Supervisor::with_patience("db".into(), target, observer(), Arc::default(), patience)
 }
 

@@ -82,7 +82,7 @@ fn act(shared: &GateState, route: &Route, action: ManageAction) {
     }
     if action != ManageAction::Start {
         route.shared_links.clear();
-        shared.sessions.of(name).iter().for_each(session::Handle::close);
+        shared.sessions.of(name).iter().for_each(session::SessionHandle::close);
         // Requests that pass byte by byte are ended by the workers.
         shared.note_change();
     }

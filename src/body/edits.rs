@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, ErrorKind},
-    ledger::{Owner, Resource, Room, Share},
+    ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{endpoint::EndpointRewriter, tool_events::ListEvents},
 };
 
@@ -34,7 +34,7 @@ pub struct Edits {
 pub struct FilteredEvents {
     events: ListEvents<Passes>,
     share: Share,
-    room: Room,
+    room: ByteRoom,
     /// Since when there is none.
     waits_since: Option<Instant>,
     patience: Duration,

@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, reque
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{Events, Payload, Source, ended_before_answer},
+    body::{BridgedEvents, Payload, Source, ended_before_answer},
     config::{Naming, Server},
     error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
@@ -36,7 +36,8 @@ use crate::{
     selector::Selector,
     server::incoming::Incoming,
     session::{
-        self, EventId, Handle, Passage, Registered, Reply, SessionId, SessionSettings, Style, Unread, Wants,
+        self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
+        Style, UnreadCut, Wants,
     },
     state::{Backend, Route, Worker},
     watchdog::{Signal, Watched},
@@ -135,7 +136,7 @@ impl Request<'_> {
     /// Reads the message. One of a session is not read before there is room for it.
     async fn read(
         &self,
-        session: Option<&Handle>,
+        session: Option<&SessionHandle>,
         body: &mut Option<Incoming>,
         record: &mut Record,
     ) -> Result<Message, Error> {
@@ -160,7 +161,7 @@ impl Request<'_> {
     }
 
     /// Room for a message of a session on its way to the server.
-    async fn room(&self, session: &Handle, bytes: u64) -> Result<Option<Passage>, Error> {
+    async fn room(&self, session: &SessionHandle, bytes: u64) -> Result<Option<BudgetPermit>, Error> {
         match self.within(session::PATIENCE, session.room(bytes)).await {
             Err(late) if late.kind == ErrorKind::UpstreamTimeout => Err(ErrorKind::Unavailable
                 .because("the server takes no messages, and too many of its session wait")),
@@ -196,7 +197,7 @@ impl Request<'_> {
     /// A message of a session, or the one that begins it (MCP 2025-11-25, transports, "Sending Messages to the Server").
     async fn post(
         self,
-        session: Result<Handle, Error>,
+        session: Result<SessionHandle, Error>,
         message: Message,
         record: &mut Record,
     ) -> Result<Response<Payload>, Error> {
@@ -219,7 +220,7 @@ impl Request<'_> {
         let unless_told = session.close_on_drop();
         let reply = self.reply(&session, message).await?;
         note_error(&reply, record);
-        if matches!(&reply, Reply::Answer(answer) if answer.error_code().is_some()) {
+        if matches!(&reply, SessionReply::Answer(answer) if answer.error_code().is_some()) {
             // The server would not have it: there is no session.
             return self.respond(reply);
         }
@@ -353,13 +354,13 @@ impl Request<'_> {
         let sealed = sealed.to_str().map_err(|_| ErrorKind::Internal.because("a session id is not text"))?;
         let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
         let first = Bytes::from(endpoint);
-        Ok(reply::stream(self.stream_of(Source::Session(events, Unread::default())).beginning_with(first)))
+        Ok(reply::stream(self.stream_of(Source::Session(events, UnreadCut::default())).beginning_with(first)))
     }
 
     /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
     async fn message(
         self,
-        session: Option<Handle>,
+        session: Option<SessionHandle>,
         message: Message,
         record: &mut Record,
     ) -> Result<Response<Payload>, Error> {
@@ -370,7 +371,7 @@ impl Request<'_> {
     }
 
     /// Begins a session.
-    async fn start(&self, style: Style) -> Result<(Handle, SessionId), Error> {
+    async fn start(&self, style: Style) -> Result<(SessionHandle, SessionId), Error> {
         let Self { worker, admitted, .. } = self;
         // Nothing is begun that could not be kept.
         let place = self.place()?;
@@ -415,19 +416,19 @@ impl Request<'_> {
     }
 
     /// The session that the request names.
-    fn session(&self) -> Result<Handle, Error> {
+    fn session(&self) -> Result<SessionHandle, Error> {
         let sealed = self.head.headers.get(SESSION_ID).ok_or(ErrorKind::SessionRequired)?;
         self.find(sealed.as_bytes()).ok_or_else(|| ErrorKind::SessionNotFound.into())
     }
 
     /// The HTTP+SSE session that the request names.
-    fn sse_session(&self) -> Option<Handle> {
+    fn sse_session(&self) -> Option<SessionHandle> {
         let query = self.head.uri.query().unwrap_or_default();
         let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
         sealed.and_then(|sealed| self.find(sealed.as_bytes()))
     }
 
-    fn find(&self, sealed: &[u8]) -> Option<Handle> {
+    fn find(&self, sealed: &[u8]) -> Option<SessionHandle> {
         let (server, token_name) = self.admitted.session_owner();
         let id = self.admitted.live.sessions.open(server, token_name, sealed)?;
         let session = self.worker.shared.sessions.find(SessionId::parse(id)?, server)?;
@@ -450,7 +451,7 @@ impl Request<'_> {
     }
 
     /// What the session has to say to `message`, or a time-out.
-    async fn reply(&self, session: &Handle, message: Message) -> Result<Reply, Error> {
+    async fn reply(&self, session: &SessionHandle, message: Message) -> Result<SessionReply, Error> {
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
         let wants = match message.method() {
             // Its answer brings the session id, and comes at once.
@@ -520,16 +521,22 @@ impl Request<'_> {
         .await
     }
 
-    fn stream_of(self, source: Source) -> Events {
+    fn stream_of(self, source: Source) -> BridgedEvents {
         let stall_limit =
             (self.head.version == Version::HTTP_2).then_some(self.admitted.live.limits.slow_reader_timeout);
         let keep_alive = self.admitted.keep_alive();
-        Events::new(source, self.watched, stall_limit, keep_alive, Box::new(move || self.renewal.is_one()))
+        BridgedEvents::new(
+            source,
+            self.watched,
+            stall_limit,
+            keep_alive,
+            Box::new(move || self.renewal.is_one()),
+        )
     }
 
-    fn respond(self, reply: Reply) -> Result<Response<Payload>, Error> {
+    fn respond(self, reply: SessionReply) -> Result<Response<Payload>, Error> {
         reply::response(reply, |events| {
-            reply::stream(self.stream_of(Source::Session(events, Unread::default())))
+            reply::stream(self.stream_of(Source::Session(events, UnreadCut::default())))
         })
     }
 }
@@ -541,8 +548,8 @@ const STREAM_AFTER: Duration = Duration::from_secs(1);
 /// How long a session that does not take messages may hold up the answer to a time-out.
 const ABANDON: Duration = Duration::from_millis(100);
 
-fn note_error(reply: &Reply, record: &mut Record) {
-    if let Reply::Answer(answer) = reply {
+fn note_error(reply: &SessionReply, record: &mut Record) {
+    if let SessionReply::Answer(answer) = reply {
         record.answered(answer.error_code());
     }
 }

@@ -5,22 +5,22 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{Events, Payload},
+    body::{BridgedEvents, Payload},
     error::Error,
-    session::Reply,
+    session::SessionReply,
 };
 
 /// The response of a session; `stream` makes one of its events.
 pub(super) fn response(
-    reply: Reply,
+    reply: SessionReply,
     stream: impl FnOnce(mpsc::Receiver<Bytes>) -> Response<Payload>,
 ) -> Result<Response<Payload>, Error> {
     match reply {
-        Reply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
+        SessionReply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
         // Up to MCP 2025-11-25 an error is an answer like any other.
-        Reply::Answer(message) => Ok(json(StatusCode::OK, message.into_bytes())),
-        Reply::Events(events) => Ok(stream(events)),
-        Reply::Refused(error) => Err(error),
+        SessionReply::Answer(message) => Ok(json(StatusCode::OK, message.into_bytes())),
+        SessionReply::Events(events) => Ok(stream(events)),
+        SessionReply::Refused(error) => Err(error),
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn json(status: StatusCode, message: Bytes) -> Response<Payload> {
 }
 
 /// An event stream. Nothing on the way may hold it back or change it.
-pub(super) fn stream(events: Events) -> Response<Payload> {
+pub(super) fn stream(events: BridgedEvents) -> Response<Payload> {
     let mut response = Response::new(Payload::Events(Box::new(events)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

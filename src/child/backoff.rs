@@ -8,22 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Patience;
-use crate::ledger::Name;
+use super::ProcessTimeouts;
+use crate::ledger::OwnerName;
 
 /// The pauses of all owners whose processes failed lately.
 #[derive(Default)]
-pub(super) struct Backoffs(HashMap<Name, Backoff>);
+pub(super) struct Backoffs(HashMap<OwnerName, Backoff>);
 
 impl Backoffs {
     /// A process of `owner` that was started at `born` has ended, by itself if `failed`.
     pub(super) fn ended(
         &mut self,
-        owner: &Name,
+        owner: &OwnerName,
         born: Instant,
         now: Instant,
         failed: bool,
-        patience: &Patience,
+        patience: &ProcessTimeouts,
     ) {
         if failed {
             // What is over is forgotten, so there are no more than owners whose processes fail.
@@ -31,7 +31,7 @@ impl Backoffs {
             let backoff = self.0.entry(owner.clone()).or_default();
             backoff.ended(born, now, true, patience);
             // Who may have ended one that callers share is kept apart and waits there; the others do not wait for it.
-            if *owner == Name::Gate {
+            if *owner == OwnerName::Gate {
                 backoff.failures = 1;
             }
         } else if let Some(backoff) = self.0.get_mut(owner) {
@@ -40,7 +40,12 @@ impl Backoffs {
     }
 
     /// How long the next start for `owner` has to wait.
-    pub(super) fn wait(&self, owner: &Name, now: Instant, patience: &Patience) -> Option<Duration> {
+    pub(super) fn wait(
+        &self,
+        owner: &OwnerName,
+        now: Instant,
+        patience: &ProcessTimeouts,
+    ) -> Option<Duration> {
         self.0.get(owner)?.wait(now, patience)
     }
 
@@ -60,7 +65,7 @@ struct Backoff {
 
 impl Backoff {
     /// A process that was started at `born` has ended, by itself if `failed`.
-    fn ended(&mut self, born: Instant, now: Instant, failed: bool, patience: &Patience) {
+    fn ended(&mut self, born: Instant, now: Instant, failed: bool, patience: &ProcessTimeouts) {
         // Sessions of one server tend to fall together; they are one failure, not as many as there were sessions.
         if self.last.is_some_and(|last| born < last) {
             return;
@@ -75,13 +80,13 @@ impl Backoff {
     }
 
     /// Whether its pause is over for so long that the next failure is a first one again.
-    fn is_over(&self, now: Instant, patience: &Patience) -> bool {
+    fn is_over(&self, now: Instant, patience: &ProcessTimeouts) -> bool {
         let over = patience.longest_pause + patience.lived_well;
         self.last.is_none_or(|last| now.duration_since(last) > over)
     }
 
     /// How long the next start has to wait.
-    fn wait(&self, now: Instant, patience: &Patience) -> Option<Duration> {
+    fn wait(&self, now: Instant, patience: &ProcessTimeouts) -> Option<Duration> {
         let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
         let pause = patience.first_pause.saturating_mul(doubled).min(patience.longest_pause);
         let left = (self.last? + pause).saturating_duration_since(now);
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_to_its_longest_and_a_good_life_ends_it() {
-        let patience = Patience::default();
+        let patience = ProcessTimeouts::default();
         let mut backoff = Backoff::default();
         let mut now = Instant::now();
         assert_eq!(backoff.wait(now, &patience), None);
@@ -117,8 +122,8 @@ mod tests {
 
     #[test]
     fn the_pause_of_one_owner_is_no_other_owners() {
-        let patience = Patience::default();
-        let (dev, ops) = (Name::Token("dev".into()), Name::Token("ops".into()));
+        let patience = ProcessTimeouts::default();
+        let (dev, ops) = (OwnerName::Token("dev".into()), OwnerName::Token("ops".into()));
         let (mut backoffs, now) = (Backoffs::default(), Instant::now());
         backoffs.ended(&dev, now, now, true, &patience);
         assert_eq!(backoffs.wait(&dev, now, &patience), Some(patience.first_pause));
@@ -127,17 +132,17 @@ mod tests {
         backoffs.ended(&ops, later, later, true, &patience);
         assert_eq!(backoffs.0.len(), 1, "what is long over is forgotten");
         for _ in 0..3 {
-            backoffs.ended(&Name::Gate, later, later, true, &patience);
+            backoffs.ended(&OwnerName::Gate, later, later, true, &patience);
             backoffs.ended(&ops, later, later, true, &patience);
         }
-        assert_eq!(backoffs.wait(&Name::Gate, later, &patience), Some(patience.first_pause));
+        assert_eq!(backoffs.wait(&OwnerName::Gate, later, &patience), Some(patience.first_pause));
         backoffs.clear();
         assert_eq!(backoffs.wait(&ops, later, &patience), None);
     }
 
     #[test]
     fn processes_that_fall_together_are_one_failure_and_an_end_that_was_asked_for_is_none() {
-        let patience = Patience::default();
+        let patience = ProcessTimeouts::default();
         let mut backoff = Backoff::default();
         let born = Instant::now();
         let now = born + Duration::from_secs(1);

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    Orders, Patience, Running, Spoke, Why,
-    process::{Process, Watch},
+    EndReason, Orders, OutputSeen, ProcessTimeouts, Running,
+    process::{ExitWatch, Process},
     stderr::Stderr,
 };
 use crate::config::Level;
@@ -19,12 +19,12 @@ use crate::config::Level;
 /// A process and what is known of it.
 pub(super) struct Keeper {
     pub(super) process: Process,
-    pub(super) watch: Watch,
+    pub(super) watch: ExitWatch,
     pub(super) number: u64,
     pub(super) running: Running,
     pub(super) born: Instant,
     /// It said something.
-    pub(super) spoke: Arc<Spoke>,
+    pub(super) spoke: Arc<OutputSeen>,
 }
 
 impl Keeper {
@@ -33,7 +33,7 @@ impl Keeper {
     pub(super) async fn keep(
         mut self,
         stderr: pipe::Receiver,
-        asked: oneshot::Receiver<Why>,
+        asked: oneshot::Receiver<EndReason>,
         ended: oneshot::Sender<Cow<'static, str>>,
     ) {
         let supervisor = Arc::clone(&self.running.supervisor);
@@ -62,15 +62,15 @@ impl Keeper {
         drop(running);
         // Nobody listens if its user is gone.
         let _ = ended.send(how);
-        process.bury_inherited().await;
+        process.reap_inherited().await;
     }
 
     /// Returns when the process has ended, whether it was its own fault.
     async fn live_and_end(
         &self,
-        asked: oneshot::Receiver<Why>,
+        asked: oneshot::Receiver<EndReason>,
         mut orders: watch::Receiver<Orders>,
-        patience: &Patience,
+        patience: &ProcessTimeouts,
     ) -> bool {
         let killed = async {
             // Fails only without a supervisor, which this task holds.
@@ -80,7 +80,7 @@ impl Keeper {
         let why = tokio::select! {
             biased;
             () = &mut killed => None,
-            why = asked => Some(why.unwrap_or(Why::Unneeded)),
+            why = asked => Some(why.unwrap_or(EndReason::Unneeded)),
             () = self.watch.ended() => return !self.spoke.is_let_go(),
         };
         if why.is_some() {
@@ -98,6 +98,6 @@ impl Keeper {
         // Of the process that takes its time, and of those that it leaves.
         self.process.signal(Signal::KILL);
         self.watch.ended().await;
-        why == Some(Why::Broken)
+        why == Some(EndReason::Broken)
     }
 }

@@ -45,13 +45,13 @@ use self::{
 use crate::{
     config::{Level, StdioTarget},
     error::{Error, ErrorKind},
-    ledger::{Name, Owner, Resource, Share},
+    ledger::{Owner, OwnerName, Resource, Share},
     observe::{Health, Observer},
 };
 
 /// How long the gate waits for a command, and with starting it again.
 #[derive(Debug, Clone)]
-pub struct Patience {
+pub struct ProcessTimeouts {
     /// From the end of its standard input to SIGTERM. 5 s.
     pub after_stdin: Duration,
     /// From SIGTERM to SIGKILL. 5 s.
@@ -64,7 +64,7 @@ pub struct Patience {
     pub lived_well: Duration,
 }
 
-impl Default for Patience {
+impl Default for ProcessTimeouts {
     fn default() -> Self {
         Self {
             after_stdin: Duration::from_secs(5),
@@ -83,7 +83,7 @@ pub struct Supervisor {
     target: StdioTarget,
     observer: Arc<Observer>,
     health: Arc<Health>,
-    patience: Patience,
+    patience: ProcessTimeouts,
     restarts: IntCounter,
     running: AtomicUsize,
     starts: Starts,
@@ -129,7 +129,7 @@ impl Supervisor {
         observer: Arc<Observer>,
         health: Arc<Health>,
     ) -> Arc<Self> {
-        Self::with_patience(name, target, observer, health, Patience::default())
+        Self::with_patience(name, target, observer, health, ProcessTimeouts::default())
     }
 
     /// The same, with other times.
@@ -138,7 +138,7 @@ impl Supervisor {
         target: StdioTarget,
         observer: Arc<Observer>,
         health: Arc<Health>,
-        patience: Patience,
+        patience: ProcessTimeouts,
     ) -> Arc<Self> {
         let restarts = observer.metrics.child_restarts(&name);
         Arc::new(Self {
@@ -292,7 +292,7 @@ impl Supervisor {
         let (ended, exit) = oneshot::channel();
         let owner = Arc::clone(running.share.owner());
         let (has, is_let_go, first) = (AtomicBool::new(false), AtomicBool::new(false), Notify::new());
-        let spoke = Arc::new(Spoke { supervisor: Arc::clone(self), has, is_let_go, first });
+        let spoke = Arc::new(OutputSeen { supervisor: Arc::clone(self), has, is_let_go, first });
         let of_keeper = Arc::clone(&spoke);
         let born = Instant::now();
         let keeper = Keeper { process, watch, number, running, born, spoke: of_keeper };
@@ -303,13 +303,13 @@ impl Supervisor {
     }
 
     /// A process has ended, by itself if `failed`, and so.
-    fn ended(&self, owner: &Name, born: Instant, spoke: bool, failed: bool, how: &str) {
+    fn ended(&self, owner: &OwnerName, born: Instant, spoke: bool, failed: bool, how: &str) {
         if failed {
             self.health.failed(how);
         }
         let mut history = self.history();
         // One that callers share and that worked was broken by one of them, and the others need not wait for that.
-        let is_to_blame = failed && !(spoke && *owner == Name::Gate);
+        let is_to_blame = failed && !(spoke && *owner == OwnerName::Gate);
         history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.patience);
         history.missing += usize::from(failed);
     }
@@ -354,14 +354,14 @@ pub struct Life {
     orders: watch::Receiver<Orders>,
     number: u64,
     exit: oneshot::Receiver<Cow<'static, str>>,
-    ending: Option<oneshot::Sender<Why>>,
+    ending: Option<oneshot::Sender<EndReason>>,
     owner: Arc<Owner>,
-    spoke: Arc<Spoke>,
+    spoke: Arc<OutputSeen>,
     born: Instant,
 }
 
 /// Whether a process has said something, and so was able to start.
-pub struct Spoke {
+pub struct OutputSeen {
     supervisor: Arc<Supervisor>,
     has: AtomicBool,
     /// Its standard input was closed, while it may finish its start: if it ends by that, it was asked to.
@@ -370,7 +370,7 @@ pub struct Spoke {
     first: Notify,
 }
 
-impl Spoke {
+impl OutputSeen {
     /// It said something.
     pub fn note(&self) {
         self.supervisor.health.answered();
@@ -392,7 +392,7 @@ impl Spoke {
 
 /// Why a process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum EndReason {
     /// Nobody needs it.
     Unneeded,
     /// It does not do what it is for. Counts as a failure, as if it had ended by itself.
@@ -401,7 +401,7 @@ pub enum Why {
 
 /// What happens to a process.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ProcessEvent {
     /// It has ended; how, for the log. It and its group are gone.
     Exited(Cow<'static, str>),
     /// The server is to be stopped: let go of its standard input.
@@ -410,7 +410,7 @@ pub enum Event {
 
 /// A first start that goes on although nobody needs the process any more. There is one of a server at a time.
 pub struct FirstStart {
-    spoke: Arc<Spoke>,
+    spoke: Arc<OutputSeen>,
     until: Instant,
 }
 
@@ -452,17 +452,17 @@ impl Life {
     }
 
     /// Is told what the process says.
-    pub fn spoke(&self) -> Arc<Spoke> {
+    pub fn spoke(&self) -> Arc<OutputSeen> {
         Arc::clone(&self.spoke)
     }
 
     /// What happens first.
-    pub async fn event(&mut self) -> Event {
+    pub async fn event(&mut self) -> ProcessEvent {
         let number = self.number;
         tokio::select! {
             biased;
-            how = exited(&mut self.exit) => Event::Exited(how),
-            _ = self.orders.wait_for(|orders| orders.end_below > number) => Event::Stop,
+            how = exited(&mut self.exit) => ProcessEvent::Exited(how),
+            _ = self.orders.wait_for(|orders| orders.end_below > number) => ProcessEvent::Stop,
         }
     }
 
@@ -472,7 +472,7 @@ impl Life {
     }
 
     /// Has it end: let go of its standard input too. It gets SIGTERM and SIGKILL if it takes its time.
-    pub fn end(&mut self, why: Why) {
+    pub fn end(&mut self, why: EndReason) {
         if let Some(ending) = self.ending.take() {
             // Fails when it has ended already.
             let _ = ending.send(why);

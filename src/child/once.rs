@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokio::{net::unix::pipe, sync::oneshot, time::timeout};
 
 use super::{
-    process::{Input, Outputs, Process, Watch},
+    process::{ExitWatch, Input, Outputs, Process},
     scratch, spawner,
 };
 use crate::{config::StdioTarget, ledger::Share, observe::Observer};
@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How much a command may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RunLimits {
     /// From its start to its end.
     pub time: Duration,
     /// Bytes of standard output that are kept; the rest is read and dropped, so that the command can end.
@@ -54,7 +54,7 @@ pub struct Captured {
 /// The command cannot be run, or the gate has no descriptors or processes left.
 pub async fn run(
     target: StdioTarget,
-    limits: Limits,
+    limits: RunLimits,
     share: Share,
     observer: &Arc<Observer>,
 ) -> io::Result<Finished> {
@@ -74,8 +74,8 @@ pub async fn run(
 async fn keep(
     mut process: Process,
     Outputs { stdout: mut out, stderr: mut err }: Outputs,
-    watch: Watch,
-    limits: Limits,
+    watch: ExitWatch,
+    limits: RunLimits,
     mut tell: oneshot::Sender<io::Result<Finished>>,
 ) {
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
@@ -104,7 +104,7 @@ async fn keep(
     let status = process.reap();
     // Fails when nobody waits.
     let _ = tell.send(status.map(|status| Finished { stdout, stderr, status: in_time.then_some(status) }));
-    process.bury_inherited().await;
+    process.reap_inherited().await;
 }
 
 impl Captured {

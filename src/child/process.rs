@@ -15,7 +15,7 @@ use super::{reaper, sys};
 use crate::{config::StdioTarget, observe::Observer, secret::Secret};
 
 /// How often, and how many times, to look for members of a group that the gate inherited.
-const BURIAL: (Duration, u32) = (Duration::from_millis(50), 40);
+const REAP_INHERITED: (Duration, u32) = (Duration::from_millis(50), 40);
 
 /// A process that leads a group of its own. It is buried whatever happens: dropping it kills the group.
 ///
@@ -44,7 +44,7 @@ pub(super) struct Outputs {
 }
 
 /// Tells when a process has ended.
-pub(super) struct Watch(AsyncFd<OwnedFd>);
+pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
 
 impl Process {
     /// Starts the program. Fails when it cannot be run, or the gate has no descriptors or processes left.
@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// What the gate reads and watches; for once.
-    pub(super) fn attach(&mut self) -> io::Result<(Outputs, Watch)> {
+    pub(super) fn attach(&mut self) -> io::Result<(Outputs, ExitWatch)> {
         let stdout = self.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let stderr = self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let outputs = Outputs {
@@ -93,7 +93,7 @@ impl Process {
             stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
         };
         let pidfd = rustix::process::pidfd_open(self.group, PidfdFlags::empty())?;
-        Ok((outputs, Watch(sys::watch(pidfd)?)))
+        Ok((outputs, ExitWatch(sys::watch(pidfd)?)))
     }
 
     /// Sends a signal to everyone in the group.
@@ -114,8 +114,8 @@ impl Process {
 
     /// Reaps what was left of the group, where that falls to the gate: as the first process of a container it
     /// inherits every process whose parent ended. Elsewhere it returns at once.
-    pub(super) async fn bury_inherited(&self) {
-        let (pause, mut looks) = BURIAL;
+    pub(super) async fn reap_inherited(&self) {
+        let (pause, mut looks) = REAP_INHERITED;
         while looks > 0 {
             match rustix::process::waitpgid(self.group, WaitOptions::NOHANG) {
                 Ok(Some(_)) => {}
@@ -145,7 +145,7 @@ impl Drop for Process {
     }
 }
 
-impl Watch {
+impl ExitWatch {
     /// Resolves once the process has ended, as often as it is asked. It is still to be reaped then.
     pub(super) async fn ended(&self) {
         if self.0.readable().await.is_err() {

@@ -25,7 +25,7 @@ pub fn raise() -> io::Result<()> {
 
 /// A process that is as open to the commands as they are to each other, and that has secrets in its environment.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Open {
+pub struct ExposedProcess {
     /// Its number.
     pub pid: u32,
     /// What it calls itself.
@@ -38,7 +38,7 @@ pub struct Open {
 /// started this one, a shell or the init of a container. This process is no more open than they are to it: what is read
 /// here, whoever runs as its user can read (proc_pid_environ(5)), and nothing else. What it started itself is left out: that
 /// has what the config gives it.
-pub fn open_to_commands(variables: &BTreeSet<String>) -> Vec<Open> {
+pub fn open_to_commands(variables: &BTreeSet<String>) -> Vec<ExposedProcess> {
     let own = std::process::id();
     let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -52,7 +52,11 @@ pub fn open_to_commands(variables: &BTreeSet<String>) -> Vec<Open> {
             let found: Vec<_> =
                 variables.iter().filter(|name| names.contains(name.as_bytes())).cloned().collect();
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            (!found.is_empty()).then(|| Open { pid, name: name.trim_end().to_owned(), variables: found })
+            (!found.is_empty()).then(|| ExposedProcess {
+                pid,
+                name: name.trim_end().to_owned(),
+                variables: found,
+            })
         })
         .collect()
 }

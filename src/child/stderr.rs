@@ -25,12 +25,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Stderr {
     /// `None` after its end.
     pipe: Option<pipe::Receiver>,
-    lines: Lines,
+    lines: StderrLines,
 }
 
 impl Stderr {
     pub(super) fn new(pipe: pipe::Receiver, server: Arc<str>, observer: Arc<Observer>) -> Self {
-        Self { pipe: Some(pipe), lines: Lines::new(server, observer, Instant::now()) }
+        Self { pipe: Some(pipe), lines: StderrLines::new(server, observer, Instant::now()) }
     }
 
     /// Copies, and never returns; can be dropped at any time and begun again.
@@ -79,7 +79,7 @@ impl Stderr {
 }
 
 /// Bytes to log lines, no more of them than the rate allows.
-struct Lines {
+struct StderrLines {
     server: Arc<str>,
     observer: Arc<Observer>,
     /// The line so far, at most [`LINE`] bytes of it.
@@ -90,7 +90,7 @@ struct Lines {
     dropped: u64,
 }
 
-impl Lines {
+impl StderrLines {
     fn new(server: Arc<str>, observer: Arc<Observer>, now: Instant) -> Self {
         Self { server, observer, line: Vec::new(), window: now, spent: 0, dropped: 0 }
     }

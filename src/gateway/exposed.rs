@@ -6,7 +6,7 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use crate::{
-    child::shield::{self, Open},
+    child::shield::{self, ExposedProcess},
     config::{self, INHERITED, Level, Loaded, STATE_DIRECTORY, Server, Snapshot, Target},
     observe::Log,
 };
@@ -26,7 +26,7 @@ pub fn load(path: &Path) -> (Loaded, BTreeSet<String>) {
 
 /// The processes whose environment has some of `variables` that commands are not given anyway, and is open to the commands
 /// of this config. To those of a gate of root's everything is.
-pub fn open_to_commands(snapshot: &Snapshot, mut variables: BTreeSet<String>) -> Vec<Open> {
+pub fn open_to_commands(snapshot: &Snapshot, mut variables: BTreeSet<String>) -> Vec<ExposedProcess> {
     // Nor is the name of a directory a secret.
     variables.retain(|name| !INHERITED.contains(&name.as_str()) && name != STATE_DIRECTORY);
     let runs_commands = |server: &Server| !matches!(server.target, Target::Http(_));
@@ -43,7 +43,9 @@ pub const WARNING: &str = "Commands can read variables of the gate in the enviro
 /// Says it in the log: one line, with the process that began first.
 pub(super) fn warn(log: &Log, snapshot: &Snapshot, variables: BTreeSet<String>) {
     let open = open_to_commands(snapshot, variables);
-    let Some(Open { pid, name, variables }) = open.iter().min_by_key(|open| open.pid) else { return };
+    let Some(ExposedProcess { pid, name, variables }) = open.iter().min_by_key(|open| open.pid) else {
+        return;
+    };
     log.line(Level::Warn, WARNING)
         .int("pid", u64::from(*pid))
         .text("process", name)

@@ -157,7 +157,7 @@ impl Gateway {
             old.run_state.begin_epoch();
             old.health.forget();
             old.shared_links.clear();
-            self.shared.sessions.of(name).iter().for_each(session::Handle::close);
+            self.shared.sessions.of(name).iter().for_each(session::SessionHandle::close);
             if let Backend::Stdio(supervisor) = &old.backend
                 && !live.runs(supervisor)
             {

@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::{address::AddressBlock, room::Room, rule::Limit};
+pub use self::{address::AddressBlock, room::ByteRoom, rule::Limit};
 
 /// How long an owner counts as active after it was last admitted.
 const ACTIVE: u32 = 5 * 60;
@@ -100,7 +100,7 @@ pub struct Capacity {
 
 /// Who has something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Name {
+pub enum OwnerName {
     /// The callers of one token.
     Token(Arc<str>),
     /// Callers without a token, by their address.
@@ -132,7 +132,7 @@ struct Totals {
 
 /// One owner and what it has.
 pub struct Owner {
-    name: Name,
+    name: OwnerName,
     totals: Arc<Totals>,
     used: PerResource,
     /// As [`Totals::now`] was.
@@ -144,7 +144,7 @@ pub struct Owner {
 /// All owners.
 pub struct Ledger {
     totals: Arc<Totals>,
-    owners: Mutex<HashMap<Name, Arc<Owner>>>,
+    owners: Mutex<HashMap<OwnerName, Arc<Owner>>>,
     gate: Arc<Owner>,
     began: Instant,
 }
@@ -173,7 +173,7 @@ impl Ledger {
     /// A ledger in which nobody has anything.
     pub fn new(capacities: impl Fn(Resource) -> Capacity) -> Self {
         let totals = Arc::default();
-        let gate = Owner::new(Name::Gate, &totals);
+        let gate = Owner::new(OwnerName::Gate, &totals);
         let ledger = Self { totals, owners: Mutex::default(), gate, began: Instant::now() };
         ledger.set_capacities(capacities);
         ledger
@@ -195,8 +195,8 @@ impl Ledger {
     }
 
     /// The owner of this name.
-    pub fn owner(&self, name: Name) -> Arc<Owner> {
-        if name == Name::Gate {
+    pub fn owner(&self, name: OwnerName) -> Arc<Owner> {
+        if name == OwnerName::Gate {
             return Arc::clone(&self.gate);
         }
         let mut owners = self.owners();
@@ -206,7 +206,7 @@ impl Ledger {
         if owners.len() >= MOST_ADDRESSES {
             owners.retain(|_, owner| Arc::strong_count(owner) > 1);
         }
-        if let Name::Token(_) = name {
+        if let OwnerName::Token(_) = name {
             self.totals.has_names.store(true, Relaxed);
         }
         let owner = Owner::new(name.clone(), &self.totals);
@@ -237,7 +237,7 @@ impl Ledger {
         self.owners().retain(|name, owner| {
             let is_active = owner.is_active();
             active += u64::from(is_active);
-            named += u64::from(is_active && !matches!(name, Name::Address(_)));
+            named += u64::from(is_active && !matches!(name, OwnerName::Address(_)));
             is_active || Arc::strong_count(owner) > 1
         });
         // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from anybody.
@@ -245,7 +245,7 @@ impl Ledger {
         self.totals.active_named.fetch_add(named.wrapping_sub(before[1]), Relaxed);
     }
 
-    fn owners(&self) -> MutexGuard<'_, HashMap<Name, Arc<Owner>>> {
+    fn owners(&self) -> MutexGuard<'_, HashMap<OwnerName, Arc<Owner>>> {
         // Nothing that could panic runs under the lock.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -258,14 +258,14 @@ impl Owner {
         Arc::clone(Ledger::new(|_| any).gate())
     }
 
-    fn new(name: Name, totals: &Arc<Totals>) -> Arc<Self> {
+    fn new(name: OwnerName, totals: &Arc<Totals>) -> Arc<Self> {
         let (totals, used) = (Arc::clone(totals), PerResource::default());
         let last_active = AtomicU32::new(NEVER);
         Arc::new(Self { name, totals, used, last_active, gave_up: Mutex::default() })
     }
 
     /// Who it is.
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &OwnerName {
         &self.name
     }
 
@@ -277,7 +277,7 @@ impl Owner {
     /// Notes that a request of the owner was admitted: what is free is shared with it from now on.
     pub fn note_active(&self) {
         let (now, last) = (self.totals.now.load(Relaxed), self.last_active.load(Relaxed));
-        if last == now || self.name == Name::Gate {
+        if last == now || self.name == OwnerName::Gate {
             return;
         }
         let was_active = is_lately(last, now);
@@ -295,7 +295,7 @@ impl Owner {
     }
 
     fn is_address(&self) -> bool {
-        matches!(self.name, Name::Address(_))
+        matches!(self.name, OwnerName::Address(_))
     }
 
     /// One more of `resource`, if the owner may have it.
@@ -336,12 +336,18 @@ impl Owner {
     pub fn may_have(&self, capacity: usize, used: usize, mine: usize) -> Result<(), Limit> {
         let [capacity, used, mine] =
             [capacity, used, mine].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
-        rule::decide(self.among_others(rule::Ask { capacity, used, mine, amount: 1, ..rule::Ask::NOTHING }))
+        rule::decide(self.among_others(rule::Claim {
+            capacity,
+            used,
+            mine,
+            amount: 1,
+            ..rule::Claim::NOTHING
+        }))
     }
 
     /// Whether others have been active lately.
     pub fn has_others(&self) -> bool {
-        self.among_others(rule::Ask::NOTHING).others > 0
+        self.among_others(rule::Claim::NOTHING).others > 0
     }
 
     /// Some of `resource`, whether or not the owner may have it: for what exists already.
@@ -364,8 +370,8 @@ impl Owner {
     }
 
     /// Waits until the owner may have a byte more: whoever reads for it stops reading until then.
-    pub fn room(self: &Arc<Self>) -> Room {
-        Room::new(Arc::clone(self))
+    pub fn room(self: &Arc<Self>) -> ByteRoom {
+        ByteRoom::new(Arc::clone(self))
     }
 
     /// What all have of it, and what this owner has.
@@ -377,7 +383,7 @@ impl Owner {
     /// Whether the owner may have `amount` more where all have `used` and it has `mine`.
     fn decide(&self, resource: Resource, amount: u64, used: u64, mine: u64) -> Result<(), Limit> {
         let (at, totals) = (resource as usize, &*self.totals);
-        let is_gate = self.name == Name::Gate;
+        let is_gate = self.name == OwnerName::Gate;
         let capacity = totals.capacity[at].load(Relaxed);
         let (capacity, used) = match resource {
             // What is read where callers share something is on its way to one of them, who is asked then. Until then it is not
@@ -385,24 +391,24 @@ impl Owner {
             Resource::Bytes if is_gate => ((capacity / 4).max(LEAST_OF_GATE), mine),
             _ => (capacity, used),
         };
-        rule::decide(self.among_others(rule::Ask {
+        rule::decide(self.among_others(rule::Claim {
             capacity,
             own_limit: if is_gate { 0 } else { totals.per_owner[at].load(Relaxed) },
             used,
             mine,
             amount,
             least: if resource == Resource::Bytes { LEAST_BYTES } else { 1 },
-            ..rule::Ask::NOTHING
+            ..rule::Claim::NOTHING
         }))
     }
 
     /// What is asked for, with what is known of who asks for it and who else there is.
-    fn among_others(&self, ask: rule::Ask) -> rule::Ask {
-        let (is_gate, is_address) = (self.name == Name::Gate, self.is_address());
+    fn among_others(&self, ask: rule::Claim) -> rule::Claim {
+        let (is_gate, is_address) = (self.name == OwnerName::Gate, self.is_address());
         let own = u64::from(!is_gate && self.is_active());
         let others = self.totals.active.load(Relaxed).saturating_sub(own);
         let named = self.totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
-        rule::Ask {
+        rule::Claim {
             // The gate has what others share, so nothing is kept from it.
             others: if is_gate { 0 } else { others },
             others_named: named,

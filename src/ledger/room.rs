@@ -26,7 +26,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits until an owner may have a byte more, as often as it is asked.
-pub struct Room {
+pub struct ByteRoom {
     owner: Arc<Owner>,
     /// For what it waits, and until when before it looks again.
     waits: Option<(Limit, Pin<Box<Sleep>>)>,
@@ -34,7 +34,7 @@ pub struct Room {
     since: Option<Instant>,
 }
 
-impl Room {
+impl ByteRoom {
     pub(super) fn new(owner: Arc<Owner>) -> Self {
         Self { owner, waits: None, since: None }
     }
@@ -113,12 +113,12 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Capacity, Ledger, Name};
+    use crate::ledger::{Capacity, Ledger, OwnerName};
 
     #[tokio::test(start_paused = true)]
     async fn readers_that_wait_for_each_other_give_up_one_by_one_until_one_comes_to_its_end() {
         let ledger = Ledger::new(|_| Capacity { total: 100, per_owner: 0 });
-        let dev = ledger.owner(Name::Token("dev".into()));
+        let dev = ledger.owner(OwnerName::Token("dev".into()));
         let mut held: Vec<_> = (0..4).map(|_| Some((dev.hold(Resource::Bytes, 25), dev.room()))).collect();
         let began = Instant::now();
         let mut gone = 0;
@@ -144,7 +144,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_less_than_its_part_waits_longer_and_who_holds_nothing_gives_nothing_up() {
         let ledger = Ledger::new(|_| Capacity { total: 100, per_owner: 0 });
-        let [small, large] = ["small", "large"].map(|name| ledger.owner(Name::Token(name.into())));
+        let [small, large] = ["small", "large"].map(|name| ledger.owner(OwnerName::Token(name.into())));
         let _large = large.hold(Resource::Bytes, 90);
         let _small = small.hold(Resource::Bytes, 10);
         let began = Instant::now();

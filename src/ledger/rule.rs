@@ -6,7 +6,7 @@
 
 /// One owner asks for more of one resource.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ask {
+pub(super) struct Claim {
     /// How much there is in all.
     pub(super) capacity: u64,
     /// How much the owner may have at most, whatever is free; 0 is no such limit.
@@ -31,7 +31,7 @@ pub(super) struct Ask {
     pub(super) least: u64,
 }
 
-impl Ask {
+impl Claim {
     /// Nobody asks for anything, where nothing is.
     pub(super) const NOTHING: Self = Self {
         capacity: 0,
@@ -57,8 +57,8 @@ pub enum Limit {
 }
 
 /// Decides about `ask`.
-pub(super) fn decide(ask: Ask) -> Result<(), Limit> {
-    let Ask { capacity, own_limit, used, mine, amount, others, others_named, is_address, has_names, least } =
+pub(super) fn decide(ask: Claim) -> Result<(), Limit> {
+    let Claim { capacity, own_limit, used, mine, amount, others, others_named, is_address, has_names, least } =
         ask;
     let (after, mine) = (used.saturating_add(amount), mine.saturating_add(amount));
     if own_limit > 0 && mine > own_limit {
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    const ALONE: Ask = Ask {
+    const ALONE: Claim = Claim {
         capacity: 100,
         own_limit: 0,
         used: 0,
@@ -109,7 +109,7 @@ mod tests {
     };
 
     /// How many of `capacity` an owner gets that asks for one after the other.
-    fn greedy(ask: Ask) -> u64 {
+    fn greedy(ask: Claim) -> u64 {
         let mut ask = ask;
         while decide(ask).is_ok() {
             (ask.used, ask.mine) = (ask.used + 1, ask.mine + 1);
@@ -120,49 +120,49 @@ mod tests {
     #[test]
     fn an_owner_alone_has_everything_and_beside_others_three_quarters() {
         assert_eq!(greedy(ALONE), 100);
-        assert_eq!(greedy(Ask { others: 1, ..ALONE }), 75);
-        assert_eq!(greedy(Ask { others: 49, ..ALONE }), 75);
-        assert_eq!(greedy(Ask { own_limit: 10, ..ALONE }), 10);
-        assert_eq!(greedy(Ask { capacity: 2, others: 1, ..ALONE }), 1);
-        assert_eq!(greedy(Ask { capacity: 1, others: 5, ..ALONE }), 1);
+        assert_eq!(greedy(Claim { others: 1, ..ALONE }), 75);
+        assert_eq!(greedy(Claim { others: 49, ..ALONE }), 75);
+        assert_eq!(greedy(Claim { own_limit: 10, ..ALONE }), 10);
+        assert_eq!(greedy(Claim { capacity: 2, others: 1, ..ALONE }), 1);
+        assert_eq!(greedy(Claim { capacity: 1, others: 5, ..ALONE }), 1);
     }
 
     #[test]
     fn what_a_greedy_owner_leaves_is_shared_by_the_others() {
-        let beside = Ask { used: 75, others: 5, others_named: 5, ..ALONE };
+        let beside = Claim { used: 75, others: 5, others_named: 5, ..ALONE };
         assert_eq!(greedy(beside), 5, "a fifth of the reserve");
-        assert_eq!(decide(Ask { used: 100, ..beside }), Err(Limit::Gate));
-        assert_eq!(decide(Ask { used: 99, mine: 5, ..beside }), Err(Limit::Caller));
-        assert_eq!(decide(Ask { used: 99, mine: 4, ..beside }), Ok(()));
+        assert_eq!(decide(Claim { used: 100, ..beside }), Err(Limit::Gate));
+        assert_eq!(decide(Claim { used: 99, mine: 5, ..beside }), Err(Limit::Caller));
+        assert_eq!(decide(Claim { used: 99, mine: 4, ..beside }), Ok(()));
     }
 
     #[test]
     fn an_address_alone_leaves_a_part_for_names_if_there_are_any() {
-        assert_eq!(greedy(Ask { is_address: true, ..ALONE }), 87);
-        assert_eq!(greedy(Ask { is_address: true, has_names: false, ..ALONE }), 100);
-        assert_eq!(greedy(Ask { is_address: true, capacity: 2, ..ALONE }), 1);
+        assert_eq!(greedy(Claim { is_address: true, ..ALONE }), 87);
+        assert_eq!(greedy(Claim { is_address: true, has_names: false, ..ALONE }), 100);
+        assert_eq!(greedy(Claim { is_address: true, capacity: 2, ..ALONE }), 1);
     }
 
     #[test]
     fn any_number_of_addresses_leaves_room_for_a_token() {
-        let crowd = Ask { others: 1_000, others_named: 1, is_address: true, ..ALONE };
+        let crowd = Claim { others: 1_000, others_named: 1, is_address: true, ..ALONE };
         let mut used = 75;
-        while decide(Ask { used, ..crowd }).is_ok() {
+        while decide(Claim { used, ..crowd }).is_ok() {
             used += 1;
         }
         assert_eq!(used, 87, "thirteen of twenty-five are for named owners");
-        let named = Ask { used, others: 1_000, ..ALONE };
+        let named = Claim { used, others: 1_000, ..ALONE };
         assert_eq!(greedy(named), 13);
-        assert_eq!(greedy(Ask { others_named: 3, ..named }), 4);
-        assert_eq!(greedy(Ask { others_named: 100, ..named }), 1);
+        assert_eq!(greedy(Claim { others_named: 3, ..named }), 4);
+        assert_eq!(greedy(Claim { others_named: 100, ..named }), 1);
     }
 
     proptest! {
         #[test]
         fn a_newcomer_is_never_refused_for_what_one_other_has(capacity in 2_u64..10_000, others in 1_u64..50) {
-            let taken = greedy(Ask { capacity, others, ..ALONE });
+            let taken = greedy(Claim { capacity, others, ..ALONE });
             prop_assert!(taken < capacity);
-            prop_assert_eq!(decide(Ask { capacity, used: taken, others, ..ALONE }), Ok(()));
+            prop_assert_eq!(decide(Claim { capacity, used: taken, others, ..ALONE }), Ok(()));
         }
 
         #[test]
@@ -170,7 +170,7 @@ mod tests {
             capacity in 0_u64..100, used in 0_u64..200, mine in 0_u64..100, amount in 1_u64..300,
             others in 0_u64..9, others_named in 0_u64..9, own_limit in 0_u64..50, is_address: bool, has_names: bool, least in 1_u64..9,
         ) {
-            let ask = Ask {
+            let ask = Claim {
                 capacity, own_limit, used, mine, amount, others, others_named, is_address, has_names, least,
             };
             let asked = decide(ask);

@@ -9,13 +9,13 @@ fn ledger(total: u64) -> Ledger {
 }
 
 fn token(ledger: &Ledger, name: &str) -> Arc<Owner> {
-    let owner = ledger.owner(Name::Token(name.into()));
+    let owner = ledger.owner(OwnerName::Token(name.into()));
     owner.note_active();
     owner
 }
 
 fn address(ledger: &Ledger, last: u8) -> Arc<Owner> {
-    let owner = ledger.owner(Name::Address(std::net::IpAddr::from([192, 0, 2, last]).into()));
+    let owner = ledger.owner(OwnerName::Address(std::net::IpAddr::from([192, 0, 2, last]).into()));
     owner.note_active();
     owner
 }

@@ -10,7 +10,7 @@ use super::awaited::{Callers, Oddity, OddityReport, unreadable};
 use crate::{
     config::HttpTarget,
     error::{Error, ErrorKind},
-    ledger::{Owner, Resource, Room, Share},
+    ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
         events::{Event, EventReader, MAX_EVENT, Passed, is_coded},
         incoming::{Batch, Incoming},
@@ -409,7 +409,7 @@ pub(super) struct EventStream {
     report: OddityReport,
     /// Counts what is held of the next event.
     share: Share,
-    room: Room,
+    room: ByteRoom,
     /// Counts the connection.
     _connection: Share,
 }

@@ -37,7 +37,7 @@ pub use self::suspects::Involvement;
 use super::{FromServer, Link};
 use crate::{
     error::Error,
-    ledger::{Name, Owner, Share},
+    ledger::{Owner, OwnerName, Share},
     mcp::message::{self, Message},
 };
 
@@ -55,7 +55,7 @@ pub struct SharedLink {
 }
 
 /// Is given who may have ended a server; gives who is not to go on there.
-pub type OnLost = Rc<dyn Fn(&[(Name, Involvement)]) -> Vec<Name>>;
+pub type OnLost = Rc<dyn Fn(&[(OwnerName, Involvement)]) -> Vec<OwnerName>>;
 
 /// How a shared server is kept.
 pub struct SharedLinkSettings {

@@ -29,7 +29,7 @@ use super::{
     awaited::{Awaited, Callers, to_log},
 };
 use crate::{
-    child::{Child, Event, Life, Supervisor, Why},
+    child::{Child, EndReason, Life, ProcessEvent, Supervisor},
     error::Error,
     ledger::Owner,
     mcp::message::Message,
@@ -65,11 +65,11 @@ enum Over {
     Broken(&'static str),
 }
 
-impl From<Event> for Over {
-    fn from(event: Event) -> Self {
+impl From<ProcessEvent> for Over {
+    fn from(event: ProcessEvent) -> Self {
         match event {
-            Event::Exited(how) => Self::Exited(how),
-            Event::Stop => Self::Stopped,
+            ProcessEvent::Exited(how) => Self::Exited(how),
+            ProcessEvent::Stop => Self::Stopped,
         }
     }
 }
@@ -101,11 +101,11 @@ async fn converse(child: Child, server_end: ServerEnd, server: &Supervisor, call
         Over::Exited(how) => return last_words(reader, to_client, how).await,
         Over::Broken(what) => match timeout(BETTER_REASON, life.exited()).await {
             Ok(how) => return last_words(reader, to_client, how).await,
-            Err(_) => (Why::Broken, what),
+            Err(_) => (EndReason::Broken, what),
         },
-        Over::Stopped => (Why::Unneeded, "the server was stopped, restarted or configured anew"),
+        Over::Stopped => (EndReason::Unneeded, "the server was stopped, restarted or configured anew"),
         Over::Unneeded => {
-            life.end(Why::Unneeded);
+            life.end(EndReason::Unneeded);
             // What it was asked before may still be answered, if there is someone to take it.
             let how = until_exit(&mut life, reader.forward(&to_client)).await;
             return last_words(reader, to_client, how).await;

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::{
-    child::{Patience, tests::target},
+    child::{ProcessTimeouts, tests::target},
     config::{Level, LogFormat, StdioTarget},
     error::ErrorKind,
     ledger::Owner,
@@ -47,7 +47,7 @@ impl Gate {
         Self::with(target("sh", &["-c", script]), brief())
     }
 
-    fn with(target: StdioTarget, patience: Patience) -> Self {
+    fn with(target: StdioTarget, patience: ProcessTimeouts) -> Self {
         let (metrics, log) = (Metrics::new().unwrap(), Sink::default());
         let writer = Log::start(
             Level::Debug,
@@ -80,12 +80,12 @@ impl Gate {
 }
 
 /// Little patience, so that tests are quick; pauses too short to matter where they are not the subject.
-fn brief() -> Patience {
-    Patience {
+fn brief() -> ProcessTimeouts {
+    ProcessTimeouts {
         after_stdin: Duration::from_millis(200),
         after_sigterm: Duration::from_millis(200),
         first_pause: Duration::from_millis(1),
-        ..Patience::default()
+        ..ProcessTimeouts::default()
     }
 }
 
@@ -388,7 +388,7 @@ async fn a_process_that_closes_a_pipe_and_lives_on_is_ended() {
 
 #[tokio::test]
 async fn sigterm_comes_after_the_end_of_stdin_and_sigkill_after_that() {
-    let patience = Patience {
+    let patience = ProcessTimeouts {
         after_stdin: Duration::from_millis(500),
         after_sigterm: Duration::from_millis(700),
         ..brief()
@@ -426,7 +426,7 @@ async fn stderr_goes_to_the_log_a_flood_of_it_in_part() {
 
 #[tokio::test]
 async fn a_process_that_ends_at_once_is_started_again_after_a_pause() {
-    let patience = Patience { first_pause: Duration::from_millis(100), ..brief() };
+    let patience = ProcessTimeouts { first_pause: Duration::from_millis(100), ..brief() };
     let gate = Gate::with(target("sh", &["-c", "exit 3"]), patience);
     let begin = Instant::now();
     for _ in 0..4 {
@@ -441,7 +441,7 @@ async fn a_process_that_ends_at_once_is_started_again_after_a_pause() {
 
 #[tokio::test]
 async fn who_ends_when_asked_is_no_failure() {
-    let gate = Gate::with(target("cat", &[]), Patience { first_pause: LONG, ..brief() });
+    let gate = Gate::with(target("cat", &[]), ProcessTimeouts { first_pause: LONG, ..brief() });
     for _ in 0..3 {
         drop(within(LONG / 2, gate.open()).await);
         gate.is_empty().await;
@@ -494,7 +494,8 @@ async fn stop_ends_what_runs_and_nothing_starts_until_it_is_allowed() {
 
 #[tokio::test]
 async fn stop_does_not_wait_for_a_pause() {
-    let gate = Gate::with(target("sh", &["-c", "exit 3"]), Patience { first_pause: 2 * LONG, ..brief() });
+    let gate =
+        Gate::with(target("sh", &["-c", "exit 3"]), ProcessTimeouts { first_pause: 2 * LONG, ..brief() });
     end(&mut gate.open().await).await;
     let owner = Owner::unlimited();
     let (opened, ()) = tokio::join!(within(LONG, open(&gate.supervisor, &owner, Callers::One)), async {
@@ -508,7 +509,7 @@ async fn stop_does_not_wait_for_a_pause() {
 
 #[tokio::test]
 async fn kill_now_does_not_wait_for_anyone() {
-    let patient = Patience { after_stdin: 2 * LONG, ..brief() };
+    let patient = ProcessTimeouts { after_stdin: 2 * LONG, ..brief() };
     let gate = Gate::with(target("sh", &["-c", "sleep 1000; :"]), patient);
     let (link, dropped) = (gate.open().await, gate.open().await);
     drop(dropped);

@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
     auth,
-    body::{Edits, Late, Pace, Payload, Silence, Stream, ended_before_answer},
+    body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
     config::{Credential, HttpTarget, McpTransport as Speaks},
     error::{Error, ErrorKind},
     identity::{Grant, Grantee, Subject, Waits},
@@ -244,7 +244,14 @@ pub async fn forward(
                 && !is_coded(&response_head.headers);
             let silence = takes_comments.then(|| Silence::begin(&watched, admitted.keep_alive())).flatten();
             let end = EventEnd::default();
-            Payload::Stream(Box::new(Stream { upstream, edits, watched, stall_limit, silence, end }))
+            Payload::Stream(Box::new(PassthroughStream {
+                upstream,
+                edits,
+                watched,
+                stall_limit,
+                silence,
+                end,
+            }))
         }
     };
     let Head { status, headers, .. } = response_head;

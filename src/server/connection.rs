@@ -26,8 +26,8 @@ use super::{
 use crate::{
     config::Limits,
     identity::{Subject, Visitor},
-    ledger::{Ledger, Limit, Name, Owner, Resource, Share},
-    watchdog::{Moment, Signal, View, Watched},
+    ledger::{Ledger, Limit, Owner, OwnerName, Resource, Share},
+    watchdog::{Moment, Signal, SignalView, Watched},
 };
 
 /// How long a connection may be kept open between two requests; nginx's default.
@@ -103,7 +103,7 @@ pub struct Connection {
     /// Why it ended, if it was for something that never became a request.
     rejected: Cell<Option<Rejection>>,
     /// The response that the task of this moment began; its task takes it from here.
-    response: Cell<Option<View<Subject>>>,
+    response: Cell<Option<SignalView<Subject>>>,
 }
 
 /// Of public servers only, and so in a box.
@@ -205,7 +205,7 @@ impl Connection {
         let address = client.unwrap_or(self.address);
         let last = self.of_address.take().filter(|last| last.address == address);
         let last = last.unwrap_or_else(|| {
-            let owner = ledger.owner(Name::Address(address.into()));
+            let owner = ledger.owner(OwnerName::Address(address.into()));
             Box::new(OfAddress { address, owner })
         });
         let owner = Arc::clone(&last.owner);
@@ -297,7 +297,7 @@ impl Connection {
 
     /// A response begins that may have to be ended while hyper does not ask for more of it, because the client takes
     /// nothing. Whoever polls it next takes the view.
-    pub fn responds(&self, view: View<Subject>) {
+    pub fn responds(&self, view: SignalView<Subject>) {
         self.response.set(Some(view));
     }
 

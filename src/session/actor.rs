@@ -20,11 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    COMMANDS, Command, EVENTS, Handle, Registered, Reply, Wants,
-    call::{Call, Client},
-    listener::{Listener, Unread},
-    room::Room,
-    stream::{Delivery, EventId, Resumed, Stream},
+    COMMANDS, EVENTS, Registered, SessionCommand, SessionHandle, SessionReply, Wants,
+    call::{Client, PendingCall},
+    listener::{StandaloneStream, UnreadCut},
+    room::MessageBudget,
+    stream::{CallStream, Delivery, EventId, Resumed},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -71,11 +71,11 @@ pub enum Style {
 }
 
 /// Starts a session on this thread. It keeps its place in the registry as long as it runs.
-pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> Handle {
+pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> SessionHandle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
-    let (members, room) = (settings.members, Room::default());
-    let handle = Handle { commands: sender, closed: closed.clone(), members, room };
+    let (members, room) = (settings.members, MessageBudget::default());
+    let handle = SessionHandle { commands: sender, closed: closed.clone(), members, room };
     registered.lead_to(handle.clone());
     let is_sse = matches!(settings.style, Style::Sse(_));
     settings.listens.store(is_sse, Relaxed);
@@ -88,7 +88,7 @@ pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> H
         idle: settings.idle,
         listener: match settings.style {
             Style::Streamable => None,
-            Style::Sse(stream) => Some(Listener::new(stream, true)),
+            Style::Sse(stream) => Some(StandaloneStream::new(stream, true)),
         },
         is_sse,
         listens: settings.listens,
@@ -108,15 +108,15 @@ struct Session {
     link: Link,
     /// For whom it holds messages.
     owner: Arc<Owner>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<SessionCommand>,
     closed: CancellationToken,
     watched: Watched<Subject>,
     idle: Duration,
-    listener: Option<Listener>,
+    listener: Option<StandaloneStream>,
     is_sse: bool,
     /// Whether there is a listener, for who is behind the link.
     listens: Arc<AtomicBool>,
-    calls: HashMap<Id, Call>,
+    calls: HashMap<Id, PendingCall>,
     /// Counts calls, to tell the newest.
     serial: u64,
     /// Taken from the client. Commands wait while there is any.
@@ -125,7 +125,7 @@ struct Session {
     to_client: VecDeque<Delivery>,
     backlog: VecDeque<Bytes>,
     /// Streams of calls that are answered, for clients that lost theirs.
-    answered: VecDeque<Stream>,
+    answered: VecDeque<CallStream>,
     _registered: Registered,
 }
 
@@ -133,7 +133,7 @@ struct Session {
 enum Event {
     Signal(Signal),
     Closed,
-    Command(Option<Command>),
+    Command(Option<SessionCommand>),
     Server(Option<FromServer>),
     /// The server takes another message, or none any more.
     Room,
@@ -190,11 +190,11 @@ impl Session {
                         let _ = client.try_send(event);
                     }
                 }
-                Event::Listener => self.listener.iter_mut().for_each(Listener::pass_on),
+                Event::Listener => self.listener.iter_mut().for_each(StandaloneStream::pass_on),
                 Event::Silence if self.is_sse => break,
                 Event::Silence => self.leave_listener(),
                 Event::Unread => {
-                    self.listener.iter().for_each(Listener::cut);
+                    self.listener.iter().for_each(StandaloneStream::cut);
                     self.leave_listener();
                 }
             }
@@ -245,20 +245,20 @@ impl Session {
         self.listener.is_none() && self.calls.values().all(|call| call.client.is_gone())
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: SessionCommand) {
         match command {
-            Command::Post { outbound, wants, reply } => self.post(outbound, wants, reply),
-            Command::Listen { after, reply } => {
+            SessionCommand::Post { outbound, wants, reply } => self.post(outbound, wants, reply),
+            SessionCommand::Listen { after, reply } => {
                 if let Some((events, before)) = after.and_then(|after| self.resume(after)) {
                     // What waits for the client where it was is among what it gets now.
                     self.to_client.retain(|(client, _)| {
                         before.as_ref().is_none_or(|before| !client.same_channel(before))
                     });
-                    let _ = reply.send((events, Unread::default()));
+                    let _ = reply.send((events, UnreadCut::default()));
                     return;
                 }
                 let (sender, events) = mpsc::channel(EVENTS);
-                let mut listener = Listener::new(sender, false);
+                let mut listener = StandaloneStream::new(sender, false);
                 if reply.send((events, listener.unread())).is_ok() {
                     self.leave_listener();
                     self.backlog.drain(..).for_each(|event| listener.push(event));
@@ -266,12 +266,12 @@ impl Session {
                     self.listens.store(true, Relaxed);
                 }
             }
-            Command::Stream(id) => {
+            SessionCommand::Stream(id) => {
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.stream();
                 }
             }
-            Command::Abandon(id) => {
+            SessionCommand::Abandon(id) => {
                 self.calls.remove(&id);
                 self.to_server.push_back(ToServer::Abandon(id));
             }
@@ -287,16 +287,16 @@ impl Session {
         running.chain(&mut self.answered).find_map(|stream| stream.resume(after))
     }
 
-    fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<Reply>) {
+    fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<SessionReply>) {
         let message = &outbound.message;
         if let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) {
             let id = id.clone();
             if let Some(kind) = self.refusal(&id) {
-                return drop(reply.send(Reply::Refused(kind.into())));
+                return drop(reply.send(SessionReply::Refused(kind.into())));
             }
             return match message.names_held_for(&self.owner) {
                 Ok(names) => self.begin(id, names, outbound, wants, reply),
-                Err(limit) => drop(reply.send(Reply::Refused(Error::out_of(Resource::Bytes, limit)))),
+                Err(limit) => drop(reply.send(SessionReply::Refused(Error::out_of(Resource::Bytes, limit)))),
             };
         }
         if message.method() == "notifications/cancelled"
@@ -304,11 +304,11 @@ impl Session {
         {
             // The server will not answer. Its client waits for nothing either, and is not left hanging.
             if let Client::Waits(reply) = call.client {
-                let _ = reply.send(Reply::Events(mpsc::channel(1).1));
+                let _ = reply.send(SessionReply::Events(mpsc::channel(1).1));
             }
         }
         self.to_server.push_back(ToServer::Message(outbound));
-        let _ = reply.send(Reply::Accepted);
+        let _ = reply.send(SessionReply::Accepted);
     }
 
     /// Why a request with this id is not begun.
@@ -326,17 +326,17 @@ impl Session {
         names: Option<Share>,
         outbound: Outbound,
         wants: Wants,
-        reply: oneshot::Sender<Reply>,
+        reply: oneshot::Sender<SessionReply>,
     ) {
         self.serial += 1;
         let client = if self.is_sse {
-            let _ = reply.send(Reply::Accepted);
+            let _ = reply.send(SessionReply::Accepted);
             Client::Listens
         } else {
             Client::Waits(reply)
         };
         let progress_token = outbound.message.progress_token().cloned();
-        let mut call = Call { serial: self.serial, progress_token, _names: names, wants, client };
+        let mut call = PendingCall { serial: self.serial, progress_token, _names: names, wants, client };
         if wants.stream {
             call.stream();
         }
@@ -350,7 +350,7 @@ impl Session {
             // An answer that nobody waits for, or to nothing that can be named, has nowhere to go.
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
             match call.client {
-                Client::Waits(reply) => drop(reply.send(Reply::Answer(message))),
+                Client::Waits(reply) => drop(reply.send(SessionReply::Answer(message))),
                 Client::Reads(mut stream) => {
                     let last = stream.deliver(&message, self.owner.has_room_to_spare());
                     self.last_of(stream, last);
@@ -364,7 +364,7 @@ impl Session {
         if !is_heard && message.kind() == message::MessageKind::Request && message.method() == "ping" {
             return self.pong(&message);
         }
-        match id.and_then(|id| self.calls.get_mut(&id)).and_then(Call::stream) {
+        match id.and_then(|id| self.calls.get_mut(&id)).and_then(PendingCall::stream) {
             Some(stream) => {
                 let delivery = stream.deliver(&message, self.owner.has_room_to_spare());
                 self.to_client.push_back(delivery);
@@ -374,7 +374,7 @@ impl Session {
     }
 
     fn is_read(&self, id: &Id) -> bool {
-        self.calls.get(id).is_some_and(Call::is_read)
+        self.calls.get(id).is_some_and(PendingCall::is_read)
     }
 
     /// Answers a ping in the stead of a client that hears of it nowhere: a server that waits in vain ends the session.
@@ -387,7 +387,7 @@ impl Session {
     }
 
     /// The last event of a call's stream.
-    fn last_of(&mut self, stream: Stream, last: Delivery) {
+    fn last_of(&mut self, stream: CallStream, last: Delivery) {
         self.to_client.push_back(last);
         if let Some(stream) = stream.end() {
             if self.answered.len() == ANSWERED {
@@ -425,7 +425,7 @@ impl Session {
     /// The client listens no more where it did. What it did not take is kept for when it does.
     fn leave_listener(&mut self) {
         self.listens.store(false, Relaxed);
-        let rest = self.listener.take().map(Listener::into_rest).unwrap_or_default();
+        let rest = self.listener.take().map(StandaloneStream::into_rest).unwrap_or_default();
         rest.into_iter().for_each(|event| self.keep(event));
     }
 
@@ -442,7 +442,7 @@ impl Session {
     fn failed(&mut self, id: &Id, error: Error) {
         let Some(call) = self.calls.remove(id) else { return };
         match call.client {
-            Client::Waits(reply) => drop(reply.send(Reply::Refused(error))),
+            Client::Waits(reply) => drop(reply.send(SessionReply::Refused(error))),
             Client::Reads(mut stream) => {
                 if let Some(failure) = failure(id, &error) {
                     let last = stream.deliver_event(&failure, self.owner.has_room_to_spare());
@@ -466,7 +466,7 @@ impl Session {
         for (client, event) in self.to_client.drain(..) {
             let _ = client.try_send(event);
         }
-        self.listener.iter_mut().for_each(Listener::pass_on);
+        self.listener.iter_mut().for_each(StandaloneStream::pass_on);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 use super::*;
 use crate::{
     identity::{Grant, Grantee},
-    ledger::{Capacity, Ledger, Name, Owner, Resource},
+    ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::ServerEnd,
     session::{Registry, SessionId},
     watchdog::{TICK, Watchdog},
@@ -13,7 +13,7 @@ use crate::{
 /// A session whose server is the test.
 struct World {
     server: ServerEnd,
-    session: Handle,
+    session: SessionHandle,
     registry: Registry,
     dog: Rc<Watchdog<Subject>>,
     owner: Arc<Owner>,
@@ -35,7 +35,7 @@ impl World {
         };
         let id = SessionId::random().unwrap();
         let owner =
-            Ledger::new(|_| Capacity { total: 10_000, per_owner: 0 }).owner(Name::Token("dev".into()));
+            Ledger::new(|_| Capacity { total: 10_000, per_owner: 0 }).owner(OwnerName::Token("dev".into()));
         let share = owner.take(Resource::Sessions).unwrap();
         let registered = registry.add(id, Arc::from("db"), share);
         let session = start(link, settings, registered);
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// Posts without waiting for the answer.
-    fn post(&self, text: &'static str) -> tokio::task::JoinHandle<Option<Reply>> {
+    fn post(&self, text: &'static str) -> tokio::task::JoinHandle<Option<SessionReply>> {
         let session = self.session.clone();
         tokio::task::spawn_local(async move { session.post(message(text).into(), Wants::default()).await })
     }
@@ -101,7 +101,7 @@ fn an_answer_without_anything_before_it_is_an_answer() {
         let reply = world.post(CALL);
         assert_eq!(world.at_server().await, CALL);
         world.says(DONE).await;
-        let Some(Reply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
+        let Some(SessionReply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
         assert_eq!(text(answer.text()), DONE);
     });
 }
@@ -114,7 +114,7 @@ fn what_belongs_to_a_request_comes_before_its_answer_and_what_belongs_to_none_wh
         let (first, second) = (world.post(CALL), world.post(OTHER));
         let _ = (world.at_server().await, world.at_server().await);
         world.says(PROGRESS).await;
-        let Some(Reply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
+        let Some(SessionReply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
         world.says(LOG).await;
         assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
         world.says(DONE).await;
@@ -123,7 +123,7 @@ fn what_belongs_to_a_request_comes_before_its_answer_and_what_belongs_to_none_wh
         assert_eq!(events.recv().await, None, "the response is the last");
         // Now there is one request, and what the server asks belongs to it.
         world.says(SAMPLE).await;
-        assert!(matches!(second.await.unwrap(), Some(Reply::Events(_))));
+        assert!(matches!(second.await.unwrap(), Some(SessionReply::Events(_))));
     });
 }
 
@@ -135,7 +135,7 @@ fn what_comes_before_the_client_listens_is_kept_for_it() {
         let reply = world.post(CALL);
         world.at_server().await;
         world.says(DONE).await;
-        assert!(matches!(reply.await.unwrap(), Some(Reply::Answer(_))));
+        assert!(matches!(reply.await.unwrap(), Some(SessionReply::Answer(_))));
         let mut listener = world.session.listen(None).await.unwrap().0;
         assert!(text(&listener.recv().await.unwrap()).contains("notifications/message"));
     });
@@ -150,7 +150,7 @@ fn an_answer_to_the_server_and_a_notification_are_taken_at_once() {
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
         ] {
             let reply = world.post(text);
-            assert!(matches!(reply.await.unwrap(), Some(Reply::Accepted)));
+            assert!(matches!(reply.await.unwrap(), Some(SessionReply::Accepted)));
             assert_eq!(world.at_server().await, text);
         }
     });
@@ -162,7 +162,9 @@ fn a_second_request_with_the_same_id_is_refused_while_the_first_runs() {
         let mut world = World::new(false);
         let _first = world.post(CALL);
         world.at_server().await;
-        let Some(Reply::Refused(error)) = world.post(CALL).await.unwrap() else { panic!("it was taken") };
+        let Some(SessionReply::Refused(error)) = world.post(CALL).await.unwrap() else {
+            panic!("it was taken")
+        };
         assert_eq!(error.kind, ErrorKind::DuplicateId);
     });
 }
@@ -174,9 +176,9 @@ fn a_cancelled_request_leaves_no_client_hanging() {
         let reply = world.post(CALL);
         world.at_server().await;
         let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
-        assert!(matches!(world.post(cancel).await.unwrap(), Some(Reply::Accepted)));
+        assert!(matches!(world.post(cancel).await.unwrap(), Some(SessionReply::Accepted)));
         assert_eq!(world.at_server().await, cancel);
-        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        let Some(SessionReply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
         assert_eq!(events.recv().await, None);
     });
 }
@@ -188,11 +190,11 @@ fn everyone_who_waits_hears_that_the_server_is_gone() {
         let first = world.post(CALL);
         world.at_server().await;
         world.says(PROGRESS).await;
-        let Some(Reply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
+        let Some(SessionReply::Events(mut events)) = first.await.unwrap() else { panic!("no events") };
         let second = world.post(OTHER);
         world.at_server().await;
         world.server.to_client.send(FromServer::Ended { cause: "it was killed".into() }).await.unwrap();
-        let Some(Reply::Refused(error)) = second.await.unwrap() else { panic!("no error") };
+        let Some(SessionReply::Refused(error)) = second.await.unwrap() else { panic!("no error") };
         assert_eq!(error.kind, ErrorKind::UpstreamUnreachable);
         assert!(text(&events.recv().await.unwrap()).contains("progress"));
         assert!(text(&events.recv().await.unwrap()).contains(r#""code":502"#));
@@ -231,7 +233,7 @@ fn a_client_of_one_stream_that_reads_nothing_stops_the_server_and_nobody_else() 
             }
         }
         assert!(said < 3 * EVENTS, "{said} messages were taken");
-        assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+        assert!(matches!(world.post(LOG).await.unwrap(), Some(SessionReply::Accepted)));
         assert_eq!(world.at_server().await, LOG);
     });
 }
@@ -246,7 +248,7 @@ fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
         world.at_server().await;
         // Once the stream is cut, this is where such messages go.
         let other = tokio::task::spawn_local(async move {
-            if let Some(Reply::Events(mut events)) = other.await.unwrap() {
+            if let Some(SessionReply::Events(mut events)) = other.await.unwrap() {
                 while events.recv().await.is_some() {}
             }
         });
@@ -254,7 +256,7 @@ fn a_stream_that_is_listened_on_and_not_read_holds_up_no_call_and_is_cut() {
             world.says(LOG).await;
         }
         world.says(DONE).await;
-        assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))));
+        assert!(matches!(call.await.unwrap(), Some(SessionReply::Answer(_))));
         let mut read = 0;
         while listener.recv().await.is_some() {
             read += 1;
@@ -302,7 +304,7 @@ fn a_ping_is_answered_where_the_client_listens_nowhere_and_passed_on_where_it_do
         world.says(PING).await;
         assert_eq!(world.at_server().await, PONG, "the call goes on to its answer");
         world.says(PROGRESS).await;
-        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        let Some(SessionReply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
         assert!(text(&events.recv().await.unwrap()).contains("progress"));
         world.says(PING).await;
         assert!(text(&events.recv().await.unwrap()).contains(PING));
@@ -327,7 +329,7 @@ fn who_takes_only_json_gets_its_answer_and_what_came_before_where_it_listens() {
             world.says(PROGRESS).await;
         }
         world.says(DONE).await;
-        let Some(Reply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
+        let Some(SessionReply::Answer(answer)) = reply.await.unwrap() else { panic!("no answer") };
         assert_eq!(text(answer.text()), DONE);
         let mut listener = world.session.listen(None).await.unwrap().0;
         assert!(text(&listener.recv().await.unwrap()).contains("progress"));
@@ -343,7 +345,7 @@ fn a_session_that_nobody_uses_ends_and_one_that_somebody_listens_to_stays() {
         for _ in 0..3 {
             now += Duration::from_secs(60) + 2 * TICK;
             world.dog.tick(now);
-            assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+            assert!(matches!(world.post(LOG).await.unwrap(), Some(SessionReply::Accepted)));
             world.at_server().await;
         }
         drop(listener);
@@ -361,7 +363,7 @@ fn a_session_ends_with_its_token() {
     story(async {
         let mut world = World::new(false);
         tokio::task::yield_now().await;
-        world.dog.signal(|_| Some(Signal::Revoked(crate::watchdog::Loss::Token)));
+        world.dog.signal(|_| Some(Signal::Revoked(crate::watchdog::Revocation::Token)));
         assert_eq!(world.at_server().await, "end");
         world.is_over().await;
     });
@@ -371,7 +373,7 @@ fn a_session_ends_with_its_token() {
 fn over_http_sse_everything_comes_in_the_one_stream_and_its_end_is_the_sessions() {
     story(async {
         let mut world = World::new(true);
-        assert!(matches!(world.post(CALL).await.unwrap(), Some(Reply::Accepted)));
+        assert!(matches!(world.post(CALL).await.unwrap(), Some(SessionReply::Accepted)));
         assert_eq!(world.at_server().await, CALL);
         for said in [LOG, PROGRESS, SAMPLE, DONE] {
             world.says(said).await;
@@ -391,7 +393,8 @@ fn a_client_that_prefers_a_stream_has_one_at_once_and_may_come_back_to_it() {
     story(async {
         let mut world = World::new(false);
         let wants = Wants { stream: true, resumable: true, only_json: false };
-        let Some(Reply::Events(mut events)) = world.session.post(message(CALL).into(), wants).await else {
+        let Some(SessionReply::Events(mut events)) = world.session.post(message(CALL).into(), wants).await
+        else {
             panic!("no events")
         };
         world.at_server().await;
@@ -419,7 +422,7 @@ fn a_request_that_takes_long_can_be_given_its_stream() {
         let reply = world.post(CALL);
         world.at_server().await;
         world.session.stream(Id::number(1)).await;
-        let Some(Reply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
+        let Some(SessionReply::Events(mut events)) = reply.await.unwrap() else { panic!("no events") };
         world.says(DONE).await;
         assert_eq!(text(&events.recv().await.unwrap()), format!("event: message\ndata: {DONE}\n\n"));
     });
@@ -457,9 +460,9 @@ fn a_call_that_takes_longer_than_a_session_may_idle_is_use_and_so_is_its_end() {
             tokio::task::yield_now().await;
         }
         world.says(DONE).await;
-        assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))));
+        assert!(matches!(call.await.unwrap(), Some(SessionReply::Answer(_))));
         world.dog.tick(now + Duration::from_secs(50));
-        assert!(matches!(world.post(LOG).await.unwrap(), Some(Reply::Accepted)));
+        assert!(matches!(world.post(LOG).await.unwrap(), Some(SessionReply::Accepted)));
     });
 }
 
@@ -479,7 +482,7 @@ fn a_server_that_closes_its_ears_and_then_answers_is_heard() {
             let answer = FromServer::Message { message: message(DONE), about: None };
             to_client.send(answer).await.unwrap();
             to_client.send(FromServer::Ended { cause: "it ended".into() }).await.unwrap();
-            assert!(matches!(call.await.unwrap(), Some(Reply::Answer(_))), "the answer was lost");
+            assert!(matches!(call.await.unwrap(), Some(SessionReply::Answer(_))), "the answer was lost");
             let _ = note.await;
         }
     });
@@ -518,13 +521,16 @@ fn large_ids_and_tokens_are_counted_as_long_as_their_call_waits() {
             Outbound::from(Message::parse(text.into()).unwrap())
         };
         for id in ['a', 'b'] {
-            assert!(matches!(world.session.post(call(id), Wants::default()).await, Some(Reply::Accepted)));
+            assert!(matches!(
+                world.session.post(call(id), Wants::default()).await,
+                Some(SessionReply::Accepted)
+            ));
             world.at_server().await;
         }
         let held = world.owner.used(Resource::Bytes);
         assert!((8_000..=10_000).contains(&held), "{held}");
         let refused = world.session.post(call('c'), Wants::default()).await;
-        let Some(Reply::Refused(error)) = refused else { panic!("there is no room") };
+        let Some(SessionReply::Refused(error)) = refused else { panic!("there is no room") };
         assert_eq!(error.kind, ErrorKind::Unavailable);
         let answer = format!(r#"{{"id":"{}","result":{{}}}}"#, "a".repeat(1000));
         let message = Message::from_server(answer.into()).unwrap();
@@ -539,7 +545,8 @@ fn who_comes_back_again_and_again_has_what_it_missed_once() {
     story(async {
         let mut world = World::new(false);
         let wants = Wants { stream: true, resumable: true, only_json: false };
-        let Some(Reply::Events(stalled)) = world.session.post(message(CALL).into(), wants).await else {
+        let Some(SessionReply::Events(stalled)) = world.session.post(message(CALL).into(), wants).await
+        else {
             panic!("no events")
         };
         world.at_server().await;

@@ -2,11 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::{Reply, Wants, stream::Stream};
+use super::{SessionReply, Wants, stream::CallStream};
 use crate::{ledger::Share, mcp::message::Id};
 
 /// A request of the client's that the server has not answered.
-pub(super) struct Call {
+pub(super) struct PendingCall {
     pub(super) serial: u64,
     pub(super) progress_token: Option<Id>,
     /// Counts its id and token, if they are large.
@@ -15,14 +15,14 @@ pub(super) struct Call {
     pub(super) client: Client,
 }
 
-impl Call {
+impl PendingCall {
     /// The stream of its events, which begins now at the latest; `None` on HTTP+SSE, which has one for all, and where the
     /// client takes none.
-    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+    pub(super) fn stream(&mut self) -> Option<&mut CallStream> {
         if matches!(self.client, Client::Waits(_)) && !self.wants.only_json {
-            let (stream, events) = Stream::begin(self.serial, self.wants.resumable);
+            let (stream, events) = CallStream::begin(self.serial, self.wants.resumable);
             if let Client::Waits(reply) = std::mem::replace(&mut self.client, Client::Reads(stream)) {
-                let _ = reply.send(Reply::Events(events));
+                let _ = reply.send(SessionReply::Events(events));
             }
         }
         match &mut self.client {
@@ -40,9 +40,9 @@ impl Call {
 /// How the client of a call hears of it.
 pub(super) enum Client {
     /// It waits for the response head.
-    Waits(oneshot::Sender<Reply>),
+    Waits(oneshot::Sender<SessionReply>),
     /// It reads events.
-    Reads(Stream),
+    Reads(CallStream),
     /// On HTTP+SSE, in the one stream.
     Listens,
 }

@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says of a stream that is over whether it was cut because its client did not read it. Of most it can never be.
 #[derive(Debug, Clone, Default)]
-pub struct Unread(Option<Arc<AtomicBool>>);
+pub struct UnreadCut(Option<Arc<AtomicBool>>);
 
-impl Unread {
+impl UnreadCut {
     /// Whether it was.
     pub fn was_cut(&self) -> bool {
         self.0.as_ref().is_some_and(|cut| cut.load(Relaxed))
@@ -35,7 +35,7 @@ impl Unread {
 }
 
 /// The stream that a client listens on.
-pub(super) struct Listener {
+pub(super) struct StandaloneStream {
     client: mpsc::Sender<Bytes>,
     waiting: VecDeque<Bytes>,
     bytes: usize,
@@ -43,17 +43,17 @@ pub(super) struct Listener {
     taken: Instant,
     /// On HTTP+SSE it is the only stream, of calls too: what does not fit holds up the server, and nothing is cut here.
     is_only: bool,
-    unread: Unread,
+    unread: UnreadCut,
 }
 
-impl Listener {
+impl StandaloneStream {
     pub(super) fn new(client: mpsc::Sender<Bytes>, is_only: bool) -> Self {
-        let unread = Unread((!is_only).then(Arc::default));
+        let unread = UnreadCut((!is_only).then(Arc::default));
         Self { client, waiting: VecDeque::new(), bytes: 0, taken: Instant::now(), is_only, unread }
     }
 
     /// For whoever reads the stream.
-    pub(super) fn unread(&self) -> Unread {
+    pub(super) fn unread(&self) -> UnreadCut {
         self.unread.clone()
     }
 

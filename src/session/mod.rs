@@ -2,7 +2,7 @@
 //!
 //! A session is a task that owns a [`Link`](crate::link::Link) to the server and knows where the server's messages go:
 //! to the response of the request that they belong to, or to the stream that the client listens on. Requests reach it,
-//! from whichever thread they are on, by a [`Handle`] from the [`Registry`].
+//! from whichever thread they are on, by a [`SessionHandle`] from the [`Registry`].
 
 mod actor;
 mod call;
@@ -17,9 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
     actor::{SessionSettings, Style, failure, failure_code, start},
-    listener::Unread,
+    listener::UnreadCut,
     registry::{Registered, Registry, SessionId},
-    room::{PATIENCE, Passage},
+    room::{BudgetPermit, PATIENCE},
     stream::EventId,
 };
 use crate::{
@@ -35,7 +35,7 @@ const COMMANDS: usize = 4;
 pub const EVENTS: usize = 16;
 
 /// What a request wants of a session.
-pub enum Command {
+pub enum SessionCommand {
     /// Send this to the server.
     Post {
         /// The message.
@@ -43,14 +43,14 @@ pub enum Command {
         /// How it may be answered.
         wants: Wants,
         /// Gets what the client is answered.
-        reply: oneshot::Sender<Reply>,
+        reply: oneshot::Sender<SessionReply>,
     },
     /// Stream what the server sends of itself.
     Listen {
         /// Where the client was in the stream of a call, if it comes back for that.
         after: Option<EventId>,
         /// Gets the stream.
-        reply: oneshot::Sender<(mpsc::Receiver<Bytes>, Unread)>,
+        reply: oneshot::Sender<(mpsc::Receiver<Bytes>, UnreadCut)>,
     },
     /// Answer this request by a stream, if it is not answered yet.
     Stream(Id),
@@ -70,7 +70,7 @@ pub struct Wants {
 }
 
 /// What a client is answered.
-pub enum Reply {
+pub enum SessionReply {
     /// Taken; there is nothing to say.
     Accepted,
     /// The response, and nothing before it.
@@ -83,45 +83,45 @@ pub enum Reply {
 
 /// A way to a session.
 #[derive(Clone)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
+pub struct SessionHandle {
+    commands: mpsc::Sender<SessionCommand>,
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
     members: Members,
-    room: room::Room,
+    room: room::MessageBudget,
 }
 
-impl Handle {
+impl SessionHandle {
     /// Waits for room for a message of so many bytes. `None` if there never is any.
-    pub async fn room(&self, bytes: u64) -> Option<Passage> {
+    pub async fn room(&self, bytes: u64) -> Option<BudgetPermit> {
         self.room.take(bytes).await
     }
 
     /// Sends a message to the server. Resolves when there is something to answer; `None` if the session is over.
-    pub async fn post(&self, outbound: Outbound, wants: Wants) -> Option<Reply> {
+    pub async fn post(&self, outbound: Outbound, wants: Wants) -> Option<SessionReply> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Post { outbound, wants, reply }).await.ok()?;
+        self.commands.send(SessionCommand::Post { outbound, wants, reply }).await.ok()?;
         answer.await.ok()
     }
 
     /// The stream of what the server sends of itself, which takes the place of one that was opened before; or the rest of
     /// a call's stream. `None` if the session is over.
-    pub async fn listen(&self, after: Option<EventId>) -> Option<(mpsc::Receiver<Bytes>, Unread)> {
+    pub async fn listen(&self, after: Option<EventId>) -> Option<(mpsc::Receiver<Bytes>, UnreadCut)> {
         let (reply, stream) = oneshot::channel();
-        self.commands.send(Command::Listen { after, reply }).await.ok()?;
+        self.commands.send(SessionCommand::Listen { after, reply }).await.ok()?;
         stream.await.ok()
     }
 
     /// Has a request answered by a stream, if it is not answered yet.
     pub async fn stream(&self, id: Id) {
         // A session that is over has answered.
-        let _ = self.commands.send(Command::Stream(id)).await;
+        let _ = self.commands.send(SessionCommand::Stream(id)).await;
     }
 
     /// Tells the server that nobody waits for the answer to this request any more.
     pub async fn abandon(&self, id: Id) {
         // A session that is over has told it already.
-        let _ = self.commands.send(Command::Abandon(id)).await;
+        let _ = self.commands.send(SessionCommand::Abandon(id)).await;
     }
 
     /// Names of the servers behind it, where it is one with all servers as one.

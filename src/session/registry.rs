@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::Handle;
+use super::SessionHandle;
 use crate::ledger::{Owner, Share};
 
 /// Id of a session: random, so that it cannot be guessed even by who is allowed to use one.
@@ -41,11 +41,11 @@ impl fmt::Display for SessionId {
 /// Sessions that run, by server: what one of these costs to count, list or end does not depend on the others. Looked at once
 /// per request of a session, never per event.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<HashMap<Arc<str>, Sessions>>>);
+pub struct Registry(Arc<Mutex<HashMap<Arc<str>, SessionsOfServer>>>);
 
 /// Of one server, which has at least one. A session has no handle while it begins, nor has a single call, which nobody comes
 /// back to.
-type Sessions = HashMap<SessionId, Option<Handle>>;
+type SessionsOfServer = HashMap<SessionId, Option<SessionHandle>>;
 
 /// A place in the registry; dropping it leaves.
 pub struct Registered {
@@ -63,7 +63,7 @@ impl Registry {
     }
 
     /// The session of this id with this server.
-    pub fn find(&self, id: SessionId, server: &str) -> Option<Handle> {
+    pub fn find(&self, id: SessionId, server: &str) -> Option<SessionHandle> {
         self.entries().get(server)?.get(&id)?.clone()
     }
 
@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// Sessions with `server`, to end them.
-    pub fn of(&self, server: &str) -> Vec<Handle> {
+    pub fn of(&self, server: &str) -> Vec<SessionHandle> {
         self.entries().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect()
     }
 
@@ -87,7 +87,7 @@ impl Registry {
         self.entries().is_empty()
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Arc<str>, Sessions>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Arc<str>, SessionsOfServer>> {
         // Nothing that could panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +105,7 @@ impl Registered {
     }
 
     /// From now on, the session is found.
-    pub(super) fn lead_to(&self, handle: Handle) {
+    pub(super) fn lead_to(&self, handle: SessionHandle) {
         if let Some(place) = self.registry.entries().get_mut(&self.server).and_then(|of| of.get_mut(&self.id))
         {
             *place = Some(handle);

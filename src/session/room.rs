@@ -16,27 +16,27 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Room of one session.
 #[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct MessageBudget(Arc<Semaphore>);
 
 /// Room that a message takes, until it is dropped.
 #[derive(Debug)]
-pub struct Passage(OwnedSemaphorePermit);
+pub struct BudgetPermit(OwnedSemaphorePermit);
 
-impl Default for Room {
+impl Default for MessageBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(units(u64::from(MOST)) as usize)))
     }
 }
 
-impl Room {
+impl MessageBudget {
     /// Waits for room for so many bytes, behind those that came before. `None` if there never is any.
-    pub(super) async fn take(&self, bytes: u64) -> Option<Passage> {
+    pub(super) async fn take(&self, bytes: u64) -> Option<BudgetPermit> {
         let permit = Arc::clone(&self.0).acquire_many_owned(units(bytes)).await;
-        permit.ok().map(Passage)
+        permit.ok().map(BudgetPermit)
     }
 }
 
-impl Passage {
+impl BudgetPermit {
     /// It is no more than this.
     pub fn shrink_to(&mut self, bytes: u64) {
         let unused = self.0.num_permits().saturating_sub(units(bytes) as usize);
@@ -56,7 +56,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_has_no_room_waits_until_there_is_some() {
-        let room = Room::default();
+        let room = MessageBudget::default();
         let mut all = room.take(u64::MAX).await.unwrap();
         assert!(tokio::time::timeout(PATIENCE, room.take(1)).await.is_err());
         all.shrink_to(u64::from(MOST) - 2 * UNIT);

@@ -37,7 +37,7 @@ impl EventId {
 }
 
 /// The event stream of one call.
-pub(super) struct Stream {
+pub(super) struct CallStream {
     call: u64,
     client: mpsc::Sender<Bytes>,
     kept: Option<Kept>,
@@ -58,7 +58,7 @@ pub(super) type Resumed = (mpsc::Receiver<Bytes>, Option<mpsc::Sender<Bytes>>);
 /// An event on its way to a client.
 pub(super) type Delivery = (mpsc::Sender<Bytes>, Bytes);
 
-impl Stream {
+impl CallStream {
     /// Begins the stream of this call, and gives the client's end of it. One that is `resumable` opens with an event
     /// that has an id and no message, so that a client can come back from the first moment on.
     pub(super) fn begin(call: u64, resumable: bool) -> (Self, mpsc::Receiver<Bytes>) {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_client_that_comes_back_gets_what_it_has_not_seen() {
-        let (mut stream, mut events) = Stream::begin(7, true);
+        let (mut stream, mut events) = CallStream::begin(7, true);
         assert_eq!(events.try_recv().unwrap(), "id: 7.0\nretry: 1000\ndata:\n\n");
         for n in 1..=3 {
             stream.deliver(&message(n), true);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_what_is_gone_cannot_be_had() {
-        let (mut stream, _events) = Stream::begin(1, true);
+        let (mut stream, _events) = CallStream::begin(1, true);
         for _ in 0..KEPT_EVENTS + 2 {
             stream.deliver(&message(1), true);
         }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_cannot_be_resumed_has_no_ids() {
-        let (mut stream, mut events) = Stream::begin(1, false);
+        let (mut stream, mut events) = CallStream::begin(1, false);
         assert!(events.try_recv().is_err());
         assert!(stream.deliver(&message(1), true).1.starts_with(b"event: message\n"));
         assert!(stream.resume(EventId { call: 1, events: 0 }).is_none());

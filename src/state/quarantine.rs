@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{ledger::Name, link::shared::Involvement};
+use crate::{ledger::OwnerName, link::shared::Involvement};
 
 /// How long a caller is kept apart, and for how long it is remembered that it was there when a process ended.
 const APART: Duration = Duration::from_secs(10 * 60);
@@ -30,7 +30,7 @@ pub struct Quarantine(Arc<Inner>);
 struct Inner {
     /// Whether there may be any: most servers never break, and every request asks.
     any: AtomicBool,
-    known: Mutex<HashMap<Name, SuspectRecord>>,
+    known: Mutex<HashMap<OwnerName, SuspectRecord>>,
 }
 
 #[derive(Debug)]
@@ -49,13 +49,13 @@ impl SuspectRecord {
 
 impl Quarantine {
     /// Notes who had to do with a process that has ended; gives those that are kept apart from now on.
-    pub fn note(&self, suspects: &[(Name, Involvement)]) -> Vec<Name> {
+    pub fn note(&self, suspects: &[(OwnerName, Involvement)]) -> Vec<OwnerName> {
         let mut known = self.known();
         known.retain(|_, known| known.last.elapsed() < APART);
         let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involvement::InFlight);
         let mut quarantine = Vec::new();
         // Who shares nothing breaks nothing of others.
-        for (name, how) in suspects.iter().filter(|(name, _)| *name != Name::Gate) {
+        for (name, how) in suspects.iter().filter(|(name, _)| *name != OwnerName::Gate) {
             if known.len() >= MOST && !known.contains_key(name) {
                 let oldest = known.iter().min_by_key(|(_, known)| known.last).map(|(name, _)| name.clone());
                 if let Some(oldest) = oldest {
@@ -80,16 +80,16 @@ impl Quarantine {
     }
 
     /// Whether `name` is kept apart.
-    pub fn has(&self, name: &Name) -> bool {
+    pub fn has(&self, name: &OwnerName) -> bool {
         self.0.any.load(Relaxed) && self.known().get(name).is_some_and(SuspectRecord::is_apart)
     }
 
     /// Whether `name` is kept apart for the end of more than one process.
-    pub fn has_again(&self, name: &Name) -> bool {
+    pub fn has_again(&self, name: &OwnerName) -> bool {
         self.known().get(name).is_some_and(|known| known.is_apart() && known.times > 1)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Name, SuspectRecord>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<OwnerName, SuspectRecord>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,8 +98,8 @@ impl Quarantine {
 mod tests {
     use super::*;
 
-    fn name(name: &str) -> Name {
-        Name::Token(name.into())
+    fn name(name: &str) -> OwnerName {
+        OwnerName::Token(name.into())
     }
 
     #[test]
@@ -108,9 +108,9 @@ mod tests {
         let quarantine = Quarantine::default();
         let (dev, ops, ci) = (name("dev"), name("ops"), name("ci"));
         let first =
-            quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent), (Name::Gate, InFlight)]);
+            quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent), (OwnerName::Gate, InFlight)]);
         assert!(first.iter().eq([&dev]));
-        assert!(quarantine.has(&dev) && !quarantine.has(&ops) && !quarantine.has(&Name::Gate));
+        assert!(quarantine.has(&dev) && !quarantine.has(&ops) && !quarantine.has(&OwnerName::Gate));
         assert!(!quarantine.has_again(&dev));
         quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent)]);
         assert!(quarantine.has_again(&dev) && !quarantine.has(&ops));

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorKind,
-        ledger::{Capacity, Ledger, Name},
+        ledger::{Capacity, Ledger, OwnerName},
         link::shared::SharedLinkSettings,
     };
 
@@ -211,7 +211,7 @@ mod tests {
     fn without_room_the_oldest_view_that_nobody_uses_goes_and_no_other() {
         on_worker(false, async {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
-            let owner = ledger.owner(Name::Token("dev".into()));
+            let owner = ledger.owner(OwnerName::Token("dev".into()));
             let links = SharedLinks::default();
             let view = |key| links.get(key, Some(&owner), closed);
             let first = view("first").unwrap();
@@ -234,7 +234,7 @@ mod tests {
     fn a_view_that_nobody_uses_costs_nothing_after_a_while() {
         on_worker(true, async {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
-            let owner = ledger.owner(Name::Token("dev".into()));
+            let owner = ledger.owner(OwnerName::Token("dev".into()));
             let links = SharedLinks::default();
             let conversation = links.get("view", Some(&owner), closed).unwrap();
             tokio::time::sleep(IDLE / 2).await;

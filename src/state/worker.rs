@@ -15,7 +15,7 @@ use crate::{
     observe::{RequestId, RequestIds},
     server::admission::ConnectionId,
     upstream::Pool,
-    watchdog::{Signal, View, Watchdog, Watched},
+    watchdog::{Signal, SignalView, Watchdog, Watched},
 };
 
 /// What the requests of one worker share: one thread, so nothing of it is locked.
@@ -33,7 +33,7 @@ pub struct Worker {
     ids: RequestIds,
     /// Changes that this worker acted on.
     changes_seen: Cell<u64>,
-    connections: RefCell<HashMap<ConnectionId, View<Visitor>>>,
+    connections: RefCell<HashMap<ConnectionId, SignalView<Visitor>>>,
 }
 
 /// As long as it lives, its connection can be evicted.

@@ -1,7 +1,7 @@
 //! What callers who share a process can do to it, and through it to each other: nothing.
 
 use serde_json::{Value, json};
-use sluicegate::ledger::Name;
+use sluicegate::ledger::OwnerName;
 
 use crate::{
     harness::{CI, DEV, Gate, post, until},
@@ -101,7 +101,7 @@ async fn pid(gate: &Gate, token: &str) -> String {
 
 fn is_apart(gate: &Gate, token: &str) -> bool {
     let live = gate.gateway.shared().live();
-    live.route("small").unwrap().shared_links.quarantine().has(&Name::Token(token.into()))
+    live.route("small").unwrap().shared_links.quarantine().has(&OwnerName::Token(token.into()))
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{FromServer, Link, ServerEnd, ToServer};
 use crate::{
-    child::once::{self, Finished, Limits},
+    child::once::{self, Finished, RunLimits},
     config::{INHERITED, InlineTarget, InlineTool, Level, StdioTarget},
     error::{Error, ErrorKind},
     ledger::{Owner, Resource},
@@ -99,7 +99,7 @@ impl InlineServer {
         let share = owner.take(Resource::Processes);
         let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let began = Instant::now();
-        let limits = Limits { time: tool.timeout, stdout: MOST_OUTPUT, stderr: MOST_ERRORS };
+        let limits = RunLimits { time: tool.timeout, stdout: MOST_OUTPUT, stderr: MOST_ERRORS };
         let outcome = once::run(command(tool, line), limits, share, &self.observer).await;
         self.note(tool, &outcome, began);
         Ok(result::of(tool, outcome))

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::ledger::{Name, Owner};
+use crate::ledger::{Owner, OwnerName};
 
 /// The turns of one server.
 pub(super) struct Turns {
@@ -23,7 +23,7 @@ pub(super) struct Turns {
 struct State {
     running: usize,
     /// Those who run something or wait.
-    callers: HashMap<Name, Caller>,
+    callers: HashMap<OwnerName, Caller>,
     /// Of the next one who waits.
     next_number: u64,
 }
@@ -39,13 +39,13 @@ struct Caller {
 pub(super) struct Turn {
     /// Absent once it is given back.
     turns: Option<Arc<Turns>>,
-    of: Name,
+    of: OwnerName,
 }
 
 /// A place in the line, until it is dropped.
 struct PlaceInLine<'a> {
     turns: &'a Turns,
-    of: &'a Name,
+    of: &'a OwnerName,
     number: u64,
 }
 
@@ -95,7 +95,7 @@ impl State {
         number
     }
 
-    fn leave(&mut self, of: &Name, number: u64) {
+    fn leave(&mut self, of: &OwnerName, number: u64) {
         let Some(caller) = self.callers.get_mut(of) else { return };
         if let Ok(at) = caller.waiting.binary_search_by_key(&number, |(number, _)| *number) {
             caller.waiting.remove(at);
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// Who has the next of `most` turns, which is counted for it.
-    fn next(&mut self, most: usize) -> Option<(Name, oneshot::Sender<Turn>)> {
+    fn next(&mut self, most: usize) -> Option<(OwnerName, oneshot::Sender<Turn>)> {
         let running = self.running;
         let waiting = self.callers.iter_mut().filter(|(_, caller)| {
             !caller.waiting.is_empty() && caller.owner.may_have(most, running, caller.running).is_ok()
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// A turn ends.
-    fn end(&mut self, of: &Name) {
+    fn end(&mut self, of: &OwnerName) {
         if let Some(caller) = self.callers.get_mut(of) {
             caller.running -= 1;
             self.running -= 1;
@@ -126,7 +126,7 @@ impl State {
         }
     }
 
-    fn forget_idle(&mut self, of: &Name) {
+    fn forget_idle(&mut self, of: &OwnerName) {
         if self.callers.get(of).is_some_and(|caller| caller.running == 0 && caller.waiting.is_empty()) {
             self.callers.remove(of);
         }
@@ -158,7 +158,7 @@ mod tests {
     /// Owners of one ledger, of whom nobody was active lately.
     fn owners<const N: usize>(names: [&str; N]) -> [Arc<Owner>; N] {
         let ledger = Ledger::new(|_| Capacity { total: 100, per_owner: 0 });
-        names.map(|name| ledger.owner(Name::Token(name.into())))
+        names.map(|name| ledger.owner(OwnerName::Token(name.into())))
     }
 
     #[tokio::test]

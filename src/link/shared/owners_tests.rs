@@ -1,13 +1,13 @@
 //! What one owner sends or leaves unread is not what others wait for.
 
 use super::*;
-use crate::ledger::{Capacity, Ledger, Name};
+use crate::ledger::{Capacity, Ledger, OwnerName};
 
 /// Two owners of one ledger, who have both been active lately.
 fn two_owners() -> [Arc<Owner>; 2] {
     let ledger = Ledger::new(|_| Capacity { total: 16 << 20, per_owner: 0 });
     ["greedy", "modest"].map(|name| {
-        let owner = ledger.owner(Name::Token(name.into()));
+        let owner = ledger.owner(OwnerName::Token(name.into()));
         owner.note_active();
         owner
     })

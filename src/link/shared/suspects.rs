@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::ledger::{Name, Owner};
+use crate::ledger::{Owner, OwnerName};
 
 /// What happened longer ago did not end the server.
 const LATELY: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ impl Suspects {
     }
 
     /// Who is suspected now, and of what. Nobody is from here on.
-    pub(super) fn take(&mut self) -> Vec<(Name, Involvement)> {
+    pub(super) fn take(&mut self) -> Vec<(OwnerName, Involvement)> {
         let now = Instant::now();
         let how = |suspect: &Suspect| {
             let at_work = is_lately(suspect.at_work, now).then_some(Involvement::InFlight);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    ledger::{Limit, Name, Owner, Resource, Share},
+    ledger::{Limit, Owner, OwnerName, Resource, Share},
     link::FromServer,
     mcp::{
         code::METHOD_NOT_FOUND,
@@ -335,7 +335,7 @@ impl Table {
 
     /// Who may have ended the server, which is gone: whoever had a request in flight that is no subscription that the server has
     /// taken, and whoever asked for something lately.
-    pub(super) fn suspects(&mut self) -> Vec<(Name, Involvement)> {
+    pub(super) fn suspects(&mut self) -> Vec<(OwnerName, Involvement)> {
         for flight in self.flights.values().filter(|flight| !(flight.listens && flight.is_heard)) {
             self.lately.note(&flight.owner, Involvement::InFlight);
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ledger::{Capacity, Ledger, Name},
+    ledger::{Capacity, Ledger, OwnerName},
     mcp::message::MessageKind as Of,
 };
 
@@ -273,7 +273,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
     for (text, other, capacity) in [(call, listen, REQUESTS), (listen, call, SUBSCRIPTIONS)] {
         let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
         let [greedy, modest] = ["greedy", "modest"].map(|name| {
-            let owner = ledger.owner(Name::Token(name.into()));
+            let owner = ledger.owner(OwnerName::Token(name.into()));
             owner.note_active();
             owner
         });
@@ -311,7 +311,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
 #[test]
 fn a_task_is_asked_for_by_the_owner_of_the_call_that_made_it_and_by_nobody_else() {
     let ledger = Ledger::new(|_| Capacity { total: 1 << 30, per_owner: 0 });
-    let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(Name::Token(name.into())));
+    let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(OwnerName::Token(name.into())));
     let mut table = Table::default();
     let mut asked = |owner: &Arc<Owner>, request: &str, result: &str| {
         let request = parse(request);

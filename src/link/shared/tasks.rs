@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    ledger::{Name, Owner, Resource, Share},
+    ledger::{Owner, OwnerName, Resource, Share},
     mcp::{
         code::{INVALID_PARAMS, METHOD_NOT_FOUND},
         message::{Message, Part},
@@ -48,7 +48,7 @@ struct Related<'a> {
 pub(super) struct Tasks {
     /// The share counts the entry for the owner, and says who that is.
     bound: HashMap<Box<str>, Share>,
-    of_owner: HashMap<Name, VecDeque<Box<str>>>,
+    of_owner: HashMap<OwnerName, VecDeque<Box<str>>>,
     /// There was one, whether or not it is here still.
     were_any: bool,
 }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_task_is_its_owners_and_to_others_it_is_not_there() {
         let ledger = Ledger::new(|_| Capacity { total: 100_000, per_owner: 0 });
-        let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(Name::Token(name.into())));
+        let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(OwnerName::Token(name.into())));
         let mut tasks = Tasks::default();
         tasks.bind("t", &dev);
         tasks.bind("t", &ops);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn an_owner_has_only_so_many_and_they_are_counted_for_it() {
         let ledger = Ledger::new(|_| Capacity { total: 10_000_000, per_owner: 0 });
-        let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(Name::Token(name.into())));
+        let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(OwnerName::Token(name.into())));
         let mut tasks = Tasks::default();
         tasks.bind("of ops", &ops);
         for n in 0..=PER_OWNER {

@@ -13,10 +13,10 @@ use super::{
     lines::{Line, Lines},
 };
 use crate::{
-    child::{self, Life, Spoke, Supervisor},
+    child::{self, Life, OutputSeen, Supervisor},
     config::Level,
     error::{Error, ErrorKind},
-    ledger::{Resource, Room, Share},
+    ledger::{ByteRoom, Resource, Share},
     mcp::incoming::{Batch, Incoming},
     observe::{Observer, Topic},
 };
@@ -39,9 +39,9 @@ pub(super) struct Reader {
     noise: Noise,
     /// Counts what is held of lines that are not complete, for whoever reads this.
     share: Share,
-    room: Room,
+    room: ByteRoom,
     /// Is told of each message.
-    spoke: Arc<Spoke>,
+    spoke: Arc<OutputSeen>,
     /// Bytes that are still to be read, if that is known.
     left: Option<u64>,
     /// Messages that were passed on.

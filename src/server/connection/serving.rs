@@ -36,7 +36,7 @@ use crate::{
         io::{PlainHttp, Received, Socket},
         rejection::Rejection,
     },
-    watchdog::{Signal, View},
+    watchdog::{Signal, SignalView},
 };
 
 /// Requests that one HTTP/2 connection may have open.
@@ -63,7 +63,7 @@ where
             poll_fn(|cx| {
                 let ended = future.as_mut().poll(cx).is_ready();
                 response = connection.response.take().or(response.take());
-                let unheard = response.as_ref().and_then(View::signal).is_some();
+                let unheard = response.as_ref().and_then(SignalView::signal).is_some();
                 if ended || unheard { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
@@ -261,14 +261,14 @@ where
     R: Relay,
 {
     relay.begin(early);
-    let lull = connection.watched.lull();
+    let signal_cache = connection.watched.signal_cache();
     let mut running = Some(relay);
     poll_fn(move |cx| {
-        if !lull.lasts(cx) {
+        if !signal_cache.lasts(cx) {
             if connection.poll_signal(cx, || {}) {
                 return Poll::Ready(false);
             }
-            lull.begin(cx);
+            signal_cache.begin(cx);
         }
         let Some(relay) = &mut running else { return Poll::Ready(false) };
         let is_through = ready!(relay.poll(stream, cx));
@@ -300,7 +300,7 @@ where
     let mut response = None;
     let relay = poll_fn(|cx| {
         // A client that takes nothing keeps hyper from asking for more of the response, which would end it.
-        let is_cut = response.as_ref().and_then(View::signal) >= Some(Signal::Cut);
+        let is_cut = response.as_ref().and_then(SignalView::signal) >= Some(Signal::Cut);
         if is_cut || connection.poll_signal(cx, || Pin::new(&mut http).graceful_shutdown()) {
             return Poll::Ready(None);
         }
