@@ -19,7 +19,7 @@ use crate::{
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
-        aggregate::{self, AggregateSettings, Member, MemberReport, Patience},
+        aggregate::{self, AggregateSettings, Member, MemberReport, MemberTimeouts},
         awaited::{Callers, to_log},
         http_server::{HttpServer, MOST_IN_FLIGHT},
         shared::{self, SharedLink},
@@ -197,7 +197,11 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member 
         let server = live.route(&of_patience).map(|route| &route.server);
         let answer = server.and_then(|server| server.timeout);
         let start = answer.unwrap_or(live.limits.upstream_timeout);
-        Patience { answer, start, idle: server.map_or(live.all.server.idle_timeout, |it| it.idle_timeout) }
+        MemberTimeouts {
+            answer,
+            start,
+            idle: server.map_or(live.all.server.idle_timeout, |it| it.idle_timeout),
+        }
     };
     let health = shared.live().route(name).map(|route| Arc::clone(&route.health)).unwrap_or_default();
     Member {

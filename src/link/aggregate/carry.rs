@@ -15,8 +15,8 @@ use tokio_util::sync::PollSender;
 
 use super::{
     AggregateSettings, LinkFuture, Member,
-    core::{Action, Core, Event, IN_FLIGHT},
-    peer::Known,
+    core::{Core, CoreAction, CoreEvent, IN_FLIGHT},
+    peer::MemberSetup,
 };
 use crate::{
     error::Error,
@@ -31,10 +31,10 @@ use crate::{
 const BACKLOG: (usize, usize) = (4 << 20, 2 * IN_FLIGHT);
 
 /// Why a member is gone that takes no more messages.
-const DEAF: &str = "its link is closed";
+const LINK_CLOSED: &str = "its link is closed";
 
 /// Why a member is dropped that does not take them.
-const STUCK: &str = "it does not take what it is sent";
+const NOT_READING: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
 pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, server_end: ServerEnd) {
@@ -42,14 +42,14 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
         .into_iter()
         .map(|member| {
             let Member { name, open, granted, patience, health } = member;
-            (Known { name, granted, patience, health }, Slot { open, generation: 0, line: None })
+            (MemberSetup { name, granted, patience, health }, MemberSlot { open, generation: 0, line: None })
         })
         .unzip();
     let mut changes = settings.changes.clone();
     let mut core = Core::new(known, settings, Instant::now());
-    let mut lines = Lines {
+    let mut lines = MemberChannels {
         from_client: server_end.from_client,
-        to_client: Outgoing::new(server_end.to_client),
+        to_client: OutQueue::new(server_end.to_client),
         slots,
         opening: JoinSet::new(),
         turn: 0,
@@ -59,17 +59,19 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
         let event = tokio::select! {
             event = poll_fn(|cx| lines.poll(cx)) => event,
             () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
-                Some(Event::Tick)
+                Some(CoreEvent::Tick)
             }
             // Whoever tells of changes ends no earlier than the last conversation.
-            Ok(()) = changes.changed() => Some(Event::Tick),
+            Ok(()) = changes.changed() => Some(CoreEvent::Tick),
         };
         let Some(mut event) = event else { return };
         loop {
             let actions = core.handle(Instant::now(), event);
             // A member that is dropped for what it left lying is an event again.
             match lines.carry_out(actions) {
-                Some(stuck) => event = Event::Member(stuck, FromServer::Ended { cause: STUCK.into() }),
+                Some(stuck) => {
+                    event = CoreEvent::Member(stuck, FromServer::Ended { cause: NOT_READING.into() })
+                }
                 None => break,
             }
         }
@@ -77,32 +79,32 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
 }
 
 /// Everything that messages come from and go to.
-struct Lines {
+struct MemberChannels {
     from_client: mpsc::Receiver<ToServer>,
-    to_client: Outgoing<FromServer>,
-    slots: Vec<Slot>,
+    to_client: OutQueue<FromServer>,
+    slots: Vec<MemberSlot>,
     opening: JoinSet<(usize, u64, Result<Link, Error>)>,
     /// Who is looked at first: each in turn, so that nobody who always has something keeps the others from being heard.
     turn: usize,
 }
 
 /// Where a member's link is, if there is one.
-struct Slot {
+struct MemberSlot {
     open: Box<dyn Fn() -> LinkFuture>,
     /// Of the link. One that is opened for an earlier one is dropped.
     generation: u64,
-    line: Option<Line>,
+    line: Option<OpenChannel>,
 }
 
-struct Line {
-    to_member: Outgoing<ToServer>,
+struct OpenChannel {
+    to_member: OutQueue<ToServer>,
     from_member: mpsc::Receiver<FromServer>,
 }
 
-impl Lines {
+impl MemberChannels {
     /// What happens next; `None` when the client is gone.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        if let Poll::Ready(Err(Closed)) = self.to_client.poll_flush(cx) {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<CoreEvent>> {
+        if let Poll::Ready(Err(ReceiverGone)) = self.to_client.poll_flush(cx) {
             return Poll::Ready(None);
         }
         while let Poll::Ready(Some(joined)) = self.opening.poll_join_next(cx) {
@@ -112,10 +114,10 @@ impl Lines {
             let slot = &mut self.slots[member];
             if slot.generation == generation {
                 let opened = opened.map(|link| {
-                    let to_member = Outgoing::new(link.to_server);
-                    slot.line = Some(Line { to_member, from_member: link.from_server });
+                    let to_member = OutQueue::new(link.to_server);
+                    slot.line = Some(OpenChannel { to_member, from_member: link.from_server });
                 });
-                return Poll::Ready(Some(Event::Opened(member, opened)));
+                return Poll::Ready(Some(CoreEvent::Opened(member, opened)));
             }
         }
         let sources = self.slots.len() + 1;
@@ -130,37 +132,37 @@ impl Lines {
     }
 
     /// Members by their number, then the client.
-    fn poll_source(&mut self, cx: &mut Context<'_>, source: usize) -> Poll<Option<Event>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>, source: usize) -> Poll<Option<CoreEvent>> {
         let Some(slot) = self.slots.get_mut(source) else {
             if self.to_client.is_full(0) {
                 return Poll::Pending;
             }
-            return self.from_client.poll_recv(cx).map(|said| said.map(Event::Client));
+            return self.from_client.poll_recv(cx).map(|said| said.map(CoreEvent::Client));
         };
         let Some(line) = &mut slot.line else { return Poll::Pending };
         let ended = |cause: &'static str| FromServer::Ended { cause: cause.into() };
         let said = match line.to_member.poll_flush(cx) {
-            Poll::Ready(Err(Closed)) => ended(DEAF),
+            Poll::Ready(Err(ReceiverGone)) => ended(LINK_CLOSED),
             _ if !self.to_client.waiting.is_empty() => return Poll::Pending,
-            _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(DEAF)),
+            _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(LINK_CLOSED)),
         };
-        Poll::Ready(Some(Event::Member(source, said)))
+        Poll::Ready(Some(CoreEvent::Member(source, said)))
     }
 
     /// Does what the core decided. A member whose backlog is full is the answer, and the core has to be told: the rest is
     /// done all the same.
-    fn carry_out(&mut self, actions: Vec<Action>) -> Option<usize> {
+    fn carry_out(&mut self, actions: Vec<CoreAction>) -> Option<usize> {
         let mut stuck = None;
         for action in actions {
             match action {
-                Action::ToClient(said) => {
+                CoreAction::ToClient(said) => {
                     let size = match &said {
                         FromServer::Message { message, .. } => message.text().len(),
                         FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
                     };
                     self.to_client.push(said, size);
                 }
-                Action::ToMember(member, said) => {
+                CoreAction::ToMember(member, said) => {
                     let Some(line) = &mut self.slots[member].line else { continue };
                     let size = match &said {
                         ToServer::Message(outbound) => outbound.message.text().len(),
@@ -172,13 +174,13 @@ impl Lines {
                         line.to_member.push(said, size);
                     }
                 }
-                Action::Open(member) => {
+                CoreAction::Open(member) => {
                     let slot = &mut self.slots[member];
                     slot.generation += 1;
                     let (generation, opening) = (slot.generation, (slot.open)());
                     self.opening.spawn_local(async move { (member, generation, opening.await) });
                 }
-                Action::Close(member) => {
+                CoreAction::Close(member) => {
                     let slot = &mut self.slots[member];
                     slot.generation += 1;
                     slot.line = None;
@@ -190,16 +192,16 @@ impl Lines {
 }
 
 /// Nobody takes messages at the other end any more.
-struct Closed;
+struct ReceiverGone;
 
 /// A way out that never makes anyone wait: what does not fit waits here.
-struct Outgoing<T> {
+struct OutQueue<T> {
     sender: PollSender<T>,
     waiting: VecDeque<(T, usize)>,
     bytes: usize,
 }
 
-impl<T: Send + 'static> Outgoing<T> {
+impl<T: Send + 'static> OutQueue<T> {
     fn new(sender: mpsc::Sender<T>) -> Self {
         Self { sender: PollSender::new(sender), waiting: VecDeque::new(), bytes: 0 }
     }
@@ -215,12 +217,12 @@ impl<T: Send + 'static> Outgoing<T> {
         self.waiting.push_back((item, size));
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReceiverGone>> {
         while !self.waiting.is_empty() {
-            ready!(self.sender.poll_reserve(cx)).map_err(|_| Closed)?;
+            ready!(self.sender.poll_reserve(cx)).map_err(|_| ReceiverGone)?;
             if let Some((item, size)) = self.waiting.pop_front() {
                 self.bytes -= size;
-                self.sender.send_item(item).map_err(|_| Closed)?;
+                self.sender.send_item(item).map_err(|_| ReceiverGone)?;
             }
         }
         Poll::Ready(Ok(()))

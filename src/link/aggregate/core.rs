@@ -6,12 +6,12 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     AggregateSettings, MemberReport,
-    given::Given,
+    given::GivenUris,
     listen::Listen,
-    lists::Ask,
+    lists::ListKind,
     naming::Clash,
-    peer::{Known, Peer, Phase},
-    waiting::Waiter,
+    peer::{LinkPhase, MemberSetup, MemberState},
+    waiting::WaitingRequest,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -31,7 +31,7 @@ pub(super) const IN_FLIGHT: usize = 1_024;
 pub(super) const REOPEN: Duration = Duration::from_secs(3);
 
 /// Something happened.
-pub(super) enum Event {
+pub(super) enum CoreEvent {
     /// The client sent something.
     Client(ToServer),
     /// A member's link is open, or could not be opened.
@@ -44,7 +44,7 @@ pub(super) enum Event {
 
 /// Something is to be done.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum CoreAction {
     /// Goes to the client.
     ToClient(FromServer),
     /// Goes to a member, whose link is open.
@@ -56,7 +56,7 @@ pub(super) enum Action {
 }
 
 /// How the client speaks.
-pub(super) enum Era {
+pub(super) enum ClientState {
     /// It never said `initialize`: MCP 2026-07-28, where each request stands alone.
     Stateless,
     /// It did.
@@ -71,21 +71,21 @@ pub(super) enum Era {
 }
 
 /// A request that is on its way to a member, under a number of the core's own.
-pub(super) struct Sent {
+pub(super) struct SentRequest {
     pub(super) member: usize,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: RequestPurpose,
     /// When it is not waited for any longer, if the member has not said anything about it.
     pub(super) until: Option<Instant>,
 }
 
 /// Whom the answer is for.
-pub(super) enum Purpose {
+pub(super) enum RequestPurpose {
     /// The client, which knows the request and its progress by these.
     Client { id: Id, token: Option<Id> },
     /// The core: a member's `initialize`.
-    Greeting,
+    Initialize,
     /// The core: a page of a list.
-    Page(Ask),
+    Page(ListKind),
     /// One of the requests that stand for the client's, which waits under this number.
     Share(u64),
     /// The subscription that was given this number.
@@ -95,44 +95,44 @@ pub(super) enum Purpose {
 }
 
 /// A request of a member's that is on its way to the client.
-pub(super) struct Asked {
+pub(super) struct MemberRequest {
     pub(super) member: usize,
     pub(super) id: Id,
     pub(super) token: Option<Id>,
 }
 
 /// The member that a name leads to, and that member's own name for the thing.
-pub(super) type Names = HashMap<Box<str>, (usize, Box<str>)>;
+pub(super) type NameMap = HashMap<Box<str>, (usize, Box<str>)>;
 
 /// The union of members, for one client.
 pub(super) struct Core {
     pub(super) settings: AggregateSettings,
-    pub(super) members: Vec<Peer>,
-    pub(super) era: Era,
-    pub(super) sent: HashMap<u64, Sent>,
-    pub(super) asked: HashMap<u64, Asked>,
-    pub(super) waiting: Vec<Waiter>,
+    pub(super) members: Vec<MemberState>,
+    pub(super) era: ClientState,
+    pub(super) sent: HashMap<u64, SentRequest>,
+    pub(super) asked: HashMap<u64, MemberRequest>,
+    pub(super) waiting: Vec<WaitingRequest>,
     pub(super) listens: Vec<Listen>,
-    /// In flat naming: where the names lead that clients were given, by [`Ask::Tools`] and [`Ask::Prompts`].
-    pub(super) offered: [Names; 2],
+    /// In flat naming: where the names lead that clients were given, by [`ListKind::Tools`] and [`ListKind::Prompts`].
+    pub(super) offered: [NameMap; 2],
     /// Counts these names.
     pub(super) offered_held: [Share; 2],
     pub(super) clashes: [Vec<Clash>; 2],
-    actions: Vec<Action>,
+    actions: Vec<CoreAction>,
     /// Of requests, in either direction.
     numbers: Numbers,
     count: u64,
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<Known>, settings: AggregateSettings, now: Instant) -> Self {
-        let members = members.into_iter().map(|known| Peer::new(known, now)).collect();
+    pub(super) fn new(members: Vec<MemberSetup>, settings: AggregateSettings, now: Instant) -> Self {
+        let members = members.into_iter().map(|known| MemberState::new(known, now)).collect();
         let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
             settings,
             members,
             offered_held,
-            era: Era::Stateless,
+            era: ClientState::Stateless,
             sent: HashMap::new(),
             asked: HashMap::new(),
             waiting: Vec::new(),
@@ -146,15 +146,15 @@ impl Core {
     }
 
     /// Takes what happened, and gives what is to be done, in that order.
-    pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
+    pub(super) fn handle(&mut self, now: Instant, event: CoreEvent) -> Vec<CoreAction> {
         self.drop_what_is_outdated(now);
         match event {
-            Event::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
-            Event::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
-            Event::Opened(member, Ok(())) => self.opened(now, member),
-            Event::Opened(member, Err(error)) => self.lose(now, member, error.kind, &error.to_string()),
-            Event::Member(member, said) => self.member_says(now, member, said),
-            Event::Tick => {
+            CoreEvent::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
+            CoreEvent::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
+            CoreEvent::Opened(member, Ok(())) => self.opened(now, member),
+            CoreEvent::Opened(member, Err(error)) => self.lose(now, member, error.kind, &error.to_string()),
+            CoreEvent::Member(member, said) => self.member_says(now, member, said),
+            CoreEvent::Tick => {
                 self.give_up(now);
                 self.let_sleep(now);
             }
@@ -163,26 +163,26 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
-    /// When [`Event::Tick`] is due.
+    /// When [`CoreEvent::Tick`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waiters = self.waiting.iter().map(|waiter| waiter.until);
         let sent = self.sent.values().filter_map(|sent| sent.until);
-        let idle = self.members.iter().filter_map(Peer::idle_until);
+        let idle = self.members.iter().filter_map(MemberState::idle_until);
         waiters.chain(self.listens.iter().filter_map(Listen::until)).chain(sent).chain(idle).min()
     }
 
     /// Gives up what members took too long for.
     fn give_up(&mut self, now: Instant) {
-        let is_over = |sent: &Sent| sent.until.is_some_and(|until| until <= now);
+        let is_over = |sent: &SentRequest| sent.until.is_some_and(|until| until <= now);
         let over: Vec<_> =
             self.sent.iter().filter(|(_, sent)| is_over(sent)).map(|(number, _)| *number).collect();
         for number in over {
-            let Some(Sent { member, purpose, .. }) = self.sent.remove(&number) else { continue };
-            if matches!(purpose, Purpose::Greeting) {
+            let Some(SentRequest { member, purpose, .. }) = self.sent.remove(&number) else { continue };
+            if matches!(purpose, RequestPurpose::Initialize) {
                 self.lose(now, member, ErrorKind::UpstreamTimeout, "no answer to initialize in time");
             } else {
                 let error = ErrorKind::UpstreamTimeout.because("no answer within its timeout");
-                self.act(Action::ToMember(member, ToServer::Abandon(Id::number(number))));
+                self.act(CoreAction::ToMember(member, ToServer::Abandon(Id::number(number))));
                 self.members[member].failed(&error);
                 self.unanswered(member, purpose, error);
             }
@@ -204,8 +204,8 @@ impl Core {
             } else {
                 peer.forget();
                 peer.sleeps = true;
-                peer.phase = Phase::Closed(now);
-                self.act(Action::Close(member));
+                peer.phase = LinkPhase::Closed(now);
+                self.act(CoreAction::Close(member));
             }
         }
     }
@@ -243,7 +243,7 @@ impl Core {
                 self.pass(member, message);
             }
             method => {
-                if let (Era::Session { initialized, .. }, "notifications/initialized") =
+                if let (ClientState::Session { initialized, .. }, "notifications/initialized") =
                     (&mut self.era, method)
                 {
                     *initialized = true;
@@ -267,10 +267,10 @@ impl Core {
             .sent
             .iter()
             .filter(|(_, sent)| match &sent.purpose {
-                Purpose::Client { id: of, .. } => of == id,
-                Purpose::Share(key) => !waiting.iter().any(|waiter| waiter.key == *key),
-                Purpose::Listen(key) => !listens.iter().any(|listen| listen.key == *key),
-                Purpose::Greeting | Purpose::Page(_) | Purpose::Nobody => false,
+                RequestPurpose::Client { id: of, .. } => of == id,
+                RequestPurpose::Share(key) => !waiting.iter().any(|waiter| waiter.key == *key),
+                RequestPurpose::Listen(key) => !listens.iter().any(|listen| listen.key == *key),
+                RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => false,
             })
             .map(|(number, sent)| (*number, sent.member))
             .collect();
@@ -282,7 +282,7 @@ impl Core {
                     let notice = notice.with(&[(Part::RequestId, id.to_string().into())]);
                     self.pass(member, notice);
                 }
-                None => self.act(Action::ToMember(member, ToServer::Abandon(id))),
+                None => self.act(CoreAction::ToMember(member, ToServer::Abandon(id))),
             }
         }
     }
@@ -300,8 +300,8 @@ impl Core {
         for member in 0..self.members.len() {
             if let Some(why) = self.members[member].outdated() {
                 // What has its place may be another one.
-                self.members[member].given = Given::default();
-                self.members[member].shows = Given::default();
+                self.members[member].given = GivenUris::default();
+                self.members[member].shows = GivenUris::default();
                 // No fault of the server's: with a new grant, it is there at once.
                 self.part(member, now, &why);
             }
@@ -324,25 +324,25 @@ impl Core {
 
     fn wake_one(&mut self, now: Instant, member: usize) {
         let peer = &mut self.members[member];
-        if matches!(peer.phase, Phase::Closed(again) if again <= now) && peer.is_granted() {
+        if matches!(peer.phase, LinkPhase::Closed(again) if again <= now) && peer.is_granted() {
             peer.open(now);
-            self.act(Action::Open(member));
+            self.act(CoreAction::Open(member));
         }
     }
 
     fn opened(&mut self, now: Instant, member: usize) {
         match &self.era {
-            Era::Session { .. } => self.greet(now, member),
-            Era::Stateless => self.ready(member),
+            ClientState::Session { .. } => self.send_initialize(now, member),
+            ClientState::Stateless => self.ready(member),
         }
     }
 
     /// A member takes requests.
     pub(super) fn ready(&mut self, member: usize) {
         let peer = &mut self.members[member];
-        peer.phase = Phase::Ready;
+        peer.phase = LinkPhase::Ready;
         let was_asleep = std::mem::take(&mut peer.sleeps);
-        for ask in [Ask::Tools, Ask::Prompts, Ask::Resources] {
+        for ask in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
             let is_awaited = self.waiting.iter().any(|waiter| waiter.wants_list(ask));
             if !was_asleep && !is_awaited && self.members[member].offers(ask) {
                 self.changed(ask);
@@ -367,11 +367,12 @@ impl Core {
     /// A member has no link any more, and gets none before `again`. Its requests fail, and what it offered is gone.
     fn part(&mut self, member: usize, again: Instant, why: &Error) {
         let peer = &mut self.members[member];
-        let was_ready = matches!(peer.phase, Phase::Ready);
-        let gone = [Ask::Tools, Ask::Prompts, Ask::Resources].map(|ask| was_ready && peer.may_be_on(ask));
+        let was_ready = matches!(peer.phase, LinkPhase::Ready);
+        let gone = [ListKind::Tools, ListKind::Prompts, ListKind::Resources]
+            .map(|ask| was_ready && peer.may_be_on(ask));
         peer.forget();
-        peer.phase = Phase::Closed(again);
-        self.act(Action::Close(member));
+        peer.phase = LinkPhase::Closed(again);
+        self.act(CoreAction::Close(member));
 
         let numbers: Vec<_> =
             self.sent.iter().filter(|(_, sent)| sent.member == member).map(|(number, _)| *number).collect();
@@ -389,7 +390,9 @@ impl Core {
             self.asked.remove(&number);
             self.tell(Message::cancelled(&Id::number(number)), None);
         }
-        for (ask, _) in [Ask::Tools, Ask::Prompts, Ask::Resources].into_iter().zip(gone).filter(|it| it.1) {
+        for (ask, _) in
+            [ListKind::Tools, ListKind::Prompts, ListKind::Resources].into_iter().zip(gone).filter(|it| it.1)
+        {
             self.changed(ask);
         }
     }
@@ -400,7 +403,7 @@ impl Core {
     }
 
     pub(super) fn is_ready(&self, member: usize) -> bool {
-        matches!(self.members[member].phase, Phase::Ready)
+        matches!(self.members[member].phase, LinkPhase::Ready)
     }
 
     /// A number for a request, which nobody can guess: a member may be one that many callers share.
@@ -414,7 +417,7 @@ impl Core {
         self.count
     }
 
-    pub(super) fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: CoreAction) {
         self.actions.push(action);
     }
 
@@ -423,7 +426,7 @@ impl Core {
         &mut self,
         member: usize,
         number: u64,
-        purpose: Purpose,
+        purpose: RequestPurpose,
         request: Result<Message, Malformed>,
     ) {
         self.send_until(member, number, purpose, None, request);
@@ -434,11 +437,11 @@ impl Core {
         &mut self,
         member: usize,
         number: u64,
-        purpose: Purpose,
+        purpose: RequestPurpose,
         until: Option<Instant>,
         request: Result<Message, Malformed>,
     ) {
-        self.sent.insert(number, Sent { member, purpose, until });
+        self.sent.insert(number, SentRequest { member, purpose, until });
         self.pass(member, request);
     }
 
@@ -446,14 +449,14 @@ impl Core {
     /// the texts that it is made of were read before.
     pub(super) fn pass(&mut self, member: usize, message: Result<Message, Malformed>) {
         if let Ok(message) = message {
-            self.act(Action::ToMember(member, ToServer::Message(message.into())));
+            self.act(CoreAction::ToMember(member, ToServer::Message(message.into())));
         }
     }
 
     /// Sends the client a message that is no answer.
     pub(super) fn tell(&mut self, message: Result<Message, Malformed>, about: Option<Id>) {
         if let Ok(message) = message {
-            self.act(Action::ToClient(FromServer::Message { message, about }));
+            self.act(CoreAction::ToClient(FromServer::Message { message, about }));
         }
     }
 
@@ -462,7 +465,7 @@ impl Core {
         match message {
             Ok(mut message) => match message.pass_to(&self.settings.owner) {
                 Ok(()) => {
-                    self.act(Action::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
+                    self.act(CoreAction::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
                 }
                 Err(limit) => self.fail(id.clone(), Error::out_of(Resource::Bytes, limit)),
             },
@@ -472,6 +475,6 @@ impl Core {
 
     /// Tells the client that it gets no answer.
     pub(super) fn fail(&mut self, id: Id, error: Error) {
-        self.act(Action::ToClient(FromServer::Failed { id, error }));
+        self.act(CoreAction::ToClient(FromServer::Failed { id, error }));
     }
 }

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     MemberReport,
-    core::{Asked, Core, IN_FLIGHT, Purpose, Sent},
+    core::{Core, IN_FLIGHT, MemberRequest, RequestPurpose, SentRequest},
     given,
-    lists::{Ask, BYTES, Known, Next, State, UNHEARD},
-    peer::{Phase, Wait},
+    lists::{ALWAYS_FRESH, BYTES, CompleteList, ListKind, ListState, PageResult},
+    peer::{LinkPhase, SlowPart},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -26,7 +26,7 @@ impl Core {
     pub(super) fn member_says(&mut self, now: Instant, member: usize, said: FromServer) {
         match said {
             // Sent before its link was dropped.
-            _ if matches!(self.members[member].phase, Phase::Closed(_)) => {}
+            _ if matches!(self.members[member].phase, LinkPhase::Closed(_)) => {}
             FromServer::Ended { cause } => self.lose(now, member, ErrorKind::UpstreamUnreachable, &cause),
             FromServer::Failed { id, error } => self.failed(now, member, &id, error),
             FromServer::Message { message, .. } if message.is_ambiguous() => {
@@ -56,7 +56,7 @@ impl Core {
         let sent = number.and_then(numbers::read).and_then(|number| self.sent.get_mut(&number));
         if let Some(sent) = sent.filter(|sent| sent.member == member) {
             sent.until = match sent.purpose {
-                Purpose::Client { .. } => None,
+                RequestPurpose::Client { .. } => None,
                 _ => sent.until,
             };
         }
@@ -90,8 +90,8 @@ impl Core {
         };
         let error = Error { kind, ..error };
         match sent.purpose {
-            Purpose::Greeting => self.lose(now, member, error.kind, &error.to_string()),
-            Purpose::Page(ask) => {
+            RequestPurpose::Initialize => self.lose(now, member, error.kind, &error.to_string()),
+            RequestPurpose::Page(ask) => {
                 let cause = error.cause.as_deref().unwrap_or_else(|| error.kind.code());
                 self.list_failed(member, ask, error.kind, cause);
                 self.unanswered(member, sent.purpose, error);
@@ -104,50 +104,50 @@ impl Core {
     }
 
     /// The request that a member answers. No member can answer what another was asked.
-    fn take(&mut self, now: Instant, member: usize, id: &Id) -> Option<Sent> {
+    fn take(&mut self, now: Instant, member: usize, id: &Id) -> Option<SentRequest> {
         let number = numbers::read(id)?;
         self.sent.get(&number).filter(|sent| sent.member == member)?;
         self.members[member].idle.0 = now;
         self.sent.remove(&number)
     }
 
-    fn answered(&mut self, now: Instant, member: usize, purpose: Purpose, message: Message) {
+    fn answered(&mut self, now: Instant, member: usize, purpose: RequestPurpose, message: Message) {
         match purpose {
-            Purpose::Client { id, .. } => {
+            RequestPurpose::Client { id, .. } => {
                 let uris = given::of_result(message.part(Part::Result).unwrap_or_default());
                 let owner = &self.settings.owner;
                 self.members[member].given.note(uris, || owner.hold(Resource::Bytes, 0));
                 let message = message.with(&[(Part::Id, id.to_string().into())]);
                 self.answer(&id, message);
             }
-            Purpose::Greeting => self.greeted(now, member, &message),
-            Purpose::Page(ask) => self.page(now, member, ask, message),
-            Purpose::Share(key) => self.share(key, Ok(message)),
-            Purpose::Listen(key) => self.listen_ended(member, key, Some(message)),
-            Purpose::Nobody => {}
+            RequestPurpose::Initialize => self.initialize_answered(now, member, &message),
+            RequestPurpose::Page(ask) => self.page(now, member, ask, message),
+            RequestPurpose::Share(key) => self.share(key, Ok(message)),
+            RequestPurpose::Listen(key) => self.listen_ended(member, key, Some(message)),
+            RequestPurpose::Nobody => {}
         }
     }
 
     /// A request that gets no answer.
-    pub(super) fn unanswered(&mut self, member: usize, purpose: Purpose, error: Error) {
+    pub(super) fn unanswered(&mut self, member: usize, purpose: RequestPurpose, error: Error) {
         match purpose {
-            Purpose::Client { id, .. } => self.fail(id, error),
-            Purpose::Page(ask) => {
+            RequestPurpose::Client { id, .. } => self.fail(id, error),
+            RequestPurpose::Page(ask) => {
                 let since = self.next();
                 let list = self.members[member].list_mut(ask);
-                if let State::Asking(asking) = &mut list.state {
+                if let ListState::Asking(asking) = &mut list.state {
                     (list.state, list.since) = (asking.broken(None), since);
                 }
             }
-            Purpose::Share(key) => self.share(key, Err(error)),
-            Purpose::Listen(key) => self.listen_ended(member, key, None),
-            Purpose::Greeting | Purpose::Nobody => {}
+            RequestPurpose::Share(key) => self.share(key, Err(error)),
+            RequestPurpose::Listen(key) => self.listen_ended(member, key, None),
+            RequestPurpose::Initialize | RequestPurpose::Nobody => {}
         }
     }
 
-    fn page(&mut self, now: Instant, member: usize, ask: Ask, message: Message) {
+    fn page(&mut self, now: Instant, member: usize, ask: ListKind, message: Message) {
         let (since, next) = (self.next(), self.number());
-        if ask == Ask::Tools {
+        if ask == ListKind::Tools {
             let uris = given::of_tools(message.part(Part::Result).unwrap_or_default());
             let owner = &self.settings.owner;
             self.members[member].shows.note(uris, || owner.hold(Resource::Bytes, 0));
@@ -156,44 +156,44 @@ impl Core {
         let held: usize = self.members.iter().map(|peer| peer.bytes()).sum();
         let peer = &mut self.members[member];
         let list = peer.list_mut(ask);
-        let State::Asking(asking) = &mut list.state else { return };
+        let ListState::Asking(asking) = &mut list.state else { return };
         let (late, in_time) = (asking.late, now - asking.asked <= self.settings.discovery_timeout);
         let (state, fault) = match message.error_code() {
             // A server of MCP 2026-07-28 need not have been asked what it has, and tools are asked for in any case.
-            Some(METHOD_NOT_FOUND) if ask != Ask::Discover && !asking.is_begun() => {
-                (State::Known(Known::default()), None)
+            Some(METHOD_NOT_FOUND) if ask != ListKind::Discover && !asking.is_begun() => {
+                (ListState::Known(CompleteList::default()), None)
             }
             // What the server says of it may hold anything, and this is for the log.
             Some(code) => {
                 (asking.broken(Some(message)), Some(Cow::from(format!("it answered with error {code}"))))
             }
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next, share) {
-                Ok(Next::Page(request)) => {
-                    self.send(member, next, Purpose::Page(ask), Ok(*request));
+                Ok(PageResult::Page(request)) => {
+                    self.send(member, next, RequestPurpose::Page(ask), Ok(*request));
                     return;
                 }
-                Ok(Next::Broken(why)) => (asking.broken(None), Some(why.into())),
+                Ok(PageResult::Broken(why)) => (asking.broken(None), Some(why.into())),
                 Ok(end) => {
                     let known = asking.complete();
-                    if matches!(end, Next::TooMany) {
+                    if matches!(end, PageResult::TooMany) {
                         (self.settings.report)(MemberReport::TooMany { server: &peer.name });
                     }
-                    (State::Known(known), None)
+                    (ListState::Known(known), None)
                 }
                 Err(why) => (asking.broken(None), Some(why.to_string().into())),
             },
         };
         let peer = &mut self.members[member];
         let list = peer.list_mut(ask);
-        (list.state, list.since) = (state, if late { UNHEARD } else { since });
+        (list.state, list.since) = (state, if late { ALWAYS_FRESH } else { since });
         if in_time {
-            peer.set_slow(Wait::List(ask), false);
+            peer.set_slow(SlowPart::List(ask), false);
         }
         match fault {
             Some(why) => self.list_failed(member, ask, ErrorKind::UpstreamUnreachable, &why),
             None => (self.settings.report)(MemberReport::Listed { server: &peer.name, method: ask.method() }),
         }
-        if ask == Ask::Discover {
+        if ask == ListKind::Discover {
             self.discovered(member);
         }
         if late {
@@ -203,9 +203,9 @@ impl Core {
 
     /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not
     /// speak MCP 2026-07-28.
-    pub(super) fn list_failed(&self, member: usize, ask: Ask, kind: ErrorKind, cause: &str) {
+    pub(super) fn list_failed(&self, member: usize, ask: ListKind, kind: ErrorKind, cause: &str) {
         let peer = &self.members[member];
-        if ask != Ask::Discover && peer.offers(ask) {
+        if ask != ListKind::Discover && peer.offers(ask) {
             (self.settings.report)(MemberReport::ListFailed {
                 server: &peer.name,
                 method: ask.method(),
@@ -228,13 +228,13 @@ impl Core {
         let passed =
             message.with(&[(Part::Id, own.as_str().into()), (Part::ProgressToken, own.as_str().into())]);
         let token = message.progress_token().cloned();
-        self.asked.insert(number, Asked { member, id, token });
+        self.asked.insert(number, MemberRequest { member, id, token });
         let about = self.about(member, about);
         self.tell(passed, about);
     }
 
     fn member_notes(&mut self, member: usize, message: &Message, about: Option<Id>) {
-        for ask in Ask::ALL {
+        for ask in ListKind::ALL {
             if change(ask) == Some(message.method()) {
                 self.stale(member, ask);
             }
@@ -248,7 +248,7 @@ impl Core {
         match message.method() {
             "notifications/progress" => {
                 let sent = message.progress_token().and_then(numbers::read).and_then(|it| self.sent.get(&it));
-                let Some(Purpose::Client { id, token: Some(token) }) =
+                let Some(RequestPurpose::Client { id, token: Some(token) }) =
                     sent.filter(|sent| sent.member == member).map(|sent| &sent.purpose)
                 else {
                     return;
@@ -275,37 +275,37 @@ impl Core {
     fn about(&self, member: usize, about: Option<Id>) -> Option<Id> {
         let sent = self.sent.get(&numbers::read(&about?)?).filter(|sent| sent.member == member)?;
         match &sent.purpose {
-            Purpose::Client { id, .. } => Some(id.clone()),
-            Purpose::Share(key) => {
+            RequestPurpose::Client { id, .. } => Some(id.clone()),
+            RequestPurpose::Share(key) => {
                 self.waiting.iter().find(|waiter| waiter.key == *key).map(|waiter| waiter.id.clone())
             }
-            Purpose::Listen(key) => {
+            RequestPurpose::Listen(key) => {
                 self.listens.iter().find(|listen| listen.key == *key).map(|listen| listen.id.clone())
             }
-            Purpose::Greeting | Purpose::Page(_) | Purpose::Nobody => None,
+            RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => None,
         }
     }
 
     /// A list is not what it was. If it is on its way, nobody knows from before or after: it is asked for again.
-    fn stale(&mut self, member: usize, ask: Ask) {
+    fn stale(&mut self, member: usize, ask: ListKind) {
         let number = self.number();
         let list = self.members[member].list_mut(ask);
-        if let State::Asking(asking) = &mut list.state {
+        if let ListState::Asking(asking) = &mut list.state {
             let (old, request) = (asking.number, asking.again(ask, number));
             self.sent.remove(&old);
-            self.send(member, number, Purpose::Page(ask), request);
+            self.send(member, number, RequestPurpose::Page(ask), request);
         } else {
-            list.state = State::Unknown;
+            list.state = ListState::Unknown;
         }
     }
 }
 
 /// The notification that says that a list has changed. Templates have none of their own.
-pub(super) fn change(ask: Ask) -> Option<&'static str> {
+pub(super) fn change(ask: ListKind) -> Option<&'static str> {
     match ask {
-        Ask::Tools => Some("notifications/tools/list_changed"),
-        Ask::Prompts => Some("notifications/prompts/list_changed"),
-        Ask::Resources | Ask::Templates => Some("notifications/resources/list_changed"),
-        Ask::Discover => None,
+        ListKind::Tools => Some("notifications/tools/list_changed"),
+        ListKind::Prompts => Some("notifications/prompts/list_changed"),
+        ListKind::Resources | ListKind::Templates => Some("notifications/resources/list_changed"),
+        ListKind::Discover => None,
     }
 }

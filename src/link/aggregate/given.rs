@@ -19,7 +19,7 @@ const BYTES: usize = 256 << 10;
 
 /// URIs that one member gave out.
 #[derive(Default)]
-pub(super) struct Given {
+pub(super) struct GivenUris {
     known: HashSet<Arc<str>>,
     /// The same, oldest first.
     order: VecDeque<Arc<str>>,
@@ -28,7 +28,7 @@ pub(super) struct Given {
     held: Option<Share>,
 }
 
-impl Given {
+impl GivenUris {
     pub(super) fn has(&self, uri: &str) -> bool {
         self.known.contains(uri)
     }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_member_that_gives_out_without_end_is_remembered_for_what_it_gave_out_last() {
-        let (owner, mut given) = (Owner::unlimited(), Given::default());
+        let (owner, mut given) = (Owner::unlimited(), GivenUris::default());
         for number in 0..=MOST {
             given.note(vec![format!("a:{number}").into()], || owner.hold(Resource::Bytes, 0));
         }

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    core::{Core, Era, Purpose},
+    core::{ClientState, Core, RequestPurpose},
     from_member::change,
-    lists::{Ask, State},
-    peer::{Greeting, Phase, Wait},
-    waiting::Then,
+    lists::{ListKind, ListState},
+    peer::{InitializeResult, LinkPhase, SlowPart},
+    waiting::WaitFor,
 };
 use crate::{
     error::ErrorKind,
@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Greeted {
+struct RawInitialize {
     #[serde(default)]
     protocol_version: Box<str>,
     #[serde(default)]
@@ -56,45 +56,45 @@ impl Core {
     /// The client wants a session: every member gets what it said.
     pub(super) fn initialize(&mut self, now: Instant, id: Id, message: &Message) {
         let params = message.part(Part::Params).unwrap_or("{}").into();
-        self.era = Era::Session { params, initialized: false, level: None };
+        self.era = ClientState::Session { params, initialized: false, level: None };
         for member in 0..self.members.len() {
             // Open already, if the client asked first whether MCP 2026-07-28 is spoken here.
             if self.is_ready(member) {
                 self.members[member].forget();
-                self.members[member].phase = Phase::Opening { since: now, late: false };
-                self.greet(now, member);
+                self.members[member].phase = LinkPhase::Opening { since: now, late: false };
+                self.send_initialize(now, member);
             }
         }
-        self.wait(now, id, message, 0, Then::Greet);
+        self.wait(now, id, message, 0, WaitFor::Initialize);
     }
 
     /// Says to a member what the client said. Also to one that comes later: it gets the very same, and with it the client's
     /// capabilities, so that it may ask for samples or elicit like those that were there before.
-    pub(super) fn greet(&mut self, now: Instant, member: usize) {
-        let Era::Session { params, .. } = &self.era else { return };
+    pub(super) fn send_initialize(&mut self, now: Instant, member: usize) {
+        let ClientState::Session { params, .. } = &self.era else { return };
         let params = params.clone();
         let number = self.number();
         let request = Message::request(&Id::number(number), "initialize", &params);
         // It may be a process, which would stay as long as the client does.
         let until = now.checked_add(self.members[member].patience().start);
-        self.send_until(member, number, Purpose::Greeting, until, request);
+        self.send_until(member, number, RequestPurpose::Initialize, until, request);
     }
 
     /// A member answered `initialize`.
-    pub(super) fn greeted(&mut self, now: Instant, member: usize, message: &Message) {
-        let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<Greeted>(raw).ok());
+    pub(super) fn initialize_answered(&mut self, now: Instant, member: usize, message: &Message) {
+        let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<RawInitialize>(raw).ok());
         let Some(said) = said else {
             return self.lose(now, member, ErrorKind::UpstreamUnreachable, "it refuses to initialize");
         };
         let peer = &mut self.members[member];
-        if let Phase::Opening { since, .. } = peer.phase
+        if let LinkPhase::Opening { since, .. } = peer.phase
             && now - since <= self.settings.discovery_timeout
         {
-            peer.set_slow(Wait::Link, false);
+            peer.set_slow(SlowPart::Link, false);
         }
         let (version, capabilities) = (said.protocol_version, said.capabilities);
-        peer.greeting = Some(Greeting { version, capabilities, instructions: said.instructions });
-        let Era::Session { initialized: true, level, .. } = &self.era else {
+        peer.greeting = Some(InitializeResult { version, capabilities, instructions: said.instructions });
+        let ClientState::Session { initialized: true, level, .. } = &self.era else {
             return self.ready(member);
         };
         let level = level.clone();
@@ -102,18 +102,19 @@ impl Core {
         if let Some(level) = level.filter(|_| self.members[member].has("logging", false)) {
             let number = self.number();
             let request = Message::request(&Id::number(number), "logging/setLevel", &level);
-            self.send(member, number, Purpose::Nobody, request);
+            self.send(member, number, RequestPurpose::Nobody, request);
         }
         self.ready(member);
     }
 
-    pub(super) fn answer_greeting(&mut self, id: &Id) {
-        let Era::Session { params, .. } = &self.era else { return };
-        let asked = serde_json::from_str::<Greeted>(params).map(|params| params.protocol_version);
+    pub(super) fn answer_initialize(&mut self, id: &Id) {
+        let ClientState::Session { params, .. } = &self.era else { return };
+        let asked = serde_json::from_str::<RawInitialize>(params).map(|params| params.protocol_version);
         // Each member goes on in the version that it agreed to. The client is told the oldest of them, since it must expect
         // nothing that a member does not know; what a newer member sends beyond that, the client's own capabilities allowed.
         // Versions are dates: the order of their text is the order of their age. One that nobody knows yet is not invented.
-        let agreed = self.greetings().map(|(_, greeting)| &*greeting.version).min().map(str::to_owned);
+        let agreed =
+            self.initialize_results().map(|(_, greeting)| &*greeting.version).min().map(str::to_owned);
         let version = agreed
             .or_else(|| asked.ok().map(String::from))
             .filter(|version| !version.is_empty())
@@ -132,13 +133,13 @@ impl Core {
     /// A member answered `server/discover`.
     pub(super) fn discovered(&mut self, member: usize) {
         let peer = &mut self.members[member];
-        let State::Known(known) = &peer.list(Ask::Discover).state else { return };
+        let ListState::Known(known) = &peer.list(ListKind::Discover).state else { return };
         let Some(raw) = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result)) else {
             return;
         };
-        if let Ok(said) = serde_json::from_str::<Greeted>(raw) {
+        if let Ok(said) = serde_json::from_str::<RawInitialize>(raw) {
             let (version, capabilities) = (said.protocol_version, said.capabilities);
-            peer.greeting = Some(Greeting { version, capabilities, instructions: said.instructions });
+            peer.greeting = Some(InitializeResult { version, capabilities, instructions: said.instructions });
         }
     }
 
@@ -149,8 +150,8 @@ impl Core {
         let (mut common, mut ttl): (Option<Vec<String>>, Option<u64>) = (None, None);
         let (mut is_older, mut refused) = (false, None);
         for member in self.granted().collect::<Vec<_>>() {
-            match &self.members[member].list(Ask::Discover).state {
-                State::Known(known) => {
+            match &self.members[member].list(ListKind::Discover).state {
+                ListState::Known(known) => {
                     let result = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result));
                     match result.and_then(|raw| serde_json::from_str::<Discovered>(raw).ok()) {
                         Some(said) => {
@@ -164,7 +165,7 @@ impl Core {
                         None => is_older = true,
                     }
                 }
-                State::Refused(Some(error)) => {
+                ListState::Refused(Some(error)) => {
                     if let Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) =
                         error.error_code()
                     {
@@ -174,7 +175,7 @@ impl Core {
                         is_older = true;
                     }
                 }
-                State::Refused(None) | State::Unknown | State::Asking(_) => {}
+                ListState::Refused(None) | ListState::Unknown | ListState::Asking(_) => {}
             }
         }
         match (common.filter(|common| !common.is_empty()), refused) {
@@ -199,7 +200,7 @@ impl Core {
         }
     }
 
-    fn greetings(&self) -> impl Iterator<Item = (usize, &Greeting)> {
+    fn initialize_results(&self) -> impl Iterator<Item = (usize, &InitializeResult)> {
         self.granted().filter_map(|member| Some((member, self.members[member].greeting.as_ref()?)))
     }
 
@@ -212,10 +213,10 @@ impl Core {
     fn capabilities(&self) -> Value {
         let is_complete = self.granted().all(|member| self.members[member].greeting.is_some());
         let any = |capability: &str| {
-            self.greetings().any(|(_, greeting)| greeting.capabilities.get(capability).is_some())
+            self.initialize_results().any(|(_, greeting)| greeting.capabilities.get(capability).is_some())
         };
         let subscribes = self
-            .greetings()
+            .initialize_results()
             .any(|(_, greeting)| greeting.capabilities["resources"]["subscribe"].as_bool() == Some(true));
         let mut capabilities = json!({});
         for listed in ["tools", "prompts", "resources"] {
@@ -229,7 +230,7 @@ impl Core {
         // What is no part of MCP itself, members and clients agree on by name (MCP Apps and other extensions).
         for named in ["extensions", "experimental"] {
             let mut all = json!({});
-            for (_, greeting) in self.greetings() {
+            for (_, greeting) in self.initialize_results() {
                 join(&mut all, &greeting.capabilities[named]);
             }
             if all.as_object().is_some_and(|all| !all.is_empty()) {
@@ -246,7 +247,7 @@ impl Core {
 
     fn instructions(&self) -> Option<String> {
         let each: Vec<_> = self
-            .greetings()
+            .initialize_results()
             .filter_map(|(member, greeting)| {
                 Some(format!("{}: {}", self.members[member].name, greeting.instructions.as_deref()?))
             })
@@ -255,12 +256,14 @@ impl Core {
     }
 
     /// Tells the client that a list is not what it was.
-    pub(super) fn changed(&mut self, ask: Ask) {
+    pub(super) fn changed(&mut self, ask: ListKind) {
         let Some(method) = change(ask) else { return };
         match &self.era {
-            Era::Session { initialized: true, .. } => self.tell(Message::notification(method, "{}"), None),
-            Era::Session { .. } => {}
-            Era::Stateless => self.changed_for_listeners(ask, method),
+            ClientState::Session { initialized: true, .. } => {
+                self.tell(Message::notification(method, "{}"), None)
+            }
+            ClientState::Session { .. } => {}
+            ClientState::Stateless => self.changed_for_listeners(ask, method),
         }
     }
 }

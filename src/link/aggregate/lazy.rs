@@ -21,7 +21,7 @@ const SUMMARY: usize = 160;
 const TTL_MS: &str = "300000";
 
 /// A call, as far as it concerns this module.
-pub(super) enum Call {
+pub(super) enum LazyCall {
     /// It is answered from the list of tools.
     Query(Query),
     /// It is this call of a tool.
@@ -41,7 +41,7 @@ pub(super) enum Query {
 }
 
 /// A tool, as clients see it.
-pub(super) struct Tool<'a> {
+pub(super) struct LazyTool<'a> {
     pub(super) server: &'a str,
     pub(super) name: &'a str,
     /// Its definition, in which it has its server's name for it.
@@ -118,25 +118,25 @@ struct Wanted {
 }
 
 /// Reads a call.
-pub(super) fn read(message: &Message) -> Call {
+pub(super) fn read(message: &Message) -> LazyCall {
     let wanted = || match message.part(Part::Arguments) {
         Some("null") | None => Some(Wanted::default()),
         Some(arguments) => serde_json::from_str::<Wanted>(arguments).ok(),
     };
     match message.name() {
         Some(LIST) => match wanted() {
-            Some(wanted) => Call::Query(Query::List { server: wanted.server, query: wanted.query }),
-            None => Call::Wrong("tool_list takes the strings server and query, or neither."),
+            Some(wanted) => LazyCall::Query(Query::List { server: wanted.server, query: wanted.query }),
+            None => LazyCall::Wrong("tool_list takes the strings server and query, or neither."),
         },
         Some(SCHEMA) => match wanted().and_then(|wanted| wanted.name) {
-            Some(name) => Call::Query(Query::Schema { name }),
-            None => Call::Wrong("tool_schema takes the string name."),
+            Some(name) => LazyCall::Query(Query::Schema { name }),
+            None => LazyCall::Wrong("tool_schema takes the string name."),
         },
         Some(INVOKE) => match invoked(message) {
-            Some(message) => Call::Invoke(Box::new(message)),
-            None => Call::Wrong("tool_invoke takes the string name and the object arguments."),
+            Some(message) => LazyCall::Invoke(Box::new(message)),
+            None => LazyCall::Wrong("tool_invoke takes the string name and the object arguments."),
         },
-        _ => Call::Direct,
+        _ => LazyCall::Direct,
     }
 }
 
@@ -153,7 +153,7 @@ fn invoked(message: &Message) -> Option<Message> {
 
 impl Query {
     /// The result of the call, from all tools that there are.
-    pub(super) fn answer<'a>(&self, tools: impl Iterator<Item = Tool<'a>>, modern: bool) -> String {
+    pub(super) fn answer<'a>(&self, tools: impl Iterator<Item = LazyTool<'a>>, modern: bool) -> String {
         match self {
             Self::List { server, query } => {
                 let query = query.as_deref().map(str::to_lowercase);

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    core::{Core, Purpose},
+    core::{Core, RequestPurpose},
     json,
-    lists::Ask,
-    peer::Phase,
-    waiting::Then,
+    lists::ListKind,
+    peer::LinkPhase,
+    waiting::WaitFor,
 };
 use crate::{
     error::Error,
@@ -67,7 +67,7 @@ impl Core {
         }
         // Which member a URI belongs to is known by their lists.
         if uris(&wanted(message)).next().is_some() {
-            self.wait(now, id, message, 0, Then::Listen(message.clone()));
+            self.wait(now, id, message, 0, WaitFor::Listen(message.clone()));
         } else {
             self.listen(now, id, message);
         }
@@ -122,7 +122,7 @@ impl Core {
         let key = listen.key;
         self.listens[at].open.insert(number, (member, false));
         let request = Message::request(&Id::number(number), LISTEN, &params);
-        self.send(member, number, Purpose::Listen(key), request);
+        self.send(member, number, RequestPurpose::Listen(key), request);
     }
 
     /// A member's notification that belongs to a subscription.
@@ -161,7 +161,7 @@ impl Core {
             let is_awaited = |core: &Self| {
                 listen.open.values().any(|(_, acknowledged)| !acknowledged)
                     || core.granted().any(|member| {
-                        matches!(core.members[member].phase, Phase::Opening { late: false, .. })
+                        matches!(core.members[member].phase, LinkPhase::Opening { late: false, .. })
                     })
             };
             let is_pending = listen.until.is_some_and(|until| now < until) && is_awaited(self);
@@ -199,12 +199,12 @@ impl Core {
     }
 
     /// Tells subscribers that a list is not what it was, if they asked for that.
-    pub(super) fn changed_for_listeners(&mut self, ask: Ask, method: &str) {
+    pub(super) fn changed_for_listeners(&mut self, ask: ListKind, method: &str) {
         let key = match ask {
-            Ask::Tools => "toolsListChanged",
-            Ask::Prompts => "promptsListChanged",
-            Ask::Resources | Ask::Templates => "resourcesListChanged",
-            Ask::Discover => return,
+            ListKind::Tools => "toolsListChanged",
+            ListKind::Prompts => "promptsListChanged",
+            ListKind::Resources | ListKind::Templates => "resourcesListChanged",
+            ListKind::Discover => return,
         };
         let listening: Vec<_> = self
             .listens

@@ -23,13 +23,13 @@ const PAGES: usize = 1_000;
 /// Bytes that all lists of all members may hold, while they are gathered for one client.
 pub(super) const BYTES: usize = 16 << 20;
 
-/// [`Listing::since`] of a list that came when nobody waited any more. The client was told that there is something new, and
+/// [`MemberList::since`] of a list that came when nobody waited any more. The client was told that there is something new, and
 /// gets this when it asks; to begin anew, and be late again, would go on forever.
-pub(super) const UNHEARD: u64 = u64::MAX;
+pub(super) const ALWAYS_FRESH: u64 = u64::MAX;
 
 /// What members are asked for, one page after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum ListKind {
     Tools,
     Prompts,
     Resources,
@@ -38,7 +38,7 @@ pub(super) enum Ask {
     Discover,
 }
 
-impl Ask {
+impl ListKind {
     pub(super) const ALL: [Self; 5] =
         [Self::Tools, Self::Prompts, Self::Resources, Self::Templates, Self::Discover];
 
@@ -76,26 +76,26 @@ impl Ask {
 
 /// What is known of one list of one member.
 #[derive(Default)]
-pub(super) struct Listing {
-    pub(super) state: State,
+pub(super) struct MemberList {
+    pub(super) state: ListState,
     /// When it became so, on the core's own count. Who wants fresh news compares it with when it asked.
     pub(super) since: u64,
 }
 
 /// How far a list is.
 #[derive(Default)]
-pub(super) enum State {
+pub(super) enum ListState {
     #[default]
     Unknown,
     /// Being asked for.
-    Asking(Asking),
-    Known(Known),
+    Asking(RunningList),
+    Known(CompleteList),
     /// The member did not answer, or with this error.
     Refused(Option<Message>),
 }
 
 /// A list on its way.
-pub(super) struct Asking {
+pub(super) struct RunningList {
     /// The request that the next page comes with.
     pub(super) number: u64,
     /// Nobody waits for it any more.
@@ -104,12 +104,12 @@ pub(super) struct Asking {
     pub(super) asked: Instant,
     meta: Option<Box<str>>,
     cursors: HashSet<Box<str>>,
-    known: Known,
+    known: CompleteList,
 }
 
 /// A complete list.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct CompleteList {
     pub(super) items: Vec<Item>,
     /// How long the member lets it be kept, at most (MCP 2026-07-28).
     pub(super) ttl_ms: Option<u64>,
@@ -128,7 +128,7 @@ pub(super) struct Item {
 }
 
 /// What a page leads to.
-pub(super) enum Next {
+pub(super) enum PageResult {
     /// This request, for the next one.
     Page(Box<Message>),
     /// The list is complete.
@@ -139,23 +139,23 @@ pub(super) enum Next {
     Broken(&'static str),
 }
 
-impl Listing {
+impl MemberList {
     /// Begins anew. Gives the request for the first page. Nobody waits for one that is `late` from the beginning.
     pub(super) fn begin(
         &mut self,
-        ask: Ask,
+        ask: ListKind,
         number: u64,
         meta: Option<&str>,
         asked: Instant,
         late: bool,
     ) -> Result<Message, Malformed> {
-        self.state = State::Asking(Asking {
+        self.state = ListState::Asking(RunningList {
             number,
             late,
             asked,
             meta: meta.map(Box::from),
             cursors: HashSet::new(),
-            known: Known::default(),
+            known: CompleteList::default(),
         });
         request(ask, number, None, meta)
     }
@@ -167,17 +167,17 @@ impl Listing {
 
     pub(super) fn items(&self) -> &[Item] {
         match &self.state {
-            State::Known(known) => &known.items,
+            ListState::Known(known) => &known.items,
             _ => &[],
         }
     }
 
     /// Drops the texts, and keeps the names.
-    pub(super) fn thin(&mut self) {
-        if self.since == UNHEARD {
+    pub(super) fn drop_texts(&mut self) {
+        if self.since == ALWAYS_FRESH {
             self.since = 0;
         }
-        if let State::Known(known) = &mut self.state {
+        if let ListState::Known(known) = &mut self.state {
             known.items.iter_mut().for_each(|item| item.text = None);
             known.count();
         }
@@ -185,14 +185,14 @@ impl Listing {
 
     pub(super) fn bytes(&self) -> usize {
         match &self.state {
-            State::Known(known) => known.bytes(),
-            State::Asking(asking) => asking.known.bytes(),
-            State::Unknown | State::Refused(_) => 0,
+            ListState::Known(known) => known.bytes(),
+            ListState::Asking(asking) => asking.known.bytes(),
+            ListState::Unknown | ListState::Refused(_) => 0,
         }
     }
 }
 
-impl Known {
+impl CompleteList {
     fn bytes(&self) -> usize {
         self.items.iter().map(Item::bytes).sum()
     }
@@ -206,12 +206,12 @@ impl Known {
     }
 }
 
-impl Asking {
+impl RunningList {
     /// Begins anew.
-    pub(super) fn again(&mut self, ask: Ask, number: u64) -> Result<Message, Malformed> {
+    pub(super) fn again(&mut self, ask: ListKind, number: u64) -> Result<Message, Malformed> {
         self.number = number;
         self.cursors.clear();
-        self.known = Known::default();
+        self.known = CompleteList::default();
         request(ask, number, None, self.meta.as_deref())
     }
 
@@ -221,35 +221,43 @@ impl Asking {
     }
 
     /// What there is of a list that did not come as a whole: some of it is better than none.
-    pub(super) fn broken(&mut self, error: Option<Message>) -> State {
-        if self.is_begun() { State::Known(self.complete()) } else { State::Refused(error) }
+    pub(super) fn broken(&mut self, error: Option<Message>) -> ListState {
+        if self.is_begun() { ListState::Known(self.complete()) } else { ListState::Refused(error) }
     }
 
     /// Takes a page. `room` is how many bytes may be kept; `number` is that of the next request, if there is one. `held` counts
     /// the list, if nothing does yet.
     pub(super) fn take(
         &mut self,
-        ask: Ask,
+        ask: ListKind,
         answer: Message,
         room: usize,
         number: u64,
         held: Share,
-    ) -> Result<Next, Malformed> {
+    ) -> Result<PageResult, Malformed> {
         self.known.held.get_or_insert(held);
         let next = self.take_page(ask, answer, room, number);
         self.known.count();
         next
     }
 
-    fn take_page(&mut self, ask: Ask, answer: Message, room: usize, number: u64) -> Result<Next, Malformed> {
-        if ask == Ask::Discover {
+    fn take_page(
+        &mut self,
+        ask: ListKind,
+        answer: Message,
+        room: usize,
+        number: u64,
+    ) -> Result<PageResult, Malformed> {
+        if ask == ListKind::Discover {
             self.known.discovered = Some(answer);
-            return Ok(Next::Complete);
+            return Ok(PageResult::Complete);
         }
         // What else is there may be anything: only what was asked for is read.
         let page = answer.part(Part::Result);
         let page = page.and_then(|result| json::fields(result, [ask.key(), "nextCursor", "ttlMs"]));
-        let Some([items, cursor, ttl]) = page else { return Ok(Next::Broken("the result is no object")) };
+        let Some([items, cursor, ttl]) = page else {
+            return Ok(PageResult::Broken("the result is no object"));
+        };
         let ttl = ttl.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok()).unwrap_or(0);
         self.known.ttl_ms = Some(self.known.ttl_ms.map_or(ttl, |least| least.min(ttl)));
         let mut room = room;
@@ -257,28 +265,29 @@ impl Asking {
         let Ok(items) =
             items.map_or(Ok(None), |raw| serde_json::from_str::<Option<Vec<&RawValue>>>(raw.get()))
         else {
-            return Ok(Next::Broken("what should be the list is none"));
+            return Ok(PageResult::Broken("what should be the list is none"));
         };
         // An item without a name, or with two, cannot be called: clients would not miss it.
         for item in items.iter().flatten().filter_map(|raw| Item::read(ask, raw)) {
             let Some(left) = room.checked_sub(item.bytes()).filter(|_| self.known.items.len() < ITEMS) else {
-                return Ok(Next::TooMany);
+                return Ok(PageResult::TooMany);
             };
             room = left;
             self.known.items.push(item);
         }
         let cursor = cursor.map_or(Ok(None), |raw| serde_json::from_str::<Option<Cow<'_, str>>>(raw.get()));
-        let Ok(cursor) = cursor else { return Ok(Next::Broken("nextCursor is no string")) };
-        let Some(cursor) = cursor else { return Ok(Next::Complete) };
+        let Ok(cursor) = cursor else { return Ok(PageResult::Broken("nextCursor is no string")) };
+        let Some(cursor) = cursor else { return Ok(PageResult::Complete) };
         if self.cursors.len() >= PAGES || !self.cursors.insert(cursor.as_ref().into()) {
-            return Ok(Next::TooMany);
+            return Ok(PageResult::TooMany);
         }
         self.number = number;
-        request(ask, number, Some(&cursor), self.meta.as_deref()).map(|request| Next::Page(Box::new(request)))
+        request(ask, number, Some(&cursor), self.meta.as_deref())
+            .map(|request| PageResult::Page(Box::new(request)))
     }
 
     /// The complete list.
-    pub(super) fn complete(&mut self) -> Known {
+    pub(super) fn complete(&mut self) -> CompleteList {
         std::mem::take(&mut self.known)
     }
 }
@@ -287,11 +296,11 @@ impl Asking {
 const NAME: &str = "name";
 
 impl Item {
-    fn read(ask: Ask, raw: &RawValue) -> Option<Self> {
+    fn read(ask: ListKind, raw: &RawValue) -> Option<Self> {
         let key = match ask {
-            Ask::Tools | Ask::Prompts => NAME,
-            Ask::Resources => "uri",
-            Ask::Templates | Ask::Discover => "uriTemplate",
+            ListKind::Tools | ListKind::Prompts => NAME,
+            ListKind::Resources => "uri",
+            ListKind::Templates | ListKind::Discover => "uriTemplate",
         };
         let [name] = json::fields(raw.get(), [key])?;
         let name = serde_json::from_str::<Cow<'_, str>>(name?.get()).ok()?;
@@ -310,7 +319,12 @@ impl Item {
     }
 }
 
-fn request(ask: Ask, number: u64, cursor: Option<&str>, meta: Option<&str>) -> Result<Message, Malformed> {
+fn request(
+    ask: ListKind,
+    number: u64,
+    cursor: Option<&str>,
+    meta: Option<&str>,
+) -> Result<Message, Malformed> {
     let cursor = cursor.map(json::quoted);
     let params = json::object(&[("cursor", cursor.as_deref()), ("_meta", meta)]);
     Message::request(&Id::number(number), ask.method(), &params)

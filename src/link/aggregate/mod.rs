@@ -60,14 +60,14 @@ pub struct Member {
     /// than before, the link is dropped too, and a new one opened when it is needed.
     pub granted: Granted,
     /// How long it may take. Asked anew for each call.
-    pub patience: Box<dyn Fn() -> Patience>,
+    pub patience: Box<dyn Fn() -> MemberTimeouts>,
     /// How it fared with whoever used it.
     pub health: Arc<Health>,
 }
 
 /// How long a member may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct MemberTimeouts {
     /// For its answer to a call, or the first that it says about it, if the config says so of this server.
     pub answer: Option<Duration>,
     /// For its answer to `initialize`. Then its link is given up.

@@ -6,7 +6,7 @@ use crate::config::{Collision, Naming};
 
 /// A server and what it calls its things. A server that cannot be asked has no names, yet counts where prefixes are told
 /// apart.
-pub(super) struct Listed<'a> {
+pub(super) struct ListedNames<'a> {
     pub(super) server: &'a str,
     pub(super) names: Vec<&'a str>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Clash {
 }
 
 /// What clients see of all that is listed, in that order, each name once.
-pub(super) fn offers(naming: &Naming, listed: &[Listed<'_>]) -> (Vec<Offer>, Vec<Clash>) {
+pub(super) fn offers(naming: &Naming, listed: &[ListedNames<'_>]) -> (Vec<Offer>, Vec<Clash>) {
     let owners = owners(listed);
     let mut seen: HashMap<String, usize> = HashMap::new();
     let (mut offers, mut clashes) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ pub(super) fn offers(naming: &Naming, listed: &[Listed<'_>]) -> (Vec<Offer>, Vec
 }
 
 /// For each name the first server that has it, and the second, or the first again if there is no second.
-fn owners<'a>(listed: &[Listed<'a>]) -> HashMap<&'a str, (usize, usize)> {
+fn owners<'a>(listed: &[ListedNames<'a>]) -> HashMap<&'a str, (usize, usize)> {
     let mut owners = HashMap::new();
     for (server, of) in listed.iter().enumerate() {
         for name in &of.names {
@@ -124,7 +124,7 @@ mod tests {
 
     fn names(naming: &Naming, listed: &[(&str, &[&str])]) -> (Vec<String>, Vec<String>) {
         let listed: Vec<_> =
-            listed.iter().map(|(server, names)| Listed { server, names: names.to_vec() }).collect();
+            listed.iter().map(|(server, names)| ListedNames { server, names: names.to_vec() }).collect();
         let (offers, clashes) = offers(naming, &listed);
         let names = offers.into_iter().map(|offer| {
             assert!(offer.name.ends_with(listed[offer.server].names[offer.item]));

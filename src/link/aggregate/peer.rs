@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Granted, Patience,
-    given::Given,
-    lists::{Ask, Listing},
+    Granted, MemberTimeouts,
+    given::GivenUris,
+    lists::{ListKind, MemberList},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -16,21 +16,21 @@ use crate::{
 };
 
 /// What is known of a member from the beginning, see [`super::Member`].
-pub(super) struct Known {
+pub(super) struct MemberSetup {
     pub(super) name: Arc<str>,
     pub(super) granted: Granted,
-    pub(super) patience: Box<dyn Fn() -> Patience>,
+    pub(super) patience: Box<dyn Fn() -> MemberTimeouts>,
     pub(super) health: Arc<Health>,
 }
 
 /// What a member may be known to be slow with: its link, or one of its lists.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wait {
+pub(super) enum SlowPart {
     Link,
-    List(Ask),
+    List(ListKind),
 }
 
-impl Wait {
+impl SlowPart {
     fn number(self) -> u8 {
         match self {
             Self::Link => 0,
@@ -40,14 +40,14 @@ impl Wait {
 }
 
 /// A member.
-pub(super) struct Peer {
+pub(super) struct MemberState {
     pub(super) name: Arc<str>,
     granted: Granted,
-    patience: Box<dyn Fn() -> Patience>,
+    patience: Box<dyn Fn() -> MemberTimeouts>,
     health: Arc<Health>,
     /// What `granted` said when the link was opened.
     opened: Option<u64>,
-    pub(super) phase: Phase,
+    pub(super) phase: LinkPhase,
     /// Since when nobody has wanted anything of it, or how long that may be; both count while its link is open.
     pub(super) idle: (Instant, Duration),
     /// Its link was dropped because nobody needed it: with the next one it is what it was.
@@ -55,17 +55,17 @@ pub(super) struct Peer {
     /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
     pub(super) limit: Option<(ErrorKind, Box<str>)>,
     /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
-    pub(super) greeting: Option<Greeting>,
+    pub(super) greeting: Option<InitializeResult>,
     /// URIs that it gave out in results, with whichever link.
-    pub(super) given: Given,
+    pub(super) given: GivenUris,
     /// URIs that its tools are shown with.
-    pub(super) shows: Given,
-    lists: [Listing; Ask::ALL.len()],
+    pub(super) shows: GivenUris,
+    lists: [MemberList; ListKind::ALL.len()],
 }
 
 /// How far a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum LinkPhase {
     /// There is no link. From this moment on, one may be opened.
     Closed(Instant),
     /// A link is being opened since then, or waits for the answer to `initialize`. A late one is not waited for any more.
@@ -75,7 +75,7 @@ pub(super) enum Phase {
 }
 
 /// What a server says of itself.
-pub(super) struct Greeting {
+pub(super) struct InitializeResult {
     /// `protocolVersion`; empty in MCP 2026-07-28.
     pub(super) version: Box<str>,
     /// `capabilities`
@@ -84,33 +84,33 @@ pub(super) struct Greeting {
     pub(super) instructions: Option<Box<str>>,
 }
 
-impl Peer {
-    pub(super) fn new(known: Known, now: Instant) -> Self {
-        let Known { name, granted, patience, health } = known;
+impl MemberState {
+    pub(super) fn new(known: MemberSetup, now: Instant) -> Self {
+        let MemberSetup { name, granted, patience, health } = known;
         Self {
             name,
             granted,
             patience,
             health,
             opened: None,
-            phase: Phase::Closed(now),
+            phase: LinkPhase::Closed(now),
             idle: (now, Duration::MAX),
             sleeps: false,
             limit: None,
             greeting: None,
-            given: Given::default(),
-            shows: Given::default(),
+            given: GivenUris::default(),
+            shows: GivenUris::default(),
             lists: Default::default(),
         }
     }
 
     /// How long it may take.
-    pub(super) fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> MemberTimeouts {
         (self.patience)()
     }
 
     /// Whether somebody, in whichever conversation, waited for this in vain, and it has not come in time since.
-    pub(super) fn is_slow(&self, wait: Wait) -> bool {
+    pub(super) fn is_slow(&self, wait: SlowPart) -> bool {
         self.health.is_slow(wait.number())
     }
 
@@ -120,7 +120,7 @@ impl Peer {
     }
 
     /// Notes for other conversations that this was waited for in vain, or came in time.
-    pub(super) fn set_slow(&self, wait: Wait, is_slow: bool) {
+    pub(super) fn set_slow(&self, wait: SlowPart, is_slow: bool) {
         self.health.set_slow(wait.number(), is_slow);
     }
 
@@ -140,7 +140,7 @@ impl Peer {
     /// A link to it is opened. Who is known to be slow is not waited for: it joins when it answers.
     pub(super) fn open(&mut self, now: Instant) {
         self.opened = (self.granted)();
-        self.phase = Phase::Opening { since: now, late: self.is_slow(Wait::Link) };
+        self.phase = LinkPhase::Opening { since: now, late: self.is_slow(SlowPart::Link) };
         self.idle = (now, self.patience().idle);
         self.limit = None;
     }
@@ -148,13 +148,13 @@ impl Peer {
     /// When its link is dropped if nobody wants anything of it until then.
     pub(super) fn idle_until(&self) -> Option<Instant> {
         let (since, longest) = self.idle;
-        since.checked_add(longest).filter(|_| matches!(self.phase, Phase::Ready))
+        since.checked_add(longest).filter(|_| matches!(self.phase, LinkPhase::Ready))
     }
 
     /// Why its link is of no more use, if there is one and it is not.
     pub(super) fn outdated(&self) -> Option<Error> {
         match (self.phase, (self.granted)()) {
-            (Phase::Closed(_), _) => None,
+            (LinkPhase::Closed(_), _) => None,
             (_, None) => Some(ErrorKind::InsufficientScope.because("the grant was taken away")),
             (_, now) if now != self.opened => {
                 Some(ErrorKind::Unavailable.because("the server was restarted or configured anew"))
@@ -163,32 +163,32 @@ impl Peer {
         }
     }
 
-    pub(super) fn list(&self, ask: Ask) -> &Listing {
+    pub(super) fn list(&self, ask: ListKind) -> &MemberList {
         &self.lists[ask as usize]
     }
 
-    pub(super) fn list_mut(&mut self, ask: Ask) -> &mut Listing {
+    pub(super) fn list_mut(&mut self, ask: ListKind) -> &mut MemberList {
         &mut self.lists[ask as usize]
     }
 
     /// Bytes that its lists hold.
     pub(super) fn bytes(&self) -> usize {
-        self.lists.iter().map(Listing::bytes).sum()
+        self.lists.iter().map(MemberList::bytes).sum()
     }
 
     /// Whether it may have what is asked for. Who said nothing of itself may have anything.
-    pub(super) fn offers(&self, ask: Ask) -> bool {
+    pub(super) fn offers(&self, ask: ListKind) -> bool {
         ask.capability().is_none_or(|capability| self.has(capability, true))
     }
 
     /// Whether it is asked for a list. For tools it is even if it declares none, as at its own path, where nothing keeps a
     /// client from it.
-    pub(super) fn is_asked(&self, ask: Ask) -> bool {
-        ask == Ask::Tools || self.offers(ask)
+    pub(super) fn is_asked(&self, ask: ListKind) -> bool {
+        ask == ListKind::Tools || self.offers(ask)
     }
 
     /// Whether something of it is or may be on a list.
-    pub(super) fn may_be_on(&self, ask: Ask) -> bool {
+    pub(super) fn may_be_on(&self, ask: ListKind) -> bool {
         self.offers(ask) || !self.list(ask).items().is_empty()
     }
 

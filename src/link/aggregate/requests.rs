@@ -3,12 +3,12 @@
 use tokio::time::Instant;
 
 use super::{
-    core::{Action, Core, Era, Purpose, Sent},
+    core::{ClientState, Core, CoreAction, RequestPurpose, SentRequest},
     json, lazy,
-    lists::Ask,
+    lists::ListKind,
     naming,
-    peer::Phase,
-    waiting::Then,
+    peer::LinkPhase,
+    waiting::WaitFor,
 };
 use crate::{
     config::Naming,
@@ -26,26 +26,26 @@ impl Core {
         let message = &outbound.message;
         match message.method() {
             "initialize" => match self.era {
-                Era::Stateless => self.initialize(now, id, message),
-                Era::Session { .. } => self.refuse(&id, INVALID_REQUEST, "Already initialized."),
+                ClientState::Stateless => self.initialize(now, id, message),
+                ClientState::Session { .. } => self.refuse(&id, INVALID_REQUEST, "Already initialized."),
             },
             "ping" => self.answer(&id, Message::result_for(&id, "{}")),
-            "server/discover" if matches!(self.era, Era::Stateless) => {
+            "server/discover" if matches!(self.era, ClientState::Stateless) => {
                 let since = self.next();
-                self.wait(now, id, message, since, Then::Discover);
+                self.wait(now, id, message, since, WaitFor::Discover);
             }
             "tools/list" if self.settings.lazy && !message.has_cursor() => {
                 self.answer_meta_tools(&id, message.version().is_some());
             }
-            "tools/list" => self.list(now, id, message, Ask::Tools),
-            "prompts/list" => self.list(now, id, message, Ask::Prompts),
-            "resources/list" => self.list(now, id, message, Ask::Resources),
-            "resources/templates/list" => self.list(now, id, message, Ask::Templates),
+            "tools/list" => self.list(now, id, message, ListKind::Tools),
+            "prompts/list" => self.list(now, id, message, ListKind::Prompts),
+            "resources/list" => self.list(now, id, message, ListKind::Resources),
+            "resources/templates/list" => self.list(now, id, message, ListKind::Templates),
             "tools/call" if self.settings.lazy => self.call_lazily(now, id, outbound),
-            "tools/call" => self.call_by_name(now, Ask::Tools, id, outbound),
-            "prompts/get" => self.call_by_name(now, Ask::Prompts, id, outbound),
+            "tools/call" => self.call_by_name(now, ListKind::Tools, id, outbound),
+            "prompts/get" => self.call_by_name(now, ListKind::Prompts, id, outbound),
             "completion/complete" => match message.reference() {
-                Some(Reference::Prompt) => self.call_by_name(now, Ask::Prompts, id, outbound),
+                Some(Reference::Prompt) => self.call_by_name(now, ListKind::Prompts, id, outbound),
                 Some(Reference::Resource) => self.call_by_uri(now, id, outbound),
                 None => self.refuse(&id, INVALID_PARAMS, "params.ref names neither a prompt nor a resource."),
             },
@@ -63,31 +63,31 @@ impl Core {
         self.answer(id, Message::error_for(id, code, reason));
     }
 
-    fn list(&mut self, now: Instant, id: Id, message: &Message, ask: Ask) {
+    fn list(&mut self, now: Instant, id: Id, message: &Message, ask: ListKind) {
         if message.has_cursor() {
             // Lists are answered whole: their size is bounded, and a cursor would have to outlive changes of members.
             return self.refuse(&id, INVALID_PARAMS, "Unknown cursor");
         }
         let since = self.next();
-        self.wait(now, id, message, since, Then::List(ask));
+        self.wait(now, id, message, since, WaitFor::List(ask));
     }
 
     /// Calls by the name of a tool or prompt.
-    pub(super) fn call_by_name(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
+    pub(super) fn call_by_name(&mut self, now: Instant, ask: ListKind, id: Id, outbound: Outbound) {
         let is_known = outbound.message.name().is_some_and(|name| self.leads_to(ask, name).is_some());
         if is_known || matches!(self.settings.naming, Naming::Prefixed { .. }) {
             self.call_known(now, ask, id, outbound);
         } else {
             let (since, message) = (self.next(), outbound.message.clone());
-            self.wait(now, id, &message, since, Then::Named(ask, outbound));
+            self.wait(now, id, &message, since, WaitFor::Named(ask, outbound));
         }
     }
 
     /// Calls by a name that is known, or unknown for good.
-    pub(super) fn call_known(&mut self, now: Instant, ask: Ask, id: Id, outbound: Outbound) {
+    pub(super) fn call_known(&mut self, now: Instant, ask: ListKind, id: Id, outbound: Outbound) {
         let name = outbound.message.name().unwrap_or_default();
         let Some((member, own)) = self.leads_to(ask, name) else {
-            let what = if ask == Ask::Tools { "tool" } else { "prompt" };
+            let what = if ask == ListKind::Tools { "tool" } else { "prompt" };
             return self.refuse(&id, INVALID_PARAMS, &format!("Unknown {what}: {name}"));
         };
         match outbound.message.with(&[(Part::Name, json::quoted(&own).into())]) {
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// The member that a name leads to, and what it calls the thing. A member that the caller may not use is none.
-    fn leads_to(&self, ask: Ask, name: &str) -> Option<(usize, Box<str>)> {
+    fn leads_to(&self, ask: ListKind, name: &str) -> Option<(usize, Box<str>)> {
         match &self.settings.naming {
             Naming::Prefixed { separator } => {
                 let granted: Vec<_> = self.granted().collect();
@@ -106,7 +106,7 @@ impl Core {
                 Some((granted[at], own.into()))
             }
             Naming::Flat { .. } => {
-                let (member, own) = self.offered[usize::from(ask == Ask::Prompts)].get(name)?;
+                let (member, own) = self.offered[usize::from(ask == ListKind::Prompts)].get(name)?;
                 self.members[*member].is_granted().then(|| (*member, own.clone()))
             }
         }
@@ -119,7 +119,7 @@ impl Core {
             self.call_owner(now, id, outbound);
         } else {
             let message = outbound.message.clone();
-            self.wait(now, id, &message, 0, Then::Uri(outbound));
+            self.wait(now, id, &message, 0, WaitFor::Uri(outbound));
         }
     }
 
@@ -135,14 +135,14 @@ impl Core {
     pub(super) fn call(&mut self, now: Instant, member: usize, id: Id, outbound: Outbound) {
         self.wake_for(now, member);
         match self.members[member].phase {
-            Phase::Closed(_) => {
+            LinkPhase::Closed(_) => {
                 self.fail(id, self.members[member].no_link("no link, and too early for one"));
             }
-            Phase::Opening { .. } => {
+            LinkPhase::Opening { .. } => {
                 let message = outbound.message.clone();
-                self.wait(now, id, &message, 0, Then::Call(member, outbound));
+                self.wait(now, id, &message, 0, WaitFor::Call(member, outbound));
             }
-            Phase::Ready => {
+            LinkPhase::Ready => {
                 let number = self.number();
                 let own = number.to_string();
                 let parts = [Part::Id, Part::ProgressToken, Part::SubscriptionId];
@@ -151,10 +151,10 @@ impl Core {
                     Ok(message) => {
                         let token = outbound.message.progress_token().cloned();
                         let until = self.members[member].patience().answer.and_then(|it| now.checked_add(it));
-                        let purpose = Purpose::Client { id, token };
-                        self.sent.insert(number, Sent { member, purpose, until });
+                        let purpose = RequestPurpose::Client { id, token };
+                        self.sent.insert(number, SentRequest { member, purpose, until });
                         let outbound = Outbound { message, ..outbound };
-                        self.act(Action::ToMember(member, ToServer::Message(outbound)));
+                        self.act(CoreAction::ToMember(member, ToServer::Message(outbound)));
                     }
                     Err(why) => self.fail(id, ErrorKind::Internal.because(why.to_string())),
                 }
@@ -167,14 +167,14 @@ impl Core {
         let logging: Vec<_> = (0..self.members.len())
             .filter(|member| self.is_ready(*member) && self.members[*member].has("logging", false))
             .collect();
-        let Era::Session { level, .. } = &mut self.era else {
+        let ClientState::Session { level, .. } = &mut self.era else {
             return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         };
         *level = message.part(Part::Params).map(Box::from);
         if logging.is_empty() {
             return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         }
-        self.wait(now, id.clone(), message, 0, Then::Shares { left: logging.len(), answer: None });
+        self.wait(now, id.clone(), message, 0, WaitFor::Shares { left: logging.len(), answer: None });
         // Unless too much waits already.
         let Some(key) = self.waiting.last().filter(|waiter| waiter.id == id).map(|waiter| waiter.key) else {
             return;
@@ -184,7 +184,7 @@ impl Core {
             let own = number.to_string();
             let parts = [Part::Id, Part::ProgressToken].map(|part| (part, own.as_str().into()));
             let request = message.with(&parts);
-            self.send(member, number, Purpose::Share(key), request);
+            self.send(member, number, RequestPurpose::Share(key), request);
         }
     }
 
@@ -194,20 +194,20 @@ impl Core {
 
     fn call_lazily(&mut self, now: Instant, id: Id, outbound: Outbound) {
         match lazy::read(&outbound.message) {
-            lazy::Call::Query(query) => {
+            lazy::LazyCall::Query(query) => {
                 let since = self.next();
-                self.wait(now, id, &outbound.message, since, Then::Query(query));
+                self.wait(now, id, &outbound.message, since, WaitFor::Query(query));
             }
             // The fields would have to repeat what the meta-tool is called with, and that has none to repeat.
-            lazy::Call::Invoke(_) if !outbound.params.is_empty() => {
+            lazy::LazyCall::Invoke(_) if !outbound.params.is_empty() => {
                 let reason = format!("Mcp-Param-* fields cannot be checked for {}", lazy::INVOKE);
                 self.refuse(&id, HEADER_MISMATCH, &reason);
             }
-            lazy::Call::Invoke(message) => {
-                self.call_by_name(now, Ask::Tools, id, Outbound { message: *message, ..outbound });
+            lazy::LazyCall::Invoke(message) => {
+                self.call_by_name(now, ListKind::Tools, id, Outbound { message: *message, ..outbound });
             }
-            lazy::Call::Direct => self.call_by_name(now, Ask::Tools, id, outbound),
-            lazy::Call::Wrong(why) => {
+            lazy::LazyCall::Direct => self.call_by_name(now, ListKind::Tools, id, outbound),
+            lazy::LazyCall::Wrong(why) => {
                 let result = lazy::text(why, None, true, outbound.message.version().is_some());
                 self.answer(&id, Message::result_for(&id, &result));
             }
@@ -215,11 +215,11 @@ impl Core {
     }
 
     pub(super) fn answer_query(&mut self, id: &Id, query: &lazy::Query, modern: bool) {
-        let offers = self.catalogue(Ask::Tools);
+        let offers = self.catalogue(ListKind::Tools);
         let tools = offers.iter().filter_map(|offer| {
             let peer = &self.members[offer.server];
-            let text = peer.list(Ask::Tools).items()[offer.item].text.as_deref()?;
-            Some(lazy::Tool { server: &peer.name, name: &offer.name, text })
+            let text = peer.list(ListKind::Tools).items()[offer.item].text.as_deref()?;
+            Some(lazy::LazyTool { server: &peer.name, name: &offer.name, text })
         });
         let result = query.answer(tools, modern);
         self.answer(id, Message::result_for(id, &result));

@@ -1,11 +1,11 @@
 //! Which server a resource belongs to, by what each lists.
 
-use super::{core::Core, lists::Ask, peer::Phase};
+use super::{core::Core, lists::ListKind, peer::LinkPhase};
 
 impl Core {
     /// The member that lists this very URI; the first, if several do.
     pub(super) fn lister_of(&self, uri: &str) -> Option<usize> {
-        self.granted().find(|at| self.members[*at].list(Ask::Resources).names().any(|name| name == uri))
+        self.granted().find(|at| self.members[*at].list(ListKind::Resources).names().any(|name| name == uri))
     }
 
     /// The member that a URI belongs to, or why it belongs to none: who lists it, else who shows a tool with it, else who has
@@ -23,7 +23,7 @@ impl Core {
         }
         let claims: [&dyn Fn(usize) -> bool; 3] = [
             &|at| self.members[at].shows.has(uri),
-            &|at| names(at, Ask::Templates).any(|it| it == uri || fits(it, uri)),
+            &|at| names(at, ListKind::Templates).any(|it| it == uri || fits(it, uri)),
             &|at| self.members[at].given.has(uri),
         ];
         for claims in claims {
@@ -35,14 +35,14 @@ impl Core {
         }
         // Of two with files, neither is more likely to have this one.
         only(self.granted().filter(|at| {
-            names(*at, Ask::Resources)
-                .chain(names(*at, Ask::Templates))
+            names(*at, ListKind::Resources)
+                .chain(names(*at, ListKind::Templates))
                 .any(|it| wanted.is_some() && scheme(it) == wanted)
         }))
         .or_else(|| {
             only(self.granted().filter(|at| {
                 let peer = &self.members[*at];
-                matches!(peer.phase, Phase::Ready) && peer.offers(Ask::Resources)
+                matches!(peer.phase, LinkPhase::Ready) && peer.offers(ListKind::Resources)
             }))
         })
         .ok_or("Unknown resource")

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::{
     MemberReport,
-    core::{Core, Names, Purpose},
+    core::{Core, NameMap, RequestPurpose},
     json,
     lazy::Query,
-    lists::{Ask, State},
-    naming::{self, Listed, Offer},
-    peer::{Phase, Wait},
+    lists::{ListKind, ListState},
+    naming::{self, ListedNames, Offer},
+    peer::{LinkPhase, SlowPart},
 };
 use crate::{
     config::Naming,
@@ -28,7 +28,7 @@ const LISTS: usize = 16;
 const WAITING: usize = 16 << 20;
 
 /// A request of the client that waits.
-pub(super) struct Waiter {
+pub(super) struct WaitingRequest {
     /// The core's own name for it.
     pub(super) key: u64,
     /// The client's.
@@ -43,23 +43,23 @@ pub(super) struct Waiter {
     pub(super) meta: Option<String>,
     /// Size of the request.
     bytes: usize,
-    pub(super) then: Then,
+    pub(super) then: WaitFor,
 }
 
 /// What a request waits for, and what it wants then.
-pub(super) enum Then {
+pub(super) enum WaitFor {
     /// `initialize`
-    Greet,
+    Initialize,
     /// `server/discover`
     Discover,
     /// A list.
-    List(Ask),
+    List(ListKind),
     /// One of the meta-tools, which needs the list of tools.
     Query(Query),
     /// A call that is for this member, which has no link yet.
     Call(usize, Outbound),
     /// A call by a name that nobody is known to have; lists may tell.
-    Named(Ask, Outbound),
+    Named(ListKind, Outbound),
     /// A call by a URI; lists may tell.
     Uri(Outbound),
     /// `subscriptions/listen` with URIs; lists may tell.
@@ -68,35 +68,37 @@ pub(super) enum Then {
     Shares { left: usize, answer: Option<Result<Message, Error>> },
 }
 
-impl Then {
-    fn lists(&self) -> &'static [Ask] {
+impl WaitFor {
+    fn lists(&self) -> &'static [ListKind] {
         match self {
-            Self::List(Ask::Tools) | Self::Query(_) | Self::Named(Ask::Tools, _) => &[Ask::Tools],
-            Self::List(Ask::Prompts) | Self::Named(_, _) => &[Ask::Prompts],
-            Self::List(Ask::Resources) => &[Ask::Resources],
-            Self::List(Ask::Templates) => &[Ask::Templates],
-            Self::List(Ask::Discover) | Self::Discover => &[Ask::Discover],
+            Self::List(ListKind::Tools) | Self::Query(_) | Self::Named(ListKind::Tools, _) => {
+                &[ListKind::Tools]
+            }
+            Self::List(ListKind::Prompts) | Self::Named(_, _) => &[ListKind::Prompts],
+            Self::List(ListKind::Resources) => &[ListKind::Resources],
+            Self::List(ListKind::Templates) => &[ListKind::Templates],
+            Self::List(ListKind::Discover) | Self::Discover => &[ListKind::Discover],
             // What tools are shown with is known by them (MCP Apps).
             Self::Uri(outbound) if outbound.message.name().is_some_and(|uri| uri.starts_with("ui://")) => {
-                &[Ask::Resources, Ask::Templates, Ask::Tools]
+                &[ListKind::Resources, ListKind::Templates, ListKind::Tools]
             }
-            Self::Uri(_) | Self::Listen(_) => &[Ask::Resources, Ask::Templates],
-            Self::Greet | Self::Call(..) | Self::Shares { .. } => &[],
+            Self::Uri(_) | Self::Listen(_) => &[ListKind::Resources, ListKind::Templates],
+            Self::Initialize | Self::Call(..) | Self::Shares { .. } => &[],
         }
     }
 }
 
-impl Waiter {
+impl WaitingRequest {
     /// Whether the client asked for this list, or cannot have asked for any yet.
-    pub(super) fn wants_list(&self, ask: Ask) -> bool {
-        matches!(self.then, Then::Greet) || self.then.lists().contains(&ask)
+    pub(super) fn wants_list(&self, ask: ListKind) -> bool {
+        matches!(self.then, WaitFor::Initialize) || self.then.lists().contains(&ask)
     }
 }
 
 impl Core {
     /// Lets a request wait, and wakes whom it waits for.
-    pub(super) fn wait(&mut self, now: Instant, id: Id, message: &Message, since: u64, then: Then) {
-        let is_list = |then: &Then| matches!(then, Then::List(_) | Then::Query(_));
+    pub(super) fn wait(&mut self, now: Instant, id: Id, message: &Message, since: u64, then: WaitFor) {
+        let is_list = |then: &WaitFor| matches!(then, WaitFor::List(_) | WaitFor::Query(_));
         let lists = self.waiting.iter().filter(|waiter| is_list(&waiter.then)).count();
         if is_list(&then) && lists >= LISTS {
             return self.fail(id, ErrorKind::CallerLimit.because("too many lists at a time"));
@@ -107,16 +109,16 @@ impl Core {
             return self.fail(id, ErrorKind::CallerLimit.because("requests that wait are too large"));
         }
         match &then {
-            Then::Call(member, _) => self.wake_for(now, *member),
-            Then::Shares { .. } => {}
+            WaitFor::Call(member, _) => self.wake_for(now, *member),
+            WaitFor::Shares { .. } => {}
             _ => self.wake(now),
         }
         let mut patience = self.settings.discovery_timeout;
-        if let Then::Call(member, _) = &then {
+        if let WaitFor::Call(member, _) = &then {
             patience =
                 self.members[*member].patience().answer.map_or(patience, |answer| answer.min(patience));
         }
-        let waiter = Waiter {
+        let waiter = WaitingRequest {
             key: self.next(),
             id,
             modern: message.version().is_some(),
@@ -136,12 +138,12 @@ impl Core {
             let waiter = self.waiting.remove(at);
             let missing: Vec<_> =
                 (0..self.members.len()).filter(|member| !self.is_settled(now, &waiter, *member)).collect();
-            let is_complete = missing.is_empty() && !matches!(waiter.then, Then::Shares { left: 1.., .. });
+            let is_complete = missing.is_empty() && !matches!(waiter.then, WaitFor::Shares { left: 1.., .. });
             if is_complete || now >= waiter.until {
                 missing.into_iter().for_each(|member| self.late(member, &waiter));
                 let lists = waiter.then.lists();
                 self.go_on(now, waiter);
-                self.thin(lists);
+                self.drop_texts(lists);
             } else {
                 self.waiting.insert(at, waiter);
                 at += 1;
@@ -151,13 +153,13 @@ impl Core {
     }
 
     /// Whether a member has nothing more to say to a request. Asks it, if nobody did.
-    fn is_settled(&mut self, now: Instant, waiter: &Waiter, member: usize) -> bool {
+    fn is_settled(&mut self, now: Instant, waiter: &WaitingRequest, member: usize) -> bool {
         let peer = &self.members[member];
         match (&waiter.then, peer.phase) {
-            (Then::Call(of, _), phase) => *of != member || !matches!(phase, Phase::Opening { .. }),
-            (_, Phase::Closed(_)) => true,
-            (_, Phase::Opening { late, .. }) => late || matches!(waiter.then, Then::Shares { .. }),
-            (then, Phase::Ready) => {
+            (WaitFor::Call(of, _), phase) => *of != member || !matches!(phase, LinkPhase::Opening { .. }),
+            (_, LinkPhase::Closed(_)) => true,
+            (_, LinkPhase::Opening { late, .. }) => late || matches!(waiter.then, WaitFor::Shares { .. }),
+            (then, LinkPhase::Ready) => {
                 let lists = then.lists();
                 // Not `all`, which would ask for the second list only when the first is there.
                 lists.iter().filter(|ask| !self.has_list(now, waiter, member, **ask)).count() == 0
@@ -165,42 +167,42 @@ impl Core {
         }
     }
 
-    fn has_list(&mut self, now: Instant, waiter: &Waiter, member: usize, ask: Ask) -> bool {
+    fn has_list(&mut self, now: Instant, waiter: &WaitingRequest, member: usize, ask: ListKind) -> bool {
         let peer = &self.members[member];
         let list = peer.list(ask);
         match &list.state {
             _ if !peer.is_asked(ask) => true,
-            State::Asking(asking) => asking.late,
-            State::Known(_) | State::Refused(_) if list.since >= waiter.since => true,
+            ListState::Asking(asking) => asking.late,
+            ListState::Known(_) | ListState::Refused(_) if list.since >= waiter.since => true,
             _ => {
-                let late = peer.is_slow(Wait::List(ask));
+                let late = peer.is_slow(SlowPart::List(ask));
                 let (number, meta) = (self.number(), waiter.meta.as_deref());
                 let request = self.members[member].list_mut(ask).begin(ask, number, meta, now, late);
-                self.send(member, number, Purpose::Page(ask), request);
+                self.send(member, number, RequestPurpose::Page(ask), request);
                 late
             }
         }
     }
 
     /// A member was waited for long enough, by this request and by all that come after it.
-    fn late(&mut self, member: usize, waiter: &Waiter) {
-        if matches!(waiter.then, Then::Call(..)) {
+    fn late(&mut self, member: usize, waiter: &WaitingRequest) {
+        if matches!(waiter.then, WaitFor::Call(..)) {
             return;
         }
         let (kind, cause) = (ErrorKind::UpstreamTimeout, "no answer in time");
         let peer = &mut self.members[member];
-        if let Phase::Opening { late, .. } = &mut peer.phase {
+        if let LinkPhase::Opening { late, .. } = &mut peer.phase {
             *late = true;
-            peer.set_slow(Wait::Link, true);
+            peer.set_slow(SlowPart::Link, true);
             (self.settings.report)(MemberReport::Down { server: &peer.name, kind, cause });
         }
         for ask in waiter.then.lists() {
             let peer = &mut self.members[member];
-            let State::Asking(asking) = &mut peer.list_mut(*ask).state else { continue };
+            let ListState::Asking(asking) = &mut peer.list_mut(*ask).state else { continue };
             asking.late = true;
-            peer.set_slow(Wait::List(*ask), true);
+            peer.set_slow(SlowPart::List(*ask), true);
             match ask {
-                Ask::Discover => {
+                ListKind::Discover => {
                     (self.settings.report)(MemberReport::Down { server: &peer.name, kind, cause })
                 }
                 _ => self.list_failed(member, *ask, kind, cause),
@@ -208,28 +210,30 @@ impl Core {
         }
     }
 
-    fn go_on(&mut self, now: Instant, waiter: Waiter) {
+    fn go_on(&mut self, now: Instant, waiter: WaitingRequest) {
         match waiter.then {
-            Then::Greet => self.answer_greeting(&waiter.id),
-            Then::Discover => self.answer_discover(&waiter.id),
-            Then::List(ask) => self.answer_list(&waiter.id, ask, waiter.modern),
-            Then::Query(query) => self.answer_query(&waiter.id, &query, waiter.modern),
-            Then::Call(member, outbound) => match self.members[member].phase {
-                Phase::Ready => self.call(now, member, waiter.id, outbound),
-                Phase::Opening { .. } => {
+            WaitFor::Initialize => self.answer_initialize(&waiter.id),
+            WaitFor::Discover => self.answer_discover(&waiter.id),
+            WaitFor::List(ask) => self.answer_list(&waiter.id, ask, waiter.modern),
+            WaitFor::Query(query) => self.answer_query(&waiter.id, &query, waiter.modern),
+            WaitFor::Call(member, outbound) => match self.members[member].phase {
+                LinkPhase::Ready => self.call(now, member, waiter.id, outbound),
+                LinkPhase::Opening { .. } => {
                     self.fail(waiter.id, ErrorKind::UpstreamTimeout.because("no link in time"))
                 }
-                Phase::Closed(_) => self.fail(waiter.id, self.members[member].no_link("no link")),
+                LinkPhase::Closed(_) => self.fail(waiter.id, self.members[member].no_link("no link")),
             },
-            Then::Named(ask, outbound) => {
+            WaitFor::Named(ask, outbound) => {
                 self.catalogue(ask);
                 self.call_known(now, ask, waiter.id, outbound);
             }
-            Then::Uri(outbound) => self.call_owner(now, waiter.id, outbound),
-            Then::Listen(message) => self.listen(now, waiter.id, &message),
-            Then::Shares { answer, .. } => {
+            WaitFor::Uri(outbound) => self.call_owner(now, waiter.id, outbound),
+            WaitFor::Listen(message) => self.listen(now, waiter.id, &message),
+            WaitFor::Shares { answer, .. } => {
                 // Who has not answered by now answers nobody.
-                self.sent.retain(|_, sent| !matches!(sent.purpose, Purpose::Share(key) if key == waiter.key));
+                self.sent.retain(
+                    |_, sent| !matches!(sent.purpose, RequestPurpose::Share(key) if key == waiter.key),
+                );
                 match answer {
                     Some(Ok(message)) => {
                         let message = message.with(&[(Part::Id, waiter.id.to_string().into())]);
@@ -247,7 +251,7 @@ impl Core {
     /// One member answered its share of a request. A success of one is the success of all.
     pub(super) fn share(&mut self, key: u64, answered: Result<Message, Error>) {
         let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.key == key) else { return };
-        let Then::Shares { left, answer } = &mut waiter.then else { return };
+        let WaitFor::Shares { left, answer } = &mut waiter.then else { return };
         *left = left.saturating_sub(1);
         let rank = |answer: &Result<Message, Error>| match answer {
             Ok(message) if message.error_code().is_none() => 2,
@@ -260,36 +264,36 @@ impl Core {
     }
 
     /// Texts are kept only while somebody waits for them.
-    fn thin(&mut self, lists: &[Ask]) {
+    fn drop_texts(&mut self, lists: &[ListKind]) {
         for ask in lists {
             if !self.waiting.iter().any(|waiter| waiter.then.lists().contains(ask)) {
-                self.members.iter_mut().for_each(|peer| peer.list_mut(*ask).thin());
+                self.members.iter_mut().for_each(|peer| peer.list_mut(*ask).drop_texts());
             }
         }
     }
 
     /// What clients see of all tools or prompts; in flat naming, this is from now on what their names mean. `server` is a
     /// member.
-    pub(super) fn catalogue(&mut self, ask: Ask) -> Vec<Offer> {
+    pub(super) fn catalogue(&mut self, ask: ListKind) -> Vec<Offer> {
         let granted: Vec<_> = self.granted().collect();
         let listed: Vec<_> = granted
             .iter()
             .map(|member| {
                 let peer = &self.members[*member];
-                Listed { server: &peer.name, names: peer.list(ask).names().collect() }
+                ListedNames { server: &peer.name, names: peer.list(ask).names().collect() }
             })
             .collect();
         let (mut offers, mut clashes) = naming::offers(&self.settings.naming, &listed);
         offers.iter_mut().for_each(|offer| offer.server = granted[offer.server]);
         clashes.iter_mut().for_each(|clash| clash.servers = clash.servers.map(|server| granted[server]));
-        let slot = usize::from(ask == Ask::Prompts);
+        let slot = usize::from(ask == ListKind::Prompts);
         for clash in clashes.iter().filter(|clash| !self.clashes[slot].contains(clash)) {
             let servers = clash.servers.map(|server| &*self.members[server].name);
             (self.settings.report)(MemberReport::Collision { name: &clash.name, servers });
         }
         self.clashes[slot] = clashes;
         if let Naming::Flat { .. } = self.settings.naming {
-            let offered: Names = offers
+            let offered: NameMap = offers
                 .iter()
                 .map(|offer| {
                     let own = &self.members[offer.server].list(ask).items()[offer.item].name;
@@ -303,13 +307,13 @@ impl Core {
         offers
     }
 
-    fn answer_list(&mut self, id: &Id, ask: Ask, modern: bool) {
+    fn answer_list(&mut self, id: &Id, ask: ListKind, modern: bool) {
         let granted: Vec<_> = self.granted().collect();
         let states = || granted.iter().map(|member| &self.members[*member].list(ask).state);
-        let is_known = states().any(|state| matches!(state, State::Known(_)));
+        let is_known = states().any(|state| matches!(state, ListState::Known(_)));
         // If nobody has anything but an error, the client has to see it: it may be about the request itself.
         let refused = states().find_map(|state| match state {
-            State::Refused(Some(error)) if !is_known => Some(error.clone()),
+            ListState::Refused(Some(error)) if !is_known => Some(error.clone()),
             _ => None,
         });
         if let Some(error) = refused {
@@ -317,18 +321,18 @@ impl Core {
             return;
         }
         let ttl = states()
-            .filter_map(|state| if let State::Known(known) = state { known.ttl_ms } else { None })
+            .filter_map(|state| if let ListState::Known(known) = state { known.ttl_ms } else { None })
             .min()
             .unwrap_or(0);
         let items: Vec<String> = match ask {
-            Ask::Tools | Ask::Prompts => self
+            ListKind::Tools | ListKind::Prompts => self
                 .catalogue(ask)
                 .iter()
                 .filter_map(|offer| {
                     self.members[offer.server].list(ask).items()[offer.item].named(&offer.name)
                 })
                 .collect(),
-            Ask::Resources | Ask::Templates | Ask::Discover => self.distinct(&granted, ask),
+            ListKind::Resources | ListKind::Templates | ListKind::Discover => self.distinct(&granted, ask),
         };
         let items = format!("[{}]", items.join(","));
         let ttl = ttl.to_string();
@@ -343,7 +347,7 @@ impl Core {
     }
 
     /// Resources or templates, each URI once: the server that comes first has it, on lists as on reads.
-    fn distinct(&self, granted: &[usize], ask: Ask) -> Vec<String> {
+    fn distinct(&self, granted: &[usize], ask: ListKind) -> Vec<String> {
         let mut owners: HashMap<&str, usize> = HashMap::new();
         let mut texts = Vec::new();
         for member in granted {

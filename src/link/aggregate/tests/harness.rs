@@ -22,7 +22,7 @@ use crate::{
     ledger::Owner,
     link::{
         FromServer, Link, Outbound, ToServer,
-        aggregate::{AggregateSettings, Member, MemberReport, Patience, open},
+        aggregate::{AggregateSettings, Member, MemberReport, MemberTimeouts, open},
     },
     mcp::message::{self, Id, Message, Part},
     observe::Health,
@@ -64,7 +64,7 @@ pub(super) struct Server {
     pub(super) is_up: Rc<Cell<bool>>,
     pub(super) opened: Rc<Cell<usize>>,
     pub(super) ended: Rc<Cell<usize>>,
-    pub(super) patience: Rc<Cell<Patience>>,
+    pub(super) patience: Rc<Cell<MemberTimeouts>>,
     /// Outlives conversations, as the server does.
     pub(super) health: Arc<Health>,
     heard: Rc<RefCell<Vec<Message>>>,
@@ -82,7 +82,7 @@ impl Server {
             is_up: Rc::new(Cell::new(true)),
             opened: Rc::default(),
             ended: Rc::default(),
-            patience: Rc::new(Cell::new(Patience {
+            patience: Rc::new(Cell::new(MemberTimeouts {
                 answer: None,
                 start: Duration::from_secs(30),
                 idle: Duration::from_secs(300),
@@ -136,7 +136,7 @@ impl Server {
     }
 
     /// May take so long.
-    pub(super) fn takes(self, change: impl Fn(&mut Patience)) -> Self {
+    pub(super) fn takes(self, change: impl Fn(&mut MemberTimeouts)) -> Self {
         let mut patience = self.patience.get();
         change(&mut patience);
         self.patience.set(patience);
