@@ -42,7 +42,7 @@ use crate::{
 };
 
 pub use self::{
-    change::Change,
+    change::ReloadChange,
     reload::NotReloaded,
     serve::{LogFlags, observe, serve},
 };
@@ -71,7 +71,7 @@ pub struct Gateway {
     process_key: SessionKey,
     clock: Arc<Clock>,
     /// What the listeners were started with; a reload cannot change it.
-    started_with: Fixed,
+    started_with: RestartKeys,
     in_force: ArcSwap<Snapshot>,
     /// Reloads go one by one.
     turn: Mutex<()>,
@@ -82,7 +82,7 @@ pub struct Gateway {
 
 /// The part of a config that needs a restart to change.
 #[derive(PartialEq, Eq)]
-struct Fixed {
+struct RestartKeys {
     addr: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     tls: TlsKind,
@@ -106,7 +106,7 @@ fn state_dir(snapshot: &Snapshot) -> Option<PathBuf> {
     }
 }
 
-impl Fixed {
+impl RestartKeys {
     fn of(snapshot: &Snapshot) -> Self {
         let tls = match &snapshot.tls {
             None => TlsKind::Plain,
@@ -270,7 +270,7 @@ impl Prepared {
             self_made,
             process_key,
             clock,
-            started_with: Fixed::of(&snapshot),
+            started_with: RestartKeys::of(&snapshot),
             in_force: ArcSwap::new(snapshot),
             turn: Mutex::default(),
             addrs,
@@ -571,7 +571,7 @@ mod tests {
         let path = directory.path().join("gate.json");
         std::fs::write(&path, r#"{"mcpServers": {}}"#).expect("written");
         let snapshot = config::load(&path, &|_| None).snapshot.expect("a good config");
-        let fixed = Fixed::of(&snapshot);
+        let fixed = RestartKeys::of(&snapshot);
         let mut named = fixed.compare(&fixed).map(|(key, _)| key.to_owned());
         let mut wanted = config::restart_keys();
         named.sort();

@@ -24,7 +24,7 @@ use crate::{
     identity::Subject,
     observe::{End, Record},
     server::connection,
-    upstream::{Held, Passed, RawBody},
+    upstream::{DeferredRead, RawBody, ReadOutcome},
     watchdog::Watched,
 };
 
@@ -37,7 +37,7 @@ pub struct Relay {
     watched: Watched<Subject>,
     record: Record,
     /// What was read in the turn before, and goes out in this one; see [`Relay::poll_relay`].
-    held: Option<Held>,
+    held: Option<DeferredRead>,
     /// What the client has not taken yet. Empty, and without memory, unless it is slower than the server.
     unsent: Vec<u8>,
     sent: usize,
@@ -129,8 +129,8 @@ impl Relay {
                 Ok((payload, passed)) => {
                     self.record.sent(payload);
                     match passed {
-                        Passed::Now(written) => written?,
-                        Passed::Held(held) => {
+                        ReadOutcome::Done(written) => written?,
+                        ReadOutcome::Deferred(held) => {
                             self.held = Some(held);
                             cx.waker().wake_by_ref();
                             return Poll::Pending;
@@ -176,7 +176,7 @@ where
     Ok(())
 }
 
-impl connection::Relay for Relay {
+impl connection::StreamTakeover for Relay {
     fn begin(&mut self, early: Bytes) {
         // An empty slice would still hold the buffer that it was cut from.
         if !early.is_empty() {

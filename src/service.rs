@@ -28,12 +28,12 @@ use crate::{
     route::{self, Endpoint, endpoint},
     secret,
     server::{
-        connection::{Connection, ListenerKind, Slot},
+        connection::{Connection, ListenerKind, TakeoverSlot},
         incoming::Incoming,
         proxied::{forwarded_for, is_trusted},
     },
     state::{Live, Worker},
-    validate::{self, Checked, Fields, Given},
+    validate::{self, Checked, Occurrence, RequestFields},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -42,7 +42,7 @@ use crate::{
 pub async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    slot: Slot<Relay>,
+    slot: TakeoverSlot<Relay>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, BrokenOff> {
     let (mut head, body) = request.into_parts();
@@ -59,11 +59,11 @@ pub async fn handle(
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
     let fields = validate::fields(&head.headers);
     let is_listed = match fields.origin {
-        Given::Not => true,
-        Given::Once(origin) => {
+        Occurrence::Not => true,
+        Occurrence::Once(origin) => {
             connection.listener_kind == ListenerKind::Public && is_allowed_origin(&live, origin)
         }
-        Given::Often => false,
+        Occurrence::Often => false,
     };
     let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
     let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
@@ -164,7 +164,7 @@ struct Asked<'a> {
     /// The config of the moment in which it came.
     live: &'a Arc<Live>,
     head: &'a Parts,
-    fields: &'a Fields<'a>,
+    fields: &'a RequestFields<'a>,
     /// The client that a balancer forwards for.
     client: Option<IpAddr>,
     /// Pages of its `Origin` may call, or it has none.
@@ -388,9 +388,9 @@ fn administer(
     }
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
     let is_foreign = match asked.fields.origin {
-        Given::Not => false,
-        Given::Once(origin) => !is_own(origin),
-        Given::Often => true,
+        Occurrence::Not => false,
+        Occurrence::Once(origin) => !is_own(origin),
+        Occurrence::Often => true,
     };
     if is_foreign {
         return Err(ErrorKind::ForbiddenOrigin.into());

@@ -26,7 +26,7 @@ const PROTECTED: [&str; 9] = [
 
 /// A field of which there should be one.
 #[derive(Debug, Clone, Copy, Default)]
-pub enum Given<'a> {
+pub enum Occurrence<'a> {
     /// It is not there.
     #[default]
     Not,
@@ -36,7 +36,7 @@ pub enum Given<'a> {
     Often,
 }
 
-impl<'a> Given<'a> {
+impl<'a> Occurrence<'a> {
     /// The same with one more.
     fn and(self, value: &'a HeaderValue) -> Self {
         if matches!(self, Self::Not) { Self::Once(value) } else { Self::Often }
@@ -50,13 +50,13 @@ impl<'a> Given<'a> {
 
 /// What one walk over the fields of a request found: each look-up by name would cost about as much.
 #[derive(Default)]
-pub struct Fields<'a> {
+pub struct RequestFields<'a> {
     /// `Authorization`
-    pub authorization: Given<'a>,
+    pub authorization: Occurrence<'a>,
     /// `Origin`
-    pub origin: Given<'a>,
+    pub origin: Occurrence<'a>,
     /// `Host`
-    host: Given<'a>,
+    host: Occurrence<'a>,
     /// `Mcp-Session-Id`
     pub session: Option<&'a HeaderValue>,
     /// `Mcp-Method`
@@ -64,7 +64,7 @@ pub struct Fields<'a> {
     /// `Mcp-Name`
     pub rpc_name: Option<&'a HeaderValue>,
     /// `traceparent`, which counts if there is no other.
-    pub traceparent: Given<'a>,
+    pub traceparent: Occurrence<'a>,
     /// Whether `MCP-Protocol-Version` says 2026-07-28.
     pub is_modern: bool,
     /// Whether `Accept` takes JSON and events, in the usual words.
@@ -91,13 +91,13 @@ pub struct Checked<'a> {
     /// The host (and port) that the client means.
     pub host: &'a str,
     /// Its fields.
-    pub fields: &'a Fields<'a>,
+    pub fields: &'a RequestFields<'a>,
 }
 
 /// Checks a request head. `fault` is what its connection found.
 pub fn head<'a>(
     head: &'a Parts,
-    fields: &'a Fields<'a>,
+    fields: &'a RequestFields<'a>,
     limits: &Limits,
     fault: Option<Fault>,
 ) -> Result<Checked<'a>, Error> {
@@ -137,9 +137,9 @@ pub fn head<'a>(
 
 /// Walks over the fields of a request. hyper refuses most of what is ambiguous; what remains is a coding before `chunked`,
 /// and equal fields given twice.
-pub fn fields(headers: &HeaderMap) -> Fields<'_> {
-    let mut found = Fields::default();
-    let (mut length, mut coding) = (Given::Not, Given::Not);
+pub fn fields(headers: &HeaderMap) -> RequestFields<'_> {
+    let mut found = RequestFields::default();
+    let (mut length, mut coding) = (Occurrence::Not, Occurrence::Not);
     for (name, value) in headers {
         match *name {
             header::HOST => found.host = found.host.and(value),
@@ -174,14 +174,14 @@ pub fn fields(headers: &HeaderMap) -> Fields<'_> {
             },
         }
     }
-    if matches!(found.host, Given::Often) {
+    if matches!(found.host, Occurrence::Often) {
         found.fault = Some("Host is given twice");
     }
-    if matches!(length, Given::Often) {
+    if matches!(length, Occurrence::Often) {
         found.fault = Some("Content-Length is given twice");
     }
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !matches!(coding, Given::Not) && !coding.once().is_some_and(is_chunked) {
+    if !matches!(coding, Occurrence::Not) && !coding.once().is_some_and(is_chunked) {
         found.fault = Some("Transfer-Encoding is not chunked alone");
     }
     found

@@ -31,7 +31,7 @@ use crate::{
     ledger::Resource,
     server::{
         admission::{ConnectionId, ConnectionSlot},
-        connection::{self, Connection, ListenerKind, Slot},
+        connection::{self, Connection, ListenerKind, TakeoverSlot},
         incoming::Incoming,
         proxied,
         rejection::Rejection,
@@ -301,7 +301,7 @@ fn task(
     acceptor: Option<TlsAcceptor>,
     served: Served,
 ) -> impl Future<Output = ()> {
-    let (connection, slot) = (Rc::clone(&served.connection), Slot::default());
+    let (connection, slot) = (Rc::clone(&served.connection), TakeoverSlot::default());
     let (of_connection, of_slot) = (Rc::clone(&connection), Rc::clone(&slot));
     let handle = move |request: http::Request<Incoming>| {
         service::handle(Rc::clone(&worker), Rc::clone(&of_connection), Rc::clone(&of_slot), request)

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::{error::ErrorKind, secret::holds, validate::Given};
+use crate::{error::ErrorKind, secret::holds, validate::Occurrence};
 
 /// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
 /// if `query_token` allows it.
 ///
 /// Anything else in that header, and the header given twice, is an invalid token.
 pub fn presented<'a>(
-    authorization: Given<'a>,
+    authorization: Occurrence<'a>,
     query: Option<&'a str>,
     query_token: bool,
 ) -> Result<Cow<'a, [u8]>, ErrorKind> {
@@ -20,10 +20,12 @@ pub fn presented<'a>(
         return Err(ErrorKind::QueryTokenDisabled);
     }
     match (authorization, in_query) {
-        (Given::Not, None) => Err(ErrorKind::Unauthorized),
-        (Given::Not, Some(token)) => Ok(percent_decode(token).into()),
-        (Given::Once(value), _) => bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(ErrorKind::InvalidToken),
-        (Given::Often, _) => Err(ErrorKind::InvalidToken),
+        (Occurrence::Not, None) => Err(ErrorKind::Unauthorized),
+        (Occurrence::Not, Some(token)) => Ok(percent_decode(token).into()),
+        (Occurrence::Once(value), _) => {
+            bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(ErrorKind::InvalidToken)
+        }
+        (Occurrence::Often, _) => Err(ErrorKind::InvalidToken),
     }
 }
 

@@ -284,7 +284,7 @@ impl Request<'_> {
             Ok(params) => params,
             Err(failure) => {
                 record.answered(Some(failure.code()));
-                return Ok(reply::json(modern::Failure::STATUS, failure.body()));
+                return Ok(reply::json(modern::ModernRejection::STATUS, failure.body()));
             }
         };
         // Commands of the config share nothing, and what one caller runs is not to count against the others.

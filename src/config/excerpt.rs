@@ -11,7 +11,7 @@ use jsonc_parser::{ast::Value, common::Ranged};
 use super::{
     key::{Object, ValueKind},
     lexer::{Class, Token, tokens},
-    lines::Lines,
+    lines::LineIndex,
     shown,
     table::ROOT,
 };
@@ -60,7 +60,7 @@ impl<'a> Excerpts<'a> {
     }
 
     /// The line of `offset` and the mark below it, each with its margin and line break.
-    pub(super) fn show(&self, lines: &Lines<'_>, offset: usize) -> String {
+    pub(super) fn show(&self, lines: &LineIndex<'_>, offset: usize) -> String {
         let (start, end) = lines.range(offset);
         let offset = offset.clamp(start, end);
         let first = self.tokens.partition_point(|token| token.end <= start);
@@ -213,7 +213,7 @@ mod tests {
         let offset = text.find(mark).expect("it is there");
         let parsed = super::super::parse::parse(text).ok();
         let document = parsed.as_ref().map(|(document, _)| document);
-        Excerpts::new(text, document).show(&Lines::new(text), offset)
+        Excerpts::new(text, document).show(&LineIndex::new(text), offset)
     }
 
     #[test]
@@ -241,9 +241,9 @@ mod tests {
     #[test]
     fn a_place_between_tokens_or_behind_the_last_is_marked_all_the_same() {
         assert_eq!(show("{\"a\": 1  }", "  }"), "  |\n1 | {\"a\": …  }\n  |        ^\n");
-        let lines = Lines::new("{ ");
+        let lines = LineIndex::new("{ ");
         assert_eq!(Excerpts::new("{ ", None).show(&lines, 9), "  |\n1 | {\n  |   ^\n");
-        assert_eq!(Excerpts::new("", None).show(&Lines::new(""), 0), "  |\n1 | \n  | ^\n");
+        assert_eq!(Excerpts::new("", None).show(&LineIndex::new(""), 0), "  |\n1 | \n  | ^\n");
     }
 
     #[test]

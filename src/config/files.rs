@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 1 << 20;
 const MOST_READS: usize = 5;
 
 /// A file that was read.
-pub(super) struct Contents {
+pub(super) struct FileContents {
     pub(super) bytes: Vec<u8>,
     /// Whether every account on the machine may read it.
     pub(super) world_readable: bool,
@@ -56,7 +56,7 @@ pub(super) enum Unreadable {
 }
 
 /// [`read_patiently`] that does not wait for a file system which does not answer.
-pub(super) fn read(path: &Path) -> Result<Contents, Unreadable> {
+pub(super) fn read(path: &Path) -> Result<FileContents, Unreadable> {
     hung::look(path, read_patiently).unwrap_or(Err(Unreadable::Hangs))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, Unreadable> {
 ///
 /// It is read until two reads agree. Somebody may be writing it, and of half a token or half a certificate nothing else
 /// tells that it is not all.
-fn read_patiently(path: &Path) -> Result<Contents, Unreadable> {
+fn read_patiently(path: &Path) -> Result<FileContents, Unreadable> {
     let mut contents = read_once(path)?;
     for _ in 0..MOST_READS {
         let again = read_once(path)?;
@@ -76,18 +76,18 @@ fn read_patiently(path: &Path) -> Result<Contents, Unreadable> {
     Err(Unreadable::Changing)
 }
 
-fn read_once(path: &Path) -> Result<Contents, Unreadable> {
+fn read_once(path: &Path) -> Result<FileContents, Unreadable> {
     let (file, metadata) = open(path)?;
-    Ok(Contents { bytes: read_all(file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
+    Ok(FileContents { bytes: read_all(file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
 }
 
 /// The path that stands for standard input, where a config is read.
 pub(super) const STANDARD_INPUT: &str = "-";
 
 /// Reads a config, which may come from standard input. While it hangs, there is nothing to do but to wait.
-pub(super) fn read_config(path: &Path) -> Result<Contents, Unreadable> {
+pub(super) fn read_config(path: &Path) -> Result<FileContents, Unreadable> {
     match path.as_os_str() == STANDARD_INPUT {
-        true => Ok(Contents { bytes: read_all(io::stdin().lock())?, world_readable: false }),
+        true => Ok(FileContents { bytes: read_all(io::stdin().lock())?, world_readable: false }),
         false => read_patiently(path),
     }
 }

@@ -1,13 +1,13 @@
 //! Where in a text an offset is: line and column, by one index of its lines.
 
 /// The lines of a text.
-pub(super) struct Lines<'a> {
+pub(super) struct LineIndex<'a> {
     text: &'a str,
     /// Where each line begins.
     starts: Vec<usize>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineIndex<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
@@ -47,18 +47,18 @@ mod tests {
 
     #[test]
     fn columns_count_characters() {
-        assert_eq!(Lines::new("é\n\"ü\": x").position(9), (2, 6));
-        assert_eq!(Lines::new("ab").position(99), (1, 3));
-        assert_eq!(Lines::new("").position(0), (1, 1));
-        assert_eq!(Lines::new("a\n").position(2), (2, 1));
-        assert_eq!(Lines::new("é").position(1), (1, 1), "into a character");
+        assert_eq!(LineIndex::new("é\n\"ü\": x").position(9), (2, 6));
+        assert_eq!(LineIndex::new("ab").position(99), (1, 3));
+        assert_eq!(LineIndex::new("").position(0), (1, 1));
+        assert_eq!(LineIndex::new("a\n").position(2), (2, 1));
+        assert_eq!(LineIndex::new("é").position(1), (1, 1), "into a character");
     }
 
     #[test]
     fn a_line_ends_before_its_line_break() {
         let text = "ab\r\ncd\n";
         let line = |offset| {
-            let (start, end) = Lines::new(text).range(offset);
+            let (start, end) = LineIndex::new(text).range(offset);
             &text[start..end]
         };
         assert_eq!([line(0), line(3), line(4), line(6), line(7)], ["ab", "ab", "cd", "cd", ""]);

@@ -62,7 +62,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::{
     excerpt::Excerpts,
-    lines::Lines,
+    lines::LineIndex,
     parse::Fault,
     problem::Location,
     reader::{Context, Finding, Node},
@@ -156,7 +156,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         Err(reason) => {
             cx.error(&root, format!("the config {reason}; {}", reason.way_out()));
             cx.unread.lacks_descriptors = reason.is_lack();
-            return told(cx, None, "", &Lines::new(""), None);
+            return told(cx, None, "", &LineIndex::new(""), None);
         }
     };
     let text = match std::str::from_utf8(&contents.bytes) {
@@ -171,12 +171,12 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
                 &Location { offset: good.len(), ..root },
                 format!("the config {what}; save it as UTF-8"),
             );
-            return told(cx, None, good, &Lines::new(good), None);
+            return told(cx, None, good, &LineIndex::new(good), None);
         }
     };
     // Some editors on Windows start a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = Lines::new(text);
+    let lines = LineIndex::new(text);
     let (document, faults) = match parse::parse_lines(text, &lines) {
         Ok(parsed) => parsed,
         Err(fault) => {
@@ -233,7 +233,7 @@ fn told(
     cx: Context<'_>,
     snapshot: Option<Snapshot>,
     text: &str,
-    lines: &Lines<'_>,
+    lines: &LineIndex<'_>,
     document: Option<&jsonc_parser::ast::Value<'_>>,
 ) -> Loaded {
     let Context { file, problems: mut found, files, unread, .. } = cx;

@@ -10,7 +10,7 @@ use jsonc_parser::{
     parse_to_ast,
 };
 
-use super::{lines::Lines, problem::Location, syntax};
+use super::{lines::LineIndex, problem::Location, syntax};
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
@@ -24,13 +24,16 @@ pub(super) struct Fault {
 /// [`parse_lines`], for tests.
 #[cfg(test)]
 pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
-    parse_lines(text, &Lines::new(text))
+    parse_lines(text, &LineIndex::new(text))
 }
 
 /// Parses `text` (without a byte order mark).
 ///
 /// Faults that leave a tree (a key that is there twice) come with it, so that the rest of the file is checked too.
-pub(super) fn parse_lines<'t>(text: &'t str, lines: &Lines<'_>) -> Result<(Value<'t>, Vec<Fault>), Fault> {
+pub(super) fn parse_lines<'t>(
+    text: &'t str,
+    lines: &LineIndex<'_>,
+) -> Result<(Value<'t>, Vec<Fault>), Fault> {
     let strict = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,
@@ -70,7 +73,7 @@ pub(super) fn parse_lines<'t>(text: &'t str, lines: &Lines<'_>) -> Result<(Value
 }
 
 /// Finds what the parser lets through: keys that are there twice, and raw control characters in strings.
-fn inspect(text: &str, lines: &Lines<'_>, value: &Value<'_>, at: &Location, faults: &mut Vec<Fault>) {
+fn inspect(text: &str, lines: &LineIndex<'_>, value: &Value<'_>, at: &Location, faults: &mut Vec<Fault>) {
     match value {
         Value::Object(object) => {
             let mut seen = std::collections::HashMap::new();
@@ -140,7 +143,7 @@ mod tests {
             Err(fault) => fault,
             Ok((_, faults)) => faults.into_iter().next().expect("a fault"),
         };
-        let (line, column) = Lines::new(text).position(fault.at.offset);
+        let (line, column) = LineIndex::new(text).position(fault.at.offset);
         format!("{line}:{column} {} {}", fault.at.path, fault.message)
     }
 

@@ -157,7 +157,7 @@ impl<'a> Context<'a> {
     }
 
     /// Reads a file that the config names, and remembers that it did.
-    pub(super) fn read(&mut self, path: &str, at: &Location) -> Option<files::Contents> {
+    pub(super) fn read(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
         // A path of several lines is the content of a file by mistake, possibly of a key file: never shown.
         if path.is_empty() || path.contains(char::is_control) {
             self.error(at, "is not a path; give the path of the file, not what stands in it");
@@ -208,7 +208,7 @@ impl<'a> Context<'a> {
     }
 
     /// Like [`Context::read`], for a file that only its owner should be able to read.
-    pub(super) fn read_secret(&mut self, path: &str, at: &Location) -> Option<files::Contents> {
+    pub(super) fn read_secret(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
         let contents = self.read(path, at)?;
         if contents.world_readable {
             let path = self.beside_config(path);

@@ -9,7 +9,7 @@ use super::{
     reader::{Context, Node},
     remaining::Remaining,
     servers,
-    snapshot::{Level, Log, LogFormat, LostFiles, Server, Snapshot},
+    snapshot::{Level, LogConfig, LogFormat, LostFiles, Server, Snapshot},
     table::ROOT,
     tls, tokens,
 };
@@ -204,7 +204,7 @@ fn name(cx: &mut Context<'_>, proxy: &Fields<'_>) -> String {
     text.value
 }
 
-fn log(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Log {
+fn log(cx: &mut Context<'_>, proxy: &Fields<'_>) -> LogConfig {
     let fields = proxy.object_or_empty(cx, "log");
     let level = match fields.word(cx, "level") {
         Some("debug") => Level::Debug,
@@ -217,7 +217,7 @@ fn log(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Log {
         Some(_) => Some(LogFormat::Json),
         None => None,
     };
-    Log { level, format }
+    LogConfig { level, format }
 }
 
 /// `proxy.sessions`, where MCP Front has the idle time-out of all servers. `maxPerUser` is read as a limit; nothing needs

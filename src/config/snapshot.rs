@@ -51,7 +51,7 @@ pub struct Snapshot {
     /// `proxy.admin.addr`: a listener for `/metrics` and `/servers`; without a token if it is on loopback.
     pub admin: Option<SocketAddr>,
     /// `proxy.log`.
-    pub log: Log,
+    pub log: LogConfig,
     /// `proxy.sessionKey`: makes session ids survive a restart and hold on a second node.
     pub session_key: Option<Secret>,
     /// `proxy.sessions.timeout`, default 5 min: `idleTimeout` of all servers as one, and of those that have none.
@@ -201,7 +201,7 @@ pub struct PerCaller {
 
 /// `proxy.log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// Least severe level that is written.
     pub level: Level,
     /// Shape of a line; `None` leaves it to what standard output is.

@@ -5,7 +5,7 @@
 
 use super::{
     lexer::{Class, Token, tokens},
-    lines::Lines,
+    lines::LineIndex,
 };
 
 /// What may come next.
@@ -23,7 +23,7 @@ enum Next {
 type Found = (usize, String);
 
 /// The first thing that is wrong with `text`. `None` leaves it to the parser to say so.
-pub(super) fn diagnose(text: &str, lines: &Lines<'_>) -> Option<Found> {
+pub(super) fn diagnose(text: &str, lines: &LineIndex<'_>) -> Option<Found> {
     if let Some(at) = text.find('\0') {
         let message = "a zero byte: this is UTF-16, or no text at all; save the file as UTF-8";
         return Some((at, message.into()));
@@ -35,7 +35,7 @@ pub(super) fn diagnose(text: &str, lines: &Lines<'_>) -> Option<Found> {
 
 struct Walk<'a> {
     text: &'a str,
-    lines: &'a Lines<'a>,
+    lines: &'a LineIndex<'a>,
     all: &'a [Token],
 }
 

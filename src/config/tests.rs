@@ -106,7 +106,7 @@ fn everything_has_a_default() {
         snapshot.trusted_proxies.is_empty() && snapshot.session_key.is_none() && snapshot.admin.is_none()
     );
     assert_eq!(snapshot.aggregate, Aggregate::default());
-    assert_eq!(snapshot.log, Log { level: Level::Info, format: None });
+    assert_eq!(snapshot.log, LogConfig { level: Level::Info, format: None });
     assert!((1..=10_000).contains(&snapshot.limits.max_connections));
     assert!(snapshot.workers >= 1);
     assert!(snapshot.credentials.is_empty() && !snapshot.query_token);

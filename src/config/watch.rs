@@ -21,7 +21,7 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use self::{
-    contents::Contents,
+    contents::FileFingerprint,
     notices::Notices,
     trail::{Identity, Trail},
 };
@@ -71,15 +71,15 @@ pub struct Watcher {
 
 struct File {
     path: PathBuf,
-    reported: Contents,
-    seen: Contents,
+    reported: FileFingerprint,
+    seen: FileFingerprint,
     /// When a look last saw contents that differed from the look before.
     unchanged_since: Instant,
 }
 
 /// Whether what was reported is known to be whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum FileChange {
     /// The contents have stopped changing.
     Final,
     /// They go on changing, so what is read next may be half of a save: see [`Watcher::retry`].
@@ -158,7 +158,7 @@ impl Watcher {
     /// Has files reported once they can be read, as they were not when they were loaded.
     pub fn report_when_read(&mut self, unread: &[PathBuf]) {
         for file in self.files.iter_mut().filter(|file| unread.contains(&file.path)) {
-            (file.reported, file.seen) = (Contents::Unread, Contents::Unread);
+            (file.reported, file.seen) = (FileFingerprint::Unread, FileFingerprint::Unread);
         }
     }
 
@@ -174,14 +174,14 @@ impl Watcher {
         let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
         let is_new = |path: &&PathBuf| !before.contains_key(*path);
         let new: Vec<PathBuf> = files.iter().filter(is_new).cloned().collect();
-        let look = |path: &Path| (Contents::of(path), Trail::of([path]).touched);
+        let look = |path: &Path| (FileFingerprint::of(path), Trail::of([path]).touched);
         let mut new = look_at_each(files.first(), new, look).into_iter();
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
                 let (seen, touched) = new.next().flatten().unwrap_or_default();
-                let seen = seen.unwrap_or(Contents::Unread);
+                let seen = seen.unwrap_or(FileFingerprint::Unread);
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
-                let reported = if late { Contents::Unread } else { seen.clone() };
+                let reported = if late { FileFingerprint::Unread } else { seen.clone() };
                 File { path, reported, seen, unchanged_since: now }
             });
             self.files.push(file);
@@ -200,7 +200,7 @@ impl Watcher {
     /// Two reports are at least 50 ms apart, whatever is done to the files.
     ///
     /// Cancel safe: a change that was not reported yet is reported by the next call.
-    pub async fn changed(&mut self) -> Change {
+    pub async fn changed(&mut self) -> FileChange {
         loop {
             let next_look = tokio::time::sleep_until(self.next_look.into());
             if self.settling {
@@ -224,7 +224,7 @@ impl Watcher {
     /// Has the contents of this moment reported, once they are final, although they may be what was reported before.
     pub fn report_in_any_case(&mut self) {
         for file in &mut self.files {
-            file.reported = Contents::Unread;
+            file.reported = FileFingerprint::Unread;
         }
         if !self.settling {
             self.settle_from(Instant::now());
@@ -244,11 +244,11 @@ impl Watcher {
     }
 
     /// Reads every file, and says what there is to report.
-    fn look(&mut self) -> Option<Change> {
+    fn look(&mut self) -> Option<FileChange> {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
         self.arm(trail(&paths));
 
-        let found = look_at_each(paths.first(), paths.clone(), Contents::of);
+        let found = look_at_each(paths.first(), paths.clone(), FileFingerprint::of);
         let now = Instant::now();
         for (file, found) in self.files.iter_mut().zip(found) {
             if let Some(contents) = found.flatten()
@@ -268,12 +268,12 @@ impl Watcher {
         let is_doubtful = |file: &&File| file.seen.is_doubtful();
         let differs_for = now.duration_since(*self.differs_since.get_or_insert(now));
         let change = if self.settled(differing.iter().any(is_doubtful), now) {
-            Change::Final
+            FileChange::Final
         } else if differs_for >= STORM
             && !self.notices.being_written()
             && differing.iter().all(|file| !is_doubtful(file) || file.unchanged_for(now) >= DOUBTFUL_SETTLE)
         {
-            Change::Fleeting
+            FileChange::Fleeting
         } else {
             self.settle_from(now);
             return None;

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     config::{Credential, Server, Snapshot},
-    observe::Line,
+    observe::LogLine,
     state::GateState,
 };
 
@@ -17,7 +17,7 @@ const COUNT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a reload changed.
 #[derive(Default)]
-pub struct Change {
+pub struct ReloadChange {
     servers: Difference,
     tokens: Difference,
     pub(super) ended: Option<Ended>,
@@ -43,7 +43,7 @@ pub(super) struct Ended {
     pub(super) told: Vec<oneshot::Receiver<()>>,
 }
 
-impl Change {
+impl ReloadChange {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
         fn servers(of: &Snapshot) -> BTreeMap<&Arc<str>, &Server> {
             of.servers.iter().map(|server| (&server.name, server)).collect()
@@ -71,7 +71,7 @@ impl Change {
     }
 
     /// Adds what changed to a line. Names are the config's.
-    pub(super) fn add_to<'a>(&self, line: Line<'a>) -> Line<'a> {
+    pub(super) fn add_to<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let line = self.servers.add_to(line, ["servers_added", "servers_removed", "servers_changed"]);
         let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
         line.int("streams_cut", self.cut)
@@ -103,7 +103,7 @@ impl Difference {
         }
     }
 
-    fn add_to<'a>(&self, line: Line<'a>, keys: [&str; 3]) -> Line<'a> {
+    fn add_to<'a>(&self, line: LogLine<'a>, keys: [&str; 3]) -> LogLine<'a> {
         let lists = [&self.added, &self.removed, &self.changed];
         keys.iter()
             .zip(lists)

@@ -21,7 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Gateway, LogFlags, Prepared, StartError, change::Change, exposed, serve};
+use super::{Gateway, LogFlags, Prepared, StartError, change::ReloadChange, exposed, serve};
 use crate::{
     child::shield,
     clock::Clock,
@@ -52,7 +52,7 @@ pub(super) struct Started {
 }
 
 /// Why there is no gate.
-pub(super) enum Refused {
+pub(super) enum StartRefusal {
     /// The config has errors.
     Config(Vec<Problem>),
     /// The system refuses something.
@@ -61,7 +61,7 @@ pub(super) enum Refused {
 
 /// What the thread and the one that accepts share.
 #[derive(Default)]
-struct Pulse {
+struct ConfigThreadPulse {
     beats: AtomicU64,
     /// Somebody missed the beats and said so.
     is_missed: AtomicBool,
@@ -72,15 +72,15 @@ struct Pulse {
 
 /// A handle to the thread.
 #[derive(Clone)]
-pub(super) struct Follower(Arc<Pulse>);
+pub(super) struct ConfigThread(Arc<ConfigThreadPulse>);
 
-impl Follower {
+impl ConfigThread {
     /// Begins to follow the config at `path`.
     pub(super) fn start(
         path: &Path,
         flags: LogFlags,
-    ) -> io::Result<(Self, oneshot::Receiver<Result<Started, Refused>>)> {
-        let pulse = Arc::new(Pulse::default());
+    ) -> io::Result<(Self, oneshot::Receiver<Result<Started, StartRefusal>>)> {
+        let pulse = Arc::new(ConfigThreadPulse::default());
         let (tell, told) = oneshot::channel();
         let (of_thread, path) = (Arc::clone(&pulse), path.to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -130,8 +130,8 @@ pub(super) fn tell_stuck(observer: &Observer) {
 async fn follow(
     path: PathBuf,
     flags: LogFlags,
-    pulse: &Pulse,
-    tell: oneshot::Sender<Result<Started, Refused>>,
+    pulse: &ConfigThreadPulse,
+    tell: oneshot::Sender<Result<Started, StartRefusal>>,
 ) {
     // The watcher comes before the load, so that a change in between is not missed.
     let mut watcher = Watcher::new(vec![path.clone()]);
@@ -153,7 +153,7 @@ async fn follow(
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
     let sees_everything = commands_see_everything(&snapshot);
     drop(snapshot);
-    let mut followed = Followed {
+    let mut followed = ConfigFollower {
         path,
         flags,
         gateway,
@@ -193,19 +193,19 @@ fn start(
     flags: LogFlags,
     watcher: &mut Watcher,
     give: oneshot::Sender<Arc<Gateway>>,
-) -> Result<(Started, BTreeSet<String>), Refused> {
+) -> Result<(Started, BTreeSet<String>), StartRefusal> {
     let began = SystemTime::now();
     let (loaded, variables) = load(path, flags);
     // At the start there is no last good certificate, and somebody who can mend it is there.
     let is_whole = loaded.is_whole();
     let Loaded { snapshot, problems, files, remaining: _, unread: _ } = loaded;
-    let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(Refused::Config(problems)) };
+    let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(StartRefusal::Config(problems)) };
     let snapshot = Arc::new(snapshot);
-    let of_system = |e| Refused::Start(StartError::Io("log and metrics".to_owned(), e));
+    let of_system = |e| StartRefusal::Start(StartError::Io("log and metrics".to_owned(), e));
     let observer = serve::observe(&snapshot).map_err(of_system)?;
     watcher.watch(files, began);
     let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer), Clock::default());
-    let prepared = prepared.map_err(Refused::Start)?;
+    let prepared = prepared.map_err(StartRefusal::Start)?;
     let polls = watcher.problem().map(str::to_owned);
     Ok((Started { prepared, snapshot, problems, observer, polls, give }, variables))
 }
@@ -219,7 +219,7 @@ fn load(path: &Path, flags: LogFlags) -> (Loaded, BTreeSet<String>) {
 }
 
 /// A gate and the file that it follows.
-struct Followed {
+struct ConfigFollower {
     path: PathBuf,
     flags: LogFlags,
     gateway: Arc<Gateway>,
@@ -238,13 +238,13 @@ struct Followed {
     hung: Vec<PathBuf>,
 }
 
-impl Followed {
+impl ConfigFollower {
     /// Reads the config again. One that is refused closes the tokens that it does not have any more, and changes nothing
     /// else; everyone can see that.
-    async fn reload(&mut self, change: watch::Change) {
+    async fn reload(&mut self, change: watch::FileChange) {
         let began = SystemTime::now();
         let (loaded, variables) = load(&self.path, self.flags);
-        if change == watch::Change::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
+        if change == watch::FileChange::Fleeting && loaded.snapshot.is_none() && self.torn < MOST_TORN {
             self.torn += 1;
             self.watcher.retry();
             return;
@@ -316,7 +316,7 @@ impl Followed {
     }
 
     /// Takes away what a refused config does not have. A removal always applies; where it cannot, somebody has to know.
-    fn restrict(&self, remaining: Option<&Remaining>) -> Option<Change> {
+    fn restrict(&self, remaining: Option<&Remaining>) -> Option<ReloadChange> {
         self.gateway.restrict(remaining?).unwrap_or_else(|e| {
             let msg = "What the refused config takes away could not be put into force: it still applies";
             let log = &self.gateway.shared.observer.log;

@@ -9,8 +9,8 @@ use std::{
 use rustls::sign::CertifiedKey;
 
 use super::{
-    Fixed, Gateway, TlsKind,
-    change::{Change, Ended},
+    Gateway, RestartKeys, TlsKind,
+    change::{Ended, ReloadChange},
 };
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
@@ -43,7 +43,7 @@ impl fmt::Display for NotReloaded {
 impl Gateway {
     /// Puts `snapshot` into force: everything is built, then swapped once, then what only the old one had is
     /// ended. Of what its files lack, what was there before stays. On an error nothing changed.
-    pub fn reload(&self, snapshot: &Snapshot) -> Result<Change, NotReloaded> {
+    pub fn reload(&self, snapshot: &Snapshot) -> Result<ReloadChange, NotReloaded> {
         let turn = self.turn();
         let in_force = self.in_force();
         let snapshot = complete(snapshot.clone(), &in_force);
@@ -51,7 +51,7 @@ impl Gateway {
         if !has_servers(&snapshot) && !snapshot.allow_empty && has_servers(&in_force) {
             return Err(NotReloaded::Empty);
         }
-        let differs = self.started_with.differs(&Fixed::of(&snapshot));
+        let differs = self.started_with.differs(&RestartKeys::of(&snapshot));
         let renewed = match (&snapshot.tls, &self.started_with.tls) {
             (Some(Tls::Files(Some(renewed))), TlsKind::Files) => Some(Arc::clone(renewed)),
             _ => None,
@@ -71,7 +71,7 @@ impl Gateway {
 
     /// Takes away what `remaining` does not have, and leaves everything else as it is: of a config that is refused, that
     /// much applies. `None` if nothing is taken away.
-    pub fn restrict(&self, remaining: &Remaining) -> Result<Option<Change>, NotReloaded> {
+    pub fn restrict(&self, remaining: &Remaining) -> Result<Option<ReloadChange>, NotReloaded> {
         let turn = self.turn();
         let in_force = self.in_force();
         let restricted = remaining.restrict(&in_force);
@@ -89,12 +89,16 @@ impl Gateway {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_into_force(&self, _turn: &MutexGuard<'_, ()>, snapshot: Snapshot) -> Result<Change, Unusable> {
+    fn put_into_force(
+        &self,
+        _turn: &MutexGuard<'_, ()>,
+        snapshot: Snapshot,
+    ) -> Result<ReloadChange, Unusable> {
         let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
         let previous = self.shared.live().clone();
         let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
         let hash = i64::try_from(snapshot.hash).unwrap_or(i64::MAX);
-        let mut change = Change::between(&self.in_force(), &snapshot);
+        let mut change = ReloadChange::between(&self.in_force(), &snapshot);
         let revoked_before = self.shared.revoked();
         self.in_force.store(Arc::new(snapshot));
         self.shared.swap(Arc::new(live));

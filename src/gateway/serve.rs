@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Gateway, StartError,
-    follow::{Follower, Refused, Started, report, stamp_reload, tell_stuck, warn_of_root},
+    follow::{ConfigThread, StartRefusal, Started, report, stamp_reload, tell_stuck, warn_of_root},
 };
 use crate::{
     child::shield,
@@ -42,11 +42,11 @@ pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {
     };
     match runtime.block_on(run(path, ca_out, flags)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Refused::Config(problems)) => {
+        Err(StartRefusal::Config(problems)) => {
             problems.iter().for_each(|problem| eprint!("{}", problem.with_excerpt()));
             ExitCode::from(2)
         }
-        Err(Refused::Start(e)) => {
+        Err(StartRefusal::Start(e)) => {
             eprintln!("sluicegate: {e}");
             ExitCode::FAILURE
         }
@@ -91,7 +91,7 @@ impl Signals {
     }
 
     /// The process is to end. Reloads that are asked for until then are passed on.
-    async fn end(&mut self, follower: &Follower) {
+    async fn end(&mut self, follower: &ConfigThread) {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return,
@@ -102,21 +102,25 @@ impl Signals {
     }
 
     /// What comes of `future`, unless the process is to end before.
-    async fn unless<T>(&mut self, follower: &Follower, future: impl Future<Output = T>) -> Result<T, Hurry> {
+    async fn unless<T>(
+        &mut self,
+        follower: &ConfigThread,
+        future: impl Future<Output = T>,
+    ) -> Result<T, EndSignal> {
         tokio::select! {
             output = future => Ok(output),
-            () = self.end(follower) => Err(Hurry),
+            () = self.end(follower) => Err(EndSignal),
         }
     }
 }
 
-async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), Refused> {
+async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), StartRefusal> {
     let of_system = |what: &str| {
         let what = what.to_owned();
-        move |e| Refused::Start(StartError::Io(what, e))
+        move |e| StartRefusal::Start(StartError::Io(what, e))
     };
     let mut signals = Signals::listen().map_err(of_system("signals"))?;
-    let (follower, started) = Follower::start(path, flags).map_err(of_system("thread for the config"))?;
+    let (follower, started) = ConfigThread::start(path, flags).map_err(of_system("thread for the config"))?;
     let say = || {
         eprintln!("sluicegate: {} cannot be read at present: its file system does not answer", path.display())
     };
@@ -132,15 +136,15 @@ async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), 
     let observer = Arc::clone(&started.observer);
     let served = serve_until_signal(&mut signals, &follower, started, ca_out).await;
     observer.close();
-    served.map_err(Refused::Start)
+    served.map_err(StartRefusal::Start)
 }
 
 /// A signal to end came.
-struct Hurry;
+struct EndSignal;
 
 async fn serve_until_signal(
     signals: &mut Signals,
-    follower: &Follower,
+    follower: &ConfigThread,
     Started { prepared, snapshot, problems, observer, polls, give }: Started,
     ca_out: Option<&Path>,
 ) -> Result<(), StartError> {
@@ -185,7 +189,7 @@ async fn serve_until_signal(
     let drained = tokio::time::timeout(left, gateway.drained());
     left = match signals.unless(follower, drained).await {
         Ok(Ok(())) => left.saturating_sub(began.elapsed()),
-        Ok(Err(_)) | Err(Hurry) => Duration::ZERO,
+        Ok(Err(_)) | Err(EndSignal) => Duration::ZERO,
     };
     follower.end();
     gateway.stop(left, signals.end(follower)).await;

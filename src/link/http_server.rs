@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
-        events::{Event, EventReader, MAX_EVENT, Passed, is_coded},
+        events::{EventReader, MAX_EVENT, SkippedEvent, SseEvent, is_coded},
         incoming::{Batch, Incoming},
         message::{self, Id, Malformed, Message, Part},
         oversize::Answers,
@@ -418,7 +418,7 @@ impl EventStream {
     /// The next event; `None` at the end. That the connection was lost is an end like any other: servers end streams as
     /// they like, and what is missing then is the same.
     /// The error is one event that could not be held, and others follow.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, LostMessage> {
+    pub(super) async fn next(&mut self) -> Result<Option<SseEvent>, LostMessage> {
         loop {
             match self.reader.next() {
                 Ok(None) => {}
@@ -426,7 +426,7 @@ impl EventStream {
                     self.has_begun = true;
                     return Ok(event);
                 }
-                Err(Passed { answers, given_up }) => {
+                Err(SkippedEvent { answers, given_up }) => {
                     let error = match given_up {
                         Some(limit) => Error::out_of(Resource::Bytes, limit),
                         None => ErrorKind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
@@ -489,7 +489,7 @@ impl EventStream {
         }
     }
 
-    /// Where the stream can be taken up again, as `Last-Event-ID`.
+    /// Where the stream can be taken up again, as `Last-SseEvent-ID`.
     pub(super) fn last_id(&self) -> Option<HeaderValue> {
         HeaderValue::from_bytes(self.reader.last_id()?).ok()
     }

@@ -21,14 +21,14 @@ pub const MAX_EVENT: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct SseEvent {
     /// `event`; empty is the same as `message`.
     pub name: Bytes,
     /// `data`; its lines are joined by LF. May be empty.
     pub data: Bytes,
 }
 
-impl Event {
+impl SseEvent {
     /// Whether it carries a message: it has the default name, and is not one of those that only set an id (MCP 2025-11-25).
     pub fn is_message(&self) -> bool {
         (self.name.is_empty() || self.name == "message") && !self.data.is_empty()
@@ -37,7 +37,7 @@ impl Event {
 
 /// An event that was not held: of more than [`MAX_EVENT`] bytes, or [given up](EventReader::give_up). It is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
+pub struct SkippedEvent {
     /// Whose answer it is.
     pub answers: Answers,
     /// What there was not enough of; else it was too large.
@@ -71,47 +71,47 @@ pub struct EventReader {
     last_id: Bytes,
     retry: Option<Duration>,
     /// An event that is not held, on its way past.
-    passing: Option<Box<Passing>>,
+    passing: Option<Box<SkippingEvent>>,
 }
 
 /// An event that is not held, on its way past.
 #[derive(Debug, Default)]
-struct Passing {
+struct SkippingEvent {
     message: Oversize,
     given_up: Option<Limit>,
     /// The line that is under way.
-    line: PassingLine,
+    line: SkippingLine,
 }
 
 /// A line of which no more is kept than tells which field it is.
 #[derive(Debug)]
-enum PassingLine {
+enum SkippingLine {
     /// So much of it is here.
     Begins(Vec<u8>),
     Data,
     Other,
 }
 
-impl Default for PassingLine {
+impl Default for SkippingLine {
     fn default() -> Self {
         Self::Begins(Vec::new())
     }
 }
 
-impl Passing {
+impl SkippingEvent {
     /// The next part of the line that is under way.
     fn push(&mut self, part: &[u8]) {
         const DATA: &[u8] = b"data:";
         match &mut self.line {
-            PassingLine::Data => self.message.push(part),
-            PassingLine::Other => {}
-            PassingLine::Begins(head) => {
+            SkippingLine::Data => self.message.push(part),
+            SkippingLine::Other => {}
+            SkippingLine::Begins(head) => {
                 let (more, rest) = part.split_at((DATA.len() - head.len()).min(part.len()));
                 head.extend_from_slice(more);
                 if !DATA.starts_with(head) {
-                    self.line = PassingLine::Other;
+                    self.line = SkippingLine::Other;
                 } else if head.len() == DATA.len() {
-                    self.line = PassingLine::Data;
+                    self.line = SkippingLine::Data;
                     // A space that may stand here is none of a string's.
                     self.message.push(rest);
                 }
@@ -121,7 +121,7 @@ impl Passing {
 
     /// The end of that line. Says whether it was empty, and with it the event over.
     fn end_line(&mut self) -> bool {
-        matches!(std::mem::take(&mut self.line), PassingLine::Begins(head) if head.is_empty())
+        matches!(std::mem::take(&mut self.line), SkippingLine::Begins(head) if head.is_empty())
     }
 }
 
@@ -173,7 +173,7 @@ impl EventReader {
 
     /// The next event that is here completely. How the stream was cut into chunks makes no difference.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be over when more is to come")]
-    pub fn next(&mut self) -> Result<Option<Event>, Passed> {
+    pub fn next(&mut self) -> Result<Option<SseEvent>, SkippedEvent> {
         loop {
             if self.passing.is_some() {
                 return self.pass().map_or(Ok(None), Err);
@@ -193,8 +193,8 @@ impl EventReader {
             let name = mem::take(&mut self.name);
             match mem::take(&mut self.data) {
                 Data::None => {}
-                Data::Line(data) => return Ok(Some(Event { name, data })),
-                Data::Lines(data) => return Ok(Some(Event { name, data: data.freeze() })),
+                Data::Line(data) => return Ok(Some(SseEvent { name, data })),
+                Data::Lines(data) => return Ok(Some(SseEvent { name, data: data.freeze() })),
             }
         }
     }
@@ -212,7 +212,7 @@ impl EventReader {
     }
 
     fn let_pass(&mut self, given_up: Option<Limit>) {
-        let mut passing = Box::new(Passing { given_up, ..Passing::default() });
+        let mut passing = Box::new(SkippingEvent { given_up, ..SkippingEvent::default() });
         match mem::take(&mut self.data) {
             Data::None => {}
             Data::Line(data) => passing.message.push(&data),
@@ -223,7 +223,7 @@ impl EventReader {
     }
 
     /// Goes on in an event that is not held; `Some` at its end.
-    fn pass(&mut self) -> Option<Passed> {
+    fn pass(&mut self) -> Option<SkippedEvent> {
         loop {
             self.end_cr();
             let passing = self.passing.as_mut()?;
@@ -237,8 +237,8 @@ impl EventReader {
             if passing.end_line() {
                 self.last_id = self.id.clone();
                 self.name = Bytes::new();
-                let Passing { message, given_up, .. } = *self.passing.take()?;
-                return Some(Passed { answers: message.end(), given_up });
+                let SkippingEvent { message, given_up, .. } = *self.passing.take()?;
+                return Some(SkippedEvent { answers: message.end(), given_up });
             }
         }
     }
@@ -392,13 +392,13 @@ mod tests {
     type Read = (String, String, Option<Vec<u8>>);
 
     /// Events of a stream in these pieces.
-    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, Passed> {
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Read>, SkippedEvent> {
         let mut reader = EventReader::default();
         let mut events = Vec::new();
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         for piece in pieces {
             reader.push(Bytes::copy_from_slice(piece));
-            while let Some(Event { name, data }) = reader.next()? {
+            while let Some(SseEvent { name, data }) = reader.next()? {
                 events.push((text(name), text(data), reader.last_id().map(<[u8]>::to_vec)));
             }
         }
@@ -456,7 +456,7 @@ mod tests {
     fn an_event_beyond_the_limit_is_not_held_but_known_by_its_id_and_others_follow() {
         let long = "x".repeat(MAX_EVENT);
         let answers = Answers::Request(Id::number(7));
-        let passed = Err(Passed { answers: answers.clone(), given_up: None });
+        let passed = Err(SkippedEvent { answers: answers.clone(), given_up: None });
         for event in [
             format!("data: {{\"result\":\"{long}\",\"id\":7}}\n\n"),
             format!("event: message\r\ndata:{{\"id\":7,\r\nid: 1\r\ndata: \"result\":\"{long}\"}}\r\n\r\n"),
@@ -491,7 +491,7 @@ mod tests {
             reader.give_up(Limit::Caller);
             assert_eq!(reader.held(), 0);
             reader.push(Bytes::copy_from_slice(&small.as_bytes()[cut..]));
-            assert_eq!(reader.next(), Err(Passed { answers: answers.clone(), given_up }), "{cut}");
+            assert_eq!(reader.next(), Err(SkippedEvent { answers: answers.clone(), given_up }), "{cut}");
             reader.push("data: after\n\n".into());
             assert_eq!(reader.next().unwrap().unwrap().data, "after");
         }

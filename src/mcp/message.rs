@@ -17,8 +17,8 @@ use memchr::memmem;
 use super::{
     keys::Author,
     modern::OWN_META,
-    reading::{Outcome, Reading},
-    walk::Walk,
+    reading::{MessageFields, Reading},
+    walk::JsonWalk,
 };
 
 pub use super::{id::Id, reading::Reference};
@@ -33,15 +33,15 @@ pub struct Message(Arc<Inner>);
 struct Inner {
     text: Bytes,
     author: Author,
-    found: Outcome,
+    found: MessageFields,
     /// Counts the text, for as long as it is in memory.
     held: OnceLock<Arc<Share>>,
     /// Dropped with the last that was made of it.
-    guard: OnceLock<Guard>,
+    guard: OnceLock<HeldGuard>,
 }
 
 /// Something that a message keeps as long as it is in memory.
-type Guard = Arc<dyn Any + Send + Sync>;
+type HeldGuard = Arc<dyn Any + Send + Sync>;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,14 +146,14 @@ impl Message {
         Ok(Self::found(text, author, found))
     }
 
-    fn look(text: &[u8], author: Author) -> Result<Outcome, Malformed> {
-        let mut walk = Walk::new(Reading::new(author));
+    fn look(text: &[u8], author: Author) -> Result<MessageFields, Malformed> {
+        let mut walk = JsonWalk::new(Reading::new(author));
         walk.push(text)?;
         walk.finish()?;
         walk.visitor.finish()
     }
 
-    fn found(text: Bytes, author: Author, found: Outcome) -> Self {
+    fn found(text: Bytes, author: Author, found: MessageFields) -> Self {
         Self(Arc::new(Inner { text, author, found, held: OnceLock::new(), guard: OnceLock::new() }))
     }
 

@@ -40,9 +40,9 @@ const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";
 const PARAM_PREFIX: &str = "mcp-param-";
 
-/// Why a request is refused: answered with status 400, and [`Failure::body`].
+/// Why a request is refused: answered with status 400, and [`ModernRejection::body`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ModernRejection {
     id: Option<Id>,
     code: i64,
     reason: Cow<'static, str>,
@@ -50,7 +50,7 @@ pub struct Failure {
     requested: Option<Box<str>>,
 }
 
-impl Failure {
+impl ModernRejection {
     /// The status that goes with it.
     pub const STATUS: StatusCode = StatusCode::BAD_REQUEST;
 
@@ -123,14 +123,14 @@ pub fn check(
     headers: &HeaderMap,
     message: &Message,
     tools: Option<&ToolHeaders>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+) -> Result<Vec<(HeaderName, HeaderValue)>, ModernRejection> {
     let outcome = match message.kind() {
         MessageKind::Response => {
             Err((INVALID_REQUEST, "clients do not send responses in this version".into()))
         }
         MessageKind::Request | MessageKind::Notification => compare(headers, message, tools),
     };
-    outcome.map_err(|(code, reason)| Failure {
+    outcome.map_err(|(code, reason)| ModernRejection {
         id: message.id().cloned(),
         code,
         reason,
@@ -169,9 +169,13 @@ pub fn status(response: &Message) -> StatusCode {
     }
 }
 
-type Refusal = (i64, Cow<'static, str>);
+type RejectionReason = (i64, Cow<'static, str>);
 
-fn compare(headers: &HeaderMap, message: &Message, tools: Option<&ToolHeaders>) -> Result<(), Refusal> {
+fn compare(
+    headers: &HeaderMap,
+    message: &Message,
+    tools: Option<&ToolHeaders>,
+) -> Result<(), RejectionReason> {
     // Before the header: both SDKs tell a client first that its body is not of this version.
     let is_complete = message.version().is_some() && message.names_capabilities();
     let is_unreadable = message.names_version() && message.version().is_none();
@@ -221,7 +225,7 @@ pub fn repeats_name(method: &str) -> bool {
 }
 
 /// The value of a field that may be there once: of two, one hop would take the first and another the last.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Refusal> {
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, RejectionReason> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
@@ -229,11 +233,11 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
     }
 }
 
-fn missing(name: &str) -> Refusal {
+fn missing(name: &str) -> RejectionReason {
     (HEADER_MISMATCH, format!("the header {name} is missing").into())
 }
 
-fn differs(name: &str) -> Refusal {
+fn differs(name: &str) -> RejectionReason {
     (HEADER_MISMATCH, format!("the header {name} differs from the body").into())
 }
 

@@ -10,7 +10,7 @@ mod outcome;
 use std::ops::Range;
 
 pub use self::outcome::Reference;
-pub(super) use self::outcome::{Outcome, Spans};
+pub(super) use self::outcome::{MessageFields, Spans};
 use super::{
     keys::{Author, Folded, Key, ObjectKind, Spelling, is_ambiguous_method},
     message::{Id, Malformed, MessageKind, Part},
@@ -262,7 +262,7 @@ impl Reading {
     }
 
     /// What it all comes to, once it was read to its end.
-    pub(super) fn finish(mut self) -> Result<Outcome, Malformed> {
+    pub(super) fn finish(mut self) -> Result<MessageFields, Malformed> {
         let kind = self.kind()?;
         let method = text(self.method).unwrap_or_default();
         let reference = match (&self.reference_type, &self.reference_name, &self.reference_uri) {
@@ -291,7 +291,7 @@ impl Reading {
             self.spans.set(Part::ProgressToken, self.progress_at);
             self.progress_token = self.progress;
         }
-        Ok(Outcome {
+        Ok(MessageFields {
             kind,
             is_ambiguous: self.is_ambiguous,
             id: id(self.id),

@@ -6,15 +6,15 @@ use super::{
     keys::Author,
     message::{Id, Malformed},
     reading::{Field, Reading},
-    walk::Walk,
+    walk::JsonWalk,
 };
 
 /// A scan over one message of a client's.
-pub struct Scan(Walk<Reading>);
+pub struct Scan(JsonWalk<Reading>);
 
 /// `params.name`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name<'a> {
+pub enum ScannedName<'a> {
     /// Not met so far.
     Absent,
     /// A string.
@@ -25,7 +25,7 @@ pub enum Name<'a> {
 
 impl Default for Scan {
     fn default() -> Self {
-        Self(Walk::new(Reading::new(Author::Client)))
+        Self(JsonWalk::new(Reading::new(Author::Client)))
     }
 }
 
@@ -56,11 +56,11 @@ impl Scan {
     }
 
     /// `params.name`
-    pub fn name(&self) -> Name<'_> {
+    pub fn name(&self) -> ScannedName<'_> {
         match self.0.visitor.name() {
-            Field::Absent => Name::Absent,
-            Field::Text(name) => Name::Text(name),
-            _ => Name::Unreadable,
+            Field::Absent => ScannedName::Absent,
+            Field::Text(name) => ScannedName::Text(name),
+            _ => ScannedName::Unreadable,
         }
     }
 

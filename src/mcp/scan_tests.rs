@@ -27,9 +27,9 @@ type Found = (Option<String>, Option<String>, Option<String>);
 /// Method, name and id: `None` for a name that is not there, and one that cannot be read is `Some("?")`.
 fn said(scan: &Scan) -> Found {
     let name = match scan.name() {
-        Name::Absent => None,
-        Name::Text(name) => Some(name.to_owned()),
-        Name::Unreadable => Some("?".to_owned()),
+        ScannedName::Absent => None,
+        ScannedName::Text(name) => Some(name.to_owned()),
+        ScannedName::Unreadable => Some("?".to_owned()),
     };
     (scan.method().map(str::to_owned), name, scan.id().map(|id| id.to_string()))
 }

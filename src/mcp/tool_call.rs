@@ -14,13 +14,13 @@ use super::{
     code::{HEADER_MISMATCH, INVALID_PARAMS},
     header,
     message::{Id, Malformed},
-    scan::{Name, Scan},
+    scan::{Scan, ScannedName},
 };
 
 /// The request that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
 
-/// What `Mcp-Method` and `Mcp-Name` say (MCP 2026-07-28), which must be what the body says.
+/// What `Mcp-Method` and `Mcp-ScannedName` say (MCP 2026-07-28), which must be what the body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Declared {
     /// Nothing.
@@ -53,7 +53,7 @@ pub enum Refusal {
 }
 
 /// Looks at one message on its way to a server.
-pub struct Guard<F> {
+pub struct CallGuard<F> {
     scan: Scan,
     passes: F,
     method: Declared,
@@ -61,7 +61,7 @@ pub struct Guard<F> {
     verdict: Verdict,
 }
 
-impl<F: Fn(&str) -> bool> Guard<F> {
+impl<F: Fn(&str) -> bool> CallGuard<F> {
     /// A guard that lets calls of those tools pass of which `passes` says so. `method` and `name` are what the message's
     /// header fields declare.
     pub fn new(passes: F, method: Declared, name: Declared) -> Self {
@@ -105,11 +105,11 @@ impl<F: Fn(&str) -> bool> Guard<F> {
             });
         }
         match self.scan.name() {
-            Name::Absent if !is_complete => Ok(Verdict::Open),
-            Name::Absent | Name::Unreadable => Err(Malformed::NotJsonRpc),
-            Name::Text(name) if !self.name.agrees(name) => Ok(Verdict::Refused(Refusal::Mismatch)),
-            Name::Text(name) if !(self.passes)(name) => Ok(Verdict::Refused(Refusal::Hidden)),
-            Name::Text(_) => Ok(Verdict::Passes),
+            ScannedName::Absent if !is_complete => Ok(Verdict::Open),
+            ScannedName::Absent | ScannedName::Unreadable => Err(Malformed::NotJsonRpc),
+            ScannedName::Text(name) if !self.name.agrees(name) => Ok(Verdict::Refused(Refusal::Mismatch)),
+            ScannedName::Text(name) if !(self.passes)(name) => Ok(Verdict::Refused(Refusal::Hidden)),
+            ScannedName::Text(_) => Ok(Verdict::Passes),
         }
     }
 
@@ -128,7 +128,9 @@ impl<F: Fn(&str) -> bool> Guard<F> {
     pub fn answer(&self, refusal: Refusal) -> Option<String> {
         let id = self.scan.id().map(|id| id.to_string());
         let (id, code, message) = match (refusal, self.scan.name()) {
-            (Refusal::Hidden, Name::Text(name)) => (id?, INVALID_PARAMS, format!("Unknown tool: {name}")),
+            (Refusal::Hidden, ScannedName::Text(name)) => {
+                (id?, INVALID_PARAMS, format!("Unknown tool: {name}"))
+            }
             (Refusal::Hidden, _) => (id?, INVALID_PARAMS, "Unknown tool".to_owned()),
             (Refusal::Mismatch, _) => (
                 id.unwrap_or_else(|| "null".to_owned()),

@@ -1,9 +1,9 @@
 use super::*;
 
-fn guard(method: &str, name: &str) -> Guard<impl Fn(&str) -> bool> {
+fn guard(method: &str, name: &str) -> CallGuard<impl Fn(&str) -> bool> {
     let field = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
     let declared = |value: &str| Declared::read((!value.is_empty()).then(|| field(value)).as_ref());
-    Guard::new(|tool: &str| tool != "drop", declared(method), declared(name))
+    CallGuard::new(|tool: &str| tool != "drop", declared(method), declared(name))
 }
 
 fn verdict(text: &str) -> Result<Verdict, Malformed> {

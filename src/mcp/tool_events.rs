@@ -14,7 +14,7 @@ use memchr::{memchr, memchr2};
 
 use super::{
     endpoint_guard::ends_line,
-    tool_list::{Finding, Inspector, ListError, MAX_HELD, may_hold_result, shortened},
+    tool_list::{Inspector, ListError, ListFinding, MAX_HELD, may_hold_result, shortened},
 };
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -169,12 +169,14 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     fn end_event(&mut self, inspector: &Inspector, out: &mut BytesMut) -> Result<(), ListError> {
         let event = mem::take(&mut self.held);
         let shorter = match (inspector.finish(), mem::take(&mut self.is_large)) {
-            (Finding::Nothing, _) => None,
-            (Finding::List, true) => return Err(ListError::TooLong),
-            (Finding::Odd, _) | (Finding::NoJson, true) => return Err(ListError::Unreadable),
-            (Finding::NoJson, false) if may_hold_result(&data(&event)) => return Err(ListError::Unreadable),
-            (Finding::NoJson, false) => None,
-            (Finding::List, false) => {
+            (ListFinding::Nothing, _) => None,
+            (ListFinding::List, true) => return Err(ListError::TooLong),
+            (ListFinding::Odd, _) | (ListFinding::NoJson, true) => return Err(ListError::Unreadable),
+            (ListFinding::NoJson, false) if may_hold_result(&data(&event)) => {
+                return Err(ListError::Unreadable);
+            }
+            (ListFinding::NoJson, false) => None,
+            (ListFinding::List, false) => {
                 let data = data(&event);
                 let text = std::str::from_utf8(&data).map_err(|_| ListError::Unreadable)?;
                 match shortened(text, &self.passes)? {
@@ -209,10 +211,10 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             return Ok(());
         }
         match self.event.as_ref().map(Inspector::so_far) {
-            Some(Finding::Nothing) => self.is_large = true,
-            Some(Finding::NoJson | Finding::Odd) => return Err(ListError::Unreadable),
+            Some(ListFinding::Nothing) => self.is_large = true,
+            Some(ListFinding::NoJson | ListFinding::Odd) => return Err(ListError::Unreadable),
             // A list, or a comment or an id of this size, which nobody sends and nothing can be said of.
-            Some(Finding::List) | None => return Err(ListError::TooLong),
+            Some(ListFinding::List) | None => return Err(ListError::TooLong),
         }
         self.let_go(out);
         Ok(())

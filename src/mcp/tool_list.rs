@@ -18,7 +18,7 @@ use super::{
     keys::is_spelling_of,
     message::Malformed,
     splice::splice,
-    walk::{Value, Visit, Walk},
+    walk::{JsonWalk, Value, Visit},
 };
 
 /// Most bytes of a response that are held until it is known whether it is a list of tools, and which.
@@ -88,11 +88,11 @@ pub fn without_hidden<'a>(text: &'a str, passes: &impl Fn(&str) -> bool) -> Resu
     let mut inspector = Inspector::default();
     inspector.push(text.as_bytes());
     match inspector.finish() {
-        Finding::Nothing => Ok(Cow::Borrowed(text)),
-        Finding::List => shortened(text, passes),
-        Finding::Odd => Err(ListError::Unreadable),
-        Finding::NoJson if may_hold_result(text.as_bytes()) => Err(ListError::Unreadable),
-        Finding::NoJson => Ok(Cow::Borrowed(text)),
+        ListFinding::Nothing => Ok(Cow::Borrowed(text)),
+        ListFinding::List => shortened(text, passes),
+        ListFinding::Odd => Err(ListError::Unreadable),
+        ListFinding::NoJson if may_hold_result(text.as_bytes()) => Err(ListError::Unreadable),
+        ListFinding::NoJson => Ok(Cow::Borrowed(text)),
     }
 }
 
@@ -104,8 +104,8 @@ pub fn body_without_hidden(body: Bytes, passes: &impl Fn(&str) -> bool) -> Resul
     let mut inspector = Inspector::default();
     inspector.push(&body);
     let shorter = match (inspector.finish(), std::str::from_utf8(&body)) {
-        (Finding::Nothing, _) => return Ok(body),
-        (Finding::List, Ok(text)) => match shortened(text, passes)? {
+        (ListFinding::Nothing, _) => return Ok(body),
+        (ListFinding::List, Ok(text)) => match shortened(text, passes)? {
             Cow::Borrowed(_) => None,
             Cow::Owned(shorter) => Some(shorter),
         },
@@ -119,9 +119,9 @@ pub fn holds_result(body: &[u8]) -> bool {
     let mut inspector = Inspector::default();
     inspector.push(body);
     match inspector.finish() {
-        Finding::Nothing | Finding::List => inspector.walk.visitor.has_result,
-        Finding::Odd => true,
-        Finding::NoJson => may_hold_result(body),
+        ListFinding::Nothing | ListFinding::List => inspector.walk.visitor.has_result,
+        ListFinding::Odd => true,
+        ListFinding::NoJson => may_hold_result(body),
     }
 }
 
@@ -159,14 +159,16 @@ pub(super) fn shortened<'a>(
             let mut inspector = Inspector::default();
             inspector.push(message.get().as_bytes());
             match inspector.finish() {
-                Finding::Nothing => {}
+                ListFinding::Nothing => {}
                 // A batch in a batch is none.
-                Finding::List if message.get().starts_with('{') => edits.extend(edit(message.get(), passes)?),
-                Finding::List | Finding::Odd => return Err(ListError::Unreadable),
-                Finding::NoJson if may_hold_result(message.get().as_bytes()) => {
+                ListFinding::List if message.get().starts_with('{') => {
+                    edits.extend(edit(message.get(), passes)?)
+                }
+                ListFinding::List | ListFinding::Odd => return Err(ListError::Unreadable),
+                ListFinding::NoJson if may_hold_result(message.get().as_bytes()) => {
                     return Err(ListError::Unreadable);
                 }
-                Finding::NoJson => {}
+                ListFinding::NoJson => {}
             }
         }
     } else {
@@ -199,7 +201,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ListError> {
 
 /// The name of a tool, if all clients take it for that.
 fn name(tool: &str) -> Option<Box<str>> {
-    let mut walk = Walk::new(Tool::default());
+    let mut walk = JsonWalk::new(Tool::default());
     walk.push(tool.as_bytes()).and_then(|()| walk.finish()).ok()?;
     walk.visitor.name
 }
@@ -236,14 +238,14 @@ impl Visit for Tool {
 
 /// Reads one text while it comes, and finds out whether it lists tools.
 pub(super) struct Inspector {
-    walk: Walk<Watch>,
+    walk: JsonWalk<ListVisitor>,
     /// The walk met something that it does not take, and what follows was not walked over.
     has_failed: bool,
 }
 
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ListFinding {
     /// JSON without a list.
     Nothing,
     /// A list of tools, or a batch, which may have one.
@@ -257,7 +259,7 @@ pub(super) enum Finding {
 
 impl Default for Inspector {
     fn default() -> Self {
-        Self { walk: Walk::new(Watch::default()), has_failed: false }
+        Self { walk: JsonWalk::new(ListVisitor::default()), has_failed: false }
     }
 }
 
@@ -266,28 +268,28 @@ impl Inspector {
         self.has_failed = self.has_failed || self.walk.push(bytes).is_err();
     }
 
-    /// What it is so far; only [`Finding::Nothing`] may change.
-    pub(super) fn so_far(&self) -> Finding {
-        let Watch { is_odd, is_list, .. } = self.walk.visitor;
+    /// What it is so far; only [`ListFinding::Nothing`] may change.
+    pub(super) fn so_far(&self) -> ListFinding {
+        let ListVisitor { is_odd, is_list, .. } = self.walk.visitor;
         match self.has_failed {
-            _ if is_odd => Finding::Odd,
-            true => Finding::NoJson,
-            false if is_list => Finding::List,
-            false => Finding::Nothing,
+            _ if is_odd => ListFinding::Odd,
+            true => ListFinding::NoJson,
+            false if is_list => ListFinding::List,
+            false => ListFinding::Nothing,
         }
     }
 
     /// What it is, now that nothing comes any more.
-    pub(super) fn finish(&self) -> Finding {
+    pub(super) fn finish(&self) -> ListFinding {
         match self.so_far() {
-            Finding::Nothing | Finding::List if self.walk.finish().is_err() => Finding::NoJson,
+            ListFinding::Nothing | ListFinding::List if self.walk.finish().is_err() => ListFinding::NoJson,
             seen => seen,
         }
     }
 }
 
 #[derive(Default)]
-struct Watch {
+struct ListVisitor {
     /// The member of the outermost object that is being read is `result`.
     in_result: bool,
     /// The value that comes next is `result.tools`.
@@ -299,14 +301,14 @@ struct Watch {
     is_odd: bool,
 }
 
-impl Watch {
+impl ListVisitor {
     fn odd(&mut self) -> Result<(), Malformed> {
         self.is_odd = true;
         Err(Malformed::Json)
     }
 }
 
-impl Visit for Watch {
+impl Visit for ListVisitor {
     fn key(&mut self, depth: usize, key: Option<&str>) -> Result<(), Malformed> {
         let is_of_message = depth == 1 + usize::from(self.is_batch);
         let is_of_result = depth == 2 && self.in_result;

@@ -74,7 +74,7 @@ pub enum Value<'a> {
 }
 
 /// One walk.
-pub struct Walk<V> {
+pub struct JsonWalk<V> {
     /// What it found.
     pub visitor: V,
     state: State,
@@ -134,7 +134,7 @@ enum Number {
     Exponent,
 }
 
-impl<V: Visit> Walk<V> {
+impl<V: Visit> JsonWalk<V> {
     /// A walk that has seen nothing yet.
     pub fn new(visitor: V) -> Self {
         Self {

@@ -33,14 +33,14 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Failures {
-    last: Option<Failure>,
+    last: Option<ServerFailure>,
     /// Methods of the lists that fail, and why.
     lists: Vec<(&'static str, Box<str>)>,
 }
 
 /// Something that went wrong with a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ServerFailure {
     /// When.
     pub at: SystemTime,
     /// Why, for who runs the gate.
@@ -89,14 +89,14 @@ impl Health {
 
     /// Something went wrong, and the server may serve others all the same.
     pub fn note(&self, cause: &str) {
-        self.failures().last = Some(Failure { at: SystemTime::now(), cause: shortened(cause) });
+        self.failures().last = Some(ServerFailure { at: SystemTime::now(), cause: shortened(cause) });
     }
 
     /// One of its lists fails, so that who sees all servers as one does without it. `method` is what it is asked for by.
     pub fn list_failed(&self, method: &'static str, cause: &str) {
         let cause = shortened(cause);
         let mut failures = self.failures();
-        failures.last = Some(Failure { at: SystemTime::now(), cause: cause.clone() });
+        failures.last = Some(ServerFailure { at: SystemTime::now(), cause: cause.clone() });
         failures.lists.retain(|(of, _)| *of != method);
         failures.lists.push((method, cause));
         self.lacks_lists.store(true, Relaxed);
@@ -146,7 +146,7 @@ impl Health {
     }
 
     /// What went wrong last, if anything did.
-    pub fn last_failure(&self) -> Option<Failure> {
+    pub fn last_failure(&self) -> Option<ServerFailure> {
         self.failures().last.clone()
     }
 

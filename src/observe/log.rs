@@ -103,8 +103,8 @@ impl Log {
         self.0.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Begins a line; it is written when [`Line::send`] is called.
-    pub fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
+    /// Begins a line; it is written when [`LogLine::send`] is called.
+    pub fn line(&self, level: Level, msg: &'static str) -> LogLine<'_> {
         self.0.line(level, msg)
     }
 
@@ -120,9 +120,9 @@ impl Log {
 }
 
 impl Inner {
-    fn line(&self, level: Level, msg: &'static str) -> Line<'_> {
+    fn line(&self, level: Level, msg: &'static str) -> LogLine<'_> {
         let enabled = level as u8 >= self.level.load(Ordering::Relaxed);
-        let mut line = Line { log: enabled.then_some(self), buf: Vec::new() };
+        let mut line = LogLine { log: enabled.then_some(self), buf: Vec::new() };
         if enabled {
             line.buf = BUFFER.take();
             line.begin(level, msg);
@@ -223,13 +223,13 @@ thread_local! {
 
 /// A line in the making.
 #[must_use = "a line is written by `send`"]
-pub struct Line<'a> {
+pub struct LogLine<'a> {
     /// `None` when the level is off: every call is then a branch and nothing else.
     log: Option<&'a Inner>,
     buf: Vec<u8>,
 }
 
-impl Line<'_> {
+impl LogLine<'_> {
     fn begin(&mut self, level: Level, msg: &'static str) {
         let (level, colour) = match level {
             Level::Debug => ("DEBUG", "34"),

@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use health::{Failure, Health};
-pub use log::{Line, Log};
+pub use health::{Health, ServerFailure};
+pub use log::{Log, LogLine};
 pub use metrics::{Metrics, Reload, ServerMetrics};
 pub use record::{End, Record};
 pub use recurring::{Group, Topic};
@@ -52,7 +52,7 @@ impl Observer {
     /// ago; then this one is counted, and the next says how many were left out (`suppressed`).
     ///
     /// Counters are for the caller to keep: they stay exact.
-    pub fn recurring(&self, topic: Topic) -> Option<Line<'_>> {
+    pub fn recurring(&self, topic: Topic) -> Option<LogLine<'_>> {
         let left_out = self.recurring.admit(topic, Instant::now())?;
         let line = self.log.line(topic.level(), topic.msg()).opt("reason", topic.reason());
         Some(if left_out == 0 { line } else { line.int("suppressed", left_out) })

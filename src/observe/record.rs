@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use http::{Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    Line, Observer, RequestId, ServerMetrics, Topic, TraceId,
+    LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
     log::{VALUE_BYTES, cut},
 };
 use crate::{
@@ -308,7 +308,7 @@ impl Record {
     }
 
     /// Says who asked for which server.
-    fn identify<'a>(&self, line: Line<'a>) -> Line<'a> {
+    fn identify<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let admission = self.admission.as_ref();
         let server = self.member().map(|member| &*member.server);
         line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
@@ -316,7 +316,7 @@ impl Record {
     }
 
     /// Ends a line with how long it took, how much it was, and which request it is.
-    fn finish(&self, line: Line<'_>) {
+    fn finish(&self, line: LogLine<'_>) {
         let (operation, more) = (self.operation(), self.more.as_ref());
         line.opt_plain("rpc_method", operation.map(|operation| operation.method.name()))
             .opt("tool", operation.and_then(|operation| operation.tool.as_deref()))

@@ -6,7 +6,7 @@ use super::{cookies, fields};
 use crate::{config::HttpTarget, mcp::events::is_mcp_type, secret, validate::Checked};
 
 /// What the gate says in the client's stead.
-pub(super) struct Words<'a> {
+pub(super) struct HeadInput<'a> {
     /// Path and query.
     pub(super) target: &'a str,
     /// `Host`
@@ -25,9 +25,14 @@ pub(super) struct Words<'a> {
 ///
 /// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
 /// that holds the token.
-pub(super) fn write_request(out: &mut Vec<u8>, checked: &Checked<'_>, to: &HttpTarget, words: &Words<'_>) {
+pub(super) fn write_request(
+    out: &mut Vec<u8>,
+    checked: &Checked<'_>,
+    to: &HttpTarget,
+    words: &HeadInput<'_>,
+) {
     let head = checked.parts;
-    let Words { target, authority, session, token, wants_identity, passes_last_event_id } = *words;
+    let HeadInput { target, authority, session, token, wants_identity, passes_last_event_id } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());

@@ -154,7 +154,7 @@ pub async fn forward(
     };
     // 4. With what head. What is to be read of the response must not come compressed.
     let mut out = pool.spares.buffer();
-    let words = headers::Words {
+    let words = headers::HeadInput {
         target: &target,
         authority: &endpoint.authority,
         session,

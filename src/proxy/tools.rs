@@ -15,7 +15,7 @@ use crate::{
     mcp::{
         events::is_coded,
         message::Malformed,
-        tool_call::{Declared, Guard, Refusal, Verdict},
+        tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },
     route::McpEndpoint,
@@ -39,12 +39,12 @@ pub(super) struct Tools {
     /// were missed.
     is_stream: bool,
     /// `None` for a request without a body.
-    guard: Option<Rc<RefCell<Watch>>>,
+    guard: Option<Rc<RefCell<BodyCheck>>>,
 }
 
 /// Looks at the body of one request.
-struct Watch {
-    guard: Guard<Passes>,
+struct BodyCheck {
+    guard: CallGuard<Passes>,
     refused: Option<Refusal>,
     drained: usize,
 }
@@ -67,8 +67,8 @@ impl Tools {
         }
         let guard = if has_body || head.method == Method::POST {
             is_plain_json(&head.headers)?;
-            let guard = Guard::new(passes(filter), method, name);
-            Some(Rc::new(RefCell::new(Watch { guard, refused: None, drained: 0 })))
+            let guard = CallGuard::new(passes(filter), method, name);
+            Some(Rc::new(RefCell::new(BodyCheck { guard, refused: None, drained: 0 })))
         } else {
             None
         };
@@ -114,7 +114,8 @@ impl Tools {
     /// Whether the response may list tools: any on a stream that is not the answer to one request, and any to a request
     /// that is not known yet, because the server answered before it had all of it.
     pub(super) fn may_list(&self) -> bool {
-        let asks = |watch: &Rc<RefCell<Watch>>| watch.borrow().guard.method().is_none_or(tool_list::may_list);
+        let asks =
+            |watch: &Rc<RefCell<BodyCheck>>| watch.borrow().guard.method().is_none_or(tool_list::may_list);
         self.is_stream || self.guard.as_ref().is_some_and(asks)
     }
 
@@ -124,7 +125,7 @@ impl Tools {
     }
 }
 
-impl Watch {
+impl BodyCheck {
     fn look(&mut self, piece: Option<&[u8]>) -> Result<Pass, Error> {
         let Some(piece) = piece else {
             return match self.guard.finish().map_err(malformed)? {

@@ -45,7 +45,7 @@ type OnEvicted = Box<dyn Fn(Evicted) + Send + Sync>;
 #[derive(Default)]
 struct Unadmitted {
     /// The oldest first.
-    by_age: BTreeMap<ConnectionId, Stranger>,
+    by_age: BTreeMap<ConnectionId, UnadmittedConnection>,
     by_address: HashMap<AddressBlock, BTreeSet<ConnectionId>>,
     /// Those of them that are in their TLS handshake.
     handshakes: HashMap<AddressBlock, BTreeSet<ConnectionId>>,
@@ -54,7 +54,7 @@ struct Unadmitted {
 }
 
 #[derive(Clone, Copy)]
-struct Stranger {
+struct UnadmittedConnection {
     /// Index of the worker that serves it.
     worker: usize,
     /// Where it came from; `None` if that is a balancer, which may have as many as it likes.
@@ -65,7 +65,7 @@ struct Stranger {
 pub struct ConnectionSlot {
     connections: Arc<Connections>,
     id: ConnectionId,
-    stranger: Stranger,
+    stranger: UnadmittedConnection,
     is_admitted: bool,
 }
 
@@ -151,7 +151,7 @@ impl Connections {
             let is_full = open > self.limit() && unadmitted.by_age.len() >= self.spare;
             is_full.then(|| unadmitted.first_to_go()).flatten()
         });
-        let stranger = Stranger { worker, address };
+        let stranger = UnadmittedConnection { worker, address };
         unadmitted.insert(id, stranger);
         let evicted = goes.and_then(|id| unadmitted.evict(id));
         drop(unadmitted);
@@ -172,7 +172,7 @@ impl Connections {
 }
 
 impl Unadmitted {
-    fn insert(&mut self, id: ConnectionId, stranger: Stranger) {
+    fn insert(&mut self, id: ConnectionId, stranger: UnadmittedConnection) {
         self.by_age.insert(id, stranger);
         let Some(address) = stranger.address else { return };
         let of_address = self.by_address.entry(address).or_default();
@@ -218,7 +218,7 @@ impl Unadmitted {
     }
 
     /// Removes a connection, if it is here.
-    fn remove(&mut self, id: ConnectionId) -> Option<Stranger> {
+    fn remove(&mut self, id: ConnectionId) -> Option<UnadmittedConnection> {
         let stranger = self.by_age.remove(&id)?;
         if let Some(address) = stranger.address {
             self.has_shaken(id, address);

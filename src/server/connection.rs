@@ -5,7 +5,7 @@ mod serving;
 
 pub use self::{
     requests::Fault,
-    serving::{ByteStream, Close, Handler, Relay, Slot, serve},
+    serving::{ByteStream, Close, Handler, StreamTakeover, TakeoverSlot, serve},
 };
 
 use std::{

@@ -73,7 +73,7 @@ pub(super) struct Frames {
     expectations: Rc<Expectations>,
     /// Stream of the request that was seen last, if it has an `Expect`.
     expecting: Option<StreamId>,
-    /// Something was [`Rejected`]. Frames are counted from then on, and nothing more is learnt of them.
+    /// Something was [`BadFrames`]. Frames are counted from then on, and nothing more is learnt of them.
     is_rejected: bool,
 }
 
@@ -94,7 +94,7 @@ enum Looked {
 }
 
 /// The client has sent a path with a fragment, or something that h2 ends the connection for.
-struct Rejected;
+struct BadFrames;
 
 impl Frames {
     /// For a connection whose header lists may have so many bytes.
@@ -158,7 +158,7 @@ impl Frames {
             match self.look(frame, payload) {
                 Ok(Looked::Done) => {}
                 Ok(Looked::WantsMore) => return 0,
-                Err(Rejected) => {
+                Err(BadFrames) => {
                     self.is_rejected = true;
                     self.block = Vec::new();
                 }
@@ -187,12 +187,12 @@ impl Frames {
     }
 
     /// Learns what counts of a frame.
-    fn look(&mut self, frame: Frame, rest: &[u8]) -> Result<Looked, Rejected> {
+    fn look(&mut self, frame: Frame, rest: &[u8]) -> Result<Looked, BadFrames> {
         let Frame { kind, flags, stream, length } = frame;
         if !matches!(kind, HEADERS | CONTINUATION) {
             if kind == SETTINGS && flags & ACK == 0 {
                 if length > MOST_SETTINGS {
-                    return Err(Rejected);
+                    return Err(BadFrames);
                 }
                 let Some(payload) = rest.get(..length) else { return Ok(Looked::WantsMore) };
                 self.expectations.settings(table_size(payload));
@@ -201,10 +201,10 @@ impl Frames {
                 self.expectations.ended(stream);
             }
             // Nothing else may stand within a header block (RFC 9113 §4.3).
-            return if self.stream.is_none() { Ok(Looked::Done) } else { Err(Rejected) };
+            return if self.stream.is_none() { Ok(Looked::Done) } else { Err(BadFrames) };
         }
         if self.block.len() + length > self.most {
-            return Err(Rejected);
+            return Err(BadFrames);
         }
         let Some(payload) = rest.get(..length) else { return Ok(Looked::WantsMore) };
         let fragment = match (kind, self.stream) {
@@ -216,7 +216,7 @@ impl Frames {
                 fragment(payload, flags, stream)?
             }
             (CONTINUATION, Some(begun)) if begun == stream => payload,
-            _ => return Err(Rejected),
+            _ => return Err(BadFrames),
         };
         self.stream = Some(stream).filter(|_| flags & END_HEADERS == 0);
         if self.stream.is_some() || !self.block.is_empty() {
@@ -229,7 +229,7 @@ impl Frames {
                 Ok(Found { fragment: false, expect }) => {
                     self.expecting = Some(stream).filter(|_| expect && self.is_request);
                 }
-                Ok(Found { fragment: true, .. }) | Err(_) => return Err(Rejected),
+                Ok(Found { fragment: true, .. }) | Err(_) => return Err(BadFrames),
             }
         }
         Ok(Looked::Done)
@@ -245,23 +245,23 @@ fn wanted(partial: &[u8]) -> usize {
 }
 
 /// What of the payload of a HEADERS frame is of the header block.
-fn fragment(payload: &[u8], flags: u8, stream: [u8; 4]) -> Result<&[u8], Rejected> {
+fn fragment(payload: &[u8], flags: u8, stream: [u8; 4]) -> Result<&[u8], BadFrames> {
     let mut rest = payload;
     let mut padding = 0;
     if flags & PADDED != 0 {
-        let (&length, behind) = rest.split_first().ok_or(Rejected)?;
+        let (&length, behind) = rest.split_first().ok_or(BadFrames)?;
         (padding, rest) = (usize::from(length), behind);
     }
     if flags & PRIORITY != 0 {
-        let (priority, behind) = rest.split_first_chunk::<5>().ok_or(Rejected)?;
+        let (priority, behind) = rest.split_first_chunk::<5>().ok_or(BadFrames)?;
         let [a, b, c, d, _] = *priority;
         // Of a stream that depends on itself h2 skips the block, and is out of step with its client from there on.
         if [a & 0x7F, b, c, d] == stream {
-            return Err(Rejected);
+            return Err(BadFrames);
         }
         rest = behind;
     }
-    rest.len().checked_sub(padding).and_then(|length| rest.get(..length)).ok_or(Rejected)
+    rest.len().checked_sub(padding).and_then(|length| rest.get(..length)).ok_or(BadFrames)
 }
 
 /// What SETTINGS say of the table of header fields. h2 takes the last word.
@@ -281,7 +281,7 @@ const CALM_FOR: Duration = Duration::from_secs(10);
 const BYTES_PER_IDLE: u64 = 512;
 
 /// Whether a client sends more frames than it has reason for.
-struct Calm {
+struct FrameBudget {
     since: Instant,
     /// [`Frames::idle`] and [`Frames::requests`] when the time began.
     idle: u64,
@@ -290,7 +290,7 @@ struct Calm {
     sent: u64,
 }
 
-impl Calm {
+impl FrameBudget {
     fn is_disturbed(&mut self, frames: &Frames, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) >= CALM_FOR {
             *self = Self { since: now, idle: frames.idle, requests: frames.requests, sent: 0 };
@@ -305,7 +305,7 @@ pub(super) struct Http2Stream<T> {
     inner: T,
     connection: Rc<Connection>,
     frames: Frames,
-    calm: Calm,
+    calm: FrameBudget,
     outgoing: Outgoing,
     expectations: Rc<Expectations>,
     /// What came behind a head with an `Expect`, and is not for h2 yet.
@@ -321,7 +321,7 @@ impl<T> Http2Stream<T> {
     ) -> Self {
         Self {
             inner,
-            calm: Calm { since: connection.now(), idle: 0, requests: 0, sent: 0 },
+            calm: FrameBudget { since: connection.now(), idle: 0, requests: 0, sent: 0 },
             connection,
             frames: Frames::new(most, Rc::clone(&expectations)),
             outgoing: Outgoing::new(Rc::clone(&expectations)),

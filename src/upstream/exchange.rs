@@ -15,7 +15,7 @@ use super::{
     codec::{self, Head, ProtocolError},
     outgoing::{Outgoing, Upload},
     pool::STREAM_READ,
-    response::Connection,
+    response::ExchangeConnection,
 };
 use crate::{error::Error, mcp::endpoint::EndpointError};
 
@@ -187,7 +187,7 @@ impl Exchange {
 
     /// The response body that follows `head`; `first` is what was read behind it.
     pub fn into_body(self, head: &Head, first: Bytes) -> ResponseBody {
-        let connection = Connection {
+        let connection = ExchangeConnection {
             endpoint: self.endpoint,
             pool: self.pool,
             transport: self.transport,

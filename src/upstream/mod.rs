@@ -14,7 +14,7 @@ pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Origin, Unusable, UpstreamSocket};
 pub use exchange::{Exchange, ExchangeError};
 pub use outgoing::{Inspect, Pass, Upload};
-pub use pool::{Held, Passed, Pool, SCRATCH};
+pub use pool::{DeferredRead, Pool, ReadOutcome, SCRATCH};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};
 pub use trust::{Trust, Trusts};

@@ -69,27 +69,27 @@ impl Scratch {
 
 /// Bytes that lie where they were read until the task that read them has its next turn. Not for longer: as long as anything is
 /// held, the room that others held is not free again.
-pub struct Held {
+pub struct DeferredRead {
     pool: Rc<Pool>,
     range: Range<usize>,
 }
 
 /// What became of bytes that were read.
-pub enum Passed<R, H = Held> {
+pub enum ReadOutcome<R, H = DeferredRead> {
     /// They were dealt with, with this result.
-    Now(R),
+    Done(R),
     /// They are held.
-    Held(H),
+    Deferred(H),
 }
 
-impl Held {
+impl DeferredRead {
     /// Hands the bytes to `then`, which must not read from the pool, and gives their room back.
     pub fn take<R>(self, then: impl FnOnce(&[u8]) -> R) -> R {
         then(&self.pool.scratch.borrow().bytes[self.range.clone()])
     }
 }
 
-impl Drop for Held {
+impl Drop for DeferredRead {
     fn drop(&mut self) {
         let mut scratch = self.pool.scratch.borrow_mut();
         scratch.holders -= 1;
@@ -237,18 +237,18 @@ impl Pool {
         self: &Rc<Self>,
         transport: &mut UpstreamSocket,
         cx: &mut Context<'_>,
-        then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> Passed<R, usize>,
-    ) -> Poll<io::Result<Passed<R>>> {
+        then: impl FnOnce(&mut Context<'_>, &[u8], usize) -> ReadOutcome<R, usize>,
+    ) -> Poll<io::Result<ReadOutcome<R>>> {
         let mut scratch = self.scratch.borrow_mut();
         let room = (HOLD - scratch.held).min(HOLD_EACH);
         let passed = ready!(read_into(scratch.free(), transport, cx, |cx, bytes| then(cx, bytes, room)))?;
         Poll::Ready(Ok(match passed {
-            Passed::Now(done) => Passed::Now(done),
-            Passed::Held(bytes) => {
+            ReadOutcome::Done(done) => ReadOutcome::Done(done),
+            ReadOutcome::Deferred(bytes) => {
                 let start = scratch.held;
                 scratch.held += bytes;
                 scratch.holders += 1;
-                Passed::Held(Held { pool: Rc::clone(self), range: start..start + bytes })
+                ReadOutcome::Deferred(DeferredRead { pool: Rc::clone(self), range: start..start + bytes })
             }
         }))
     }
@@ -294,12 +294,16 @@ mod tests {
         pool: &Rc<Pool>,
         (transport, server): &mut (UpstreamSocket, std::net::TcpStream),
         what: &[u8],
-    ) -> Passed<Vec<u8>> {
+    ) -> ReadOutcome<Vec<u8>> {
         server.write_all(what).unwrap();
         poll_fn(|cx| {
             pool.read_or_hold(transport, cx, |_, bytes, room| {
                 assert_eq!(bytes, what);
-                if bytes.len() <= room { Passed::Held(bytes.len()) } else { Passed::Now(bytes.to_vec()) }
+                if bytes.len() <= room {
+                    ReadOutcome::Deferred(bytes.len())
+                } else {
+                    ReadOutcome::Done(bytes.to_vec())
+                }
             })
         })
         .await
@@ -314,12 +318,12 @@ mod tests {
             let mut all = Vec::new();
             for n in 0..HOLD / HOLD_EACH {
                 let what = [b'a' + n as u8; HOLD_EACH];
-                let Passed::Held(held) = read(&pool, &mut servers[n % 2], &what).await else {
+                let ReadOutcome::Deferred(held) = read(&pool, &mut servers[n % 2], &what).await else {
                     panic!("round {round}, read {n}")
                 };
                 all.push((held, what));
             }
-            let Passed::Now(more) = read(&pool, &mut servers[0], b"more").await else {
+            let ReadOutcome::Done(more) = read(&pool, &mut servers[0], b"more").await else {
                 panic!("round {round}: there was no room")
             };
             assert_eq!(more, b"more");
@@ -335,7 +339,7 @@ mod tests {
     async fn a_large_read_is_not_held() {
         let pool = Rc::new(Pool::default());
         let large = [b'x'; HOLD_EACH + 1];
-        let Passed::Now(bytes) = read(&pool, &mut server().await, &large).await else {
+        let ReadOutcome::Done(bytes) = read(&pool, &mut server().await, &large).await else {
             panic!("it was held")
         };
         assert_eq!(bytes, large);
@@ -345,7 +349,9 @@ mod tests {
     async fn other_reads_leave_what_is_held_alone() {
         let pool = Rc::new(Pool::default());
         let (mut one, mut other) = (server().await, server().await);
-        let Passed::Held(held) = read(&pool, &mut one, b"held").await else { panic!("there is room") };
+        let ReadOutcome::Deferred(held) = read(&pool, &mut one, b"held").await else {
+            panic!("there is room")
+        };
         other.1.write_all(b"something else").unwrap();
         let (transport, _) = &mut other;
         let len = poll_fn(|cx| pool.read(transport, cx, |_, bytes| bytes.len())).await.unwrap();

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    ExchangeError, Origin, Passed, Pool, SCRATCH, UpstreamSocket,
+    ExchangeError, Origin, Pool, ReadOutcome, SCRATCH, UpstreamSocket,
     codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError, chunk_size},
     outgoing::Outgoing,
     pool::STREAM_READ,
@@ -27,7 +27,7 @@ use crate::mcp::{
 const DELAY_ACKS_AFTER: u32 = 16;
 
 /// What is left of an exchange while the response body runs.
-pub(super) struct Connection {
+pub(super) struct ExchangeConnection {
     pub(super) endpoint: Arc<Origin>,
     pub(super) pool: Rc<Pool>,
     pub(super) transport: UpstreamSocket,
@@ -99,7 +99,7 @@ impl Decoding {
 /// is closed.
 pub struct ResponseBody {
     /// `None` behind the end.
-    connection: Option<Connection>,
+    connection: Option<ExchangeConnection>,
     decoding: Decoding,
     /// Bytes behind the head, not decoded yet.
     first: Bytes,
@@ -109,7 +109,7 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     /// The body that follows `head` on `connection`; `first` is what was read behind it.
-    pub(super) fn new(mut connection: Connection, head: &Head, first: Bytes) -> Self {
+    pub(super) fn new(mut connection: ExchangeConnection, head: &Head, first: Bytes) -> Self {
         connection.reuse = head.keep_alive.filter(|_| !connection.is_for_stream);
         let decoding = match head.framing {
             Framing::None => Decoding::Length(0),
@@ -133,7 +133,7 @@ impl ResponseBody {
     /// Whether the body can be passed on with its framing as it is: not if the server must close to end it, or waits
     /// for the rest of the request; and not if it is complete already, because then there is nothing to gain.
     pub fn can_be_raw(&self) -> bool {
-        let Some(Connection { outgoing: None, .. }) = &self.connection else { return false };
+        let Some(ExchangeConnection { outgoing: None, .. }) = &self.connection else { return false };
         let mut guarded = Guarded::by(self.guard);
         match &self.decoding {
             Decoding::Length(left) => {
@@ -190,7 +190,7 @@ impl ResponseBody {
             connection.poll_outgoing(cx)?;
             let first = std::mem::take(&mut self.first);
             let data = if first.is_empty() {
-                let Connection { pool, transport, reuse, reads, is_for_stream, .. } = connection;
+                let ExchangeConnection { pool, transport, reuse, reads, is_for_stream, .. } = connection;
                 let decoding = &mut self.decoding;
                 let most = if *is_for_stream { STREAM_READ } else { SCRATCH };
                 let read = pool.read_up_to(most, transport, cx, |_, bytes| match bytes {
@@ -234,7 +234,9 @@ impl ResponseBody {
 
     /// All of the body, if it came with the head.
     pub fn take_whole(&mut self) -> Option<Bytes> {
-        let Some(Connection { outgoing: None, reuse, .. }) = &mut self.connection else { return None };
+        let Some(ExchangeConnection { outgoing: None, reuse, .. }) = &mut self.connection else {
+            return None;
+        };
         let is_here = self.guard.is_none()
             && match self.decoding {
                 Decoding::Length(left) => left <= self.first.len() as u64,
@@ -328,7 +330,7 @@ fn count_read(reads: &mut u32, transport: &UpstreamSocket) {
     }
 }
 
-impl Connection {
+impl ExchangeConnection {
     /// Sends the rest of the request, if the server answered before it had everything.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
         let Some(outgoing) = &mut self.outgoing else { return Ok(()) };
@@ -356,7 +358,7 @@ impl Connection {
 /// A response body with its framing left as it is, but for what nobody needs of it: extensions and trailers of chunks, which
 /// hardly any body has. Chunk sizes are looked at to know where it ends.
 pub struct RawBody {
-    connection: Connection,
+    connection: ExchangeConnection,
     decoding: Decoding,
     guard: Option<EndpointGuard>,
     /// Where what was handed out ends, if it is an event stream.
@@ -393,8 +395,8 @@ impl RawBody {
         &mut self,
         cx: &mut Context<'_>,
         now: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
-    ) -> Poll<Result<(usize, Passed<R>), ExchangeError>> {
-        let Connection { pool, transport, reuse, reads, .. } = &mut self.connection;
+    ) -> Poll<Result<(usize, ReadOutcome<R>), ExchangeError>> {
+        let ExchangeConnection { pool, transport, reuse, reads, .. } = &mut self.connection;
         let (decoding, was_large, large) = (&mut self.decoding, self.large, &mut self.large);
         let (mut payload, mut guarded) = (0, Guarded::by(self.guard));
         let (kept, end) = (&mut self.guard, &mut self.end);
@@ -440,19 +442,19 @@ impl RawBody {
         };
         let passed = if was_large {
             let read = pool.read_large(transport, cx, |cx, bytes| pass(cx, bytes, walk(bytes)));
-            Passed::Now(ready!(read)?)
+            ReadOutcome::Done(ready!(read)?)
         } else {
             ready!(pool.read_or_hold(transport, cx, |cx, bytes, room| match walk(bytes) {
-                Ok((here, None)) if here <= room => Passed::Held(here),
-                walked => Passed::Now(pass(cx, bytes, walked)),
+                Ok((here, None)) if here <= room => ReadOutcome::Deferred(here),
+                walked => ReadOutcome::Done(pass(cx, bytes, walked)),
             }))?
         };
         count_read(reads, transport);
         Poll::Ready(Ok((
             payload,
             match passed {
-                Passed::Now(done) => Passed::Now(done?),
-                Passed::Held(held) => Passed::Held(held),
+                ReadOutcome::Done(done) => ReadOutcome::Done(done?),
+                ReadOutcome::Deferred(held) => ReadOutcome::Deferred(held),
             },
         )))
     }

@@ -16,7 +16,7 @@ use crate::config::{
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Contents {
+pub(super) enum FileFingerprint {
     /// Not looked at: equal to nothing that a look can find.
     Unread,
     /// There is no file, or a link that leads to none.
@@ -28,7 +28,7 @@ pub(super) enum Contents {
     Digest([u8; 32]),
 }
 
-impl Contents {
+impl FileFingerprint {
     /// `None` if there is no descriptor to look with, which says nothing of the file.
     pub(super) fn of(path: &Path) -> Option<Self> {
         Some(match digest(path) {
@@ -45,17 +45,17 @@ impl Contents {
     }
 }
 
-fn digest(path: &Path) -> io::Result<Contents> {
+fn digest(path: &Path) -> io::Result<FileFingerprint> {
     let (file, metadata) = match files::open(path) {
         Ok(opened) => opened,
         Err(Unreadable::Failed(error)) => return Err(error),
-        Err(_) => return Ok(Contents::Unusable),
+        Err(_) => return Ok(FileFingerprint::Unusable),
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     if bytes.is_empty() {
-        return Ok(Contents::Empty);
+        return Ok(FileFingerprint::Empty);
     }
     let digest = Sha256::new().chain_update(&bytes).chain_update(metadata.len().to_le_bytes());
-    Ok(Contents::Digest(digest.finalize().into()))
+    Ok(FileFingerprint::Digest(digest.finalize().into()))
 }

@@ -39,7 +39,7 @@ async fn rely_on_notices(watcher: &mut Watcher) {
     watcher.next_look = Instant::now() + Duration::from_secs(3_600);
 }
 
-async fn is_reported(watcher: &mut Watcher) -> Change {
+async fn is_reported(watcher: &mut Watcher) -> FileChange {
     timeout(EVENTUALLY, watcher.changed()).await.expect("the change should have been reported")
 }
 
@@ -396,7 +396,7 @@ async fn in_a_storm_that_does_not_end() {
             "nothing was reported in the storm: {reported:?}, {again:?}"
         );
         save(&file, "the last one");
-        while is_reported(&mut watcher).await != Change::Final {}
+        while is_reported(&mut watcher).await != FileChange::Final {}
         nothing_is_reported(&mut watcher).await;
     }
 }

@@ -9,11 +9,11 @@ use crate::{
 
 /// What a process wrote.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum OutputLine {
     /// A line, without its end.
     Text(Bytes),
     /// One that was not held.
-    Passed {
+    Skipped {
         /// Its length in bytes.
         length: u64,
         /// Whose answer it is.
@@ -24,7 +24,7 @@ pub(super) enum Line {
 }
 
 /// Takes bytes, and yields the lines that they complete.
-pub(super) struct Lines {
+pub(super) struct LineBuffer {
     longest: usize,
     /// What was not yielded yet: lines from `start` on, the end of the last one still to come.
     held: Vec<u8>,
@@ -33,10 +33,10 @@ pub(super) struct Lines {
     searched: usize,
     /// A line that is not held, on its way past, and for want of what, if it is not too long.
     passing: Option<(Box<Oversize>, Option<Limit>)>,
-    passed: Option<Line>,
+    passed: Option<OutputLine>,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Holds lines of at most `longest` bytes.
     pub(super) fn new(longest: usize) -> Self {
         Self { longest, held: Vec::new(), start: 0, searched: 0, passing: None, passed: None }
@@ -52,7 +52,7 @@ impl Lines {
         self.held.len()
     }
 
-    /// Takes what was read. To be called when [`Lines::next`] has no more.
+    /// Takes what was read. To be called when [`LineBuffer::next`] has no more.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         if let Some((passing, _)) = &mut self.passing {
             let end = memchr::memchr(b'\n', bytes);
@@ -65,7 +65,7 @@ impl Lines {
     }
 
     /// The next line, if it is complete.
-    pub(super) fn next(&mut self) -> Option<Line> {
+    pub(super) fn next(&mut self) -> Option<OutputLine> {
         if let Some(passed) = self.passed.take() {
             return Some(passed);
         }
@@ -82,13 +82,13 @@ impl Lines {
             return Some(passed(passing, None));
         }
         if start > 0 || end + 1 < self.held.len() {
-            return Some(Line::Text(Bytes::copy_from_slice(&self.held[start..end])));
+            return Some(OutputLine::Text(Bytes::copy_from_slice(&self.held[start..end])));
         }
         // Most often one read is one line: no need for another copy.
         let mut line = std::mem::take(&mut self.held);
         (self.start, self.searched) = (0, 0);
         line.truncate(end);
-        Some(Line::Text(line.into_boxed_slice().into()))
+        Some(OutputLine::Text(line.into_boxed_slice().into()))
     }
 
     /// Keeps nothing but the line that is not complete, and lets that pass if it is too long.
@@ -105,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// Holds no more of the line that is not complete. To be called when [`Lines::next`] has no more.
+    /// Holds no more of the line that is not complete. To be called when [`LineBuffer::next`] has no more.
     pub(super) fn give_up(&mut self, limit: Limit) {
         if self.passing.is_none() {
             self.let_pass(Some(limit));
@@ -121,14 +121,14 @@ impl Lines {
     }
 }
 
-fn passed(passing: Oversize, given_up: Option<Limit>) -> Line {
+fn passed(passing: Oversize, given_up: Option<Limit>) -> OutputLine {
     let (length, is_message) = (passing.length(), passing.is_message());
     let answers = match passing.end() {
         // A process may write anything, and most of it is no answer.
         Answers::Unknown if !is_message => Answers::Nobody,
         answers => answers,
     };
-    Line::Passed { length, answers, given_up }
+    OutputLine::Skipped { length, answers, given_up }
 }
 
 #[cfg(test)]
@@ -138,13 +138,13 @@ mod tests {
     use super::*;
     use crate::mcp::message::Id;
 
-    fn text(line: &str) -> Line {
-        Line::Text(Bytes::copy_from_slice(line.as_bytes()))
+    fn text(line: &str) -> OutputLine {
+        OutputLine::Text(Bytes::copy_from_slice(line.as_bytes()))
     }
 
     /// What comes out when `input` arrives in pieces of these sizes.
-    fn lines(input: &[u8], longest: usize, sizes: &[usize]) -> Vec<Line> {
-        let mut lines = Lines::new(longest);
+    fn lines(input: &[u8], longest: usize, sizes: &[usize]) -> Vec<OutputLine> {
+        let mut lines = LineBuffer::new(longest);
         let mut found = Vec::new();
         let (mut rest, mut sizes) = (input, sizes.iter().cycle());
         while !rest.is_empty() {
@@ -162,7 +162,7 @@ mod tests {
         let big =
             format!(r#"{{"result":{{"id":1,"x":"{}"}},"jsonrpc":"2.0","id":"\u0061"}}"#, "y".repeat(100));
         let input = format!("before\n{big}\nafter\n");
-        let too_long = Line::Passed {
+        let too_long = OutputLine::Skipped {
             length: big.len() as u64,
             answers: Answers::Request(Id::String("a".into())),
             given_up: None,
@@ -179,7 +179,7 @@ mod tests {
     fn a_line_that_is_given_up_is_known_by_its_id_wherever_that_stands() {
         for line in [r#"{"id":7,"result":"abc"}"#, r#"{"result":"abc","id":7}"#] {
             for cut in 1..line.len() {
-                let mut lines = Lines::new(100);
+                let mut lines = LineBuffer::new(100);
                 lines.push(&line.as_bytes()[..cut]);
                 assert_eq!(lines.next(), None);
                 lines.give_up(Limit::Caller);
@@ -188,7 +188,7 @@ mod tests {
                 assert_eq!((lines.next(), lines.held()), (None, 0));
                 lines.push(b"\nafter\n");
                 let (answers, given_up) = (Answers::Request(Id::number(7)), Some(Limit::Caller));
-                let passed = Line::Passed { length: line.len() as u64, answers, given_up };
+                let passed = OutputLine::Skipped { length: line.len() as u64, answers, given_up };
                 assert_eq!(
                     [lines.next(), lines.next(), lines.next()],
                     [Some(passed), Some(text("after")), None]
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn nothing_is_held_between_lines() {
-        let mut lines = Lines::new(100);
+        let mut lines = LineBuffer::new(100);
         lines.push(b"a\nb\n");
         assert_eq!([lines.next(), lines.next(), lines.next()], [Some(text("a")), Some(text("b")), None]);
         assert_eq!(lines.held.capacity(), 0);
@@ -213,7 +213,7 @@ mod tests {
         ) {
             let complete = input.rsplit_once('\n').map(|(complete, _)| complete);
             let wanted: Vec<_> = complete.iter().flat_map(|complete| complete.split('\n')).map(|line| {
-                if line.len() > 20 { Line::Passed { length: line.len() as u64, answers: Answers::Nobody, given_up: None } } else { text(line) }
+                if line.len() > 20 { OutputLine::Skipped { length: line.len() as u64, answers: Answers::Nobody, given_up: None } } else { text(line) }
             }).collect();
             prop_assert_eq!(lines(input.as_bytes(), 20, &sizes), wanted);
         }

@@ -10,7 +10,7 @@ use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
 use super::{
     super::{FromServer, awaited::Awaited},
     MAX_LINE,
-    lines::{Line, Lines},
+    lines::{LineBuffer, OutputLine},
 };
 use crate::{
     child::{self, Life, OutputSeen, Supervisor},
@@ -30,7 +30,7 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Reads messages off a pipe.
 pub(super) struct Reader {
     stdout: pipe::Receiver,
-    lines: Lines,
+    lines: LineBuffer,
     /// What is left of a line with several messages.
     batch: Option<Batch>,
     awaited: Arc<Mutex<Awaited>>,
@@ -58,7 +58,7 @@ impl Reader {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
         let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
         let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
-        let (lines, spoke) = (Lines::new(MAX_LINE), life.spoke());
+        let (lines, spoke) = (LineBuffer::new(MAX_LINE), life.spoke());
         Self {
             stdout,
             lines,
@@ -145,13 +145,13 @@ impl Reader {
             }
             self.batch = None;
             match self.lines.next()? {
-                Line::Text(text) => {
+                OutputLine::Text(text) => {
                     let length = text.len() as u64;
                     if let Some(heard) = self.heard(Incoming::read(text), length) {
                         return Some(heard);
                     }
                 }
-                Line::Passed { length, answers, given_up } => {
+                OutputLine::Skipped { length, answers, given_up } => {
                     let error = match given_up {
                         Some(limit) => {
                             self.noise.gave_up();

@@ -22,7 +22,7 @@ fn parse(text: &str) -> Message {
     Message::parse(text.to_owned().into()).unwrap()
 }
 
-fn code(outcome: Result<Vec<(HeaderName, HeaderValue)>, Failure>) -> Option<i64> {
+fn code(outcome: Result<Vec<(HeaderName, HeaderValue)>, ModernRejection>) -> Option<i64> {
     outcome.err().map(|failure| failure.code)
 }
 

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::{PARAM_PREFIX, Refusal, differs, is_param, is_second_spelling, missing, only};
+use super::{PARAM_PREFIX, RejectionReason, differs, is_param, is_second_spelling, missing, only};
 use crate::mcp::{code::HEADER_MISMATCH, header, keys::is_spelling_of};
 
 const ANNOTATION: &str = "x-mcp-header";
@@ -91,7 +91,7 @@ impl ToolHeaders {
         tool: &str,
         headers: &HeaderMap,
         arguments: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RejectionReason> {
         let mut given = headers.keys().filter(|name| is_param(name));
         let Some(Some(params)) = self.0.get(tool) else {
             let reason = "Mcp-Param-* fields cannot be checked for this tool";

@@ -25,7 +25,7 @@ impl Spans {
 
 /// What a message says, once all of it was read.
 #[derive(Debug, Clone)]
-pub(in crate::mcp) struct Outcome {
+pub(in crate::mcp) struct MessageFields {
     pub(in crate::mcp) kind: MessageKind,
     pub(in crate::mcp) is_ambiguous: bool,
     pub(in crate::mcp) method: Box<str>,
@@ -47,7 +47,7 @@ pub(in crate::mcp) struct Outcome {
     pub(in crate::mcp) token_member: Option<u32>,
 }
 
-impl Outcome {
+impl MessageFields {
     /// The same with another JSON text for a part; `None` if the part holds others, so that all has to be read again.
     pub(in crate::mcp) fn replaced(mut self, part: Part, new: &str) -> Option<Self> {
         match part {

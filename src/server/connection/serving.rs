@@ -72,7 +72,7 @@ where
 }
 
 /// A response that has left hyper and writes to the client's stream itself.
-pub trait Relay {
+pub trait StreamTakeover {
     /// `early` is what the client sent behind its request already.
     fn begin(&mut self, early: Bytes);
 
@@ -87,7 +87,7 @@ pub trait Relay {
 
 /// Where a request's handler leaves its relay. The handler then never returns; the connection takes the stream out of
 /// hyper, which drops the handler.
-pub type Slot<R> = Rc<Cell<Option<Box<R>>>>;
+pub type TakeoverSlot<R> = Rc<Cell<Option<Box<R>>>>;
 
 /// A client's side of a connection, whatever carries it.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
@@ -146,14 +146,14 @@ pub fn serve<T, H, R, G>(
     stream: T,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
-    slot: Slot<R>,
+    slot: TakeoverSlot<R>,
     handle: H,
     guard: G,
 ) -> impl Future<Output = ()>
 where
     T: ByteStream + Close,
     H: Handler,
-    R: Relay,
+    R: StreamTakeover,
 {
     let socket = Socket::new(stream, Rc::clone(&connection));
     match tls {
@@ -168,13 +168,13 @@ async fn serve_tls<T, H, R, G>(
     socket: Socket<T>,
     acceptor: TlsAcceptor,
     connection: Rc<Connection>,
-    slot: Slot<R>,
+    slot: TakeoverSlot<R>,
     handle: H,
     guard: G,
 ) where
     T: ByteStream + Close,
     H: Handler,
-    R: Relay,
+    R: StreamTakeover,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
     connection.connection_slot.borrow().shakes();
@@ -216,14 +216,14 @@ async fn serve_tls<T, H, R, G>(
 fn serve_http1<T, H, R, G>(
     stream: T,
     connection: Rc<Connection>,
-    slot: Slot<R>,
+    slot: TakeoverSlot<R>,
     handle: H,
     guard: G,
 ) -> impl Future<Output = ()>
 where
     T: ByteStream,
     H: Handler,
-    R: Relay,
+    R: StreamTakeover,
 {
     connection.http1.set(true);
     let mut stream = Received::new(stream, Rc::clone(&connection));
@@ -258,7 +258,7 @@ fn run_relay<T, R>(
 ) -> impl Future<Output = bool>
 where
     T: ByteStream,
-    R: Relay,
+    R: StreamTakeover,
 {
     relay.begin(early);
     let signal_cache = connection.watched.signal_cache();
@@ -283,7 +283,7 @@ where
 async fn serve_until_taken<T, H, R>(
     stream: Received<T>,
     connection: &Connection,
-    slot: &Slot<R>,
+    slot: &TakeoverSlot<R>,
     handle: &H,
 ) -> Option<(Box<R>, Bytes, Received<T>)>
 where
