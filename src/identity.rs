@@ -11,9 +11,9 @@ pub type Members = Arc<[Arc<str>]>;
 /// What something that runs was admitted by. Kept as long as it runs, so that a reload can ask whether it would still be
 /// admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct Admission {
     /// Who has to be admitted for it to go on.
-    pub to: Grantee,
+    pub to: AdmittedParty,
     /// Name of the server.
     pub server: Arc<str>,
     /// How often the server had been stopped by hand.
@@ -25,7 +25,7 @@ pub struct Grant {
 
 /// Whom a grant is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grantee {
+pub enum AdmittedParty {
     /// Whoever comes: the server is public.
     Anyone,
     /// The holder of the token with this SHA-256. A request and its response end with the credential that they came by.
@@ -34,9 +34,9 @@ pub enum Grantee {
     Name(Arc<str>),
 }
 
-impl Grant {
+impl Admission {
     /// A grant for a server.
-    pub fn new(to: Grantee, server: Arc<str>, stops: u64) -> Self {
+    pub fn new(to: AdmittedParty, server: Arc<str>, stops: u64) -> Self {
         Self { to, server, stops, members: OnceCell::new() }
     }
 }
@@ -52,9 +52,9 @@ pub struct Visitor {
 #[derive(Debug)]
 pub enum Subject {
     /// A request that waits for its server or streams.
-    Request(Grant, Waits),
+    Request(Admission, Waits),
     /// A session that the gate keeps, and whether a client of it waits for an answer: known once it drains.
-    Session(Grant, Cell<bool>),
+    Session(Admission, Cell<bool>),
 }
 
 /// What a request waits for; what it needs of the gate in a drain, the least first.
@@ -71,7 +71,7 @@ pub enum Waits {
 
 impl Subject {
     /// What lets it run.
-    pub fn grant(&self) -> &Grant {
+    pub fn grant(&self) -> &Admission {
         let (Self::Request(grant, _) | Self::Session(grant, _)) = self;
         grant
     }

@@ -25,7 +25,7 @@ use crate::{
     child::Supervisor,
     clock::Clock,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
-    identity::{Grant, Grantee},
+    identity::{Admission, AdmittedParty},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::inline::InlineServer,
     mcp::session::SessionKey,
@@ -163,15 +163,15 @@ pub struct Live {
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
     /// Every credential.
-    pub credentials: Vec<Holder>,
+    pub credentials: Vec<CredentialEntry>,
     /// Credentials of each token name; indexes into `credentials`.
     by_name: HashMap<Arc<str>, Vec<usize>>,
     /// Servers, in the order of the file.
-    pub servers: Vec<Arc<Route>>,
+    pub servers: Vec<Arc<ServerEntry>>,
     /// Servers by name.
-    pub routes: HashMap<Box<str>, Arc<Route>>,
+    pub routes: HashMap<Box<str>, Arc<ServerEntry>>,
     /// All servers as one: a route for any valid token, which sees what the token may reach.
-    pub all: Arc<Route>,
+    pub all: Arc<ServerEntry>,
     /// `proxy.aggregate`.
     pub aggregate: Aggregate,
     /// Binds session ids to callers.
@@ -191,7 +191,7 @@ pub struct HostRules {
 }
 
 /// A credential and what is counted for it.
-pub struct Holder {
+pub struct CredentialEntry {
     /// As configured.
     pub credential: Credential,
     /// What metrics call it.
@@ -203,7 +203,7 @@ pub struct Holder {
 }
 
 /// A server: where requests for it go, and who may send them.
-pub struct Route {
+pub struct ServerEntry {
     /// As configured.
     pub server: Server,
     /// What stands behind it.
@@ -241,7 +241,7 @@ pub enum Backend {
     All,
 }
 
-impl Route {
+impl ServerEntry {
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
         !self.run_state.is_stopped() && !self.health.is_failing()
@@ -307,12 +307,12 @@ impl Live {
         let metrics = &observer.metrics;
         let sessions =
             snapshot.session_key.as_ref().map_or_else(|| process_key.clone(), SessionKey::from_secret);
-        let credentials: Vec<Holder> = snapshot
+        let credentials: Vec<CredentialEntry> = snapshot
             .credentials
             .iter()
             .map(|credential| {
                 let id = id_of(credential, &sessions);
-                Holder {
+                CredentialEntry {
                     used: metrics.token_used(&credential.token_name, &id),
                     id,
                     owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
@@ -335,7 +335,7 @@ impl Live {
             let metrics =
                 kept.map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics));
             let health = Arc::clone(&metrics.health);
-            servers.push(Arc::new(Route {
+            servers.push(Arc::new(ServerEntry {
                 backend: backend(server, &mut endpoints, kept, observer, &health)?,
                 is_public: server.access == Access::Public,
                 callers: PastCallers::of(server, &snapshot.credentials, &allowed, before),
@@ -356,7 +356,7 @@ impl Live {
         for (index, credential) in snapshot.credentials.iter().enumerate() {
             by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
         }
-        let all = Arc::new(Route {
+        let all = Arc::new(ServerEntry {
             server: Server::all(snapshot.session_timeout),
             backend: Backend::All,
             allowed: vec![true; credentials.len()],
@@ -392,30 +392,30 @@ impl Live {
     }
 
     /// The server of this name; all servers as one are [`Server::ALL`].
-    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+    pub fn route(&self, name: &str) -> Option<&Arc<ServerEntry>> {
         if name == Server::ALL { Some(&self.all) } else { self.routes.get(name) }
     }
 
     /// Whether what was admitted by `grant` would be admitted now.
-    pub fn still_admits(&self, grant: &Grant) -> bool {
+    pub fn still_admits(&self, grant: &Admission) -> bool {
         self.loss(grant).is_none()
     }
 
     /// What was lost since, if what was admitted by `grant` would not be admitted now.
-    pub fn loss(&self, grant: &Grant) -> Option<Revocation> {
+    pub fn loss(&self, grant: &Admission) -> Option<Revocation> {
         let Some(route) = self.route(&grant.server) else { return Some(Revocation::Server) };
         if route.is_public {
             return None;
         }
         let is_valid = |credential: &usize| self.is_valid(*credential);
         let (admits, is_left) = match &grant.to {
-            Grantee::Anyone => (false, false),
-            Grantee::Name(name) => {
+            AdmittedParty::Anyone => (false, false),
+            AdmittedParty::Name(name) => {
                 let left =
                     self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
                 (self.admits_name(name, route), left)
             }
-            Grantee::Credential(digest) => match self.tokens.find_digest(digest) {
+            AdmittedParty::Credential(digest) => match self.tokens.find_digest(digest) {
                 Some(index) => {
                     let members = grant.members.get().map_or(&[][..], |members| &members[..]);
                     let admits =
@@ -437,12 +437,12 @@ impl Live {
         self.credentials[credential].credential.expires.is_none_or(|expires| self.clock.now() < expires)
     }
 
-    fn admits(&self, credential: usize, route: &Route) -> bool {
+    fn admits(&self, credential: usize, route: &ServerEntry) -> bool {
         route.allows(credential) && self.is_valid(credential)
     }
 
     /// Whether any credential of this name opens the server.
-    fn admits_name(&self, name: &str, route: &Route) -> bool {
+    fn admits_name(&self, name: &str, route: &ServerEntry) -> bool {
         let credentials = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
         credentials.iter().any(|credential| self.admits(*credential, route))
     }
@@ -459,7 +459,7 @@ impl Live {
     }
 
     /// Whether the server was stopped or restarted by hand after `grant` was given.
-    pub fn was_stopped_since(&self, grant: &Grant) -> bool {
+    pub fn was_stopped_since(&self, grant: &Admission) -> bool {
         let run_state = self.route(&grant.server).map(|route| &route.run_state);
         run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != grant.stops)
     }
@@ -519,7 +519,7 @@ impl Live {
     }
 }
 
-impl Holder {
+impl CredentialEntry {
     /// Whether this role was given to it.
     pub fn has_role(&self, role: &str) -> bool {
         self.credential.roles.iter().any(|given| given == role)

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     route::{Endpoint, ManageAction},
     session,
-    state::{Backend, GateState, Route},
+    state::{Backend, GateState, ServerEntry},
 };
 
 /// `/servers` and everything below.
@@ -39,7 +39,7 @@ pub(super) fn answer(
     }
 }
 
-fn view(shared: &GateState, route: &Route) -> ServerView {
+fn view(shared: &GateState, route: &ServerEntry) -> ServerView {
     let name = &route.server.name;
     let supervisor = match &route.backend {
         Backend::Stdio(supervisor) => Some(supervisor),
@@ -57,7 +57,7 @@ fn view(shared: &GateState, route: &Route) -> ServerView {
 
 /// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
 /// anew with the next request.
-fn act(shared: &GateState, route: &Route, action: ManageAction) {
+fn act(shared: &GateState, route: &ServerEntry, action: ManageAction) {
     let name = &route.server.name;
     // What the config says is changed in the config.
     if route.server.disabled {

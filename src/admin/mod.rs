@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::Resource,
     route::Endpoint,
-    state::{GateState, Holder},
+    state::{CredentialEntry, GateState},
 };
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`. Names of servers are for `operator`s, who came by the admin
@@ -59,7 +59,7 @@ pub fn has(at: Endpoint<'_>) -> bool {
 
 /// Whether the holder of a token may have what is here: the role `admin` all of it, the role `metrics` what Prometheus
 /// scrapes.
-pub fn admits(at: Endpoint<'_>, holder: &Holder) -> bool {
+pub fn admits(at: Endpoint<'_>, holder: &CredentialEntry) -> bool {
     holder.has_role("admin") || (at == Endpoint::Metrics && holder.has_role("metrics"))
 }
 

@@ -39,7 +39,7 @@ use crate::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,
     },
-    state::{Backend, Route, Worker},
+    state::{Backend, ServerEntry, Worker},
     watchdog::{Signal, Watched},
 };
 
@@ -107,7 +107,7 @@ pub async fn answer(
 #[derive(Clone)]
 struct Renewal {
     worker: Rc<Worker>,
-    route: Arc<Route>,
+    route: Arc<ServerEntry>,
     /// When the request came.
     epoch: u64,
 }
@@ -181,7 +181,7 @@ impl Request<'_> {
 
     /// Notes which of all servers as one a call by name is for, of those of which `is_member` says so. Where names are flat,
     /// that is known only further on.
-    fn note_member(&self, message: &Message, record: &mut Record, is_member: impl Fn(&Route) -> bool) {
+    fn note_member(&self, message: &Message, record: &mut Record, is_member: impl Fn(&ServerEntry) -> bool) {
         let Admitted { live, route, .. } = &self.admitted;
         let is_call = matches!(message.method(), "tools/call" | "prompts/get");
         let (Backend::All, true, Some(name)) = (&route.backend, is_call, message.name()) else { return };

@@ -15,7 +15,7 @@ use crate::{
     child::Supervisor,
     config::{Level, McpTransport},
     error::{Error, ErrorKind, Side},
-    identity::{Grant, Grantee, Members},
+    identity::{Admission, AdmittedParty, Members},
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
@@ -31,7 +31,7 @@ use crate::{
     observe::{Group, Topic},
     proxy::Admitted,
     selector::Selector,
-    state::{Backend, GateState, Live, Route, SharedConversation, Worker},
+    state::{Backend, GateState, Live, ServerEntry, SharedConversation, Worker},
 };
 
 /// A conversation of the caller's own.
@@ -51,7 +51,7 @@ pub(super) fn open(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
     selector: &Selector,
-    to: Grantee,
+    to: AdmittedParty,
 ) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
@@ -118,7 +118,7 @@ pub(super) fn conversation(
 
 /// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
-fn keep_apart(route: &Arc<Route>) -> shared::OnLost {
+fn keep_apart(route: &Arc<ServerEntry>) -> shared::OnLost {
     let (quarantine, run_state) = (route.shared_links.quarantine().clone(), Arc::clone(&route.run_state));
     let epoch = run_state.epoch();
     let is_process = matches!(route.backend, Backend::Stdio(_));
@@ -132,7 +132,7 @@ fn keep_apart(route: &Arc<Route>) -> shared::OnLost {
 struct AggregateView {
     /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
     /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
-    to: Grantee,
+    to: AdmittedParty,
     members: Members,
     owner: Arc<Owner>,
     /// The longest that one of them may lie idle: with all of them, none is kept for less than it would be alone.
@@ -141,7 +141,7 @@ struct AggregateView {
 
 impl AggregateView {
     /// `None` if the request is for a single server.
-    fn of(admitted: &Admitted<'_>, selector: &Selector, to: Grantee) -> Option<Self> {
+    fn of(admitted: &Admitted<'_>, selector: &Selector, to: AdmittedParty) -> Option<Self> {
         matches!(admitted.route.backend, Backend::All).then(|| {
             let live = &admitted.live;
             let members = members(live, admitted.credential, selector);
@@ -189,7 +189,7 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
 fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Grant::new(view.to.clone(), Arc::clone(name), 0);
+    let grant = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
@@ -267,7 +267,7 @@ fn tell(shared: &GateState, report: MemberReport<'_>) {
 /// One conversation with one server, for `owner`, of which these are the callers.
 async fn one(
     worker: &Rc<Worker>,
-    route: &Route,
+    route: &ServerEntry,
     owner: &Arc<Owner>,
     callers: Callers,
 ) -> Result<Link, Error> {
@@ -355,7 +355,7 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.
-fn report_withheld(worker: &Rc<Worker>, route: &Route) -> link::filter::WithheldReport {
+fn report_withheld(worker: &Rc<Worker>, route: &ServerEntry) -> link::filter::WithheldReport {
     let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&route.server.name));
     Box::new(move |error| {
         let observer = &shared.observer;

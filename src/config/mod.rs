@@ -70,7 +70,7 @@ use self::{
 pub use self::{
     problem::{Problem, Severity},
     reference::Env,
-    remaining::{Grant, Remaining},
+    remaining::{Remaining, RemainingAccess},
     roots::SystemRoots,
     schema::schema,
     snapshot::*,
@@ -206,7 +206,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         remaining.servers = remaining.servers.filter(|_| are_servers_clear);
         for (name, grant) in remaining.servers.iter_mut().flatten() {
             if unclear.contains(name) {
-                *grant = Grant::UNKNOWN;
+                *grant = RemainingAccess::UNKNOWN;
             }
         }
         remaining

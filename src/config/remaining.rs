@@ -13,19 +13,19 @@ pub struct Remaining {
     /// Whether `?token=` may carry the token, unless it is certain that it may not.
     pub query_token: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be told.
-    pub servers: Option<HashMap<Arc<str>, Grant>>,
+    pub servers: Option<HashMap<Arc<str>, RemainingAccess>>,
 }
 
 /// What is certain of who may use a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct RemainingAccess {
     /// Nobody but these.
     pub access: Access,
     /// Nobody at all.
     pub disabled: bool,
 }
 
-impl Grant {
+impl RemainingAccess {
     /// Takes nothing away.
     pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false };
 }
@@ -41,7 +41,7 @@ impl Remaining {
 
     fn server(&self, old: &Server) -> Option<Server> {
         let Some(servers) = &self.servers else { return Some(old.clone()) };
-        let Grant { access, disabled } = servers.get(&old.name)?;
+        let RemainingAccess { access, disabled } = servers.get(&old.name)?;
         Some(Server { access: both(&old.access, access), disabled: old.disabled || *disabled, ..old.clone() })
     }
 

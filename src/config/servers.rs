@@ -17,7 +17,7 @@ use super::{
     programs::{self, Program},
     reader::{Context, Node, Text},
     reference::TextSource,
-    remaining::Grant,
+    remaining::RemainingAccess,
     shown,
     snapshot::{Access, HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
@@ -49,7 +49,7 @@ pub(super) struct Servers {
     pub(super) good: Vec<Server>,
     pub(super) lost: Vec<LostServer>,
     /// Every name that is there, and what is certain of who may use the server.
-    pub(super) remaining: HashMap<Arc<str>, Grant>,
+    pub(super) remaining: HashMap<Arc<str>, RemainingAccess>,
 }
 
 /// `idle_timeout` is that of servers which have none of their own.
@@ -84,7 +84,7 @@ pub(super) fn resolve(
             );
         }
         let name: Arc<str> = name.into();
-        let grant = resolved.remaining.entry(Arc::clone(&name)).or_insert(Grant::UNKNOWN);
+        let grant = resolved.remaining.entry(Arc::clone(&name)).or_insert(RemainingAccess::UNKNOWN);
         if let Some(message) = hint::no_server(&name, &node) {
             cx.error(&key, message);
             continue;
@@ -93,7 +93,7 @@ pub(super) fn resolve(
         let options = fields.object_or_empty(cx, "options");
         let (access, certain) = access(cx, &fields, &options, auth);
         let disabled = fields.bool(cx, "disabled").unwrap_or_default();
-        *grant = Grant { access: certain, disabled };
+        *grant = RemainingAccess { access: certain, disabled };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let (server, has_files) = cx.with_files_as_parts(|cx| {
             let target = target(cx, &fields);

@@ -55,7 +55,7 @@ impl End {
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Who asked, for which server.
-struct Admission {
+struct AdmittedRequest {
     server: Arc<str>,
     metrics: Arc<ServerMetrics>,
     /// `None` on a public server.
@@ -66,7 +66,7 @@ struct Admission {
 #[derive(Default)]
 struct More {
     operation: Option<Operation>,
-    member: Option<Member>,
+    member: Option<RequestMember>,
     /// Code of the JSON-RPC error that answered it.
     rpc_error: Option<i64>,
     trace: Option<TraceId>,
@@ -104,7 +104,7 @@ struct Operation {
 }
 
 /// The one of all servers as one that a request is for.
-struct Member {
+struct RequestMember {
     server: Arc<str>,
     metrics: Arc<ServerMetrics>,
 }
@@ -121,7 +121,7 @@ pub struct Record {
     id: RequestId,
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
-    admission: Option<Admission>,
+    admission: Option<AdmittedRequest>,
     /// What only some requests have, so that a record stays small for the others.
     more: Option<Box<More>>,
     /// Counts the request for its owner, for as long as it runs.
@@ -177,7 +177,7 @@ impl Record {
 
     /// The request may pass to a server.
     pub fn admitted(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
-        self.admission = Some(Admission { server, metrics, token_name });
+        self.admission = Some(AdmittedRequest { server, metrics, token_name });
     }
 
     fn more(&mut self) -> &mut More {
@@ -188,7 +188,7 @@ impl Record {
         self.more.as_ref()?.operation.as_ref()
     }
 
-    fn member(&self) -> Option<&Member> {
+    fn member(&self) -> Option<&RequestMember> {
         self.more.as_ref()?.member.as_ref()
     }
 
@@ -216,7 +216,7 @@ impl Record {
     /// Which of all servers as one it is for; `name` is what that calls what the method is about.
     pub fn is_for_member(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, name: &str) {
         let more = self.more();
-        more.member = Some(Member { server, metrics });
+        more.member = Some(RequestMember { server, metrics });
         if let Some(tool) = more.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
             *tool = cut(name, VALUE_BYTES).into();
         }
@@ -351,7 +351,7 @@ impl Record {
             (Some(kind), _) => self.observer.recurring(Topic::Refused(kind)),
             (None, admission) => {
                 let msg = match admission {
-                    Some(Admission { token_name: Some(_), .. }) => "Authenticated request",
+                    Some(AdmittedRequest { token_name: Some(_), .. }) => "Authenticated request",
                     Some(_) => "Public request",
                     None => "Request",
                 };

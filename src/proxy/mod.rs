@@ -22,7 +22,7 @@ use crate::{
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
     config::{Credential, HttpTarget, McpTransport as Speaks},
     error::{Error, ErrorKind},
-    identity::{Grant, Grantee, Subject, Waits},
+    identity::{Admission, AdmittedParty, Subject, Waits},
     ledger::Owner,
     mcp::{
         accept::{names_events, takes_events},
@@ -33,7 +33,7 @@ use crate::{
     observe::Record,
     route::McpEndpoint,
     server::incoming::Incoming,
-    state::{Backend, Live, Route},
+    state::{Backend, Live, ServerEntry},
     upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload},
     validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
@@ -44,7 +44,7 @@ pub struct Admitted<'a> {
     /// The config that it was admitted by, and keeps to its end.
     pub live: Arc<Live>,
     /// To this server.
-    pub route: Arc<Route>,
+    pub route: Arc<ServerEntry>,
     /// At this of its endpoints.
     pub mcp_endpoint: McpEndpoint,
     /// Index of the credential; `None` on a public server.
@@ -76,15 +76,18 @@ impl Admitted<'_> {
     }
 
     /// What lets this request run, for as long as it does.
-    pub fn grant(&self) -> Grant {
-        let to = self.holder().map_or(Grantee::Anyone, |credential| Grantee::Credential(credential.digest));
-        Grant::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
+    pub fn grant(&self) -> Admission {
+        let to = self
+            .holder()
+            .map_or(AdmittedParty::Anyone, |credential| AdmittedParty::Credential(credential.digest));
+        Admission::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
     }
 
     /// What lets a session run that this request begins: it is the token name's, not the credential's.
-    pub fn session_grant(&self) -> Grant {
-        let to = self.token_name().map_or(Grantee::Anyone, |name| Grantee::Name(Arc::clone(name)));
-        Grant { to, ..self.grant() }
+    pub fn session_grant(&self) -> Admission {
+        let to =
+            self.token_name().map_or(AdmittedParty::Anyone, |name| AdmittedParty::Name(Arc::clone(name)));
+        Admission { to, ..self.grant() }
     }
 }
 

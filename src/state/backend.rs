@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Live, Route};
+use super::{Backend, Live, ServerEntry};
 use crate::{
     child::Supervisor,
     config::{HttpTarget, Level, Server, SystemRoots, Target},
@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn backend(
     server: &Server,
     endpoints: &mut Origins<'_>,
-    kept: Option<&Arc<Route>>,
+    kept: Option<&Arc<ServerEntry>>,
     observer: &Arc<Observer>,
     health: &Arc<Health>,
 ) -> Result<Backend, Unusable> {
