@@ -215,13 +215,13 @@ impl HttpBody for Body {
 pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     match signal {
         Signal::Revoked(Revocation::Token) => {
-            Some(ErrorKind::InvalidToken.because("revoked while it waited"))
+            Some(ErrorKind::InvalidToken.with_cause("revoked while it waited"))
         }
         Signal::Revoked(Revocation::Grant) => {
-            Some(ErrorKind::InsufficientScope.because("it lost the server while it waited"))
+            Some(ErrorKind::InsufficientScope.with_cause("it lost the server while it waited"))
         }
         Signal::Revoked(Revocation::Server) => {
-            Some(ErrorKind::NotFound.because("the server was removed while it waited"))
+            Some(ErrorKind::NotFound.with_cause("the server was removed while it waited"))
         }
         Signal::Cut => Some(ErrorKind::Unavailable.into()),
         Signal::Deadline | Signal::Drain => None,
@@ -347,7 +347,7 @@ impl BridgedEvents {
             }
             Some(FromServer::Ended { cause }) => {
                 *is_done = true;
-                let error = ErrorKind::UpstreamUnreachable.because(cause);
+                let error = ErrorKind::UpstreamUnreachable.with_cause(cause);
                 record.answered(Some(failure_code(&error)));
                 failure(id, &error)
             }
@@ -363,7 +363,7 @@ impl BridgedEvents {
 /// A piece of a stream into which comments are put.
 fn pass(end: &mut EventEnd, mut data: Bytes, record: &mut Record) -> Result<Bytes, End> {
     let has_mark = end.has_late_mark(&data).map_err(|split| {
-        record.because(split.to_string());
+        record.set_cause(split.to_string());
         End::UpstreamLost
     })?;
     end.push(&data);

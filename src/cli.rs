@@ -203,7 +203,7 @@ impl ConfigFile {
 }
 
 /// Writes every problem to standard error, with the place where it is.
-fn tell(loaded: &Loaded) {
+fn print_problems(loaded: &Loaded) {
     let lines: String = loaded.problems.iter().map(Problem::with_excerpt).collect();
     // Nobody is left to tell if this fails.
     let _ = io::stderr().write_all(lines.as_bytes());
@@ -211,7 +211,7 @@ fn tell(loaded: &Loaded) {
 
 fn check(path: &Path) -> ExitCode {
     let (loaded, variables) = exposed::load(path);
-    tell(&loaded);
+    print_problems(&loaded);
     let Some(snapshot) = loaded.snapshot.as_ref().filter(|_| loaded.is_whole()) else {
         return ExitCode::from(BAD_USAGE);
     };

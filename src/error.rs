@@ -134,14 +134,14 @@ impl ErrorKind {
     pub fn refuse_challenge(status: StatusCode) -> Result<(), Error> {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Err(Self::UpstreamUnauthorized.because(format!("the server answered {}", status.as_u16())))
+                Err(Self::UpstreamUnauthorized.with_cause(format!("the server answered {}", status.as_u16())))
             }
             _ => Ok(()),
         }
     }
 
     /// This kind, with a cause for the log.
-    pub fn because(self, cause: impl Into<Cow<'static, str>>) -> Error {
+    pub fn with_cause(self, cause: impl Into<Cow<'static, str>>) -> Error {
         Error { kind: self, cause: Some(cause.into()) }
     }
 }
@@ -149,15 +149,15 @@ impl ErrorKind {
 impl Error {
     /// The server was stopped, or is disabled.
     pub fn stopped() -> Self {
-        ErrorKind::Stopped.because("the server was stopped")
+        ErrorKind::Stopped.with_cause("the server was stopped")
     }
 
     /// There is no more of `resource` for this caller, or for anybody.
     pub fn out_of(resource: Resource, limit: Limit) -> Self {
         let resource = resource.name();
         match limit {
-            Limit::Caller => ErrorKind::CallerLimit.because(format!("{resource}: the caller's limit")),
-            Limit::Gate => ErrorKind::Unavailable.because(format!("{resource}: the gate's limit")),
+            Limit::Caller => ErrorKind::CallerLimit.with_cause(format!("{resource}: the caller's limit")),
+            Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{resource}: the gate's limit")),
         }
     }
 }

@@ -262,7 +262,7 @@ impl Prepared {
             tokio::spawn(accept(listener, listener_kind, connections, workers, shared, stop));
         }
         let of_clock = (Arc::clone(&clock), Arc::clone(&certificate), self_made.clone());
-        tokio::spawn(tell_time(Arc::clone(&shared), of_clock, stop_accepting.clone()));
+        tokio::spawn(watch_clock(Arc::clone(&shared), of_clock, stop_accepting.clone()));
         let gateway = Gateway {
             shared,
             workers,
@@ -338,14 +338,16 @@ impl Gateway {
         async move {
             let waits = |for_what| workers.iter().any(|worker| worker.waits(for_what));
             let mut is_listening_ended = false;
-            let mut told: Option<Instant> = None;
+            let mut reported: Option<Instant> = None;
             loop {
                 if !stop_accepting.is_cancelled() && !waits(Waits::Converses) {
                     stop_accepting.cancel();
                 }
                 // Those that were accepted meanwhile, too.
-                if stop_accepting.is_cancelled() && told.is_none_or(|told| told.elapsed() >= TELL_DRAIN) {
-                    told = Some(Instant::now());
+                if stop_accepting.is_cancelled()
+                    && reported.is_none_or(|reported| reported.elapsed() >= TELL_DRAIN)
+                {
+                    reported = Some(Instant::now());
                     workers.iter().for_each(worker::WorkerHandle::drain);
                 }
                 if !is_listening_ended && !waits(Waits::Calls) {
@@ -445,7 +447,7 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 }
 
 /// What depends on the time of day.
-async fn tell_time(
+async fn watch_clock(
     shared: Arc<GateState>,
     (clock, certificate, self_made): (Arc<Clock>, Arc<Certificate>, Option<Arc<SelfMade>>),
     stop: CancellationToken,
@@ -473,7 +475,7 @@ async fn tell_time(
 #[derive(Default)]
 struct Expiry {
     of: Option<(Arc<CertifiedKey>, Validity)>,
-    told: Option<Left>,
+    reported: Option<Left>,
 }
 
 impl Expiry {
@@ -481,7 +483,7 @@ impl Expiry {
     fn look(&mut self, certificate: &Certificate, observer: &Observer, now: SystemTime) {
         let Some(current) = certificate.current() else { return };
         if !self.of.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &current)) {
-            self.told = None;
+            self.reported = None;
             self.of = Validity::of(&current).map(|validity| (current, validity));
             if let Some((_, validity)) = &self.of {
                 observer.metrics.certificate_expires(validity.not_after);
@@ -489,10 +491,10 @@ impl Expiry {
         }
         let Some((_, validity)) = &self.of else { return };
         let left = validity.left(now);
-        if self.told.is_some_and(|told| told >= left) {
+        if self.reported.is_some_and(|reported| reported >= left) {
             return;
         }
-        self.told = Some(left);
+        self.reported = Some(left);
         let (level, msg) = match left {
             Left::Enough => return,
             Left::Third => (Level::Warn, "A third of the certificate's lifetime is left: renew it"),

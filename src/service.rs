@@ -197,7 +197,7 @@ async fn answer(
     //    learn whether its token is good.
     let is_check = checked.host.is_empty() && head.method == Method::OPTIONS;
     if checked.host.is_empty() && !is_check {
-        return Err(ErrorKind::Malformed.because("Host is missing"));
+        return Err(ErrorKind::Malformed.with_cause("Host is missing"));
     }
     if !is_check && !host_is_allowed(&live.host_rules.hosts, checked.host) {
         return Err(forbidden(
@@ -321,7 +321,7 @@ fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
     } else {
         shown_host(host, |text| is_secret(asked, at, text))
     };
-    ErrorKind::ForbiddenHost.because(match shown {
+    ErrorKind::ForbiddenHost.with_cause(match shown {
         Some(shown) => format!("Host \"{shown}\" {way_out}"),
         None => format!("Host, {} characters that are no name of a host, {way_out}", host.chars().count()),
     })

@@ -103,10 +103,12 @@ pub fn head<'a>(
 ) -> Result<Checked<'a>, Error> {
     match fault {
         Some(Fault::BareLf) => {
-            return Err(ErrorKind::Malformed.because("a line of the head ends with a LF alone"));
+            return Err(ErrorKind::Malformed.with_cause("a line of the head ends with a LF alone"));
         }
         Some(Fault::Unknown) => {
-            return Err(ErrorKind::Malformed.because("where the body before the request ends is not certain"));
+            return Err(
+                ErrorKind::Malformed.with_cause("where the body before the request ends is not certain")
+            );
         }
         Some(Fault::Fragment) | None => {}
     }
@@ -121,13 +123,13 @@ pub fn head<'a>(
         return Err(ErrorKind::MethodNotAllowed.into());
     }
     if head.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
-        return Err(ErrorKind::Malformed.because("the method is not in upper case"));
+        return Err(ErrorKind::Malformed.with_cause("the method is not in upper case"));
     }
     if head.headers.len() > MAX_FIELDS {
         return Err(ErrorKind::HeadTooLarge.into());
     }
     if let Some(fault) = fields.fault {
-        return Err(ErrorKind::Malformed.because(fault));
+        return Err(ErrorKind::Malformed.with_cause(fault));
     }
     if fields.expects_more {
         return Err(ErrorKind::Expectation.into());
@@ -200,7 +202,7 @@ fn is_protected(name: &[u8]) -> bool {
 /// The one host of a request: `Host`, `:authority`, or the authority of an absolute target, which must agree (RFC 9112
 /// §3.2, RFC 9113 §8.3.1). Empty where HTTP/1.0 says none.
 fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a str, Error> {
-    let malformed = |cause: &'static str| ErrorKind::Malformed.because(cause);
+    let malformed = |cause: &'static str| ErrorKind::Malformed.with_cause(cause);
     let field = match field {
         Some(host) => Some(host.to_str().map_err(|_| malformed("Host is not ASCII"))?),
         None => None,

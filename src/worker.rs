@@ -138,9 +138,9 @@ impl WorkerHandle {
 
     /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been told.
     pub fn reloaded(&self) -> oneshot::Receiver<()> {
-        let (tell, told) = oneshot::channel();
-        self.send(WorkerCommand::Reloaded(tell));
-        told
+        let (acknowledge, acknowledged) = oneshot::channel();
+        self.send(WorkerCommand::Reloaded(acknowledge));
+        acknowledged
     }
 
     /// Finish what runs, take nothing new on any connection.
@@ -184,10 +184,10 @@ async fn run(
                 Some(WorkerCommand::Warm(supervisor)) => {
                     drop(tokio::task::spawn_local(bridge::warm(Arc::clone(&worker.shared), supervisor)));
                 }
-                Some(WorkerCommand::Reloaded(tell)) => {
+                Some(WorkerCommand::Reloaded(acknowledge)) => {
                     worker.reloaded();
                     // Nobody may want to know.
-                    let _ = tell.send(());
+                    let _ = acknowledge.send(());
                 }
                 Some(WorkerCommand::Drain) => {
                     worker.of_connections.signal(|_| Some(Signal::Drain));

@@ -45,7 +45,7 @@ fn metrics(shared: &GateState, method: &Method) -> Result<Response<Payload>, Err
     let live = shared.live();
     metrics.tokens_expire(live.expiries(), live.clock.now());
     let text_format =
-        shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
+        shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
 

@@ -145,7 +145,7 @@ pub fn one(server: Option<&ServerView>) -> Result<Response<Payload>, Error> {
 
 fn json(shown: &impl Serialize) -> Result<Response<Payload>, Error> {
     let body =
-        serde_json::to_string(shown).map_err(|error| ErrorKind::Internal.because(error.to_string()))?;
+        serde_json::to_string(shown).map_err(|error| ErrorKind::Internal.with_cause(error.to_string()))?;
     Ok(text(StatusCode::OK, "application/json", body))
 }
 

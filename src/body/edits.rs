@@ -65,7 +65,8 @@ impl FilteredEvents {
     }
 
     fn push(&mut self, data: &[u8]) -> Result<Bytes, Error> {
-        let out = self.events.push(data).map_err(|e| ErrorKind::UpstreamUnreadable.because(e.to_string()))?;
+        let out =
+            self.events.push(data).map_err(|e| ErrorKind::UpstreamUnreadable.with_cause(e.to_string()))?;
         self.share.set(self.events.held() as u64);
         Ok(match out.len() > ONE_READ {
             true => {
@@ -88,7 +89,8 @@ impl Edits {
     pub(super) fn push(&mut self, data: Bytes) -> Result<Bytes, Error> {
         let mut data = data;
         if let Some(rewriter) = &mut self.endpoint {
-            data = rewriter.push(data).map_err(|e| ErrorKind::UpstreamUnreachable.because(e.to_string()))?;
+            data =
+                rewriter.push(data).map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
         }
         self.filter(data)
     }

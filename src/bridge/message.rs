@@ -49,7 +49,7 @@ pub(super) async fn read(
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-                    Err(e) => Err(ErrorKind::Malformed.because(e.to_string())),
+                    Err(e) => Err(ErrorKind::Malformed.with_cause(e.to_string())),
                 }))
             };
             collect.read(&mut share, next).await?.ok_or(ErrorKind::BodyTooLarge)?
@@ -58,7 +58,7 @@ pub(super) async fn read(
     };
     *body = None;
     record.received(text.len() as u64);
-    let message = Message::parse(text).map_err(|e| ErrorKind::NotAMessage.because(e.to_string()))?;
+    let message = Message::parse(text).map_err(|e| ErrorKind::NotAMessage.with_cause(e.to_string()))?;
     message.held_by(share);
     Ok(message)
 }

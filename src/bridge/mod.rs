@@ -125,9 +125,9 @@ impl Renewal {
             return error;
         }
         match self.worker.shared.live().route(&self.route.server.name) {
-            None => ErrorKind::NotFound.because("the server was removed while it waited"),
+            None => ErrorKind::NotFound.with_cause("the server was removed while it waited"),
             Some(route) if route.run_state.is_stopped() => Error::stopped(),
-            Some(_) => ErrorKind::Unavailable.because("the server was restarted or configured anew"),
+            Some(_) => ErrorKind::Unavailable.with_cause("the server was restarted or configured anew"),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Request<'_> {
     async fn room(&self, session: &SessionHandle, bytes: u64) -> Result<Option<BudgetPermit>, Error> {
         match self.within(session::PATIENCE, session.room(bytes)).await {
             Err(late) if late.kind == ErrorKind::UpstreamTimeout => Err(ErrorKind::Unavailable
-                .because("the server takes no messages, and too many of its session wait")),
+                .with_cause("the server takes no messages, and too many of its session wait")),
             room => room,
         }
     }
@@ -240,7 +240,7 @@ impl Request<'_> {
         if self.head.headers.get(SESSION_ID).is_none_or(HeaderValue::is_empty) {
             // There is nothing to listen to, which is what clients understand by 405, and by nothing else (MCP 2025-11-25,
             // transports, "Listening for Messages from the Server").
-            return Err(ErrorKind::MethodNotAllowed.because("a stream of no session"));
+            return Err(ErrorKind::MethodNotAllowed.with_cause("a stream of no session"));
         }
         let session = self.session()?;
         let after = self.head.headers.get("last-event-id").and_then(|id| EventId::parse(id.to_str().ok()?));
@@ -351,7 +351,8 @@ impl Request<'_> {
             Server::ALL => String::new(),
             name => format!("/{name}"),
         };
-        let sealed = sealed.to_str().map_err(|_| ErrorKind::Internal.because("a session id is not text"))?;
+        let sealed =
+            sealed.to_str().map_err(|_| ErrorKind::Internal.with_cause("a session id is not text"))?;
         let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
         let first = Bytes::from(endpoint);
         Ok(reply::stream(self.stream_of(Source::Session(events, UnreadCut::default())).beginning_with(first)))
@@ -394,7 +395,7 @@ impl Request<'_> {
     /// A place among the sessions.
     fn place(&self) -> Result<Registered, Error> {
         let Self { worker, admitted, .. } = self;
-        let id = SessionId::random().map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
+        let id = SessionId::random().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
         let share = loop {
             match admitted.owner.take(Resource::Sessions) {
                 Ok(share) => break share,
@@ -412,7 +413,7 @@ impl Request<'_> {
             Backend::All => self.head.uri.query(),
             _ => None,
         };
-        Selector::parse(query).map_err(|e| ErrorKind::Selector.because(e.to_string()))
+        Selector::parse(query).map_err(|e| ErrorKind::Selector.with_cause(e.to_string()))
     }
 
     /// The session that the request names.
@@ -447,7 +448,7 @@ impl Request<'_> {
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {
         let (server, token_name) = self.admitted.session_owner();
         let sealed = self.admitted.live.sessions.seal(server, token_name, id.to_string().as_bytes());
-        sealed.map_err(|e| ErrorKind::Internal.because(e.to_string()))
+        sealed.map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))
     }
 
     /// What the session has to say to `message`, or a time-out.
@@ -555,5 +556,5 @@ fn note_error(reply: &SessionReply, record: &mut Record) {
 }
 
 fn lost(cause: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    ErrorKind::UpstreamUnreachable.because(cause)
+    ErrorKind::UpstreamUnreachable.with_cause(cause)
 }

@@ -181,7 +181,7 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),
         listens,
-        report: Rc::new(move |report| tell(&shared, report)),
+        report: Rc::new(move |report| report_member(&shared, report)),
     };
     aggregate::open(members, settings)
 }
@@ -219,7 +219,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member 
 }
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
-fn tell(shared: &GateState, report: MemberReport<'_>) {
+fn report_member(shared: &GateState, report: MemberReport<'_>) {
     let observer = &shared.observer;
     let health = |server: &str| shared.live().route(server).map(|route| Arc::clone(&route.health));
     match report {
@@ -300,7 +300,7 @@ async fn one(
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => {
-            return Err(ErrorKind::Internal.because("all servers as one are no member of themselves"));
+            return Err(ErrorKind::Internal.with_cause("all servers as one are no member of themselves"));
         }
     };
     Ok(match &route.server.tool_filter {
@@ -325,11 +325,11 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
     let answered = async {
         let mut link = link::stdio::open(&supervisor, shared.ledger.gate(), Callers::One).await?;
         let request = Message::request(&Id::number(0), "initialize", &params.to_string());
-        let request = request.map_err(|why| ErrorKind::Internal.because(why.to_string()))?;
+        let request = request.map_err(|why| ErrorKind::Internal.with_cause(why.to_string()))?;
         // If it has just ended, that is what comes next.
         let _ = link.to_server.send(ToServer::Message(request.into())).await;
         match link.from_server.recv().await {
-            Some(FromServer::Ended { cause }) => Err(ErrorKind::UpstreamUnreachable.because(cause)),
+            Some(FromServer::Ended { cause }) => Err(ErrorKind::UpstreamUnreachable.with_cause(cause)),
             Some(FromServer::Failed { error, .. }) => Err(error),
             Some(FromServer::Message { .. }) => Ok(()),
             None => Err(ErrorKind::UpstreamUnreachable.into()),
@@ -375,7 +375,7 @@ fn current(
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();
-        let route = route.ok_or_else(|| ErrorKind::UpstreamUnreachable.because("the server is gone"))?;
+        let route = route.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
         one(&worker, &route, &owner, Callers::Many).await
     })
 }

@@ -119,7 +119,7 @@ async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Me
     let cursor = cursor.map(|cursor| format!(r#""cursor":{cursor},"#)).unwrap_or_default();
     let params = format!(r#"{{{cursor}"_meta":{OWN_META}}}"#);
     let message = Message::request(&Id::number(page), "tools/list", &params)
-        .map_err(|e| ErrorKind::Internal.because(e.to_string()))?;
+        .map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
     // A link that takes nothing any more says why.
     let _ = link.to_server.send(ToServer::Message(message.into())).await;
     loop {
@@ -129,8 +129,8 @@ async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Me
             }
             Some(FromServer::Message { .. }) => {}
             Some(FromServer::Failed { error, .. }) => return Err(error),
-            Some(FromServer::Ended { cause }) => return Err(ErrorKind::UpstreamUnreachable.because(cause)),
-            None => return Err(ErrorKind::UpstreamUnreachable.because("it ended")),
+            Some(FromServer::Ended { cause }) => return Err(ErrorKind::UpstreamUnreachable.with_cause(cause)),
+            None => return Err(ErrorKind::UpstreamUnreachable.with_cause("it ended")),
         }
     }
 }

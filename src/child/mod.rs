@@ -241,7 +241,9 @@ impl Supervisor {
         let share = owner.take(Resource::Processes);
         let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let Some(number) = self.admit() else {
-            return Err(ErrorKind::UpstreamUnreachable.because(format!("server {:?} is stopped", self.name)));
+            return Err(
+                ErrorKind::UpstreamUnreachable.with_cause(format!("server {:?} is stopped", self.name))
+            );
         };
         self.launch(number, share).await.map_err(|error| {
             let where_ = match &self.target.cwd {
@@ -251,7 +253,7 @@ impl Supervisor {
             let (name, command) = (&self.name, &self.target.command);
             let cause = format!("cannot run {command:?} of server {name:?}{where_}: {error}");
             self.health.failed(&cause);
-            ErrorKind::UpstreamUnreachable.because(cause)
+            ErrorKind::UpstreamUnreachable.with_cause(cause)
         })
     }
 

@@ -61,10 +61,10 @@ pub async fn run(
     let observer = Arc::clone(observer);
     let mut process = spawner::run(move || Process::start(&target, Input::Nothing, &observer)).await?;
     let (outputs, watch) = process.attach()?;
-    let (tell, finished) = oneshot::channel();
+    let (done, finished) = oneshot::channel();
     // A task of its own, because the burial goes on when the caller is dropped.
     tokio::spawn(async move {
-        keep(process, outputs, watch, limits, tell).await;
+        keep(process, outputs, watch, limits, done).await;
         drop(share);
     });
     finished.await.map_err(io::Error::other)?
@@ -76,7 +76,7 @@ async fn keep(
     Outputs { stdout: mut out, stderr: mut err }: Outputs,
     watch: ExitWatch,
     limits: RunLimits,
-    mut tell: oneshot::Sender<io::Result<Finished>>,
+    mut done: oneshot::Sender<io::Result<Finished>>,
 ) {
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
     let in_time = {
@@ -96,14 +96,14 @@ async fn keep(
         });
         tokio::select! {
             ended = life => ended.is_ok(),
-            () = tell.closed() => false,
+            () = done.closed() => false,
         }
     };
     process.signal(Signal::KILL);
     watch.ended().await;
     let status = process.reap();
     // Fails when nobody waits.
-    let _ = tell.send(status.map(|status| Finished { stdout, stderr, status: in_time.then_some(status) }));
+    let _ = done.send(status.map(|status| Finished { stdout, stderr, status: in_time.then_some(status) }));
     process.reap_inherited().await;
 }
 

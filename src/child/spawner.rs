@@ -21,11 +21,11 @@ static JOBS: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
 pub(super) async fn run<T: Send + 'static>(
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (tell, made) = oneshot::channel();
+    let (done, made) = oneshot::channel();
     queue()?
         .send(Box::new(move || {
-            if !tell.is_closed() {
-                drop(tell.send(job()));
+            if !done.is_closed() {
+                drop(done.send(job()));
             }
         }))
         .map_err(|_| io::ErrorKind::BrokenPipe)?;

@@ -7,7 +7,7 @@ use jsonc_parser::{ast, common::Ranged};
 use super::{
     key::{Absent, Key, Object, ValueKind},
     problem::Location,
-    reader::{Context, Node, Text},
+    reader::{Context, Node, ReadText},
     reference::TextSource,
     table::REFERENCE,
 };
@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Text, with its references replaced.
-    pub(super) fn text(&self, cx: &mut Context<'_>, name: &str) -> Option<Text> {
+    pub(super) fn text(&self, cx: &mut Context<'_>, name: &str) -> Option<ReadText> {
         match (self.get(name), self.described(name)?.absent) {
             (Some(node), _) => node.string(cx),
             (None, Absent::Text(default)) => Some(self.literal(name, default)),
@@ -149,7 +149,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The texts of a list; elements that are none are noted and left out.
-    pub(super) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<Text>> {
+    pub(super) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<ReadText>> {
         match (self.get(name), self.described(name)?.absent) {
             (Some(node), _) => node.strings(cx),
             (None, Absent::List(default)) => {
@@ -159,8 +159,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn literal(&self, name: &str, value: &str) -> Text {
-        Text { value: value.to_owned(), origin: TextSource::Literal, at: self.key(name) }
+    fn literal(&self, name: &str, value: &str) -> ReadText {
+        ReadText { value: value.to_owned(), origin: TextSource::Literal, at: self.key(name) }
     }
 
     /// An object of the table. `None` if it is absent or none.

@@ -10,7 +10,7 @@ use super::{
     hint,
     problem::Location,
     programs::{self, Program},
-    reader::{Context, Node, Text},
+    reader::{Context, Node, ReadText},
     reference::TextSource,
     servers::{environment, own_variables, program},
     shown,
@@ -155,7 +155,7 @@ fn takes_any_text(schema: &Value) -> bool {
 
 /// Splits `--depth={{depth}}` into its text and the arguments that it names. Only names of properties are replaced, so
 /// that the templates of other programs (`{{.Names}}`) pass as they stand.
-fn pieces(cx: &mut Context<'_>, text: &Text, schema: &InputSchema) -> Vec<Piece> {
+fn pieces(cx: &mut Context<'_>, text: &ReadText, schema: &InputSchema) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut plain = String::new();
     let mut rest = text.value.as_str();

@@ -156,7 +156,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         Err(reason) => {
             cx.error(&root, format!("the config {reason}; {}", reason.way_out()));
             cx.unread.lacks_descriptors = reason.is_lack();
-            return told(cx, None, "", &LineIndex::new(""), None);
+            return finish(cx, None, "", &LineIndex::new(""), None);
         }
     };
     let text = match std::str::from_utf8(&contents.bytes) {
@@ -171,7 +171,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
                 &Location { offset: good.len(), ..root },
                 format!("the config {what}; save it as UTF-8"),
             );
-            return told(cx, None, good, &LineIndex::new(good), None);
+            return finish(cx, None, good, &LineIndex::new(good), None);
         }
     };
     // Some editors on Windows start a file with a byte order mark.
@@ -181,7 +181,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         Ok(parsed) => parsed,
         Err(fault) => {
             cx.error(&fault.at, fault.message);
-            return told(cx, None, text, &lines, None);
+            return finish(cx, None, text, &lines, None);
         }
     };
     // Where the tokens are there twice, it cannot be told which are meant; nor of servers.
@@ -224,12 +224,12 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
         // What has no effect matters once the rest is right; until then it hides the mistakes.
         cx.problems.retain(|problem| problem.severity != Severity::Notice);
     }
-    let told = told(cx, snapshot, text, &lines, Some(&document));
-    Loaded { remaining, ..told }
+    let finish = finish(cx, snapshot, text, &lines, Some(&document));
+    Loaded { remaining, ..finish }
 }
 
 /// Puts problems into the order of the file, each with its line: the first hundred, and how many more there are.
-fn told(
+fn finish(
     cx: Context<'_>,
     snapshot: Option<Snapshot>,
     text: &str,

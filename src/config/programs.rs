@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path};
 use super::{
     fields::Fields,
     hung,
-    reader::{Context, Text},
+    reader::{Context, ReadText},
     shown,
     table::COMMAND,
 };
@@ -79,7 +79,7 @@ const CONTAINERS: &[&str] = &["docker", "podman", "nerdctl"];
 pub(super) fn warn_of_container(
     cx: &mut Context<'_>,
     command: &str,
-    args: &[Text],
+    args: &[ReadText],
     env: &[(String, Secret)],
     inherit_env: &[String],
 ) {

@@ -297,7 +297,7 @@ impl<'a> Node<'a> {
     }
 
     /// A list of strings; elements that are none are noted and left out.
-    pub(super) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<Text>> {
+    pub(super) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<ReadText>> {
         Some(self.list(cx)?.iter().filter_map(|node| node.string(cx)).collect())
     }
 
@@ -356,13 +356,13 @@ impl<'a> Node<'a> {
     }
 
     /// A string, with its references replaced.
-    pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<Text> {
+    pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         self.warn_of_references(cx);
         self.text(cx, &Unresolved::message)
     }
 
     /// The arguments of a program whose own environment is `own`.
-    pub(super) fn arguments(&self, cx: &mut Context<'_>, own: &[&str]) -> Option<Vec<Text>> {
+    pub(super) fn arguments(&self, cx: &mut Context<'_>, own: &[&str]) -> Option<Vec<ReadText>> {
         let nodes = self.list(cx)?;
         let argument = |node: &Node<'_>| {
             node.warn_of_references(cx);
@@ -389,7 +389,7 @@ impl<'a> Node<'a> {
     }
 
     /// [`Node::string`] of a text that opens this gate. What is none by mistake would open it to whoever knows the config.
-    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<Text> {
+    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         let text = self.text(cx, &Unresolved::message_for_secret)?;
         let mistake =
             mistaken::secret(&text.value).filter(|mistake| !mistake.is_reference() || !self.is_verbatim());
@@ -410,11 +410,11 @@ impl<'a> Node<'a> {
             || self.literal().is_some_and(|text| text.contains("$$"))
     }
 
-    fn text(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Text> {
+    fn text(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<ReadText> {
         if let Some(text) = self.literal() {
             return match reference::expand(text, cx.env) {
                 Ok(expanded) => {
-                    Some(Text { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
+                    Some(ReadText { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
                 }
                 Err(unresolved) => {
                     cx.error(&self.at, message(&unresolved));
@@ -432,7 +432,7 @@ impl<'a> Node<'a> {
     }
 
     /// `{"$env": "VAR"}`, `{"$file": "path"}` or `{"$text": "text"}`.
-    fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Text> {
+    fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<ReadText> {
         let fields = self.object(cx, &REFERENCE)?;
         let value = match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
             (None, None, Some(text)) => {
@@ -440,7 +440,7 @@ impl<'a> Node<'a> {
                     text.expected(cx, "text in double quotes, which is taken as it stands");
                     return None;
                 };
-                return Some(Text {
+                return Some(ReadText {
                     value: literal.into(),
                     origin: TextSource::Literal,
                     at: self.at.clone(),
@@ -486,11 +486,11 @@ impl<'a> Node<'a> {
                 return None;
             }
         };
-        Some(Text { value, origin: TextSource::Elsewhere, at: self.at.clone() })
+        Some(ReadText { value, origin: TextSource::Elsewhere, at: self.at.clone() })
     }
 
     /// The path of a file. References are fine, except to the contents of another file.
-    pub(super) fn path(&self, cx: &mut Context<'_>) -> Option<Text> {
+    pub(super) fn path(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         if self.reference().is_some_and(|object| object.get("$file").is_some()) {
             cx.error(&self.at, "needs a path here; write the path itself instead of `$file`");
             return None;
@@ -596,13 +596,13 @@ fn to_json(value: &Value<'_>) -> serde_json::Value {
 
 /// A string from the config and where it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Text {
+pub(super) struct ReadText {
     pub(super) value: String,
     pub(super) origin: TextSource,
     pub(super) at: Location,
 }
 
-impl Text {
+impl ReadText {
     /// The value for a message, unless it came from outside the file, or may be a secret that strayed.
     pub(super) fn shown(&self) -> String {
         let is_word = |text: &str| {

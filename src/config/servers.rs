@@ -15,7 +15,7 @@ use super::{
     foreign, hint, inline,
     problem::Location,
     programs::{self, Program},
-    reader::{Context, Node, Text},
+    reader::{Context, Node, ReadText},
     reference::TextSource,
     remaining::RemainingAccess,
     shown,
@@ -339,7 +339,7 @@ fn ca_file(cx: &mut Context<'_>, node: &Node<'_>, url: Option<&Url>) -> Option<A
 }
 
 /// The contents of a file of certificates that can be trusted.
-fn trust_anchors(cx: &mut Context<'_>, path: &Text) -> Option<Arc<[u8]>> {
+fn trust_anchors(cx: &mut Context<'_>, path: &ReadText) -> Option<Arc<[u8]>> {
     let pem = cx.read(&path.value, &path.at)?.bytes;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in tls::certificates(cx, &pem, &path.at)? {

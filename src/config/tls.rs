@@ -19,7 +19,7 @@ use super::{
     bind,
     fields::Fields,
     problem::Location,
-    reader::{Context, Text},
+    reader::{Context, ReadText},
     snapshot::{HostPattern, Tls},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn resolve(
     fields: &Fields<'_>,
     hosts: &[HostPattern],
     base_url: Option<&Url>,
-    state_dir: Option<Text>,
+    state_dir: Option<ReadText>,
 ) -> Option<Tls> {
     let self_signed = fields.bool(cx, "selfSigned").unwrap_or_default();
     match (fields.get("cert"), fields.get("key")) {
@@ -68,7 +68,7 @@ pub(super) fn resolve(
 }
 
 /// Where the gate keeps what it makes. systemd names a directory of the unit, or several.
-fn directory(cx: &mut Context<'_>, state_dir: Option<Text>) -> PathBuf {
+fn directory(cx: &mut Context<'_>, state_dir: Option<ReadText>) -> PathBuf {
     match state_dir {
         Some(text) => cx.beside_config(&text.value),
         None => match (cx.env)(STATE_DIRECTORY) {
@@ -92,7 +92,7 @@ fn names(hosts: &[HostPattern]) -> Vec<String> {
 
 fn read_chain(
     cx: &mut Context<'_>,
-    path: &Text,
+    path: &ReadText,
     base_url: Option<&Url>,
 ) -> Option<Vec<CertificateDer<'static>>> {
     let contents = cx.read(&path.value, &path.at)?;
@@ -179,7 +179,7 @@ pub(super) fn certificates(
     None
 }
 
-fn read_key(cx: &mut Context<'_>, path: &Text) -> Option<PrivateKeyDer<'static>> {
+fn read_key(cx: &mut Context<'_>, path: &ReadText) -> Option<PrivateKeyDer<'static>> {
     let contents = cx.read_secret(&path.value, &path.at)?;
     match PrivateKeyDer::from_pem_slice(&contents.bytes) {
         Ok(key) => Some(key),

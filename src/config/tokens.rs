@@ -12,7 +12,7 @@ use super::{
     fields::Fields,
     foreign,
     problem::Location,
-    reader::{Context, Node, Text},
+    reader::{Context, Node, ReadText},
     reference::TextSource,
     shown,
     snapshot::Credential,
@@ -315,7 +315,7 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
 
 /// Whether the token is not the hash of one, with which whoever reads the config would get in. 64 hex digits are what
 /// `openssl rand -hex 32` prints too, so that `value` is believed, and a variable or a file is only warned of.
-fn is_no_hash(cx: &mut Context<'_>, text: &Text, is_value: bool) -> bool {
+fn is_no_hash(cx: &mut Context<'_>, text: &ReadText, is_value: bool) -> bool {
     let prefix = text.value.get(..7).is_some_and(|prefix| {
         prefix.eq_ignore_ascii_case("sha256:")
             || prefix.eq_ignore_ascii_case("sha256-")

@@ -40,7 +40,7 @@ pub(super) struct Ended {
     pub(super) shared: Arc<GateState>,
     pub(super) revoked_before: u64,
     /// Each worker has told those that it ends.
-    pub(super) told: Vec<oneshot::Receiver<()>>,
+    pub(super) acknowledged: Vec<oneshot::Receiver<()>>,
 }
 
 impl ReloadChange {
@@ -80,13 +80,13 @@ impl ReloadChange {
 
 impl Ended {
     async fn count(self) -> u64 {
-        let told = async {
-            for told in self.told {
+        let acknowledged = async {
+            for acknowledged in self.acknowledged {
                 // A worker that is gone has nothing to end.
-                let _ = told.await;
+                let _ = acknowledged.await;
             }
         };
-        let _ = timeout(COUNT_WITHIN, told).await;
+        let _ = timeout(COUNT_WITHIN, acknowledged).await;
         self.shared.revoked().saturating_sub(self.revoked_before)
     }
 }

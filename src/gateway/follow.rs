@@ -121,7 +121,7 @@ impl ConfigThread {
 }
 
 /// Says that the thread is stuck, for which a gate that runs has a log and metrics.
-pub(super) fn tell_stuck(observer: &Observer) {
+pub(super) fn report_stuck(observer: &Observer) {
     observer.metrics.reloaded(Reload::Nothing);
     let msg = "The config cannot be read at present: its file system does not answer; the last good one stays in force";
     observer.log.line(Level::Error, msg).send();

@@ -105,8 +105,8 @@ impl Gateway {
         observer.metrics.config_hash.set(hash);
         self.retire(&previous);
         self.warm();
-        let told = self.workers.iter().map(|worker| worker.reloaded()).collect();
-        change.ended = Some(Ended { shared: Arc::clone(&self.shared), revoked_before, told });
+        let acknowledged = self.workers.iter().map(|worker| worker.reloaded()).collect();
+        change.ended = Some(Ended { shared: Arc::clone(&self.shared), revoked_before, acknowledged });
         Ok(change)
     }
 

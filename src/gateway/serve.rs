@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Gateway, StartError,
-    follow::{ConfigThread, StartRefusal, Started, report, stamp_reload, tell_stuck, warn_of_root},
+    follow::{ConfigThread, StartRefusal, Started, report, report_stuck, stamp_reload, warn_of_root},
 };
 use crate::{
     child::shield,
@@ -157,7 +157,7 @@ async fn serve_until_signal(
     // It ends only with this process.
     let _ = give.send(Arc::clone(&gateway));
     let (looking, of_looking) = (follower.clone(), Arc::clone(&observer));
-    tokio::spawn(async move { looking.look_after(|| tell_stuck(&of_looking)).await });
+    tokio::spawn(async move { looking.look_after(|| report_stuck(&of_looking)).await });
     signals.end(follower).await;
     if io::stderr().is_terminal() {
         eprintln!("sluicegate: finishing what runs; Ctrl-C again ends it now");

@@ -69,7 +69,7 @@ pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> OddityReport {
 
 /// That a message cannot be read which may be an answer.
 pub fn unreadable(why: Malformed) -> Error {
-    ErrorKind::UpstreamUnreachable.because(format!("the server sent something that is no message: {why}"))
+    ErrorKind::UpstreamUnreachable.with_cause(format!("the server sent something that is no message: {why}"))
 }
 
 /// Requests that wait for their answers. How many they may be is for whoever sends them to say.

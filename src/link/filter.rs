@@ -134,7 +134,7 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadabl
     };
     shorter.map_err(|why| UnreadableList {
         id: message.id().filter(|_| message.kind() == message::MessageKind::Response).cloned(),
-        error: ErrorKind::UpstreamUnreadable.because(why),
+        error: ErrorKind::UpstreamUnreadable.with_cause(why),
     })
 }
 

@@ -185,9 +185,9 @@ impl HttpServer {
             Some(transport) => transport,
             None => self.endpoint.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
                 io::ErrorKind::TimedOut => {
-                    ErrorKind::UpstreamTimeout.because("no connection within connectTimeout")
+                    ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
                 }
-                _ => ErrorKind::UpstreamUnreachable.because(e.to_string()),
+                _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
             })?,
         };
         let head = self.head(&method, path, fields);
@@ -203,7 +203,7 @@ impl HttpServer {
         });
         let (head, first) = tokio::time::timeout(self.head_timeout, answered)
             .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.because("no response head in time"))?
+            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no response head in time"))?
             .map_err(broken)?;
         ErrorKind::refuse_challenge(head.status)?;
         if head.status.is_redirection() {
@@ -211,7 +211,7 @@ impl HttpServer {
         }
         if is_coded(&head.headers) {
             return Err(ErrorKind::UpstreamUnreachable
-                .because("the response is compressed although identity was asked for"));
+                .with_cause("the response is compressed although identity was asked for"));
         }
         let body = exchange.into_body(&head, first);
         let (patience, share) = (self.head_timeout, self.owner.hold(Resource::Bytes, 0));
@@ -273,14 +273,14 @@ impl Answer {
             let Ok(next) = tokio::time::timeout(self.patience, next).await else {
                 let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
                 return Err(
-                    limit.unwrap_or_else(|| ErrorKind::UpstreamTimeout.because("the response stalled"))
+                    limit.unwrap_or_else(|| ErrorKind::UpstreamTimeout.with_cause("the response stalled"))
                 );
             };
             let next = next.map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
             let Some(data) = next else { return Ok(self.whole.insert(whole.freeze()).clone()) };
             let data = data.map_err(broken)?;
             if whole.len() + data.len() > MAX_BODY {
-                return Err(ErrorKind::UpstreamUnreachable.because("the response is larger than 4 MiB"));
+                return Err(ErrorKind::UpstreamUnreachable.with_cause("the response is larger than 4 MiB"));
             }
             self.share.grow(data.len() as u64);
             whole.extend_from_slice(&data);
@@ -310,7 +310,7 @@ impl Answer {
     /// The answer to the request `id` in a body of JSON, and what else is there: MCP 2025-03-26 has several messages in one
     /// body ("Batching").
     pub(super) async fn into_messages(mut self, id: &Id) -> Result<(Message, Vec<Message>), Error> {
-        let no_answer = || ErrorKind::UpstreamUnreachable.because("the body is no answer to its request");
+        let no_answer = || ErrorKind::UpstreamUnreachable.with_cause("the body is no answer to its request");
         let whole = self.whole().await?;
         let (mut answer, mut others) = (None, Vec::new());
         match Incoming::read(whole) {
@@ -429,7 +429,7 @@ impl EventStream {
                 Err(SkippedEvent { answers, given_up }) => {
                     let error = match given_up {
                         Some(limit) => Error::out_of(Resource::Bytes, limit),
-                        None => ErrorKind::UpstreamUnreachable.because("an event is larger than 4 MiB"),
+                        None => ErrorKind::UpstreamUnreachable.with_cause("an event is larger than 4 MiB"),
                     };
                     return Err(LostMessage { answers, error });
                 }
@@ -510,11 +510,11 @@ impl EventStream {
 
 /// That a server answered with this status, and with nothing that says more.
 pub(super) fn refused(status: StatusCode) -> Error {
-    ErrorKind::UpstreamUnreachable.because(format!("the server answered {}", status.as_u16()))
+    ErrorKind::UpstreamUnreachable.with_cause(format!("the server answered {}", status.as_u16()))
 }
 
 fn broken(e: ExchangeError) -> Error {
-    ErrorKind::UpstreamUnreachable.because(e.to_string())
+    ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
 }
 
 fn is_answer(message: &Message) -> bool {

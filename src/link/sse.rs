@@ -219,7 +219,7 @@ impl Posts<'_> {
         if let Some(id) = request(&message) {
             if self.server.awaited.borrow().count() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
-                return self.server.fail(Some(id), ErrorKind::CallerLimit.because(why)).await;
+                return self.server.fail(Some(id), ErrorKind::CallerLimit.with_cause(why)).await;
             }
             self.sent.retain(|_, sent| !*sent.borrow());
             self.sent.insert(id.clone(), sent);
@@ -268,17 +268,17 @@ impl SseServer {
             return Err(refused(answer.status));
         }
         if !is_event_stream(&answer.headers) {
-            return Err(ErrorKind::UpstreamUnreachable.because("the answer is no event stream"));
+            return Err(ErrorKind::UpstreamUnreachable.with_cause("the answer is no event stream"));
         }
         let mut events = answer.into_events();
         let path = tokio::time::timeout(self.http_server.head_timeout, self.endpoint(&mut events))
             .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.because("no endpoint event in time"))??;
+            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no endpoint event in time"))??;
         Ok((events, path))
     }
 
     async fn endpoint(&self, events: &mut EventStream) -> Result<String, Error> {
-        let unreachable = |cause: String| ErrorKind::UpstreamUnreachable.because(cause);
+        let unreachable = |cause: String| ErrorKind::UpstreamUnreachable.with_cause(cause);
         loop {
             match events.next().await.map_err(|lost| lost.error)? {
                 Some(event) if event.name == "endpoint" => {
@@ -371,7 +371,7 @@ impl SseServer {
 
     /// Begins a session in the client's stead, as the client began the one before.
     async fn renew(&self, path: &str) -> Result<(), Error> {
-        let internal = |e: Malformed| ErrorKind::Internal.because(e.to_string());
+        let internal = |e: Malformed| ErrorKind::Internal.with_cause(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(self.numbers.borrow_mut().draw());
@@ -382,11 +382,10 @@ impl SseServer {
         self.take(path, &initialize).await?;
         let renewed = tokio::time::timeout(self.http_server.head_timeout, renewed)
             .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))?;
+            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))?;
         if renewed.is_ok_and(|response| response.part(Part::Result).is_none()) {
-            return Err(
-                ErrorKind::UpstreamUnreachable.because("the server forgot the session and refuses a new one")
-            );
+            return Err(ErrorKind::UpstreamUnreachable
+                .with_cause("the server forgot the session and refuses a new one"));
         }
         let initialized = Message::notification("notifications/initialized", "{}").map_err(internal)?;
         self.take(path, &initialized).await
@@ -421,7 +420,7 @@ impl SseServer {
         let awaited = self.awaited.borrow_mut().take();
         let own = self.renewing.take().map(|renewing| renewing.id);
         for id in awaited.iter().filter(|id| Some(*id) != own.as_ref()) {
-            self.fail(Some(id), ErrorKind::UpstreamUnreachable.because(cause.to_owned())).await;
+            self.fail(Some(id), ErrorKind::UpstreamUnreachable.with_cause(cause.to_owned())).await;
         }
     }
 }

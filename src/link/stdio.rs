@@ -112,12 +112,12 @@ async fn converse(child: Child, server_end: ServerEnd, server: &Supervisor, call
         }
     };
     life.end(why);
-    let tell = async move {
+    let report_end = async move {
         // Fails when its user is gone.
         let _ = to_client.send(FromServer::Ended { cause: cause.into() }).await;
     };
     // A process that cannot write what it has to say might not come to its end.
-    tokio::join!(tell, until_exit(&mut life, reader.discard()));
+    tokio::join!(report_end, until_exit(&mut life, reader.discard()));
 }
 
 async fn until_exit(life: &mut Life, reading: impl Future<Output = ()>) -> Cow<'static, str> {

@@ -100,7 +100,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
             if let Some((Era::Legacy, sent)) = calls.abandon(&id)
                 && let Ok(cancelled) = Message::cancelled(&id)
             {
-                calls.tell(server, cancelled.into(), Some(sent), Done::Other);
+                calls.send_without_answer(server, cancelled.into(), Some(sent), Done::Other);
             }
             return;
         }
@@ -113,7 +113,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
                 calls.initialize(server, id, outbound);
             } else if calls.running.len() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
-                server.fail(id, ErrorKind::CallerLimit.because(why)).await;
+                server.fail(id, ErrorKind::CallerLimit.with_cause(why)).await;
             } else {
                 calls.start(server, id, outbound);
             }
@@ -122,7 +122,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
             let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
             let sent = cancels.and_then(|id| calls.note_cancelled(id));
             let done = if is_part_of_opening { Done::Opened } else { Done::Other };
-            calls.tell(server, outbound, sent, done);
+            calls.send_without_answer(server, outbound, sent, done);
         }
     }
 }
@@ -193,7 +193,7 @@ impl Calls {
     }
 
     /// Sends what wants no answer, once the request that it is about was sent.
-    fn tell(
+    fn send_without_answer(
         &mut self,
         server: &Rc<StreamableServer>,
         outbound: Outbound,
@@ -205,7 +205,7 @@ impl Calls {
             if let Some(after) = after {
                 is_sent(after).await;
             }
-            server.tell(&outbound).await;
+            server.send_without_answer(&outbound).await;
             done
         });
     }

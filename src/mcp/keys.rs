@@ -29,7 +29,7 @@ pub(super) enum ObjectKind {
 
 /// A key that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum MessageKey {
     JsonRpc,
     Id,
     Method,
@@ -83,7 +83,7 @@ pub(super) enum Author {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// This one, as MCP writes it.
-    Exact(Key),
+    Exact(MessageKey),
     /// One that does not count here.
     Other,
     /// One of MCP's own (`io.modelcontextprotocol/…`) that is not known.
@@ -93,73 +93,83 @@ pub(super) enum Spelling {
 }
 
 /// As MCP writes it, folded, what it is, and whether it is renamed in what a server writes.
-type Known = (&'static str, &'static str, Key, bool);
+type Known = (&'static str, &'static str, MessageKey, bool);
 
 /// What MCP keeps for itself in `_meta`.
 const RESERVED: &str = "io.modelcontextprotocol/";
 const RESERVED_FOLDED: &str = "iomodelcontextprotocol";
 
 const MESSAGE: &[Known] = &[
-    ("jsonrpc", "jsonrpc", Key::JsonRpc, true),
-    ("id", "id", Key::Id, true),
-    ("method", "method", Key::Method, true),
-    ("params", "params", Key::Params, true),
-    ("result", "result", Key::Result, true),
-    ("error", "error", Key::Error, true),
+    ("jsonrpc", "jsonrpc", MessageKey::JsonRpc, true),
+    ("id", "id", MessageKey::Id, true),
+    ("method", "method", MessageKey::Method, true),
+    ("params", "params", MessageKey::Params, true),
+    ("result", "result", MessageKey::Result, true),
+    ("error", "error", MessageKey::Error, true),
 ];
 const PARAMS: &[Known] = &[
-    ("_meta", "meta", Key::Meta, true),
-    ("name", "name", Key::Name, false),
-    ("arguments", "arguments", Key::Arguments, false),
-    ("uri", "uri", Key::Uri, false),
-    ("taskId", "taskid", Key::TaskId, false),
-    ("progressToken", "progresstoken", Key::Progress, true),
-    ("requestId", "requestid", Key::RequestId, true),
-    ("cursor", "cursor", Key::Cursor, false),
-    ("level", "level", Key::Level, false),
-    ("ref", "ref", Key::Reference, false),
-    ("notifications", "notifications", Key::Filter, false),
-    ("protocolVersion", "protocolversion", Key::InitialVersion, false),
-    ("capabilities", "capabilities", Key::InitialCapabilities, false),
-    ("clientInfo", "clientinfo", Key::InitialClient, false),
+    ("_meta", "meta", MessageKey::Meta, true),
+    ("name", "name", MessageKey::Name, false),
+    ("arguments", "arguments", MessageKey::Arguments, false),
+    ("uri", "uri", MessageKey::Uri, false),
+    ("taskId", "taskid", MessageKey::TaskId, false),
+    ("progressToken", "progresstoken", MessageKey::Progress, true),
+    ("requestId", "requestid", MessageKey::RequestId, true),
+    ("cursor", "cursor", MessageKey::Cursor, false),
+    ("level", "level", MessageKey::Level, false),
+    ("ref", "ref", MessageKey::Reference, false),
+    ("notifications", "notifications", MessageKey::Filter, false),
+    ("protocolVersion", "protocolversion", MessageKey::InitialVersion, false),
+    ("capabilities", "capabilities", MessageKey::InitialCapabilities, false),
+    ("clientInfo", "clientinfo", MessageKey::InitialClient, false),
 ];
 const META: &[Known] = &[
-    ("progressToken", "progresstoken", Key::ProgressToken, true),
-    ("io.modelcontextprotocol/protocolVersion", "iomodelcontextprotocolprotocolversion", Key::Version, false),
+    ("progressToken", "progresstoken", MessageKey::ProgressToken, true),
+    (
+        "io.modelcontextprotocol/protocolVersion",
+        "iomodelcontextprotocolprotocolversion",
+        MessageKey::Version,
+        false,
+    ),
     (
         "io.modelcontextprotocol/clientCapabilities",
         "iomodelcontextprotocolclientcapabilities",
-        Key::Capabilities,
+        MessageKey::Capabilities,
         false,
     ),
-    ("io.modelcontextprotocol/clientInfo", "iomodelcontextprotocolclientinfo", Key::Client, false),
-    ("io.modelcontextprotocol/logLevel", "iomodelcontextprotocolloglevel", Key::LogLevel, false),
+    ("io.modelcontextprotocol/clientInfo", "iomodelcontextprotocolclientinfo", MessageKey::Client, false),
+    ("io.modelcontextprotocol/logLevel", "iomodelcontextprotocolloglevel", MessageKey::LogLevel, false),
     (
         "io.modelcontextprotocol/subscriptionId",
         "iomodelcontextprotocolsubscriptionid",
-        Key::SubscriptionId,
+        MessageKey::SubscriptionId,
         true,
     ),
-    ("io.modelcontextprotocol/related-task", "iomodelcontextprotocolrelatedtask", Key::RelatedTask, false),
+    (
+        "io.modelcontextprotocol/related-task",
+        "iomodelcontextprotocolrelatedtask",
+        MessageKey::RelatedTask,
+        false,
+    ),
 ];
 const REFERENCE: &[Known] = &[
-    ("type", "type", Key::ReferenceType, false),
-    ("name", "name", Key::ReferenceName, false),
-    ("uri", "uri", Key::ReferenceUri, false),
+    ("type", "type", MessageKey::ReferenceType, false),
+    ("name", "name", MessageKey::ReferenceName, false),
+    ("uri", "uri", MessageKey::ReferenceUri, false),
 ];
 const FILTER: &[Known] = &[
-    ("toolsListChanged", "toolslistchanged", Key::ToolsChanged, false),
-    ("promptsListChanged", "promptslistchanged", Key::PromptsChanged, false),
-    ("resourcesListChanged", "resourceslistchanged", Key::ResourcesChanged, false),
-    ("resourceSubscriptions", "resourcesubscriptions", Key::Subscriptions, false),
+    ("toolsListChanged", "toolslistchanged", MessageKey::ToolsChanged, false),
+    ("promptsListChanged", "promptslistchanged", MessageKey::PromptsChanged, false),
+    ("resourcesListChanged", "resourceslistchanged", MessageKey::ResourcesChanged, false),
+    ("resourceSubscriptions", "resourcesubscriptions", MessageKey::Subscriptions, false),
 ];
 const RESULT: &[Known] = &[
-    ("_meta", "meta", Key::ResultMeta, true),
-    ("task", "task", Key::ResultTask, false),
-    ("taskId", "taskid", Key::MadeTaskId, false),
+    ("_meta", "meta", MessageKey::ResultMeta, true),
+    ("task", "task", MessageKey::ResultTask, false),
+    ("taskId", "taskid", MessageKey::MadeTaskId, false),
 ];
-const TASK: &[Known] = &[("taskId", "taskid", Key::MadeTaskId, false)];
-const ERROR: &[Known] = &[("code", "code", Key::Code, false)];
+const TASK: &[Known] = &[("taskId", "taskid", MessageKey::MadeTaskId, false)];
+const ERROR: &[Known] = &[("code", "code", MessageKey::Code, false)];
 
 /// Methods that clients of some version of MCP call, so that the gate or a server acts on them.
 const METHODS: &[(&str, &str)] = &[
@@ -359,7 +369,10 @@ mod tests {
         assert_eq!(client(ObjectKind::Message, "trace"), Spelling::Other);
         assert_eq!(ObjectKind::Message.spelling(Author::Client, "id", 5), Spelling::Second, "an escape");
         let slash = "io.modelcontextprotocol/logLevel";
-        assert_eq!(ObjectKind::Meta.spelling(Author::Client, slash, 1), Spelling::Exact(Key::LogLevel));
+        assert_eq!(
+            ObjectKind::Meta.spelling(Author::Client, slash, 1),
+            Spelling::Exact(MessageKey::LogLevel)
+        );
         assert_eq!(ObjectKind::Meta.spelling(Author::Client, slash, 5), Spelling::Second);
     }
 

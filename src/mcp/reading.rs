@@ -12,7 +12,7 @@ use std::ops::Range;
 pub use self::outcome::Reference;
 pub(super) use self::outcome::{MessageFields, Spans};
 use super::{
-    keys::{Author, Folded, Key, ObjectKind, Spelling, is_ambiguous_method},
+    keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
     message::{Id, Malformed, MessageKind, Part},
     walk::{MAX_TEXT, Value, Visit},
 };
@@ -44,13 +44,13 @@ pub(super) enum Field {
 pub(super) struct Reading {
     author: Author,
     is_ambiguous: bool,
-    /// A bit for each [`Key`] that was met.
+    /// A bit for each [`MessageKey`] that was met.
     met: u64,
     reserved: Vec<Box<[u8]>>,
     /// What the open objects on told levels are.
     places: [ObjectKind; 4],
     /// The member that is being read in each.
-    members: [Option<Key>; 4],
+    members: [Option<MessageKey>; 4],
     key_at: Range<usize>,
     spans: Spans,
     /// Where what may be the name is: see [`name_slot`].
@@ -126,7 +126,7 @@ impl Reading {
         self.author == Author::Client
     }
 
-    fn met(&mut self, key: Key) -> bool {
+    fn met(&mut self, key: MessageKey) -> bool {
         let bit = 1 << key as u64;
         let was_met = self.met & bit != 0;
         self.met |= bit;
@@ -143,11 +143,15 @@ impl Reading {
     }
 
     /// Checks and keeps a value.
-    fn keep(&mut self, key: Key, value: Value<'_>) -> Result<(), Malformed> {
+    fn keep(&mut self, key: MessageKey, value: Value<'_>) -> Result<(), Malformed> {
         // Text of which readers make this or that.
         let is_garbled = value == Value::String(None) && longest(key) > 0;
         if self.is_strict() && (is_garbled || !is_readable(key, &value)) {
-            return Err(if key == Key::Method { Malformed::NotJsonRpc } else { Malformed::Unreadable });
+            return Err(if key == MessageKey::Method {
+                Malformed::NotJsonRpc
+            } else {
+                Malformed::Unreadable
+            });
         }
         // Nothing is made of what is not kept.
         let Some(place) = self.field_mut(key) else { return Ok(()) };
@@ -162,30 +166,30 @@ impl Reading {
     }
 
     /// Where a value is kept; `None` if it is only checked.
-    fn field_mut(&mut self, key: Key) -> Option<&mut Field> {
+    fn field_mut(&mut self, key: MessageKey) -> Option<&mut Field> {
         Some(match key {
-            Key::Id => &mut self.id,
-            Key::Method => &mut self.method,
-            Key::Params => &mut self.params,
-            Key::Result => &mut self.result,
-            Key::Error => &mut self.error,
-            Key::Name => &mut self.name,
-            Key::Uri => &mut self.uri,
-            Key::TaskId => &mut self.task_id,
-            Key::Progress => &mut self.progress,
-            Key::RequestId => &mut self.request_id,
-            Key::Cursor => &mut self.cursor,
-            Key::ProgressToken => &mut self.progress_token,
-            Key::Version => &mut self.version,
-            Key::Capabilities => &mut self.capabilities,
-            Key::LogLevel => &mut self.log_level,
-            Key::SubscriptionId => &mut self.subscription_id,
-            Key::ReferenceType => &mut self.reference_type,
-            Key::ReferenceName => &mut self.reference_name,
-            Key::ReferenceUri => &mut self.reference_uri,
-            Key::MadeTaskId => &mut self.made_task_id,
-            Key::RelatedTask => &mut self.related_task,
-            Key::Code => &mut self.code,
+            MessageKey::Id => &mut self.id,
+            MessageKey::Method => &mut self.method,
+            MessageKey::Params => &mut self.params,
+            MessageKey::Result => &mut self.result,
+            MessageKey::Error => &mut self.error,
+            MessageKey::Name => &mut self.name,
+            MessageKey::Uri => &mut self.uri,
+            MessageKey::TaskId => &mut self.task_id,
+            MessageKey::Progress => &mut self.progress,
+            MessageKey::RequestId => &mut self.request_id,
+            MessageKey::Cursor => &mut self.cursor,
+            MessageKey::ProgressToken => &mut self.progress_token,
+            MessageKey::Version => &mut self.version,
+            MessageKey::Capabilities => &mut self.capabilities,
+            MessageKey::LogLevel => &mut self.log_level,
+            MessageKey::SubscriptionId => &mut self.subscription_id,
+            MessageKey::ReferenceType => &mut self.reference_type,
+            MessageKey::ReferenceName => &mut self.reference_name,
+            MessageKey::ReferenceUri => &mut self.reference_uri,
+            MessageKey::MadeTaskId => &mut self.made_task_id,
+            MessageKey::RelatedTask => &mut self.related_task,
+            MessageKey::Code => &mut self.code,
             _ => return None,
         })
     }
@@ -274,16 +278,22 @@ impl Reading {
             _ => None,
         };
         let (name, key) = match (&*method, reference) {
-            ("tools/call" | "prompts/get", _) => (self.name, Key::Name),
-            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", _) => (self.uri, Key::Uri),
-            ("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result", _) => {
-                (self.task_id, Key::TaskId)
+            ("tools/call" | "prompts/get", _) => (self.name, MessageKey::Name),
+            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", _) => {
+                (self.uri, MessageKey::Uri)
             }
-            ("completion/complete", Some(Reference::Prompt)) => (self.reference_name, Key::ReferenceName),
-            ("completion/complete", Some(Reference::Resource)) => (self.reference_uri, Key::ReferenceUri),
-            ("completion/complete", None) => (Field::Absent, Key::ReferenceName),
-            _ if matches!(self.name, Field::Absent | Field::Null) => (self.uri, Key::Uri),
-            _ => (self.name, Key::Name),
+            ("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result", _) => {
+                (self.task_id, MessageKey::TaskId)
+            }
+            ("completion/complete", Some(Reference::Prompt)) => {
+                (self.reference_name, MessageKey::ReferenceName)
+            }
+            ("completion/complete", Some(Reference::Resource)) => {
+                (self.reference_uri, MessageKey::ReferenceUri)
+            }
+            ("completion/complete", None) => (Field::Absent, MessageKey::ReferenceName),
+            _ if matches!(self.name, Field::Absent | Field::Null) => (self.uri, MessageKey::Uri),
+            _ => (self.name, MessageKey::Name),
         };
         let name = text(name);
         self.spans.set(Part::Name, self.names[name_slot(key)].filter(|_| name.is_some()));
@@ -334,27 +344,47 @@ fn id(field: Field) -> Option<Id> {
 }
 
 /// Longest text that a member may have, in bytes; 0 if it may have any, since it is not looked at.
-fn longest(key: Key) -> usize {
+fn longest(key: MessageKey) -> usize {
     match key {
-        Key::Params | Key::Meta | Key::Result | Key::ResultMeta | Key::Error | Key::Arguments => 0,
-        Key::ResultTask => 0,
-        Key::MadeTaskId => MAX_NAME,
-        Key::Reference | Key::Filter | Key::InitialCapabilities | Key::InitialClient => 0,
-        Key::Capabilities | Key::Client | Key::RelatedTask | Key::Subscriptions => 0,
-        Key::ToolsChanged | Key::PromptsChanged | Key::ResourcesChanged => 0,
-        Key::Name | Key::Uri | Key::TaskId | Key::Cursor | Key::ReferenceName | Key::ReferenceUri => MAX_NAME,
+        MessageKey::Params
+        | MessageKey::Meta
+        | MessageKey::Result
+        | MessageKey::ResultMeta
+        | MessageKey::Error
+        | MessageKey::Arguments => 0,
+        MessageKey::ResultTask => 0,
+        MessageKey::MadeTaskId => MAX_NAME,
+        MessageKey::Reference
+        | MessageKey::Filter
+        | MessageKey::InitialCapabilities
+        | MessageKey::InitialClient => 0,
+        MessageKey::Capabilities
+        | MessageKey::Client
+        | MessageKey::RelatedTask
+        | MessageKey::Subscriptions => 0,
+        MessageKey::ToolsChanged | MessageKey::PromptsChanged | MessageKey::ResourcesChanged => 0,
+        MessageKey::Name
+        | MessageKey::Uri
+        | MessageKey::TaskId
+        | MessageKey::Cursor
+        | MessageKey::ReferenceName
+        | MessageKey::ReferenceUri => MAX_NAME,
         _ => MAX_TEXT,
     }
 }
 
 /// Whether all readers take a value of a client's for the same.
-fn is_readable(key: Key, value: &Value<'_>) -> bool {
+fn is_readable(key: MessageKey, value: &Value<'_>) -> bool {
     match key {
-        Key::Method => matches!(value, Value::String(Some(method)) if !is_ambiguous_method(method)),
+        MessageKey::Method => matches!(value, Value::String(Some(method)) if !is_ambiguous_method(method)),
         // Of an array, some take what stands first for the first field.
-        Key::Params | Key::Meta => matches!(value, Value::Object | Value::Null),
+        MessageKey::Params | MessageKey::Meta => matches!(value, Value::Object | Value::Null),
         // What stands for a request is compared by some as text, by some as a number, by some as a floating-point one.
-        Key::Id | Key::Progress | Key::ProgressToken | Key::RequestId | Key::SubscriptionId => match value {
+        MessageKey::Id
+        | MessageKey::Progress
+        | MessageKey::ProgressToken
+        | MessageKey::RequestId
+        | MessageKey::SubscriptionId => match value {
             Value::Number(Some(number)) => is_plain_integer(number),
             Value::String(Some(_)) | Value::Null => true,
             _ => false,
@@ -388,7 +418,7 @@ impl Visit for Reading {
                     self.ambiguous()?;
                 }
                 self.members[depth] = Some(key);
-                if key == Key::ProgressToken {
+                if key == MessageKey::ProgressToken {
                     self.token_member = u32::try_from(self.key_at.start).ok();
                 }
                 Ok(())
@@ -417,13 +447,13 @@ impl Visit for Reading {
         if matches!(value, Value::Object | Value::Array) && depth < Self::LEVELS {
             self.members[depth + 1] = None;
             self.places[depth + 1] = match (member, self.author) {
-                (Some(Key::Params), _) if is_object => ObjectKind::Params,
-                (Some(Key::Meta | Key::ResultMeta), _) if is_object => ObjectKind::Meta,
-                (Some(Key::Reference), Author::Client) if is_object => ObjectKind::Reference,
-                (Some(Key::Filter), Author::Client) if is_object => ObjectKind::Filter,
-                (Some(Key::Result), Author::Server) if is_object => ObjectKind::Result,
-                (Some(Key::ResultTask), Author::Server) if is_object => ObjectKind::Task,
-                (Some(Key::Error), _) if is_object => ObjectKind::Error,
+                (Some(MessageKey::Params), _) if is_object => ObjectKind::Params,
+                (Some(MessageKey::Meta | MessageKey::ResultMeta), _) if is_object => ObjectKind::Meta,
+                (Some(MessageKey::Reference), Author::Client) if is_object => ObjectKind::Reference,
+                (Some(MessageKey::Filter), Author::Client) if is_object => ObjectKind::Filter,
+                (Some(MessageKey::Result), Author::Server) if is_object => ObjectKind::Result,
+                (Some(MessageKey::ResultTask), Author::Server) if is_object => ObjectKind::Task,
+                (Some(MessageKey::Error), _) if is_object => ObjectKind::Error,
                 _ => ObjectKind::Elsewhere,
             };
         }
@@ -436,12 +466,16 @@ impl Visit for Reading {
         // A text of 4 GiB is not held anywhere.
         let span = u32::try_from(span.start).ok().zip(u32::try_from(span.end).ok());
         match key {
-            Key::Name | Key::Uri | Key::TaskId | Key::ReferenceName | Key::ReferenceUri => {
+            MessageKey::Name
+            | MessageKey::Uri
+            | MessageKey::TaskId
+            | MessageKey::ReferenceName
+            | MessageKey::ReferenceUri => {
                 self.names[name_slot(key)] = span;
             }
-            Key::Progress => self.progress_at = span,
+            MessageKey::Progress => self.progress_at = span,
             // No token, which stays none.
-            Key::ProgressToken if self.progress_token == Field::Null => {}
+            MessageKey::ProgressToken if self.progress_token == Field::Null => {}
             _ => {
                 if let Some(part) = part(key) {
                     self.spans.set(part, span);
@@ -464,28 +498,28 @@ impl Visit for Reading {
 }
 
 /// The part of a message that a member is.
-fn part(key: Key) -> Option<Part> {
+fn part(key: MessageKey) -> Option<Part> {
     Some(match key {
-        Key::Id => Part::Id,
-        Key::Params => Part::Params,
-        Key::Result => Part::Result,
-        Key::Meta => Part::Meta,
-        Key::Arguments => Part::Arguments,
-        Key::Filter => Part::Filter,
-        Key::ProgressToken => Part::ProgressToken,
-        Key::RequestId => Part::RequestId,
-        Key::SubscriptionId => Part::SubscriptionId,
+        MessageKey::Id => Part::Id,
+        MessageKey::Params => Part::Params,
+        MessageKey::Result => Part::Result,
+        MessageKey::Meta => Part::Meta,
+        MessageKey::Arguments => Part::Arguments,
+        MessageKey::Filter => Part::Filter,
+        MessageKey::ProgressToken => Part::ProgressToken,
+        MessageKey::RequestId => Part::RequestId,
+        MessageKey::SubscriptionId => Part::SubscriptionId,
         _ => return None,
     })
 }
 
 /// Which of the members is the name depends on the method, which may come last.
-fn name_slot(key: Key) -> usize {
+fn name_slot(key: MessageKey) -> usize {
     match key {
-        Key::Name => 0,
-        Key::Uri => 1,
-        Key::TaskId => 2,
-        Key::ReferenceName => 3,
+        MessageKey::Name => 0,
+        MessageKey::Uri => 1,
+        MessageKey::TaskId => 2,
+        MessageKey::ReferenceName => 3,
         _ => 4,
     }
 }

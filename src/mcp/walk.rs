@@ -88,7 +88,7 @@ pub struct JsonWalk<V> {
     /// Where the objects and arrays begin that are open on told levels.
     starts: [usize; 4],
     /// Deepest level that is told here: within what is not entered, that which it stands on.
-    told: usize,
+    visible_depth: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl<V: Visit> JsonWalk<V> {
             before: 0,
             start: 0,
             starts: [0; 4],
-            told: V::LEVELS,
+            visible_depth: V::LEVELS,
         }
     }
 
@@ -192,7 +192,7 @@ impl<V: Visit> JsonWalk<V> {
                 (State::Colon, b':') => self.state = State::Value,
                 (State::Key | State::KeyOrEnd, b'"') => {
                     self.begin(State::String(Role::Key), start);
-                    self.text.begin(if self.is_told() { MAX_TEXT } else { 0 }, at);
+                    self.text.begin(if self.is_visible() { MAX_TEXT } else { 0 }, at);
                     return Ok(at);
                 }
                 (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.close(at),
@@ -230,7 +230,7 @@ impl<V: Visit> JsonWalk<V> {
             _ => return Err(Malformed::Json),
         };
         self.begin(state, start);
-        let most = if self.is_told() { self.visitor.wants(self.open.depth) } else { 0 };
+        let most = if self.is_visible() { self.visitor.wants(self.open.depth) } else { 0 };
         self.text.begin(most, if byte == b'"' { start + 1 } else { start });
         Ok(())
     }
@@ -306,7 +306,7 @@ impl<V: Visit> JsonWalk<V> {
             return Err(Malformed::TooDeep);
         }
         self.state = if is_over { State::After } else { State::Number(number) };
-        if is_over && self.is_told() {
+        if is_over && self.is_visible() {
             self.visitor.value(self.open.depth, Value::Number(self.text.end(bytes, at)))?;
             self.visitor.value_at(self.open.depth, self.start..end);
         }
@@ -323,7 +323,7 @@ impl<V: Visit> JsonWalk<V> {
         match rest.split_first() {
             Some((wanted, [])) if *wanted == byte => {
                 self.state = State::After;
-                if self.is_told() {
+                if self.is_visible() {
                     self.visitor.value(self.open.depth, value)?;
                     self.visitor.value_at(self.open.depth, self.start..self.before + next);
                 }
@@ -336,7 +336,7 @@ impl<V: Visit> JsonWalk<V> {
 
     fn end_string(&mut self, role: Role, bytes: &[u8], end: usize) -> Result<(), Malformed> {
         self.state = if role == Role::Key { State::Colon } else { State::After };
-        if !self.is_told() {
+        if !self.is_visible() {
             return Ok(());
         }
         let (depth, span) = (self.open.depth, self.start..self.before + end + 1);
@@ -362,11 +362,11 @@ impl<V: Visit> JsonWalk<V> {
         if self.open.depth >= MAX_DEPTH && self.visitor.is_bounded() {
             return Err(Malformed::TooDeep);
         }
-        if self.is_told() {
+        if self.is_visible() {
             self.starts[self.open.depth] = self.before + start;
             self.visitor.value(self.open.depth, value)?;
             if !self.visitor.enters(self.open.depth) {
-                self.told = self.open.depth;
+                self.visible_depth = self.open.depth;
             }
         }
         let is_object = value == Value::Object;
@@ -378,18 +378,18 @@ impl<V: Visit> JsonWalk<V> {
     fn close(&mut self, next: usize) {
         self.open.pop();
         self.state = State::After;
-        if self.is_told() {
+        if self.is_visible() {
             let depth = self.open.depth;
-            if depth == self.told {
-                self.told = V::LEVELS;
+            if depth == self.visible_depth {
+                self.visible_depth = V::LEVELS;
             }
             self.visitor.value_at(depth, self.starts[depth]..self.before + next);
         }
     }
 
-    fn is_told(&self) -> bool {
+    fn is_visible(&self) -> bool {
         const { assert!(V::LEVELS < 4, "`starts` has room for no more") };
-        self.open.depth <= self.told
+        self.open.depth <= self.visible_depth
     }
 }
 

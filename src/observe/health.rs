@@ -216,7 +216,7 @@ mod tests {
             );
         }
         let health = Health::default();
-        health.failed_by(&ErrorKind::CallerLimit.because("too many"));
+        health.failed_by(&ErrorKind::CallerLimit.with_cause("too many"));
         assert_eq!(health.last_failure(), None, "that is the caller's doing");
         health.failed_by(&ErrorKind::UpstreamTimeout.into());
         assert_eq!(health.problem().as_deref(), Some("upstream_timeout"));

@@ -53,7 +53,7 @@ struct Queue {
     bytes: Vec<u8>,
     lines: usize,
     /// Lines that were dropped, and not told of yet.
-    untold: u64,
+    dropped_unreported: u64,
     /// The writer waits on the condition variable; nobody else needs to signal.
     writer_waits: bool,
     closed: bool,
@@ -133,7 +133,7 @@ impl Inner {
     fn push(&self, line: &[u8]) {
         let mut queue = lock(&self.queue);
         if queue.lines >= QUEUE_LINES || queue.closed {
-            queue.untold += 1;
+            queue.dropped_unreported += 1;
             drop(queue);
             self.dropped.inc();
             return;
@@ -149,7 +149,7 @@ impl Inner {
 
     fn write_until_closed(&self, out: Box<dyn Write + Send>) {
         let mut out = Out { out, is_torn: false };
-        let (mut batch, mut untold) = (Vec::new(), 0);
+        let (mut batch, mut dropped_unreported) = (Vec::new(), 0);
         loop {
             let (lines, closed) = {
                 let mut queue = lock(&self.queue);
@@ -159,17 +159,17 @@ impl Inner {
                 }
                 batch.clear();
                 std::mem::swap(&mut batch, &mut queue.bytes);
-                untold += std::mem::take(&mut queue.untold);
+                dropped_unreported += std::mem::take(&mut queue.dropped_unreported);
                 (std::mem::take(&mut queue.lines), queue.closed)
             };
             if out.write(&batch).is_err() {
                 // Disk full or pipe gone: the batch is lost, the next may go through.
                 self.dropped.inc_by(lines as u64);
-                untold += lines as u64;
-            } else if untold > 0 {
-                let told = self.line(Level::Warn, "Log lines dropped").int("lines", untold).end();
+                dropped_unreported += lines as u64;
+            } else if dropped_unreported > 0 {
+                let told = self.line(Level::Warn, "Log lines dropped").int("lines", dropped_unreported).end();
                 if out.write(&told).is_ok() {
-                    untold = 0;
+                    dropped_unreported = 0;
                 }
             }
             if closed {

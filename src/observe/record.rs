@@ -261,7 +261,7 @@ impl Record {
         let code = error.kind.code();
         self.failure = Some(error.kind);
         self.level = if error.kind.side() == Side::Client { Level::Info } else { Level::Warn };
-        self.set_cause(error.cause.clone());
+        self.keep_cause(error.cause.clone());
         match (&self.admission, error.kind.side()) {
             // Counted where it was found, which need not have been in a request: see `withheld`.
             _ if error.kind == ErrorKind::UpstreamUnreadable => {}
@@ -338,7 +338,7 @@ impl Record {
         self.more.as_ref()?.cause.as_deref()
     }
 
-    fn set_cause(&mut self, cause: Option<Cow<'static, str>>) {
+    fn keep_cause(&mut self, cause: Option<Cow<'static, str>>) {
         if cause.is_some() || self.more.is_some() {
             self.more().cause = cause;
         }
@@ -390,7 +390,7 @@ impl Record {
             self.observer.metrics.upstream_error(&admission.server, error.kind.code());
         }
         self.level = Level::Warn;
-        self.set_cause(error.cause.clone());
+        self.keep_cause(error.cause.clone());
     }
 
     /// The server broke off its answer, because of `cause`. Its status said that all was well.
@@ -399,12 +399,12 @@ impl Record {
             self.observer.metrics.upstream_error(&admission.server, ErrorKind::UpstreamUnreachable.code());
             admission.metrics.health.failed(&cause);
         }
-        self.because(cause);
+        self.set_cause(cause);
     }
 
     /// Why the response broke off, for the log.
-    pub fn because(&mut self, cause: impl Into<Cow<'static, str>>) {
-        self.set_cause(Some(cause.into()));
+    pub fn set_cause(&mut self, cause: impl Into<Cow<'static, str>>) {
+        self.keep_cause(Some(cause.into()));
     }
 }
 

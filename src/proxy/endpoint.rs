@@ -24,7 +24,7 @@ use crate::{
 /// Whether the body of an answer to a GET passes at all. An error: nor does its head.
 pub(super) fn can_be_looked_at(head: &Head) -> Result<bool, Error> {
     match is_plain(&head.headers) {
-        false if head.status.is_success() => Err(ErrorKind::UpstreamUnreachable.because(
+        false if head.status.is_success() => Err(ErrorKind::UpstreamUnreachable.with_cause(
             "the answer to a GET is compressed or in another character set, although neither was asked for",
         )),
         is_plain => Ok(is_plain),

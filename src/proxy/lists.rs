@@ -142,7 +142,7 @@ const OTHER: &str = "what may be a list of tools is neither JSON nor an event st
 
 /// An answer does not pass, or its body does not.
 fn unreadable(why: impl ToString, record: &mut Record) -> Error {
-    let error = ErrorKind::UpstreamUnreadable.because(why.to_string());
+    let error = ErrorKind::UpstreamUnreadable.with_cause(why.to_string());
     record.withheld(&error);
     error
 }

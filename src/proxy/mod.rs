@@ -109,7 +109,7 @@ pub async fn forward(
 ) -> Result<Response<Payload>, Error> {
     let head = checked.parts;
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
-        return Err(ErrorKind::Internal.because("this server is not reached byte for byte"));
+        return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
@@ -130,7 +130,7 @@ pub async fn forward(
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
     let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.mcp_endpoint, checked)));
-    let incoming = body.take().ok_or_else(|| ErrorKind::Internal.because("the request body is gone"))?;
+    let incoming = body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
     let session = match session {
@@ -350,7 +350,7 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(headers::SESSION_ID) {
         let (server, token_name) = admitted.session_owner();
         let sealed = admitted.live.sessions.seal(server, token_name, id.as_bytes());
-        let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.because(e.to_string()))?;
+        let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
         head.headers.insert(headers::SESSION_ID, sealed);
     }
     Ok(())
@@ -366,8 +366,10 @@ async fn connect(
         false => endpoint.connect(timeout).await,
     };
     connected.map_err(|e| match e.kind() {
-        io::ErrorKind::TimedOut => ErrorKind::UpstreamTimeout.because("no connection within connectTimeout"),
-        _ => ErrorKind::UpstreamUnreachable.because(e.to_string()),
+        io::ErrorKind::TimedOut => {
+            ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
+        }
+        _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
     })
 }
 
@@ -431,9 +433,9 @@ fn refusal(e: ExchangeError) -> Error {
     match e {
         ExchangeError::TooLarge => ErrorKind::BodyTooLarge.into(),
         ExchangeError::Refused(e) => e,
-        ExchangeError::Client(e) => ErrorKind::Malformed.because(e.to_string()),
+        ExchangeError::Client(e) => ErrorKind::Malformed.with_cause(e.to_string()),
         ExchangeError::Io(_) | ExchangeError::Protocol(_) | ExchangeError::Endpoint(_) => {
-            ErrorKind::UpstreamUnreachable.because(e.to_string())
+            ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
         }
     }
 }

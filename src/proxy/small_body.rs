@@ -106,6 +106,6 @@ fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<By
     let frame = ready!(Pin::new(body).poll_frame(cx));
     Poll::Ready(frame.map(|frame| match frame {
         Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-        Err(e) => Err(ErrorKind::Malformed.because(e.to_string())),
+        Err(e) => Err(ErrorKind::Malformed.with_cause(e.to_string())),
     }))
 }

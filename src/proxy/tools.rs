@@ -151,13 +151,13 @@ fn passes(filter: &Arc<ToolFilter>) -> Passes {
 }
 
 fn malformed(why: Malformed) -> Error {
-    ErrorKind::Malformed.because(why.to_string())
+    ErrorKind::Malformed.with_cause(why.to_string())
 }
 
 fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Hidden => ErrorKind::ToolNotAllowed.into(),
-        Refusal::Mismatch => ErrorKind::Malformed.because("Mcp-Method or Mcp-Name differs from the body"),
+        Refusal::Mismatch => ErrorKind::Malformed.with_cause("Mcp-Method or Mcp-Name differs from the body"),
     }
 }
 
@@ -166,13 +166,13 @@ fn refused(refusal: Refusal) -> Error {
 fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
     if is_coded(headers) {
         return Err(
-            ErrorKind::Malformed.because("the body is compressed, which a tool filter cannot look into")
+            ErrorKind::Malformed.with_cause("the body is compressed, which a tool filter cannot look into")
         );
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (kind, more) = (types.next(), types.next());
     if more.is_some() || kind.is_some_and(|kind| !is_utf8(kind.as_bytes())) {
-        return Err(ErrorKind::Malformed.because("the body is in another character set than UTF-8"));
+        return Err(ErrorKind::Malformed.with_cause("the body is in another character set than UTF-8"));
     }
     Ok(())
 }

@@ -461,7 +461,7 @@ impl Session {
     fn over(&mut self, cause: &str) {
         let calls: Vec<Id> = self.calls.keys().cloned().collect();
         for id in calls {
-            self.failed(&id, ErrorKind::UpstreamUnreachable.because(cause.to_owned()));
+            self.failed(&id, ErrorKind::UpstreamUnreachable.with_cause(cause.to_owned()));
         }
         for (client, event) in self.to_client.drain(..) {
             let _ = client.try_send(event);

@@ -69,8 +69,8 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
             let actions = core.handle(Instant::now(), event);
             // A member that is dropped for what it left lying is an event again.
             match lines.carry_out(actions) {
-                Some(stuck) => {
-                    event = CoreEvent::Member(stuck, FromServer::Ended { cause: NOT_READING.into() })
+                Some(not_reading) => {
+                    event = CoreEvent::Member(not_reading, FromServer::Ended { cause: NOT_READING.into() })
                 }
                 None => break,
             }
@@ -137,41 +137,41 @@ impl MemberChannels {
             if self.to_client.is_full(0) {
                 return Poll::Pending;
             }
-            return self.from_client.poll_recv(cx).map(|said| said.map(CoreEvent::Client));
+            return self.from_client.poll_recv(cx).map(|sent| sent.map(CoreEvent::Client));
         };
         let Some(line) = &mut slot.line else { return Poll::Pending };
         let ended = |cause: &'static str| FromServer::Ended { cause: cause.into() };
-        let said = match line.to_member.poll_flush(cx) {
+        let sent = match line.to_member.poll_flush(cx) {
             Poll::Ready(Err(ReceiverGone)) => ended(LINK_CLOSED),
             _ if !self.to_client.waiting.is_empty() => return Poll::Pending,
             _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(LINK_CLOSED)),
         };
-        Poll::Ready(Some(CoreEvent::Member(source, said)))
+        Poll::Ready(Some(CoreEvent::Member(source, sent)))
     }
 
     /// Does what the core decided. A member whose backlog is full is the answer, and the core has to be told: the rest is
     /// done all the same.
     fn carry_out(&mut self, actions: Vec<CoreAction>) -> Option<usize> {
-        let mut stuck = None;
+        let mut not_reading = None;
         for action in actions {
             match action {
-                CoreAction::ToClient(said) => {
-                    let size = match &said {
+                CoreAction::ToClient(sent) => {
+                    let size = match &sent {
                         FromServer::Message { message, .. } => message.text().len(),
                         FromServer::Failed { .. } | FromServer::Ended { .. } => 0,
                     };
-                    self.to_client.push(said, size);
+                    self.to_client.push(sent, size);
                 }
-                CoreAction::ToMember(member, said) => {
+                CoreAction::ToMember(member, sent) => {
                     let Some(line) = &mut self.slots[member].line else { continue };
-                    let size = match &said {
+                    let size = match &sent {
                         ToServer::Message(outbound) => outbound.message.text().len(),
                         ToServer::Abandon(_) => 0,
                     };
                     if line.to_member.is_full(size) {
-                        stuck = Some(member);
+                        not_reading = Some(member);
                     } else {
-                        line.to_member.push(said, size);
+                        line.to_member.push(sent, size);
                     }
                 }
                 CoreAction::Open(member) => {
@@ -187,7 +187,7 @@ impl MemberChannels {
                 }
             }
         }
-        stuck
+        not_reading
     }
 }
 

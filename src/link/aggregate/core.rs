@@ -149,11 +149,11 @@ impl Core {
     pub(super) fn handle(&mut self, now: Instant, event: CoreEvent) -> Vec<CoreAction> {
         self.drop_what_is_outdated(now);
         match event {
-            CoreEvent::Client(ToServer::Message(outbound)) => self.client_says(now, outbound),
+            CoreEvent::Client(ToServer::Message(outbound)) => self.on_client_message(now, outbound),
             CoreEvent::Client(ToServer::Abandon(id)) => self.abandon(&id, None),
             CoreEvent::Opened(member, Ok(())) => self.opened(now, member),
             CoreEvent::Opened(member, Err(error)) => self.lose(now, member, error.kind, &error.to_string()),
-            CoreEvent::Member(member, said) => self.member_says(now, member, said),
+            CoreEvent::Member(member, said) => self.on_member_message(now, member, said),
             CoreEvent::Tick => {
                 self.give_up(now);
                 self.let_sleep(now);
@@ -181,7 +181,7 @@ impl Core {
             if matches!(purpose, RequestPurpose::Initialize) {
                 self.lose(now, member, ErrorKind::UpstreamTimeout, "no answer to initialize in time");
             } else {
-                let error = ErrorKind::UpstreamTimeout.because("no answer within its timeout");
+                let error = ErrorKind::UpstreamTimeout.with_cause("no answer within its timeout");
                 self.act(CoreAction::ToMember(member, ToServer::Abandon(Id::number(number))));
                 self.members[member].failed(&error);
                 self.unanswered(member, purpose, error);
@@ -210,11 +210,11 @@ impl Core {
         }
     }
 
-    fn client_says(&mut self, now: Instant, outbound: Outbound) {
+    fn on_client_message(&mut self, now: Instant, outbound: Outbound) {
         let message = &outbound.message;
         match (message.kind(), message.id().cloned()) {
             (message::MessageKind::Request, Some(id)) if self.load() >= IN_FLIGHT => {
-                self.fail(id, ErrorKind::CallerLimit.because("too many requests in flight"));
+                self.fail(id, ErrorKind::CallerLimit.with_cause("too many requests in flight"));
             }
             (message::MessageKind::Request, Some(id)) => self.request(now, id, outbound),
             (message::MessageKind::Notification, _) => self.notification(message),
@@ -360,7 +360,7 @@ impl Core {
         } else {
             ErrorKind::UpstreamUnreachable
         };
-        self.part(member, now + REOPEN, &kind.because(cause.to_owned()));
+        self.part(member, now + REOPEN, &kind.with_cause(cause.to_owned()));
         self.members[member].limit = is_limit.then(|| (kind, cause.into()));
     }
 
@@ -388,7 +388,7 @@ impl Core {
             .collect();
         for number in unasked {
             self.asked.remove(&number);
-            self.tell(Message::cancelled(&Id::number(number)), None);
+            self.notify_client(Message::cancelled(&Id::number(number)), None);
         }
         for (ask, _) in
             [ListKind::Tools, ListKind::Prompts, ListKind::Resources].into_iter().zip(gone).filter(|it| it.1)
@@ -454,7 +454,7 @@ impl Core {
     }
 
     /// Sends the client a message that is no answer.
-    pub(super) fn tell(&mut self, message: Result<Message, Malformed>, about: Option<Id>) {
+    pub(super) fn notify_client(&mut self, message: Result<Message, Malformed>, about: Option<Id>) {
         if let Ok(message) = message {
             self.act(CoreAction::ToClient(FromServer::Message { message, about }));
         }
@@ -469,7 +469,7 @@ impl Core {
                 }
                 Err(limit) => self.fail(id.clone(), Error::out_of(Resource::Bytes, limit)),
             },
-            Err(why) => self.fail(id.clone(), ErrorKind::UpstreamUnreachable.because(why.to_string())),
+            Err(why) => self.fail(id.clone(), ErrorKind::UpstreamUnreachable.with_cause(why.to_string())),
         }
     }
 

@@ -23,14 +23,14 @@ use crate::{
 };
 
 impl Core {
-    pub(super) fn member_says(&mut self, now: Instant, member: usize, said: FromServer) {
+    pub(super) fn on_member_message(&mut self, now: Instant, member: usize, said: FromServer) {
         match said {
             // Sent before its link was dropped.
             _ if matches!(self.members[member].phase, LinkPhase::Closed(_)) => {}
             FromServer::Ended { cause } => self.lose(now, member, ErrorKind::UpstreamUnreachable, &cause),
             FromServer::Failed { id, error } => self.failed(now, member, &id, error),
             FromServer::Message { message, .. } if message.is_ambiguous() => {
-                self.member_says_ambiguously(now, member, &message);
+                self.on_ambiguous_message(now, member, &message);
             }
             FromServer::Message { message, about } => match (message.kind(), message.id()) {
                 (message::MessageKind::Response, Some(id)) => {
@@ -63,11 +63,11 @@ impl Core {
     }
 
     /// What could be read as something else is for nobody, and who waits for it is told so.
-    fn member_says_ambiguously(&mut self, now: Instant, member: usize, message: &Message) {
+    fn on_ambiguous_message(&mut self, now: Instant, member: usize, message: &Message) {
         match (message.kind(), message.id()) {
             (message::MessageKind::Response, Some(id)) => {
                 let error =
-                    ErrorKind::UpstreamUnreachable.because("the answer can be read in more than one way");
+                    ErrorKind::UpstreamUnreachable.with_cause("the answer can be read in more than one way");
                 self.failed(now, member, id, error);
             }
             (message::MessageKind::Request, Some(id)) => {
@@ -230,7 +230,7 @@ impl Core {
         let token = message.progress_token().cloned();
         self.asked.insert(number, MemberRequest { member, id, token });
         let about = self.about(member, about);
-        self.tell(passed, about);
+        self.notify_client(passed, about);
     }
 
     fn member_notes(&mut self, member: usize, message: &Message, about: Option<Id>) {
@@ -254,7 +254,7 @@ impl Core {
                     return;
                 };
                 let (id, token) = (id.clone(), token.to_string());
-                self.tell(message.with(&[(Part::ProgressToken, token.into())]), Some(id));
+                self.notify_client(message.with(&[(Part::ProgressToken, token.into())]), Some(id));
             }
             "notifications/cancelled" => {
                 let mut asked = self.asked.iter();
@@ -262,11 +262,11 @@ impl Core {
                 let Some(number) = found.map(|(number, _)| *number) else { return };
                 self.asked.remove(&number);
                 let about = self.about(member, about);
-                self.tell(message.with(&[(Part::RequestId, number.to_string().into())]), about);
+                self.notify_client(message.with(&[(Part::RequestId, number.to_string().into())]), about);
             }
             _ => {
                 let about = self.about(member, about);
-                self.tell(Ok(message.clone()), about);
+                self.notify_client(Ok(message.clone()), about);
             }
         }
     }

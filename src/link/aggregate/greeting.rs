@@ -82,8 +82,9 @@ impl Core {
 
     /// A member answered `initialize`.
     pub(super) fn initialize_answered(&mut self, now: Instant, member: usize, message: &Message) {
-        let said = message.part(Part::Result).and_then(|raw| serde_json::from_str::<RawInitialize>(raw).ok());
-        let Some(said) = said else {
+        let result =
+            message.part(Part::Result).and_then(|raw| serde_json::from_str::<RawInitialize>(raw).ok());
+        let Some(result) = result else {
             return self.lose(now, member, ErrorKind::UpstreamUnreachable, "it refuses to initialize");
         };
         let peer = &mut self.members[member];
@@ -92,8 +93,8 @@ impl Core {
         {
             peer.set_slow(SlowPart::Link, false);
         }
-        let (version, capabilities) = (said.protocol_version, said.capabilities);
-        peer.greeting = Some(InitializeResult { version, capabilities, instructions: said.instructions });
+        let (version, capabilities) = (result.protocol_version, result.capabilities);
+        peer.greeting = Some(InitializeResult { version, capabilities, instructions: result.instructions });
         let ClientState::Session { initialized: true, level, .. } = &self.era else {
             return self.ready(member);
         };
@@ -137,9 +138,10 @@ impl Core {
         let Some(raw) = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result)) else {
             return;
         };
-        if let Ok(said) = serde_json::from_str::<RawInitialize>(raw) {
-            let (version, capabilities) = (said.protocol_version, said.capabilities);
-            peer.greeting = Some(InitializeResult { version, capabilities, instructions: said.instructions });
+        if let Ok(result) = serde_json::from_str::<RawInitialize>(raw) {
+            let (version, capabilities) = (result.protocol_version, result.capabilities);
+            peer.greeting =
+                Some(InitializeResult { version, capabilities, instructions: result.instructions });
         }
     }
 
@@ -154,12 +156,12 @@ impl Core {
                 ListState::Known(known) => {
                     let result = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result));
                     match result.and_then(|raw| serde_json::from_str::<Discovered>(raw).ok()) {
-                        Some(said) => {
-                            let least = said.ttl_ms.unwrap_or(0);
+                        Some(result) => {
+                            let least = result.ttl_ms.unwrap_or(0);
                             ttl = Some(ttl.map_or(least, |known| known.min(least)));
                             match &mut common {
-                                Some(common) => common.retain(|it| said.supported_versions.contains(it)),
-                                None => common = Some(said.supported_versions),
+                                Some(common) => common.retain(|it| result.supported_versions.contains(it)),
+                                None => common = Some(result.supported_versions),
                             }
                         }
                         None => is_older = true,
@@ -260,7 +262,7 @@ impl Core {
         let Some(method) = change(ask) else { return };
         match &self.era {
             ClientState::Session { initialized: true, .. } => {
-                self.tell(Message::notification(method, "{}"), None)
+                self.notify_client(Message::notification(method, "{}"), None)
             }
             ClientState::Session { .. } => {}
             ClientState::Stateless => self.changed_for_listeners(ask, method),

@@ -173,8 +173,9 @@ impl Query {
                     .iter()
                     .map(|(name, summary)| json!({ "name": name, "description": summary }))
                     .collect();
-                let told = if lines.is_empty() { "No tool fits.".to_owned() } else { lines.join("\n") };
-                text(&told, Some(&json!({ "tools": each }).to_string()), false, modern)
+                let lines_or_none =
+                    if lines.is_empty() { "No tool fits.".to_owned() } else { lines.join("\n") };
+                text(&lines_or_none, Some(&json!({ "tools": each }).to_string()), false, modern)
             }
             Self::Schema { name } => {
                 let found = tools.into_iter().find(|tool| tool.name == name).and_then(|tool| {

@@ -140,7 +140,7 @@ impl Core {
             }
         } else if listen.until.is_none() {
             let id = listen.id.clone();
-            self.tell(message.with(&[(Part::SubscriptionId, id.to_string().into())]), Some(id));
+            self.notify_client(message.with(&[(Part::SubscriptionId, id.to_string().into())]), Some(id));
         } else if listen.held.len() < HELD {
             listen.held.push(message.clone());
         }
@@ -182,10 +182,10 @@ impl Core {
                 let meta = subscription(&id);
                 let params = json::object(&[("notifications", Some(&honoured)), ("_meta", Some(&meta))]);
                 let method = "notifications/subscriptions/acknowledged";
-                self.tell(Message::notification(method, &params), Some(id.clone()));
+                self.notify_client(Message::notification(method, &params), Some(id.clone()));
                 for message in listen.held.drain(..) {
                     let message = message.with(&[(Part::SubscriptionId, id.to_string().into())]);
-                    self.tell(message, Some(id.clone()));
+                    self.notify_client(message, Some(id.clone()));
                 }
             }
             if listen.open.is_empty() {
@@ -214,7 +214,7 @@ impl Core {
             .collect();
         for id in listening {
             let params = json::object(&[("_meta", Some(&subscription(&id)))]);
-            self.tell(Message::notification(method, &params), Some(id));
+            self.notify_client(Message::notification(method, &params), Some(id));
         }
     }
 }

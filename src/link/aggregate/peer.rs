@@ -132,8 +132,8 @@ impl MemberState {
     /// Why a request for it fails while it is closed.
     pub(super) fn no_link(&self, otherwise: &'static str) -> Error {
         match &self.limit {
-            Some((kind, cause)) => kind.because(cause.to_string()),
-            None => ErrorKind::UpstreamUnreachable.because(otherwise),
+            Some((kind, cause)) => kind.with_cause(cause.to_string()),
+            None => ErrorKind::UpstreamUnreachable.with_cause(otherwise),
         }
     }
 
@@ -155,9 +155,9 @@ impl MemberState {
     pub(super) fn outdated(&self) -> Option<Error> {
         match (self.phase, (self.granted)()) {
             (LinkPhase::Closed(_), _) => None,
-            (_, None) => Some(ErrorKind::InsufficientScope.because("the grant was taken away")),
+            (_, None) => Some(ErrorKind::InsufficientScope.with_cause("the grant was taken away")),
             (_, now) if now != self.opened => {
-                Some(ErrorKind::Unavailable.because("the server was restarted or configured anew"))
+                Some(ErrorKind::Unavailable.with_cause("the server was restarted or configured anew"))
             }
             _ => None,
         }

@@ -92,7 +92,7 @@ impl Core {
         };
         match outbound.message.with(&[(Part::Name, json::quoted(&own).into())]) {
             Ok(message) => self.call(now, member, id, Outbound { message, ..outbound }),
-            Err(why) => self.fail(id, ErrorKind::Internal.because(why.to_string())),
+            Err(why) => self.fail(id, ErrorKind::Internal.with_cause(why.to_string())),
         }
     }
 
@@ -156,7 +156,7 @@ impl Core {
                         let outbound = Outbound { message, ..outbound };
                         self.act(CoreAction::ToMember(member, ToServer::Message(outbound)));
                     }
-                    Err(why) => self.fail(id, ErrorKind::Internal.because(why.to_string())),
+                    Err(why) => self.fail(id, ErrorKind::Internal.with_cause(why.to_string())),
                 }
             }
         }

@@ -101,12 +101,12 @@ impl Core {
         let is_list = |then: &WaitFor| matches!(then, WaitFor::List(_) | WaitFor::Query(_));
         let lists = self.waiting.iter().filter(|waiter| is_list(&waiter.then)).count();
         if is_list(&then) && lists >= LISTS {
-            return self.fail(id, ErrorKind::CallerLimit.because("too many lists at a time"));
+            return self.fail(id, ErrorKind::CallerLimit.with_cause("too many lists at a time"));
         }
         let bytes = message.text().len();
         let held: usize = self.waiting.iter().map(|waiter| waiter.bytes).sum();
         if held + bytes > WAITING {
-            return self.fail(id, ErrorKind::CallerLimit.because("requests that wait are too large"));
+            return self.fail(id, ErrorKind::CallerLimit.with_cause("requests that wait are too large"));
         }
         match &then {
             WaitFor::Call(member, _) => self.wake_for(now, *member),
@@ -219,7 +219,7 @@ impl Core {
             WaitFor::Call(member, outbound) => match self.members[member].phase {
                 LinkPhase::Ready => self.call(now, member, waiter.id, outbound),
                 LinkPhase::Opening { .. } => {
-                    self.fail(waiter.id, ErrorKind::UpstreamTimeout.because("no link in time"))
+                    self.fail(waiter.id, ErrorKind::UpstreamTimeout.with_cause("no link in time"))
                 }
                 LinkPhase::Closed(_) => self.fail(waiter.id, self.members[member].no_link("no link")),
             },
@@ -240,9 +240,8 @@ impl Core {
                         self.answer(&waiter.id, message);
                     }
                     Some(Err(error)) => self.fail(waiter.id, error),
-                    None => {
-                        self.fail(waiter.id, ErrorKind::UpstreamTimeout.because("no server answered in time"))
-                    }
+                    None => self
+                        .fail(waiter.id, ErrorKind::UpstreamTimeout.with_cause("no server answered in time")),
                 }
             }
         }

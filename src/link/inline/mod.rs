@@ -216,7 +216,7 @@ impl Conversation {
             return Some(FromServer::Message { message, about: None });
         }
         if self.calls.handles.len() >= CALLS {
-            let error = ErrorKind::CallerLimit.because("too many calls of one session at a time");
+            let error = ErrorKind::CallerLimit.with_cause("too many calls of one session at a time");
             return Some(FromServer::Failed { id: call.id, error });
         }
         let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));
@@ -263,5 +263,5 @@ impl Calls {
 }
 
 fn failed(id: Id) -> FromServer {
-    FromServer::Failed { id, error: ErrorKind::Internal.because("an inline tool's call was lost") }
+    FromServer::Failed { id, error: ErrorKind::Internal.with_cause("an inline tool's call was lost") }
 }

@@ -114,7 +114,7 @@ where
         loop {
             match self.next().await {
                 Event::Control(None) => return,
-                Event::Control(Some(control)) => self.heed(control),
+                Event::Control(Some(control)) => self.control_event(control),
                 Event::Sent(caller, what) => self.take_from(caller, what),
                 Event::Opened(Ok(link)) => self.server = Server::Open(link),
                 Event::Opened(Err(error)) => self.not_opened(&error),
@@ -217,7 +217,7 @@ where
         }
     }
 
-    fn heed(&mut self, control: Control) {
+    fn control_event(&mut self, control: Control) {
         match control {
             Control::Attached(newcomer) => self.attach(newcomer),
             Control::Left(caller) => {
@@ -322,7 +322,7 @@ where
         let quarantine = (self.settings.on_lost)(&self.table.suspects());
         self.close();
         for LostRequest { caller, id } in self.table.take() {
-            let error = ErrorKind::UpstreamUnreachable.because(cause.clone());
+            let error = ErrorKind::UpstreamUnreachable.with_cause(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
         }
         if quarantine.is_empty() {
@@ -330,7 +330,7 @@ where
         }
         // What else they have here would end the next one.
         while let Ok(control) = self.control.try_recv() {
-            self.heed(control);
+            self.control_event(control);
         }
         let is_apart = |caller: &Caller| quarantine.contains(caller.owner().name());
         let left: Vec<u64> = self.callers.iter().filter(|it| is_apart(it.1)).map(|it| *it.0).collect();

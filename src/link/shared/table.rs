@@ -276,7 +276,8 @@ impl Table {
         };
         self.lately.note(&owner, Involvement::Recent);
         if message.is_ambiguous() {
-            let error = ErrorKind::UpstreamUnreachable.because("the answer can be read in more than one way");
+            let error =
+                ErrorKind::UpstreamUnreachable.with_cause("the answer can be read in more than one way");
             return Inward::Caller(caller, FromServer::Failed { id, error });
         }
         if let Some(task) = message.task_id().filter(|_| !is_of_task) {
@@ -397,8 +398,8 @@ impl Load {
 
 pub(super) fn out_of(what: &str, limit: Limit) -> Error {
     match limit {
-        Limit::Caller => ErrorKind::CallerLimit.because(format!("{what}: the caller's limit")),
-        Limit::Gate => ErrorKind::Unavailable.because(format!("{what}: there are no more")),
+        Limit::Caller => ErrorKind::CallerLimit.with_cause(format!("{what}: the caller's limit")),
+        Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{what}: there are no more")),
     }
 }
 
@@ -418,7 +419,7 @@ pub(super) fn refusal(message: &Message) -> Option<Message> {
 }
 
 fn unreadable(why: Malformed) -> Error {
-    ErrorKind::Internal.because(format!("a message cannot be renamed: {why}"))
+    ErrorKind::Internal.with_cause(format!("a message cannot be renamed: {why}"))
 }
 
 #[cfg(test)]

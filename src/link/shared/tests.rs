@@ -171,7 +171,7 @@ fn those_who_wait_for_a_server_that_does_not_open_are_told_why() {
                 attempts.set(attempts.get() + 1);
                 async {
                     sleep(Duration::from_secs(5)).await;
-                    Err(ErrorKind::UpstreamTimeout.because("it says nothing"))
+                    Err(ErrorKind::UpstreamTimeout.with_cause("it says nothing"))
                 }
             }
         };

@@ -56,7 +56,7 @@ impl Reader {
         awaited: Arc<Mutex<Awaited>>,
     ) -> Self {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
-        let noise = Noise { server, observer, said: None, lines: 0, bytes: 0 };
+        let noise = Noise { server, observer, last_logged: None, lines: 0, bytes: 0 };
         let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
         let (lines, spoke) = (LineBuffer::new(MAX_LINE), life.spoke());
         Self {
@@ -159,7 +159,7 @@ impl Reader {
                         }
                         None => {
                             self.noise.heard(length);
-                            ErrorKind::UpstreamUnreachable.because("an answer longer than 4 MiB")
+                            ErrorKind::UpstreamUnreachable.with_cause("an answer longer than 4 MiB")
                         }
                     };
                     if let Some(id) = self.awaited().lost(&answers) {
@@ -201,7 +201,7 @@ impl Reader {
 struct Noise {
     server: Arc<str>,
     observer: Arc<Observer>,
-    said: Option<Instant>,
+    last_logged: Option<Instant>,
     lines: u64,
     bytes: u64,
 }
@@ -217,10 +217,10 @@ impl Noise {
     fn heard(&mut self, bytes: u64) {
         self.lines += 1;
         self.bytes += bytes;
-        if self.said.is_some_and(|said| said.elapsed() < COMPLAINTS) {
+        if self.last_logged.is_some_and(|last_logged| last_logged.elapsed() < COMPLAINTS) {
             return;
         }
-        self.said = Some(Instant::now());
+        self.last_logged = Some(Instant::now());
         let line = self
             .observer
             .log

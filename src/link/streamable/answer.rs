@@ -54,7 +54,7 @@ impl StreamableServer {
         }
         if !is_event_stream(&answer.headers) {
             return Err(
-                ErrorKind::UpstreamUnreachable.because("the answer is neither JSON nor an event stream")
+                ErrorKind::UpstreamUnreachable.with_cause("the answer is neither JSON nor an event stream")
             );
         }
         let mut events = answer.into_events();
@@ -69,7 +69,7 @@ impl StreamableServer {
             retry = events.retry().or(retry);
             let Some(from) = last_id.as_ref().filter(|_| may_resume()) else {
                 return Err(
-                    ErrorKind::UpstreamUnreachable.because("the event stream ended before the answer")
+                    ErrorKind::UpstreamUnreachable.with_cause("the event stream ended before the answer")
                 );
             };
             // Its connection counts until then.

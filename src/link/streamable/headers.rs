@@ -24,7 +24,7 @@ pub(super) fn fields(message: &Message, version: &str) -> Result<HeaderFields, E
 /// A value that must be what the body says and so cannot be mended.
 fn plain(value: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(value).map_err(|_| {
-        ErrorKind::Malformed.because("the version or the method cannot be the value of a header field")
+        ErrorKind::Malformed.with_cause("the version or the method cannot be the value of a header field")
     })
 }
 

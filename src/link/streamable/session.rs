@@ -97,7 +97,7 @@ impl StreamableServer {
         let cause = cause.into();
         self.lost.replace(Some(cause.clone()));
         self.is_lost.notify_one();
-        ErrorKind::SessionNotFound.because(cause)
+        ErrorKind::SessionNotFound.with_cause(cause)
     }
 
     /// Hands a message to the client; waits while the client does not take it.
@@ -130,14 +130,14 @@ impl StreamableServer {
                 self.fail(id.clone(), error).await;
                 // Before 2026-07-28 a server goes on when the connection closes.
                 if gave_up && let Ok(cancelled) = Message::cancelled(&id) {
-                    self.tell(&cancelled.into()).await;
+                    self.send_without_answer(&cancelled.into()).await;
                 }
             }
         }
     }
 
     /// Sends what wants no answer. That it failed is nobody's news: there is no request to fail.
-    pub(super) async fn tell(&self, outbound: &Outbound) {
+    pub(super) async fn send_without_answer(&self, outbound: &Outbound) {
         let Ok((session, answer)) = self.post(outbound, &watch::Sender::default()).await else { return };
         let is_taken = answer.status.is_success();
         answer.discard().await;
@@ -182,7 +182,9 @@ impl StreamableServer {
         let version = serde_json::from_str::<Initialized<'_>>(result)
             .ok()
             .and_then(|result| HeaderValue::from_str(&result.protocol_version).ok())
-            .ok_or_else(|| ErrorKind::UpstreamUnreachable.because("the server names no protocol version"))?;
+            .ok_or_else(|| {
+                ErrorKind::UpstreamUnreachable.with_cause("the server names no protocol version")
+            })?;
         let session = ServerSession { id: session_id, version: Some(version), is_open: false };
         Ok((response, Some(session)))
     }
@@ -225,7 +227,7 @@ impl StreamableServer {
         if current.id != forgotten.id {
             return Ok(current);
         }
-        let internal = |e: message::Malformed| ErrorKind::Internal.because(e.to_string());
+        let internal = |e: message::Malformed| ErrorKind::Internal.with_cause(e.to_string());
         let remembered = self.initialize.borrow().clone();
         let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(numbers.draw());
@@ -236,7 +238,7 @@ impl StreamableServer {
             tokio::time::timeout(self.http_server.head_timeout, self.handshake(&initialize, &id, None));
         let (_, session) = handshake
             .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.because("no answer to initialize in time"))??;
+            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))??;
         // The client goes on in the version that it was told.
         let session = session
             .filter(|session| session.version == forgotten.version)

@@ -160,7 +160,7 @@ impl Server {
                 let server = server.clone();
                 Box::pin(async move {
                     if !server.is_up.get() {
-                        return Err(ErrorKind::UpstreamUnreachable.because("connection refused"));
+                        return Err(ErrorKind::UpstreamUnreachable.with_cause("connection refused"));
                     }
                     server.opened.set(server.opened.get() + 1);
                     let (link, server_end) = Link::pair();
