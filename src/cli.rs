@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     child::reaper,
     config::{self, Access, Level, Loaded, LogFormat, Problem, Severity, Tls},
+    downstream::self_signed::SelfMade,
     gateway::{LogFlags, exposed},
     secret::Secret,
-    server::self_made::SelfMade,
 };
 
 /// The command failed while it ran.

@@ -21,9 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     body::{COMMENT, PassthroughStream, Silence, Stopped},
+    downstream::connection,
     identity::Subject,
     observe::{End, Record},
-    server::connection,
     upstream::{DeferredRead, RawBody, ReadOutcome},
     watchdog::Watched,
 };

@@ -4,10 +4,10 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     config::Limits,
+    downstream::connection::{Fault, MAX_FIELDS},
     error::{Error, ErrorKind},
     mcp::{accept::is_both, modern::names_modern},
     route,
-    server::connection::{Fault, MAX_FIELDS},
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server

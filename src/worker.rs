@@ -27,15 +27,15 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     bridge,
     child::Supervisor,
+    downstream::{
+        connection::{self, Connection, ListenerKind, TakeoverSlot},
+        forwarded as proxied,
+        incoming::Incoming,
+        rejection::Rejection,
+        slots::{ConnectionId, ConnectionSlot},
+    },
     identity::{Subject, Visitor, Waits},
     ledger::Resource,
-    server::{
-        admission::{ConnectionId, ConnectionSlot},
-        connection::{self, Connection, ListenerKind, TakeoverSlot},
-        incoming::Incoming,
-        proxied,
-        rejection::Rejection,
-    },
     service,
     state::{Evictable, GateState, Worker},
     watchdog::{Signal, TICK, Watched},

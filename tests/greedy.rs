@@ -44,8 +44,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::server::{
-    self_made::{SelfSigned, self_signed},
+use sluicegate::downstream::{
+    self_signed::{SelfSigned, self_signed},
     tls::provider,
 };
 use tokio::{

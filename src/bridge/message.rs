@@ -12,12 +12,12 @@ use hyper::body::Body as _;
 use crate::{
     body::{Collect, Pace},
     config::Limits,
+    downstream::incoming::Incoming,
     error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Owner, Resource},
     mcp::message::Message,
     observe::Record,
-    server::incoming::Incoming,
     watchdog::Watched,
 };
 

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::{
     body::{BridgedEvents, Payload, Source, ended_before_answer},
     config::{Naming, Server},
+    downstream::incoming::Incoming,
     error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
     ledger::Resource,
@@ -34,7 +35,6 @@ use crate::{
     proxy::Admitted,
     route::McpEndpoint,
     selector::Selector,
-    server::incoming::Incoming,
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{child::shield, gateway, secret::Secret, server::self_made};
+use crate::{child::shield, downstream::self_signed as self_made, gateway, secret::Secret};
 
 /// Where the demo listens, unless somebody else does.
 const ADDR: (&str, u16) = ("127.0.0.1", 8443);

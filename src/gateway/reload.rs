@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
-    server::tls::{Left, Validity},
+    downstream::tls::{Left, Validity},
     session,
     state::{Backend, Live},
     upstream::Unusable,

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     child::shield,
     config::{Level, LogFormat, Problem, Snapshot},
+    downstream::self_signed::{SelfMade, write_ca as write_ca_over_certificate},
     observe::{Log, Metrics, Observer},
-    server::self_made::{SelfMade, write_ca as write_ca_over_certificate},
 };
 
 /// Runs the gate with the config at `path` until a signal ends it.

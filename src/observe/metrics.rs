@@ -14,10 +14,10 @@ use prometheus::{
 
 use super::{End, Health};
 use crate::{
+    downstream::rejection::Rejection,
     error::{ErrorKind, Side},
     ledger::Resource,
     mcp::method::Method as RpcMethod,
-    server::rejection::Rejection,
 };
 
 /// Label of everything that is not a configured server.

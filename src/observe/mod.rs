@@ -22,7 +22,7 @@ pub use request_id::{RequestId, RequestIds};
 pub use trace::TraceId;
 
 use self::recurring::Recurring;
-use crate::server::rejection::Rejection;
+use crate::downstream::rejection::Rejection;
 
 /// Log and counters of one gate.
 pub struct Observer {

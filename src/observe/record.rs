@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     config::Level,
+    downstream::connection::Connection,
     error::{Error, ErrorKind, Side},
     ledger::Share,
     mcp::method::Method as RpcMethod,
     secret::holds,
-    server::connection::Connection,
 };
 
 /// How a response ended.

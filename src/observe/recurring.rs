@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     config::Level,
+    downstream::rejection::Rejection,
     error::{ErrorKind, Side},
-    server::rejection::Rejection,
 };
 
 /// Least time between two lines about one topic.

@@ -15,12 +15,12 @@ use memchr::memmem;
 use crate::{
     body::{Collect, Pace, SMALL},
     config::Limits,
+    downstream::incoming::Incoming,
     error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Owner, Resource, Share},
     mcp::scan::Scan,
     observe::Record,
-    server::incoming::Incoming,
     upstream::RequestBody,
     watchdog::Watched,
 };

@@ -10,6 +10,7 @@ use super::Admitted;
 use crate::{
     body::{Passes, Payload},
     config::ToolFilter,
+    downstream::incoming::Incoming,
     error::{Error, ErrorKind},
     ledger::Owner,
     mcp::{
@@ -19,7 +20,6 @@ use crate::{
         tool_list,
     },
     route::McpEndpoint,
-    server::incoming::Incoming,
     upstream::{Inspect, Pass},
 };
 

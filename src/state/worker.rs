@@ -11,9 +11,9 @@ use http::HeaderValue;
 
 use super::GateState;
 use crate::{
+    downstream::slots::ConnectionId,
     identity::{Subject, Visitor},
     observe::{RequestId, RequestIds},
-    server::admission::ConnectionId,
     upstream::Pool,
     watchdog::{Signal, SignalView, Watchdog, Watched},
 };

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
 use super::trust::{Trust, Trusts};
-use crate::server::tcp::tune;
+use crate::net::tcp::tune;
 
 /// Bytes of a server's event stream that the kernel may keep, as it is told; it doubles them for its own needs. Bounds what an
 /// unread stream costs, from 130 KiB: the kernel begins with that, and more comes with each burst that is read fast.

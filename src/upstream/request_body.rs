@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::server::incoming::Incoming;
+use crate::downstream::incoming::Incoming;
 
 /// The body of a request to a server.
 pub enum RequestBody {

@@ -45,7 +45,7 @@ impl Trust {
 }
 
 fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, String> {
-    let mut config = ClientConfig::builder_with_provider(crate::server::tls::provider())
+    let mut config = ClientConfig::builder_with_provider(crate::downstream::tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .with_root_certificates(Arc::clone(roots))
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn pem() -> Arc<[u8]> {
-        crate::server::self_made::self_signed(&["localhost".into()]).unwrap().ca.into_bytes().into()
+        crate::downstream::self_signed::self_signed(&["localhost".into()]).unwrap().ca.into_bytes().into()
     }
 
     #[test]

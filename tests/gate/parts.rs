@@ -39,7 +39,7 @@ fn config(dir: &Path, server: &Upstream) -> Value {
 async fn a_file_that_is_gone_keeps_its_server_as_it_was_and_nothing_else() {
     let (server, dir) = (Upstream::bind().await, TempDir::new().unwrap());
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-    let made = sluicegate::server::self_made::self_signed(&["localhost".to_owned()]).unwrap();
+    let made = sluicegate::downstream::self_signed::self_signed(&["localhost".to_owned()]).unwrap();
     write("session-key", KEY);
     write("api-key", "first");
     write("secret", "secret");

@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::server::tls::provider;
+use sluicegate::downstream::tls::provider;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -76,7 +76,7 @@ async fn who_trusts_the_ca_once_is_served_after_a_restart_too() {
     assert!(is_trusted(&gate, &ca).await);
     assert_eq!(std::fs::read_to_string(&out).unwrap(), ca);
     // And not by whom another gate is trusted.
-    let stranger = sluicegate::server::self_made::self_signed(&["localhost".into()]).unwrap();
+    let stranger = sluicegate::downstream::self_signed::self_signed(&["localhost".into()]).unwrap();
     assert!(!is_trusted(&gate, &stranger.ca).await);
 }
 

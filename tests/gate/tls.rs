@@ -17,11 +17,11 @@ use rustls::{
 use serde_json::{Value, json};
 use sluicegate::{
     config::{Snapshot, Tls},
-    gateway::Gateway,
-    server::{
-        self_made::{SelfSigned, self_signed},
+    downstream::{
+        self_signed::{SelfSigned, self_signed},
         tls::provider,
     },
+    gateway::Gateway,
 };
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -327,7 +327,7 @@ async fn https_server(identity: &Identity) -> u16 {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth();
-    let certificate = sluicegate::server::tls::Certificate::default();
+    let certificate = sluicegate::downstream::tls::Certificate::default();
     certificate.set(identity.made.certified().unwrap());
     let acceptor = TlsAcceptor::from(Arc::new(config.with_cert_resolver(Arc::new(certificate))));
     tokio::spawn(async move {

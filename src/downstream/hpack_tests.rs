@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::downstream::hpack::*;
 
 const NOTHING: Found = Found { fragment: false, expect: false };
 const FRAGMENT: Found = Found { fragment: true, expect: false };

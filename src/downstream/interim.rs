@@ -23,7 +23,9 @@ use std::{
 use http::{HeaderMap, header};
 use tokio::io::AsyncWrite;
 
-use super::frames::{ACK, CONTINUATION, END_HEADERS, HEAD, HEADERS, RST_STREAM, SETTINGS, StreamId};
+use crate::downstream::frames::{
+    ACK, CONTINUATION, END_HEADERS, HEAD, HEADERS, RST_STREAM, SETTINGS, StreamId,
+};
 
 /// `:status: 100`, by name 8 of the static table, and kept in none (RFC 7541 §6.2.2).
 const STATUS: &[u8] = b"\x08\x03100";

@@ -22,7 +22,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::tls::{Certificate, Left, Validity, provider};
+use crate::downstream::tls::{Certificate, Left, Validity, provider};
 use crate::secret::Secret;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

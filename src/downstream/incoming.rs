@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::interim::Leave;
+use crate::downstream::interim::Leave;
 
 /// The body of a client's request, as it arrives.
 pub struct Incoming {

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::io::PlainHttp;
+use crate::downstream::io::PlainHttp;
 
 macro_rules! rejections {
     ($($(#[$doc:meta])* $rejection:ident: $reason:literal;)*) => {

@@ -1,15 +1,14 @@
 //! Client connections: accepted by one loop, served by workers.
 
-pub mod admission;
 pub mod connection;
+pub mod forwarded;
 mod frames;
 mod hpack;
 pub mod incoming;
 mod interim;
 mod io;
 pub mod listener;
-pub mod proxied;
 pub mod rejection;
-pub mod self_made;
-pub mod tcp;
+pub mod self_signed;
+pub mod slots;
 pub mod tls;

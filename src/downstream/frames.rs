@@ -17,7 +17,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
+use crate::downstream::{
     connection::Connection,
     hpack::{Fields, Found},
     interim::{Expectations, Outgoing},

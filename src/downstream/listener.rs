@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{admission::Connections, tcp};
+use crate::{downstream::slots::Connections, net::tcp};
 
 /// Connections that the kernel may hold ready while the loop is elsewhere.
 const BACKLOG: i32 = 1024;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::connection::{Close, Connection};
+use crate::downstream::connection::{Close, Connection};
 
 /// Notices a client that takes nothing: the socket itself, below TLS.
 pub(super) struct Socket<T: Close> {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::downstream::interim::*;
 
 const END_STREAM: u8 = 0x01;
 const DATA: u8 = 0;

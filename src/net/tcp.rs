@@ -60,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_accepted_has_what_the_listener_has() {
-        let listener = crate::server::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = crate::downstream::listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = listener.accept().await.unwrap().0;
         let socket = SockRef::from(&accepted);

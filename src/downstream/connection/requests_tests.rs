@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::downstream::connection::requests::*;
 
 const LONGEST: usize = 1024;
 

@@ -3,7 +3,7 @@
 mod requests;
 mod serving;
 
-pub use self::{
+pub use crate::downstream::connection::{
     requests::Fault,
     serving::{ByteStream, Close, Handler, StreamTakeover, TakeoverSlot, serve},
 };
@@ -18,10 +18,10 @@ use std::{
 
 use http::Method;
 
-use self::requests::{Progress, Requests};
-use super::{
-    admission::{ConnectionId, ConnectionSlot},
+use crate::downstream::connection::requests::{Progress, Requests};
+use crate::downstream::{
     rejection::Rejection,
+    slots::{ConnectionId, ConnectionSlot},
 };
 use crate::{
     config::Limits,

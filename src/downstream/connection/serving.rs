@@ -27,9 +27,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
-use super::{Connection, MAX_FIELDS};
+use crate::downstream::connection::{Connection, MAX_FIELDS};
 use crate::{
-    server::{
+    downstream::{
         frames::Http2Stream,
         incoming::Incoming,
         interim::Expectations,

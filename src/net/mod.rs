@@ -1,0 +1,3 @@
+//! Sockets and cryptography that both sides share.
+
+pub mod tcp;
