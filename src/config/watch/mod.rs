@@ -20,12 +20,12 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use self::{
+use crate::config::hung;
+use crate::config::watch::{
     contents::FileFingerprint,
     notices::Notices,
     trail::{Identity, Trail},
 };
-use super::hung;
 
 /// Time between two looks while something changes. Contents that are equal in two looks are taken as final,
 /// so a save is reported about 100 ms after its end, and at most ten changes are reported a second.

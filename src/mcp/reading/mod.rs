@@ -9,9 +9,9 @@ mod outcome;
 
 use std::ops::Range;
 
-pub use self::outcome::Reference;
-pub(super) use self::outcome::{MessageFields, Spans};
-use super::{
+pub use crate::mcp::reading::outcome::Reference;
+pub(super) use crate::mcp::reading::outcome::{MessageFields, Spans};
+use crate::mcp::{
     keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
     message::{Id, Malformed, MessageKind, Part},
     walk::{MAX_TEXT, Value, Visit},
@@ -525,5 +525,5 @@ fn name_slot(key: MessageKey) -> usize {
 }
 
 #[cfg(test)]
-#[path = "reading_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

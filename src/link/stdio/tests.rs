@@ -8,7 +8,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 use tokio::time::{sleep, timeout};
 
-use super::*;
+use crate::link::stdio::*;
 use crate::{
     child::{ProcessTimeouts, tests::target},
     config::{Level, LogFormat, StdioTarget},

@@ -37,8 +37,8 @@ use crate::{
     watchdog::Revocation,
 };
 
-use self::backend::{Origins, backend};
-pub use self::{
+use crate::state::backend::{Origins, backend};
+pub use crate::state::{
     quarantine::Quarantine,
     run_state::RunState,
     shared_links::{ListedTools, SharedConversation, SharedLinks},

@@ -41,7 +41,7 @@ use crate::{
     worker::{self, Arrival},
 };
 
-pub use self::{
+pub use crate::gateway::{
     change::ReloadChange,
     reload::NotReloaded,
     serve::{LogFlags, observe, serve},

@@ -8,8 +8,8 @@ mod text;
 
 use std::ops::Range;
 
-use self::text::{Text, Utf8, plain};
-use super::message::Malformed;
+use crate::mcp::message::Malformed;
+use crate::mcp::walk::text::{Text, Utf8, plain};
 
 /// Deepest nesting. No MCP message comes near it, and a parser that recurses may end its process not far beyond.
 pub const MAX_DEPTH: usize = 128;

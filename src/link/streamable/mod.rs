@@ -17,8 +17,8 @@ use tokio::{
     task::{AbortHandle, Id as TaskId, JoinSet},
 };
 
-use self::session::StreamableServer;
-use super::{
+use crate::link::streamable::session::StreamableServer;
+use crate::link::{
     FromServer, Link, Outbound, ServerEnd, ToServer,
     http_server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, is_sent},
     opening::SessionOpening,
@@ -229,5 +229,5 @@ impl Calls {
 }
 
 #[cfg(test)]
-#[path = "streamable_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

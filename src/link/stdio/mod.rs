@@ -23,8 +23,8 @@ use tokio::{
     time::timeout,
 };
 
-use self::reader::Reader;
-use super::{
+use crate::link::stdio::reader::Reader;
+use crate::link::{
     FromServer, Link, Outbound, QUEUE, ServerEnd, ToServer,
     awaited::{Awaited, Callers, to_log},
 };
@@ -201,5 +201,5 @@ async fn write_lines(stdin: &mut pipe::Sender, lines: &[Bytes]) -> io::Result<()
 }
 
 #[cfg(test)]
-#[path = "stdio_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::*;
+use crate::mcp::reading::*;
 use crate::mcp::{
     keys::{ObjectKind, exact},
     message::Message,
 };
 
-#[path = "../../tests/gate/spellings.rs"]
+#[path = "../../../tests/gate/spellings.rs"]
 mod spellings;
 
 fn parse(text: &str) -> Result<Message, Malformed> {

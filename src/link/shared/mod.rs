@@ -32,9 +32,9 @@ use tokio::{
     task,
 };
 
-use self::actor::{Actor, Control, Newcomer};
-pub use self::suspects::Involvement;
-use super::{FromServer, Link};
+use crate::link::shared::actor::{Actor, Control, Newcomer};
+pub use crate::link::shared::suspects::Involvement;
+use crate::link::{FromServer, Link};
 use crate::{
     error::Error,
     ledger::{Owner, OwnerName, Share},
@@ -168,5 +168,5 @@ pub fn needs_own(message: &Message) -> bool {
 }
 
 #[cfg(test)]
-#[path = "shared/tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ mod tool_headers;
 
 use std::borrow::Cow;
 
-use super::{
+use crate::mcp::{
     code::{
         HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_CAPABILITY,
         UNSUPPORTED_VERSION,
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, de::IgnoredAny};
 
-pub use tool_headers::ToolHeaders;
+pub use crate::mcp::modern::tool_headers::ToolHeaders;
 
 /// `_meta` of the messages of this version that the gate itself writes.
 pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
@@ -242,5 +242,5 @@ fn differs(name: &str) -> RejectionReason {
 }
 
 #[cfg(test)]
-#[path = "modern/tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -74,7 +74,7 @@ pub enum Source {
     },
 }
 
-pub use self::{
+pub use crate::body::{
     collect::Collect,
     edits::{Edits, FilteredEvents, Passes, Seal},
     pace::{Late, Pace, Progress, SMALL},
