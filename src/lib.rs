@@ -35,7 +35,6 @@ pub mod memory;
 pub mod net;
 pub mod observe;
 pub mod proxy;
-pub mod relay;
 pub mod route;
 pub mod secret;
 pub mod selector;

@@ -27,8 +27,7 @@ use crate::{
     ledger::Resource,
     mcp::{events::is_event_stream, header as field_text},
     observe::{Record, TraceId},
-    proxy::{self, Admitted},
-    relay::Relay,
+    proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
     secret,
     state::{Live, Worker},
@@ -37,7 +36,7 @@ use crate::{
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
 ///
-/// A body over HTTP/1.1 that goes on is left in `slot` for the connection to take over (see [`crate::relay`]).
+/// A body over HTTP/1.1 that goes on is left in `slot` for the connection to take over (see [`crate::proxy::relay`]).
 pub async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,

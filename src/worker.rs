@@ -407,7 +407,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{observe::Record, relay::Relay};
+    use crate::{observe::Record, proxy::relay::Relay};
 
     fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()

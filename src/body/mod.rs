@@ -374,7 +374,7 @@ fn pass(end: &mut EventEnd, mut data: Bytes, record: &mut Record) -> Result<Byte
 }
 
 impl PassthroughStream {
-    /// Whether the response may go on outside of hyper (see [`crate::relay`]).
+    /// Whether the response may go on outside of hyper (see [`crate::proxy::relay`]).
     pub fn can_be_relayed(&self) -> bool {
         self.edits.is_empty() && self.upstream.can_be_raw()
     }

@@ -7,6 +7,7 @@ mod fields;
 mod headers;
 mod lists;
 mod query;
+pub mod relay;
 mod small_body;
 mod tools;
 
