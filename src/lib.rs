@@ -14,7 +14,6 @@
 //! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`], [`memory`] (gives memory back after a flood) |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gate has to give), [`secret`] |
-pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod bridge;
@@ -25,6 +24,7 @@ pub mod config;
 pub mod cors;
 pub mod demo;
 pub mod downstream;
+pub mod endpoints;
 pub mod error;
 pub mod gateway;
 pub mod identity;

@@ -14,7 +14,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::{
-    admin,
     auth::{self, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     body::{Body, BrokenOff, Payload},
     bridge, cors,
@@ -23,6 +22,7 @@ use crate::{
         forwarded::{forwarded_for, is_trusted},
         incoming::Incoming,
     },
+    endpoints as admin,
     error::{Error, ErrorKind},
     ledger::Resource,
     mcp::{events::is_event_stream, header as field_text},

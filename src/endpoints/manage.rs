@@ -2,7 +2,7 @@
 
 use http::{Method, Response};
 
-use super::servers::{self, ServerView};
+use crate::endpoints::server_list::{self as servers, ServerView};
 use crate::{
     body::Payload,
     config::Level,

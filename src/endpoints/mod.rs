@@ -1,7 +1,7 @@
 //! What the gate says about itself.
 
 mod manage;
-pub mod servers;
+pub mod server_list;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
