@@ -44,4 +44,3 @@ pub mod state;
 pub mod upstream;
 pub mod validate;
 pub mod watchdog;
-pub mod worker;

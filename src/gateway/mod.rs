@@ -1,10 +1,11 @@
 //! The gate as a whole: build, run, reload, shut down.
 
 mod change;
+mod config_thread;
 pub mod exposed;
-mod follow;
 mod reload;
 mod serve;
+pub mod worker;
 
 use std::{
     fmt, io,
@@ -32,13 +33,13 @@ use crate::{
         slots::Connections,
         tls::{self, Certificate, Left, Validity},
     },
+    gateway::worker::Arrival,
     identity::Waits,
     ledger::Ledger,
     mcp::session::SessionKey,
     observe::{Observer, Topic},
     state::{Backend, GateState, Live, SPARE_CONNECTIONS, capacity},
     upstream::Unusable,
-    worker::{self, Arrival},
 };
 
 pub use crate::gateway::{

@@ -11,9 +11,9 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{
+use crate::gateway::{
     Gateway, StartError,
-    follow::{ConfigThread, StartRefusal, Started, report, report_stuck, stamp_reload, warn_of_root},
+    config_thread::{ConfigThread, StartRefusal, Started, report, report_stuck, stamp_reload, warn_of_root},
 };
 use crate::{
     child::shield,

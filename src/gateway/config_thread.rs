@@ -21,7 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Gateway, LogFlags, Prepared, StartError, change::ReloadChange, exposed, serve};
+use crate::gateway::{Gateway, LogFlags, Prepared, StartError, change::ReloadChange, exposed, serve};
 use crate::{
     child::shield,
     clock::Clock,
