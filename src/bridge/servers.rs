@@ -21,7 +21,7 @@ use crate::{
         self, FromServer, Link, ToServer,
         aggregate::{self, AggregateSettings, Member, MemberReport, MemberTimeouts},
         awaited::{Callers, to_log},
-        http_server::{HttpServer, MOST_IN_FLIGHT},
+        remote::server::{HttpServer, MOST_IN_FLIGHT},
         shared::{self, SharedLink},
     },
     mcp::{
@@ -290,8 +290,8 @@ async fn one(
                 callers,
             };
             match target.transport {
-                McpTransport::StreamableHttp => link::streamable::open(http_server),
-                McpTransport::Sse => link::sse::open(http_server),
+                McpTransport::StreamableHttp => link::remote::streamable::open(http_server),
+                McpTransport::Sse => link::remote::sse::open(http_server),
             }
         }
         Backend::Stdio(supervisor) => {

@@ -11,16 +11,14 @@
 pub mod aggregate;
 pub mod awaited;
 pub mod filter;
-pub mod http_server;
 pub mod inline;
 mod opening;
+pub mod remote;
 #[cfg(test)]
-#[path = "scripted_tests.rs"]
+#[path = "remote/scripted_tests.rs"]
 mod scripted;
 pub mod shared;
-pub mod sse;
 pub mod stdio;
-pub mod streamable;
 
 use std::borrow::Cow;
 

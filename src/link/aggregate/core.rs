@@ -4,13 +4,13 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use tokio::time::{Duration, Instant};
 
-use super::{
+use crate::link::aggregate::{
     AggregateSettings, MemberReport,
     given::GivenUris,
     listen::Listen,
     lists::ListKind,
+    member::{LinkPhase, MemberSetup, MemberState},
     naming::Clash,
-    peer::{LinkPhase, MemberSetup, MemberState},
     waiting::WaitingRequest,
 };
 use crate::{

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     core::{Core, RequestPurpose},
     json,
     lists::ListKind,
-    peer::LinkPhase,
+    member::LinkPhase,
     waiting::WaitFor,
 };
 use crate::{

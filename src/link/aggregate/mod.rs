@@ -8,17 +8,17 @@
 //! where somebody has waited in vain before ([`Health`]); what it does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
 //! member; one that does not (MCP 2026-07-28) has none, and `server/discover` is answered for all if all speak that era.
 
-mod carry;
 mod core;
-mod from_member;
+mod driver;
 mod given;
-mod greeting;
+mod handshake;
 mod json;
 mod lazy;
 mod listen;
 mod lists;
+mod member;
 mod naming;
-mod peer;
+mod replies;
 mod requests;
 mod uris;
 mod waiting;
@@ -148,7 +148,7 @@ pub enum MemberReport<'a> {
 /// any other.
 pub fn open(members: Vec<Member>, settings: AggregateSettings) -> Link {
     let (link, server_end) = Link::pair();
-    tokio::task::spawn_local(carry::run(members, settings, server_end));
+    tokio::task::spawn_local(driver::run(members, settings, server_end));
     link
 }
 

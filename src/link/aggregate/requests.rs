@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     core::{ClientState, Core, CoreAction, RequestPurpose, SentRequest},
     json, lazy,
     lists::ListKind,
+    member::LinkPhase,
     naming,
-    peer::LinkPhase,
     waiting::WaitFor,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Which server a resource belongs to, by what each lists.
 
-use super::{core::Core, lists::ListKind, peer::LinkPhase};
+use crate::link::aggregate::{core::Core, lists::ListKind, member::LinkPhase};
 
 impl Core {
     /// The member that lists this very URI; the first, if several do.

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     MemberReport,
     core::{Core, NameMap, RequestPurpose},
     json,
     lazy::Query,
     lists::{ListKind, ListState},
+    member::{LinkPhase, SlowPart},
     naming::{self, ListedNames, Offer},
-    peer::{LinkPhase, SlowPart},
 };
 use crate::{
     config::Naming,

@@ -7,12 +7,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
-use super::{Era, headers};
+use crate::link::remote::streamable::{Era, headers};
 use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        http_server::{Answer, ConnectionPurpose, HeaderFields, HttpServer, refused},
+        remote::server::{Answer, ConnectionPurpose, HeaderFields, HttpServer, refused},
     },
     mcp::{
         message::{self, Id, Message, Part},

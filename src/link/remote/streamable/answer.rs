@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::session::{ServerSession, StreamableServer};
+use crate::link::remote::streamable::session::{ServerSession, StreamableServer};
 use crate::{
     error::{Error, ErrorKind},
     link::{
         awaited::{Oddity, contested, unreadable},
-        http_server::{Answer, ConnectionPurpose, EventStream, LostMessage, StreamItem, answer_to, refused},
+        remote::server::{
+            Answer, ConnectionPurpose, EventStream, LostMessage, StreamItem, answer_to, refused,
+        },
     },
     mcp::{
         events::{is_event_stream, is_json},

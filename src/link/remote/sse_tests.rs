@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{
-    super::scripted::{
+use crate::config::McpTransport::Sse;
+use crate::link::{
+    remote::sse::*,
+    scripted::{
         ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, http_server, initialize,
         initialized, json_with, request, result, soon, status, welcome,
     },
-    *,
 };
-use crate::config::McpTransport::Sse;
 
 /// How a stream begins whose messages are posted to `/m?s=<session>`.
 fn begins(session: &str) -> String {

@@ -13,14 +13,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
+use crate::link::{
     FromServer, Link, Outbound, ServerEnd, ToServer,
     awaited::Awaited,
-    http_server::{
+    opening::SessionOpening,
+    remote::server::{
         ConnectionPurpose, EventStream, HttpServer, LostMessage, MOST_IN_FLIGHT, MOST_POSTS, StreamItem,
         WrittenSignal, is_sent, refused,
     },
-    opening::SessionOpening,
 };
 use crate::{
     error::{Error, ErrorKind},

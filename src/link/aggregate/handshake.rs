@@ -4,11 +4,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     core::{ClientState, Core, RequestPurpose},
-    from_member::change,
     lists::{ListKind, ListState},
-    peer::{InitializeResult, LinkPhase, SlowPart},
+    member::{InitializeResult, LinkPhase, SlowPart},
+    replies::change,
     waiting::WaitFor,
 };
 use crate::{

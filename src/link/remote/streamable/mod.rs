@@ -9,6 +9,9 @@ mod answer;
 mod headers;
 mod listen;
 mod session;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
 
 use std::{borrow::Cow, cell::Cell, collections::HashMap, rc::Rc};
 
@@ -17,11 +20,11 @@ use tokio::{
     task::{AbortHandle, Id as TaskId, JoinSet},
 };
 
-use crate::link::streamable::session::StreamableServer;
+use crate::link::remote::streamable::session::StreamableServer;
 use crate::link::{
     FromServer, Link, Outbound, ServerEnd, ToServer,
-    http_server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, is_sent},
     opening::SessionOpening,
+    remote::server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, is_sent},
 };
 use crate::{
     error::ErrorKind,
@@ -227,7 +230,3 @@ impl Calls {
         Some(running.sent.clone())
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -13,10 +13,10 @@ use tokio::{
 };
 use tokio_util::sync::PollSender;
 
-use super::{
+use crate::link::aggregate::{
     AggregateSettings, LinkFuture, Member,
     core::{Core, CoreAction, CoreEvent, IN_FLIGHT},
-    peer::MemberSetup,
+    member::MemberSetup,
 };
 use crate::{
     error::Error,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     Granted, MemberTimeouts,
     given::GivenUris,
     lists::{ListKind, MemberList},

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::pending, rc::Rc, time::Duration};
 
-use super::{
+use crate::link::remote::streamable::{
     answer::{LAST_EVENT_ID, RETRY, SHORTEST_RETRY},
     session::{ServerSession, StreamableServer},
 };
@@ -10,7 +10,7 @@ use crate::{
     error::ErrorKind,
     link::{
         awaited::Oddity,
-        http_server::{ConnectionPurpose, EventStream, StreamItem},
+        remote::server::{ConnectionPurpose, EventStream, StreamItem},
     },
     mcp::{events::is_event_stream, message},
 };

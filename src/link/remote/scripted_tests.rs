@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{FromServer, Link, ToServer, awaited::Callers, http_server::HttpServer};
+use crate::link::{FromServer, Link, ToServer, awaited::Callers, remote::server::HttpServer};
 use crate::{
     config::{HttpTarget, McpTransport},
     error::Error,

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::http_server::HeaderFields;
+use crate::link::remote::server::HeaderFields;
 use crate::{
     error::{Error, ErrorKind},
     mcp::{header, message::Message, modern},

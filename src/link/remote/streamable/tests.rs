@@ -3,11 +3,11 @@ use std::{cell::RefCell, time::Duration};
 use serde_json::{Value, json};
 
 use crate::link::{
+    remote::streamable::*,
     scripted::{
         ACCEPTED, EVENTS, LAST_CHUNK, Peer, Request, Upstream, chunk, demo, http_server, initialize,
         initialized, json_with, message, request, result, soon, status, welcome,
     },
-    streamable::*,
 };
 use crate::{config::McpTransport::StreamableHttp, mcp::events::MAX_EVENT};
 

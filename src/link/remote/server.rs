@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Mutex, watch};
 
-use super::awaited::{Callers, Oddity, OddityReport, unreadable};
+use crate::link::awaited::{Callers, Oddity, OddityReport, unreadable};
 use crate::{
     config::HttpTarget,
     error::{Error, ErrorKind},
@@ -27,7 +27,7 @@ pub const MOST_IN_FLIGHT: usize = 256;
 
 /// Messages of one conversation that may be on their way. Beyond requests there is room for as many answers to the server's
 /// own requests and notifications; when that is full as well, the client waits.
-pub(super) const MOST_POSTS: usize = 2 * MOST_IN_FLIGHT;
+pub(crate) const MOST_POSTS: usize = 2 * MOST_IN_FLIGHT;
 
 /// Most messages that are taken from a body beside the answer.
 const MOST_BESIDE: usize = 64;
@@ -72,7 +72,7 @@ pub struct HttpServer {
 /// What a connection is for. Each takes a place of a resource of its own, from before it is made until its response ends: so
 /// however many sessions a caller has, its connections fit into the descriptors that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConnectionPurpose {
+pub(crate) enum ConnectionPurpose {
     /// A request, which fails without one.
     Call,
     /// A stream on which the server speaks unasked.
@@ -82,20 +82,20 @@ pub(super) enum ConnectionPurpose {
 }
 
 /// That a request was written, for those that must not overtake it.
-pub(super) type WrittenSignal = watch::Receiver<bool>;
+pub(crate) type WrittenSignal = watch::Receiver<bool>;
 
 /// Resolves when the request was written, or came to nothing.
-pub(super) async fn is_sent(mut sent: WrittenSignal) {
+pub(crate) async fn is_sent(mut sent: WrittenSignal) {
     // Who dropped the other end has nothing more to write.
     let _ = sent.wait_for(|sent| *sent).await;
 }
 
 /// Header fields of a request.
-pub(super) type HeaderFields = Vec<(HeaderName, HeaderValue)>;
+pub(crate) type HeaderFields = Vec<(HeaderName, HeaderValue)>;
 
 impl HttpServer {
     /// Posts a message to `path`.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         message: &Message,
@@ -113,7 +113,7 @@ impl HttpServer {
     }
 
     /// Asks for the event stream of the configured URL.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         purpose: ConnectionPurpose,
         mut fields: HeaderFields,
@@ -124,7 +124,7 @@ impl HttpServer {
 
     /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
     /// before it is used, and after that the server may have read.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         purpose: ConnectionPurpose,
         method: Method,
@@ -242,9 +242,9 @@ impl HttpServer {
 }
 
 /// What a server answered: the head, and the body as it comes.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     body: ResponseBody,
     /// The body, once it was read as a whole.
     whole: Option<Bytes>,
@@ -259,7 +259,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The whole body, of at most 4 MiB.
-    pub(super) async fn whole(&mut self) -> Result<Bytes, Error> {
+    pub(crate) async fn whole(&mut self) -> Result<Bytes, Error> {
         if let Some(whole) = &self.whole {
             return Ok(whole.clone());
         }
@@ -288,13 +288,13 @@ impl Answer {
     }
 
     /// Lets go of a response of which only the head counts.
-    pub(super) async fn discard(mut self) {
+    pub(crate) async fn discard(mut self) {
         // Whatever it comes to: the connection is used again or is not.
         let _ = tokio::time::timeout(LINGER, self.whole()).await;
     }
 
     /// The body as events.
-    pub(super) fn into_events(self) -> EventStream {
+    pub(crate) fn into_events(self) -> EventStream {
         EventStream {
             body: self.body,
             reader: EventReader::default(),
@@ -309,7 +309,7 @@ impl Answer {
 
     /// The answer to the request `id` in a body of JSON, and what else is there: MCP 2025-03-26 has several messages in one
     /// body ("Batching").
-    pub(super) async fn into_messages(mut self, id: &Id) -> Result<(Message, Vec<Message>), Error> {
+    pub(crate) async fn into_messages(mut self, id: &Id) -> Result<(Message, Vec<Message>), Error> {
         let no_answer = || ErrorKind::UpstreamUnreachable.with_cause("the body is no answer to its request");
         let whole = self.whole().await?;
         let (mut answer, mut others) = (None, Vec::new());
@@ -342,7 +342,7 @@ impl Answer {
     }
 
     /// What a refusal of the request `id` says: the error in its body if it is one, else that it was refused.
-    pub(super) async fn into_refusal(self, id: &Id) -> Result<Message, Error> {
+    pub(crate) async fn into_refusal(self, id: &Id) -> Result<Message, Error> {
         let status = self.status;
         self.into_messages(id).await.map(|(answer, _)| answer).map_err(|_| refused(status))
     }
@@ -350,7 +350,7 @@ impl Answer {
     /// Whether this says that the server knows no such session, in an answer to a message that named one. MCP has 404 for it;
     /// the TypeScript SDK's examples answer 400 and an error of no request, the Python SDK one of the request
     /// `server-error`, and older ones text.
-    pub(super) async fn disowns_session(&mut self) -> bool {
+    pub(crate) async fn disowns_session(&mut self) -> bool {
         const PARSE_ERROR: i64 = -32700;
         match self.status {
             StatusCode::NOT_FOUND => return true,
@@ -376,14 +376,14 @@ impl Answer {
     }
 
     /// Whether the body is a response to the request `id` and no other.
-    pub(super) async fn names(&mut self, id: &Id) -> bool {
+    pub(crate) async fn names(&mut self, id: &Id) -> bool {
         let Ok(body) = self.whole().await else { return false };
         Message::from_server(body).is_ok_and(|message| is_answer(&message) && message.id() == Some(id))
     }
 }
 
 /// What a server says in an event stream.
-pub(super) enum StreamItem {
+pub(crate) enum StreamItem {
     /// A message.
     Message(Message),
     /// One that could not be held, or read.
@@ -391,21 +391,21 @@ pub(super) enum StreamItem {
 }
 
 /// A message that could not be held, or read.
-pub(super) struct LostMessage {
+pub(crate) struct LostMessage {
     /// Whose answer it is.
-    pub(super) answers: Answers,
+    pub(crate) answers: Answers,
     /// Why.
-    pub(super) error: Error,
+    pub(crate) error: Error,
 }
 
 /// The events of a response.
-pub(super) struct EventStream {
+pub(crate) struct EventStream {
     body: ResponseBody,
     reader: EventReader,
     /// What is left of an event with several messages.
     batch: Option<Batch>,
     /// Whether there was an event, be it a message or not.
-    pub(super) has_begun: bool,
+    pub(crate) has_begun: bool,
     report: OddityReport,
     /// Counts what is held of the next event.
     share: Share,
@@ -418,7 +418,7 @@ impl EventStream {
     /// The next event; `None` at the end. That the connection was lost is an end like any other: servers end streams as
     /// they like, and what is missing then is the same.
     /// The error is one event that could not be held, and others follow.
-    pub(super) async fn next(&mut self) -> Result<Option<SseEvent>, LostMessage> {
+    pub(crate) async fn next(&mut self) -> Result<Option<SseEvent>, LostMessage> {
         loop {
             match self.reader.next() {
                 Ok(None) => {}
@@ -450,7 +450,7 @@ impl EventStream {
     }
 
     /// The messages that come next, one by one; `None` at the end of the stream.
-    pub(super) async fn message(&mut self) -> Option<StreamItem> {
+    pub(crate) async fn message(&mut self) -> Option<StreamItem> {
         loop {
             let incoming = match self.batch.as_mut().and_then(Iterator::next) {
                 Some(incoming) => incoming,
@@ -490,17 +490,17 @@ impl EventStream {
     }
 
     /// Where the stream can be taken up again, as `Last-SseEvent-ID`.
-    pub(super) fn last_id(&self) -> Option<HeaderValue> {
+    pub(crate) fn last_id(&self) -> Option<HeaderValue> {
         HeaderValue::from_bytes(self.reader.last_id()?).ok()
     }
 
     /// How long the server asks to wait before the stream is taken up again.
-    pub(super) fn retry(&self) -> Option<Duration> {
+    pub(crate) fn retry(&self) -> Option<Duration> {
         self.reader.retry()
     }
 
     /// Lets go of a stream from which nothing more is wanted: a server ends it by itself, as a rule right away.
-    pub(super) fn discard(mut self) {
+    pub(crate) fn discard(mut self) {
         tokio::task::spawn_local(async move {
             let end = async { while !matches!(self.next().await, Ok(None)) {} };
             let _ = tokio::time::timeout(LINGER, end).await;
@@ -509,7 +509,7 @@ impl EventStream {
 }
 
 /// That a server answered with this status, and with nothing that says more.
-pub(super) fn refused(status: StatusCode) -> Error {
+pub(crate) fn refused(status: StatusCode) -> Error {
     ErrorKind::UpstreamUnreachable.with_cause(format!("the server answered {}", status.as_u16()))
 }
 
@@ -523,7 +523,7 @@ fn is_answer(message: &Message) -> bool {
 
 /// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
 /// can come; it gets the id, without which nobody could tell.
-pub(super) fn answer_to(message: Message, id: &Id) -> Option<Message> {
+pub(crate) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     if !is_answer(&message) {
         return None;
     }

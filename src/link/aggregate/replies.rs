@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::link::aggregate::{
     MemberReport,
     core::{Core, IN_FLIGHT, MemberRequest, RequestPurpose, SentRequest},
     given,
     lists::{ALWAYS_FRESH, BYTES, CompleteList, ListKind, ListState, PageResult},
-    peer::{LinkPhase, SlowPart},
+    member::{LinkPhase, SlowPart},
 };
 use crate::{
     error::{Error, ErrorKind},

@@ -1,0 +1,5 @@
+//! Servers over HTTP: Streamable HTTP and HTTP+SSE.
+
+pub mod server;
+pub mod sse;
+pub mod streamable;
