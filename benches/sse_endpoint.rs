@@ -10,7 +10,10 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::{
-    mcp::{endpoint::EndpointRewriter, endpoint_guard::EndpointGuard, session::SessionKey},
+    mcp::{
+        seal::SessionKey,
+        sse::{endpoint::EndpointRewriter, endpoint_guard::EndpointGuard},
+    },
     secret::Secret,
 };
 use url::Url;

@@ -25,7 +25,7 @@ use crate::{
     endpoints as admin,
     error::{Error, ErrorKind},
     ledger::Resource,
-    mcp::{events::is_event_stream, header as field_text},
+    mcp::{header as field_text, sse::reader::is_event_stream},
     observe::{Record, TraceId},
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Owner, Resource, Share},
-    mcp::{endpoint::EndpointRewriter, tool_events::ListEvents},
+    mcp::sse::{endpoint::EndpointRewriter, tool_filter::ListEvents},
 };
 
 /// Gives the client's message URL for a path and query of the server's.

@@ -20,10 +20,8 @@ use crate::{
     identity::Subject,
     link::{FromServer, Link},
     mcp::{
-        endpoint::BYTE_ORDER_MARK,
-        event_end::EventEnd,
-        events::event,
         message::{Id, Message, MessageKind},
+        sse::{end::EventEnd, endpoint::BYTE_ORDER_MARK, reader::event},
     },
     observe::{End, Record},
     session::{Registered, UnreadCut, failure, failure_code},

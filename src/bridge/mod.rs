@@ -27,9 +27,9 @@ use crate::{
     link::{FromServer, Outbound, ToServer, aggregate::server_of, shared},
     mcp::{
         accept,
-        events::event,
         message::{Message, MessageKind},
         modern,
+        sse::reader::event,
     },
     observe::Record,
     proxy::Admitted,

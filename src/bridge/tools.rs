@@ -17,7 +17,7 @@ use crate::{
     ledger::Owner,
     link::{FromServer, Link, ToServer},
     mcp::{
-        code::METHOD_NOT_FOUND,
+        codes::METHOD_NOT_FOUND,
         message::{Id, Message, MessageKind, Part},
         modern::{OWN_META, ToolHeaders},
     },

@@ -36,7 +36,7 @@ use crate::{
     gateway::worker::Arrival,
     identity::Waits,
     ledger::Ledger,
-    mcp::session::SessionKey,
+    mcp::seal::SessionKey,
     observe::{Observer, Topic},
     state::{Backend, GateState, Live, SPARE_CONNECTIONS, capacity},
     upstream::Unusable,

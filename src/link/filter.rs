@@ -13,7 +13,7 @@ use crate::{
     config::ToolFilter,
     error::{Error, ErrorKind},
     mcp::{
-        code::INVALID_PARAMS,
+        codes::INVALID_PARAMS,
         message::{self, Id, Message},
         tool_call::TOOLS_CALL,
         tool_list::without_hidden,

@@ -6,10 +6,10 @@
 
 use bytes::Bytes;
 
-use super::{
-    endpoint::BYTE_ORDER_MARK,
+use crate::mcp::{
     message::{Malformed, Message},
     oversize::{Answers, Oversize},
+    sse::endpoint::BYTE_ORDER_MARK,
 };
 
 /// What a text of a server's comes to.

@@ -14,10 +14,9 @@ use std::{
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::{
-    keys::Author,
+use crate::mcp::{
     modern::OWN_META,
-    reading::{MessageFields, Reading},
+    reading::{MessageFields, Reading, keys::Author},
     walk::JsonWalk,
 };
 

@@ -2,10 +2,9 @@
 //!
 //! [`Message::parse`]: super::message::Message::parse
 
-use super::{
-    keys::Author,
+use crate::mcp::{
     message::{Id, Malformed},
-    reading::{Field, Reading},
+    reading::{Field, Reading, keys::Author},
     walk::JsonWalk,
 };
 

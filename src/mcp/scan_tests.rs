@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, value::RawValue};
 
 use super::*;
-use crate::mcp::{keys::is_ambiguous_method, message::Message};
+use crate::mcp::{message::Message, reading::keys::is_ambiguous_method};
 
 /// Scans `text` cut at `cuts`.
 fn scan(text: &[u8], cuts: &[usize]) -> Result<Scan, Malformed> {

@@ -10,8 +10,8 @@
 
 use http::HeaderValue;
 
-use super::{
-    code::{HEADER_MISMATCH, INVALID_PARAMS},
+use crate::mcp::{
+    codes::{HEADER_MISMATCH, INVALID_PARAMS},
     header,
     message::{Id, Malformed},
     scan::{Scan, ScannedName},

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    keys::is_spelling_of,
+use crate::mcp::{
     message::Malformed,
+    reading::keys::is_spelling_of,
     splice::splice,
     walk::{JsonWalk, Value, Visit},
 };

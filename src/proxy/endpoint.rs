@@ -13,9 +13,9 @@ use crate::{
     body::Seal,
     config::HttpTarget,
     error::{Error, ErrorKind},
-    mcp::{
+    mcp::sse::{
         endpoint::EndpointRewriter,
-        events::{is_coded, is_event_stream},
+        reader::{is_coded, is_event_stream},
     },
     route::McpEndpoint,
     upstream::{Head, ResponseBody},

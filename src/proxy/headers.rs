@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{config::HttpTarget, mcp::events::is_mcp_type, secret, validate::Checked};
+use crate::{config::HttpTarget, mcp::sse::reader::is_mcp_type, secret, validate::Checked};
 
 /// What the gate says in the client's stead.
 pub(super) struct HeadInput<'a> {

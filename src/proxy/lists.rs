@@ -22,7 +22,7 @@ use crate::{
     identity::Subject,
     ledger::{Resource, Share},
     mcp::{
-        events::{is_coded, is_event_stream, is_json},
+        sse::reader::{is_coded, is_event_stream, is_json},
         tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
     },
     observe::Record,

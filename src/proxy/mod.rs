@@ -28,9 +28,11 @@ use crate::{
     ledger::Owner,
     mcp::{
         accept::{names_events, takes_events},
-        event_end::EventEnd,
-        events::{is_coded, is_event_stream},
         modern::LISTEN,
+        sse::{
+            end::EventEnd,
+            reader::{is_coded, is_event_stream},
+        },
     },
     observe::Record,
     route::McpEndpoint,

@@ -14,8 +14,8 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::Owner,
     mcp::{
-        events::is_coded,
         message::Malformed,
+        sse::reader::is_coded,
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },

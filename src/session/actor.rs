@@ -32,8 +32,8 @@ use crate::{
     ledger::{Owner, Resource, Share},
     link::{FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::{
-        events::event,
         message::{self, Id, Message},
+        sse::reader::event,
     },
     watchdog::{Signal, Watched},
 };

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::EVENTS;
 use crate::mcp::{
-    events::{event, event_after},
     message::Message,
+    sse::reader::{event, event_after},
 };
 
 /// Events of one call that are kept for a client that comes back.

@@ -29,7 +29,7 @@ use crate::{
     identity::{Admission, AdmittedParty},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::inline::InlineServer,
-    mcp::session::SessionKey,
+    mcp::seal::SessionKey,
     memory::Memory,
     observe::{Health, Observer, ServerMetrics},
     session::Registry,

@@ -17,7 +17,7 @@ use super::{
     pool::STREAM_READ,
     response::ExchangeConnection,
 };
-use crate::{error::Error, mcp::endpoint::EndpointError};
+use crate::{error::Error, mcp::sse::endpoint::EndpointError};
 
 /// Why an exchange ended early.
 #[derive(Debug)]

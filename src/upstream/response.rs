@@ -16,10 +16,10 @@ use super::{
     outgoing::Outgoing,
     pool::STREAM_READ,
 };
-use crate::mcp::{
+use crate::mcp::sse::{
+    end::{EventEnd, SplitMark},
     endpoint::{BYTE_ORDER_MARK, EndpointError},
     endpoint_guard::EndpointGuard,
-    event_end::{EventEnd, SplitMark},
 };
 
 /// Reads of one body after which acknowledgments are delayed (see [`UpstreamSocket::delay_acks`]): most calls are answered in

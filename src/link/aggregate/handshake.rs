@@ -14,7 +14,7 @@ use crate::link::aggregate::{
 use crate::{
     error::ErrorKind,
     mcp::{
-        code::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
+        codes::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
         message::{Id, Message, Part},
         version::LEGACY,
     },

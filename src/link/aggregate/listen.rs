@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     ledger::{Resource, Share},
     mcp::{
-        code::{INVALID_PARAMS, METHOD_NOT_FOUND},
+        codes::{INVALID_PARAMS, METHOD_NOT_FOUND},
         message::{Id, Message, Part},
         modern::{LISTEN, too_many_wanted},
     },

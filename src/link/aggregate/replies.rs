@@ -16,7 +16,7 @@ use crate::{
     ledger::Resource,
     link::FromServer,
     mcp::{
-        code::{INVALID_REQUEST, METHOD_NOT_FOUND},
+        codes::{INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{self, Id, Message, Part},
         numbers,
     },

@@ -15,7 +15,7 @@ use crate::{
     error::ErrorKind,
     link::{Outbound, ToServer},
     mcp::{
-        code::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
+        codes::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part, Reference},
         modern::LISTEN,
     },

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{Owner, Resource},
     mcp::{
-        code::INVALID_REQUEST,
+        codes::INVALID_REQUEST,
         message::{Id, Message, Part},
     },
     observe::{Health, Observer},

@@ -6,7 +6,7 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     config::{InlineTarget, InlineTool},
     mcp::{
-        code::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION},
+        codes::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION},
         message::{Id, Message, MessageKind, Part},
         version::{MODERN, negotiate},
     },

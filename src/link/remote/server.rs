@@ -12,10 +12,10 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
-        events::{EventReader, MAX_EVENT, SkippedEvent, SseEvent, is_coded},
         incoming::{Batch, Incoming},
         message::{self, Id, Malformed, Message, Part},
         oversize::Answers,
+        sse::reader::{EventReader, MAX_EVENT, SkippedEvent, SseEvent, is_coded},
     },
     observe::Health,
     upstream::{Exchange, ExchangeError, Origin, Pool, RequestBody, ResponseBody, Upload},

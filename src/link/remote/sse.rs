@@ -25,10 +25,9 @@ use crate::link::{
 use crate::{
     error::{Error, ErrorKind},
     mcp::{
-        endpoint,
-        events::is_event_stream,
         message::{self, Id, Malformed, Message, Part},
         numbers::Numbers,
+        sse::{endpoint, reader::is_event_stream},
     },
 };
 

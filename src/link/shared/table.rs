@@ -18,7 +18,7 @@ use crate::{
     ledger::{Limit, Owner, OwnerName, Resource, Share},
     link::FromServer,
     mcp::{
-        code::METHOD_NOT_FOUND,
+        codes::METHOD_NOT_FOUND,
         message::{self, Id, Malformed, Message, Part},
         modern::LISTEN,
         numbers::{self, Numbers},

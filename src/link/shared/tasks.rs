@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::{
     ledger::{Owner, OwnerName, Resource, Share},
     mcp::{
-        code::{INVALID_PARAMS, METHOD_NOT_FOUND},
+        codes::{INVALID_PARAMS, METHOD_NOT_FOUND},
         message::{Message, Part},
         modern::{LISTEN, too_many_wanted},
     },

@@ -13,7 +13,7 @@ mod tool_headers;
 use std::borrow::Cow;
 
 use crate::mcp::{
-    code::{
+    codes::{
         HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_CAPABILITY,
         UNSUPPORTED_VERSION,
     },

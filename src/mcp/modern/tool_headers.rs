@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::{PARAM_PREFIX, RejectionReason, differs, is_param, is_second_spelling, missing, only};
-use crate::mcp::{code::HEADER_MISMATCH, header, keys::is_spelling_of};
+use crate::mcp::{codes::HEADER_MISMATCH, header, reading::keys::is_spelling_of};
 
 const ANNOTATION: &str = "x-mcp-header";
 

@@ -5,6 +5,7 @@
 //! server's reading too. So of a client's message each key that counts may come once and in one spelling, and a value that
 //! counts must be one that all readers agree on; what is else is refused. A server's message is only noted to be ambiguous.
 
+pub(crate) mod keys;
 mod outcome;
 
 use std::ops::Range;
@@ -12,8 +13,8 @@ use std::ops::Range;
 pub use crate::mcp::reading::outcome::Reference;
 pub(super) use crate::mcp::reading::outcome::{MessageFields, Spans};
 use crate::mcp::{
-    keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
     message::{Id, Malformed, MessageKind, Part},
+    reading::keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
     walk::{MAX_TEXT, Value, Visit},
 };
 

@@ -3,8 +3,8 @@ use serde_json::Value as Json;
 
 use crate::mcp::reading::*;
 use crate::mcp::{
-    keys::{ObjectKind, exact},
     message::Message,
+    reading::keys::{ObjectKind, exact},
 };
 
 #[path = "../../../tests/gate/spellings.rs"]

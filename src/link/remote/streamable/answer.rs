@@ -14,9 +14,9 @@ use crate::{
         },
     },
     mcp::{
-        events::{is_event_stream, is_json},
         message::{self, Id, Malformed, Message},
         oversize::Answers,
+        sse::reader::{is_event_stream, is_json},
     },
 };
 

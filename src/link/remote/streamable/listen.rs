@@ -12,7 +12,7 @@ use crate::{
         awaited::Oddity,
         remote::server::{ConnectionPurpose, EventStream, StreamItem},
     },
-    mcp::{events::is_event_stream, message},
+    mcp::{message, sse::reader::is_event_stream},
 };
 
 /// The longest that a server which has nothing to say, or is not there, is left alone.

@@ -9,7 +9,7 @@ use crate::link::{
         initialized, json_with, message, request, result, soon, status, welcome,
     },
 };
-use crate::{config::McpTransport::StreamableHttp, mcp::events::MAX_EVENT};
+use crate::{config::McpTransport::StreamableHttp, mcp::sse::reader::MAX_EVENT};
 
 /// A message of MCP 2026-07-28.
 fn modern(id: u64, method: &str, mut params: Value) -> Value {

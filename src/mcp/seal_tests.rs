@@ -1,4 +1,4 @@
-use super::*;
+use crate::mcp::seal::*;
 
 const DEV: Option<&str> = Some("dev");
 

@@ -6,7 +6,7 @@
 
 /// An object whose keys count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ObjectKind {
+pub(crate) enum ObjectKind {
     /// The message.
     Message,
     /// `params`
@@ -29,7 +29,7 @@ pub(super) enum ObjectKind {
 
 /// A key that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MessageKey {
+pub(crate) enum MessageKey {
     JsonRpc,
     Id,
     Method,
@@ -72,7 +72,7 @@ pub(super) enum MessageKey {
 
 /// Who wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Author {
+pub(crate) enum Author {
     /// Whoever got past the token check: nothing may be left to taste.
     Client,
     /// A server that is in the config, or the gate. What it writes oddly is noticed, and no more.
@@ -81,7 +81,7 @@ pub(super) enum Author {
 
 /// What a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(crate) enum Spelling {
     /// This one, as MCP writes it.
     Exact(MessageKey),
     /// One that does not count here.
@@ -216,7 +216,7 @@ impl ObjectKind {
     }
 
     /// What `key` is here. `escaped` is how many bytes longer it is written than it is.
-    pub(super) fn spelling(self, author: Author, key: &str, escaped: usize) -> Spelling {
+    pub(crate) fn spelling(self, author: Author, key: &str, escaped: usize) -> Spelling {
         let known = self.keys();
         if let Some((_, _, key, _)) = known.iter().find(|known| known.0 == key)
             // PHP writes every slash as `\/`, which nobody takes for anything else. Other escapes are longer.
@@ -246,7 +246,7 @@ impl ObjectKind {
 }
 
 /// Whether some server may take `method` for another one, or not for itself.
-pub(super) fn is_ambiguous_method(method: &str) -> bool {
+pub(crate) fn is_ambiguous_method(method: &str) -> bool {
     if METHODS.iter().any(|(known, _)| *known == method) {
         return false;
     }
@@ -259,7 +259,7 @@ pub(super) fn is_ambiguous_method(method: &str) -> bool {
 }
 
 /// Whether some reader takes `key` for `name`.
-pub(super) fn is_spelling_of(key: &str, name: &str) -> bool {
+pub(crate) fn is_spelling_of(key: &str, name: &str) -> bool {
     letters(key).eq(letters(name))
 }
 
@@ -271,7 +271,7 @@ fn letters(key: &str) -> impl Iterator<Item = char> {
 }
 
 /// The [`letters`] of a key, in place.
-pub(super) struct Folded {
+pub(crate) struct Folded {
     bytes: [u8; Self::MOST],
     length: usize,
 }
@@ -281,7 +281,7 @@ impl Folded {
     const MOST: usize = 64;
 
     /// Folds `key`.
-    pub(super) fn of(key: &str) -> Self {
+    pub(crate) fn of(key: &str) -> Self {
         let mut folded = Self { bytes: [0; Self::MOST], length: 0 };
         if key.is_ascii() {
             let letters = key.bytes().filter(u8::is_ascii_alphanumeric);
@@ -300,14 +300,14 @@ impl Folded {
     }
 
     /// The letters and digits; none if there are too many to be known.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
 /// Keys that a reader of any kind may take for one that counts, for tests.
 #[cfg(test)]
-pub(super) fn exact(place: ObjectKind) -> impl Iterator<Item = &'static str> {
+pub(crate) fn exact(place: ObjectKind) -> impl Iterator<Item = &'static str> {
     place.keys().iter().map(|known| known.0)
 }
 

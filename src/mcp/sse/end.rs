@@ -6,7 +6,7 @@
 //! A byte order mark means nothing at the very beginning of a stream, and only there (section 9.2.5). Behind a comment that
 //! was put in before the first byte it would be part of the first field's name, and the event lost. So there it is taken out.
 
-use super::endpoint::BYTE_ORDER_MARK;
+use crate::mcp::sse::endpoint::BYTE_ORDER_MARK;
 
 /// The end of what has passed of one stream.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::endpoint::EndpointError;
+use crate::mcp::sse::endpoint::EndpointError;
 
 const FIELD: &[u8] = b"event";
 const NAME: &[u8] = b"endpoint";
@@ -128,7 +128,7 @@ impl EndpointGuard {
 
 /// Whether a line ends with this byte, behind the `last` two: where the format ends lines (WHATWG HTML, section 9.2.6), and
 /// where Unicode does (UAX #14, and the separators of ASCII).
-pub(super) fn ends_line(last: [u8; 2], byte: u8) -> bool {
+pub(crate) fn ends_line(last: [u8; 2], byte: u8) -> bool {
     match byte {
         b'\n'..=b'\r' | 0x1C..=0x1E => true,
         // U+0085, U+2028 and U+2029.

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use url::Url;
 
-use super::endpoint_guard::EndpointGuard;
+use crate::mcp::sse::endpoint_guard::EndpointGuard;
 
 /// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
 pub const MAX_HELD: usize = 16 * 1024;
@@ -27,7 +27,7 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// (path-absolute, without a line end).
 ///
 /// ```
-/// # use sluicegate::mcp::endpoint::EndpointRewriter;
+/// # use sluicegate::mcp::sse::endpoint::EndpointRewriter;
 /// let upstream = "http://127.0.0.1:3000/sse".parse().unwrap();
 /// let mut rewriter = EndpointRewriter::new(upstream, |path, query| format!("/db{path}?{}", query.unwrap_or("")));
 /// let out = rewriter.push("event: endpoint\ndata: message?sessionId=7\n\n".into()).unwrap();

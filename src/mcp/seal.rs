@@ -191,5 +191,5 @@ fn canonical(query: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
+#[path = "seal_tests.rs"]
 mod tests;

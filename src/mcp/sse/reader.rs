@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use memchr::{memchr, memchr2};
 
-use super::{
-    endpoint::BYTE_ORDER_MARK,
+use crate::ledger::{Limit, Share};
+use crate::mcp::{
     message::Message,
     oversize::{Answers, Oversize},
+    sse::endpoint::BYTE_ORDER_MARK,
 };
-use crate::ledger::{Limit, Share};
 
 /// Most bytes of one event: a tool may answer with an image in base64, which none of the transports bounds.
 pub const MAX_EVENT: usize = 4 * 1024 * 1024;
@@ -47,7 +47,7 @@ pub struct SkippedEvent {
 /// Reads the events of one stream.
 ///
 /// ```
-/// # use sluicegate::mcp::events::EventReader;
+/// # use sluicegate::mcp::sse::reader::EventReader;
 /// let mut reader = EventReader::default();
 /// reader.push("id: 7\ndata: {}\n\n: still he".into());
 /// assert_eq!(reader.next().unwrap().unwrap().data, "{}");
@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn a_message_is_written_as_one_event_on_one_line() {
         let message = Message::parse("{\r\n\"id\":1,\n\"result\":{}}\n".into()).unwrap();
-        let written = super::event(&message);
+        let written = crate::mcp::sse::reader::event(&message);
         assert_eq!(written, "event: message\ndata: {  \"id\":1, \"result\":{}} \n\n");
         let read = read([&written[..]]).unwrap();
         assert!(Message::parse(read[0].1.clone().into()).is_ok());

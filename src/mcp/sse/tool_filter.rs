@@ -12,8 +12,8 @@ use std::{borrow::Cow, mem, ops::Range};
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
-use super::{
-    endpoint_guard::ends_line,
+use crate::mcp::{
+    sse::endpoint_guard::ends_line,
     tool_list::{Inspector, ListError, ListFinding, MAX_HELD, may_hold_result, shortened},
 };
 
@@ -302,5 +302,5 @@ fn value(line: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-#[path = "tool_events_tests.rs"]
+#[path = "tool_filter_tests.rs"]
 mod tests;

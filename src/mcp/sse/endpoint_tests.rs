@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::mcp::sse::endpoint::*;
 
 const UPSTREAM: &str = "http://tools.internal:3000/v1/sse?key=1";
 

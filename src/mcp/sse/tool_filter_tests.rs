@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::mcp::sse::tool_filter::*;
 
 fn events() -> ListEvents<impl Fn(&str) -> bool> {
     ListEvents::new(|tool: &str| tool != "drop")
@@ -62,7 +62,10 @@ fn an_event_of_any_size_passes_unless_it_lists_tools() {
     assert!(out == wanted.as_bytes());
 
     for too_long in [format!("data: {{\"result\":{{\"tools\":[\ndata: \"{large}"), format!(": {large}")] {
-        assert_eq!(super::tests::events().push(too_long.as_bytes()), Err(ListError::TooLong));
+        assert_eq!(
+            crate::mcp::sse::tool_filter::tests::events().push(too_long.as_bytes()),
+            Err(ListError::TooLong)
+        );
     }
     // What it turns out to be behind what was let go ends the stream before the event ends.
     for (rest, error) in [
@@ -74,7 +77,7 @@ fn an_event_of_any_size_passes_unless_it_lists_tools() {
         ("\"}}}}\n\n", ListError::Unreadable),
     ] {
         for size in [1, 7, 4096] {
-            let mut events = super::tests::events();
+            let mut events = crate::mcp::sse::tool_filter::tests::events();
             let start = format!("data: {{\"result\":{{\"_meta\":{{\"x\":\"{large}");
             assert!(events.push(start.as_bytes()).unwrap().starts_with(b"data: {\"result"));
             let outcomes: Vec<_> = rest.as_bytes().chunks(size).map(|piece| events.push(piece)).collect();

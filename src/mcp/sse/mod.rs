@@ -1,0 +1,7 @@
+//! Event streams: their lines, their events, and the endpoint that HTTP+SSE announces.
+
+pub mod end;
+pub mod endpoint;
+pub mod endpoint_guard;
+pub mod reader;
+pub mod tool_filter;
