@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{report::hint, table::key, *};
 
 fn write(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::PermissionsExt;

@@ -10,45 +10,19 @@
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
 
-mod aggregate;
-mod bind;
-mod excerpt;
-mod fields;
-mod files;
-mod foreign;
-mod hint;
 mod hung;
-mod inline;
-mod key;
-mod lexer;
-mod limits;
-mod lines;
 #[cfg(test)]
 mod messages_tests;
-mod mistaken;
 #[cfg(test)]
 mod page_tests;
-mod parse;
-mod problem;
-mod programs;
-mod reader;
-mod reference;
-mod remaining;
-mod reserve;
+pub mod read;
+pub mod report;
 mod resolve;
 mod roots;
-mod schema;
-#[cfg(test)]
-mod schema_tests;
-mod servers;
-mod shown;
 mod snapshot;
-mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod tokens;
 pub mod watch;
 
 use std::{
@@ -60,29 +34,35 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use self::{
-    excerpt::Excerpts,
-    lines::LineIndex,
-    parse::Fault,
-    problem::Location,
-    reader::{Context, Finding, Node},
-};
-pub use self::{
-    problem::{Problem, Severity},
-    reference::Env,
-    remaining::{Remaining, RemainingAccess},
+pub use crate::config::{
+    read::reference::Env,
+    report::{
+        problem::{Problem, Severity},
+        schema::schema,
+    },
+    resolve::{
+        remaining::{Remaining, RemainingAccess},
+        tls::STATE_DIRECTORY,
+    },
     roots::SystemRoots,
-    schema::schema,
     snapshot::*,
     table::INHERITED,
-    tls::STATE_DIRECTORY,
+};
+use crate::config::{
+    read::{
+        files,
+        lines::LineIndex,
+        parse::{self, Fault},
+        reader::{Context, Finding, Node},
+    },
+    report::{excerpt::Excerpts, problem::Location},
 };
 
 /// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.
 #[cfg(test)]
 pub(crate) fn restart_keys() -> Vec<String> {
     let mut found = Vec::new();
-    for (path, object) in key::objects(&table::ROOT) {
+    for (path, object) in table::key::objects(&table::ROOT) {
         let path = path.trim_start_matches("proxy").trim_start_matches('.').to_owned();
         for (key, part) in object.keys.iter().filter_map(|key| Some((key, key.restart?))) {
             let dot = if path.is_empty() { "" } else { "." };

@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 
-use super::{
-    key::{Absent, Key, LONGEST, Object, ValueKind, Words, objects},
-    schema,
-    table::ROOT,
+use crate::config::{
+    report::schema,
+    table::{
+        ROOT,
+        key::{Absent, Key, LONGEST, Object, ValueKind, Words, objects},
+    },
 };
 
 const INTRO: &str = r#"# Config reference

@@ -1,7 +1,7 @@
 //! `proxy.auth`.
 
 use super::LABEL;
-use crate::config::key::{
+use crate::config::table::key::{
     Absent::{Bool, Empty, List, Means, Nothing, Text},
     Names, Object, ValueKind, Word, Words, key,
 };

@@ -7,12 +7,12 @@ use super::{
     secs,
     server::{SERVER, SERVER_NAMES},
 };
-use crate::config::key::{
+use crate::config::snapshot::Server;
+use crate::config::table::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
     Object, TIMEOUT, ValueKind, Word, Words, count, key,
 };
-use crate::config::snapshot::Server;
 
 pub(in crate::config) static ROOT: Object = Object {
     name: "config",

@@ -1,7 +1,7 @@
 //! `proxy.limits`.
 
 use super::secs;
-use crate::config::key::{
+use crate::config::table::key::{
     Absent::{Duration, Empty, Means, Number},
     Object, TIMEOUT, ValueKind, bytes, count, key,
 };

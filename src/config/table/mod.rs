@@ -7,6 +7,7 @@
 
 mod auth;
 mod gate;
+pub(crate) mod key;
 mod limits;
 mod server;
 
@@ -18,7 +19,7 @@ pub(super) use self::{
     gate::ROOT,
     server::{COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
 };
-use super::key::{ANY, Absent::Nothing, Object, ValueKind, key};
+use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 
 /// Where to find a text that does not stand in the config.
 pub(super) static REFERENCE: Object = Object {

@@ -1,7 +1,7 @@
 //! `mcpServers.NAME`.
 
 use super::{LABEL, PROGRAM, TEXT, secs};
-use crate::config::key::{
+use crate::config::table::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Required},
     Names, Object, TIMEOUT, ValueKind, Word, Words, key,

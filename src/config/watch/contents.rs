@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{
+use crate::config::read::{
     files::{self, Unreadable},
     reserve,
 };

@@ -1,14 +1,14 @@
 //! Where in a text an offset is: line and column, by one index of its lines.
 
 /// The lines of a text.
-pub(super) struct LineIndex<'a> {
+pub(crate) struct LineIndex<'a> {
     text: &'a str,
     /// Where each line begins.
     starts: Vec<usize>,
 }
 
 impl<'a> LineIndex<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
         Self { text, starts }
@@ -21,18 +21,18 @@ impl<'a> LineIndex<'a> {
     }
 
     /// Line of `offset`, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
+    pub(crate) fn line(&self, offset: usize) -> usize {
         self.starts.partition_point(|&start| start <= offset.min(self.text.len()))
     }
 
     /// Line and column of `offset`, both from 1, the column in characters.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let (line, offset) = (self.line(offset), self.floor(offset));
         (line, self.text[self.starts[line - 1]..offset].chars().count() + 1)
     }
 
     /// Offsets between which the line of `offset` stands, without what ends it.
-    pub(super) fn range(&self, offset: usize) -> (usize, usize) {
+    pub(crate) fn range(&self, offset: usize) -> (usize, usize) {
         let line = self.line(offset);
         let start = self.starts[line - 1];
         let end = self.starts.get(line).map_or(self.text.len(), |next| next - 1);

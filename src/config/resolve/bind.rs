@@ -8,16 +8,15 @@ use std::{
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{
-    fields::Fields,
-    problem::Location,
-    reader::Context,
+use crate::config::{
+    read::{fields::Fields, reader::Context},
+    report::problem::Location,
     snapshot::{HostPattern, Snapshot},
 };
 
 /// Which addresses a port alone stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// This machine only; any other address is refused.
     Loopback,
     /// Every interface.
@@ -25,7 +24,7 @@ pub(super) enum Reach {
 }
 
 /// `proxy.addr`. `None` after an error.
-pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<SocketAddr>> {
+pub(crate) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<SocketAddr>> {
     let has_tls = proxy.has("tls");
     let allow_plain = proxy.bool(cx, "allowPlainHttp").unwrap_or_default();
     if allow_plain && has_tls {
@@ -68,7 +67,7 @@ pub(super) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<Soc
 }
 
 /// `proxy.admin.addr`. `None` if absent or after an error.
-pub(super) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
+pub(crate) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketAddr]) -> Option<SocketAddr> {
     if fields.lacks(&["addr"]) {
         cx.error(&fields.at, "needs an `addr`, such as \"127.0.0.1:9090\"");
     }
@@ -96,7 +95,7 @@ pub(super) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketA
 }
 
 /// Warns of an admin listener that asks everybody for a token which nobody has.
-pub(super) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
+pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
     let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
     let opens = |role: &String| matches!(&**role, "admin" | "metrics");
     if is_remote && !snapshot.credentials.iter().any(|credential| credential.roles.iter().any(opens)) {
@@ -129,7 +128,7 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// `proxy.trustedProxies`: addresses, or networks as in `10.0.0.0/8`.
-pub(super) fn networks(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Vec<IpNet> {
+pub(crate) fn networks(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for text in proxy.texts(cx, "trustedProxies").unwrap_or_default() {
         let one = text.value.parse::<IpAddr>().map(IpNet::from);
@@ -149,7 +148,7 @@ pub(super) fn networks(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Vec<IpNet> {
 }
 
 /// `proxy.baseUrl`.
-pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
+pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
     let text = proxy.text(cx, "baseUrl")?;
     let url = http_url(cx, &text.value, &text.at)?;
     if url.query().is_some() {
@@ -164,7 +163,7 @@ pub(super) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
 
 /// Warns of a URL of the gate that does not fit what it speaks. Its certificate, its origins and what clients are told follow
 /// from that URL.
-pub(super) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url: Option<&Url>) {
+pub(crate) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url: Option<&Url>) {
     let (Some(url), Some(node)) = (base_url, proxy.get("baseUrl")) else { return };
     // Whoever has a balancer in front says so in one of these.
     let is_behind = proxy.has("trustedProxies") || proxy.has("allowPlainHttp");
@@ -180,7 +179,7 @@ pub(super) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url:
 }
 
 /// An absolute `http` or `https` URL with a host and nothing that does not belong into a request.
-pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Location) -> Option<Url> {
+pub(crate) fn http_url(cx: &mut Context<'_>, text: &str, at: &Location) -> Option<Url> {
     // The text is never shown: a URL that does not parse may hold a password.
     let message = match Url::parse(text) {
         Err(error) => {
@@ -216,7 +215,7 @@ pub(super) fn http_url(cx: &mut Context<'_>, text: &str, at: &Location) -> Optio
 }
 
 /// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses (`None` if those are not known).
-pub(super) fn allowed_hosts(
+pub(crate) fn allowed_hosts(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
     base_url: Option<&Url>,
@@ -255,7 +254,7 @@ pub(super) fn allowed_hosts(
 }
 
 /// The names of this machine to itself.
-pub(super) fn loopback_names() -> [String; 3] {
+pub(crate) fn loopback_names() -> [String; 3] {
     ["localhost", "127.0.0.1", "::1"].map(str::to_owned)
 }
 
@@ -301,7 +300,7 @@ fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
 }
 
 /// `proxy.allowedOrigins` and the gate's own.
-pub(super) fn allowed_origins(
+pub(crate) fn allowed_origins(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
     base_url: Option<&Url>,

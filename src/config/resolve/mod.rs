@@ -1,17 +1,25 @@
 //! The document as a whole: reads every part, and makes a snapshot if all of them are good.
 
+pub(crate) mod aggregate;
+pub(crate) mod bind;
+pub(crate) mod inline;
+pub(crate) mod limits;
+pub(crate) mod programs;
+pub(super) mod remaining;
+pub(crate) mod servers;
+pub(super) mod tls;
+pub(crate) mod tokens;
 use std::time::Duration;
 
-use super::{
-    aggregate, bind,
-    fields::Fields,
-    foreign, limits,
-    reader::{Context, Node},
-    remaining::Remaining,
-    servers,
+use crate::config::{
+    read::{
+        fields::Fields,
+        reader::{Context, Node},
+    },
+    report::foreign,
+    resolve::remaining::Remaining,
     snapshot::{Level, LogConfig, LogFormat, LostFiles, Server, Snapshot},
     table::ROOT,
-    tls, tokens,
 };
 use crate::secret::Secret;
 
@@ -244,7 +252,7 @@ fn read_session_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
         );
         return None;
     }
-    if text.origin == super::reference::TextSource::Literal {
+    if text.origin == crate::config::read::reference::TextSource::Literal {
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     Some(Secret::new(text.value))

@@ -2,11 +2,13 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{
-    fields::Fields,
+use crate::config::{
     hung,
-    reader::{Context, ReadText},
-    shown,
+    read::{
+        fields::Fields,
+        reader::{Context, ReadText},
+    },
+    report::shown,
     table::COMMAND,
 };
 use crate::secret::Secret;
@@ -15,18 +17,18 @@ use crate::secret::Secret;
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A program as it is to be started.
-pub(super) struct Program<'a> {
-    pub(super) command: &'a str,
-    pub(super) env: &'a [(String, Secret)],
+pub(crate) struct Program<'a> {
+    pub(crate) command: &'a str,
+    pub(crate) env: &'a [(String, Secret)],
     /// Whether it gets the `PATH` of the gate, unless `env` has another.
-    pub(super) inherits_path: bool,
+    pub(crate) inherits_path: bool,
     /// Whether what it gets of the gate's environment is said by `inheritEnv`.
-    pub(super) has_own_list: bool,
-    pub(super) cwd: &'a Path,
+    pub(crate) has_own_list: bool,
+    pub(crate) cwd: &'a Path,
 }
 
 /// Warns of a program that cannot be started. No error: it may be installed later, and other servers run without it.
-pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'_>) {
+pub(crate) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'_>) {
     if cx.is_full() {
         return;
     }
@@ -76,7 +78,7 @@ pub(super) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
 const CONTAINERS: &[&str] = &["docker", "podman", "nerdctl"];
 
 /// Warns of variables that such a program passes on, and does not have itself: from a client, it had the client's.
-pub(super) fn warn_of_container(
+pub(crate) fn warn_of_container(
     cx: &mut Context<'_>,
     command: &str,
     args: &[ReadText],

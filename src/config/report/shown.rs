@@ -2,7 +2,7 @@
 //! `…`, since a secret may have strayed into its place.
 
 /// Stands for what is not shown.
-pub(super) const HIDDEN: &str = "…";
+pub(crate) const HIDDEN: &str = "…";
 
 /// Characters of a name that is shown.
 const LONGEST_NAME: usize = 40;
@@ -17,7 +17,7 @@ const LONGEST_PATH: usize = 1024;
 const TOKEN: &str = "sg_";
 
 /// A key, if it looks like a name, and not like a secret.
-pub(super) fn name(text: &str) -> Option<&str> {
+pub(crate) fn name(text: &str) -> Option<&str> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$' | '/' | '@');
     let has = |what: fn(char) -> bool| text.contains(what);
     let is_secret = text.starts_with(TOKEN)
@@ -27,19 +27,19 @@ pub(super) fn name(text: &str) -> Option<&str> {
 }
 
 /// A key as it is shown.
-pub(super) fn name_or_hidden(text: &str) -> &str {
+pub(crate) fn name_or_hidden(text: &str) -> &str {
     name(text).unwrap_or(HIDDEN)
 }
 
 /// The name of an environment variable, if it looks like one as people write them.
-pub(super) fn variable(text: &str) -> Option<&str> {
+pub(crate) fn variable(text: &str) -> Option<&str> {
     let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_name = text.len() <= LONGEST_VARIABLE && text.bytes().all(fits);
     (is_name && !text.split('_').any(is_mixed)).then_some(text)
 }
 
 /// A path, if it looks like one.
-pub(super) fn path(text: &str) -> Option<&str> {
+pub(crate) fn path(text: &str) -> Option<&str> {
     let is_path = text.contains(['/', '.'])
         && text.len() <= LONGEST_PATH
         && !text.contains(|c: char| c.is_control() || c == '=' || c == '+');

@@ -4,7 +4,7 @@
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// `{` or `[`.
     Open(u8),
     /// `}` or `]`.
@@ -26,10 +26,10 @@ pub(super) enum Class {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Token {
-    pub(super) class: Class,
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Token {
+    pub(crate) class: Class,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// What stands in place of straight quotes, colons and commas in texts that were made for people.
@@ -40,7 +40,7 @@ fn is_space(c: char) -> bool {
 }
 
 /// All tokens of `text`. Between them there is white space and nothing else.
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {

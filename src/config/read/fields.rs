@@ -4,22 +4,26 @@ use std::time::Duration;
 
 use jsonc_parser::{ast, common::Ranged};
 
-use super::{
-    key::{Absent, Key, Object, ValueKind},
-    problem::Location,
-    reader::{Context, Node, ReadText},
-    reference::TextSource,
-    table::REFERENCE,
+use crate::config::{
+    read::{
+        reader::{Context, Node, ReadText},
+        reference::TextSource,
+    },
+    report::problem::Location,
+    table::{
+        REFERENCE,
+        key::{Absent, Key, Object, ValueKind},
+    },
 };
 
 /// The entries of an object. What they may be, and what their absence means, is looked up in the table.
-pub(super) struct Fields<'a> {
-    pub(super) properties: &'a [ast::ObjectProp<'a>],
+pub(crate) struct Fields<'a> {
+    pub(crate) properties: &'a [ast::ObjectProp<'a>],
     /// `None` if its keys are names that the user chose.
-    pub(super) kind: Option<&'static Object>,
-    pub(super) at: Location,
+    pub(crate) kind: Option<&'static Object>,
+    pub(crate) at: Location,
     /// Keys that were probably meant by some that were refused: they are not missing.
-    pub(super) meant: Vec<&'static str>,
+    pub(crate) meant: Vec<&'static str>,
 }
 
 /// What the names of keys begin with that mean nothing, in any object.
@@ -50,7 +54,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Notes keys that the table does not have, and those that are there by two names.
-    pub(super) fn check_names(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn check_names(&mut self, cx: &mut Context<'_>) {
         let Some(kind) = self.kind else { return };
         for (name, place, _) in self.entries() {
             if is_comment(name, kind) {
@@ -67,34 +71,34 @@ impl<'a> Fields<'a> {
     }
 
     /// The entries of a value that is an object.
-    pub(super) fn properties_of(&self, node: &Node<'a>) -> &'a [ast::ObjectProp<'a>] {
+    pub(crate) fn properties_of(&self, node: &Node<'a>) -> &'a [ast::ObjectProp<'a>] {
         node.value.as_object().map_or(&[], |object| &object.properties)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
     /// Whether none of these keys is there, nor a word that means one of them.
-    pub(super) fn lacks(&self, names: &[&str]) -> bool {
+    pub(crate) fn lacks(&self, names: &[&str]) -> bool {
         !names.iter().any(|name| self.has(name) || self.meant.contains(name))
     }
 
     /// Whether some key is none of the table's: any other may be meant by it.
-    pub(super) fn has_unknown(&self) -> bool {
+    pub(crate) fn has_unknown(&self) -> bool {
         let is_unknown =
             |kind: &Object| self.properties.iter().any(|property| kind.key(property.name.as_str()).is_none());
         self.kind.is_some_and(is_unknown)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Node<'a>> {
         let property = self.find(name)?;
         let value = &property.value;
         Some(Node { value, at: self.at.key(property.name.as_str(), value.range().start) })
     }
 
     /// True or false. `None` if it is absent and has no default, or not good; so of those below.
-    pub(super) fn bool(&self, cx: &mut Context<'_>, name: &str) -> Option<bool> {
+    pub(crate) fn bool(&self, cx: &mut Context<'_>, name: &str) -> Option<bool> {
         match (self.get(name), self.described(name)?.absent) {
             (Some(node), _) => node.bool(cx),
             (None, Absent::Bool(default)) => Some(default),
@@ -103,7 +107,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in its range.
-    pub(super) fn number(&self, cx: &mut Context<'_>, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, cx: &mut Context<'_>, name: &str) -> Option<u64> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
             (Some(node), ValueKind::Number { least, most, .. }, _) => node.number(cx, least, most),
@@ -113,7 +117,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A time span in its range.
-    pub(super) fn duration(&self, cx: &mut Context<'_>, name: &str) -> Option<Duration> {
+    pub(crate) fn duration(&self, cx: &mut Context<'_>, name: &str) -> Option<Duration> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
             (Some(node), ValueKind::Duration(least), _) => node.duration(cx, least),
@@ -123,7 +127,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of the key's words, as the table spells it.
-    pub(super) fn word(&self, cx: &mut Context<'_>, name: &str) -> Option<&'static str> {
+    pub(crate) fn word(&self, cx: &mut Context<'_>, name: &str) -> Option<&'static str> {
         let key = self.described(name)?;
         match (self.get(name), key.kind, key.absent) {
             (Some(node), ValueKind::Word(words), _) => {
@@ -140,7 +144,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Text, with its references replaced.
-    pub(super) fn text(&self, cx: &mut Context<'_>, name: &str) -> Option<ReadText> {
+    pub(crate) fn text(&self, cx: &mut Context<'_>, name: &str) -> Option<ReadText> {
         match (self.get(name), self.described(name)?.absent) {
             (Some(node), _) => node.string(cx),
             (None, Absent::Text(default)) => Some(self.literal(name, default)),
@@ -149,7 +153,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The texts of a list; elements that are none are noted and left out.
-    pub(super) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<ReadText>> {
+    pub(crate) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<ReadText>> {
         match (self.get(name), self.described(name)?.absent) {
             (Some(node), _) => node.strings(cx),
             (None, Absent::List(default)) => {
@@ -164,7 +168,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object of the table. `None` if it is absent or none.
-    pub(super) fn object(&self, cx: &mut Context<'_>, name: &str) -> Option<Fields<'a>> {
+    pub(crate) fn object(&self, cx: &mut Context<'_>, name: &str) -> Option<Fields<'a>> {
         match self.described(name)?.kind {
             ValueKind::Object(kind) => self.get(name)?.object(cx, kind),
             _ => None,
@@ -172,7 +176,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Fields::object`]; one that is absent or none is read as one without keys.
-    pub(super) fn object_or_empty(&self, cx: &mut Context<'_>, name: &str) -> Fields<'a> {
+    pub(crate) fn object_or_empty(&self, cx: &mut Context<'_>, name: &str) -> Fields<'a> {
         let kind = match self.described(name).map(|key| key.kind) {
             Some(ValueKind::Object(kind)) => Some(kind),
             _ => None,
@@ -182,7 +186,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Name, place of the key, value; in file order.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Location, Node<'a>)> {
+    pub(crate) fn entries(&self) -> Vec<(&'a str, Location, Node<'a>)> {
         let entry = |property: &'a ast::ObjectProp<'a>| {
             let name = property.name.as_str();
             let at = self.at.key(name, property.value.range().start);
@@ -195,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The place of the key `name`, for a problem with its being there at all.
-    pub(super) fn key(&self, name: &str) -> Location {
+    pub(crate) fn key(&self, name: &str) -> Location {
         match self.find(name) {
             Some(property) => self.at.key(property.name.as_str(), property.range.start),
             None => self.at.key(name, self.at.offset),

@@ -15,20 +15,20 @@ struct Foreign {
 
 /// What a word that is no key here probably means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Meaning {
+pub(crate) struct Meaning {
     /// The key of the same object that is meant, or nothing.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     /// What to do; nothing if it is to write the key.
-    pub(super) way: &'static str,
+    pub(crate) way: &'static str,
 }
 
 /// Letters that tell words apart.
-pub(super) fn plain(word: &str) -> String {
+pub(crate) fn plain(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 /// What `word` means in an object of this kind.
-pub(super) fn meaning(object: &str, word: &str) -> Option<Meaning> {
+pub(crate) fn meaning(object: &str, word: &str) -> Option<Meaning> {
     let word = plain(word);
     let fits = |entry: &&Foreign| {
         (entry.objects.is_empty() || entry.objects.contains(&object)) && entry.words.contains(&word.as_str())
@@ -50,7 +50,7 @@ const fn way(
 }
 
 /// What to do with what is to hold for all servers.
-pub(super) const NO_DEFAULTS: &str =
+pub(crate) const NO_DEFAULTS: &str =
     "there are no defaults or templates for servers here; write what it says into each server, and remove it";
 
 const ROOT: &[&str] = &["config"];
@@ -658,10 +658,7 @@ static TABLE: &[Foreign] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{
-        key::objects,
-        table::{REFERENCE, ROOT},
-    };
+    use crate::config::table::{REFERENCE, ROOT, key::objects};
 
     #[test]
     fn no_word_is_a_key_and_every_meaning_is_one() {

@@ -15,11 +15,13 @@ use rustls::{
 use url::{Host, Url};
 use x509_parser::extensions::GeneralName;
 
-use super::{
-    bind,
-    fields::Fields,
-    problem::Location,
-    reader::{Context, ReadText},
+use crate::config::{
+    read::{
+        fields::Fields,
+        reader::{Context, ReadText},
+    },
+    report::problem::Location,
+    resolve::bind,
     snapshot::{HostPattern, Tls},
 };
 
@@ -27,7 +29,7 @@ use super::{
 pub const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// `None` after an error.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
     hosts: &[HostPattern],
@@ -165,7 +167,7 @@ fn other_names(certificate: &CertificateDer<'_>, host: &Host<&str>) -> Option<Ve
 }
 
 /// The certificates in a PEM file, at least one.
-pub(super) fn certificates(
+pub(crate) fn certificates(
     cx: &mut Context<'_>,
     pem: &[u8],
     at: &Location,

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::snapshot::{Access, Credential, Server, Snapshot};
+use crate::config::snapshot::{Access, Credential, Server, Snapshot};
 
 /// The tokens and grants that a file has, as far as they can be read. A file that is no JSON has none that are known.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{
+use crate::config::table::{
+    REFERENCE, ROOT,
     key::{Absent, Key, LONGEST, Names, Object, ValueKind, Words, objects},
-    table::{REFERENCE, ROOT},
 };
 
 /// What text begins with, or has in it, that holds a reference.
@@ -93,7 +93,7 @@ fn property(key: &Key) -> Json {
 }
 
 /// The default as it would stand in a config.
-pub(super) fn default(key: &Key) -> Option<Json> {
+pub(crate) fn default(key: &Key) -> Option<Json> {
     Some(match key.absent {
         Absent::Required | Absent::Nothing | Absent::Means(_) => return None,
         Absent::Empty => json!({}),
@@ -106,7 +106,7 @@ pub(super) fn default(key: &Key) -> Option<Json> {
 }
 
 /// The documentation of a key, with what follows from the rest of its entry; Markdown.
-pub(super) fn sentences(key: &Key) -> String {
+pub(crate) fn sentences(key: &Key) -> String {
     let mut text = key.doc.to_owned();
     if let ValueKind::Word(Words { words, .. }) = key.kind {
         let described = words.iter().map(|word| format!("`{}`: {}", word.0, word.2));
@@ -172,7 +172,7 @@ fn kind(kind: &ValueKind) -> Json {
             }
             schema
         }
-        ValueKind::List(of) => json!({ "type": "array", "items": self::kind(of) }),
+        ValueKind::List(of) => json!({ "type": "array", "items": crate::config::report::schema::kind(of) }),
         ValueKind::Map { names: Names { pattern, reserved }, of } => {
             let mut names = json!({ "pattern": pattern });
             if !reserved.is_empty() {
@@ -182,7 +182,7 @@ fn kind(kind: &ValueKind) -> Json {
                 "type": "object",
                 "propertyNames": { "anyOf": [names, { "pattern": "^//" }] },
                 "patternProperties": { "^//": true },
-                "additionalProperties": self::kind(of)
+                "additionalProperties": crate::config::report::schema::kind(of)
             })
         }
         ValueKind::Object(object) => json!({ "$ref": format!("#/$defs/{}", object.name) }),
@@ -194,7 +194,7 @@ fn kind(kind: &ValueKind) -> Json {
             schema
         }
         ValueKind::OneOrMany(of) => {
-            let one = self::kind(of);
+            let one = crate::config::report::schema::kind(of);
             json!({ "anyOf": [one, { "type": "array", "items": one }] })
         }
         ValueKind::JsonSchema => {

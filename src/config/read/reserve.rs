@@ -15,7 +15,7 @@ static RESERVE: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
 /// A file that may have been opened by means of the reserve, which is filled up when it is closed.
 #[derive(Debug)]
-pub(super) struct OpenedFile {
+pub(crate) struct OpenedFile {
     // Closed first: fields are dropped in their order.
     file: File,
     _refill: Refill,
@@ -25,7 +25,7 @@ pub(super) struct OpenedFile {
 struct Refill;
 
 /// What `open` opens, if need be with a descriptor of the reserve.
-pub(super) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<OpenedFile> {
+pub(crate) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<OpenedFile> {
     loop {
         match open() {
             Ok(file) => return Ok(OpenedFile { file, _refill: Refill }),
@@ -40,7 +40,7 @@ pub(super) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<OpenedFile
 }
 
 /// Whether there is no descriptor, neither for the process nor on the machine: nothing is known of the file.
-pub(super) fn is_lack(error: &io::Error) -> bool {
+pub(crate) fn is_lack(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
@@ -61,7 +61,7 @@ impl Drop for Refill {
 }
 
 impl OpenedFile {
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 }

@@ -8,9 +8,9 @@ use std::{
     path::Path,
 };
 
-use super::{
+use crate::config::{
     hung,
-    reserve::{self, OpenedFile},
+    read::reserve::{self, OpenedFile},
 };
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
@@ -20,15 +20,15 @@ const MAX_BYTES: u64 = 1 << 20;
 const MOST_READS: usize = 5;
 
 /// A file that was read.
-pub(super) struct FileContents {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct FileContents {
+    pub(crate) bytes: Vec<u8>,
     /// Whether every account on the machine may read it.
-    pub(super) world_readable: bool,
+    pub(crate) world_readable: bool,
 }
 
 /// Opens a regular file; links are followed. What is looked at is what was opened, so that nothing can be swapped in
 /// between; and opening waits for nobody: a FIFO without a writer is open at once, and refused.
-pub(super) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
+pub(crate) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags);
@@ -43,7 +43,7 @@ pub(super) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
 
 /// Why a file cannot be read. Shown, it is a sentence without the path.
 #[derive(Debug)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     Failed(io::Error),
     Directory,
     /// A FIFO, a socket, a device.
@@ -56,7 +56,7 @@ pub(super) enum Unreadable {
 }
 
 /// [`read_patiently`] that does not wait for a file system which does not answer.
-pub(super) fn read(path: &Path) -> Result<FileContents, Unreadable> {
+pub(crate) fn read(path: &Path) -> Result<FileContents, Unreadable> {
     hung::look(path, read_patiently).unwrap_or(Err(Unreadable::Hangs))
 }
 
@@ -82,10 +82,10 @@ fn read_once(path: &Path) -> Result<FileContents, Unreadable> {
 }
 
 /// The path that stands for standard input, where a config is read.
-pub(super) const STANDARD_INPUT: &str = "-";
+pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// Reads a config, which may come from standard input. While it hangs, there is nothing to do but to wait.
-pub(super) fn read_config(path: &Path) -> Result<FileContents, Unreadable> {
+pub(crate) fn read_config(path: &Path) -> Result<FileContents, Unreadable> {
     match path.as_os_str() == STANDARD_INPUT {
         true => Ok(FileContents { bytes: read_all(io::stdin().lock())?, world_readable: false }),
         false => read_patiently(path),
@@ -104,12 +104,12 @@ fn read_all(from: impl Read) -> Result<Vec<u8>, Unreadable> {
 
 impl Unreadable {
     /// Whether no descriptor is left to open it with, not even a reserved one.
-    pub(super) fn is_lack(&self) -> bool {
+    pub(crate) fn is_lack(&self) -> bool {
         matches!(self, Self::Failed(error) if reserve::is_lack(error))
     }
 
     /// What to do about a config that cannot be read for this reason.
-    pub(super) fn way_out(&self) -> &'static str {
+    pub(crate) fn way_out(&self) -> &'static str {
         match self {
             Self::TooLarge => "is it the right file? Servers of one gate fit into a tenth of that",
             Self::Directory => "name the file in it",

@@ -1,17 +1,19 @@
 //! What to say about a word that is not known.
 
-use super::{
-    foreign,
-    key::{Object, objects},
-    reader::Node,
-    table::{COMMAND, ROOT, SERVER, URL},
+use crate::config::{
+    read::reader::Node,
+    report::foreign,
+    table::{
+        COMMAND, ROOT, SERVER, URL,
+        key::{Object, objects},
+    },
 };
 
 /// Keys that open something. They are not proposed to somebody who may have meant another one.
 const DANGEROUS: &[&str] = &["public", "allowPlainHttp", "queryToken", "selfSigned"];
 
 /// What to say about a key that an object of this kind does not have, and which of its keys is meant, if one is.
-pub(super) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'static str>) {
+pub(crate) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'static str>) {
     let plain = foreign::plain(name);
     if let Some(same) = object.names().into_iter().find(|known| foreign::plain(known) == plain) {
         return (Some(format!("unknown key; did you mean `{same}`?")), Some(same));
@@ -36,7 +38,7 @@ pub(super) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
 
 /// What to say of an entry of `mcpServers` that is no server: a key of one, which stands beside the servers, or what is to
 /// hold for all of them. `None` if it may be one.
-pub(super) fn no_server(name: &str, node: &Node<'_>) -> Option<String> {
+pub(crate) fn no_server(name: &str, node: &Node<'_>) -> Option<String> {
     let object = node.value.as_object();
     let knows = |key: &str| SERVER.key(key).is_some() || foreign::meaning(SERVER.name, key).is_some();
     let mut keys =
@@ -75,7 +77,7 @@ fn is_slip(name: &str, known: &str) -> bool {
 }
 
 /// The candidate that `name` is most likely a slip of.
-pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let length = name.chars().count();
     candidates

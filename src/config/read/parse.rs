@@ -10,27 +10,30 @@ use jsonc_parser::{
     parse_to_ast,
 };
 
-use super::{lines::LineIndex, problem::Location, syntax};
+use crate::config::{
+    read::{lines::LineIndex, syntax},
+    report::problem::Location,
+};
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: Location,
-    pub(super) message: String,
+pub(crate) struct Fault {
+    pub(crate) at: Location,
+    pub(crate) message: String,
     /// Whether it is a control character inside of a text, which then is to blame for what else is wrong with the text.
-    pub(super) is_control: bool,
+    pub(crate) is_control: bool,
 }
 
 /// [`parse_lines`], for tests.
 #[cfg(test)]
-pub(super) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
+pub(crate) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
     parse_lines(text, &LineIndex::new(text))
 }
 
 /// Parses `text` (without a byte order mark).
 ///
 /// Faults that leave a tree (a key that is there twice) come with it, so that the rest of the file is checked too.
-pub(super) fn parse_lines<'t>(
+pub(crate) fn parse_lines<'t>(
     text: &'t str,
     lines: &LineIndex<'_>,
 ) -> Result<(Value<'t>, Vec<Fault>), Fault> {

@@ -8,12 +8,16 @@ use std::collections::HashSet;
 
 use jsonc_parser::{ast::Value, common::Ranged};
 
-use super::{
-    key::{Object, ValueKind},
-    lexer::{Class, Token, tokens},
-    lines::LineIndex,
-    shown,
-    table::ROOT,
+use crate::config::{
+    read::{
+        lexer::{Class, Token, tokens},
+        lines::LineIndex,
+    },
+    report::shown,
+    table::{
+        ROOT,
+        key::{Object, ValueKind},
+    },
 };
 
 /// Characters of a key or value that are shown.
@@ -42,7 +46,7 @@ const PLAIN: &[&str] = &[
 ];
 
 /// A text whose lines can be shown.
-pub(super) struct Excerpts<'a> {
+pub(crate) struct Excerpts<'a> {
     text: &'a str,
     tokens: Vec<Token>,
     /// Where the values begin that may be shown.
@@ -51,7 +55,7 @@ pub(super) struct Excerpts<'a> {
 
 impl<'a> Excerpts<'a> {
     /// `document` is what the text was parsed to, if it could be.
-    pub(super) fn new(text: &'a str, document: Option<&Value<'_>>) -> Self {
+    pub(crate) fn new(text: &'a str, document: Option<&Value<'_>>) -> Self {
         let mut harmless = HashSet::new();
         if let Some(document) = document {
             collect(&ROOT, document, &mut harmless);
@@ -60,7 +64,7 @@ impl<'a> Excerpts<'a> {
     }
 
     /// The line of `offset` and the mark below it, each with its margin and line break.
-    pub(super) fn show(&self, lines: &LineIndex<'_>, offset: usize) -> String {
+    pub(crate) fn show(&self, lines: &LineIndex<'_>, offset: usize) -> String {
         let (start, end) = lines.range(offset);
         let offset = offset.clamp(start, end);
         let first = self.tokens.partition_point(|token| token.end <= start);
@@ -104,7 +108,7 @@ impl<'a> Excerpts<'a> {
         let mut width = 0;
         let fits = |index: &usize| {
             let fits = width < HALF;
-            width += self::width(&self.shown(*index)) + 1;
+            width += crate::config::report::excerpt::width(&self.shown(*index)) + 1;
             fits
         };
         indexes.take_while(fits).count()
@@ -211,7 +215,7 @@ mod tests {
 
     fn show(text: &str, mark: &str) -> String {
         let offset = text.find(mark).expect("it is there");
-        let parsed = super::super::parse::parse(text).ok();
+        let parsed = crate::config::read::parse::parse(text).ok();
         let document = parsed.as_ref().map(|(document, _)| document);
         Excerpts::new(text, document).show(&LineIndex::new(text), offset)
     }

@@ -6,79 +6,79 @@ use std::time::Duration;
 
 /// A kind of object in the config.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Object {
     /// Name of its definition in the schema.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// What it is, in Markdown.
-    pub(super) doc: &'static str,
+    pub(crate) doc: &'static str,
     /// Keys of which it has exactly one; none if that does not matter.
-    pub(super) one_of: &'static [&'static str],
-    pub(super) keys: &'static [Key],
+    pub(crate) one_of: &'static [&'static str],
+    pub(crate) keys: &'static [Key],
 }
 
 impl Object {
     /// The key of that name, or of which it is another name.
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.names().any(|known| known == name))
     }
 
     /// All names that keys have here.
-    pub(super) fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         self.keys.iter().flat_map(Key::names).collect()
     }
 }
 
 /// One key. Its documentation is Markdown, without what follows from the rest of the entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) kind: ValueKind,
-    pub(super) absent: Absent,
-    pub(super) doc: &'static str,
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: ValueKind,
+    pub(crate) absent: Absent,
+    pub(crate) doc: &'static str,
     /// Other names that mean the same.
-    pub(super) also: &'static [&'static str],
+    pub(crate) also: &'static [&'static str],
     /// The key beside which alone this one means something, as `args` does beside `command`.
-    pub(super) beside: Option<&'static str>,
+    pub(crate) beside: Option<&'static str>,
     /// Likely values, each as JSON.
-    pub(super) examples: &'static [&'static str],
+    pub(crate) examples: &'static [&'static str],
     /// Set if a change takes effect at the next start only: which part of the key that is, or nothing for all of it.
-    pub(super) restart: Option<&'static str>,
+    pub(crate) restart: Option<&'static str>,
     /// What to write in its place, if the key is there for old configs only.
-    pub(super) deprecated: Option<&'static str>,
+    pub(crate) deprecated: Option<&'static str>,
 }
 
-pub(super) const fn key(name: &'static str, kind: ValueKind, absent: Absent, doc: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, kind: ValueKind, absent: Absent, doc: &'static str) -> Key {
     Key { name, kind, absent, doc, also: &[], beside: None, examples: &[], restart: None, deprecated: None }
 }
 
 impl Key {
     /// The name that people are to write, and the others.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.also.iter().copied())
     }
 
-    pub(super) const fn also(mut self, names: &'static [&'static str]) -> Self {
+    pub(crate) const fn also(mut self, names: &'static [&'static str]) -> Self {
         self.also = names;
         self
     }
 
-    pub(super) const fn beside(mut self, key: &'static str) -> Self {
+    pub(crate) const fn beside(mut self, key: &'static str) -> Self {
         self.beside = Some(key);
         self
     }
 
-    pub(super) const fn examples(mut self, examples: &'static [&'static str]) -> Self {
+    pub(crate) const fn examples(mut self, examples: &'static [&'static str]) -> Self {
         self.examples = examples;
         self
     }
 
     /// A change of `part`, or of all if that is empty, takes effect at the next start.
-    pub(super) const fn restart(mut self, part: &'static str) -> Self {
+    pub(crate) const fn restart(mut self, part: &'static str) -> Self {
         self.restart = Some(part);
         self
     }
 
-    pub(super) const fn deprecated(mut self, instead: &'static str) -> Self {
+    pub(crate) const fn deprecated(mut self, instead: &'static str) -> Self {
         self.deprecated = Some(instead);
         self
     }
@@ -88,7 +88,7 @@ impl Key {
 ///
 /// A pattern is a regular expression for the schema. The reader demands the same and says in words what is wrong.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum ValueKind {
+pub(crate) enum ValueKind {
     Bool,
     /// A whole number, perhaps of something.
     Number {
@@ -127,32 +127,32 @@ pub(super) enum ValueKind {
 }
 
 /// A longer wait than this is a typing error, and would overflow clocks further on.
-pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Any text.
-pub(super) const ANY: &str = "";
+pub(crate) const ANY: &str = "";
 
-pub(super) const fn count(least: u64, most: u64) -> ValueKind {
+pub(crate) const fn count(least: u64, most: u64) -> ValueKind {
     ValueKind::Number { least, most, unit: "" }
 }
 
-pub(super) const fn bytes(least: u64, most: u64) -> ValueKind {
+pub(crate) const fn bytes(least: u64, most: u64) -> ValueKind {
     ValueKind::Number { least, most, unit: "bytes" }
 }
 
 /// A time-out: a shorter one than a millisecond would refuse honest peers.
-pub(super) const TIMEOUT: ValueKind = ValueKind::Duration(Duration::from_millis(1));
+pub(crate) const TIMEOUT: ValueKind = ValueKind::Duration(Duration::from_millis(1));
 
 /// The words that a key can have, in any letter case.
 #[derive(Debug)]
-pub(super) struct Words {
-    pub(super) words: &'static [Word],
+pub(crate) struct Words {
+    pub(crate) words: &'static [Word],
     /// What to say of any other.
-    pub(super) otherwise: &'static str,
+    pub(crate) otherwise: &'static str,
 }
 
 impl Words {
     /// The word that `text` is, in any letter case and by any of its spellings.
-    pub(super) fn find(&self, text: &str) -> Option<&'static str> {
+    pub(crate) fn find(&self, text: &str) -> Option<&'static str> {
         let is = |word: &&str| word.eq_ignore_ascii_case(text);
         self.words.iter().find(|word| is(&word.0) || word.1.iter().any(is)).map(|word| word.0)
     }
@@ -160,19 +160,19 @@ impl Words {
 
 /// A word, other spellings of it, and what it means.
 #[derive(Debug)]
-pub(super) struct Word(pub(super) &'static str, pub(super) &'static [&'static str], pub(super) &'static str);
+pub(crate) struct Word(pub(crate) &'static str, pub(crate) &'static [&'static str], pub(crate) &'static str);
 
 /// What names the user may choose.
 #[derive(Debug)]
-pub(super) struct Names {
-    pub(super) pattern: &'static str,
+pub(crate) struct Names {
+    pub(crate) pattern: &'static str,
     /// Those that fit the pattern and cannot be had all the same.
-    pub(super) reserved: &'static [&'static str],
+    pub(crate) reserved: &'static [&'static str],
 }
 
 /// What the absence of a key means.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Absent {
+pub(crate) enum Absent {
     /// It is an error.
     Required,
     /// Nothing in particular.
@@ -189,7 +189,7 @@ pub(super) enum Absent {
 }
 
 /// Every kind of object below `root`, with the path where it is met first: `proxy.auth.tokens.NAME`.
-pub(super) fn objects(root: &'static Object) -> Vec<(String, &'static Object)> {
+pub(crate) fn objects(root: &'static Object) -> Vec<(String, &'static Object)> {
     fn visit(path: String, kind: &ValueKind, found: &mut Vec<(String, &'static Object)>) {
         match *kind {
             ValueKind::Object(object) | ValueKind::SecretOr(object) => {

@@ -3,7 +3,7 @@
 //! A parser reports where it gave up. This walks the tokens once more with what people do in mind: quotes that were
 //! forgotten, brackets that are missing further up, and what other languages write.
 
-use super::{
+use crate::config::read::{
     lexer::{Class, Token, tokens},
     lines::LineIndex,
 };
@@ -23,7 +23,7 @@ enum Next {
 type Found = (usize, String);
 
 /// The first thing that is wrong with `text`. `None` leaves it to the parser to say so.
-pub(super) fn diagnose(text: &str, lines: &LineIndex<'_>) -> Option<Found> {
+pub(crate) fn diagnose(text: &str, lines: &LineIndex<'_>) -> Option<Found> {
     if let Some(at) = text.find('\0') {
         let message = "a zero byte: this is UTF-16, or no text at all; save the file as UTF-8";
         return Some((at, message.into()));

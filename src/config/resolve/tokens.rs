@@ -8,13 +8,13 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{
-    fields::Fields,
-    foreign,
-    problem::Location,
-    reader::{Context, Node, ReadText},
-    reference::TextSource,
-    shown,
+use crate::config::{
+    read::{
+        fields::Fields,
+        reader::{Context, Node, ReadText},
+        reference::TextSource,
+    },
+    report::{foreign, problem::Location, shown},
     snapshot::Credential,
     table::{AUTH, TOKEN},
 };
@@ -24,23 +24,23 @@ const SHORT: usize = 16;
 
 /// What `proxy.auth` says.
 #[derive(Debug, Default)]
-pub(super) struct Auth {
-    pub(super) query_token: bool,
+pub(crate) struct Auth {
+    pub(crate) query_token: bool,
     /// Whether it may be meant to be on, though it cannot be read.
-    pub(super) may_query_token: bool,
-    pub(super) credentials: Vec<Credential>,
+    pub(crate) may_query_token: bool,
+    pub(crate) credentials: Vec<Credential>,
     /// Every credential of which the token is known, whatever else is wrong with it.
-    pub(super) remaining: Vec<Credential>,
+    pub(crate) remaining: Vec<Credential>,
     /// Whether `remaining` is all there is: no slip has hidden the tokens, and they are tokens of this kind of `auth`.
-    pub(super) is_clear: bool,
+    pub(crate) is_clear: bool,
     /// Every name in `tokens`, whether its credentials are good or not; `None` if they could not be read.
-    pub(super) names: Option<Vec<Arc<str>>>,
+    pub(crate) names: Option<Vec<Arc<str>>>,
     /// The same, to look them up.
-    pub(super) known: HashSet<Arc<str>>,
+    pub(crate) known: HashSet<Arc<str>>,
 }
 
 /// `servers`: the names of the servers.
-pub(super) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[&str]) -> Auth {
+pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[&str]) -> Auth {
     let Some(node) = node else {
         return Auth { names: Some(Vec::new()), is_clear: true, ..Auth::default() };
     };
@@ -243,7 +243,7 @@ fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {
 }
 
 /// `tags` or `roles`: words of the user's own.
-pub(super) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
+pub(crate) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     for text in fields.texts(cx, name)? {
         match text.value.trim().is_empty() {

@@ -9,20 +9,22 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::{
-    bind,
-    fields::Fields,
-    foreign, hint, inline,
-    problem::Location,
-    programs::{self, Program},
-    reader::{Context, Node, ReadText},
-    reference::TextSource,
-    remaining::RemainingAccess,
-    shown,
+use crate::config::{
+    read::{
+        fields::Fields,
+        reader::{Context, Node, ReadText},
+        reference::TextSource,
+    },
+    report::{foreign, hint, problem::Location, shown},
+    resolve::{
+        bind, inline,
+        programs::{self, Program},
+        remaining::RemainingAccess,
+        tls,
+        tokens::{Auth, words},
+    },
     snapshot::{Access, HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
-    tls,
-    tokens::{Auth, words},
 };
 use crate::{mcp::walk::MAX_TEXT, secret::Secret};
 
@@ -45,15 +47,15 @@ const RESERVED_HEADERS: &[&str] = &[
 
 /// What `mcpServers` says.
 #[derive(Default)]
-pub(super) struct Servers {
-    pub(super) good: Vec<Server>,
-    pub(super) lost: Vec<LostServer>,
+pub(crate) struct Servers {
+    pub(crate) good: Vec<Server>,
+    pub(crate) lost: Vec<LostServer>,
     /// Every name that is there, and what is certain of who may use the server.
-    pub(super) remaining: HashMap<Arc<str>, RemainingAccess>,
+    pub(crate) remaining: HashMap<Arc<str>, RemainingAccess>,
 }
 
 /// `idle_timeout` is that of servers which have none of their own.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     cx: &mut Context<'_>,
     servers: &Fields<'_>,
     auth: &Auth,
@@ -390,7 +392,7 @@ fn stdio(
 }
 
 /// `command`: the name or path of a program.
-pub(super) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
+pub(crate) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
     let command = fields.text(cx, COMMAND)?;
     if command.value.trim().is_empty() || command.value.contains('\0') {
         cx.error(&command.at, "is no program; write its name or path");
@@ -400,13 +402,13 @@ pub(super) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Strin
 }
 
 /// The names in `env`.
-pub(super) fn own_variables<'a>(fields: &Fields<'a>) -> Vec<&'a str> {
+pub(crate) fn own_variables<'a>(fields: &Fields<'a>) -> Vec<&'a str> {
     let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
     of_env.iter().map(|property| property.name.as_str()).collect()
 }
 
 /// `env`.
-pub(super) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(String, Secret)> {
+pub(crate) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(String, Secret)> {
     let mut variables = Vec::new();
     let entries = fields.get("env").and_then(|node| node.map(cx)).map(|fields| fields.entries());
     for (name, key, node) in entries.unwrap_or_default() {
@@ -537,7 +539,7 @@ fn no_token_name(known: &[Arc<str>]) -> String {
 
 /// Warns of servers that no credential opens, which is safe and seldom meant; and of those that every credential opens,
 /// although it looks as if one were for them.
-pub(super) fn warn_of_access(
+pub(crate) fn warn_of_access(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
     of_auth: &Location,

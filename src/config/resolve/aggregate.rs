@@ -1,8 +1,7 @@
 //! `proxy.aggregate`: how all servers look as one.
 
-use super::{
-    fields::Fields,
-    reader::Context,
+use crate::config::{
+    read::{fields::Fields, reader::Context},
     snapshot::{Aggregate, Collision, Naming},
 };
 
@@ -10,7 +9,7 @@ use super::{
 const LONGEST_SEPARATOR: usize = 16;
 
 /// What is not good is noted, and its value does not matter any more.
-pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Aggregate {
+pub(crate) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Aggregate {
     let fields = proxy.object_or_empty(cx, "aggregate");
     Aggregate {
         naming: naming(cx, &fields),
@@ -55,6 +54,6 @@ fn separator(cx: &mut Context<'_>, fields: &Fields<'_>) -> Box<str> {
 
 /// Whether `text` has only characters that the name of a tool may have (MCP 2025-11-25, "Tool Names", and the slash that
 /// servers use besides).
-pub(super) fn is_tool_text(text: &str) -> bool {
+pub(crate) fn is_tool_text(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/'))
 }

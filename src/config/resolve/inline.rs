@@ -4,16 +4,18 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{
-    aggregate::is_tool_text,
-    fields::Fields,
-    hint,
-    problem::Location,
-    programs::{self, Program},
-    reader::{Context, Node, ReadText},
-    reference::TextSource,
-    servers::{environment, own_variables, program},
-    shown,
+use crate::config::{
+    read::{
+        fields::Fields,
+        reader::{Context, Node, ReadText},
+        reference::TextSource,
+    },
+    report::{hint, problem::Location, shown},
+    resolve::{
+        aggregate::is_tool_text,
+        programs::{self, Program},
+        servers::{environment, own_variables, program},
+    },
     snapshot::{InlineTarget, InlineTool, Piece},
     table::{INHERITED, INLINE_TOOL},
 };
@@ -22,7 +24,7 @@ use crate::{mcp::schema::InputSchema, secret::Secret};
 /// Characters of a tool's name at most (MCP 2025-11-25, "Tool Names").
 const LONGEST_NAME: usize = 128;
 
-pub(super) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InlineTarget> {
+pub(crate) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InlineTarget> {
     let description = description(cx, fields);
     let Some(list) = fields.get("tools") else {
         if fields.lacks(&["tools"]) {

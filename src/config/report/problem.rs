@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::shown;
+use crate::config::report::shown;
 
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,15 +64,15 @@ impl fmt::Display for Problem {
 
 /// A spot in the document that a problem can point to.
 #[derive(Debug, Clone)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// Byte offset in the text.
-    pub(super) offset: usize,
+    pub(crate) offset: usize,
     /// Key path from the root, `""` for the root itself.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 impl Location {
-    pub(super) fn key(&self, key: &str, offset: usize) -> Self {
+    pub(crate) fn key(&self, key: &str, offset: usize) -> Self {
         let is_plain = |key: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
             !key.is_empty() && key.chars().all(fits)
@@ -86,7 +86,7 @@ impl Location {
         Self { offset, path }
     }
 
-    pub(super) fn index(&self, index: usize, offset: usize) -> Self {
+    pub(crate) fn index(&self, index: usize, offset: usize) -> Self {
         Self { offset, path: format!("{}[{index}]", self.path) }
     }
 }

@@ -1,13 +1,13 @@
 //! References in string values: `$env:VAR`, `env:VAR`, `${VAR}` and their defaults.
 
-use super::shown;
+use crate::config::report::shown;
 
 /// Looks up a variable. An argument, so that a test can have its own environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// Where the text of a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TextSource {
+pub(crate) enum TextSource {
     /// Written in the config.
     Literal,
     /// From a variable or a file, at least in part.
@@ -18,7 +18,7 @@ pub(super) enum TextSource {
 
 /// Why a reference leads nowhere.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unresolved {
+pub(crate) struct Unresolved {
     cause: String,
     /// How a default would be written.
     default: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Unresolved {
 
 impl Unresolved {
     /// A sentence that names the variable, and says what to do.
-    pub(super) fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match &self.default {
             Some(default) => format!("{}; set it, or add a default: `{default}`", self.cause),
             None => self.cause.clone(),
@@ -36,7 +36,7 @@ impl Unresolved {
     }
 
     /// The same for a text that opens something: a default for it in the file would open it to whoever reads the file.
-    pub(super) fn message_for_secret(&self) -> String {
+    pub(crate) fn message_for_secret(&self) -> String {
         match &self.default {
             Some(_) => format!("{}; set it where the gate is started", self.cause),
             None => self.cause.clone(),
@@ -45,7 +45,7 @@ impl Unresolved {
 
     /// The same for an argument of a program whose own environment is `own`: programs such as `mcp-remote` replace `${NAME}`
     /// in their arguments themselves.
-    pub(super) fn message_for_argument(&self, own: &[&str]) -> String {
+    pub(crate) fn message_for_argument(&self, own: &[&str]) -> String {
         match &self.variable {
             Some(name) if own.contains(&&**name) => format!(
                 "{name} is a variable of this server's `env`, and the gate looks in its own environment; write `$${{{name}}}` \
@@ -64,13 +64,13 @@ impl From<String> for Unresolved {
 
 /// A string value with its references replaced.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expanded {
-    pub(super) value: String,
-    pub(super) origin: TextSource,
+pub(crate) struct Expanded {
+    pub(crate) value: String,
+    pub(crate) origin: TextSource,
 }
 
 /// Replaces the references in `text`. What a variable holds is taken as it is, never expanded again.
-pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
+pub(crate) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     if let Some(reference) = text.strip_prefix("$env:") {
         return match reference.split_once('|') {
             None => from_env(reference, env),
@@ -95,7 +95,7 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> 
 }
 
 /// Whether the variable `name` is set and not empty; its value if so.
-pub(super) fn from_env(name: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
+pub(crate) fn from_env(name: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     match lookup(name, env).map_err(|()| no_name(name, WHOLE))? {
         Ok(value) => Ok(Expanded { value, origin: TextSource::Elsewhere }),
         Err(state) => Err(unset(name, state, |name| format!("$env:{name}|…"))),
@@ -181,7 +181,7 @@ fn of_editor(name: &str) -> Option<&'static str> {
 }
 
 /// Whether a name stands behind a dollar sign, which some programs take for a variable: `$NAME`, in capitals.
-pub(super) fn has_bare_variable(text: &str) -> bool {
+pub(crate) fn has_bare_variable(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         let after = &rest[at + 1..];
@@ -248,7 +248,7 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
     Ok(Expanded { value, origin })
 }
 
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }

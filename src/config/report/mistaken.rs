@@ -2,11 +2,11 @@
 //!
 //! Such a text would work as a token, and everybody who has seen the config or an example could use it.
 
-use super::reference::is_name;
+use crate::config::read::reference::is_name;
 
 /// What a text that was to be a secret is instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mistake {
+pub(crate) enum Mistake {
     /// The path of a file, or a reference to one.
     File,
     /// A reference to a variable.
@@ -20,12 +20,12 @@ pub(super) enum Mistake {
 }
 
 impl Mistake {
-    pub(super) fn is_reference(self) -> bool {
+    pub(crate) fn is_reference(self) -> bool {
         matches!(self, Self::File | Self::Variable | Self::Store)
     }
 
     /// What to say of a secret that stands in the config. The text is not shown: it may be a secret for all that.
-    pub(super) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         match self {
             Self::File => {
                 "would be the secret itself, and looks like the path of a file; write { \"$file\": \"PATH\" }, or \
@@ -46,7 +46,7 @@ impl Mistake {
     }
 
     /// What to say of the contents of a file.
-    pub(super) fn message_of_file(self, file: &str) -> String {
+    pub(crate) fn message_of_file(self, file: &str) -> String {
         match self {
             Self::File | Self::Variable | Self::Store => {
                 format!(
@@ -58,7 +58,7 @@ impl Mistake {
     }
 
     /// What to say of the value of a variable.
-    pub(super) fn message_of_variable(self) -> String {
+    pub(crate) fn message_of_variable(self) -> String {
         match self {
             Self::File => {
                 "the value of the variable is the path of a file; write { \"$file\": \"$env:NAME\" }".into()
@@ -77,7 +77,7 @@ impl Mistake {
 }
 
 /// What is wrong with `text` as a secret that opens this gate, if it is none.
-pub(super) fn secret(text: &str) -> Option<Mistake> {
+pub(crate) fn secret(text: &str) -> Option<Mistake> {
     let text = text.trim();
     let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
@@ -257,7 +257,7 @@ fn is_example(text: &str) -> bool {
 
 /// Whether a text that is no secret of this gate's holds a reference as another program writes it: what is not likely to be
 /// there for another reason.
-pub(super) fn has_foreign_reference(text: &str) -> bool {
+pub(crate) fn has_foreign_reference(text: &str) -> bool {
     // `Bearer …`, `--key=…`.
     let last = text.rsplit([' ', '=']).next().unwrap_or_default();
     let is_variable = |begin: &str| last.strip_prefix(begin).is_some_and(is_name);

@@ -2,9 +2,8 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{
-    fields::Fields,
-    reader::Context,
+use crate::config::{
+    read::{fields::Fields, reader::Context},
     snapshot::{Limits, PerAddress, PerCaller},
 };
 
@@ -17,14 +16,14 @@ const MOST_BY_DEFAULT: u64 = 10_000;
 const MOST_REQUESTS_BY_DEFAULT: u64 = 1_000_000;
 const MOST_PROCESSES_BY_DEFAULT: u64 = 1_000;
 /// One for streams, one for what has no answer, and two for requests.
-pub(super) const LEAST_SERVER_CONNECTIONS: u64 = 4;
+pub(crate) const LEAST_SERVER_CONNECTIONS: u64 = 4;
 /// Descriptors that a process takes: its three pipes, its pidfd, and one more while it starts.
 const FILES_OF_PROCESS: u64 = 5;
 
 /// What is not good is noted, and its value does not matter any more.
 ///
 /// `sessions` is `proxy.sessions`.
-pub(super) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Limits {
+pub(crate) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Limits {
     let fields = proxy.object_or_empty(cx, "limits");
     let per_caller = per_caller(cx, &fields, sessions);
     let per_address = fields.object_or_empty(cx, "perAddress");

@@ -11,48 +11,54 @@ use jsonc_parser::{
     common::Ranged,
 };
 
-use super::{
-    SystemRoots, Unread,
-    fields::Fields,
-    files, hint, hung,
-    key::{LONGEST, Object},
-    mistaken,
-    problem::{Location, Severity},
-    reference::{self, Env, TextSource, Unresolved},
-    shown,
-    table::REFERENCE,
+use crate::config::{
+    SystemRoots, Unread, hung,
+    read::{
+        fields::Fields,
+        files,
+        reference::{self, Env, TextSource, Unresolved},
+    },
+    report::{
+        hint, mistaken,
+        problem::{Location, Severity},
+        shown,
+    },
+    table::{
+        REFERENCE,
+        key::{LONGEST, Object},
+    },
 };
 
 /// What is true for the whole of one load: the outside world on one side, the findings on the other.
-pub(super) struct Context<'a> {
-    pub(super) file: &'a Path,
-    pub(super) env: &'a Env<'a>,
-    pub(super) now: SystemTime,
-    pub(super) problems: Vec<Finding>,
-    pub(super) files: Vec<PathBuf>,
-    pub(super) unread: Unread,
+pub(crate) struct Context<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) env: &'a Env<'a>,
+    pub(crate) now: SystemTime,
+    pub(crate) problems: Vec<Finding>,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) unread: Unread,
     /// The files, to look them up.
     known_files: HashSet<PathBuf>,
     /// Kinds of objects whose keys were listed already.
     listed: HashSet<&'static str>,
     /// Texts with a control character in them, which is to blame for what else is wrong with them.
-    pub(super) broken_texts: HashSet<String>,
+    pub(crate) broken_texts: HashSet<String>,
     /// What the system trusts.
-    pub(super) system_roots: SystemRoots,
+    pub(crate) system_roots: SystemRoots,
     /// The first secret that stands in the config file itself.
-    pub(super) plain_secret: Option<Location>,
+    pub(crate) plain_secret: Option<Location>,
     /// What is read is no more than a part, without which the rest is good.
-    pub(super) is_part: bool,
+    pub(crate) is_part: bool,
     /// What is read is a part, as far as it stands in files.
-    pub(super) are_files_parts: bool,
+    pub(crate) are_files_parts: bool,
 }
 
 /// Something that is wrong, before it is known whether it is shown.
-pub(super) struct Finding {
-    pub(super) severity: Severity,
-    pub(super) offset: usize,
-    pub(super) key_path: String,
-    pub(super) message: String,
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    pub(crate) offset: usize,
+    pub(crate) key_path: String,
+    pub(crate) message: String,
 }
 
 /// A word that a message repeats has at most so many bytes; if it is longer than the second, no digits.
@@ -66,7 +72,7 @@ const PROBABLY_MILLISECONDS: u64 = 1000;
 const ENOUGH: usize = 1000;
 
 impl<'a> Context<'a> {
-    pub(super) fn new(file: &'a Path, env: &'a Env<'a>, now: SystemTime) -> Self {
+    pub(crate) fn new(file: &'a Path, env: &'a Env<'a>, now: SystemTime) -> Self {
         Self {
             file,
             env,
@@ -85,7 +91,7 @@ impl<'a> Context<'a> {
     }
 
     /// Notes a key that an object of this kind does not have. Which of its keys is meant, if one is.
-    pub(super) fn unknown(&mut self, at: &Location, name: &str, kind: &Object) -> Option<&'static str> {
+    pub(crate) fn unknown(&mut self, at: &Location, name: &str, kind: &Object) -> Option<&'static str> {
         let (message, meant) = match self.is_full() {
             true => (Some("unknown key".into()), None),
             false => hint::unknown(name, kind),
@@ -99,17 +105,17 @@ impl<'a> Context<'a> {
     }
 
     /// Whether there are so many problems that hints are left out.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.problems.len() >= ENOUGH
     }
 
-    pub(super) fn error(&mut self, at: &Location, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, at: &Location, message: impl Into<String>) {
         let severity = if self.is_part { Severity::Part } else { Severity::Error };
         self.note(severity, at, message.into());
     }
 
     /// Reads something of which an error does not stop the rest.
-    pub(super) fn part<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn part<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.is_part, true);
         let read = read(self);
         self.is_part = before;
@@ -117,7 +123,7 @@ impl<'a> Context<'a> {
     }
 
     /// Reads something of which a bad file does not stop the rest, and says whether there was none.
-    pub(super) fn with_files_as_parts<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+    pub(crate) fn with_files_as_parts<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = std::mem::replace(&mut self.are_files_parts, true);
         let parts = self.parts();
         let read = read(self);
@@ -129,11 +135,11 @@ impl<'a> Context<'a> {
         self.problems.iter().filter(|problem| problem.severity == Severity::Part).count()
     }
 
-    pub(super) fn warning(&mut self, at: &Location, message: impl Into<String>) {
+    pub(crate) fn warning(&mut self, at: &Location, message: impl Into<String>) {
         self.note(Severity::Warning, at, message.into());
     }
 
-    pub(super) fn notice(&mut self, at: &Location, message: impl Into<String>) {
+    pub(crate) fn notice(&mut self, at: &Location, message: impl Into<String>) {
         self.note(Severity::Notice, at, message.into());
     }
 
@@ -143,21 +149,21 @@ impl<'a> Context<'a> {
         }
     }
 
-    pub(super) fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.errors() > 0
     }
 
-    pub(super) fn errors(&self) -> usize {
+    pub(crate) fn errors(&self) -> usize {
         self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
     /// Paths in a config are relative to it, wherever the gate was started.
-    pub(super) fn beside_config(&self, path: &str) -> PathBuf {
+    pub(crate) fn beside_config(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// Reads a file that the config names, and remembers that it did.
-    pub(super) fn read(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
+    pub(crate) fn read(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
         // A path of several lines is the content of a file by mistake, possibly of a key file: never shown.
         if path.is_empty() || path.contains(char::is_control) {
             self.error(at, "is not a path; give the path of the file, not what stands in it");
@@ -190,7 +196,7 @@ impl<'a> Context<'a> {
     }
 
     /// Checks that there is a directory.
-    pub(super) fn directory(&mut self, path: &str, at: &Location) -> Option<PathBuf> {
+    pub(crate) fn directory(&mut self, path: &str, at: &Location) -> Option<PathBuf> {
         let path = self.beside_config(path);
         let is_there = hung::look(&path, Path::is_dir);
         let message = match is_there {
@@ -208,7 +214,7 @@ impl<'a> Context<'a> {
     }
 
     /// Like [`Context::read`], for a file that only its owner should be able to read.
-    pub(super) fn read_secret(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
+    pub(crate) fn read_secret(&mut self, path: &str, at: &Location) -> Option<files::FileContents> {
         let contents = self.read(path, at)?;
         if contents.world_readable {
             let path = self.beside_config(path);
@@ -224,18 +230,18 @@ impl<'a> Context<'a> {
 
 /// One value and where it stands.
 #[derive(Clone)]
-pub(super) struct Node<'a> {
-    pub(super) value: &'a Value<'a>,
-    pub(super) at: Location,
+pub(crate) struct Node<'a> {
+    pub(crate) value: &'a Value<'a>,
+    pub(crate) at: Location,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn root(value: &'a Value<'a>) -> Self {
+    pub(crate) fn root(value: &'a Value<'a>) -> Self {
         Self { value, at: Location { offset: value.range().start, path: String::new() } }
     }
 
     /// Notes that it is something else.
-    pub(super) fn expected(&self, cx: &mut Context<'_>, what: &str) {
+    pub(crate) fn expected(&self, cx: &mut Context<'_>, what: &str) {
         let found = match self.value {
             Value::StringLit(_) => "text",
             Value::NumberLit(_) => "a number",
@@ -248,24 +254,24 @@ impl<'a> Node<'a> {
     }
 
     /// An object of this kind, in which other keys are errors.
-    pub(super) fn object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
+    pub(crate) fn object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
         let mut fields = self.unchecked_object(cx, kind)?;
         fields.check_names(cx);
         Some(fields)
     }
 
     /// An object of this kind, whatever keys are in it.
-    pub(super) fn unchecked_object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
+    pub(crate) fn unchecked_object(&self, cx: &mut Context<'_>, kind: &'static Object) -> Option<Fields<'a>> {
         Some(Fields { kind: Some(kind), ..self.map(cx)? })
     }
 
     /// An object whose keys are names that the user chose.
-    pub(super) fn map(&self, cx: &mut Context<'_>) -> Option<Fields<'a>> {
+    pub(crate) fn map(&self, cx: &mut Context<'_>) -> Option<Fields<'a>> {
         self.map_as(cx, "an object { … }")
     }
 
     /// [`Node::map`] that says what was wanted.
-    pub(super) fn map_as(&self, cx: &mut Context<'_>, what: &str) -> Option<Fields<'a>> {
+    pub(crate) fn map_as(&self, cx: &mut Context<'_>, what: &str) -> Option<Fields<'a>> {
         let Value::Object(object) = self.value else {
             self.expected(cx, what);
             return None;
@@ -273,7 +279,7 @@ impl<'a> Node<'a> {
         Some(Fields { properties: &object.properties, kind: None, at: self.at.clone(), meant: Vec::new() })
     }
 
-    pub(super) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
+    pub(crate) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
         let Some(elements) = self.elements() else {
             match self.value {
                 Value::StringLit(_) => {
@@ -287,7 +293,7 @@ impl<'a> Node<'a> {
     }
 
     /// The elements if this is a list.
-    pub(super) fn elements(&self) -> Option<Vec<Node<'a>>> {
+    pub(crate) fn elements(&self) -> Option<Vec<Node<'a>>> {
         let array = self.value.as_array()?;
         let place = |(index, value): (usize, &'a Value<'a>)| Node {
             value,
@@ -297,36 +303,36 @@ impl<'a> Node<'a> {
     }
 
     /// A list of strings; elements that are none are noted and left out.
-    pub(super) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<ReadText>> {
+    pub(crate) fn strings(&self, cx: &mut Context<'_>) -> Option<Vec<ReadText>> {
         Some(self.list(cx)?.iter().filter_map(|node| node.string(cx)).collect())
     }
 
     /// The text as it is written, references and all.
-    pub(super) fn literal(&self) -> Option<&'a str> {
+    pub(crate) fn literal(&self) -> Option<&'a str> {
         self.value.as_string_lit().map(|literal| &*literal.value)
     }
 
     /// Whether this is an object, and not one that stands for a string.
-    pub(super) fn is_plain_object(&self) -> bool {
+    pub(crate) fn is_plain_object(&self) -> bool {
         self.value.as_object().is_some() && self.reference().is_none()
     }
 
     /// The value as it stands: for JSON that is not the gate's own, so that nothing in it is a reference.
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         to_json(self.value)
     }
 
-    pub(super) fn is_object(&self) -> bool {
+    pub(crate) fn is_object(&self) -> bool {
         self.value.as_object().is_some()
     }
 
     /// Whether this is the path of a file in which the value stands.
-    pub(super) fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         self.file_value().is_some()
     }
 
     /// The path of the file in which the value stands, if it is written out.
-    pub(super) fn file(&self) -> Option<&'a str> {
+    pub(crate) fn file(&self) -> Option<&'a str> {
         self.file_value()?.as_string_lit().map(|literal| &*literal.value)
     }
 
@@ -338,7 +344,7 @@ impl<'a> Node<'a> {
     }
 
     /// Reads this value: what is wrong with it is wrong with its file, if it stands in one.
-    pub(super) fn part_of_file<T>(
+    pub(crate) fn part_of_file<T>(
         &self,
         cx: &mut Context<'_>,
         read: impl FnOnce(&mut Context<'_>) -> T,
@@ -356,13 +362,13 @@ impl<'a> Node<'a> {
     }
 
     /// A string, with its references replaced.
-    pub(super) fn string(&self, cx: &mut Context<'_>) -> Option<ReadText> {
+    pub(crate) fn string(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         self.warn_of_references(cx);
         self.text(cx, &Unresolved::message)
     }
 
     /// The arguments of a program whose own environment is `own`.
-    pub(super) fn arguments(&self, cx: &mut Context<'_>, own: &[&str]) -> Option<Vec<ReadText>> {
+    pub(crate) fn arguments(&self, cx: &mut Context<'_>, own: &[&str]) -> Option<Vec<ReadText>> {
         let nodes = self.list(cx)?;
         let argument = |node: &Node<'_>| {
             node.warn_of_references(cx);
@@ -389,7 +395,7 @@ impl<'a> Node<'a> {
     }
 
     /// [`Node::string`] of a text that opens this gate. What is none by mistake would open it to whoever knows the config.
-    pub(super) fn secret(&self, cx: &mut Context<'_>) -> Option<ReadText> {
+    pub(crate) fn secret(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         let text = self.text(cx, &Unresolved::message_for_secret)?;
         let mistake =
             mistaken::secret(&text.value).filter(|mistake| !mistake.is_reference() || !self.is_verbatim());
@@ -490,7 +496,7 @@ impl<'a> Node<'a> {
     }
 
     /// The path of a file. References are fine, except to the contents of another file.
-    pub(super) fn path(&self, cx: &mut Context<'_>) -> Option<ReadText> {
+    pub(crate) fn path(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         if self.reference().is_some_and(|object| object.get("$file").is_some()) {
             cx.error(&self.at, "needs a path here; write the path itself instead of `$file`");
             return None;
@@ -498,7 +504,7 @@ impl<'a> Node<'a> {
         self.string(cx)
     }
 
-    pub(super) fn bool(&self, cx: &mut Context<'_>) -> Option<bool> {
+    pub(crate) fn bool(&self, cx: &mut Context<'_>) -> Option<bool> {
         let literal = self.value.as_boolean_lit();
         if literal.is_none() {
             self.expected(cx, "true or false");
@@ -507,7 +513,7 @@ impl<'a> Node<'a> {
     }
 
     /// A whole number from `least` to `most`.
-    pub(super) fn number(&self, cx: &mut Context<'_>, least: u64, most: u64) -> Option<u64> {
+    pub(crate) fn number(&self, cx: &mut Context<'_>, least: u64, most: u64) -> Option<u64> {
         let Some(literal) = self.value.as_number_lit() else {
             self.expected(cx, "a number");
             return None;
@@ -522,7 +528,7 @@ impl<'a> Node<'a> {
     }
 
     /// A time span: text with units (`"30s"`, `"1m 30s"`), or a number of seconds.
-    pub(super) fn duration(&self, cx: &mut Context<'_>, least: Duration) -> Option<Duration> {
+    pub(crate) fn duration(&self, cx: &mut Context<'_>, least: Duration) -> Option<Duration> {
         let mut milliseconds = None;
         let duration = match self.value {
             Value::NumberLit(literal) => {
@@ -596,15 +602,15 @@ fn to_json(value: &Value<'_>) -> serde_json::Value {
 
 /// A string from the config and where it came from.
 #[derive(Debug, Clone)]
-pub(super) struct ReadText {
-    pub(super) value: String,
-    pub(super) origin: TextSource,
-    pub(super) at: Location,
+pub(crate) struct ReadText {
+    pub(crate) value: String,
+    pub(crate) origin: TextSource,
+    pub(crate) at: Location,
 }
 
 impl ReadText {
     /// The value for a message, unless it came from outside the file, or may be a secret that strayed.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let is_word = |text: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
             text.len() <= LONGEST_WORD

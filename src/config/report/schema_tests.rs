@@ -7,10 +7,12 @@ use boon::{Compiler, SchemaIndex, Schemas, ValidationError};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use super::{
-    key::{Absent, Key, LONGEST, Object, ValueKind, objects},
+use crate::config::{
     load,
-    table::{REFERENCE, ROOT},
+    table::{
+        REFERENCE, ROOT,
+        key::{Absent, Key, LONGEST, Object, ValueKind, objects},
+    },
 };
 
 /// The schema, ready to check with.
@@ -21,7 +23,7 @@ struct Schema {
 
 impl Schema {
     fn new() -> Self {
-        let schema: Json = serde_json::from_str(&super::schema()).expect("the schema is JSON");
+        let schema: Json = serde_json::from_str(&crate::config::schema()).expect("the schema is JSON");
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
         compiler.add_resource("schema:///config", schema).expect("added");
         let index = compiler.compile("schema:///config", &mut schemas).expect("the schema is a JSON Schema");
@@ -166,7 +168,7 @@ fn values(key: &Key) -> Vec<Json> {
         json!(["$env:VAR"]),
     ];
     values.extend(key.examples.iter().map(|text| serde_json::from_str(text).expect("an example is JSON")));
-    values.extend(super::schema::default(key));
+    values.extend(crate::config::report::schema::default(key));
     match key.kind {
         ValueKind::Object(object) => values.push(base(object)),
         ValueKind::Number { least, most, .. } => {
@@ -312,8 +314,8 @@ fn a_reference_is_read_as_the_schema_says() {
 
 fn document(path: &Path) -> Json {
     let text = std::fs::read_to_string(path).expect("readable");
-    let (document, _) = super::parse::parse(&text).expect("it parses");
-    super::Node::root(&document).json()
+    let (document, _) = crate::config::read::parse::parse(&text).expect("it parses");
+    crate::config::Node::root(&document).json()
 }
 
 #[test]

@@ -1,0 +1,11 @@
+//! From a file to typed values: texts, tokens, references.
+
+pub(crate) mod fields;
+pub(crate) mod files;
+pub(crate) mod lexer;
+pub(crate) mod lines;
+pub(crate) mod parse;
+pub(crate) mod reader;
+pub mod reference;
+pub(crate) mod reserve;
+pub(crate) mod syntax;

@@ -1,0 +1,11 @@
+//! What is said about a config: problems, excerpts, hints, the schema.
+
+pub(crate) mod excerpt;
+pub(crate) mod foreign;
+pub(crate) mod hint;
+pub(crate) mod mistaken;
+pub mod problem;
+pub mod schema;
+#[cfg(test)]
+pub(crate) mod schema_tests;
+pub(crate) mod shown;
