@@ -1,4 +1,4 @@
-//! Sluicegate: the gate in front of MCP servers.
+//! Sluicegate: the gateway in front of MCP servers.
 //!
 //! One process terminates HTTPS, checks bearer tokens in constant time, and streams everything else through. Its config
 //! is a file that people edit while it runs.
@@ -7,13 +7,14 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | top | `cli`, `demo`, [`gateway`] (life of the process), [`worker`] (a thread that serves), [`service`] (life of a request) |
-//! | endpoints | [`bridge`] (servers that are not reached byte for byte), [`proxy`] (the MCP path), [`admin`] (health, status, metrics), [`relay`] (how streams leave hyper) |
+//! | top | `cli`, `demo`, [`gateway`] (life of the process and of its workers), [`service`] (life of a request) |
+//! | ways to a server | [`bridge`] (message by message), [`proxy`] (byte for byte), [`endpoints`] (the gateway's own) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
-//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which of all servers a client asks for) |
-//! | mechanisms | [`session`] (sessions that the gate keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gate's), [`observe`], [`upstream`], [`server`], [`watchdog`], [`memory`] (gives memory back after a flood) |
+//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which members of the aggregate a client asks for) |
+//! | mechanisms | [`session`] (sessions that the gateway keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gateway's), [`observe`], [`upstream`] (the side towards servers), [`downstream`] (the side towards clients), [`net`] (what both sides share), [`watchdog`], [`memory`] (gives memory back after a flood) |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gate has to give), [`secret`] |
+//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gateway has to give), [`secret`] |
+
 pub mod auth;
 pub mod body;
 pub mod bridge;

@@ -226,7 +226,7 @@ async fn answer(
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
             let query = query_of_caller(head, at);
-            (auth::presented(fields.authorization, query, true).unwrap_or_default(), None)
+            (auth::unasked(fields.authorization, query)?, None)
         }
         _ => {
             let identified = identify(asked, at);
@@ -306,9 +306,9 @@ async fn answer(
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
 fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
     let Asked { live, head, fields, .. } = asked;
-    let presented = auth::presented(fields.authorization, query_of_caller(head, at), true);
+    let presented = auth::unasked(fields.authorization, query_of_caller(head, at));
     live.tokens.find(text.as_bytes()).is_some()
-        || presented.is_ok_and(|token| secret::holds(text.as_bytes(), &token))
+        || presented.map_or(true, |token| secret::holds(text.as_bytes(), &token))
 }
 
 /// A refusal that names the host to whoever runs the gate.

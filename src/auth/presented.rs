@@ -9,23 +9,41 @@ use crate::{error::ErrorKind, secret::holds, validate::Occurrence};
 /// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
 /// if `query_token` allows it.
 ///
-/// Anything else in that header, and the header given twice, is an invalid token.
+/// Anything else in that header, and more than one token, is an invalid token: of two, one would go on to the server.
 pub fn presented<'a>(
     authorization: Occurrence<'a>,
     query: Option<&'a str>,
     query_token: bool,
 ) -> Result<Cow<'a, [u8]>, ErrorKind> {
-    let in_query = query.and_then(token_parameter);
-    if in_query.is_some() && !query_token {
+    let in_query = token_parameter(query);
+    if !matches!(in_query, Parameter::Not) && !query_token {
         return Err(ErrorKind::QueryTokenDisabled);
     }
     match (authorization, in_query) {
-        (Occurrence::Not, None) => Err(ErrorKind::Unauthorized),
-        (Occurrence::Not, Some(token)) => Ok(percent_decode(token).into()),
-        (Occurrence::Once(value), _) => {
+        (Occurrence::Not, Parameter::Not) => Err(ErrorKind::Unauthorized),
+        (Occurrence::Not, Parameter::Once(token)) => Ok(percent_decode(token).into()),
+        (Occurrence::Once(value), Parameter::Not) => {
             bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(ErrorKind::InvalidToken)
         }
-        (Occurrence::Often, _) => Err(ErrorKind::InvalidToken),
+        _ => Err(ErrorKind::InvalidToken),
+    }
+}
+
+/// What a request presents to a server that asks for no token, and that it is not to have all the same; empty if that is
+/// nothing. Here the scheme does not matter.
+pub fn unasked<'a>(
+    authorization: Occurrence<'a>,
+    query: Option<&'a str>,
+) -> Result<Cow<'a, [u8]>, ErrorKind> {
+    match (authorization, token_parameter(query)) {
+        (Occurrence::Not, Parameter::Not) => Ok(Cow::default()),
+        (Occurrence::Not, Parameter::Once(token)) => Ok(percent_decode(token).into()),
+        (Occurrence::Once(value), Parameter::Not) => {
+            let value = value.as_bytes().trim_ascii();
+            let behind_scheme = value.iter().position(|byte| *byte == b' ').map(|at| &value[at + 1..]);
+            Ok(behind_scheme.unwrap_or(value).trim_ascii().into())
+        }
+        _ => Err(ErrorKind::InvalidToken),
     }
 }
 
@@ -40,8 +58,21 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     well_formed.then_some(token)
 }
 
-fn token_parameter(query: &str) -> Option<&[u8]> {
-    query.as_bytes().split(|b| *b == b'&').find_map(|parameter| parameter.strip_prefix(b"token="))
+/// The parameter `token` of a query.
+enum Parameter<'a> {
+    Not,
+    Once(&'a [u8]),
+    Often,
+}
+
+fn token_parameter(query: Option<&str>) -> Parameter<'_> {
+    let parameters = query.unwrap_or_default().as_bytes().split(|b| *b == b'&');
+    let mut tokens = parameters.filter_map(|parameter| parameter.strip_prefix(b"token="));
+    match (tokens.next(), tokens.next()) {
+        (None, _) => Parameter::Not,
+        (Some(token), None) => Parameter::Once(token),
+        (Some(_), Some(_)) => Parameter::Often,
+    }
 }
 
 /// `query` without `token` and without any parameter that holds `secret`; everything else byte for byte.
@@ -112,6 +143,28 @@ mod tests {
             presented(&with(&["Bearer abc"]), Some("token=x"), false),
             Err(ErrorKind::QueryTokenDisabled)
         );
+    }
+
+    #[test]
+    fn two_tokens_are_none() {
+        let (one, none) = (with(&["Bearer abc"]), with(&[]));
+        for (headers, query) in [(&one, "token=x"), (&none, "token=x&a=1&token=x")] {
+            assert_eq!(presented(headers, Some(query), true), Err(ErrorKind::InvalidToken), "{query}");
+            let authorization = validate::fields(headers).authorization;
+            assert_eq!(unasked(authorization, Some(query)), Err(ErrorKind::InvalidToken), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_known_whatever_its_scheme() {
+        for (value, wanted) in
+            [("Bearer abc", "abc"), ("Token  abc ", "abc"), ("Basic YWJj", "YWJj"), ("abc", "abc"), ("", "")]
+        {
+            let headers = with(&[value]);
+            let authorization = validate::fields(&headers).authorization;
+            assert_eq!(unasked(authorization, None).as_deref(), Ok(wanted.as_bytes()), "{value}");
+        }
+        assert_eq!(unasked(Occurrence::Not, Some("a=1")).as_deref(), Ok(b"".as_slice()));
     }
 
     #[test]

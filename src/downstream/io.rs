@@ -1,7 +1,7 @@
 //! What the gate watches on a client's byte stream.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -157,9 +157,14 @@ impl<T> Received<T> {
         Self { inner, connection, before: Bytes::new() }
     }
 
-    /// Puts bytes back that belong to the next request.
+    /// Puts bytes back that were read last, and belong to the next request.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.before = bytes;
+        // Of what was put back before, not all need have been read again.
+        self.before = match (bytes.is_empty(), self.before.is_empty()) {
+            (true, _) => return,
+            (false, true) => bytes,
+            (false, false) => Bytes::from([bytes, mem::take(&mut self.before)].concat()),
+        };
     }
 }
 

@@ -45,8 +45,7 @@ pub fn tune_listener(socket: SockRef<'_>) -> io::Result<()> {
     tune(socket)
 }
 
-#[cfg(test)]
-#[cfg(target_os = "linux")]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

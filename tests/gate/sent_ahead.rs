@@ -1,9 +1,10 @@
 //! Requests that a client sends before it has the answer to the one before (pipelined): each head is looked at as if it came alone.
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::{
-    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post},
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon},
     recorder::Recorder,
 };
 
@@ -182,4 +183,35 @@ async fn a_head_that_was_begun_ahead_has_no_more_time_than_another() {
         assert_eq!(client.rest().await, b"", "{begun}");
     }
     gate.log.line("Rejected connection", &[("reason", json!("head_timeout"))]).await;
+}
+
+/// What a client sends while a stream runs is put back behind it; what of that was not read again is put back once more.
+#[tokio::test]
+async fn nothing_is_lost_behind_streams_that_follow_each_other() {
+    let server = Upstream::bind().await;
+    let gate = Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await;
+    let lines = |name: char| (0..10_000).map(|n| format!("{name}{n:05}\n")).collect::<String>();
+    let bodies: Vec<_> = ["a", "b", "c", "d"].map(|name| lines(name.chars().next().unwrap())).into();
+    let small = "{}".to_owned();
+    let sent = [&bodies[0], &small, &bodies[1], &small, &small, &bodies[2], &bodies[3]];
+    let all: String = sent.iter().map(|body| post("/db/mcp", DEV, "", body)).collect();
+    let (reader, mut writer) = gate.client().await.stream.into_split();
+    let mut client = Client::new(tokio::io::join(reader, tokio::io::sink()));
+    let sending = tokio::spawn(async move {
+        writer.write_all(all.as_bytes()).await.expect("sent");
+        writer
+    });
+    let mut behind = server.accept().await;
+    for body in sent {
+        let head = behind.head().await;
+        assert!(head.starts_with("POST "), "{head}");
+        let came = behind.exactly(body.len()).await;
+        assert!(came == body.as_bytes(), "a body is not what was sent");
+        behind.send(format!("{SSE}{}", chunk("data: 1\n\n"))).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(client.chunk().await.as_deref(), Some(b"data: 1\n\n".as_slice()));
+        behind.send("0\r\n\r\n").await;
+        assert_eq!(client.chunk().await, None);
+    }
+    drop(soon("the end of sending", sending).await.unwrap());
 }

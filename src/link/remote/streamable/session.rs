@@ -176,7 +176,9 @@ impl StreamableServer {
     ) -> Result<(Message, Option<ServerSession>), Error> {
         let none = ServerSession::default();
         let answer = self.send(&none, initialize, &watch::Sender::default()).await?;
-        let session_id = answer.headers.get(SESSION_ID).filter(|_| answer.status.is_success()).cloned();
+        let session_id = answer.headers.get(SESSION_ID).filter(|_| answer.status.is_success());
+        // Of its own: the head of an answer is one piece of memory, and the session may be long.
+        let session_id = session_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
         let response = self.response(&none, answer, id, about, || false).await?;
         let Some(result) = response.part(Part::Result) else { return Ok((response, None)) };
         let version = serde_json::from_str::<Initialized<'_>>(result)
