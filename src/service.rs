@@ -3,7 +3,7 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gate, and argued there.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -14,7 +14,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::{
-    auth::{self, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
+    auth::{
+        self, Presented, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of,
+    },
     body::{Body, BrokenOff, Payload},
     bridge, cors,
     downstream::{
@@ -29,7 +31,6 @@ use crate::{
     observe::{Record, TraceId},
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
-    secret,
     state::{Live, Worker},
     validate::{self, Checked, Occurrence, RequestFields},
 };
@@ -222,7 +223,7 @@ async fn answer(
         Endpoint::All { mcp_endpoint } => Some((&live.all, mcp_endpoint)),
         _ => None,
     };
-    let (token, credential) = match route {
+    let (presented, credential) = match route {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
             let query = query_of_caller(head, at);
@@ -230,9 +231,9 @@ async fn answer(
         }
         _ => {
             let identified = identify(asked, at);
-            let (token, credential) =
+            let (presented, credential) =
                 identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
-            (token, Some(credential))
+            (presented, Some(credential))
         }
     };
     // 7. What it may do.
@@ -261,8 +262,14 @@ async fn answer(
         // Without a token, a request counts for its address, or for that which a balancer forwards for.
         None => connection.owner(client, &worker.shared.ledger),
     };
-    let admitted =
-        Admitted { live: Arc::clone(live), route: Arc::clone(route), mcp_endpoint, credential, token, owner };
+    let admitted = Admitted {
+        live: Arc::clone(live),
+        route: Arc::clone(route),
+        mcp_endpoint,
+        credential,
+        presented,
+        owner,
+    };
     record.admitted(
         Arc::clone(&route.server.name),
         Arc::clone(&route.metrics),
@@ -289,7 +296,9 @@ async fn answer(
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
     if let Some(method) = fields.rpc_method.filter(|_| head.method == Method::POST) {
         let name = fields.rpc_name.and_then(field_text::decode);
-        record.asks(method.to_str().unwrap_or_default(), name.as_deref(), &admitted.token);
+        record.asks(method.to_str().unwrap_or_default(), name.as_deref(), |text| {
+            admitted.presented.is_in(text)
+        });
     }
     // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
     let answered = if proxy::passes_through(&admitted) {
@@ -308,7 +317,7 @@ fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
     let Asked { live, head, fields, .. } = asked;
     let presented = auth::unasked(fields.authorization, query_of_caller(head, at));
     live.tokens.find(text.as_bytes()).is_some()
-        || presented.map_or(true, |token| secret::holds(text.as_bytes(), &token))
+        || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
 
 /// A refusal that names the host to whoever runs the gate.
@@ -418,13 +427,14 @@ fn administer(
 
 /// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
 /// all refusals take the same time.
-fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Cow<'a, [u8]>, usize), Error> {
+fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, usize), Error> {
     let Asked { live, head, fields, .. } = asked;
     let presented = auth::presented(fields.authorization, query_of_caller(head, at), live.query_token);
-    let found = live.tokens.find(presented.as_deref().unwrap_or_default());
-    let token = presented?;
+    let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
+    let found = live.tokens.find(token);
+    let presented = presented?;
     match found {
-        Some(index) if live.is_valid(index) => Ok((token, index)),
+        Some(index) if live.is_valid(index) => Ok((presented, index)),
         _ => Err(ErrorKind::InvalidToken.into()),
     }
 }

@@ -6,45 +6,74 @@ use percent_encoding::percent_decode;
 
 use crate::{error::ErrorKind, secret::holds, validate::Occurrence};
 
+/// What a request presents, and what therefore goes no further.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Presented<'a> {
+    /// The token that decides.
+    pub token: Cow<'a, [u8]>,
+    /// Another one, in the query.
+    pub other: Option<Cow<'a, [u8]>>,
+}
+
+impl Presented<'_> {
+    /// Whether something of it stands somewhere in `value`.
+    pub fn is_in(&self, value: &[u8]) -> bool {
+        holds(value, &self.token) || self.other.as_ref().is_some_and(|other| holds(value, other))
+    }
+}
+
 /// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
-/// if `query_token` allows it.
+/// if `query_token` allows it. Where both are there, the header decides.
 ///
-/// Anything else in that header, and more than one token, is an invalid token: of two, one would go on to the server.
+/// Anything else in that header, and either given twice, is an invalid token.
 pub fn presented<'a>(
     authorization: Occurrence<'a>,
     query: Option<&'a str>,
     query_token: bool,
-) -> Result<Cow<'a, [u8]>, ErrorKind> {
+) -> Result<Presented<'a>, ErrorKind> {
     let in_query = token_parameter(query);
     if !matches!(in_query, Parameter::Not) && !query_token {
         return Err(ErrorKind::QueryTokenDisabled);
     }
-    match (authorization, in_query) {
-        (Occurrence::Not, Parameter::Not) => Err(ErrorKind::Unauthorized),
-        (Occurrence::Not, Parameter::Once(token)) => Ok(percent_decode(token).into()),
-        (Occurrence::Once(value), Parameter::Not) => {
-            bearer(value.as_bytes()).map(Cow::Borrowed).ok_or(ErrorKind::InvalidToken)
-        }
-        _ => Err(ErrorKind::InvalidToken),
-    }
+    let in_header = match authorization {
+        Occurrence::Not => None,
+        Occurrence::Once(value) => Some(bearer(value.as_bytes()).ok_or(ErrorKind::InvalidToken)?),
+        Occurrence::Often => return Err(ErrorKind::InvalidToken),
+    };
+    joined(in_header, in_query)?.ok_or(ErrorKind::Unauthorized)
 }
 
-/// What a request presents to a server that asks for no token, and that it is not to have all the same; empty if that is
-/// nothing. Here the scheme does not matter.
+/// What a request presents to a server that asks for no token, and that it is not to have all the same. Here the scheme does
+/// not matter.
 pub fn unasked<'a>(
     authorization: Occurrence<'a>,
     query: Option<&'a str>,
-) -> Result<Cow<'a, [u8]>, ErrorKind> {
-    match (authorization, token_parameter(query)) {
-        (Occurrence::Not, Parameter::Not) => Ok(Cow::default()),
-        (Occurrence::Not, Parameter::Once(token)) => Ok(percent_decode(token).into()),
-        (Occurrence::Once(value), Parameter::Not) => {
+) -> Result<Presented<'a>, ErrorKind> {
+    let in_header = match authorization {
+        Occurrence::Not => None,
+        Occurrence::Once(value) => {
             let value = value.as_bytes().trim_ascii();
             let behind_scheme = value.iter().position(|byte| *byte == b' ').map(|at| &value[at + 1..]);
-            Ok(behind_scheme.unwrap_or(value).trim_ascii().into())
+            Some(behind_scheme.unwrap_or(value).trim_ascii())
         }
-        _ => Err(ErrorKind::InvalidToken),
-    }
+        Occurrence::Often => return Err(ErrorKind::InvalidToken),
+    };
+    Ok(joined(in_header, token_parameter(query))?.unwrap_or_default())
+}
+
+fn joined<'a>(
+    in_header: Option<&'a [u8]>,
+    in_query: Parameter<'a>,
+) -> Result<Option<Presented<'a>>, ErrorKind> {
+    let in_query = match in_query {
+        Parameter::Not => None,
+        Parameter::Once(token) => Some(percent_decode(token).into()),
+        Parameter::Often => return Err(ErrorKind::InvalidToken),
+    };
+    Ok(match in_header {
+        Some(token) => Some(Presented { token: token.into(), other: in_query }),
+        None => in_query.map(|token| Presented { token, other: None }),
+    })
 }
 
 /// The credentials behind `Bearer`, whose case does not matter (RFC 9110 §11.1).
@@ -75,10 +104,10 @@ fn token_parameter(query: Option<&str>) -> Parameter<'_> {
     }
 }
 
-/// `query` without `token` and without any parameter that holds `secret`; everything else byte for byte.
-pub fn without_token<'a>(query: &'a str, secret: &[u8]) -> Cow<'a, str> {
+/// `query` without `token` and without any parameter that holds what is `presented`; everything else byte for byte.
+pub fn without_token<'a>(query: &'a str, presented: &Presented<'_>) -> Cow<'a, str> {
     let betrays = |parameter: &[u8]| {
-        parameter == b"token" || parameter.starts_with(b"token=") || holds(parameter, secret)
+        parameter == b"token" || parameter.starts_with(b"token=") || presented.is_in(parameter)
     };
     // As bytes, in which to look for one costs less.
     if query.as_bytes().split(|b| *b == b'&').any(betrays) {
@@ -105,7 +134,8 @@ mod tests {
         query: Option<&'a str>,
         query_token: bool,
     ) -> Result<Cow<'a, [u8]>, ErrorKind> {
-        presented_by(validate::fields(headers).authorization, query, query_token)
+        let presented = presented_by(validate::fields(headers).authorization, query, query_token);
+        presented.map(|presented| presented.token)
     }
 
     #[test]
@@ -146,12 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_are_none() {
+    fn of_two_tokens_the_header_decides_and_neither_goes_on() {
         let (one, none) = (with(&["Bearer abc"]), with(&[]));
-        for (headers, query) in [(&one, "token=x"), (&none, "token=x&a=1&token=x")] {
-            assert_eq!(presented(headers, Some(query), true), Err(ErrorKind::InvalidToken), "{query}");
-            let authorization = validate::fields(headers).authorization;
-            assert_eq!(unasked(authorization, Some(query)), Err(ErrorKind::InvalidToken), "{query}");
+        for query in ["token=x%2By", "a=1&token=x+y&b"] {
+            let query = query.replace("%2B", "+");
+            let both = presented_by(validate::fields(&one).authorization, Some(&query), true).unwrap();
+            assert_eq!(*both.token, *b"abc");
+            assert!(both.is_in(b"-abc-") && both.is_in(b"-x+y-") && !both.is_in(b"-ab-"));
+            assert_eq!(unasked(validate::fields(&one).authorization, Some(&query)), Ok(both));
+        }
+        for headers in [&one, &none] {
+            let twice = Some("token=x&a=1&token=x");
+            assert_eq!(presented(headers, twice, true), Err(ErrorKind::InvalidToken));
+            assert_eq!(unasked(validate::fields(headers).authorization, twice), Err(ErrorKind::InvalidToken));
         }
     }
 
@@ -161,19 +198,25 @@ mod tests {
             [("Bearer abc", "abc"), ("Token  abc ", "abc"), ("Basic YWJj", "YWJj"), ("abc", "abc"), ("", "")]
         {
             let headers = with(&[value]);
-            let authorization = validate::fields(&headers).authorization;
-            assert_eq!(unasked(authorization, None).as_deref(), Ok(wanted.as_bytes()), "{value}");
+            let found = unasked(validate::fields(&headers).authorization, None).unwrap();
+            assert_eq!(*found.token, *wanted.as_bytes(), "{value}");
         }
-        assert_eq!(unasked(Occurrence::Not, Some("a=1")).as_deref(), Ok(b"".as_slice()));
+        assert_eq!(unasked(Occurrence::Not, Some("a=1")), Ok(Presented::default()));
+        let twice = with(&["Bearer a", "Bearer a"]);
+        let authorization = validate::fields(&twice).authorization;
+        assert_eq!(unasked(authorization, None), Err(ErrorKind::InvalidToken));
     }
 
     #[test]
     fn the_query_goes_on_without_the_token_and_otherwise_unchanged() {
-        assert_eq!(without_token("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
-        assert_eq!(without_token("token", b"secret"), "");
-        assert_eq!(without_token("a=xsecretx&b", b"secret"), "b");
-        assert_eq!(without_token("a=s%65cret&b", b"secret"), "b");
-        assert_eq!(without_token("a=1&&b=", b"secret"), "a=1&&b=");
-        assert_eq!(without_token("a=1", b""), "a=1");
+        let without = |query, token: &'static [u8]| {
+            without_token(query, &Presented { token: token.into(), other: None }).into_owned()
+        };
+        assert_eq!(without("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
+        assert_eq!(without("token", b"secret"), "");
+        assert_eq!(without("a=xsecretx&b", b"secret"), "b");
+        assert_eq!(without("a=s%65cret&b", b"secret"), "b");
+        assert_eq!(without("a=1&&b=", b"secret"), "a=1&&b=");
+        assert_eq!(without("a=1", b""), "a=1");
     }
 }

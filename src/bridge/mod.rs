@@ -140,7 +140,7 @@ impl Request<'_> {
         body: &mut Option<Incoming>,
         record: &mut Record,
     ) -> Result<Message, Error> {
-        let Admitted { live, owner, token, .. } = &self.admitted;
+        let Admitted { live, owner, presented, .. } = &self.admitted;
         let room = match session {
             Some(session) => self.room(session, message::size(body.as_ref())).await?,
             None => None,
@@ -155,7 +155,7 @@ impl Request<'_> {
             return Err(ErrorKind::Unavailable.into());
         }
         if message.kind() != MessageKind::Response {
-            record.asks(message.method(), message.name(), token);
+            record.asks(message.method(), message.name(), |text| presented.is_in(text));
         }
         Ok(message)
     }

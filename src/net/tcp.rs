@@ -45,7 +45,8 @@ pub fn tune_listener(socket: SockRef<'_>) -> io::Result<()> {
     tune(socket)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

@@ -14,7 +14,6 @@ use crate::{
     error::{Error, ErrorKind, Side},
     ledger::Share,
     mcp::method::Method as RpcMethod,
-    secret::holds,
 };
 
 /// How a response ended.
@@ -205,10 +204,10 @@ impl Record {
     }
 
     /// What it asks of its server; `name` is what the method is about, of which a tool is logged. Clients choose the name, so
-    /// one that holds `secret`, the token that the request presents, is left out.
-    pub fn asks(&mut self, method: &str, name: Option<&str>, secret: &[u8]) {
+    /// one that `has_secret`, something of what the request presents, is left out.
+    pub fn asks(&mut self, method: &str, name: Option<&str>, has_secret: impl Fn(&[u8]) -> bool) {
         let method = RpcMethod::of(method);
-        let is_shown = |name: &&str| method.calls_tool() && !holds(name.as_bytes(), secret);
+        let is_shown = |name: &&str| method.calls_tool() && !has_secret(name.as_bytes());
         let tool = name.filter(is_shown).map(|tool| cut(tool, VALUE_BYTES).into());
         self.more().operation = Some(Operation { method, tool });
     }

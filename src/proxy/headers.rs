@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{config::HttpTarget, mcp::sse::reader::is_mcp_type, secret, validate::Checked};
+use crate::{auth::Presented, config::HttpTarget, mcp::sse::reader::is_mcp_type, validate::Checked};
 
 /// What the gate says in the client's stead.
 pub(super) struct HeadInput<'a> {
@@ -13,8 +13,8 @@ pub(super) struct HeadInput<'a> {
     pub(super) authority: &'a HeaderValue,
     /// The server's own session id.
     pub(super) session: Option<&'a [u8]>,
-    /// The token that the caller presented, which goes no further.
-    pub(super) token: &'a [u8],
+    /// What the caller presented, which goes no further.
+    pub(super) presented: &'a Presented<'a>,
     /// The response is to be read, and so must not come compressed.
     pub(super) wants_identity: bool,
     /// The events that a stream had before can be none of a stranger's.
@@ -32,7 +32,7 @@ pub(super) fn write_request(
     words: &HeadInput<'_>,
 ) {
     let head = checked.parts;
-    let HeadInput { target, authority, session, token, wants_identity, passes_last_event_id } = *words;
+    let HeadInput { target, authority, session, presented, wants_identity, passes_last_event_id } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -44,7 +44,7 @@ pub(super) fn write_request(
         if replaced
             || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
             || (checked.fields.has_connection && is_named_by_connection(&head.headers, name))
-            || secret::holds(value.as_bytes(), token)
+            || presented.is_in(value.as_bytes())
         {
             continue;
         }
@@ -53,7 +53,7 @@ pub(super) fn write_request(
         }
     }
     if to.cookies && !to.headers.iter().any(|(set, _)| *set == header::COOKIE) {
-        let passes = |cookie: &[u8]| !secret::holds(cookie, token);
+        let passes = |cookie: &[u8]| !presented.is_in(cookie);
         if let Some(cookies) = cookies::joined(head.headers.get_all(header::COOKIE), passes) {
             field(out, &header::COOKIE, &cookies);
         }

@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
-    auth,
+    auth::{self, Presented},
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
     config::{Credential, HttpTarget, McpTransport as Speaks},
     downstream::incoming::Incoming,
@@ -52,8 +52,8 @@ pub struct Admitted<'a> {
     pub mcp_endpoint: McpEndpoint,
     /// Index of the credential; `None` on a public server.
     pub credential: Option<usize>,
-    /// The token as presented, so that it is kept from going on in another field.
-    pub token: Cow<'a, [u8]>,
+    /// What was presented, so that it is kept from going on in another field.
+    pub presented: Presented<'a>,
     /// For whom what the request takes of the gate is counted.
     pub owner: Arc<Owner>,
 }
@@ -164,7 +164,7 @@ pub async fn forward(
         target: &target,
         authority: &endpoint.authority,
         session,
-        token: &admitted.token,
+        presented: &admitted.presented,
         wants_identity: head.method == Method::GET || tools.is_some(),
         passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.route.has_no_strangers()),
     };
@@ -302,7 +302,7 @@ fn request_target<'a>(
     let query = head.uri.query().unwrap_or_default();
     match admitted.mcp_endpoint {
         McpEndpoint::Mcp | McpEndpoint::Sse => {
-            Ok(query::target(to, &auth::without_token(query, &admitted.token)))
+            Ok(query::target(to, &auth::without_token(query, &admitted.presented)))
         }
         McpEndpoint::Message => {
             let query = message_query(query);

@@ -123,6 +123,9 @@ async fn a_valid_token_stays_out_of_the_server_s_sight_wherever_else_the_request
     for request in [
         get("/docs/mcp", VALID, &format!("X-Custom: {VALID}\r\n")),
         get(&format!("/docs/mcp?token={VALID}"), DEV, &format!("X-Custom: {DEV}\r\n")),
+        get(&format!("/docs/mcp?token={VALID}"), DEV, &format!("X-Custom: {VALID}\r\n")),
+        get(&format!("/db/mcp?token={VALID}"), DEV, &format!("X-Custom: {VALID}\r\n")),
+        get("/docs/mcp", VALID, &format!("X-Custom: {VALID}\r\n")).replace("Bearer ", "Token "),
         get(&format!("/docs/mcp?token={quoted}"), "", &format!("X-Custom: {VALID}\r\n"))
             .replace("Authorization: Bearer \r\n", ""),
     ] {
@@ -131,6 +134,9 @@ async fn a_valid_token_stays_out_of_the_server_s_sight_wherever_else_the_request
         is_free_of(&server.only(), DEV, &request);
         server.forget();
     }
+    let twice = format!("Authorization: Bearer {VALID}\r\nX-Custom: {VALID}\r\n");
+    assert_eq!(gate.ask(&get("/docs/mcp", VALID, &twice)).await.0, 401);
+    server.saw_nothing("which of two is the caller's is not known").await;
     gate.log.line("Public request", &[]).await;
     is_free_of(&gate.log.text(), VALID, "log");
     is_free_of(&gate.metrics(), VALID, "metrics");
