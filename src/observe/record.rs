@@ -110,7 +110,7 @@ struct RequestMember {
 
 /// The record of one request. It is written when it is dropped, so no way to end a request can skip it.
 ///
-/// It lives as long as an event stream, so what only some requests have is in [`More`].
+/// It lives as long as an event stream, so what only some requests have is in a box of its own.
 pub struct Record {
     observer: Arc<Observer>,
     connection: Rc<Connection>,

@@ -26,7 +26,7 @@ pub enum Severity {
 pub struct Problem {
     /// Whether the config can still be used.
     pub severity: Severity,
-    /// The config file, as it was named to [`load`](super::load).
+    /// The config file, as it was named to [`load`](crate::config::load).
     pub file: PathBuf,
     /// Line, from 1.
     pub line: usize,
