@@ -114,7 +114,7 @@ for document in ("README.md", *(name for name in texts if re.fullmatch(r"docs/[\
 def map_of(text: str) -> list[str]:
     """The modules of the map, row by row: what stands in the second column, in backticks."""
     table = re.split(r"\n(?!(?://! )?\|)", text.partition("| row | modules |")[2])[0]
-    rows = re.findall(r"^(?://! )?\| \w* ?\| (.*?) \|", table, re.M)
+    rows = re.findall(r"^(?://! )?\|(?: [\w ]*)? \| (.*?) \|", table, re.M)
     return [name for row in rows for name in re.findall(r"`(\w+)`", row)]
 
 
