@@ -27,12 +27,12 @@ use crate::{
     endpoints as admin,
     error::{Error, ErrorKind},
     ledger::Resource,
-    mcp::{header as field_text, sse::reader::is_event_stream},
+    mcp::{header as field_text, header::Occurrence, sse::reader::is_event_stream},
     observe::{Record, TraceId},
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
     state::{Live, Worker},
-    validate::{self, Checked, Occurrence, RequestFields},
+    validate::{self, Checked, RequestFields},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.

@@ -6,7 +6,7 @@ use crate::{
     config::Limits,
     downstream::connection::{Fault, MAX_FIELDS},
     error::{Error, ErrorKind},
-    mcp::{accept::is_both, modern::names_modern},
+    mcp::{accept::is_both, header::Occurrence, modern::names_modern},
     route,
 };
 
@@ -23,30 +23,6 @@ const PROTECTED: [&str; 9] = [
     "mcp-method",
     "mcp-name",
 ];
-
-/// A field of which there should be one.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Occurrence<'a> {
-    /// It is not there.
-    #[default]
-    Not,
-    /// With this value.
-    Once(&'a HeaderValue),
-    /// More than once.
-    Often,
-}
-
-impl<'a> Occurrence<'a> {
-    /// The same with one more.
-    fn and(self, value: &'a HeaderValue) -> Self {
-        if matches!(self, Self::Not) { Self::Once(value) } else { Self::Often }
-    }
-
-    /// Its value, if it is there once.
-    pub fn once(self) -> Option<&'a HeaderValue> {
-        if let Self::Once(value) = self { Some(value) } else { None }
-    }
-}
 
 /// What one walk over the fields of a request found: each look-up by name would cost about as much.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::{error::ErrorKind, secret::holds, validate::Occurrence};
+use crate::{error::ErrorKind, mcp::header::Occurrence, secret::holds};
 
 /// What a request presents, and what therefore goes no further.
 #[derive(Debug, Default, PartialEq, Eq)]
