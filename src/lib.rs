@@ -10,12 +10,12 @@
 //! | top | `cli`, `demo`, [`gateway`] (life of the process and of its workers), [`service`] (life of a request) |
 //! | ways to a server | [`bridge`] (message by message), [`proxy`] (byte for byte), [`endpoints`] (the gateway's own) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
-//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which members of the aggregate a client asks for) |
+//! | requests | [`cors`], [`validate`], [`route`] |
 //! | mechanisms | [`session`] (sessions that the gateway keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gateway's), [`observe`], [`upstream`] (the side towards servers), [`downstream`] (the side towards clients), [`net`] (what both sides share), [`watchdog`], [`memory`] (gives memory back after a flood) |
+//! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gateway has to give), [`secret`] |
+//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`ledger`] (who has how much of what the gateway has to give), [`secret`] |
 
-pub mod auth;
 pub mod body;
 pub mod bridge;
 pub mod child;
@@ -35,10 +35,10 @@ pub mod mcp;
 pub mod memory;
 pub mod net;
 pub mod observe;
+pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod secret;
-pub mod selector;
 pub mod service;
 pub mod session;
 pub mod state;

@@ -14,9 +14,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::{
-    auth::{
-        self, Presented, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of,
-    },
     body::{Body, BrokenOff, Payload},
     bridge, cors,
     downstream::{
@@ -26,9 +23,14 @@ use crate::{
     },
     endpoints as admin,
     error::{Error, ErrorKind},
+    identity::presented::{Presented, presented, unasked},
     ledger::Resource,
-    mcp::{header as field_text, header::Occurrence, sse::reader::is_event_stream},
+    mcp::{
+        header::{self as field_text, Occurrence},
+        sse::reader::is_event_stream,
+    },
     observe::{Record, TraceId},
+    policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
     state::{Live, Worker},
@@ -227,7 +229,7 @@ async fn answer(
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
             let query = query_of_caller(head, at);
-            (auth::unasked(fields.authorization, query)?, None)
+            (unasked(fields.authorization, query)?, None)
         }
         _ => {
             let identified = identify(asked, at);
@@ -315,7 +317,7 @@ async fn answer(
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
 fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
     let Asked { live, head, fields, .. } = asked;
-    let presented = auth::unasked(fields.authorization, query_of_caller(head, at));
+    let presented = unasked(fields.authorization, query_of_caller(head, at));
     live.tokens.find(text.as_bytes()).is_some()
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
@@ -429,7 +431,7 @@ fn administer(
 /// all refusals take the same time.
 fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, usize), Error> {
     let Asked { live, head, fields, .. } = asked;
-    let presented = auth::presented(fields.authorization, query_of_caller(head, at), live.query_token);
+    let presented = presented(fields.authorization, query_of_caller(head, at), live.query_token);
     let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
     let found = live.tokens.find(token);
     let presented = presented?;

@@ -32,9 +32,9 @@ use crate::{
         sse::reader::event,
     },
     observe::Record,
+    policy::selector::Selector,
     proxy::Admitted,
     route::McpEndpoint,
-    selector::Selector,
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,

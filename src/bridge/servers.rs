@@ -29,8 +29,8 @@ use crate::{
         version::LEGACY,
     },
     observe::{Group, Topic},
+    policy::selector::Selector,
     proxy::Admitted,
-    selector::Selector,
     state::{Backend, GateState, Live, ServerEntry, SharedConversation, Worker},
 };
 

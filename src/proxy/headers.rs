@@ -3,7 +3,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{auth::Presented, config::HttpTarget, mcp::sse::reader::is_mcp_type, validate::Checked};
+use crate::{
+    config::HttpTarget, identity::presented::Presented, mcp::sse::reader::is_mcp_type, validate::Checked,
+};
 
 /// What the gate says in the client's stead.
 pub(super) struct HeadInput<'a> {

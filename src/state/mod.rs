@@ -21,17 +21,17 @@ use prometheus::IntCounter;
 use tokio::sync::watch;
 
 use crate::{
-    auth::{TokenTable, may_use},
     child::Supervisor,
     clock::Clock,
     config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
     downstream::slots::Connections,
-    identity::{Admission, AdmittedParty},
+    identity::{Admission, AdmittedParty, token_table::TokenTable},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::inline::InlineServer,
     mcp::seal::SessionKey,
     memory::Memory,
     observe::{Health, Observer, ServerMetrics},
+    policy::access::may_use,
     session::Registry,
     upstream::{Origin, Trust, Unusable},
     watchdog::Revocation,
