@@ -9,7 +9,7 @@
 //! |---|---|
 //! | top | `cli`, `demo`, [`gateway`] (life of the process and of its workers), [`service`] (life of a request) |
 //! | ways to a server | [`bridge`] (message by message), [`proxy`] (byte for byte), [`endpoints`] (the gateway's own) |
-//! | state | [`state`] (what requests see), [`body`] (what they answer) |
+//! | state | [`state`] (what requests see), [`body`] (what they answer), [`servers`] (the servers of the config, as they run) |
 //! | requests | [`cors`], [`validate`], [`route`] |
 //! | mechanisms | [`session`] (sessions that the gateway keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gateway's), [`observe`], [`upstream`] (the side towards servers), [`downstream`] (the side towards clients), [`net`] (what both sides share), [`watchdog`], [`memory`] (gives memory back after a flood) |
 //! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
@@ -39,6 +39,7 @@ pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod secret;
+pub mod servers;
 pub mod service;
 pub mod session;
 pub mod state;

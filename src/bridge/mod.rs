@@ -35,11 +35,12 @@ use crate::{
     policy::selector::Selector,
     proxy::Admitted,
     route::McpEndpoint,
+    servers::{Backend, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,
     },
-    state::{Backend, ServerEntry, Worker},
+    state::Worker,
     watchdog::{Signal, Watched},
 };
 

@@ -31,7 +31,8 @@ use crate::{
     observe::{Group, Topic},
     policy::selector::Selector,
     proxy::Admitted,
-    state::{Backend, GateState, Live, ServerEntry, SharedConversation, Worker},
+    servers::{Backend, ServerEntry, SharedConversation},
+    state::{GateState, Live, Worker},
 };
 
 /// A conversation of the caller's own.
