@@ -10,7 +10,7 @@
 //! | top | `cli`, `demo`, [`gateway`] (life of the process and of its workers), [`service`] (life of a request) |
 //! | ways to a server | [`bridge`] (message by message), [`proxy`] (byte for byte), [`endpoints`] (the gateway's own) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer), [`servers`] (the servers of the config, as they run) |
-//! | requests | [`cors`], [`validate`], [`route`] |
+//! | requests | [`route`] (from a path to what is served there) |
 //! | mechanisms | [`session`] (sessions that the gateway keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gateway's), [`observe`], [`upstream`] (the side towards servers), [`downstream`] (the side towards clients), [`net`] (what both sides share), [`watchdog`], [`memory`] (gives memory back after a flood) |
 //! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
 //! | config | [`config`]: from the file to an immutable snapshot |
@@ -22,7 +22,6 @@ pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod cors;
 pub mod demo;
 pub mod downstream;
 pub mod endpoints;
@@ -44,5 +43,4 @@ pub mod service;
 pub mod session;
 pub mod state;
 pub mod upstream;
-pub mod validate;
 pub mod watchdog;

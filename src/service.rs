@@ -15,10 +15,12 @@ use hyper::body::Body as _;
 
 use crate::{
     body::{Body, BrokenOff, Payload},
-    bridge, cors,
+    bridge,
     downstream::{
         connection::{Connection, ListenerKind, TakeoverSlot},
+        cors,
         forwarded::{forwarded_for, is_trusted},
+        head::{self, Checked, RequestFields},
         incoming::Incoming,
     },
     endpoints as admin,
@@ -34,7 +36,6 @@ use crate::{
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
     state::{Live, Worker},
-    validate::{self, Checked, RequestFields},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -58,7 +59,7 @@ pub async fn handle(
         record.client_is(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
-    let fields = validate::fields(&head.headers);
+    let fields = head::fields(&head.headers);
     let is_listed = match fields.origin {
         Occurrence::Not => true,
         Occurrence::Once(origin) => {
@@ -179,7 +180,7 @@ async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked = validate::head(head, fields, &live.limits, connection.take_fault())?;
+    let checked = head::check(head, fields, &live.limits, connection.take_fault())?;
     let at = endpoint(head.uri.path());
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);

@@ -4,7 +4,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
 use crate::{
-    config::HttpTarget, identity::presented::Presented, mcp::sse::reader::is_mcp_type, validate::Checked,
+    config::HttpTarget, downstream::head::Checked, identity::presented::Presented,
+    mcp::sse::reader::is_mcp_type,
 };
 
 /// What the gate says in the client's stead.

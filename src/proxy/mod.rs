@@ -21,7 +21,7 @@ use self::{lists::BodyRule, tools::Tools};
 use crate::{
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
     config::{Credential, HttpTarget, McpTransport as Speaks},
-    downstream::incoming::Incoming,
+    downstream::{head::Checked, incoming::Incoming},
     error::{Error, ErrorKind},
     identity::{
         Admission, AdmittedParty, Subject, Waits,
@@ -41,7 +41,6 @@ use crate::{
     servers::{Backend, ServerEntry},
     state::Live,
     upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload},
-    validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
 

@@ -4,10 +4,12 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     config::Limits,
-    downstream::connection::{Fault, MAX_FIELDS},
+    downstream::{
+        connection::{Fault, MAX_FIELDS},
+        path::is_canonical,
+    },
     error::{Error, ErrorKind},
     mcp::{accept::is_both, header::Occurrence, modern::names_modern},
-    route,
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
@@ -71,7 +73,7 @@ pub struct Checked<'a> {
 }
 
 /// Checks a request head. `fault` is what its connection found.
-pub fn head<'a>(
+pub fn check<'a>(
     head: &'a Parts,
     fields: &'a RequestFields<'a>,
     limits: &Limits,
@@ -92,7 +94,7 @@ pub fn head<'a>(
     if target > limits.max_uri_bytes {
         return Err(ErrorKind::UriTooLong.into());
     }
-    if fault.is_some() || !route::is_canonical(head.uri.path()) {
+    if fault.is_some() || !is_canonical(head.uri.path()) {
         return Err(ErrorKind::Path.into());
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
