@@ -23,7 +23,7 @@ use crate::{
         head::{self, Checked, RequestFields},
         incoming::Incoming,
     },
-    endpoints as admin,
+    endpoints,
     error::{Error, ErrorKind},
     identity::presented::{Presented, presented, unasked},
     ledger::Resource,
@@ -193,7 +193,7 @@ async fn answer(
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
         record.is_for_the_gate();
-        return admin::probe(&worker.shared, at, &head.method, false);
+        return endpoints::probe(&worker.shared, at, &head.method, false);
     }
     // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
@@ -241,18 +241,18 @@ async fn answer(
     };
     // 7. What it may do.
     let Some((route, mcp_endpoint)) = route else {
-        if !admin::has(at) {
+        if !endpoints::has(at) {
             return Err(ErrorKind::NotFound.into());
         }
         let holder = credential.map(|index| &live.credentials[index]).ok_or(ErrorKind::Unauthorized)?;
-        if !admin::admits(at, holder) {
+        if !endpoints::admits(at, holder) {
             return Err(ErrorKind::InsufficientScope.into());
         }
         holder.used.inc();
         record.is_for_the_gate();
         let limit = connection.admit(&holder.owner);
         limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
-        return admin::answer(&worker.shared, at, &head.method);
+        return endpoints::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
         return Err(ErrorKind::InsufficientScope.into());
@@ -409,8 +409,8 @@ fn administer(
         let identified = identify(asked, at);
         let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
         let holder = &live.credentials[credential];
-        if !admin::admits(at, holder) {
-            let is_here = admin::has(at) || is_probe(at);
+        if !endpoints::admits(at, holder) {
+            let is_here = endpoints::has(at) || is_probe(at);
             return Err(if is_here {
                 ErrorKind::InsufficientScope.into()
             } else {
@@ -422,9 +422,9 @@ fn administer(
         limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     }
     if is_probe(at) {
-        admin::probe(&worker.shared, at, &head.method, true)
+        endpoints::probe(&worker.shared, at, &head.method, true)
     } else {
-        admin::answer(&worker.shared, at, &head.method)
+        endpoints::answer(&worker.shared, at, &head.method)
     }
 }
 
