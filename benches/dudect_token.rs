@@ -17,7 +17,7 @@ use dudect_bencher::{
     rand::{Rng, RngExt},
 };
 use sha2::{Digest, Sha256};
-use sluicegate::{auth::TokenTable, config::Credential};
+use sluicegate::{config::Credential, identity::token_table::TokenTable};
 
 const ROUNDS: usize = 500;
 const SAMPLES_PER_ROUND: usize = 4_000;

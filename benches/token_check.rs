@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sha2::{Digest, Sha256};
-use sluicegate::{auth::TokenTable, config::Credential};
+use sluicegate::{config::Credential, identity::token_table::TokenTable};
 
 /// As long as 32 random bytes in base64url, and as different from each other.
 fn token(kind: &str, number: usize) -> String {

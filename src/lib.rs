@@ -3,26 +3,33 @@
 //! One process terminates HTTPS, checks bearer tokens in constant time, and streams everything else through. Its config
 //! is a file that people edit while it runs.
 //!
-//! The map, top to bottom; a module uses only what stands below it:
+//! The map, top to bottom; a module uses only what stands in the rows below its own:
 //!
 //! | row | modules |
 //! |---|---|
-//! | top | `cli`, `demo`, [`gateway`] (life of the process and of its workers), [`service`] (life of a request) |
-//! | ways to a server | [`bridge`] (message by message), [`proxy`] (byte for byte), [`endpoints`] (the gateway's own) |
+//! | commands | [`cli`] |
+//! | demo | [`demo`] (a server to play with, and the gateway in front of it) |
+//! | process | [`gateway`] (life of the process and of its workers) |
+//! | request | [`service`] (life of a request) |
+//! | messages | [`bridge`] (message by message to a server) |
+//! | bytes | [`proxy`] (byte for byte to a server), [`endpoints`] (what the gateway itself serves) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
-//! | policies | [`auth`] (who is this, what may it do), [`cors`], [`validate`], [`route`], [`selector`] (which members of the aggregate a client asks for) |
-//! | mechanisms | [`session`] (sessions that the gateway keeps), [`link`] (a conversation with a server, whatever carries it), [`child`] (processes of the gateway's), [`observe`], [`upstream`] (the side towards servers), [`downstream`] (the side towards clients), [`net`] (what both sides share), [`watchdog`], [`memory`] (gives memory back after a flood) |
+//! | servers | [`servers`] (the servers of the config, as they run), [`session`] (sessions that the gateway keeps) |
+//! | links | [`link`] (a conversation with a server, whatever carries it) |
+//! | processes | [`child`] (processes of the gateway's) |
+//! | upstream | [`upstream`] (the side towards servers), [`observe`] (log and metrics) |
+//! | downstream | [`downstream`] (the side towards clients) |
+//! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`clock`] (a time of day that never goes back), [`error`], [`identity`], [`ledger`] (who has how much of what the gateway has to give), [`secret`] |
+//! | words | [`mcp`] (sans-io), [`error`] |
+//! | base | [`route`] (from a path to what is served there), [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood) |
 
-pub mod auth;
 pub mod body;
 pub mod bridge;
 pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod cors;
 pub mod demo;
 pub mod downstream;
 pub mod endpoints;
@@ -35,13 +42,13 @@ pub mod mcp;
 pub mod memory;
 pub mod net;
 pub mod observe;
+pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod secret;
-pub mod selector;
+pub mod servers;
 pub mod service;
 pub mod session;
 pub mod state;
 pub mod upstream;
-pub mod validate;
 pub mod watchdog;

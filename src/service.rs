@@ -14,25 +14,28 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::{
-    auth::{
-        self, Presented, host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of,
-    },
     body::{Body, BrokenOff, Payload},
-    bridge, cors,
+    bridge,
     downstream::{
         connection::{Connection, ListenerKind, TakeoverSlot},
+        cors,
         forwarded::{forwarded_for, is_trusted},
+        head::{self, Checked, RequestFields},
         incoming::Incoming,
     },
-    endpoints as admin,
+    endpoints,
     error::{Error, ErrorKind},
+    identity::presented::{Presented, presented, unasked},
     ledger::Resource,
-    mcp::{header as field_text, sse::reader::is_event_stream},
+    mcp::{
+        header::{self as field_text, Occurrence},
+        sse::reader::is_event_stream,
+    },
     observe::{Record, TraceId},
+    policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, Admitted, relay::Relay},
     route::{self, Endpoint, endpoint},
     state::{Live, Worker},
-    validate::{self, Checked, Occurrence, RequestFields},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -56,7 +59,7 @@ pub async fn handle(
         record.client_is(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
-    let fields = validate::fields(&head.headers);
+    let fields = head::fields(&head.headers);
     let is_listed = match fields.origin {
         Occurrence::Not => true,
         Occurrence::Once(origin) => {
@@ -177,7 +180,7 @@ async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked = validate::head(head, fields, &live.limits, connection.take_fault())?;
+    let checked = head::check(head, fields, &live.limits, connection.take_fault())?;
     let at = endpoint(head.uri.path());
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);
@@ -190,7 +193,7 @@ async fn answer(
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
         record.is_for_the_gate();
-        return admin::probe(&worker.shared, at, &head.method, false);
+        return endpoints::probe(&worker.shared, at, &head.method, false);
     }
     // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
     //    learn whether its token is good.
@@ -227,7 +230,7 @@ async fn answer(
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
             let query = query_of_caller(head, at);
-            (auth::unasked(fields.authorization, query)?, None)
+            (unasked(fields.authorization, query)?, None)
         }
         _ => {
             let identified = identify(asked, at);
@@ -238,18 +241,18 @@ async fn answer(
     };
     // 7. What it may do.
     let Some((route, mcp_endpoint)) = route else {
-        if !admin::has(at) {
+        if !endpoints::has(at) {
             return Err(ErrorKind::NotFound.into());
         }
         let holder = credential.map(|index| &live.credentials[index]).ok_or(ErrorKind::Unauthorized)?;
-        if !admin::admits(at, holder) {
+        if !endpoints::admits(at, holder) {
             return Err(ErrorKind::InsufficientScope.into());
         }
         holder.used.inc();
         record.is_for_the_gate();
         let limit = connection.admit(&holder.owner);
         limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
-        return admin::answer(&worker.shared, at, &head.method);
+        return endpoints::answer(&worker.shared, at, &head.method);
     };
     if credential.is_some_and(|index| !route.allows(index)) {
         return Err(ErrorKind::InsufficientScope.into());
@@ -315,7 +318,7 @@ async fn answer(
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
 fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
     let Asked { live, head, fields, .. } = asked;
-    let presented = auth::unasked(fields.authorization, query_of_caller(head, at));
+    let presented = unasked(fields.authorization, query_of_caller(head, at));
     live.tokens.find(text.as_bytes()).is_some()
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
@@ -406,8 +409,8 @@ fn administer(
         let identified = identify(asked, at);
         let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
         let holder = &live.credentials[credential];
-        if !admin::admits(at, holder) {
-            let is_here = admin::has(at) || is_probe(at);
+        if !endpoints::admits(at, holder) {
+            let is_here = endpoints::has(at) || is_probe(at);
             return Err(if is_here {
                 ErrorKind::InsufficientScope.into()
             } else {
@@ -419,9 +422,9 @@ fn administer(
         limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     }
     if is_probe(at) {
-        admin::probe(&worker.shared, at, &head.method, true)
+        endpoints::probe(&worker.shared, at, &head.method, true)
     } else {
-        admin::answer(&worker.shared, at, &head.method)
+        endpoints::answer(&worker.shared, at, &head.method)
     }
 }
 
@@ -429,7 +432,7 @@ fn administer(
 /// all refusals take the same time.
 fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, usize), Error> {
     let Asked { live, head, fields, .. } = asked;
-    let presented = auth::presented(fields.authorization, query_of_caller(head, at), live.query_token);
+    let presented = presented(fields.authorization, query_of_caller(head, at), live.query_token);
     let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
     let found = live.tokens.find(token);
     let presented = presented?;

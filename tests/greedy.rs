@@ -44,9 +44,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
-use sluicegate::downstream::{
-    self_signed::{SelfSigned, self_signed},
-    tls::provider,
+use sluicegate::{
+    downstream::self_signed::{SelfSigned, self_signed},
+    net::crypto::provider,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},

@@ -1,4 +1,4 @@
-//! The table at the top of `src/lib.rs` is true: each module uses only what stands behind it there.
+//! The table at the top of `src/lib.rs` is true: each module uses only what stands in the rows below its own.
 #![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
@@ -11,18 +11,21 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Modules in the order of the table: row by row, and within a row from left to right.
-fn table() -> Vec<String> {
+/// The modules in the rows of the table, from top to bottom.
+fn table() -> Vec<Vec<String>> {
     let lib = fs::read_to_string(source().join("lib.rs")).expect("readable");
     let rows = lib.lines().filter_map(|line| line.strip_prefix("//! | "));
-    let modules: Vec<String> =
-        rows.flat_map(|row| row.split('`').skip(1).step_by(2).map(str::to_owned)).collect();
+    let rows: Vec<Vec<String>> = rows
+        .map(|row| row.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+        .filter(|modules: &Vec<_>| !modules.is_empty())
+        .collect();
     let declared: BTreeSet<_> =
         lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    assert!(!modules.is_empty(), "the table was not found");
-    assert_eq!(modules.iter().map(String::as_str).collect::<BTreeSet<_>>(), declared);
-    assert_eq!(modules.len(), declared.len(), "a module stands in the table twice");
-    modules
+    let drawn: Vec<_> = rows.iter().flatten().map(String::as_str).collect();
+    assert!(!rows.is_empty(), "the table was not found");
+    assert_eq!(drawn.iter().copied().collect::<BTreeSet<_>>(), declared);
+    assert_eq!(drawn.len(), declared.len(), "a module stands in the table twice");
+    rows
 }
 
 /// Source files below `directory`, without those that hold tests only.
@@ -40,22 +43,25 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The top module that a file belongs to: `src/auth/tokens.rs` to `auth`.
-fn owner(file: &Path) -> String {
-    let below = file.strip_prefix(source()).expect("below src");
-    let first = Path::new(below.components().next().expect("a name").as_os_str());
-    first.file_stem().expect("a name").to_string_lossy().into_owned()
+/// The path of the module that a file holds: `src/identity/token_table.rs` is `identity`, `token_table`.
+fn module(file: &Path) -> Vec<String> {
+    let below = file.strip_prefix(source()).expect("below src").with_extension("");
+    let names = below.components().map(|name| name.as_os_str().to_string_lossy().into_owned());
+    names.filter(|name| name != "mod").collect()
 }
 
-/// Modules that `text` reaches by `crate::…`, outside of comments and unit tests.
-fn uses(text: &str) -> BTreeSet<String> {
+/// Modules that `text`, of a file so deep below the root, reaches by `crate::…` or by `super::…`, outside of comments and
+/// unit tests.
+fn uses(text: &str, depth: usize) -> BTreeSet<String> {
     let text = text.split("mod tests {").next().unwrap_or_default();
     let code: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line, "\n"])
         .collect();
-    code.split("crate::").skip(1).flat_map(heads).collect()
+    let to_root = "super::".repeat(depth);
+    let (from_root, from_here) = (code.split("crate::").skip(1), code.split(&to_root).skip(1));
+    from_root.chain(from_here).flat_map(heads).collect()
 }
 
 /// The first names of the path or paths that begin here: `{a::b, c::{d, e}}` begins with `a` and `c`.
@@ -81,31 +87,42 @@ fn heads(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_module_uses_only_what_stands_behind_it_in_the_table() {
+fn a_module_uses_only_what_stands_below_it_in_the_table() {
     let table = table();
-    let position = |module: &str| table.iter().position(|known| known == module);
+    let row = |module: &str| table.iter().position(|row| row.iter().any(|known| known == module));
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files(&source()) {
         let text = fs::read_to_string(&file).expect("readable");
-        used.entry(owner(&file)).or_default().extend(uses(&text));
+        let module = module(&file);
+        used.entry(module[0].clone()).or_default().extend(uses(&text, module.len()));
     }
-    let forward: Vec<_> = used
+    let upward: Vec<_> = used
         .iter()
-        .filter_map(|(module, uses)| Some((module, position(module)?, uses)))
+        .filter_map(|(module, uses)| Some((module, row(module)?, uses)))
         .flat_map(|(module, at, uses)| uses.iter().map(move |used| (module.as_str(), at, used.as_str())))
-        .filter(|(module, at, used)| module != used && position(used).is_some_and(|used| used < *at))
+        .filter(|(module, at, used)| module != used && row(used).is_some_and(|used| used <= *at))
         .map(|(module, _, used)| (module, used))
         .collect();
     let arrows: usize = used.values().map(BTreeSet::len).sum();
-    assert!(arrows > table.len(), "only {arrows} uses were found; is the source still read right?");
+    assert!(arrows > 2 * table.len(), "only {arrows} uses were found; is the source still read right?");
 
-    assert!(forward.is_empty(), "these use what stands before them in the table: {forward:?}");
+    assert!(upward.is_empty(), "these use what does not stand below them in the table: {upward:?}");
 }
 
 #[test]
 fn paths_are_found_in_every_way_to_write_them() {
-    let text = "use crate::secret::Secret;\nuse crate::{\n    auth::{a, b::{c}}, body,\n    cors::{self},\n};\n\
-                // crate::comment\nfn f() -> crate::route::Door {}\n#[cfg(test)]\nmod tests {\n use crate::tested;";
-    let wanted = ["auth", "body", "cors", "route", "secret"].map(str::to_owned);
-    assert_eq!(uses(text), BTreeSet::from(wanted));
+    let text = "use crate::secret::Secret;\nuse crate::{\n    identity::{a, b::{c}}, body,\n    net::{self},\n};\n\
+                use super::{near};\nuse super::super::{clock, mcp::{id}};\n\
+                // crate::comment\nfn f() -> crate::route::Endpoint {}\n#[cfg(test)]\nmod tests {\n use crate::tested;";
+    let wanted = ["body", "clock", "identity", "mcp", "net", "route", "secret"].map(str::to_owned);
+    assert_eq!(uses(text, 2), BTreeSet::from(wanted));
+}
+
+#[test]
+fn a_file_is_a_module_with_the_name_of_its_path() {
+    for (file, wanted) in
+        [("clock.rs", vec!["clock"]), ("net/mod.rs", vec!["net"]), ("net/tcp.rs", vec!["net", "tcp"])]
+    {
+        assert_eq!(module(&source().join(file)), wanted, "{file}");
+    }
 }

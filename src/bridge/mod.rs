@@ -32,14 +32,15 @@ use crate::{
         sse::reader::event,
     },
     observe::Record,
+    policy::selector::Selector,
     proxy::Admitted,
     route::McpEndpoint,
-    selector::Selector,
+    servers::{Backend, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,
     },
-    state::{Backend, ServerEntry, Worker},
+    state::Worker,
     watchdog::{Signal, Watched},
 };
 

@@ -29,9 +29,10 @@ use crate::{
         version::LEGACY,
     },
     observe::{Group, Topic},
+    policy::selector::Selector,
     proxy::Admitted,
-    selector::Selector,
-    state::{Backend, GateState, Live, ServerEntry, SharedConversation, Worker},
+    servers::{Backend, ServerEntry, SharedConversation},
+    state::{GateState, Live, Worker},
 };
 
 /// A conversation of the caller's own.

@@ -21,7 +21,7 @@ use crate::{
         message::{Id, Message, MessageKind, Part},
         modern::{OWN_META, ToolHeaders},
     },
-    state::{ListedTools, SharedConversation},
+    servers::{ListedTools, SharedConversation},
 };
 
 /// How long a list holds. Tools change rarely, and a call by an old schema is refused at worst.

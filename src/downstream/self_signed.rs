@@ -22,7 +22,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::downstream::tls::{Certificate, Left, Validity, provider};
+use crate::downstream::tls::{Certificate, Left, Validity};
+use crate::net::crypto::provider;
 use crate::secret::Secret;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

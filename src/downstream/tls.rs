@@ -9,15 +9,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use rustls::{
     ServerConfig,
-    crypto::CryptoProvider,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-/// The one cryptography provider of this program, for both sides.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
+use crate::net::crypto::provider;
 
 /// The certificate that new handshakes get. A reload swaps it; running connections keep theirs.
 #[derive(Default)]

@@ -8,8 +8,9 @@ use crate::{
     config::Level,
     error::Error,
     route::{Endpoint, ManageAction},
+    servers::{Backend, ServerEntry},
     session,
-    state::{Backend, GateState, ServerEntry},
+    state::GateState,
 };
 
 /// `/servers` and everything below.

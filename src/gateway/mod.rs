@@ -38,7 +38,8 @@ use crate::{
     ledger::Ledger,
     mcp::seal::SessionKey,
     observe::{Observer, Topic},
-    state::{Backend, GateState, Live, SPARE_CONNECTIONS, capacity},
+    servers::Backend,
+    state::{GateState, Live, SPARE_CONNECTIONS, capacity},
     upstream::Unusable,
 };
 

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
     downstream::tls::{Left, Validity},
+    servers::Backend,
     session,
-    state::{Backend, Live},
+    state::Live,
     upstream::Unusable,
 };
 

@@ -1,4 +1,5 @@
-//! Text in the header fields that repeat a request's body (MCP 2026-07-28, Streamable HTTP, "Value Encoding").
+//! Header fields: how often one is there, and text in those that repeat a request's body (MCP 2026-07-28, Streamable
+//! HTTP, "Value Encoding").
 //!
 //! A field value holds visible ASCII, and blanks only within. Whatever else a name or an argument is made of travels as
 //! `=?base64?…?=`; so does text that looks like that already. Who compares such a field with a body has to undo it first.
@@ -10,6 +11,30 @@ use http::HeaderValue;
 
 const PREFIX: &str = "=?base64?";
 const SUFFIX: &str = "?=";
+
+/// A field of which there should be one.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Occurrence<'a> {
+    /// It is not there.
+    #[default]
+    Not,
+    /// With this value.
+    Once(&'a HeaderValue),
+    /// More than once.
+    Often,
+}
+
+impl<'a> Occurrence<'a> {
+    /// The same with one more.
+    pub fn and(self, value: &'a HeaderValue) -> Self {
+        if matches!(self, Self::Not) { Self::Once(value) } else { Self::Often }
+    }
+
+    /// Its value, if it is there once.
+    pub fn once(self) -> Option<&'a HeaderValue> {
+        if let Self::Once(value) = self { Some(value) } else { None }
+    }
+}
 
 /// The text in a field value, without the blanks around it (RFC 9110, section 5.5). `None` if it has bytes that no
 /// field of MCP may have, or if what should be base64 is not the one way to write some UTF-8 text.

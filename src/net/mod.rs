@@ -1,3 +1,4 @@
 //! Sockets and cryptography that both sides share.
 
+pub mod crypto;
 pub mod tcp;

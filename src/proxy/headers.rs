@@ -3,7 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
-use crate::{auth::Presented, config::HttpTarget, mcp::sse::reader::is_mcp_type, validate::Checked};
+use crate::{
+    config::HttpTarget, downstream::head::Checked, identity::presented::Presented,
+    mcp::sse::reader::is_mcp_type,
+};
 
 /// What the gate says in the client's stead.
 pub(super) struct HeadInput<'a> {

@@ -19,12 +19,14 @@ use hyper::body::Body as _;
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
-    auth::{self, Presented},
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
     config::{Credential, HttpTarget, McpTransport as Speaks},
-    downstream::incoming::Incoming,
+    downstream::{head::Checked, incoming::Incoming},
     error::{Error, ErrorKind},
-    identity::{Admission, AdmittedParty, Subject, Waits},
+    identity::{
+        Admission, AdmittedParty, Subject, Waits,
+        presented::{Presented, without_token},
+    },
     ledger::Owner,
     mcp::{
         accept::{names_events, takes_events},
@@ -36,9 +38,9 @@ use crate::{
     },
     observe::Record,
     route::McpEndpoint,
-    state::{Backend, Live, ServerEntry},
+    servers::{Backend, ServerEntry},
+    state::Live,
     upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload},
-    validate::Checked,
     watchdog::{Signal, Watchdog, Watched},
 };
 
@@ -302,7 +304,7 @@ fn request_target<'a>(
     let query = head.uri.query().unwrap_or_default();
     match admitted.mcp_endpoint {
         McpEndpoint::Mcp | McpEndpoint::Sse => {
-            Ok(query::target(to, &auth::without_token(query, &admitted.presented)))
+            Ok(query::target(to, &without_token(query, &admitted.presented)))
         }
         McpEndpoint::Message => {
             let query = message_query(query);

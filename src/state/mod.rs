@@ -1,9 +1,5 @@
 //! What requests see: [`GateState`] outlives reloads, [`Live`] is built from one config and never changes.
 
-mod backend;
-mod quarantine;
-mod run_state;
-mod shared_links;
 mod worker;
 
 use std::{
@@ -20,29 +16,21 @@ use ipnet::IpNet;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
+pub use self::worker::{Evictable, Worker};
 use crate::{
-    auth::{TokenTable, may_use},
     child::Supervisor,
     clock::Clock,
-    config::{Access, Aggregate, Credential, HttpTarget, Limits, Server, Snapshot},
+    config::{Aggregate, Credential, Limits, Server, Snapshot},
     downstream::slots::Connections,
-    identity::{Admission, AdmittedParty},
+    identity::{Admission, AdmittedParty, token_table::TokenTable},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
-    link::inline::InlineServer,
     mcp::seal::SessionKey,
     memory::Memory,
-    observe::{Health, Observer, ServerMetrics},
+    observe::Observer,
+    servers::{Backend, Origins, ServerEntry},
     session::Registry,
     upstream::{Origin, Trust, Unusable},
     watchdog::Revocation,
-};
-
-use crate::state::backend::{Origins, backend};
-pub use crate::state::{
-    quarantine::Quarantine,
-    run_state::RunState,
-    shared_links::{ListedTools, SharedConversation, SharedLinks},
-    worker::{Evictable, Worker},
 };
 
 /// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
@@ -202,92 +190,6 @@ pub struct CredentialEntry {
     pub owner: Arc<Owner>,
 }
 
-/// A server: where requests for it go, and who may send them.
-pub struct ServerEntry {
-    /// As configured.
-    pub server: Server,
-    /// What stands behind it.
-    pub backend: Backend,
-    /// By index of the credential: whether it may pass. Unused where `is_public`.
-    allowed: Vec<bool>,
-    /// Whether no token is asked for.
-    pub is_public: bool,
-    /// Who may ever have used it.
-    callers: PastCallers,
-    /// Counters of this server.
-    pub metrics: Arc<ServerMetrics>,
-    /// Whether it is to run. Survives reloads.
-    pub run_state: Arc<RunState>,
-    /// How it fared last. Survives reloads.
-    pub health: Arc<Health>,
-    /// Conversations that callers share. Survives reloads that leave the server as it was.
-    pub shared_links: Arc<SharedLinks>,
-}
-
-/// What stands behind a route.
-pub enum Backend {
-    /// An HTTP server.
-    Http {
-        /// Where to connect to.
-        endpoint: Arc<Origin>,
-        /// As configured.
-        target: HttpTarget,
-    },
-    /// A command that speaks MCP on its standard streams.
-    Stdio(Arc<Supervisor>),
-    /// Tools of the config itself.
-    Inline(Arc<InlineServer>),
-    /// All servers that a token may reach.
-    All,
-}
-
-impl ServerEntry {
-    /// Whether it takes requests, and was able to when it was tried last.
-    pub fn is_running(&self) -> bool {
-        !self.run_state.is_stopped() && !self.health.is_failing()
-    }
-
-    /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
-    pub fn has_no_strangers(&self) -> bool {
-        matches!(self.callers, PastCallers::One(_))
-    }
-
-    /// Whether the credential at this index may use the server.
-    pub fn allows(&self, credential: usize) -> bool {
-        self.allowed.get(credential).copied().unwrap_or(false)
-    }
-}
-
-/// Who may have used a server since the gate was started: reloads add to it.
-#[derive(Clone, Default)]
-enum PastCallers {
-    #[default]
-    None,
-    /// The one token with this name.
-    One(Arc<str>),
-    /// Several, or anybody.
-    Several,
-}
-
-impl PastCallers {
-    fn and(self, name: &Arc<str>) -> Self {
-        match self {
-            Self::None => Self::One(Arc::clone(name)),
-            Self::One(known) if known == *name => Self::One(known),
-            Self::One(_) | Self::Several => Self::Several,
-        }
-    }
-
-    /// Those of before, and those whom `server` allows now.
-    fn of(server: &Server, credentials: &[Credential], allowed: &[bool], before: Self) -> Self {
-        if server.access == Access::Public {
-            return Self::Several;
-        }
-        let allowed = credentials.iter().zip(allowed).filter(|(_, is_allowed)| **is_allowed);
-        allowed.fold(before, |callers, (credential, _)| callers.and(&credential.token_name))
-    }
-}
-
 /// What metrics call a credential.
 fn id_of(credential: &Credential, key: &SessionKey) -> Arc<str> {
     credential.id.clone().unwrap_or_else(|| key.name_of_credential(&credential.digest).into())
@@ -321,34 +223,12 @@ impl Live {
             })
             .collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
-        let mut endpoints = Origins::of(previous, &snapshot.system_roots);
+        let mut endpoints =
+            Origins::of(previous.into_iter().flat_map(Self::endpoints), &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
-            let same = kept.filter(|route| {
-                route.server.target == server.target
-                    && route.server.tool_filter == server.tool_filter
-                    && route.server.idle_timeout == server.idle_timeout
-                    && route.server.disabled == server.disabled
-            });
-            let allowed: Vec<_> = snapshot.credentials.iter().map(|c| may_use(&server.access, c)).collect();
-            let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
-            let metrics =
-                kept.map_or_else(|| metrics.server(&server.name), |route| Arc::clone(&route.metrics));
-            let health = Arc::clone(&metrics.health);
-            servers.push(Arc::new(ServerEntry {
-                backend: backend(server, &mut endpoints, kept, observer, &health)?,
-                is_public: server.access == Access::Public,
-                callers: PastCallers::of(server, &snapshot.credentials, &allowed, before),
-                allowed,
-                metrics,
-                run_state: match kept.filter(|route| route.server.disabled == server.disabled) {
-                    Some(route) => Arc::clone(&route.run_state),
-                    None => Arc::new(RunState::new(server.disabled)),
-                },
-                health,
-                shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
-                server: server.clone(),
-            }));
+            let entry = ServerEntry::build(server, kept, &snapshot.credentials, &mut endpoints, observer)?;
+            servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
         endpoints.report(observer);
@@ -356,18 +236,9 @@ impl Live {
         for (index, credential) in snapshot.credentials.iter().enumerate() {
             by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
         }
-        let all = Arc::new(ServerEntry {
-            server: Server::all(snapshot.session_timeout),
-            backend: Backend::All,
-            allowed: vec![true; credentials.len()],
-            is_public: false,
-            callers: PastCallers::Several,
-            metrics: previous
-                .map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics)),
-            run_state: Arc::default(),
-            health: Arc::default(),
-            shared_links: Arc::default(),
-        });
+        let metrics =
+            previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
+        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, credentials.len(), metrics));
         Ok(Self {
             realm: snapshot.name.clone(),
             query_token: snapshot.query_token,

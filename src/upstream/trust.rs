@@ -45,7 +45,7 @@ impl Trust {
 }
 
 fn client_config(roots: &Arc<RootCertStore>) -> Result<Arc<ClientConfig>, String> {
-    let mut config = ClientConfig::builder_with_provider(crate::downstream::tls::provider())
+    let mut config = ClientConfig::builder_with_provider(crate::net::crypto::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .with_root_certificates(Arc::clone(roots))

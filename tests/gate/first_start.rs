@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use sluicegate::state::Backend;
+use sluicegate::servers::Backend;
 use tempfile::TempDir;
 
 use crate::{

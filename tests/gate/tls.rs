@@ -17,11 +17,9 @@ use rustls::{
 use serde_json::{Value, json};
 use sluicegate::{
     config::{Snapshot, Tls},
-    downstream::{
-        self_signed::{SelfSigned, self_signed},
-        tls::provider,
-    },
+    downstream::self_signed::{SelfSigned, self_signed},
     gateway::Gateway,
+    net::crypto::provider,
 };
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};

@@ -328,8 +328,11 @@ proptest! {
         if let Ok(out) = pass([&stream[..]]) {
             let mut expected = events(&stream);
             if let Some(first) = expected.iter_mut().find(|(name, _)| name == "endpoint") {
-                let url = Url::parse(UPSTREAM).unwrap().join(first.1.trim_matches(' ')).unwrap();
-                first.1 = seal(url.path(), url.query());
+                let reference = first.1.trim_matches(' ').to_owned();
+                let url = Url::parse(UPSTREAM).unwrap().join(&reference).unwrap();
+                // As it was written: `Url` would percent-encode some of it.
+                let written = reference.split('#').next().and_then(|rest| Some(rest.split_once('?')?.1));
+                first.1 = seal(url.path(), written.or(url.query()));
             }
             prop_assert_eq!(events(&out), expected);
         }

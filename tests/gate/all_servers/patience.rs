@@ -1,7 +1,7 @@
 //! Every time-out that is configured holds where all servers are one.
 
 use serde_json::{Value, json};
-use sluicegate::state::Backend;
+use sluicegate::servers::Backend;
 
 use super::{config, open};
 use crate::{

@@ -4,10 +4,12 @@ use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     config::Limits,
-    downstream::connection::{Fault, MAX_FIELDS},
+    downstream::{
+        connection::{Fault, MAX_FIELDS},
+        path::is_canonical,
+    },
     error::{Error, ErrorKind},
-    mcp::{accept::is_both, modern::names_modern},
-    route,
+    mcp::{accept::is_both, header::Occurrence, modern::names_modern},
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
@@ -23,30 +25,6 @@ const PROTECTED: [&str; 9] = [
     "mcp-method",
     "mcp-name",
 ];
-
-/// A field of which there should be one.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Occurrence<'a> {
-    /// It is not there.
-    #[default]
-    Not,
-    /// With this value.
-    Once(&'a HeaderValue),
-    /// More than once.
-    Often,
-}
-
-impl<'a> Occurrence<'a> {
-    /// The same with one more.
-    fn and(self, value: &'a HeaderValue) -> Self {
-        if matches!(self, Self::Not) { Self::Once(value) } else { Self::Often }
-    }
-
-    /// Its value, if it is there once.
-    pub fn once(self) -> Option<&'a HeaderValue> {
-        if let Self::Once(value) = self { Some(value) } else { None }
-    }
-}
 
 /// What one walk over the fields of a request found: each look-up by name would cost about as much.
 #[derive(Default)]
@@ -95,7 +73,7 @@ pub struct Checked<'a> {
 }
 
 /// Checks a request head. `fault` is what its connection found.
-pub fn head<'a>(
+pub fn check<'a>(
     head: &'a Parts,
     fields: &'a RequestFields<'a>,
     limits: &Limits,
@@ -116,7 +94,7 @@ pub fn head<'a>(
     if target > limits.max_uri_bytes {
         return Err(ErrorKind::UriTooLong.into());
     }
-    if fault.is_some() || !route::is_canonical(head.uri.path()) {
+    if fault.is_some() || !is_canonical(head.uri.path()) {
         return Err(ErrorKind::Path.into());
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {

@@ -11,11 +11,11 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::Quarantine;
 use crate::{
     ledger::{Limit, Owner, Resource},
     link::shared::{Lease, SharedLink},
     mcp::modern::ToolHeaders,
+    servers::Quarantine,
 };
 
 /// Conversations with one server that several callers share (MCP 2026-07-28): one for a server, and for all servers as one

@@ -1,4 +1,7 @@
-//! Words for who calls and what they were let into.
+//! Who calls: the token that a request presents, the table that knows it, and what it was admitted to.
+
+pub mod presented;
+pub mod token_table;
 
 use std::{
     cell::{Cell, OnceCell},

@@ -1,0 +1,141 @@
+//! A server of the config at run time, and who may use it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::{Access, Credential, Server},
+    observe::{Health, Observer, ServerMetrics},
+    policy::access::may_use,
+    servers::{
+        RunState, SharedLinks,
+        backend::{Backend, Origins},
+    },
+    upstream::Unusable,
+};
+
+/// A server: where requests for it go, and who may send them.
+pub struct ServerEntry {
+    /// As configured.
+    pub server: Server,
+    /// What stands behind it.
+    pub backend: Backend,
+    /// By index of the credential: whether it may pass. Unused where `is_public`.
+    allowed: Vec<bool>,
+    /// Whether no token is asked for.
+    pub is_public: bool,
+    /// Who may ever have used it.
+    callers: PastCallers,
+    /// Counters of this server.
+    pub metrics: Arc<ServerMetrics>,
+    /// Whether it is to run. Survives reloads.
+    pub run_state: Arc<RunState>,
+    /// How it fared last. Survives reloads.
+    pub health: Arc<Health>,
+    /// Conversations that callers share. Survives reloads that leave the server as it was.
+    pub shared_links: Arc<SharedLinks>,
+}
+
+impl ServerEntry {
+    /// The entry of `server`. What the config left as it was is taken over from `kept`, the entry of this name before.
+    pub fn build(
+        server: &Server,
+        kept: Option<&Arc<Self>>,
+        credentials: &[Credential],
+        endpoints: &mut Origins<'_>,
+        observer: &Arc<Observer>,
+    ) -> Result<Self, Unusable> {
+        let same = kept.filter(|route| {
+            route.server.target == server.target
+                && route.server.tool_filter == server.tool_filter
+                && route.server.idle_timeout == server.idle_timeout
+                && route.server.disabled == server.disabled
+        });
+        let same_backend = kept
+            .filter(|route| route.server.target == server.target && route.server.disabled == server.disabled);
+        let allowed: Vec<_> = credentials.iter().map(|c| may_use(&server.access, c)).collect();
+        let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
+        let metrics =
+            kept.map_or_else(|| observer.metrics.server(&server.name), |route| Arc::clone(&route.metrics));
+        let health = Arc::clone(&metrics.health);
+        Ok(Self {
+            backend: Backend::of(
+                server,
+                same_backend.map(|route| &route.backend),
+                endpoints,
+                observer,
+                &health,
+            )?,
+            is_public: server.access == Access::Public,
+            callers: PastCallers::of(server, credentials, &allowed, before),
+            allowed,
+            metrics,
+            run_state: match kept.filter(|route| route.server.disabled == server.disabled) {
+                Some(route) => Arc::clone(&route.run_state),
+                None => Arc::new(RunState::new(server.disabled)),
+            },
+            health,
+            shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
+            server: server.clone(),
+        })
+    }
+
+    /// The entry of all servers as one, for any of so many credentials.
+    pub fn all(session_timeout: Duration, credentials: usize, metrics: Arc<ServerMetrics>) -> Self {
+        Self {
+            server: Server::all(session_timeout),
+            backend: Backend::All,
+            allowed: vec![true; credentials],
+            is_public: false,
+            callers: PastCallers::Several,
+            metrics,
+            run_state: Arc::default(),
+            health: Arc::default(),
+            shared_links: Arc::default(),
+        }
+    }
+
+    /// Whether it takes requests, and was able to when it was tried last.
+    pub fn is_running(&self) -> bool {
+        !self.run_state.is_stopped() && !self.health.is_failing()
+    }
+
+    /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.
+    pub fn has_no_strangers(&self) -> bool {
+        matches!(self.callers, PastCallers::One(_))
+    }
+
+    /// Whether the credential at this index may use the server.
+    pub fn allows(&self, credential: usize) -> bool {
+        self.allowed.get(credential).copied().unwrap_or(false)
+    }
+}
+
+/// Who may have used a server since the gate was started: reloads add to it.
+#[derive(Clone, Default)]
+enum PastCallers {
+    #[default]
+    None,
+    /// The one token with this name.
+    One(Arc<str>),
+    /// Several, or anybody.
+    Several,
+}
+
+impl PastCallers {
+    fn and(self, name: &Arc<str>) -> Self {
+        match self {
+            Self::None => Self::One(Arc::clone(name)),
+            Self::One(known) if known == *name => Self::One(known),
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
+
+    /// Those of before, and those whom `server` allows now.
+    fn of(server: &Server, credentials: &[Credential], allowed: &[bool], before: Self) -> Self {
+        if server.access == Access::Public {
+            return Self::Several;
+        }
+        let allowed = credentials.iter().zip(allowed).filter(|(_, is_allowed)| **is_allowed);
+        allowed.fold(before, |callers, (credential, _)| callers.and(&credential.token_name))
+    }
+}

@@ -1,0 +1,15 @@
+//! The servers of the config, as they run: what stands behind each, what of it outlives a reload, and who may use it.
+
+mod backend;
+mod entry;
+mod quarantine;
+mod run_state;
+mod shared_links;
+
+pub use self::{
+    backend::{Backend, Origins},
+    entry::ServerEntry,
+    quarantine::Quarantine,
+    run_state::RunState,
+    shared_links::{ListedTools, SharedConversation, SharedLinks},
+};
