@@ -1,127 +1,178 @@
 //! Looks at files that may be on a file system which does not answer: a network that went away, a user-space file system
 //! that stopped. Nothing can be done about a call that hangs there, so it is made by a thread that can be left behind.
+//!
+//! Each file is judged by its own look and by nothing else: what is beside one that hangs is often on another file system.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// How long a file is waited for, in slices: a process that was stopped meanwhile has missed one of them.
-const SLICE: Duration = Duration::from_millis(100);
-/// Slices for the first file of some that hangs, and for each one after it.
-const PATIENCE: u32 = 20;
-const NEXT_PATIENCE: u32 = 5;
+/// Files are waited for in slices: a process that was stopped meanwhile has missed one of them.
+const SLICE: Duration = Duration::from_millis(20);
 
-/// Threads that may be left behind, in all and for the files of one directory. What would take one more counts as hung.
-const MOST: usize = 64;
-const MOST_OF_DIRECTORY: usize = 4;
+/// Slices in which all files of some are waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience(u32);
 
-/// Files for which a thread waits that was left behind.
-static HUNG: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+impl Patience {
+    /// For what is to be put into force: 2 s.
+    pub(super) const LOAD: Self = Self(100);
+    /// For what can be taken later: 0.2 s.
+    pub(super) const LOOK: Self = Self(10);
+}
 
-fn hung() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+/// A look that takes so long hangs. Less than [`Patience::LOAD`], so that what was waited for that long is known to.
+const HANGS: Duration = Duration::from_millis(1500);
+
+/// Most threads that look at files, those that were left behind included; and how many there may be if some round of looks
+/// would have none otherwise. What would take one more is not looked at.
+const MOST: usize = 512;
+const MOST_IN_NEED: usize = 1024;
+
+/// Looks that were begun and have not ended.
+static BEGUN: Mutex<Begun> = Mutex::new(Begun { next: 0, looks: BTreeMap::new() });
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+struct Begun {
+    next: u64,
+    looks: BTreeMap<u64, (PathBuf, Instant)>,
+}
+
+fn begun() -> MutexGuard<'static, Begun> {
     // Nothing that could panic runs under the lock.
-    HUNG.lock().unwrap_or_else(PoisonError::into_inner)
+    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a file would hang too, by what is known.
-fn hangs(hung: &BTreeSet<PathBuf>, path: &Path) -> bool {
-    let beside = |other: &&PathBuf| other.parent() == path.parent();
-    !hung.is_empty()
-        && (hung.contains(path)
-            || hung.len() >= MOST
-            || hung.iter().filter(beside).count() >= MOST_OF_DIRECTORY)
+impl Begun {
+    fn begin(&mut self, path: &Path) -> u64 {
+        self.next += 1;
+        self.looks.insert(self.next, (path.to_owned(), Instant::now()));
+        self.next
+    }
 }
 
-/// Whether this file hung when it was looked at last, and does still.
+/// Whether some look at this file hangs at present.
 pub(super) fn is_hung(path: &Path) -> bool {
-    hangs(&hung(), path)
+    begun().looks.values().any(|(begun, since)| begun == path && since.elapsed() >= HANGS)
 }
 
 /// What `look` finds at this path; `None` if it hangs.
 pub(super) fn look<T: Send + 'static>(
     path: &Path,
+    patience: Patience,
     look: impl Fn(&Path) -> T + Send + Sync + 'static,
 ) -> Option<T> {
-    look_at_each(vec![path.to_owned()], look).pop().flatten()
+    look_at_each(vec![path.to_owned()], patience, look).pop().flatten()
 }
 
-/// What `look` finds at each of these paths; `None` for those that hang.
+/// What `look` finds at each of these paths, for which all together are waited for once; `None` for those of which nothing
+/// is known by then. A `look` that was begun goes to its end, and may tell what it finds in another way.
 pub(super) fn look_at_each<T: Send + 'static>(
     paths: Vec<PathBuf>,
+    patience: Patience,
     look: impl Fn(&Path) -> T + Send + Sync + 'static,
 ) -> Vec<Option<T>> {
-    let (paths, look): (Arc<[PathBuf]>, _) = (paths.into(), Arc::new(look));
-    let mut found = Vec::with_capacity(paths.len());
-    let mut patience = PATIENCE;
-    while found.len() < paths.len() {
-        let (tell, told) = mpsc::channel();
-        let given_up = Arc::new(AtomicBool::new(false));
-        let work = {
-            let (paths, look, given_up) = (Arc::clone(&paths), Arc::clone(&look), Arc::clone(&given_up));
-            let from = found.len();
-            move || {
-                for path in &paths[from..] {
-                    let is_known = is_hung(path);
-                    let result = (!is_known).then(|| look(path));
-                    // Under the lock it was given up before, or is told in time.
-                    let mut hung = hung();
-                    if given_up.load(Ordering::Relaxed) {
-                        hung.remove(path);
-                        return;
-                    }
-                    if tell.send(result).is_err() {
-                        return;
-                    }
-                }
-            }
-        };
-        if thread::Builder::new().name("config-files".into()).spawn(work).is_err() {
-            // To hang is worse than to fail, and both are better than to take a file for missing.
-            found.extend(paths[found.len()..].iter().map(|path| Some(look(path))));
+    let mut found: Vec<Option<T>> = paths.iter().map(|_| None).collect();
+    // A path that hangs is not asked for again, or each round would leave a thread behind.
+    let wanted = paths.into_iter().enumerate().filter(|(_, path)| !is_hung(path)).collect();
+    let looks = Arc::new(Looks { wanted, next: AtomicUsize::new(0), look, is_over: AtomicBool::new(false) });
+    let (tell, told) = mpsc::channel();
+    let (mut missing, mut slices, mut threads, mut more) = (looks.wanted.len(), 0, 0, 1);
+    while missing > 0 && slices < patience.0 {
+        for _ in 0..more {
+            let most = if threads == 0 { MOST_IN_NEED } else { MOST };
+            threads += usize::from(looks.start(&tell, most));
+        }
+        more = 0;
+        if threads == 0 {
+            // There is no thread to be had. Whoever looks himself may never come back.
             break;
         }
-        while let Some(path) = paths.get(found.len()) {
-            let Some(result) = wait(&told, patience, path, &given_up) else {
-                patience = NEXT_PATIENCE;
-                found.push(None);
-                break;
-            };
-            found.push(result);
+        match told.recv_timeout(SLICE) {
+            Ok((index, result)) => {
+                found[index] = result;
+                missing -= 1;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                slices += 1;
+                // All that there are may hang: twice as many get at the others, if there are so many.
+                more = looks.waiting().min(threads);
+            }
         }
+    }
+    looks.is_over.store(true, Ordering::Relaxed);
+    for (index, result) in told.try_iter() {
+        found[index] = result;
     }
     found
 }
 
-/// The next result. `None` if this thread tells no more; if it does not come, its path hangs until the thread comes back.
-fn wait<T>(
-    told: &mpsc::Receiver<Option<T>>,
-    patience: u32,
-    path: &Path,
-    given_up: &AtomicBool,
-) -> Option<Option<T>> {
-    for _ in 0..patience {
-        match told.recv_timeout(SLICE) {
-            Ok(result) => return Some(result),
-            Err(RecvTimeoutError::Timeout) => {}
-            // The look panicked: there is nothing to wait for.
-            Err(RecvTimeoutError::Disconnected) => return None,
+/// Looks that are shared by threads.
+struct Looks<F> {
+    wanted: Vec<(usize, PathBuf)>,
+    /// The first that nobody has taken.
+    next: AtomicUsize,
+    look: F,
+    /// Nobody waits any more.
+    is_over: AtomicBool,
+}
+
+impl<F> Looks<F> {
+    fn waiting(&self) -> usize {
+        self.wanted.len().saturating_sub(self.next.load(Ordering::Relaxed))
+    }
+
+    /// Starts one more thread, if there are less than `most`.
+    fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        tell: &mpsc::Sender<(usize, Option<T>)>,
+        most: usize,
+    ) -> bool
+    where
+        F: Fn(&Path) -> T + Send + Sync + 'static,
+    {
+        if THREADS.fetch_add(1, Ordering::Relaxed) >= most {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let (looks, tell) = (Arc::clone(self), tell.clone());
+        let work = move || {
+            looks.work(&tell);
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        };
+        let is_started = thread::Builder::new().name("config-files".into()).spawn(work).is_ok();
+        if !is_started {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_started
+    }
+
+    fn work<T>(&self, tell: &mpsc::Sender<(usize, Option<T>)>)
+    where
+        F: Fn(&Path) -> T,
+    {
+        while !self.is_over.load(Ordering::Relaxed)
+            && let Some((index, path)) = self.wanted.get(self.next.fetch_add(1, Ordering::Relaxed))
+        {
+            let id = begun().begin(path);
+            // One that panics is no look, and keeps nothing from the others.
+            let result = panic::catch_unwind(AssertUnwindSafe(|| (self.look)(path))).ok();
+            begun().looks.remove(&id);
+            if tell.send((*index, result)).is_err() {
+                return;
+            }
         }
     }
-    let mut hung = hung();
-    if let Ok(result) = told.try_recv() {
-        return Some(result);
-    }
-    given_up.store(true, Ordering::Relaxed);
-    hung.insert(path.to_owned());
-    None
 }
 
 #[cfg(test)]
@@ -140,7 +191,7 @@ mod tests {
 
     impl Far {
         fn look(&self, path: &Path) -> PathBuf {
-            if path.starts_with("/far") {
+            if path.ends_with("far") {
                 self.asked.lock().unwrap().push(path.to_owned());
                 drop(self.is_told.wait_while(self.answers.lock().unwrap(), |answers| !*answers).unwrap());
             }
@@ -153,29 +204,24 @@ mod tests {
         }
     }
 
-    fn paths(names: impl IntoIterator<Item = String>) -> Vec<PathBuf> {
-        names.into_iter().map(PathBuf::from).collect()
-    }
-
     #[test]
     fn what_hangs_is_left_out_asked_for_once_and_there_again_when_it_answers() {
         let far = Arc::new(Far::default());
         let asked = |far: &Far| far.asked.lock().unwrap().len();
         let look = |wanted: &[PathBuf]| {
             let far = Arc::clone(&far);
-            look_at_each(wanted.to_vec(), move |path| far.look(path))
+            look_at_each(wanted.to_vec(), Patience::LOAD, move |path| far.look(path))
         };
-        let mut wanted = paths((0..20).map(|n| format!("/far/{n}")));
-        wanted.insert(0, "/near/first".into());
-        wanted.insert(2, "/near/second".into());
-        wanted.push("/near/last".into());
+        // Those that answer are in the same directory, and behind the others.
+        let name = |n| PathBuf::from(format!("/of-hung-test/{n}/{}", if n < 80 { "far" } else { "near" }));
+        let wanted: Vec<PathBuf> = (0..100).map(name).collect();
         let expected: Vec<Option<PathBuf>> =
-            wanted.iter().map(|path| path.starts_with("/near").then(|| path.clone())).collect();
+            wanted.iter().map(|path| path.ends_with("near").then(|| path.clone())).collect();
         for _ in 0..3 {
             assert_eq!(look(&wanted), expected);
-            assert_eq!(asked(&far), MOST_OF_DIRECTORY, "a thread for each file, or one more each time");
+            assert_eq!(asked(&far), 80, "each once");
         }
-        assert!(wanted.iter().all(|path| is_hung(path) == path.starts_with("/far")));
+        assert!(wanted.iter().all(|path| is_hung(path) == path.ends_with("far")));
 
         far.answer();
         // The threads that were left behind come back, each in its time.
@@ -187,8 +233,8 @@ mod tests {
 
     #[test]
     fn a_look_that_panics_is_no_look_and_keeps_nothing_from_the_others() {
-        let wanted = paths(["/near/a", "/near/broken", "/near/b"].map(str::to_owned));
-        let found = look_at_each(wanted, |path| {
+        let wanted = ["/near/a", "/near/broken", "/near/b"].map(PathBuf::from).to_vec();
+        let found = look_at_each(wanted, Patience::LOAD, |path| {
             assert!(!path.ends_with("broken"));
             path.to_owned()
         });

@@ -50,8 +50,9 @@ pub use crate::config::{
 };
 use crate::config::{
     read::{
-        files,
+        files, known,
         lines::LineIndex,
+        named,
         parse::{self, Fault},
         reader::{Context, Finding, Node},
     },
@@ -176,7 +177,9 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             cx.broken_texts.insert(fault.at.path);
         }
     }
+    cx.named = named::look(&cx, &document);
     let (mut snapshot, remaining) = resolve::resolve(&mut cx, &Node::root(&document));
+    known::keep_only(path, &cx.files);
     if let Some(snapshot) = &mut snapshot {
         let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(Sha256::digest(&contents.bytes));
         // As many as a double holds exactly, since that is what a metric is.

@@ -5,7 +5,7 @@
 //! waits for this thread, not even the end of the process, and that it still gets along is seen by its beats.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -36,6 +36,8 @@ use crate::{
 const BEAT: Duration = Duration::from_secs(1);
 /// Looks without a beat in between after which the config counts as unreadable: 5 s.
 const MISSED: u32 = 5;
+/// How long a file that hung must answer until that is said.
+const CALM: Duration = Duration::from_secs(5);
 /// Loads that may fail in silence, because somebody saves all the while and half of a save may have been read: a second's.
 const MOST_TORN: u32 = 20;
 
@@ -163,7 +165,7 @@ async fn follow(
         sees_everything,
         torn: 0,
         is_starved: false,
-        hung: Vec::new(),
+        hung: BTreeMap::new(),
     };
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -234,8 +236,8 @@ struct ConfigFollower {
     torn: u32,
     /// Whether the last load found no descriptor, which was said.
     is_starved: bool,
-    /// Files that hang, which was said.
-    hung: Vec<PathBuf>,
+    /// Files that hang, which was said, and when each was last seen to.
+    hung: BTreeMap<PathBuf, Instant>,
 }
 
 impl ConfigFollower {
@@ -259,8 +261,6 @@ impl ConfigFollower {
             }
         }
         let is_whole = loaded.is_whole();
-        self.watcher.watch(loaded.files, began);
-        self.watcher.report_when_read(&loaded.unread.hung);
         let observer = Arc::clone(&self.gateway.shared.observer);
         let is_refused = loaded.snapshot.is_none();
         // Who saves, and mends one thing after the other, is not told of the same hundred each time.
@@ -313,6 +313,9 @@ impl ConfigFollower {
                 change.add_to(line).send();
             }
         }
+        // After what this load takes away is gone: a slow file system has its time here.
+        self.watcher.watch(loaded.files, began);
+        self.watcher.report_when_read(&loaded.unread.hung);
     }
 
     /// Takes away what a refused config does not have. A removal always applies; where it cannot, somebody has to know.
@@ -325,25 +328,25 @@ impl ConfigFollower {
         })
     }
 
-    /// Says which of the files that the config names hang now, or do not any more. What was read of them is in force until the
-    /// config is loaded, which takes them for missing.
+    /// Says which of the files that the config names hang now, or have not for a while: a slow one may hang each time that it is
+    /// looked at. What was read of them last is in force.
     fn tell_hung(&mut self) {
-        let now: Vec<PathBuf> = self.watcher.hung().map(Path::to_owned).collect();
         let log = &self.gateway.shared.observer.log;
-        for (level, msg, some, others) in [
-            (
-                Level::Error,
-                "The file system of a file that the config names does not answer",
-                &now,
-                &self.hung,
-            ),
-            (Level::Info, "A file that the config names can be read again", &self.hung, &now),
-        ] {
-            for file in some.iter().filter(|file| !others.contains(file)) {
-                log.line(level, msg).text("file", &file.display().to_string()).send();
+        let now = Instant::now();
+        for path in self.watcher.hung() {
+            if self.hung.insert(path.to_owned(), now).is_none() {
+                let msg = "The file system of a file that the config names does not answer";
+                log.line(Level::Error, msg).text("file", &path.display().to_string()).send();
             }
         }
-        self.hung = now;
+        self.hung.retain(|path, last| {
+            let is_hung = now.duration_since(*last) < CALM;
+            if !is_hung && self.watcher.watches(path) {
+                let msg = "A file that the config names can be read again";
+                log.line(Level::Info, msg).text("file", &path.display().to_string()).send();
+            }
+            is_hung
+        });
     }
 
     /// What was true before is true again; what changed meanwhile is reloaded as ever.

@@ -3,7 +3,8 @@
     hung_files.py DIRECTORY MOUNT COMMAND...
 
 MOUNT shows the files of DIRECTORY (read only, no directories), through FUSE and without any cache, in a mount namespace of its
-own. While DIRECTORY has a file named `hang`, nothing is answered. Exit code 77: this system does not allow that.
+own. While DIRECTORY has a file named `hang`, nothing is answered; while it has one named `slow`, each answer takes as many
+seconds as that says. Exit code 77: this system does not allow that.
 """
 
 import ctypes
@@ -99,6 +100,10 @@ def serve(device, files):
         _, opcode, unique, node, _, _, _, _ = struct.unpack_from("<2I2Q4I", request)
         if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
             continue
+        slow = os.path.join(files.directory, "slow")
+        if os.path.exists(slow):
+            with open(slow, encoding="ascii") as file:
+                time.sleep(float(file.read()))
         try:
             error, body = 0, files.answer(opcode, node, request[40:])
         except OSError as failed:

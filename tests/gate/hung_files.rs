@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -138,62 +139,134 @@ async fn a_start_that_hangs_says_so_and_ends_when_it_is_told_to() {
 
 const FAR: &str = "far-token-0123456789abcdef";
 const LEAKED: &str = "leaked-token-0123456789abcdef";
+const NEAR: &str = "near-token-0123456789abcdef";
+const HANGS: &str = "The file system of a file that the config names does not answer";
 
-/// The config itself answers; some of the files that it names do not.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_hangs_is_missing_and_holds_up_nothing_else() {
-    let with = |more: Value| {
+/// The token in the file with this number.
+fn far(number: usize) -> String {
+    format!("{number}-{FAR}")
+}
+
+/// Files of which some hang, all in one directory; and a config that does not.
+struct Mixed {
+    files: Files,
+    path: PathBuf,
+}
+
+impl Mixed {
+    fn new(count: usize) -> Self {
+        let files = Files::new(&config(&json!({})));
+        let dir = files.dir.path();
+        fs::create_dir(dir.join("mixed")).unwrap();
+        fs::write(dir.join("mixed/near"), NEAR).unwrap();
+        for number in 0..count {
+            fs::write(dir.join(format!("real/{number}")), far(number)).unwrap();
+            symlink(format!("../seen/{number}"), dir.join(format!("mixed/far{number}"))).unwrap();
+        }
+        let path = dir.join("sluicegate.json");
+        Self { files, path }
+    }
+
+    /// A config with the files of these numbers, and more.
+    fn config(numbers: impl IntoIterator<Item = usize>, more: Value) -> String {
         let mut tokens = more.as_object().unwrap().clone();
-        tokens.insert("far".into(), json!({ "value": { "$file": "seen/far" } }));
-        for other in 0..20 {
-            tokens.insert(format!("far{other}"), json!({ "value": { "$file": format!("seen/{other}") } }));
+        for name in numbers.into_iter().map(|number| format!("far{number}")).chain(["near".to_owned()]) {
+            tokens.insert(name.clone(), json!({ "value": { "$file": format!("mixed/{name}") } }));
         }
         config(&Value::Object(tokens))
-    };
-    let files = Files::new(&config(&json!({})));
-    if !files.are_possible() {
+    }
+
+    async fn serve(&self, config: &str) -> Process {
+        fs::write(&self.path, config).unwrap();
+        let command = self.files.beside(&serve(&self.path));
+        Process::run(command, TempDir::new().unwrap(), self.path.clone()).await
+    }
+
+    /// Whoever deploys a token renames it into place.
+    fn rotate(&self, number: usize, token: &str) {
+        save(&self.files.dir.path().join(format!("real/{number}")), token);
+    }
+}
+
+/// The config itself answers; most of the files that it names do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_hangs_stays_as_it_was_and_holds_up_nothing_else() {
+    let mixed = Mixed::new(70);
+    if !mixed.files.are_possible() {
         return;
     }
-    fs::write(files.dir.path().join("real/far"), FAR).unwrap();
-    for other in 0..20 {
-        fs::write(files.dir.path().join(format!("real/{other}")), format!("{other}-{FAR}")).unwrap();
-    }
-    let path = files.dir.path().join("sluicegate.json");
-    fs::write(&path, with(json!({ "leaked": LEAKED }))).unwrap();
-    let mut gate = Process::run(files.beside(&serve(&path)), TempDir::new().unwrap(), path.clone()).await;
-    for token in [FAR, LEAKED] {
+    let mut gate = mixed.serve(&Mixed::config(0..70, json!({ "leaked": LEAKED }))).await;
+    for token in [&far(0), &far(69), LEAKED, NEAR] {
         assert_eq!(gate.get("/nowhere", token).await.0, 404);
     }
     let threads = || fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap().count();
     let before = threads();
+    mixed.files.hang(true);
+    until("all hang", || gate.log.text().matches(HANGS).count() == 70).await;
 
-    // That it hangs is no change: what was read is in force.
-    files.hang(true);
-    let hangs = "The file system of a file that the config names does not answer";
-    gate.log.line(hangs, &[("level", json!("ERROR"))]).await;
-    assert_eq!(gate.get("/nowhere", FAR).await.0, 404);
-
-    // What is saved meanwhile applies, and to load means to take such a file for missing.
-    for next in [json!({}), json!({ "next": NEXT })] {
-        save(&path, &with(next));
-        let msg = "Config reloaded, but for files that cannot be used";
-        gate.log.line(msg, &[("level", json!("ERROR"))]).await;
-        gate.answers("/nowhere", LEAKED, 401).await;
-        gate.answers("/nowhere", FAR, 401).await;
-    }
+    // A file beside them is judged by itself.
+    let near = mixed.files.dir.path().join("mixed/near");
+    fs::remove_file(&near).unwrap();
+    gate.answers("/nowhere", NEAR, 401).await;
+    fs::write(&near, NEXT).unwrap();
     gate.answers("/nowhere", NEXT, 404).await;
+
+    // What is saved applies, and of what hangs the last that was read.
+    save(&mixed.path, &Mixed::config(2..70, json!({})));
+    for token in [LEAKED, &far(0), &far(1)] {
+        gate.answers("/nowhere", token, 401).await;
+    }
+    for token in [NEXT, &far(2), &far(69)] {
+        assert_eq!(gate.get("/nowhere", token).await.0, 404);
+    }
+    let most = before + 3 * 70;
+    assert!(threads() <= most, "{} threads, and {before} before", threads());
+
+    // What was taken away is not there again by being named.
+    save(&mixed.path, &Mixed::config(1..70, json!({ "leaked": LEAKED })));
+    gate.answers("/nowhere", LEAKED, 404).await;
+    assert_eq!(gate.get("/nowhere", &far(1)).await.0, 401);
+    assert_eq!(gate.get("/nowhere", &far(2)).await.0, 404);
     assert!(gate.log.text().contains("its file system does not answer"), "{}", gate.log.text());
-    assert!(threads() <= before + 5, "{} threads, and {before} before", threads());
-    assert_eq!(gate.metric(OPS, SUCCESSFUL).await, 0.0);
 
-    files.hang(false);
+    mixed.rotate(2, "rotated-0123456789abcdef");
+    fs::remove_file(mixed.files.dir.path().join("real/3")).unwrap();
+    mixed.files.hang(false);
+    gate.answers("/nowhere", &far(1), 404).await;
+    gate.answers("/nowhere", "rotated-0123456789abcdef", 404).await;
+    for token in [far(2), far(3)] {
+        gate.answers("/nowhere", &token, 401).await;
+    }
+    assert_eq!(gate.get("/nowhere", &far(4)).await.0, 404);
     gate.log.line("A file that the config names can be read again", &[]).await;
-    gate.answers("/nowhere", FAR, 404).await;
     until("the threads are back", || threads() <= before).await;
-    assert_eq!(gate.metric(OPS, SUCCESSFUL).await, 1.0);
 
-    files.hang(true);
-    until("the next time that it hangs", || gate.log.text().matches(hangs).count() > 21).await;
+    mixed.files.hang(true);
+    until("the next time that it hangs", || gate.log.text().matches(HANGS).count() > 70).await;
     gate.signal(Signal::TERM);
     assert_eq!(gate.exited().await, Some(0));
+}
+
+/// It takes longer to read than a load waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_slow_to_read_is_in_force_and_what_it_says_late_is_taken() {
+    let mixed = Mixed::new(2);
+    if !mixed.files.are_possible() {
+        return;
+    }
+    let gate = mixed.serve(&Mixed::config(0..1, json!({ "leaked": LEAKED }))).await;
+    assert_eq!(gate.get("/nowhere", &far(0)).await.0, 404);
+    fs::write(mixed.files.dir.path().join("real/slow"), "0.15").unwrap();
+
+    save(&mixed.path, &Mixed::config(0..2, json!({})));
+    gate.answers("/nowhere", LEAKED, 401).await;
+    assert_eq!(gate.get("/nowhere", &far(0)).await.0, 404);
+    // One that is new is taken when it is there.
+    gate.answers("/nowhere", &far(1), 404).await;
+    assert_eq!(gate.get("/nowhere", &far(0)).await.0, 404);
+
+    mixed.rotate(0, NEXT);
+    gate.answers("/nowhere", &far(0), 401).await;
+    gate.answers("/nowhere", NEXT, 404).await;
+    assert_eq!(gate.get("/nowhere", &far(1)).await.0, 404);
 }

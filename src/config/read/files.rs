@@ -6,11 +6,15 @@ use std::{
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::Instant,
 };
 
 use crate::config::{
-    hung,
-    read::reserve::{self, OpenedFile},
+    hung::{self, Patience},
+    read::{
+        known,
+        reserve::{self, OpenedFile},
+    },
 };
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
@@ -20,6 +24,7 @@ const MAX_BYTES: u64 = 1 << 20;
 const MOST_READS: usize = 5;
 
 /// A file that was read.
+#[derive(Clone)]
 pub(crate) struct FileContents {
     pub(crate) bytes: Vec<u8>,
     /// Whether every account on the machine may read it.
@@ -56,8 +61,16 @@ pub(crate) enum Unreadable {
 }
 
 /// [`read_patiently`] that does not wait for a file system which does not answer.
-pub(crate) fn read(path: &Path) -> Result<FileContents, Unreadable> {
-    hung::look(path, read_patiently).unwrap_or(Err(Unreadable::Hangs))
+pub(crate) fn read(path: &Path, patience: Patience) -> Result<FileContents, Unreadable> {
+    hung::look(path, patience, read_named).unwrap_or(Err(Unreadable::Hangs))
+}
+
+/// [`read_patiently`] of a file that the config names: what comes of it is there for the next load, however late.
+pub(crate) fn read_named(path: &Path) -> Result<FileContents, Unreadable> {
+    let began = Instant::now();
+    let result = read_patiently(path);
+    known::was_read(path, began, &result);
+    result
 }
 
 /// Reads a regular file of at most 1 MiB; links are followed.

@@ -2,8 +2,10 @@
 
 pub(crate) mod fields;
 pub(crate) mod files;
+pub(crate) mod known;
 pub(crate) mod lexer;
 pub(crate) mod lines;
+pub(crate) mod named;
 pub(crate) mod parse;
 pub(crate) mod reader;
 pub mod reference;

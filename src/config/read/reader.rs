@@ -12,10 +12,12 @@ use jsonc_parser::{
 };
 
 use crate::config::{
-    SystemRoots, Unread, hung,
+    SystemRoots, Unread,
+    hung::{self, Patience},
     read::{
         fields::Fields,
-        files,
+        files, known,
+        named::NamedFiles,
         reference::{self, Env, TextSource, Unresolved},
     },
     report::{
@@ -37,6 +39,10 @@ pub(crate) struct Context<'a> {
     pub(crate) problems: Vec<Finding>,
     pub(crate) files: Vec<PathBuf>,
     pub(crate) unread: Unread,
+    /// Something that is not in `unread` was waited for to no purpose.
+    pub(crate) has_waited: bool,
+    /// What looks at these files found.
+    pub(crate) named: NamedFiles,
     /// The files, to look them up.
     known_files: HashSet<PathBuf>,
     /// Kinds of objects whose keys were listed already.
@@ -80,6 +86,8 @@ impl<'a> Context<'a> {
             problems: Vec::new(),
             files: vec![file.to_owned()],
             unread: Unread::default(),
+            has_waited: false,
+            named: NamedFiles::default(),
             known_files: HashSet::from([file.to_owned()]),
             listed: HashSet::new(),
             broken_texts: HashSet::new(),
@@ -170,14 +178,25 @@ impl<'a> Context<'a> {
             return None;
         }
         let (written, path) = (path, self.beside_config(path));
-        let contents = files::read(&path);
+        known::want(self.file, [&path]);
+        let contents = match self.named.files.remove(&path) {
+            Some(contents) => contents,
+            None => files::read(&path, self.patience()),
+        };
         self.looked_at(&path);
+        if matches!(contents, Err(files::Unreadable::Hangs)) {
+            self.unread.hung.push(path.clone());
+            if let Some(contents) = known::of(&path) {
+                self.warning(
+                    at,
+                    "cannot be read at present (its file system does not answer); what was read of it last stays in force",
+                );
+                return Some(contents);
+            }
+        }
         contents
             .map_err(|reason| {
                 self.unread.lacks_descriptors |= reason.is_lack();
-                if matches!(reason, files::Unreadable::Hangs) {
-                    self.unread.hung.push(path.clone());
-                }
                 let message = match shown::path(written) {
                     Some(_) => format!("{} {reason}; check the path and its permissions", path.display()),
                     None => {
@@ -189,6 +208,11 @@ impl<'a> Context<'a> {
             .ok()
     }
 
+    /// How long one more file is waited for: a load waits once for all that hang.
+    pub(crate) fn patience(&self) -> Patience {
+        if self.has_waited || !self.unread.hung.is_empty() { Patience::LOOK } else { Patience::LOAD }
+    }
+
     fn looked_at(&mut self, path: &Path) {
         if self.known_files.insert(path.to_owned()) {
             self.files.push(path.to_owned());
@@ -198,7 +222,10 @@ impl<'a> Context<'a> {
     /// Checks that there is a directory.
     pub(crate) fn directory(&mut self, path: &str, at: &Location) -> Option<PathBuf> {
         let path = self.beside_config(path);
-        let is_there = hung::look(&path, Path::is_dir);
+        let is_there = match self.named.directories.remove(&path) {
+            Some(is_there) => is_there,
+            None => hung::look(&path, self.patience(), Path::is_dir),
+        };
         let message = match is_there {
             Some(true) => return Some(path),
             Some(false) => "is no directory that can be entered; create it, or correct the path",

@@ -36,7 +36,9 @@ pub(crate) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     let message = if command.contains('/') {
         let path = program.cwd.join(command);
         // Of what hangs nothing is known.
-        match hung::look(&path, is_executable).unwrap_or(Ok(true)) {
+        let found = hung::look(&path, cx.patience(), is_executable);
+        cx.has_waited |= found.is_none();
+        match found.unwrap_or(Ok(true)) {
             Ok(true) => return,
             Ok(false) => "is no program that may be run; `chmod +x` makes one of a script",
             Err(()) if command.starts_with("~/") => {
@@ -51,7 +53,8 @@ pub(crate) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
         let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
         let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));
-        let found = hung::look_at_each(candidates.collect(), is_executable);
+        let found = hung::look_at_each(candidates.collect(), cx.patience(), is_executable);
+        cx.has_waited |= found.contains(&None);
         if found.iter().any(|found| matches!(found, None | Some(Ok(true)))) {
             return;
         }

@@ -39,6 +39,19 @@ impl FileFingerprint {
         })
     }
 
+    /// What a look finds where a read found `bytes`.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let seen = &bytes[..bytes.len().min(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX))];
+        Self::digest(seen, bytes.len() as u64)
+    }
+
+    fn digest(bytes: &[u8], length: u64) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        Self::Digest(Sha256::new().chain_update(bytes).chain_update(length.to_le_bytes()).finalize().into())
+    }
+
     /// Whether this is what the middle of a save looks like: removed or truncated, and not yet written.
     pub(super) fn is_doubtful(&self) -> bool {
         matches!(self, Self::Missing | Self::Empty)
@@ -53,9 +66,5 @@ fn digest(path: &Path) -> io::Result<FileFingerprint> {
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    if bytes.is_empty() {
-        return Ok(FileFingerprint::Empty);
-    }
-    let digest = Sha256::new().chain_update(&bytes).chain_update(metadata.len().to_le_bytes());
-    Ok(FileFingerprint::Digest(digest.finalize().into()))
+    Ok(FileFingerprint::digest(&bytes, metadata.len()))
 }

@@ -12,19 +12,22 @@ mod trail;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::config::hung;
 use crate::config::watch::{
     contents::FileFingerprint,
     notices::Notices,
     trail::{Identity, Trail},
+};
+use crate::config::{
+    hung::{self, Patience},
+    read::known,
 };
 
 /// Time between two looks while something changes. Contents that are equal in two looks are taken as final,
@@ -57,6 +60,7 @@ const FILE_CLOCK_LAG: Duration = Duration::from_millis(10);
 /// [`watch`](Self::watch), and load again whenever [`changed`](Self::changed) returns.
 pub struct Watcher {
     files: Vec<File>,
+    looks: Arc<Mutex<Looks>>,
     notices: Arc<Notices>,
     notifier: Option<RecommendedWatcher>,
     /// What the notifier watches at present: directories and files, none of them through a link.
@@ -75,6 +79,20 @@ struct File {
     seen: FileFingerprint,
     /// When a look last saw contents that differed from the look before.
     unchanged_since: Instant,
+}
+
+/// Looks at contents. A file may answer later than a round of looks ends: then it is judged in a later one.
+#[derive(Default)]
+struct Looks {
+    /// Files that are being looked at.
+    begun: HashSet<PathBuf>,
+    /// What was found and not taken yet.
+    found: HashMap<PathBuf, FileFingerprint>,
+}
+
+fn lock(looks: &Mutex<Looks>) -> MutexGuard<'_, Looks> {
+    // No panic leaves it half done.
+    looks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether what was reported is known to be whole.
@@ -96,7 +114,8 @@ fn look_at_each<T: Send + 'static>(
     if !files.is_empty() && files.first() == config {
         found.push(Some(look(&files.remove(0))));
     }
-    found.extend(hung::look_at_each(files, look));
+    // Whoever waits for those that answer late keeps what was saved elsewhere from being seen.
+    found.extend(hung::look_at_each(files, Patience::LOOK, look));
     found
 }
 
@@ -104,6 +123,11 @@ fn look_at_each<T: Send + 'static>(
 fn trail(files: &[PathBuf]) -> Trail {
     let trails = look_at_each(files.first(), files.to_vec(), |path| Trail::of([path]));
     trails.into_iter().flatten().collect()
+}
+
+/// What a load knows of this file.
+fn loaded(path: &Path) -> Option<FileFingerprint> {
+    known::of(path).map(|known| FileFingerprint::of_bytes(&known.bytes))
 }
 
 impl File {
@@ -134,6 +158,7 @@ impl Watcher {
         let now = Instant::now();
         let mut watcher = Self {
             files: vec![],
+            looks: Arc::default(),
             notices,
             notifier,
             armed: HashMap::new(),
@@ -155,16 +180,30 @@ impl Watcher {
         self.replace(files, Some(loading_began));
     }
 
-    /// Has files reported once they can be read, as they were not when they were loaded.
+    /// Has files reported that could not be read when they were loaded: once they can be, or if they are not what is known of
+    /// them, which was loaded in their place.
     pub fn report_when_read(&mut self, unread: &[PathBuf]) {
         for file in self.files.iter_mut().filter(|file| unread.contains(&file.path)) {
-            (file.reported, file.seen) = (FileFingerprint::Unread, FileFingerprint::Unread);
+            match loaded(&file.path) {
+                Some(loaded) => {
+                    file.reported = loaded;
+                    if file.seen == FileFingerprint::Unread {
+                        file.seen = file.reported.clone();
+                    }
+                }
+                None => (file.reported, file.seen) = (FileFingerprint::Unread, FileFingerprint::Unread),
+            }
         }
     }
 
     /// Those of the files whose file systems do not answer.
     pub fn hung(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| &*file.path).filter(|path| hung::is_hung(path))
+    }
+
+    /// Whether this is one of the files.
+    pub fn watches(&self, path: &Path) -> bool {
+        self.files.iter().any(|file| file.path == path)
     }
 
     fn replace(&mut self, files: Vec<PathBuf>, loading_began: Option<SystemTime>) {
@@ -179,7 +218,7 @@ impl Watcher {
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
                 let (seen, touched) = new.next().flatten().unwrap_or_default();
-                let seen = seen.unwrap_or(FileFingerprint::Unread);
+                let seen = seen.unwrap_or_else(|| loaded(&path).unwrap_or(FileFingerprint::Unread));
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
                 let reported = if late { FileFingerprint::Unread } else { seen.clone() };
                 File { path, reported, seen, unchanged_since: now }
@@ -246,12 +285,14 @@ impl Watcher {
     /// Reads every file, and says what there is to report.
     fn look(&mut self) -> Option<FileChange> {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
-        self.arm(trail(&paths));
+        let begun = lock(&self.looks).begun.clone();
+        let ready: Vec<PathBuf> = paths.iter().filter(|path| !begun.contains(*path)).cloned().collect();
+        self.arm(trail(&ready));
 
-        let found = look_at_each(paths.first(), paths.clone(), FileFingerprint::of);
+        let mut found = self.look_at_contents(ready);
         let now = Instant::now();
-        for (file, found) in self.files.iter_mut().zip(found) {
-            if let Some(contents) = found.flatten()
+        for file in &mut self.files {
+            if let Some(contents) = found.remove(&file.path)
                 && contents != file.seen
             {
                 file.seen = contents;
@@ -262,7 +303,10 @@ impl Watcher {
         let differing: Vec<_> = self.files.iter().filter(|file| file.seen != file.reported).collect();
         if differing.is_empty() {
             self.differs_since = None;
-            self.rest_from(now);
+            match self.awaits_answers() {
+                true => self.settle_from(now),
+                false => self.rest_from(now),
+            }
             return None;
         }
         let is_doubtful = |file: &&File| file.seen.is_doubtful();
@@ -284,6 +328,29 @@ impl Watcher {
         self.differs_since = None;
         self.rest_from(now);
         Some(change)
+    }
+
+    /// What is known by now of what is in the files, by looks at `ready` or by some that began in a round before.
+    fn look_at_contents(&self, ready: Vec<PathBuf>) -> HashMap<PathBuf, FileFingerprint> {
+        let looks = Arc::clone(&self.looks);
+        let config = self.files.first().map(|file| &file.path);
+        look_at_each(config, ready, move |path| {
+            lock(&looks).begun.insert(path.to_owned());
+            let began = Instant::now();
+            let found = FileFingerprint::of(path);
+            let mut looks = lock(&looks);
+            looks.begun.remove(path);
+            if let Some(found) = found {
+                known::was_seen(path, began, |bytes| FileFingerprint::of_bytes(bytes) == found);
+                looks.found.insert(path.to_owned(), found);
+            }
+        });
+        std::mem::take(&mut lock(&self.looks).found)
+    }
+
+    /// Whether some files are being looked at that may still answer soon.
+    fn awaits_answers(&self) -> bool {
+        lock(&self.looks).begun.iter().any(|path| !hung::is_hung(path))
     }
 
     fn rest_from(&mut self, now: Instant) {

@@ -1,0 +1,111 @@
+//! What was read last of the files that the config names. It stays in force while a file system does not answer, and an
+//! answer that comes too late for one load is there for the next.
+//!
+//! Nothing is kept of a file that could be looked at since and is gone or has changed, nor of one that the config does not
+//! name any more: what was closed stays closed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::config::read::files::{FileContents, Unreadable};
+
+struct Known {
+    /// The config that names it.
+    config: PathBuf,
+    contents: Option<FileContents>,
+    /// When the look began that told this.
+    as_of: Instant,
+}
+
+static KNOWN: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
+
+fn known() -> MutexGuard<'static, BTreeMap<PathBuf, Known>> {
+    // No panic leaves an entry half done.
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that `config` names these files: only of such ones anything is kept.
+pub(crate) fn want<'a>(config: &Path, files: impl IntoIterator<Item = &'a PathBuf>) {
+    let (mut known, now) = (known(), Instant::now());
+    for file in files {
+        known.entry(file.clone()).or_insert_with(|| Known {
+            config: config.to_owned(),
+            contents: None,
+            as_of: now,
+        });
+    }
+}
+
+/// Forgets what `config` does not name any more.
+pub(crate) fn keep_only(config: &Path, files: &[PathBuf]) {
+    known().retain(|path, known| known.config != config || files.contains(path));
+}
+
+/// Takes what came of a read that began at `began`.
+pub(crate) fn was_read(path: &Path, began: Instant, result: &Result<FileContents, Unreadable>) {
+    if result.as_ref().is_err_and(Unreadable::is_lack) {
+        return;
+    }
+    if let Some(known) = known().get_mut(path).filter(|known| known.as_of <= began) {
+        known.contents = result.as_ref().ok().cloned();
+        known.as_of = began;
+    }
+}
+
+/// Forgets the contents if they are not those that a look saw which began at `began`.
+pub(crate) fn was_seen(path: &Path, began: Instant, is_same: impl FnOnce(&[u8]) -> bool) {
+    if let Some(known) = known().get_mut(path).filter(|known| known.as_of <= began)
+        && !known.contents.as_ref().is_some_and(|contents| is_same(&contents.bytes))
+    {
+        known.contents = None;
+        known.as_of = began;
+    }
+}
+
+/// What was read last, if it may still be there.
+pub(crate) fn of(path: &Path) -> Option<FileContents> {
+    known().get(path)?.contents.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_still_be_there_is_kept() {
+        let (config, file) = (Path::new("/of-known-test/config"), PathBuf::from("/of-known-test/file"));
+        let contents =
+            |text: &str| Ok(FileContents { bytes: text.as_bytes().to_vec(), world_readable: false });
+        let kept = || of(&file).map(|contents| String::from_utf8(contents.bytes).unwrap());
+        was_read(&file, Instant::now(), &contents("nobody wants it"));
+        assert_eq!(kept(), None);
+
+        want(config, [&file]);
+        let early = Instant::now();
+        was_read(&file, early, &contents("a"));
+        want(config, [&file]);
+        assert_eq!(kept().as_deref(), Some("a"));
+        was_seen(&file, Instant::now(), |bytes| bytes == b"a");
+        assert_eq!(kept().as_deref(), Some("a"));
+        was_seen(&file, Instant::now(), |bytes| bytes == b"b");
+        assert_eq!(kept(), None);
+        // An answer that was late, and is older than what was seen.
+        was_read(&file, early, &contents("a"));
+        assert_eq!(kept(), None);
+        was_read(&file, Instant::now(), &contents("b"));
+        assert_eq!(kept().as_deref(), Some("b"));
+        was_read(&file, Instant::now(), &Err(Unreadable::NoFile));
+        assert_eq!(kept(), None);
+
+        was_read(&file, Instant::now(), &contents("c"));
+        keep_only(Path::new("/of-known-test/other"), &[]);
+        assert_eq!(kept().as_deref(), Some("c"));
+        keep_only(config, &[]);
+        want(config, [&file]);
+        assert_eq!(kept(), None);
+    }
+}
