@@ -9,12 +9,15 @@ Of README.md, CONTRIBUTING.md and docs/**/*.md each fenced block is looked at. A
     <!-- run by: STEP -->      that step of .ci/run runs them
     <!-- not run: REASON -->   they cannot be run here
 
-A block of `sh` without a comment has to end with 0. In a block of `console`, lines with `$ ` are commands and the others
-what they write, where `…` stands for anything. Each page has a directory and a shell environment of its own; all run on a
-loopback interface of their own where the system allows that. `npx` is a stand-in, since nothing is downloaded.
+Each command of a block of `sh` has to end with 0: also one in front of `&&`, and one in `$(…)`. In a block of `console`,
+lines with `$ ` are commands and the others what they write, where `…` stands for anything. What goes on may not fail while
+its page runs; nothing that a page has started is left behind it, nor when this script is told to end. Each page has a
+directory and a shell environment of its own; all run on a loopback interface of their own where the system allows that.
+`npx` is a stand-in, since nothing is downloaded.
 """
 
 import argparse
+import ctypes
 import fcntl
 import itertools
 import os
@@ -61,6 +64,8 @@ def blocks(text):
     found, marks, lines = [], {}, iter(enumerate(text.splitlines(), 1))
     for number, line in lines:
         stripped = line.strip()
+        if (begun := re.match(r"<!--\s*([a-z ]+):", stripped)) and begun[1] in MARKS and not stripped.endswith("-->"):
+            raise Problem(f"line {number}: a mark is one line")
         if comment := re.fullmatch(r"<!-- ([a-z ]+): (\S.*) -->", stripped):
             if comment[1] not in MARKS:
                 raise Problem(f"line {number}: no mark is called `{comment[1]}`")
@@ -71,6 +76,8 @@ def blocks(text):
                 if inner.strip() == "```":
                     break
                 body.append(inner[indent:])
+            else:
+                raise Problem(f"line {number}: a block without an end")
             found.append(Block(number, stripped[3:], marks, "\n".join(body) + "\n"))
             marks = {}
         elif stripped:
@@ -79,11 +86,57 @@ def blocks(text):
     return found
 
 
+def statements(commands):
+    """The commands of a block one by one, each with all of its lines."""
+    begun = ""
+    for line in commands.splitlines(keepends=True):
+        begun += line
+        read = subprocess.run(["bash", "-n"], input=begun, text=True, stderr=subprocess.PIPE)
+        # Of a here-document without its end, bash only warns.
+        if read.returncode == 0 and not read.stderr and not begun.endswith("\\\n"):
+            yield begun
+            begun = ""
+    if begun.strip():
+        raise Problem(f"is no command that ends:\n{begun}")
+
+
+def descendants():
+    """All processes that this one has started, and those that they have."""
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name in parentheses may hold anything.
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(stat.parent.name))
+    found, of = [], [os.getpid()]
+    while of:
+        of = [child for parent in of for child in children.get(parent, [])]
+        found += of
+    return found
+
+
+def end_all():
+    """Ends all that this process has started, whatever session it is in by now."""
+    for kind, seconds in [(signal.SIGTERM, 10), (signal.SIGKILL, 5)]:
+        for pid in descendants():
+            try:
+                os.kill(pid, kind)
+            except ProcessLookupError:
+                pass
+        end = time.monotonic() + seconds
+        while descendants() and time.monotonic() < end:
+            time.sleep(0.02)
+
+
 class Page:
     """What runs for one page: a directory, an environment, and the commands that go on."""
 
     def __init__(self, directory, binary):
         self.directory, self.running, self.ready = directory, [], directory / ".environment"
+        self.failed = directory / ".failed"
         programs = directory / ".bin"
         programs.mkdir()
         (programs / "sluicegate").symlink_to(binary)
@@ -96,30 +149,53 @@ class Page:
 
     def shell(self, commands):
         """The words that run `commands` by what earlier blocks exported."""
-        state = self.ready
-        return ["bash", "-c", f"set -eo pipefail; [ ! -e {state} ] || . {state}\n{commands}\nexport -p >{state}"]
+        state, failed = self.ready, self.failed
+        # `set -e` passes over what fails in front of `&&`, and in `$(…)` of an argument or of `export`: the status of each
+        # statement is for the one, and the trap, which `set -E` hands on to subshells, for the other.
+        look = "_status=$?; [ $_status = 0 ] || exit $_status"
+        of_each = "".join(f"{each.rstrip()}\n{look}\n" for each in statements(commands))
+        return ["bash", "-c", f"set -eEo pipefail; [ ! -e {state} ] || . {state}\n"
+                f"trap 'printf \"%s\\n\" \"$BASH_COMMAND\" >>{failed}' ERR\n{of_each}trap - ERR\nexport -p >{state}"]
 
     def run(self, commands):
         """Runs `commands` to their end, and gives what they wrote."""
-        done = subprocess.run(self.shell(commands), cwd=self.directory, env=self.environment, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=SECONDS, start_new_session=True)
-        if done.returncode:
-            raise Problem(f"ended with {done.returncode}:\n{done.stdout}")
-        return done.stdout
+        # A file, and no pipe, which would stay open for as long as something goes on in the background.
+        output = self.directory / ".output"
+        with output.open("w") as to:
+            child = self.popen(commands, to)
+        try:
+            status = child.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Problem(f"goes on after {SECONDS} s:\n{output.read_text()}") from None
+        if status:
+            raise Problem(f"ended with {status}:\n{output.read_text()}")
+        self.look()
+        return output.read_text()
+
+    def popen(self, commands, to):
+        return subprocess.Popen(self.shell(commands), cwd=self.directory, env=self.environment,
+                                stdin=subprocess.DEVNULL, stdout=to, stderr=to, start_new_session=True)
+
+    def look(self):
+        """Nothing has failed of which no status tells: parts of commands, and what is to go on."""
+        if self.failed.exists():
+            raise Problem(f"a part of a command failed: {self.failed.read_text()}")
+        for child, output in self.running:
+            if child.poll():
+                raise Problem(f"what was to go on ended with {child.returncode}:\n{output.read_text()}")
 
     def start(self, commands, wanted):
         """Starts `commands`, and comes back when they have written what is wanted."""
         output = self.directory / f".output{len(self.running)}"
         with output.open("w") as to:
-            child = subprocess.Popen(self.shell(commands), cwd=self.directory, env=self.environment,
-                                     stdin=subprocess.DEVNULL, stdout=to, stderr=to, start_new_session=True)
-        self.running.append(child)
+            child = self.popen(commands, to)
+        self.running.append((child, output))
         end = time.monotonic() + SECONDS
         while wanted not in output.read_text():
             if child.poll() is not None or time.monotonic() > end:
                 raise Problem(f"did not write `{wanted}`:\n{output.read_text()}")
             time.sleep(0.05)
+        self.look()
 
     def check(self, config):
         """A config has to be good, and all that it names has to be there."""
@@ -140,19 +216,6 @@ class Page:
                               text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
             raise Problem(f"`sluicegate check` says of this config:\n{done.stdout}")
-
-    def end(self):
-        """Ends what goes on."""
-        for child in self.running:
-            try:
-                os.killpg(child.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        for child in self.running:
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
 
 
 def whole(text, within):
@@ -190,6 +253,11 @@ def console(page, text):
 def judge(page, block, steps):
     """Does what a block asks for, and says in a word what that was."""
     marks, text = block.marks, block.text
+    # A mark that says nothing of this block would be believed.
+    of_language = {"in": "jsonc", "until": "sh", "says": "sh"}
+    for mark in marks:
+        if of_language.get(mark, block.language) != block.language:
+            raise Problem(f"`{mark}` is for blocks of `{of_language[mark]}`")
     if "not run" in marks:
         return "not run"
     if "run by" in marks:
@@ -240,6 +308,10 @@ def main():
         sys.exit(f"{binary} is not there; build it, or name another by --binary")
     alone()
 
+    # Whatever loses its parent is this one's to end (PR_SET_CHILD_SUBREAPER).
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, lambda number, _: sys.exit(128 + number))
     steps = re.findall(r"^(\w+) +\d+ ", (ROOT / ".ci/run").read_text(), re.M)
     counts, problems = {}, []
     for name in arguments.pages:
@@ -250,11 +322,12 @@ def main():
                 for block in blocks((ROOT / name).read_text()):
                     outcome = judge(page, block, steps)
                     counts[outcome] = counts.get(outcome, 0) + 1
-            except (Problem, subprocess.TimeoutExpired) as problem:
+                page.look()
+            except Problem as problem:
                 # What follows on this page stands on what failed.
                 problems.append(f"{name}:{block.line if block else 0}: {problem}")
             finally:
-                page.end()
+                end_all()
     print("\n".join(problems) or "blocks: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
     sys.exit(bool(problems))
 

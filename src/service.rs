@@ -113,6 +113,10 @@ pub async fn handle(
     record.responded(response.status(), is_stream);
     let may_leave_hyper = connection.relays() && head.version == Version::HTTP_11 && !closes;
     worker.pool.spares.give(head.headers);
+    // Whatever answers: a frame of data behind the answer to HEAD breaks an HTTP/2 connection (RFC 9110 §9.3.2).
+    if head.method == Method::HEAD {
+        response = without_content(response);
+    }
     match response.into_parts() {
         (parts, Payload::Stream(stream)) if may_leave_hyper && stream.can_be_relayed() => {
             let relay = Relay::new(parts.status, &parts.headers, *stream, record).ok_or(BrokenOff)?;
@@ -516,6 +520,17 @@ fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response
         _ => {}
     }
     response
+}
+
+/// The answer to HEAD: the head that GET would have, with the length of what does not follow.
+fn without_content(response: Response<Payload>) -> Response<Payload> {
+    let (mut parts, payload) = response.into_parts();
+    if let Payload::Whole(bytes) | Payload::Complete(bytes) = payload
+        && !bytes.is_empty()
+    {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
+    }
+    Response::from_parts(parts, Payload::Whole(Bytes::new()))
 }
 
 /// Has the connection closed behind the response.

@@ -29,6 +29,7 @@ mod folding;
 mod framing;
 mod half_closed;
 mod harness;
+mod head;
 mod held_bytes;
 mod hung_files;
 mod identity;
