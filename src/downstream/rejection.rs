@@ -44,9 +44,6 @@ rejections! {
     TlsTimeout: "tls_timeout";
     /// A PROXY header of a trusted balancer that is broken, of another version than 2, or too long.
     ProxyHeader: "proxy_header";
-    /// One beyond what its address may have before a request is admitted (`perAddress`): a newcomer that was refused, or one
-    /// that made room for others of its address.
-    PerAddress: "per_address";
 }
 
 impl Rejection {

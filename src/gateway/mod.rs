@@ -29,7 +29,6 @@ use crate::{
         connection::ListenerKind,
         forwarded::is_trusted,
         listener,
-        rejection::Rejection,
         self_signed::SelfMade,
         slots::Connections,
         tls::{self, Certificate, Left, Validity},
@@ -248,17 +247,14 @@ impl Prepared {
             .into_iter()
             .map(|listener| (listener, ListenerKind::Public, Arc::clone(&shared.connections)));
         let is_remote = admin_addr.is_some_and(|addr| !addr.ip().is_loopback());
-        // Whoever reaches it is mostly of this machine, which is one address.
-        let per_address = PerAddress { connections: usize::MAX, handshakes: usize::MAX };
+        let per_address = PerAddress { connections: ADMIN_CONNECTIONS, handshakes: ADMIN_CONNECTIONS };
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, per_address);
         let admin = admin.map(|listener| (listener, ListenerKind::Admin { is_remote }, of_admin));
         for (listener, listener_kind, connections) in public.chain(admin) {
-            let (of_evicted, observer) = (Arc::downgrade(&workers), Arc::clone(&shared.observer));
+            let (of_evicted, evicted_total) =
+                (Arc::downgrade(&workers), shared.observer.metrics.connections_evicted.clone());
             connections.on_evicted(move |evicted| {
-                observer.metrics.connections_evicted.inc();
-                if let Some(address) = evicted.beyond {
-                    observer.rejected(Rejection::PerAddress, &address.to_string());
-                }
+                evicted_total.inc();
                 // Weak, since workers have the connections, and end when nobody has them.
                 if let Some(workers) = of_evicted.upgrade() {
                     workers[evicted.worker].evict(evicted.id);
@@ -526,9 +522,7 @@ async fn accept(
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
             let is_balancer = listener_kind == ListenerKind::Public
                 && is_trusted(&shared.live().trusted_proxies, peer.ip());
-            let Some(connection_slot) = connections.enter(peer.ip().into(), is_balancer, index) else {
-                return shared.observer.rejected(Rejection::PerAddress, &peer.to_string());
-            };
+            let connection_slot = connections.enter(peer.ip().into(), is_balancer, index);
             let (open, limit) = (connections.open(), connections.limit());
             if open > limit
                 && let Some(line) = shared.observer.recurring(Topic::Full)

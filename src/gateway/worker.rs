@@ -279,10 +279,8 @@ impl Accepted {
     fn serve(self, worker: &Rc<Worker>, client: Option<SocketAddr>, is_balancer: bool) {
         let Self { stream, peer, listener_kind, mut connection_slot, acceptor, watched, evictable, open } =
             self;
-        if let Some(client) = client
-            && !connection_slot.speaks_for(client.ip().into())
-        {
-            return worker.shared.observer.rejected(Rejection::PerAddress, &client.to_string());
+        if let Some(client) = client {
+            connection_slot.speaks_for(client.ip().into());
         }
         let limits = worker.shared.live().limits.clone();
         let connection =
@@ -349,7 +347,6 @@ impl Worker {
         self.watchdog.tick(now);
         self.of_connections.tick(now);
         self.shared.observer.tick();
-        self.shared.connections.tick();
         let (_, requests) = self.shared.ledger.usage(Resource::Requests);
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
         let live = self.shared.live();

@@ -210,11 +210,6 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
         soon("bytes from the peer", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|n| n > 0)
     }
 
-    /// Sends a request on a connection that may be closed; whether anything comes.
-    pub async fn asks_and_hears(&mut self, request: &str) -> bool {
-        self.stream.write_all(request.as_bytes()).await.is_ok() && self.more().await
-    }
-
     /// Everything up to and including `end`.
     pub async fn until(&mut self, end: &str) -> String {
         loop {

@@ -155,14 +155,13 @@ static PER_ADDRESS: Object = Object {
             "connections",
             count(1, MANY),
             Number(256),
-            "Connections that have not had an admitted request. A further one takes the place of the oldest, if that has been \
-             here for 3 s, and is refused otherwise.",
+            "Connections that have not had an admitted request. A further one closes the oldest.",
         ),
         key(
             "handshakes",
             count(1, MANY),
             Number(64),
-            "Those of them that are in their TLS handshake. A further one waits for its turn.",
+            "Those of them that are in their TLS handshake. A further one closes the oldest of these.",
         ),
     ],
 };

@@ -177,16 +177,11 @@ async fn serve_tls<T, H, R, G>(
     R: StreamTakeover,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
-    let mut turn = connection.connection_slot.borrow().shakes();
+    connection.connection_slot.borrow().shakes();
     let mut handshake = Box::pin(acceptor.accept(socket.expecting_tls()).into_fallible());
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
             return Poll::Ready(None);
-        }
-        if let Some(waits) = &mut turn {
-            // An error is that it has to go, which a signal says in a moment.
-            let _ = ready!(Pin::new(waits).poll(cx));
-            turn = None;
         }
         Pin::new(&mut handshake).poll(cx).map(Some)
     });
