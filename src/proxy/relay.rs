@@ -28,8 +28,8 @@ use crate::{
     watchdog::Watched,
 };
 
-/// Most bytes that are read of what a client sends behind its request while the response runs: beyond it, they wait in the kernel. What
-/// hyper had read before comes first, and may alone be more.
+/// While the response runs, no more is read of what a client sends behind its request, once so many bytes of it are here. What
+/// hyper had read before counts, and may alone be more.
 const EARLY: usize = 16 * 1024;
 
 /// A response on its way from server to client.

@@ -521,6 +521,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_taken_as_a_whole_is_all_of_the_body_and_else_nothing_is_taken() {
+        for (first, whole, else_next) in [
+            ("4\r\ntick\r\n0\r\n\r\n", Some("tick"), ""),
+            ("2\r\nti\r\n2\r\nck\r\n0\r\n\r\n", Some("tick"), ""),
+            // The data only looks like a last chunk.
+            ("a\r\nabc0\r\n\r\n", None, "abc0\r\n\r\n"),
+            ("4\r\ntick\r\n", None, "tick"),
+            ("4\r\ntick\r\n0\r\nX: y\r\n\r\n", None, "tick"),
+        ] {
+            let (exchange, head, _server) = answered().await;
+            let mut body = exchange.into_body(&head, first.into());
+            assert_eq!(body.take_whole().as_deref(), whole.map(str::as_bytes), "{first:?}");
+            assert_eq!(body.is_end(), whole.is_some(), "{first:?}");
+            if whole.is_none() {
+                let next = std::future::poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap();
+                assert_eq!(next, else_next, "{first:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn of_a_stream_no_more_is_read_at_a_time_than_may_wait_for_a_client_that_does_not_read() {
         let (mut exchange, head, mut server) = answered().await;
         exchange.mark_for_stream();
