@@ -1,8 +1,8 @@
-//! What passing the gate costs, from one socket to the other, over loopback.
+//! What passing the gateway costs, from one socket to the other, over loopback.
 //!
 //! This is the whole path that every call and every event takes: token, Host, route, server, log line, metrics. It is
 //! worth watching because each of its parts can be fast while their sum is not. The figures hold the kernel's work and
-//! the wake-ups of two threads, so the same exchange without a gate stands next to each: what counts is the difference.
+//! the wake-ups of two threads, so the same exchange without a gateway is next to each: what counts is the difference.
 //! Single events and bursts are apart, because a proxy that is good at one may still write sixteen times for the other.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]

@@ -1,6 +1,6 @@
 //! How long a changed config takes to be in force with 10,000 tokens.
 //!
-//! A reload runs beside the requests of a gate that is under load, and whoever revokes a token waits for it. It is worth
+//! A reload runs beside the requests of a gateway that is under load, and whoever revokes a token waits for it. It is worth
 //! watching because it is the one thing that grows with the size of a config: a check per pair of tokens somewhere would
 //! stay unseen with ten of them and take minutes with ten thousand. Reading and the whole are apart, so that one knows
 //! where to look.

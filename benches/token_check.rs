@@ -1,7 +1,7 @@
 //! What one token check costs.
 //!
 //! It runs once for every request, before anything else is known about the caller, so it is the one piece of work
-//! that a stranger can make the gate do as often as he likes. It must stay far below the cost of reading the
+//! that a stranger can make the gateway do as often as he likes. It must stay far below the cost of reading the
 //! request (at most 150 ns), must not grow with the number of tokens (10,000 within 1.2 times of one), and must
 //! cost the same for a hit and a miss.
 #![allow(missing_docs, reason = "criterion's macros make public items")]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A local command behind the gate, behind supergateway and behind mcp-proxy, side by side. See README.md.
+# A local command behind the gateway, behind supergateway and behind mcp-proxy, side by side. See README.md.
 set -euo pipefail
 
 usage() {

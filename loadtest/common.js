@@ -1,10 +1,10 @@
-// What the scripts share: where the gate is, what to send, and one row of results.
+// What the scripts share: where the gateway is, what to send, and one row of results.
 
 export const gate = __ENV.GATE;
 export const admin = __ENV.ADMIN;
 
 export const options = {
-  insecureSkipTLSVerify: true, // the gate makes its certificate on the spot
+  insecureSkipTLSVerify: true, // the gateway makes its certificate on the spot
   summaryTrendStats: ['med', 'p(95)', 'p(99)', 'max'],
 };
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same load against the gate, nginx, HAProxy and a bare TCP relay, side by side on this machine. See README.md.
+# The same load against the gateway, nginx, HAProxy and a bare TCP relay, side by side on this machine. See README.md.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -23,7 +23,7 @@ END
 cd "$(dirname "$0")"
 HERE=$PWD
 OUT=$HERE/out
-# Beside the configs, not among them: the gate watches the directory that its config is in.
+# Beside the configs, not among them: the gateway watches the directory that its config is in.
 LOGS=$OUT/logs
 TARGET=$HERE/../target
 PROXY_CPU=${PROXY_CPU:-1} LOAD_CPU=${LOAD_CPU:-0}

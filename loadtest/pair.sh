@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two builds of the gate under the same load, in turns: what does the new one cost next to the old one? See README.md.
+# Two builds of the gateway under the same load, in turns: what does the new one cost next to the old one? See README.md.
 set -euo pipefail
 
 usage() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the k6 scripts against a gate and an upstream of their own, and prints a table. See README.md.
+# Runs the k6 scripts against a gateway and an upstream of their own, and prints a table. See README.md.
 set -euo pipefail
 
 usage() {
@@ -96,7 +96,7 @@ for script in "${scripts[@]}"; do
     if [[ $script == rotate ]]; then
         rotate &
         running+=("$!")
-        # Until the gate has taken the credentials of now.
+        # Until the gateway has taken the credentials of now.
         sleep 1
     fi
     GATE=$GATE_URL ADMIN=$ADMIN_URL timeout --foreground -k 3 "$LONGEST" "$K6" run --quiet --no-color "$script.js" \

@@ -34,13 +34,13 @@ const STARTER: &str = include_str!("config/starter.json");
 #[command(
     name = "sluicegate",
     version,
-    about = "The gate in front of MCP servers, remote or local commands: HTTPS, bearer tokens, streaming, live config",
+    about = "The gateway in front of MCP servers, remote or local commands: HTTPS, bearer tokens, streaming, live config",
     after_help = "\
 Examples:
   sluicegate demo                        see it work, with nothing to set up
   sluicegate init                        write a starter config and a token for it
   sluicegate check                       find every mistake in sluicegate.json
-  sluicegate serve /etc/gate.json        run the gate; it follows changes of the file
+  sluicegate serve /etc/gate.json        run the gateway; it follows changes of the file
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 bad usage or bad config.",
     arg_required_else_help = true
@@ -52,7 +52,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gate
+    /// Run the gateway
     #[command(after_help = "\
 Signals: SIGTERM and SIGINT end it after open requests, and its commands with it; a second one at once. SIGHUP reloads
 the config.
@@ -69,7 +69,7 @@ Examples:
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Run a gate with a certificate, a token and a server made on the spot, and show what to try
+    /// Run a gateway with a certificate, a token and a server made on the spot, and show what to try
     Demo,
     /// Find every problem in a config without opening a port or running a command
     #[command(after_help = "\
@@ -92,7 +92,7 @@ Examples:
     /// Make tokens
     #[command(subcommand)]
     Token(Token),
-    /// What a running gate starts beside its children: see `child::reaper`
+    /// What a running gateway starts beside its children: see `child::reaper`
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     ReapChildren,
     /// Print the JSON Schema of the config, from which editors complete
@@ -163,7 +163,7 @@ pub fn run() -> ExitCode {
         Command::Serve { file, ca_out, log } => match file.path() {
             Ok(path) if path.as_os_str() == "-" => fail(
                 BAD_USAGE,
-                "a gate follows its file, and standard input is none; write it to a file first",
+                "a gateway follows its file, and standard input is none; write it to a file first",
             ),
             Ok(path) => {
                 // Not by its path: that may lead to another version by then, or nowhere.
@@ -319,7 +319,7 @@ fn new_token(name: &str) -> ExitCode {
     printed
 }
 
-/// 256 random bits, so that a hash of it can stand in a config that others read.
+/// 256 random bits, so that a hash of it can be in a config that others read.
 fn random_token() -> Result<Secret, String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;

@@ -12,9 +12,9 @@ use crate::ledger::{Limit, Resource};
 /// half, which only the log sees (`cause`). Nothing of the request's secrets is in either.
 #[derive(Debug)]
 pub struct Error {
-    /// What the caller is told.
+    /// What the caller gets.
     pub kind: ErrorKind,
-    /// What the log is told besides.
+    /// What the log has besides.
     pub cause: Option<Cow<'static, str>>,
 }
 
@@ -23,15 +23,15 @@ pub struct Error {
 pub enum Side {
     /// The caller sent something that it must change.
     Client,
-    /// The gate, or whoever runs it.
+    /// The gateway, or whoever runs it.
     Gate,
-    /// The MCP server behind the gate.
+    /// The MCP server behind the gateway.
     Upstream,
 }
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $side:ident, $status:ident, $code:literal, $sentence:literal;)*) => {
-        /// What the caller is told: one row of the table of statuses.
+        /// What the caller gets: one row of the table of statuses.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ErrorKind { $($(#[$doc])* $kind,)* }
 
@@ -69,7 +69,7 @@ kinds! {
     Path: Client, BAD_REQUEST, "bad_path", "The path is not canonical: no empty or dot segments, encoded slashes or dots, control bytes or fragment.";
     /// `Host` is not one of `proxy.allowedHosts`.
     ForbiddenHost: Client, FORBIDDEN, "forbidden_host", "This host name is not served here.";
-    /// `Origin` is neither listed nor the gate's own.
+    /// `Origin` is neither listed nor the gateway's own.
     ForbiddenOrigin: Client, FORBIDDEN, "forbidden_origin", "This origin may not call from a browser.";
     /// No token was sent.
     Unauthorized: Client, UNAUTHORIZED, "unauthorized", "A token is needed: send it as Authorization: Bearer <token>.";
@@ -100,37 +100,38 @@ kinds! {
     /// The body stopped arriving.
     BodyTimeout: Client, REQUEST_TIMEOUT, "request_timeout", "The request body did not arrive in time.";
     /// The body is larger than `limits.maxBodyBytes`.
-    BodyTooLarge: Client, PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is larger than this gate accepts.";
+    BodyTooLarge: Client, PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is larger than this gateway accepts.";
     /// The request target is longer than `limits.maxUriBytes`.
-    UriTooLong: Client, URI_TOO_LONG, "uri_too_long", "The request target is longer than this gate accepts.";
+    UriTooLong: Client, URI_TOO_LONG, "uri_too_long", "The request target is longer than this gateway accepts.";
     /// More header fields than a request may have.
     HeadTooLarge: Client, REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request has more than 100 header fields.";
     /// An `Expect` other than `100-continue`.
     Expectation: Client, EXPECTATION_FAILED, "expectation_failed", "Only Expect: 100-continue is understood.";
     /// The upstream refuses, cannot be reached, or breaks the protocol.
-    UpstreamUnreachable: Upstream, BAD_GATEWAY, "upstream_unreachable", "The MCP server behind this gate cannot be reached.";
-    /// The upstream answers with a redirect, which would lead clients past the gate.
-    UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gate redirects elsewhere; its configured URL needs to be changed.";
+    UpstreamUnreachable: Upstream, BAD_GATEWAY, "upstream_unreachable", "The MCP server behind this gateway cannot be reached.";
+    /// The upstream answers with a redirect, which would lead clients past the gateway.
+    UpstreamRedirect: Upstream, BAD_GATEWAY, "upstream_redirect", "The MCP server behind this gateway redirects elsewhere; its configured URL needs to be changed.";
     /// The upstream of a tool filter answers with what may be a list of tools and cannot be read as one.
-    UpstreamUnreadable: Upstream, BAD_GATEWAY, "upstream_unreadable", "The MCP server behind this gate answered with what cannot be read, so that its tools cannot be filtered.";
-    /// The upstream refuses the credential that the gate has for it, or asks for one. That is nothing that a login of the
+    UpstreamUnreadable: Upstream, BAD_GATEWAY, "upstream_unreadable", "The MCP server behind this gateway answered with what cannot be read, so that its tools cannot be filtered.";
+    /// The upstream refuses the credential that the gateway has for it, or asks for one. That is nothing that a login of the
     /// client's could mend.
-    UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gate does not accept the gate's credential for it; the server's configured headers need to be changed.";
+    UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gateway does not accept the gateway's credential for it; the server's configured headers need to be changed.";
     /// No response head within the time-out.
-    UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gate did not answer in time.";
-    /// The caller has as much of the gate as one caller may have.
-    CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gate as one caller may have: finish something, or try again shortly.";
+    UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gateway did not answer in time.";
+    /// The caller has as much of the gateway as one caller may have.
+    CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gateway as one caller may have: finish something, or try again shortly.";
     /// Draining, or out of a capacity limit.
-    Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gate is shutting down or out of capacity; try again shortly.";
-    /// Whoever runs the gate has stopped the server, or disabled it. To clients it is the same, but for the sentence.
-    Stopped: Gate, SERVICE_UNAVAILABLE, "unavailable", "This server is stopped; it answers again when whoever runs the gate starts it.";
-    /// A defect of the gate.
-    Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gate failed.";
+    Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gateway is shutting down or out of capacity; try again shortly.";
+    /// Whoever runs the gateway has stopped the server, or disabled it. To clients it is the same, but for the sentence.
+    Stopped: Gate, SERVICE_UNAVAILABLE, "unavailable", "This server is stopped; it answers again when whoever runs the gateway starts it.";
+    /// A defect of the gateway.
+    Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gateway failed.";
 }
 
 impl ErrorKind {
-    /// The error for this status of a server's answer, if it says that the gate's own credential failed (RFC 9110 §15.5.2,
-    /// §15.5.8). It does not pass, because clients take it for theirs, throw a good token away and log in for ever.
+    /// The error for this status of a server's answer, if it says that the gateway's own credential failed (RFC 9110
+    /// §15.5.2, §15.5.8). It does not pass, because clients take it for theirs, throw a good token away and log in for
+    /// ever.
     pub fn refuse_challenge(status: StatusCode) -> Result<(), Error> {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -157,7 +158,7 @@ impl Error {
         let resource = resource.name();
         match limit {
             Limit::Caller => ErrorKind::CallerLimit.with_cause(format!("{resource}: the caller's limit")),
-            Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{resource}: the gate's limit")),
+            Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{resource}: the gateway's limit")),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! One process terminates HTTPS, checks bearer tokens in constant time, and streams everything else through. Its config
 //! is a file that people edit while it runs.
 //!
-//! The map, top to bottom; a module uses only what stands in the rows below its own:
+//! The map, top to bottom; a module uses only what is in the rows below its own:
 //!
 //! | row | modules |
 //! |---|---|

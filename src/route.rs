@@ -5,7 +5,7 @@
 pub enum Endpoint<'a> {
     /// `/health` and `/health/live`: the process answers.
     Live,
-    /// `/health/ready`: the gate takes requests.
+    /// `/health/ready`: the gateway takes requests.
     Ready,
     /// `/status`: counts.
     Status,
@@ -125,7 +125,7 @@ pub fn endpoint(path: &str) -> Endpoint<'_> {
     match name {
         ".well-known" => return Endpoint::Unchallenged,
         "servers" => return managed(rest, segments),
-        // What stands below the other paths of the gate's own is nobody's: no server can have their names.
+        // What is below the other paths of the gateway's own is no one's: no server can have their names.
         "mcp" | "sse" | "message" => return Endpoint::Unknown,
         _ => {}
     }
@@ -138,7 +138,7 @@ pub fn endpoint(path: &str) -> Endpoint<'_> {
     Endpoint::Server { name, mcp_endpoint }
 }
 
-/// What stands between the slashes.
+/// What is between the slashes.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {
@@ -162,7 +162,7 @@ fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -
 
 /// Segments of a path that the log shows. No path that leads anywhere has more.
 const SHOWN: usize = 5;
-/// Words of the gate's own paths, and of those that clients try at any server. The dots are in no token.
+/// Words of the gateway's own paths, and of those that clients try at any server. The dots are in no token.
 const WORDS: [&str; 22] = [
     "",
     ".",
@@ -188,11 +188,11 @@ const WORDS: [&str; 22] = [
     "register",
 ];
 
-/// What the log shows of the path of a request that is not admitted: the segments that are words of the gate's own or
+/// What the log shows of the path of a request that is not admitted: the segments that are words of the gateway's own or
 /// names of servers, as whole and exactly, and `…` for each other one.
 ///
-/// People paste tokens into paths. Which part of a path is a secret cannot be told from the path, so nothing is shown
-/// that the gate does not know anyway. The work is bounded, whatever the path: some segments are compared, and the
+/// People paste tokens into paths. Which part of a path is a secret cannot be seen from the path, so nothing is shown
+/// that the gateway does not know anyway. The work is bounded, whatever the path: some segments are compared, and the
 /// rest is not looked at.
 pub fn shown(path: &str, is_server: impl Fn(&str) -> bool) -> String {
     let mut shown = String::with_capacity(LONGEST);

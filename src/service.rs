@@ -1,7 +1,7 @@
 //! The life of a request, on one page.
 //!
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
-//! `?`. The order of its steps is the security of the gate, and argued there.
+//! `?`. The order of its steps is the security of the gateway, and argued there.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -85,7 +85,7 @@ pub async fn handle(
         Err(error) => {
             record.failed(&error);
             if let Some(body) = body {
-                // What it said is not kept while the rest comes.
+                // What it sent is not kept while the rest comes.
                 head.headers = HeaderMap::new();
                 // At the end of a drain the connection is about to be cut, and the answer is to go out before.
                 let patience = if worker.shared.is_draining() { LAST_PATIENCE } else { PATIENCE };
@@ -145,7 +145,7 @@ const LAST_PATIENCE: Duration = Duration::from_millis(50);
 /// a connection with unread bytes, which may lose the answer.
 async fn swallow(mut body: Incoming, awaits_leave: bool, patience: Duration) {
     const MOST: u64 = 64 * 1024;
-    // Who asks first is told no before it sends anything.
+    // A client that asks first is refused before it sends anything.
     if awaits_leave || body.size_hint().lower() > MOST {
         return;
     }
@@ -209,7 +209,7 @@ async fn answer(
         return Err(forbidden(
             asked,
             checked.host,
-            "is none of `proxy.allowedHosts`; add it there, or name the gate as `proxy.baseUrl` does",
+            "is none of `proxy.allowedHosts`; add it there, or name the gateway as `proxy.baseUrl` does",
         ));
     }
     if !is_listed {
@@ -224,7 +224,7 @@ async fn answer(
         return Err(ErrorKind::NotFound.into());
     }
     // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
-    //    before anything is said about what exists, so that names cannot be probed.
+    //    before anything is revealed about what exists, so that names cannot be probed.
     let route = match at {
         Endpoint::Server { name, mcp_endpoint } => live.routes.get(name).map(|route| (route, mcp_endpoint)),
         Endpoint::All { mcp_endpoint } => Some((&live.all, mcp_endpoint)),
@@ -282,12 +282,12 @@ async fn answer(
         Arc::clone(&route.metrics),
         admitted.token_name().cloned(),
     );
-    // 8. What a browser loads as a page, a frame or a script would be the gate's to it, whatever server it comes from.
+    // 8. What a browser loads as a page, a frame or a script would be the gateway's to it, whatever server it comes from.
     if fields.is_for_page {
         return Err(ErrorKind::NotAPage.into());
     }
     // 9. New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST
-    //    is that, its body says. Then, whether the caller has not as much of the gate already as one may have.
+    //    is that, its body says. Then, whether the caller has not as much of the gateway already as one may have.
     let is_draining = worker.shared.is_draining();
     if is_draining && head.method != Method::POST {
         return Err(ErrorKind::Unavailable.into());
@@ -327,7 +327,7 @@ fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
 
-/// A refusal that names the host to whoever runs the gate.
+/// A refusal that names the host to whoever runs the gateway.
 fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
     let at = endpoint(asked.head.uri.path());
     let shown = if host_is_address(host) {
@@ -378,7 +378,7 @@ fn is_probe(at: Endpoint<'_>) -> bool {
 }
 
 /// What the admin listener answers. Nothing that a page of a browser can do may reach it: neither one of another origin,
-/// whatever the public listener allows, nor one whose name was rebound to this address, which is told nothing at all. On
+/// whatever the public listener allows, nor one whose name was rebound to this address, which gets nothing at all. On
 /// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
 fn administer(
     asked: Asked<'_>,
@@ -446,7 +446,7 @@ fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, us
     }
 }
 
-/// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gate, and may hold a
+/// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a
 /// parameter of this name.
 fn query_of_caller<'a>(head: &'a Parts, at: Endpoint<'_>) -> Option<&'a str> {
     head.uri.query().map(|query| match at {
@@ -542,7 +542,7 @@ fn close(head: &Parts, response: &mut Response<Payload>) {
     }
 }
 
-/// A quoted-string (RFC 9110 §5.6.4) of what of `text` can stand in one.
+/// A quoted-string (RFC 9110 §5.6.4) of what of `text` can be in one.
 fn quoted(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }

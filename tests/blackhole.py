@@ -5,11 +5,11 @@
 
 A client and a server, each in a network namespace of its own, are cut off in the middle of silent event streams: no FIN, no
 reset, no answer to anything. One stream has comments, as by default, whose acknowledgments are missed; the others are silent, so
-that keep-alive has to notice. Then the gate must have let go
+that keep-alive has to notice. Then the gateway must have let go
 of the client's connections, of the session of one of them and its process, and of the connection to the server, whose
 client on this side is told. Nothing may be left open that was not open before.
 
-It takes as long as the gate takes. It needs `unshare`, `nsenter` and `ip`, and root or user namespaces; without them it is
+It takes as long as the gateway takes. It needs `unshare`, `nsenter` and `ip`, and root or user namespaces; without them it is
 skipped, with exit code 77.
 """
 
@@ -191,7 +191,7 @@ def inside(options, binary):
             peers += [client, server]
             while '"Listening"' not in log.read_text():
                 if gate.poll() is not None:
-                    raise SystemExit("the gate did not start")
+                    raise SystemExit("the gateway did not start")
                 time.sleep(0.02)
             server.play("server")
             # The first process begins what all of them share.

@@ -1,6 +1,6 @@
-//! What is left of a gate's children when it is killed, and what is left in a gate of children that are: nothing.
+//! What is left of a gateway's children when it is killed, and what is left in a gateway of children that are: nothing.
 //!
-//! Descriptors, zombies and orphans are counted for a whole process, so each test runs its gate as a process of its own:
+//! Descriptors, zombies and orphans are counted for a whole process, so each test runs its gateway as a process of its own:
 //! this very binary, asked for one of the parts below. That is why it has a `main` of its own; `libtest-mimic` gives it the
 //! command line of any other test.
 #![allow(
@@ -207,7 +207,7 @@ fn gate_that_is_killed() {
 fn gate_that_is_killed_while_tools_run() {
     const TOOL: &str = r#"sleep 1000 & echo "family $$ $!" >&9; wait"#;
     let text = |text: &str| vec![Piece::Text(Secret::new(text.into()))];
-    // What a tool writes is told when it has ended, so it tells its family past the gate.
+    // What a tool writes is told when it has ended, so it tells its family past the gateway.
     let told = format!("exec 9>/proc/{}/fd/1; {TOOL}", own_id());
     let tool = InlineTool {
         name: "wait".into(),
@@ -232,7 +232,7 @@ fn gate_that_is_killed_while_tools_run() {
     });
 }
 
-/// A gate with three families, once they are there: the gate, and them.
+/// A gateway with three families, once they are there: the gateway, and them.
 fn gate_with_families(part: &str) -> (process::Child, Vec<i32>) {
     let mut gate = play(part).stdout(Stdio::piped()).spawn().unwrap();
     let mut families = Vec::new();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What goes wrong around a gate that runs: peers, balancers, the machine. Real tools, and a build as users run it.
+# What goes wrong around a gateway that runs: peers, balancers, the machine. Real tools, and a build as users run it.
 #
 #     cargo build --release
 #     tests/faults.sh [--small] [NAME…]     all of them take about an hour; --small, as in CI, some minutes

@@ -1,5 +1,5 @@
 //! A caller that takes all it can get, in each way that there is, beside one that takes little: the modest one notices
-//! nothing, and the gate's memory stays where it was.
+//! nothing, and the gateway's memory stays where it was.
 //!
 //! Small by default. The figures that the project promises come from the full size:
 //!
@@ -18,10 +18,10 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
 #[path = "gate/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gate, which use the rest")]
+#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
 mod harness;
 #[path = "gate/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gate, which use the rest")]
+#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
 mod process;
 
 use std::{
@@ -61,7 +61,7 @@ use process::Process;
 /// One of these tests at a time: each measures.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// How much more memory the gate may have than when it was idle.
+/// How much more memory the gateway may have than when it was idle.
 const MOST_MEMORY: u64 = 256 << 20;
 /// The token of the modest caller; the greedy one has `DEV`.
 const MODEST: &str = "modest-token-0123456789abcdef";
@@ -114,7 +114,7 @@ async fn answer(mut client: Client<TcpStream>) {
     }
 }
 
-/// A gate with small limits, a server reached byte for byte, five commands and a public one.
+/// A gateway with small limits, a server reached byte for byte, five commands and a public one.
 async fn gate(tls: Option<Value>) -> Process {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/stdio_server.py");
     let command = json!({ "command": "python3", "args": [script], "inheritEnv": ["PATH"] });
@@ -174,7 +174,7 @@ impl Fared {
     }
 }
 
-/// How the modest caller reaches the gate.
+/// How the modest caller reaches the gateway.
 #[derive(Clone)]
 struct Door {
     addr: SocketAddr,
@@ -269,7 +269,7 @@ where
     }
 }
 
-/// What the gate counts once an attack meets what should hold it: a metric, and its least value.
+/// What the gateway counts once an attack meets what should hold it: a metric, and its least value.
 struct Bitten(&'static str, f64);
 
 /// Somebody was told to wait for what others need.
@@ -541,7 +541,7 @@ async fn large_messages_on_one_http2_connection() {
     .await;
 }
 
-/// Blanks, which may stand in front of a message and are part of it: almost 4 MiB of them, and then no end.
+/// Blanks, which may be in front of a message and are part of it: almost 4 MiB of them, and then no end.
 struct Blanks(usize);
 
 impl hyper::body::Body for Blanks {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""h2spec, the conformance suite of HTTP/2 and HPACK, at the gate over TLS: every test passes, the strict ones too.
+"""h2spec, the conformance suite of HTTP/2 and HPACK, at the gateway over TLS: every test passes, the strict ones too.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/h2spec.py [--tools target/tools]
 

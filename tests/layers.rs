@@ -1,4 +1,4 @@
-//! The table at the top of `src/lib.rs` is true: each module uses only what stands in the rows below its own.
+//! The table at the top of `src/lib.rs` is true: each module uses only what is in the rows below its own.
 #![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::{

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What `/servers` costs the gate, by how many sessions there are.
+"""What `/servers` costs the gateway, by how many sessions there are.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/listing_cost.py [--servers 1000] [--each 10] [--rounds 30]
 
 An operator's page asks for it every few seconds. Each server costs the same, however many sessions it has: the exit code is 1
 if ten each cost more than 3 times (`--most`) what one each does. Measured: 0.33 ms for a thousand servers with one each, 0.5 ms
-with ten each, since what they do in between displaces from the caches what is looked at. CPU time is the gate's own, from the scheduler
+with ten each, since what they do in between displaces from the caches what is looked at. CPU time is the gateway's own, from the scheduler
 (/proc/PID/task/*/schedstat); time is what the asker waits. Debug builds are not what this is about.
 """
 
@@ -36,7 +36,7 @@ INITIALIZE = json.dumps(
 
 
 class Gate:
-    """A gate with one worker and so many servers, each of them a tool of the config."""
+    """A gateway with one worker and so many servers, each of them a tool of the config."""
 
     def __init__(self, binary, folder, servers, sessions):
         tool = {"name": "hello", "description": "Says hello", "inputSchema": {"type": "object"}, "command": "true"}
@@ -60,7 +60,7 @@ class Gate:
             if logged["msg"] == "Listening":
                 break
         else:
-            raise SystemExit("the gate did not start")
+            raise SystemExit("the gateway did not start")
         # What it says from now on is for nobody.
         subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=subprocess.DEVNULL)
         self.client = http.client.HTTPConnection(logged["url"].rpartition("/")[2], timeout=20)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What goes wrong on the machine that a gate runs on, one story each.
+"""What goes wrong on the machine that a gateway runs on, one story each.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/machine_faults.py [STORY…]
 
 - `descriptors`: no descriptor is left. Established connections go on, nothing spins, the log says it a few times, and a new
   connection is served within a second after there is room again.
-- `full_disk`: no line of the log can be written. The gate serves, counts the lines, and stops when told.
-- `stalled_log`: nobody reads the log. The gate serves, and stops within a few seconds.
+- `full_disk`: no line of the log can be written. The gateway serves, counts the lines, and stops when told.
+- `stalled_log`: nobody reads the log. The gateway serves, and stops within a few seconds.
 - `clock`: the wall clock jumps forwards over the expiry of a token and back. The token stays expired; streams of others go
   on, and nothing that has a time-out is cut. Needs libfaketime.
 
@@ -89,11 +89,11 @@ class Gate:
                 stderr=log,
                 env=os.environ | (environment or {}),
             )
-        until("the gate serves", self.is_ready)
+        until("the gateway serves", self.is_ready)
 
     def is_ready(self):
         if self.process.poll() is not None:
-            raise AssertionError(f"the gate did not start: {self.log.read_text()[-2000:]}")
+            raise AssertionError(f"the gateway did not start: {self.log.read_text()[-2000:]}")
         try:
             return self.get("/health").startswith(b"HTTP/1.1 200")
         except OSError:
@@ -153,7 +153,7 @@ def descriptors(folder, upstream):
         streams = [gate.open("/http/mcp", TOKEN) for _ in range(4)]
         heads = [stream.recv(4096) for stream in streams]
         assert all(head.startswith(b"HTTP/1.1 200") for head in heads), f"{heads}"
-        # As if the rest had gone to something else: the gate's own limits leave enough.
+        # As if the rest had gone to something else: the gateway's own limits leave enough.
         few = len(os.listdir(f"/proc/{gate.process.pid}/fd")) + 8
         resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE, (few, few))
         before = gate.cpu()

@@ -1,5 +1,5 @@
-//! Whatever the gate lets through, its readers read alike: random JSON texts, and nearly JSON texts, are read by the gate, by
-//! serde, by Python and by Go, which takes keys in any letter case.
+//! Whatever the gateway lets through, its readers read alike: random JSON texts, and nearly JSON texts, are read by the
+//! gateway, by serde, by Python and by Go, which takes keys in any letter case.
 //!
 //! `tests/readers/run.sh` reads a million of them; `SLUICEGATE_TEXTS` says how many, `SLUICEGATE_SEED` which. Go may be
 //! missing: then this says so, and goes without that reader.
@@ -77,7 +77,7 @@ fn what_passes_is_read_alike_by_serde_python_and_go() {
         let own: Vec<Reading> = passing.iter().map(|(_, text)| by_serde(text)).collect();
         for ((gate, text), own) in passing.iter().zip(&own) {
             for (path, what) in gate {
-                assert_eq!(own.get(path), Some(what), "the gate and serde, {path}: {}", shown(text));
+                assert_eq!(own.get(path), Some(what), "the gateway and serde, {path}: {}", shown(text));
             }
         }
         for reader in &mut readers {
@@ -156,7 +156,7 @@ impl Drop for Reader {
     }
 }
 
-/// What the gate reads, if it lets the text through: as a whole and as it streams by.
+/// What the gateway reads, if it lets the text through: as a whole and as it streams by.
 fn passes(random: &mut Random, text: &[u8]) -> Option<Reading> {
     let message = Message::parse(text.to_vec().into());
     let mut scan = Scan::default();
@@ -219,7 +219,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// What serde reads; it must read what the gate lets through.
+/// What serde reads; it must read what the gateway lets through.
 fn by_serde(text: &[u8]) -> Reading {
     let text = std::str::from_utf8(text).unwrap();
     let mut found = Reading::new();
@@ -263,7 +263,7 @@ fn what(value: &str) -> String {
     }
 }
 
-/// Where a string says nothing that the gate decides on, it is enough that it is one.
+/// Where a string says nothing that the gateway decides on, it is enough that it is one.
 fn loosen(reading: &mut Reading) {
     const LOOSE: [&str; 14] = [
         "result",

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What a refused request costs the gate, by the length of its path: over HTTP/1.1, and over HTTP/2 with TLS.
+"""What a refused request costs the gateway, by the length of its path: over HTTP/1.1, and over HTTP/2 with TLS.
 
 A stranger chooses the path. If a long one cost much more than a short one, some kilobytes a second would keep a core busy.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/refusal_cost.py [--requests 200] [--rounds 15]
 
-CPU time is the gate's own, of all its threads, from the scheduler (/proc/PID/task/*/schedstat). A round asks for both
+CPU time is the gateway's own, of all its threads, from the scheduler (/proc/PID/task/*/schedstat). A round asks for both
 lengths, one after the other, and gives a ratio; the median of the rounds' ratios counts, since a machine that others use
 too has spells of seconds in which everything costs half as much again. The exit code is 1 if a path of 8 KiB costs too
 much in times of one of 10 bytes:
@@ -13,7 +13,7 @@ much in times of one of 10 bytes:
 - more than 1.5 (`--most`) where each request has a connection of its own;
 - more than 6 (`--most-kept`) where one connection carries all of them. There the kernel and the HTTP parsers, which have to
   read the bytes, take most of it. Measured, of 6 to 15 µs for the short one: 2.5 times as much over HTTP/1.1, 1.8 over
-  HTTP/2, 4 over HTTP/2 with Huffman codes, of which the gate's own part is 2 µs.
+  HTTP/2, 4 over HTTP/2 with Huffman codes, of which the gateway's own part is 2 µs.
 
 Debug builds are not what this is about.
 """
@@ -45,7 +45,7 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Gate:
-    """A gate with one worker that knows no token."""
+    """A gateway with one worker that knows no token."""
 
     def __init__(self, binary, folder, tls):
         proxy = {"addr": "127.0.0.1:0", "workers": 1, "allowedHosts": ["localhost"]}
@@ -61,7 +61,7 @@ class Gate:
         self.addr = None
         while self.addr is None:
             if self.process.poll() is not None:
-                raise SystemExit("the gate did not start")
+                raise SystemExit("the gateway did not start")
             time.sleep(0.01)
             lines = [line for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
             for logged in map(json.loads, lines):
@@ -121,7 +121,7 @@ class OverHttp2:
         while True:
             kind, flags, stream, payload = self.next()
             if kind == 7:
-                raise SystemExit(f"the gate ended the connection: {payload!r}")
+                raise SystemExit(f"the gateway ended the connection: {payload!r}")
             if kind == 4 and not flags & 1:
                 self.socket.sendall(frame(4, 1, 0, b""))
             if stream != self.stream:
@@ -148,7 +148,7 @@ class OverHttp2Compressed(OverHttp2):
 def received(connection):
     piece = connection.recv(65536)
     if not piece:
-        raise SystemExit("the gate closed the connection")
+        raise SystemExit("the gateway closed the connection")
     return piece
 
 

@@ -11,7 +11,7 @@ Callers ask without a pause, over connections that they keep, each kind with tok
 - event streams of that server, which must end whole: what a stop cuts would be a failure;
 - calls of MCP 2026-07-28 to a command, and to the same at `/mcp`.
 
-A caller whose session of an older MCP version is at a gate that stops has to initialize again; that is MCP, and not asked
+A caller whose session of an older MCP version is at a gateway that stops has to initialize again; that is MCP, and not asked
 here. The exit code is 1 if any request fails, and 77 if the balancer is not installed.
 """
 
@@ -107,11 +107,11 @@ class Gate:
         with self.log.open("ab") as out:
             command = [self.binary, "serve", "-c", str(self.config)]
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
-        wait("a gate is ready", self.is_ready)
+        wait("a gateway is ready", self.is_ready)
 
     def is_ready(self):
         if self.process.poll() is not None:
-            raise SystemExit(f"the gate did not start: {self.log.read_text()[-2000:]}")
+            raise SystemExit(f"the gateway did not start: {self.log.read_text()[-2000:]}")
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
             connection.request("GET", "/health/ready", headers={"Host": HOST})
@@ -123,7 +123,7 @@ class Gate:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)
         if code != 0:
-            raise SystemExit(f"a gate ended with {code}")
+            raise SystemExit(f"a gateway ended with {code}")
 
 
 class Balancer:
@@ -166,7 +166,7 @@ class Balancer:
         return all(self.is_up(number) for number, _ in enumerate(gates, 1))
 
     def is_up(self, number):
-        """Whether it sends requests to a gate. nginx has no checks: whether it listens."""
+        """Whether it sends requests to a gateway. nginx has no checks: whether it listens."""
         try:
             if self.kind == "nginx":
                 socket.create_connection(("127.0.0.1", self.port), 2).close()
@@ -283,7 +283,7 @@ def main():
                     gate.stop()
                     took = time.monotonic() - began
                     gate.start()
-                    wait("the balancer takes the gate back", lambda n=number: balancer.is_up(n))
+                    wait("the balancer takes the gateway back", lambda n=number: balancer.is_up(n))
                     print(f"gate {number}: stopped in {took:.1f} s, {load.count() - before} requests meanwhile")
             load.end()
         finally:

@@ -15,10 +15,10 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
 #[path = "gate/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gate, which use the rest")]
+#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
 mod harness;
 #[path = "gate/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gate, which use the rest")]
+#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
 mod process;
 
 use std::{
@@ -100,7 +100,7 @@ async fn answer(mut client: Client<TcpStream>) {
             let event = chunk(&format!("id: {n}\ndata: event {n}\n\n"));
             tokio::select! {
                 _ = pace.tick() => if client.stream.write_all(event.as_bytes()).await.is_err() { return },
-                // The gate has nothing more to say on this connection than its end.
+                // The gateway has nothing more to say on this connection than its end.
                 _ = client.stream.read_u8() => return,
             }
         }
@@ -173,7 +173,7 @@ async fn count_events(client: &mut Client<TcpStream>, count: &AtomicU64) -> u64 
     let mut next = 0;
     let mut raw = std::mem::take(&mut client.buffer);
     loop {
-        // Chunk framing is the gate's to choose: only lines that belong to events are looked at.
+        // Chunk framing is the gateway's to choose: only lines that belong to events are looked at.
         text.push_str(std::str::from_utf8(&raw).unwrap());
         raw.clear();
         while let Some(end) = text.find("\n\n") {

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""What streams cost whose clients read nothing while their server floods them: memory of the gate, and of the kernel for it.
+"""What streams cost whose clients read nothing while their server floods them: memory of the gateway, and of the kernel for it.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/slow_readers.py [--count 300] [--settle 5] [--ways h1,tls,h2]
 
-Starts a server that writes without end, a gate in front of it, and clients that ask for an event stream and do not read.
+Starts a server that writes without end, a gateway in front of it, and clients that ask for an event stream and do not read.
 Once nothing grows any more, it prints for each way (HTTP/1.1, the same within TLS, HTTP/2 within TLS with 100 streams a
 connection):
 
-- the gate's resident memory (`VmRSS`), above what it had before;
-- what the kernel keeps for the gate's sockets, towards clients and towards servers (`sock_diag`, SKMEMINFO: memory of
-  queued packets, with their overhead). That of the clients and of the server, on this machine too, is not the gate's;
+- the gateway's resident memory (`VmRSS`), above what it had before;
+- what the kernel keeps for the gateway's sockets, towards clients and towards servers (`sock_diag`, SKMEMINFO: memory of
+  queued packets, with their overhead). That of the clients and of the server, on this machine too, is not the gateway's;
 - the same of all sockets of the machine (`/proc/net/sockstat`), which is not judged.
 
 Then the clients leave; `--settle` seconds later it looks at the resident memory again. The exit code is 1 if a stream costs
 more than `--most-rss` (over HTTP/2 `--most-rss-h2`) or `--most-kernel` (KiB; 9,000 streams then are 1 GiB and 640 MiB), or
-if the gate keeps more than `--most-kept` MiB at the end. In full: `--count 9000 --settle 60`.
+if the gateway keeps more than `--most-kept` MiB at the end. In full: `--count 9000 --settle 60`.
 """
 
 import argparse
@@ -103,7 +103,7 @@ class Gate:
         self.port = None
         while self.port is None:
             if self.process.poll() is not None:
-                raise SystemExit("the gate did not start")
+                raise SystemExit("the gateway did not start")
             time.sleep(0.02)
             whole = [line for line in self.lines.read_text().splitlines(keepends=True) if line.endswith("\n")]
             for logged in map(json.loads, whole):
@@ -122,7 +122,7 @@ class Gate:
 
 
 def kernel(gate, server):
-    """KiB that the kernel keeps for the gate's sockets: towards clients, and towards the server."""
+    """KiB that the kernel keeps for the gateway's sockets: towards clients, and towards the server."""
     diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4)
     # sock_diag(7): all TCP sockets over IPv4, with INET_DIAG_SKMEMINFO.
     request = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << 6, 0, 0xFFFFFFFF) + bytes(48)
@@ -221,7 +221,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--count", type=int, default=300, help="streams")
     options.add_argument("--ways", default="h1,tls,h2")
-    options.add_argument("--settle", type=float, default=5, help="seconds until the gate is looked at again")
+    options.add_argument("--settle", type=float, default=5, help="seconds until the gateway is looked at again")
     options.add_argument("--most-rss", type=float, default=116, help="KiB a stream")
     options.add_argument("--most-rss-h2", type=float, default=32, help="KiB a stream over HTTP/2")
     options.add_argument("--most-kernel", type=float, default=72, help="KiB a stream")

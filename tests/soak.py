@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything that clients do, for as long as asked, over TLS: what the gate holds must stay, and go.
+"""Everything that clients do, for as long as asked, over TLS: what the gateway holds must stay, and go.
 
     SLUICEGATE_BIN=target/release/sluicegate tests/soak.py [--minutes 30]
 
@@ -88,7 +88,7 @@ class Gate:
         end = time.monotonic() + 20
         while self.port is None:
             if self.process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"the gate did not start: {self.log.read_text()[-2000:]}")
+                raise SystemExit(f"the gateway did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)
             for line in self.log.read_text().splitlines():
                 if line.startswith("{") and '"Listening"' in line:
@@ -130,7 +130,7 @@ class Gate:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(name):
                 return int(line.split()[1])
-        raise SystemExit("the gate is gone")
+        raise SystemExit("the gateway is gone")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -350,7 +350,7 @@ def main():
         finally:
             gate.process.send_signal(signal.SIGTERM)
             if gate.process.wait(timeout=30) != 0:
-                problems.append("the gate did not end well")
+                problems.append("the gateway did not end well")
     for kind, count in sorted(load.done.items()):
         print(f"{kind}: {count}")
     for (kind, problem), count in load.failed.most_common(20):

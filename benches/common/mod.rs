@@ -1,4 +1,4 @@
-//! A gate in this process, with a config file of its own, for benches.
+//! A gateway in this process, with a config file of its own, for benches.
 #![allow(clippy::expect_used, dead_code, reason = "a bench that cannot start ends; none uses everything")]
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -17,13 +17,13 @@ pub(crate) const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
 pub(crate) struct Gate {
     pub(crate) gateway: Gateway,
     pub(crate) config: PathBuf,
-    /// Accepts; the gate's workers have their own.
+    /// Accepts; the gateway's workers have their own.
     runtime: Runtime,
     _dir: TempDir,
 }
 
 impl Gate {
-    /// Starts a gate with one worker that writes its log nowhere.
+    /// Starts a gateway with one worker that writes its log nowhere.
     pub(crate) fn start(servers: Value, tokens: Value) -> Self {
         let dir = TempDir::new().expect("a directory");
         let config = dir.path().join("sluicegate.json");
@@ -39,7 +39,7 @@ impl Gate {
             .enable_all()
             .build()
             .expect("a runtime");
-        let gateway = runtime.block_on(Gateway::start(&load(&config), observer)).expect("a gate");
+        let gateway = runtime.block_on(Gateway::start(&load(&config), observer)).expect("a gateway");
         Self { gateway, config, runtime, _dir: dir }
     }
 

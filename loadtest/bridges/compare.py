@@ -29,7 +29,7 @@ PROXY_CPU = os.environ.get("PROXY_CPU", "1")
 LOAD_CPU = os.environ.get("LOAD_CPU", "0")
 TOKEN = "load-test-token-0123456789abcdef0123456789"
 
-# What stands behind every contender; it runs beside the load, so that the bridge has its core to itself.
+# What is behind every contender; it runs beside the load, so that the bridge has its core to itself.
 SERVER = ["taskset", "-c", LOAD_CPU, str(RIG), "stdio"]
 TEXT = "q" * 200
 

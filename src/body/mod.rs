@@ -31,17 +31,17 @@ use crate::{
 
 /// What a response says, before its record is attached.
 pub enum Payload {
-    /// Something of the gate's own.
+    /// Something of the gateway's own.
     Whole(Bytes),
     /// A server's response that is here to its end.
     Complete(Bytes),
     /// A server's response on its way through.
     Stream(Box<PassthroughStream>),
-    /// An event stream that the gate makes of a server's messages.
+    /// An event stream that the gateway makes of a server's messages.
     Events(Box<BridgedEvents>),
 }
 
-/// An event stream that the gate makes of a server's messages.
+/// An event stream that the gateway makes of a server's messages.
 pub struct BridgedEvents {
     source: Source,
     watched: Watched<Subject>,
@@ -226,7 +226,8 @@ pub fn ended_before_answer(signal: Signal) -> Option<Error> {
     }
 }
 
-/// The code of the JSON-RPC error in an event of the gate's own, if it is one. Hardly any event is looked at twice for it.
+/// The code of the JSON-RPC error in an event of the gateway's own, if it is one. Hardly any event is looked at twice
+/// for it.
 fn error_code(event: &Bytes) -> Option<i64> {
     memchr::memmem::find(event, b"\"error\"")?;
     let (data, end) =

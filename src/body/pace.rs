@@ -30,7 +30,7 @@ impl Pace {
         Self { silence, total: None, least: None }
     }
 
-    /// That of a client's request body, of `length` bytes if it said so.
+    /// That of a client's request body, of `length` bytes if a length was declared.
     pub fn of_request(limits: &Limits, length: Option<u64>) -> Self {
         let silence = limits.body_timeout;
         if length.is_some_and(|length| length <= SMALL) {

@@ -1,8 +1,8 @@
 //! Servers that a client does not reach byte for byte: a local command, a server of the other transport, tools of the
 //! config, all servers as one. What passes is messages.
 //!
-//! Up to MCP 2025-11-25 a client has a session, which the gate keeps ([`crate::session`]). From 2026-07-28 on every
-//! request stands alone, and callers share one conversation with a server ([`crate::link::shared`]).
+//! Up to MCP 2025-11-25 a client has a session, which the gateway keeps ([`crate::session`]). From 2026-07-28 on every
+//! request is self-contained, and callers share one conversation with a server ([`crate::link::shared`]).
 
 mod message;
 mod reply;
@@ -118,7 +118,7 @@ impl Renewal {
         self.route.run_state.epoch() != self.epoch
     }
 
-    /// What ended by the hand of whoever runs the gate is no failure of the server's, and no session that never was.
+    /// What ended by the hand of whoever runs the gateway is no failure of the server's, and no session that never was.
     fn explain(&self, error: Error) -> Error {
         if !matches!(error.kind, ErrorKind::UpstreamUnreachable | ErrorKind::SessionNotFound)
             || !self.is_one()
@@ -258,7 +258,7 @@ impl Request<'_> {
         Ok(reply::empty(StatusCode::NO_CONTENT))
     }
 
-    /// A request that stands alone (MCP 2026-07-28).
+    /// A request that is self-contained (MCP 2026-07-28).
     async fn call(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let Self { worker, admitted, .. } = &self;
         let selector = self.selector()?;
@@ -485,7 +485,7 @@ impl Request<'_> {
         answered?.ok_or_else(|| ErrorKind::SessionNotFound.into())
     }
 
-    /// Whether the answer may begin before the server has said anything, and then take as long as it likes. Not where the
+    /// Whether the answer may begin before the server has sent anything, and then take as long as it likes. Not where the
     /// config says how long a server may take: the client is to hear of that by a status.
     fn may_stream(&self) -> bool {
         self.admitted.route.server.timeout.is_none() && accept::takes_events(&self.head.headers)

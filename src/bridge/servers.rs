@@ -1,4 +1,4 @@
-//! From a route to a conversation with what stands behind it.
+//! From a route to a conversation with what is behind it.
 
 use std::{
     future::Future,
@@ -46,8 +46,8 @@ pub(super) struct OpenedLink {
     pub(super) idle: Duration,
 }
 
-/// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that stands alone, or the
-/// token name of a session.
+/// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that is
+/// self-contained, or the token name of a session.
 pub(super) fn open(
     worker: &Rc<Worker>,
     admitted: &Admitted<'_>,
@@ -131,8 +131,9 @@ fn keep_apart(route: &Arc<ServerEntry>) -> shared::OnLost {
 
 /// What somebody sees of all servers as one.
 struct AggregateView {
-    /// Whose grants are asked. For requests that stand alone it is the credential, not the name: roles are the credential's,
-    /// and a call ends with the grants of the credential that it came by, even if another of the name keeps them.
+    /// Whose grants are asked. For requests that are self-contained it is the credential, not the name: roles are the
+    /// credential's, and a call ends with the grants of the credential that it came by, even if another of the name
+    /// keeps them.
     to: AdmittedParty,
     members: Members,
     owner: Arc<Owner>,
@@ -227,7 +228,7 @@ fn report_member(shared: &GateState, report: MemberReport<'_>) {
         MemberReport::Listed { server, method } => {
             health(server).iter().for_each(|health| health.listed(method))
         }
-        // Who ends the gate knows that its servers go.
+        // Who ends the gateway knows that its servers go.
         MemberReport::Down { .. } | MemberReport::ListFailed { .. } if shared.is_draining() => {}
         // That this caller may have no more, or that there is no more, is no problem of the server's.
         MemberReport::Down { server, kind, cause } | MemberReport::ListFailed { server, kind, cause, .. }

@@ -23,13 +23,13 @@ pub(super) struct Keeper {
     pub(super) number: u64,
     pub(super) running: Running,
     pub(super) born: Instant,
-    /// It said something.
+    /// It wrote something.
     pub(super) spoke: Arc<OutputSeen>,
 }
 
 impl Keeper {
-    /// Keeps the process until it is gone. `asked` tells to end it, or that nobody needs it any more; `ended` is told as
-    /// soon as it has ended.
+    /// Keeps the process until it is gone. `asked` asks to end it, or says that nobody needs it any more; `ended` is
+    /// notified as soon as it has ended.
     pub(super) async fn keep(
         mut self,
         stderr: pipe::Receiver,

@@ -1,8 +1,8 @@
-//! Processes of the gate's, from start to burial: the commands behind stdio servers ([`Supervisor`]), and those that a
+//! Processes of the gateway's, from start to burial: the commands behind stdio servers ([`Supervisor`]), and those that a
 //! call runs ([`once`]).
 //!
 //! A child is alone with what it was given: a process group of its own, an environment of the listed variables and no
-//! others, its three standard descriptors and no other. It goes when the gate goes, however that goes ([`reaper`]), and
+//! others, its three standard descriptors and no other. It goes when the gateway goes, however that goes ([`reaper`]), and
 //! takes its own children along. One task keeps it (`keeper`, for what a supervisor starts): copies its standard error to
 //! the log, ends it when it is no longer wanted, and reaps it.
 //!
@@ -49,7 +49,7 @@ use crate::{
     observe::{Health, Observer},
 };
 
-/// How long the gate waits for a command, and with starting it again.
+/// How long the gateway waits for a command, and with starting it again.
 #[derive(Debug, Clone)]
 pub struct ProcessTimeouts {
     /// From the end of its standard input to SIGTERM. 5 s.
@@ -96,7 +96,7 @@ pub struct Supervisor {
 struct Starts {
     /// Milliseconds that a start may take; none is waited for longer.
     longest: AtomicU64,
-    /// Whether any process said something.
+    /// Whether any process wrote something.
     succeeded: AtomicBool,
     /// Whether a process starts that nobody needs any more.
     is_finishing: AtomicBool,
@@ -362,7 +362,7 @@ pub struct Life {
     born: Instant,
 }
 
-/// Whether a process has said something, and so was able to start.
+/// Whether a process has written something, and so was able to start.
 pub struct OutputSeen {
     supervisor: Arc<Supervisor>,
     has: AtomicBool,
@@ -373,7 +373,7 @@ pub struct OutputSeen {
 }
 
 impl OutputSeen {
-    /// It said something.
+    /// It wrote something.
     pub fn note(&self) {
         self.supervisor.health.answered();
         if !self.has.load(Ordering::Relaxed) {
@@ -417,7 +417,7 @@ pub struct FirstStart {
 }
 
 impl FirstStart {
-    /// Waits until the process has said something, or has had the time that it may take.
+    /// Waits until the process has written something, or has had the time that it may take.
     pub async fn over(&self) {
         tokio::select! {
             () = self.spoke.first.notified() => {}
@@ -453,7 +453,7 @@ impl Life {
         &self.owner
     }
 
-    /// Is told what the process says.
+    /// Gets what the process writes.
     pub fn spoke(&self) -> Arc<OutputSeen> {
         Arc::clone(&self.spoke)
     }
@@ -468,7 +468,7 @@ impl Life {
         }
     }
 
-    /// How it ended, once it has. To be asked no more after that was told, here or by [`Life::event`].
+    /// How it ended, once it has. Not to be asked again after that was returned, here or by [`Life::event`].
     pub async fn exited(&mut self) -> Cow<'static, str> {
         exited(&mut self.exit).await
     }

@@ -26,7 +26,7 @@ pub struct RunLimits {
     pub stderr: usize,
 }
 
-/// How a command ended, and what it said.
+/// How a command ended, and what it wrote.
 #[derive(Debug)]
 pub struct Finished {
     /// Its standard output.
@@ -51,7 +51,7 @@ pub struct Captured {
 ///
 /// # Errors
 ///
-/// The command cannot be run, or the gate has no descriptors or processes left.
+/// The command cannot be run, or the gateway has no descriptors or processes left.
 pub async fn run(
     target: StdioTarget,
     limits: RunLimits,

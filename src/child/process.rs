@@ -14,7 +14,7 @@ use tokio::{io::unix::AsyncFd, net::unix::pipe};
 use super::{reaper, sys};
 use crate::{config::StdioTarget, observe::Observer, secret::Secret};
 
-/// How often, and how many times, to look for members of a group that the gate inherited.
+/// How often, and how many times, to look for members of a group that the gateway inherited.
 const REAP_INHERITED: (Duration, u32) = (Duration::from_millis(50), 40);
 
 /// A process that leads a group of its own. It is buried whatever happens: dropping it kills the group.
@@ -31,13 +31,13 @@ pub(super) struct Process {
 /// What a process finds at its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
-    /// What the gate writes: see [`Process::stdin`].
+    /// What the gateway writes: see [`Process::stdin`].
     Pipe,
     /// Its end.
     Nothing,
 }
 
-/// Where the gate reads what a process writes.
+/// Where the gateway reads what a process writes.
 pub(super) struct Outputs {
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
@@ -47,7 +47,7 @@ pub(super) struct Outputs {
 pub(super) struct ExitWatch(AsyncFd<OwnedFd>);
 
 impl Process {
-    /// Starts the program. Fails when it cannot be run, or the gate has no descriptors or processes left.
+    /// Starts the program. Fails when it cannot be run, or the gateway has no descriptors or processes left.
     pub(super) fn start(target: &StdioTarget, input: Input, observer: &Observer) -> io::Result<Self> {
         let mut command = Command::new(&target.command);
         command.args(target.args.iter().map(Secret::expose)).env_clear().process_group(0);
@@ -79,12 +79,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What the gate writes, for a process with [`Input::Pipe`]; for once.
+    /// What the gateway writes, for a process with [`Input::Pipe`]; for once.
     pub(super) fn stdin(&mut self) -> io::Result<pipe::Sender> {
         pipe::Sender::from_owned_fd(self.child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.into())
     }
 
-    /// What the gate reads and watches; for once.
+    /// What the gateway reads and watches; for once.
     pub(super) fn attach(&mut self) -> io::Result<(Outputs, ExitWatch)> {
         let stdout = self.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let stderr = self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -112,7 +112,7 @@ impl Process {
         Ok(status)
     }
 
-    /// Reaps what was left of the group, where that falls to the gate: as the first process of a container it
+    /// Reaps what was left of the group, where that falls to the gateway: as the first process of a container it
     /// inherits every process whose parent ended. Elsewhere it returns at once.
     pub(super) async fn reap_inherited(&self) {
         let (pause, mut looks) = REAP_INHERITED;
@@ -138,7 +138,7 @@ impl Drop for Process {
         let (id, group) = (self.child.id(), self.group);
         // Only when a runtime ends before its children, a start fails half-way, or its caller left meanwhile. Waiting takes as long as the kernel
         // takes to kill, which is no business of a thread that serves. If there is no thread to be had, the zombie stays
-        // until the gate ends.
+        // until the gateway ends.
         let _ = thread::Builder::new().name(format!("reap-{id}")).spawn(move || {
             let _ = rustix::process::waitpid(Some(group), WaitOptions::empty());
         });

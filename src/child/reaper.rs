@@ -1,12 +1,12 @@
-//! A process that outlives the gate, if only by a moment: it kills what a gate that was killed leaves behind.
+//! A process that outlives the gateway, if only by a moment: it kills what a gateway that was killed leaves behind.
 //!
-//! `kill -9` leaves a gate no last word. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and nobody kills
-//! theirs: the `node` behind an `npx`. So the gate runs itself once more, as a subcommand that does nothing but read a
-//! pipe. Every child writes its process group into it before it becomes the configured program; the gate crosses the
+//! `kill -9` leaves a gateway no last word. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and nobody kills
+//! theirs: the `node` behind an `npx`. So the gateway runs itself once more, as a subcommand that does nothing but read a
+//! pipe. Every child writes its process group into it before it becomes the configured program; the gateway crosses the
 //! group out when it is empty. When the last writer is gone, whatever the reason, so are the groups that are left.
 //!
 //! A note is two native-endian 32-bit integers, a number that stands for one start, and the group, 0 to cross it out. The
-//! number is the gate's choice: so it can cross out a start whose exec failed and whose group it never learned. Notes are
+//! number is the gateway's choice: so it can cross out a start whose exec failed and whose group it never learned. Notes are
 //! shorter than `PIPE_BUF`: the kernel does not mix them.
 //!
 //! What leaves its process group (`setsid`, a daemon) is beyond reach here, as it is for `kill`.
@@ -35,14 +35,14 @@ static REAPER: Mutex<Option<Reaper>> = Mutex::new(None);
 struct Reaper {
     executable: PathBuf,
     process: Option<(process::Child, Arc<OwnedFd>)>,
-    /// What a new process would have to be told, should the old one be killed.
+    /// What a new process would have to get, should the old one be killed.
     groups: HashMap<u32, i32>,
     next: u32,
     complained: bool,
 }
 
 /// From the next child on, `executable` is run as a reaper; it must be a build of this crate's command, or one that
-/// answers [`SUBCOMMAND`] with [`run`]. Without a call of this, only direct children of a killed gate are killed.
+/// answers [`SUBCOMMAND`] with [`run`]. Without a call of this, only direct children of a killed gateway are killed.
 pub fn enable(executable: impl Into<PathBuf>) {
     let reaper = Reaper {
         executable: executable.into(),
@@ -56,7 +56,7 @@ pub fn enable(executable: impl Into<PathBuf>) {
 
 /// The life of the reaper: notes until the pipe ends, then the end of every group that is noted.
 pub fn run() {
-    // Away from the terminal of the gate, whose Ctrl-C is not meant for the reaper. Fails for a group leader: one that a
+    // Away from the terminal of the gateway, whose Ctrl-C is not meant for the reaper. Fails for a group leader: one that a
     // shell started by hand.
     let _ = rustix::process::setsid();
     let mut groups = HashMap::new();
@@ -95,7 +95,7 @@ pub(super) fn enter(observer: &Observer) -> Entry {
         if !std::mem::replace(&mut reaper.complained, true) {
             let line = observer.log.line(Level::Warn, "Cannot run the reaper");
             line.str("cause", &error.to_string())
-                .str("effect", "if this gate is killed, its servers' own children stay")
+                .str("effect", "if this gateway is killed, its servers' own children stay")
                 .send();
         }
     });
@@ -160,7 +160,7 @@ impl Reaper {
 
     fn note(&self, start: u32, group: i32) {
         if let Some((_, pipe)) = &self.process {
-            // Fails when the reaper was killed: the next entry starts another, which is told everything.
+            // Fails when the reaper was killed: the next entry starts another, which gets everything.
             let _ = rustix::io::write(pipe, &written(start, group));
         }
     }

@@ -1,5 +1,5 @@
-//! What keeps the gate from its own children: they run as its user, and what one user's processes may see of each other is
-//! nearly everything.
+//! What keeps the gateway from its own children: they run as its user, and what one user's processes may see of each
+//! other is nearly everything.
 
 use std::{collections::BTreeSet, fs, io};
 

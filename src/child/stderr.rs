@@ -1,4 +1,4 @@
-//! What a child writes to its standard error, as lines of the gate's log.
+//! What a child writes to its standard error, as lines of the gateway's log.
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,7 @@ use crate::{config::Level, observe::Observer};
 const LINE: usize = 256;
 /// What may be logged in a [`WINDOW`], in bytes.
 const RATE: usize = 64 * 1024;
-/// What a line costs at least: the gate's log holds so many lines and no more, and the others' are among them.
+/// What a line costs at least: the gateway's log holds so many lines and no more, and the others' are among them.
 const LINE_COST: usize = 128;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Rest after each read beyond the rate. The child waits meanwhile, and the worker does other things.
@@ -86,7 +86,7 @@ struct StderrLines {
     line: Vec<u8>,
     window: Instant,
     spent: usize,
-    /// Bytes that were not logged since this was last said, without the ends of lines that are too long.
+    /// Bytes that were not logged since this was last logged, without the ends of lines that are too long.
     dropped: u64,
 }
 

@@ -4,7 +4,7 @@
 //! new process itself. The standard library offers that moment as `pre_exec`, which is unsafe; the other way (a launcher
 //! program that execs again) costs a second exec for each child.
 //!
-//! What a program inherits that the gate runs: descriptors are numbers there, and belong to nobody.
+//! What a program inherits that the gateway runs: descriptors are numbers there, and belong to nobody.
 //!
 //! Waiting for a pidfd: the runtime registers descriptors of any type that has one, and cannot know that it keeps it.
 #![allow(
@@ -33,7 +33,7 @@ pub(super) fn isolate(
     mut and_then: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
     let hook = move || {
-        // Where it is not known, the gate has done it before.
+        // Where it is not known, the gateway has done it before.
         close_others();
         and_then()
     };
@@ -46,8 +46,8 @@ pub(super) fn close_inherited_on_exec() -> io::Result<()> {
     if close_others() { Ok(()) } else { close_listed() }
 }
 
-/// What the gate opens is closed on exec anyway; this is for what it was started with. False on a kernel before 5.11, which
-/// does not know the flag: there, what was open at the start of `serve` is marked one by one.
+/// What the gateway opens is closed on exec anyway; this is for what it was started with. False on a kernel before 5.11,
+/// which does not know the flag: there, what was open at the start of `serve` is marked one by one.
 fn close_others() -> bool {
     // SAFETY: takes numbers, and changes nothing but what happens to descriptors at exec.
     let done = unsafe {

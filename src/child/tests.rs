@@ -53,7 +53,7 @@ async fn a_process_sees_the_variables_that_are_listed_and_no_others() {
 
 #[tokio::test]
 async fn a_process_gets_three_pipes_and_no_other_descriptor() {
-    // As a shell or a service manager may leave one to the gate.
+    // As a shell or a service manager may leave one to the gateway.
     let inherited = std::fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
     // The fourth is how `ls` reads the directory.

@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Where nothing answers until it is told to.
+    /// Where nothing answers until a signal.
     #[derive(Default)]
     struct Far {
         answers: Mutex<bool>,

@@ -263,7 +263,7 @@ fn words_of_other_programs_and_keys_of_other_levels() {
         ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"autoApprove\": []}"),
-            &[("2:26:", "the gate cannot, so remove it")],
+            &[("2:26:", "the gateway cannot, so remove it")],
         ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"enabled\": false}"),
@@ -410,7 +410,7 @@ fn values_that_are_not_what_they_should_be() {
         (servers!("\"\": {\"url\": \"http://h\"}"), &[("2:1:", "write \"server\"")]),
         (
             servers!("\"metrics\": {\"url\": \"http://h\"}"),
-            &[("2:1:", "`/metrics` is a path of the gate's own; write \"metrics-server\"")],
+            &[("2:1:", "`/metrics` is a path of the gateway's own; write \"metrics-server\"")],
         ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": \"dev\"}"),
@@ -437,7 +437,7 @@ fn values_that_are_not_what_they_should_be() {
         ),
         (
             tokens!("\"dev\": \"$env:UNSET\""),
-            &[("2:8:", "UNSET is not set; set it where the gate is started")],
+            &[("2:8:", "UNSET is not set; set it where the gateway is started")],
         ),
         (
             servers!("\"a\": {\"url\": \"${env:API_URL}\"}"),
@@ -449,7 +449,7 @@ fn values_that_are_not_what_they_should_be() {
         ),
         (
             servers!("\"a\": {\"url\": \"${workspaceFolder}\"}"),
-            &[("2:14:", "an editor fills in workspaceFolder, and the gate does not")],
+            &[("2:14:", "an editor fills in workspaceFolder, and the gateway does not")],
         ),
         (
             "{\n\"version\": \"1.0\",\n\"version\": \"1.0\",\n\"mcpServers\": {}}",
@@ -458,7 +458,7 @@ fn values_that_are_not_what_they_should_be() {
     ]);
 }
 
-/// What is no secret would open the gate to whoever has seen the config, or an example.
+/// What is no secret would open the gateway to whoever has seen the config, or an example.
 #[test]
 fn what_is_no_secret_does_not_become_one() {
     let file = "write { \"$file\": \"PATH\" }, or { \"$text\": \"…\" } if it is the secret";
@@ -471,7 +471,10 @@ fn what_is_no_secret_does_not_become_one() {
         (tokens!("\"dev\": [\"$env.OPS_TOKEN\"]"), &[("2:9: proxy.auth.tokens.dev[0]:", variable)]),
         (tokens!("\"dev\": \"$OPS_TOKEN\""), &[("2:8:", variable)]),
         (tokens!("\"dev\": \"{{ env.OPS_TOKEN }}\""), &[("2:8:", variable)]),
-        (tokens!("\"dev\": \"op://vault/gate/token\""), &[("2:8:", "a place that the gate does not read")]),
+        (
+            tokens!("\"dev\": \"op://vault/gate/token\""),
+            &[("2:8:", "a place that the gateway does not read")],
+        ),
         (tokens!("\"dev\": \"YOUR_TOKEN_GOES_HERE\""), &[("2:8:", example)]),
         (tokens!("\"dev\": \"aaaaaaaaaaaaaaaaaaaaaa\""), &[("2:8:", example)]),
         (tokens!("\"dev\": \"$env:UNSET|your-secret-token\""), &[("2:8:", example)]),
@@ -532,13 +535,16 @@ fn the_url_of_the_gate_fits_what_it_speaks() {
     check(&[
         (
             proxy!("\"baseUrl\": \"https://h\""),
-            &[("2:22: proxy.baseUrl:", "warning: is https://, and without `tls` the gate speaks plain HTTP")],
+            &[(
+                "2:22: proxy.baseUrl:",
+                "warning: is https://, and without `tls` the gateway speaks plain HTTP",
+            )],
         ),
         (proxy!("\"baseUrl\": \"https://h\", \"trustedProxies\": [\"127.0.0.1\"]"), &[]),
         (proxy!("\"baseUrl\": \"http://h\""), &[]),
         (
             proxy!("\"baseUrl\": \"http://h\", \"tls\": {\"selfSigned\": true}"),
-            &[("2:22: proxy.baseUrl:", "warning: is http://, and with `tls` the gate speaks HTTPS only")],
+            &[("2:22: proxy.baseUrl:", "warning: is http://, and with `tls` the gateway speaks HTTPS only")],
         ),
     ]);
 }
@@ -571,7 +577,7 @@ fn what_a_program_gets_of_the_environment() {
             servers!(
                 "\"a\": {\"command\": \"sh\", \"args\": [\"--key=${API_KEY}\"], \"env\": {\"PATH\": \"/bin\"}}"
             ),
-            &[("2:33:", "API_KEY is not set; set it where the gate is started")],
+            &[("2:33:", "API_KEY is not set; set it where the gateway is started")],
         ),
         (
             servers!("\"a\": {\"command\": \"no-such\", \"inheritEnv\": [\"NAME\"]}"),

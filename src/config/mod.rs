@@ -4,8 +4,9 @@
 //! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`, `programs`) → `snapshot`. The only things looked at
 //! outside the file are the environment, the files it names and the clock.
 //!
-//! What is wrong is told in file order, by `lines` (where), `excerpt` (the line, without what may be secret), `syntax` (texts
-//! that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any text.
+//! What is wrong is reported in file order, by `lines` (where), `excerpt` (the line, without what may be secret),
+//! `syntax` (texts that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any
+//! text.
 //!
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
@@ -74,7 +75,7 @@ pub(crate) fn restart_keys() -> Vec<String> {
     found
 }
 
-/// Problems that are told; beyond them their number is.
+/// Most problems that are reported; of the rest, their number is.
 const MOST_PROBLEMS: usize = 100;
 
 /// What came of reading a config.
@@ -82,7 +83,7 @@ const MOST_PROBLEMS: usize = 100;
 pub struct Loaded {
     /// The config, if none of the problems is an [error](Severity::Error).
     pub snapshot: Option<Snapshot>,
-    /// What the file grants, if that can be told; also if there is no snapshot.
+    /// What the file grants, if that can be known; also if there is no snapshot.
     pub remaining: Option<Remaining>,
     /// What there is to say about it, in file order: a hundred problems at most, and then one that says how many more
     /// there are. Beside an error, notices are left out.
@@ -143,7 +144,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
     let text = match std::str::from_utf8(&contents.bytes) {
         Ok(text) => text,
         Err(error) => {
-            // The text in front of the bad byte is text, so that its place can be told.
+            // The text in front of the bad byte is text, so that its place can be computed.
             let good = std::str::from_utf8(&contents.bytes[..error.valid_up_to()]).unwrap_or_default();
             let is_utf16 =
                 contents.bytes.starts_with(&[0xff, 0xfe]) || contents.bytes.starts_with(&[0xfe, 0xff]);
@@ -165,7 +166,7 @@ fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
             return finish(cx, None, text, &lines, None);
         }
     };
-    // Where the tokens are there twice, it cannot be told which are meant; nor of servers.
+    // Where the tokens are there twice, it cannot be known which are meant; nor of servers.
     let is_twice = |path: &str| faults.iter().any(|fault| !fault.is_control && fault.at.path == path);
     let is_clear = !AROUND_TOKENS.into_iter().any(is_twice);
     let are_servers_clear = !is_twice("mcpServers");

@@ -32,9 +32,9 @@ pub struct Snapshot {
     /// Names that `Host` may carry; see [`HostPattern`].
     pub allowed_hosts: Vec<HostPattern>,
     /// Origins that may call from a browser, serialised as in the header (`https://app.example.com`).
-    /// The gate's own (of `baseUrl`) is included; `"*"` allows any.
+    /// The gateway's own (of `baseUrl`) is included; `"*"` allows any.
     pub allowed_origins: Vec<String>,
-    /// Whether a loopback origin (`http://localhost:5173`) is the gate's own: true when every address is loopback.
+    /// Whether a loopback origin (`http://localhost:5173`) is the gateway's own: true when every address is loopback.
     pub loopback_origins: bool,
     /// `proxy.keepAlive`: silence after which an event stream gets a comment; zero is never.
     pub keep_alive: Duration,
@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// `proxy.trustedProxies`: balancers that may say whom they speak for.
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// `proxy.shutdownDelay`: how long the gate is not ready before it drains.
+    /// `proxy.shutdownDelay`: how long the gateway is not ready before it drains.
     pub shutdown_delay: Duration,
     /// `proxy.shutdownGrace`: how long draining waits before it cuts.
     pub shutdown_grace: Duration,
@@ -58,19 +58,19 @@ pub struct Snapshot {
     pub session_timeout: Duration,
     /// `proxy.aggregate`: all servers as one.
     pub aggregate: Aggregate,
-    /// Tells whether two gates have the same config file: the first 48 bits of its SHA-256.
+    /// Tells whether two gateways have the same config file: the first 48 bits of its SHA-256.
     pub hash: u64,
     /// `mcpServers`, in file order.
     pub servers: Vec<Server>,
     /// `proxy.allowEmpty`: whether it is meant that there is no server.
     pub allow_empty: bool,
-    /// What stands in files that cannot be used.
+    /// What is in files that cannot be used.
     pub lost: LostFiles,
     /// What the system trusts, if it was read to see whether there is any.
     pub system_roots: SystemRoots,
 }
 
-/// Parts of a config that stand in files which cannot be used: a gate that runs goes on with those that it has.
+/// Parts of a config that are in files which cannot be used: a gateway that runs goes on with those that it has.
 #[derive(Debug, Clone, Default)]
 pub struct LostFiles {
     /// Servers whose `caFile`, `cwd` or `$file` is lost.
@@ -95,7 +95,7 @@ pub struct LostServer {
 pub enum Tls {
     /// `{cert, key}`: read, parsed and seen to match; `None` if they were not.
     Files(Option<Arc<CertifiedKey>>),
-    /// `{selfSigned: true}`: made by the gate for these names.
+    /// `{selfSigned: true}`: made by the gateway for these names.
     SelfSigned {
         /// DNS names and IP addresses to put into the certificate.
         names: Vec<String>,
@@ -155,17 +155,17 @@ pub struct Limits {
     pub max_uri_bytes: usize,
     /// `maxBodyBytes`, default 0 = unlimited: bodies are streamed, so a large one costs no memory here.
     pub max_body_bytes: u64,
-    /// `maxSessions`, default 1,000: sessions that the gate itself keeps (command servers, bridged transports, all servers as
-    /// one), each perhaps a process.
+    /// `maxSessions`, default 1,000: sessions that the gateway itself keeps (command servers, bridged transports, all
+    /// servers as one), each perhaps a process.
     pub max_sessions: u64,
     /// `maxProcesses`, default 1,000: processes of command servers and inline tools.
     pub max_processes: u64,
     /// `maxRequests`, default as many as there are file descriptors for: admitted requests that run, streams included.
     pub max_requests: u64,
     /// `maxServerConnections`, default as many as there are file descriptors for: connections to servers of sessions that
-    /// the gate keeps, half of them for requests, a quarter for streams, a quarter for what has no answer.
+    /// the gateway keeps, half of them for requests, a quarter for streams, a quarter for what has no answer.
     pub max_server_connections: u64,
-    /// `maxHeldBytes`, default 128 MiB: messages and events that wait in memory. When they are that many, the gate stops
+    /// `maxHeldBytes`, default 128 MiB: messages and events that wait in memory. When they are that many, the gateway stops
     /// reading.
     pub max_held_bytes: u64,
     /// `perCaller`: what one caller may have at most, whatever is free.
@@ -300,7 +300,7 @@ impl ToolFilter {
 pub struct Server {
     /// Key in `mcpServers`: first segment of its paths, label in metrics.
     pub name: Arc<str>,
-    /// What stands behind it.
+    /// What is behind it.
     pub target: Target,
     /// Who may use it.
     pub access: Access,
@@ -312,7 +312,7 @@ pub struct Server {
     pub disabled: bool,
     /// Tags, for selectors.
     pub tags: Vec<String>,
-    /// `idleTimeout`, default 5 min: how long a session that the gate keeps may be without a request or stream before it
+    /// `idleTimeout`, default 5 min: how long a session that the gateway keeps may be without a request or stream before it
     /// is ended, and with it the process of a command server.
     pub idle_timeout: Duration,
     /// `options.toolFilter`.
@@ -323,10 +323,10 @@ pub struct Server {
 
 impl Server {
     /// Name that stands for all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
-    /// segment of a path of the gate's own.
+    /// segment of a path of the gateway's own.
     pub const ALL: &'static str = "mcp";
 
-    /// All servers as one. What stands behind it is decided for each caller, so its target is an empty one.
+    /// All servers as one. What is behind it is decided for each caller, so its target is an empty one.
     pub fn all(idle_timeout: Duration) -> Self {
         Self {
             name: Self::ALL.into(),
@@ -342,11 +342,11 @@ impl Server {
         }
     }
 
-    /// How long a session that the gate keeps may lie idle, unless `idleTimeout` says otherwise.
+    /// How long a session that the gateway keeps may lie idle, unless `idleTimeout` says otherwise.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 }
 
-/// What stands behind a server name.
+/// What is behind a server name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An MCP server reached over HTTP.
@@ -431,7 +431,7 @@ pub struct StdioTarget {
     pub env: Vec<(String, Secret)>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
-    /// Variables of the gate's own environment that it may see.
+    /// Variables of the gateway's own environment that it may see.
     pub inherit_env: Vec<String>,
 }
 

@@ -235,7 +235,7 @@ fn a_command_gets_its_arguments_and_environment() {
     assert!(stdio.inherit_env.contains(&"PATH".to_owned()));
     assert!(
         stdio.cwd.is_some_and(|cwd| cwd.is_absolute()),
-        "relative to the config, not to where the gate was started"
+        "relative to the config, not to where the gateway was started"
     );
 }
 
@@ -627,7 +627,7 @@ fn a_header_that_the_gate_sets_cannot_be_set_in_another_spelling() {
         let server =
             format!(r#"{{"mcpServers": {{"it": {{"url": "http://h", "headers": {{"{name}": "x"}}}}}}}}"#);
         let loaded = Place::new().load(&server);
-        assert!(said(&loaded).contains("is set by the gate"), "{name}: {}", said(&loaded));
+        assert!(said(&loaded).contains("is set by the gateway"), "{name}: {}", said(&loaded));
     }
 }
 

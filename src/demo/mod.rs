@@ -1,7 +1,7 @@
-//! The MCP server that `sluicegate demo` puts behind the gate: something to call before anything is configured.
+//! The MCP server that `sluicegate demo` puts behind the gateway: something to call before anything is configured.
 //!
-//! It speaks every published version of MCP over HTTP, so that any client can try the gate with it: Streamable HTTP on
-//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It knows nothing of the gate.
+//! It speaks every published version of MCP over HTTP, so that any client can try the gateway with it: Streamable HTTP on
+//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It knows nothing of the gateway.
 
 mod modern;
 mod response;

@@ -1,4 +1,4 @@
-//! MCP 2026-07-28: every request stands alone and says in headers what its body says.
+//! MCP 2026-07-28: every request is self-contained and says in headers what its body says.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};

@@ -142,7 +142,7 @@ pub(super) fn shared(method: &str, params: &Value) -> Result<Outcome, Failure> {
     }
 }
 
-pub(super) const INSTRUCTIONS: &str = "A server to try a gate with; its tools touch nothing.";
+pub(super) const INSTRUCTIONS: &str = "A server to try a gateway with; its tools touch nothing.";
 
 pub(super) fn capabilities() -> Value {
     json!({ "tools": {}, "logging": {} })

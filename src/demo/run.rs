@@ -1,4 +1,4 @@
-//! `sluicegate demo`: a gate to play with, complete in one command.
+//! `sluicegate demo`: a gateway to play with, complete in one command.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use crate::{child::shield, downstream::self_signed as self_made, gateway, secret
 /// Where the demo listens, unless somebody else does.
 const ADDR: (&str, u16) = ("127.0.0.1", 8443);
 
-/// Makes certificate, token and config in a directory of its own, prints what to try, and runs the gate in front of
+/// Makes certificate, token and config in a directory of its own, prints what to try, and runs the gateway in front of
 /// the built-in server until a signal ends it.
 pub fn run() -> ExitCode {
     // Before there is a token and a key. What goes wrong, `serve` says.
@@ -73,7 +73,7 @@ fn write(path: &Path, contents: &str) -> io::Result<()> {
     io::Write::write_all(&mut file, contents.as_bytes())
 }
 
-/// Runs the built-in MCP server on a thread of its own, as a server behind the gate is a process of its own.
+/// Runs the built-in MCP server on a thread of its own, as a server behind the gateway is a process of its own.
 fn serve_mcp(listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

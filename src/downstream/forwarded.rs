@@ -17,7 +17,7 @@ const MOST_BYTES: u16 = 4096;
 
 /// Whether `address` is a balancer's.
 pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
-    // Most gates trust none, and then every request asks.
+    // Most gateways trust none, and then every request asks.
     !trusted.is_empty() && {
         let address = address.to_canonical();
         trusted.iter().any(|network| network.contains(&address))
@@ -25,7 +25,7 @@ pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 }
 
 /// The client that a trusted balancer forwards for: of the addresses in `X-Forwarded-For`, the last that is no trusted
-/// balancer's itself. What stands before it is the client's own claim.
+/// balancer's itself. What is before it is the client's own claim.
 pub fn forwarded_for(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let fields: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
     let mut client = None;

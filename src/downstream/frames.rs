@@ -1,10 +1,10 @@
-//! What of an HTTP/2 connection the gate sees before h2 does: the plain text, above TLS.
+//! What of an HTTP/2 connection the gateway sees before h2 does: the plain text, above TLS.
 //!
 //! It notices a path with a fragment, which h2 cuts off, and floods of frames that each cost an answer or a look and bring
 //! nothing, of which h2 bounds some kinds only. It finds requests with an `Expect` for [`super::interim`].
 //!
-//! What is found of paths is told for the connection, since nothing at this level says which request of hyper's a header block
-//! becomes. A client that sends one such path is out of order with all that it asks from then on.
+//! What is found about paths is reported for the connection, since nothing at this level says which request of hyper's a
+//! header block becomes. A client that sends one such path is out of order with all that it asks from then on.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ const END_STREAM: u8 = 0x01;
 pub(super) const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
-/// Most bytes of SETTINGS: h2 was told to take no frame that is longer.
+/// Most bytes of SETTINGS: h2 is set to take no frame that is longer.
 const MOST_SETTINGS: usize = 16 * 1024;
 /// The setting that says how large a table of header fields its sender keeps (RFC 9113 §6.5.2).
 const HEADER_TABLE_SIZE: [u8; 2] = [0, 1];
@@ -332,7 +332,7 @@ impl<T> Http2Stream<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Http2Stream<T> {
-    /// Ends the connection. h2 cannot be asked for that with a reason; so it is told here, unless a frame of h2's own is under
+    /// Ends the connection. h2 cannot be asked for that with a reason; so it is done here, unless a frame of h2's own is under
     /// way, and h2 meets an error.
     fn calm_down(&mut self, cx: &mut Context<'_>) -> io::Error {
         self.connection.calm_down();

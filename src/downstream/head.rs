@@ -1,4 +1,4 @@
-//! What hyper lets through and a gate must not: heads that another parser could read differently.
+//! What hyper lets through and a gateway must not: heads that another parser could read differently.
 
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
@@ -12,7 +12,7 @@ use crate::{
     mcp::{accept::is_both, header::Occurrence, modern::names_modern},
 };
 
-/// Header fields that a client may not declare hop-by-hop: removing them would change what the gate or the server
+/// Header fields that a client may not declare hop-by-hop: removing them would change what the gateway or the server
 /// decides on.
 const PROTECTED: [&str; 9] = [
     "host",

@@ -1,8 +1,9 @@
 //! `100 Continue` over HTTP/2: a client that sent `Expect: 100-continue` may hold its body back until it has that, or the
 //! answer (RFC 9110 §10.1.1).
 //!
-//! h2 can send it by a handle that hyper keeps to itself, and hyper sends it over HTTP/1.1 only. So the gate puts the frame
-//! between two of those that h2 writes, once a body is waited for that was promised with an `Expect`. It takes this:
+//! h2 can send it by a handle that hyper keeps to itself, and hyper sends it over HTTP/1.1 only. So the gateway puts the
+//! frame between two of those that h2 writes, once a body is waited for that was promised with an `Expect`. It takes
+//! this:
 //!
 //! - The stream of a request, which hyper does not tell. Of all heads with an `Expect`, h2 is given one at a time, and nothing
 //!   behind it until it has handed over every request that it has. The one of these that has an `Expect` is of that stream; if
@@ -188,7 +189,7 @@ pub(super) struct Outgoing {
     payload: usize,
     /// Frames of the block so far are not all of it.
     is_in_block: bool,
-    /// What of frames of the gate's own has yet to be written.
+    /// What of frames of the gateway's own has yet to be written.
     own: Vec<u8>,
 }
 

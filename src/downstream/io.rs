@@ -1,4 +1,4 @@
-//! What the gate watches on a client's byte stream.
+//! What the gateway watches on a client's byte stream.
 
 use std::{
     io, mem,

@@ -1,7 +1,7 @@
 //! Why a connection ended before a request of it could be judged: what HTTP and TLS refuse by themselves.
 //!
-//! Such a request never becomes one for the gate, so it has no record. What can be said of it is one word of this closed
-//! set; nothing in it is the peer's text.
+//! Such a request never becomes one for the gateway, so it has no record. What is reported about it is one word of this
+//! closed set; nothing in it is the peer's text.
 
 use std::io;
 
@@ -47,7 +47,7 @@ rejections! {
 }
 
 impl Rejection {
-    /// What hyper refused, if it did. A connection that broke, or that the gate itself ended, was not refused.
+    /// What hyper refused, if it did. A connection that broke, or that the gateway itself ended, was not refused.
     pub(super) fn of_http(error: &hyper::Error) -> Option<Self> {
         if error.is_parse_too_large() {
             return Some(Self::HeadTooLarge);

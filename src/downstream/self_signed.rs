@@ -1,5 +1,5 @@
-//! The certificate that the gate makes itself, and the CA behind it. The CA is kept, so that clients can trust it once; the
-//! certificate lives in memory, and is made anew at each start and before it ends.
+//! The certificate that the gateway makes itself, and the CA behind it. The CA is kept, so that clients can trust it
+//! once; the certificate lives in memory, and is made anew at each start and before it ends.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -51,7 +51,7 @@ struct Ca {
 impl SelfMade {
     /// The CA that is kept in `directory`, or a new one that is kept there from now on, for certificates of `names`.
     ///
-    /// What cannot be kept is made all the same, and [`SelfMade::kept`] says why: a gate on a disk that nobody may write
+    /// What cannot be kept is made all the same, and [`SelfMade::kept`] says why: a gateway on a disk that nobody may write
     /// starts, too.
     pub fn open(directory: &Path, names: &[String], now: SystemTime) -> io::Result<Self> {
         let directory = directory.join("ca");
@@ -136,7 +136,7 @@ impl Ca {
 
     /// The CA in `directory`, or a new one that is put there.
     ///
-    /// Of several gates that begin at once, one puts its CA there, and all take that: the files come by a rename of their
+    /// Of several gateways that begin at once, one puts its CA there, and all take that: the files come by a rename of their
     /// directory, which fails where one is already.
     fn keep(directory: &Path, now: SystemTime) -> io::Result<Self> {
         match Self::load(directory, now) {
@@ -195,7 +195,7 @@ impl Ca {
         // What the error quotes might be key material.
         let key = KeyPair::from_pem(key.expose())
             .map_err(|_| io::Error::other(format!("{ROOT_KEY} holds no private key")))?;
-        let broken = || io::Error::other(format!("{ROOT} is no CA that a gate made"));
+        let broken = || io::Error::other(format!("{ROOT} is no CA that a gateway made"));
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| broken())?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| broken())?;
         let is_named =
@@ -392,8 +392,8 @@ mod tests {
         let (root, key) = (state.join("ca/root.pem"), state.join("ca/root.key"));
         let other = self_signed(&["localhost".into()]).unwrap();
         for (path, text, told) in [
-            (&root, &*other.ca, "is no CA that a gate made"),
-            (&root, "nonsense", "is no CA that a gate made"),
+            (&root, &*other.ca, "is no CA that a gateway made"),
+            (&root, "nonsense", "is no CA that a gateway made"),
             (&key, "nonsense", "holds no private key"),
         ] {
             let good = fs::read_to_string(path).unwrap();

@@ -1,4 +1,4 @@
-//! The gate's own TLS: the certificate that new handshakes get.
+//! The gateway's own TLS: the certificate that new handshakes get.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! What the gate says about itself.
+//! What the gateway says about itself.
 
 mod manage;
 pub mod server_list;

@@ -30,7 +30,7 @@ pub struct ServerView {
     pub running: bool,
     /// Whether it takes none because it was stopped here.
     pub stopped: bool,
-    /// Sessions that the gate keeps for it.
+    /// Sessions that the gateway keeps for it.
     pub sessions: usize,
     /// Processes that run for it.
     pub processes: usize,

@@ -39,7 +39,7 @@ struct Difference {
 pub(super) struct Ended {
     pub(super) shared: Arc<GateState>,
     pub(super) revoked_before: u64,
-    /// Each worker has told those that it ends.
+    /// Each worker has ended what it had to end.
     pub(super) acknowledged: Vec<oneshot::Receiver<()>>,
 }
 
@@ -62,7 +62,7 @@ impl ReloadChange {
         }
     }
 
-    /// Waits until all that ends because of it has been told, and counts that.
+    /// Waits until all that ends because of it has been ended, and counts it.
     pub(super) async fn counted(mut self) -> Self {
         if let Some(ended) = self.ended.take() {
             self.cut = ended.count().await;

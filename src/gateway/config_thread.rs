@@ -1,8 +1,9 @@
 //! The thread that follows the config: it looks at the files, loads them, and builds what they ask for.
 //!
-//! A file system may hang for minutes (a network goes away, a user-space file system stops), and thousands of servers take
-//! their time to build. Neither may keep the gate from accepting, from ending, or from closing tokens that expire; so nothing
-//! waits for this thread, not even the end of the process, and that it still gets along is seen by its beats.
+//! A file system may hang for minutes (a network goes away, a user-space file system stops), and thousands of servers
+//! take their time to build. Neither may keep the gateway from accepting, from ending, or from closing tokens that
+//! expire; so nothing waits for this thread, not even the end of the process, and that it still gets along is seen by
+//! its beats.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,12 +37,12 @@ use crate::{
 const BEAT: Duration = Duration::from_secs(1);
 /// Looks without a beat in between after which the config counts as unreadable: 5 s.
 const MISSED: u32 = 5;
-/// How long a file that hung must answer until that is said.
+/// How long a file that hung must answer until that is logged.
 const CALM: Duration = Duration::from_secs(5);
 /// Loads that may fail in silence, because somebody saves all the while and half of a save may have been read: a second's.
 const MOST_TORN: u32 = 20;
 
-/// What the gate starts with.
+/// What the gateway starts with.
 pub(super) struct Started {
     pub(super) prepared: Prepared,
     pub(super) snapshot: Arc<Snapshot>,
@@ -49,11 +50,11 @@ pub(super) struct Started {
     pub(super) observer: Arc<Observer>,
     /// Why changes of files are polled, if they are.
     pub(super) polls: Option<String>,
-    /// Takes the gate, to reload it from then on.
+    /// Takes the gateway, to reload it from then on.
     pub(super) give: oneshot::Sender<Arc<Gateway>>,
 }
 
-/// Why there is no gate.
+/// Why there is no gateway.
 pub(super) enum StartRefusal {
     /// The config has errors.
     Config(Vec<Problem>),
@@ -65,7 +66,7 @@ pub(super) enum StartRefusal {
 #[derive(Default)]
 struct ConfigThreadPulse {
     beats: AtomicU64,
-    /// Somebody missed the beats and said so.
+    /// The missing beats were noticed and logged.
     is_missed: AtomicBool,
     /// Asks for a reload.
     asked: Notify,
@@ -122,7 +123,7 @@ impl ConfigThread {
     }
 }
 
-/// Says that the thread is stuck, for which a gate that runs has a log and metrics.
+/// Says that the thread is stuck, for which a gateway that runs has a log and metrics.
 pub(super) fn report_stuck(observer: &Observer) {
     observer.metrics.reloaded(Reload::Nothing);
     let msg = "The config cannot be read at present: its file system does not answer; the last good one stays in force";
@@ -150,7 +151,7 @@ async fn follow(
     if tell.send(Ok(started)).is_err() {
         return;
     }
-    // Nobody has a gate if it could not be opened.
+    // Nobody has a gateway if it could not be opened.
     let Ok(gateway) = taken.await else { return };
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
     let sees_everything = commands_see_everything(&snapshot);
@@ -220,7 +221,7 @@ fn load(path: &Path, flags: LogFlags) -> (Loaded, BTreeSet<String>) {
     (loaded, variables)
 }
 
-/// A gate and the file that it follows.
+/// A gateway and the file that it follows.
 struct ConfigFollower {
     path: PathBuf,
     flags: LogFlags,
@@ -228,15 +229,15 @@ struct ConfigFollower {
     watcher: Watcher,
     /// What came of the last reload.
     last: Reload,
-    /// What the log said of the last config, if it was refused.
+    /// What was logged about the last config, if it was refused.
     refused_for: Vec<Problem>,
     /// Whether the commands of the config in force see everything, which the log says when it begins.
     sees_everything: bool,
     /// Loads in a row that were no use, of files that go on changing.
     torn: u32,
-    /// Whether the last load found no descriptor, which was said.
+    /// Whether the last load found no descriptor, which was logged.
     is_starved: bool,
-    /// Files that hang, which was said, and when each was last seen to.
+    /// Files that hang, which was logged, and when each was last tried.
     hung: BTreeMap<PathBuf, Instant>,
 }
 
@@ -252,7 +253,7 @@ impl ConfigFollower {
             return;
         }
         self.torn = 0;
-        // It says nothing of the files, so it is tried until they can be read, and said once.
+        // It says nothing of the files, so it is tried until they can be read, and logged once.
         let was_starved = std::mem::replace(&mut self.is_starved, loaded.unread.lacks_descriptors);
         if self.is_starved {
             self.watcher.report_in_any_case();
@@ -263,7 +264,7 @@ impl ConfigFollower {
         let is_whole = loaded.is_whole();
         let observer = Arc::clone(&self.gateway.shared.observer);
         let is_refused = loaded.snapshot.is_none();
-        // Who saves, and mends one thing after the other, is not told of the same hundred each time.
+        // Who saves, and mends one thing after the other, does not get the same hundred problems each time.
         let is_told = is_refused && loaded.problems == self.refused_for;
         if !is_told {
             report(&observer.log, &loaded.problems);
@@ -363,10 +364,10 @@ fn commands_see_everything(snapshot: &Snapshot) -> bool {
     shield::commands_can_see_everything() && snapshot.servers.iter().any(runs_commands)
 }
 
-/// Whom no shield holds is said where there is somebody to be held.
+/// That there is no shield is logged where there is a process to be shielded.
 pub(super) fn warn_of_root(log: &Log, snapshot: &Snapshot) {
     if commands_see_everything(snapshot) {
-        let msg = "The gate runs as root, and so do its commands, which can read its memory: give it a user of its own";
+        let msg = "The gateway runs as root, and so do its commands, which can read its memory: give it a user of its own";
         log.line(Level::Warn, msg).send();
     }
 }

@@ -1,7 +1,7 @@
-//! Secrets in the environment of another process than the gate: of the shell or the init that started it.
+//! Secrets in the environment of another process than the gateway: of the shell or the init that started it.
 //!
-//! The gate shuts itself against its commands ([`shield`]), and that is no use if whoever started it has the same variables
-//! and is open to them. It cannot shut others, so it says so.
+//! The gateway shuts itself against its commands ([`shield`]), and that is no use if whoever started it has the same
+//! variables and is open to them. It cannot shut others, so it says so.
 
 use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
@@ -25,7 +25,7 @@ pub fn load(path: &Path) -> (Loaded, BTreeSet<String>) {
 }
 
 /// The processes whose environment has some of `variables` that commands are not given anyway, and is open to the commands
-/// of this config. To those of a gate of root's everything is.
+/// of this config. To those of a gateway of root's everything is.
 pub fn open_to_commands(snapshot: &Snapshot, mut variables: BTreeSet<String>) -> Vec<ExposedProcess> {
     // Nor is the name of a directory a secret.
     variables.retain(|name| !INHERITED.contains(&name.as_str()) && name != STATE_DIRECTORY);
@@ -36,9 +36,9 @@ pub fn open_to_commands(snapshot: &Snapshot, mut variables: BTreeSet<String>) ->
     if is_of_use { shield::open_to_commands(&variables) } else { Vec::new() }
 }
 
-/// What is to be said of them, if there are any.
-pub const WARNING: &str = "Commands can read variables of the gate in the environment of another process of its user: \
-    start the gate by exec, without a shell or init of that user, or from a service manager of another one";
+/// What to log about them, if there are any.
+pub const WARNING: &str = "Commands can read variables of the gateway in the environment of another process of its user: \
+    start the gateway by exec, without a shell or init of that user, or from a service manager of another one";
 
 /// Says it in the log: one line, with the process that began first.
 pub(super) fn warn(log: &Log, snapshot: &Snapshot, variables: BTreeSet<String>) {

@@ -1,4 +1,4 @@
-//! The gate as a whole: build, run, reload, shut down.
+//! The gateway as a whole: build, run, reload, shut down.
 
 mod change;
 mod config_thread;
@@ -51,8 +51,8 @@ pub use crate::gateway::{
 
 /// How often shutdown looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
-/// How often connections are told that the gate drains, once none is accepted any more: the kernel's queue may still hold some
-/// when that is decided.
+/// How often connections are notified that the gateway drains, once none is accepted any more: the kernel's queue may
+/// still hold some when that is decided.
 const TELL_DRAIN: Duration = Duration::from_millis(500);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ const CLOCK_TICK: Duration = Duration::from_secs(1);
 /// How far the clock may go back without a word: corrections are smaller.
 const BEHIND: Duration = Duration::from_secs(30);
 
-/// A running gate.
+/// A running gateway.
 pub struct Gateway {
     shared: Arc<GateState>,
     workers: Arc<[worker::WorkerHandle]>,
@@ -146,7 +146,7 @@ impl RestartKeys {
     }
 }
 
-/// Why a gate could not start.
+/// Why a gateway could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// The operating system refuses something: an address, a thread.
@@ -175,7 +175,7 @@ fn way_out(addr: SocketAddr, error: &io::Error) -> &'static str {
              to the service (systemd: `AmbientCapabilities=CAP_NET_BIND_SERVICE`), or use a port from 1024 on"
         }
         io::ErrorKind::AddrInUse => {
-            ". Another program listens there, maybe another gate (`ss -ltnp` says which): end it, or use another port"
+            ". Another program listens there, maybe another gateway (`ss -ltnp` says which): end it, or use another port"
         }
         io::ErrorKind::AddrNotAvailable => {
             ". No interface of this machine has this address: `ip addr` shows those it has"
@@ -186,7 +186,7 @@ fn way_out(addr: SocketAddr, error: &io::Error) -> &'static str {
 
 impl std::error::Error for StartError {}
 
-/// A gate that is built and does not listen yet.
+/// A gateway that is built and does not listen yet.
 pub struct Prepared {
     shared: Arc<GateState>,
     certificate: Arc<Certificate>,
@@ -306,7 +306,7 @@ impl Gateway {
         self.admin_addr
     }
 
-    /// The CA of the certificate, if the gate makes it.
+    /// The CA of the certificate, if the gateway makes it.
     pub fn self_made(&self) -> Option<&Arc<SelfMade>> {
         self.self_made.as_ref()
     }
@@ -407,7 +407,7 @@ fn io(what: &str) -> impl Fn(io::Error) -> StartError {
     move |e| StartError::Io(what.clone(), e)
 }
 
-/// A certificate, and its CA if the gate makes it.
+/// A certificate, and its CA if the gateway makes it.
 type Presented = (Arc<CertifiedKey>, Option<Arc<SelfMade>>);
 
 /// What to start with. A config that asks for TLS is not served without.
@@ -465,7 +465,7 @@ async fn watch_clock(
             shared.observer.log.line(Level::Warn, msg).millis("behind_ms", behind).send();
         }
         is_behind = behind >= BEHIND;
-        // A failure is a lack of random numbers, which ends all TLS; that the certificate ends is told below.
+        // A failure is a lack of random numbers, which ends all TLS; that the certificate ends is logged below.
         let _ = self_made.as_ref().map(|made| made.renew(&certificate, SystemTime::now()));
         expiry.look(&certificate, &shared.observer, SystemTime::now());
         tokio::time::sleep(CLOCK_TICK).await;

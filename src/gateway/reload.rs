@@ -1,4 +1,4 @@
-//! Another config for a gate that runs.
+//! Another config for a gateway that runs.
 
 use std::{
     fmt,
@@ -148,7 +148,7 @@ impl Gateway {
         true
     }
 
-    /// Ends what only `previous` had of servers that the gate talks to itself.
+    /// Ends what only `previous` had of servers that the gateway talks to itself.
     fn retire(&self, previous: &Live) {
         let live = self.shared.live();
         for (token_name, credential) in previous.counted().filter(|old| !live.counts(old)) {
@@ -173,7 +173,7 @@ impl Gateway {
     }
 }
 
-/// `snapshot` with what stands in files that it cannot use as it is `in_force`. Who may use a server never stands there.
+/// `snapshot` with what is in files that it cannot use as it is `in_force`. Who may use a server never is there.
 fn complete(mut snapshot: Snapshot, in_force: &Snapshot) -> Snapshot {
     for lost in &snapshot.lost.servers {
         let before = in_force.servers.iter().find(|server| server.name == lost.name);

@@ -1,4 +1,4 @@
-//! `sluicegate serve`: a gate that is a process, which signals and its config file drive.
+//! `sluicegate serve`: a gateway that is a process, which signals and its config file drive.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -22,11 +22,11 @@ use crate::{
     observe::{Log, Metrics, Observer},
 };
 
-/// Runs the gate with the config at `path` until a signal ends it.
+/// Runs the gateway with the config at `path` until a signal ends it.
 ///
 /// This thread accepts and takes signals, and does nothing else that could keep it: see `gateway::follow`.
 ///
-/// With `ca_out`, the CA of a self-made certificate is written there once the gate listens.
+/// With `ca_out`, the CA of a self-made certificate is written there once the gateway listens.
 pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {
     // Before anything secret is read.
     if let Err(e) = shield::raise() {
@@ -63,7 +63,7 @@ pub struct LogFlags {
 }
 
 impl LogFlags {
-    /// Puts what was said in place of what `snapshot` says.
+    /// Puts the value of the command line in place of the value of `snapshot`.
     pub(super) fn apply(self, snapshot: &mut Snapshot) {
         let log = &mut snapshot.log;
         log.level = self.level.unwrap_or(log.level);
@@ -74,7 +74,7 @@ impl LogFlags {
 /// The end of `shutdownDelay`, in which nothing is accepted any more, but still served.
 const LAST_OF_DELAY: Duration = Duration::from_secs(1);
 
-/// What the process is told from outside.
+/// Commands to the process from outside.
 struct Signals {
     term: Signal,
     int: Signal,
@@ -127,7 +127,7 @@ async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), 
     let started = tokio::select! {
         started = started => match started {
             Ok(started) => started?,
-            // It ended without a word, which only a panic can do, and that was told.
+            // It ended without a word, which only a panic can do, and that was logged.
             Err(_) => return Err(of_system("config")(io::Error::other("its thread ended"))),
         },
         () = signals.end(&follower) => return Ok(()),
@@ -197,7 +197,7 @@ async fn serve_until_signal(
     Ok(())
 }
 
-/// Log and metrics for a gate that runs as a process of its own: lines go to standard output.
+/// Log and metrics for a gateway that runs as a process of its own: lines go to standard output.
 pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     let metrics = Metrics::new().map_err(io::Error::other)?;
     let is_terminal = io::stdout().is_terminal();

@@ -72,7 +72,7 @@ pub struct WorkerHandle {
     unfinished: Arc<Unfinished>,
 }
 
-/// What is still waited for when the gate ends, as of the last look. Unknown counts as everything.
+/// What is still waited for when the gateway ends, as of the last look. Unknown counts as everything.
 struct Unfinished(AtomicU8);
 
 impl Default for Unfinished {
@@ -115,7 +115,7 @@ impl WorkerHandle {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody here waits for at least this much, or may. For the end of the gate: it is looked at from then on.
+    /// Whether somebody here waits for at least this much, or may. For the end of the gateway: it is looked at from then on.
     pub fn waits(&self, for_what: Waits) -> bool {
         self.unfinished.0.load(Ordering::Relaxed) >= for_what as u8
     }
@@ -136,7 +136,7 @@ impl WorkerHandle {
         self.send(WorkerCommand::Warm(supervisor));
     }
 
-    /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been told.
+    /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been ended.
     pub fn reloaded(&self) -> oneshot::Receiver<()> {
         let (acknowledge, acknowledged) = oneshot::channel();
         self.send(WorkerCommand::Reloaded(acknowledge));
@@ -232,7 +232,7 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, o
     let open = Open { of_worker: open, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| listener_kind == ListenerKind::Public);
-    // Before a task begins, so that what the worker is told next reaches this connection, too.
+    // Before a task begins, so that the worker's next command reaches this connection, too.
     let watched = worker.of_connections.watch(Visitor::default());
     let evictable = worker.evictable(connection_slot.id(), &watched);
     let is_balancer = listener_kind == ListenerKind::Public

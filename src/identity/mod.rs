@@ -56,11 +56,11 @@ pub struct Visitor {
 pub enum Subject {
     /// A request that waits for its server or streams.
     Request(Admission, Waits),
-    /// A session that the gate keeps, and whether a client of it waits for an answer: known once it drains.
+    /// A session that the gateway keeps, and whether a client of it waits for an answer: known once it drains.
     Session(Admission, Cell<bool>),
 }
 
-/// What a request waits for; what it needs of the gate in a drain, the least first.
+/// What a request waits for; what it needs of the gateway in a drain, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Waits {
     /// For whatever may come: no request of the client's is open behind it.

@@ -1,9 +1,9 @@
-//! Who has how much of what the gate has to give.
+//! Who has how much of what the gateway has to give.
 //!
-//! Whatever a caller can make the gate keep (a connection, a session, a process, a request, bytes in memory) is counted for
-//! an [`Owner`]: the name of a token, or the address of a caller that needs none. What an owner may have depends on what
-//! others need (`rule`), so nobody is refused because somebody else is greedy. Every count is a guard ([`Share`]): it
-//! ends with the thing that it counts.
+//! Whatever a caller can make the gateway keep (a connection, a session, a process, a request, bytes in memory) is
+//! counted for an [`Owner`]: the name of a token, or the address of a caller that needs none. What an owner may have
+//! depends on what others need (`rule`), so nobody is refused because somebody else is greedy. Every count is a guard
+//! ([`Share`]): it ends with the thing that it counts.
 //!
 //! Nothing here is locked on the way of a request: counters are atomic, and the look-up of an owner happens once per
 //! connection or reload.
@@ -32,7 +32,7 @@ const ACTIVE: u32 = 5 * 60;
 const MOST_ADDRESSES: usize = 65_536;
 /// What an owner may have of the bytes that are kept for others, however many share them: a message of the usual size.
 const LEAST_BYTES: u64 = 64 * 1024;
-/// What the gate itself may have of bytes at least, beside what callers have: a few messages of the largest kind.
+/// What the gateway itself may have of bytes at least, beside what callers have: a few messages of the largest kind.
 const LEAST_OF_GATE: u64 = 8 * 1024 * 1024;
 /// [`Owner::last_active`] of an owner that was never active.
 const NEVER: u32 = u32::MAX;
@@ -42,7 +42,7 @@ const NEVER: u32 = u32::MAX;
 pub enum Resource {
     /// Client connections with an admitted request.
     Connections,
-    /// Sessions that the gate keeps, and views of all servers as one.
+    /// Sessions that the gateway keeps, and views of all servers as one.
     Sessions,
     /// Processes of command servers and inline tools.
     Processes,
@@ -105,7 +105,7 @@ pub enum OwnerName {
     Token(Arc<str>),
     /// Callers without a token, by their address.
     Address(AddressBlock),
-    /// The gate itself, for what callers share.
+    /// The gateway itself, for what callers share.
     Gate,
 }
 
@@ -126,7 +126,7 @@ struct Totals {
     active_named: AtomicU64,
     /// Whether there ever was one that is no address.
     has_names: AtomicBool,
-    /// Seconds since the gate began, as of the last tick.
+    /// Seconds since the gateway began, as of the last tick.
     now: AtomicU32,
 }
 
@@ -214,7 +214,7 @@ impl Ledger {
         owner
     }
 
-    /// The gate itself, which owns what callers share.
+    /// The gateway itself, which owns what callers share.
     pub fn gate(&self) -> &Arc<Owner> {
         &self.gate
     }
@@ -409,7 +409,7 @@ impl Owner {
         let others = self.totals.active.load(Relaxed).saturating_sub(own);
         let named = self.totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
         rule::Claim {
-            // The gate has what others share, so nothing is kept from it.
+            // The gateway has what others share, so nothing is kept from it.
             others: if is_gate { 0 } else { others },
             others_named: named,
             is_address,

@@ -2,7 +2,7 @@
 //!
 //! One pot without a rule is emptied by whoever comes first. Fixed quotas waste what nobody else asks for. So an owner
 //! may take all that is free as long as nobody else has been active lately; otherwise a quarter is kept as a reserve,
-//! into which only small owners may reach. A team that shares one token has the whole gate, and a crowd has its shares.
+//! into which only small owners may reach. A team that shares one token has the whole gateway, and a crowd has its shares.
 
 /// One owner asks for more of one resource.
 #[derive(Debug, Clone, Copy)]

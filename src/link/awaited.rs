@@ -33,10 +33,10 @@ pub enum Callers {
     Many,
 }
 
-/// Learns of what went amiss between the gate and a server.
+/// Learns of what went amiss between the gateway and a server.
 pub type OddityReport = Arc<dyn Fn(Oddity) + Send + Sync>;
 
-/// What a server wrote amiss, or was not told.
+/// What a server wrote wrongly, or did not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oddity {
     /// A message that cannot be read.

@@ -216,7 +216,7 @@ mod tests {
             r#"{"id":1,"result":{},"Result":{"tools":[{"name":"drop"}]}}"#,
             r#"{"id":1,"result":{"tools":[],"tool\u017f":[{"name":"drop"}]}}"#,
             r#"{"id":1,"result":{"tools":{"drop":{}}}}"#,
-            // Whose it is, is not said.
+            // It does not say whose it is.
             r#"{"result":{"Tools":[{"name":"drop"}]}}"#,
             r#"{"method":"x","id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
             r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#,

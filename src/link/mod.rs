@@ -1,6 +1,6 @@
 //! A conversation with one server, whatever carries it.
 //!
-//! Where a client's transport and a server's are the same, the gate passes bytes ([`crate::proxy`]). Everywhere else
+//! Where a client's transport and a server's are the same, the gateway passes bytes ([`crate::proxy`]). Everywhere else
 //! (a local command, a client of the other transport, all servers as one) messages are what passes: a [`Link`] takes the
 //! client's and yields the server's. Each kind of server has one function that opens a link to it; what sits on top
 //! does not know which.
@@ -75,7 +75,7 @@ pub enum FromServer {
     Failed {
         /// The request.
         id: Id,
-        /// What its client is told.
+        /// What its client gets.
         error: Error,
     },
     /// The conversation is over: the process ended, the connection was lost. The last thing that a link yields.

@@ -1,4 +1,4 @@
-//! Error codes of JSON-RPC 2.0 (section 5.1) and MCP. The gate's own failures have none of these: their codes are
+//! Error codes of JSON-RPC 2.0 (section 5.1) and MCP. The gateway's own failures have none of these: their codes are
 //! statuses of HTTP.
 
 /// Not a request that can be made here.

@@ -66,7 +66,7 @@ pub(super) fn plain(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok().map(|text| text.trim_matches([' ', '\t']))
 }
 
-/// What stands between the marks.
+/// What is between the marks.
 fn encoded(text: &str) -> Option<&str> {
     text.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)
 }

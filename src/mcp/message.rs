@@ -156,7 +156,7 @@ impl Message {
         Self(Arc::new(Inner { text, author, found, held: OnceLock::new(), guard: OnceLock::new() }))
     }
 
-    /// A request of the gate's own. `params` is JSON.
+    /// A request of the gateway's own. `params` is JSON.
     pub fn request(id: &Id, method: &str, params: &str) -> Result<Self, Malformed> {
         let method = serde_json::Value::from(method);
         Self::from_server(
@@ -164,7 +164,7 @@ impl Message {
         )
     }
 
-    /// A notification of the gate's own. `params` is JSON.
+    /// A notification of the gateway's own. `params` is JSON.
     pub fn notification(method: &str, params: &str) -> Result<Self, Malformed> {
         let method = serde_json::Value::from(method);
         Self::from_server(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
@@ -185,12 +185,12 @@ impl Message {
         )
     }
 
-    /// A response of the gate's own. `result` is JSON.
+    /// A response of the gateway's own. `result` is JSON.
     pub fn result_for(id: &Id, result: &str) -> Result<Self, Malformed> {
         Self::from_server(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into())
     }
 
-    /// An error response of the gate's own.
+    /// An error response of the gateway's own.
     pub fn error_for(id: &Id, code: i64, message: &str) -> Result<Self, Malformed> {
         let error = serde_json::json!({ "code": code, "message": message });
         Self::from_server(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into())
@@ -203,7 +203,7 @@ impl Message {
 
     /// The message on one line, without its end, as stdio wants it, for whoever takes whatever Unicode has for the end of one.
     ///
-    /// A line break can only stand between tokens: JSON strings hold none. Those of Unicode can only stand in strings, where
+    /// A line break can only be between tokens: JSON strings hold none. Those of Unicode can only be in strings, where
     /// Node's `readline` and Python's `splitlines` would end the line; there they are escaped.
     pub fn line(&self) -> Bytes {
         let text = &self.0.text;
@@ -232,7 +232,7 @@ impl Message {
         self.0.found.kind
     }
 
-    /// Whether somebody may read another id, token or method in it than stands here. No client's message is.
+    /// Whether somebody may read another id, token or method in it than is here. No client's message is.
     pub fn is_ambiguous(&self) -> bool {
         self.0.found.is_ambiguous
     }
@@ -443,7 +443,7 @@ impl Message {
 const LINE_ENDS: [(&[u8], &[u8]); 3] =
     [(b"\xC2\x85", b"\\u0085"), (b"\xE2\x80\xA8", b"\\u2028"), (b"\xE2\x80\xA9", b"\\u2029")];
 
-/// Where the end of the `position` bytes that stood at the front is now.
+/// Where the end of the `position` bytes that was at the front is now.
 fn shifted(position: u32, edits: &[(Range<usize>, Part, &str)]) -> u32 {
     let mut shifted = position as usize;
     for (span, _, new) in edits.iter().rev().filter(|(span, ..)| span.end <= position as usize) {

@@ -1,8 +1,8 @@
 //! A message that cannot be held or cannot be read, looked at as it passes: which request does it answer?
 //!
-//! The caller who asked for too much is told so at once, in place of a time-out; and no one else is hurt, as they would be
-//! if the process were ended for it. Some peers write the id first, some behind the result, so all of the line is looked at:
-//! strings, brackets, and what stands on the outermost level.
+//! The caller who asked for too much gets an error at once, in place of a time-out; and no one else is hurt, as they
+//! would be if the process were ended for it. Some peers write the id first, some behind the result, so all of the line
+//! is looked at: strings, brackets, and what is on the outermost level.
 
 use super::message::{Id, Message};
 

@@ -6,7 +6,7 @@ use std::{error::Error, fmt, sync::Arc};
 use boon::{CompileError, Compiler, ErrorKind, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::{Value, json};
 
-/// Faults that are told at once; whoever mends these finds the rest.
+/// Faults that are reported at once; whoever mends these finds the rest.
 const MOST_FAULTS: usize = 5;
 /// Longest message, in bytes: a fault may repeat the value that it is about.
 const MOST_BYTES: usize = 2048;

@@ -20,7 +20,7 @@ use crate::secret::Secret;
 /// Characters of base64url that 128 bits of MAC take.
 const MAC_CHARS: usize = 22;
 
-/// Query parameter that the gate adds to a message URL, always the last one.
+/// Query parameter that the gateway adds to a message URL, always the last one.
 const PARAMETER: &str = "sluicegate=";
 
 /// Key that binds sessions to callers: HMAC-SHA256 (RFC 2104), truncated to 128 bits.
@@ -100,8 +100,8 @@ impl SessionKey {
         bool::from(expected.ct_eq(mac)).then_some(upstream_id)
     }
 
-    /// Eight characters by which a credential is told from others, and nothing is told of it: of what a short token hashes
-    /// to, it would be guessed.
+    /// Eight characters by which a credential is distinguished from others, and nothing is revealed of it: of what a
+    /// short token hashes to, it would be guessed.
     pub fn name_of_credential(&self, digest: &[u8; 32]) -> String {
         let mac = self.mac("credential", "", None, &[digest]);
         String::from_utf8_lossy(&mac[..8]).into_owned()

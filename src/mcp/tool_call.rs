@@ -1,6 +1,6 @@
 //! Whether a message may pass to a server some of whose tools are hidden, decided while it streams by.
 //!
-//! The body of a call may be of any size, and its `name` may stand behind the largest of its arguments. Nothing is held
+//! The body of a call may be of any size, and its `name` may be behind the largest of its arguments. Nothing is held
 //! back for that: the beginning goes on while the call is undecided, and no harm can come of it. Each piece is looked at
 //! before it goes on, so the piece that decides against the call, which is the one that completes the name of a hidden
 //! tool (or `tools/call`, where that comes last), stays here with all that follows. The server is left with the beginning

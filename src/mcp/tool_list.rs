@@ -182,7 +182,7 @@ pub(super) fn shortened<'a>(
     splice(text, &edits).map(Cow::Owned).ok_or(ListError::Unreadable)
 }
 
-/// The list in `message`, and what stands in its place if any of it is hidden.
+/// The list in `message`, and what is in its place if any of it is hidden.
 fn edit<'a>(
     message: &'a str,
     passes: &impl Fn(&str) -> bool,

@@ -1,9 +1,9 @@
-//! Versions of MCP. They are names: which of two is newer cannot be told from the text of one that is not listed here.
+//! Versions of MCP. They are names: which of two is newer cannot be derived from the text of one that is not listed here.
 
 /// Versions with an `initialize` handshake, newest first.
 pub const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
-/// The version in which every request stands alone.
+/// The version in which every request is self-contained.
 pub const MODERN: &str = "2026-07-28";
 
 /// What a server answers to `initialize`: the version that was asked for if it has the handshake, else the newest one that

@@ -43,7 +43,7 @@ struct Failures {
 pub struct ServerFailure {
     /// When.
     pub at: SystemTime,
-    /// Why, for who runs the gate.
+    /// Why, for who runs the gateway.
     pub cause: Box<str>,
 }
 

@@ -52,7 +52,7 @@ struct Inner {
 struct Queue {
     bytes: Vec<u8>,
     lines: usize,
-    /// Lines that were dropped, and not told of yet.
+    /// Lines that were dropped, and not yet reported.
     dropped_unreported: u64,
     /// The writer waits on the condition variable; nobody else needs to signal.
     writer_waits: bool,
@@ -288,7 +288,7 @@ impl LogLine<'_> {
         self
     }
 
-    /// Adds a text of the gate's own, such as a config problem, which is never cut.
+    /// Adds a text of the gateway's own, such as a config problem, which is never cut.
     pub fn text(mut self, key: &str, value: &str) -> Self {
         if self.log.is_some() {
             self.key(key);
@@ -541,7 +541,7 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_told_of_once_there_is_room_again() {
-        /// Takes the beginning of a line, and no more until it is told to.
+        /// Takes the beginning of a line, and no more until a signal.
         struct Fickle(Sink, std::sync::mpsc::Receiver<bool>, bool);
         impl Write for Fickle {
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {

@@ -32,7 +32,7 @@ const LATENCY_BUCKETS: &[f64] =
 /// Seconds to the end of an answer: fewer steps, since every server has them for each method.
 const OPERATION_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// Every metric of one gate. Clones of a handle count into the same number.
+/// Every metric of one gateway. Clones of a handle count into the same number.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -61,7 +61,7 @@ pub struct Metrics {
     token_expires: IntGaugeVec,
     /// Names of the tokens that have such a gauge.
     expiring: Arc<Mutex<BTreeSet<String>>>,
-    /// `config_hash`: tells whether two gates run the same file.
+    /// `config_hash`: tells whether two gateways run the same file.
     pub config_hash: IntGauge,
     /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
     pub config_last_reload_timestamp: IntGauge,
@@ -144,7 +144,7 @@ impl Metrics {
                 &["token_name", "credential"],
             )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
-            stream_cut: counters("stream_cut_total", "Streams that the gate ended.", &["reason"])?,
+            stream_cut: counters("stream_cut_total", "Streams that the gateway ended.", &["reason"])?,
             child_restarts: counters(
                 "child_restarts_total",
                 "Processes started in place of one that ended by itself.",
@@ -209,7 +209,7 @@ impl Metrics {
                 "When the running config was loaded, in Unix time.",
             )?,
             log_lines_dropped: counter("log_lines_dropped_total", "Log lines that could not be written.")?,
-            panics: counter("panics_total", "Tasks that ended by a defect of the gate.")?,
+            panics: counter("panics_total", "Tasks that ended by a defect of the gateway.")?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             connections_open: gauge("connections_open", "Client connections open now.")?,
             connections_evicted: counter(
@@ -330,7 +330,7 @@ impl Metrics {
         self.upstream_errors.with_label_values(&[server, kind]).inc();
     }
 
-    /// Counts a stream that the gate ended.
+    /// Counts a stream that the gateway ended.
     pub fn stream_cut(&self, reason: &'static str) {
         self.stream_cut.with_label_values(&[reason]).inc();
     }

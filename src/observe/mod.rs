@@ -24,7 +24,7 @@ pub use trace::TraceId;
 use self::recurring::Recurring;
 use crate::downstream::rejection::Rejection;
 
-/// Log and counters of one gate.
+/// Log and counters of one gateway.
 pub struct Observer {
     /// The log.
     pub log: Log,

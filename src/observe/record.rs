@@ -34,7 +34,7 @@ pub enum End {
 }
 
 impl End {
-    /// Those that are the gate's doing.
+    /// Those that are the gateway's doing.
     pub const CUTS: [Self; 3] = [Self::SlowReader, Self::TokenRevoked, Self::Drain];
 
     /// `reason` in the log line "Stream closed".
@@ -95,7 +95,7 @@ impl ShownPath {
     }
 }
 
-/// What a request asks of its server, as far as the gate read it.
+/// What a request asks of its server, as far as the gateway read it.
 struct Operation {
     method: RpcMethod,
     /// The tool that it calls.
@@ -125,7 +125,7 @@ pub struct Record {
     more: Option<Box<More>>,
     /// Counts the request for its owner, for as long as it runs.
     share: Option<Share>,
-    /// Requests for the gate itself (health, preflight) are not worth a line each.
+    /// Requests for the gateway itself (health, preflight) are not worth a line each.
     level: Level,
     status: Option<StatusCode>,
     failure: Option<ErrorKind>,
@@ -169,7 +169,7 @@ impl Record {
         self.id
     }
 
-    /// The request is for the gate itself.
+    /// The request is for the gateway itself.
     pub fn is_for_the_gate(&mut self) {
         self.level = Level::Debug;
     }
@@ -328,7 +328,7 @@ impl Record {
             .send();
     }
 
-    /// Why it was turned away by the gate, rather than failed by its server or left by its client.
+    /// Why it was turned away by the gateway, rather than failed by its server or left by its client.
     fn refused(&self) -> Option<ErrorKind> {
         self.failure.filter(|kind| kind.side() != Side::Upstream)
     }
@@ -372,7 +372,7 @@ impl Record {
             .plain("method", method)
             .str("path", self.path.as_str())
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
-            // A refusal has said its reason.
+            // A refusal has its reason already.
             .opt("reason", reason.filter(|_| refused.is_none()))
             .opt("cause", self.cause());
         self.finish(line);
@@ -392,7 +392,7 @@ impl Record {
         self.keep_cause(error.cause.clone());
     }
 
-    /// The server broke off its answer, because of `cause`. Its status said that all was well.
+    /// The server broke off its answer, because of `cause`. Its status was that of a success.
     pub fn upstream_lost(&mut self, cause: String) {
         if let Some(admission) = &self.admission {
             self.observer.metrics.upstream_error(&admission.server, ErrorKind::UpstreamUnreachable.code());

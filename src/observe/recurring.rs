@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// What recurs: a closed set, of which a peer can choose none that is not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// The gate refused a request with this error.
+    /// The gateway refused a request with this error.
     Refused(ErrorKind),
     /// A connection ended before a request of it could be judged.
     Rejected(Rejection),
@@ -268,7 +268,7 @@ mod tests {
         // That was a line too: the next one keeps its distance.
         assert_eq!(recurring.admit(NOT_FOUND, at(20_000)), None);
         let rest: Vec<_> = recurring.overdue(at(20_000), true).collect();
-        assert_eq!(rest, [(NOT_FOUND, 1)], "the end of the gate does not wait");
+        assert_eq!(rest, [(NOT_FOUND, 1)], "the end of the gateway does not wait");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which host names and browser origins a request may carry.
 //!
-//! The gate rewrites `Host` and drops `Origin` towards servers, which disables their own defence against DNS rebinding;
+//! The gateway rewrites `Host` and drops `Origin` towards servers, which disables their own defence against DNS rebinding;
 //! so it has to be the defence (MCP 2025-11-25, transports, security warning).
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,17 +1,17 @@
 //! Cookies of a server that the config lets have some (`cookies`).
 //!
-//! All servers of a gate are one host to a browser, and so share a jar with each other and with the gate. So what a server
-//! sets is narrowed to its own path, where browsers show it to no other server; and of what a client sends, the gate's own
-//! cookies stay behind, which a browser sends to every path. (Cookies that others set for the whole host or its
-//! parent domain cannot be told from the server's.)
+//! All servers of a gateway are one host to a browser, and so share a jar with each other and with the gateway. So what
+//! a server sets is narrowed to its own path, where browsers show it to no other server; and of what a client sends, the
+//! gateway's own cookies stay behind, which a browser sends to every path. (Cookies that others set for the whole host
+//! or its parent domain cannot be distinguished from the server's.)
 
 use http::HeaderValue;
 
-/// Prefix of the names of the gate's own cookies, behind those that browsers give a meaning (RFC 6265bis §4.1.3).
+/// Prefix of the names of the gateway's own cookies, behind those that browsers give a meaning (RFC 6265bis §4.1.3).
 const OWN: &str = "sg-";
 
 /// `Set-Cookie` as a client may see it: for the paths of `server` and for this host alone. `None` if it is none of the
-/// server's to set: the gate's own, one that is for the whole host by its name, or one without a name, whose value would
+/// server's to set: the gateway's own, one that is for the whole host by its name, or one without a name, whose value would
 /// come back in the place of a name.
 pub(super) fn narrowed(cookie: &HeaderValue, server: &str) -> Option<HeaderValue> {
     let mut parts = cookie.as_bytes().split(|byte| *byte == b';');
@@ -51,8 +51,8 @@ pub(super) fn joined<'a>(
     (!line.is_empty()).then_some(line)
 }
 
-/// Whether this may have been set by a server, or by anybody but the gate. Without a name, or with one that some server trims or
-/// takes out of quotes, it may be read as another cookie.
+/// Whether this may have been set by a server, or by anybody but the gateway. Without a name, or with one that some
+/// server trims or takes out of quotes, it may be read as another cookie.
 fn may_be_of_a_server(pair: &[u8]) -> bool {
     let Some(at) = pair.iter().position(|byte| *byte == b'=') else { return false };
     let name = pair[..at].trim_ascii();

@@ -1,5 +1,5 @@
-//! What still passes to a server while the gate drains: answers of a client to its server, and word that it waits no longer.
-//! A request would begin something.
+//! What still passes to a server while the gateway drains: answers of a client to its server, and word that it waits no
+//! longer. A request would begin something.
 
 use crate::{
     error::{Error, ErrorKind},

@@ -1,4 +1,5 @@
-//! Where a server's event stream may lead its client: to the message URL that the gate made of the server's, and nowhere else.
+//! Where a server's event stream may lead its client: to the message URL that the gateway made of the server's, and
+//! nowhere else.
 //!
 //! That holds for whatever a GET is answered with, since a client that looks for an `endpoint` event takes one from there,
 //! whatever else the answer says of itself. No client takes one from what a POST is answered with: those of Streamable HTTP

@@ -1,7 +1,7 @@
 //! Which header fields pass, and which stay at this hop.
 //!
 //! The lists name what every HTTP proxy has to drop, and what would speak with a voice that is not its sender's: a
-//! request that claims what only the gate can know, a response that claims to be the gate. A name counts in every
+//! request that claims what only the gateway can know, a response that claims to be the gateway. A name counts in every
 //! spelling that a server folds into one: CGI and what descends from it (WSGI, Rack, PHP) make `HTTP_X_TEAM` of
 //! `X-Team`, of `X_Team` and some of them of `X.Team`. So towards servers only names of letters, digits and `-` pass,
 //! as nginx does it, and the lists need one spelling.
@@ -44,7 +44,7 @@ pub(super) fn is_same(set: &HeaderName, name: &HeaderName) -> bool {
         && set.iter().zip(name).all(|(a, b)| a == b || (*b == b'-' && !a.is_ascii_alphanumeric()))
 }
 
-/// Fields of a request that end at this hop (RFC 9110 §7.6.1), that the gate writes itself, that carry the caller's
+/// Fields of a request that end at this hop (RFC 9110 §7.6.1), that the gateway writes itself, that carry the caller's
 /// credential, or by which proxies tell a server who calls, from where, and what was asked for: another client, user, path,
 /// host or method than that of the request. By their first letter, so that most names meet one or two comparisons.
 ///
@@ -159,8 +159,8 @@ pub(super) fn goes_to_client(name: &HeaderName) -> bool {
 }
 
 /// Fields of a response that end at this hop (RFC 9110 §7.6.1); that hold for the whole host or origin, whose name the
-/// server shares with the gate and with all other servers; that say who may read an answer from another origin; that
-/// challenge for the server's own credential; and that command a proxy in front of the gate.
+/// server shares with the gateway and with all other servers; that say who may read an answer from another origin; that
+/// challenge for the server's own credential; and that command a proxy in front of the gateway.
 fn stays_before_client(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'a') => {
@@ -173,7 +173,7 @@ fn stays_before_client(name: &str) -> bool {
                 name,
                 "connection"
                     | "clear-site-data"
-                    // A URL of the server's is none of the gate's.
+                    // A URL of the server's is none of the gateway's.
                     | "content-location"
                     | "content-security-policy-report-only"
                     | "critical-ch"

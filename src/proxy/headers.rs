@@ -8,7 +8,7 @@ use crate::{
     mcp::sse::reader::is_mcp_type,
 };
 
-/// What the gate says in the client's stead.
+/// What the gateway says in the client's stead.
 pub(super) struct HeadInput<'a> {
     /// Path and query.
     pub(super) target: &'a str,
@@ -26,7 +26,7 @@ pub(super) struct HeadInput<'a> {
 
 /// Writes the request head, up to but without the fields that frame the body.
 ///
-/// Fields pass in their order and byte for byte, but for those that end here, those that the gate sets, and any
+/// Fields pass in their order and byte for byte, but for those that end here, those that the gateway sets, and any
 /// that holds the token.
 pub(super) fn write_request(
     out: &mut Vec<u8>,
@@ -101,9 +101,9 @@ pub(super) struct Cleaned {
     pub(super) has_session: bool,
 }
 
-/// Removes from a response what ends at this hop or would speak for the gate. Cookies stay if they may, narrowed to the
-/// paths of `cookies_of`. A response that is no MCP is kept from being a page of the gate's origin, where it would run with
-/// what the gate's own pages may do.
+/// Removes from a response what ends at this hop or would speak for the gateway. Cookies stay if they may, narrowed to
+/// the paths of `cookies_of`. A response that is no MCP is kept from being a page of the gateway's origin, where it
+/// would run with what the gateway's own pages may do.
 pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) -> Cleaned {
     const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
     // Most responses have nothing to drop, and then nothing is looked up or moved.

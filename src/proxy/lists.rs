@@ -4,8 +4,8 @@
 //! is JSON or an event stream; what else it is, is a server's failure. A refusal keeps its status, by which clients choose
 //! how to go on, and its body, unless a client could find a result in it.
 //!
-//! A body in a coding is not decoded: the server was told that none is wanted (`Accept-Encoding: identity`), and what stands
-//! between it and the gate has to be told too.
+//! A body in a coding is not decoded: the server got the request for none (`Accept-Encoding: identity`), and what stands
+//! between it and the gateway has to get it too.
 
 use std::{sync::Arc, task::Context};
 
@@ -154,7 +154,7 @@ pub(super) fn may_be_events(headers: &HeaderMap) -> bool {
     types.any(|kind| kind.windows(TYPE.len()).any(|part| part.eq_ignore_ascii_case(TYPE)))
 }
 
-/// Removes what is said of a body that does not pass.
+/// Removes the fields that describe a body that does not pass.
 pub(super) fn forget_body(headers: &mut HeaderMap) {
     for name in &OF_THE_BODY {
         headers.remove(name);
@@ -162,7 +162,7 @@ pub(super) fn forget_body(headers: &mut HeaderMap) {
     forget_bytes(headers);
 }
 
-/// Removes what is said of the bytes of a body that passes otherwise than it came.
+/// Removes the fields that describe the bytes of a body that passes otherwise than it came.
 pub(super) fn forget_bytes(headers: &mut HeaderMap) {
     for name in &OF_ITS_BYTES {
         headers.remove(name);

@@ -56,7 +56,7 @@ pub struct Admitted<'a> {
     pub credential: Option<usize>,
     /// What was presented, so that it is kept from going on in another field.
     pub presented: Presented<'a>,
-    /// For whom what the request takes of the gate is counted.
+    /// For whom what the request takes of the gateway is counted.
     pub owner: Arc<Owner>,
 }
 
@@ -315,12 +315,12 @@ fn request_target<'a>(
     }
 }
 
-/// The query that the gate gave out, without what a client put behind it.
+/// The query that the gateway gave out, without what a client put behind it.
 fn message_query(query: &str) -> &str {
     &query[..end_of_seal(query)]
 }
 
-/// What a client put behind the query that the gate gave out. A `token` parameter in front of the seal is the
+/// What a client put behind the query that the gateway gave out. A `token` parameter in front of the seal is the
 /// server's own.
 pub fn behind_seal(query: &str) -> &str {
     query[end_of_seal(query)..].trim_start_matches('&')

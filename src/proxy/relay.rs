@@ -1,10 +1,11 @@
 //! The second body path: a response over HTTP/1.1 that has left hyper.
 //!
-//! hyper parsed the request and the gate decided on it; once the server answers with a body that goes on, above all an event
-//! stream, nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes pass
-//! with their framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop. Only
-//! chunk sizes are looked at, to know where the body ends and hyper gets the connection back; extensions and trailers, which
-//! hardly any server sends, are taken out. What answers a GET is searched for an `endpoint` event, at which it ends.
+//! hyper parsed the request and the gateway decided on it; once the server answers with a body that goes on, above all
+//! an event stream, nothing is left to decide per event. So the connection is taken out of hyper, and the server's bytes
+//! pass with their framing as it is: one read into the worker's buffer, one write from it, no allocation, no task hop.
+//! Only chunk sizes are looked at, to know where the body ends and hyper gets the connection back; extensions and
+//! trailers, which hardly any server sends, are taken out. What answers a GET is searched for an `endpoint` event, at
+//! which it ends.
 
 use std::{
     cell::RefCell,

@@ -33,7 +33,7 @@ pub(super) struct Tools {
     pub(super) mcp_endpoint: McpEndpoint,
     /// For whom is counted what is held.
     pub(super) owner: Arc<Owner>,
-    /// Longest that the server may leave the gate waiting.
+    /// Longest that the server may leave the gateway waiting.
     pub(super) patience: Duration,
     /// The server may answer with what was asked for elsewhere, whatever the body says: it is a GET, or asks for events that
     /// were missed.
@@ -50,7 +50,7 @@ struct BodyCheck {
 }
 
 impl Tools {
-    /// The filter for a request with this head. Fails for a body that the server could read otherwise than the gate.
+    /// The filter for a request with this head. Fails for a body that the server could read otherwise than the gateway.
     pub(super) fn new(
         filter: &Arc<ToolFilter>,
         admitted: &Admitted<'_>,
@@ -94,7 +94,7 @@ impl Tools {
     }
 
     /// The answer to a request that failed with `error`, if it was for what the server would answer too. A client of
-    /// HTTP+SSE waits for it on its event stream, which is elsewhere, and is told by the status.
+    /// HTTP+SSE waits for it on its event stream, which is elsewhere, and learns it from the status.
     pub(super) fn answer(&self, error: &Error) -> Option<Response<Payload>> {
         let watch = self.guard.as_ref()?.borrow();
         let status = match (watch.refused?, error.kind) {
@@ -162,7 +162,7 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 /// Checks that a body is the JSON that it looks like. Some servers decode whatever coding and character set the head names,
-/// so that the bytes that the gate reads (as UTF-7, say) would mean something else to them.
+/// so that the bytes that the gateway reads (as UTF-7, say) would mean something else to them.
 fn is_plain_json(headers: &HeaderMap) -> Result<(), Error> {
     if is_coded(headers) {
         return Err(

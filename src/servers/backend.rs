@@ -1,4 +1,4 @@
-//! What stands behind a server of the config, and what of it is taken over from the config before.
+//! What is behind a server of the config, and what of it is taken over from the config before.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     upstream::{Origin, Trusts, Unusable},
 };
 
-/// What stands behind a server.
+/// What is behind a server.
 pub enum Backend {
     /// An HTTP server.
     Http {
@@ -28,7 +28,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// What stands behind `server`: what is `kept` from before, as far as it can be.
+    /// What is behind `server`: what is `kept` from before, as far as it can be.
     pub(super) fn of(
         server: &Server,
         kept: Option<&Self>,

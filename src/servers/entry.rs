@@ -17,7 +17,7 @@ use crate::{
 pub struct ServerEntry {
     /// As configured.
     pub server: Server,
-    /// What stands behind it.
+    /// What is behind it.
     pub backend: Backend,
     /// By index of the credential: whether it may pass. Unused where `is_public`.
     allowed: Vec<bool>,
@@ -110,7 +110,7 @@ impl ServerEntry {
     }
 }
 
-/// Who may have used a server since the gate was started: reloads add to it.
+/// Who may have used a server since the gateway was started: reloads add to it.
 #[derive(Clone, Default)]
 enum PastCallers {
     #[default]

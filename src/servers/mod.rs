@@ -1,4 +1,4 @@
-//! The servers of the config, as they run: what stands behind each, what of it outlives a reload, and who may use it.
+//! The servers of the config, as they run: what is behind each, what of it outlives a reload, and who may use it.
 
 mod backend;
 mod entry;

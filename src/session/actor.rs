@@ -480,7 +480,7 @@ pub fn failure_code(error: &Error) -> i64 {
     i64::from(error.kind.status().as_u16())
 }
 
-/// What a client is told of a failure when its response has begun.
+/// What a client gets for a failure when its response has begun.
 pub fn failure(id: &Id, error: &Error) -> Option<Bytes> {
     Message::error_for(id, failure_code(error), error.kind.sentence()).ok().map(|message| event(&message))
 }

@@ -1,4 +1,4 @@
-//! Sessions that the gate keeps itself (MCP up to 2025-11-25), for servers that a client does not reach byte for byte.
+//! Sessions that the gateway keeps itself (MCP up to 2025-11-25), for servers that a client does not reach byte for byte.
 //!
 //! A session is a task that owns a [`Link`](crate::link::Link) to the server and knows where the server's messages go:
 //! to the response of the request that they belong to, or to the stream that the client listens on. Requests reach it,
@@ -54,7 +54,7 @@ pub enum SessionCommand {
     },
     /// Answer this request by a stream, if it is not answered yet.
     Stream(Id),
-    /// The gate waits no longer for the answer to this request.
+    /// The gateway waits no longer for the answer to this request.
     Abandon(Id),
 }
 
@@ -120,7 +120,7 @@ impl SessionHandle {
 
     /// Tells the server that nobody waits for the answer to this request any more.
     pub async fn abandon(&self, id: Id) {
-        // A session that is over has told it already.
+        // A session that is over has reported it already.
         let _ = self.commands.send(SessionCommand::Abandon(id)).await;
     }
 

@@ -1,4 +1,4 @@
-//! All sessions of the gate, by id.
+//! All sessions of the gateway, by id.
 
 use std::{
     collections::HashMap,

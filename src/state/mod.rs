@@ -41,9 +41,9 @@ pub struct GateState {
     live: ArcSwap<Live>,
     /// Log and counters.
     pub observer: Arc<Observer>,
-    /// Sessions that the gate keeps.
+    /// Sessions that the gateway keeps.
     pub sessions: Registry,
-    /// Who has how much of what the gate has.
+    /// Who has how much of what the gateway has.
     pub ledger: Ledger,
     /// What was in use, so that memory is given back.
     pub memory: Memory,
@@ -57,7 +57,7 @@ pub struct GateState {
 }
 
 impl GateState {
-    /// State of a gate that starts with `live`.
+    /// State of a gateway that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;
         Self {
@@ -111,7 +111,7 @@ impl GateState {
         self.phase.load(Ordering::Relaxed) == Phase::Serves as u8
     }
 
-    /// Whether the gate finishes what runs, and begins nothing.
+    /// Whether the gateway finishes what runs, and begins nothing.
     pub fn is_draining(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == Phase::Drains as u8
     }
@@ -127,7 +127,7 @@ impl GateState {
     }
 }
 
-/// How near its end a gate is.
+/// How near its end a gateway is.
 enum Phase {
     Serves,
     Leaves,
@@ -136,7 +136,7 @@ enum Phase {
 
 /// Everything that requests need of one config.
 pub struct Live {
-    /// `proxy.name`, as it stands in a challenge.
+    /// `proxy.name`, as it is in a challenge.
     pub realm: String,
     /// `proxy.auth.queryToken`.
     pub query_token: bool,
@@ -174,7 +174,7 @@ pub struct HostRules {
     pub hosts: Vec<crate::config::HostPattern>,
     /// `proxy.allowedOrigins`.
     pub origins: Vec<String>,
-    /// Whether any loopback origin is the gate's own.
+    /// Whether any loopback origin is the gateway's own.
     pub loopback_origins: bool,
 }
 
@@ -186,7 +186,7 @@ pub struct CredentialEntry {
     pub id: Arc<str>,
     /// `token_used_total` of this credential.
     pub used: IntCounter,
-    /// What its token has of the gate.
+    /// What its token has of the gateway.
     pub owner: Arc<Owner>,
 }
 

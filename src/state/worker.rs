@@ -20,9 +20,9 @@ use crate::{
 
 /// What the requests of one worker share: one thread, so nothing of it is locked.
 pub struct Worker {
-    /// State of the gate.
+    /// State of the gateway.
     pub shared: Arc<GateState>,
-    /// How many workers the gate has.
+    /// How many workers the gateway has.
     pub workers: usize,
     /// Connections to servers that wait for a request.
     pub pool: Rc<Pool>,
@@ -56,7 +56,7 @@ impl Drop for Evictable {
 }
 
 impl Worker {
-    /// One of so many workers of the gate whose state is `shared`.
+    /// One of so many workers of the gateway whose state is `shared`.
     pub fn new(shared: Arc<GateState>, workers: usize) -> Self {
         Self {
             shared,

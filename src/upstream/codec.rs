@@ -53,7 +53,7 @@ pub struct Head {
 /// A connection that may carry another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// How long the server waits for that request, if it told.
+    /// How long the server waits for that request, if it says so.
     pub promised: Option<Duration>,
 }
 
@@ -71,7 +71,7 @@ impl std::error::Error for ProtocolError {}
 
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
-/// Returns the head and a copy of what stands behind it, or `None` if `buf` ends before the head does.
+/// Returns the head and a copy of what is behind it, or `None` if `buf` ends before the head does.
 pub(super) fn parse_head(
     buf: &[u8],
     method: &Method,
@@ -397,7 +397,7 @@ impl Cuts {
         }
     }
 
-    /// Cuts all that stands before this.
+    /// Cuts all that is before this.
     pub(super) fn begin_behind(&mut self, start: usize) {
         self.0.retain(|cut| cut.start >= start);
         self.0.insert(0, 0..start);

@@ -21,8 +21,9 @@ use url::Url;
 use super::trust::{Trust, Trusts};
 use crate::net::tcp::tune;
 
-/// Bytes of a server's event stream that the kernel may keep, as it is told; it doubles them for its own needs. Bounds what an
-/// unread stream costs, from 130 KiB: the kernel begins with that, and more comes with each burst that is read fast.
+/// Bytes of a server's event stream that the kernel may keep, as it is set; the kernel doubles them for its own needs.
+/// Bounds what an unread stream costs, from 130 KiB: the kernel begins with that, and more comes with each burst that is
+/// read fast.
 const STREAM_BUFFER: u32 = 16 * 1024;
 
 /// One place to connect to: the key by which connections are pooled. It outlives a reload that leaves
@@ -105,7 +106,7 @@ impl Origin {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
             for addr in tokio::net::lookup_host((self.host.as_str(), self.port)).await? {
                 let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-                // What is said in the handshake cannot be taken back later.
+                // What is announced in the handshake cannot be taken back later.
                 let _ = socket.set_recv_buffer_size(STREAM_BUFFER);
                 match socket.connect(addr).await {
                     Ok(tcp) => return Ok(tcp),

@@ -125,7 +125,7 @@ impl Exchange {
 
     /// Sends the request and reads until the response head is complete. The request body may still be under way then.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Bytes), ExchangeError>> {
-        // A server may answer, and close, before it has read everything: what it said counts more than the
+        // A server may answer, and close, before it has read everything: what it answered counts more than the
         // failure to send the rest.
         let sent = match self.outgoing.poll(&mut self.transport, cx) {
             Poll::Ready(Err(ExchangeError::Io(e))) => Some(e),

@@ -1,4 +1,4 @@
-//! What stands behind the gate, over HTTP/1.1: connections, requests, responses.
+//! What is behind the gateway, over HTTP/1.1: connections, requests, responses.
 
 mod codec;
 mod endpoint;

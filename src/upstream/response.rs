@@ -368,7 +368,7 @@ pub struct RawBody {
 }
 
 impl RawBody {
-    /// Whether the framing is by chunks, and not by a length that stands in the head.
+    /// Whether the framing is by chunks, and not by a length that is in the head.
     pub fn is_chunked(&self) -> bool {
         matches!(self.decoding, Decoding::Chunked(_))
     }

@@ -1,4 +1,4 @@
-//! What a balancer in front asks of the gate.
+//! What a balancer in front asks of the gateway.
 
 use serde_json::json;
 use tokio::net::TcpStream;

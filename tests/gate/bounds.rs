@@ -1,4 +1,4 @@
-//! What one client may cost where the gate keeps its session: how many, how long, how large.
+//! What one client may cost where the gateway keeps its session: how many, how long, how large.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
-//! A token may turn up anywhere in a request. Wherever a client puts it, it stays between the client and the gate.
+//! A token may turn up anywhere in a request. Wherever a client puts it, it stays between the client and the gateway.
 //!
-//! What no gate can hide: a request body is the server's, byte for byte; and a secret that the gate has never heard of,
-//! written into a field of its own, is to the gate a field like any other. Such a field passes, since it may well be what
-//! the server asks for. What is held back is every path that is not one of the config or the gate, whatever is in it,
-//! from the log; and from servers, the token that the request presents.
+//! What no gateway can hide: a request body is the server's, byte for byte; and a secret that the gateway has never
+//! heard of, written into a field of its own, is to the gateway a field like any other. Such a field passes, since it
+//! may well be what the server asks for. What is held back is every path that is not one of the config or the gateway,
+//! whatever is in it, from the log; and from servers, the token that the request presents.
 
 use serde_json::json;
 
@@ -205,7 +205,7 @@ async fn a_token_in_a_path_is_not_logged() {
     let server = Recorder::start().await;
     let gate = gate_before(&server, false).await;
     let mut asked = 0;
-    // One that the gate knows, even if it opens nothing; one that the request presents; and one of another gate's.
+    // One that the gateway knows, even if it opens nothing; one that the request presents; and one of another gateway's.
     for (token, presented) in [
         (VALID, None),
         (VALID, Some(DEV)),
@@ -229,7 +229,7 @@ async fn a_token_in_a_path_is_not_logged() {
             format!("/db/../{form}"),
             format!("/db/mcp&token={form}"),
             format!("/{token}"),
-            // Glued to a word that the gate knows.
+            // Glued to a word that the gateway knows.
             format!("/db/mcp+{form}"),
             format!("/db/mcp.{form}"),
             format!("/db/mcp-{form}"),

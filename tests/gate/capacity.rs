@@ -1,4 +1,4 @@
-//! What one caller takes of the gate is not taken from another.
+//! What one caller takes of the gateway is not taken from another.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     tls::{Identity, connected},
 };
 
-/// A command server, public or not, behind a gate with these limits.
+/// A command server, public or not, behind a gateway with these limits.
 async fn gate_with(limits: Value, public: bool) -> Gate {
     let mut small = command();
     if public {
@@ -385,7 +385,7 @@ async fn messages_that_wait_are_held_up_to_a_limit_and_then_nothing_more_is_read
     for id in 0..20 {
         let mut client = session.client().await;
         let body = large.replacen(":2,", &format!(":{},", 100 + id), 1);
-        // More than the gate takes; what it does not read waits with the client.
+        // More than the gateway takes; what it does not read waits with the client.
         let field = session.field.clone();
         waiting.push(tokio::spawn(async move {
             let request = post("/small/mcp", DEV, &field, &body);

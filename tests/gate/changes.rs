@@ -1,4 +1,4 @@
-//! What a caller is told whose request waits while whoever runs the gate changes something.
+//! What a caller is told whose request waits while whoever runs the gateway changes something.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The clock of the machine is set while the gate runs.
+//! The clock of the machine is set while the gateway runs.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ async fn a_clock_that_goes_back_revives_no_token() {
     }
 }
 
-/// What Prometheus warns by is what the gate closes tokens by.
+/// What Prometheus warns by is what the gateway closes tokens by.
 #[tokio::test]
 async fn when_a_token_expires_is_told_by_the_clock_that_it_expires_by() {
     let began = SystemTime::now();

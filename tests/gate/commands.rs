@@ -1,4 +1,4 @@
-//! Command servers behind the gate: a real process, real sockets, raw HTTP.
+//! Command servers behind the gateway: a real process, real sockets, raw HTTP.
 
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ async fn the_process_sees_what_the_config_gives_it_and_nothing_else() {
     let session = open(&gate).await;
     let seen = session.call("env", json!({})).await;
     assert!(seen.contains("GREETING") && seen.contains("PATH"), "{seen}");
-    // What the gate itself has in these tests; a launcher of Python may add variables of its own.
+    // What the gateway itself has in these tests; a launcher of Python may add variables of its own.
     for name in ["CARGO", "CARGO_MANIFEST_DIR", "HOME"] {
         assert!(std::env::var_os(name).is_some(), "{name}");
         assert!(!seen.split(' ').any(|seen| seen == name), "{seen}");

@@ -59,7 +59,7 @@ async fn a_preflight_needs_no_token_and_grants_what_mcp_clients_send() {
             assert!(methods.contains(method), "{methods}");
         }
     }
-    server.saw_nothing("a preflight ends at the gate").await;
+    server.saw_nothing("a preflight ends at the gateway").await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A client of one transport on a server of the other. The server is another gate with a command behind it, so everything
+//! A client of one transport on a server of the other. The server is another gateway with a command behind it, so everything
 //! that a server may do passes twice: it asks its client, reports progress, and forgets sessions.
 
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use crate::{
 
 const ADMIN: &str = "admin-token-0123456789abcdef";
 
-/// The server behind the gate: it takes one token, which is not one of the gate's clients.
+/// The server behind the gateway: it takes one token, which is not one of the gateway's clients.
 async fn far() -> Gate {
     let tokens = json!({ "ci": CI, "ops": { "value": ADMIN, "roles": ["admin"] } });
     Gate::start(json!({ "proxy": { "auth": { "tokens": tokens } }, "mcpServers": { "small": command() } }))
         .await
 }
 
-/// What that server can do is done by a client that has the gate's token only.
+/// What that server can do is done by a client that has the gateway's token only.
 fn config(far: &Gate, door: &str) -> Value {
     let transport = if door == "sse" { "sse" } else { "streamable-http" };
     json!({

@@ -1,5 +1,5 @@
-//! The keys of a message that the gate decides on or renames, by where they stand. A key that is added to `mcp::keys` belongs
-//! here, too: each spelling of it is tried at the gate, and each text with it is read by other languages.
+//! The keys of a message that the gateway decides on or renames, by where they stand. A key that is added to `mcp::keys`
+//! belongs here, too: each spelling of it is tried at the gateway, and each text with it is read by other languages.
 
 pub const TOP: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 

@@ -1,5 +1,5 @@
 //! An `endpoint` event says where a client of HTTP+SSE sends its messages, and its token with them. None leads elsewhere than
-//! to the message URL of its own server at the gate.
+//! to the message URL of its own server at the gateway.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -69,7 +69,7 @@ async fn begun(
 async fn is_broken_off(gate: &Gate, mut client: Client<TcpStream>, what: &str) {
     let rest = soon("the end of the stream", client.rest()).await;
     let rest = String::from_utf8(rest).unwrap();
-    // What comes behind the gate's own event. Data may have gone by before there was a name, and then the name did not.
+    // What comes behind the gateway's own event. Data may have gone by before there was a name, and then the name did not.
     let behind = rest.rsplit("sluicegate=").next().unwrap();
     assert!(!(behind.contains("victim") && behind.contains("endpoint")), "{what:?}: {rest}");
     assert!(!rest.ends_with("0\r\n\r\n"), "{what:?}: broken off, not ended: {rest}");

@@ -70,7 +70,7 @@ async fn asked(client: &Http2, head: Request<()>) -> Asked {
 impl Asked {
     /// Whether it may send its body: not if it has the answer instead.
     async fn may_send(&mut self) -> bool {
-        let told = soon("word from the gate", poll_fn(|cx| self.answer.poll_informational(cx))).await;
+        let told = soon("word from the gateway", poll_fn(|cx| self.answer.poll_informational(cx))).await;
         match told {
             Some(interim) => {
                 let interim = interim.unwrap();
@@ -100,7 +100,7 @@ async fn whole(response: Response<RecvStream>) -> Vec<u8> {
     bytes
 }
 
-/// Sends `bytes` as far as the gate takes them.
+/// Sends `bytes` as far as the gateway takes them.
 async fn send(body: &mut SendStream<Bytes>, mut bytes: Bytes) {
     while !bytes.is_empty() {
         body.reserve_capacity(bytes.len());
@@ -130,7 +130,7 @@ async fn who_is_let_in_is_told_to_go_on() {
             assert_eq!(answer.status(), 200, "{length:?} {table}");
             assert_eq!(whole(answer).await, b"{}");
         }
-        // So it is where the gate reads the message itself.
+        // So it is where the gateway reads the message itself.
         let mut client = asked(&client, head("/own", DEV, &[ASKS])).await;
         assert!(client.may_send().await);
         send(&mut client.body, INITIALIZE.into()).await;

@@ -320,7 +320,7 @@ async fn a_list_that_cannot_be_read_is_not_passed_on() {
     let block = chunk(&"x".repeat(1024 * 1024));
     for _ in 0..5 {
         use tokio::io::AsyncWriteExt as _;
-        // The gate may hang up in the middle.
+        // The gateway may hang up in the middle.
         let _ = behind.stream.write_all(block.as_bytes()).await;
     }
     let (status, _, body) = client.response().await;
@@ -394,7 +394,7 @@ async fn a_server_without_a_filter_gets_anything() {
     }
 }
 
-/// A call through a gate of its own, whose name stands behind arguments of this size.
+/// A call through a gateway of its own, whose name is behind arguments of this size.
 ///
 /// 64 MiB, since it has to go through unoptimised builds too; 1 GiB with `SLUICEGATE_LARGE=1`.
 #[cfg(target_os = "linux")]

@@ -108,7 +108,7 @@ async fn a_first_start_is_not_let_finish_for_longer_than_it_may_take() {
     assert!(!installer.file("done").exists());
 }
 
-/// It ends because the gate lets go of its standard input, whatever it was about to say.
+/// It ends because the gateway lets go of its standard input, whatever it was about to say.
 #[tokio::test]
 async fn a_command_that_ends_when_its_first_client_leaves_has_not_failed() {
     for code in ["0", "3"] {

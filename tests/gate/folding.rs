@@ -1,5 +1,5 @@
-//! What one caller writes is read as the gate reads it, or not at all: in front of a server that takes keys in any spelling
-//! and of two the last ([`folding_server.py`](folding_server.py)), no caller reaches the calls of another.
+//! What one caller writes is read as the gateway reads it, or not at all: in front of a server that takes keys in any
+//! spelling and of two the last ([`folding_server.py`](folding_server.py)), no caller reaches the calls of another.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -29,7 +29,7 @@ fn config() -> Value {
     json!({ "mcpServers": { "x": folding(), "f": filtered } })
 }
 
-/// What an attacker says: the header fields of MCP 2026-07-28 as they would be right for the body as the gate might read
+/// What an attacker says: the header fields of MCP 2026-07-28 as they would be right for the body as the gateway might read
 /// it, and the body.
 struct Attack {
     method: &'static str,
@@ -311,7 +311,7 @@ async fn doors(gate: &Gate) -> Vec<(String, String, &'static str)> {
     doors
 }
 
-/// Keys that the gate decides on or renames, by where they stand.
+/// Keys that the gateway decides on or renames, by where they stand.
 const KEYS: [(&str, &[&str]); 6] = [
     ("TOP", decisive_keys::TOP),
     ("PARAMS", decisive_keys::PARAMS),

@@ -178,7 +178,7 @@ async fn a_fragment_is_seen_wherever_the_request_stands_on_its_connection() {
     assert_eq!(server.requests().len(), 1);
 }
 
-/// RFC 9112 §2.2 lets a recipient take a bare LF for a line end, and who is in front of the gate may not.
+/// RFC 9112 §2.2 lets a recipient take a bare LF for a line end, and who is in front of the gateway may not.
 #[tokio::test]
 async fn a_line_that_ends_with_a_line_feed_alone_is_refused_wherever_it_stands() {
     let server = Recorder::start().await;
@@ -231,7 +231,7 @@ async fn a_line_that_ends_with_a_line_feed_alone_is_refused_wherever_it_stands()
     assert_eq!((client.response().await.0, client.response().await.0), (200, 200), "sent ahead");
 }
 
-/// hyper drops the length and keeps the chunks, as RFC 9112 §6.3 says; nobody behind the gate sees both.
+/// hyper drops the length and keeps the chunks, as RFC 9112 §6.3 says; nobody behind the gateway sees both.
 #[tokio::test]
 async fn a_body_with_length_and_chunks_is_one_request_with_chunks() {
     let server = Recorder::start().await;

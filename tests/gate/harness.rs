@@ -1,4 +1,4 @@
-//! A gate, servers and clients for tests. Servers and clients speak raw bytes, so that a test decides what is on the
+//! A gateway, servers and clients for tests. Servers and clients speak raw bytes, so that a test decides what is on the
 //! wire, and when.
 
 use std::{
@@ -40,7 +40,7 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     .await;
 }
 
-/// What the gate logged, as bytes.
+/// What the gateway logged, as bytes.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -94,7 +94,7 @@ impl Lines {
     }
 }
 
-/// A gate with a config file of its own.
+/// A gateway with a config file of its own.
 pub struct Gate {
     pub gateway: Gateway,
     pub addr: SocketAddr,
@@ -104,8 +104,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Starts a gate on a free loopback port. `config` is the file, in which `addr` defaults to port 0, `workers` to 2, and
-    /// the token named `dev` to `DEV`, `ci` to `CI`.
+    /// Starts a gateway on a free loopback port. `config` is the file, in which `addr` defaults to port 0, `workers` to
+    /// 2, and the token named `dev` to `DEV`, `ci` to `CI`.
     pub async fn start(config: Value) -> Self {
         Self::start_pausing(config, Duration::ZERO).await
     }
@@ -135,7 +135,7 @@ impl Gate {
         Self { gateway, addr, log, observer, dir }
     }
 
-    /// Saves another config and has the gate take it, as the watcher would.
+    /// Saves another config and has the gateway take it, as the watcher would.
     pub fn reload(&mut self, config: Value) {
         let snapshot = load(&self.dir, config);
         self.gateway.reload(&snapshot).unwrap();
@@ -164,7 +164,7 @@ impl Gate {
     }
 }
 
-/// Tokens that every gate of these tests knows, unless its config names its own.
+/// Tokens that every gateway of these tests knows, unless its config names its own.
 pub const DEV: &str = "dev-token-0123456789abcdef";
 pub const CI: &str = "ci-token-0123456789abcdef";
 
@@ -292,7 +292,7 @@ pub fn fields<'a>(head: &'a str, name: &'a str) -> impl Iterator<Item = &'a str>
     })
 }
 
-/// A server behind the gate whose side of each connection the test plays itself.
+/// A server behind the gateway whose side of each connection the test plays itself.
 pub struct Upstream {
     listener: TcpListener,
     pub addr: SocketAddr,
@@ -309,14 +309,15 @@ impl Upstream {
         format!("http://{}{path}", self.addr)
     }
 
-    /// The next connection of the gate.
+    /// The next connection of the gateway.
     pub async fn accept(&self) -> Client<TcpStream> {
-        let (stream, _) = soon("a connection from the gate", self.listener.accept()).await.unwrap();
+        let (stream, _) = soon("a connection from the gateway", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Client::new(stream)
     }
 
-    /// Whether the gate has tried to connect: for tests that nothing reaches a server. Call it after the gate answered.
+    /// Whether the gateway has tried to connect: for tests that nothing reaches a server. Call it after the gateway
+    /// answered.
     pub async fn was_reached(&self) -> bool {
         tokio::select! {
             biased;
@@ -348,7 +349,7 @@ pub fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// An event stream through the gate at `addr`, of the server `db`: the client's side and the server's, both behind their
+/// An event stream through the gateway at `addr`, of the server `db`: the client's side and the server's, both behind their
 /// heads.
 pub async fn open_stream(
     addr: SocketAddr,
@@ -371,7 +372,7 @@ pub async fn passes(behind: &mut Client<TcpStream>, client: &mut Client<TcpStrea
     assert_eq!(client.chunk().await.as_deref(), Some(event.as_bytes()));
 }
 
-/// Ends a gate as a signal does: drain for as long as `grace`, then cut.
+/// Ends a gateway as a signal does: drain for as long as `grace`, then cut.
 pub async fn shutdown(gateway: Gateway, grace: Duration) {
     gateway.drain();
     let began = Instant::now();

@@ -10,7 +10,7 @@ use crate::{
     tls::{Http2, Identity, connected, http2},
 };
 
-/// Paths with a status each: probes, endpoints of the gate's, a server, nothing; and refusals for want of a token.
+/// Paths with a status each: probes, endpoints of the gateway's, a server, nothing; and refusals for want of a token.
 const ASKED: &[(&str, &str, u16)] = &[
     ("/health", "", 200),
     ("/health/live", "", 200),

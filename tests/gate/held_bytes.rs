@@ -12,7 +12,7 @@ use crate::{
     mcp::{Session, call, command, modern, modern_call},
 };
 
-/// Two command servers behind a gate with these limits.
+/// Two command servers behind a gateway with these limits.
 async fn gate_with(limits: Value) -> Gate {
     let servers = json!({ "small": command(), "other": command() });
     Gate::start(json!({ "proxy": { "limits": limits }, "mcpServers": servers })).await
@@ -69,7 +69,7 @@ async fn an_answer_larger_than_its_caller_may_have_fails_at_once_and_nothing_els
     assert_eq!(echoes(&gate, "/small/mcp", DEV).await, 200);
 }
 
-/// A client with a small window, so that what it does not read stays at the gate.
+/// A client with a small window, so that what it does not read stays at the gateway.
 async fn narrow(gate: &Gate) -> Client<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -68,7 +68,7 @@ impl Files {
         command
     }
 
-    /// A gate that reads the config here.
+    /// A gateway that reads the config here.
     fn serve(&self) -> Command {
         self.beside(&serve(&self.dir.path().join("seen/sluicegate.json")))
     }

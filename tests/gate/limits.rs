@@ -43,7 +43,7 @@ async fn a_client_that_sends_no_whole_head_is_cut() {
     until("no connection is left", || gate.metrics().contains("sluicegate_connections_open 0")).await;
 }
 
-/// Writes until the gate ends the connection.
+/// Writes until the gateway ends the connection.
 async fn flood(behind: &mut Client<tokio::net::TcpStream>) {
     let block = chunk(&"x".repeat(16 * 1024));
     while behind.stream.write_all(block.as_bytes()).await.is_ok() {}

@@ -72,7 +72,7 @@ fn unreadable() -> Vec<Vec<u8>> {
     texts
 }
 
-/// Asserts that the gate did not pass the list on, and says so in the log and in the metrics.
+/// Asserts that the gateway did not pass the list on, and says so in the log and in the metrics.
 async fn is_withheld(gate: &Gate, what: &str) {
     let line = gate.log.line("Authenticated request", &[("level", json!("WARN"))]).await;
     assert!(line["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "{what}: {line}");
@@ -212,7 +212,7 @@ async fn an_answer_with_another_status_keeps_it_and_its_body_unless_that_may_hol
     is_withheld(&gate, "a compressed refusal").await;
 }
 
-/// An event stream through the gate: the client's side and the server's.
+/// An event stream through the gateway: the client's side and the server's.
 async fn stream(
     gate: &Gate,
     server: &Upstream,

@@ -1,4 +1,4 @@
-//! The gate as its users meet it: real sockets, real TLS, a real config file, scripted servers behind.
+//! The gateway as its users meet it: real sockets, real TLS, a real config file, scripted servers behind.
 
 #![allow(
     clippy::unwrap_used,

@@ -14,7 +14,7 @@ pub fn command() -> Value {
     json!({ "command": "python3", "args": [server], "env": { "GREETING": "hello" }, "inheritEnv": ["PATH"] })
 }
 
-/// The demo server, until the test ends. It speaks both eras and both transports, and knows nothing of the gate.
+/// The demo server, until the test ends. It speaks both eras and both transports, and knows nothing of the gateway.
 pub async fn demo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

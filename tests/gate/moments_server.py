@@ -11,7 +11,7 @@ import time
 
 MODERN = "2026-07-28"
 CAPABILITIES = {"tools": {}, "resources": {"subscribe": True}}
-# More than the gate and two kernels hold for a client that reads slowly, and then as much as such a client takes.
+# More than the gateway and two kernels hold for a client that reads slowly, and then as much as such a client takes.
 BURST, PAUSE = 600, 0.006
 lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-//! What the gate strips, seals or sets cannot be said in a second spelling: names of fields, and parameters of the query.
+//! What the gateway strips, seals or sets cannot be said in a second spelling: names of fields, and parameters of the query.
 
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Empty;
@@ -305,7 +305,7 @@ async fn a_field_of_the_config_wins_however_the_caller_or_the_config_spells_it()
     assert_eq!((field(&seen, "x_team"), field(&seen, "x-level")), (Some("core"), Some("1")), "{seen}");
 }
 
-/// What a gate before `url` asks of it when it is asked for `query`.
+/// What a gateway before `url` asks of it when it is asked for `query`.
 async fn target(url: &str, pass: Option<bool>, query: &str) -> String {
     let server = Recorder::start().await;
     let mut entry = json!({ "url": server.url(url) });
@@ -441,7 +441,7 @@ pub async fn h2_answer(client: &mut H2, stream: u32) -> (u16, String, bool) {
         let (kind, is_end, is_its) = (head[3], head[4] & 1 != 0, head[5..] == stream.to_be_bytes());
         match kind {
             0 if is_its => body += &String::from_utf8_lossy(&payload),
-            // RFC 7541, appendix A; an update of the table's size may stand before it.
+            // RFC 7541, appendix A; an update of the table's size may be before it.
             1 if is_its => {
                 status = match payload.iter().find(|byte| **byte & 0xE0 != 0x20) {
                     Some(0x88) => 200,

@@ -70,7 +70,7 @@ async fn a_request_leaves_one_line_with_all_its_fields() {
         (&json!("insufficient_scope"), &json!(403), &json!("/db/mcp"))
     );
 
-    // Refused after the token was accepted: it was the gate that refused, not the server.
+    // Refused after the token was accepted: it was the gateway that refused, not the server.
     client.send(get("/db/mcp", DEV, "Mcp-Session-Id: foreign\r\n")).await;
     client.response().await;
     let line = gate.log.line("Refused request", &[("reason", json!("session_not_found"))]).await;

@@ -349,7 +349,7 @@ async fn forgetful(good: usize) -> (String, Arc<AtomicUsize>) {
 async fn a_400_of_no_request_is_an_unknown_session_which_is_begun_again_once() {
     for (good, status, times) in [(2, 200, 2), (usize::MAX, 404, 2)] {
         let (url, began) = forgetful(good).await;
-        // A client of the other transport: the gate keeps the session, and so it is the one to begin another.
+        // A client of the other transport: the gateway keeps the session, and so it is the one to begin another.
         let gate = Gate::start(json!({ "mcpServers": { "far": { "url": url } } })).await;
         let mut sse = SseSession::open(&gate, "/far/sse", DEV).await;
         let answer = sse.ask(&call(1, "pay", json!({}))).await;

@@ -195,7 +195,7 @@ async fn a_trace_goes_on_and_is_in_the_log() {
     gate.ask(&post("/none", "unknown-token-0123456789", &parent, "{}")).await;
     assert_eq!(gate.log.line("Refused request", &[]).await["trace_id"], id);
 
-    // Two of them, or one that is none, are nobody's.
+    // Two of them, or one that is none, are no one's.
     let lines = gate.log.all().len();
     for broken in [format!("{parent}{parent}"), parent.replace("4bf", "\"bf"), parent.replace("00-", "ff-")] {
         assert_eq!(gate.ask(&post("/db/mcp", DEV, &broken, "{}")).await.0, 200);
@@ -204,7 +204,7 @@ async fn a_trace_goes_on_and_is_in_the_log() {
     assert!(gate.log.all()[lines..].iter().all(|line| line.get("trace_id").is_none()));
 }
 
-/// Where messages pass, the request that a server gets is the gate's own.
+/// Where messages pass, the request that a server gets is the gateway's own.
 #[tokio::test]
 async fn a_trace_goes_on_where_messages_pass() {
     let server = Upstream::bind().await;
@@ -245,7 +245,7 @@ async fn a_host_that_is_not_served_is_named_to_whoever_can_allow_it() {
         assert_eq!(status, 403, "{body}");
         assert!(!body.contains(host), "{body}");
         let cause = format!(
-            "Host \"{shown}\" is none of `proxy.allowedHosts`; add it there, or name the gate as `proxy.baseUrl` does"
+            "Host \"{shown}\" is none of `proxy.allowedHosts`; add it there, or name the gateway as `proxy.baseUrl` does"
         );
         gate.log
             .line("Refused request", &[("reason", json!("forbidden_host")), ("cause", json!(cause))])

@@ -1,4 +1,5 @@
-//! What speaks for the gate's own host does not come from a server: pages, cookies, policies, commands to a proxy in front.
+//! What speaks for the gateway's own host does not come from a server: pages, cookies, policies, commands to a proxy in
+//! front.
 
 use serde_json::{Value, json};
 
@@ -107,7 +108,7 @@ async fn what_a_browser_loads_as_anything_but_data_is_no_mcp_call() {
     assert_eq!(gate.ask(&bare("/health")).await.0, 200);
 }
 
-/// Fields of an answer by which a server would speak for the gate's host, or to a proxy before the gate.
+/// Fields of an answer by which a server would speak for the gateway's host, or to a proxy before the gateway.
 const FOREIGN: [&str; 48] = [
     "Set-Cookie: sid=1; Path=/",
     "Set-Cookie2: sid=1",
@@ -206,7 +207,7 @@ async fn a_server_that_may_have_cookies_has_its_own_and_below_its_own_path() {
         "three=c",
         "four=\"d=1\"; Path; Domain ; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
         "five=e; Path=/db2/x; Path=/",
-        // Those of the gate, and those that a browser takes for the gate's.
+        // Those of the gateway, and those that a browser takes for the gateway's.
         "__Host-sid=x; Path=/; Secure",
         "__host-sid=x; Secure",
         "__Host-sg-login=x; Secure",
@@ -244,7 +245,7 @@ async fn a_server_that_may_have_cookies_has_its_own_and_below_its_own_path() {
     assert_eq!(all(&seen, "cookie"), ["sid=a; two=b; three=\"c; four = e"], "{seen}");
     assert!(!seen.contains("mine") && !seen.contains(DEV), "{seen}");
     server.forget();
-    // What the config sets is the server's credential, and the caller's does not stand beside it.
+    // What the config sets is the server's credential, and the caller's is not beside it.
     let gate =
         gate_before(json!({ "url": server.url("/mcp"), "cookies": true, "headers": { "Cookie": "own=1" } }))
             .await;
@@ -252,7 +253,7 @@ async fn a_server_that_may_have_cookies_has_its_own_and_below_its_own_path() {
     assert_eq!(all(&server.only(), "cookie"), ["own=1"]);
 }
 
-/// Asserts that the gate's own credential is what failed, to the caller, in the log and in the metrics.
+/// Asserts that the gateway's own credential is what failed, to the caller, in the log and in the metrics.
 async fn gate_is_unauthorized(gate: &Gate, request: &str, status: u16) {
     let (got, head, body) = gate.ask(request).await;
     assert_eq!(got, 502, "{head}{body}");

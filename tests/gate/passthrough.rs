@@ -365,7 +365,7 @@ async fn a_server_that_is_silent_past_its_timeout_is_504() {
             // A head that never ends is silence too.
             behind.send("HTTP/1.1 200 OK\r\nX-A: ").await;
             behind.exactly(2).await;
-            assert!(!behind.more().await, "the gate closes what it gave up");
+            assert!(!behind.more().await, "the gateway closes what it gave up");
         };
         tokio::join!(failed(&gate, 504, "upstream_timeout"), keep);
     }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Client, Lines, PATIENCE, get, until, with_defaults};
 
-/// A gate that runs; killed when dropped.
+/// A gateway that runs; killed when dropped.
 pub struct Process {
     child: Child,
     pub addr: SocketAddr,
@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs a gate with `config` and waits until it listens.
+    /// Runs a gateway with `config` and waits until it listens.
     pub async fn start(config: Value) -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("sluicegate.json");
@@ -34,7 +34,7 @@ impl Process {
         Self::with_file(dir, path).await
     }
 
-    /// Runs a gate with the config that is at `path`, somewhere in `dir`.
+    /// Runs a gateway with the config that is at `path`, somewhere in `dir`.
     pub async fn with_file(dir: TempDir, path: PathBuf) -> Self {
         Self::run(serve(&path), dir, path).await
     }

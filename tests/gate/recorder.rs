@@ -60,7 +60,7 @@ impl Recorder {
     }
 
     /// Asserts that nothing came. Connections are taken in their order, so once a request of the test's own is
-    /// here, one that the gate sent before would be here too.
+    /// here, one that the gateway sent before would be here too.
     pub async fn saw_nothing(&self, why: &str) {
         let mut client = Client::new(TcpStream::connect(self.addr).await.unwrap());
         client.send(MARK).await;

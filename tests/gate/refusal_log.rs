@@ -113,7 +113,7 @@ async fn a_gate_that_ends_tells_what_it_left_out() {
     assert_eq!(gate.log.text().matches("Refused request").count(), 2, "its line, and what that is about");
 }
 
-/// What hyper refuses before the gate sees a request.
+/// What hyper refuses before the gateway sees a request.
 const REFUSED_BY_HTTP: [(&str, &str, &str); 8] = [
     ("framing", "400", "POST /db/mcp HTTP/1.1\r\nHost: CANARY\r\nContent-Length: 1, 2\r\n\r\n"),
     ("framing", "400", "POST /db/mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: CANARY\r\n\r\n"),
@@ -138,7 +138,7 @@ async fn what_http_itself_refuses_is_counted_and_told_once() {
         for _ in 0..3 {
             let long = "CANARY".repeat(if status == "431" { 1 << 18 } else { 12_000 });
             let mut client = gate.client().await;
-            // The gate may answer, and close, before it has all of it.
+            // The gateway may answer, and close, before it has all of it.
             let _ = client.stream.write_all(request.replace("LONG", &long).as_bytes()).await;
             let answer = String::from_utf8_lossy(&client.rest().await).into_owned();
             assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");

@@ -1,4 +1,4 @@
-//! A config that people edit while the gate runs.
+//! A config that people edit while the gateway runs.
 
 use std::{
     fs::{self, File},
@@ -42,7 +42,7 @@ pub fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
     })
 }
 
-/// A config by which `token` is valid. Nothing is behind the gate, so that a valid token gets 404 for a name that
+/// A config by which `token` is valid. Nothing is behind the gateway, so that a valid token gets 404 for a name that
 /// does not exist, and any other 401.
 fn with_token(token: &str) -> String {
     text(config("http://127.0.0.1:9/mcp", &[("user", token)]))

@@ -331,7 +331,7 @@ async fn nothing_made_later_is_delivered(cause: Cause, goes_on: bool, has_tls: b
     };
     let log = gate.log.clone();
     if cause == Cause::Shutdown {
-        soon("the end of the gate", shutdown(gate.gateway, Duration::ZERO)).await;
+        soon("the end of the gateway", shutdown(gate.gateway, Duration::ZERO)).await;
     }
     // A stream whose client takes nothing ends as well: its server does not go on for nobody. All servers as one go on
     // where only this one is lost: the call fails then, and that is the end of its stream.

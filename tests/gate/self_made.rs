@@ -1,4 +1,4 @@
-//! `tls.selfSigned` in a process: a client that trusts the CA once is served by the gate after a restart, too.
+//! `tls.selfSigned` in a process: a client that trusts the CA once is served by the gateway after a restart, too.
 
 use std::{path::Path, sync::Arc};
 
@@ -25,7 +25,7 @@ fn config() -> Value {
     })
 }
 
-/// A gate with the config of this directory, which writes its CA to `ca_out`.
+/// A gateway with the config of this directory, which writes its CA to `ca_out`.
 async fn start(dir: TempDir, ca_out: &Path) -> Process {
     let path = dir.path().join("sluicegate.json");
     std::fs::write(&path, text(config())).unwrap();
@@ -34,7 +34,7 @@ async fn start(dir: TempDir, ca_out: &Path) -> Process {
     Process::run(command, dir, path).await
 }
 
-/// Whether the gate answers a client that trusts this CA and no other.
+/// Whether the gateway answers a client that trusts this CA and no other.
 async fn is_trusted(gate: &Process, ca: &str) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
@@ -56,7 +56,7 @@ async fn is_trusted(gate: &Process, ca: &str) -> bool {
 async fn who_trusts_the_ca_once_is_served_after_a_restart_too() {
     let (outside, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (out, state) = (outside.path().join("ca.pem"), dir.path().join("state"));
-    // What is left of a gate when its process ends; here it moves on with the directory.
+    // What is left of a gateway when its process ends; here it moves on with the directory.
     let kept = outside.path().join("state");
     let mut gate = start(dir, &out).await;
     let ca = std::fs::read_to_string(&out).unwrap();
@@ -75,7 +75,7 @@ async fn who_trusts_the_ca_once_is_served_after_a_restart_too() {
     let gate = start(dir, &out).await;
     assert!(is_trusted(&gate, &ca).await);
     assert_eq!(std::fs::read_to_string(&out).unwrap(), ca);
-    // And not by whom another gate is trusted.
+    // And not by whom another gateway is trusted.
     let stranger = sluicegate::downstream::self_signed::self_signed(&["localhost".into()]).unwrap();
     assert!(!is_trusted(&gate, &stranger.ca).await);
 }

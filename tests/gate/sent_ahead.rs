@@ -96,7 +96,7 @@ async fn all_that_is_good_is_served_wherever_the_bytes_part() {
     }
 }
 
-/// The gate answers while the rest of a body is still to come, takes the rest, and reads on behind it.
+/// The gateway answers while the rest of a body is still to come, takes the rest, and reads on behind it.
 #[tokio::test]
 async fn behind_a_body_that_nobody_wants_the_next_head_is_looked_at() {
     let server = Recorder::start().await;

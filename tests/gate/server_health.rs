@@ -44,7 +44,7 @@ async fn a_server_that_is_reached_byte_for_byte_is_shown_as_it_fared_last() {
     let well = shown(&gate, "db").await;
     assert!(well["lastOk"].as_str().unwrap().ends_with('Z') && well["lastError"].is_null(), "{well}");
 
-    // Nothing behind it, says what stands in front of it.
+    // Nothing behind it, says what is in front of it.
     assert_eq!(answered("503 No").await, 503);
     let down = shown(&gate, "db").await;
     assert_eq!((&down["running"], &down["problem"]), (&json!(false), &json!("the server answered 503")));

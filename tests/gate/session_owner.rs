@@ -1,5 +1,5 @@
-//! A session that the gate keeps belongs to the token's name: it outlives the credential that began it, reaches no further
-//! than whoever uses it may, and ends when the name may no longer.
+//! A session that the gateway keeps belongs to the token's name: it outlives the credential that began it, reaches no
+//! further than whoever uses it may, and ends when the name may no longer.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::{
 const OLD: &str = "old-token-0123456789abcdef";
 const NEW: &str = "new-token-0123456789abcdef";
 
-/// A gate whose token `alice` has these credentials. `small` takes any token, `deploy` asks for a role.
+/// A gateway whose token `alice` has these credentials. `small` takes any token, `deploy` asks for a role.
 fn config(alice: Value) -> Value {
     let mut deploy = command();
     deploy["roles"] = json!(["deploy"]);
@@ -145,7 +145,7 @@ async fn a_credential_with_fewer_roles_gets_no_further_by_the_session_of_one_wit
         own.by(OLD).call("small__echo", json!({ "text": "more may use less" })).await,
         "more may use less"
     );
-    // And so do requests that stand alone.
+    // And so do requests that are self-contained.
     let (_, _, body) =
         gate.ask(&modern_call("/mcp", NEW, 1, "deploy__note", json!({ "text": "reached" }))).await;
     assert!(body.contains("Unknown tool"), "{body}");

@@ -107,7 +107,7 @@ async fn a_session_survives_a_reload_and_with_a_key_also_another_gate() {
     );
 
     let mut keyed = config(&server.url("/mcp"));
-    keyed["proxy"] = json!({ "sessionKey": "one secret for all nodes of this gate" });
+    keyed["proxy"] = json!({ "sessionKey": "one secret for all nodes of this gateway" });
     let (first, second) = (Gate::start(keyed.clone()).await, Gate::start(keyed).await);
     let id = open(&first, "/a/mcp", DEV).await;
     assert_eq!(second.ask(&in_session("POST", "/a/mcp", DEV, &id)).await.0, 200);

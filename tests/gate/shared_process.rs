@@ -30,7 +30,7 @@ async fn a_caller_that_leaves_does_not_decide_which_era_a_process_is_of_for_all(
     leaving.send(modern("/s/mcp", DEV, 1, "server/discover", json!({}))).await;
     gate.log.line("Server wrote to stderr", &[("line", json!("probed"))]).await;
     drop(leaving);
-    // It hears of it from the gate, in words of the era.
+    // It hears of it from the gateway, in words of the era.
     until("the server heard of it", || gate.log.text().contains("cancelled in a")).await;
     assert!(gate.log.text().contains("cancelled in a probe"), "{}", gate.log.text());
     let (status, answer) = asked(&gate, CI, "tools/list", json!({})).await;
@@ -88,7 +88,7 @@ async fn a_task_is_its_owners_and_another_caller_is_told_that_there_is_none() {
     }
 }
 
-/// A command server behind a gate with these limits.
+/// A command server behind a gateway with these limits.
 async fn small(limits: Value) -> Gate {
     Gate::start(json!({ "proxy": { "limits": limits }, "mcpServers": { "small": command() } })).await
 }

@@ -1,4 +1,4 @@
-//! What a gate's own commands can see of it, which run as its user: nothing. What it sees of itself: everything.
+//! What a gateway's own commands can see of it, which run as its user: nothing. What it sees of itself: everything.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const OPS: &str = "ops-token-0123456789abcdef";
-/// Somebody else's token, which only the gate's environment holds.
+/// Somebody else's token, which only the gateway's environment holds.
 const OTHERS: &str = "others-token-0123456789abcdef";
 /// Whoever runs these tests; if that is root, to whom nothing is shut, somebody else.
 const NOBODY: u32 = 65_534;
@@ -44,12 +44,12 @@ fn config(script: &Path) -> Value {
     })
 }
 
-/// A gate that does not run as root, in a directory that it may read.
+/// A gateway that does not run as root, in a directory that it may read.
 async fn gate_of_nobody() -> Process {
     started_by(|command| command, "OTHERS_TOKEN").await
 }
 
-/// The same, by the command that `wrap` makes of the one that runs the gate, with somebody's token in a variable.
+/// The same, by the command that `wrap` makes of the one that runs the gateway, with somebody's token in a variable.
 async fn started_by(wrap: impl FnOnce(Command) -> Command, variable: &str) -> Process {
     let dir = TempDir::new().unwrap();
     let (path, script) = (dir.path().join("sluicegate.json"), dir.path().join("peek.py"));
@@ -126,7 +126,8 @@ impl Drop for Group {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parent_that_has_the_secrets_and_is_open_to_commands_is_told_of_with_the_way_out() {
-    let warning = "Commands can read variables of the gate in the environment of another process of its user";
+    let warning =
+        "Commands can read variables of the gateway in the environment of another process of its user";
     for (script, variable, is_open) in
         [("\"$@\"; true", "OPEN_TOKEN", true), ("exec \"$@\"", "SHUT_TOKEN", false)]
     {
@@ -146,7 +147,7 @@ async fn a_parent_that_has_the_secrets_and_is_open_to_commands_is_told_of_with_t
                 (&line["pid"], &line["process"], &line["variables"]),
                 (&json!(gate.id()), &json!("sh"), &json!("OPEN_TOKEN"))
             );
-            assert!(line["msg"].as_str().unwrap().contains("start the gate by exec"), "{line}");
+            assert!(line["msg"].as_str().unwrap().contains("start the gateway by exec"), "{line}");
         } else {
             // Said before anybody is answered.
             assert!(gate.metric(OPS, "process_open_fds").await > 0.0);
@@ -175,7 +176,7 @@ async fn a_gate_of_root_s_says_that_its_commands_see_everything() {
     if !geteuid().is_root() {
         return;
     }
-    let root = |gate: &Process| gate.log.text().matches("The gate runs as root").count();
+    let root = |gate: &Process| gate.log.text().matches("The gateway runs as root").count();
     let without = json!({
         "proxy": { "auth": { "tokens": { "ops": { "value": OPS, "roles": ["admin"] } } } },
         "mcpServers": {},

@@ -105,7 +105,7 @@ async fn a_request_that_runs_is_finished_and_then_the_process_ends() {
         behind.head().await;
         behind.exactly(2).await;
 
-        // Two requests that are half here: one for the state of the gate, one for new work.
+        // Two requests that are half here: one for the state of the gateway, one for new work.
         let mut probe = gate.client().await;
         probe.send("GET /health/ready HTTP/1.1\r\nHost: localhost\r\n").await;
         let mut late = gate.client().await;
@@ -368,8 +368,8 @@ async fn a_call_that_passes_byte_for_byte_can_still_be_answered_by_its_client() 
     assert!(TcpStream::connect(gate.addr).await.is_err(), "nobody is waited for any more");
 }
 
-/// Of a call over HTTP+SSE that passes byte for byte, the gate sees a POST that is answered with 202, and nothing else until the
-/// answer comes on the stream: a stream that is silent may be one that somebody waits on.
+/// Of a call over HTTP+SSE that passes byte for byte, the gateway sees a POST that is answered with 202, and nothing
+/// else until the answer comes on the stream: a stream that is silent may be one that somebody waits on.
 #[tokio::test]
 async fn a_call_over_http_sse_that_passes_byte_for_byte_is_answered_in_a_drain() {
     // Each message comes by a connection of its own.

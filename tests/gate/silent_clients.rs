@@ -63,7 +63,7 @@ async fn a_client_that_takes_nothing_holds_up_nothing() {
             client.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         }
     };
-    // It comes to a stand once the gate reads no more.
+    // It comes to a stand once the gateway reads no more.
     let _ = tokio::time::timeout(Duration::from_secs(2), sending).await;
     assert_eq!(gate.get("/health", DEV).await.0, 200);
     gate.signal(Signal::TERM);

@@ -35,7 +35,7 @@ async fn gate_with(limits: Value, server: &Upstream) -> Gate {
     .await
 }
 
-/// Sends `piece` again and again, never silent for long, until the gate answers; then returns the answer.
+/// Sends `piece` again and again, never silent for long, until the gateway answers; then returns the answer.
 async fn trickle<T>(client: &mut Client<T>, piece: &str) -> (u16, String, String)
 where
     T: AsyncRead + AsyncWrite + Unpin,

@@ -95,7 +95,7 @@ pub(crate) fn spellings(key: &str) -> Vec<String> {
             add(key.to_ascii_uppercase().replacen(letter.to_ascii_uppercase(), other, 1));
         }
     }
-    // Short keys have fewer letters to change, so what is unseen stands in two places of them.
+    // Short keys have fewer letters to change, so what is unseen is in two places of them.
     let mut pairs = UNSEEN.iter().flat_map(|one| UNSEEN.iter().map(move |two| (one, two)));
     while found.len() < MANY {
         let Some((one, two)) = pairs.next() else { break };

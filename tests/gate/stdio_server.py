@@ -1,4 +1,4 @@
-"""A small MCP server on standard input and output, both eras, for tests of the gate: one message a line, nothing else.
+"""A small MCP server on standard input and output, both eras, for tests of the gateway: one message a line, nothing else.
 
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks

@@ -113,7 +113,7 @@ async fn a_server_is_slowed_down_to_the_speed_of_its_client() {
     let server = Upstream::bind().await;
     let gate = gate_before(&server).await;
     let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
-    // Small buffers of the kernel, so that what is measured is the gate.
+    // Small buffers of the kernel, so that what is measured is the gateway.
     SockRef::from(&client.stream).set_recv_buffer_size(64 << 10).unwrap();
     SockRef::from(&behind.stream).set_send_buffer_size(64 << 10).unwrap();
     let taken = write_until_stuck(&mut behind).await;
@@ -239,7 +239,7 @@ async fn raw_body(client: &mut Client<TcpStream>) -> String {
 #[tokio::test]
 async fn extensions_and_trailers_of_a_server_s_chunks_are_for_the_gate_alone() {
     // An intermediary has no use for what it does not know (RFC 9112 §7.1.1), and a parser that reads it otherwise than the
-    // gate reads another body.
+    // gateway reads another body.
     let first = "5;a=b\r\nhello\r\n";
     let rest = "006;x=\"y;z\"\r\n world\r\n1\r\n!\r\nA;q\r\n0123456789\r\n000;last;\r\nX-Trailer: 1\r\nSet-Cookie: a=1\r\n\r\n";
     let clean = "5\r\nhello\r\n06\r\n world\r\n1\r\n!\r\nA\r\n0123456789\r\n0\r\n\r\n";
@@ -367,7 +367,7 @@ async fn responses_without_a_body_leave_the_connections_in_step() {
     behind.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(client.response().await.0, 202);
 
-    // MCP has no HEAD; the gate's own pages do, and send no body.
+    // MCP has no HEAD; the gateway's own pages do, and send no body.
     client.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -523,7 +523,7 @@ async fn a_client_that_leaves_with_a_request_sent_ahead_still_ends_its_stream() 
     client.head().await;
     passes(&mut behind, &mut client, "data: 1\n\n").await;
     drop(client);
-    // A server that speaks now and then, as they do; the gate learns that nobody listens.
+    // A server that speaks now and then, as they do; the gateway learns that nobody listens.
     soon("the end of the server's connection", async {
         while behind.stream.write_all(chunk(": ping\n\n").as_bytes()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! What somebody sees who runs the gate by hand.
+//! What somebody sees who runs the gateway by hand.
 
 use std::{
     io::{Read as _, Write as _},
@@ -18,7 +18,7 @@ use crate::{
 /// Runs what it is told on a terminal of its own, and passes on what is typed and shown.
 const TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
-/// A gate on a terminal.
+/// A gateway on a terminal.
 struct Terminal {
     child: Child,
     keys: ChildStdin,
@@ -62,7 +62,7 @@ impl Terminal {
 
     async fn ended(&mut self) -> Option<i32> {
         let mut status = None;
-        until("the end of the gate", || {
+        until("the end of the gateway", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })
@@ -78,7 +78,7 @@ impl Drop for Terminal {
     }
 }
 
-/// What stands behind `addr=` in a line that may have colours.
+/// What is behind `addr=` in a line that may have colours.
 fn addr(shown: &str) -> &str {
     let behind = shown.split_once("addr=").unwrap().1;
     behind.split('"').nth(1).unwrap()

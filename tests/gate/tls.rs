@@ -1,4 +1,4 @@
-//! HTTPS as clients speak it: both versions of HTTP, both sides of the gate, certificates that change.
+//! HTTPS as clients speak it: both versions of HTTP, both sides of the gateway, certificates that change.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -365,7 +365,7 @@ async fn a_server_behind_https_is_reached_if_its_certificate_is_trusted() {
     }
 }
 
-/// A container without certificates: whom nobody can trust is not reached, and the gate serves the rest.
+/// A container without certificates: whom nobody can trust is not reached, and the gateway serves the rest.
 #[tokio::test]
 async fn a_system_that_trusts_nobody_is_no_reason_not_to_serve() {
     let trusted = Identity::new();
@@ -431,7 +431,7 @@ async fn an_http2_stream_whose_client_takes_nothing_is_cut_and_the_others_live()
     gate.reload(config.clone());
     let mut client = http2(&gate, &identity).await;
     let (_stuck, mut flood) = h2_stream(&mut client, &server).await;
-    // It takes nothing any more: the gate reads on only when the client does.
+    // It takes nothing any more: the gateway reads on only when the client does.
     let block = chunk(&"x".repeat(16 * 1024));
     let patience = Duration::from_millis(500);
     while tokio::time::timeout(patience, flood.stream.write_all(block.as_bytes())).await.is_ok() {}
@@ -440,7 +440,7 @@ async fn an_http2_stream_whose_client_takes_nothing_is_cut_and_the_others_live()
     soon("the end of the stuck stream", take_all(&mut flood)).await;
 }
 
-/// Writes until the gate ends the connection.
+/// Writes until the gateway ends the connection.
 async fn take_all(behind: &mut Client<TcpStream>) {
     let block = chunk(&"x".repeat(16 * 1024));
     while behind.stream.write_all(block.as_bytes()).await.is_ok() {}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real clients against the gate; see README.md. Arguments go to the runner.
+# Real clients against the gateway; see README.md. Arguments go to the runner.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh [TEXTS] [SEED]: random JSON texts, a million by default, read by the gate, serde, Python and Go. Whatever the gate lets
+# run.sh [TEXTS] [SEED]: random JSON texts, a million by default, read by the gateway, serde, Python and Go. Whatever the gateway lets
 # through, all have to read alike. Without Go it says so, and compares the others.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,4 +1,4 @@
-//! From single runs to tables: medians, and the gate's figures over those of its peers.
+//! From single runs to tables: medians, and the gateway's figures over those of its peers.
 
 use std::{fmt::Write as _, fs, io, path::Path};
 
@@ -53,7 +53,7 @@ impl Case {
         }
     }
 
-    /// The gate's figure over that of `peer`.
+    /// The gateway's figure over that of `peer`.
     fn ratio(&self, peer: &str) -> Option<f64> {
         let key = self.figure().key;
         Some(self.median("gate", key)? / self.median(peer, key)?)

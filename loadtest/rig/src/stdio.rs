@@ -1,4 +1,4 @@
-//! An MCP server on stdin and stdout, as small and fast as can be: what is measured is what stands before it.
+//! An MCP server on stdin and stdout, as small and fast as can be: what is measured is what is before it.
 
 use std::io::{self, BufRead as _, Write as _};
 

@@ -124,7 +124,7 @@ impl Unreadable {
     /// What to do about a config that cannot be read for this reason.
     pub(crate) fn way_out(&self) -> &'static str {
         match self {
-            Self::TooLarge => "is it the right file? Servers of one gate fit into a tenth of that",
+            Self::TooLarge => "is it the right file? Servers of one gateway fit into a tenth of that",
             Self::Directory => "name the file in it",
             _ if self.is_no_file() => "name a file, or `-` for standard input",
             Self::Failed(error) if error.kind() == io::ErrorKind::NotFound => {

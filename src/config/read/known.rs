@@ -17,7 +17,7 @@ struct Known {
     /// The config that names it.
     config: PathBuf,
     contents: Option<FileContents>,
-    /// When the look began that told this.
+    /// When the look began that found this.
     as_of: Instant,
 }
 

@@ -1,6 +1,6 @@
 //! Text to tokens, whatever the text is: what is no JSON has tokens, too, and strings end at the end of their line.
 //!
-//! For messages about texts that the parser refuses, and to show a line without the values that stand in it.
+//! For messages about texts that the parser refuses, and to show a line without the values that are in it.
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Token {
     pub(crate) end: usize,
 }
 
-/// What stands in place of straight quotes, colons and commas in texts that were made for people.
+/// What is in place of straight quotes, colons and commas in texts that were made for people.
 const SYMBOLS: &str = "“”„‟«»‘’'`;=";
 
 fn is_space(c: char) -> bool {

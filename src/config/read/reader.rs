@@ -51,11 +51,11 @@ pub(crate) struct Context<'a> {
     pub(crate) broken_texts: HashSet<String>,
     /// What the system trusts.
     pub(crate) system_roots: SystemRoots,
-    /// The first secret that stands in the config file itself.
+    /// The first secret that is in the config file itself.
     pub(crate) plain_secret: Option<Location>,
     /// What is read is no more than a part, without which the rest is good.
     pub(crate) is_part: bool,
-    /// What is read is a part, as far as it stands in files.
+    /// What is read is a part, as far as it is in files.
     pub(crate) are_files_parts: bool,
 }
 
@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
         self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
-    /// Paths in a config are relative to it, wherever the gate was started.
+    /// Paths in a config are relative to it, wherever the gateway was started.
     pub(crate) fn beside_config(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
@@ -344,7 +344,7 @@ impl<'a> Node<'a> {
         self.value.as_object().is_some() && self.reference().is_none()
     }
 
-    /// The value as it stands: for JSON that is not the gate's own, so that nothing in it is a reference.
+    /// The value as it is: for JSON that is not the gateway's own, so that nothing in it is a reference.
     pub(crate) fn json(&self) -> serde_json::Value {
         to_json(self.value)
     }
@@ -370,7 +370,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Reads this value: what is wrong with it is wrong with its file, if it stands in one.
+    /// Reads this value: what is wrong with it is wrong with its file, if it is in one.
     pub(crate) fn part_of_file<T>(
         &self,
         cx: &mut Context<'_>,
@@ -380,7 +380,7 @@ impl<'a> Node<'a> {
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
-        // MCP Front's one, which is none here, is told as such.
+        // MCP Front's one, which is none here, is reported as such.
         let names = |property: &ast::ObjectProp<'_>| {
             let name = property.name.as_str();
             REFERENCE.key(name).is_some() || name == "$userToken"
@@ -421,7 +421,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// [`Node::string`] of a text that opens this gate. What is none by mistake would open it to whoever knows the config.
+    /// [`Node::string`] of a text that opens this gateway. What is none by mistake would open it to whoever knows the
+    /// config.
     pub(crate) fn secret(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         let text = self.text(cx, &Unresolved::message_for_secret)?;
         let mistake =
@@ -479,7 +480,7 @@ impl<'a> Node<'a> {
                     at: self.at.clone(),
                 });
             }
-            // What is there is no reference, which was told.
+            // What is there is no reference, which was reported.
             (None, None, None) => return None,
             (Some(name), None, None) => {
                 let Some(literal) = name.literal() else {

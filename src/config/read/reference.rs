@@ -38,7 +38,7 @@ impl Unresolved {
     /// The same for a text that opens something: a default for it in the file would open it to whoever reads the file.
     pub(crate) fn message_for_secret(&self) -> String {
         match &self.default {
-            Some(_) => format!("{}; set it where the gate is started", self.cause),
+            Some(_) => format!("{}; set it where the gateway is started", self.cause),
             None => self.cause.clone(),
         }
     }
@@ -48,7 +48,7 @@ impl Unresolved {
     pub(crate) fn message_for_argument(&self, own: &[&str]) -> String {
         match &self.variable {
             Some(name) if own.contains(&&**name) => format!(
-                "{name} is a variable of this server's `env`, and the gate looks in its own environment; write `$${{{name}}}` \
+                "{name} is a variable of this server's `env`, and the gateway looks in its own environment; write `$${{{name}}}` \
                  if the program replaces it"
             ),
             _ => self.message_for_secret(),
@@ -151,12 +151,12 @@ fn no_name(name: &str, form: &str) -> Unresolved {
             .into();
         }
         Some(("workspaceFolder" | "config" | "command" | "file", _)) => {
-            return "an editor fills this in, and the gate does not; write out what it stands for"
+            return "an editor fills this in, and the gateway does not; write out what it stands for"
                 .to_owned()
                 .into();
         }
         _ if matches!(name, "/" | "pathSeparator") => {
-            return "an editor fills this in, and the gate does not; write /".to_owned().into();
+            return "an editor fills this in, and the gateway does not; write /".to_owned().into();
         }
         _ => form,
     };
@@ -180,7 +180,7 @@ fn of_editor(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether a name stands behind a dollar sign, which some programs take for a variable: `$NAME`, in capitals.
+/// Whether a name is behind a dollar sign, which some programs take for a variable: `$NAME`, in capitals.
 pub(crate) fn has_bare_variable(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -234,7 +234,9 @@ fn interpolate(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> {
                 }
                 (Err(state), None) => {
                     if let Some(way) = of_editor(name) {
-                        return Err(format!("an editor fills in {name}, and the gate does not; {way}").into());
+                        return Err(
+                            format!("an editor fills in {name}, and the gateway does not; {way}").into()
+                        );
                     }
                     return Err(unset(name, state, |name| format!("${{{name}:-…}}")));
                 }
@@ -321,7 +323,7 @@ mod tests {
         let error = expand("$env:UNSET", &env).expect_err("unset");
         assert_eq!(
             error.message_for_secret(),
-            "the environment variable UNSET is not set; set it where the gate is started"
+            "the environment variable UNSET is not set; set it where the gateway is started"
         );
     }
 

@@ -49,7 +49,7 @@ impl Walk<'_> {
         let mut plain = self.all.iter().filter(|token| !matches!(token.class, Class::Hash | Class::Comment));
         let first = plain.next()?;
         let (second, third) = (plain.next().map(|token| token.class), plain.next().map(|token| token.class));
-        // A part of a page, as it stands there.
+        // A part of a page, as it is there.
         if first.class == Class::String && second == Some(Class::Colon) {
             return say(
                 first.start,

@@ -1,7 +1,7 @@
 //! The line that a problem is about, with a mark below the place, and without any value that may be a secret.
 //!
 //! Keys that look like names and punctuation are shown. A value is shown only if it is a word, a number or a time span where the table says that
-//! one is to stand, and the text could be parsed, so that it is known to stand where it seems to. Everything else, comments
+//! one is to stand, and the text could be parsed, so that it is known to be where it seems to. Everything else, comments
 //! included, is `…`.
 
 use std::collections::HashSet;
@@ -138,7 +138,7 @@ impl<'a> Excerpts<'a> {
         }
     }
 
-    /// Whether a string stands where keys do: in front of a colon, and not behind one.
+    /// Whether a string is where keys do: in front of a colon, and not behind one.
     fn is_key(&self, index: usize) -> bool {
         let is_no_comment = |token: &&Token| !matches!(token.class, Class::Comment | Class::Hash);
         let next = self.tokens[index + 1..].iter().find(is_no_comment);

@@ -4,7 +4,7 @@
 
 /// Words of one meaning. They are in small letters, without `_`, `-` and `.`.
 struct Foreign {
-    /// Names of the kinds of objects that they stand in; none is all.
+    /// Names of the kinds of objects that they are in; none is all.
     objects: &'static [&'static str],
     words: &'static [&'static str],
     /// The key of the same object that is meant, or nothing.
@@ -115,7 +115,7 @@ static TABLE: &[Foreign] = &[
         ROOT_OR_PROXY,
         &["hosts", "allowedhostnames", "trustedhosts"],
         "",
-        "is `proxy.allowedHosts` here: the names that clients use for the gate",
+        "is `proxy.allowedHosts` here: the names that clients use for the gateway",
     ),
     way(
         ROOT_OR_PROXY,
@@ -249,7 +249,7 @@ static TABLE: &[Foreign] = &[
         PROXY,
         &["statefile", "datadir", "storage", "database", "db"],
         "",
-        "the gate keeps no data; remove it",
+        "the gateway keeps no data; remove it",
     ),
     // A server.
     key(
@@ -317,7 +317,7 @@ static TABLE: &[Foreign] = &[
         SERVER,
         &["autoapprove", "alwaysallow", "trust", "alwaysapprove", "autoallow", "approvalmode", "permissions"],
         "",
-        "the client asks its user before a call, or does not; the gate cannot, so remove it",
+        "the client asks its user before a call, or does not; the gateway cannot, so remove it",
     ),
     way(
         SERVER,
@@ -353,7 +353,7 @@ static TABLE: &[Foreign] = &[
             "secret",
         ],
         "",
-        "what the gate shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }; who may \
+        "what the gateway shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }; who may \
          use the server is said by `authTokens`",
     ),
     way(
@@ -384,7 +384,7 @@ static TABLE: &[Foreign] = &[
         SERVER,
         &["envfile", "dotenv", "envfiles"],
         "",
-        "start the gate with those variables (systemd: `EnvironmentFile=`), and give the program those that it may see: \
+        "start the gateway with those variables (systemd: `EnvironmentFile=`), and give the program those that it may see: \
          \"env\": { \"NAME\": \"${NAME}\" }",
     ),
     way(
@@ -616,7 +616,7 @@ static TABLE: &[Foreign] = &[
         TLS,
         &["acme", "letsencrypt", "autocert", "email"],
         "",
-        "the gate orders no certificates; let an ACME client write the files that `cert` and `key` name, which are followed",
+        "the gateway orders no certificates; let an ACME client write the files that `cert` and `key` name, which are followed",
     ),
     key(&["log"], &["loglevel", "verbosity", "severity"], "level"),
     key(&["log"], &["logformat", "type", "style", "output", "encoding"], "format"),
@@ -641,7 +641,7 @@ static TABLE: &[Foreign] = &[
         &["admin"],
         &["enabled", "adminemails", "users"],
         "",
-        "who may manage the gate has a token of the role `admin`; remove it",
+        "who may manage the gateway has a token of the role `admin`; remove it",
     ),
     way(&["options"], &["panicifinvalid", "logenabled", "authtoken"], "", "has no effect here; remove it"),
     key(&["toolFilter"], &["tools", "names", "allow", "block", "deny", "items"], "list"),

@@ -36,7 +36,7 @@ pub(crate) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
     }
 }
 
-/// What to say of an entry of `mcpServers` that is no server: a key of one, which stands beside the servers, or what is to
+/// What to say of an entry of `mcpServers` that is no server: a key of one, which is beside the servers, or what is to
 /// hold for all of them. `None` if it may be one.
 pub(crate) fn no_server(name: &str, node: &Node<'_>) -> Option<String> {
     let object = node.value.as_object();

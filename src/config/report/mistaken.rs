@@ -11,7 +11,7 @@ pub(crate) enum Mistake {
     File,
     /// A reference to a variable.
     Variable,
-    /// A reference to a place that the gate cannot read.
+    /// A reference to a place that the gateway cannot read.
     Store,
     /// A text of an example, or one character again and again.
     Example,
@@ -24,7 +24,7 @@ impl Mistake {
         matches!(self, Self::File | Self::Variable | Self::Store)
     }
 
-    /// What to say of a secret that stands in the config. The text is not shown: it may be a secret for all that.
+    /// What to say of a secret that is in the config. The text is not shown: it may be a secret for all that.
     pub(crate) fn message(self) -> &'static str {
         match self {
             Self::File => {
@@ -36,7 +36,7 @@ impl Mistake {
                  { \"$text\": \"…\" } if it is the secret"
             }
             Self::Store => {
-                "would be the secret itself, and looks like a reference to a place that the gate does not read; have the \
+                "would be the secret itself, and looks like a reference to a place that the gateway does not read; have the \
                  secret written to a file or set in a variable, and write { \"$file\": \"PATH\" } or \"$env:NAME\"; or \
                  { \"$text\": \"…\" } if it is the secret"
             }
@@ -76,7 +76,7 @@ impl Mistake {
     }
 }
 
-/// What is wrong with `text` as a secret that opens this gate, if it is none.
+/// What is wrong with `text` as a secret that opens this gateway, if it is none.
 pub(crate) fn secret(text: &str) -> Option<Mistake> {
     let text = text.trim();
     let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
@@ -255,8 +255,8 @@ fn is_example(text: &str) -> bool {
     !words.is_empty() && plain.len() - words.len() <= 4 && reached[words.len()]
 }
 
-/// Whether a text that is no secret of this gate's holds a reference as another program writes it: what is not likely to be
-/// there for another reason.
+/// Whether a text that is no secret of this gateway's holds a reference as another program writes it: what is not likely
+/// to be there for another reason.
 pub(crate) fn has_foreign_reference(text: &str) -> bool {
     // `Bearer …`, `--key=…`.
     let last = text.rsplit([' ', '=']).next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is said about a config: problems, excerpts, hints, the schema.
+//! What is reported about a config: problems, excerpts, hints, the schema.
 
 pub(crate) mod excerpt;
 pub(crate) mod foreign;

@@ -92,7 +92,7 @@ fn property(key: &Key) -> Json {
     schema
 }
 
-/// The default as it would stand in a config.
+/// The default as it would be in a config.
 pub(crate) fn default(key: &Key) -> Option<Json> {
     Some(match key.absent {
         Absent::Required | Absent::Nothing | Absent::Means(_) => return None,
@@ -148,7 +148,7 @@ fn kind(kind: &ValueKind) -> Json {
         ValueKind::Text(pattern) | ValueKind::Secret(pattern) => text(pattern),
         // Parsers of URLs let spaces pass in front, and any letter case.
         ValueKind::Url => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:"),
-        // What stands in a file is no path.
+        // What is in a file is no path.
         ValueKind::Path => json!({ "anyOf": [
             { "type": "string" },
             {

@@ -112,7 +112,7 @@ fn remove(object: &mut Json, names: &[&str]) {
     object.as_object_mut().expect("an object").retain(|name, _| !names.contains(&name.as_str()));
 }
 
-/// Puts the key into its object, beside what it stands beside.
+/// Puts the key into its object, beside what it is beside.
 fn put(object: &mut Json, described: &Object, key: &Key, name: &str, value: &Json) {
     if described.one_of.contains(&key.name) || key.beside == Some("command") {
         remove(object, described.one_of);
@@ -336,7 +336,7 @@ fn the_examples_fit_the_schema() {
 
 #[test]
 fn the_full_example_has_every_key() {
-    /// Keys that cannot stand there, and why.
+    /// Keys that cannot be there, and why.
     const EXCUSED: &[(&str, &str, &str)] = &[
         ("tls", "cert", "stands in place of `selfSigned`"),
         ("tls", "key", "stands in place of `selfSigned`"),

@@ -1,4 +1,4 @@
-//! Where the gate listens, and under which names and origins it may be called.
+//! Where the gateway listens, and under which names and origins it may be called.
 
 use std::{
     collections::HashSet,
@@ -156,22 +156,22 @@ pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
         return None;
     }
     if url.path() != "/" {
-        cx.notice(&text.at, "the path has no effect; the gate's own paths start at the root");
+        cx.notice(&text.at, "the path has no effect; the gateway's own paths start at the root");
     }
     Some(url)
 }
 
-/// Warns of a URL of the gate that does not fit what it speaks. Its certificate, its origins and what clients are told follow
-/// from that URL.
+/// Warns of a URL of the gateway that does not fit what it speaks. Its certificate, its origins and what clients are
+/// told follow from that URL.
 pub(crate) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url: Option<&Url>) {
     let (Some(url), Some(node)) = (base_url, proxy.get("baseUrl")) else { return };
     // Whoever has a balancer in front says so in one of these.
     let is_behind = proxy.has("trustedProxies") || proxy.has("allowPlainHttp");
     match (url.scheme(), proxy.has("tls")) {
-        ("http", true) => cx.warning(&node.at, "is http://, and with `tls` the gate speaks HTTPS only; write https://"),
+        ("http", true) => cx.warning(&node.at, "is http://, and with `tls` the gateway speaks HTTPS only; write https://"),
         ("https", false) if !is_behind => cx.warning(
             &node.at,
-            "is https://, and without `tls` the gate speaks plain HTTP; add `tls`, or name the balancer that ends TLS in \
+            "is https://, and without `tls` the gateway speaks plain HTTP; add `tls`, or name the balancer that ends TLS in \
              `trustedProxies`",
         ),
         _ => {}
@@ -299,7 +299,7 @@ fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
     Ok(HostPattern { port, ..pattern(&borrowed) })
 }
 
-/// `proxy.allowedOrigins` and the gate's own.
+/// `proxy.allowedOrigins` and the gateway's own.
 pub(crate) fn allowed_origins(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,

@@ -81,7 +81,7 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
 }
 
 fn missing<T>(cx: &mut Context<'_>, fields: &Fields<'_>, key: &str, what: &str) -> Option<T> {
-    // It may be there under a wrong name, which is told already.
+    // It may be there under a wrong name, which is reported already.
     if fields.lacks(&[key]) {
         cx.error(&fields.at, format!("has no `{key}`; add {what}"));
     }
@@ -156,7 +156,7 @@ fn takes_any_text(schema: &Value) -> bool {
 }
 
 /// Splits `--depth={{depth}}` into its text and the arguments that it names. Only names of properties are replaced, so
-/// that the templates of other programs (`{{.Names}}`) pass as they stand.
+/// that the templates of other programs (`{{.Names}}`) pass as they are.
 fn pieces(cx: &mut Context<'_>, text: &ReadText, schema: &InputSchema) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut plain = String::new();

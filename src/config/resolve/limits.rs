@@ -131,7 +131,7 @@ impl Shared {
     }
 }
 
-/// Files that the gate may have open: what the system grants at most, to which `serve` raises its limit.
+/// Files that the gateway may have open: what the system grants at most, to which `serve` raises its limit.
 fn open_files() -> u64 {
     // Asked without a file: one could not be opened where all are in use, and the answer would be another.
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)

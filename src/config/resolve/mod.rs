@@ -26,7 +26,8 @@ use crate::secret::Secret;
 /// Characters that `sessionKey` must have: as many as the MAC it keys has bytes.
 const SESSION_KEY_LENGTH: usize = 32;
 
-/// The config, unless anything was an error; and what it grants, where that can be told. `cx.files` is complete in any case.
+/// The config, unless anything was an error; and what it grants, where that can be known. `cx.files` is complete in any
+/// case.
 pub(super) fn resolve(cx: &mut Context<'_>, root: &Node<'_>) -> (Option<Snapshot>, Option<Remaining>) {
     let mut remaining = None;
     let snapshot = root.object(cx, &ROOT).and_then(|fields| snapshot(cx, &fields, &mut remaining));
@@ -63,7 +64,7 @@ fn snapshot(
             if fields.lacks(&["mcpServers"]) {
                 cx.error(
                     &fields.key("mcpServers"),
-                    "is missing; list the servers behind the gate, as in { \"docs\": { \"url\": \"…\" } }",
+                    "is missing; list the servers behind the gateway, as in { \"docs\": { \"url\": \"…\" } }",
                 );
             }
             None
@@ -89,7 +90,7 @@ fn snapshot(
     }
 
     if servers.good.is_empty() && servers.lost.is_empty() && !snapshot.allow_empty {
-        let message = "is empty, so there is nothing behind the gate, and a gate that runs with servers does not take it; \
+        let message = "is empty, so there is nothing behind the gateway, and a gateway that runs with servers does not take it; \
                        add a server, or set `proxy.allowEmpty: true`";
         cx.warning(&server_fields.at, message);
     }
@@ -106,7 +107,7 @@ fn snapshot(
     Some(snapshot)
 }
 
-/// The servers under a name that other programs have for them, so that all that is wrong with them is told at once.
+/// The servers under a name that other programs have for them, so that all that is wrong with them is reported at once.
 fn misnamed_servers<'a>(fields: &Fields<'a>) -> Option<Node<'a>> {
     let is_servers =
         |name| foreign::meaning(ROOT.name, name).is_some_and(|meaning| meaning.key == "mcpServers");
@@ -134,7 +135,10 @@ fn version(cx: &mut Context<'_>, fields: &Fields<'_>) {
     if text.value.starts_with("v0.0.1-DEV_EDITION") {
         cx.notice(&text.at, "is read as version \"1.0\"; write that");
     } else if text.value != "1.0" {
-        cx.error(&text.at, format!("{} is not a version that this gate knows; write \"1.0\"", text.shown()));
+        cx.error(
+            &text.at,
+            format!("{} is not a version that this gateway knows; write \"1.0\"", text.shown()),
+        );
     }
 }
 

@@ -20,9 +20,9 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 pub(crate) struct Program<'a> {
     pub(crate) command: &'a str,
     pub(crate) env: &'a [(String, Secret)],
-    /// Whether it gets the `PATH` of the gate, unless `env` has another.
+    /// Whether it gets the `PATH` of the gateway, unless `env` has another.
     pub(crate) inherits_path: bool,
-    /// Whether what it gets of the gate's environment is said by `inheritEnv`.
+    /// Whether what it gets of the gateway's environment is decided by `inheritEnv`.
     pub(crate) has_own_list: bool,
     pub(crate) cwd: &'a Path,
 }

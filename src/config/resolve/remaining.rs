@@ -12,7 +12,7 @@ pub struct Remaining {
     pub credentials: Vec<Credential>,
     /// Whether `?token=` may carry the token, unless it is certain that it may not.
     pub query_token: bool,
-    /// Every server that is there, whatever is wrong with it; `None` if that cannot be told.
+    /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
     pub servers: Option<HashMap<Arc<str>, RemainingAccess>>,
 }
 

@@ -1,4 +1,4 @@
-//! `mcpServers`: what stands behind the gate, and who may reach it.
+//! `mcpServers`: what is behind the gateway, and who may reach it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -74,7 +74,7 @@ pub(crate) fn resolve(
             let proposed = shown::name(&slug).unwrap_or("server");
             cx.error(&key, format!("{message} \"{proposed}\""));
         } else if SERVER_NAMES.reserved.contains(&name) {
-            cx.error(&key, format!("`/{name}` is a path of the gate's own; write \"{name}-server\""));
+            cx.error(&key, format!("`/{name}` is a path of the gateway's own; write \"{name}-server\""));
         }
         if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
             cx.notice(
@@ -309,7 +309,7 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
         // As servers read it that make one name of `-` and `_`.
         let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         if RESERVED_HEADERS.contains(&&*read) || read.starts_with("mcp-") {
-            cx.error(&key, "is set by the gate for every request; remove it");
+            cx.error(&key, "is set by the gateway for every request; remove it");
         } else if !seen.insert(name.clone()) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");
         } else if let Some(value) = value {

@@ -69,7 +69,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// Where the gate keeps what it makes. systemd names a directory of the unit, or several.
+/// Where the gateway keeps what it makes. systemd names a directory of the unit, or several.
 fn directory(cx: &mut Context<'_>, state_dir: Option<ReadText>) -> PathBuf {
     match state_dir {
         Some(text) => cx.beside_config(&text.value),

@@ -46,7 +46,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
     let is_ours = kind(cx, &fields, servers);
-    // The keys of another kind are not ours; `tokens` are read in any case, so that all that is wrong is told at once.
+    // The keys of another kind are not ours; `tokens` are read in any case, so that all that is wrong is reported at once.
     if is_ours {
         fields.check_names(cx);
     }
@@ -67,7 +67,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     Auth { query_token, may_query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
 }
 
-/// What is said of tokens by server.
+/// What servers say about tokens.
 const BY_SERVER: &str = "whose `tokens` say for each server which tokens open it. Here each token has a name, and a server \
      without `authTokens` is open to all of them: name the tokens, list in the `authTokens` of each server the names that may \
      use it, and only then write \"bearer_token\"";
@@ -254,7 +254,7 @@ pub(crate) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Op
     Some(words)
 }
 
-/// What is wrong with a file closes this credential, and nothing else. `is_value`: whether it stands at `value`.
+/// What is wrong with a file closes this credential, and nothing else. `is_value`: whether it is at `value`.
 fn read_plain_or_file(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[u8; 32]> {
     match node.is_file() {
         true => cx.part(|cx| read_plain(cx, node, is_value)),

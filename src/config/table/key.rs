@@ -104,9 +104,9 @@ pub(crate) enum ValueKind {
     Secret(&'static str),
     /// An `http` or `https` URL.
     Url,
-    /// Text that names a file, which cannot be a reference to what stands in a file.
+    /// Text that names a file, which cannot be a reference to what is in a file.
     Path,
-    /// The name of an environment variable, as it stands.
+    /// The name of an environment variable, as it is.
     Variable,
     /// Text in which nothing is a reference.
     Literal,

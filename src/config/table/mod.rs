@@ -21,7 +21,7 @@ pub(super) use self::{
 };
 use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 
-/// Where to find a text that does not stand in the config.
+/// Where to find a text that is not in the config.
 pub(super) static REFERENCE: Object = Object {
     name: "reference",
     doc: "Where to find a text that does not stand in the config.",

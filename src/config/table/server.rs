@@ -7,7 +7,7 @@ use crate::config::table::key::{
     Names, Object, TIMEOUT, ValueKind, Word, Words, key,
 };
 
-/// What a server can be called. Reserved are the first segments of the gate's own paths: a server of that name could not
+/// What a server can be called. Reserved are the first segments of the gateway's own paths: a server of that name could not
 /// be reached.
 pub(in crate::config) static SERVER_NAMES: Names = Names {
     pattern: "^[A-Za-z0-9_-]{1,64}$",
@@ -36,7 +36,7 @@ pub(in crate::config) static SERVER_NAMES: Names = Names {
 pub(in crate::config) const URL: &str = "url";
 pub(in crate::config) const COMMAND: &str = "command";
 
-/// What a command sees of the gate's environment unless `inheritEnv` says otherwise: enough to find programs, a home
+/// What a command sees of the gateway's environment unless `inheritEnv` says otherwise: enough to find programs, a home
 /// and a language, and nothing that holds a secret.
 pub const INHERITED: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];

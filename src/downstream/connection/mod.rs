@@ -38,14 +38,14 @@ const KEEP_ALIVE_UNADMITTED: Duration = Duration::from_secs(5);
 pub const MAX_FIELDS: usize = 100;
 
 /// How long a connection is kept in a drain on which nobody waits for anything: what a client is about to send may still come,
-/// and what it was told (RFC 9113 §6.8) it may answer.
+/// and what it received (RFC 9113 §6.8) it may answer.
 const UNUSED_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// How long a client that ended its side may wait for the answer to a call. Closing the connection looks the same, so it is also
 /// how late a server learns that its caller left.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
-/// Which of the gate's listeners a connection came in by.
+/// Which of the gateway's listeners a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerKind {
     /// `proxy.addr`
@@ -57,7 +57,7 @@ pub enum ListenerKind {
     },
 }
 
-/// What the gate knows of a connection, shared by its requests.
+/// What the gateway knows of a connection, shared by its requests.
 pub struct Connection {
     /// Address of the client, as text: every line of the log has it.
     pub peer: Box<str>,
@@ -93,7 +93,7 @@ pub struct Connection {
     /// A request of this HTTP/2 connection had one; which, is not known.
     is_rejected: Cell<bool>,
     draining: Cell<bool>,
-    /// The gate drains.
+    /// The gateway drains.
     is_gate_draining: Cell<bool>,
     /// Since when nobody waits for anything on it, in a drain.
     unused_since: Cell<Option<Moment>>,

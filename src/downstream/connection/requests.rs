@@ -140,7 +140,7 @@ impl Requests {
         }
     }
 
-    /// What begins with a request line. Returns what stands behind it, or behind the head.
+    /// What begins with a request line. Returns what is behind it, or behind the head.
     fn request_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         self.at = At::RequestLine;
         match memchr::memchr2(b'\n', b'#', bytes) {
@@ -152,7 +152,7 @@ impl Requests {
         }
     }
 
-    /// What begins with a field line. Returns what stands behind the head.
+    /// What begins with a field line. Returns what is behind the head.
     fn fields<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (mut start, mut block) = (0, 0);
         while block < bytes.len() {
@@ -326,13 +326,13 @@ fn is_name(name: &[u8], wanted: &[u8]) -> bool {
     are_equal && name.last_chunk().map(small) == wanted.last_chunk().map(small)
 }
 
-/// What stands behind `left` bytes, and how many of those are still to come.
+/// What is behind `left` bytes, and how many of those are still to come.
 fn behind(bytes: &[u8], left: u64) -> (&[u8], u64) {
     let here = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
     (&bytes[here..], left - here as u64)
 }
 
-/// Size of a chunk (RFC 9112 §7.1). What stands behind the digits is space, as some send it, and extensions.
+/// Size of a chunk (RFC 9112 §7.1). What is behind the digits is space, as some send it, and extensions.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, behind) = line.split_at(digits);

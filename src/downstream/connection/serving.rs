@@ -194,8 +194,8 @@ async fn serve_tls<T, H, R, G>(
             }
             return;
         }
-        // Who made room for another, or was there when the gate ended, took no longer than it may.
-        // The gate takes no request any more, and this one has none yet.
+        // Who made room for another, or was there when the gateway ended, took no longer than it may.
+        // The gateway takes no request any more, and this one has none yet.
         None if connection.is_cut.get() || connection.draining.get() => return,
         None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
     };

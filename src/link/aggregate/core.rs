@@ -57,13 +57,13 @@ pub(super) enum CoreAction {
 
 /// How the client speaks.
 pub(super) enum ClientState {
-    /// It never said `initialize`: MCP 2026-07-28, where each request stands alone.
+    /// It never sent `initialize`: MCP 2026-07-28, where each request is self-contained.
     Stateless,
     /// It did.
     Session {
         /// The parameters of its `initialize`, for members that join later.
         params: Box<str>,
-        /// Whether it has its answer, and has said so.
+        /// Whether it has its answer, and has confirmed it.
         initialized: bool,
         /// The parameters of the last `logging/setLevel`.
         level: Option<Box<str>>,
@@ -74,7 +74,7 @@ pub(super) enum ClientState {
 pub(super) struct SentRequest {
     pub(super) member: usize,
     pub(super) purpose: RequestPurpose,
-    /// When it is not waited for any longer, if the member has not said anything about it.
+    /// When it is not waited for any longer, if the member has not sent anything about it.
     pub(super) until: Option<Instant>,
 }
 
@@ -257,8 +257,8 @@ impl Core {
         }
     }
 
-    /// The client does not wait for this request any more. `notice` is how it said so, if it did; else its connection is
-    /// gone. Where the answer crosses that on its way, it is dropped.
+    /// The client does not wait for this request any more. `notice` is its cancellation, if it sent one; else its
+    /// connection is gone. Where the answer crosses that on its way, it is dropped.
     fn abandon(&mut self, id: &Id, notice: Option<&Message>) {
         self.waiting.retain(|waiter| waiter.id != *id);
         self.listens.retain(|listen| listen.id != *id);
@@ -445,7 +445,7 @@ impl Core {
         self.pass(member, request);
     }
 
-    /// Sends a member a message. One that could not be made is nothing that was sent, and the defect is the gate's own:
+    /// Sends a member a message. One that could not be made is nothing that was sent, and the defect is the gateway's own:
     /// the texts that it is made of were read before.
     pub(super) fn pass(&mut self, member: usize, message: Result<Message, Malformed>) {
         if let Ok(message) = message {
@@ -460,7 +460,7 @@ impl Core {
         }
     }
 
-    /// Sends the client an answer. One that was made here of what members said is counted from now on.
+    /// Sends the client an answer. One that was made here of the answers of members is counted from now on.
     pub(super) fn answer(&mut self, id: &Id, message: Result<Message, Malformed>) {
         match message {
             Ok(mut message) => match message.pass_to(&self.settings.owner) {

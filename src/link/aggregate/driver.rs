@@ -149,7 +149,7 @@ impl MemberChannels {
         Poll::Ready(Some(CoreEvent::Member(source, sent)))
     }
 
-    /// Does what the core decided. A member whose backlog is full is the answer, and the core has to be told: the rest is
+    /// Does what the core decided. A member whose backlog is full is the answer, and the core has to know it: the rest is
     /// done all the same.
     fn carry_out(&mut self, actions: Vec<CoreAction>) -> Option<usize> {
         let mut not_reading = None;

@@ -53,7 +53,7 @@ fn join(all: &mut Value, more: &Value) {
 }
 
 impl Core {
-    /// The client wants a session: every member gets what it said.
+    /// The client wants a session: every member gets its `initialize`.
     pub(super) fn initialize(&mut self, now: Instant, id: Id, message: &Message) {
         let params = message.part(Part::Params).unwrap_or("{}").into();
         self.era = ClientState::Session { params, initialized: false, level: None };
@@ -68,8 +68,8 @@ impl Core {
         self.wait(now, id, message, 0, WaitFor::Initialize);
     }
 
-    /// Says to a member what the client said. Also to one that comes later: it gets the very same, and with it the client's
-    /// capabilities, so that it may ask for samples or elicit like those that were there before.
+    /// Sends a member the client's `initialize`. Also to one that comes later: it gets the very same, and with it the
+    /// client's capabilities, so that it may ask for samples or elicit like those that were there before.
     pub(super) fn send_initialize(&mut self, now: Instant, member: usize) {
         let ClientState::Session { params, .. } = &self.era else { return };
         let params = params.clone();
@@ -111,7 +111,7 @@ impl Core {
     pub(super) fn answer_initialize(&mut self, id: &Id) {
         let ClientState::Session { params, .. } = &self.era else { return };
         let asked = serde_json::from_str::<RawInitialize>(params).map(|params| params.protocol_version);
-        // Each member goes on in the version that it agreed to. The client is told the oldest of them, since it must expect
+        // Each member goes on in the version that it agreed to. The client gets the oldest of them, since it must expect
         // nothing that a member does not know; what a newer member sends beyond that, the client's own capabilities allowed.
         // Versions are dates: the order of their text is the order of their age. One that nobody knows yet is not invented.
         let agreed =

@@ -17,7 +17,7 @@ pub(super) const INVOKE: &str = "tool_invoke";
 /// Characters of a description that a list shows.
 const SUMMARY: usize = 160;
 
-/// How long a client may keep the list of these three, in milliseconds: they change with the gate's config at most.
+/// How long a client may keep the list of these three, in milliseconds: they change with the gateway's config at most.
 const TTL_MS: &str = "300000";
 
 /// A call, as far as it concerns this module.

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Notifications that may come before every member has said what it will send. What exceeds this is dropped: they say that
-/// something has changed, and the client reads nothing before the acknowledgement.
+/// Notifications that may come before every member has announced what it will send. What exceeds this is dropped: they
+/// say that something has changed, and the client reads nothing before the acknowledgement.
 const HELD: usize = 64;
 
 /// How many times as large JSON is as a tree, as a rule.
@@ -134,7 +134,7 @@ impl Core {
             return;
         };
         if message.method() == "notifications/subscriptions/acknowledged" {
-            // Once: what is said again would only grow.
+            // Once: a repeated announcement would only grow.
             if !std::mem::replace(acknowledged, true) {
                 merge(&mut listen.honoured, self::wanted(message));
             }

@@ -23,7 +23,7 @@ const PAGES: usize = 1_000;
 /// Bytes that all lists of all members may hold, while they are gathered for one client.
 pub(super) const BYTES: usize = 16 << 20;
 
-/// [`MemberList::since`] of a list that came when nobody waited any more. The client was told that there is something new, and
+/// [`MemberList::since`] of a list that came when nobody waited any more. The client was notified of something new, and
 /// gets this when it asks; to begin anew, and be late again, would go on forever.
 pub(super) const ALWAYS_FRESH: u64 = u64::MAX;
 

@@ -45,7 +45,7 @@ pub(super) struct MemberState {
     granted: Granted,
     patience: Box<dyn Fn() -> MemberTimeouts>,
     health: Arc<Health>,
-    /// What `granted` said when the link was opened.
+    /// What `granted` returned when the link was opened.
     opened: Option<u64>,
     pub(super) phase: LinkPhase,
     /// Since when nobody has wanted anything of it, or how long that may be; both count while its link is open.
@@ -54,7 +54,7 @@ pub(super) struct MemberState {
     pub(super) sleeps: bool,
     /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
     pub(super) limit: Option<(ErrorKind, Box<str>)>,
-    /// What it said of itself; `None` before that, and in MCP 2026-07-28 until a client asked.
+    /// Its `initialize` result; `None` before that, and in MCP 2026-07-28 until a client asked.
     pub(super) greeting: Option<InitializeResult>,
     /// URIs that it gave out in results, with whichever link.
     pub(super) given: GivenUris,
@@ -176,7 +176,7 @@ impl MemberState {
         self.lists.iter().map(MemberList::bytes).sum()
     }
 
-    /// Whether it may have what is asked for. Who said nothing of itself may have anything.
+    /// Whether it may have what is asked for. A member without an `initialize` result may have anything.
     pub(super) fn offers(&self, ask: ListKind) -> bool {
         ask.capability().is_none_or(|capability| self.has(capability, true))
     }

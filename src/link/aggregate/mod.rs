@@ -45,7 +45,7 @@ use crate::{
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type LinkFuture = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
-/// What a caller may use now: `None` for nothing, else a number that is another one when what stands behind the name is
+/// What a caller may use now: `None` for nothing, else a number that is another one when what is behind the name is
 /// not what it was.
 pub type Granted = Box<dyn Fn() -> Option<u64>>;
 
@@ -94,7 +94,7 @@ pub struct AggregateSettings {
     pub changes: watch::Receiver<u64>,
     /// Whether the client listens to what servers say of themselves.
     pub listens: Arc<AtomicBool>,
-    /// Is told what becomes of members, for the log and `/status`.
+    /// Gets what becomes of members, for the log and `/status`.
     pub report: Rc<dyn Fn(MemberReport<'_>)>,
 }
 

@@ -51,7 +51,7 @@ impl Core {
         }
     }
 
-    /// A member said something about a request. As at its own path, its answer may then take as long as it likes.
+    /// A member sent something about a request. As at its own path, its answer may then take as long as it likes.
     fn heard_about(&mut self, member: usize, number: Option<&Id>) {
         let sent = number.and_then(numbers::read).and_then(|number| self.sent.get_mut(&number));
         if let Some(sent) = sent.filter(|sent| sent.member == member) {
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// What could be read as something else is for nobody, and who waits for it is told so.
+    /// What could be read as something else is delivered to nobody, and whoever waits for it gets an error.
     fn on_ambiguous_message(&mut self, now: Instant, member: usize, message: &Message) {
         match (message.kind(), message.id()) {
             (message::MessageKind::Response, Some(id)) => {
@@ -201,7 +201,7 @@ impl Core {
         }
     }
 
-    /// Says that a list of a member is missing, or some of it. Not of one that it never said it has, nor that it does not
+    /// Says that a list of a member is missing, or some of it. Not of one that it never announced, nor that it does not
     /// speak MCP 2026-07-28.
     pub(super) fn list_failed(&self, member: usize, ask: ListKind, kind: ErrorKind, cause: &str) {
         let peer = &self.members[member];

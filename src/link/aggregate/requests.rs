@@ -162,7 +162,7 @@ impl Core {
         }
     }
 
-    /// Every member that logs is told, also those that come later.
+    /// Every member that logs gets it, also those that come later.
     fn set_level(&mut self, now: Instant, id: Id, message: &Message) {
         let logging: Vec<_> = (0..self.members.len())
             .filter(|member| self.is_ready(*member) && self.members[*member].has("logging", false))

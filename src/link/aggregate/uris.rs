@@ -10,7 +10,7 @@ impl Core {
 
     /// The member that a URI belongs to, or why it belongs to none: who lists it, else who shows a tool with it, else who has
     /// a template for it, else who gave it out in a result, else the only one that has something of the same scheme, else the
-    /// only one that has resources at all. What several claim in one of these ways, and none lists, is nobody's: any of them
+    /// only one that has resources at all. What several claim in one of these ways, and none lists, is no one's: any of them
     /// may say so to be asked for what is another's.
     ///
     /// Nobody is asked whether it knows the URI: it may hold a secret of the server that made it up.
@@ -58,7 +58,7 @@ fn only(mut found: impl Iterator<Item = usize>) -> Option<usize> {
     found.next().filter(|_| found.next().is_none())
 }
 
-/// Whether a URI may have come from a template (RFC 6570). What stands in braces may be anything, which is more than the
+/// Whether a URI may have come from a template (RFC 6570). What is in braces may be anything, which is more than the
 /// RFC allows: it decides who is asked, not what exists.
 fn fits(template: &str, uri: &str) -> bool {
     let mut literals = template.split('{').enumerate().map(|(at, piece)| match at {

@@ -1,7 +1,7 @@
 //! A server of tools that the config defines: it speaks MCP of both eras itself, and runs a command for each call.
 //!
 //! `rpc` decides what a message comes to, `arguments` makes a command line of a template and a call, [`once`] runs it;
-//! here is the conversation: which calls run, which are taken back, and what is told to whom.
+//! here is the conversation: which calls run, which are cancelled, and who gets which answer.
 
 mod arguments;
 mod result;
@@ -68,8 +68,8 @@ impl InlineServer {
         tool: usize,
         request: Message,
     ) -> Result<Value, Error> {
-        // A mistake is told at once. But a large text may be many times as large when it is read, so that waits for its turn,
-        // and keeps nobody else from being served meanwhile.
+        // A mistake is answered at once. But a large text may be many times as large when it is read, so that waits for
+        // its turn, and keeps nobody else from being served meanwhile.
         let size = request.part(Part::Arguments).map_or(0, str::len);
         let is_large = size > MOST_AT_ONCE && size <= arguments::MOST;
         let turn = if is_large { self.turns.take(owner).await } else { None };
@@ -190,7 +190,7 @@ impl Conversation {
         }
     }
 
-    /// Takes what the client has; gives what is to be said at once.
+    /// Takes what the client has; returns what is to be sent at once.
     fn take(&mut self, next: ToServer) -> Option<FromServer> {
         let message = match next {
             ToServer::Abandon(id) => {

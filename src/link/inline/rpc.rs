@@ -46,7 +46,7 @@ pub(super) struct InlineCall {
 pub(super) enum Era {
     /// Begins with `initialize`.
     Legacy,
-    /// Every request stands alone (MCP 2026-07-28).
+    /// Every request is self-contained (MCP 2026-07-28).
     Modern,
 }
 

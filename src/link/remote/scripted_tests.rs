@@ -25,7 +25,7 @@ pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-/// The place that `url` names, with the time-outs of a patient gate.
+/// The place that `url` names, with the time-outs of a patient gateway.
 pub(super) fn http_server(url: &str, transport: McpTransport) -> HttpServer {
     let url: url::Url = url.parse().unwrap();
     let headers = vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("blue"))];
@@ -208,7 +208,7 @@ impl Upstream {
     }
 }
 
-/// A connection of the gate.
+/// A connection of the gateway.
 pub(super) struct Peer {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -237,7 +237,7 @@ impl Peer {
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A gate that left is told apart by what it does, not by what can be written to it.
+        // A gateway that left is told apart by what it does, not by what can be written to it.
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 

@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
 const NOTICE_RETRY: Duration = Duration::from_millis(50);
 
-/// What the gate calls itself to servers, where it is not a client that speaks.
+/// What the gateway calls itself to servers, where it is not a client that speaks.
 const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// A server reached over HTTP, and what it takes to reach it from one worker.
@@ -59,7 +59,7 @@ pub struct HttpServer {
     pub head_timeout: Duration,
     /// For whom what the server says is held in memory.
     pub owner: Arc<Owner>,
-    /// Is told how the server fares.
+    /// Gets the health of the server.
     pub health: Arc<Health>,
     /// Learns of what the server writes amiss.
     pub report: OddityReport,

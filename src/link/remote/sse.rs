@@ -1,4 +1,4 @@
-//! A link to a server that speaks HTTP+SSE (MCP 2024-11-05): the gate is its client.
+//! A link to a server that speaks HTTP+SSE (MCP 2024-11-05): the gateway is its client.
 //!
 //! One event stream carries everything that the server says; its first event names where messages are posted. The stream
 //! is the session: when it ends, so does the conversation, since what was under way is lost. A server that forgot the
@@ -72,7 +72,7 @@ struct SseServer {
     awaited: RefCell<Awaited>,
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Message>>,
-    /// The gate's own `initialize` that has no answer yet.
+    /// The gateway's own `initialize` that has no answer yet.
     renewing: RefCell<Option<Renewing>>,
     /// For ids of such: none that a client could choose is one of them.
     numbers: RefCell<Numbers>,
@@ -390,7 +390,7 @@ impl SseServer {
         self.take(path, &initialized).await
     }
 
-    /// Posts a message of the gate's own, which must be taken.
+    /// Posts a message of the gateway's own, which must be taken.
     async fn take(&self, path: &str, message: &Message) -> Result<(), Error> {
         let answer = self.http_server.post(path, message, Vec::new(), &watch::Sender::default()).await?;
         if !answer.status.is_success() {

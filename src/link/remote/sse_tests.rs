@@ -117,7 +117,7 @@ async fn an_answer_may_be_faster_than_that_of_its_post() {
     next(&mut posts).await;
     stream.message(result(&json!(1))).await;
     assert_eq!(link.message().await.0, result(&json!(1)));
-    // Answered is answered, whatever the POST comes to, and a second answer is nobody's.
+    // Answered is answered, whatever the POST comes to, and a second answer is no one's.
     posts.send(status(500)).await;
     stream.message(result(&json!(1))).await;
     let asks = request(7, "ping", json!({}));
@@ -275,7 +275,7 @@ async fn a_dropped_link_closes_the_stream() {
     soon("the stream is closed", stream.closed()).await;
 }
 
-/// The gate asks for this session, on the connection that is free now and on one for posts.
+/// The gateway asks for this session, on the connection that is free now and on one for posts.
 async fn begins_again(upstream: &Upstream, free: Peer, session: &str) -> (Request, Peer, Peer) {
     let mut stream = free;
     assert_eq!(next(&mut stream).await.line(), "GET /mcp?key=1");
@@ -287,7 +287,7 @@ async fn begins_again(upstream: &Upstream, free: Peer, session: &str) -> (Reques
     (began, stream, posts)
 }
 
-/// The gate begins session 2.
+/// The gateway begins session 2.
 async fn begun_again(upstream: &Upstream, free: Peer) -> (Peer, Peer) {
     let (began, mut stream, mut posts) = begins_again(upstream, free, "2").await;
     stream.message(welcome(&began.body["id"])).await;

@@ -6,7 +6,7 @@
 //! is, and each request a number of its own.
 //!
 //! Callers do not feel each other. Who does not take its answers is cut, instead of stopping the pipe for all. Who leaves
-//! takes along what it has sent, and the server is told to stop working on it. What comes from the server without a sign
+//! takes along what it has sent, and the server is notified to stop working on it. What comes from the server without a sign
 //! whom it is for goes to nobody.
 //!
 //! Log messages bear no such sign, so a request that asks for them must not come here: see [`needs_own`].
@@ -70,7 +70,7 @@ pub struct SharedLinkSettings {
 }
 
 impl SharedLinkSettings {
-    /// For a server that is nobody's, and of whose ends nobody wants to know.
+    /// For a server that is no one's, and of whose ends nobody wants to know.
     pub fn new(idle: Duration) -> Self {
         Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
     }

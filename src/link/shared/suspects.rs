@@ -1,7 +1,7 @@
 //! Who may have ended a server that many callers share.
 //!
 //! A server that ends by itself does not say because of whom. So each owner is suspected that had to do with it in the last
-//! seconds of its life: most of all whose request it was at, and whose it was told to leave, since who calls and
+//! seconds of its life: most of all whose request it was at, and whose it was told to cancel, since who calls and
 //! hangs up must not go unsuspected; less, whom it had answered. A subscription that it had taken says nothing: who only
 //! listens has done nothing.
 
@@ -23,7 +23,7 @@ const MOST: usize = 1024;
 pub enum Involvement {
     /// Lately it got an answer, or its subscription was taken.
     Recent,
-    /// The server was at a request of its, or was told lately to leave one.
+    /// The server was at a request of its, or got a cancellation for one recently.
     InFlight,
 }
 

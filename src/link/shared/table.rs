@@ -32,7 +32,7 @@ pub(super) const REQUESTS: usize = 4096;
 const SUBSCRIPTIONS: usize = 1024;
 
 /// Requests that one owner may have in flight at one server where others have been active lately; its further ones wait. A
-/// process may well do one after the other, and what it was sent stands before whatever another sends.
+/// process may well do one after the other, and what it was sent is before whatever another sends.
 const BESIDE_OTHERS: usize = 64;
 
 /// Who has requests in flight, and which.
@@ -70,7 +70,7 @@ struct Flight {
     _names: Option<Share>,
     /// It asks for notifications, which may take as long as the server lives.
     listens: bool,
-    /// The server has said something about it.
+    /// The server has sent something about it.
     is_heard: bool,
     /// It is about a task, and so it makes none.
     is_of_task: bool,
@@ -88,7 +88,7 @@ pub(super) struct LostRequest {
 pub(super) enum Outward {
     /// To the server.
     Server(Message),
-    /// To the server, as far as it can be told: that nobody waits any more for the request that it knows by this.
+    /// To the server, as far as it can be known: that nobody waits any more for the request that it knows by this.
     Abandon(Id),
     /// Back to the caller.
     Caller(FromServer),
@@ -352,7 +352,7 @@ impl Table {
         flights.map(|Flight { caller, id, .. }| LostRequest { caller, id })
     }
 
-    /// The server may be at it still, however fast it was told.
+    /// The server may be at it still, however fast the cancellation was.
     fn abandoned(&mut self, flight: &Flight) {
         let is_taken = flight.listens && flight.is_heard;
         self.lately.note(&flight.owner, if is_taken { Involvement::Recent } else { Involvement::InFlight });
@@ -409,7 +409,7 @@ pub(super) fn refusal(message: &Message) -> Option<Message> {
     let is_of_a_session = matches!(
         message.method(),
         "initialize"
-            // What one caller wants to be told, others would be told or not.
+            // What one caller subscribes to, others would get or lose.
             | "logging/setLevel"
             | "resources/subscribe"
             | "resources/unsubscribe"

@@ -170,7 +170,7 @@ async fn write(
     }
 }
 
-/// A message as the process gets it. What the gate says itself is of the era that the
+/// A message as the process gets it. What the gateway says itself is of the era that the
 /// conversation is of: one that begins with `initialize` is a session, which none of MCP 2026-07-28 is.
 fn message(what: ToServer, has_session: &mut bool, awaited: &mut Awaited) -> Option<Message> {
     match what {

@@ -40,7 +40,7 @@ pub(super) struct Reader {
     /// Counts what is held of lines that are not complete, for whoever reads this.
     share: Share,
     room: ByteRoom,
-    /// Is told of each message.
+    /// Gets each message.
     spoke: Arc<OutputSeen>,
     /// Bytes that are still to be read, if that is known.
     left: Option<u64>,

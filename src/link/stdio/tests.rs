@@ -42,7 +42,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// A gate with one server: a shell that runs `script`.
+    /// A gateway with one server: a shell that runs `script`.
     fn new(script: &str) -> Self {
         Self::with(target("sh", &["-c", script]), brief())
     }
@@ -433,7 +433,7 @@ async fn a_process_that_ends_at_once_is_started_again_after_a_pause() {
         let mut link = gate.open().await;
         assert!(end(&mut link).await.contains("exit status: 3"));
     }
-    // It is nobody's: how the pause of an owner grows is in `child::backoff`.
+    // It is no one's: how the pause of an owner grows is in `child::backoff`.
     assert!(begin.elapsed() >= Duration::from_millis(3 * 100), "{:?}", begin.elapsed());
     let metrics = gate.observer.metrics.encode().unwrap();
     assert!(metrics.contains(r#"sluicegate_child_restarts_total{server="db"} 3"#), "{metrics}");

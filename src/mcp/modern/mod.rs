@@ -1,9 +1,9 @@
 //! What MCP 2026-07-28 says in header fields, checked against what the body says.
 //!
-//! Since that version a request repeats in its head what stands in its body, so that whoever routes or counts need not
+//! Since that version a request repeats in its head what is in its body, so that whoever routes or counts need not
 //! read bodies. That is only safe if somebody who reads both refuses those that differ: else one hop acts on the head and
 //! the next on the body. A server behind Streamable HTTP does that itself. A server behind stdio sees no head, so the
-//! gate has to, and it has to give the answers a status, which stdio does not have either.
+//! gateway has to, and it has to give the answers a status, which stdio does not have either.
 //!
 //! The rules are those of Streamable HTTP, sections "Request Metadata" and "Server Validation" (SEP-2243, SEP-2575, and
 //! SEP-2663 for tasks).
@@ -27,13 +27,13 @@ use serde::{Deserialize, de::IgnoredAny};
 
 pub use crate::mcp::modern::tool_headers::ToolHeaders;
 
-/// `_meta` of the messages of this version that the gate itself writes.
+/// `_meta` of the messages of this version that the gateway itself writes.
 pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
 /// Asks for notifications.
 pub const LISTEN: &str = "subscriptions/listen";
-/// Bytes of what a subscription asks for (`params.notifications`), and resources that it may name. The gate reads that as a
-/// tree, and keeps it as long as the subscription is open.
+/// Bytes of what a subscription asks for (`params.notifications`), and resources that it may name. The gateway reads
+/// that as a tree, and keeps it as long as the subscription is open.
 const MOST_WANTED: (usize, usize) = (256 * 1024, 1000);
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const METHOD: &str = "Mcp-Method";
@@ -73,7 +73,7 @@ impl ModernRejection {
 
 /// Whether a request is of MCP 2026-07-28 or later, and not of the versions that have sessions.
 ///
-/// What the body says of its version counts, whatever it says: a server has to be asked before it can be said to lack
+/// What the body says of its version counts, whatever it says: a server has to be asked before it can be known to lack
 /// one. Versions are names, not numbers, so a header alone counts only if it is known. `message` is `None` for what has
 /// no body, such as GET.
 pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
@@ -96,7 +96,7 @@ pub fn listens(headers: &HeaderMap) -> bool {
     headers.get(METHOD).is_some_and(|method| method == LISTEN)
 }
 
-/// Why this `subscriptions/listen` is more than the gate reads.
+/// Why this `subscriptions/listen` is more than the gateway reads.
 pub fn too_many_wanted(message: &Message) -> Option<&'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -115,10 +115,11 @@ pub fn too_many_wanted(message: &Message) -> Option<&'static str> {
 /// Compares head and body of a POST of [`MODERN`], and returns its `Mcp-Param-*` fields for whoever is next.
 ///
 /// `tools` is what the server's tools want repeated in `Mcp-Param-*`; without it those fields are not compared. What the
-/// body alone gets wrong is left to the server, except for the fields of `_meta` without which no request is one: by
-/// the time a server says so, nobody can tell that this was the reason for its `-32602`, which takes status 400. Another
-/// version than [`MODERN`] is refused: what stands for a caller in it is not known here, so that it cannot be told apart on
-/// a link that callers share, and a process whose first message is of it may serve nothing else to anybody.
+/// body alone gets wrong is left to the server, except for the fields of `_meta` without which no request is one: by the
+/// time a server says so, nobody can tell that this was the reason for its `-32602`, which takes status 400. Another
+/// version than [`MODERN`] is refused: what stands for a caller in it is not known here, so that it cannot be
+/// distinguished on a link that callers share, and a process whose first message is of it may serve nothing else to
+/// anybody.
 pub fn check(
     headers: &HeaderMap,
     message: &Message,
@@ -159,8 +160,8 @@ fn folded(name: &HeaderName) -> Vec<u8> {
 
 /// The status for a response to a request of [`MODERN`] that has no status of its own.
 ///
-/// `-32602` is not told apart by its code alone. Where it is about `_meta`, [`check`] has refused the request already; what
-/// is left is about arguments, and an answer like any other.
+/// `-32602` is not distinguished by its code alone. Where it is about `_meta`, [`check`] has refused the request
+/// already; what is left is about arguments, and an answer like any other.
 pub fn status(response: &Message) -> StatusCode {
     match response.error_code() {
         Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) => StatusCode::BAD_REQUEST,

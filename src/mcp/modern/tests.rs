@@ -217,7 +217,7 @@ fn arguments_that_a_tool_wants_repeated_have_to_agree_with_their_fields() {
         (r#"{"dry":false}"#, &[("mcp-param-dry", "False")], false),
         (r#"{"dry":{}}"#, &[], true),
         (r#"{"dry":{}}"#, &[("mcp-param-dry", "{}")], false),
-        // Not of this tool: passed on, and nobody's concern.
+        // Not of this tool: passed on, and no one's concern.
         ("{}", &[("mcp-param-query", "x")], true),
     ] {
         let message = request("tools/call", &format!(r#""name":"t","arguments":{arguments}"#));

@@ -85,7 +85,7 @@ impl ToolHeaders {
     }
 
     /// Compares the fields of a call with its arguments. Where nothing is known of the tool, there must be none: whoever
-    /// decided on one of them in front of the gate would have decided on what nobody can check.
+    /// decided on one of them in front of the gateway would have decided on what nobody can check.
     pub(super) fn compare(
         &self,
         tool: &str,

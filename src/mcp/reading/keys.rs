@@ -75,7 +75,7 @@ pub(crate) enum MessageKey {
 pub(crate) enum Author {
     /// Whoever got past the token check: nothing may be left to taste.
     Client,
-    /// A server that is in the config, or the gate. What it writes oddly is noticed, and no more.
+    /// A server that is in the config, or the gateway. What it writes oddly is noticed, and no more.
     Server,
 }
 
@@ -171,7 +171,7 @@ const RESULT: &[Known] = &[
 const TASK: &[Known] = &[("taskId", "taskid", MessageKey::MadeTaskId, false)];
 const ERROR: &[Known] = &[("code", "code", MessageKey::Code, false)];
 
-/// Methods that clients of some version of MCP call, so that the gate or a server acts on them.
+/// Methods that clients of some version of MCP call, so that the gateway or a server acts on them.
 const METHODS: &[(&str, &str)] = &[
     ("tools/call", "toolscall"),
     ("tools/list", "toolslist"),

@@ -48,7 +48,7 @@ pub(super) struct Reading {
     /// A bit for each [`MessageKey`] that was met.
     met: u64,
     reserved: Vec<Box<[u8]>>,
-    /// What the open objects on told levels are.
+    /// What the open objects on reported levels are.
     places: [ObjectKind; 4],
     /// The member that is being read in each.
     members: [Option<MessageKey>; 4],
@@ -378,7 +378,7 @@ fn longest(key: MessageKey) -> usize {
 fn is_readable(key: MessageKey, value: &Value<'_>) -> bool {
     match key {
         MessageKey::Method => matches!(value, Value::String(Some(method)) if !is_ambiguous_method(method)),
-        // Of an array, some take what stands first for the first field.
+        // Of an array, some take what is first for the first field.
         MessageKey::Params | MessageKey::Meta => matches!(value, Value::Object | Value::Null),
         // What stands for a request is compared by some as text, by some as a number, by some as a floating-point one.
         MessageKey::Id

@@ -17,7 +17,7 @@ impl Spans {
         self.0[part as usize] = span;
     }
 
-    /// The same in a text in which what stood before a place has another length.
+    /// The same in a text in which what was before a place has another length.
     pub(in crate::mcp) fn shifted(&self, shift: impl Fn(u32) -> u32) -> Self {
         Self(self.0.map(|span| span.map(|(start, end)| (shift(start), shift(end)))))
     }

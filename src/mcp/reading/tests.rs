@@ -18,7 +18,7 @@ fn from_server(text: &str) -> Message {
     Message::from_server(text.to_owned().into()).unwrap()
 }
 
-/// A message in which `members` stand in an object that counts.
+/// A message in which `members` are in an object that counts.
 fn message(place: ObjectKind, members: &str) -> String {
     match place {
         ObjectKind::Message => format!("{{{members}}}"),

@@ -1,4 +1,4 @@
-//! Whether an event stream that passes stands between two events.
+//! Whether an event stream that passes is between two events.
 //!
 //! Only there may something be put in that is not its server's. To know it takes the last bytes, nothing more: an event ends
 //! with an empty line (WHATWG HTML, section 9.2.6). Sans-io: pieces in, three bytes held.

@@ -1,7 +1,7 @@
 //! The one thing in an HTTP+SSE stream that a gateway must change: where the client posts its messages.
 //!
 //! In MCP 2024-11-05 the first `endpoint` event of the stream names the URL for messages, as the upstream
-//! sees itself. Passed on as it is, it leads past the gate or to another route, so its data is replaced.
+//! sees itself. Passed on as it is, it leads past the gateway or to another route, so its data is replaced.
 //! Nothing else is: comments, ids, line ends, the order of fields and every other event leave as they came.
 //! A second such event, or one that clients read differently, ends the stream ([`EndpointGuard`]).
 //!
@@ -76,7 +76,7 @@ pub enum EndpointError {
     /// There is an `endpoint` event where none may be, or one that clients read differently.
     Stray,
     /// The URL has another scheme, host or port than the event stream: following it would let an upstream
-    /// choose where the gate connects to.
+    /// choose where the gateway connects to.
     ForeignOrigin,
 }
 

@@ -4,7 +4,7 @@ use crate::mcp::sse::endpoint::*;
 
 const UPSTREAM: &str = "http://tools.internal:3000/v1/sse?key=1";
 
-/// What the gate puts in front; the real seal is tested with the session ids.
+/// What the gateway puts in front; the real seal is tested with the session ids.
 fn seal(path: &str, query: Option<&str>) -> String {
     match query {
         Some(query) => format!("/gate{path}?{query}&s"),

@@ -112,7 +112,7 @@ impl SkippingEvent {
                     self.line = SkippingLine::Other;
                 } else if head.len() == DATA.len() {
                     self.line = SkippingLine::Data;
-                    // A space that may stand here is none of a string's.
+                    // A space that may be here is none of a string's.
                     self.message.push(rest);
                 }
             }

@@ -1,6 +1,6 @@
 //! Takes the hidden tools out of an event stream.
 //!
-//! Of each event, what stands before its first `data` line passes at once; from there on it is held to its end, because
+//! Of each event, what is before its first `data` line passes at once; from there on it is held to its end, because
 //! only then is known whether it is a response that lists tools. Events that are none leave as they came, byte for byte.
 //! One that a client may take for a list, and that cannot be read, ends the stream. So does a line that is no field of the
 //! format, or that has what some clients take for a line end: they may find data there.
@@ -181,7 +181,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
                 let text = std::str::from_utf8(&data).map_err(|_| ListError::Unreadable)?;
                 match shortened(text, &self.passes)? {
                     Cow::Borrowed(_) => None,
-                    // On one line: a line break in JSON can only stand between tokens.
+                    // On one line: a line break in JSON can only be between tokens.
                     Cow::Owned(shorter) => Some(shorter.replace('\n', " ")),
                 }
             }
@@ -213,7 +213,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
         match self.event.as_ref().map(Inspector::so_far) {
             Some(ListFinding::Nothing) => self.is_large = true,
             Some(ListFinding::NoJson | ListFinding::Odd) => return Err(ListError::Unreadable),
-            // A list, or a comment or an id of this size, which nobody sends and nothing can be said of.
+            // A list, or a comment or an id of this size, which nobody sends and nothing can be reported about.
             Some(ListFinding::List) | None => return Err(ListError::TooLong),
         }
         self.let_go(out);

@@ -1,7 +1,7 @@
 //! A walk over a JSON text as it streams by, in memory that does not depend on the text.
 //!
 //! Every byte is checked (RFC 8259, UTF-8, no byte order mark), so that nothing is left that two parsers could read
-//! differently; only what stands in the outermost levels is told, because that is where JSON-RPC keeps what a gateway
+//! differently; only what is in the outermost levels is reported, because that is where JSON-RPC keeps what a gateway
 //! decides on. Sans-io: bytes in, in pieces of any size.
 
 mod text;
@@ -13,18 +13,18 @@ use crate::mcp::walk::text::{Text, Utf8, plain};
 
 /// Deepest nesting. No MCP message comes near it, and a parser that recurses may end its process not far beyond.
 pub const MAX_DEPTH: usize = 128;
-/// Longest key that is told, in bytes and without its escapes, and longest value unless [`Visit::wants`] says otherwise.
+/// Longest key that is reported, in bytes and without its escapes, and longest value unless [`Visit::wants`] says otherwise.
 /// Longer ones are walked over.
 pub const MAX_TEXT: usize = 1024;
 /// Longest number, in bytes. Python refuses integers of more than 4,300 digits, and not every server expects that.
 pub const MAX_NUMBER: usize = 1024;
 
-/// Gets to know what stands in the outermost levels of a JSON text.
+/// Gets to know what is in the outermost levels of a JSON text.
 ///
 /// `depth` is how many objects and arrays are open around it: the text's own value has 0, the members of the outermost
 /// object have 1. An error ends the walk.
 pub trait Visit {
-    /// Deepest level that is told, at most 3.
+    /// Deepest level that is reported, at most 3.
     const LEVELS: usize = 2;
 
     /// A member begins. `None` is a key that parsers do not agree on: one with a zero or half a surrogate pair, or one
@@ -34,18 +34,18 @@ pub trait Visit {
     /// A value was read, or an object or array begins.
     fn value(&mut self, depth: usize, value: Value<'_>) -> Result<(), Malformed>;
 
-    /// Where the key is, with its quotes, that is told next.
+    /// Where the key is, with its quotes, that is reported next.
     fn key_at(&mut self, _span: Range<usize>) {}
 
-    /// Where the value is that is over now: told last if it is a string, a number or a literal.
+    /// Where the value is that is over now: reported last if it is a string, a number or a literal.
     fn value_at(&mut self, _depth: usize, _span: Range<usize>) {}
 
-    /// Whether the members or elements of the object or array are told that was told last, if they are not too deep.
+    /// Whether the members or elements of the object or array that was reported last are reported, if they are not too deep.
     fn enters(&self, _depth: usize) -> bool {
         true
     }
 
-    /// Longest string or number that is told as value of the member that was told last; 0 if it need not be.
+    /// Longest string or number that is reported as value of the member that was reported last; 0 if it need not be.
     fn wants(&self, _depth: usize) -> usize {
         MAX_TEXT
     }
@@ -61,7 +61,7 @@ pub trait Visit {
 pub enum Value<'a> {
     /// Without its escapes; `None` as for [`Visit::key`].
     String(Option<&'a str>),
-    /// As written; `None` if longer than what is told.
+    /// As written; `None` if longer than what is reported.
     Number(Option<&'a str>),
     /// `true` or `false`.
     Literal,
@@ -85,9 +85,9 @@ pub struct JsonWalk<V> {
     before: usize,
     /// Where the string, number or literal begins that is being read.
     start: usize,
-    /// Where the objects and arrays begin that are open on told levels.
+    /// Where the objects and arrays begin that are open on reported levels.
     starts: [usize; 4],
-    /// Deepest level that is told here: within what is not entered, that which it stands on.
+    /// Deepest level that is reported here: within what is not entered, that which it is on.
     visible_depth: usize,
 }
 

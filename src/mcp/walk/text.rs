@@ -1,10 +1,10 @@
-//! What a walk has in its hands: the text that is being told, and whether the bytes are UTF-8.
+//! What a walk has in its hands: the text that is being reported, and whether the bytes are UTF-8.
 
 use crate::mcp::message::Malformed;
 
-/// The string or number that is being read, if it is to be told.
+/// The string or number that is being read, if it is to be reported.
 ///
-/// A text that came in one piece and without escapes is told from where it stands; any other is put together here.
+/// A text that came in one piece and without escapes is reported from where it is; any other is put together here.
 #[derive(Default)]
 pub(super) struct Text {
     bytes: Vec<u8>,
@@ -12,7 +12,7 @@ pub(super) struct Text {
     run: usize,
     /// The first half of a surrogate pair, whose second must follow.
     half: Option<u16>,
-    /// Longest text that is told, in bytes; 0 if this one is not.
+    /// Longest text that is reported, in bytes; 0 if this one is not.
     most: usize,
     is_readable: bool,
 }

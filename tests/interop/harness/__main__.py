@@ -54,8 +54,8 @@ async def bounded(folder: Path, pieces: list[str], binary: str | None, report: R
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="run.sh", description="Real MCP clients against the gate.")
-    parser.add_argument("--direct", action="store_true", help="without the gate: checks the checks themselves")
+    parser = argparse.ArgumentParser(prog="run.sh", description="Real MCP clients against the gateway.")
+    parser.add_argument("--direct", action="store_true", help="without the gateway: checks the checks themselves")
     parser.add_argument("piece", nargs="*", help=f"one or more of {', '.join(PIECES)}; all by default")
     arguments = parser.parse_args()
     if unknown := set(arguments.piece) - PIECES.keys():
@@ -65,7 +65,7 @@ def main() -> int:
     if not arguments.direct:
         binary = shutil.which(os.environ.get("SLUICEGATE_BIN", ""))
         if binary is None:
-            parser.error("set SLUICEGATE_BIN to the gate's binary, or pass --direct")
+            parser.error("set SLUICEGATE_BIN to the gateway's binary, or pass --direct")
         binary = str(Path(binary).resolve())
 
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-interop-"))

@@ -1,4 +1,4 @@
-"""All servers as one: a local command and a remote server, and one that is down, at the gate's own `/mcp` and `/sse`."""
+"""All servers as one: a local command and a remote server, and one that is down, at the gateway's own `/mcp` and `/sse`."""
 
 import asyncio
 import json

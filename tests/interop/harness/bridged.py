@@ -86,7 +86,7 @@ CROSSINGS = (("on-stdio", "mcp"), ("on-stdio", "sse"), ("on-streamable-http", "s
 
 
 async def run(children: Children, folder: Path, report: Report, binary: str | None, tls: Certificates) -> None:
-    # Without a gate the same conversations are held with the fixture itself, over its own two transports.
+    # Without a gateway the same conversations are held with the fixture itself, over its own two transports.
     base = await upstreams.fixture(children, "fixture-bridged")
     addresses = {("direct", "mcp"): f"{base}/mcp", ("direct", "sse"): f"{base}/sse"}
     env: Mapping[str, str] = {}

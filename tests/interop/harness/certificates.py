@@ -1,4 +1,4 @@
-"""A certificate authority for one run, so that clients trust the gate the way they trust a real one."""
+"""A certificate authority for one run, so that clients trust the gateway the way they trust a real one."""
 
 import datetime
 import ipaddress

@@ -1,6 +1,6 @@
-"""The MCP conformance suite, direct and through the gate: every check must end the same.
+"""The MCP conformance suite, direct and through the gateway: every check must end the same.
 
-Through the gate the fixture is reached in four ways: over Streamable HTTP on a plain and on a TLS listener, where the
+Through the gateway the fixture is reached in four ways: over Streamable HTTP on a plain and on a TLS listener, where the
 gate passes bytes, and on stdio and over HTTP+SSE, where it bridges.
 """
 

@@ -1,4 +1,4 @@
-"""Kills without warning: children of the gate under load, and the gate itself.
+"""Kills without warning: children of the gateway under load, and the gateway itself.
 
 `INTEROP_CHILD_KILLS` and `INTEROP_GATE_KILLS` say how many.
 """
@@ -21,7 +21,7 @@ from .wire import MODERN, Answer, Connection, Session, echoed, modern_call
 CHILD_KILLS = int(os.environ.get("INTEROP_CHILD_KILLS", 100))
 GATE_KILLS = int(os.environ.get("INTEROP_GATE_KILLS", 10))
 
-# Sessions of one server that lose their processes. After that it is left alone: the gate waits before it starts again
+# Sessions of one server that lose their processes. After that it is left alone: the gateway waits before it starts again
 # what keeps failing, ever longer.
 BATCH = 50
 # Sessions beside them that must notice nothing.
@@ -51,7 +51,7 @@ async def sessions_lose_their_processes(children: Children, folder: Path, report
     batches = {f"victim-{first}": min(BATCH, CHILD_KILLS - first) for first in range(0, CHILD_KILLS, BATCH)}
     servers = {name: upstreams.tiny() for name in ("witness", *batches)}
     gate = await start(children, folder, "gate-faults", binary, servers)
-    # What the gate opens once and keeps is not a leak.
+    # What the gateway opens once and keeps is not a leak.
     async with Connection(gate.url("mcp", "witness"), TOKEN) as connection:
         await (await Session.open(connection)).close()
     before = await at_rest(gate)
@@ -94,7 +94,7 @@ async def victim(gate: Gate, url: str, ready: asyncio.Barrier, tally: Tally) -> 
             pid = echoed((await session.call(1, "echo", {"nonce": "whose"})).response(1))["pid"]
             owner = processes.stat(pid)
             if owner is None or owner.parent != gate.pid:
-                raise ValueError(f"process {pid} is not a child of the gate: {owner}")
+                raise ValueError(f"process {pid} is not a child of the gateway: {owner}")
             pending = asyncio.ensure_future(session.call(2, "echo", {"nonce": "lost", "delay": LONG_SECONDS}))
             await ready.wait()
             # The last of the calls is still on its way to its process.
@@ -157,14 +157,14 @@ async def witness(url: str, done: asyncio.Event, tally: Tally) -> None:
 
 @dataclass(frozen=True)
 class Rest:
-    """What a gate holds when nothing happens."""
+    """What a gateway holds when nothing happens."""
 
     children: set[int]
     descriptors: Counter[str]
 
 
 async def at_rest(gate: Gate) -> Rest:
-    """Waits until what the gate holds stays the same for a moment: it lets go of what clients closed a little later."""
+    """Waits until what the gateway holds stays the same for a moment: it lets go of what clients closed a little later."""
     last, since = None, time.monotonic()
     while True:
         now = Rest(set(processes.children(gate.pid)), kinds(processes.descriptors(gate.pid)))
@@ -176,7 +176,7 @@ async def at_rest(gate: Gate) -> Rest:
 
 
 async def leaks(gate: Gate, before: Rest) -> str | None:
-    """Waits until the gate has no more children and descriptors than `before`; what is left in the end."""
+    """Waits until the gateway has no more children and descriptors than `before`; what is left in the end."""
     deadline = time.monotonic() + REST_SECONDS
     while True:
         left = {pid: child for pid, child in processes.children(gate.pid).items() if pid not in before.children}
@@ -224,7 +224,7 @@ async def pending_call(connection: Connection, number: int) -> Answer:
 
 
 async def shared_pid(connection: Connection, number: int) -> tuple[int | None, str]:
-    """The process that answers, which may take as long as the gate waits before it starts one again."""
+    """The process that answers, which may take as long as the gateway waits before it starts one again."""
     deadline = time.monotonic() + REST_SECONDS
     while True:
         answer = await modern_call(connection, number, "echo", {"nonce": "whose"})
@@ -237,7 +237,7 @@ async def shared_pid(connection: Connection, number: int) -> tuple[int | None, s
 
 
 async def gate_is_killed(children: Children, folder: Path, report: Report, binary: str) -> None:
-    """No process that the gate started outlives it, whatever it has started itself and does not listen to."""
+    """No process that the gateway started outlives it, whatever it has started itself and does not listen to."""
     servers = {
         "plain": upstreams.tiny(),
         "family": upstreams.tiny("--family"),
@@ -258,7 +258,7 @@ async def gate_is_killed(children: Children, folder: Path, report: Report, binar
         orphans += [f"{named.get(pid, 'a helper')} after kill {kill + 1}" for pid in left]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-    name = f"faults the gate killed {GATE_KILLS} times: no orphans after {ORPHAN_SECONDS} s"
+    name = f"faults the gateway killed {GATE_KILLS} times: no orphans after {ORPHAN_SECONDS} s"
     report.check(f"{name} (slowest {slowest * 1000:.0f} ms)", f"{len(orphans)} orphans: {orphans[:4]}" if orphans else None)
 
 

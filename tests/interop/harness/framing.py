@@ -1,8 +1,8 @@
-"""Requests framed so that two parsers may see two different ones, through the gate to real parsers.
+"""Requests framed so that two parsers may see two different ones, through the gateway to real parsers.
 
-Behind the gate are h11, Node with its lenient parser, and nginx with that Node behind it, which reads bodies to their end.
-What counts is that each of them sees the requests that the gate let pass, and no other: a request for `/smuggled`, which
-stands in the bodies, is never seen, and the number of whole requests is the number of answers that the gate's log names.
+Behind the gateway are h11, Node with its lenient parser, and nginx with that Node behind it, which reads bodies to their end.
+What counts is that each of them sees the requests that the gateway let pass, and no other: a request for `/smuggled`, which
+stands in the bodies, is never seen, and the number of whole requests is the number of answers that the gateway's log names.
 (What turns out to be broken after its head has passed is cut off: no parser takes it for whole.)
 """
 
@@ -214,7 +214,7 @@ def logged(log: Path) -> Seen:
 
 
 def passed(log: Path, server: str) -> int:
-    """How many requests the gate let pass to `server`, by its own log."""
+    """How many requests the gateway let pass to `server`, by its own log."""
     lines = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
     return sum(line.get("server") == server and line.get("status") == 200 for line in lines)
 
@@ -227,7 +227,7 @@ def judge(report: Report, name: str, seen: Seen, passed: int, answers: list[byte
         problems.append(f"payloads that became more than one request: {sorted(twice)[:10]}")
     total = sum(seen.paths.values())
     if total != passed:
-        problems.append(f"it saw {total} requests, the gate let {passed} pass")
+        problems.append(f"it saw {total} requests, the gateway let {passed} pass")
     if total == 0:
         problems.append("no request reached it")
     said = Counter(answer[9:12].decode("latin-1") for answer in answers)

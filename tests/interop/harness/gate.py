@@ -1,4 +1,4 @@
-"""Where clients connect: through a gate started for the purpose, or straight to the servers."""
+"""Where clients connect: through a gateway started for the purpose, or straight to the servers."""
 
 import json
 import ssl
@@ -26,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate that is ready."""
+    """A gateway that is ready."""
 
     base: str
     env: Mapping[str, str]
@@ -50,10 +50,10 @@ async def through_gate(
     upstreams: Mapping[str, str],
     certificates: Certificates | None,
 ) -> Entry:
-    """Starts a gate in front of `upstreams` (server name to full URL); clients use the transport of the upstream."""
+    """Starts a gateway in front of `upstreams` (server name to full URL); clients use the transport of the upstream."""
     servers = {server: {"url": url} for server, url in upstreams.items()}
     gate = await start(children, folder, name, binary, servers, certificates)
-    # The last part of an upstream's URL says which transport it speaks; the gate's path ends the same way.
+    # The last part of an upstream's URL says which transport it speaks; the gateway's path ends the same way.
     urls = {server: gate.url(url.rsplit("/", 1)[1], server) for server, url in upstreams.items()}
     return Entry(urls=urls, env=gate.env, gated=True)
 
@@ -67,7 +67,7 @@ async def start(
     certificates: Certificates | None = None,
     proxy: Mapping[str, Any] | None = None,
 ) -> Gate:
-    """Starts a gate with these `mcpServers` and waits until it is ready.
+    """Starts a gateway with these `mcpServers` and waits until it is ready.
 
     It listens with TLS when there are certificates, and takes one token for every server. `proxy` adds to the config's
     section of that name.

@@ -21,7 +21,7 @@ DELAYS = (0, 0, 0.002, 0, 0.01)
 async def run(children: Children, folder: Path, report: Report, binary: str | None, _tls: Certificates) -> None:
     if binary is None:
         return
-    # Node takes every number for a floating-point one, the ids and progress tokens of the gate's included.
+    # Node takes every number for a floating-point one, the ids and progress tokens of the gateway's included.
     servers = {"tiny": upstreams.tiny(), "node": upstreams.node()}
     gate = await start(children, folder, "gate-isolation", binary, servers)
     for server, url, tool in (

@@ -1,4 +1,4 @@
-"""Where the suite cannot end the same through the gate as straight at the server, and why.
+"""Where the suite cannot end the same through the gateway as straight at the server, and why.
 
 An entry fails the run when the difference goes away or becomes another, so that the list cannot grow stale.
 """

@@ -21,7 +21,7 @@ def stat(pid: int) -> Stat | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name stands in brackets and may hold anything.
+    # The command's name is in brackets and may hold anything.
     fields = text.rpartition(")")[2].split()
     return Stat(fields[0], int(fields[1]), int(fields[19]))
 
@@ -38,12 +38,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What each open descriptor of a process is; without root's rights, of a gate only how many there are."""
+    """What each open descriptor of a process is; without root's rights, of a gateway only how many there are."""
     found = []
     try:
         entries = os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
-        # Since Linux 6.2. The gate does not let others of its user look inside.
+        # Since Linux 6.2. The gateway does not let others of its user look inside.
         return ["open"] * os.stat(f"/proc/{pid}/fd").st_size
     for entry in entries:
         try:

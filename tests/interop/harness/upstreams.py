@@ -1,4 +1,4 @@
-"""The MCP servers behind the gate: the fixture on the Python SDK, `server-everything` on the TypeScript SDK."""
+"""The MCP servers behind the gateway: the fixture on the Python SDK, `server-everything` on the TypeScript SDK."""
 
 import asyncio
 from pathlib import Path
@@ -11,28 +11,28 @@ HERE = str(Path(__file__).parent.parent)
 
 
 def local_fixture() -> dict[str, Any]:
-    """The fixture as a command of the gate's."""
+    """The fixture as a command of the gateway's."""
     env = {"PYTHONPATH": HERE, "PYTHONDONTWRITEBYTECODE": "1"}
     return {"command": PYTHON, "args": ["-m", "fixture", "stdio"], "env": env}
 
 
 def local_everything() -> dict[str, Any]:
-    """`server-everything` as a command of the gate's."""
+    """`server-everything` as a command of the gateway's."""
     return {"command": NODE, "args": [EVERYTHING, "stdio"]}
 
 
 def tiny(*options: str) -> dict[str, Any]:
-    """The small server as a command of the gate's; see its file for the options."""
+    """The small server as a command of the gateway's; see its file for the options."""
     return {"command": PYTHON, "args": ["-S", "-E", f"{HERE}/fixture/tiny.py", *options]}
 
 
 def node() -> dict[str, Any]:
-    """The small server on the TypeScript SDK as a command of the gate's."""
+    """The small server on the TypeScript SDK as a command of the gateway's."""
     return {"command": NODE, "args": [f"{HERE}/fixture/echo.mjs"], "cwd": str(CACHE)}
 
 
 def folding() -> dict[str, Any]:
-    """The Go server, which takes keys in any letter case, as a command of the gate's."""
+    """The Go server, which takes keys in any letter case, as a command of the gateway's."""
     return {"command": str(FOLDING)}
 
 

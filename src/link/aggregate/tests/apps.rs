@@ -92,7 +92,7 @@ fn what_a_tool_is_shown_with_is_read_where_the_tool_is() {
         };
         let one = with_resources("one").on("tools/list", shown("ui://one/view"));
         let two = with_resources("two").on("tools/list", shown("ui://two/view"));
-        // Listed by the client, by the gate for itself, or never, because three tools stand for all.
+        // Listed by the client, by the gateway for itself, or never, because three tools stand for all.
         for (lists, lazy) in [(true, false), (false, false), (false, true)] {
             let mut settings = prefixed();
             settings.lazy = lazy;

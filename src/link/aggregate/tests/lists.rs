@@ -211,7 +211,7 @@ fn in_flat_naming_a_name_of_two_servers_follows_the_rule() {
         ] {
             let (one, two) = (Server::with_tools("one", &["x", "y"]), Server::with_tools("two", &["y", "z"]));
             let mut client = Client::in_session(flat(rule), &[&one, &two]).await;
-            // Without a list before: the gate looks for itself.
+            // Without a list before: the gateway looks for itself.
             let answer = client.ask(1, "tools/call", json!({ "name": call })).await;
             assert_eq!(answer["result"]["from"].as_str(), reached, "{rule:?}");
             assert_eq!(client.names(2, "tools/list").await, names);

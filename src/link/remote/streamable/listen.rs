@@ -69,7 +69,7 @@ impl StreamableServer {
                     self.deliver(message, None).await;
                 }
                 StreamItem::Message(_) => (self.http_server.report)(Oddity::Unasked),
-                // It is nobody's answer.
+                // It is no one's answer.
                 StreamItem::Lost(_) => {}
             }
         }

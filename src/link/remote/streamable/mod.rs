@@ -1,9 +1,9 @@
-//! A link to a server that speaks Streamable HTTP (MCP 2025-03-26 and later): the gate is its client.
+//! A link to a server that speaks Streamable HTTP (MCP 2025-03-26 and later): the gateway is its client.
 //!
-//! Until 2025-11-25 there is a session: `initialize` begins it, an event stream of its own carries what belongs to no request,
-//! and a server may forget it, after which the gate begins a new one in the client's stead. Since 2026-07-28 each
-//! request stands alone, and to close its response is to cancel it. Which of the two a message is follows from the message, so
-//! that one link serves both.
+//! Until 2025-11-25 there is a session: `initialize` begins it, an event stream of its own carries what belongs to no
+//! request, and a server may forget it, after which the gateway begins a new one in the client's stead. Since 2026-07-28
+//! each request is self-contained, and to close its response is to cancel it. Which of the two a message is follows from
+//! the message, so that one link serves both.
 
 mod answer;
 mod headers;

@@ -26,7 +26,7 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 /// How long the server may take to hear that the session is over. It notices by itself in the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The server, as the gate's side of one conversation sees it.
+/// The server, as the gateway's side of one conversation sees it.
 pub(super) struct StreamableServer {
     pub(super) http_server: HttpServer,
     to_client: mpsc::Sender<FromServer>,
@@ -35,7 +35,7 @@ pub(super) struct StreamableServer {
     /// How the client began, for the case that the server forgets it.
     initialize: RefCell<Option<Outbound>>,
     /// Held while a forgotten session is replaced, so that it is only once however many messages met the loss. It has the ids
-    /// of the gate's own requests: none that a client could choose is one of them.
+    /// of the gateway's own requests: none that a client could choose is one of them.
     renewal: Mutex<Numbers>,
     /// Why there is no session to have any more.
     lost: RefCell<Option<Cow<'static, str>>>,
@@ -136,7 +136,7 @@ impl StreamableServer {
         }
     }
 
-    /// Sends what wants no answer. That it failed is nobody's news: there is no request to fail.
+    /// Sends what wants no answer. That it failed is no one's news: there is no request to fail.
     pub(super) async fn send_without_answer(&self, outbound: &Outbound) {
         let Ok((session, answer)) = self.post(outbound, &watch::Sender::default()).await else { return };
         let is_taken = answer.status.is_success();
@@ -241,7 +241,7 @@ impl StreamableServer {
         let (_, session) = handshake
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))??;
-        // The client goes on in the version that it was told.
+        // The client goes on in the version that it got.
         let session = session
             .filter(|session| session.version == forgotten.version)
             .ok_or_else(|| self.lose("the server forgot the session and refuses a new one like it"))?;
