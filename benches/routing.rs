@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::{downstream::path::is_canonical, route};
+use sluicegate::{downstream::path::is_canonical, endpoints::table};
 
 fn routing(criterion: &mut Criterion) {
     let long = format!("/{}", "a/%20".repeat(1_600));
@@ -25,7 +25,7 @@ fn routing(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 let path = black_box(path);
-                is_canonical(path).then(|| black_box(route::endpoint(path)));
+                is_canonical(path).then(|| black_box(table::endpoint(path)));
             });
         });
     }

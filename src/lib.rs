@@ -12,7 +12,9 @@
 //! | process | [`gateway`] (life of the process and of its workers) |
 //! | request | [`service`] (life of a request) |
 //! | messages | [`bridge`] (message by message to a server) |
-//! | bytes | [`proxy`] (byte for byte to a server), [`endpoints`] (what the gateway itself serves) |
+//! | bytes | [`proxy`] (byte for byte to a server) |
+//! | admission | [`request`] (what a request was admitted to, and how it is refused) |
+//! | endpoints | [`endpoints`] (what is served where, and what the gateway itself answers) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | servers | [`servers`] (the servers of the config, as they run), [`session`] (sessions that the gateway keeps) |
 //! | links | [`link`] (a conversation with a server, whatever carries it) |
@@ -22,7 +24,7 @@
 //! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`] |
-//! | base | [`route`] (from a path to what is served there), [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood) |
+//! | base | [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood) |
 
 pub mod body;
 pub mod bridge;
@@ -44,7 +46,7 @@ pub mod net;
 pub mod observe;
 pub mod policy;
 pub mod proxy;
-pub mod route;
+pub mod request;
 pub mod secret;
 pub mod servers;
 pub mod service;

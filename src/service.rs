@@ -23,7 +23,10 @@ use crate::{
         head::{self, Checked, RequestFields},
         incoming::Incoming,
     },
-    endpoints,
+    endpoints::{
+        self, shown,
+        table::{Endpoint, McpEndpoint, endpoint},
+    },
     error::{Error, ErrorKind},
     identity::presented::{Presented, presented, unasked},
     ledger::Resource,
@@ -33,8 +36,12 @@ use crate::{
     },
     observe::{Record, TraceId},
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
-    proxy::{self, Admitted, relay::Relay},
-    route::{self, Endpoint, endpoint},
+    proxy::{self, relay::Relay},
+    request::{
+        admitted::Admitted,
+        host_hint::forbidden,
+        refuse::{close, refuse},
+    },
     state::{Live, Worker},
 };
 
@@ -95,7 +102,7 @@ pub async fn handle(
         }
     };
     if !record.is_admitted() {
-        record.show_path(route::shown(head.uri.path(), |name| live.routes.contains_key(name)));
+        record.show_path(shown::shown(head.uri.path(), |name| live.routes.contains_key(name)));
     }
     if let Some(id) = id_field {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -207,9 +214,9 @@ async fn answer(
     }
     if !is_check && !host_is_allowed(&live.host_rules.hosts, checked.host) {
         return Err(forbidden(
-            asked,
             checked.host,
             "is none of `proxy.allowedHosts`; add it there, or name the gateway as `proxy.baseUrl` does",
+            |text| is_secret(asked, at, text),
         ));
     }
     if !is_listed {
@@ -327,52 +334,6 @@ fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
 
-/// A refusal that names the host to whoever runs the gateway.
-fn forbidden(asked: Asked<'_>, host: &str, way_out: &str) -> Error {
-    let at = endpoint(asked.head.uri.path());
-    let shown = if host_is_address(host) {
-        Some(host.to_owned())
-    } else {
-        shown_host(host, |text| is_secret(asked, at, text))
-    };
-    ErrorKind::ForbiddenHost.with_cause(match shown {
-        Some(shown) => format!("Host \"{shown}\" {way_out}"),
-        None => format!("Host, {} characters that are no name of a host, {way_out}", host.chars().count()),
-    })
-}
-
-/// As much of a host name as tells which it is; nothing, if that may be a token, which people paste anywhere. So a name
-/// without a dot is shown only if it is shorter than a token should be, and of a long label only the beginning is.
-fn shown_host(host: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
-    const LABELS: usize = 8;
-    /// One less than a token should have: see `config::tokens`.
-    const LABEL: usize = 15;
-    let is_named = |label: &str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if is_port(port) => (name, &host[name.len()..]),
-        _ => (host, ""),
-    };
-    let is_hidden = (!name.contains('.') && (name.len() > LABEL || !is_named(name)))
-        || is_secret(host)
-        || is_secret(name)
-        || name.split('.').take(LABELS).any(&is_secret);
-    if is_hidden {
-        return None;
-    }
-    let mut labels = name.split('.').map(|label| match label.get(..LABEL / 2) {
-        _ if !is_named(label) => "…".to_owned(),
-        Some(beginning) if label.len() > LABEL => format!("{beginning}…"),
-        _ => label.to_owned(),
-    });
-    let mut shown = labels.by_ref().take(LABELS).collect::<Vec<_>>().join(".");
-    if labels.next().is_some() {
-        shown.push_str(".…");
-    }
-    shown.push_str(port);
-    Some(shown)
-}
-
 fn is_probe(at: Endpoint<'_>) -> bool {
     matches!(at, Endpoint::Live | Endpoint::Ready | Endpoint::Status)
 }
@@ -398,7 +359,7 @@ fn administer(
         } else {
             "is no name of this machine; an admin listener on loopback is for this machine only"
         };
-        return Err(forbidden(asked, host, way_out));
+        return Err(forbidden(host, way_out, |text| is_secret(asked, at, text)));
     }
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
     let is_foreign = match asked.fields.origin {
@@ -450,8 +411,8 @@ fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, us
 /// parameter of this name.
 fn query_of_caller<'a>(head: &'a Parts, at: Endpoint<'_>) -> Option<&'a str> {
     head.uri.query().map(|query| match at {
-        Endpoint::Server { mcp_endpoint: crate::route::McpEndpoint::Message, .. }
-        | Endpoint::All { mcp_endpoint: crate::route::McpEndpoint::Message } => proxy::behind_seal(query),
+        Endpoint::Server { mcp_endpoint: McpEndpoint::Message, .. }
+        | Endpoint::All { mcp_endpoint: McpEndpoint::Message } => proxy::behind_seal(query),
         _ => query,
     })
 }
@@ -484,44 +445,6 @@ fn options(head: &Parts, at: Endpoint<'_>) -> Response<Payload> {
     response
 }
 
-/// The only place where an error becomes a response.
-fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
-    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
-    let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
-    let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
-    *response.status_mut() = error.kind.status();
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let challenge = match error.kind {
-        ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
-            Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
-        }
-        ErrorKind::InvalidToken => {
-            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
-        }
-        ErrorKind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
-        _ => None,
-    };
-    if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    match error.kind {
-        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {
-            drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
-        }
-        ErrorKind::MethodNotAllowed => {
-            let allowed = endpoint(head.uri.path()).methods();
-            drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
-        }
-        // Where the next request would begin is uncertain, or the rest of a body is still to come.
-        ErrorKind::Malformed | ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout => close(head, &mut response),
-        _ => {}
-    }
-    response
-}
-
 /// The answer to HEAD: the head that GET would have, with the length of what does not follow.
 fn without_content(response: Response<Payload>) -> Response<Payload> {
     let (mut parts, payload) = response.into_parts();
@@ -531,18 +454,4 @@ fn without_content(response: Response<Payload>) -> Response<Payload> {
         parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
     }
     Response::from_parts(parts, Payload::Whole(Bytes::new()))
-}
-
-/// Has the connection closed behind the response.
-fn close(head: &Parts, response: &mut Response<Payload>) {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
-    if head.version == Version::HTTP_10 {
-        *response.version_mut() = head.version;
-    }
-}
-
-/// A quoted-string (RFC 9110 §5.6.4) of what of `text` can be in one.
-fn quoted(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }

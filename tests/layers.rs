@@ -113,8 +113,8 @@ fn a_module_uses_only_what_stands_below_it_in_the_table() {
 fn paths_are_found_in_every_way_to_write_them() {
     let text = "use crate::secret::Secret;\nuse crate::{\n    identity::{a, b::{c}}, body,\n    net::{self},\n};\n\
                 use super::{near};\nuse super::super::{clock, mcp::{id}};\n\
-                // crate::comment\nfn f() -> crate::route::Endpoint {}\n#[cfg(test)]\nmod tests {\n use crate::tested;";
-    let wanted = ["body", "clock", "identity", "mcp", "net", "route", "secret"].map(str::to_owned);
+                // crate::comment\nfn f() -> crate::memory::Memory {}\n#[cfg(test)]\nmod tests {\n use crate::tested;";
+    let wanted = ["body", "clock", "identity", "mcp", "memory", "net", "secret"].map(str::to_owned);
     assert_eq!(uses(text, 2), BTreeSet::from(wanted));
 }
 

@@ -21,6 +21,7 @@ use crate::{
     body::{BridgedEvents, Payload, Source, ended_before_answer},
     config::{Naming, Server},
     downstream::incoming::Incoming,
+    endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
     ledger::Resource,
@@ -33,8 +34,7 @@ use crate::{
     },
     observe::Record,
     policy::selector::Selector,
-    proxy::Admitted,
-    route::McpEndpoint,
+    request::admitted::Admitted,
     servers::{Backend, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,

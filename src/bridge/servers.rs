@@ -30,7 +30,7 @@ use crate::{
     },
     observe::{Group, Topic},
     policy::selector::Selector,
-    proxy::Admitted,
+    request::admitted::Admitted,
     servers::{Backend, ServerEntry, SharedConversation},
     state::{GateState, Live, Worker},
 };

@@ -6,8 +6,8 @@ use crate::endpoints::server_list::{self as servers, ServerView};
 use crate::{
     body::Payload,
     config::Level,
+    endpoints::table::{Endpoint, ManageAction},
     error::Error,
-    route::{Endpoint, ManageAction},
     servers::{Backend, ServerEntry},
     session,
     state::GateState,

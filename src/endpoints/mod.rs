@@ -2,15 +2,17 @@
 
 mod manage;
 pub mod server_list;
+pub mod shown;
+pub mod table;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{
     body::Payload,
+    endpoints::table::Endpoint,
     error::{Error, ErrorKind},
     ledger::Resource,
-    route::Endpoint,
     state::{CredentialEntry, GateState},
 };
 

@@ -10,9 +10,9 @@ use crate::endpoints::{only_read, text};
 use crate::{
     body::Payload,
     config::{Access, McpTransport, Server, Target},
+    endpoints::table::Endpoint,
     error::{Error, ErrorKind},
     observe::Health,
-    route::Endpoint,
 };
 
 /// One server, as it is shown.
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{HttpTarget, StdioTarget},
-        route::ManageAction,
+        endpoints::table::ManageAction,
         secret::Secret,
     };
 

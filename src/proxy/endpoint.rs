@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{Admitted, lists::may_be_events, tools::is_utf8};
+use super::{lists::may_be_events, tools::is_utf8};
 use crate::{
     body::Seal,
     config::HttpTarget,
+    endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     mcp::sse::{
         endpoint::EndpointRewriter,
         reader::{is_coded, is_event_stream},
     },
-    route::McpEndpoint,
+    request::admitted::Admitted,
     upstream::{Head, ResponseBody},
 };
 

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     body::{Collect, FilteredEvents, Pace},
+    endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Resource, Share},
@@ -26,7 +27,6 @@ use crate::{
         tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
     },
     observe::Record,
-    route::McpEndpoint,
     upstream::{Head, ResponseBody},
     watchdog::Watched,
 };

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Body as _;
 
-use super::Admitted;
 use crate::{
     body::{Passes, Payload},
     config::ToolFilter,
     downstream::incoming::Incoming,
+    endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     ledger::Owner,
     mcp::{
@@ -19,7 +19,7 @@ use crate::{
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },
-    route::McpEndpoint,
+    request::admitted::Admitted,
     upstream::{Inspect, Pass},
 };
 
