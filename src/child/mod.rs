@@ -24,7 +24,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -85,7 +85,7 @@ pub struct Supervisor {
     health: Arc<Health>,
     patience: ProcessTimeouts,
     restarts: IntCounter,
-    running: AtomicUsize,
+    running: watch::Sender<usize>,
     starts: Starts,
     history: Mutex<History>,
     orders: watch::Sender<Orders>,
@@ -148,7 +148,7 @@ impl Supervisor {
             health,
             patience,
             restarts,
-            running: AtomicUsize::new(0),
+            running: watch::Sender::default(),
             starts: Starts::default(),
             history: Mutex::default(),
             orders: watch::Sender::default(),
@@ -167,7 +167,12 @@ impl Supervisor {
 
     /// Processes that were started and are not reaped yet.
     pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+        *self.running.borrow()
+    }
+
+    /// Resolves once there are none.
+    pub async fn childless(&self) {
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
     /// How often a process was started again after one had ended by itself.
@@ -330,14 +335,14 @@ struct Running {
 
 impl Running {
     fn begin(supervisor: &Arc<Supervisor>, share: Share) -> Self {
-        supervisor.running.fetch_add(1, Ordering::AcqRel);
+        supervisor.running.send_modify(|running| *running += 1);
         Self { supervisor: Arc::clone(supervisor), share }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.supervisor.running.fetch_sub(1, Ordering::AcqRel);
+        self.supervisor.running.send_modify(|running| *running -= 1);
     }
 }
 

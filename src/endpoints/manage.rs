@@ -8,8 +8,7 @@ use crate::{
     config::Level,
     endpoints::table::{Endpoint, ManageAction},
     error::Error,
-    servers::{Backend, ServerEntry},
-    session,
+    servers::{Backend, EndCause, ServerEntry},
     state::GateState,
 };
 
@@ -58,39 +57,22 @@ fn view(shared: &GateState, route: &ServerEntry) -> ServerView {
 
 /// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
 /// anew with the next request.
-fn act(shared: &GateState, route: &ServerEntry, action: ManageAction) {
-    let name = &route.server.name;
+fn act(shared: &GateState, entry: &ServerEntry, action: ManageAction) {
     // What the config says is changed in the config.
-    if route.server.disabled {
+    if entry.server.disabled {
         return;
     }
-    match action {
-        ManageAction::Start => route.run_state.start(),
-        ManageAction::Stop => route.run_state.stop(),
-        // Never stopped in between: whoever comes at this moment is not refused.
-        ManageAction::Restart => route.run_state.restart(),
-    }
-    if let Backend::Stdio(supervisor) = &route.backend {
-        match action {
-            ManageAction::Start => supervisor.allow(),
-            ManageAction::Stop => supervisor.stop(),
-            ManageAction::Restart => supervisor.renew(),
+    let (cause, msg) = match action {
+        ManageAction::Start => (None, "Server started by hand"),
+        ManageAction::Stop => (Some(EndCause::Stopped), "Server stopped by hand"),
+        ManageAction::Restart => (Some(EndCause::Restarted), "Server restarted by hand"),
+    };
+    match cause {
+        None => entry.start(),
+        Some(cause) => {
+            shared.end_server(entry, cause);
+            shared.note_change();
         }
     }
-    if action != ManageAction::Stop {
-        // What was wrong before is not known of what comes now.
-        route.health.forget();
-    }
-    if action != ManageAction::Start {
-        route.shared_links.clear();
-        shared.sessions.of(name).iter().for_each(session::SessionHandle::close);
-        // Requests that pass byte by byte are ended by the workers.
-        shared.note_change();
-    }
-    let msg = match action {
-        ManageAction::Start => "Server started by hand",
-        ManageAction::Stop => "Server stopped by hand",
-        ManageAction::Restart => "Server restarted by hand",
-    };
-    shared.observer.log.line(Level::Info, msg).str("server", name).send();
+    shared.observer.log.line(Level::Info, msg).str("server", &entry.server.name).send();
 }

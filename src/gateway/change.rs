@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     config::{Credential, Server, Snapshot},
+    gateway::Gateway,
     observe::LogLine,
-    state::GateState,
 };
 
 /// Names that a field of the line has at most.
@@ -35,12 +35,12 @@ struct Difference {
     changed: Vec<Arc<str>>,
 }
 
-/// Who knows how many requests a reload ends.
+/// By what the requests are counted that a reload ends.
 pub(super) struct Ended {
-    pub(super) shared: Arc<GateState>,
+    /// The change after which workers end them.
+    pub(super) generation: u64,
+    /// Requests that were ended before.
     pub(super) revoked_before: u64,
-    /// Each worker has ended what it had to end.
-    pub(super) acknowledged: Vec<oneshot::Receiver<()>>,
 }
 
 impl ReloadChange {
@@ -62,10 +62,11 @@ impl ReloadChange {
         }
     }
 
-    /// Waits until all that ends because of it has been ended, and counts it.
-    pub(super) async fn counted(mut self) -> Self {
-        if let Some(ended) = self.ended.take() {
-            self.cut = ended.count().await;
+    /// Waits until the workers have ended what is not admitted any more, and counts that.
+    pub(super) async fn counted(mut self, gateway: &Gateway) -> Self {
+        if let Some(Ended { generation, revoked_before }) = self.ended.take() {
+            let _ = timeout(COUNT_WITHIN, gateway.wait_applied(generation)).await;
+            self.cut = gateway.shared.revoked().saturating_sub(revoked_before);
         }
         self
     }
@@ -75,19 +76,6 @@ impl ReloadChange {
         let line = self.servers.add_to(line, ["servers_added", "servers_removed", "servers_changed"]);
         let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
         line.int("streams_cut", self.cut)
-    }
-}
-
-impl Ended {
-    async fn count(self) -> u64 {
-        let acknowledged = async {
-            for acknowledged in self.acknowledged {
-                // A worker that is gone has nothing to end.
-                let _ = acknowledged.await;
-            }
-        };
-        let _ = timeout(COUNT_WITHIN, acknowledged).await;
-        self.shared.revoked().saturating_sub(self.revoked_before)
     }
 }
 

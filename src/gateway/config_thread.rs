@@ -287,7 +287,7 @@ impl ConfigFollower {
         observer.metrics.reloaded(self.last);
         match result {
             Ok(change) => {
-                let change = change.counted().await;
+                let change = change.counted(&self.gateway).await;
                 let snapshot = self.gateway.in_force();
                 if !std::mem::replace(&mut self.sees_everything, commands_see_everything(&snapshot)) {
                     warn_of_root(&observer.log, &snapshot);
@@ -309,7 +309,7 @@ impl ConfigFollower {
                         "Config not reloaded; the last good one stays in force, without what this one takes away"
                     }
                 };
-                let change = restricted.unwrap_or_default().counted().await;
+                let change = restricted.unwrap_or_default().counted(&self.gateway).await;
                 let line = observer.log.line(Level::Error, msg).text("cause", &cause);
                 change.add_to(line).send();
             }

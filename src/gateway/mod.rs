@@ -11,13 +11,14 @@ use std::{
     fmt, io,
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +50,6 @@ pub use crate::gateway::{
     serve::{LogFlags, observe, serve},
 };
 
-/// How often shutdown looks whether the last connection is gone.
-const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// How often connections are notified that the gateway drains, once none is accepted any more: the kernel's queue may
 /// still hold some when that is decided.
 const TELL_DRAIN: Duration = Duration::from_millis(500);
@@ -68,6 +67,8 @@ const BEHIND: Duration = Duration::from_secs(30);
 pub struct Gateway {
     shared: Arc<GateState>,
     workers: Arc<[worker::WorkerHandle]>,
+    /// Notified when a worker has less that the end of the gateway waits for.
+    less: Arc<Notify>,
     certificate: Arc<Certificate>,
     self_made: Option<Arc<SelfMade>>,
     process_key: SessionKey,
@@ -238,10 +239,17 @@ impl Prepared {
         let admin_addr = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let count = snapshot.workers.max(1);
-        let workers = (0..count)
-            .map(|index| worker::WorkerHandle::start(index, count, Arc::clone(&shared), acceptor.clone()))
-            .collect::<io::Result<Arc<[_]>>>()
-            .map_err(io("worker thread"))?;
+        let less = Arc::<Notify>::default();
+        let start = |index| {
+            worker::WorkerHandle::start(
+                index,
+                count,
+                Arc::clone(&shared),
+                acceptor.clone(),
+                Arc::clone(&less),
+            )
+        };
+        let workers = (0..count).map(start).collect::<io::Result<Arc<[_]>>>().map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
         let public = listeners
             .into_iter()
@@ -268,6 +276,7 @@ impl Prepared {
         let gateway = Gateway {
             shared,
             workers,
+            less,
             certificate,
             self_made,
             process_key,
@@ -337,11 +346,15 @@ impl Gateway {
     /// before that can answer it; streams that only listen end when nobody waits for an answer.
     pub fn drained(&self) -> impl Future<Output = ()> + use<> {
         let (workers, stop_accepting) = (Arc::clone(&self.workers), self.stop_accepting.clone());
+        let less = Arc::clone(&self.less);
         async move {
             let waits = |for_what| workers.iter().any(|worker| worker.waits(for_what));
             let mut is_listening_ended = false;
             let mut reported: Option<Instant> = None;
             loop {
+                let mut is_less = pin!(less.notified());
+                // From here on, so that what ends during the look counts.
+                is_less.as_mut().enable();
                 if !stop_accepting.is_cancelled() && !waits(Waits::Converses) {
                     stop_accepting.cancel();
                 }
@@ -359,8 +372,19 @@ impl Gateway {
                 if stop_accepting.is_cancelled() && workers.iter().all(|worker| worker.open() == 0) {
                     return;
                 }
-                tokio::time::sleep(DRAIN_POLL).await;
+                tokio::select! {
+                    () = is_less => {}
+                    () = stop_accepting.cancelled(), if !stop_accepting.is_cancelled() => {}
+                    () = tokio::time::sleep(TELL_DRAIN) => {}
+                }
             }
+        }
+    }
+
+    /// Resolves once every worker has ended what is not admitted since the change of this generation.
+    pub async fn wait_applied(&self, generation: u64) {
+        for worker in &*self.workers {
+            worker.wait_applied(generation).await;
         }
     }
 
@@ -397,8 +421,8 @@ impl Gateway {
 }
 
 async fn childless(supervisors: &[Arc<Supervisor>]) {
-    while supervisors.iter().any(|supervisor| supervisor.running() > 0) {
-        tokio::time::sleep(DRAIN_POLL).await;
+    for supervisor in supervisors {
+        supervisor.childless().await;
     }
 }
 

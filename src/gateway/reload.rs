@@ -15,8 +15,7 @@ use super::{
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
     downstream::tls::{Left, Validity},
-    servers::Backend,
-    session,
+    servers::{Backend, EndCause},
     state::Live,
     upstream::Unusable,
 };
@@ -105,9 +104,8 @@ impl Gateway {
         self.shared.swap(Arc::new(live));
         observer.metrics.config_hash.set(hash);
         self.retire(&previous);
+        change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
-        let acknowledged = self.workers.iter().map(|worker| worker.reloaded()).collect();
-        change.ended = Some(Ended { shared: Arc::clone(&self.shared), revoked_before, acknowledged });
         Ok(change)
     }
 
@@ -155,21 +153,11 @@ impl Gateway {
             self.shared.observer.metrics.token_removed(token_name, credential);
         }
         for old in &previous.servers {
-            let name = &old.server.name;
-            if live.routes.get(&**name).is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
-                continue;
-            }
-            old.run_state.begin_epoch();
-            old.health.forget();
-            old.shared_links.clear();
-            self.shared.sessions.of(name).iter().for_each(session::SessionHandle::close);
-            if let Backend::Stdio(supervisor) = &old.backend
-                && !live.runs(supervisor)
-            {
-                supervisor.stop();
+            let new = live.routes.get(&*old.server.name);
+            if !new.is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
+                self.shared.end_server(old, EndCause::Replaced(new.map(|new| &**new)));
             }
         }
-        self.shared.note_change();
     }
 }
 

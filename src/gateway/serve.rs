@@ -184,8 +184,8 @@ async fn serve_until_signal(
         }
     }
     let began = Instant::now();
-    observer.log.line(Level::Info, "Draining").millis("grace_ms", left).send();
     gateway.drain();
+    observer.log.line(Level::Info, "Draining").millis("grace_ms", left).send();
     let drained = tokio::time::timeout(left, gateway.drained());
     left = match signals.unless(follower, drained).await {
         Ok(Ok(())) => left.saturating_sub(began.elapsed()),

@@ -20,7 +20,7 @@ use std::{
 use tokio::{
     net::TcpStream,
     runtime,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -57,7 +57,6 @@ enum WorkerCommand {
     Serve(Arrival),
     Evict(ConnectionId),
     Warm(Arc<Supervisor>),
-    Reloaded(oneshot::Sender<()>),
     Drain,
     EndListening,
     Cut,
@@ -68,30 +67,48 @@ pub struct WorkerHandle {
     // Unbounded, and bounded all the same: every arrival is one of the connections, of which there is a limit, each
     // eviction comes with an arrival, and the other messages are a few per reload.
     messages: mpsc::UnboundedSender<WorkerCommand>,
-    open: Arc<AtomicUsize>,
-    unfinished: Arc<Unfinished>,
+    load: Arc<Load>,
+    applied: watch::Receiver<u64>,
 }
 
-/// What is still waited for when the gateway ends, as of the last look. Unknown counts as everything.
-struct Unfinished(AtomicU8);
+/// What the end of the gateway waits for in a worker.
+struct Load {
+    /// Client connections.
+    open: AtomicUsize,
+    /// What requests and sessions wait for, as of the last look. Unknown counts as everything.
+    unfinished: AtomicU8,
+    /// Notified when there is less. It is that of all workers.
+    less: Arc<Notify>,
+}
 
-impl Default for Unfinished {
-    fn default() -> Self {
-        Self(AtomicU8::new(u8::MAX))
+impl Load {
+    fn close_one(&self) {
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.less.notify_waiters();
+        }
+    }
+
+    fn set_unfinished(&self, waits: Waits) {
+        if self.unfinished.swap(waits as u8, Ordering::Relaxed) != waits as u8 {
+            self.less.notify_waiters();
+        }
     }
 }
 
 impl WorkerHandle {
-    /// Starts worker number `index` of so many. `acceptor` terminates TLS on the public listener.
+    /// Starts worker number `index` of so many. `acceptor` terminates TLS on the public listener. `less` is notified when the end
+    /// of the gateway has less to wait for.
     pub fn start(
         index: usize,
         workers: usize,
         shared: Arc<GateState>,
         acceptor: Option<TlsAcceptor>,
+        less: Arc<Notify>,
     ) -> io::Result<Self> {
         let (messages, inbox) = mpsc::unbounded_channel();
-        let (open, unfinished) = (Arc::new(AtomicUsize::new(0)), Arc::<Unfinished>::default());
-        let (of_thread, unfinished_of_thread) = (Arc::clone(&open), Arc::clone(&unfinished));
+        let (applies, applied) = watch::channel(0);
+        let load = Arc::new(Load { open: AtomicUsize::new(0), unfinished: AtomicU8::new(u8::MAX), less });
+        let of_thread = Arc::clone(&load);
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         // The thread ends when this handle is gone and its connections are.
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -102,27 +119,27 @@ impl WorkerHandle {
                 Err(e) => drop(started.send(Err(e))),
                 Ok(runtime) => {
                     drop(started.send(Ok(())));
-                    runtime.block_on(run(shared, workers, acceptor, inbox, of_thread, &unfinished_of_thread));
+                    runtime.block_on(run(Worker::new(shared, workers), acceptor, inbox, of_thread, applies));
                 }
             }
         })?;
         outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { messages, open, unfinished })
+        Ok(Self { messages, load, applied })
     }
 
     /// Client connections that this worker has.
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.load.open.load(Ordering::Relaxed)
     }
 
     /// Whether somebody here waits for at least this much, or may. For the end of the gateway: it is looked at from then on.
     pub fn waits(&self, for_what: Waits) -> bool {
-        self.unfinished.0.load(Ordering::Relaxed) >= for_what as u8
+        self.load.unfinished.load(Ordering::Relaxed) >= for_what as u8
     }
 
     /// Hands over a connection.
     pub fn serve(&self, arrival: Arrival) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.load.open.fetch_add(1, Ordering::Relaxed);
         self.send(WorkerCommand::Serve(arrival));
     }
 
@@ -136,11 +153,10 @@ impl WorkerHandle {
         self.send(WorkerCommand::Warm(supervisor));
     }
 
-    /// There is a new config: end what it no longer admits. What comes back resolves when all of it has been ended.
-    pub fn reloaded(&self) -> oneshot::Receiver<()> {
-        let (acknowledge, acknowledged) = oneshot::channel();
-        self.send(WorkerCommand::Reloaded(acknowledge));
-        acknowledged
+    /// Resolves once the worker has ended what is not admitted since the change of this generation, or is gone.
+    pub async fn wait_applied(&self, generation: u64) {
+        let mut applied = self.applied.clone();
+        let _ = applied.wait_for(|applied| *applied >= generation).await;
     }
 
     /// Finish what runs, take nothing new on any connection.
@@ -165,33 +181,29 @@ impl WorkerHandle {
 }
 
 async fn run(
-    shared: Arc<GateState>,
-    workers: usize,
+    worker: Worker,
     acceptor: Option<TlsAcceptor>,
     mut inbox: mpsc::UnboundedReceiver<WorkerCommand>,
-    open: Arc<AtomicUsize>,
-    unfinished: &Unfinished,
+    load: Arc<Load>,
+    applied: watch::Sender<u64>,
 ) {
-    let worker = Rc::new(Worker::new(shared, workers));
+    let worker = Rc::new(worker);
+    // In a task of its own, so that connections that arrive do not pay for the wait.
+    drop(tokio::task::spawn_local(apply_changes(Rc::clone(&worker), applied)));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ended = false;
     loop {
         tokio::select! {
             message = inbox.recv(), if !ended => match message {
-                Some(WorkerCommand::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&open)),
+                Some(WorkerCommand::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&load)),
                 Some(WorkerCommand::Evict(id)) => worker.evict(id),
                 Some(WorkerCommand::Warm(supervisor)) => {
                     drop(tokio::task::spawn_local(bridge::warm(Arc::clone(&worker.shared), supervisor)));
                 }
-                Some(WorkerCommand::Reloaded(acknowledge)) => {
-                    worker.reloaded();
-                    // Nobody may want to know.
-                    let _ = acknowledge.send(());
-                }
                 Some(WorkerCommand::Drain) => {
                     worker.of_connections.signal(|_| Some(Signal::Drain));
-                    worker.look_what_is_unfinished(unfinished).await;
+                    worker.look_what_is_unfinished(&load).await;
                 }
                 Some(WorkerCommand::EndListening) => worker.end_listening(),
                 Some(WorkerCommand::Cut) => worker.cut().await,
@@ -200,11 +212,24 @@ async fn run(
             _ = ticks.tick() => {
                 worker.tick();
                 if !worker.shared.is_ready() {
-                    worker.look_what_is_unfinished(unfinished).await;
+                    worker.look_what_is_unfinished(&load).await;
                 }
             }
         }
-        if ended && open.load(Ordering::Relaxed) == 0 {
+        if ended && load.open.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+    }
+}
+
+/// Ends what a change does not admit, each time that there was one, and tells up to which that is done.
+async fn apply_changes(worker: Rc<Worker>, applied: watch::Sender<u64>) {
+    let mut changes = worker.shared.changes();
+    loop {
+        let generation = *changes.borrow_and_update();
+        worker.apply_change();
+        applied.send_replace(generation);
+        if changes.changed().await.is_err() {
             return;
         }
     }
@@ -212,24 +237,24 @@ async fn run(
 
 /// Counts a connection for as long as it is open, however it ends.
 struct Open {
-    of_worker: Arc<AtomicUsize>,
+    of_worker: Arc<Load>,
     /// Those of the admin listener are not among the client connections.
     of_gate: Option<prometheus::IntGauge>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.of_worker.fetch_sub(1, Ordering::Relaxed);
+        self.of_worker.close_one();
         self.of_gate.iter().for_each(prometheus::IntGauge::dec);
     }
 }
 
-fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, open: Arc<AtomicUsize>) {
+fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, load: Arc<Load>) {
     let Arrival { stream, peer, listener_kind, connection_slot } = arrival;
     let of_gate = (listener_kind == ListenerKind::Public)
         .then(|| worker.shared.observer.metrics.connections_open.clone());
     of_gate.iter().for_each(prometheus::IntGauge::inc);
-    let open = Open { of_worker: open, of_gate };
+    let open = Open { of_worker: load, of_gate };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| listener_kind == ListenerKind::Public);
     // Before a task begins, so that the worker's next command reaches this connection, too.
@@ -354,13 +379,14 @@ impl Worker {
         // Connections that wait for a request have no share of the descriptors but that of requests.
         let most = live.limits.max_requests.saturating_sub(requests) / self.workers as u64;
         self.pool.keep_most(usize::try_from(most).unwrap_or(usize::MAX));
-        if live.has_expiry() | self.sees_change() {
+        // Nothing but time says that a credential expires.
+        if live.has_expiry() {
             drop(live);
             self.revoke();
         }
     }
 
-    fn reloaded(&self) {
+    fn apply_change(&self) {
         self.revoke();
         let live = self.shared.live();
         self.pool.sweep(Instant::now(), |endpoint| live.uses(endpoint));
@@ -382,13 +408,12 @@ impl Worker {
     }
 
     /// Learns from sessions and requests what their clients wait for.
-    async fn look_what_is_unfinished(&self, unfinished: &Unfinished) {
+    async fn look_what_is_unfinished(&self, load: &Load) {
         let is_session = |subject: &Subject| matches!(subject, Subject::Session(..));
         self.watchdog.signal(|subject| is_session(subject).then_some(Signal::Drain));
         // Sessions answer when they are polled; one that is not by then still counts as it did.
         tokio::task::yield_now().await;
-        let most = self.watchdog.max(Subject::waits).unwrap_or(Waits::Listens);
-        unfinished.0.store(most as u8, Ordering::Relaxed);
+        load.set_unfinished(self.watchdog.max(Subject::waits).unwrap_or(Waits::Listens));
     }
 
     fn end_listening(&self) {

@@ -94,6 +94,40 @@ impl ServerEntry {
         }
     }
 
+    /// Lets the server run. What failed before is forgotten.
+    pub fn start(&self) {
+        self.run_state.start();
+        if let Backend::Stdio(supervisor) = &self.backend {
+            supervisor.allow();
+        }
+        self.health.forget();
+    }
+
+    /// Ends what was begun with the server: conversations that callers share, its sessions by `close_sessions`, and processes.
+    pub fn end(&self, cause: EndCause<'_>, close_sessions: impl FnOnce()) {
+        // First, so that whoever loses something can see why.
+        match cause {
+            EndCause::Stopped => self.run_state.stop(),
+            // Never stopped in between: a request that comes at this moment is not refused.
+            EndCause::Restarted => self.run_state.restart(),
+            EndCause::Replaced(_) => self.run_state.begin_epoch(),
+        }
+        if !matches!(cause, EndCause::Stopped) {
+            // What failed before says nothing of what comes now.
+            self.health.forget();
+        }
+        self.shared_links.clear();
+        close_sessions();
+        let Backend::Stdio(supervisor) = &self.backend else { return };
+        let keeps =
+            |new: &Self| matches!(&new.backend, Backend::Stdio(kept) if Arc::ptr_eq(kept, supervisor));
+        match cause {
+            EndCause::Replaced(Some(new)) if keeps(new) => {}
+            EndCause::Stopped | EndCause::Replaced(_) => supervisor.stop(),
+            EndCause::Restarted => supervisor.renew(),
+        }
+    }
+
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
         !self.run_state.is_stopped() && !self.health.is_failing()
@@ -108,6 +142,17 @@ impl ServerEntry {
     pub fn allows(&self, credential: usize) -> bool {
         self.allowed.get(credential).copied().unwrap_or(false)
     }
+}
+
+/// Why what was begun with a server ends.
+#[derive(Clone, Copy)]
+pub enum EndCause<'a> {
+    /// It was stopped by hand.
+    Stopped,
+    /// It was restarted by hand.
+    Restarted,
+    /// The config has another server of this name, or none. What did not change goes on: the same processes.
+    Replaced(Option<&'a ServerEntry>),
 }
 
 /// Who may have used a server since the gateway was started: reloads add to it.

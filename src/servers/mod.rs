@@ -8,7 +8,7 @@ mod shared_links;
 
 pub use self::{
     backend::{Backend, Origins},
-    entry::ServerEntry,
+    entry::{EndCause, ServerEntry},
     quarantine::Quarantine,
     run_state::RunState,
     shared_links::{ListedTools, SharedConversation, SharedLinks},

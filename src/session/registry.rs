@@ -72,9 +72,11 @@ impl Registry {
         self.entries().get(server).map_or(0, HashMap::len)
     }
 
-    /// Sessions with `server`, to end them.
-    pub fn of(&self, server: &str) -> Vec<SessionHandle> {
-        self.entries().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect()
+    /// Ends the sessions with `server`.
+    pub fn close(&self, server: &str) {
+        let handles: Vec<_> =
+            self.entries().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect();
+        handles.iter().for_each(SessionHandle::close);
     }
 
     /// All of them.

@@ -18,7 +18,6 @@ use tokio::sync::watch;
 
 pub use self::worker::{Evictable, Worker};
 use crate::{
-    child::Supervisor,
     clock::Clock,
     config::{Aggregate, Credential, Limits, Server, Snapshot},
     downstream::slots::Connections,
@@ -27,7 +26,7 @@ use crate::{
     mcp::seal::SessionKey,
     memory::Memory,
     observe::Observer,
-    servers::{Backend, Origins, ServerEntry},
+    servers::{Backend, EndCause, Origins, ServerEntry},
     session::Registry,
     upstream::{Origin, Trust, Unusable},
     watchdog::Revocation,
@@ -50,7 +49,7 @@ pub struct GateState {
     /// Client connections of the public listeners.
     pub connections: Arc<Connections>,
     phase: AtomicU8,
-    /// Counts changes of what is admitted.
+    /// The generation of what is admitted: one more with each change.
     changes: watch::Sender<u64>,
     /// Counts requests that lost what had admitted them.
     revoked: AtomicU64,
@@ -73,12 +72,22 @@ impl GateState {
         }
     }
 
-    /// Something is no longer admitted: workers end it within a tick.
-    pub fn note_change(&self) {
-        self.changes.send_modify(|changes| *changes += 1);
+    /// What is admitted has changed: workers end what is not any more. Returns the generation that begins.
+    pub fn note_change(&self) -> u64 {
+        let mut generation = 0;
+        self.changes.send_modify(|changes| {
+            *changes += 1;
+            generation = *changes;
+        });
+        generation
     }
 
-    /// Tells when that was noted, and counts how often.
+    /// Ends what was begun with a server, but for requests that pass byte for byte: workers end those once the change is noted.
+    pub fn end_server(&self, entry: &ServerEntry, cause: EndCause<'_>) {
+        entry.end(cause, || self.sessions.close(&entry.server.name));
+    }
+
+    /// The generation of what is admitted.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -354,13 +363,6 @@ impl Live {
             Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
             _ => false,
         })
-    }
-
-    /// Whether the processes of a server are this supervisor's.
-    pub fn runs(&self, supervisor: &Arc<Supervisor>) -> bool {
-        self.routes.values().any(
-            |route| matches!(&route.backend, Backend::Stdio(running) if Arc::ptr_eq(running, supervisor)),
-        )
     }
 
     /// Names of tokens that end by themselves, and when the last credential of each does.

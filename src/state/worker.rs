@@ -1,11 +1,6 @@
 //! What the requests of one worker share, and which of its connections can be evicted.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use http::HeaderValue;
 
@@ -31,8 +26,6 @@ pub struct Worker {
     /// The same of client connections: little has to be known of them, and so an entry is small.
     pub of_connections: Rc<Watchdog<Visitor>>,
     ids: RequestIds,
-    /// Changes that this worker acted on.
-    changes_seen: Cell<u64>,
     connections: RefCell<HashMap<ConnectionId, SignalView<Visitor>>>,
 }
 
@@ -65,7 +58,6 @@ impl Worker {
             watchdog: Rc::default(),
             of_connections: Rc::default(),
             ids: RequestIds::default(),
-            changes_seen: Cell::default(),
             connections: RefCell::default(),
         }
     }
@@ -82,12 +74,6 @@ impl Worker {
             let is_stranger = |visitor: &Visitor| !visitor.is_admitted.get();
             self.of_connections.signal_one(place, |visitor| is_stranger(visitor).then_some(Signal::Cut));
         }
-    }
-
-    /// Whether a change was noted since this was asked last.
-    pub fn sees_change(&self) -> bool {
-        let changes = *self.shared.changes.borrow();
-        self.changes_seen.replace(changes) != changes
     }
 
     /// An id for the next request, and the same as a header field has it.

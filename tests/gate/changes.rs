@@ -7,7 +7,7 @@ use sluicegate::ledger::Resource;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, Upstream, field, post, shutdown, until},
+    harness::{CI, Client, DEV, Gate, Upstream, field, open_stream, post, shutdown, soon, until},
     mcp::{INITIALIZE, Session, call, command, is_over, modern_call},
 };
 
@@ -155,4 +155,28 @@ async fn a_body_that_a_shutdown_does_not_wait_for_is_answered_and_its_client_did
     let (status, _, body) = client.response().await;
     assert!(status == 503 && body.contains(r#""unavailable""#), "{status} {body}");
     gate.log.line("Refused request", &[("status", json!(503)), ("reason", json!("unavailable"))]).await;
+}
+
+/// Workers say up to which change they have ended what is not admitted any more. From then on, the count of what was ended is
+/// right, without a wait.
+#[tokio::test]
+async fn once_a_change_is_applied_every_request_that_it_revokes_is_counted() {
+    let server = Upstream::bind().await;
+    let config =
+        |token: &str| json!({ "mcpServers": { "db": { "url": server.url("/mcp"), "authTokens": [token] } } });
+    let mut gate = Gate::start(config("dev")).await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        streams.push(open_stream(gate.addr, &server, DEV).await);
+    }
+    let shared = std::sync::Arc::clone(gate.gateway.shared());
+    let before = *shared.changes().borrow();
+    gate.reload(config("ci"));
+    let generation = *shared.changes().borrow();
+    assert!(generation > before, "a reload is a change");
+    soon("the change", gate.gateway.wait_applied(generation)).await;
+    assert_eq!(shared.revoked(), 6);
+    for (mut client, _behind) in streams {
+        is_over(&mut client).await;
+    }
 }
