@@ -5,6 +5,7 @@ use sluicegate::ledger::Resource;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    task::JoinSet,
 };
 
 use crate::{
@@ -29,21 +30,28 @@ async fn echoes(gate: &Gate, path: &str, token: &str) -> u16 {
 #[tokio::test]
 async fn answers_that_are_read_at_once_and_have_no_room_together_do_not_wait_for_each_other_for_ever() {
     let gate = gate_with(json!({ "maxHeldBytes": 16 << 20 })).await;
+    let go = gate.dir.path().join("go");
     let mut waiting = Vec::new();
     for _ in 0..8 {
         let session = Session::open(&gate, "/small/mcp", DEV).await;
-        let client = session.sent(&call(1, "halves", json!({ "n": 3_900_000 }))).await;
+        let halves = call(1, "halves", json!({ "n": 3_900_000, "until": go }));
+        let client = session.sent(&halves).await;
         waiting.push((session, client));
     }
     until("half of each is there", || held(&gate) > 8 * 1_900_000).await;
-    for (session, _) in &waiting {
-        assert_eq!(session.post(r#"{"jsonrpc":"2.0","method":"notifications/go"}"#).await.0, 202);
+    // Not by messages: they would need room themselves.
+    std::fs::write(&go, "").unwrap();
+    let mut answers = JoinSet::new();
+    let mut sessions = Vec::new();
+    for (session, mut client) in waiting {
+        answers.spawn(async move { client.response().await });
+        sessions.push(session);
     }
     // Who was not here before is served, too.
     assert_eq!(echoes(&gate, "/other/mcp", CI).await, 200);
     let (mut whole, mut refused) = (0, 0);
-    for (_, client) in &mut waiting {
-        let (status, _, body) = soon("an answer to each", client.response()).await;
+    while let Some(answer) = soon("an answer to each", answers.join_next()).await {
+        let (status, _, body) = answer.unwrap();
         match status {
             200 => whole += usize::from(body.len() > 3_900_000),
             429 | 503 => refused += 1,
@@ -53,7 +61,7 @@ async fn answers_that_are_read_at_once_and_have_no_room_together_do_not_wait_for
     assert!(whole >= 3 && whole + refused == 8, "{whole} whole, {refused} refused");
     gate.log.line("A server's message was dropped: no room to hold it", &[("server", json!("small"))]).await;
     until("nothing is held", || held(&gate) == 0).await;
-    assert_eq!(waiting[0].0.call("echo", json!({ "text": "goes on" })).await, "goes on");
+    assert_eq!(sessions[0].call("echo", json!({ "text": "goes on" })).await, "goes on");
 }
 
 #[tokio::test]
@@ -135,7 +143,7 @@ async fn a_session_whose_server_does_not_read_holds_a_few_messages_and_then_refu
     let session = Session::open(&gate, "/deaf/mcp", DEV).await;
     let filler = "x".repeat(1 << 20);
     let note = format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":"{filler}"}}}}"#);
-    let mut waiting = tokio::task::JoinSet::new();
+    let mut waiting = JoinSet::new();
     for _ in 0..40 {
         // What has no room is not read, and so not sent as a whole.
         let (mut client, request) = (gate.client().await, post("/deaf/mcp", DEV, &session.field, &note));

@@ -3,7 +3,7 @@
 Tools: `echo` says back its text; `pid` and `env` tell about the process; `progress` reports progress first; `log` writes a
 log message first, `after` writes one behind its answer; `change` says first that its tools are not what they were; `ask` asks
 the client to sample and says what it answered; `large` says as many letters as `n`; `halves` does, too, with the id behind
-them, and writes the second half when the next message has come; `note` tells standard error its text; `flood` writes without
+them, and writes the second half when there is a file named `until`; `note` tells standard error its text; `flood` writes without
 end; `burst` reports 256 KiB of progress and never answers; `sleep` never answers; `die` ends the process, `grudge` when its
 caller leaves, and a subscription to `note://poison` before it is acknowledged. There is a prompt and a resource, too.
 
@@ -13,6 +13,7 @@ With LEGACY in the environment it has not heard of MCP 2026-07-28.
 import json
 import os
 import sys
+import time
 
 MODERN = "2026-07-28"
 CAPABILITIES = {"tools": {"listChanged": True}, "prompts": {}, "resources": {}, "logging": {}}
@@ -74,7 +75,8 @@ def call(identity, params):
         half = len(answer) // 2
         sys.stdout.write(answer[:half])
         sys.stdout.flush()
-        sys.stdin.readline()
+        while not os.path.exists(arguments["until"]):
+            time.sleep(0.005)
         sys.stdout.write(answer[half:])
         sys.stdout.flush()
         return None

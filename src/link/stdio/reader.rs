@@ -176,6 +176,11 @@ impl Reader {
         match incoming {
             Incoming::Message(message) => {
                 self.spoke.note();
+                // What was read of it does not count twice: others would wait for room that there is.
+                let held = self.lines.held() as u64;
+                if held < self.share.amount() {
+                    self.share.set(held);
+                }
                 message.hold_for(self.share.owner());
                 self.awaited().message(message)
             }
