@@ -21,7 +21,8 @@
 //! | processes | [`child`] (processes of the gateway's) |
 //! | upstream | [`upstream`] (the side towards servers), [`observe`] (log and metrics) |
 //! | downstream | [`downstream`] (the side towards clients) |
-//! | callers | [`identity`] (who calls, and what they were admitted to), [`policy`] (what they may do) |
+//! | decisions | [`policy`] (who may do what) |
+//! | callers | [`identity`] (who calls, and what they were admitted to) |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`] |
 //! | base | [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood) |

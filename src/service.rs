@@ -35,6 +35,7 @@ use crate::{
         sse::reader::is_event_stream,
     },
     observe::{Record, TraceId},
+    policy::decide::Ask,
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
     request::{
@@ -237,7 +238,7 @@ async fn answer(
         Endpoint::All { mcp_endpoint } => Some((&live.all, mcp_endpoint)),
         _ => None,
     };
-    let (presented, credential) = match route {
+    let (presented, slot) = match route {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
         Some((route, _)) if route.is_public => {
             let query = query_of_caller(head, at);
@@ -245,9 +246,8 @@ async fn answer(
         }
         _ => {
             let identified = identify(asked, at);
-            let (presented, credential) =
-                identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
-            (presented, Some(credential))
+            let (presented, slot) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
+            (presented, Some(slot))
         }
     };
     // 7. What it may do.
@@ -255,7 +255,7 @@ async fn answer(
         if !endpoints::has(at) {
             return Err(ErrorKind::NotFound.into());
         }
-        let holder = credential.map(|index| &live.credentials[index]).ok_or(ErrorKind::Unauthorized)?;
+        let holder = slot.map(|slot| &live.credentials[slot]).ok_or(ErrorKind::Unauthorized)?;
         if !endpoints::admits(at, holder) {
             return Err(ErrorKind::InsufficientScope.into());
         }
@@ -265,29 +265,25 @@ async fn answer(
         limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
         return endpoints::answer(&worker.shared, at, &head.method);
     };
-    if credential.is_some_and(|index| !route.allows(index)) {
-        return Err(ErrorKind::InsufficientScope.into());
+    let caller = live.caller(slot);
+    if !route.admits(&caller) {
+        let decided = live.decide(&caller.identity, &Ask::server(&route.server.name));
+        return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
     }
-    if let Some(index) = credential {
-        live.credentials[index].used.inc();
-    }
-    let owner = match credential {
-        Some(index) => Arc::clone(&live.credentials[index].owner),
+    let owner = match slot.map(|slot| &live.credentials[slot]) {
+        Some(holder) => {
+            holder.used.inc();
+            Arc::clone(&holder.owner)
+        }
         // Without a token, a request counts for its address, or for that which a balancer forwards for.
         None => connection.owner(client, &worker.shared.ledger),
     };
-    let admitted = Admitted {
-        live: Arc::clone(live),
-        route: Arc::clone(route),
-        mcp_endpoint,
-        credential,
-        presented,
-        owner,
-    };
+    let admitted =
+        Admitted { live: Arc::clone(live), route: Arc::clone(route), mcp_endpoint, caller, presented, owner };
     record.admitted(
         Arc::clone(&route.server.name),
         Arc::clone(&route.metrics),
-        admitted.token_name().cloned(),
+        admitted.caller.token_name().cloned(),
     );
     // 8. What a browser loads as a page, a frame or a script would be the gateway's to it, whatever server it comes from.
     if fields.is_for_page {

@@ -69,7 +69,7 @@ pub async fn answer(
     // Who gets a session's answers is for the session to know.
     let listens = head.method == Method::GET || modern::listens(&head.headers);
     let waits = if listens { Waits::Listens } else { Waits::Calls };
-    let watched = worker.watchdog.watch(Subject::Request(admitted.grant(), waits));
+    let watched = worker.watchdog.watch(Subject::Request(admitted.admission(), waits));
     let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
     let renewal = Renewal {
         worker: Rc::clone(worker),
@@ -264,8 +264,7 @@ impl Request<'_> {
         let selector = self.selector()?;
         self.note_member(&message, record, |route| {
             let Server { name, tags, .. } = &route.server;
-            let is_granted = route.is_public || admitted.credential.is_some_and(|index| route.allows(index));
-            is_granted && selector.selects(name, tags)
+            route.admits(&admitted.caller) && selector.selects(name, tags)
         });
         // Opened only where it is used: it may count for the caller.
         let open_joint = || servers::conversation(worker, admitted, &selector);
@@ -293,9 +292,12 @@ impl Request<'_> {
         let needs_own = shared::needs_own(&message);
         let place = if needs_own && !is_inline { Some(self.place()?) } else { None };
         let mut link = if is_inline || needs_own {
-            self.within(self.patience, servers::open(worker, admitted, &selector, admitted.grant().to))
-                .await??
-                .link
+            self.within(
+                self.patience,
+                servers::open(worker, admitted, &selector, admitted.caller.as_credential()),
+            )
+            .await??
+            .link
         } else {
             // The caller may be apart only since the tools were listed.
             let is_apart = admitted.route.shared_links.quarantine().has(admitted.owner.name());
@@ -379,7 +381,7 @@ impl Request<'_> {
         let place = self.place()?;
         let id = place.id();
         let selector = self.selector()?;
-        let grant = admitted.session_grant();
+        let grant = admitted.session_admission();
         let opening = servers::open(worker, admitted, &selector, grant.to.clone());
         let servers::OpenedLink { link, members, listens, idle } =
             self.within(self.patience, opening).await??;

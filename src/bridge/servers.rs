@@ -15,7 +15,7 @@ use crate::{
     child::Supervisor,
     config::{Level, McpTransport},
     error::{Error, ErrorKind, Side},
-    identity::{Admission, AdmittedParty, Members},
+    identity::{Admission, AdmittedParty, Caller, Members},
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
@@ -81,7 +81,7 @@ pub(super) fn conversation(
     let (route, owner) = (&admitted.route, &admitted.owner);
     let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
     let links = &route.shared_links;
-    if let Some(view) = AggregateView::of(admitted, selector, admitted.grant().to) {
+    if let Some(view) = AggregateView::of(admitted, selector, admitted.caller.as_credential()) {
         let idle = view.idle;
         let found = links.get(&view.key(), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
@@ -146,7 +146,7 @@ impl AggregateView {
     fn of(admitted: &Admitted<'_>, selector: &Selector, to: AdmittedParty) -> Option<Self> {
         matches!(admitted.route.backend, Backend::All).then(|| {
             let live = &admitted.live;
-            let members = members(live, admitted.credential, selector);
+            let members = members(live, &admitted.caller, selector);
             let idle = members.iter().filter_map(|name| live.route(name));
             let idle = idle.map(|route| route.server.idle_timeout).max();
             let owner = Arc::clone(&admitted.owner);
@@ -161,13 +161,13 @@ impl AggregateView {
     }
 }
 
-/// Names of the servers that the credential may reach and the selector selects, in the order of the config.
-fn members(live: &Live, credential: Option<usize>, selector: &Selector) -> Members {
+/// Names of the servers that the caller may use and the selector selects, in the order of the config.
+fn members(live: &Live, caller: &Caller, selector: &Selector) -> Members {
     live.servers
         .iter()
-        .filter(|route| route.is_public || credential.is_some_and(|index| route.allows(index)))
-        .filter(|route| selector.selects(&route.server.name, &route.server.tags))
-        .map(|route| Arc::clone(&route.server.name))
+        .filter(|entry| entry.admits(caller))
+        .filter(|entry| selector.selects(&entry.server.name, &entry.server.tags))
+        .map(|entry| Arc::clone(&entry.server.name))
         .collect()
 }
 

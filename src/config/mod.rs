@@ -11,6 +11,7 @@
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
 
+mod access;
 mod hung;
 #[cfg(test)]
 mod messages_tests;
@@ -36,6 +37,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
+    access::{Access, Rule},
     read::reference::Env,
     report::{
         problem::{Problem, Severity},

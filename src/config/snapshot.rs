@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
-use super::SystemRoots;
+use super::{SystemRoots, access::Access};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
@@ -442,21 +442,4 @@ pub enum McpTransport {
     StreamableHttp,
     /// Two endpoints: an event stream and a message endpoint (MCP 2024-11-05).
     Sse,
-}
-
-/// Who may use a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
-    /// Anyone, without a token.
-    Public,
-    /// Any valid token.
-    AnyToken,
-    /// A valid token that the rule names.
-    Only {
-        /// `authTokens`: names in `proxy.auth.tokens`; `None` leaves the choice to `roles`. An empty list admits nobody.
-        tokens: Option<Vec<Arc<str>>>,
-        /// `roles`: the caller must have at least one of them; `None` leaves the choice to `authTokens`. An empty list
-        /// admits nobody.
-        roles: Option<Vec<String>>,
-    },
 }

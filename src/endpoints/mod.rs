@@ -62,7 +62,7 @@ pub fn has(at: Endpoint<'_>) -> bool {
 /// Whether the holder of a token may have what is here: the role `admin` all of it, the role `metrics` what Prometheus
 /// scrapes.
 pub fn admits(at: Endpoint<'_>, holder: &CredentialEntry) -> bool {
-    holder.has_role("admin") || (at == Endpoint::Metrics && holder.has_role("metrics"))
+    holder.identity.has_role("admin") || (at == Endpoint::Metrics && holder.identity.has_role("metrics"))
 }
 
 /// What is for those who may have it: see [`admits`], or for whoever reaches the admin listener of this machine.

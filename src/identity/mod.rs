@@ -1,7 +1,10 @@
 //! Who calls: the token that a request presents, the table that knows it, and what it was admitted to.
 
 pub mod presented;
+mod principal;
 pub mod token_table;
+
+pub use self::principal::{Identity, InvalidPrincipal, Principal, Proof};
 
 use std::{
     cell::{Cell, OnceCell},
@@ -26,15 +29,40 @@ pub struct Admission {
     pub members: OnceCell<Members>,
 }
 
-/// Whom a grant is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who has to be admitted for something to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AdmittedParty {
-    /// Whoever comes: the server is public.
-    Anyone,
-    /// The holder of the token with this SHA-256. A request and its response end with the credential that they came by.
-    Credential([u8; 32]),
-    /// The token of this name, by whichever of its credentials. A session outlives the one that began it.
-    Name(Arc<str>),
+    /// Whoever has this credential: a request and its response end with the one that they came by. Without one, the server
+    /// has to be public.
+    Credential(Proof),
+    /// This principal, by whichever of its credentials. A session outlives the one that began it.
+    Principal(Principal),
+}
+
+/// Who makes a request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// As proved by the credential of the request.
+    pub identity: Arc<Identity>,
+    /// Where the config in force has that credential, and what was decided about it; `None` without a credential.
+    pub slot: Option<usize>,
+}
+
+impl Caller {
+    /// What a request of this caller is admitted by: the credential that it came by.
+    pub fn as_credential(&self) -> AdmittedParty {
+        AdmittedParty::Credential(self.identity.proof)
+    }
+
+    /// What a session of this caller is admitted by: it belongs to the principal, not to the credential.
+    pub fn as_principal(&self) -> AdmittedParty {
+        AdmittedParty::Principal(self.identity.principal.clone())
+    }
+
+    /// Name of the token; `None` without one.
+    pub fn token_name(&self) -> Option<&Arc<str>> {
+        self.identity.principal.token_name()
+    }
 }
 
 impl Admission {

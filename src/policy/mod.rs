@@ -1,5 +1,5 @@
 //! Who may do what: pure decisions over the config of a moment.
 
-pub mod access;
+pub mod decide;
 pub mod hosts;
 pub mod selector;

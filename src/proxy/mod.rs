@@ -78,7 +78,8 @@ pub async fn forward(
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
-    let watched = watchdog.watch(Subject::Request(admitted.grant(), waits(admitted.mcp_endpoint, checked)));
+    let watched =
+        watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));
     let incoming = body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::Credential,
     endpoints::table::McpEndpoint,
-    identity::{Admission, AdmittedParty, presented::Presented},
+    identity::{Admission, AdmittedParty, Caller, presented::Presented},
     ledger::Owner,
     servers::ServerEntry,
     state::Live,
@@ -19,8 +18,8 @@ pub struct Admitted<'a> {
     pub route: Arc<ServerEntry>,
     /// At this of its endpoints.
     pub mcp_endpoint: McpEndpoint,
-    /// Index of the credential; `None` on a public server.
-    pub credential: Option<usize>,
+    /// Who makes it.
+    pub caller: Caller,
     /// What was presented, so that it is kept from going on in another field.
     pub presented: Presented<'a>,
     /// For whom what the request takes of the gateway is counted.
@@ -28,18 +27,9 @@ pub struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    fn holder(&self) -> Option<&Credential> {
-        self.credential.map(|index| &self.live.credentials[index].credential)
-    }
-
-    /// Name of the token; `None` on a public server.
-    pub fn token_name(&self) -> Option<&Arc<str>> {
-        self.holder().map(|credential| &credential.token_name)
-    }
-
     /// Whom the session ids of this request belong to: server and token name.
     pub fn session_owner(&self) -> (&str, Option<&str>) {
-        (&self.route.server.name, self.holder().map(|credential| &*credential.token_name))
+        (&self.route.server.name, self.caller.token_name().map(|name| &**name))
     }
 
     /// Longest silence of an event stream; zero is any.
@@ -48,17 +38,16 @@ impl Admitted<'_> {
     }
 
     /// What lets this request run, for as long as it does.
-    pub fn grant(&self) -> Admission {
-        let to = self
-            .holder()
-            .map_or(AdmittedParty::Anyone, |credential| AdmittedParty::Credential(credential.digest));
-        Admission::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
+    pub fn admission(&self) -> Admission {
+        self.admission_to(self.caller.as_credential())
     }
 
-    /// What lets a session run that this request begins: it is the token name's, not the credential's.
-    pub fn session_grant(&self) -> Admission {
-        let to =
-            self.token_name().map_or(AdmittedParty::Anyone, |name| AdmittedParty::Name(Arc::clone(name)));
-        Admission { to, ..self.grant() }
+    /// What lets a session run that this request begins.
+    pub fn session_admission(&self) -> Admission {
+        self.admission_to(self.caller.as_principal())
+    }
+
+    fn admission_to(&self, to: AdmittedParty) -> Admission {
+        Admission::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
     }
 }

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::{Access, Credential, Server},
+    config::{Access, Server},
+    identity::{Caller, Identity, Principal},
     observe::{Health, Observer, ServerMetrics},
-    policy::access::may_use,
+    policy::decide::{Ask, Policy, decide},
     servers::{
         RunState, SharedLinks,
         backend::{Backend, Origins},
@@ -40,7 +41,7 @@ impl ServerEntry {
     pub fn build(
         server: &Server,
         kept: Option<&Arc<Self>>,
-        credentials: &[Credential],
+        identities: &[Arc<Identity>],
         endpoints: &mut Origins<'_>,
         observer: &Arc<Observer>,
     ) -> Result<Self, Unusable> {
@@ -52,7 +53,10 @@ impl ServerEntry {
         });
         let same_backend = kept
             .filter(|route| route.server.target == server.target && route.server.disabled == server.disabled);
-        let allowed: Vec<_> = credentials.iter().map(|c| may_use(&server.access, c)).collect();
+        // The end of a credential is looked at with each request.
+        let (policy, ask) = (Policy { servers: server, now: None }, Ask::Server(&server.name));
+        let allowed: Vec<_> =
+            identities.iter().map(|identity| decide(&policy, identity, &ask).is_allow()).collect();
         let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
         let metrics =
             kept.map_or_else(|| observer.metrics.server(&server.name), |route| Arc::clone(&route.metrics));
@@ -66,7 +70,7 @@ impl ServerEntry {
                 &health,
             )?,
             is_public: server.access == Access::Public,
-            callers: PastCallers::of(server, credentials, &allowed, before),
+            callers: PastCallers::of(server, identities, &allowed, before),
             allowed,
             metrics,
             run_state: match kept.filter(|route| route.server.disabled == server.disabled) {
@@ -138,9 +142,14 @@ impl ServerEntry {
         matches!(self.callers, PastCallers::One(_))
     }
 
-    /// Whether the credential at this index may use the server.
-    pub fn allows(&self, credential: usize) -> bool {
-        self.allowed.get(credential).copied().unwrap_or(false)
+    /// Whether the caller may use the server: what [`decide`] said when the config was read.
+    pub fn admits(&self, caller: &Caller) -> bool {
+        self.is_public || caller.slot.is_some_and(|slot| self.allows(slot))
+    }
+
+    /// The same of the credential at this index, for a server that is not public.
+    pub fn allows(&self, slot: usize) -> bool {
+        self.allowed.get(slot).copied().unwrap_or(false)
     }
 }
 
@@ -160,27 +169,27 @@ pub enum EndCause<'a> {
 enum PastCallers {
     #[default]
     None,
-    /// The one token with this name.
-    One(Arc<str>),
+    /// One principal.
+    One(Principal),
     /// Several, or anybody.
     Several,
 }
 
 impl PastCallers {
-    fn and(self, name: &Arc<str>) -> Self {
+    fn and(self, principal: &Principal) -> Self {
         match self {
-            Self::None => Self::One(Arc::clone(name)),
-            Self::One(known) if known == *name => Self::One(known),
+            Self::None => Self::One(principal.clone()),
+            Self::One(known) if known == *principal => Self::One(known),
             Self::One(_) | Self::Several => Self::Several,
         }
     }
 
     /// Those of before, and those whom `server` allows now.
-    fn of(server: &Server, credentials: &[Credential], allowed: &[bool], before: Self) -> Self {
+    fn of(server: &Server, identities: &[Arc<Identity>], allowed: &[bool], before: Self) -> Self {
         if server.access == Access::Public {
             return Self::Several;
         }
-        let allowed = credentials.iter().zip(allowed).filter(|(_, is_allowed)| **is_allowed);
-        allowed.fold(before, |callers, (credential, _)| callers.and(&credential.token_name))
+        let allowed = identities.iter().zip(allowed).filter(|(_, is_allowed)| **is_allowed);
+        allowed.fold(before, |callers, (identity, _)| callers.and(&identity.principal))
     }
 }

@@ -3,7 +3,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::*;
 use crate::{
-    identity::{Admission, AdmittedParty},
+    identity::{Admission, AdmittedParty, Principal},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::ServerEnd,
     session::{Registry, SessionId},
@@ -25,7 +25,7 @@ impl World {
         let (link, server) = Link::pair();
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        let grant = Admission::new(AdmittedParty::Anyone, "db".into(), 0);
+        let grant = Admission::new(AdmittedParty::Principal(Principal::Nobody), "db".into(), 0);
         let settings = SessionSettings {
             listens: Arc::default(),
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },

@@ -21,11 +21,15 @@ use crate::{
     clock::Clock,
     config::{Aggregate, Credential, Limits, Server, Snapshot},
     downstream::slots::Connections,
-    identity::{Admission, AdmittedParty, token_table::TokenTable},
+    identity::{Admission, AdmittedParty, Caller, Identity, Principal, Proof, token_table::TokenTable},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     mcp::seal::SessionKey,
     memory::Memory,
     observe::Observer,
+    policy::{
+        self,
+        decide::{Ask, Decision, Policy, decide},
+    },
     servers::{Backend, EndCause, Origins, ServerEntry},
     session::Registry,
     upstream::{Origin, Trust, Unusable},
@@ -159,10 +163,12 @@ pub struct Live {
     pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
-    /// Every credential.
+    /// Every credential. A caller's slot is an index into them.
     pub credentials: Vec<CredentialEntry>,
-    /// Credentials of each token name; indexes into `credentials`.
-    by_name: HashMap<Arc<str>, Vec<usize>>,
+    /// Credentials of each principal; indexes into `credentials`.
+    by_principal: HashMap<Principal, Vec<usize>>,
+    /// Who calls without a credential.
+    nobody: Arc<Identity>,
     /// Servers, in the order of the file.
     pub servers: Vec<Arc<ServerEntry>>,
     /// Servers by name.
@@ -189,8 +195,8 @@ pub struct HostRules {
 
 /// A credential and what is counted for it.
 pub struct CredentialEntry {
-    /// As configured.
-    pub credential: Credential,
+    /// Who it proves.
+    pub identity: Arc<Identity>,
     /// What metrics call it.
     pub id: Arc<str>,
     /// `token_used_total` of this credential.
@@ -227,23 +233,24 @@ impl Live {
                     used: metrics.token_used(&credential.token_name, &id),
                     id,
                     owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
-                    credential: credential.clone(),
+                    identity: Arc::new(Identity::of(credential)),
                 }
             })
             .collect();
+        let identities: Vec<_> = credentials.iter().map(|entry| Arc::clone(&entry.identity)).collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
         let mut endpoints =
             Origins::of(previous.into_iter().flat_map(Self::endpoints), &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.routes.get(&*server.name));
-            let entry = ServerEntry::build(server, kept, &snapshot.credentials, &mut endpoints, observer)?;
+            let entry = ServerEntry::build(server, kept, &identities, &mut endpoints, observer)?;
             servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
         endpoints.report(observer);
-        let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, credential) in snapshot.credentials.iter().enumerate() {
-            by_name.entry(Arc::clone(&credential.token_name)).or_default().push(index);
+        let mut by_principal: HashMap<_, Vec<usize>> = HashMap::new();
+        for (slot, identity) in identities.iter().enumerate() {
+            by_principal.entry(identity.principal.clone()).or_default().push(slot);
         }
         let metrics =
             previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
@@ -261,7 +268,8 @@ impl Live {
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
             credentials,
-            by_name,
+            by_principal,
+            nobody: Arc::new(Identity::NOBODY),
             routes: servers.iter().map(|route| (Box::from(&*route.server.name), Arc::clone(route))).collect(),
             servers,
             all,
@@ -276,72 +284,75 @@ impl Live {
         if name == Server::ALL { Some(&self.all) } else { self.routes.get(name) }
     }
 
-    /// Whether what was admitted by `grant` would be admitted now.
-    pub fn still_admits(&self, grant: &Admission) -> bool {
-        self.loss(grant).is_none()
+    /// The caller whose credential is at this index, or who has none.
+    pub fn caller(&self, slot: Option<usize>) -> Caller {
+        let identity = slot.map_or(&self.nobody, |slot| &self.credentials[slot].identity);
+        Caller { identity: Arc::clone(identity), slot }
     }
 
-    /// What was lost since, if what was admitted by `grant` would not be admitted now.
-    pub fn loss(&self, grant: &Admission) -> Option<Revocation> {
-        let Some(route) = self.route(&grant.server) else { return Some(Revocation::Server) };
-        if route.is_public {
+    /// The decision in full. What is kept of it for each request is [`ServerEntry::admits`].
+    pub fn decide(&self, identity: &Identity, ask: &Ask<'_>) -> Decision {
+        decide(&Policy { servers: self, now: Some(self.clock.now()) }, identity, ask)
+    }
+
+    /// Whether what was let in by `admission` would be let in now.
+    pub fn still_admits(&self, admission: &Admission) -> bool {
+        self.loss(admission).is_none()
+    }
+
+    /// What was lost since, if what was let in by `admission` would not be let in now.
+    pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
+        let Some(entry) = self.route(&admission.server) else { return Some(Revocation::Server) };
+        if entry.is_public {
             return None;
         }
-        let is_valid = |credential: &usize| self.is_valid(*credential);
-        let (admits, is_left) = match &grant.to {
-            AdmittedParty::Anyone => (false, false),
-            AdmittedParty::Name(name) => {
-                let left =
-                    self.by_name.get(&**name).is_some_and(|credentials| credentials.iter().any(is_valid));
-                (self.admits_name(name, route), left)
+        let found;
+        let (slots, members) = match &admission.to {
+            AdmittedParty::Principal(principal) => (self.slots_of(principal), None),
+            AdmittedParty::Credential(Proof::Nothing) => (&[][..], None),
+            AdmittedParty::Credential(Proof::StaticToken(digest)) => {
+                found = self.tokens.find_digest(digest);
+                (found.as_slice(), admission.members.get())
             }
-            AdmittedParty::Credential(digest) => match self.tokens.find_digest(digest) {
-                Some(index) => {
-                    let members = grant.members.get().map_or(&[][..], |members| &members[..]);
-                    let admits =
-                        self.admits(index, route) && self.reaches_as_much_as_its_name(index, members);
-                    (admits, is_valid(&index))
-                }
-                None => (false, false),
-            },
         };
-        match (admits, is_left) {
-            (true, _) => None,
-            (false, true) => Some(Revocation::Grant),
-            (false, false) => Some(Revocation::Token),
-        }
+        let mut valid = slots.iter().filter(|slot| self.is_valid(**slot)).peekable();
+        // Somebody is left, who may no longer use it.
+        let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
+        let members = members.map_or(&[][..], |members| &members[..]);
+        let admits = |slot: &usize| entry.allows(*slot) && self.reaches_as_much_as_its_name(*slot, members);
+        (!valid.any(admits)).then_some(loss)
     }
 
     /// Whether the credential at this index has not expired.
-    pub fn is_valid(&self, credential: usize) -> bool {
-        self.credentials[credential].credential.expires.is_none_or(|expires| self.clock.now() < expires)
+    pub fn is_valid(&self, slot: usize) -> bool {
+        let end = self.credentials[slot].identity.not_after;
+        end.is_none_or(|end| self.clock.now() < end)
     }
 
-    fn admits(&self, credential: usize, route: &ServerEntry) -> bool {
-        route.allows(credential) && self.is_valid(credential)
+    fn slots_of(&self, principal: &Principal) -> &[usize] {
+        self.by_principal.get(principal).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether any credential of this name opens the server.
-    fn admits_name(&self, name: &str, route: &ServerEntry) -> bool {
-        let credentials = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
-        credentials.iter().any(|credential| self.admits(*credential, route))
+    /// Whether any credential of this principal opens the server.
+    fn admits_principal(&self, principal: &Principal, entry: &ServerEntry) -> bool {
+        self.slots_of(principal).iter().any(|slot| entry.allows(*slot) && self.is_valid(*slot))
     }
 
-    /// Whether the credential may use every one of these servers that its token name may use. A session belongs to the
-    /// name, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
+    /// Whether the credential may use every one of these servers that its principal may use. A session belongs to the
+    /// principal, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
     /// get further by the session of another.
-    pub fn reaches_as_much_as_its_name(&self, credential: usize, servers: &[Arc<str>]) -> bool {
-        let name = &self.credentials[credential].credential.token_name;
+    fn reaches_as_much_as_its_name(&self, slot: usize, servers: &[Arc<str>]) -> bool {
+        let principal = &self.credentials[slot].identity.principal;
         servers
             .iter()
             .filter_map(|server| self.route(server))
-            .all(|route| route.is_public || route.allows(credential) || !self.admits_name(name, route))
+            .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
     }
 
-    /// Whether the server was stopped or restarted by hand after `grant` was given.
-    pub fn was_stopped_since(&self, grant: &Admission) -> bool {
-        let run_state = self.route(&grant.server).map(|route| &route.run_state);
-        run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != grant.stops)
+    /// Whether the server was stopped or restarted by hand after `admission` was given.
+    pub fn was_stopped_since(&self, admission: &Admission) -> bool {
+        let run_state = self.route(&admission.server).map(|route| &route.run_state);
+        run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != admission.stops)
     }
 
     /// Where servers over HTTP are.
@@ -367,35 +378,35 @@ impl Live {
 
     /// Names of tokens that end by themselves, and when the last credential of each does.
     pub fn expiries(&self) -> impl Iterator<Item = (&str, SystemTime)> {
-        self.by_name.iter().filter_map(|(name, credentials)| {
-            let ends = credentials.iter().map(|index| self.credentials[*index].credential.expires);
+        self.by_principal.iter().filter_map(|(principal, slots)| {
+            let ends = slots.iter().map(|slot| self.credentials[*slot].identity.not_after);
             let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-            Some((&**name, last))
+            Some((&**principal.token_name()?, last))
         })
     }
 
     /// Token name and id of each credential: the labels that its requests are counted by.
     pub fn counted(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.credentials.iter().map(|holder| (&*holder.credential.token_name, &*holder.id))
+        self.credentials
+            .iter()
+            .filter_map(|entry| Some((&**entry.identity.principal.token_name()?, &*entry.id)))
     }
 
     /// Whether there is a credential of this name and id.
     pub fn counts(&self, (token_name, id): &(&str, &str)) -> bool {
-        let of_name = self.by_name.get(*token_name);
-        of_name
-            .is_some_and(|credentials| credentials.iter().any(|index| *self.credentials[*index].id == **id))
+        let slots = self.slots_of(&Principal::Token((*token_name).into()));
+        slots.iter().any(|slot| *self.credentials[*slot].id == **id)
     }
 
     /// Whether any credential ends by itself.
     pub fn has_expiry(&self) -> bool {
-        self.credentials.iter().any(|holder| holder.credential.expires.is_some())
+        self.credentials.iter().any(|entry| entry.identity.not_after.is_some())
     }
 }
 
-impl CredentialEntry {
-    /// Whether this role was given to it.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.credential.roles.iter().any(|given| given == role)
+impl policy::decide::Servers for Live {
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.routes.get(name).map(|entry| &entry.server)
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::config::snapshot::{Access, Credential, Server, Snapshot};
+use crate::config::{
+    access::Access,
+    snapshot::{Credential, Server, Snapshot},
+};
 
 /// The tokens and grants that a file has, as far as they can be read. A file that is no JSON has none that are known.
 #[derive(Debug, Default)]
@@ -42,7 +45,11 @@ impl Remaining {
     fn server(&self, old: &Server) -> Option<Server> {
         let Some(servers) = &self.servers else { return Some(old.clone()) };
         let RemainingAccess { access, disabled } = servers.get(&old.name)?;
-        Some(Server { access: both(&old.access, access), disabled: old.disabled || *disabled, ..old.clone() })
+        Some(Server {
+            access: old.access.narrowed_by(access),
+            disabled: old.disabled || *disabled,
+            ..old.clone()
+        })
     }
 
     fn credential(&self, old: &Credential) -> Option<Credential> {
@@ -57,52 +64,11 @@ impl Remaining {
     }
 }
 
-/// Who may use a server by the one rule and by the other.
-fn both(one: &Access, other: &Access) -> Access {
-    fn common<T: PartialEq + Clone>(one: Option<&Vec<T>>, other: Option<&Vec<T>>) -> Option<Vec<T>> {
-        match (one, other) {
-            (Some(one), Some(other)) => Some(one.iter().filter(|it| other.contains(it)).cloned().collect()),
-            (one, other) => one.or(other).cloned(),
-        }
-    }
-    match (one, other) {
-        (Access::Public, rule) | (rule, Access::Public) => rule.clone(),
-        (Access::AnyToken, rule) | (rule, Access::AnyToken) => rule.clone(),
-        (Access::Only { tokens, roles }, Access::Only { tokens: others, roles: other_roles }) => {
-            // Of two lists of roles, one role of each would do; those in both are fewer, never more.
-            let (tokens, roles) =
-                (common(tokens.as_ref(), others.as_ref()), common(roles.as_ref(), other_roles.as_ref()));
-            Access::Only { tokens, roles }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-
-    fn only(tokens: Option<&[&str]>, roles: Option<&[&str]>) -> Access {
-        let tokens = tokens.map(|names| names.iter().map(|&name| name.into()).collect());
-        Access::Only { tokens, roles: roles.map(|roles| roles.iter().map(|&role| role.into()).collect()) }
-    }
-
-    #[test]
-    fn a_rule_only_ever_gets_narrower() {
-        let (ab, b) = (only(Some(&["a", "b"]), None), only(Some(&["b", "c"]), Some(&["x"])));
-        for (one, other, both_of_them) in [
-            (&Access::Public, &Access::AnyToken, &Access::AnyToken),
-            (&Access::Public, &ab, &ab),
-            (&Access::AnyToken, &ab, &ab),
-            (&Access::Public, &Access::Public, &Access::Public),
-            (&ab, &b, &only(Some(&["b"]), Some(&["x"]))),
-            (&only(None, Some(&["x", "y"])), &b, &only(Some(&["b", "c"]), Some(&["x"]))),
-        ] {
-            assert_eq!(&both(one, other), both_of_them);
-            assert_eq!(&both(other, one), both_of_them);
-        }
-    }
 
     #[test]
     fn a_credential_loses_what_the_file_does_not_have() {

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use crate::config::{
+    access::Access,
     read::{
         fields::Fields,
         reader::{Context, Node, ReadText},
@@ -23,7 +24,7 @@ use crate::config::{
         tls,
         tokens::{Auth, words},
     },
-    snapshot::{Access, HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
+    snapshot::{HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
 };
 use crate::{mcp::walk::MAX_TEXT, secret::Secret};
@@ -567,15 +568,9 @@ pub(crate) fn warn_of_access(
             );
             cx.warning(&fields.key(name), message);
         }
-        let open = match &server.access {
-            Access::Public => true,
-            Access::AnyToken => !live.is_empty(),
-            Access::Only { tokens, roles } => live.iter().any(|held| {
-                tokens.as_ref().is_none_or(|names| names.contains(&held.token_name))
-                    && roles.as_ref().is_none_or(|roles| roles.iter().any(|role| held.roles.contains(role)))
-            }),
-        };
-        if !open {
+        let is_open = server.access == Access::Public
+            || live.iter().any(|held| server.access.admits(&held.token_name, &held.roles).is_ok());
+        if !is_open {
             cx.warning(
                 &fields.key(&server.name),
                 "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does",
