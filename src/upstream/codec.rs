@@ -72,7 +72,7 @@ impl std::error::Error for ProtocolError {}
 /// Parses the response head at the start of `buf`, skipping interim (1xx) responses.
 ///
 /// Returns the head and a copy of what is behind it, or `None` if `buf` ends before the head does.
-pub(super) fn parse_head(
+pub fn parse_head(
     buf: &[u8],
     method: &Method,
     spares: &Spares,
@@ -231,7 +231,7 @@ enum State {
 
 /// Decoder of a chunked body. It finds out where payload is and where the body ends, and copies nothing.
 #[derive(Debug, Clone)]
-pub(super) struct Chunked {
+pub struct Chunked {
     state: State,
     /// Payload bytes left in the current chunk.
     remaining: u64,
@@ -247,19 +247,19 @@ impl Default for Chunked {
 
 impl Chunked {
     /// Whether the last chunk and its trailers are behind us.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Whether a chunk may begin here.
-    pub(super) fn is_between_chunks(&self) -> bool {
+    pub fn is_between_chunks(&self) -> bool {
         self.state == (State::Size { digits: 0 })
     }
 
     /// Walks over `input`, calling `payload` with each range of it that is payload, and `dispensable` with each that is
     /// neither payload nor needed to frame it: extensions, trailers, zeros in front of a size. Returns how many bytes
     /// belong to this body: all of them, unless it ended.
-    pub(super) fn decode(
+    pub fn decode(
         &mut self,
         input: &[u8],
         mut payload: impl FnMut(Range<usize>),

@@ -1,10 +1,12 @@
-//! What is behind the gateway, over HTTP/1.1: connections, requests, responses.
+//! What is behind the gateway, over HTTP/1.1: connections, requests, responses. [`codec`] and [`RawFraming`] have no socket;
+//! the fuzz targets in `fuzz/` drive them.
 
-mod codec;
+pub mod codec;
 mod endpoint;
 mod exchange;
 mod outgoing;
 mod pool;
+mod raw;
 mod request_body;
 mod response;
 mod spares;
@@ -15,6 +17,8 @@ pub use endpoint::{Origin, Unusable, UpstreamSocket};
 pub use exchange::{Exchange, ExchangeError};
 pub use outgoing::{Inspect, Pass, Upload};
 pub use pool::{DeferredRead, Pool, ReadOutcome, SCRATCH};
+pub use raw::{Passed, RawFraming};
 pub use request_body::RequestBody;
 pub use response::{RawBody, ResponseBody};
+pub use spares::Spares;
 pub use trust::{Trust, Trusts};

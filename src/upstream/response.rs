@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    ops::Range,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,15 +11,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     ExchangeError, Origin, Pool, ReadOutcome, SCRATCH, UpstreamSocket,
-    codec::{Chunked, Cuts, Framing, Head, KeepAlive, ProtocolError, chunk_size},
+    codec::{Head, KeepAlive, ProtocolError},
     outgoing::Outgoing,
     pool::STREAM_READ,
+    raw::{Decoding, Passed, RawFraming},
 };
-use crate::mcp::sse::{
-    end::{EventEnd, SplitMark},
-    endpoint::{BYTE_ORDER_MARK, EndpointError},
-    endpoint_guard::EndpointGuard,
-};
+use crate::mcp::sse::endpoint_guard::EndpointGuard;
 
 /// Reads of one body after which acknowledgments are delayed (see [`UpstreamSocket::delay_acks`]): most calls are answered in
 /// fewer, and pay nothing. A power of two.
@@ -39,57 +35,6 @@ pub(super) struct ExchangeConnection {
     pub(super) is_for_stream: bool,
     /// Reads of the body so far.
     pub(super) reads: u32,
-}
-
-/// Where the payload is, and where it ends.
-enum Decoding {
-    Length(u64),
-    Chunked(Chunked),
-    UntilClose,
-}
-
-impl Decoding {
-    /// Walks over `bytes`, calling `payload` with each range of it that is payload. Returns how many bytes belong
-    /// to this body.
-    fn walk(&mut self, bytes: &[u8], payload: impl FnMut(Range<usize>)) -> Result<usize, ProtocolError> {
-        self.walk_raw(bytes, payload, |_| {})
-    }
-
-    /// The same for a body that passes with its framing, calling `dispensable` with each range that does not pass.
-    fn walk_raw(
-        &mut self,
-        bytes: &[u8],
-        mut payload: impl FnMut(Range<usize>),
-        dispensable: impl FnMut(Range<usize>),
-    ) -> Result<usize, ProtocolError> {
-        match self {
-            Self::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= here as u64;
-                payload(0..here);
-                Ok(here)
-            }
-            Self::Chunked(chunked) => chunked.decode(bytes, payload, dispensable),
-            Self::UntilClose => {
-                payload(0..bytes.len());
-                Ok(bytes.len())
-            }
-        }
-    }
-
-    /// Whether a chunk may begin here.
-    fn is_between_chunks(&self) -> bool {
-        matches!(self, Self::Chunked(chunked) if chunked.is_between_chunks())
-    }
-
-    /// Whether the body is complete. Without framing only the end of the connection tells.
-    fn is_end(&self) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(chunked) => chunked.is_done(),
-            Self::UntilClose => false,
-        }
-    }
 }
 
 /// A response body: payload without framing, frames as they come.
@@ -111,12 +56,7 @@ impl ResponseBody {
     /// The body that follows `head` on `connection`; `first` is what was read behind it.
     pub(super) fn new(mut connection: ExchangeConnection, head: &Head, first: Bytes) -> Self {
         connection.reuse = head.keep_alive.filter(|_| !connection.is_for_stream);
-        let decoding = match head.framing {
-            Framing::None => Decoding::Length(0),
-            Framing::Length(length) => Decoding::Length(length),
-            Framing::Chunked => Decoding::Chunked(Chunked::default()),
-            Framing::UntilClose => Decoding::UntilClose,
-        };
+        let decoding = Decoding::new(head.framing);
         if decoding.is_end() && !first.is_empty() {
             connection.reuse = None;
         }
@@ -134,39 +74,27 @@ impl ResponseBody {
     /// for the rest of the request; and not if it is complete already, because then there is nothing to gain.
     pub fn can_be_raw(&self) -> bool {
         let Some(ExchangeConnection { outgoing: None, .. }) = &self.connection else { return false };
-        let mut guarded = Guarded::by(self.guard);
-        match &self.decoding {
-            Decoding::Length(left) => {
-                guarded.look(&self.first);
-                *left > self.first.len() as u64 && guarded.result.is_ok()
-            }
-            Decoding::Chunked(chunked) => {
-                let mut ahead = Chunked::clone(chunked);
-                let walked = ahead.decode(&self.first, |range| guarded.look(&self.first[range]), |_| {});
-                walked.is_ok() && !ahead.is_done() && guarded.result.is_ok()
-            }
-            Decoding::UntilClose => false,
+        if let Decoding::UntilClose = self.decoding {
+            return false;
         }
+        let mut ahead = self.framing();
+        ahead.push(&self.first).is_ok() && !ahead.is_end()
+    }
+
+    fn framing(&self) -> RawFraming {
+        RawFraming::from_decoding(self.decoding.clone(), self.guard)
     }
 
     /// Takes the body out of its decoder, if [`ResponseBody::can_be_raw`]. Beside it, what passes of what came with the head,
     /// framing and all, and how much of that is payload.
     pub fn into_raw(self) -> Option<(RawBody, Bytes, usize)> {
-        let can_be_raw = self.can_be_raw();
-        let Self { connection, mut decoding, first, guard } = self;
-        let connection = connection.filter(|_| can_be_raw)?;
-        let (mut payload, mut cuts) = (0, Cuts::default());
-        let mut guarded = Guarded::by(guard);
-        let mut end = EventEnd::default();
-        let count = |range: Range<usize>| {
-            payload += range.len();
-            end.push(&first[range.clone()]);
-            guarded.look(&first[range]);
-        };
-        decoding.walk_raw(&first, count, |range| cuts.push(range)).ok()?;
-        let guard = guarded.guard;
-        let first = cuts.taken_out_of(&first).map_or(first, Bytes::from);
-        Some((RawBody { connection, decoding, guard, end, large: false }, first, payload))
+        if !self.can_be_raw() {
+            return None;
+        }
+        let mut framing = self.framing();
+        let Passed { payload, instead, .. } = framing.push(&self.first).ok()?;
+        let first = instead.map_or(self.first, Bytes::from);
+        Some((RawBody { connection: self.connection?, framing, large: false }, first, payload))
     }
 
     /// Length of the payload still to come, if the server declared it.
@@ -286,24 +214,6 @@ impl ResponseBody {
     }
 }
 
-/// What a guard says of the ranges that one walk finds.
-struct Guarded {
-    guard: Option<EndpointGuard>,
-    result: Result<(), EndpointError>,
-}
-
-impl Guarded {
-    fn by(guard: Option<EndpointGuard>) -> Self {
-        Self { guard, result: Ok(()) }
-    }
-
-    fn look(&mut self, payload: &[u8]) {
-        if let (Some(guard), Ok(())) = (&mut self.guard, &self.result) {
-            self.result = guard.look(payload);
-        }
-    }
-}
-
 /// Payload of `bytes` in one new buffer. Bytes behind the end of the body forbid to use the connection again.
 fn payload_of(
     decoding: &mut Decoding,
@@ -359,10 +269,7 @@ impl ExchangeConnection {
 /// hardly any body has. Chunk sizes are looked at to know where it ends.
 pub struct RawBody {
     connection: ExchangeConnection,
-    decoding: Decoding,
-    guard: Option<EndpointGuard>,
-    /// Where what was handed out ends, if it is an event stream.
-    end: EventEnd,
+    framing: RawFraming,
     /// The last read filled the worker's buffer: the next takes the larger one.
     large: bool,
 }
@@ -370,22 +277,22 @@ pub struct RawBody {
 impl RawBody {
     /// Whether the framing is by chunks, and not by a length that is in the head.
     pub fn is_chunked(&self) -> bool {
-        matches!(self.decoding, Decoding::Chunked(_))
+        self.framing.is_chunked()
     }
 
     /// Whether the last byte was handed out.
     pub fn is_end(&self) -> bool {
-        self.decoding.is_end()
+        self.framing.is_end()
     }
 
     /// Whether a chunk may be put in here, and in an event stream one with an event of its own.
     pub fn is_between_events(&self) -> bool {
-        self.decoding.is_between_chunks() && self.end.is_between_events()
+        self.framing.is_between_events()
     }
 
     /// A chunk with a comment is put in here.
     pub fn comment(&mut self) {
-        self.end.comment();
+        self.framing.comment();
     }
 
     /// Reads what comes next, framing and all, and tells how much of it is payload. It lies in the worker's buffer, so an
@@ -397,48 +304,22 @@ impl RawBody {
         now: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Result<(usize, ReadOutcome<R>), ExchangeError>> {
         let ExchangeConnection { pool, transport, reuse, reads, .. } = &mut self.connection;
-        let (decoding, was_large, large) = (&mut self.decoding, self.large, &mut self.large);
-        let (mut payload, mut guarded) = (0, Guarded::by(self.guard));
-        let (kept, end) = (&mut self.guard, &mut self.end);
+        let (framing, was_large, large) = (&mut self.framing, self.large, &mut self.large);
+        let mut payload = 0;
         let mut walk = |bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             *large = bytes.len() >= SCRATCH;
-            let mut cuts = Cuts::default();
-            let (mut mark, was_between) = (Ok(None), decoding.is_between_chunks());
-            let count = |range: Range<usize>| {
-                payload += range.len();
-                match end.has_late_mark(&bytes[range.clone()]) {
-                    Ok(false) => {}
-                    Ok(true) => mark = Ok(Some(range.start)),
-                    Err(split) => mark = Err(split),
-                }
-                end.push(&bytes[range.clone()]);
-                guarded.look(&bytes[range]);
-            };
-            let here = decoding.walk_raw(bytes, count, |range| cuts.push(range))?;
-            guarded.result?;
-            *kept = guarded.guard;
-            if here < bytes.len() {
+            let passed = framing.push(bytes)?;
+            payload = passed.payload;
+            if passed.here < bytes.len() {
                 *reuse = None;
             }
-            let split = |split: SplitMark| ExchangeError::Io(io::Error::other(split.to_string()));
-            if let Some(start) = mark.map_err(split)? {
-                // The size of its chunk has to be here to be changed, and a chunk of nothing would be the last.
-                let size = was_between.then(|| chunk_size(&bytes[..start])).flatten();
-                let size = size.and_then(|size| size.checked_sub(BYTE_ORDER_MARK.len() as u64));
-                let size = size.filter(|left| *left > 0).ok_or_else(|| split(SplitMark))?;
-                payload -= BYTE_ORDER_MARK.len();
-                let mut plainer = format!("{size:x}\r\n").into_bytes();
-                cuts.begin_behind(start + BYTE_ORDER_MARK.len());
-                plainer.extend_from_slice(&cuts.taken_out_of(&bytes[..here]).unwrap_or_default());
-                return Ok((here, Some(plainer)));
-            }
-            Ok((here, cuts.taken_out_of(&bytes[..here])))
+            Ok((passed.here, passed.instead))
         };
         let pass = |cx: &mut Context<'_>, bytes: &[u8], walked: Result<(usize, Option<Vec<u8>>), _>| {
-            walked.map(|(here, plainer)| now(cx, plainer.as_deref().unwrap_or(&bytes[..here])))
+            walked.map(|(here, instead)| now(cx, instead.as_deref().unwrap_or(&bytes[..here])))
         };
         let passed = if was_large {
             let read = pool.read_large(transport, cx, |cx, bytes| pass(cx, bytes, walk(bytes)));

@@ -6,7 +6,7 @@ pub(crate) mod known;
 pub(crate) mod lexer;
 pub(crate) mod lines;
 pub(crate) mod named;
-pub(crate) mod parse;
+pub mod parse;
 pub(crate) mod reader;
 pub mod reference;
 pub(crate) mod reserve;

@@ -17,20 +17,19 @@ use crate::config::{
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     pub(crate) at: Location,
     pub(crate) message: String,
     /// Whether it is a control character inside of a text, which then is to blame for what else is wrong with the text.
     pub(crate) is_control: bool,
 }
 
-/// [`parse_lines`], for tests.
-#[cfg(test)]
-pub(crate) fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
+/// Parses `text` (without a byte order mark). The faults beside a tree are those that leave one.
+pub fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
     parse_lines(text, &LineIndex::new(text))
 }
 
-/// Parses `text` (without a byte order mark).
+/// The same, with the lines of the text known.
 ///
 /// Faults that leave a tree (a key that is there twice) come with it, so that the rest of the file is checked too.
 pub(crate) fn parse_lines<'t>(
