@@ -33,6 +33,7 @@ use crate::{
     request::admitted::Admitted,
     servers::{Backend, ServerEntry, SharedConversation},
     state::{GateState, Live, Worker},
+    upstream::client::Client,
 };
 
 /// A conversation of the caller's own.
@@ -280,11 +281,13 @@ async fn one(
     let link = match &route.backend {
         Backend::Http { endpoint, target } => {
             let http_server = HttpServer {
-                endpoint: Arc::clone(endpoint),
+                client: Client {
+                    origin: Arc::clone(endpoint),
+                    pool: Rc::clone(&worker.pool),
+                    connect_timeout: live.limits.connect_timeout,
+                    head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
+                },
                 target: target.clone(),
-                pool: Rc::clone(&worker.pool),
-                connect_timeout: live.limits.connect_timeout,
-                head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
                 owner: Arc::clone(owner),
                 health: Arc::clone(&route.health),
                 report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&route.server.name)),

@@ -15,12 +15,9 @@ use crate::{
     config::HttpTarget,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    mcp::sse::{
-        endpoint::EndpointRewriter,
-        reader::{is_coded, is_event_stream},
-    },
+    mcp::sse::{endpoint::EndpointRewriter, reader::is_event_stream},
     request::admitted::Admitted,
-    upstream::{Head, ResponseBody},
+    upstream::{Head, ResponseBody, client::is_coded},
 };
 
 /// Whether the body of an answer to a GET passes at all. An error: nor does its head.

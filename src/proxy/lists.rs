@@ -23,11 +23,11 @@ use crate::{
     identity::Subject,
     ledger::{Resource, Share},
     mcp::{
-        sse::reader::{is_coded, is_event_stream, is_json},
+        sse::reader::{is_event_stream, is_json},
         tool_list::{ListError, MAX_HELD, body_without_hidden, holds_result},
     },
     observe::Record,
-    upstream::{Head, ResponseBody},
+    upstream::{Head, ResponseBody, client::is_coded},
     watchdog::Watched,
 };
 

@@ -28,15 +28,12 @@ use crate::{
     mcp::{
         accept::{names_events, takes_events},
         modern::LISTEN,
-        sse::{
-            end::EventEnd,
-            reader::{is_coded, is_event_stream},
-        },
+        sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
     request::admitted::Admitted,
     servers::Backend,
-    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload},
+    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload, client::is_coded},
     watchdog::{Signal, Watchdog, Watched},
 };
 

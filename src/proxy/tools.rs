@@ -15,12 +15,11 @@ use crate::{
     ledger::Owner,
     mcp::{
         message::Malformed,
-        sse::reader::is_coded,
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },
     request::admitted::Admitted,
-    upstream::{Inspect, Pass},
+    upstream::{Inspect, Pass, client::is_coded},
 };
 
 /// Most bytes of a refused request that are read on: for its `id`, which many clients write last, and because a client

@@ -1,6 +1,7 @@
 //! What is behind the gateway, over HTTP/1.1: connections, requests, responses. [`codec`] and [`RawFraming`] have no socket;
 //! the fuzz targets in `fuzz/` drive them.
 
+pub mod client;
 pub mod codec;
 mod endpoint;
 mod exchange;

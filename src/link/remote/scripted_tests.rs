@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     ledger::Owner,
     mcp::message::{Id, Message},
-    upstream::{Origin, Pool},
+    upstream::{Origin, Pool, client::Client},
 };
 
 /// Awaits `future`, and fails with `what` instead of hanging.
@@ -31,7 +31,12 @@ pub(super) fn http_server(url: &str, transport: McpTransport) -> HttpServer {
     let headers = vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("blue"))];
     HttpServer {
         health: Arc::default(),
-        endpoint: Arc::new(Origin::new(&url, None, &mut Default::default()).unwrap()),
+        client: Client {
+            origin: Arc::new(Origin::new(&url, None, &mut Default::default()).unwrap()),
+            pool: Rc::new(Pool::default()),
+            connect_timeout: Duration::from_secs(5),
+            head_timeout: Duration::from_secs(10),
+        },
         target: HttpTarget {
             url,
             transport,
@@ -41,9 +46,6 @@ pub(super) fn http_server(url: &str, transport: McpTransport) -> HttpServer {
             pass_last_event_id: None,
             cookies: false,
         },
-        pool: Rc::new(Pool::default()),
-        connect_timeout: Duration::from_secs(5),
-        head_timeout: Duration::from_secs(10),
         owner: Owner::unlimited(),
         report: Arc::new(|_| {}),
         line: Default::default(),

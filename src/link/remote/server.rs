@@ -1,9 +1,9 @@
 //! What links to servers reached over HTTP have in common: where the server is, one request to it, and what it answered.
 
-use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Mutex, watch};
 
 use crate::link::awaited::{Callers, Oddity, OddityReport, unreadable};
@@ -15,10 +15,13 @@ use crate::{
         incoming::{Batch, Incoming},
         message::{self, Id, Malformed, Message, Part},
         oversize::Answers,
-        sse::reader::{EventReader, MAX_EVENT, SkippedEvent, SseEvent, is_coded},
+        sse::reader::{EventReader, MAX_EVENT, SkippedEvent, SseEvent},
     },
     observe::Health,
-    upstream::{Exchange, ExchangeError, Origin, Pool, RequestBody, ResponseBody, Upload},
+    upstream::{
+        ResponseBody,
+        client::{self, Client, Field, Request, Response},
+    },
 };
 
 /// Requests of one conversation that may wait for their answers. More are refused rather than held back: what would be held
@@ -42,21 +45,12 @@ const LINGER: Duration = Duration::from_secs(1);
 const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
 const NOTICE_RETRY: Duration = Duration::from_millis(50);
 
-/// What the gateway calls itself to servers, where it is not a client that speaks.
-const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
-
 /// A server reached over HTTP, and what it takes to reach it from one worker.
 pub struct HttpServer {
-    /// Where to connect to.
-    pub endpoint: Arc<Origin>,
+    /// How it is reached.
+    pub client: Client,
     /// As configured.
     pub target: HttpTarget,
-    /// The worker's connections.
-    pub pool: Rc<Pool>,
-    /// Longest that a connection may take.
-    pub connect_timeout: Duration,
-    /// Longest that a response head may take once there is a connection.
-    pub head_timeout: Duration,
     /// For whom what the server says is held in memory.
     pub owner: Arc<Owner>,
     /// Gets the health of the server.
@@ -91,7 +85,7 @@ pub(crate) async fn is_sent(mut sent: WrittenSignal) {
 }
 
 /// Header fields of a request.
-pub(crate) type HeaderFields = Vec<(HeaderName, HeaderValue)>;
+pub(crate) type HeaderFields = Vec<Field>;
 
 impl HttpServer {
     /// Posts a message to `path`.
@@ -109,7 +103,8 @@ impl HttpServer {
             message::MessageKind::Request => ConnectionPurpose::Call,
             _ => ConnectionPurpose::Notice,
         };
-        self.send(purpose, Method::POST, path, &fields, message.text().clone(), Some(sent)).await
+        let request = self.request(Method::POST, path, &fields, message.text().clone());
+        self.send(purpose, request, Some(sent)).await
     }
 
     /// Asks for the event stream of the configured URL.
@@ -119,28 +114,47 @@ impl HttpServer {
         mut fields: HeaderFields,
     ) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
-        self.send(purpose, Method::GET, self.target.path_and_query(), &fields, Bytes::new(), None).await
+        let request = self.request(Method::GET, self.target.path_and_query(), &fields, Bytes::new());
+        self.send(purpose, request, None).await
     }
 
-    /// Sends one request and waits for the response head. Nothing is ever sent twice: a pooled connection is looked at
-    /// before it is used, and after that the server may have read.
-    pub(crate) async fn send(
+    /// A request with the header fields of the config.
+    fn request<'a>(&'a self, method: Method, path: &'a str, fields: &'a [Field], body: Bytes) -> Request<'a> {
+        Request { method, path, fields, configured: &self.target.headers, body }
+    }
+
+    /// Ends what `fields` name at the configured URL.
+    pub(super) async fn delete(&self, fields: &[Field]) -> Result<Answer, Error> {
+        let request = self.request(Method::DELETE, self.target.path_and_query(), fields, Bytes::new());
+        self.send(ConnectionPurpose::Notice, request, None).await
+    }
+
+    /// Sends one request and waits for the response head. `sent` becomes true when the request was written.
+    async fn send(
         &self,
         purpose: ConnectionPurpose,
-        method: Method,
-        path: &str,
-        fields: &HeaderFields,
-        body: Bytes,
+        request: Request<'_>,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
         // That there is none is no fault of the server.
         let connection = self.connection(purpose).await?;
-        let answered = self.exchange(connection, method, path, fields, body, sent).await;
-        match &answered {
-            Ok(answer) => self.health.answered_with(answer.status),
-            Err(error) => self.health.failed_by(error),
+        let note_sent = || {
+            if let Some(sent) = sent {
+                sent.send_replace(true);
+            }
+        };
+        match self.client.send(request, note_sent).await {
+            Ok(Response { status, headers, body }) => {
+                self.health.answered_with(status);
+                let (patience, share) = (self.client.head_timeout, self.owner.hold(Resource::Bytes, 0));
+                let report = Arc::clone(&self.report);
+                Ok(Answer { status, headers, body, whole: None, patience, share, connection, report })
+            }
+            Err(error) => {
+                self.health.failed_by(&error);
+                Err(error)
+            }
         }
-        answered
     }
 
     /// The right to one connection.
@@ -171,74 +185,6 @@ impl HttpServer {
         }
         Err(Error::out_of(resource, limit))
     }
-
-    async fn exchange(
-        &self,
-        connection: Share,
-        method: Method,
-        path: &str,
-        fields: &HeaderFields,
-        body: Bytes,
-        sent: Option<&watch::Sender<bool>>,
-    ) -> Result<Answer, Error> {
-        let transport = match self.pool.take(&self.endpoint) {
-            Some(transport) => transport,
-            None => self.endpoint.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
-                io::ErrorKind::TimedOut => {
-                    ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
-                }
-                _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
-            })?,
-        };
-        let head = self.head(&method, path, fields);
-        let (endpoint, pool) = (Arc::clone(&self.endpoint), Rc::clone(&self.pool));
-        let upload = Upload { body: RequestBody::Whole(body), inspect: None, max_bytes: 0 };
-        let mut exchange = Exchange::new(endpoint, pool, transport, method, head, upload);
-        let answered = poll_fn(|cx| {
-            let polled = exchange.poll_head(cx);
-            if let Some(sent) = sent.filter(|sent| exchange.is_sent() && !*sent.borrow()) {
-                sent.send_replace(true);
-            }
-            polled
-        });
-        let (head, first) = tokio::time::timeout(self.head_timeout, answered)
-            .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no response head in time"))?
-            .map_err(broken)?;
-        ErrorKind::refuse_challenge(head.status)?;
-        if head.status.is_redirection() {
-            return Err(ErrorKind::UpstreamRedirect.into());
-        }
-        if is_coded(&head.headers) {
-            return Err(ErrorKind::UpstreamUnreachable
-                .with_cause("the response is compressed although identity was asked for"));
-        }
-        let body = exchange.into_body(&head, first);
-        let (patience, share) = (self.head_timeout, self.owner.hold(Resource::Bytes, 0));
-        let (status, headers, report) = (head.status, head.headers, Arc::clone(&self.report));
-        Ok(Answer { status, headers, body, whole: None, patience, share, connection, report })
-    }
-
-    /// The request head, but for the fields that frame the body. What the config sets wins, as where requests pass.
-    fn head(&self, method: &Method, path: &str, fields: &HeaderFields) -> Vec<u8> {
-        let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let host = (header::HOST, self.endpoint.authority.clone());
-        let configured = &self.target.headers;
-        let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        let own = fields.iter().chain([&agent]);
-        let own = own.filter(|(name, _)| configured.iter().all(|(set, _)| set != name));
-        let configured = configured.iter().filter(|(name, _)| *name != header::ACCEPT_ENCODING);
-        let mut out = self.pool.spares.buffer();
-        for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
-            out.extend_from_slice(part.as_bytes());
-        }
-        for (name, value) in [&host, &identity].into_iter().chain(own).chain(configured) {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                out.extend_from_slice(part);
-            }
-        }
-        out
-    }
 }
 
 /// What a server answered: the head, and the body as it comes.
@@ -263,28 +209,18 @@ impl Answer {
         if let Some(whole) = &self.whole {
             return Ok(whole.clone());
         }
-        let mut whole = BytesMut::new();
         let mut room = self.share.owner().room();
-        loop {
-            let next = async {
-                room.open_or_give_up(whole.len() as u64).await?;
-                Ok(poll_fn(|cx| self.body.poll_data(cx)).await)
-            };
-            let Ok(next) = tokio::time::timeout(self.patience, next).await else {
-                let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
-                return Err(
-                    limit.unwrap_or_else(|| ErrorKind::UpstreamTimeout.with_cause("the response stalled"))
-                );
-            };
-            let next = next.map_err(|limit| Error::out_of(Resource::Bytes, limit))?;
-            let Some(data) = next else { return Ok(self.whole.insert(whole.freeze()).clone()) };
-            let data = data.map_err(broken)?;
-            if whole.len() + data.len() > MAX_BODY {
-                return Err(ErrorKind::UpstreamUnreachable.with_cause("the response is larger than 4 MiB"));
-            }
-            self.share.grow(data.len() as u64);
-            whole.extend_from_slice(&data);
-        }
+        let read = client::whole(&mut self.body, MAX_BODY, self.patience, async |held| {
+            let held = held as u64;
+            self.share.set(held);
+            room.open_or_give_up(held).await.map_err(|limit| Error::out_of(Resource::Bytes, limit))
+        });
+        let whole = read.await.map_err(|error| match room.waits_for() {
+            // The server did not stall: nothing more was read.
+            Some(limit) if error.kind == ErrorKind::UpstreamTimeout => Error::out_of(Resource::Bytes, limit),
+            _ => error,
+        })?;
+        Ok(self.whole.insert(whole).clone())
     }
 
     /// Lets go of a response of which only the head counts.
@@ -511,10 +447,6 @@ impl EventStream {
 /// That a server answered with this status, and with nothing that says more.
 pub(crate) fn refused(status: StatusCode) -> Error {
     ErrorKind::UpstreamUnreachable.with_cause(format!("the server answered {}", status.as_u16()))
-}
-
-fn broken(e: ExchangeError) -> Error {
-    ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
 }
 
 fn is_answer(message: &Message) -> bool {

@@ -270,7 +270,7 @@ impl SseServer {
             return Err(ErrorKind::UpstreamUnreachable.with_cause("the answer is no event stream"));
         }
         let mut events = answer.into_events();
-        let path = tokio::time::timeout(self.http_server.head_timeout, self.endpoint(&mut events))
+        let path = tokio::time::timeout(self.http_server.client.head_timeout, self.endpoint(&mut events))
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no endpoint event in time"))??;
         Ok((events, path))
@@ -379,7 +379,7 @@ impl SseServer {
         self.renewing.replace(Some(Renewing { id, answered }));
         self.awaited.borrow_mut().begin(&initialize);
         self.take(path, &initialize).await?;
-        let renewed = tokio::time::timeout(self.http_server.head_timeout, renewed)
+        let renewed = tokio::time::timeout(self.http_server.client.head_timeout, renewed)
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))?;
         if renewed.is_ok_and(|response| response.part(Part::Result).is_none()) {

@@ -405,7 +405,7 @@ async fn a_server_that_is_not_there_or_no_such_server_ends_the_conversation() {
     ] {
         let upstream = Upstream::bind().await;
         let mut http_server = upstream.http_server(Sse);
-        http_server.head_timeout =
+        http_server.client.head_timeout =
             Duration::from_millis(if kind == ErrorKind::UpstreamTimeout { 50 } else { 10_000 });
         let mut link = open(http_server);
         match answer {

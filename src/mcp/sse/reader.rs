@@ -361,12 +361,6 @@ pub fn is_mcp_type(content_type: &HeaderValue) -> bool {
     has_essence(value, JSON) || has_essence(value, EVENT_STREAM)
 }
 
-/// Whether a body is compressed, or in any other coding.
-pub fn is_coded(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
 fn is_of_type(headers: &HeaderMap, essence: &[u8]) -> bool {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     // Of several types, in fields or in a list, some take the first and browsers the last (WHATWG Fetch, "extract a MIME

@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
@@ -12,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        remote::server::{Answer, ConnectionPurpose, HeaderFields, HttpServer, refused},
+        remote::server::{Answer, HeaderFields, HttpServer, refused},
     },
     mcp::{
         message::{self, Id, Message, Part},
@@ -236,8 +235,10 @@ impl StreamableServer {
         initialize.message =
             initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
         // Whoever else met the loss waits too.
-        let handshake =
-            tokio::time::timeout(self.http_server.head_timeout, self.handshake(&initialize, &id, None));
+        let handshake = tokio::time::timeout(
+            self.http_server.client.head_timeout,
+            self.handshake(&initialize, &id, None),
+        );
         let (_, session) = handshake
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))??;
@@ -280,15 +281,7 @@ impl StreamableServer {
         let session = Rc::clone(&self.session.borrow());
         if session.id.is_some() {
             let fields = session.fields();
-            let path = self.http_server.target.path_and_query();
-            let farewell = self.http_server.send(
-                ConnectionPurpose::Notice,
-                Method::DELETE,
-                path,
-                &fields,
-                Bytes::new(),
-                None,
-            );
+            let farewell = self.http_server.delete(&fields);
             // A server need not offer it (405), and what it says makes no difference.
             let _ = tokio::time::timeout(FAREWELL, farewell).await;
         }

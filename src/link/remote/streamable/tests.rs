@@ -364,7 +364,7 @@ async fn a_session_that_is_forgotten_at_once_is_not_begun_a_third_time() {
 async fn a_server_that_forgets_and_then_hangs_fails_one_call_and_not_those_after_it() {
     let upstream = Upstream::bind().await;
     let mut impatient = upstream.http_server(StreamableHttp);
-    impatient.head_timeout = Duration::from_millis(100);
+    impatient.client.head_timeout = Duration::from_millis(100);
     let mut link = open(impatient);
     let mut serve = sessions(|request| Some(json_with(200, "", &result(&request.body["id"]))));
     let mut began = 0;
@@ -560,7 +560,7 @@ async fn an_error_is_an_answer_to_initialize_and_the_client_may_try_again() {
 async fn a_server_that_does_not_answer_in_time_is_told_that_nobody_waits() {
     let upstream = Upstream::bind().await;
     let mut impatient = upstream.http_server(StreamableHttp);
-    impatient.head_timeout = Duration::from_millis(50);
+    impatient.client.head_timeout = Duration::from_millis(50);
     let mut link = open(impatient);
     link.say(request(1, "tools/call", json!({ "name": "slow" }))).await;
     let (mut peer, _) = upstream.request().await;
