@@ -391,6 +391,15 @@ impl Gateway {
     /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed.
     pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) {
         self.stop_accepting.cancel();
+        // Requests of all workers first: if a session or a process ended before, what waits for it on another worker would take
+        // that for a failure of the server.
+        let cut: Vec<_> = self.workers.iter().map(worker::WorkerHandle::cut_requests).collect();
+        let all_cut = async {
+            for requests in cut {
+                requests.await;
+            }
+        };
+        let _ = tokio::time::timeout(CUT_GRACE, all_cut).await;
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::WorkerHandle::cut);
         let children = self.children();

@@ -20,7 +20,7 @@ use std::{
 use tokio::{
     net::TcpStream,
     runtime,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -59,6 +59,7 @@ enum WorkerCommand {
     Warm(Arc<Supervisor>),
     Drain,
     EndListening,
+    CutRequests(oneshot::Sender<()>),
     Cut,
 }
 
@@ -169,6 +170,13 @@ impl WorkerHandle {
         self.send(WorkerCommand::EndListening);
     }
 
+    /// End all requests now. Resolves once each of them has the signal, or the worker is gone.
+    pub fn cut_requests(&self) -> impl Future<Output = ()> + use<> {
+        let (acknowledge, acknowledged) = oneshot::channel();
+        self.send(WorkerCommand::CutRequests(acknowledge));
+        async move { drop(acknowledged.await) }
+    }
+
     /// End everything now.
     pub fn cut(&self) {
         self.send(WorkerCommand::Cut);
@@ -206,6 +214,11 @@ async fn run(
                     worker.look_what_is_unfinished(&load).await;
                 }
                 Some(WorkerCommand::EndListening) => worker.end_listening(),
+                Some(WorkerCommand::CutRequests(acknowledge)) => {
+                    worker.cut_requests();
+                    // Nobody may wait for it any more.
+                    let _ = acknowledge.send(());
+                }
                 Some(WorkerCommand::Cut) => worker.cut().await,
                 None => ended = true,
             },
@@ -419,6 +432,11 @@ impl Worker {
     fn end_listening(&self) {
         let listens = |subject: &Subject| matches!(subject, Subject::Request(_, Waits::Listens));
         self.watchdog.signal(|subject| listens(subject).then_some(Signal::Cut));
+    }
+
+    fn cut_requests(&self) {
+        let is_request = |subject: &Subject| matches!(subject, Subject::Request(..));
+        self.watchdog.signal(|subject| is_request(subject).then_some(Signal::Cut));
     }
 
     /// Requests first, so that they record why they end; then whatever is left of their connections.
