@@ -15,7 +15,7 @@ use crate::{
     child::Supervisor,
     config::{Level, McpTransport},
     error::{Error, ErrorKind, Side},
-    identity::{Admission, AdmittedParty, Caller, Members},
+    identity::{Admission, AdmittedParty, Caller, Members, credential_key::CredentialKey},
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
@@ -31,7 +31,7 @@ use crate::{
     observe::{Group, Topic},
     policy::selector::Selector,
     request::admitted::Admitted,
-    servers::{Backend, ServerEntry, SharedConversation},
+    servers::{Backend, MemberKey, ServerEntry, SharedConversation, SharedKey},
     state::{GateState, Live, Worker},
     upstream::client::Client,
 };
@@ -57,16 +57,18 @@ pub(super) fn open(
 ) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
     let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
+    let credential = route.credential_key(&admitted.caller.identity.principal);
     async move {
         let listens = Arc::default();
         Ok(match view {
             Some(view) => {
-                let (link, idle) = (all(&worker, &view, Arc::clone(&listens)), view.idle);
-                OpenedLink { link, members: view.members, listens, idle }
+                let link = all(&worker, &view, Arc::clone(&listens));
+                let members = view.members.iter().map(|(name, _)| Arc::clone(name)).collect();
+                OpenedLink { link, members, listens, idle: view.idle }
             }
             None => {
-                let (link, idle) =
-                    (one(&worker, &route, &owner, Callers::One).await?, route.server.idle_timeout);
+                let link = one(&worker, &route, &owner, credential, Callers::One).await?;
+                let idle = route.server.idle_timeout;
                 OpenedLink { link, members: Arc::default(), listens, idle }
             }
         })
@@ -84,28 +86,30 @@ pub(super) fn conversation(
     let links = &route.shared_links;
     if let Some(view) = AggregateView::of(admitted, selector, admitted.caller.as_credential()) {
         let idle = view.idle;
-        let found = links.get(&view.key(), Some(owner), |lease| {
+        let found = links.get(view.key(), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
             SharedLink::start(move || std::future::ready(Ok(all(&worker, &view, Arc::default()))), settings)
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
+    let credential = route.credential_key(&admitted.caller.identity.principal);
+    let everyone = SharedKey::Everyone(credential);
     // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
     // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
     if links.quarantine().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
-        let own = links.get(&format!("{:?}", owner.name()), Some(owner), |lease| {
+        let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
-            SharedLink::start(move || current(&worker, &name, &of_link), settings)
+            SharedLink::start(move || current(&worker, &name, &of_link, credential), settings)
         });
         match own {
             Ok(own) => return Ok(own),
-            Err(_) if links.is_unused("") && !links.quarantine().has_again(owner.name()) => {}
+            Err(_) if links.is_unused(&everyone) && !links.quarantine().has_again(owner.name()) => {}
             Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
     let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
-    let found = links.get("", None, |_| {
+    let found = links.get(everyone, None, |_| {
         let mut settings = shared::SharedLinkSettings {
             on_lost: keep_apart(route),
             ..shared::SharedLinkSettings::new(idle)
@@ -113,7 +117,7 @@ pub(super) fn conversation(
         if matches!(route.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        SharedLink::start(move || current(&worker, &name, &gate), settings)
+        SharedLink::start(move || current(&worker, &name, &gate, credential), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
@@ -136,7 +140,7 @@ struct AggregateView {
     /// credential's, and a call ends with the grants of the credential that it came by, even if another of the name
     /// keeps them.
     to: AdmittedParty,
-    members: Members,
+    members: Arc<[MemberKey]>,
     owner: Arc<Owner>,
     /// The longest that one of them may lie idle: with all of them, none is kept for less than it would be alone.
     idle: Duration,
@@ -148,32 +152,31 @@ impl AggregateView {
         matches!(admitted.route.backend, Backend::All).then(|| {
             let live = &admitted.live;
             let members = members(live, &admitted.caller, selector);
-            let idle = members.iter().filter_map(|name| live.route(name));
+            let idle = members.iter().filter_map(|(name, _)| live.route(name));
             let idle = idle.map(|route| route.server.idle_timeout).max();
             let owner = Arc::clone(&admitted.owner);
             Self { to, members, owner, idle: idle.unwrap_or(admitted.route.server.idle_timeout) }
         })
     }
 
-    /// Who sees the same by the same token shares a conversation. Who comes without one is not who comes without one from
-    /// elsewhere: what a view holds is counted for one owner.
-    fn key(&self) -> String {
-        format!("{:x?}\n{:?}\n{}", self.to, self.owner, self.members.join(","))
+    fn key(&self) -> SharedKey {
+        let (to, members) = (self.to.clone(), Arc::clone(&self.members));
+        SharedKey::View { to, owner: self.owner.name().clone(), members }
     }
 }
 
-/// Names of the servers that the caller may use and the selector selects, in the order of the config.
-fn members(live: &Live, caller: &Caller, selector: &Selector) -> Members {
+/// The servers that the caller may use and the selector selects, in the order of the config.
+fn members(live: &Live, caller: &Caller, selector: &Selector) -> Arc<[MemberKey]> {
     live.servers
         .iter()
         .filter(|entry| entry.admits(caller))
         .filter(|entry| selector.selects(&entry.server.name, &entry.server.tags))
-        .map(|entry| Arc::clone(&entry.server.name))
+        .map(|entry| (Arc::clone(&entry.server.name), entry.credential_key(&caller.identity.principal)))
         .collect()
 }
 
 fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> Link {
-    let members = view.members.iter().map(|name| member(worker, view, name)).collect();
+    let members = view.members.iter().map(|key| member(worker, view, key)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = AggregateSettings {
         naming: live.aggregate.naming.clone(),
@@ -189,11 +192,12 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member {
+fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &MemberKey) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
     let grant = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
+    let credential = *credential;
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
@@ -211,7 +215,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member 
         patience: Box::new(patience),
         health,
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open, &owner)),
+        open: Box::new(move || current(&worker, &of_open, &owner, credential)),
         granted: Box::new(move || {
             let live = shared.live();
             let run_state = &live.route(&grant.server)?.run_state;
@@ -267,11 +271,12 @@ fn report_member(shared: &GateState, report: MemberReport<'_>) {
     }
 }
 
-/// One conversation with one server, for `owner`, of which these are the callers.
+/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`.
 async fn one(
     worker: &Rc<Worker>,
     route: &ServerEntry,
     owner: &Arc<Owner>,
+    credential: CredentialKey,
     callers: Callers,
 ) -> Result<Link, Error> {
     if route.run_state.is_stopped() {
@@ -299,9 +304,10 @@ async fn one(
                 McpTransport::Sse => link::remote::sse::open(http_server),
             }
         }
-        Backend::Stdio(supervisor) => {
+        Backend::Stdio(supervisors) => {
+            let supervisor = supervisors.get(credential);
             supervisor.set_longest_start(route.server.timeout.unwrap_or(live.limits.upstream_timeout));
-            link::stdio::open(supervisor, owner, callers).await?
+            link::stdio::open(&supervisor, owner, callers).await?
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => {
@@ -376,11 +382,12 @@ fn current(
     worker: &Rc<Worker>,
     name: &Arc<str>,
     owner: &Arc<Owner>,
+    credential: CredentialKey,
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
         let route = worker.shared.live().route(&name).cloned();
         let route = route.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
-        one(&worker, &route, &owner, Callers::Many).await
+        one(&worker, &route, &owner, credential, Callers::Many).await
     })
 }

@@ -49,6 +49,11 @@ impl Backoffs {
         self.0.get(owner)?.wait(now, patience)
     }
 
+    /// Whether any of them counts.
+    pub(super) fn is_any_left(&self, now: Instant, patience: &ProcessTimeouts) -> bool {
+        self.0.values().any(|backoff| !backoff.is_over(now, patience))
+    }
+
     /// Nobody has to wait any more.
     pub(super) fn clear(&mut self) {
         self.0.clear();

@@ -17,6 +17,7 @@ mod scratch;
 pub mod shield;
 mod spawner;
 mod stderr;
+mod supervisors;
 mod sys;
 
 use std::{
@@ -36,6 +37,7 @@ use tokio::{
 };
 
 pub use scratch::read;
+pub use supervisors::Supervisors;
 
 use self::{
     backoff::Backoffs,
@@ -86,7 +88,7 @@ pub struct Supervisor {
     patience: ProcessTimeouts,
     restarts: IntCounter,
     running: watch::Sender<usize>,
-    starts: Starts,
+    starts: Arc<Starts>,
     history: Mutex<History>,
     orders: watch::Sender<Orders>,
 }
@@ -149,10 +151,33 @@ impl Supervisor {
             patience,
             restarts,
             running: watch::Sender::default(),
-            starts: Starts::default(),
+            starts: Arc::default(),
             history: Mutex::default(),
             orders: watch::Sender::default(),
         })
+    }
+
+    /// One for the same command, whose processes are its own: they start, end and fail apart from these. What is known of how
+    /// the command starts holds for both.
+    fn sibling(&self) -> Arc<Self> {
+        let orders = Orders { refuses: self.is_stopped(), ..Orders::default() };
+        Arc::new(Self {
+            name: Arc::clone(&self.name),
+            target: self.target.clone(),
+            observer: Arc::clone(&self.observer),
+            health: Arc::clone(&self.health),
+            patience: self.patience.clone(),
+            restarts: self.restarts.clone(),
+            running: watch::Sender::default(),
+            starts: Arc::clone(&self.starts),
+            history: Mutex::default(),
+            orders: watch::Sender::new(orders),
+        })
+    }
+
+    /// Whether the next failure may have to wait longer for those before it.
+    fn has_failed_lately(&self) -> bool {
+        self.history().backoffs.is_any_left(Instant::now(), &self.patience)
     }
 
     /// Name of the server.

@@ -41,16 +41,16 @@ pub(super) fn answer(
 
 fn view(shared: &GateState, route: &ServerEntry) -> ServerView {
     let name = &route.server.name;
-    let supervisor = match &route.backend {
-        Backend::Stdio(supervisor) => Some(supervisor),
+    let supervisors = match &route.backend {
+        Backend::Stdio(supervisors) => Some(supervisors),
         _ => None,
     };
     ServerView {
         running: route.is_running(),
         stopped: route.run_state.is_stopped(),
         sessions: shared.sessions.count(name),
-        processes: supervisor.map_or(0, |supervisor| supervisor.running()),
-        restarts: supervisor.map_or(0, |supervisor| supervisor.restarts()),
+        processes: supervisors.map_or(0, |supervisors| supervisors.running()),
+        restarts: supervisors.map_or(0, |supervisors| supervisors.restarts()),
         ..ServerView::new(&route.server).faring(&route.health)
     }
 }

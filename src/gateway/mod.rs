@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child::Supervisor,
+    child::Supervisors,
     clock::Clock,
     config::{Level, LogFormat, PerAddress, Snapshot, Tls},
     downstream::{
@@ -403,7 +403,7 @@ impl Gateway {
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::WorkerHandle::cut);
         let children = self.children();
-        children.iter().for_each(|supervisor| supervisor.stop());
+        children.iter().for_each(|supervisors| supervisors.stop());
         let ended = async {
             let _ = tokio::time::timeout(CUT_GRACE, self.drained()).await;
             childless(&children).await;
@@ -413,25 +413,25 @@ impl Gateway {
             () = tokio::time::sleep(grace.max(CUT_GRACE)) => {}
             () = hurry => {}
         }
-        children.iter().for_each(|supervisor| supervisor.kill_now());
+        children.iter().for_each(|supervisors| supervisors.kill_now());
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
     }
 
-    fn children(&self) -> Vec<Arc<Supervisor>> {
+    fn children(&self) -> Vec<Arc<Supervisors>> {
         let live = self.shared.live();
         live.servers
             .iter()
             .filter_map(|route| match &route.backend {
-                Backend::Stdio(supervisor) => Some(Arc::clone(supervisor)),
+                Backend::Stdio(supervisors) => Some(Arc::clone(supervisors)),
                 _ => None,
             })
             .collect()
     }
 }
 
-async fn childless(supervisors: &[Arc<Supervisor>]) {
-    for supervisor in supervisors {
-        supervisor.childless().await;
+async fn childless(of_commands: &[Arc<Supervisors>]) {
+    for supervisors in of_commands {
+        supervisors.childless().await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
     downstream::tls::{Left, Validity},
+    identity::credential_key::CredentialKey,
     servers::{Backend, EndCause},
     state::Live,
     upstream::Unusable,
@@ -113,12 +114,14 @@ impl Gateway {
     pub(super) fn warm(&self) {
         let live = self.shared.live();
         for (route, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
-            if let Backend::Stdio(supervisor) = &route.backend
+            if let Backend::Stdio(supervisors) = &route.backend
                 && route.server.warm
                 && !route.run_state.is_stopped()
-                && supervisor.begins_warm()
             {
-                worker.warm(Arc::clone(supervisor));
+                let supervisor = supervisors.get(CredentialKey::STATIC);
+                if supervisor.begins_warm() {
+                    worker.warm(supervisor);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    child::Supervisor,
+    child::{Supervisor, Supervisors},
     config::{HttpTarget, Level, Server, SystemRoots, Target},
     link::inline::InlineServer,
     observe::{Health, Observer},
@@ -20,7 +20,7 @@ pub enum Backend {
         target: HttpTarget,
     },
     /// A command that speaks MCP on its standard streams.
-    Stdio(Arc<Supervisor>),
+    Stdio(Arc<Supervisors>),
     /// Tools of the config itself.
     Inline(Arc<InlineServer>),
     /// All servers that a token may reach.
@@ -43,7 +43,8 @@ impl Backend {
             }
             (Target::Stdio(_), Some(Self::Stdio(kept))) => Self::Stdio(Arc::clone(kept)),
             (Target::Stdio(target), _) => {
-                Self::Stdio(Supervisor::new(name(), target.clone(), Arc::clone(observer), Arc::clone(health)))
+                let first = Supervisor::new(name(), target.clone(), Arc::clone(observer), Arc::clone(health));
+                Self::Stdio(Arc::new(Supervisors::new(first)))
             }
             (Target::Inline(_), Some(Self::Inline(kept))) => Self::Inline(Arc::clone(kept)),
             (Target::Inline(target), _) => Self::Inline(Arc::new(InlineServer::new(

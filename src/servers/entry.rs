@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Access, Server},
-    identity::{Caller, Identity, Principal},
+    identity::{Caller, Identity, Principal, credential_key::CredentialKey},
     observe::{Health, Observer, ServerMetrics},
     policy::decide::{Ask, Policy, decide},
     servers::{
@@ -101,8 +101,8 @@ impl ServerEntry {
     /// Lets the server run. What failed before is forgotten.
     pub fn start(&self) {
         self.run_state.start();
-        if let Backend::Stdio(supervisor) = &self.backend {
-            supervisor.allow();
+        if let Backend::Stdio(supervisors) = &self.backend {
+            supervisors.allow();
         }
         self.health.forget();
     }
@@ -122,19 +122,24 @@ impl ServerEntry {
         }
         self.shared_links.clear();
         close_sessions();
-        let Backend::Stdio(supervisor) = &self.backend else { return };
+        let Backend::Stdio(supervisors) = &self.backend else { return };
         let keeps =
-            |new: &Self| matches!(&new.backend, Backend::Stdio(kept) if Arc::ptr_eq(kept, supervisor));
+            |new: &Self| matches!(&new.backend, Backend::Stdio(kept) if Arc::ptr_eq(kept, supervisors));
         match cause {
             EndCause::Replaced(Some(new)) if keeps(new) => {}
-            EndCause::Stopped | EndCause::Replaced(_) => supervisor.stop(),
-            EndCause::Restarted => supervisor.renew(),
+            EndCause::Stopped | EndCause::Replaced(_) => supervisors.stop(),
+            EndCause::Restarted => supervisors.renew(),
         }
     }
 
     /// Whether it takes requests, and was able to when it was tried last.
     pub fn is_running(&self) -> bool {
         !self.run_state.is_stopped() && !self.health.is_failing()
+    }
+
+    /// Which credential the server is called with for a principal. A server has those of the config, which are the same for all.
+    pub fn credential_key(&self, _principal: &Principal) -> CredentialKey {
+        CredentialKey::STATIC
     }
 
     /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.

@@ -11,5 +11,5 @@ pub use self::{
     entry::{EndCause, ServerEntry},
     quarantine::Quarantine,
     run_state::RunState,
-    shared_links::{ListedTools, SharedConversation, SharedLinks},
+    shared_links::{ListedTools, MemberKey, SharedConversation, SharedKey, SharedLinks},
 };

@@ -12,7 +12,8 @@ use std::{
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    ledger::{Limit, Owner, Resource},
+    identity::{AdmittedParty, credential_key::CredentialKey},
+    ledger::{Limit, Owner, OwnerName, Resource},
     link::shared::{Lease, SharedLink},
     mcp::modern::ToolHeaders,
     servers::Quarantine,
@@ -26,9 +27,31 @@ pub struct SharedLinks {
     quarantine: Quarantine,
 }
 
+/// Who shares a conversation, and with which credential the server is called in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SharedKey {
+    /// Every caller for whom the server is called with this credential.
+    Everyone(CredentialKey),
+    /// The callers of one owner.
+    Owner(OwnerName, CredentialKey),
+    /// Who sees the same of all servers as one by the same token. Without a token, callers from elsewhere are others: what a
+    /// view holds is counted for one owner.
+    View {
+        /// Whose grants are asked.
+        to: AdmittedParty,
+        /// For whom it is counted.
+        owner: OwnerName,
+        /// The servers that are seen.
+        members: Arc<[MemberKey]>,
+    },
+}
+
+/// Name of a server among all servers as one, and which credential it is called with.
+pub type MemberKey = (Arc<str>, CredentialKey);
+
 #[derive(Default)]
 struct Links {
-    by_key: HashMap<Box<str>, Arc<SharedConversation>>,
+    by_key: HashMap<SharedKey, Arc<SharedConversation>>,
     /// How often one was asked for.
     uses: u64,
 }
@@ -87,17 +110,17 @@ impl SharedConversation {
 }
 
 impl SharedLinks {
-    /// The conversation of this name, which is begun with `start` if there is none any more. It is paid for by `owner`, if it is
+    /// The conversation of this key, which is begun with `start` if there is none any more. It is paid for by `owner`, if it is
     /// one owner's; then, without room for another, the oldest that nobody uses goes.
     pub fn get(
         &self,
-        key: &str,
+        key: SharedKey,
         owner: Option<&Arc<Owner>>,
         start: impl FnOnce(Lease) -> SharedLink,
     ) -> Result<Arc<SharedConversation>, Limit> {
         let mut links = self.links();
         if let Some(conversation) =
-            links.by_key.get(key).filter(|conversation| !conversation.link.is_over()).cloned()
+            links.by_key.get(&key).filter(|conversation| !conversation.link.is_over()).cloned()
         {
             links.note_use(&conversation);
             return Ok(conversation);
@@ -115,7 +138,7 @@ impl SharedLinks {
         };
         let conversation = Arc::new(SharedConversation::new(start(lease.clone()), lease));
         links.note_use(&conversation);
-        links.by_key.insert(key.into(), Arc::clone(&conversation));
+        links.by_key.insert(key, Arc::clone(&conversation));
         Ok(conversation)
     }
 
@@ -125,8 +148,8 @@ impl SharedLinks {
         end_oldest_unused(&mut self.links(), owner, limit)
     }
 
-    /// Whether nobody uses the conversation of this name.
-    pub fn is_unused(&self, key: &str) -> bool {
+    /// Whether nobody uses the conversation of this key.
+    pub fn is_unused(&self, key: &SharedKey) -> bool {
         self.links()
             .by_key
             .get(key)
@@ -171,11 +194,20 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorKind,
-        ledger::{Capacity, Ledger, OwnerName},
+        identity::Principal,
+        ledger::{Capacity, Ledger},
         link::shared::SharedLinkSettings,
     };
 
     const IDLE: Duration = Duration::from_secs(60);
+
+    fn everyone(credential: CredentialKey) -> SharedKey {
+        SharedKey::Everyone(credential)
+    }
+
+    fn own(name: &str) -> SharedKey {
+        SharedKey::Owner(OwnerName::Token(name.into()), CredentialKey::STATIC)
+    }
 
     fn closed(lease: Lease) -> SharedLink {
         let never = || std::future::ready(Err(ErrorKind::UpstreamUnreachable.into()));
@@ -195,7 +227,7 @@ mod tests {
         for _ in 0..2 {
             on_worker(false, async {
                 for _ in 0..2 {
-                    let conversation = links.get("", None, |lease| {
+                    let conversation = links.get(everyone(CredentialKey::STATIC), None, |lease| {
                         begun += 1;
                         closed(lease)
                     });
@@ -208,19 +240,42 @@ mod tests {
     }
 
     #[test]
+    fn callers_with_different_credentials_share_no_conversation() {
+        on_worker(false, async {
+            let credentials =
+                [CredentialKey::STATIC, CredentialKey::of_caller([1; 16]), CredentialKey::of_caller([2; 16])];
+            let view = |credential| SharedKey::View {
+                to: AdmittedParty::Principal(Principal::Token("dev".into())),
+                owner: OwnerName::Token("dev".into()),
+                members: [("db".into(), CredentialKey::STATIC), ("files".into(), credential)].into(),
+            };
+            let owned = |credential| SharedKey::Owner(OwnerName::Token("dev".into()), credential);
+            let links = SharedLinks::default();
+            let kinds: [&dyn Fn(CredentialKey) -> SharedKey; 3] = [&everyone, &owned, &view];
+            let mut begun: Vec<Arc<SharedConversation>> = Vec::new();
+            for key in kinds.iter().flat_map(|kind| credentials.map(kind)) {
+                let conversation = links.get(key.clone(), None, closed).unwrap();
+                assert!(!begun.iter().any(|other| Arc::ptr_eq(other, &conversation)), "{key:?}");
+                assert!(Arc::ptr_eq(&links.get(key, None, closed).unwrap(), &conversation), "its own is");
+                begun.push(conversation);
+            }
+        });
+    }
+
+    #[test]
     fn without_room_the_oldest_view_that_nobody_uses_goes_and_no_other() {
         on_worker(false, async {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
             let owner = ledger.owner(OwnerName::Token("dev".into()));
             let links = SharedLinks::default();
-            let view = |key| links.get(key, Some(&owner), closed);
+            let view = |key| links.get(own(key), Some(&owner), closed);
             let first = view("first").unwrap();
             let attached = first.link.attach(&owner);
             view("second").unwrap();
             view("third").unwrap();
             view("second").unwrap();
             view("fourth").unwrap();
-            let left = |key: &str| links.links().by_key.contains_key(key);
+            let left = |key: &str| links.links().by_key.contains_key(&own(key));
             assert!(left("first") && left("second") && !left("third") && left("fourth"));
             assert_eq!(owner.used(Resource::Sessions), 3);
             let (_second, _fourth) =
@@ -236,12 +291,12 @@ mod tests {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });
             let owner = ledger.owner(OwnerName::Token("dev".into()));
             let links = SharedLinks::default();
-            let conversation = links.get("view", Some(&owner), closed).unwrap();
+            let conversation = links.get(own("view"), Some(&owner), closed).unwrap();
             tokio::time::sleep(IDLE / 2).await;
             assert_eq!(owner.used(Resource::Sessions), 1);
             tokio::time::sleep(IDLE).await;
             assert_eq!((owner.used(Resource::Sessions), conversation.link.is_over()), (0, true));
-            assert!(!Arc::ptr_eq(&conversation, &links.get("view", Some(&owner), closed).unwrap()));
+            assert!(!Arc::ptr_eq(&conversation, &links.get(own("view"), Some(&owner), closed).unwrap()));
         });
     }
 }

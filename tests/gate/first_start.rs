@@ -62,8 +62,8 @@ async fn start(server: Value, upstream_timeout: &str) -> Gate {
 
 fn processes(gate: &Gate) -> usize {
     let live = gate.gateway.shared().live();
-    let Backend::Stdio(supervisor) = &live.route("new").unwrap().backend else { panic!("no command") };
-    supervisor.running()
+    let Backend::Stdio(supervisors) = &live.route("new").unwrap().backend else { panic!("no command") };
+    supervisors.running()
 }
 
 async fn are_installing(gate: &Gate, count: usize) {
@@ -128,8 +128,8 @@ async fn a_command_that_ends_when_its_first_client_leaves_has_not_failed() {
         let live = gate.gateway.shared().live();
         let route = live.route("new").unwrap();
         assert!(route.is_running() && route.health.last_failure().is_none());
-        let Backend::Stdio(supervisor) = &route.backend else { panic!("no command") };
-        assert_eq!(supervisor.restarts(), 0);
+        let Backend::Stdio(supervisors) = &route.backend else { panic!("no command") };
+        assert_eq!(supervisors.restarts(), 0);
     }
 }
 

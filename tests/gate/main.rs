@@ -18,6 +18,7 @@ mod changes;
 mod clock;
 mod commands;
 mod cors;
+mod credential_keys;
 mod crossed;
 mod decisive_keys;
 mod disabled;

@@ -1,7 +1,7 @@
 //! What callers who share a process can do to it, and through it to each other: nothing.
 
 use serde_json::{Value, json};
-use sluicegate::ledger::OwnerName;
+use sluicegate::{identity::credential_key::CredentialKey, ledger::OwnerName, servers::SharedKey};
 
 use crate::{
     harness::{CI, DEV, Gate, post, until},
@@ -160,7 +160,7 @@ async fn who_can_have_no_process_of_its_own_does_not_come_back_to_that_of_the_ot
     // Nobody else is there: it may, once.
     until("nobody else is there", || {
         let live = gate.gateway.shared().live();
-        live.route("small").unwrap().shared_links.is_unused("")
+        live.route("small").unwrap().shared_links.is_unused(&SharedKey::Everyone(CredentialKey::STATIC))
     })
     .await;
     assert_eq!(gate.ask(&die).await.0, 502);

@@ -12,8 +12,8 @@ use crate::{
 /// Processes that run for a server.
 fn processes(gate: &Gate, name: &str) -> usize {
     let live = gate.gateway.shared().live();
-    let Backend::Stdio(supervisor) = &live.route(name).unwrap().backend else { panic!("no command") };
-    supervisor.running()
+    let Backend::Stdio(supervisors) = &live.route(name).unwrap().backend else { panic!("no command") };
+    supervisors.running()
 }
 
 #[tokio::test]

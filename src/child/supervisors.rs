@@ -1,0 +1,97 @@
+//! The supervisors of one command.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::Supervisor;
+use crate::identity::credential_key::CredentialKey;
+
+/// The supervisors of one command: one for each credential that its processes are started with. What ends or starts the
+/// command ends or starts it for all of them.
+pub struct Supervisors {
+    /// For the credentials of the config.
+    first: Arc<Supervisor>,
+    others: Mutex<HashMap<CredentialKey, Arc<Supervisor>>>,
+}
+
+impl Supervisors {
+    /// Those of the command of `first`, which is for the credentials of the config.
+    pub fn new(first: Arc<Supervisor>) -> Self {
+        Self { first, others: Mutex::default() }
+    }
+
+    /// The one whose processes have this credential.
+    pub fn get(&self, credential: CredentialKey) -> Arc<Supervisor> {
+        if credential == CredentialKey::STATIC {
+            return Arc::clone(&self.first);
+        }
+        let mut others = self.others();
+        if let Some(supervisor) = others.get(&credential) {
+            return Arc::clone(supervisor);
+        }
+        // Whoever has one of its processes has it, too. So there are no more than credentials in use, or that failed lately.
+        others.retain(|_, supervisor| Arc::strong_count(supervisor) > 1 || supervisor.has_failed_lately());
+        let supervisor = self.first.sibling();
+        others.insert(credential, Arc::clone(&supervisor));
+        supervisor
+    }
+
+    /// All of them at this moment.
+    pub fn all(&self) -> Vec<Arc<Supervisor>> {
+        let mut all = vec![Arc::clone(&self.first)];
+        // After the first: one that is made meanwhile begins as the first is.
+        all.extend(self.others().values().cloned());
+        all
+    }
+
+    /// [`Supervisor::stop`] for each.
+    pub fn stop(&self) {
+        self.each(Supervisor::stop);
+    }
+
+    /// [`Supervisor::allow`] for each.
+    pub fn allow(&self) {
+        self.each(Supervisor::allow);
+    }
+
+    /// [`Supervisor::renew`] for each.
+    pub fn renew(&self) {
+        self.each(Supervisor::renew);
+    }
+
+    /// [`Supervisor::kill_now`] for each.
+    pub fn kill_now(&self) {
+        self.each(Supervisor::kill_now);
+    }
+
+    /// Processes that were started and are not reaped yet.
+    pub fn running(&self) -> usize {
+        self.all().iter().map(|supervisor| supervisor.running()).sum()
+    }
+
+    /// Resolves once there are none.
+    pub async fn childless(&self) {
+        for supervisor in self.all() {
+            supervisor.childless().await;
+        }
+    }
+
+    /// How often a process was started again after one had ended by itself.
+    pub fn restarts(&self) -> u64 {
+        // They count together.
+        self.first.restarts()
+    }
+
+    fn each(&self, act: impl Fn(&Supervisor)) {
+        // In this order, one that is made meanwhile is either found or begins as the first is.
+        act(&self.first);
+        self.others().values().for_each(|supervisor| act(supervisor));
+    }
+
+    /// A panic elsewhere leaves it as good as it was.
+    fn others(&self) -> MutexGuard<'_, HashMap<CredentialKey, Arc<Supervisor>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
