@@ -3,7 +3,7 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gateway, and argued there.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -28,7 +28,10 @@ use crate::{
         table::{Endpoint, McpEndpoint, endpoint},
     },
     error::{Error, ErrorKind},
-    identity::presented::{Presented, presented, unasked},
+    identity::{
+        presented::{presented, unasked},
+        verifier::{Found, Identified},
+    },
     ledger::Resource,
     mcp::{
         header::{self as field_text, Occurrence},
@@ -200,7 +203,7 @@ async fn answer(
     // 2. What is for operators has a listener of its own, with rules of its own.
     if let ListenerKind::Admin { is_remote } = connection.listener_kind {
         record.is_for_the_gate();
-        return administer(asked, &checked, at, is_remote);
+        return administer(asked, &checked, at, is_remote).await;
     }
     // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
     if is_probe(at) {
@@ -245,9 +248,14 @@ async fn answer(
             (unasked(fields.authorization, query)?, None)
         }
         _ => {
-            let identified = identify(asked, at);
-            let (presented, slot) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
-            (presented, Some(slot))
+            let presented = presented(fields.authorization, query_of_caller(head, at), live.query_token);
+            let slot = match live.identify(&presented) {
+                Identified::Ready(found) => {
+                    found.inspect_err(|_| connection.refused(&worker.shared.ledger))?
+                }
+                Identified::Later(found) => found_later(asked, found).await?,
+            };
+            (presented?, Some(slot))
         }
     };
     // 7. What it may do.
@@ -337,7 +345,7 @@ fn is_probe(at: Endpoint<'_>) -> bool {
 /// What the admin listener answers. Nothing that a page of a browser can do may reach it: neither one of another origin,
 /// whatever the public listener allows, nor one whose name was rebound to this address, which gets nothing at all. On
 /// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
-fn administer(
+async fn administer(
     asked: Asked<'_>,
     checked: &Checked<'_>,
     at: Endpoint<'_>,
@@ -367,9 +375,13 @@ fn administer(
         return Err(ErrorKind::ForbiddenOrigin.into());
     }
     if is_remote && !matches!(at, Endpoint::Live | Endpoint::Ready) {
-        let identified = identify(asked, at);
-        let (_, credential) = identified.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
-        let holder = &live.credentials[credential];
+        let authorization = asked.fields.authorization;
+        let presented = presented(authorization, query_of_caller(head, at), live.query_token);
+        let slot = match live.identify(&presented) {
+            Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
+            Identified::Later(found) => found_later(asked, found).await?,
+        };
+        let holder = &live.credentials[slot];
         if !endpoints::admits(at, holder) {
             let is_here = endpoints::has(at) || is_probe(at);
             return Err(if is_here {
@@ -389,18 +401,22 @@ fn administer(
     }
 }
 
-/// The credential behind the request's token. A request without a token, or with a malformed one, pays for a look-up too:
-/// all refusals take the same time.
-fn identify<'a>(asked: Asked<'a>, at: Endpoint<'_>) -> Result<(Presented<'a>, usize), Error> {
-    let Asked { live, head, fields, .. } = asked;
-    let presented = presented(fields.authorization, query_of_caller(head, at), live.query_token);
-    let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
-    let found = live.tokens.find(token);
-    let presented = presented?;
-    match found {
-        Some(index) if live.is_valid(index) => Ok((presented, index)),
-        _ => Err(ErrorKind::InvalidToken.into()),
+/// The credential behind a token that somebody has to be asked about. Until it is known who calls, the request counts for its
+/// address.
+async fn found_later(
+    asked: Asked<'_>,
+    found: Pin<Box<dyn Future<Output = Found> + '_>>,
+) -> Result<usize, Error> {
+    let Asked { worker, connection, live, client, .. } = asked;
+    let address = connection.owner(client, &worker.shared.ledger);
+    let share = address.take(Resource::Requests);
+    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
+    let slot = found.await.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
+    // What a reload took away meanwhile was not taken from this request, which nobody watches over before it is admitted.
+    if !Arc::ptr_eq(live, &worker.shared.live()) {
+        return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));
     }
+    Ok(slot)
 }
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a

@@ -4,6 +4,7 @@ pub mod credential_key;
 pub mod presented;
 mod principal;
 pub mod token_table;
+pub mod verifier;
 
 pub use self::principal::{Identity, InvalidPrincipal, Principal, Proof};
 

@@ -21,7 +21,13 @@ use crate::{
     clock::Clock,
     config::{Aggregate, Credential, Limits, Server, Snapshot},
     downstream::slots::Connections,
-    identity::{Admission, AdmittedParty, Caller, Identity, Principal, Proof, token_table::TokenTable},
+    error::ErrorKind,
+    identity::{
+        Admission, AdmittedParty, Caller, Identity, Principal, Proof,
+        presented::Presented,
+        token_table::TokenTable,
+        verifier::{Identified, Verifier},
+    },
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     mcp::seal::SessionKey,
     memory::Memory,
@@ -163,6 +169,8 @@ pub struct Live {
     pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
+    /// Is asked about tokens that the table does not have.
+    pub verifier: Option<Arc<dyn Verifier>>,
     /// Every credential. A caller's slot is an index into them.
     pub credentials: Vec<CredentialEntry>,
     /// Credentials of each principal; indexes into `credentials`.
@@ -267,6 +275,7 @@ impl Live {
             limits: Arc::new(snapshot.limits.clone()),
             trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
+            verifier: None,
             credentials,
             by_principal,
             nobody: Arc::new(Identity::NOBODY),
@@ -282,6 +291,21 @@ impl Live {
     /// The server of this name; all servers as one are [`Server::ALL`].
     pub fn route(&self, name: &str) -> Option<&Arc<ServerEntry>> {
         if name == Server::ALL { Some(&self.all) } else { self.routes.get(name) }
+    }
+
+    /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
+    /// refusals take the same time.
+    pub fn identify<'a>(&'a self, presented: &'a Result<Presented<'_>, ErrorKind>) -> Identified<'a> {
+        let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
+        Identified::Ready(match (self.tokens.find(token), presented) {
+            (_, Err(refused)) => Err(*refused),
+            (Some(slot), _) if self.is_valid(slot) => Ok(slot),
+            (None, Ok(_)) => match &self.verifier {
+                Some(verifier) => return verifier.identify(token),
+                None => Err(ErrorKind::InvalidToken),
+            },
+            _ => Err(ErrorKind::InvalidToken),
+        })
     }
 
     /// The caller whose credential is at this index, or who has none.

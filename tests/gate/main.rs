@@ -72,3 +72,4 @@ mod spellings;
 mod streaming;
 mod terminal;
 mod tls;
+mod verifier;
