@@ -60,7 +60,6 @@ const CIRCLES: &[&[&str]] = &[
         "mcp::reading",
         "mcp::reading::outcome",
         "mcp::walk",
-        "mcp::walk::text",
     ],
     &["mcp::sse::endpoint", "mcp::sse::endpoint_guard"],
     &["observe", "observe::metrics", "observe::record"],

@@ -150,6 +150,18 @@ fn a_line_that_is_no_field_ends_the_stream() {
     }
 }
 
+#[test]
+fn where_a_stream_is_cut_does_not_decide_whether_an_event_passes_that_is_no_text() {
+    for key in ["R[esult", "result"] {
+        let stream = [format!("data: {{\"{key}\":{{\"x\":\"").as_bytes(), b"\xff\"}}\n\n"].concat();
+        for size in 1..=stream.len() {
+            let mut events = events();
+            let failed = stream.chunks(size).find_map(|piece| events.push(piece).err());
+            assert_eq!(failed, Some(ListError::Unreadable), "{key} in pieces of {size}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_change_nothing_and_neither_does_a_filter_that_has_nothing_to_hide(

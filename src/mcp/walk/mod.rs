@@ -152,7 +152,9 @@ impl<V: Visit> JsonWalk<V> {
 
     /// Walks on. Behind an error there is nothing to walk on to.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        self.utf8.push(bytes)?;
+        // What comes before a bad character is walked over, so that what was told does not depend on where pieces are cut.
+        let valid = self.utf8.push(bytes);
+        let bytes = valid.map_or_else(|good| &bytes[..good], |()| bytes);
         self.text.resume(0);
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -169,7 +171,7 @@ impl<V: Visit> JsonWalk<V> {
             self.text.pause(bytes, bytes.len());
         }
         self.before += bytes.len();
-        Ok(())
+        valid.map_err(|_| Malformed::Json)
     }
 
     /// Whether the outermost value, which must be an object, is closed.

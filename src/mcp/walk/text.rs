@@ -1,7 +1,5 @@
 //! What a walk has in its hands: the text that is being reported, and whether the bytes are UTF-8.
 
-use crate::mcp::message::Malformed;
-
 /// The string or number that is being read, if it is to be reported.
 ///
 /// A text that came in one piece and without escapes is reported from where it is; any other is put together here.
@@ -93,7 +91,9 @@ pub(super) struct Utf8 {
 }
 
 impl Utf8 {
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+    /// Checks the next piece. The error is how many of its bytes come before what is no character.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), usize> {
+        let mut bytes = piece;
         while self.len > 0
             && let Some((&byte, rest)) = bytes.split_first()
         {
@@ -103,7 +103,7 @@ impl Utf8 {
             match std::str::from_utf8(&self.cut[..self.len]) {
                 Ok(_) => self.len = 0,
                 Err(e) if e.error_len().is_none() => {}
-                Err(_) => return Err(Malformed::Json),
+                Err(_) => return Err(piece.len() - bytes.len() - 1),
             }
         }
         match std::str::from_utf8(bytes) {
@@ -114,7 +114,7 @@ impl Utf8 {
                 self.len = cut.len();
                 Ok(())
             }
-            Err(_) => Err(Malformed::Json),
+            Err(e) => Err(piece.len() - bytes.len() + e.valid_up_to()),
         }
     }
 }
