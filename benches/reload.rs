@@ -6,14 +6,12 @@
 //! where to look.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-mod common;
-
 use std::hint::black_box;
 
-use common::{Gate, TOKEN};
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
+use test_support::bench::{Gate, TOKEN};
 
 const TOKENS: usize = 10_000;
 
@@ -33,7 +31,7 @@ fn reload(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reload");
     group.sample_size(20);
     group.bench_function("read 10,000 tokens", |bencher| {
-        bencher.iter(|| black_box(common::load(&gate.config)));
+        bencher.iter(|| black_box(test_support::bench::load(&gate.config)));
     });
     group.bench_function("read and take 10,000 tokens", |bencher| bencher.iter(|| gate.reload()));
     group.finish();

@@ -15,14 +15,6 @@
     clippy::panic,
     reason = "helpers of tests fail as tests do"
 )]
-#![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
-
-#[path = "gate/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
-mod harness;
-#[path = "gate/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
-mod process;
 
 use std::{
     net::SocketAddr,
@@ -39,15 +31,8 @@ use bytes::Bytes;
 use http::Request;
 use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::{Value, json};
-use sluicegate::{
-    downstream::self_signed::{SelfSigned, self_signed},
-    net::crypto::provider,
-};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -55,8 +40,11 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use harness::{Client, DEV, field, get, post, soon};
-use process::Process;
+use test_support::{
+    harness::{Client, DEV, SSE, field, get, post, soon},
+    process::Process,
+    tls::Identity,
+};
 
 /// One of these tests at a time: each measures.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -93,15 +81,9 @@ async fn server() -> SocketAddr {
 }
 
 async fn answer(mut client: Client<TcpStream>) {
-    loop {
-        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
-            if !client.stream.read_buf(&mut client.buffer).await.is_ok_and(|n| n > 0) {
-                return;
-            }
-        }
-        let head = client.head().await;
+    while let Some(head) = client.next_head().await {
         if head.starts_with("GET ") {
-            let _ = client.stream.write_all(harness::SSE.as_bytes()).await;
+            let _ = client.stream.write_all(SSE.as_bytes()).await;
             let _ = client.stream.read_u8().await;
             return;
         }
@@ -521,15 +503,12 @@ async fn large_messages_that_come_slowly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_on_one_http2_connection() {
     let _alone = ALONE.lock().await;
-    let (dir, made) = (tempfile::tempdir().unwrap(), self_signed(&["localhost".into()]).unwrap());
-    let path = |name: &str| dir.path().join(name);
-    std::fs::write(path("cert.pem"), &made.cert).unwrap();
-    std::fs::write(path("key.pem"), made.key.expose()).unwrap();
-    let gate = gate(Some(json!({ "cert": path("cert.pem"), "key": path("key.pem") }))).await;
-    let trust = Arc::new(trusting(&made));
+    let identity = Identity::new();
+    let gate = gate(Some(identity.config())).await;
+    let trust = identity.client_config(&[], rustls::DEFAULT_VERSIONS);
     let bitten = Bitten(r#"sluicegate_capacity_used{resource="held_bytes"}"#, 4_194_304.0);
-    Box::pin(through("HTTP/2 messages", &gate, Some(Arc::clone(&trust)), bitten, async |addr, attempts| {
-        let mut connection = open_http2(addr, (*trust).clone()).await;
+    Box::pin(through("HTTP/2 messages", &gate, Some(trust), bitten, async |addr, attempts| {
+        let mut connection = open_http2(addr, &identity).await;
         for _ in 0..100 {
             let request = Request::post("https://localhost/open/mcp").body(Blanks(255)).unwrap();
             soon("room for a stream", connection.ready()).await.unwrap();
@@ -560,21 +539,9 @@ impl hyper::body::Body for Blanks {
     }
 }
 
-fn trusting(made: &SelfSigned) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(made.ca.as_bytes()).unwrap()).unwrap();
-    ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth()
-}
-
-async fn open_http2(addr: SocketAddr, mut config: ClientConfig) -> http2::SendRequest<Blanks> {
-    config.alpn_protocols = vec![b"h2".to_vec()];
+async fn open_http2(addr: SocketAddr, identity: &Identity) -> http2::SendRequest<Blanks> {
     let stream = TcpStream::connect(addr).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let stream = identity.connect(stream, &["h2"], rustls::DEFAULT_VERSIONS).await.unwrap();
     let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     client

@@ -11,9 +11,6 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-#[path = "gate/decisive_keys.rs"]
-mod decisive_keys;
-
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -32,9 +29,7 @@ use sluicegate::mcp::{
     message::{Id, Message, MessageKind, Part},
     scan::Scan,
 };
-
-#[path = "gate/spellings.rs"]
-mod spellings;
+use test_support::{decisive_keys, spellings};
 
 /// What the keys are that decide where a message goes, by their paths.
 type Reading = BTreeMap<String, String>;

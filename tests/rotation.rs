@@ -12,14 +12,6 @@
     clippy::panic,
     reason = "helpers of tests fail as tests do"
 )]
-#![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
-
-#[path = "gate/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
-mod harness;
-#[path = "gate/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
-mod process;
 
 use std::{
     net::SocketAddr,
@@ -38,8 +30,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use harness::{Client, PATIENCE, SSE, chunk, get, post, soon};
-use process::{Process, text};
+use test_support::{
+    harness::{Client, PATIENCE, SSE, chunk, get, post, soon},
+    process::{Process, text},
+};
 
 /// One of these tests at a time: each measures.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -76,14 +70,7 @@ async fn server() -> SocketAddr {
 }
 
 async fn answer(mut client: Client<TcpStream>) {
-    loop {
-        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
-            match client.stream.read_buf(&mut client.buffer).await {
-                Ok(1..) => {}
-                _ => return,
-            }
-        }
-        let head = client.head().await;
+    while let Some(head) = client.next_head().await {
         if head.starts_with("POST ") {
             client.exactly(2).await;
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";

@@ -1,6 +1,6 @@
 //! HTTPS as clients speak it: both versions of HTTP, both sides of the gateway, certificates that change.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -10,80 +10,21 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
 use serde_json::{Value, json};
 use sluicegate::{
     config::{Snapshot, Tls},
-    downstream::self_signed::{SelfSigned, self_signed},
     gateway::Gateway,
     net::crypto::provider,
 };
-use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsAcceptor, client::TlsStream};
+
+pub use test_support::tls::Identity;
 
 use crate::{
     harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, post, soon, until},
     process::{Process, serve, text},
 };
-
-/// A certificate for `localhost`, with its key, in files.
-pub struct Identity {
-    pub made: SelfSigned,
-    dir: TempDir,
-}
-
-impl Identity {
-    pub fn new() -> Self {
-        let made = self_signed(&["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let identity = Self { made, dir: TempDir::new().unwrap() };
-        identity.write_cert(&identity.made);
-        identity.write_key(&identity.made);
-        std::fs::write(identity.path("ca.pem"), &identity.made.ca).unwrap();
-        identity
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Puts the certificate of `other` in place of the one in the file.
-    pub fn write_cert(&self, other: &SelfSigned) {
-        std::fs::write(self.path("cert.pem"), &other.cert).unwrap();
-    }
-
-    pub fn write_key(&self, other: &SelfSigned) {
-        std::fs::write(self.path("key.pem"), other.key.expose()).unwrap();
-    }
-
-    /// `proxy.tls`
-    pub fn config(&self) -> Value {
-        json!({ "cert": self.path("cert.pem"), "key": self.path("key.pem") })
-    }
-
-    /// Handshakes with `stream` and verifies the certificate against this identity's CA.
-    pub async fn connect(
-        &self,
-        stream: TcpStream,
-        alpn: &[&str],
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.made.ca.as_bytes()).unwrap()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        soon("the handshake", connecting).await
-    }
-}
 
 pub async fn https_gate(identity: &Identity, server: &Upstream) -> Gate {
     Gate::start(config(identity, server)).await

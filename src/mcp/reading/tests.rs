@@ -1,14 +1,12 @@
 use proptest::prelude::*;
 use serde_json::Value as Json;
+use test_support::spellings;
 
 use crate::mcp::reading::*;
 use crate::mcp::{
     message::Message,
     reading::keys::{ObjectKind, exact},
 };
-
-#[path = "../../../tests/gate/spellings.rs"]
-mod spellings;
 
 fn parse(text: &str) -> Result<Message, Malformed> {
     Message::parse(text.to_owned().into())

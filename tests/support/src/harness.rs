@@ -245,6 +245,16 @@ impl<T: AsyncRead + tokio::io::AsyncWrite + Unpin> Client<T> {
         self.until("\r\n\r\n").await
     }
 
+    /// The head of the next request, however late it comes; `None` if the connection ends first.
+    pub async fn next_head(&mut self) -> Option<String> {
+        while !self.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
+            if !self.stream.read_buf(&mut self.buffer).await.is_ok_and(|n| n > 0) {
+                return None;
+            }
+        }
+        Some(self.head().await)
+    }
+
     /// One response whose body has a length or chunks: status, head, body without chunk framing.
     pub async fn response(&mut self) -> (u16, String, String) {
         let head = self.head().await;

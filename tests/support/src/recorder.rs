@@ -73,19 +73,7 @@ impl Recorder {
 }
 
 async fn serve(mut client: Client<TcpStream>, seen: Arc<Mutex<Vec<String>>>, response: Arc<[u8]>) {
-    loop {
-        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
-            let read = tokio::io::AsyncReadExt::read_buf(&mut client.stream, &mut client.buffer).await;
-            if !read.is_ok_and(|n| n > 0) {
-                // Begun and broken off counts as reached.
-                if !client.buffer.is_empty() {
-                    let begun = String::from_utf8_lossy(&client.buffer).into_owned();
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(begun);
-                }
-                return;
-            }
-        }
-        let mut request = client.head().await;
+    while let Some(mut request) = client.next_head().await {
         if let Some(length) = field(&request, "content-length") {
             let body = client.exactly(length.parse().unwrap()).await;
             request.push_str(&String::from_utf8_lossy(&body));
@@ -94,5 +82,10 @@ async fn serve(mut client: Client<TcpStream>, seen: Arc<Mutex<Vec<String>>>, res
         }
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         client.send(&response).await;
+    }
+    // Begun and broken off counts as reached.
+    if !client.buffer.is_empty() {
+        let begun = String::from_utf8_lossy(&client.buffer).into_owned();
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push(begun);
     }
 }

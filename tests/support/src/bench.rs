@@ -1,5 +1,4 @@
 //! A gateway in this process, with a config file of its own, for benches.
-#![allow(clippy::expect_used, dead_code, reason = "a bench that cannot start ends; none uses everything")]
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -12,11 +11,11 @@ use sluicegate::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-pub(crate) const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
+pub const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
 
-pub(crate) struct Gate {
-    pub(crate) gateway: Gateway,
-    pub(crate) config: PathBuf,
+pub struct Gate {
+    pub gateway: Gateway,
+    pub config: PathBuf,
     /// Accepts; the gateway's workers have their own.
     runtime: Runtime,
     _dir: TempDir,
@@ -24,7 +23,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Starts a gateway with one worker that writes its log nowhere.
-    pub(crate) fn start(servers: Value, tokens: Value) -> Self {
+    pub fn start(servers: Value, tokens: Value) -> Self {
         let dir = TempDir::new().expect("a directory");
         let config = dir.path().join("sluicegate.json");
         let proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": { "tokens": tokens } });
@@ -43,19 +42,19 @@ impl Gate {
         Self { gateway, config, runtime, _dir: dir }
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.gateway.addrs()[0]
     }
 
     /// Takes the config file as it is now.
-    pub(crate) fn reload(&mut self) {
+    pub fn reload(&mut self) {
         let _inside = self.runtime.enter();
         self.gateway.reload(&load(&self.config)).expect("a good config");
     }
 }
 
 /// Reads a config that must be good.
-pub(crate) fn load(path: &std::path::Path) -> Snapshot {
+pub fn load(path: &std::path::Path) -> Snapshot {
     let loaded = config::load(path, &|_| None);
     assert!(loaded.snapshot.is_some(), "{:#?}", loaded.problems.first());
     loaded.snapshot.expect("a good config")

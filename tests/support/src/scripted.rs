@@ -46,14 +46,7 @@ async fn serve(
     answer: Arc<impl Fn(&Value) -> Option<Vec<u8>>>,
     heads: Arc<Mutex<Vec<String>>>,
 ) {
-    loop {
-        while !client.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
-            let read = tokio::io::AsyncReadExt::read_buf(&mut client.stream, &mut client.buffer).await;
-            if !read.is_ok_and(|n| n > 0) {
-                return;
-            }
-        }
-        let head = client.head().await;
+    while let Some(head) = client.next_head().await {
         let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         let body = client.exactly(length).await;
         let is_post = head.starts_with("POST ");

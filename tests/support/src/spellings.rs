@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 /// How many ways there are for each key.
-pub(crate) const MANY: usize = 200;
+pub const MANY: usize = 200;
 
 /// What is not seen, or ends a string, or is no character.
 const UNSEEN: [&str; 24] = [
@@ -14,7 +14,7 @@ const UNSEEN: [&str; 24] = [
 ];
 
 /// At least [`MANY`] spellings of `key`.
-pub(crate) fn spellings(key: &str) -> Vec<String> {
+pub fn spellings(key: &str) -> Vec<String> {
     let letters: Vec<char> = key.chars().collect();
     let mut found = BTreeSet::new();
     let mut add = |text: String| {

@@ -147,10 +147,19 @@ impl Drop for Process {
 
 /// The command `sluicegate serve -c path`, of the program that `SLUICEGATE_BIN` names, if it does.
 pub fn serve(path: &Path) -> Command {
-    let built = || env!("CARGO_BIN_EXE_sluicegate").into();
-    let mut command = Command::new(std::env::var_os("SLUICEGATE_BIN").unwrap_or_else(built));
+    let mut command = Command::new(program());
     command.arg("serve").arg("-c").arg(path);
     command
+}
+
+/// The gateway's program: what `SLUICEGATE_BIN` names, or what was built beside the test that runs.
+pub fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os("SLUICEGATE_BIN") {
+        return named.into();
+    }
+    // A test runs as target/PROFILE/deps/NAME-HASH.
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).unwrap().join("sluicegate")
 }
 
 /// A config as a person might write it: one thing a line.

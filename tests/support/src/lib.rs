@@ -1,0 +1,12 @@
+//! A gateway, servers and clients for the tests and benches of Sluicegate.
+//!
+//! Everything here fails as tests do: by a panic that says what was expected.
+
+pub mod bench;
+pub mod decisive_keys;
+pub mod harness;
+pub mod process;
+pub mod recorder;
+pub mod scripted;
+pub mod spellings;
+pub mod tls;
