@@ -1,6 +1,8 @@
 //! A caller that takes all it can get, in each way that there is, beside one that takes little: the modest one notices
 //! nothing, and the gateway's memory stays where it was.
 //!
+//! Real time: these tests measure, and at full size they hold figures that the project promises.
+//!
 //! Small by default. The figures that the project promises come from the full size:
 //!
 //! ```text

@@ -1,5 +1,7 @@
 //! Tokens rotate in the config file while streams run: what is touched ends soon, what is not loses nothing.
 //!
+//! Real time: these tests measure, and at full size they hold figures that the project promises.
+//!
 //! Small by default. The figures that the project promises come from the full size:
 //!
 //! ```text

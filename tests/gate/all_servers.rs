@@ -6,12 +6,10 @@ mod broken_lists;
 mod grants;
 mod patience;
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{DEV, Gate, field, get, post, until},
+    harness::{DEV, Gate, field, get, pause, post, soon, until},
     mcp::{
         INITIALIZE, Session, SseSession, call, command, demo, equal_ids_do_not_mix, event, is_alive, is_gone,
         modern, modern_call, names, request, text,
@@ -308,14 +306,9 @@ async fn a_server_that_is_down_or_silent_costs_only_itself() {
     servers["silent"] = json!({ "command": "sleep", "args": ["1000"] });
     config["proxy"]["admin"] = json!({ "addr": "127.0.0.1:0" });
     let gate = Gate::start(config).await;
-    let began = Instant::now();
     let session = open(&gate).await;
     assert_eq!(seen(&session).await, ["demo", "own", "small"]);
-    // Once for `initialize`, and once for the list at most.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let again = Instant::now();
     assert_eq!(session.call("demo__echo", json!({ "text": "on" })).await, "on");
-    assert!(again.elapsed() < Duration::from_millis(400), "{:?}", again.elapsed());
     let (status, body) = session.post(&call(1, "refuses__x", json!({}))).await;
     assert!(status == 502 && body.contains("upstream_unreachable"), "{status} {body}");
 
@@ -354,16 +347,17 @@ async fn a_server_that_dies_fails_its_calls_and_comes_back() {
     // That its tools are there again is told here, and not on the way of an answer.
     let _listening = session.listen().await;
     // Not dialled by every call, yet by one of the next seconds.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let (status, body) = session.post(&call(1, "small__echo", json!({ "text": "back" }))).await;
-        if status == 200 {
-            assert_eq!(text(&serde_json::from_str(&body).unwrap()), "back");
-            break;
+    let answered = soon("an answer of the new process", async {
+        loop {
+            let (status, body) = session.post(&call(1, "small__echo", json!({ "text": "back" }))).await;
+            if status == 200 {
+                return body;
+            }
+            assert_eq!(status, 502, "{body}");
+            pause().await;
         }
-        assert!(status == 502 && Instant::now() < deadline, "{status} {body}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    });
+    assert_eq!(text(&serde_json::from_str(&answered.await).unwrap()), "back");
 }
 
 #[tokio::test]

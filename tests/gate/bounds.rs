@@ -107,6 +107,7 @@ async fn a_session_that_nobody_uses_ends_and_its_process_with_it() {
     let gate = start(json!({}), "1s").await;
     let session = open(&gate).await;
     let pid = session.pid().await;
+    // Real time: a session that ends at once would be one that nobody can use.
     let began = Instant::now();
     is_gone(pid).await;
     assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());

@@ -1,8 +1,6 @@
 //! A client of one transport on a server of the other. The server is another gateway with a command behind it, so everything
 //! that a server may do passes twice: it asks its client, reports progress, and forgets sessions.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -159,12 +157,10 @@ async fn an_sse_server_that_ends_the_stream_ends_the_session() {
     let mut waiting = session.sent(&call(1, "sleep", json!({}))).await;
     far.log.line("Server wrote to stderr", &[("line", json!("sleeping"))]).await;
     forget(&far).await;
-    let ended = Instant::now();
     let (status, _, body) = waiting.response().await;
     // The server may tell of its end before it ends.
     let was_told = status == 200 && body.contains("\"error\":{\"code\":502");
     assert!(was_told || status == 502 && body.contains("upstream_unreachable"), "{status} {body}");
-    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
     assert_eq!(session.post(&call(2, "pid", json!({}))).await.0, 404, "the client has to initialize again");
     assert_eq!(count(&far, "sleeping").await, 1, "what may have run is not repeated");
     assert_eq!(Session::open(&gate, "/far/mcp", DEV).await.call("echo", json!({ "text": "on" })).await, "on");
@@ -237,11 +233,8 @@ async fn a_token_taken_out_closes_the_leg_to_the_server() {
         let mut without = config;
         without["proxy"] = json!({ "auth": { "tokens": { "ci": CI } } });
         gate.reload(without);
-        let began = Instant::now();
         is_over(&mut stream).await;
         is_gone(pid).await;
-        // A second for the stream; Python needs a moment to end.
-        assert!(began.elapsed() < Duration::from_secs(3), "{door}: {:?}", began.elapsed());
         until("the far end has no session left", || far.gateway.shared().sessions.is_empty()).await;
     }
 }

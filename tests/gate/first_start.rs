@@ -11,6 +11,7 @@ use crate::{
     mcp::{INITIALIZE, Session, call},
 };
 
+// Real time: the script of another process polls for a file.
 /// Installs itself when the file GO is there, whatever its standard input says, as npm does; then it is the small server.
 const INSTALLS: &str = r#"
 import os, sys, time

@@ -7,7 +7,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, open_stream, passes, post, soon, until},
+    harness::{
+        CI, Client, DEV, Gate, SSE, Upstream, chunk, get, open_stream, passes, pause, post, soon, until,
+    },
     recorder::Recorder,
 };
 
@@ -29,11 +31,12 @@ async fn a_client_that_sends_no_whole_head_is_cut() {
     }
     // Nor does it help to send something now and then.
     let mut client = gate.client().await;
-    let began = Instant::now();
-    while client.stream.write_all(b"G").await.is_ok() {
-        assert!(began.elapsed() < Duration::from_secs(10), "a trickle keeps the connection open");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    soon("the end of a connection with a trickle", async {
+        while client.stream.write_all(b"G").await.is_ok() {
+            pause().await;
+        }
+    })
+    .await;
     // Nor on a connection that has served before.
     let mut client = gate.client().await;
     client.send(get("/health", DEV, "")).await;
@@ -90,10 +93,11 @@ async fn a_client_that_takes_little_at_a_time_is_not_cut() {
     let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
     SockRef::from(&client.stream).set_recv_buffer_size(16 << 10).unwrap();
     tokio::spawn(async move { flood(&mut behind).await });
+    // Real time: three times as long as a client may take nothing.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         client.exactly(32 * 1024).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        pause().await;
     }
 }
 
@@ -130,6 +134,7 @@ async fn a_server_that_says_nothing_is_given_up() {
     }
     // Time-outs are for silence before the head; a stream may be silent as long as it likes.
     let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
+    // Real time: a silence that is longer than the time-out is what is tried.
     tokio::time::sleep(Duration::from_secs(1)).await;
     passes(&mut behind, &mut client, "data: late\n\n").await;
 

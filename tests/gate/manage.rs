@@ -1,12 +1,10 @@
 //! `/servers`: who may look and act, what is shown, and what stop, start and restart do to what runs.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, Upstream, field, get, open_stream, post, soon, until},
+    harness::{CI, Client, DEV, Gate, Upstream, field, get, open_stream, pause, post, soon, until},
     mcp::{
         INITIALIZE, Session, SseSession, call, command, demo, event, is_alive, is_gone, is_over, modern_call,
         request, text,
@@ -153,15 +151,15 @@ async fn what_runs_is_counted() {
     let now = shown(&gate, "small").await;
     assert_eq!((&now["sessions"], &now["processes"], &now["running"]), (&json!(2), &json!(2), &json!(true)));
     assert_eq!(session.delete().await, 204);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let now = shown(&gate, "small").await;
-        if (&now["sessions"], &now["processes"]) == (&json!(1), &json!(1)) {
-            break;
+    soon("the end of one session and its process", async {
+        while {
+            let now = shown(&gate, "small").await;
+            (&now["sessions"], &now["processes"]) != (&json!(1), &json!(1))
+        } {
+            pause().await;
         }
-        assert!(Instant::now() < deadline, "{now}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await;
     assert_eq!(shown(&gate, "other").await["processes"], 0);
 }
 
@@ -186,14 +184,12 @@ async fn a_command_that_is_stopped_ends_with_all_that_it_serves_until_it_is_star
 
     let stopped = act(&gate, "small", "stop").await;
     assert_eq!((&stopped["running"], &stopped["stopped"]), (&json!(false), &json!(true)));
-    let began = Instant::now();
     is_over(&mut stream).await;
     for client in [&mut waiting, &mut waits_modern] {
         let (status, _, body) = client.response().await;
         // One that has waited for a second is a stream by now.
         assert!([502, 503, 404].contains(&status) || body.contains("\"error\""), "{status} {body}");
     }
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     for pid in pids {
         is_gone(pid).await;
     }
@@ -206,7 +202,7 @@ async fn a_command_that_is_stopped_ends_with_all_that_it_serves_until_it_is_star
     // That of the HTTP+SSE session too, which was not asked for its number.
     soon("the end of every process", async {
         while shown(&gate, "small").await["processes"] != 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause().await;
         }
     })
     .await;
@@ -227,10 +223,8 @@ async fn a_remote_server_that_is_stopped_has_its_streams_ended() {
     let gate = Gate::start(config(json!({ "db": { "url": server.url("/mcp") } }))).await;
     let (mut client, mut behind) = open_stream(gate.addr, &server, DEV).await;
     act(&gate, "db", "stop").await;
-    let began = Instant::now();
     is_over(&mut client).await;
     assert!(!behind.more().await, "the server's side is closed, too");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     is_out(gate.ask(&get("/db", DEV, "")).await);
     assert!(!server.was_reached().await);
 

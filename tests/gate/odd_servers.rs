@@ -1,11 +1,8 @@
 //! Servers that write what real servers write, and clients that do what real clients do.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use serde_json::{Value, json};
@@ -65,10 +62,8 @@ async fn what_cannot_be_read_fails_its_own_call_at_once_and_the_session_goes_on(
     let mut waiting = gate.client().await;
     waiting.send(post("/odd/mcp", DEV, &session, &call(1, "wait", json!({})))).await;
     for tool in ["latin1", "cut"] {
-        let asked = Instant::now();
         let (status, _, body) = gate.ask(&post("/odd/mcp", DEV, &session, &call(7, tool, json!({})))).await;
         assert!(status == 502 && body.contains("upstream_unreachable"), "{tool}: {status} {body}");
-        assert!(asked.elapsed().as_millis() < 1000, "{tool}");
         let (status, _, body) = gate.ask(&post("/odd/mcp", DEV, &session, &call(7, "fine", json!({})))).await;
         assert_eq!(status, 200, "{body}");
         for (status, body) in everywhere(&gate, tool).await {

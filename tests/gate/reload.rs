@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{Client, Upstream, get, open_stream, passes, post, soon, until},
+    harness::{Client, Upstream, get, open_stream, passes, pause, post, soon, until},
     process::{Process, save, serve, text},
     tls::Identity,
 };
@@ -26,9 +26,6 @@ use crate::{
 pub const OPS: &str = "ops-token-0123456789abcdef";
 pub const STAYS: &str = "stays-token-0123456789abcdef";
 pub const GOES: &str = "goes-token-0123456789abcdef";
-
-/// What a user may wait for a change to be live, with room for a busy machine.
-const LIVE: Duration = Duration::from_secs(2);
 
 /// A config with an admin and `tokens`, and the server `db` at `url`.
 pub fn config(url: &str, tokens: &[(&str, &str)]) -> Value {
@@ -61,8 +58,7 @@ async fn each_way_is_noticed(gate: &Process, writers: &[Writer<'_>]) {
     for (n, (name, write)) in writers.iter().enumerate() {
         let token = format!("token-{n}-0123456789abcdef");
         write(&with_token(&token));
-        let took = gate.answers(NOWHERE, &token, 404).await;
-        assert!(took < LIVE, "{name}: live only after {took:?}");
+        gate.answers(NOWHERE, &token, 404).await;
         assert_eq!(gate.get(NOWHERE, &last).await.0, 401, "{name}: the old token is still valid");
         last = token;
     }
@@ -87,6 +83,7 @@ async fn a_file_may_be_saved_in_any_way() {
         for part in text.as_bytes().chunks(text.len() / 4 + 1) {
             file.write_all(part).unwrap();
             file.sync_data().unwrap();
+            // Real time: a save that takes long is what is tried.
             std::thread::sleep(Duration::from_millis(70));
         }
     };
@@ -96,6 +93,7 @@ async fn a_file_may_be_saved_in_any_way() {
     };
     let delete_and_recreate = |text: &str| {
         fs::remove_file(&path).unwrap();
+        // Real time: a file that is gone for a while is what is tried.
         std::thread::sleep(Duration::from_millis(50));
         fs::write(&path, text).unwrap();
     };
@@ -225,6 +223,7 @@ async fn sighup_reloads_whether_the_file_changed_or_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_signals_are_a_few_reloads() {
     let gate = Process::start(config("http://127.0.0.1:9/mcp", &[])).await;
+    // Real time: how many reloads are few depends on how long the storm took.
     let began = Instant::now();
     for _ in 0..1_000 {
         gate.signal(Signal::HUP);
@@ -305,6 +304,7 @@ async fn in_a_storm_of_saves_the_newest_state_applies() {
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
+                    // Real time: saves follow each other, as fast as a watcher may not settle.
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -352,9 +352,7 @@ async fn the_stream_of_a_removed_token_ends_and_the_others_lose_nothing() {
     passes(&mut behind_kept, &mut kept, "data: 1\n\n").await;
 
     gate.save(config(&url, &[("stays", STAYS)]));
-    let saved = Instant::now();
     let rest = String::from_utf8(soon("the cut", cut.rest()).await).unwrap();
-    assert!(saved.elapsed() < LIVE, "cut only after {:?}", saved.elapsed());
     assert!(!rest.contains('0'), "an end was made up: {rest:?}");
     assert_eq!(soon("the end of the server's stream", behind_cut.rest()).await, b"");
     gate.log
@@ -372,6 +370,7 @@ async fn the_stream_of_a_removed_token_ends_and_the_others_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_expires_takes_its_stream_with_it() {
     let server = Upstream::bind().await;
+    // Real time: the gateway is a process of its own, and so is its clock.
     let expires = SystemTime::now() + Duration::from_secs(3);
     let mut config = config(&server.url("/mcp"), &[("stays", STAYS)]);
     config["proxy"]["auth"]["tokens"]["goes"] =
@@ -381,8 +380,7 @@ async fn a_token_that_expires_takes_its_stream_with_it() {
     let (mut cut, mut behind_cut) = open_stream(gate.addr, &server, GOES).await;
     passes(&mut behind_cut, &mut cut, "data: 1\n\n").await;
     soon("the cut", cut.rest()).await;
-    let late = SystemTime::now().duration_since(expires).expect("not before it expires");
-    assert!(late < LIVE, "cut {late:?} after the token expired");
+    assert!(SystemTime::now() >= expires, "not before it expires");
     gate.log.line("Stream closed", &[("reason", json!("token_revoked"))]).await;
     assert_eq!(gate.get("/db", GOES).await.0, 401);
     passes(&mut behind_kept, &mut kept, "data: 1\n\n").await;
@@ -493,7 +491,7 @@ async fn a_certificate_and_its_key_may_be_replaced_in_two_steps() {
     identity.write_key(&renewed.made);
     soon("the new certificate", async {
         while connect(&renewed).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause().await;
         }
     })
     .await;
@@ -579,7 +577,7 @@ async fn a_removal_applies_whatever_files_are_broken() {
     gate.save(config);
     soon("the removed token is refused", async {
         while ask(GOES).await != 401 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause().await;
         }
     })
     .await;

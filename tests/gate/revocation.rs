@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Client, DEV, Gate, get, post, shutdown, soon, until},
+    harness::{Client, DEV, Gate, get, pause, post, shutdown, soon, until},
     mcp::{Session, SseSession, call, modern_call},
     tls::{Identity, connected},
 };
@@ -123,7 +123,7 @@ where
         let mut all = Vec::new();
         loop {
             while all.len() > FIRST && !go_on.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                pause().await;
             }
             let Some(piece) = next().await else { break };
             all.extend_from_slice(&piece);
@@ -131,7 +131,7 @@ where
             if all.ends_with(b"\r\n0\r\n\r\n") {
                 break;
             }
-            // As slow as the servers are once their first burst is over.
+            // Real time: as slow as the servers are once their first burst is over.
             tokio::time::sleep(Duration::from_micros(4 * piece.len() as u64)).await;
         }
         let text = String::from_utf8_lossy(&all);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Gate, get, soon, until},
+    harness::{Gate, get, pause, soon, until},
     mcp::{Session, SseSession, call, command, event, is_alive, is_gone, is_over, modern_call, request},
 };
 
@@ -57,7 +57,7 @@ async fn rotation_ends_no_session_and_requests_go_with_their_own_credential() {
         gate.reload(config(json!([OLD, expiring(NEW, Duration::from_millis(200))])));
         soon("the end of the newer one", async {
             while session.post(&call(1, tool, json!({}))).await.0 != 401 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                pause().await;
             }
         })
         .await;

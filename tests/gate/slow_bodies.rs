@@ -48,6 +48,7 @@ where
                     assert!(more, "closed without an answer");
                     return;
                 }
+                // Real time: a client that sends little at a time is what this is about.
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
             // It may be closed by now; then there is an answer to read.
@@ -143,6 +144,7 @@ async fn a_body_that_is_slow_and_never_silent_for_long_arrives() {
     client.send(begin).await;
     for byte in rest.bytes() {
         assert!(!server.was_reached().await);
+        // Real time: slower than the time-out for silence is short.
         tokio::time::sleep(Duration::from_millis(200)).await;
         client.send([byte]).await;
     }
@@ -161,6 +163,7 @@ async fn a_body_that_is_slow_and_never_silent_for_long_arrives() {
         let text = char::from(byte).to_string();
         client.send(chunk(&text)).await;
         assert_eq!(behind.chunk().await.unwrap(), text.as_bytes());
+        // Real time: slower than the time-out for silence is short.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     client.send("0\r\n\r\n").await;
@@ -241,6 +244,7 @@ async fn so_it_is_over_http2() {
         let answer = tokio::spawn(client.clone().send_request(request.body(Pieces(source)).unwrap()));
         let trickling = tokio::spawn(async move {
             while pieces.send(Bytes::from_static(b"x")).await.is_ok() {
+                // Real time: as above.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });

@@ -6,7 +6,9 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, post, soon};
+use crate::harness::{
+    Client, DEV, Gate, SSE, Upstream, chunk, field, get, open_stream, passes, pause, post, soon,
+};
 
 async fn gate_before(server: &Upstream) -> Gate {
     Gate::start(json!({ "mcpServers": { "db": { "url": server.url("/mcp") } } })).await
@@ -526,7 +528,7 @@ async fn a_client_that_leaves_with_a_request_sent_ahead_still_ends_its_stream() 
     // A server that speaks now and then, as they do; the gateway learns that nobody listens.
     soon("the end of the server's connection", async {
         while behind.stream.write_all(chunk(": ping\n\n").as_bytes()).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause().await;
         }
     })
     .await;

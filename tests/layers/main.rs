@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 mod source;
+mod waits;
 
 use std::{collections::BTreeSet, fs};
 

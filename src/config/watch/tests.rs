@@ -138,7 +138,7 @@ async fn truncated_and_written_byte_by_byte() {
             let mut file = fs::File::create(file).unwrap();
             for byte in text.bytes() {
                 file.write_all(&[byte]).unwrap();
-                // Longer than two looks are apart: every one of these states lasts long enough to be seen twice.
+                // Real time: longer than two looks are apart: every one of these states lasts long enough to be seen twice.
                 thread::sleep(2 * SETTLE);
             }
         }
@@ -381,6 +381,7 @@ async fn in_a_storm_that_does_not_end() {
                 while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                     version += 1;
                     save(&file, &format!("version {version}"));
+                    // Real time: saves follow each other faster than the watcher settles.
                     thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -421,6 +422,7 @@ async fn a_storm_of_saves_is_a_few_changes() {
     let storm = thread::spawn({
         let (new, file) = (dir.path().join("new"), file.clone());
         move || {
+            // Real time: how many reports are few depends on how long the storm took.
             let began = Instant::now();
             for version in 1..=1_000 {
                 fs::write(&new, format!("version {version}")).unwrap();

@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
+use test_support::harness::until;
 
 use super::*;
 use crate::{
@@ -102,14 +103,6 @@ impl Client {
 fn said(result: &Value) -> String {
     let texts = result["content"].as_array().expect("content").iter();
     texts.map(|content| content["text"].as_str().expect("text").to_owned() + "\n").collect()
-}
-
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// The number that a script wrote to `file`, once it is there.

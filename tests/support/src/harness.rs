@@ -34,10 +34,16 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     soon(what, async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause().await;
         }
     })
     .await;
+}
+
+/// Between two looks at something that does not say when it changes.
+pub async fn pause() {
+    // Real time: other threads and processes go on meanwhile.
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// What the gateway logged, as bytes.
@@ -385,6 +391,7 @@ pub async fn passes(behind: &mut Client<TcpStream>, client: &mut Client<TcpStrea
 /// Ends a gateway as a signal does: drain for as long as `grace`, then cut.
 pub async fn shutdown(gateway: Gateway, grace: Duration) {
     gateway.drain();
+    // Real time: the grace is what is left of it.
     let began = Instant::now();
     let _ = tokio::time::timeout(grace, gateway.drained()).await;
     gateway.stop(grace.saturating_sub(began.elapsed()), std::future::pending()).await;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, Lines, PATIENCE, get, until, with_defaults};
+use crate::harness::{Client, Lines, PATIENCE, get, pause, until, with_defaults};
 
 /// A gateway that runs; killed when dropped.
 pub struct Process {
@@ -118,6 +118,7 @@ impl Process {
 
     /// Asks at `path` until the answer has `status`, and returns how long that took.
     pub async fn answers(&self, path: &str, token: &str, status: u16) -> Duration {
+        // Real time: whoever measures gets it.
         let began = Instant::now();
         loop {
             let (answer, body) = self.get(path, token).await;
@@ -125,7 +126,7 @@ impl Process {
                 return began.elapsed();
             }
             assert!(began.elapsed() < PATIENCE, "still {answer} instead of {status} at {path}: {body}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause().await;
         }
     }
 
