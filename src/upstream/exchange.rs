@@ -194,6 +194,7 @@ impl Exchange {
             outgoing: (!self.outgoing.is_done()).then(|| Box::new(self.outgoing)),
             reuse: None,
             is_for_stream: self.is_for_stream,
+            has_filled: false,
             reads: 0,
         };
         ResponseBody::new(connection, head, first)

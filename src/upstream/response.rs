@@ -33,6 +33,9 @@ pub(super) struct ExchangeConnection {
     pub(super) reuse: Option<KeepAlive>,
     /// It is not used again, as its buffers are those of a stream.
     pub(super) is_for_stream: bool,
+    /// The last read of a body with its framing filled the worker's buffer: the next takes the larger one. It is here, where it
+    /// takes no room of its own.
+    pub(super) has_filled: bool,
     /// Reads of the body so far.
     pub(super) reads: u32,
 }
@@ -94,7 +97,7 @@ impl ResponseBody {
         let mut framing = self.framing();
         let Passed { payload, instead, .. } = framing.push(&self.first).ok()?;
         let first = instead.map_or(self.first, Bytes::from);
-        Some((RawBody { connection: self.connection?, framing, large: false }, first, payload))
+        Some((RawBody { connection: self.connection?, framing }, first, payload))
     }
 
     /// Length of the payload still to come, if the server declared it.
@@ -270,8 +273,6 @@ impl ExchangeConnection {
 pub struct RawBody {
     connection: ExchangeConnection,
     framing: RawFraming,
-    /// The last read filled the worker's buffer: the next takes the larger one.
-    large: bool,
 }
 
 impl RawBody {
@@ -303,14 +304,14 @@ impl RawBody {
         cx: &mut Context<'_>,
         now: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Result<(usize, ReadOutcome<R>), ExchangeError>> {
-        let ExchangeConnection { pool, transport, reuse, reads, .. } = &mut self.connection;
-        let (framing, was_large, large) = (&mut self.framing, self.large, &mut self.large);
+        let ExchangeConnection { pool, transport, reuse, reads, has_filled, .. } = &mut self.connection;
+        let (framing, takes_larger) = (&mut self.framing, *has_filled);
         let mut payload = 0;
         let mut walk = |bytes: &[u8]| {
             if bytes.is_empty() {
                 return Err(ExchangeError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
-            *large = bytes.len() >= SCRATCH;
+            *has_filled = bytes.len() >= SCRATCH;
             let passed = framing.push(bytes)?;
             payload = passed.payload;
             if passed.here < bytes.len() {
@@ -321,7 +322,7 @@ impl RawBody {
         let pass = |cx: &mut Context<'_>, bytes: &[u8], walked: Result<(usize, Option<Vec<u8>>), _>| {
             walked.map(|(here, instead)| now(cx, instead.as_deref().unwrap_or(&bytes[..here])))
         };
-        let passed = if was_large {
+        let passed = if takes_larger {
             let read = pool.read_large(transport, cx, |cx, bytes| pass(cx, bytes, walk(bytes)));
             ReadOutcome::Done(ready!(read)?)
         } else {
