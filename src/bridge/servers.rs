@@ -55,9 +55,9 @@ pub(super) fn open(
     selector: &Selector,
     to: AdmittedParty,
 ) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
-    let (worker, route) = (Rc::clone(worker), Arc::clone(&admitted.route));
+    let (worker, entry) = (Rc::clone(worker), Arc::clone(&admitted.route));
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
-    let credential = route.credential_key(&admitted.caller.identity.principal);
+    let credential = entry.credential_key(&admitted.caller.identity.principal);
     async move {
         let listens = Arc::default();
         Ok(match view {
@@ -67,8 +67,8 @@ pub(super) fn open(
                 OpenedLink { link, members, listens, idle: view.idle }
             }
             None => {
-                let link = one(&worker, &route, &owner, credential, Callers::One).await?;
-                let idle = route.server.idle_timeout;
+                let link = one(&worker, &entry, &owner, credential, Callers::One).await?;
+                let idle = entry.server.idle_timeout;
                 OpenedLink { link, members: Arc::default(), listens, idle }
             }
         })
@@ -81,9 +81,9 @@ pub(super) fn conversation(
     admitted: &Admitted<'_>,
     selector: &Selector,
 ) -> Result<Arc<SharedConversation>, Error> {
-    let (route, owner) = (&admitted.route, &admitted.owner);
-    let (worker, idle) = (Rc::clone(worker), route.server.idle_timeout);
-    let links = &route.shared_links;
+    let (entry, owner) = (&admitted.route, &admitted.owner);
+    let (worker, idle) = (Rc::clone(worker), entry.server.idle_timeout);
+    let links = &entry.shared_links;
     if let Some(view) = AggregateView::of(admitted, selector, admitted.caller.as_credential()) {
         let idle = view.idle;
         let found = links.get(view.key(), Some(owner), |lease| {
@@ -92,12 +92,12 @@ pub(super) fn conversation(
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
-    let credential = route.credential_key(&admitted.caller.identity.principal);
+    let credential = entry.credential_key(&admitted.caller.identity.principal);
     let everyone = SharedKey::Everyone(credential);
     // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
     // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
     if links.quarantine().has(owner.name()) {
-        let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&route.server.name), Arc::clone(owner));
+        let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&entry.server.name), Arc::clone(owner));
         let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
             SharedLink::start(move || current(&worker, &name, &of_link, credential), settings)
@@ -108,13 +108,13 @@ pub(super) fn conversation(
             Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
-    let (name, gate) = (Arc::clone(&route.server.name), Arc::clone(worker.shared.ledger.gate()));
+    let (name, gate) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gate()));
     let found = links.get(everyone, None, |_| {
         let mut settings = shared::SharedLinkSettings {
-            on_lost: keep_apart(route),
+            on_lost: keep_apart(entry),
             ..shared::SharedLinkSettings::new(idle)
         };
-        if matches!(route.backend, Backend::Http { .. }) {
+        if matches!(entry.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
         SharedLink::start(move || current(&worker, &name, &gate, credential), settings)
@@ -124,10 +124,10 @@ pub(super) fn conversation(
 
 /// Keeps callers apart that may have ended the process that they shared: one that ended by itself, not because it was
 /// stopped, or is not that of the config any more.
-fn keep_apart(route: &Arc<ServerEntry>) -> shared::OnLost {
-    let (quarantine, run_state) = (route.shared_links.quarantine().clone(), Arc::clone(&route.run_state));
+fn keep_apart(entry: &Arc<ServerEntry>) -> shared::OnLost {
+    let (quarantine, run_state) = (entry.shared_links.quarantine().clone(), Arc::clone(&entry.run_state));
     let epoch = run_state.epoch();
-    let is_process = matches!(route.backend, Backend::Stdio(_));
+    let is_process = matches!(entry.backend, Backend::Stdio(_));
     Rc::new(move |suspects| match is_process && run_state.epoch() == epoch {
         true => quarantine.note(suspects),
         false => Vec::new(),
@@ -153,7 +153,7 @@ impl AggregateView {
             let live = &admitted.live;
             let members = members(live, &admitted.caller, selector);
             let idle = members.iter().filter_map(|(name, _)| live.route(name));
-            let idle = idle.map(|route| route.server.idle_timeout).max();
+            let idle = idle.map(|entry| entry.server.idle_timeout).max();
             let owner = Arc::clone(&admitted.owner);
             Self { to, members, owner, idle: idle.unwrap_or(admitted.route.server.idle_timeout) }
         })
@@ -201,7 +201,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
-        let server = live.route(&of_patience).map(|route| &route.server);
+        let server = live.route(&of_patience).map(|entry| &entry.server);
         let answer = server.and_then(|server| server.timeout);
         let start = answer.unwrap_or(live.limits.upstream_timeout);
         MemberTimeouts {
@@ -210,7 +210,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
             idle: server.map_or(live.all.server.idle_timeout, |it| it.idle_timeout),
         }
     };
-    let health = shared.live().route(name).map(|route| Arc::clone(&route.health)).unwrap_or_default();
+    let health = shared.live().route(name).map(|entry| Arc::clone(&entry.health)).unwrap_or_default();
     Member {
         patience: Box::new(patience),
         health,
@@ -228,7 +228,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
 /// What becomes of the members of all servers as one, for the log and `/status`.
 fn report_member(shared: &GateState, report: MemberReport<'_>) {
     let observer = &shared.observer;
-    let health = |server: &str| shared.live().route(server).map(|route| Arc::clone(&route.health));
+    let health = |server: &str| shared.live().route(server).map(|entry| Arc::clone(&entry.health));
     match report {
         MemberReport::Listed { server, method } => {
             health(server).iter().for_each(|health| health.listed(method))
@@ -274,28 +274,28 @@ fn report_member(shared: &GateState, report: MemberReport<'_>) {
 /// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`.
 async fn one(
     worker: &Rc<Worker>,
-    route: &ServerEntry,
+    entry: &ServerEntry,
     owner: &Arc<Owner>,
     credential: CredentialKey,
     callers: Callers,
 ) -> Result<Link, Error> {
-    if route.run_state.is_stopped() {
+    if entry.run_state.is_stopped() {
         return Err(Error::stopped());
     }
     let live = worker.shared.live().clone();
-    let link = match &route.backend {
+    let link = match &entry.backend {
         Backend::Http { endpoint, target } => {
             let http_server = HttpServer {
                 client: Client {
                     origin: Arc::clone(endpoint),
                     pool: Rc::clone(&worker.pool),
                     connect_timeout: live.limits.connect_timeout,
-                    head_timeout: route.server.timeout.unwrap_or(live.limits.upstream_timeout),
+                    head_timeout: entry.server.timeout.unwrap_or(live.limits.upstream_timeout),
                 },
                 target: target.clone(),
                 owner: Arc::clone(owner),
-                health: Arc::clone(&route.health),
-                report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&route.server.name)),
+                health: Arc::clone(&entry.health),
+                report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&entry.server.name)),
                 line: Default::default(),
                 callers,
             };
@@ -306,7 +306,7 @@ async fn one(
         }
         Backend::Stdio(supervisors) => {
             let supervisor = supervisors.get(credential);
-            supervisor.set_longest_start(route.server.timeout.unwrap_or(live.limits.upstream_timeout));
+            supervisor.set_longest_start(entry.server.timeout.unwrap_or(live.limits.upstream_timeout));
             link::stdio::open(&supervisor, owner, callers).await?
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
@@ -314,8 +314,8 @@ async fn one(
             return Err(ErrorKind::Internal.with_cause("all servers as one are no member of themselves"));
         }
     };
-    Ok(match &route.server.tool_filter {
-        Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, route)),
+    Ok(match &entry.server.tool_filter {
+        Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, entry)),
         None => link,
     })
 }
@@ -366,8 +366,8 @@ pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.
-fn report_withheld(worker: &Rc<Worker>, route: &ServerEntry) -> link::filter::WithheldReport {
-    let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&route.server.name));
+fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link::filter::WithheldReport {
+    let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&entry.server.name));
     Box::new(move |error| {
         let observer = &shared.observer;
         observer.metrics.upstream_error(&server, error.kind.code());
@@ -386,8 +386,8 @@ fn current(
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
-        let route = worker.shared.live().route(&name).cloned();
-        let route = route.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
-        one(&worker, &route, &owner, credential, Callers::Many).await
+        let entry = worker.shared.live().route(&name).cloned();
+        let entry = entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
+        one(&worker, &entry, &owner, credential, Callers::Many).await
     })
 }

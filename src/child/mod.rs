@@ -157,8 +157,8 @@ impl Supervisor {
         })
     }
 
-    /// One for the same command, whose processes are its own: they start, end and fail apart from these. What is known of how
-    /// the command starts holds for both.
+    /// One for the same command, whose processes are its own: they start, end and fail apart from these. How the command
+    /// starts holds for both.
     fn sibling(&self) -> Arc<Self> {
         let orders = Orders { refuses: self.is_stopped(), ..Orders::default() };
         Arc::new(Self {

@@ -31,7 +31,7 @@ impl Supervisors {
         if let Some(supervisor) = others.get(&credential) {
             return Arc::clone(supervisor);
         }
-        // Whoever has one of its processes has it, too. So there are no more than credentials in use, or that failed lately.
+        // Each process has its supervisor. So what stays is in use, or has failed lately.
         others.retain(|_, supervisor| Arc::strong_count(supervisor) > 1 || supervisor.has_failed_lately());
         let supervisor = self.first.sibling();
         others.insert(credential, Arc::clone(&supervisor));

@@ -20,38 +20,38 @@ pub(super) fn answer(
 ) -> Result<Response<Payload>, Error> {
     servers::check_method(at, method)?;
     let live = shared.live().clone();
-    let route = |name: &str| live.routes.get(name);
+    let find = |name: &str| live.routes.get(name);
     match at {
         Endpoint::ManagedServer { name } => {
-            servers::one(route(name).map(|route| view(shared, route)).as_ref())
+            servers::one(find(name).map(|entry| view(shared, entry)).as_ref())
         }
         Endpoint::Manage { name, action } => {
-            let route = route(name);
-            if let Some(route) = route {
-                act(shared, route, action);
+            let entry = find(name);
+            if let Some(entry) = entry {
+                act(shared, entry, action);
             }
-            servers::one(route.map(|route| view(shared, route)).as_ref())
+            servers::one(entry.map(|entry| view(shared, entry)).as_ref())
         }
         _ => {
-            let views: Vec<_> = live.servers.iter().map(|route| view(shared, route)).collect();
+            let views: Vec<_> = live.servers.iter().map(|entry| view(shared, entry)).collect();
             servers::list(&views)
         }
     }
 }
 
-fn view(shared: &GateState, route: &ServerEntry) -> ServerView {
-    let name = &route.server.name;
-    let supervisors = match &route.backend {
+fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
+    let name = &entry.server.name;
+    let supervisors = match &entry.backend {
         Backend::Stdio(supervisors) => Some(supervisors),
         _ => None,
     };
     ServerView {
-        running: route.is_running(),
-        stopped: route.run_state.is_stopped(),
+        running: entry.is_running(),
+        stopped: entry.run_state.is_stopped(),
         sessions: shared.sessions.count(name),
         processes: supervisors.map_or(0, |supervisors| supervisors.running()),
         restarts: supervisors.map_or(0, |supervisors| supervisors.restarts()),
-        ..ServerView::new(&route.server).faring(&route.health)
+        ..ServerView::new(&entry.server).faring(&entry.health)
     }
 }
 

@@ -421,7 +421,7 @@ impl Gateway {
         let live = self.shared.live();
         live.servers
             .iter()
-            .filter_map(|route| match &route.backend {
+            .filter_map(|entry| match &entry.backend {
                 Backend::Stdio(supervisors) => Some(Arc::clone(supervisors)),
                 _ => None,
             })

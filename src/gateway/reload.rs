@@ -113,10 +113,10 @@ impl Gateway {
     /// Starts those commands for once that are to be `warm`, and were not yet.
     pub(super) fn warm(&self) {
         let live = self.shared.live();
-        for (route, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
-            if let Backend::Stdio(supervisors) = &route.backend
-                && route.server.warm
-                && !route.run_state.is_stopped()
+        for (entry, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
+            if let Backend::Stdio(supervisors) = &entry.backend
+                && entry.server.warm
+                && !entry.run_state.is_stopped()
             {
                 let supervisor = supervisors.get(CredentialKey::STATIC);
                 if supervisor.begins_warm() {

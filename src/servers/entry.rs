@@ -45,26 +45,26 @@ impl ServerEntry {
         endpoints: &mut Origins<'_>,
         observer: &Arc<Observer>,
     ) -> Result<Self, Unusable> {
-        let same = kept.filter(|route| {
-            route.server.target == server.target
-                && route.server.tool_filter == server.tool_filter
-                && route.server.idle_timeout == server.idle_timeout
-                && route.server.disabled == server.disabled
+        let same = kept.filter(|entry| {
+            entry.server.target == server.target
+                && entry.server.tool_filter == server.tool_filter
+                && entry.server.idle_timeout == server.idle_timeout
+                && entry.server.disabled == server.disabled
         });
         let same_backend = kept
-            .filter(|route| route.server.target == server.target && route.server.disabled == server.disabled);
+            .filter(|entry| entry.server.target == server.target && entry.server.disabled == server.disabled);
         // The end of a credential is looked at with each request.
         let (policy, ask) = (Policy { servers: server, now: None }, Ask::Server(&server.name));
         let allowed: Vec<_> =
             identities.iter().map(|identity| decide(&policy, identity, &ask).is_allow()).collect();
-        let before = kept.map(|route| route.callers.clone()).unwrap_or_default();
+        let before = kept.map(|entry| entry.callers.clone()).unwrap_or_default();
         let metrics =
-            kept.map_or_else(|| observer.metrics.server(&server.name), |route| Arc::clone(&route.metrics));
+            kept.map_or_else(|| observer.metrics.server(&server.name), |entry| Arc::clone(&entry.metrics));
         let health = Arc::clone(&metrics.health);
         Ok(Self {
             backend: Backend::of(
                 server,
-                same_backend.map(|route| &route.backend),
+                same_backend.map(|entry| &entry.backend),
                 endpoints,
                 observer,
                 &health,
@@ -73,12 +73,12 @@ impl ServerEntry {
             callers: PastCallers::of(server, identities, &allowed, before),
             allowed,
             metrics,
-            run_state: match kept.filter(|route| route.server.disabled == server.disabled) {
-                Some(route) => Arc::clone(&route.run_state),
+            run_state: match kept.filter(|entry| entry.server.disabled == server.disabled) {
+                Some(entry) => Arc::clone(&entry.run_state),
                 None => Arc::new(RunState::new(server.disabled)),
             },
             health,
-            shared_links: same.map(|route| Arc::clone(&route.shared_links)).unwrap_or_default(),
+            shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
             server: server.clone(),
         })
     }
@@ -109,7 +109,7 @@ impl ServerEntry {
 
     /// Ends what was begun with the server: conversations that callers share, its sessions by `close_sessions`, and processes.
     pub fn end(&self, cause: EndCause<'_>, close_sessions: impl FnOnce()) {
-        // First, so that whoever loses something can see why.
+        // First, so that what ends can see why.
         match cause {
             EndCause::Stopped => self.run_state.stop(),
             // Never stopped in between: a request that comes at this moment is not refused.
