@@ -40,30 +40,14 @@ impl Supervisors {
 
     /// All of them at this moment.
     pub fn all(&self) -> Vec<Arc<Supervisor>> {
-        let mut all = vec![Arc::clone(&self.first)];
-        // After the first: one that is made meanwhile begins as the first is.
-        all.extend(self.others().values().cloned());
-        all
+        [&self.first].into_iter().chain(self.others().values()).cloned().collect()
     }
 
-    /// [`Supervisor::stop`] for each.
-    pub fn stop(&self) {
-        self.each(Supervisor::stop);
-    }
-
-    /// [`Supervisor::allow`] for each.
-    pub fn allow(&self) {
-        self.each(Supervisor::allow);
-    }
-
-    /// [`Supervisor::renew`] for each.
-    pub fn renew(&self) {
-        self.each(Supervisor::renew);
-    }
-
-    /// [`Supervisor::kill_now`] for each.
-    pub fn kill_now(&self) {
-        self.each(Supervisor::kill_now);
+    /// Does this with each.
+    pub fn each(&self, act: impl Fn(&Supervisor)) {
+        // In this order: one that is made meanwhile is found below, or begins as the first is now.
+        act(&self.first);
+        self.others().values().for_each(|supervisor| act(supervisor));
     }
 
     /// Processes that were started and are not reaped yet.
@@ -82,12 +66,6 @@ impl Supervisors {
     pub fn restarts(&self) -> u64 {
         // They count together.
         self.first.restarts()
-    }
-
-    fn each(&self, act: impl Fn(&Supervisor)) {
-        // In this order, one that is made meanwhile is either found or begins as the first is.
-        act(&self.first);
-        self.others().values().for_each(|supervisor| act(supervisor));
     }
 
     /// A panic elsewhere leaves it as good as it was.

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    child::Supervisors,
+    child::{Supervisor, Supervisors},
     clock::Clock,
     config::{Level, LogFormat, PerAddress, Snapshot, Tls},
     downstream::{
@@ -403,7 +403,7 @@ impl Gateway {
         // Sessions that nobody uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(worker::WorkerHandle::cut);
         let children = self.children();
-        children.iter().for_each(|supervisors| supervisors.stop());
+        children.iter().for_each(|supervisors| supervisors.each(Supervisor::stop));
         let ended = async {
             let _ = tokio::time::timeout(CUT_GRACE, self.drained()).await;
             childless(&children).await;
@@ -413,7 +413,7 @@ impl Gateway {
             () = tokio::time::sleep(grace.max(CUT_GRACE)) => {}
             () = hurry => {}
         }
-        children.iter().for_each(|supervisors| supervisors.kill_now());
+        children.iter().for_each(|supervisors| supervisors.each(Supervisor::kill_now));
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
     }
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    child::Supervisor,
     config::{Access, Server},
     identity::{Caller, Identity, Principal, credential_key::CredentialKey},
     observe::{Health, Observer, ServerMetrics},
@@ -102,7 +103,7 @@ impl ServerEntry {
     pub fn start(&self) {
         self.run_state.start();
         if let Backend::Stdio(supervisors) = &self.backend {
-            supervisors.allow();
+            supervisors.each(Supervisor::allow);
         }
         self.health.forget();
     }
@@ -127,8 +128,8 @@ impl ServerEntry {
             |new: &Self| matches!(&new.backend, Backend::Stdio(kept) if Arc::ptr_eq(kept, supervisors));
         match cause {
             EndCause::Replaced(Some(new)) if keeps(new) => {}
-            EndCause::Stopped | EndCause::Replaced(_) => supervisors.stop(),
-            EndCause::Restarted => supervisors.renew(),
+            EndCause::Stopped | EndCause::Replaced(_) => supervisors.each(Supervisor::stop),
+            EndCause::Restarted => supervisors.each(Supervisor::renew),
         }
     }
 
