@@ -32,13 +32,13 @@ use crate::{
         presented::{presented, unasked},
         verifier::{Found, Identified},
     },
-    ledger::Resource,
+    ledger::{Owner, Resource},
     mcp::{
         header::{self as field_text, Occurrence},
         sse::reader::is_event_stream,
     },
     observe::{Record, TraceId},
-    policy::decide::Ask,
+    policy::decide::{Ask, ManageAsk},
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
     request::{
@@ -260,17 +260,10 @@ async fn answer(
     };
     // 7. What it may do.
     let Some((route, mcp_endpoint)) = route else {
-        if !endpoints::has(at) {
-            return Err(ErrorKind::NotFound.into());
-        }
-        let holder = slot.map(|slot| &live.credentials[slot]).ok_or(ErrorKind::Unauthorized)?;
-        if !endpoints::admits(at, holder) {
-            return Err(ErrorKind::InsufficientScope.into());
-        }
-        holder.used.inc();
+        let what = endpoints::asked(at).ok_or(ErrorKind::NotFound)?;
+        let owner = operator(live, slot.ok_or(ErrorKind::Unauthorized)?, what)?;
         record.is_for_the_gate();
-        let limit = connection.admit(&holder.owner);
-        limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
+        connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
         return endpoints::answer(&worker.shared, at, &head.method);
     };
     let caller = live.caller(slot);
@@ -381,24 +374,28 @@ async fn administer(
             Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
             Identified::Later(found) => found_later(asked, found).await?,
         };
-        let holder = &live.credentials[slot];
-        if !endpoints::admits(at, holder) {
-            let is_here = endpoints::has(at) || is_probe(at);
-            return Err(if is_here {
-                ErrorKind::InsufficientScope.into()
-            } else {
-                ErrorKind::NotFound.into()
-            });
-        }
-        holder.used.inc();
-        let limit = connection.admit(&holder.owner);
-        limit.map_err(|limit| Error::out_of(Resource::Connections, limit))?;
+        let what = endpoints::asked(at);
+        let is_here = what.is_some() || is_probe(at);
+        let owner =
+            operator(live, slot, what.unwrap_or(ManageAsk::Servers)).map_err(|error| match is_here {
+                true => error,
+                false => ErrorKind::NotFound.into(),
+            })?;
+        connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
     }
     if is_probe(at) {
         endpoints::probe(&worker.shared, at, &head.method, true)
     } else {
         endpoints::answer(&worker.shared, at, &head.method)
     }
+}
+
+/// The share of an operator who may have what is asked for; that the token was used is counted.
+fn operator(live: &Live, slot: usize, what: ManageAsk) -> Result<&Arc<Owner>, Error> {
+    let holder = &live.credentials[slot];
+    live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
+    holder.used.inc();
+    Ok(&holder.owner)
 }
 
 /// The credential behind a token that somebody has to be asked about. Until it is known who calls, the request counts for its

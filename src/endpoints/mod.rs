@@ -13,7 +13,8 @@ use crate::{
     endpoints::table::Endpoint,
     error::{Error, ErrorKind},
     ledger::Resource,
-    state::{CredentialEntry, GateState},
+    policy::decide::ManageAsk,
+    state::GateState,
 };
 
 /// `/health`, `/health/live`, `/health/ready` and `/status`. Names of servers are for `operator`s, who came by the admin
@@ -51,21 +52,18 @@ fn metrics(shared: &GateState, method: &Method) -> Result<Response<Payload>, Err
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }
 
-/// Whether a place is here, for those who may have it.
-pub fn has(at: Endpoint<'_>) -> bool {
-    matches!(
-        at,
-        Endpoint::Metrics | Endpoint::Servers | Endpoint::ManagedServer { .. } | Endpoint::Manage { .. }
-    )
+/// What is asked for by whoever wants what is here; `None` if nothing here takes a role.
+pub fn asked(at: Endpoint<'_>) -> Option<ManageAsk> {
+    match at {
+        Endpoint::Metrics => Some(ManageAsk::Metrics),
+        Endpoint::Servers | Endpoint::ManagedServer { .. } | Endpoint::Manage { .. } => {
+            Some(ManageAsk::Servers)
+        }
+        _ => None,
+    }
 }
 
-/// Whether the holder of a token may have what is here: the role `admin` all of it, the role `metrics` what Prometheus
-/// scrapes.
-pub fn admits(at: Endpoint<'_>, holder: &CredentialEntry) -> bool {
-    holder.identity.has_role("admin") || (at == Endpoint::Metrics && holder.identity.has_role("metrics"))
-}
-
-/// What is for those who may have it: see [`admits`], or for whoever reaches the admin listener of this machine.
+/// What is for those who may have it (see [`asked`]), or for whoever reaches the admin listener of this machine.
 pub fn answer(shared: &GateState, at: Endpoint<'_>, method: &Method) -> Result<Response<Payload>, Error> {
     match at {
         Endpoint::Metrics => metrics(shared, method),
