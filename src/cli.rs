@@ -1,5 +1,8 @@
 //! Arguments, subcommands and exit codes.
 
+mod common;
+mod explain;
+
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -12,20 +15,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, Parser, Subcommand};
 use sha2::{Digest, Sha256};
 
+use self::common::{BAD_USAGE, ConfigFile, DEFAULT_FILE, FAILED, fail, print, print_problems};
 use crate::{
     child::reaper,
-    config::{self, Access, Level, Loaded, LogFormat, Problem, Severity, Tls},
+    config::{self, Access, Level, LogFormat, Severity, Tls},
     downstream::self_signed::SelfMade,
     gateway::{LogFlags, exposed},
     secret::Secret,
 };
-
-/// The command failed while it ran.
-const FAILED: u8 = 1;
-/// The command was used wrongly, or its config is bad.
-const BAD_USAGE: u8 = 2;
-
-const DEFAULT_FILE: &str = "sluicegate.json";
 
 /// A new config; `SHA256` stands for the hash of its token.
 const STARTER: &str = include_str!("config/starter.json");
@@ -40,6 +37,8 @@ Examples:
   sluicegate demo                        see it work, with nothing to set up
   sluicegate init                        write a starter config and a token for it
   sluicegate check                       find every mistake in sluicegate.json
+  sluicegate explain --as token:ci --server db
+                                         see what a token may do, and which line says so
   sluicegate serve /etc/gate.json        run the gateway; it follows changes of the file
 
 Exit codes: 0 ended as asked, 1 failed while running, 2 bad usage or bad config.",
@@ -82,6 +81,20 @@ Examples:
   sluicegate check gate.json && systemctl reload sluicegate
   jq . template.json | sluicegate check -")]
     Check(ConfigFile),
+    /// Say whether a caller may use a server or a tool, and which line of the config decides
+    #[command(after_help = "\
+The answer goes to standard output: what is decided, and below it the line that decides, as file:line:column: key.path.
+Where credentials of one token differ, because of their roles or because some have expired, each has its answer. A running
+gateway decides the same by the same config. No port is opened and no command is run.
+
+Exit codes: 0 allowed (by one of the credentials at least), 1 denied, 2 bad usage, bad config, or a name that it lacks.
+
+Examples:
+  sluicegate explain --as token:ci --server db
+  sluicegate explain -c gate.json --token-name ci --server db --tool drop_table
+  sluicegate explain --as nobody --server docs
+  sluicegate explain --as token:ops --server metrics")]
+    Explain(explain::Explain),
     /// Write a commented starter config, and show the token that opens it once
     #[command(after_help = "An existing file is never overwritten.")]
     Init {
@@ -101,16 +114,6 @@ Example:
   sluicegate schema > sluicegate.schema.json
 and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
     Schema,
-}
-
-#[derive(Args)]
-struct ConfigFile {
-    /// Config file [default: ./sluicegate.json]
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// The same
-    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
-    config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -177,6 +180,7 @@ pub fn run() -> ExitCode {
             Ok(path) => check(&path),
             Err(message) => fail(BAD_USAGE, &message),
         },
+        Command::Explain(question) => explain::run(question),
         Command::Init { file } => init(&file),
         Command::Token(Token::New { name }) => new_token(&name),
         Command::ReapChildren => {
@@ -185,28 +189,6 @@ pub fn run() -> ExitCode {
         }
         Command::Schema => print(&config::schema()),
     }
-}
-
-impl ConfigFile {
-    /// The file that was named, or the default if it is there.
-    fn path(self) -> Result<PathBuf, String> {
-        match self.config.or(self.file) {
-            Some(path) => Ok(path),
-            // A link that leads nowhere is there: loading it says what is wrong.
-            None if Path::new(DEFAULT_FILE).symlink_metadata().is_ok() => Ok(DEFAULT_FILE.into()),
-            None => Err(format!(
-                "there is no ./{DEFAULT_FILE}; name a config, write one with `sluicegate init`, \
-                 or look around with `sluicegate demo`"
-            )),
-        }
-    }
-}
-
-/// Writes every problem to standard error, with the place where it is.
-fn print_problems(loaded: &Loaded) {
-    let lines: String = loaded.problems.iter().map(Problem::with_excerpt).collect();
-    // Nobody is left to tell if this fails.
-    let _ = io::stderr().write_all(lines.as_bytes());
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -328,20 +310,4 @@ fn random_token() -> Result<Secret, String> {
 
 fn sha256(token: &Secret) -> String {
     Sha256::digest(token.expose()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(FAILED, &format!("cannot write to standard output: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
-    }
-}
-
-fn fail(code: u8, message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "sluicegate: {message}");
-    ExitCode::from(code)
 }

@@ -226,6 +226,154 @@ fn a_gate_that_nobody_can_use_is_not_called_good() {
     );
 }
 
+const EXPLAINED: &str = r#"{
+  "proxy": { "auth": { "tokens": {
+    "ci": [
+      { "id": "new", "value": "ci-token-0123456789abcdef", "roles": ["deploy"] },
+      { "value": "old-ci-token-0123456789abcdef", "expires": "2020-01-01T00:00:00Z" },
+    ],
+    "dev": "dev-token-0123456789abcdef",
+    "ops": { "value": "ops-token-0123456789abcdef", "roles": ["admin"] },
+  } } },
+  "mcpServers": {
+    "db": {
+      "url": "http://127.0.0.1:1/mcp", "authTokens": ["dev"],
+      "options": { "toolFilter": { "mode": "block", "list": ["drop"] } },
+    },
+    "any": { "url": "http://127.0.0.1:1/mcp", "disabled": true },
+    "docs": { "url": "http://127.0.0.1:1/mcp", "public": true },
+    "release": { "url": "http://127.0.0.1:1/mcp", "roles": ["deploy"] },
+    "old": { "url": "http://127.0.0.1:1/mcp", "options": { "authTokens": ["ops"] } },
+  },
+}
+"#;
+
+#[test]
+fn explain_says_what_is_decided_and_which_line_decides() {
+    let directory = TempDir::new().expect("a directory");
+    write(&directory.path().join("gate.json"), EXPLAINED, 0o600);
+    let explain = |arguments: &str| {
+        let arguments: Vec<&str> =
+            ["explain", "-c", "gate.json"].into_iter().chain(arguments.split(' ')).collect();
+        let output = run(directory.path(), &arguments);
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+        (output.status.code(), stdout(&output))
+    };
+    let cases = [
+        (
+            "--as token:dev --server db",
+            0,
+            "token:dev: may use the server `db`\n  gate.json:12:40: mcpServers.db.authTokens: names the token\n",
+        ),
+        (
+            "--token-name ops --server db",
+            1,
+            "token:ops: may not use the server `db` (403 insufficient_scope)\n  \
+             gate.json:12:40: mcpServers.db.authTokens: does not name the token\n",
+        ),
+        (
+            "--token-name dev --server db --tool drop",
+            1,
+            "token:dev: may not use the tool `drop` of the server `db` (403 tool_not_allowed)\n  \
+             gate.json:13:20: mcpServers.db.options.toolFilter: hides the tool from everybody\n",
+        ),
+        (
+            "--token-name dev --server db --tool read",
+            0,
+            "token:dev: may use the tool `read` of the server `db`\n  \
+             gate.json:13:20: mcpServers.db.options.toolFilter: leaves the tool to clients\n",
+        ),
+        (
+            "--as token:dev --server any",
+            0,
+            "token:dev: may use the server `any`\n  gate.json:15:5: mcpServers.any: any valid token is enough\n\
+             note: the server is disabled, so its requests are answered with 503\n",
+        ),
+        (
+            "--as nobody --server docs",
+            0,
+            "nobody: may use the server `docs`\n  gate.json:16:48: mcpServers.docs.public: opens the server to \
+             everybody, without a token\n",
+        ),
+        (
+            "--as nobody --server db",
+            1,
+            "nobody: may not use the server `db` (401 unauthorized)\n  there is no token, and one is needed\n",
+        ),
+        (
+            "--as token:ci --server release",
+            0,
+            "token:ci (id new): may use the server `release`\n  gate.json:17:51: mcpServers.release.roles: asks for a \
+             role that the credential has\ntoken:ci (credential 2): may not use the server `release` \
+             (401 invalid_token)\n  gate.json:5:51: proxy.auth.tokens.ci[1].expires: the credential has expired\n",
+        ),
+        (
+            "--as token:ops --server old",
+            0,
+            "token:ops: may use the server `old`\n  \
+             gate.json:18:60: mcpServers.old.options.authTokens: names the token\n",
+        ),
+        (
+            "--as token:ops --server servers",
+            0,
+            "token:ops: may use `/servers` and its actions\n  \
+             gate.json:8:53: proxy.auth.tokens.ops.roles: the credential has a role that opens it\n",
+        ),
+        (
+            "--as token:dev --server metrics",
+            1,
+            "token:dev: may not use `/metrics` (403 insufficient_scope)\n  \
+             gate.json:7:12: proxy.auth.tokens.dev: the credential has no role that opens it\n",
+        ),
+        (
+            "--as token:dev --server mcp",
+            0,
+            "token:dev: may use the aggregate of all servers, in which each has its own rule\n  \
+             any valid token is enough\n",
+        ),
+    ];
+    for (arguments, code, said) in cases {
+        assert_eq!(explain(arguments), (Some(code), said.to_owned()), "{arguments}");
+    }
+}
+
+#[test]
+fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
+    let directory = TempDir::new().expect("a directory");
+    write(&directory.path().join("sluicegate.json"), EXPLAINED, 0o600);
+    write(&directory.path().join("bad.json"), r#"{"mcpServers": {"a": {}}}"#, 0o600);
+    let cases = [
+        (
+            "--as token:dve --server db",
+            "sluicegate.json: no token of this name has a credential in `proxy.auth.tokens`; did you mean \"dev\"?",
+        ),
+        ("--as token:elsewhere --server db", "name one of \"ci\", \"dev\", \"ops\""),
+        (
+            "--as token:dev --server dbs",
+            "sluicegate.json: there is no such server in `mcpServers`; did you mean \"db\"?",
+        ),
+        ("--as token:dev --server elsewhere", "name one of \"db\", \"any\", \"docs\", \"release\", \"old\""),
+        ("--as token:dev --server mcp --tool x", "name the server of the tool"),
+        ("--as dev --server db", "write `token:NAME` or `nobody`"),
+        ("--as token:dev --token-name dev --server db", "cannot be used with"),
+        ("--server db", "--as <PRINCIPAL>"),
+        ("--as token:dev", "--server <SERVER>"),
+        ("-c bad.json --as token:dev --server a", "bad.json:1:22: mcpServers.a: needs a `url`"),
+        ("-c nowhere.json --as token:dev --server a", "nowhere.json:1:1: the config does not exist"),
+    ];
+    for (arguments, said) in cases {
+        let arguments: Vec<&str> = ["explain"].into_iter().chain(arguments.split(' ')).collect();
+        let output = run(directory.path(), &arguments);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    }
+    // What stands in the place of a name may be a token.
+    let secret = "sg_0123456789abcdefghijklmnopqrstuvwxyz";
+    let output = run(directory.path(), &["explain", "--token-name", secret, "--server", "db"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!stderr(&output).contains(secret), "{}", stderr(&output));
+}
+
 #[test]
 fn a_bad_config_at_start_exits_2_with_every_problem() {
     let directory = fixtures();
@@ -322,7 +470,7 @@ fn bad_usage_is_2_and_help_is_0() {
 #[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     let directory = TempDir::new().expect("a directory");
-    for arguments in [&["schema"][..], &["token", "new"], &["--help"]] {
+    for arguments in [&["schema"][..], &["token", "new"], &["explain", "--help"], &["--help"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = sluicegate(directory.path()).args(arguments).stdout(writer).output().expect("runs");

@@ -21,6 +21,7 @@ pub mod read;
 pub mod report;
 mod resolve;
 mod roots;
+mod rule_lines;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use crate::config::{
         tls::STATE_DIRECTORY,
     },
     roots::SystemRoots,
+    rule_lines::{RuleLine, RuleLines, RuleOf},
     snapshot::*,
     table::INHERITED,
 };
@@ -59,7 +61,7 @@ use crate::config::{
         parse::{self, Fault},
         reader::{Context, Finding, Node},
     },
-    report::{excerpt::Excerpts, problem::Location},
+    report::{excerpt::Excerpts, hint, problem::Location, shown},
 };
 
 /// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.
@@ -95,6 +97,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Which of them were not read, and why.
     pub unread: Unread,
+    /// Where the file says who may do what.
+    pub rules: RuleLines,
 }
 
 /// Files of which nothing is known at present: it says nothing of what is in them that they could not be read.
@@ -118,6 +122,16 @@ impl Loaded {
     pub fn is_whole(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity < Severity::Part)
     }
+}
+
+/// A name of the config, unless a secret may have strayed into its place.
+pub fn shown_name(name: &str) -> Option<&str> {
+    shown::name(name)
+}
+
+/// The candidate that `name` is most likely a slip of.
+pub fn closest_name<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    hint::closest(name, candidates)
 }
 
 /// The keys that lead to the tokens.
@@ -222,7 +236,7 @@ fn finish(
     lines: &LineIndex<'_>,
     document: Option<&jsonc_parser::ast::Value<'_>>,
 ) -> Loaded {
-    let Context { file, problems: mut found, files, unread, .. } = cx;
+    let Context { file, problems: mut found, files, unread, rules, .. } = cx;
     // What stops the config comes before what does not.
     found.sort_by_key(|finding| (Reverse(finding.severity), finding.offset));
     let left_out = found.split_off(MOST_PROBLEMS.min(found.len()));
@@ -247,5 +261,6 @@ fn finish(
         };
         Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
     };
-    Loaded { snapshot, remaining: None, problems: found.into_iter().map(problem).collect(), files, unread }
+    let problems = found.into_iter().map(problem).collect();
+    Loaded { snapshot, remaining: None, problems, files, unread, rules: RuleLines::new(rules, lines) }
 }

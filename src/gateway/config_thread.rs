@@ -201,7 +201,7 @@ fn start(
     let (loaded, variables) = load(path, flags);
     // At the start there is no last good certificate, and somebody who can mend it is there.
     let is_whole = loaded.is_whole();
-    let Loaded { snapshot, problems, files, remaining: _, unread: _ } = loaded;
+    let Loaded { snapshot, problems, files, .. } = loaded;
     let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(StartRefusal::Config(problems)) };
     let snapshot = Arc::new(snapshot);
     let of_system = |e| StartRefusal::Start(StartError::Io("log and metrics".to_owned(), e));

@@ -12,7 +12,7 @@ use jsonc_parser::{
 };
 
 use crate::config::{
-    SystemRoots, Unread,
+    Rule, RuleOf, SystemRoots, Unread,
     hung::{self, Patience},
     read::{
         fields::Fields,
@@ -39,6 +39,8 @@ pub(crate) struct Context<'a> {
     pub(crate) problems: Vec<Finding>,
     pub(crate) files: Vec<PathBuf>,
     pub(crate) unread: Unread,
+    /// Where it says who may do what.
+    pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
     /// Something that is not in `unread` was waited for to no purpose.
     pub(crate) has_waited: bool,
     /// What looks at these files found.
@@ -86,6 +88,7 @@ impl<'a> Context<'a> {
             problems: Vec::new(),
             files: vec![file.to_owned()],
             unread: Unread::default(),
+            rules: Vec::new(),
             has_waited: false,
             named: NamedFiles::default(),
             known_files: HashSet::from([file.to_owned()]),

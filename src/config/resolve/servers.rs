@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use crate::config::{
-    access::Access,
+    access::{Access, Rule},
     read::{
         fields::Fields,
         reader::{Context, Node, ReadText},
@@ -24,6 +24,7 @@ use crate::config::{
         tls,
         tokens::{Auth, words},
     },
+    rule_lines::RuleOf,
     snapshot::{HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
     table::{COMMAND, SERVER, SERVER_NAMES, URL},
 };
@@ -95,6 +96,7 @@ pub(crate) fn resolve(
         let Some(fields) = node.object(cx, &SERVER) else { continue };
         let options = fields.object_or_empty(cx, "options");
         let (access, certain) = access(cx, &fields, &options, auth);
+        note_rules(cx, &name, &key, &fields, &options);
         let disabled = fields.bool(cx, "disabled").unwrap_or_default();
         *grant = RemainingAccess { access: certain, disabled };
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
@@ -458,6 +460,29 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>, options: &Fields<'_>, auth:
         _ => certain.clone(),
     };
     (access, certain)
+}
+
+/// Notes where it says who may use the server.
+fn note_rules(
+    cx: &mut Context<'_>,
+    name: &Arc<str>,
+    key: &Location,
+    fields: &Fields<'_>,
+    options: &Fields<'_>,
+) {
+    let keys = [
+        (fields, "public", Rule::Public),
+        (fields, "authTokens", Rule::AuthTokens),
+        (options, "authTokens", Rule::AuthTokens),
+        (fields, "roles", Rule::ServerRoles),
+        (options, "toolFilter", Rule::ToolFilter),
+    ];
+    let found = keys.into_iter().filter(|(fields, name, _)| fields.has(name));
+    let found = found.map(|(fields, name, rule)| (rule, fields.key(name)));
+    let of = || RuleOf::Server(Arc::clone(name));
+    // A server without a rule has the line of the server.
+    let all = found.chain([(Rule::AnyToken, key.clone())]);
+    cx.rules.extend(all.map(|(rule, at)| (of(), rule, at)));
 }
 
 fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<ToolFilter> {

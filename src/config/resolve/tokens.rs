@@ -9,12 +9,14 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::config::{
+    access::Rule,
     read::{
         fields::Fields,
         reader::{Context, Node, ReadText},
         reference::TextSource,
     },
     report::{foreign, problem::Location, shown},
+    rule_lines::RuleOf,
     snapshot::Credential,
     table::{AUTH, TOKEN},
 };
@@ -201,6 +203,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         let digest = read_plain_or_file(cx, node, false)?;
         let credential =
             Credential { token_name: name.clone(), id: None, digest, expires: None, roles: Vec::new() };
+        cx.rules.push((RuleOf::Credential(digest), Rule::TokenRoles, node.at.clone()));
         return Some((credential, true));
     }
     let fields = node.object(cx, &TOKEN)?;
@@ -223,6 +226,9 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             return None;
         }
     };
+    let at = |key| if fields.has(key) { fields.key(key) } else { node.at.clone() };
+    let rules = [(Rule::Expires, at("expires")), (Rule::TokenRoles, at("roles"))];
+    cx.rules.extend(rules.map(|(rule, at)| (RuleOf::Credential(digest), rule, at)));
     // An expiry that cannot be read must not become a token that never expires.
     let is_good = !matches!(expires, Some(None));
     let expires = expires.flatten();

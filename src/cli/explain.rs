@@ -1,0 +1,187 @@
+//! `sluicegate explain`: what a caller may do, and the line of the config that says so.
+
+use std::{fmt::Write as _, path::Path, process::ExitCode, time::SystemTime};
+
+use clap::Args;
+
+use super::common::{BAD_USAGE, ConfigFile, FAILED, fail, print, print_problems};
+use crate::{
+    config::{self, Loaded, Rule, RuleOf, Server, Snapshot},
+    error::ErrorKind,
+    gateway::exposed,
+    identity::{Identity, Principal, Proof},
+    policy::decide::{Ask, Decision, ManageAsk, Policy, Servers as _, decide},
+};
+
+#[derive(Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Who asks: token:NAME, or `nobody` without a token
+    #[arg(long = "as", value_name = "PRINCIPAL", required_unless_present = "token_name")]
+    principal: Option<Principal>,
+    /// The same as --as token:NAME
+    #[arg(long, value_name = "NAME", conflicts_with = "principal")]
+    token_name: Option<String>,
+    /// Server that is asked for; `mcp` is all of them as one, `metrics` and `servers` what operators may have
+    #[arg(long, value_name = "SERVER")]
+    server: String,
+    /// Tool of the server, by the server's own name for it
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
+}
+
+/// Prints the decision about each credential of the principal. Several that are decided alike are one.
+pub(super) fn run(explain: Explain) -> ExitCode {
+    let path = match explain.file.path() {
+        Ok(path) => path,
+        Err(message) => return fail(BAD_USAGE, &message),
+    };
+    let (loaded, _) = exposed::load(&path);
+    let Some(snapshot) = loaded.snapshot.as_ref().filter(|_| loaded.is_whole()) else {
+        print_problems(&loaded);
+        return ExitCode::from(BAD_USAGE);
+    };
+    let named = explain.token_name.map(|name| Principal::Token(name.into()));
+    let principal = named.or(explain.principal).unwrap_or(Principal::Nobody);
+    let question = question(snapshot, &explain.server, explain.tool.as_deref());
+    let (ask, identities) = match question.and_then(|ask| Ok((ask, identities(snapshot, &principal)?))) {
+        Ok(asked) => asked,
+        Err(message) => return fail(BAD_USAGE, &format!("{}: {message}", path.display())),
+    };
+    let policy = Policy { servers: snapshot, now: Some(SystemTime::now()) };
+    let mut answers = Vec::<(String, Vec<String>)>::new();
+    let mut may = false;
+    for (identity, credential) in &identities {
+        let decision = decide(&policy, identity, &ask);
+        may |= decision.is_allow();
+        let answer = answer(&path, &loaded, identity, &ask, decision);
+        match answers.iter_mut().find(|(known, _)| *known == answer) {
+            Some((_, credentials)) => credentials.push(credential.clone()),
+            None => answers.push((answer, vec![credential.clone()])),
+        }
+    }
+    let mut text = String::new();
+    for (answer, credentials) in &answers {
+        // Writing to a string does not fail.
+        let _ = match answers.len() {
+            1 => writeln!(text, "{principal}: {answer}"),
+            _ => writeln!(text, "{principal} ({}): {answer}", credentials.join(", ")),
+        };
+    }
+    if snapshot.server(&explain.server).is_some_and(|server| server.disabled) {
+        let _ = writeln!(text, "note: the server is disabled, so its requests are answered with 503");
+    }
+    match (print(&text), may) {
+        (printed, false) if printed == ExitCode::SUCCESS => ExitCode::from(FAILED),
+        (printed, _) => printed,
+    }
+}
+
+/// What is asked for, if the config has it.
+fn question<'a>(snapshot: &Snapshot, server: &'a str, tool: Option<&'a str>) -> Result<Ask<'a>, String> {
+    match (server, tool) {
+        (Server::ALL | "metrics" | "servers", Some(_)) => {
+            Err(format!("`{server}` is no server with tools of its own; name the server of the tool"))
+        }
+        (Server::ALL, None) => Ok(Ask::Aggregate),
+        ("metrics", None) => Ok(Ask::Manage(ManageAsk::Metrics)),
+        ("servers", None) => Ok(Ask::Manage(ManageAsk::Servers)),
+        _ if snapshot.server(server).is_none() => {
+            let names = snapshot.servers.iter().map(|server| &*server.name);
+            Err(format!("there is no such server in `mcpServers`; {}", proposed(server, names)))
+        }
+        (server, Some(name)) => Ok(Ask::Tool { server, name }),
+        (server, None) => Ok(Ask::Server(server)),
+    }
+}
+
+/// The credentials of the principal, each with what it is called here.
+fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identity, String)>, String> {
+    let Principal::Token(name) = principal else { return Ok(vec![(Identity::NOBODY, String::new())]) };
+    let of_name = snapshot.credentials.iter().filter(|credential| credential.token_name == *name);
+    let found: Vec<_> = of_name
+        .enumerate()
+        .map(|(index, credential)| {
+            let id = credential
+                .id
+                .as_ref()
+                .map_or_else(|| format!("credential {}", index + 1), |id| format!("id {id}"));
+            (Identity::of(credential), id)
+        })
+        .collect();
+    if found.is_empty() {
+        let mut names: Vec<_> =
+            snapshot.credentials.iter().map(|credential| &*credential.token_name).collect();
+        names.dedup();
+        return Err(format!(
+            "no token of this name has a credential in `proxy.auth.tokens`; {}",
+            proposed(name, names.into_iter())
+        ));
+    }
+    Ok(found)
+}
+
+/// The way out where a name is not known. The name itself is not repeated: it may be a token.
+fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<&str> = known.filter_map(config::shown_name).collect();
+    match config::closest_name(name, shown.iter().copied()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if shown.is_empty() => "it has none".into(),
+        None => {
+            let first: Vec<_> = shown.iter().take(MOST).map(|name| format!("{name:?}")).collect();
+            let more = if shown.len() > MOST { ", …" } else { "" };
+            format!("name one of {}{more}", first.join(", "))
+        }
+    }
+}
+
+/// The decision, why, and the line that says so.
+fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, decision: Decision) -> String {
+    let (server, what) = match *ask {
+        Ask::Server(name) => (Some(name), format!("the server `{name}`")),
+        Ask::Tool { server, name } => (Some(server), format!("the tool `{name}` of the server `{server}`")),
+        Ask::Aggregate => (None, "the aggregate of all servers, in which each has its own rule".into()),
+        Ask::Manage(ManageAsk::Metrics) => (None, "`/metrics`".into()),
+        Ask::Manage(ManageAsk::Servers) => (None, "`/servers` and its actions".into()),
+    };
+    let verdict = match decision {
+        Decision::Allow { .. } => format!("may use {what}"),
+        Decision::Deny { kind, .. } => {
+            let error = ErrorKind::from(kind);
+            format!("may not use {what} ({} {})", error.status().as_u16(), error.code())
+        }
+    };
+    let rule = decision.rule();
+    let of_credential = match identity.proof {
+        Proof::StaticToken(digest) => Some(RuleOf::Credential(digest)),
+        Proof::Nothing => None,
+    };
+    let of_server = server.map(|name| RuleOf::Server(name.into()));
+    let line = [of_server, of_credential].into_iter().flatten().find_map(|of| loaded.rules.get(of, rule));
+    let reason = reason(rule, decision.is_allow());
+    match line {
+        Some(line) => format!("{verdict}\n  {}:{line}: {reason}", path.display()),
+        None => format!("{verdict}\n  {reason}"),
+    }
+}
+
+/// What the rule says, of which the line is shown in front.
+fn reason(rule: Rule, allows: bool) -> &'static str {
+    match (rule, allows) {
+        (Rule::Public, _) => "opens the server to everybody, without a token",
+        (Rule::AnyToken, _) => "any valid token is enough",
+        (Rule::AuthTokens, true) => "names the token",
+        (Rule::AuthTokens, false) => "does not name the token",
+        (Rule::ServerRoles, true) => "asks for a role that the credential has",
+        (Rule::ServerRoles, false) => "asks for a role that the credential does not have",
+        (Rule::ToolFilter, true) => "leaves the tool to clients",
+        (Rule::ToolFilter, false) => "hides the tool from everybody",
+        (Rule::TokenRoles, true) => "the credential has a role that opens it",
+        (Rule::TokenRoles, false) => "the credential has no role that opens it",
+        (Rule::Expires, _) => "the credential has expired",
+        (Rule::NoToken, _) => "there is no token, and one is needed",
+        (Rule::NoServer, _) => "there is no such server",
+    }
+}
