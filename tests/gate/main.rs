@@ -23,6 +23,7 @@ mod crossed;
 mod disabled;
 mod endpoint_events;
 mod expectations;
+mod explain;
 mod filter;
 mod first_start;
 mod folding;

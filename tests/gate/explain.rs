@@ -1,0 +1,240 @@
+//! What `sluicegate explain` says is what the gateway does, whatever the config.
+
+use std::{
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+    strategy::ValueTree,
+    test_runner::TestRunner,
+};
+use serde_json::{Value, json};
+use sluicegate::{
+    config,
+    error::ErrorKind,
+    identity::Identity,
+    policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, decide},
+};
+
+use crate::{
+    harness::{Gate, get, post},
+    mcp::{call, modern, names},
+    recorder::Recorder,
+};
+
+const CONFIGS: usize = 64;
+const TOKENS: [&str; 3] = ["t0", "t1", "t2"];
+/// Two that are reached byte for byte, and two that are reached message by message.
+const SERVERS: [&str; 4] = ["h0", "h1", "i0", "i1"];
+const TOOLS: [&str; 2] = ["x", "y"];
+const ROLES: [&str; 4] = ["a", "b", "admin", "metrics"];
+
+/// A credential of its own for each place in the config.
+fn secret(token: &str, index: usize) -> String {
+    format!("{token}-credential-{index}-0123456789abcdef")
+}
+
+fn any_token(name: &'static str) -> impl Strategy<Value = Value> {
+    let expires = select(vec![None, None, Some("2020-01-01T00:00:00Z"), Some("2100-01-01T00:00:00Z")]);
+    let credential = (subsequence(ROLES.to_vec(), 0..=3), expires);
+    vec(credential, 1..=2).prop_map(move |credentials| {
+        let with_secret = |(index, (roles, expires)): (usize, (Vec<&str>, Option<&str>))| {
+            let mut credential = json!({ "value": secret(name, index), "roles": roles });
+            expires.iter().for_each(|end| credential["expires"] = json!(end));
+            credential
+        };
+        credentials.into_iter().enumerate().map(with_secret).collect()
+    })
+}
+
+/// The part of a server that says who may use what of it.
+fn any_rules() -> impl Strategy<Value = Value> {
+    let names = || option::of(subsequence(TOKENS.to_vec(), 0..=3));
+    let roles = || option::of(subsequence(ROLES.to_vec(), 0..=2));
+    let filter = option::of((any::<bool>(), subsequence(TOOLS.to_vec(), 0..=2)));
+    let access = prop_oneof![1 => Just(None), 4 => (names(), roles()).prop_map(Some)];
+    (access, filter).prop_map(|(access, filter)| {
+        let mut rules = json!({ "tags": ["all"] });
+        match access {
+            None => rules["public"] = json!(true),
+            Some((names, roles)) => {
+                names.iter().for_each(|names| rules["authTokens"] = json!(names));
+                roles.iter().for_each(|roles| rules["roles"] = json!(roles));
+            }
+        }
+        if let Some((allows, list)) = filter {
+            let mode = if allows { "allow" } else { "block" };
+            rules["options"] = json!({ "toolFilter": { "mode": mode, "list": list } });
+        }
+        rules
+    })
+}
+
+fn any_config(url: String) -> impl Strategy<Value = Value> {
+    let tokens = TOKENS.map(any_token);
+    (tokens, SERVERS.map(|_| any_rules())).prop_map(move |(tokens, rules)| {
+        let tools = TOOLS.map(|name| json!({ "name": name, "command": "true" }));
+        let server = |(name, mut server): (&str, Value)| {
+            match name.starts_with('h') {
+                true => server["url"] = json!(url),
+                false => {
+                    server["inline"] = json!({ "tools": tools });
+                    server["tags"] = json!(["inline"]);
+                }
+            }
+            (name.to_owned(), server)
+        };
+        json!({
+            "proxy": { "auth": {
+                "kind": "bearer_token",
+                "tokens": TOKENS.into_iter().map(str::to_owned).zip(tokens).collect::<serde_json::Map<_, _>>(),
+            } },
+            "mcpServers": SERVERS.into_iter().zip(rules).map(server).collect::<serde_json::Map<_, _>>(),
+        })
+    })
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Allowed,
+    Hidden,
+    Refused(u16),
+}
+
+fn outcome(decision: Decision) -> Outcome {
+    match decision {
+        Decision::Allow { .. } => Outcome::Allowed,
+        Decision::Deny { kind: DenyKind::Hidden, .. } => Outcome::Hidden,
+        Decision::Deny { kind, .. } => Outcome::Refused(ErrorKind::from(kind).status().as_u16()),
+    }
+}
+
+/// A gateway, and one caller of it.
+struct Asking<'a> {
+    gate: &'a Gate,
+    token: &'a str,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, request: String) -> (u16, String) {
+        // Whoever has no token sends none.
+        let (status, _, body) = self.gate.ask(&request.replace("Authorization: Bearer \r\n", "")).await;
+        (status, body)
+    }
+
+    /// What becomes of a call to a server that is reached byte for byte, which answers all that it gets with `{}`.
+    async fn call(&self, server: &str, tool: &str) -> Outcome {
+        let call = call(1, tool, json!({}));
+        match self.ask(post(&format!("/{server}/mcp"), self.token, "", &call)).await {
+            (200, body) if body == "{}" => Outcome::Allowed,
+            (200, body) if body.contains("Unknown tool") => Outcome::Hidden,
+            (200, body) => panic!("neither the server's answer nor a refusal: {body}"),
+            (status, _) => Outcome::Refused(status),
+        }
+    }
+
+    /// The tools that are listed here, or the status of the refusal.
+    async fn listed(&self, path: &str) -> Result<Vec<String>, u16> {
+        match self.ask(modern(path, self.token, 1, "tools/list", json!({}))).await {
+            (200, body) => Ok(names(&serde_json::from_str(&body).unwrap())),
+            (status, _) => Err(status),
+        }
+    }
+
+    /// What becomes of a request for what the gateway itself serves, or for the stream of the aggregate, for which there has
+    /// to be a session.
+    async fn get(&self, path: &str) -> Outcome {
+        match self.ask(get(path, self.token, "")).await {
+            (200 | 405, _) => Outcome::Allowed,
+            (status, _) => Outcome::Refused(status),
+        }
+    }
+}
+
+/// Asks the gateway for everything, and the decision too.
+async fn compare(asking: &Asking<'_>, policy: &Policy<'_>, identity: &Identity, why: &str) {
+    let decided = |ask: Ask<'_>| outcome(decide(policy, identity, &ask));
+    let shown = |server| {
+        let is_shown = |name: &&str| decided(Ask::Tool { server, name }) == Outcome::Allowed;
+        TOOLS.into_iter().filter(is_shown).collect::<Vec<_>>()
+    };
+    for server in ["h0", "h1"] {
+        for name in TOOLS {
+            let ask = Ask::Tool { server, name };
+            assert_eq!(asking.call(server, name).await, decided(ask), "{ask:?} {identity:?} {why}");
+        }
+    }
+    for server in ["i0", "i1"] {
+        let wanted = match decided(Ask::Server(server)) {
+            Outcome::Refused(status) => Err(status),
+            _ => Ok(shown(server).into_iter().map(str::to_owned).collect()),
+        };
+        let listed = asking.listed(&format!("/{server}/mcp")).await;
+        assert_eq!(listed, wanted, "{server} {identity:?} {why}");
+    }
+    // The aggregate lists of each member what it lists by itself, and nothing of those that are closed.
+    let wanted = match decided(Ask::Aggregate) {
+        Outcome::Refused(status) => Err(status),
+        _ => {
+            let of_member = |server| shown(server).into_iter().map(move |tool| format!("{server}__{tool}"));
+            Ok(["i0", "i1"].into_iter().flat_map(of_member).collect())
+        }
+    };
+    assert_eq!(asking.listed("/mcp?tags=inline").await, wanted, "the aggregate {identity:?} {why}");
+    let places = [
+        ("/mcp", Ask::Aggregate),
+        ("/metrics", Ask::Manage(ManageAsk::Metrics)),
+        ("/servers", Ask::Manage(ManageAsk::Servers)),
+        ("/none", Ask::Server("none")),
+    ];
+    for (path, ask) in places {
+        assert_eq!(asking.get(path).await, decided(ask), "{path} {identity:?} {why}");
+    }
+}
+
+/// Every credential, nobody, and a token that is none, at every server, tool, list and page of some configs that nobody chose.
+#[tokio::test]
+async fn the_gateway_does_what_is_decided_whatever_the_config() {
+    let server = Recorder::start().await;
+    let mut runner = TestRunner::default();
+    let configs = any_config(server.url("/mcp"));
+    let mut next = || configs.new_tree(&mut runner).unwrap().current();
+    let mut gate = Gate::start_pausing(next(), Duration::from_secs(60)).await;
+    let path = gate.dir.path().join("sluicegate.json");
+    let mut seen = Vec::new();
+    for round in 0..CONFIGS {
+        let config = next();
+        let why = config.to_string();
+        gate.reload(config);
+        let snapshot = config::load(&path, &|_| None).snapshot.unwrap();
+        let policy = Policy { servers: &snapshot, now: Some(SystemTime::now()) };
+        for (index, credential) in snapshot.credentials.iter().enumerate() {
+            let before = &snapshot.credentials[..index];
+            let of_name = before.iter().filter(|other| other.token_name == credential.token_name).count();
+            let token = secret(&credential.token_name, of_name);
+            let asking = Asking { gate: &gate, token: &token };
+            compare(&asking, &policy, &Identity::of(credential), &why).await;
+        }
+        for token in ["", "a-token-that-nobody-has-0123456789abcdef"] {
+            compare(&Asking { gate: &gate, token }, &policy, &Identity::NOBODY, &why).await;
+        }
+        // The command says the same: one question of each config.
+        let (name, server, tool) = (TOKENS[round % 3], SERVERS[round % 4], TOOLS[round / 4 % 2]);
+        let of_name = snapshot.credentials.iter().filter(|credential| *credential.token_name == *name);
+        let ask = Ask::Tool { server, name: tool };
+        let may = of_name.map(Identity::of).any(|identity| decide(&policy, &identity, &ask).is_allow());
+        let mut explain = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        explain.arg("explain").arg("-c").arg(&path);
+        let explained =
+            explain.args(["--token-name", name, "--server", server, "--tool", tool]).output().unwrap();
+        assert_eq!(explained.status.code(), Some(i32::from(!may)), "{name} {ask:?} {explained:?} {why}");
+        seen.push(may);
+    }
+    assert!(seen.contains(&true) && seen.contains(&false), "all configs were alike: {seen:?}");
+}
