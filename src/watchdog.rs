@@ -7,11 +7,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     num::NonZeroU64,
     ops::Add,
     ptr,
     rc::{Rc, Weak},
-    task::{Context, RawWakerVTable, Waker},
+    task::{Context, Poll, RawWakerVTable, Waker},
     time::{Duration, Instant},
 };
 
@@ -52,6 +53,29 @@ pub enum Signal {
     /// Its deadline passed.
     Deadline,
     /// Drain took too long, or the server was stopped: end now.
+    Cut,
+    /// What admitted it does so no more.
+    Revoked(Revocation),
+}
+
+impl Signal {
+    /// Why something must end by this signal, if it must.
+    pub fn ending(self) -> Option<Ending> {
+        match self {
+            Self::Drain => None,
+            Self::Deadline => Some(Ending::Deadline),
+            Self::Cut => Some(Ending::Cut),
+            Self::Revoked(revocation) => Some(Ending::Revoked(revocation)),
+        }
+    }
+}
+
+/// Why something that is watched must end: a [`Signal`] other than [`Signal::Drain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its deadline passed. Only where one was set, and what that means is up to who set it.
+    Deadline,
+    /// Drain took too long, or the server was stopped.
     Cut,
     /// What admitted it does so no more.
     Revoked(Revocation),
@@ -292,18 +316,26 @@ impl<T> Watched<T> {
         SignalCache::new(Rc::clone(&self.signal_cache.dog))
     }
 
-    /// Takes the signal that was raised, if any, and otherwise has the task of `cx` woken by the next one.
+    /// Takes the signal that was raised, if any. Either way the next one wakes the task of `cx`.
     pub fn poll(&self, cx: &mut Context<'_>) -> Option<Signal> {
         if self.signal_cache.lasts(cx) {
             return None;
         }
         let signal = self.entry.signal.take();
-        if signal.is_none() {
-            let waker = self.entry.waker.take().filter(|waker| waker.will_wake(cx.waker()));
-            self.entry.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
-            self.signal_cache.begin(cx);
-        }
+        let waker = self.entry.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+        self.entry.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
+        self.signal_cache.begin(cx);
         signal
+    }
+
+    /// The same, for tasks that do nothing about [`Signal::Drain`].
+    pub fn poll_ending(&self, cx: &mut Context<'_>) -> Option<Ending> {
+        self.poll(cx)?.ending()
+    }
+
+    /// Waits for the next signal.
+    pub async fn raised(&self) -> Signal {
+        poll_fn(|cx| self.poll(cx).map_or(Poll::Pending, Poll::Ready)).await
     }
 }
 
@@ -428,5 +460,26 @@ mod tests {
         // A signal for another ends the lull of all, and finds nothing here.
         dog.signal(|name| (*name == "bob").then_some(Signal::Drain));
         assert_eq!((poll(&alice, &of_second), poll(&bob, &of_second)), (None, Some(Signal::Drain)));
+    }
+
+    #[test]
+    fn a_task_that_took_a_signal_is_woken_by_the_next_one() {
+        let dog = Rc::new(Watchdog::default());
+        let watched = dog.watch(());
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let cx = &mut Context::from_waker(&waker);
+        let ends = [
+            (Signal::Drain, None),
+            (Signal::Deadline, Some(Ending::Deadline)),
+            (Signal::Drain, None),
+            (Signal::Cut, Some(Ending::Cut)),
+            (Signal::Revoked(Revocation::Grant), Some(Ending::Revoked(Revocation::Grant))),
+        ];
+        assert_eq!(watched.poll_ending(cx), None);
+        for (woken, (signal, ending)) in (1..).zip(ends) {
+            dog.signal(|()| Some(signal));
+            assert_eq!((task.0.load(Ordering::Relaxed), watched.poll_ending(cx)), (woken, ending));
+        }
     }
 }

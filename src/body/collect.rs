@@ -7,12 +7,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Late, Pace, ended_before_answer};
+use super::{Late, Pace};
 use crate::{
     error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Resource, Share},
-    watchdog::{Signal, Watched},
+    watchdog::{Ending, Watched},
 };
 
 /// How a body is read.
@@ -45,22 +45,16 @@ impl Collect<'_> {
         let fits = poll_fn(|cx| {
             loop {
                 // The signal comes first: what is there behind it is not for this caller any more.
-                match watched.poll(cx) {
-                    Some(Signal::Deadline) => match progress.look(watched.now(), share.amount()) {
-                        Ok(left) => {
-                            watched.set_deadline(Some(left));
-                            continue;
-                        }
+                match watched.poll_ending(cx) {
+                    None => {}
+                    Some(Ending::Deadline) => match progress.look(watched.now(), share.amount()) {
+                        Ok(left) => watched.set_deadline(Some(left)),
                         Err(Late) => {
                             let limit = room.waits_for().map(|limit| Error::out_of(Resource::Bytes, limit));
                             return Poll::Ready(Err(limit.unwrap_or_else(|| late.into())));
                         }
                     },
-                    Some(signal) => match ended_before_answer(signal) {
-                        Some(error) => return Poll::Ready(Err(error)),
-                        None => continue,
-                    },
-                    None => {}
+                    Some(ending) => return Poll::Ready(Err(ending.error())),
                 }
                 ready!(room.poll_or_give_up(cx, share.amount()))
                     .map_err(|limit| Error::out_of(Resource::Bytes, limit))?;

@@ -26,7 +26,7 @@ use crate::{
     observe::{End, Record},
     session::{Registered, UnreadCut, failure, failure_code},
     upstream::ResponseBody,
-    watchdog::{Revocation, Signal, Watched},
+    watchdog::{Ending, Revocation, Signal, Watched},
 };
 
 /// What a response says, before its record is attached.
@@ -127,13 +127,8 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // A signal that nobody took is why a response is dropped that was not asked for more.
-        if let Some(signal) = self.payload.watched().and_then(Watched::signal) {
-            match signal {
-                Signal::Revoked(_) => self.record.ended(End::TokenRevoked),
-                Signal::Cut => self.record.ended(End::Drain),
-                Signal::Deadline => self.record.ended(End::SlowReader),
-                Signal::Drain => {}
-            }
+        if let Some(ending) = self.payload.watched().and_then(Watched::signal).and_then(Signal::ending) {
+            self.record.ended(ending.end());
         }
     }
 }
@@ -208,22 +203,36 @@ impl HttpBody for Body {
     }
 }
 
-/// What a signal makes of a request that has no answer yet. `None` if it is not ended by it, or by a deadline, which means
-/// something else everywhere.
-pub fn ended_before_answer(signal: Signal) -> Option<Error> {
-    match signal {
-        Signal::Revoked(Revocation::Token) => {
-            Some(ErrorKind::InvalidToken.with_cause("revoked while it waited"))
+impl Ending {
+    /// What becomes of a request that has no answer yet and waits for its server.
+    pub fn error(self) -> Error {
+        match self {
+            Self::Revoked(Revocation::Token) => ErrorKind::InvalidToken.with_cause("revoked while it waited"),
+            Self::Revoked(Revocation::Grant) => {
+                ErrorKind::InsufficientScope.with_cause("it lost the server while it waited")
+            }
+            Self::Revoked(Revocation::Server) => {
+                ErrorKind::NotFound.with_cause("the server was removed while it waited")
+            }
+            Self::Cut => ErrorKind::Unavailable.into(),
+            Self::Deadline => ErrorKind::UpstreamTimeout.into(),
         }
-        Signal::Revoked(Revocation::Grant) => {
-            Some(ErrorKind::InsufficientScope.with_cause("it lost the server while it waited"))
-        }
-        Signal::Revoked(Revocation::Server) => {
-            Some(ErrorKind::NotFound.with_cause("the server was removed while it waited"))
-        }
-        Signal::Cut => Some(ErrorKind::Unavailable.into()),
-        Signal::Deadline | Signal::Drain => None,
     }
+
+    /// How a response ended that had begun. It has a deadline for what its client does not take.
+    pub fn end(self) -> End {
+        match self {
+            Self::Revoked(_) => End::TokenRevoked,
+            Self::Cut => End::Drain,
+            Self::Deadline => End::SlowReader,
+        }
+    }
+}
+
+/// How a response that runs was ended from outside. A deadline that passed before this was asked ends nothing: the client has
+/// taken what it was for.
+pub fn poll_stopped(watched: &Watched<Subject>, cx: &mut Context<'_>) -> Option<End> {
+    watched.poll_ending(cx).filter(|ending| *ending != Ending::Deadline).map(Ending::end)
 }
 
 /// The code of the JSON-RPC error in an event of the gateway's own, if it is one. Hardly any event is looked at twice
@@ -233,24 +242,6 @@ fn error_code(event: &Bytes) -> Option<i64> {
     let (data, end) =
         (memchr::memmem::find(event, b"data: ")? + b"data: ".len(), event.len().checked_sub(2)?);
     Message::from_server(event.get(data..end).map(|_| event.slice(data..end))?).ok()?.error_code()
-}
-
-/// A response was ended from outside.
-pub struct Stopped(pub End);
-
-impl Stopped {
-    /// Whether a running response is to end now.
-    pub fn poll(watched: &Watched<Subject>, cx: &mut Context<'_>) -> Option<Self> {
-        match watched.poll(cx)? {
-            Signal::Revoked(_) => Some(Self(End::TokenRevoked)),
-            Signal::Cut => Some(Self(End::Drain)),
-            Signal::Deadline | Signal::Drain => {
-                // The signal is taken: ask again, so that the next one wakes this task.
-                let _ = watched.poll(cx);
-                None
-            }
-        }
-    }
 }
 
 impl BridgedEvents {
@@ -280,16 +271,11 @@ impl BridgedEvents {
         cx: &mut Context<'_>,
         record: &mut Record,
     ) -> Poll<Option<Result<Bytes, End>>> {
-        let mut was_silent = false;
-        // Until there is none, so that the next one wakes this task.
-        while let Some(signal) = self.watched.poll(cx) {
-            match signal {
-                Signal::Revoked(_) => return Poll::Ready(Some(Err(End::TokenRevoked))),
-                Signal::Cut => return Poll::Ready(Some(Err(End::Drain))),
-                Signal::Deadline => was_silent = true,
-                Signal::Drain => {}
-            }
-        }
+        let was_silent = match self.watched.poll_ending(cx) {
+            None => false,
+            Some(Ending::Deadline) => true,
+            Some(ending) => return Poll::Ready(Some(Err(ending.end()))),
+        };
         if let Some(data) = self.poll(cx, record) {
             self.watched.set_deadline(self.stall_limit);
             return Poll::Ready(data);
@@ -411,7 +397,7 @@ impl PassthroughStream {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Option<Result<Bytes, End>>> {
-        if let Some(Stopped(end)) = Stopped::poll(&self.watched, cx) {
+        if let Some(end) = poll_stopped(&self.watched, cx) {
             return Poll::Ready(Some(Err(end)));
         }
         loop {

@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, reque
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{BridgedEvents, Payload, Source, ended_before_answer},
+    body::{BridgedEvents, Payload, Source},
     config::{Naming, Server},
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
@@ -41,7 +41,7 @@ use crate::{
         Style, UnreadCut, Wants,
     },
     state::Worker,
-    watchdog::{Signal, Watched},
+    watchdog::{Ending, Watched},
 };
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -507,19 +507,17 @@ impl Request<'_> {
         self.watched.set_deadline(Some(patience));
         let mut work = pin!(work);
         poll_fn(|cx| {
-            let mut is_late = false;
             // The signal comes first: what is there behind it is not for this caller any more.
-            while let Some(signal) = self.watched.poll(cx) {
-                is_late |= signal == Signal::Deadline;
-                ended_before_answer(signal).map_or(Ok(()), Err)?;
+            let ending = self.watched.poll_ending(cx);
+            if let Some(ending) = ending.filter(|ending| *ending != Ending::Deadline) {
+                return Poll::Ready(Err(ending.error()));
             }
             match work.as_mut().poll(cx) {
                 Poll::Ready(done) => {
                     self.watched.set_deadline(None);
                     Poll::Ready(Ok(done))
                 }
-                Poll::Pending if is_late => Poll::Ready(Err(ErrorKind::UpstreamTimeout.into())),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => ending.map_or(Poll::Pending, |late| Poll::Ready(Err(late.error()))),
             }
         })
         .await

@@ -4,7 +4,6 @@
 //! touch on the byte path is locked.
 
 use std::{
-    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -12,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
-    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -353,7 +351,7 @@ async fn serve_balancer(worker: Rc<Worker>, mut accepted: Accepted) {
     let client = tokio::select! {
         client = client_of(&worker, stream) => client,
         // It makes room for another, or there is no request yet that could be finished.
-        _ = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready)) => return,
+        _ = watched.raised() => return,
     };
     match client {
         Ok(client) => accepted.serve(&worker, client, true),

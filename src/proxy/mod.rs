@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
-    body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, ended_before_answer},
+    body::{Edits, Late, Pace, PassthroughStream, Payload, Silence},
     config::{HttpTarget, McpTransport as Speaks},
     downstream::{head::Checked, incoming::Incoming},
     endpoints::table::McpEndpoint,
@@ -34,7 +34,7 @@ use crate::{
     request::admitted::Admitted,
     servers::Backend,
     upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload, client::is_coded},
-    watchdog::{Signal, Watchdog, Watched},
+    watchdog::{Ending, Watchdog, Watched},
 };
 
 /// Whether the server speaks the transport of this door, so that bytes can pass as they are.
@@ -333,18 +333,15 @@ async fn response_head(
     let mut progress = None;
     let mut counted = 0;
     let (head, mut first) = poll_fn(|cx| {
-        // Until there is none, so that the next one wakes this task.
-        while let Some(signal) = watched.poll(cx) {
-            match signal {
-                Signal::Deadline if exchange.waits_for_client() => {
-                    match body.look(watched.now(), exchange.body_bytes()) {
-                        Ok(left) => watched.set_deadline(Some(left)),
-                        Err(Late) => return Poll::Ready(Err(ErrorKind::BodyTimeout.into())),
-                    }
+        match watched.poll_ending(cx) {
+            None => {}
+            Some(Ending::Deadline) if exchange.waits_for_client() => {
+                match body.look(watched.now(), exchange.body_bytes()) {
+                    Ok(left) => watched.set_deadline(Some(left)),
+                    Err(Late) => return Poll::Ready(Err(ErrorKind::BodyTimeout.into())),
                 }
-                Signal::Deadline => return Poll::Ready(Err(ErrorKind::UpstreamTimeout.into())),
-                signal => ended_before_answer(signal).map_or(Ok(()), Err)?,
             }
+            Some(ending) => return Poll::Ready(Err(ending.error())),
         }
         let polled = exchange.poll_head(cx).map_err(refusal);
         let now = (exchange.waits_for_client(), exchange.body_bytes());

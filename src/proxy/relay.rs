@@ -21,7 +21,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    body::{COMMENT, PassthroughStream, Silence, Stopped},
+    body::{COMMENT, PassthroughStream, Silence, poll_stopped},
     downstream::connection,
     identity::Subject,
     observe::{End, Record},
@@ -102,7 +102,7 @@ impl Relay {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        if let Some(Stopped(end)) = Stopped::poll(&self.watched, cx) {
+        if let Some(end) = poll_stopped(&self.watched, cx) {
             return Poll::Ready(Err(end));
         }
         self.poll_client(stream, cx)?;

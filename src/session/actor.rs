@@ -6,12 +6,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::{pending, poll_fn},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -203,7 +202,6 @@ impl Session {
 
     async fn next(&mut self) -> Event {
         let Self { link, owner, commands, closed, watched, listener, to_server, to_client, .. } = self;
-        let signal = poll_fn(|cx| watched.poll(cx).map_or(Poll::Pending, Poll::Ready));
         let reader = async {
             match to_client.front() {
                 Some((client, _)) => drop(client.reserve().await),
@@ -235,7 +233,7 @@ impl Session {
         // The end of the session comes before whatever else there is.
         tokio::select! {
             biased;
-            signal = signal => Event::Signal(signal),
+            signal = watched.raised() => Event::Signal(signal),
             () = closed.cancelled() => Event::Closed,
             event = rest => event,
         }

@@ -438,8 +438,6 @@ impl Connection {
                 if self.is_unused() {
                     self.set_deadline(self.deadline());
                 }
-                // The signal is taken: ask again, so that the next one wakes this task.
-                let _ = self.watched.poll(cx);
                 false
             }
             Some(Signal::Deadline) if self.unused_since.get().is_some() => {
