@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     error::{Error, ErrorKind},
     identity::Subject,
-    link::{FromServer, Link},
+    link::{FromServer, Link, shared::CallSender},
     mcp::{
         message::{Id, Message, MessageKind},
         sse::{end::EventEnd, endpoint::BYTE_ORDER_MARK, reader::event},
@@ -62,7 +62,7 @@ pub enum Source {
     /// The answer to one request, which is abandoned if the client does not stay for the end (MCP 2026-07-28).
     Call {
         /// The conversation.
-        link: Link,
+        link: Link<CallSender>,
         /// The request.
         id: Id,
         /// Its response went by.

@@ -25,7 +25,11 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
     ledger::Resource,
-    link::{FromServer, Outbound, ToServer, aggregate::server_of, shared},
+    link::{
+        FromServer, Link, Outbound, ToServer,
+        aggregate::server_of,
+        shared::{self, CallSender},
+    },
     mcp::{
         accept,
         message::{Message, MessageKind},
@@ -292,12 +296,9 @@ impl Request<'_> {
         let needs_own = shared::needs_own(&message);
         let place = if needs_own && !is_inline { Some(self.place()?) } else { None };
         let mut link = if is_inline || needs_own {
-            self.within(
-                self.patience,
-                servers::open(worker, admitted, &selector, admitted.caller.as_credential()),
-            )
-            .await??
-            .link
+            let opening = servers::open(worker, admitted, &selector, admitted.caller.as_credential());
+            let Link { to_server, from_server } = self.within(self.patience, opening).await??.link;
+            Link { to_server: CallSender::Own(to_server), from_server }
         } else {
             // The caller may be apart only since the tools were listed.
             let is_apart = admitted.route.shared_links.quarantine().has(admitted.owner.name());

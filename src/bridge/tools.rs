@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, ErrorKind},
     ledger::Owner,
-    link::{FromServer, Link, ToServer},
+    link::{FromServer, Link, ToServer, shared::CallSender},
     mcp::{
         codes::METHOD_NOT_FOUND,
         message::{Id, Message, MessageKind, Part},
@@ -91,7 +91,7 @@ struct Page<'a> {
     next_cursor: Option<&'a RawValue>,
 }
 
-async fn list(mut link: Link) -> Result<List, Error> {
+async fn list(mut link: Link<CallSender>) -> Result<List, Error> {
     let mut tools = ToolHeaders::default();
     let mut cursor = None;
     for page in 0..PAGES {
@@ -115,7 +115,7 @@ async fn list(mut link: Link) -> Result<List, Error> {
 }
 
 /// The answer to the request for one page.
-async fn ask(link: &mut Link, page: u64, cursor: Option<&RawValue>) -> Result<Message, Error> {
+async fn ask(link: &mut Link<CallSender>, page: u64, cursor: Option<&RawValue>) -> Result<Message, Error> {
     let cursor = cursor.map(|cursor| format!(r#""cursor":{cursor},"#)).unwrap_or_default();
     let params = format!(r#"{{{cursor}"_meta":{OWN_META}}}"#);
     let message = Message::request(&Id::number(page), "tools/list", &params)

@@ -34,9 +34,9 @@ use crate::{
 pub const QUEUE: usize = 16;
 
 /// A conversation with a server.
-pub struct Link {
+pub struct Link<S = mpsc::Sender<ToServer>> {
     /// Towards the server. The conversation ends when the last sender is gone.
-    pub to_server: mpsc::Sender<ToServer>,
+    pub to_server: S,
     /// From the server. Yields nothing more once the conversation is over.
     pub from_server: mpsc::Receiver<FromServer>,
 }

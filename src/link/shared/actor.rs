@@ -10,36 +10,17 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Attachment, SharedLinkSettings,
     backlog::Backlog,
-    caller::{Caller, DeliveryRefusal},
+    caller::{Caller, Control, DeliveryRefusal},
+    settings::SharedLinkSettings,
     table::{Inward, LostRequest, Outward, Table, out_of},
 };
 use crate::{
     error::{Error, ErrorKind},
-    ledger::{Owner, Resource},
-    link::{FromServer, Link, Outbound, QUEUE, ServerEnd, ToServer},
+    ledger::Resource,
+    link::{FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::message,
 };
-
-/// What befalls callers. Never waits behind messages.
-pub(super) enum Control {
-    /// One has come.
-    Attached(Newcomer),
-    /// One has left.
-    Left(u64),
-}
-
-/// A caller that has just come.
-pub(super) struct Newcomer {
-    /// Its link.
-    pub(super) server_end: ServerEnd,
-    /// For the news that it left.
-    pub(super) control: mpsc::UnboundedSender<Control>,
-    /// For whom what waits for it is counted.
-    pub(super) owner: Arc<Owner>,
-    pub(super) attachment: Attachment,
-}
 
 /// State of a shared server.
 pub(super) struct Actor<O, F> {
@@ -47,10 +28,7 @@ pub(super) struct Actor<O, F> {
     settings: SharedLinkSettings,
     control: mpsc::UnboundedReceiver<Control>,
     inbox: mpsc::Receiver<(u64, ToServer)>,
-    /// For callers, to send into `inbox`.
-    to_inbox: mpsc::Sender<(u64, ToServer)>,
     callers: HashMap<u64, Caller>,
-    last_caller: u64,
     table: Table,
     backlog: Backlog,
     /// What goes to the server before the backlog: that nobody waits any more, and that its requests are in vain.
@@ -85,17 +63,15 @@ where
         open: O,
         settings: SharedLinkSettings,
         control: mpsc::UnboundedReceiver<Control>,
+        inbox: mpsc::Receiver<(u64, ToServer)>,
     ) -> Self {
-        let (to_inbox, inbox) = mpsc::channel(QUEUE);
         let table = Table::new(settings.requests);
         Self {
             open,
             settings,
             control,
             inbox,
-            to_inbox,
             callers: HashMap::new(),
-            last_caller: 0,
             table,
             backlog: Backlog::default(),
             urgent: VecDeque::new(),
@@ -217,9 +193,18 @@ where
         }
     }
 
+    /// Takes who has come or left already.
+    fn take_control(&mut self) {
+        while let Ok(control) = self.control.try_recv() {
+            self.control_event(control);
+        }
+    }
+
     fn control_event(&mut self, control: Control) {
         match control {
-            Control::Attached(newcomer) => self.attach(newcomer),
+            Control::Attached(newcomer) => {
+                self.callers.insert(newcomer.number, newcomer.into());
+            }
             Control::Left(caller) => {
                 self.callers.remove(&caller);
                 self.forget(caller);
@@ -232,13 +217,11 @@ where
         self.backlog.has_next(|owner| !self.table.crowds_out(owner))
     }
 
-    fn attach(&mut self, newcomer: Newcomer) {
-        self.last_caller += 1;
-        let caller = Caller::new(self.last_caller, newcomer, self.to_inbox.clone());
-        self.callers.insert(self.last_caller, caller);
-    }
-
     fn take_from(&mut self, caller: u64, what: ToServer) {
+        // On another thread it may have come after the last look at who comes.
+        if !self.callers.contains_key(&caller) {
+            self.take_control();
+        }
         // Who was cut, or left with more on the way, waits for nothing.
         let Some(owner) = self.callers.get(&caller).map(|caller| Arc::clone(caller.owner())) else { return };
         let owner = &owner;
@@ -329,9 +312,7 @@ where
             return;
         }
         // What else they have here would end the next one.
-        while let Ok(control) = self.control.try_recv() {
-            self.control_event(control);
-        }
+        self.take_control();
         let is_apart = |caller: &Caller| quarantine.contains(caller.owner().name());
         let left: Vec<u64> = self.callers.iter().filter(|it| is_apart(it.1)).map(|it| *it.0).collect();
         for number in left {

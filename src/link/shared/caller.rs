@@ -1,19 +1,19 @@
-//! One caller of a shared server: its virtual link, seen from the side of the actor.
+//! One caller of a shared server: both ends of its link.
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc};
-
-use tokio::{
-    sync::mpsc,
-    task::{self, AbortHandle},
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-use super::{
-    Attachment,
-    actor::{Control, Newcomer},
-};
+use tokio::sync::mpsc::{self, error::SendError};
+
 use crate::{
     ledger::{Limit, Owner},
-    link::{FromServer, Link, QUEUE, ServerEnd, ToServer},
+    link::{FromServer, ToServer},
 };
 
 /// Messages that may wait for one caller. More than in other links: there, who reads slowly slows down the server. Here
@@ -21,6 +21,95 @@ use crate::{
 const MESSAGES: usize = 1024;
 /// Bytes of messages that may wait for one caller. A message that waits alone may be larger.
 const BYTES: usize = 4 * 1024 * 1024;
+
+/// What befalls callers. Never waits behind messages.
+pub(super) enum Control {
+    /// One has come.
+    Attached(Newcomer),
+    /// One has left.
+    Left(u64),
+}
+
+/// A caller that has just come.
+pub(super) struct Newcomer {
+    /// Its number, which no other caller has.
+    pub(super) number: u64,
+    pub(super) to_client: mpsc::Sender<FromServer>,
+    /// For whom what waits for it is counted.
+    pub(super) owner: Arc<Owner>,
+    pub(super) attachment: Attachment,
+}
+
+/// Callers of one shared server.
+#[derive(Debug, Default)]
+pub(super) struct CallerCount {
+    attached: AtomicUsize,
+    last: AtomicU64,
+}
+
+impl CallerCount {
+    /// How many there are.
+    pub(super) fn attached(&self) -> usize {
+        self.attached.load(Relaxed)
+    }
+}
+
+/// Counts a caller for as long as it is attached.
+pub(super) struct Attachment(Arc<CallerCount>);
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.0.attached.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Newcomer {
+    /// A new caller, and what it gets its messages from.
+    pub(super) fn new(callers: &Arc<CallerCount>, owner: &Arc<Owner>) -> (Self, mpsc::Receiver<FromServer>) {
+        // One more than may wait, so that there is always room for the last word.
+        let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
+        callers.attached.fetch_add(1, Relaxed);
+        let number = callers.last.fetch_add(1, Relaxed);
+        let attachment = Attachment(Arc::clone(callers));
+        (Self { number, to_client, owner: Arc::clone(owner), attachment }, from_server)
+    }
+}
+
+/// Towards the server, for who makes one call. Dropping it ends the link.
+#[derive(Debug)]
+pub enum CallSender {
+    /// The server has this caller alone.
+    Own(mpsc::Sender<ToServer>),
+    /// The server has others too.
+    Shared(CallerSender),
+}
+
+/// The way of one caller to a shared server.
+#[derive(Debug)]
+pub struct CallerSender {
+    pub(super) number: u64,
+    pub(super) inbox: mpsc::Sender<(u64, ToServer)>,
+    pub(super) control: mpsc::UnboundedSender<Control>,
+}
+
+impl CallSender {
+    /// Sends a message; waits while the server takes none. The error is that it takes nothing any more.
+    pub async fn send(&self, what: ToServer) -> Result<(), SendError<ToServer>> {
+        match self {
+            Self::Own(server) => server.send(what).await,
+            Self::Shared(CallerSender { number, inbox, .. }) => {
+                inbox.send((*number, what)).await.map_err(|SendError((_, what))| SendError(what))
+            }
+        }
+    }
+}
+
+impl Drop for CallerSender {
+    fn drop(&mut self) {
+        // If nobody is there to hear it, nothing is left to clear away.
+        let _ = self.control.send(Control::Left(self.number));
+    }
+}
 
 /// Why a caller does not get a message.
 #[derive(Debug)]
@@ -37,34 +126,18 @@ pub(super) struct Caller {
     /// Sizes of the messages that were sent last, of which as many count as wait.
     sizes: VecDeque<usize>,
     waiting: usize,
-    feeder: AbortHandle,
     owner: Arc<Owner>,
     _attachment: Attachment,
 }
 
-/// Both ends of a caller's virtual link.
-pub(super) fn link() -> (Link, ServerEnd) {
-    let (to_server, from_client) = mpsc::channel(QUEUE);
-    // One more than may wait, so that there is always room for the last word.
-    let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
-    (Link { to_server, from_server }, ServerEnd { to_client, from_client })
+impl From<Newcomer> for Caller {
+    fn from(newcomer: Newcomer) -> Self {
+        let Newcomer { to_client, owner, attachment, .. } = newcomer;
+        Self { to_client, sizes: VecDeque::new(), waiting: 0, owner, _attachment: attachment }
+    }
 }
 
 impl Caller {
-    /// Takes over the far end of a virtual link: what the caller sends goes to `inbox` under its number, and when
-    /// it is gone, `control` learns of it.
-    pub(super) fn new(number: u64, newcomer: Newcomer, inbox: mpsc::Sender<(u64, ToServer)>) -> Self {
-        let Newcomer { server_end, control, owner, attachment } = newcomer;
-        let to_client = server_end.to_client.clone();
-        let feeder = task::spawn_local(async move {
-            feed(number, server_end, &inbox).await;
-            // If nobody is there to hear it, nothing is left to clear away.
-            let _ = control.send(Control::Left(number));
-        });
-        let feeder = feeder.abort_handle();
-        Self { to_client, sizes: VecDeque::new(), waiting: 0, feeder, owner, _attachment: attachment }
-    }
-
     /// For whom what waits for it is counted.
     pub(super) fn owner(&self) -> &Arc<Owner> {
         &self.owner
@@ -90,37 +163,14 @@ impl Caller {
         }
         self.sizes.push_back(size);
         self.waiting += size;
-        // Not full, as was just seen. If it is closed, the caller is gone and its feeder says so.
+        // Not full, as was just seen. If it is closed, the caller is gone, and that it left is on the way.
         let _ = self.to_client.try_send(what);
         Ok(())
     }
 
-    /// Ends the virtual link.
+    /// Ends the caller's link.
     pub(super) fn cut(self, cause: impl Into<Cow<'static, str>>) {
         // There is room, and a caller that is gone needs no reason.
         let _ = self.to_client.try_send(FromServer::Ended { cause: cause.into() });
-    }
-}
-
-/// The feeder holds an end of the channel to the caller; without it the caller could not see the end of the link.
-impl Drop for Caller {
-    fn drop(&mut self) {
-        self.feeder.abort();
-    }
-}
-
-/// Passes on what a caller sends, until it is gone. While the server takes nothing, this is what waits.
-async fn feed(number: u64, mut server_end: ServerEnd, inbox: &mpsc::Sender<(u64, ToServer)>) {
-    let gone = server_end.to_client.closed();
-    let pass = async {
-        while let Some(what) = server_end.from_client.recv().await {
-            if inbox.send((number, what)).await.is_err() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = pass => {}
-        () = gone => {}
     }
 }

@@ -14,31 +14,33 @@
 mod actor;
 mod backlog;
 mod caller;
+mod settings;
 mod suspects;
 mod table;
 mod tasks;
 
-use std::{
-    rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tokio::{
     sync::mpsc::{self, error::SendError},
     task,
 };
 
-use crate::link::shared::actor::{Actor, Control, Newcomer};
-pub use crate::link::shared::suspects::Involvement;
-use crate::link::{FromServer, Link};
+use self::{
+    actor::Actor,
+    caller::{CallerCount, Control, Newcomer},
+};
 use crate::{
     error::Error,
-    ledger::{Owner, OwnerName, Share},
+    ledger::Owner,
+    link::{FromServer, Link, QUEUE, ToServer},
     mcp::message::{self, Message},
+};
+
+pub use self::{
+    caller::{CallSender, CallerSender},
+    settings::{Lease, OnLost, SharedLinkSettings},
+    suspects::Involvement,
 };
 
 /// A server that many callers share. Cheap to clone, and usable from every thread.
@@ -51,66 +53,9 @@ pub struct SharedLink {
     // Unbounded, and bounded all the same: a link is announced here once when it begins and once when it ends, and whoever
     // holds it holds more memory than that.
     control: mpsc::UnboundedSender<Control>,
-    attached: Arc<AtomicUsize>,
-}
-
-/// Is given who may have ended a server; gives who is not to go on there.
-pub type OnLost = Rc<dyn Fn(&[(OwnerName, Involvement)]) -> Vec<OwnerName>>;
-
-/// How a shared server is kept.
-pub struct SharedLinkSettings {
-    /// How long it stays open without a request in flight.
-    pub idle: Duration,
-    /// How many requests of all callers it may have in flight.
-    pub requests: usize,
-    /// What it costs its owner, if it has one. It ends for good then, once it is idle and nobody is attached.
-    pub lease: Lease,
-    /// Learns who may have ended the server when that ended by itself; says who is not to go on here.
-    pub on_lost: OnLost,
-}
-
-impl SharedLinkSettings {
-    /// For a server that is no one's, and of whose ends nobody wants to know.
-    pub fn new(idle: Duration) -> Self {
-        Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
-    }
-}
-
-/// What a shared server costs its owner. Whoever needs the place for another can take it away.
-#[derive(Debug, Clone, Default)]
-pub struct Lease(Arc<Mutex<Option<Share>>>);
-
-impl Lease {
-    /// A lease that is paid for by `share`.
-    pub fn new(share: Share) -> Self {
-        Self(Arc::new(Mutex::new(Some(share))))
-    }
-
-    /// Who pays.
-    pub fn owner(&self) -> Option<Arc<Owner>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|share| Arc::clone(share.owner()))
-    }
-
-    /// Ends the lease.
-    pub fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
-/// Counts a caller for as long as it is attached.
-pub(super) struct Attachment(Arc<AtomicUsize>);
-
-impl Attachment {
-    fn new(attached: &Arc<AtomicUsize>) -> Self {
-        attached.fetch_add(1, Relaxed);
-        Self(Arc::clone(attached))
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+    /// Messages of all callers, which name their caller.
+    inbox: mpsc::Sender<(u64, ToServer)>,
+    callers: Arc<CallerCount>,
 }
 
 impl SharedLink {
@@ -127,13 +72,15 @@ impl SharedLink {
         F: Future<Output = Result<Link, Error>> + 'static,
     {
         let (control, controlled) = mpsc::unbounded_channel();
-        task::spawn_local(Actor::new(open, settings, controlled).run());
-        Self { control, attached: Arc::default() }
+        // Who sends does not wait for what others wait for, as long as the server may take all of it.
+        let (inbox, sent) = mpsc::channel(settings.requests.max(QUEUE));
+        task::spawn_local(Actor::new(open, settings, controlled, sent).run());
+        Self { control, inbox, callers: Arc::default() }
     }
 
     /// Whether nobody is attached.
     pub fn is_unused(&self) -> bool {
-        self.attached.load(Relaxed) == 0
+        self.callers.attached() == 0
     }
 
     /// Whether its task is gone: because nobody needed it for a while, or because of a defect or the end of its thread.
@@ -146,19 +93,15 @@ impl SharedLink {
     ///
     /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
     /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
-    pub fn attach(&self, owner: &Arc<Owner>) -> Link {
-        let (link, server_end) = caller::link();
-        let (owner, attachment) = (Arc::clone(owner), Attachment::new(&self.attached));
-        let newcomer = Newcomer { server_end, control: self.control.clone(), owner, attachment };
-        if let Err(SendError(Control::Attached(Newcomer { server_end, .. }))) =
-            self.control.send(Control::Attached(newcomer))
-        {
+    pub fn attach(&self, owner: &Arc<Owner>) -> Link<CallSender> {
+        let (newcomer, from_server) = Newcomer::new(&self.callers, owner);
+        let (number, inbox, control) = (newcomer.number, self.inbox.clone(), self.control.clone());
+        if let Err(SendError(Control::Attached(newcomer))) = control.send(Control::Attached(newcomer)) {
             // There is room: nothing was sent before.
-            let _ = server_end
-                .to_client
-                .try_send(FromServer::Ended { cause: "the thread of the server is gone".into() });
+            let cause = "the thread of the server is gone".into();
+            let _ = newcomer.to_client.try_send(FromServer::Ended { cause });
         }
-        link
+        Link { to_server: CallSender::Shared(CallerSender { number, inbox, control }), from_server }
     }
 }
 

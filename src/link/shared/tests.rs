@@ -1,7 +1,7 @@
 #[path = "owners_tests.rs"]
 mod owners;
 
-use std::{cell::Cell, future::ready, rc::Rc, thread};
+use std::{cell::Cell, future::ready, rc::Rc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -74,7 +74,7 @@ async fn answer(server_end: &ServerEnd, number: &Id, result: &str) {
 }
 
 /// The next message for a caller: its own id, and the result.
-async fn answered(link: &mut Link) -> (Id, String) {
+async fn answered(link: &mut Link<CallSender>) -> (Id, String) {
     match link.from_server.recv().await {
         Some(FromServer::Message { message, .. }) => {
             let result = message.part(message::Part::Result).unwrap_or_default().to_owned();
@@ -84,7 +84,7 @@ async fn answered(link: &mut Link) -> (Id, String) {
     }
 }
 
-async fn failure(link: &mut Link) -> (Id, ErrorKind) {
+async fn failure(link: &mut Link<CallSender>) -> (Id, ErrorKind) {
     match link.from_server.recv().await {
         Some(FromServer::Failed { id, error }) => (id, error.kind),
         other => panic!("{other:?}"),
@@ -249,7 +249,11 @@ fn a_caller_that_takes_nothing_is_cut_and_others_do_not_feel_it() {
             let Some(FromServer::Ended { cause }) = last else { panic!("{last:?}") };
             assert_eq!(cause, "the caller does not keep up");
             assert!(deaf.from_server.recv().await.is_none());
-            assert!(deaf.to_server.is_closed());
+            deaf.to_server.send(call(2)).await.unwrap();
+            other.to_server.send(call(3)).await.unwrap();
+            let number = request(&mut server).await;
+            answer(&server, &number, "{}").await;
+            assert_eq!(answered(&mut other).await.0, Id::number(3), "what it sends after that goes nowhere");
         }
     });
 }
@@ -491,7 +495,7 @@ fn fifty_callers_on_four_threads_with_the_same_ids_each_get_their_own_answers() 
 }
 
 /// Keeps three calls in flight.
-async fn calls(mut link: Link, caller: u64) {
+async fn calls(mut link: Link<CallSender>, caller: u64) {
     let call = |id: u64| {
         let text = format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{caller}/{id}"}}}}"#);
         ToServer::Message(message(text).into())
