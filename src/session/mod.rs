@@ -20,7 +20,7 @@ pub use self::{
     listener::UnreadCut,
     registry::{Registered, Registry, SessionId},
     room::{BudgetPermit, PATIENCE},
-    stream::EventId,
+    stream::{EVENTS, EventId},
 };
 use crate::{
     error::Error,
@@ -31,8 +31,6 @@ use crate::{
 
 /// Commands that may wait for a session.
 const COMMANDS: usize = 4;
-/// Events that may wait for a client that reads slowly. Beyond them the server waits.
-pub const EVENTS: usize = 16;
 
 /// What a request wants of a session.
 pub enum SessionCommand {

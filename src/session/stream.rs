@@ -6,12 +6,13 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::EVENTS;
 use crate::mcp::{
     message::Message,
     sse::reader::{event, event_after},
 };
 
+/// Events that may wait for a client that reads slowly. Beyond them the server waits.
+pub const EVENTS: usize = 16;
 /// Events of one call that are kept for a client that comes back.
 const KEPT_EVENTS: usize = 64;
 /// Bytes of them. What exceeds either cannot be had again.

@@ -50,10 +50,7 @@ const CIRCLES: &[&[&str]] = &[
         "link::aggregate::member",
         "link::aggregate::waiting",
     ],
-    &["link::inline", "link::inline::result"],
     &["link::remote::streamable", "link::remote::streamable::session"],
-    &["link::shared", "link::shared::actor", "link::shared::caller"],
-    &["link::stdio", "link::stdio::reader"],
     &[
         "mcp::message",
         "mcp::modern",
@@ -65,7 +62,6 @@ const CIRCLES: &[&[&str]] = &[
     &["mcp::sse::endpoint", "mcp::sse::endpoint_guard"],
     &["observe", "observe::metrics", "observe::record"],
     &["proxy", "proxy::endpoint", "proxy::lists"],
-    &["session", "session::stream"],
     &["upstream::exchange", "upstream::outgoing", "upstream::raw", "upstream::response"],
 ];
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinError, JoinSet, spawn_blocking};
 
 use self::{
+    result::MOST_OUTPUT,
     rpc::{InlineCall, InlineReply},
     turns::Turns,
 };
@@ -41,8 +42,6 @@ const RUNNING: usize = 16;
 const CALLS: usize = 16;
 /// Bytes of arguments that are read as they come. Larger ones wait for their turn unread.
 const MOST_AT_ONCE: usize = 16 << 10;
-/// Bytes of standard output that a caller gets at most.
-const MOST_OUTPUT: usize = 1 << 20;
 /// Bytes of standard error, of which a caller needs the reason and no more.
 const MOST_ERRORS: usize = 64 << 10;
 

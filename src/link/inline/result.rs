@@ -4,11 +4,13 @@ use std::{borrow::Cow, io, os::unix::process::ExitStatusExt, process::ExitStatus
 
 use serde_json::{Value, json};
 
-use super::MOST_OUTPUT;
 use crate::{
     child::once::{Captured, Finished},
     config::InlineTool,
 };
+
+/// Bytes of standard output that a caller gets at most.
+pub(super) const MOST_OUTPUT: usize = 1 << 20;
 
 /// A call that failed for a reason that its caller can do something about.
 pub(super) fn mistake(reason: &str) -> Value {

@@ -35,9 +35,6 @@ use crate::{
     mcp::message::Message,
 };
 
-/// The longest line that is taken for a message.
-pub const MAX_LINE: usize = 4 * 1024 * 1024;
-
 /// A process that closes a pipe is most often about to end: how long to wait for the better reason.
 const BETTER_REASON: Duration = Duration::from_millis(100);
 /// How long the user of an ended process may take nothing of what it wrote, which lies in the pipe.

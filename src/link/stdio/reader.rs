@@ -9,8 +9,7 @@ use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
 
 use super::{
     super::{FromServer, awaited::Awaited},
-    MAX_LINE,
-    lines::{LineBuffer, OutputLine},
+    lines::{LineBuffer, MAX_LINE, OutputLine},
 };
 use crate::{
     child::{self, Life, OutputSeen, Supervisor},
