@@ -116,6 +116,12 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+#[cfg(test)]
+thread_local! {
+    /// How many texts were read as messages on this thread.
+    pub(crate) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// How many times an id or a token is kept on the way to a server.
 const NAME_COPIES: u64 = 2;
 /// Bytes of them that count for nothing.
@@ -146,6 +152,8 @@ impl Message {
     }
 
     fn look(text: &[u8], author: Author) -> Result<MessageFields, Malformed> {
+        #[cfg(test)]
+        READS.set(READS.get() + 1);
         let mut walk = JsonWalk::new(Reading::new(author));
         walk.push(text)?;
         walk.finish()?;

@@ -42,14 +42,6 @@ const CIRCLES: &[&[&str]] = &[
     &["endpoints", "endpoints::manage", "endpoints::server_list"],
     &["gateway", "gateway::change", "gateway::config_thread", "gateway::serve"],
     &["ledger", "ledger::room"],
-    &[
-        "link::aggregate",
-        "link::aggregate::core",
-        "link::aggregate::driver",
-        "link::aggregate::listen",
-        "link::aggregate::member",
-        "link::aggregate::waiting",
-    ],
     &["link::remote::streamable", "link::remote::streamable::session"],
     &[
         "mcp::message",

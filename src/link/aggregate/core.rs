@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 use tokio::time::{Duration, Instant};
 
 use crate::link::aggregate::{
-    AggregateSettings, MemberReport,
     given::GivenUris,
-    listen::Listen,
+    listen::Listens,
     lists::ListKind,
     member::{LinkPhase, MemberSetup, MemberState},
     naming::Clash,
-    waiting::WaitingRequest,
+    settings::{AggregateSettings, MemberReport},
+    waiting::Waiting,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -111,8 +111,8 @@ pub(super) struct Core {
     pub(super) era: ClientState,
     pub(super) sent: HashMap<u64, SentRequest>,
     pub(super) asked: HashMap<u64, MemberRequest>,
-    pub(super) waiting: Vec<WaitingRequest>,
-    pub(super) listens: Vec<Listen>,
+    pub(super) waiting: Waiting,
+    pub(super) listens: Listens,
     /// In flat naming: where the names lead that clients were given, by [`ListKind::Tools`] and [`ListKind::Prompts`].
     pub(super) offered: [NameMap; 2],
     /// Counts these names.
@@ -135,8 +135,8 @@ impl Core {
             era: ClientState::Stateless,
             sent: HashMap::new(),
             asked: HashMap::new(),
-            waiting: Vec::new(),
-            listens: Vec::new(),
+            waiting: Waiting::default(),
+            listens: Listens::default(),
             offered: Default::default(),
             clashes: Default::default(),
             actions: Vec::new(),
@@ -165,10 +165,10 @@ impl Core {
 
     /// When [`CoreEvent::Tick`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let waiters = self.waiting.iter().map(|waiter| waiter.until);
+        let others = [self.waiting.until(), self.listens.until()].into_iter().flatten();
         let sent = self.sent.values().filter_map(|sent| sent.until);
         let idle = self.members.iter().filter_map(MemberState::idle_until);
-        waiters.chain(self.listens.iter().filter_map(Listen::until)).chain(sent).chain(idle).min()
+        others.chain(sent).chain(idle).min()
     }
 
     /// Gives up what members took too long for.
@@ -260,16 +260,16 @@ impl Core {
     /// The client does not wait for this request any more. `notice` is its cancellation, if it sent one; else its
     /// connection is gone. Where the answer crosses that on its way, it is dropped.
     fn abandon(&mut self, id: &Id, notice: Option<&Message>) {
-        self.waiting.retain(|waiter| waiter.id != *id);
-        self.listens.retain(|listen| listen.id != *id);
+        self.waiting.abandon(id);
+        self.listens.abandon(id);
         let (waiting, listens) = (&self.waiting, &self.listens);
         let given_up: Vec<_> = self
             .sent
             .iter()
             .filter(|(_, sent)| match &sent.purpose {
                 RequestPurpose::Client { id: of, .. } => of == id,
-                RequestPurpose::Share(key) => !waiting.iter().any(|waiter| waiter.key == *key),
-                RequestPurpose::Listen(key) => !listens.iter().any(|listen| listen.key == *key),
+                RequestPurpose::Share(key) => waiting.id(*key).is_none(),
+                RequestPurpose::Listen(key) => listens.id(*key).is_none(),
                 RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => false,
             })
             .map(|(number, sent)| (*number, sent.member))
@@ -343,8 +343,7 @@ impl Core {
         peer.phase = LinkPhase::Ready;
         let was_asleep = std::mem::take(&mut peer.sleeps);
         for ask in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
-            let is_awaited = self.waiting.iter().any(|waiter| waiter.wants_list(ask));
-            if !was_asleep && !is_awaited && self.members[member].offers(ask) {
+            if !was_asleep && !self.waiting.wants_list(ask) && self.members[member].offers(ask) {
                 self.changed(ask);
             }
         }

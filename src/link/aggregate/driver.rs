@@ -14,9 +14,9 @@ use tokio::{
 use tokio_util::sync::PollSender;
 
 use crate::link::aggregate::{
-    AggregateSettings, LinkFuture, Member,
     core::{Core, CoreAction, CoreEvent, IN_FLIGHT},
     member::MemberSetup,
+    settings::{AggregateSettings, LinkFuture, Member},
 };
 use crate::{
     error::Error,

@@ -265,7 +265,10 @@ impl Core {
                 self.notify_client(Message::notification(method, "{}"), None)
             }
             ClientState::Session { .. } => {}
-            ClientState::Stateless => self.changed_for_listeners(ask, method),
+            ClientState::Stateless => {
+                let notes = self.listens.changed(ask, method);
+                self.tell(notes);
+            }
         }
     }
 }

@@ -5,20 +5,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::link::aggregate::{
-    core::{Core, RequestPurpose},
-    json,
-    lists::ListKind,
-    member::LinkPhase,
-    waiting::WaitFor,
-};
+use super::{json, lists::ListKind};
 use crate::{
-    error::Error,
-    ledger::{Resource, Share},
+    ledger::Share,
     mcp::{
-        codes::{INVALID_PARAMS, METHOD_NOT_FOUND},
-        message::{Id, Message, Part},
-        modern::{LISTEN, too_many_wanted},
+        codes::METHOD_NOT_FOUND,
+        message::{Id, Malformed, Message, Part},
+        modern::LISTEN,
     },
 };
 
@@ -29,15 +22,22 @@ const HELD: usize = 64;
 /// How many times as large JSON is as a tree, as a rule.
 const TREE: u64 = 8;
 
+/// How a server says what it will send.
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
 /// Where a notification says which subscription it belongs to.
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
-/// A subscription of the client's.
-pub(super) struct Listen {
+/// Subscriptions of the client's.
+#[derive(Default)]
+pub(super) struct Listens(Vec<Listen>);
+
+/// One of them.
+struct Listen {
     /// The core's own name for it.
-    pub(super) key: u64,
+    key: u64,
     /// The client's.
-    pub(super) id: Id,
+    id: Id,
     /// Counts what is kept of the request.
     _held: Share,
     /// `params.notifications`: what the client wants to hear of.
@@ -53,36 +53,37 @@ pub(super) struct Listen {
     refused: Option<Message>,
 }
 
-impl Listen {
-    /// When the client gets its acknowledgement at the latest.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
-    }
+/// What the client is to get of a subscription.
+pub(super) enum ForClient {
+    /// This notification.
+    Note(Id, Result<Message, Malformed>),
+    /// This answer: the subscription is over.
+    Answer(Id, Result<Message, Malformed>),
 }
 
-impl Core {
-    pub(super) fn start_listening(&mut self, now: Instant, id: Id, message: &Message) {
-        if let Some(why) = too_many_wanted(message) {
-            return self.refuse(&id, INVALID_PARAMS, why);
-        }
-        // Which member a URI belongs to is known by their lists.
-        if uris(&wanted(message)).next().is_some() {
-            self.wait(now, id, message, 0, WaitFor::Listen(message.clone()));
-        } else {
-            self.listen(now, id, message);
-        }
+impl Listens {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    pub(super) fn listen(&mut self, now: Instant, id: Id, message: &Message) {
-        // What is kept of it as long as it is open, as a tree and as a text.
-        let parts = [Part::Filter, Part::Meta].map(|part| message.part(part).map_or(0, str::len) as u64);
-        let held = match self.settings.owner.take_some(Resource::Bytes, TREE * parts[0] + parts[1]) {
-            Ok(held) => held,
-            Err(limit) => return self.fail(id, Error::out_of(Resource::Bytes, limit)),
-        };
-        self.wake(now);
-        let key = self.next();
-        self.listens.push(Listen {
+    /// When a client gets its acknowledgement at the latest.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|listen| listen.until).min()
+    }
+
+    /// The client's name for the subscription of this number.
+    pub(super) fn id(&self, key: u64) -> Option<&Id> {
+        self.0.iter().find(|listen| listen.key == key).map(|listen| &listen.id)
+    }
+
+    /// The numbers of all.
+    pub(super) fn keys(&self) -> Vec<u64> {
+        self.0.iter().map(|listen| listen.key).collect()
+    }
+
+    /// Begins one. `held` counts what is kept of it: see [`bytes`].
+    pub(super) fn begin(&mut self, key: u64, id: Id, message: &Message, held: Share, until: Instant) {
+        self.0.push(Listen {
             key,
             id,
             _held: held,
@@ -90,133 +91,130 @@ impl Core {
             meta: message.meta_without_token(),
             open: HashMap::new(),
             honoured: Map::new(),
-            until: Some(now + self.settings.discovery_timeout),
+            until: Some(until),
             held: Vec::new(),
             refused: None,
         });
-        for member in self.granted().collect::<Vec<_>>() {
-            if self.is_ready(member) {
-                self.open_at(self.listens.len() - 1, member);
-            }
-        }
     }
 
-    /// A member that joins gets the subscriptions of those that were there before.
-    pub(super) fn listen_to(&mut self, member: usize) {
-        for at in 0..self.listens.len() {
-            self.open_at(at, member);
-        }
+    /// The client does not want it any more.
+    pub(super) fn abandon(&mut self, id: &Id) {
+        self.0.retain(|listen| listen.id != *id);
     }
 
-    fn open_at(&mut self, at: usize, member: usize) {
-        let number = self.number();
-        let listen = &self.listens[at];
+    /// The request that opens it at a member. `is_its` says which URIs are the member's.
+    pub(super) fn open_at(
+        &mut self,
+        key: u64,
+        member: usize,
+        number: u64,
+        is_its: impl Fn(&str) -> bool,
+    ) -> Option<Result<Message, Malformed>> {
+        let listen = self.0.iter_mut().find(|listen| listen.key == key)?;
         let mut wanted = listen.wanted.clone();
-        let own: Vec<Value> =
-            uris(&wanted).filter(|uri| self.owner_of(uri) == Ok(member)).map(Value::from).collect();
+        let own: Vec<Value> = uris(&wanted).filter(|uri| is_its(uri)).map(Value::from).collect();
         if wanted.remove("resourceSubscriptions").is_some() && !own.is_empty() {
             wanted.insert("resourceSubscriptions".into(), own.into());
         }
         let wanted = Value::Object(wanted).to_string();
         let params = json::object(&[("notifications", Some(&wanted)), ("_meta", listen.meta.as_deref())]);
-        let key = listen.key;
-        self.listens[at].open.insert(number, (member, false));
-        let request = Message::request(&Id::number(number), LISTEN, &params);
-        self.send(member, number, RequestPurpose::Listen(key), request);
+        listen.open.insert(number, (member, false));
+        Some(Message::request(&Id::number(number), LISTEN, &params))
     }
 
     /// A member's notification that belongs to a subscription.
-    pub(super) fn listen_notes(&mut self, member: usize, number: u64, message: &Message) {
-        let Some(listen) = self.listens.iter_mut().find(|listen| listen.open.contains_key(&number)) else {
-            return;
-        };
-        let Some((_, acknowledged)) = listen.open.get_mut(&number).filter(|(of, _)| *of == member) else {
-            return;
-        };
-        if message.method() == "notifications/subscriptions/acknowledged" {
-            // Once: a repeated announcement would only grow.
+    pub(super) fn notes(&mut self, member: usize, number: u64, message: &Message) -> Option<ForClient> {
+        let listen = self.0.iter_mut().find(|listen| listen.open.contains_key(&number))?;
+        let (_, acknowledged) = listen.open.get_mut(&number).filter(|(of, _)| *of == member)?;
+        if message.method() == ACKNOWLEDGED {
+            // Once: what is said again would only grow.
             if !std::mem::replace(acknowledged, true) {
                 merge(&mut listen.honoured, self::wanted(message));
             }
         } else if listen.until.is_none() {
-            let id = listen.id.clone();
-            self.notify_client(message.with(&[(Part::SubscriptionId, id.to_string().into())]), Some(id));
+            return Some(passed(&listen.id, message));
         } else if listen.held.len() < HELD {
             listen.held.push(message.clone());
         }
+        None
     }
 
     /// A member's stream is over: it ended it, refused it, or is gone.
-    pub(super) fn listen_ended(&mut self, member: usize, key: u64, answer: Option<Message>) {
-        let Some(listen) = self.listens.iter_mut().find(|listen| listen.key == key) else { return };
+    pub(super) fn ended(&mut self, member: usize, key: u64, answer: Option<Message>) {
+        let Some(listen) = self.0.iter_mut().find(|listen| listen.key == key) else { return };
         listen.open.retain(|_, (of, _)| *of != member);
         if let Some(error) = answer.filter(|answer| answer.error_code().is_some()) {
             listen.refused.get_or_insert(error);
         }
     }
 
-    /// Acknowledges what all have acknowledged, and ends what all have ended.
-    pub(super) fn settle_listens(&mut self, now: Instant) {
-        for mut listen in std::mem::take(&mut self.listens) {
-            let is_awaited = |core: &Self| {
-                listen.open.values().any(|(_, acknowledged)| !acknowledged)
-                    || core.granted().any(|member| {
-                        matches!(core.members[member].phase, LinkPhase::Opening { late: false, .. })
-                    })
-            };
-            let is_pending = listen.until.is_some_and(|until| now < until) && is_awaited(self);
-            if is_pending {
-                self.listens.push(listen);
-                continue;
+    /// Acknowledges what all have acknowledged, and ends what all have ended. `may_join` says whether a member may come yet
+    /// that is waited for.
+    pub(super) fn settle(&mut self, now: Instant, may_join: impl Fn() -> bool) -> Vec<ForClient> {
+        let mut out = Vec::new();
+        self.0.retain_mut(|listen| {
+            let is_awaited = || listen.open.values().any(|(_, acknowledged)| !acknowledged) || may_join();
+            if listen.until.is_some_and(|until| now < until) && is_awaited() {
+                return true;
             }
-            let id = listen.id.clone();
-            if listen.until.is_some() && listen.open.is_empty() {
-                match listen.refused {
-                    Some(error) => self.answer(&id, error.with(&[(Part::Id, id.to_string().into())])),
-                    None => self.refuse(&id, METHOD_NOT_FOUND, "Method not found"),
-                }
-                continue;
-            }
+            let id = &listen.id;
+            let is_over = listen.open.is_empty();
             if listen.until.take().is_some() {
-                let honoured = Value::Object(listen.honoured.clone()).to_string();
-                let meta = subscription(&id);
-                let params = json::object(&[("notifications", Some(&honoured)), ("_meta", Some(&meta))]);
-                let method = "notifications/subscriptions/acknowledged";
-                self.notify_client(Message::notification(method, &params), Some(id.clone()));
-                for message in listen.held.drain(..) {
-                    let message = message.with(&[(Part::SubscriptionId, id.to_string().into())]);
-                    self.notify_client(message, Some(id.clone()));
+                if is_over {
+                    let answer = match &listen.refused {
+                        Some(error) => error.with(&[(Part::Id, id.to_string().into())]),
+                        None => Message::error_for(id, METHOD_NOT_FOUND, "Method not found"),
+                    };
+                    out.push(ForClient::Answer(id.clone(), answer));
+                    return false;
                 }
+                let honoured = Value::Object(listen.honoured.clone()).to_string();
+                let params = [("notifications", Some(&*honoured)), ("_meta", Some(&*subscription(id)))];
+                let note = Message::notification(ACKNOWLEDGED, &json::object(&params));
+                out.push(ForClient::Note(id.clone(), note));
+                out.extend(listen.held.drain(..).map(|message| passed(id, &message)));
             }
-            if listen.open.is_empty() {
-                let meta = subscription(&id);
+            if is_over {
+                let meta = subscription(id);
                 let result = json::object(&[("resultType", Some("\"complete\"")), ("_meta", Some(&meta))]);
-                self.answer(&id, Message::result_for(&id, &result));
-            } else {
-                self.listens.push(listen);
+                out.push(ForClient::Answer(id.clone(), Message::result_for(id, &result)));
             }
-        }
+            !is_over
+        });
+        out
     }
 
     /// Tells subscribers that a list is not what it was, if they asked for that.
-    pub(super) fn changed_for_listeners(&mut self, ask: ListKind, method: &str) {
+    pub(super) fn changed(&self, ask: ListKind, method: &str) -> Vec<ForClient> {
         let key = match ask {
             ListKind::Tools => "toolsListChanged",
             ListKind::Prompts => "promptsListChanged",
             ListKind::Resources | ListKind::Templates => "resourcesListChanged",
-            ListKind::Discover => return,
+            ListKind::Discover => return Vec::new(),
         };
-        let listening: Vec<_> = self
-            .listens
-            .iter()
-            .filter(|listen| listen.until.is_none() && listen.wanted.get(key) == Some(&json!(true)))
-            .map(|listen| listen.id.clone())
-            .collect();
-        for id in listening {
-            let params = json::object(&[("_meta", Some(&subscription(&id)))]);
-            self.notify_client(Message::notification(method, &params), Some(id));
-        }
+        let wants = |listen: &&Listen| listen.until.is_none() && listen.wanted.get(key) == Some(&json!(true));
+        let note = |listen: &Listen| {
+            let params = json::object(&[("_meta", Some(&subscription(&listen.id)))]);
+            ForClient::Note(listen.id.clone(), Message::notification(method, &params))
+        };
+        self.0.iter().filter(wants).map(note).collect()
     }
+}
+
+/// A member's notification, as the client gets it.
+fn passed(id: &Id, message: &Message) -> ForClient {
+    ForClient::Note(id.clone(), message.with(&[(Part::SubscriptionId, id.to_string().into())]))
+}
+
+/// What is kept of a subscription as long as it is open, as a tree and as a text.
+pub(super) fn bytes(message: &Message) -> u64 {
+    let length = |part| message.part(part).map_or(0, str::len) as u64;
+    TREE * length(Part::Filter) + length(Part::Meta)
+}
+
+/// Whether it is about URIs.
+pub(super) fn names_uris(message: &Message) -> bool {
+    uris(&wanted(message)).next().is_some()
 }
 
 fn subscription(id: &Id) -> String {

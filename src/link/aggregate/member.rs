@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    Granted, MemberTimeouts,
     given::GivenUris,
     lists::{ListKind, MemberList},
+    settings::{Granted, MemberTimeouts},
 };
 use crate::{
     error::{Error, ErrorKind},

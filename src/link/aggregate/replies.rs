@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    MemberReport,
     core::{Core, IN_FLIGHT, MemberRequest, RequestPurpose, SentRequest},
     given,
     lists::{ALWAYS_FRESH, BYTES, CompleteList, ListKind, ListState, PageResult},
     member::{LinkPhase, SlowPart},
+    settings::MemberReport,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -122,8 +122,8 @@ impl Core {
             }
             RequestPurpose::Initialize => self.initialize_answered(now, member, &message),
             RequestPurpose::Page(ask) => self.page(now, member, ask, message),
-            RequestPurpose::Share(key) => self.share(key, Ok(message)),
-            RequestPurpose::Listen(key) => self.listen_ended(member, key, Some(message)),
+            RequestPurpose::Share(key) => self.waiting.share(key, Ok(message)),
+            RequestPurpose::Listen(key) => self.listens.ended(member, key, Some(message)),
             RequestPurpose::Nobody => {}
         }
     }
@@ -139,8 +139,8 @@ impl Core {
                     (list.state, list.since) = (asking.broken(None), since);
                 }
             }
-            RequestPurpose::Share(key) => self.share(key, Err(error)),
-            RequestPurpose::Listen(key) => self.listen_ended(member, key, None),
+            RequestPurpose::Share(key) => self.waiting.share(key, Err(error)),
+            RequestPurpose::Listen(key) => self.listens.ended(member, key, None),
             RequestPurpose::Initialize | RequestPurpose::Nobody => {}
         }
     }
@@ -241,7 +241,8 @@ impl Core {
         }
         if let Some(subscription) = message.subscription_id() {
             if let Some(subscription) = numbers::read(subscription) {
-                self.listen_notes(member, subscription, message);
+                let note = self.listens.notes(member, subscription, message);
+                self.tell(note);
             }
             return;
         }
@@ -276,12 +277,8 @@ impl Core {
         let sent = self.sent.get(&numbers::read(&about?)?).filter(|sent| sent.member == member)?;
         match &sent.purpose {
             RequestPurpose::Client { id, .. } => Some(id.clone()),
-            RequestPurpose::Share(key) => {
-                self.waiting.iter().find(|waiter| waiter.key == *key).map(|waiter| waiter.id.clone())
-            }
-            RequestPurpose::Listen(key) => {
-                self.listens.iter().find(|listen| listen.key == *key).map(|listen| listen.id.clone())
-            }
+            RequestPurpose::Share(key) => self.waiting.id(*key).cloned(),
+            RequestPurpose::Listen(key) => self.listens.id(*key).cloned(),
             RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => None,
         }
     }

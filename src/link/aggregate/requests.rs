@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::link::aggregate::{
     core::{ClientState, Core, CoreAction, RequestPurpose, SentRequest},
-    json, lazy,
+    json, lazy, listen,
     lists::ListKind,
     member::LinkPhase,
     naming,
@@ -12,12 +12,13 @@ use crate::link::aggregate::{
 };
 use crate::{
     config::Naming,
-    error::ErrorKind,
+    error::{Error, ErrorKind},
+    ledger::Resource,
     link::{Outbound, ToServer},
     mcp::{
         codes::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part, Reference},
-        modern::LISTEN,
+        modern::{LISTEN, too_many_wanted},
     },
 };
 
@@ -174,17 +175,57 @@ impl Core {
         if logging.is_empty() {
             return self.refuse(&id, METHOD_NOT_FOUND, "Method not found");
         }
-        self.wait(now, id.clone(), message, 0, WaitFor::Shares { left: logging.len(), answer: None });
+        let then = WaitFor::Shares { left: logging.len(), answer: None };
         // Unless too much waits already.
-        let Some(key) = self.waiting.last().filter(|waiter| waiter.id == id).map(|waiter| waiter.key) else {
-            return;
-        };
+        let Some(key) = self.wait(now, id, message, 0, then) else { return };
         for member in logging {
             let number = self.number();
             let own = number.to_string();
             let parts = [Part::Id, Part::ProgressToken].map(|part| (part, own.as_str().into()));
             let request = message.with(&parts);
             self.send(member, number, RequestPurpose::Share(key), request);
+        }
+    }
+
+    fn start_listening(&mut self, now: Instant, id: Id, message: &Message) {
+        if let Some(why) = too_many_wanted(message) {
+            return self.refuse(&id, INVALID_PARAMS, why);
+        }
+        // Which member a URI belongs to is known by their lists.
+        if listen::names_uris(message) {
+            self.wait(now, id, message, 0, WaitFor::Listen(message.clone()));
+        } else {
+            self.listen(now, id, message);
+        }
+    }
+
+    pub(super) fn listen(&mut self, now: Instant, id: Id, message: &Message) {
+        let held = match self.settings.owner.take_some(Resource::Bytes, listen::bytes(message)) {
+            Ok(held) => held,
+            Err(limit) => return self.fail(id, Error::out_of(Resource::Bytes, limit)),
+        };
+        self.wake(now);
+        let (key, until) = (self.next(), now + self.settings.discovery_timeout);
+        self.listens.begin(key, id, message, held, until);
+        for member in self.granted().collect::<Vec<_>>() {
+            if self.is_ready(member) {
+                self.open_at(key, member);
+            }
+        }
+    }
+
+    /// A member that joins gets the subscriptions of those that were there before.
+    pub(super) fn listen_to(&mut self, member: usize) {
+        self.listens.keys().into_iter().for_each(|key| self.open_at(key, member));
+    }
+
+    fn open_at(&mut self, key: u64, member: usize) {
+        let number = self.number();
+        let mut listens = std::mem::take(&mut self.listens);
+        let request = listens.open_at(key, member, number, |uri| self.owner_of(uri) == Ok(member));
+        self.listens = listens;
+        if let Some(request) = request {
+            self.send(member, number, RequestPurpose::Listen(key), request);
         }
     }
 

@@ -14,12 +14,13 @@ pub use crate::mcp::reading::outcome::Reference;
 pub(super) use crate::mcp::reading::outcome::{MessageFields, Spans};
 use crate::mcp::{
     message::{Id, Malformed, MessageKind, Part},
-    reading::keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
+    reading::{
+        keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
+        outcome::MAX_NAME,
+    },
     walk::{MAX_TEXT, Value, Visit},
 };
 
-/// Longest name, URI or cursor, in bytes.
-const MAX_NAME: usize = 64 * 1024;
 /// Unknown keys of MCP's own in one `_meta`.
 const MAX_RESERVED: usize = 32;
 

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::mcp::message::{Id, MessageKind, Part};
 
+/// Longest name, URI or cursor, in bytes.
+pub(super) const MAX_NAME: usize = 64 * 1024;
+
 /// Where parts are in the text.
 #[derive(Debug, Clone, Default)]
 pub(in crate::mcp) struct Spans([Option<(u32, u32)>; Part::COUNT]);
@@ -55,15 +58,16 @@ impl MessageFields {
             Part::ProgressToken => self.progress_token = Id::read(new),
             Part::RequestId => self.request_id = Id::read(new),
             Part::SubscriptionId => self.subscription_id = Id::read(new),
+            Part::Name if new.len() > MAX_NAME => return None,
             Part::Name => {
                 self.name = match Id::read(new)? {
                     Id::String(name) => Some(name),
                     Id::Number(_) => return None,
                 }
             }
-            Part::Params | Part::Meta | Part::Arguments | Part::Filter | Part::Result => {
-                return None;
-            }
+            // Whatever it holds, nothing in it counts.
+            Part::Arguments => {}
+            Part::Params | Part::Meta | Part::Filter | Part::Result => return None,
         }
         Some(self)
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::error::ErrorKind;
+use crate::{error::ErrorKind, mcp::message::READS};
 
 #[test]
 fn calls_reach_the_server_that_their_name_says_without_a_list_before() {
@@ -287,5 +287,27 @@ fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told()
         assert_eq!(client.failure(1).await, ErrorKind::UpstreamUnreachable);
         one.says(format!(r#"{{"id":{second},"result":{{"Id":{first}}}}}"#)).await;
         client.answer(2).await;
+    });
+}
+
+#[test]
+fn a_call_is_read_once_on_its_way_and_its_answer_once_on_the_way_back() {
+    story(async {
+        let link = r#"{"content":[{"type":"resource_link","uri":"a:1","name":"a"}]}"#;
+        let one = Server::with_tools("one", &["add"]).on("tools/call", Reply::Text(link));
+        let two = Server::with_tools("two", &["add"]).on("tools/call", Reply::Error(-32602));
+        for (lazy, first_id) in [(false, 10), (true, 20)] {
+            let mut settings = prefixed();
+            settings.lazy = lazy;
+            let mut client = Client::in_session(settings, &[&one, &two]).await;
+            for (id, name) in [(first_id, "one__add"), (first_id + 1, "two__add")] {
+                let call = json!({ "name": name, "arguments": { "n": 1 }, "_meta": { "progressToken": 7 } });
+                let invoke = json!({ "name": "tool_invoke", "arguments": call });
+                let before = READS.get();
+                client.ask(id, "tools/call", if lazy { invoke } else { call }).await;
+                assert_eq!(READS.get() - before, 2, "{name}, lazy: {lazy}");
+            }
+        }
+        assert_eq!(one.heard("tools/call").len() + two.heard("tools/call").len(), 4);
     });
 }
