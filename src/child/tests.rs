@@ -80,6 +80,7 @@ async fn a_renewal_ends_what_runs_and_never_refuses_what_comes() {
     assert!(!supervisor.is_stopped());
     assert_eq!(before.life.event().await, ProcessEvent::Stop);
     let mut after = supervisor.start(&Owner::unlimited()).await.unwrap();
+    // Real time: that nothing comes has no event.
     let unheard = tokio::time::timeout(Duration::from_millis(50), after.life.event()).await;
     assert!(unheard.is_err(), "{unheard:?}");
 }

@@ -184,6 +184,7 @@ async fn a_credential_that_loses_a_role_loses_what_it_runs_and_the_other_of_its_
     assert_eq!(by_old.post(&answer.to_string()).await.0, 202);
     assert_eq!(event(&mut keeps).await["id"], 1);
     assert_eq!(by_old.call("deploy__echo", json!({ "text": "on" })).await, "on");
+    // Real time: that nothing comes has no event.
     let early = tokio::time::timeout(Duration::from_millis(300), keeps_modern.more()).await;
     assert!(
         early.is_err() || !String::from_utf8_lossy(&keeps_modern.buffer).contains("error"),

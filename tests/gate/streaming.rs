@@ -101,7 +101,9 @@ async fn write_until_stuck(server: &mut Client<TcpStream>) -> usize {
     let block = chunk(&"x".repeat(PAYLOAD));
     let mut taken = 0;
     while let Ok(written) =
-        tokio::time::timeout(Duration::from_millis(500), server.stream.write_all(block.as_bytes())).await
+        // Real time: that a write waits has no event.
+        tokio::time::timeout(Duration::from_millis(500), server.stream.write_all(block.as_bytes()))
+                .await
     {
         written.unwrap();
         taken += PAYLOAD;

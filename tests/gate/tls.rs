@@ -193,7 +193,9 @@ async fn an_http2_stream_that_nobody_reads_holds_up_no_other_and_takes_little() 
     let block = chunk(&"x".repeat(16 * 1024));
     let mut taken = 0;
     while let Ok(written) =
-        tokio::time::timeout(Duration::from_millis(500), flood.stream.write_all(block.as_bytes())).await
+        // Real time: that a write waits has no event.
+        tokio::time::timeout(Duration::from_millis(500), flood.stream.write_all(block.as_bytes()))
+                .await
     {
         written.unwrap();
         taken += block.len();

@@ -10,7 +10,8 @@ use std::{
 };
 
 /// What waits for a time, or measures one. A moment that is handed to code without a clock does neither.
-const WORDS: [&str; 4] = ["sleep(", ".elapsed(", "Instant::now() <", "Instant::now() >"];
+const WORDS: [&str; 5] =
+    ["sleep(", ".elapsed(", "Instant::now() <", "Instant::now() >", "timeout(Duration::from_millis("];
 /// How far above a line its reason may begin.
 const NEAR: usize = 3;
 

@@ -103,6 +103,7 @@ async fn nothing_overtakes_the_beginning_of_a_session() {
     link.say(initialized()).await;
     link.say(request(1, "tools/list", json!({}))).await;
     assert_eq!(next(&mut posts).await.method(), "notifications/initialized");
+    // Real time: that nothing comes has no event.
     let none = tokio::time::timeout(Duration::from_millis(50), upstream.request()).await;
     assert!(none.is_err(), "the request overtook the notification");
     posts.send(ACCEPTED).await;

@@ -213,6 +213,7 @@ async fn a_process_that_reads_nothing_blocks_its_own_link_and_no_other() {
     let deaf = gate.open().await;
     let big = format!(r#"{{"method":"m","params":{{"x":"{}"}}}}"#, "m".repeat(200_000));
     let mut sent = 0;
+    // Real time: that a pipe is full has no event.
     while timeout(Duration::from_millis(300), send(&deaf, &big)).await.is_ok() {
         sent += 1;
         assert!(sent < 100, "messages pile up");

@@ -229,11 +229,13 @@ async fn nothing_overtakes_the_beginning_of_a_session() {
     assert_eq!(first.method(), "initialize");
     link.say(initialized()).await;
     link.say(request(1, "tools/list", json!({}))).await;
+    // Real time: that nothing comes has no event.
     let none = tokio::time::timeout(Duration::from_millis(50), upstream.request()).await;
     assert!(none.is_err(), "something overtook initialize");
     peer.send(json_with(200, "", &welcome(&json!(0)))).await;
     assert_eq!(link.message().await.0, welcome(&json!(0)));
     assert_eq!(soon("the notification", peer.next()).await.unwrap().method(), "notifications/initialized");
+    // Real time: that nothing comes has no event.
     let none = tokio::time::timeout(Duration::from_millis(50), upstream.request()).await;
     assert!(none.is_err(), "the request overtook the notification");
     peer.send(ACCEPTED).await;
@@ -595,6 +597,7 @@ async fn a_client_that_takes_nothing_stops_the_server_and_then_gets_everything()
         }
         peer.message(result(&json!(1))).await;
     });
+    // Real time: that a write waits has no event.
     let stopped = tokio::time::timeout(Duration::from_millis(300), &mut flood).await;
     assert!(stopped.is_err(), "64 MiB went somewhere");
     let taken = async {
