@@ -382,15 +382,15 @@ impl Request<'_> {
         let place = self.place()?;
         let id = place.id();
         let selector = self.selector()?;
-        let grant = admitted.session_admission();
-        let opening = servers::open(worker, admitted, &selector, grant.to.clone());
+        let admission = admitted.session_admission();
+        let opening = servers::open(worker, admitted, &selector, admission.to.clone());
         let servers::OpenedLink { link, members, listens, idle } =
             self.within(self.patience, opening).await??;
         let settings = SessionSettings {
             style,
             idle,
             listens,
-            watched: worker.watchdog.watch(Subject::Session(grant, Cell::new(true))),
+            watched: worker.watchdog.watch(Subject::Session(admission, Cell::new(true))),
             members,
         };
         Ok((session::start(link, settings, place), id))
@@ -443,10 +443,10 @@ impl Request<'_> {
     /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
     /// roles than the one that began it. From here on, the request ends when it may no longer.
     fn may_use(&self, members: &Members) -> bool {
-        let grant = self.watched.subject().grant();
+        let admission = self.watched.subject().admission();
         // Fails if they are known already, and then they are the same.
-        let _ = grant.members.set(Arc::clone(members));
-        self.worker.shared.live().still_admits(grant)
+        let _ = admission.members.set(Arc::clone(members));
+        self.worker.shared.live().still_admits(admission)
     }
 
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {

@@ -195,7 +195,7 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
 fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &MemberKey) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
-    let grant = Admission::new(view.to.clone(), Arc::clone(name), 0);
+    let admission = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
     let credential = *credential;
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
@@ -218,8 +218,8 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
         open: Box::new(move || current(&worker, &of_open, &owner, credential)),
         granted: Box::new(move || {
             let live = shared.live();
-            let run_state = &live.route(&grant.server)?.run_state;
-            let admits = || live.still_admits(&grant);
+            let run_state = &live.route(&admission.server)?.run_state;
+            let admits = || live.still_admits(&admission);
             (!run_state.is_stopped() && admits()).then(|| run_state.epoch())
         }),
     }

@@ -407,9 +407,9 @@ impl Worker {
     fn revoke(&self) {
         let live = self.shared.live();
         let lost = |subject: &Subject| {
-            let grant = subject.grant();
-            let loss = live.loss(grant).map(Signal::Revoked);
-            loss.or_else(|| live.was_stopped_since(grant).then_some(Signal::Cut))
+            let admission = subject.admission();
+            let loss = live.loss(admission).map(Signal::Revoked);
+            loss.or_else(|| live.was_stopped_since(admission).then_some(Signal::Cut))
         };
         let is_revoked = |subject: &Subject, signal| {
             matches!((subject, signal), (Subject::Request(..), Signal::Revoked(_)))

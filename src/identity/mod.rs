@@ -68,7 +68,7 @@ impl Caller {
 }
 
 impl Admission {
-    /// A grant for a server.
+    /// What lets `to` use a server.
     pub fn new(to: AdmittedParty, server: Arc<str>, stops: u64) -> Self {
         Self { to, server, stops, members: OnceCell::new() }
     }
@@ -104,9 +104,9 @@ pub enum Waits {
 
 impl Subject {
     /// What lets it run.
-    pub fn grant(&self) -> &Admission {
-        let (Self::Request(grant, _) | Self::Session(grant, _)) = self;
-        grant
+    pub fn admission(&self) -> &Admission {
+        let (Self::Request(admission, _) | Self::Session(admission, _)) = self;
+        admission
     }
 
     /// What somebody waits for here, if anybody does.

@@ -1,5 +1,7 @@
 //! What requests see: [`GateState`] outlives reloads, [`Live`] is built from one config and never changes.
 
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{

@@ -1,0 +1,126 @@
+use std::io::Write as _;
+
+use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    config::{self, LogFormat},
+    observe::{Log, Metrics},
+    policy::decide::DenyKind,
+};
+
+const TOKENS: [&str; 2] = ["t0", "t1"];
+const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
+const ROLES: [&str; 2] = ["a", "b"];
+
+/// What two tokens with two credentials each, and three servers, may be in a config. Some of them are not there.
+fn any_config() -> impl Strategy<Value = Value> {
+    let expires = || option::of(prop_oneof![Just("2020-01-01T00:00:00Z"), Just("2100-01-01T00:00:00Z")]);
+    let credential = move || option::of((subsequence(ROLES.to_vec(), 0..=2), expires()));
+    let rule = || {
+        option::of((
+            option::of(subsequence(TOKENS.to_vec(), 0..=2)),
+            option::of(subsequence(ROLES.to_vec(), 0..=2)),
+            any::<bool>(),
+        ))
+    };
+    (vec(vec(credential(), 2), 2), vec(rule(), 3)).prop_map(|(tokens, rules)| {
+        let (mut proxy, mut servers) = (json!({}), json!({}));
+        for (name, credentials) in TOKENS.into_iter().zip(tokens) {
+            let made = credentials.into_iter().enumerate().filter_map(|(index, credential)| {
+                let (roles, expires) = credential?;
+                let mut made = json!({ "value": format!("{name}-{index}-0123456789abcdef"), "roles": roles });
+                expires.iter().for_each(|end| made["expires"] = json!(end));
+                Some(made)
+            });
+            proxy["auth"]["tokens"][name] = made.collect();
+        }
+        for (name, rule) in SERVERS.into_iter().zip(rules) {
+            let Some((tokens, roles, is_public)) = rule else { continue };
+            let mut server = json!({ "url": "http://127.0.0.1:1/mcp" });
+            if is_public && tokens.is_none() && roles.is_none() {
+                server["public"] = json!(true);
+            }
+            tokens.iter().for_each(|tokens| server["authTokens"] = json!(tokens));
+            roles.iter().for_each(|roles| server["roles"] = json!(roles));
+            servers[name] = server;
+        }
+        json!({ "proxy": proxy, "mcpServers": servers })
+    })
+}
+
+fn live(config: &Value) -> Live {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(config.to_string().as_bytes()).unwrap();
+    let loaded = config::load(file.path(), &|_| None);
+    let snapshot = loaded.snapshot.unwrap_or_else(|| panic!("{:?}", loaded.problems));
+    let metrics = Metrics::new().unwrap();
+    let out = Box::new(std::io::sink());
+    let log = Log::start(config::Level::Error, LogFormat::Json, out, metrics.log_lines_dropped.clone());
+    let observer = Arc::new(Observer::new(log.unwrap(), metrics));
+    let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
+    let key = SessionKey::random().unwrap();
+    Live::build(&snapshot, None, &observer, &ledger, &key, &Arc::new(Clock::default())).unwrap()
+}
+
+/// What is lost by a decision about the only credential that is left.
+fn lost(decision: Decision) -> Option<Revocation> {
+    let Decision::Deny { kind, .. } = decision else { return None };
+    Some(match kind {
+        DenyKind::NotFound => Revocation::Server,
+        DenyKind::Unauthenticated | DenyKind::InvalidToken => Revocation::Token,
+        DenyKind::Forbidden | DenyKind::Hidden => Revocation::Grant,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is kept of decisions, and what is asked of what runs after a reload, are what is decided.
+    #[test]
+    fn what_runs_goes_on_if_it_would_be_let_in_now(before in any_config(), after in any_config()) {
+        let (before, after) = (live(&before), live(&after));
+        for name in SERVERS {
+            let ask = Ask::Server(name);
+            let is_there = after.route(name).is_some();
+            for (slot, entry) in before.credentials.iter().enumerate() {
+                let of_slot = before.decide(&Identity { not_after: None, ..(*entry.identity).clone() }, &ask);
+                let kept = before.route(name).is_some_and(|server| server.admits(&before.caller(Some(slot))));
+                prop_assert_eq!(kept, of_slot.is_allow());
+
+                // With a request goes the credential that it came by.
+                let caller = before.caller(Some(slot));
+                let request = Admission::new(caller.as_credential(), name.into(), 0);
+                let same = after.credentials.iter().find(|other| other.identity.proof == entry.identity.proof);
+                let decided = match same {
+                    Some(same) => lost(after.decide(&same.identity, &ask)),
+                    None if is_there => lost(after.decide(&Identity::NOBODY, &ask)),
+                    None => Some(Revocation::Server),
+                };
+                let decided = if is_there { decided } else { Some(Revocation::Server) };
+                prop_assert_eq!(after.loss(&request), decided);
+
+                // With a session, any credential of its principal.
+                let session = Admission::new(caller.as_principal(), name.into(), 0);
+                let of_name = after.credentials.iter().filter(|other| other.identity.principal == entry.identity.principal);
+                let all: Vec<_> = of_name.map(|other| lost(after.decide(&other.identity, &ask))).collect();
+                let nobody = lost(after.decide(&Identity::NOBODY, &ask));
+                let decided = match () {
+                    () if !is_there => Some(Revocation::Server),
+                    () if all.contains(&None) || nobody.is_none() => None,
+                    () if all.contains(&Some(Revocation::Grant)) => Some(Revocation::Grant),
+                    () => Some(Revocation::Token),
+                };
+                prop_assert_eq!(after.loss(&session), decided);
+            }
+            let nobody = after.caller(None);
+            let decided = after.decide(&Identity::NOBODY, &ask);
+            prop_assert_eq!(after.route(name).is_some_and(|entry| entry.admits(&nobody)), decided.is_allow());
+            for to in [nobody.as_credential(), nobody.as_principal()] {
+                let loss = after.loss(&Admission::new(to, name.into(), 0));
+                prop_assert_eq!(loss, if is_there { lost(decided) } else { Some(Revocation::Server) });
+            }
+        }
+    }
+}
