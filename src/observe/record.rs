@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use http::{Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
+    End, LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
     log::{VALUE_BYTES, cut},
 };
 use crate::{
@@ -15,40 +15,6 @@ use crate::{
     ledger::Share,
     mcp::method::Method as RpcMethod,
 };
-
-/// How a response ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The server ended it, as its framing says.
-    UpstreamEnd,
-    /// The server broke off.
-    UpstreamLost,
-    /// The client went away.
-    ClientGone,
-    /// The client took nothing for too long.
-    SlowReader,
-    /// The token that admitted it is gone, expired, or lost the server.
-    TokenRevoked,
-    /// Shutdown did not wait longer.
-    Drain,
-}
-
-impl End {
-    /// Those that are the gateway's doing.
-    pub const CUTS: [Self; 3] = [Self::SlowReader, Self::TokenRevoked, Self::Drain];
-
-    /// `reason` in the log line "Stream closed".
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::UpstreamEnd => "upstream_end",
-            Self::UpstreamLost => "upstream_lost",
-            Self::ClientGone => "client_gone",
-            Self::SlowReader => "slow_reader",
-            Self::TokenRevoked => "token_revoked",
-            Self::Drain => "drain",
-        }
-    }
-}
 
 /// Status in the log of a request whose client left before it had an answer; nginx's number for it.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

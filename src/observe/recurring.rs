@@ -67,33 +67,36 @@ impl Group {
 }
 
 impl Topic {
+    /// Those that come alone.
+    const PLAIN: [Self; 8] = [
+        Self::Full,
+        Self::Collision,
+        Self::TooMany,
+        Self::Withheld,
+        Self::GaveUp,
+        Self::Unreadable,
+        Self::Unasked,
+        Self::Untold,
+    ];
     const OTHERS: usize = ErrorKind::ALL.len() + Rejection::ALL.len();
-    const COUNT: usize = Self::OTHERS + 8 + 2 * Group::COUNT as usize;
+    const GROUPED: usize = Self::OTHERS + Self::PLAIN.len();
+    const COUNT: usize = Self::GROUPED + 2 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
+        let groups = || (0..Group::COUNT).map(Group);
         let refused = ErrorKind::ALL.iter().copied().map(Self::Refused);
-        refused
-            .chain(Rejection::ALL.iter().copied().map(Self::Rejected))
-            .chain([Self::Full, Self::Collision, Self::TooMany, Self::Withheld, Self::GaveUp])
-            .chain([Self::Unreadable, Self::Unasked, Self::Untold])
-            .chain((0..Group::COUNT).map(|group| Self::LeftOut(Group(group))))
-            .chain((0..Group::COUNT).map(|group| Self::ListFailed(Group(group))))
+        let rejected = Rejection::ALL.iter().copied().map(Self::Rejected);
+        let others = refused.chain(rejected).chain(Self::PLAIN);
+        others.chain(groups().map(Self::LeftOut)).chain(groups().map(Self::ListFailed))
     }
 
     fn slot(self) -> usize {
         match self {
             Self::Refused(kind) => kind as usize,
             Self::Rejected(rejection) => ErrorKind::ALL.len() + rejection as usize,
-            Self::Full => Self::OTHERS,
-            Self::Collision => Self::OTHERS + 1,
-            Self::TooMany => Self::OTHERS + 2,
-            Self::Withheld => Self::OTHERS + 3,
-            Self::GaveUp => Self::OTHERS + 4,
-            Self::Unreadable => Self::OTHERS + 5,
-            Self::Unasked => Self::OTHERS + 6,
-            Self::Untold => Self::OTHERS + 7,
-            Self::LeftOut(group) => Self::OTHERS + 8 + usize::from(group.0),
-            Self::ListFailed(group) => Self::OTHERS + 8 + usize::from(Group::COUNT + group.0),
+            Self::LeftOut(group) => Self::GROUPED + usize::from(group.0),
+            Self::ListFailed(group) => Self::GROUPED + usize::from(Group::COUNT + group.0),
+            plain => Self::OTHERS + Self::PLAIN.iter().position(|topic| *topic == plain).unwrap_or_default(),
         }
     }
 
@@ -120,16 +123,7 @@ impl Topic {
         match self {
             Self::Refused(kind) => Some(kind.code()),
             Self::Rejected(rejection) => Some(rejection.reason()),
-            Self::Full
-            | Self::LeftOut(_)
-            | Self::ListFailed(_)
-            | Self::Collision
-            | Self::TooMany
-            | Self::Withheld
-            | Self::GaveUp
-            | Self::Unreadable
-            | Self::Unasked
-            | Self::Untold => None,
+            _ => None,
         }
     }
 
@@ -138,16 +132,7 @@ impl Topic {
         match self {
             Self::Refused(kind) if kind.side() != Side::Client => Level::Warn,
             Self::Refused(_) | Self::Rejected(_) => Level::Info,
-            Self::Full
-            | Self::LeftOut(_)
-            | Self::ListFailed(_)
-            | Self::Collision
-            | Self::TooMany
-            | Self::Withheld
-            | Self::GaveUp
-            | Self::Unreadable
-            | Self::Unasked
-            | Self::Untold => Level::Warn,
+            _ => Level::Warn,
         }
     }
 }

@@ -52,7 +52,6 @@ const CIRCLES: &[&[&str]] = &[
         "mcp::walk",
     ],
     &["mcp::sse::endpoint", "mcp::sse::endpoint_guard"],
-    &["observe", "observe::metrics", "observe::record"],
     &["proxy", "proxy::endpoint", "proxy::lists"],
     &["upstream::exchange", "upstream::outgoing", "upstream::raw", "upstream::response"],
 ];
