@@ -31,7 +31,8 @@ use crate::{
         shared::{self, CallSender},
     },
     mcp::{
-        accept,
+        accept, era,
+        header::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID},
         message::{Message, MessageKind},
         modern,
         sse::reader::event,
@@ -47,8 +48,6 @@ use crate::{
     state::Worker,
     watchdog::{Ending, Watched},
 };
-
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// One admitted request for a server that is not reached byte for byte.
 struct Request<'a> {
@@ -71,7 +70,7 @@ pub async fn answer(
     record: &mut Record,
 ) -> Result<Response<Payload>, Error> {
     // Who gets a session's answers is for the session to know.
-    let listens = head.method == Method::GET || modern::listens(&head.headers);
+    let listens = head.method == Method::GET || era::listens(&head.headers);
     let waits = if listens { Waits::Listens } else { Waits::Calls };
     let watched = worker.watchdog.watch(Subject::Request(admitted.admission(), waits));
     let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
@@ -84,12 +83,12 @@ pub async fn answer(
     let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
     let answered = match (request.admitted.mcp_endpoint, &head.method) {
         (McpEndpoint::Mcp, &Method::POST) => {
-            let session = match modern::is_modern(&head.headers, None) {
+            let session = match era::is_modern(&head.headers, None) {
                 true => Err(ErrorKind::SessionRequired.into()),
                 false => request.session(),
             };
             let message = request.read(session.as_ref().ok(), body, record).await?;
-            if modern::is_modern(&head.headers, Some(&message)) {
+            if era::is_modern(&head.headers, Some(&message)) {
                 request.call(message, record).await
             } else {
                 request.post(session, message, record).await
@@ -238,7 +237,7 @@ impl Request<'_> {
 
     /// The stream of what the server sends of itself.
     async fn listen(self) -> Result<Response<Payload>, Error> {
-        if modern::is_modern(&self.head.headers, None) {
+        if era::is_modern(&self.head.headers, None) {
             // MCP 2026-07-28 has no such stream.
             return Err(ErrorKind::MethodNotAllowed.into());
         }
@@ -248,14 +247,14 @@ impl Request<'_> {
             return Err(ErrorKind::MethodNotAllowed.with_cause("a stream of no session"));
         }
         let session = self.session()?;
-        let after = self.head.headers.get("last-event-id").and_then(|id| EventId::parse(id.to_str().ok()?));
+        let after = self.head.headers.get(LAST_EVENT_ID).and_then(|id| EventId::parse(id.to_str().ok()?));
         let events = self.within(self.patience, session.listen(after)).await?;
         let (events, unread) = events.ok_or(ErrorKind::SessionNotFound)?;
         Ok(reply::stream(self.stream_of(Source::Session(events, unread))))
     }
 
     async fn close(self) -> Result<Response<Payload>, Error> {
-        if modern::is_modern(&self.head.headers, None) {
+        if era::is_modern(&self.head.headers, None) {
             return Err(ErrorKind::MethodNotAllowed.into());
         }
         self.session()?.close();
@@ -498,7 +497,7 @@ impl Request<'_> {
         let headers = &self.head.headers;
         Wants {
             stream: self.may_stream() && accept::prefers_events(headers),
-            resumable: headers.get("mcp-protocol-version").is_some_and(|version| version == RESUMABLE_SINCE),
+            resumable: headers.get(PROTOCOL_VERSION).is_some_and(|version| version == RESUMABLE_SINCE),
             only_json: accept::takes_only_json(headers),
         }
     }

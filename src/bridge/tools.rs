@@ -19,7 +19,8 @@ use crate::{
     mcp::{
         codes::METHOD_NOT_FOUND,
         message::{Id, Message, MessageKind, Part},
-        modern::{OWN_META, ToolHeaders},
+        modern::ToolHeaders,
+        version::OWN_META,
     },
     servers::{ListedTools, SharedConversation},
 };

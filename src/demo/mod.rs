@@ -25,6 +25,7 @@ use self::{
     rpc::Reply,
     sessions::Sessions,
 };
+use crate::mcp::header::SESSION_ID;
 
 /// Largest request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -117,7 +118,7 @@ async fn post(sessions: &Sessions, request: Request<Incoming>) -> Response {
     };
     if starts_session && response.status() == StatusCode::OK {
         match sessions.start() {
-            Ok(id) => response.headers_mut().insert("mcp-session-id", id),
+            Ok(id) => response.headers_mut().insert(SESSION_ID, id),
             Err(_) => return no_randomness(),
         };
     }
@@ -188,7 +189,7 @@ fn is_local(headers: &HeaderMap) -> bool {
 }
 
 fn session_of(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get("mcp-session-id").map(|id| id.as_bytes())
+    headers.get(SESSION_ID).map(|id| id.as_bytes())
 }
 
 fn unknown_session() -> Response {

@@ -9,7 +9,11 @@ use crate::{
         path::is_canonical,
     },
     error::{Error, ErrorKind},
-    mcp::{accept::is_both, header::Occurrence, modern::names_modern},
+    mcp::{
+        accept::is_both,
+        era::{names_listen, names_modern},
+        header::Occurrence,
+    },
 };
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gateway or the server
@@ -45,6 +49,8 @@ pub struct RequestFields<'a> {
     pub traceparent: Occurrence<'a>,
     /// Whether `MCP-Protocol-Version` says 2026-07-28.
     pub is_modern: bool,
+    /// Whether `Mcp-Method` says `subscriptions/listen`.
+    pub listens: bool,
     /// Whether `Accept` takes JSON and events, in the usual words.
     pub takes_both: bool,
     /// Whether there is a `Connection`.
@@ -144,7 +150,10 @@ pub fn fields(headers: &HeaderMap) -> RequestFields<'_> {
                 [b'm', b'c', b'p', b'-', rest @ ..] => match rest {
                     b"session-id" => found.session = found.session.or(Some(value)),
                     b"protocol-version" => found.is_modern |= names_modern(value),
-                    b"method" => found.rpc_method = Some(value),
+                    b"method" => {
+                        found.listens |= names_listen(value);
+                        found.rpc_method = Some(value);
+                    }
                     b"name" => found.rpc_name = Some(value),
                     _ => {}
                 },
@@ -200,4 +209,37 @@ fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a 
         return Err(malformed("Host is not a host"));
     }
     Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::era::{is_modern, listens};
+
+    #[test]
+    fn a_head_says_the_same_to_the_proxy_and_to_the_bridge() {
+        let (version, method) = ("mcp-protocol-version", "mcp-method");
+        for (fields, modern, listening) in [
+            (&[][..], false, false),
+            (&[(version, "2026-07-28"), (method, "subscriptions/listen")], true, true),
+            (&[(version, " 2026-07-28\t"), (method, "\tsubscriptions/listen ")], true, true),
+            (&[(version, "2026-07-28"), (version, "2025-11-25")], true, false),
+            (&[(version, "2025-11-25"), (version, "2026-07-28")], true, false),
+            (&[(method, "subscriptions/listen"), (method, "tools/call")], false, true),
+            (&[(method, "tools/call"), (method, "subscriptions/listen")], false, true),
+            (&[(version, "2026-07-28, 2026-07-28"), (method, "Subscriptions/listen")], false, false),
+        ] {
+            let headers = fields.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(*name, HeaderValue::from_static(value));
+                headers
+            });
+            let found = super::fields(&headers);
+            assert_eq!((found.is_modern, found.listens), (modern, listening), "the proxy: {fields:?}");
+            assert_eq!(
+                (is_modern(&headers, None), listens(&headers)),
+                (modern, listening),
+                "the bridge: {fields:?}"
+            );
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     mcp::{
         codes::INVALID_PARAMS,
         message::{self, Id, Message},
-        tool_call::TOOLS_CALL,
+        method::TOOLS_CALL,
         tool_list::without_hidden,
     },
 };

@@ -7,7 +7,18 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+
+/// The session of a request (Streamable HTTP, up to MCP 2025-11-25).
+pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+/// Where a stream that was lost is taken up again (WHATWG HTML, section 9.2.4).
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The version of MCP that a request is of.
+pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The method of a request (MCP 2026-07-28).
+pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+/// What a request is about (MCP 2026-07-28).
+pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 const PREFIX: &str = "=?base64?";
 const SUFFIX: &str = "?=";

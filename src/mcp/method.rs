@@ -1,52 +1,102 @@
-//! The methods of MCP that clients send: a closed set, for what must not grow by what clients make up.
+//! The methods of MCP that clients send, of all versions: a closed set.
+
+/// The request that calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
+/// The request for the tools of a server.
+pub const TOOLS_LIST: &str = "tools/list";
+/// The request for notifications (MCP 2026-07-28).
+pub const LISTEN: &str = "subscriptions/listen";
 
 /// One of them, or any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method(u8);
 
-/// Of all versions, those that come most often first, since that is how they are looked for. The last stands for all others.
-const NAMES: [&str; Method::COUNT] = [
-    "tools/call",
-    "tools/list",
-    "initialize",
-    "notifications/initialized",
-    "ping",
-    "resources/read",
-    "resources/list",
-    "resources/templates/list",
-    "prompts/list",
-    "prompts/get",
-    "completion/complete",
-    "notifications/cancelled",
-    "notifications/progress",
-    "server/discover",
-    "subscriptions/listen",
-    "tasks/get",
-    "tasks/result",
-    "tasks/list",
-    "tasks/update",
-    "tasks/cancel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "logging/setLevel",
-    "notifications/roots/list_changed",
-    "notifications/tasks/status",
-    "other",
+/// What a request is about: the member of `params` that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// `name`
+    Name,
+    /// `uri`
+    Uri,
+    /// `taskId`
+    TaskId,
+    /// `ref`
+    Reference,
+    /// Nothing that MCP has a name for.
+    Unknown,
+}
+
+struct Row {
+    name: &'static str,
+    subject: Subject,
+    /// `Mcp-Name` repeats what it is about (MCP 2026-07-28).
+    is_repeated: bool,
+}
+
+const fn about(name: &'static str, subject: Subject) -> Row {
+    Row { name, subject, is_repeated: false }
+}
+
+const fn repeated(name: &'static str, subject: Subject) -> Row {
+    Row { name, subject, is_repeated: true }
+}
+
+const fn plain(name: &'static str) -> Row {
+    about(name, Subject::Unknown)
+}
+
+/// Those that come most often are first, since they are looked for in this order.
+static METHODS: [Row; Method::COUNT - 1] = [
+    repeated(TOOLS_CALL, Subject::Name),
+    plain(TOOLS_LIST),
+    plain("initialize"),
+    plain("notifications/initialized"),
+    plain("ping"),
+    repeated("resources/read", Subject::Uri),
+    plain("resources/list"),
+    plain("resources/templates/list"),
+    plain("prompts/list"),
+    repeated("prompts/get", Subject::Name),
+    about("completion/complete", Subject::Reference),
+    plain("notifications/cancelled"),
+    plain("notifications/progress"),
+    plain("server/discover"),
+    plain(LISTEN),
+    repeated("tasks/get", Subject::TaskId),
+    about("tasks/result", Subject::TaskId),
+    plain("tasks/list"),
+    repeated("tasks/update", Subject::TaskId),
+    repeated("tasks/cancel", Subject::TaskId),
+    about("resources/subscribe", Subject::Uri),
+    about("resources/unsubscribe", Subject::Uri),
+    plain("logging/setLevel"),
+    plain("notifications/roots/list_changed"),
+    plain("notifications/tasks/status"),
 ];
 
 impl Method {
-    /// How many there are.
+    /// How many there are, with the one that stands for all others.
     pub const COUNT: usize = 26;
+    /// None of MCP.
+    pub const OTHER: Self = Self(Self::COUNT as u8 - 1);
 
     /// The method of this name.
     pub fn of(name: &str) -> Self {
-        let known = NAMES.iter().position(|known| *known == name).unwrap_or(Self::COUNT - 1);
-        Self(known as u8)
+        METHODS.iter().position(|row| row.name == name).map_or(Self::OTHER, |at| Self(at as u8))
+    }
+
+    /// All of MCP.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::OTHER.0).map(Self)
+    }
+
+    fn row(self) -> Option<&'static Row> {
+        METHODS.get(self.index())
     }
 
     /// Its name; `other` if it is none of MCP.
     pub fn name(self) -> &'static str {
-        NAMES[self.index()]
+        self.row().map_or("other", |row| row.name)
     }
 
     /// Its place among them.
@@ -57,6 +107,16 @@ impl Method {
     /// Whether it calls a tool.
     pub fn calls_tool(self) -> bool {
         self.0 == 0
+    }
+
+    /// What its requests are about.
+    pub fn subject(self) -> Subject {
+        self.row().map_or(Subject::Unknown, |row| row.subject)
+    }
+
+    /// Whether `Mcp-Name` repeats what its requests are about.
+    pub fn repeats_name(self) -> bool {
+        self.row().is_some_and(|row| row.is_repeated)
     }
 
     /// Whether nothing answers it.
@@ -71,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_clients_make_up_is_other() {
-        for name in NAMES {
+        for name in Method::all().map(Method::name) {
             assert_eq!(Method::of(name).name(), name);
         }
         for name in ["", "tools/Call", "tools/call ", "evil\n", "Other"] {

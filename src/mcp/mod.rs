@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod codes;
+pub mod era;
 pub mod header;
 mod id;
 pub mod incoming;
@@ -10,6 +11,7 @@ pub mod method;
 pub mod modern;
 pub mod numbers;
 pub mod oversize;
+mod parts;
 mod reading;
 pub mod scan;
 pub mod schema;

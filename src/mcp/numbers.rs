@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::message::Id;
+use super::id::Id;
 
 /// Bits of a number: 14 decimal digits at most. A number that large survives whoever takes it for a floating-point one (53
 /// bits), and whoever writes that with as few digits as Lua and R do.

@@ -11,14 +11,12 @@
 use http::HeaderValue;
 
 use crate::mcp::{
-    codes::{HEADER_MISMATCH, INVALID_PARAMS},
+    codes::{HEADER_MISMATCH, INVALID_PARAMS, error_response},
     header,
     message::{Id, Malformed},
+    method::TOOLS_CALL,
     scan::{Scan, ScannedName},
 };
-
-/// The request that calls a tool.
-pub const TOOLS_CALL: &str = "tools/call";
 
 /// What `Mcp-Method` and `Mcp-ScannedName` say (MCP 2026-07-28), which must be what the body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -138,8 +136,7 @@ impl<F: Fn(&str) -> bool> CallGuard<F> {
                 "Mcp-Method or Mcp-Name differs from the body".to_owned(),
             ),
         };
-        let error = serde_json::json!({ "code": code, "message": message });
-        Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
+        Some(error_response(Some(id), code, &message, None))
     }
 }
 

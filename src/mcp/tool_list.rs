@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::mcp::{
     message::Malformed,
+    method::{Method, TOOLS_LIST},
     reading::keys::is_spelling_of,
     splice::splice,
     walk::{JsonWalk, Value, Visit},
@@ -49,28 +50,7 @@ impl Error for ListError {}
 /// Whether the response to a request of this method may list tools: not if it is one of MCP that asks for something else.
 /// Of an unknown one the server may make what it likes.
 pub fn may_list(method: &str) -> bool {
-    !matches!(
-        method,
-        "initialize"
-            | "ping"
-            | "server/discover"
-            | "subscriptions/listen"
-            | "tools/call"
-            | "prompts/list"
-            | "prompts/get"
-            | "resources/list"
-            | "resources/templates/list"
-            | "resources/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "completion/complete"
-            | "logging/setLevel"
-            | "tasks/get"
-            | "tasks/list"
-            | "tasks/result"
-            | "tasks/update"
-            | "tasks/cancel"
-    ) && !method.starts_with("notifications/")
+    method == TOOLS_LIST || Method::of(method) == Method::OTHER && !method.starts_with("notifications/")
 }
 
 /// The message without the hidden tools, if it is a response that lists tools, or a batch with one (MCP 2025-03-26). All

@@ -6,6 +6,9 @@ pub const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-1
 /// The version in which every request is self-contained.
 pub const MODERN: &str = "2026-07-28";
 
+/// `_meta` of the messages of [`MODERN`] that the gateway itself writes.
+pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
 /// What a server answers to `initialize`: the version that was asked for if it has the handshake, else the newest one that
 /// has it; the client then stays or leaves.
 pub fn negotiate(asked: Option<&str>) -> &'static str {

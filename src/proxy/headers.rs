@@ -4,8 +4,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{cookies, fields};
 use crate::{
-    config::HttpTarget, downstream::head::Checked, identity::presented::Presented,
-    mcp::sse::reader::is_mcp_type,
+    config::HttpTarget,
+    downstream::head::Checked,
+    identity::presented::Presented,
+    mcp::{
+        header::{LAST_EVENT_ID, SESSION_ID},
+        sse::reader::is_mcp_type,
+    },
 };
 
 /// What the gateway says in the client's stead.
@@ -73,12 +78,6 @@ pub(super) fn write_request(
         }
     }
 }
-
-/// `Mcp-Session-Id`
-pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// `Last-Event-ID`
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());

@@ -27,7 +27,7 @@ use crate::{
     identity::{Subject, Waits, presented::without_token},
     mcp::{
         accept::{names_events, takes_events},
-        modern::LISTEN,
+        header::{LAST_EVENT_ID, SESSION_ID},
         sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
@@ -216,10 +216,13 @@ fn waits(mcp_endpoint: McpEndpoint, checked: &Checked<'_>) -> Waits {
     let head = checked.parts;
     match (mcp_endpoint, &head.method) {
         // A stream that was lost is taken up again: that of a call, as a rule.
-        (McpEndpoint::Mcp, &Method::GET) if !head.headers.contains_key("last-event-id") => Waits::Listens,
+        (McpEndpoint::Mcp, &Method::GET) if !head.headers.contains_key(LAST_EVENT_ID) => Waits::Listens,
         (McpEndpoint::Mcp, _) if checked.fields.is_modern => {
-            let listens = checked.fields.rpc_method.is_some_and(|method| method == LISTEN);
-            if listens { Waits::Listens } else { Waits::Calls }
+            if checked.fields.listens {
+                Waits::Listens
+            } else {
+                Waits::Calls
+            }
         }
         // The answers to all calls of an HTTP+SSE session come on its one stream.
         (McpEndpoint::Sse, _) => Waits::Converses,
@@ -294,11 +297,11 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
 
 /// Replaces the server's session id by one that only this caller can use, and only here.
 fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
-    if let Some(id) = head.headers.get(headers::SESSION_ID) {
+    if let Some(id) = head.headers.get(SESSION_ID) {
         let (server, token_name) = admitted.session_owner();
         let sealed = admitted.live.sessions.seal(server, token_name, id.as_bytes());
         let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
-        head.headers.insert(headers::SESSION_ID, sealed);
+        head.headers.insert(SESSION_ID, sealed);
     }
     Ok(())
 }

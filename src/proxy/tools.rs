@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::Owner,
     mcp::{
+        header::{LAST_EVENT_ID, METHOD, NAME},
         message::Malformed,
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
@@ -59,7 +60,7 @@ impl Tools {
     ) -> Result<Self, Error> {
         let has_body = body.is_some_and(|body| !body.is_end_stream());
         let declared = |name| Declared::read(head.headers.get_all(name));
-        let (method, name) = (declared("mcp-method"), declared("mcp-name"));
+        let (method, name) = (declared(METHOD), declared(NAME));
         // What fields say, and no body does, some server may act on.
         if !has_body && (method != Declared::Absent || name != Declared::Absent) {
             return Err(refused(Refusal::Mismatch));
@@ -71,7 +72,7 @@ impl Tools {
         } else {
             None
         };
-        let is_stream = head.method == Method::GET || head.headers.contains_key("last-event-id");
+        let is_stream = head.method == Method::GET || head.headers.contains_key(LAST_EVENT_ID);
         let (filter, mcp_endpoint, owner) =
             (Arc::clone(filter), admitted.mcp_endpoint, Arc::clone(&admitted.owner));
         Ok(Self { filter, mcp_endpoint, owner, patience, is_stream, guard })

@@ -11,7 +11,7 @@ use crate::{
     mcp::{
         codes::METHOD_NOT_FOUND,
         message::{Id, Malformed, Message, Part},
-        modern::LISTEN,
+        method::LISTEN,
     },
 };
 

@@ -18,7 +18,8 @@ use crate::{
     mcp::{
         codes::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND},
         message::{Id, Message, Part, Reference},
-        modern::{LISTEN, too_many_wanted},
+        method::LISTEN,
+        modern::too_many_wanted,
     },
 };
 

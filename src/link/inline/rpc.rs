@@ -6,7 +6,8 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     config::{InlineTarget, InlineTool},
     mcp::{
-        codes::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION},
+        codes::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION, error_response, unsupported},
+        era::Era,
         message::{Id, Message, MessageKind, Part},
         version::{MODERN, negotiate},
     },
@@ -41,15 +42,6 @@ pub(super) struct InlineCall {
     pub(super) era: Era,
 }
 
-/// Which of the two protocols a request speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Era {
-    /// Begins with `initialize`.
-    Legacy,
-    /// Every request is self-contained (MCP 2026-07-28).
-    Modern,
-}
-
 /// An error response in the making: code, message, data.
 struct Failure(i64, &'static str, Option<Value>);
 
@@ -78,11 +70,7 @@ pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> In
     let answer = match outcome {
         Ok((era, value)) => result(id, era, value),
         Err(Failure(code, reason, data)) => {
-            let mut error = json!({ "code": code, "message": reason });
-            if let Some(data) = data {
-                error["data"] = data;
-            }
-            parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
+            Message::parse(error_response(Some(id), code, reason, data).into()).ok()
         }
     };
     answer.map_or(InlineReply::None, |message| InlineReply::Message(Box::new(message)))
@@ -101,17 +89,13 @@ pub(super) fn error(id: &Id, code: i64, reason: &str) -> Option<Message> {
     Message::error_for(id, code, reason).ok()
 }
 
-fn parse(text: String) -> Option<Message> {
-    Message::parse(text.into()).ok()
-}
-
 /// A request says which era it is of, and a modern one has to say more.
 fn era(message: &Message) -> Result<Era, Failure> {
     match message.version() {
         Some(MODERN) => {}
         Some(other) => {
-            let data = json!({ "supported": [MODERN], "requested": other });
-            return Err(Failure(UNSUPPORTED_VERSION, "unsupported protocol version", Some(data)));
+            let reason = "unsupported protocol version";
+            return Err(Failure(UNSUPPORTED_VERSION, reason, Some(unsupported(other))));
         }
         None if message.method() != "server/discover" => return Ok(Era::Legacy),
         None => {}

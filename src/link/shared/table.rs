@@ -20,7 +20,7 @@ use crate::{
     mcp::{
         codes::METHOD_NOT_FOUND,
         message::{self, Id, Malformed, Message, Part},
-        modern::LISTEN,
+        method::LISTEN,
         numbers::{self, Numbers},
     },
 };

@@ -19,7 +19,8 @@ use crate::{
     mcp::{
         codes::{INVALID_PARAMS, METHOD_NOT_FOUND},
         message::{Message, Part},
-        modern::{LISTEN, too_many_wanted},
+        method::LISTEN,
+        modern::too_many_wanted,
     },
 };
 

@@ -8,17 +8,20 @@
 //! The rules are those of Streamable HTTP, sections "Request Metadata" and "Server Validation" (SEP-2243, SEP-2575, and
 //! SEP-2663 for tasks).
 
+mod fields;
 mod tool_headers;
 
 use std::borrow::Cow;
 
+use self::fields::{RejectionReason, differs, folded, is_param, missing, only};
 use crate::mcp::{
     codes::{
         HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MISSING_CAPABILITY,
-        UNSUPPORTED_VERSION,
+        UNSUPPORTED_VERSION, error_response, unsupported,
     },
     header,
     message::{Id, Message, MessageKind, Part},
+    method::Method,
     version::MODERN,
 };
 use bytes::Bytes;
@@ -27,18 +30,12 @@ use serde::{Deserialize, de::IgnoredAny};
 
 pub use crate::mcp::modern::tool_headers::ToolHeaders;
 
-/// `_meta` of the messages of this version that the gateway itself writes.
-pub const OWN_META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
-
-/// Asks for notifications.
-pub const LISTEN: &str = "subscriptions/listen";
 /// Bytes of what a subscription asks for (`params.notifications`), and resources that it may name. The gateway reads
 /// that as a tree, and keeps it as long as the subscription is open.
 const MOST_WANTED: (usize, usize) = (256 * 1024, 1000);
 const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";
-const PARAM_PREFIX: &str = "mcp-param-";
 
 /// Why a request is refused: answered with status 400, and [`ModernRejection::body`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,38 +59,9 @@ impl ModernRejection {
     /// The JSON-RPC error response. Without `id` if what it answers had none. Names fields, but of what was in them nothing
     /// but the version, as the specification wants it.
     pub fn body(&self) -> Bytes {
-        let id = self.id.as_ref().map(|id| format!(r#""id":{id},"#)).unwrap_or_default();
-        let mut error = serde_json::json!({ "code": self.code, "message": self.reason });
-        if let Some(requested) = &self.requested {
-            error["data"] = serde_json::json!({ "supported": [MODERN], "requested": requested });
-        }
-        format!(r#"{{"jsonrpc":"2.0",{id}"error":{error}}}"#).into()
+        let data = self.requested.as_deref().map(unsupported);
+        error_response(self.id.as_ref(), self.code, &self.reason, data).into()
     }
-}
-
-/// Whether a request is of MCP 2026-07-28 or later, and not of the versions that have sessions.
-///
-/// What the body says of its version counts, whatever it says: a server has to be asked before it can be known to lack
-/// one. Versions are names, not numbers, so a header alone counts only if it is known. `message` is `None` for what has
-/// no body, such as GET.
-pub fn is_modern(headers: &HeaderMap, message: Option<&Message>) -> bool {
-    if message.is_some_and(Message::names_version) {
-        return true;
-    }
-    if message.is_some_and(|message| message.method() == "initialize") {
-        return false;
-    }
-    headers.get_all(PROTOCOL_VERSION).iter().any(names_modern)
-}
-
-/// Whether this is what `MCP-Protocol-Version` says in MCP 2026-07-28.
-pub fn names_modern(version: &HeaderValue) -> bool {
-    header::plain(version) == Some(MODERN)
-}
-
-/// Whether the head says that a request asks for notifications, and so for no answer that comes to an end.
-pub fn listens(headers: &HeaderMap) -> bool {
-    headers.get(METHOD).is_some_and(|method| method == LISTEN)
 }
 
 /// Why this `subscriptions/listen` is more than the gateway reads.
@@ -144,20 +112,6 @@ pub fn check(
         .collect())
 }
 
-fn is_param(name: &HeaderName) -> bool {
-    name.as_str().starts_with(PARAM_PREFIX)
-}
-
-/// Whether two fields are one to who makes variables of their names (CGI, WSGI, Rack, PHP), and are spelt differently.
-fn is_second_spelling(one: &HeaderName, other: &HeaderName) -> bool {
-    one != other && one.as_str().len() == other.as_str().len() && folded(one) == folded(other)
-}
-
-/// A name with all punctuation alike.
-fn folded(name: &HeaderName) -> Vec<u8> {
-    name.as_str().bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' }).collect()
-}
-
 /// The status for a response to a request of [`MODERN`] that has no status of its own.
 ///
 /// `-32602` is not distinguished by its code alone. Where it is about `_meta`, [`check`] has refused the request
@@ -169,8 +123,6 @@ pub fn status(response: &Message) -> StatusCode {
         _ => StatusCode::OK,
     }
 }
-
-type RejectionReason = (i64, Cow<'static, str>);
 
 fn compare(
     headers: &HeaderMap,
@@ -195,7 +147,7 @@ fn compare(
     if header::plain(method) != Some(message.method()) {
         return Err(differs(METHOD));
     }
-    if repeats_name(message.method()) {
+    if Method::of(message.method()).repeats_name() {
         match (only(headers, NAME)?, message.name()) {
             (None, None) => {}
             (None, Some(_)) => return Err(missing(NAME)),
@@ -215,31 +167,6 @@ fn compare(
         }
         _ => Ok(()),
     }
-}
-
-/// Whether `Mcp-Name` has to repeat [`Message::name`] in requests of this method.
-pub fn repeats_name(method: &str) -> bool {
-    matches!(
-        method,
-        "tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel"
-    )
-}
-
-/// The value of a field that may be there once: of two, one hop would take the first and another the last.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, RejectionReason> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err((HEADER_MISMATCH, format!("the header {name} is there more than once").into())),
-    }
-}
-
-fn missing(name: &str) -> RejectionReason {
-    (HEADER_MISMATCH, format!("the header {name} is missing").into())
-}
-
-fn differs(name: &str) -> RejectionReason {
-    (HEADER_MISMATCH, format!("the header {name} differs from the body").into())
 }
 
 #[cfg(test)]

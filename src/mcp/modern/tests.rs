@@ -29,40 +29,6 @@ fn code(outcome: Result<Vec<(HeaderName, HeaderValue)>, ModernRejection>) -> Opt
 const V: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
 
 #[test]
-fn the_body_says_what_version_a_request_is_of_and_a_header_only_if_it_is_known() {
-    let modern = request("tools/list", "");
-    let future = parse(
-        r#"{"id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"v999.0.0"}}}"#,
-    );
-    let bare = parse(r#"{"id":1,"method":"tools/list"}"#);
-    let initialize = parse(r#"{"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
-    let removed = request("initialize", "");
-    for (version, message, wanted) in [
-        (Some("2026-07-28"), Some(&modern), true),
-        (None, Some(&modern), true),
-        (Some("2025-11-25"), Some(&modern), true),
-        (Some("v999.0.0"), Some(&future), true),
-        (Some("2026-07-28"), Some(&bare), true),
-        (Some(" 2026-07-28 "), Some(&bare), true),
-        (Some("2025-11-25"), Some(&bare), false),
-        (Some("2099-01-01"), Some(&bare), false),
-        (None, Some(&bare), false),
-        (None, Some(&initialize), false),
-        (Some("2026-07-28"), Some(&initialize), false),
-        (Some("2026-07-28"), Some(&removed), true),
-        (Some("2026-07-28"), None, true),
-        (Some("2025-11-25"), None, false),
-        (None, None, false),
-    ] {
-        let mut headers = HeaderMap::new();
-        if let Some(version) = version {
-            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(version));
-        }
-        assert_eq!(is_modern(&headers, message), wanted, "{version:?} {message:?}");
-    }
-}
-
-#[test]
 fn what_the_head_repeats_has_to_be_there_once_and_to_agree() {
     let list = || request("tools/list", "");
     let call = || request("tools/call", r#""name":"greet","arguments":{}"#);
@@ -158,7 +124,7 @@ fn a_notification_needs_no_meta_but_what_it_says_has_to_agree() {
         r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":20260728}}"#,
     );
     let unreadable = unreadable.unwrap();
-    assert!(is_modern(&HeaderMap::new(), Some(&unreadable)));
+    assert!(crate::mcp::era::is_modern(&HeaderMap::new(), Some(&unreadable)));
     assert_eq!(code(check(&head(&fields), &unreadable, None)), Some(INVALID_PARAMS));
     let response = parse(r#"{"id":1,"result":{}}"#);
     assert_eq!(code(check(&head(&fields), &response, None)), Some(INVALID_REQUEST));

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::{PARAM_PREFIX, RejectionReason, differs, is_param, is_second_spelling, missing, only};
+use super::fields::{PARAM_PREFIX, RejectionReason, differs, is_param, is_second_spelling, missing, only};
 use crate::mcp::{codes::HEADER_MISMATCH, header, reading::keys::is_spelling_of};
 
 const ANNOTATION: &str = "x-mcp-header";

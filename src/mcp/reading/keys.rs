@@ -4,6 +4,8 @@
 //! case (Go also the Kelvin sign and the long s), the Python SDK takes `task_id` for `taskId` and `meta` for `_meta`, C
 //! strings end at a zero byte. Two keys that one of them takes for the same fold to the same letters and digits here.
 
+use crate::mcp::method::Method;
+
 /// An object whose keys count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
@@ -30,7 +32,7 @@ pub(crate) enum ObjectKind {
 /// A key that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKey {
-    JsonRpc,
+    // Those whose values are kept.
     Id,
     Method,
     Params,
@@ -42,6 +44,19 @@ pub(crate) enum MessageKey {
     Progress,
     RequestId,
     Cursor,
+    ProgressToken,
+    Version,
+    Capabilities,
+    LogLevel,
+    SubscriptionId,
+    ReferenceType,
+    ReferenceName,
+    ReferenceUri,
+    MadeTaskId,
+    RelatedTask,
+    Code,
+    // Those whose values are only checked.
+    JsonRpc,
     Level,
     Meta,
     Arguments,
@@ -50,24 +65,18 @@ pub(crate) enum MessageKey {
     InitialVersion,
     InitialCapabilities,
     InitialClient,
-    ProgressToken,
-    Version,
-    Capabilities,
     Client,
-    LogLevel,
-    SubscriptionId,
-    RelatedTask,
-    ReferenceType,
-    ReferenceName,
-    ReferenceUri,
     ToolsChanged,
     PromptsChanged,
     ResourcesChanged,
     Subscriptions,
     ResultMeta,
     ResultTask,
-    MadeTaskId,
-    Code,
+}
+
+impl MessageKey {
+    /// How many are kept: those in front.
+    pub(crate) const KEPT: usize = Self::Code as usize + 1;
 }
 
 /// Who wrote a message.
@@ -92,113 +101,79 @@ pub(crate) enum Spelling {
     Second,
 }
 
-/// As MCP writes it, folded, what it is, and whether it is renamed in what a server writes.
-type Known = (&'static str, &'static str, MessageKey, bool);
+/// A key that is known in an object.
+struct Known {
+    /// As MCP writes it.
+    name: &'static str,
+    folded: Folded,
+    key: MessageKey,
+    /// The gateway renames its value, also in what a server writes.
+    is_renamed: bool,
+}
+
+const fn known(name: &'static str, key: MessageKey) -> Known {
+    Known { name, folded: Folded::of_ascii(name), key, is_renamed: false }
+}
+
+const fn renamed(name: &'static str, key: MessageKey) -> Known {
+    Known { name, folded: Folded::of_ascii(name), key, is_renamed: true }
+}
 
 /// What MCP keeps for itself in `_meta`.
 const RESERVED: &str = "io.modelcontextprotocol/";
 const RESERVED_FOLDED: &str = "iomodelcontextprotocol";
 
-const MESSAGE: &[Known] = &[
-    ("jsonrpc", "jsonrpc", MessageKey::JsonRpc, true),
-    ("id", "id", MessageKey::Id, true),
-    ("method", "method", MessageKey::Method, true),
-    ("params", "params", MessageKey::Params, true),
-    ("result", "result", MessageKey::Result, true),
-    ("error", "error", MessageKey::Error, true),
+static MESSAGE: &[Known] = &[
+    renamed("jsonrpc", MessageKey::JsonRpc),
+    renamed("id", MessageKey::Id),
+    renamed("method", MessageKey::Method),
+    renamed("params", MessageKey::Params),
+    renamed("result", MessageKey::Result),
+    renamed("error", MessageKey::Error),
 ];
-const PARAMS: &[Known] = &[
-    ("_meta", "meta", MessageKey::Meta, true),
-    ("name", "name", MessageKey::Name, false),
-    ("arguments", "arguments", MessageKey::Arguments, false),
-    ("uri", "uri", MessageKey::Uri, false),
-    ("taskId", "taskid", MessageKey::TaskId, false),
-    ("progressToken", "progresstoken", MessageKey::Progress, true),
-    ("requestId", "requestid", MessageKey::RequestId, true),
-    ("cursor", "cursor", MessageKey::Cursor, false),
-    ("level", "level", MessageKey::Level, false),
-    ("ref", "ref", MessageKey::Reference, false),
-    ("notifications", "notifications", MessageKey::Filter, false),
-    ("protocolVersion", "protocolversion", MessageKey::InitialVersion, false),
-    ("capabilities", "capabilities", MessageKey::InitialCapabilities, false),
-    ("clientInfo", "clientinfo", MessageKey::InitialClient, false),
+static PARAMS: &[Known] = &[
+    renamed("_meta", MessageKey::Meta),
+    known("name", MessageKey::Name),
+    known("arguments", MessageKey::Arguments),
+    known("uri", MessageKey::Uri),
+    known("taskId", MessageKey::TaskId),
+    renamed("progressToken", MessageKey::Progress),
+    renamed("requestId", MessageKey::RequestId),
+    known("cursor", MessageKey::Cursor),
+    known("level", MessageKey::Level),
+    known("ref", MessageKey::Reference),
+    known("notifications", MessageKey::Filter),
+    known("protocolVersion", MessageKey::InitialVersion),
+    known("capabilities", MessageKey::InitialCapabilities),
+    known("clientInfo", MessageKey::InitialClient),
 ];
-const META: &[Known] = &[
-    ("progressToken", "progresstoken", MessageKey::ProgressToken, true),
-    (
-        "io.modelcontextprotocol/protocolVersion",
-        "iomodelcontextprotocolprotocolversion",
-        MessageKey::Version,
-        false,
-    ),
-    (
-        "io.modelcontextprotocol/clientCapabilities",
-        "iomodelcontextprotocolclientcapabilities",
-        MessageKey::Capabilities,
-        false,
-    ),
-    ("io.modelcontextprotocol/clientInfo", "iomodelcontextprotocolclientinfo", MessageKey::Client, false),
-    ("io.modelcontextprotocol/logLevel", "iomodelcontextprotocolloglevel", MessageKey::LogLevel, false),
-    (
-        "io.modelcontextprotocol/subscriptionId",
-        "iomodelcontextprotocolsubscriptionid",
-        MessageKey::SubscriptionId,
-        true,
-    ),
-    (
-        "io.modelcontextprotocol/related-task",
-        "iomodelcontextprotocolrelatedtask",
-        MessageKey::RelatedTask,
-        false,
-    ),
+static META: &[Known] = &[
+    renamed("progressToken", MessageKey::ProgressToken),
+    known("io.modelcontextprotocol/protocolVersion", MessageKey::Version),
+    known("io.modelcontextprotocol/clientCapabilities", MessageKey::Capabilities),
+    known("io.modelcontextprotocol/clientInfo", MessageKey::Client),
+    known("io.modelcontextprotocol/logLevel", MessageKey::LogLevel),
+    renamed("io.modelcontextprotocol/subscriptionId", MessageKey::SubscriptionId),
+    known("io.modelcontextprotocol/related-task", MessageKey::RelatedTask),
 ];
-const REFERENCE: &[Known] = &[
-    ("type", "type", MessageKey::ReferenceType, false),
-    ("name", "name", MessageKey::ReferenceName, false),
-    ("uri", "uri", MessageKey::ReferenceUri, false),
+static REFERENCE: &[Known] = &[
+    known("type", MessageKey::ReferenceType),
+    known("name", MessageKey::ReferenceName),
+    known("uri", MessageKey::ReferenceUri),
 ];
-const FILTER: &[Known] = &[
-    ("toolsListChanged", "toolslistchanged", MessageKey::ToolsChanged, false),
-    ("promptsListChanged", "promptslistchanged", MessageKey::PromptsChanged, false),
-    ("resourcesListChanged", "resourceslistchanged", MessageKey::ResourcesChanged, false),
-    ("resourceSubscriptions", "resourcesubscriptions", MessageKey::Subscriptions, false),
+static FILTER: &[Known] = &[
+    known("toolsListChanged", MessageKey::ToolsChanged),
+    known("promptsListChanged", MessageKey::PromptsChanged),
+    known("resourcesListChanged", MessageKey::ResourcesChanged),
+    known("resourceSubscriptions", MessageKey::Subscriptions),
 ];
-const RESULT: &[Known] = &[
-    ("_meta", "meta", MessageKey::ResultMeta, true),
-    ("task", "task", MessageKey::ResultTask, false),
-    ("taskId", "taskid", MessageKey::MadeTaskId, false),
+static RESULT: &[Known] = &[
+    renamed("_meta", MessageKey::ResultMeta),
+    known("task", MessageKey::ResultTask),
+    known("taskId", MessageKey::MadeTaskId),
 ];
-const TASK: &[Known] = &[("taskId", "taskid", MessageKey::MadeTaskId, false)];
-const ERROR: &[Known] = &[("code", "code", MessageKey::Code, false)];
-
-/// Methods that clients of some version of MCP call, so that the gateway or a server acts on them.
-const METHODS: &[(&str, &str)] = &[
-    ("tools/call", "toolscall"),
-    ("tools/list", "toolslist"),
-    ("initialize", "initialize"),
-    ("ping", "ping"),
-    ("server/discover", "serverdiscover"),
-    ("subscriptions/listen", "subscriptionslisten"),
-    ("prompts/list", "promptslist"),
-    ("prompts/get", "promptsget"),
-    ("resources/list", "resourceslist"),
-    ("resources/templates/list", "resourcestemplateslist"),
-    ("resources/read", "resourcesread"),
-    ("resources/subscribe", "resourcessubscribe"),
-    ("resources/unsubscribe", "resourcesunsubscribe"),
-    ("completion/complete", "completioncomplete"),
-    ("logging/setLevel", "loggingsetlevel"),
-    ("tasks/get", "tasksget"),
-    ("tasks/list", "taskslist"),
-    ("tasks/result", "tasksresult"),
-    ("tasks/update", "tasksupdate"),
-    ("tasks/cancel", "taskscancel"),
-    ("notifications/initialized", "notificationsinitialized"),
-    ("notifications/cancelled", "notificationscancelled"),
-    ("notifications/progress", "notificationsprogress"),
-    ("notifications/roots/list_changed", "notificationsrootslistchanged"),
-    ("notifications/tasks/status", "notificationstasksstatus"),
-];
+static TASK: &[Known] = &[known("taskId", MessageKey::MadeTaskId)];
+static ERROR: &[Known] = &[known("code", MessageKey::Code)];
 
 impl ObjectKind {
     fn keys(self) -> &'static [Known] {
@@ -218,11 +193,11 @@ impl ObjectKind {
     /// What `key` is here. `escaped` is how many bytes longer it is written than it is.
     pub(crate) fn spelling(self, author: Author, key: &str, escaped: usize) -> Spelling {
         let known = self.keys();
-        if let Some((_, _, key, _)) = known.iter().find(|known| known.0 == key)
+        if let Some(exact) = known.iter().find(|known| known.name == key)
             // PHP writes every slash as `\/`, which nobody takes for anything else. Other escapes are longer.
             && escaped <= usize::from(self == Self::Meta)
         {
-            return Spelling::Exact(*key);
+            return Spelling::Exact(exact.key);
         }
         // Keys of MCP are of ASCII (and so is every key of `_meta`, says the specification). What is not may be the same to
         // who ignores case, width, accents or what is not seen.
@@ -231,8 +206,8 @@ impl ObjectKind {
         }
         let folded = Folded::of(key);
         let folded = folded.bytes();
-        let counts = |known: &&Known| author == Author::Client || known.3;
-        if known.iter().filter(counts).any(|known| known.1.as_bytes() == folded) {
+        let counts = |known: &&Known| author == Author::Client || known.is_renamed;
+        if known.iter().filter(counts).any(|known| known.folded.bytes() == folded) {
             return Spelling::Second;
         }
         match self {
@@ -247,7 +222,7 @@ impl ObjectKind {
 
 /// Whether some server may take `method` for another one, or not for itself.
 pub(crate) fn is_ambiguous_method(method: &str) -> bool {
-    if METHODS.iter().any(|(known, _)| *known == method) {
+    if Method::of(method) != Method::OTHER {
         return false;
     }
     // MCP 2026-07-28 repeats the method in a header field.
@@ -255,7 +230,7 @@ pub(crate) fn is_ambiguous_method(method: &str) -> bool {
         return true;
     }
     let folded = Folded::of(method);
-    METHODS.iter().any(|(_, known)| known.as_bytes() == folded.bytes())
+    Method::all().any(|known| Folded::of_ascii(known.name()).bytes() == folded.bytes())
 }
 
 /// Whether some reader takes `key` for `name`.
@@ -279,6 +254,20 @@ pub(crate) struct Folded {
 impl Folded {
     /// Longer ones are like nothing that is known.
     const MOST: usize = 64;
+
+    /// Folds a key of ASCII letters that is known when the program is built.
+    const fn of_ascii(key: &str) -> Self {
+        let mut folded = Self { bytes: [0; Self::MOST], length: 0 };
+        let (key, mut at) = (key.as_bytes(), 0);
+        while at < key.len() {
+            if key[at].is_ascii_alphanumeric() {
+                folded.bytes[folded.length] = key[at].to_ascii_lowercase();
+                folded.length += 1;
+            }
+            at += 1;
+        }
+        folded
+    }
 
     /// Folds `key`.
     pub(crate) fn of(key: &str) -> Self {
@@ -308,7 +297,7 @@ impl Folded {
 /// Keys that a reader of any kind may take for one that counts, for tests.
 #[cfg(test)]
 pub(crate) fn exact(place: ObjectKind) -> impl Iterator<Item = &'static str> {
-    place.keys().iter().map(|known| known.0)
+    place.keys().iter().map(|known| known.name)
 }
 
 #[cfg(test)]
@@ -328,13 +317,13 @@ mod tests {
     #[test]
     fn the_tables_fold_as_keys_do_and_name_each_key_once() {
         let mut met = Vec::new();
-        for (key, folded, which, _) in PLACES.into_iter().flat_map(ObjectKind::keys) {
-            assert_eq!(Folded::of(key).bytes(), folded.as_bytes(), "{key}");
-            assert!(!met.contains(which), "{key}");
-            met.push(*which);
+        for Known { name, folded, key, .. } in PLACES.into_iter().flat_map(ObjectKind::keys) {
+            assert_eq!(Folded::of(name).bytes(), folded.bytes(), "{name}");
+            assert!(!met.contains(key), "{name}");
+            met.push(*key);
         }
-        for (method, folded) in METHODS {
-            assert_eq!(Folded::of(method).bytes(), folded.as_bytes(), "{method}");
+        for method in Method::all().map(Method::name) {
+            assert_eq!(Folded::of(method).bytes(), Folded::of_ascii(method).bytes(), "{method}");
             assert!(!is_ambiguous_method(method));
         }
     }

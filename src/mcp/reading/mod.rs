@@ -8,12 +8,14 @@
 pub(crate) mod keys;
 mod outcome;
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 pub use crate::mcp::reading::outcome::Reference;
 pub(super) use crate::mcp::reading::outcome::{MessageFields, Spans};
 use crate::mcp::{
-    message::{Id, Malformed, MessageKind, Part},
+    id::Id,
+    method::{Method, Subject},
+    parts::{Malformed, MessageKind, Part},
     reading::{
         keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
         outcome::MAX_NAME,
@@ -61,28 +63,8 @@ pub(super) struct Reading {
     progress_at: Option<(u32, u32)>,
     /// Where the member `progressToken` of `_meta` begins: with its key.
     token_member: Option<u32>,
-    id: Field,
-    method: Field,
-    params: Field,
-    result: Field,
-    error: Field,
-    name: Field,
-    uri: Field,
-    task_id: Field,
-    progress: Field,
-    request_id: Field,
-    cursor: Field,
-    progress_token: Field,
-    version: Field,
-    capabilities: Field,
-    log_level: Field,
-    subscription_id: Field,
-    reference_type: Field,
-    reference_name: Field,
-    reference_uri: Field,
-    made_task_id: Field,
-    related_task: Field,
-    code: Field,
+    /// The values of the keys that are kept.
+    fields: [Field; MessageKey::KEPT],
 }
 
 impl Reading {
@@ -99,28 +81,7 @@ impl Reading {
             names: [None; 5],
             progress_at: None,
             token_member: None,
-            id: Field::Absent,
-            method: Field::Absent,
-            params: Field::Absent,
-            result: Field::Absent,
-            error: Field::Absent,
-            name: Field::Absent,
-            uri: Field::Absent,
-            task_id: Field::Absent,
-            progress: Field::Absent,
-            request_id: Field::Absent,
-            cursor: Field::Absent,
-            progress_token: Field::Absent,
-            version: Field::Absent,
-            capabilities: Field::Absent,
-            log_level: Field::Absent,
-            subscription_id: Field::Absent,
-            reference_type: Field::Absent,
-            reference_name: Field::Absent,
-            reference_uri: Field::Absent,
-            made_task_id: Field::Absent,
-            related_task: Field::Absent,
-            code: Field::Absent,
+            fields: [const { Field::Absent }; MessageKey::KEPT],
         }
     }
 
@@ -156,7 +117,7 @@ impl Reading {
             });
         }
         // Nothing is made of what is not kept.
-        let Some(place) = self.field_mut(key) else { return Ok(()) };
+        let Some(place) = self.fields.get_mut(key as usize) else { return Ok(()) };
         *place = match value {
             Value::Null => Field::Null,
             Value::Object => Field::Object,
@@ -167,44 +128,43 @@ impl Reading {
         Ok(())
     }
 
-    /// Where a value is kept; `None` if it is only checked.
-    fn field_mut(&mut self, key: MessageKey) -> Option<&mut Field> {
-        Some(match key {
-            MessageKey::Id => &mut self.id,
-            MessageKey::Method => &mut self.method,
-            MessageKey::Params => &mut self.params,
-            MessageKey::Result => &mut self.result,
-            MessageKey::Error => &mut self.error,
-            MessageKey::Name => &mut self.name,
-            MessageKey::Uri => &mut self.uri,
-            MessageKey::TaskId => &mut self.task_id,
-            MessageKey::Progress => &mut self.progress,
-            MessageKey::RequestId => &mut self.request_id,
-            MessageKey::Cursor => &mut self.cursor,
-            MessageKey::ProgressToken => &mut self.progress_token,
-            MessageKey::Version => &mut self.version,
-            MessageKey::Capabilities => &mut self.capabilities,
-            MessageKey::LogLevel => &mut self.log_level,
-            MessageKey::SubscriptionId => &mut self.subscription_id,
-            MessageKey::ReferenceType => &mut self.reference_type,
-            MessageKey::ReferenceName => &mut self.reference_name,
-            MessageKey::ReferenceUri => &mut self.reference_uri,
-            MessageKey::MadeTaskId => &mut self.made_task_id,
-            MessageKey::RelatedTask => &mut self.related_task,
-            MessageKey::Code => &mut self.code,
-            _ => return None,
-        })
+    fn field(&self, key: MessageKey) -> &Field {
+        &self.fields[key as usize]
+    }
+
+    fn take(&mut self, key: MessageKey) -> Field {
+        mem::take(&mut self.fields[key as usize])
+    }
+
+    fn take_text(&mut self, key: MessageKey) -> Option<Box<str>> {
+        match self.take(key) {
+            Field::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn take_id(&mut self, key: MessageKey) -> Option<Id> {
+        match self.take(key) {
+            Field::Number(number) => Some(Id::Number(number)),
+            Field::Text(text) => Some(Id::String(text)),
+            _ => None,
+        }
+    }
+
+    /// Whether the message has this key with a value.
+    fn has(&self, key: MessageKey) -> bool {
+        !matches!(self.field(key), Field::Absent | Field::Null)
     }
 
     /// What kind of message it is, of one that was read to its end.
     pub(super) fn kind(&self) -> Result<MessageKind, Malformed> {
-        let is_there = |field: &Field| *field != Field::Absent;
-        let is_id = |field: &Field| matches!(field, Field::Number(_) | Field::Text(_));
+        let is_there = |key| *self.field(key) != Field::Absent;
+        let (method, id) = (self.field(MessageKey::Method), self.field(MessageKey::Id));
+        let is_id = matches!(id, Field::Number(_) | Field::Text(_));
         // `"error": null` beside a result says that there was none.
-        let (has_result, has_error) =
-            (is_there(&self.result), is_there(&self.error) && self.error != Field::Null);
-        let kind = match (&self.method, &self.id) {
-            (Field::Text(_), id) if is_id(id) => MessageKind::Request,
+        let (has_result, has_error) = (is_there(MessageKey::Result), self.has(MessageKey::Error));
+        let kind = match (method, id) {
+            (Field::Text(_), _) if is_id => MessageKind::Request,
             (Field::Text(_), Field::Absent) => MessageKind::Notification,
             (Field::Absent, _) if has_result || has_error => MessageKind::Response,
             // Some servers write down what they do not have.
@@ -214,12 +174,10 @@ impl Reading {
         if self.is_strict() {
             let is_both = match kind {
                 MessageKind::Response => has_result && has_error,
-                MessageKind::Request | MessageKind::Notification => {
-                    is_there(&self.result) || is_there(&self.error)
-                }
+                MessageKind::Request | MessageKind::Notification => has_result || is_there(MessageKey::Error),
             };
             // Some servers look for a result first, and some for a method.
-            if is_both || !matches!(self.id, Field::Absent | Field::Null) && !is_id(&self.id) {
+            if is_both || self.has(MessageKey::Id) && !is_id {
                 return Err(Malformed::NotJsonRpc);
             }
             self.check_name()?;
@@ -229,19 +187,19 @@ impl Reading {
 
     /// What is called, got or read has to be text where it is there at all: some readers make text of anything.
     fn check_name(&self) -> Result<(), Malformed> {
-        let is_text = |field: &Field| matches!(field, Field::Absent | Field::Text(_));
-        let is_named = match self.method() {
-            Some("tools/call" | "prompts/get") => is_text(&self.name),
-            Some("resources/read" | "resources/subscribe" | "resources/unsubscribe") => is_text(&self.uri),
-            Some("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result") => is_text(&self.task_id),
-            _ => true,
+        let is_text = |key| matches!(self.field(key), Field::Absent | Field::Text(_));
+        let is_named = match Method::of(self.method().unwrap_or_default()).subject() {
+            Subject::Name => is_text(MessageKey::Name),
+            Subject::Uri => is_text(MessageKey::Uri),
+            Subject::TaskId => is_text(MessageKey::TaskId),
+            Subject::Reference | Subject::Unknown => true,
         };
         if is_named { Ok(()) } else { Err(Malformed::Unreadable) }
     }
 
     /// `method`, once met.
     pub(super) fn method(&self) -> Option<&str> {
-        match &self.method {
+        match self.field(MessageKey::Method) {
             Field::Text(method) => Some(method),
             _ => None,
         }
@@ -249,20 +207,34 @@ impl Reading {
 
     /// `params.name`, once met.
     pub(super) fn name(&self) -> &Field {
-        &self.name
+        self.field(MessageKey::Name)
     }
 
     /// Whether this is what is called, got or read, as far as was met.
     pub(super) fn names(&self, said: &str) -> bool {
-        let mut fields = [&self.name, &self.uri, &self.task_id].into_iter();
-        fields.any(|field| matches!(field, Field::Text(name) if **name == *said))
+        let mut keys = [MessageKey::Name, MessageKey::Uri, MessageKey::TaskId].into_iter();
+        keys.any(|key| matches!(self.field(key), Field::Text(name) if **name == *said))
     }
 
     /// `id`, once met, if it is a string or a number.
     pub(super) fn id(&self) -> Option<Id> {
-        match &self.id {
+        match self.field(MessageKey::Id) {
             Field::Number(number) => Some(Id::Number(number.clone())),
             Field::Text(text) => Some(Id::String(text.clone())),
+            _ => None,
+        }
+    }
+
+    /// What the `ref` of `completion/complete` is about.
+    fn reference(&self) -> Option<Reference> {
+        let [of, name, uri] =
+            [MessageKey::ReferenceType, MessageKey::ReferenceName, MessageKey::ReferenceUri]
+                .map(|key| self.field(key));
+        match (of, name, uri) {
+            (Field::Text(of), Field::Text(_), _) if &**of == "ref/prompt" => Some(Reference::Prompt),
+            (Field::Text(of), _, Field::Text(_)) if &**of == "ref/resource" => Some(Reference::Resource),
+            (Field::Absent, Field::Text(_), Field::Absent) => Some(Reference::Prompt),
+            (Field::Absent, Field::Absent, Field::Text(_)) => Some(Reference::Resource),
             _ => None,
         }
     }
@@ -270,78 +242,54 @@ impl Reading {
     /// What it all comes to, once it was read to its end.
     pub(super) fn finish(mut self) -> Result<MessageFields, Malformed> {
         let kind = self.kind()?;
-        let method = text(self.method).unwrap_or_default();
-        let reference = match (&self.reference_type, &self.reference_name, &self.reference_uri) {
-            _ if &*method != "completion/complete" => None,
-            (Field::Text(of), Field::Text(_), _) if &**of == "ref/prompt" => Some(Reference::Prompt),
-            (Field::Text(of), _, Field::Text(_)) if &**of == "ref/resource" => Some(Reference::Resource),
-            (Field::Absent, Field::Text(_), Field::Absent) => Some(Reference::Prompt),
-            (Field::Absent, Field::Absent, Field::Text(_)) => Some(Reference::Resource),
-            _ => None,
+        let method = self.take_text(MessageKey::Method).unwrap_or_default();
+        let subject = match kind {
+            MessageKind::Response => Subject::Unknown,
+            MessageKind::Request | MessageKind::Notification => Method::of(&method).subject(),
         };
-        let (name, key) = match (&*method, reference) {
-            ("tools/call" | "prompts/get", _) => (self.name, MessageKey::Name),
-            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", _) => {
-                (self.uri, MessageKey::Uri)
-            }
-            ("tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result", _) => {
-                (self.task_id, MessageKey::TaskId)
-            }
-            ("completion/complete", Some(Reference::Prompt)) => {
-                (self.reference_name, MessageKey::ReferenceName)
-            }
-            ("completion/complete", Some(Reference::Resource)) => {
-                (self.reference_uri, MessageKey::ReferenceUri)
-            }
-            ("completion/complete", None) => (Field::Absent, MessageKey::ReferenceName),
-            _ if matches!(self.name, Field::Absent | Field::Null) => (self.uri, MessageKey::Uri),
-            _ => (self.name, MessageKey::Name),
+        let reference = if subject == Subject::Reference { self.reference() } else { None };
+        let key = match (subject, reference) {
+            (Subject::Name, _) => MessageKey::Name,
+            (Subject::Uri, _) => MessageKey::Uri,
+            (Subject::TaskId, _) => MessageKey::TaskId,
+            (Subject::Reference, Some(Reference::Resource)) => MessageKey::ReferenceUri,
+            (Subject::Reference, _) => MessageKey::ReferenceName,
+            (Subject::Unknown, _) if self.has(MessageKey::Name) => MessageKey::Name,
+            (Subject::Unknown, _) => MessageKey::Uri,
         };
-        let name = text(name);
+        let name = self.take_text(key).filter(|_| subject != Subject::Reference || reference.is_some());
         self.spans.set(Part::Name, self.names[name_slot(key)].filter(|_| name.is_some()));
-        if kind != MessageKind::Request {
-            self.spans.set(Part::ProgressToken, self.progress_at);
-            self.progress_token = self.progress;
-        }
+        let token = match kind {
+            MessageKind::Request => MessageKey::ProgressToken,
+            MessageKind::Notification | MessageKind::Response => {
+                self.spans.set(Part::ProgressToken, self.progress_at);
+                MessageKey::Progress
+            }
+        };
         Ok(MessageFields {
             kind,
             is_ambiguous: self.is_ambiguous,
-            id: id(self.id),
-            progress_token: id(self.progress_token),
-            request_id: id(self.request_id),
-            subscription_id: id(self.subscription_id),
+            id: self.take_id(MessageKey::Id),
+            progress_token: self.take_id(token),
+            request_id: self.take_id(MessageKey::RequestId),
+            subscription_id: self.take_id(MessageKey::SubscriptionId),
             name,
             reference,
-            names_version: !matches!(self.version, Field::Absent | Field::Null),
-            version: text(self.version),
-            names_capabilities: !matches!(self.capabilities, Field::Absent | Field::Null),
-            sets_log_level: !matches!(self.log_level, Field::Absent | Field::Null),
-            has_cursor: !matches!(self.cursor, Field::Absent | Field::Null),
-            error_code: match &self.code {
+            names_version: self.has(MessageKey::Version),
+            version: self.take_text(MessageKey::Version),
+            names_capabilities: self.has(MessageKey::Capabilities),
+            sets_log_level: self.has(MessageKey::LogLevel),
+            has_cursor: self.has(MessageKey::Cursor),
+            error_code: match self.field(MessageKey::Code) {
                 Field::Number(code) => code.parse().ok(),
                 _ => None,
             },
-            task_id: text(self.made_task_id).filter(|_| kind == MessageKind::Response),
-            names_related_task: !matches!(self.related_task, Field::Absent | Field::Null),
+            task_id: self.take_text(MessageKey::MadeTaskId).filter(|_| kind == MessageKind::Response),
+            names_related_task: self.has(MessageKey::RelatedTask),
             method,
             spans: self.spans,
             token_member: self.token_member,
         })
-    }
-}
-
-fn text(field: Field) -> Option<Box<str>> {
-    match field {
-        Field::Text(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn id(field: Field) -> Option<Id> {
-    match field {
-        Field::Number(number) => Some(Id::Number(number)),
-        Field::Text(text) => Some(Id::String(text)),
-        _ => None,
     }
 }
 
@@ -352,25 +300,27 @@ fn longest(key: MessageKey) -> usize {
         | MessageKey::Meta
         | MessageKey::Result
         | MessageKey::ResultMeta
+        | MessageKey::ResultTask
         | MessageKey::Error
-        | MessageKey::Arguments => 0,
-        MessageKey::ResultTask => 0,
-        MessageKey::MadeTaskId => MAX_NAME,
-        MessageKey::Reference
+        | MessageKey::Arguments
+        | MessageKey::Reference
         | MessageKey::Filter
         | MessageKey::InitialCapabilities
-        | MessageKey::InitialClient => 0,
-        MessageKey::Capabilities
+        | MessageKey::InitialClient
+        | MessageKey::Capabilities
         | MessageKey::Client
         | MessageKey::RelatedTask
-        | MessageKey::Subscriptions => 0,
-        MessageKey::ToolsChanged | MessageKey::PromptsChanged | MessageKey::ResourcesChanged => 0,
+        | MessageKey::Subscriptions
+        | MessageKey::ToolsChanged
+        | MessageKey::PromptsChanged
+        | MessageKey::ResourcesChanged => 0,
         MessageKey::Name
         | MessageKey::Uri
         | MessageKey::TaskId
         | MessageKey::Cursor
         | MessageKey::ReferenceName
-        | MessageKey::ReferenceUri => MAX_NAME,
+        | MessageKey::ReferenceUri
+        | MessageKey::MadeTaskId => MAX_NAME,
         _ => MAX_TEXT,
     }
 }
@@ -477,7 +427,7 @@ impl Visit for Reading {
             }
             MessageKey::Progress => self.progress_at = span,
             // No token, which stays none.
-            MessageKey::ProgressToken if self.progress_token == Field::Null => {}
+            MessageKey::ProgressToken if *self.field(MessageKey::ProgressToken) == Field::Null => {}
             _ => {
                 if let Some(part) = part(key) {
                     self.spans.set(part, span);

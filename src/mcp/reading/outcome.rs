@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::mcp::message::{Id, MessageKind, Part};
+use crate::mcp::{
+    id::Id,
+    parts::{MessageKind, Part},
+};
 
 /// Longest name, URI or cursor, in bytes.
 pub(super) const MAX_NAME: usize = 64 * 1024;

@@ -8,8 +8,10 @@ mod text;
 
 use std::ops::Range;
 
-use crate::mcp::message::Malformed;
-use crate::mcp::walk::text::{Text, Utf8, plain};
+use crate::mcp::{
+    parts::Malformed,
+    walk::text::{Text, Utf8, plain},
+};
 
 /// Deepest nesting. No MCP message comes near it, and a parser that recurses may end its process not far beyond.
 pub const MAX_DEPTH: usize = 128;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::link::remote::streamable::session::{ServerSession, StreamableServer};
 use crate::{
@@ -14,13 +14,12 @@ use crate::{
         },
     },
     mcp::{
+        header::LAST_EVENT_ID,
         message::{self, Id, Malformed, Message},
         oversize::Answers,
         sse::reader::{is_event_stream, is_json},
     },
 };
-
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How long to wait before a stream is taken up again, when the server does not say: what browsers do, and the least
 /// whatever it says.

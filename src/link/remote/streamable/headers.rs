@@ -1,21 +1,21 @@
 //! What a request of MCP 2026-07-28 repeats of its body in header fields.
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::link::remote::server::HeaderFields;
 use crate::{
     error::{Error, ErrorKind},
-    mcp::{header, message::Message, modern},
+    mcp::{
+        header::{self, METHOD, NAME, PROTOCOL_VERSION},
+        message::Message,
+        method::Method,
+    },
 };
-
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The fields for a message of this version, without `Mcp-Param-*`.
 pub(super) fn fields(message: &Message, version: &str) -> Result<HeaderFields, Error> {
     let mut fields = vec![(PROTOCOL_VERSION, plain(version)?), (METHOD, plain(message.method())?)];
-    if let Some(name) = message.name().filter(|_| modern::repeats_name(message.method())) {
+    if let Some(name) = message.name().filter(|_| Method::of(message.method()).repeats_name()) {
         fields.push((NAME, header::encode(name)));
     }
     Ok(fields)

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::pending, rc::Rc, time::Duration};
 
 use crate::link::remote::streamable::{
-    answer::{LAST_EVENT_ID, RETRY, SHORTEST_RETRY},
+    answer::{RETRY, SHORTEST_RETRY},
     session::{ServerSession, StreamableServer},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         awaited::Oddity,
         remote::server::{ConnectionPurpose, EventStream, StreamItem},
     },
-    mcp::{message, sse::reader::is_event_stream},
+    mcp::{header::LAST_EVENT_ID, message, sse::reader::is_event_stream},
 };
 
 /// The longest that a server which has nothing to say, or is not there, is left alone.

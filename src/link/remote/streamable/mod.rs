@@ -28,7 +28,10 @@ use crate::link::{
 };
 use crate::{
     error::ErrorKind,
-    mcp::message::{self, Id, Message},
+    mcp::{
+        era::Era,
+        message::{self, Id, Message},
+    },
 };
 
 /// Opens a link; nothing is sent before the first message. Call it on the worker whose pool it is.
@@ -131,23 +134,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
 }
 
 fn is_initialize(outbound: &Outbound) -> bool {
-    outbound.message.method() == "initialize" && Era::of(outbound) == Era::Legacy
-}
-
-/// Whether there are sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Era {
-    /// Until MCP 2025-11-25.
-    Legacy,
-    /// Since MCP 2026-07-28.
-    Modern,
-}
-
-impl Era {
-    /// From 2026-07-28 on a message says its version itself.
-    fn of(outbound: &Outbound) -> Self {
-        if outbound.message.version().is_some() { Self::Modern } else { Self::Legacy }
-    }
+    outbound.message.method() == "initialize" && Era::of(&outbound.message) == Era::Legacy
 }
 
 /// Messages on their way. Dropping them closes their connections.
@@ -178,7 +165,7 @@ enum Done {
 impl Calls {
     fn start(&mut self, server: &Rc<StreamableServer>, id: Id, outbound: Outbound) {
         let is_cancelled = Rc::new(Cell::new(false));
-        let (era, of_task) = (Era::of(&outbound), Rc::clone(&is_cancelled));
+        let (era, of_task) = (Era::of(&outbound.message), Rc::clone(&is_cancelled));
         let (server, called) = (Rc::clone(server), id.clone());
         let (sender, sent) = watch::channel(false);
         let task = self.tasks.spawn_local(async move {

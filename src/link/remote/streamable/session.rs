@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 
-use crate::link::remote::streamable::{Era, headers};
+use crate::link::remote::streamable::headers;
 use crate::{
     error::{Error, ErrorKind},
     link::{
@@ -14,13 +14,12 @@ use crate::{
         remote::server::{Answer, HeaderFields, HttpServer, refused},
     },
     mcp::{
+        era::Era,
+        header::{PROTOCOL_VERSION, SESSION_ID},
         message::{self, Id, Message, Part},
         numbers::Numbers,
     },
 };
-
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// How long the server may take to hear that the session is over. It notices by itself in the end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -119,13 +118,14 @@ impl StreamableServer {
     ) {
         let called = async {
             let (session, answer) = self.post(outbound, sent).await?;
-            let may_resume = || Era::of(outbound) == Era::Legacy && !is_cancelled.get();
+            let may_resume = || Era::of(&outbound.message) == Era::Legacy && !is_cancelled.get();
             self.response(&session, answer, &id, Some(&id), may_resume).await
         };
         match called.await {
             Ok(response) => self.deliver(response, Some(id)).await,
             Err(error) => {
-                let gave_up = error.kind == ErrorKind::UpstreamTimeout && Era::of(outbound) == Era::Legacy;
+                let gave_up =
+                    error.kind == ErrorKind::UpstreamTimeout && Era::of(&outbound.message) == Era::Legacy;
                 self.fail(id.clone(), error).await;
                 // Before 2026-07-28 a server goes on when the connection closes.
                 if gave_up && let Ok(cancelled) = Message::cancelled(&id) {
@@ -200,7 +200,7 @@ impl StreamableServer {
         let mut answer = self.send(&session, outbound, sent).await?;
         let message = &outbound.message;
         let belongs_to_session = session.id.is_some()
-            && Era::of(outbound) == Era::Legacy
+            && Era::of(&outbound.message) == Era::Legacy
             // The request that it answers was forgotten with the session.
             && message.kind() != message::MessageKind::Response;
         if !belongs_to_session || !answer.disowns_session().await {
