@@ -195,7 +195,12 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             match value {
                 None => out.extend_from_slice(&event[line]),
                 Some(value) if !mem::replace(&mut is_written, true) => {
-                    out.extend_from_slice(&event[line.start..value.start]);
+                    let field = &event[line.start..value.start];
+                    out.extend_from_slice(field);
+                    // A line may be empty data by its name alone.
+                    if !field.ends_with(b" ") && !field.ends_with(b":") {
+                        out.extend_from_slice(b":");
+                    }
                     out.extend_from_slice(shorter.as_bytes());
                     out.extend_from_slice(&event[value.end..line.end]);
                 }

@@ -26,6 +26,7 @@ fn lists_are_shortened_and_all_else_passes_byte_for_byte() {
                 format!("id: 1|data: {{\"id\":1,|data:|: c|data: {}|event: message||", &list[8..]),
                 format!("id: 1|data: {{\"id\":1,  {}|: c|event: message||", &short[8..]),
             ),
+            (format!("data|data|data: {list}||"), format!("data:  {short}||")),
             ("||event: endpoint|data: /message?x=1||data||data: {||".into(), String::new()),
             ("data: a|:c|data:  d||event:x||id||retry|event|: \u{e9}\t||".into(), String::new()),
         ] {
