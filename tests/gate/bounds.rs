@@ -123,12 +123,14 @@ async fn a_session_that_nobody_uses_ends_and_its_process_with_it() {
 #[tokio::test]
 async fn who_listens_or_waits_is_not_idle() {
     let gate = start(json!({}), "1s").await;
+    // Each is in use before the next begins: a busy machine may take a second for all of them.
     let listens = open(&gate).await;
-    let waits = open(&gate).await;
-    let mut over_sse = SseSession::open(&gate, "/small/sse", DEV).await;
-    let pids = [listens.pid().await, waits.pid().await];
     let stream = listens.listen().await;
+    let waits = open(&gate).await;
+    let pid = waits.pid().await;
     let _waiting = waits.sent(&call(1, "sleep", json!({}))).await;
+    let pids = [listens.pid().await, pid];
+    let mut over_sse = SseSession::open(&gate, "/small/sse", DEV).await;
     // One that nobody uses is the clock.
     for _ in 0..2 {
         let idle = open(&gate).await.pid().await;

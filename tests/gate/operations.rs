@@ -256,7 +256,7 @@ async fn a_host_that_is_not_served_is_named_to_whoever_can_allow_it() {
         assert_eq!(gate.ask(&get("/db", "nobody", "").replace("localhost", host)).await.0, 403);
         let cause = format!(
             "Host, {} characters that are no name of a host, is none of `proxy.allowedHosts`; add it there, or name the \
-             gate as `proxy.baseUrl` does",
+             gateway as `proxy.baseUrl` does",
             host.len()
         );
         gate.log
