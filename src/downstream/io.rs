@@ -34,6 +34,11 @@ impl<T: Close> Socket<T> {
         self
     }
 
+    /// Waits until there is something to read.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_readable(cx)
+    }
+
     /// Tells the connection what changed, and leaves its memory alone as long as nothing does.
     fn note(&mut self, written: &Poll<io::Result<usize>>) {
         match (written, self.stalled) {

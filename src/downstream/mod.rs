@@ -15,3 +15,4 @@ pub mod rejection;
 pub mod self_signed;
 pub mod slots;
 pub mod tls;
+mod unadmitted;

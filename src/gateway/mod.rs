@@ -30,6 +30,7 @@ use crate::{
         connection::ListenerKind,
         forwarded::is_trusted,
         listener,
+        rejection::Rejection,
         self_signed::SelfMade,
         slots::Connections,
         tls::{self, Certificate, Left, Validity},
@@ -259,10 +260,12 @@ impl Prepared {
         let of_admin = Connections::new(ADMIN_CONNECTIONS, SPARE_CONNECTIONS, per_address);
         let admin = admin.map(|listener| (listener, ListenerKind::Admin { is_remote }, of_admin));
         for (listener, listener_kind, connections) in public.chain(admin) {
-            let (of_evicted, evicted_total) =
-                (Arc::downgrade(&workers), shared.observer.metrics.connections_evicted.clone());
+            let (of_evicted, observer) = (Arc::downgrade(&workers), Arc::clone(&shared.observer));
             connections.on_evicted(move |evicted| {
-                evicted_total.inc();
+                observer.metrics.connections_evicted.inc();
+                if let Some(address) = evicted.beyond {
+                    observer.rejected(Rejection::PerAddress, &address.to_string());
+                }
                 // Weak, since workers have the connections, and end when nobody has them.
                 if let Some(workers) = of_evicted.upgrade() {
                     workers[evicted.worker].evict(evicted.id);

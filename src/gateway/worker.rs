@@ -383,6 +383,7 @@ impl Worker {
         self.watchdog.tick(now);
         self.of_connections.tick(now);
         self.shared.observer.tick();
+        self.shared.connections.tick();
         let (_, requests) = self.shared.ledger.usage(Resource::Requests);
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
         let live = self.shared.live();

@@ -10,7 +10,6 @@ use crate::{
     harness::{CI, Client, DEV, Gate, Upstream, field, get, open_stream, passes, post, soon, until},
     mcp::{INITIALIZE, Session, call, command, modern_call, request, text},
     recorder::Recorder,
-    tls::{Identity, connected},
 };
 
 /// A command server, public or not, behind a gateway with these limits.
@@ -273,33 +272,14 @@ async fn an_address_has_so_many_connections_before_it_is_admitted_and_drives_out
     let (mut first, second) = (gate.client().await, gate.client().await);
     let third = gate.client().await;
     assert!(soon("the oldest is closed", first.rest()).await.is_empty());
+    gate.log
+        .line("Rejected connection", &[("reason", json!("per_address")), ("peer", json!("127.0.0.1"))])
+        .await;
     for mut stays in [second, third] {
         stays.send(get("/health", "", "")).await;
         assert_eq!(stays.response().await.0, 200);
     }
     drop(streams);
-}
-
-#[tokio::test]
-async fn an_address_has_so_many_handshakes_at_once_and_the_oldest_of_those_goes() {
-    let (server, identity) = (Upstream::bind().await, Identity::new());
-    let gate = Gate::start(json!({
-        "proxy": {
-            // One worker, so that they begin in their order.
-            "workers": 1, "tls": identity.config(), "allowedHosts": ["localhost"],
-            "limits": { "perAddress": { "handshakes": 2 } },
-        },
-        "mcpServers": { "db": { "url": server.url("/mcp") } },
-    }))
-    .await;
-    let mut shaken = Client::new(connected(&gate, &identity, &["http/1.1"]).await);
-    let mut first = gate.client().await;
-    let _others = (gate.client().await, gate.client().await);
-    assert!(soon("the oldest is closed", first.rest()).await.is_empty());
-    // Others are not kept out, and who has shaken hands stays.
-    let _newest = connected(&gate, &identity, &["http/1.1"]).await;
-    shaken.send(get("/health", "", "")).await;
-    assert_eq!(shaken.response().await.0, 200);
 }
 
 /// A request with `X-Forwarded-For`, on a connection of its own.

@@ -29,6 +29,7 @@ mod first_start;
 mod folding;
 mod framing;
 mod half_closed;
+mod handshakes;
 mod head;
 mod held_bytes;
 mod hung_files;

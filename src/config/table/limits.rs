@@ -161,7 +161,7 @@ static PER_ADDRESS: Object = Object {
             "handshakes",
             count(1, MANY),
             Number(64),
-            "Those of them that are in their TLS handshake. A further one closes the oldest of these.",
+            "Those of them that are in their TLS handshake. A further one waits for its turn.",
         ),
     ],
 };

@@ -98,12 +98,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for T {}
 pub trait Close {
     /// Once it is closed, the kernel keeps nothing of what was sent and not taken, and the other side meets a reset.
     fn hard(&self);
+
+    /// Waits until there is something to read, which stays where it is.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl Close for TcpStream {
     fn hard(&self) {
         // Without it, the kernel tries on for a minute.
         let _ = self.set_zero_linger();
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is what reading meets as well.
+        self.poll_read_ready(cx).map(drop)
     }
 }
 
@@ -177,13 +185,23 @@ async fn serve_tls<T, H, R, G>(
     R: StreamTakeover,
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
-    connection.connection_slot.borrow().shakes();
-    let mut handshake = Box::pin(acceptor.accept(socket.expecting_tls()).into_fallible());
+    let mut handshake = Box::pin(async {
+        // Who has sent nothing needs no turn.
+        poll_fn(|cx| socket.poll_readable(cx)).await;
+        let turn = connection.connection_slot.borrow().begin_handshake();
+        if let Some(turn) = turn
+            && turn.await.is_err()
+        {
+            // It has to go.
+            std::future::pending::<()>().await;
+        }
+        acceptor.accept(socket.expecting_tls()).into_fallible().await
+    });
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
             return Poll::Ready(None);
         }
-        Pin::new(&mut handshake).poll(cx).map(Some)
+        handshake.as_mut().poll(cx).map(Some)
     });
     let stream = match shaken.await {
         Some(Ok(stream)) => stream,
@@ -200,7 +218,7 @@ async fn serve_tls<T, H, R, G>(
         None => return connection.rejected.set(Some(Rejection::TlsTimeout)),
     };
     drop(handshake);
-    connection.connection_slot.borrow().has_shaken();
+    connection.connection_slot.borrow_mut().end_handshake();
     // The acceptor's session keeps what it needs of it.
     drop(acceptor);
     connection.watched.set_deadline(Some(connection.limits.header_timeout));

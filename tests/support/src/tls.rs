@@ -12,7 +12,7 @@ use sluicegate::{
     net::crypto::provider,
 };
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::harness::soon;
@@ -54,12 +54,12 @@ impl Identity {
     }
 
     /// Handshakes with `stream` and verifies the certificate against this identity's CA.
-    pub async fn connect(
+    pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: T,
         alpn: &[&str],
         versions: &[&'static SupportedProtocolVersion],
-    ) -> std::io::Result<TlsStream<TcpStream>> {
+    ) -> std::io::Result<TlsStream<T>> {
         let name = ServerName::try_from("localhost").unwrap();
         let connecting = TlsConnector::from(self.client_config(alpn, versions)).connect(name, stream);
         soon("the handshake", connecting).await
