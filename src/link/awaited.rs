@@ -5,7 +5,6 @@
 //! on has to compare but by equality. What cannot be read is found its request here, too.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
@@ -152,7 +151,7 @@ impl Awaited {
             return None;
         };
         self.end(&id);
-        answer.with(&[(Part::Id, id.to_string().into())]).ok()
+        answer.renamed(Part::Id, &id).ok()
     }
 
     /// A notification with the request that it names, or the token, as they were sent.
@@ -173,7 +172,7 @@ impl Awaited {
             _ => None,
         };
         let Some((part, name)) = renamed else { return message };
-        message.with(&[(part, Cow::Owned(name.to_string()))]).unwrap_or(message)
+        message.renamed(part, name).unwrap_or(message)
     }
 
     /// The request that an id names in another spelling, if there is one and no other.

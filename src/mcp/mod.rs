@@ -13,6 +13,7 @@ pub mod numbers;
 pub mod oversize;
 mod parts;
 mod reading;
+mod remap;
 pub mod scan;
 pub mod schema;
 pub mod seal;

@@ -60,7 +60,7 @@ impl Core {
             _ => None,
         });
         if let Some(error) = refused {
-            self.answer(id, error.with(&[(Part::Id, id.to_string().into())]));
+            self.answer(id, error.renamed(Part::Id, id));
             return;
         }
         let ttl = states()

@@ -239,7 +239,7 @@ impl Core {
                 let Some((member, token)) = asked.and_then(|it| Some((it.member, it.token.as_ref()?))) else {
                     return;
                 };
-                let message = message.with(&[(Part::ProgressToken, token.to_string().into())]);
+                let message = message.renamed(Part::ProgressToken, token);
                 self.pass(member, message);
             }
             method => {
@@ -279,7 +279,7 @@ impl Core {
             let id = Id::number(number);
             match notice {
                 Some(notice) => {
-                    let notice = notice.with(&[(Part::RequestId, id.to_string().into())]);
+                    let notice = notice.renamed(Part::RequestId, &id);
                     self.pass(member, notice);
                 }
                 None => self.act(CoreAction::ToMember(member, ToServer::Abandon(id))),
@@ -292,7 +292,7 @@ impl Core {
         let Some(asked) = message.id().and_then(numbers::read).and_then(|it| self.asked.remove(&it)) else {
             return;
         };
-        let message = message.with(&[(Part::Id, asked.id.to_string().into())]);
+        let message = message.renamed(Part::Id, &asked.id);
         self.pass(asked.member, message);
     }
 

@@ -196,7 +196,7 @@ impl Core {
                 self.answer(id, Message::result_for(id, &result.to_string()));
             }
             (None, Some(error)) if !is_older => {
-                self.answer(id, error.with(&[(Part::Id, id.to_string().into())]));
+                self.answer(id, error.renamed(Part::Id, id));
             }
             _ => self.refuse(id, METHOD_NOT_FOUND, "Method not found"),
         }

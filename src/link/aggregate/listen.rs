@@ -162,7 +162,7 @@ impl Listens {
             if listen.until.take().is_some() {
                 if is_over {
                     let answer = match &listen.refused {
-                        Some(error) => error.with(&[(Part::Id, id.to_string().into())]),
+                        Some(error) => error.renamed(Part::Id, id),
                         None => Message::error_for(id, METHOD_NOT_FOUND, "Method not found"),
                     };
                     out.push(ForClient::Answer(id.clone(), answer));
@@ -203,7 +203,7 @@ impl Listens {
 
 /// A member's notification, as the client gets it.
 fn passed(id: &Id, message: &Message) -> ForClient {
-    ForClient::Note(id.clone(), message.with(&[(Part::SubscriptionId, id.to_string().into())]))
+    ForClient::Note(id.clone(), message.renamed(Part::SubscriptionId, id))
 }
 
 /// What is kept of a subscription as long as it is open, as a tree and as a text.

@@ -117,7 +117,7 @@ impl Core {
                 let uris = given::of_result(message.part(Part::Result).unwrap_or_default());
                 let owner = &self.settings.owner;
                 self.members[member].given.note(uris, || owner.hold(Resource::Bytes, 0));
-                let message = message.with(&[(Part::Id, id.to_string().into())]);
+                let message = message.renamed(Part::Id, &id);
                 self.answer(&id, message);
             }
             RequestPurpose::Initialize => self.initialize_answered(now, member, &message),
@@ -254,8 +254,8 @@ impl Core {
                 else {
                     return;
                 };
-                let (id, token) = (id.clone(), token.to_string());
-                self.notify_client(message.with(&[(Part::ProgressToken, token.into())]), Some(id));
+                let (id, note) = (id.clone(), message.renamed(Part::ProgressToken, token));
+                self.notify_client(note, Some(id));
             }
             "notifications/cancelled" => {
                 let mut asked = self.asked.iter();
@@ -263,7 +263,7 @@ impl Core {
                 let Some(number) = found.map(|(number, _)| *number) else { return };
                 self.asked.remove(&number);
                 let about = self.about(member, about);
-                self.notify_client(message.with(&[(Part::RequestId, number.to_string().into())]), about);
+                self.notify_client(message.renamed(Part::RequestId, &Id::number(number)), about);
             }
             _ => {
                 let about = self.about(member, about);

@@ -146,10 +146,7 @@ impl Core {
             }
             LinkPhase::Ready => {
                 let number = self.number();
-                let own = number.to_string();
-                let parts = [Part::Id, Part::ProgressToken, Part::SubscriptionId];
-                let parts = parts.map(|part| (part, own.as_str().into()));
-                match outbound.message.with(&parts) {
+                match outbound.message.numbered(number) {
                     Ok(message) => {
                         let token = outbound.message.progress_token().cloned();
                         let until = self.members[member].patience().answer.and_then(|it| now.checked_add(it));
@@ -181,10 +178,7 @@ impl Core {
         let Some(key) = self.wait(now, id, message, 0, then) else { return };
         for member in logging {
             let number = self.number();
-            let own = number.to_string();
-            let parts = [Part::Id, Part::ProgressToken].map(|part| (part, own.as_str().into()));
-            let request = message.with(&parts);
-            self.send(member, number, RequestPurpose::Share(key), request);
+            self.send(member, number, RequestPurpose::Share(key), message.numbered(number));
         }
     }
 

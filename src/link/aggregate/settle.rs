@@ -165,7 +165,7 @@ impl Core {
                 );
                 match answer {
                     Some(Ok(message)) => {
-                        let message = message.with(&[(Part::Id, waiter.id.to_string().into())]);
+                        let message = message.renamed(Part::Id, &waiter.id);
                         self.answer(&waiter.id, message);
                     }
                     Some(Err(error)) => self.fail(waiter.id, error),

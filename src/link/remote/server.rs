@@ -462,10 +462,10 @@ pub(crate) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     match message.id() {
         Some(named) if named == id => Some(message),
         // The same number in another spelling, to whoever is waiting for it as it was sent.
-        Some(named) if named.is_like(id) => message.with(&[(Part::Id, id.to_string().into())]).ok(),
+        Some(named) if named.is_like(id) => message.renamed(Part::Id, id).ok(),
         Some(_) => None,
         None if message.error_code().is_none() => None,
-        None if message.part(Part::Id).is_some() => message.with(&[(Part::Id, id.to_string().into())]).ok(),
+        None if message.part(Part::Id).is_some() => message.renamed(Part::Id, id).ok(),
         None => {
             let text = message.text().trim_ascii_start();
             let members = text.strip_prefix(b"{")?;

@@ -374,7 +374,7 @@ impl SseServer {
         let remembered = self.initialize.borrow().clone();
         let initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(self.numbers.borrow_mut().draw());
-        let initialize = initialize.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
+        let initialize = initialize.renamed(Part::Id, &id).map_err(internal)?;
         let (answered, renewed) = oneshot::channel();
         self.renewing.replace(Some(Renewing { id, answered }));
         self.awaited.borrow_mut().begin(&initialize);

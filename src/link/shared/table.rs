@@ -163,11 +163,7 @@ impl Table {
             Err(limit) => return failed(Error::out_of(Resource::Bytes, limit)),
         };
         let number = self.numbers.draw();
-        let raw = number.to_string();
-        // A client has no subscription id to send; a server that sends it back would send it to whom it names.
-        let parts =
-            [Part::Id, Part::ProgressToken, Part::SubscriptionId].map(|part| (part, raw.as_str().into()));
-        let renamed = match message.with(&parts) {
+        let renamed = match message.numbered(number) {
             Ok(renamed) => renamed,
             Err(why) => return failed(unreadable(why)),
         };

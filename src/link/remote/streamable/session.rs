@@ -232,8 +232,7 @@ impl StreamableServer {
         let remembered = self.initialize.borrow().clone();
         let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(numbers.draw());
-        initialize.message =
-            initialize.message.with(&[(Part::Id, id.to_string().into())]).map_err(internal)?;
+        initialize.message = initialize.message.renamed(Part::Id, &id).map_err(internal)?;
         // Whoever else met the loss waits too.
         let handshake = tokio::time::timeout(
             self.http_server.client.head_timeout,
