@@ -1,12 +1,14 @@
 //! What the gateway says about itself.
 
 mod manage;
+mod reply;
 pub mod server_list;
 pub mod shown;
 pub mod table;
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
+
+use self::reply::{only_read, text};
 
 use crate::{
     body::Payload,
@@ -84,22 +86,4 @@ fn status(shared: &GateState, names: bool) -> String {
     }
     let connected = shared.observer.metrics.connections_open.get();
     serde_json::json!({ "servers": servers, "clients": { "connected": connected } }).to_string()
-}
-
-/// What is only looked at changes nothing.
-fn only_read(method: &Method) -> Result<(), Error> {
-    match *method {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(ErrorKind::MethodNotAllowed.into()),
-    }
-}
-
-fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Payload> {
-    let mut response = Response::new(Payload::Whole(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
 
-use crate::endpoints::{only_read, text};
+use crate::endpoints::reply::{only_read, text};
 use crate::{
     body::Payload,
     config::{Access, McpTransport, Server, Target},

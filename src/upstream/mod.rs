@@ -4,6 +4,7 @@
 pub mod client;
 pub mod codec;
 mod endpoint;
+mod error;
 mod exchange;
 mod outgoing;
 mod pool;
@@ -15,7 +16,8 @@ mod trust;
 
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};
 pub use endpoint::{Origin, Unusable, UpstreamSocket};
-pub use exchange::{Exchange, ExchangeError};
+pub use error::ExchangeError;
+pub use exchange::Exchange;
 pub use outgoing::{Inspect, Pass, Upload};
 pub use pool::{DeferredRead, Pool, ReadOutcome, SCRATCH};
 pub use raw::{Passed, RawFraming};

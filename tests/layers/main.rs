@@ -39,12 +39,9 @@ const CIRCLES: &[&[&str]] = &[
         "downstream::io",
         "downstream::rejection",
     ],
-    &["endpoints", "endpoints::manage", "endpoints::server_list"],
     &["gateway", "gateway::change", "gateway::config_thread", "gateway::serve"],
     &["ledger", "ledger::room"],
-    &["mcp::sse::endpoint", "mcp::sse::endpoint_guard"],
     &["proxy", "proxy::endpoint", "proxy::lists"],
-    &["upstream::exchange", "upstream::outgoing", "upstream::raw", "upstream::response"],
 ];
 
 /// The modules in the rows of the table, from top to bottom.

@@ -7,13 +7,15 @@
 //!
 //! Line rules are those of the event stream format (WHATWG HTML, section 9.2.6). Sans-io: bytes in, bytes out.
 
-use std::{error::Error, fmt, mem, ops::Range};
+use std::{mem, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use url::Url;
 
 use crate::mcp::sse::endpoint_guard::EndpointGuard;
+
+pub use crate::mcp::sse::endpoint_guard::EndpointError;
 
 /// Most bytes that are held back until an event is known not to be, or to be, the `endpoint` event.
 pub const MAX_HELD: usize = 16 * 1024;
@@ -65,33 +67,6 @@ enum Data {
     Line(Range<usize>),
     Lines,
 }
-
-/// Why a stream cannot be passed on. Says nothing of the URL, which is the upstream's affair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointError {
-    /// An event or a line before the end of the `endpoint` event exceeds [`MAX_HELD`].
-    TooLong,
-    /// The `endpoint` event does not hold one URL in visible ASCII.
-    InvalidUrl,
-    /// There is an `endpoint` event where none may be, or one that clients read differently.
-    Stray,
-    /// The URL has another scheme, host or port than the event stream: following it would let an upstream
-    /// choose where the gateway connects to.
-    ForeignOrigin,
-}
-
-impl fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "the event stream opens with an event or a line of more than 16 KiB",
-            Self::InvalidUrl => "the endpoint event does not hold one URL",
-            Self::Stray => "an endpoint event that no client may follow",
-            Self::ForeignOrigin => "the endpoint event names another origin than the event stream's",
-        })
-    }
-}
-
-impl Error for EndpointError {}
 
 impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
     /// A rewriter for the stream that `upstream_sse_url` answered with.

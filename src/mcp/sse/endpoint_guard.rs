@@ -12,17 +12,42 @@
 //! It is nearly free: a stream that passes is searched for the word, by vector instructions, and is looked at byte by byte only
 //! around it and at the end of a piece. Sans-io: pieces in, nothing held.
 
-use std::sync::LazyLock;
+use std::{error::Error, fmt, sync::LazyLock};
 
 use memchr::memmem::Finder;
-
-use crate::mcp::sse::endpoint::EndpointError;
 
 const FIELD: &[u8] = b"event";
 const NAME: &[u8] = b"endpoint";
 /// Letters of the field.
 const ALL: u8 = FIELD.len() as u8;
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
+
+/// Why a stream cannot be passed on. Says nothing of the URL, which is the upstream's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointError {
+    /// An event or a line before the end of the `endpoint` event exceeds [`MAX_HELD`](super::endpoint::MAX_HELD).
+    TooLong,
+    /// The `endpoint` event does not hold one URL in visible ASCII.
+    InvalidUrl,
+    /// There is an `endpoint` event where none may be, or one that clients read differently.
+    Stray,
+    /// The URL has another scheme, host or port than the event stream: following it would let an upstream
+    /// choose where the gateway connects to.
+    ForeignOrigin,
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the event stream opens with an event or a line of more than 16 KiB",
+            Self::InvalidUrl => "the endpoint event does not hold one URL",
+            Self::Stray => "an endpoint event that no client may follow",
+            Self::ForeignOrigin => "the endpoint event names another origin than the event stream's",
+        })
+    }
+}
+
+impl Error for EndpointError {}
 
 /// Looks at one stream.
 #[derive(Debug, Clone, Copy, Default)]

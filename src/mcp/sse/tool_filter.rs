@@ -13,11 +13,9 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
 use crate::mcp::{
-    sse::endpoint_guard::ends_line,
+    sse::{endpoint::BYTE_ORDER_MARK, endpoint_guard::ends_line},
     tool_list::{Inspector, ListError, ListFinding, MAX_HELD, may_hold_result, shortened},
 };
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Filters one stream.
 ///
