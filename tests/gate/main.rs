@@ -22,6 +22,7 @@ mod credential_keys;
 mod crossed;
 mod disabled;
 mod endpoint_events;
+mod endpoints;
 mod expectations;
 mod explain;
 mod filter;
