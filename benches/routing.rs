@@ -25,7 +25,7 @@ fn routing(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 let path = black_box(path);
-                is_canonical(path).then(|| black_box(table::endpoint(path)));
+                is_canonical(path).then(|| black_box(table::find(path)));
             });
         });
     }

@@ -13,7 +13,7 @@
 //! | request | [`service`] (life of a request) |
 //! | messages | [`bridge`] (message by message to a server) |
 //! | bytes | [`proxy`] (byte for byte to a server) |
-//! | admission | [`request`] (what a request was admitted to, and how it is refused) |
+//! | context | [`request`] (what a request's answer depends on, what it was admitted to, and how it is refused) |
 //! | endpoints | [`endpoints`] (what is served where, and what the gateway itself answers) |
 //! | state | [`state`] (what requests see), [`body`] (what they answer) |
 //! | servers | [`servers`] (the servers of the config, as they run), [`session`] (sessions that the gateway keeps) |

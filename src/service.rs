@@ -3,15 +3,12 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gateway, and argued there.
 
-use std::{net::IpAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::Pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts,
 };
-use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
 
 use crate::{
     body::{Body, BrokenOff, Payload},
@@ -20,16 +17,16 @@ use crate::{
         connection::{Connection, ListenerKind, TakeoverSlot},
         cors,
         forwarded::{forwarded_for, is_trusted},
-        head::{self, Checked, RequestFields},
+        head,
         incoming::Incoming,
     },
     endpoints::{
-        self, shown,
-        table::{Endpoint, McpEndpoint, endpoint},
+        EndpointRequest, shown,
+        table::{self, Answer, FoundEndpoint, LogRule, McpEndpoint, Sites, Who},
     },
     error::{Error, ErrorKind},
     identity::{
-        presented::{presented, unasked},
+        presented::{Presented, presented, unasked},
         verifier::{Found, Identified},
     },
     ledger::{Owner, Resource},
@@ -38,13 +35,14 @@ use crate::{
         sse::reader::is_event_stream,
     },
     observe::{Record, TraceId},
-    policy::decide::{Ask, ManageAsk},
+    policy::decide::Ask,
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
     request::{
+        Request,
         admitted::Admitted,
         host_hint::forbidden,
-        refuse::{close, refuse},
+        refuse::{Refused, close, refuse, swallow},
     },
     state::{Live, Worker},
 };
@@ -56,10 +54,9 @@ pub async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     slot: TakeoverSlot<Relay>,
-    request: Request<Incoming>,
+    request: http::Request<Incoming>,
 ) -> Result<Response<Body>, BrokenOff> {
     let (mut head, body) = request.into_parts();
-    let mut body = Some(body);
     let observer = Arc::clone(&worker.shared.observer);
     let (id, id_field) = worker.next_request_id();
     let path = head.uri.path_and_query().cloned();
@@ -81,28 +78,34 @@ pub async fn handle(
     let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
     let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
 
-    let asked = Asked {
+    let FoundEndpoint { endpoint, server } = table::find(head.uri.path());
+    let mut request = Request {
         worker: &worker,
         connection: &connection,
         live: &live,
         head: &head,
         fields: &fields,
+        host: "",
+        endpoint,
+        server,
         client,
         is_listed,
+        body: Some(body),
+        record: &mut record,
     };
-    let answered = answer(asked, &mut body, &mut record).await;
+    let answered = answer(&mut request).await;
+    let body = request.body;
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
             record.failed(&error);
             if let Some(body) = body {
-                // What it sent is not kept while the rest comes.
+                // What it said is not kept while the rest comes.
                 head.headers = HeaderMap::new();
-                // At the end of a drain the connection is about to be cut, and the answer is to go out before.
-                let patience = if worker.shared.is_draining() { LAST_PATIENCE } else { PATIENCE };
-                swallow(body, awaits_leave, patience).await;
+                swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
-            refuse(&live, &error, &record, &head)
+            let (id, methods) = (record.id(), endpoint.methods);
+            refuse(&Refused { realm: &live.realm, id, methods, version: head.version }, &error)
         }
     };
     if !record.is_admitted() {
@@ -118,7 +121,7 @@ pub async fn handle(
     let is_late = head.version < Version::HTTP_2 && !worker.shared.is_ready();
     if is_late || connection.ends_with_this() {
         connection.close_after_response();
-        close(&head, &mut response);
+        close(head.version, &mut response);
     }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
@@ -147,128 +150,144 @@ pub async fn handle(
 /// On every answer, for whoever asks about one.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How long the rest of a body is waited for that nobody wants, and how long in a drain.
-const PATIENCE: Duration = Duration::from_secs(1);
-const LAST_PATIENCE: Duration = Duration::from_millis(50);
-
-/// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
-/// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
-/// a connection with unread bytes, which may lose the answer.
-async fn swallow(mut body: Incoming, awaits_leave: bool, patience: Duration) {
-    const MOST: u64 = 64 * 1024;
-    // A client that asks first is refused before it sends anything.
-    if awaits_leave || body.size_hint().lower() > MOST {
-        return;
+async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
+    if is_for_gateway(request) {
+        request.record.is_for_the_gate();
     }
-    let mut left = MOST;
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    // What has not come by then is left unread.
-    let _ = tokio::time::timeout(patience, reading).await;
-}
-
-/// A request, and what its answer depends on beside its body.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    worker: &'a Rc<Worker>,
-    connection: &'a Connection,
-    /// The config of the moment in which it came.
-    live: &'a Arc<Live>,
-    head: &'a Parts,
-    fields: &'a RequestFields<'a>,
-    /// The client that a balancer forwards for.
-    client: Option<IpAddr>,
-    /// Pages of its `Origin` may call, or it has none.
-    is_listed: bool,
-}
-
-async fn answer(
-    asked: Asked<'_>,
-    body: &mut Option<Incoming>,
-    record: &mut Record,
-) -> Result<Response<Payload>, Error> {
-    let Asked { worker, connection, live, head, fields, client, is_listed } = asked;
     // 1. A head that two parsers could read differently is not looked at any further.
-    let checked = head::check(head, fields, &live.limits, connection.take_fault())?;
-    let at = endpoint(head.uri.path());
+    check_head(request)?;
+    // 2. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can learn
+    //    whether its token is good.
+    check_host(request)?;
+    check_origin(request)?;
+    // 3. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
+    if let Some(response) = options(request) {
+        return Ok(response);
+    }
+    match (request.who(), request.endpoint.answer) {
+        (Who::Server, Answer::Mcp(mcp_endpoint)) => {
+            // 4. Who calls, and whether the server is for them.
+            let admitted = admit(request, mcp_endpoint).await?;
+            // 5. Whether it may be served now, and so.
+            refuse_page(request)?;
+            take_share(request, &admitted)?;
+            check_method(request)?;
+            // 6. On to the server.
+            forward(request, admitted).await
+        }
+        (who @ (Who::Anyone | Who::Manage(_)), Answer::Gateway(answer)) => {
+            admit_operator(request, who).await?;
+            check_method(request)?;
+            let is_operator = request.connection.listener_kind != ListenerKind::Public;
+            answer(&EndpointRequest { shared: &request.worker.shared, server: request.server, is_operator })
+        }
+        (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
+        // The token is checked before anything is said about what exists, so that names cannot be probed.
+        _ => identify(request).await.and(Err(ErrorKind::NotFound.into())),
+    }
+}
+
+/// Whether nobody but the gateway answers, if it is not refused.
+fn is_for_gateway(request: &Request<'_>) -> bool {
+    request.endpoint.log == LogRule::Debug
+        || request.connection.listener_kind != ListenerKind::Public
+        || request.head.method == Method::OPTIONS
+}
+
+fn check_head(request: &mut Request<'_>) -> Result<(), Error> {
+    let Request { connection, live, head, fields, .. } = *request;
+    request.host = head::check(head, fields, &live.limits, connection.take_fault())?.host;
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);
-    record.traced(trace.filter(|trace| !is_secret(asked, at, trace.as_str())));
-    // 2. What is for operators has a listener of its own, with rules of its own.
-    if let ListenerKind::Admin { is_remote } = connection.listener_kind {
-        record.is_for_the_gate();
-        return administer(asked, &checked, at, is_remote).await;
-    }
-    // 3. Probes come from load balancers and kubelets, which use addresses for host names. They learn nothing.
-    if is_probe(at) {
-        record.is_for_the_gate();
-        return endpoints::probe(&worker.shared, at, &head.method, false);
-    }
-    // 4. A page of a foreign site, or one whose name was rebound to this address, is turned away before it can
-    //    learn whether its token is good.
-    let is_check = checked.host.is_empty() && head.method == Method::OPTIONS;
-    if checked.host.is_empty() && !is_check {
-        return Err(ErrorKind::Malformed.with_cause("Host is missing"));
-    }
-    if !is_check && !host_is_allowed(&live.host_rules.hosts, checked.host) {
-        return Err(forbidden(
-            checked.host,
+    let trace = trace.filter(|trace| !is_secret(request, trace.as_str()));
+    request.record.traced(trace);
+    Ok(())
+}
+
+/// Whether the host that the client means is one of this listener's.
+fn check_host(request: &Request<'_>) -> Result<(), Error> {
+    let Request { connection, live, head, host, endpoint, .. } = *request;
+    let is_listed = || host_is_allowed(&live.host_rules.hosts, host);
+    let (is_served, way_out) = match connection.listener_kind {
+        ListenerKind::Public if endpoint.sites == Sites::Any => return Ok(()),
+        ListenerKind::Public if host.is_empty() && head.method == Method::OPTIONS => return Ok(()),
+        ListenerKind::Public if host.is_empty() => {
+            return Err(ErrorKind::Malformed.with_cause("Host is missing"));
+        }
+        ListenerKind::Public => (
+            is_listed(),
             "is none of `proxy.allowedHosts`; add it there, or name the gateway as `proxy.baseUrl` does",
-            |text| is_secret(asked, at, text),
-        ));
-    }
-    if !is_listed {
-        return Err(ErrorKind::ForbiddenOrigin.into());
-    }
-    // 5. A browser asks first, without the token (WHATWG Fetch §3.2.2); so does the default check of HAProxy, by HTTP/1.0.
-    if head.method == Method::OPTIONS {
-        record.is_for_the_gate();
-        return Ok(options(head, at));
-    }
-    if at == Endpoint::Unchallenged {
-        return Err(ErrorKind::NotFound.into());
-    }
-    // 6. Who calls. A server that asks for no token is found first; for everything else the token is checked
-    //    before anything is revealed about what exists, so that names cannot be probed.
-    let route = match at {
-        Endpoint::Server { name, mcp_endpoint } => live.routes.get(name).map(|route| (route, mcp_endpoint)),
-        Endpoint::All { mcp_endpoint } => Some((&live.all, mcp_endpoint)),
-        _ => None,
+        ),
+        // A health check by HTTP/1.0 has none, and a browser cannot make it.
+        ListenerKind::Admin { .. } if host.is_empty() && endpoint.is_health() => return Ok(()),
+        // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
+        ListenerKind::Admin { is_remote: true } => (
+            host_is_loopback(host) || host_is_address(host) || is_listed(),
+            "is no address, and none of `proxy.allowedHosts`; add it there, or use an address",
+        ),
+        ListenerKind::Admin { is_remote: false } => (
+            host_is_loopback(host),
+            "is no name of this machine; an admin listener on loopback is for this machine only",
+        ),
     };
-    let (presented, slot) = match route {
+    if is_served { Ok(()) } else { Err(forbidden(host, way_out, |text| is_secret(request, text))) }
+}
+
+/// Whether the page that makes the request, if it is a page that does, may do so. At the admin listener only pages of its
+/// own may, whatever the public listener allows.
+fn check_origin(request: &Request<'_>) -> Result<(), Error> {
+    let Request { connection, fields, host, endpoint, is_listed, .. } = *request;
+    let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
+    let may_call = match (connection.listener_kind, fields.origin) {
+        (ListenerKind::Public, _) => is_listed || endpoint.sites == Sites::Any,
+        (ListenerKind::Admin { .. }, Occurrence::Not) => true,
+        (ListenerKind::Admin { .. }, Occurrence::Once(origin)) => is_own(origin),
+        (ListenerKind::Admin { .. }, Occurrence::Often) => false,
+    };
+    if may_call { Ok(()) } else { Err(ErrorKind::ForbiddenOrigin.into()) }
+}
+
+/// The answer to `OPTIONS`, where pages of other sites may call.
+fn options(request: &Request<'_>) -> Option<Response<Payload>> {
+    let Request { connection, head, endpoint, .. } = *request;
+    let is_answered = connection.listener_kind == ListenerKind::Public
+        && endpoint.sites == Sites::Listed
+        && head.method == Method::OPTIONS;
+    if !is_answered {
+        return None;
+    }
+    let mut response = Response::new(Payload::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allowed = endpoint.methods.allow;
+    if cors::is_preflight(head) {
+        cors::preflight(&head.headers, allowed, response.headers_mut());
+    } else {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    Some(response)
+}
+
+/// Admits the caller to the server that the path names, or to the aggregate.
+async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Result<Admitted<'a>, Error> {
+    let Request { worker, connection, live, fields, client, .. } = *request;
+    let entry = match request.server {
+        None => Some(&live.all),
+        Some(name) => live.routes.get(name),
+    };
+    // A server that asks for no token is found first; for every other one, and where there is none, the token is checked
+    // before anything is said about what exists, so that names cannot be probed.
+    let (presented, slot) = match entry {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
-        Some((route, _)) if route.is_public => {
-            let query = query_of_caller(head, at);
-            (unasked(fields.authorization, query)?, None)
-        }
+        Some(entry) if entry.is_public => (unasked(fields.authorization, query_of_caller(request))?, None),
         _ => {
-            let presented = presented(fields.authorization, query_of_caller(head, at), live.query_token);
-            let slot = match live.identify(&presented) {
-                Identified::Ready(found) => {
-                    found.inspect_err(|_| connection.refused(&worker.shared.ledger))?
-                }
-                Identified::Later(found) => found_later(asked, found).await?,
-            };
-            (presented?, Some(slot))
+            let (presented, slot) = identify(request).await?;
+            (presented, Some(slot))
         }
     };
-    // 7. What it may do.
-    let Some((route, mcp_endpoint)) = route else {
-        let what = endpoints::asked(at).ok_or(ErrorKind::NotFound)?;
-        let owner = operator(live, slot.ok_or(ErrorKind::Unauthorized)?, what)?;
-        record.is_for_the_gate();
-        connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
-        return endpoints::answer(&worker.shared, at, &head.method);
-    };
+    let entry = entry.ok_or(ErrorKind::NotFound)?;
     let caller = live.caller(slot);
-    if !route.admits(&caller) {
-        let decided = live.decide(&caller.identity, &Ask::server(&route.server.name));
+    if !entry.admits(&caller) {
+        let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
         return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
     }
     let owner = match slot.map(|slot| &live.credentials[slot]) {
@@ -279,132 +298,98 @@ async fn answer(
         // Without a token, a request counts for its address, or for that which a balancer forwards for.
         None => connection.owner(client, &worker.shared.ledger),
     };
-    let admitted =
-        Admitted { live: Arc::clone(live), route: Arc::clone(route), mcp_endpoint, caller, presented, owner };
-    record.admitted(
-        Arc::clone(&route.server.name),
-        Arc::clone(&route.metrics),
-        admitted.caller.token_name().cloned(),
-    );
-    // 8. What a browser loads as a page, a frame or a script would be the gateway's to it, whatever server it comes from.
-    if fields.is_for_page {
-        return Err(ErrorKind::NotAPage.into());
-    }
-    // 9. New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST
-    //    is that, its body says. Then, whether the caller has not as much of the gateway already as one may have.
-    let is_draining = worker.shared.is_draining();
-    if is_draining && head.method != Method::POST {
+    let (server, metrics) = (Arc::clone(&entry.server.name), Arc::clone(&entry.metrics));
+    request.record.admitted(server, metrics, caller.token_name().cloned());
+    let (live, route) = (Arc::clone(live), Arc::clone(entry));
+    Ok(Admitted { live, route, mcp_endpoint, caller, presented, owner })
+}
+
+/// Admits the caller to what the gateway says of itself, and counts that the token was used.
+async fn admit_operator(request: &Request<'_>, who: Who) -> Result<(), Error> {
+    let Who::Manage(what) = who else { return Ok(()) };
+    let (_, slot) = identify(request).await?;
+    let holder = &request.live.credentials[slot];
+    request.live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
+    holder.used.inc();
+    take_connection(request, &holder.owner)
+}
+
+/// What a browser loads as a page, a frame or a script would be the gateway's to it, whatever server it comes from.
+fn refuse_page(request: &Request<'_>) -> Result<(), Error> {
+    if request.fields.is_for_page { Err(ErrorKind::NotAPage.into()) } else { Ok(()) }
+}
+
+fn check_method(request: &Request<'_>) -> Result<(), Error> {
+    let is_served = request.endpoint.methods.have(&request.head.method);
+    if is_served { Ok(()) } else { Err(ErrorKind::MethodNotAllowed.into()) }
+}
+
+/// New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST is
+/// that, its body says. Then, whether the caller has not as much of the gateway already as one may have.
+fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
+    if request.worker.shared.is_draining() && request.head.method != Method::POST {
         return Err(ErrorKind::Unavailable.into());
     }
-    let owner = &admitted.owner;
+    let Admitted { owner, route, .. } = admitted;
     owner.note_active();
-    connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
+    take_connection(request, owner)?;
     let share = owner.take(Resource::Requests);
-    record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
-    if route.run_state.is_stopped() {
-        return Err(Error::stopped());
-    }
+    request.record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
+    if route.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
+}
+
+/// The connection is from now on one of the caller's.
+fn take_connection(request: &Request<'_>, owner: &Arc<Owner>) -> Result<(), Error> {
+    request.connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))
+}
+
+/// On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
+async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Response<Payload>, Error> {
+    let Request { head, fields, .. } = *request;
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
     if let Some(method) = fields.rpc_method.filter(|_| head.method == Method::POST) {
         let name = fields.rpc_name.and_then(field_text::decode);
-        record.asks(method.to_str().unwrap_or_default(), name.as_deref(), |text| {
+        request.record.asks(method.to_str().unwrap_or_default(), name.as_deref(), |text| {
             admitted.presented.is_in(text)
         });
     }
-    // 10. On to the server: byte for byte where it speaks the client's transport, message by message elsewhere.
+    let entry = Arc::clone(&admitted.route);
     let answered = if proxy::passes_through(&admitted) {
-        proxy::forward(&worker.pool, &worker.watchdog, admitted, &checked, is_draining, body, record).await
+        proxy::forward(request, admitted).await
     } else {
-        bridge::answer(worker, admitted, head, body, record).await
+        bridge::answer(request, admitted).await
     };
     if let Err(error) = &answered {
-        route.health.failed_by(error);
+        entry.health.failed_by(error);
     }
     answered
 }
 
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
-fn is_secret(asked: Asked<'_>, at: Endpoint<'_>, text: &str) -> bool {
-    let Asked { live, head, fields, .. } = asked;
-    let presented = unasked(fields.authorization, query_of_caller(head, at));
-    live.tokens.find(text.as_bytes()).is_some()
+fn is_secret(request: &Request<'_>, text: &str) -> bool {
+    let presented = unasked(request.fields.authorization, query_of_caller(request));
+    request.live.tokens.find(text.as_bytes()).is_some()
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
 
-fn is_probe(at: Endpoint<'_>) -> bool {
-    matches!(at, Endpoint::Live | Endpoint::Ready | Endpoint::Status)
-}
-
-/// What the admin listener answers. Nothing that a page of a browser can do may reach it: neither one of another origin,
-/// whatever the public listener allows, nor one whose name was rebound to this address, which gets nothing at all. On
-/// this machine no token is asked for; where others can connect, every request but those for `/health` needs one.
-async fn administer(
-    asked: Asked<'_>,
-    checked: &Checked<'_>,
-    at: Endpoint<'_>,
-    is_remote: bool,
-) -> Result<Response<Payload>, Error> {
-    let (Asked { worker, connection, live, head, .. }, host) = (asked, checked.host);
-    // Scrapers and kubelets call a pod by its address, which is no name that could be rebound.
-    // A health check by HTTP/1.0 has none, and a browser cannot make it.
-    let is_served = host_is_loopback(host)
-        || (host.is_empty() && matches!(at, Endpoint::Live | Endpoint::Ready))
-        || (is_remote && (host_is_address(host) || host_is_allowed(&live.host_rules.hosts, host)));
-    if !is_served {
-        let way_out = if is_remote {
-            "is no address, and none of `proxy.allowedHosts`; add it there, or use an address"
-        } else {
-            "is no name of this machine; an admin listener on loopback is for this machine only"
-        };
-        return Err(forbidden(host, way_out, |text| is_secret(asked, at, text)));
-    }
-    let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
-    let is_foreign = match asked.fields.origin {
-        Occurrence::Not => false,
-        Occurrence::Once(origin) => !is_own(origin),
-        Occurrence::Often => true,
+/// The credential behind the request's token. A token of the config is known at once, and nothing waits.
+async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), Error> {
+    let Request { worker, connection, live, fields, .. } = *request;
+    let presented = presented(fields.authorization, query_of_caller(request), live.query_token);
+    let slot = match live.identify(&presented) {
+        Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
+        Identified::Later(found) => found_later(request, found).await?,
     };
-    if is_foreign {
-        return Err(ErrorKind::ForbiddenOrigin.into());
-    }
-    if is_remote && !matches!(at, Endpoint::Live | Endpoint::Ready) {
-        let authorization = asked.fields.authorization;
-        let presented = presented(authorization, query_of_caller(head, at), live.query_token);
-        let slot = match live.identify(&presented) {
-            Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
-            Identified::Later(found) => found_later(asked, found).await?,
-        };
-        let what = endpoints::asked(at);
-        let is_here = what.is_some() || is_probe(at);
-        let owner =
-            operator(live, slot, what.unwrap_or(ManageAsk::Servers)).map_err(|error| match is_here {
-                true => error,
-                false => ErrorKind::NotFound.into(),
-            })?;
-        connection.admit(owner).map_err(|limit| Error::out_of(Resource::Connections, limit))?;
-    }
-    if is_probe(at) {
-        endpoints::probe(&worker.shared, at, &head.method, true)
-    } else {
-        endpoints::answer(&worker.shared, at, &head.method)
-    }
-}
-
-/// The share of an operator who may have what is asked for; that the token was used is counted.
-fn operator(live: &Live, slot: usize, what: ManageAsk) -> Result<&Arc<Owner>, Error> {
-    let holder = &live.credentials[slot];
-    live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
-    holder.used.inc();
-    Ok(&holder.owner)
+    Ok((presented?, slot))
 }
 
 /// The credential behind a token that somebody has to be asked about. Until it is known who calls, the request counts for its
 /// address.
 async fn found_later(
-    asked: Asked<'_>,
+    request: &Request<'_>,
     found: Pin<Box<dyn Future<Output = Found> + '_>>,
 ) -> Result<usize, Error> {
-    let Asked { worker, connection, live, client, .. } = asked;
+    let Request { worker, connection, live, client, .. } = *request;
     let address = connection.owner(client, &worker.shared.ledger);
     let share = address.take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
@@ -418,10 +403,9 @@ async fn found_later(
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a
 /// parameter of this name.
-fn query_of_caller<'a>(head: &'a Parts, at: Endpoint<'_>) -> Option<&'a str> {
-    head.uri.query().map(|query| match at {
-        Endpoint::Server { mcp_endpoint: McpEndpoint::Message, .. }
-        | Endpoint::All { mcp_endpoint: McpEndpoint::Message } => proxy::behind_seal(query),
+fn query_of_caller<'a>(request: &Request<'a>) -> Option<&'a str> {
+    request.head.uri.query().map(|query| match request.endpoint.answer {
+        Answer::Mcp(McpEndpoint::Message) => proxy::behind_seal(query),
         _ => query,
     })
 }
@@ -441,17 +425,6 @@ fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
     let is_allowed =
         |origin: &str| origin_is_allowed(&live.host_rules.origins, live.host_rules.loopback_origins, origin);
     origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
-}
-
-fn options(head: &Parts, at: Endpoint<'_>) -> Response<Payload> {
-    let mut response = Response::new(Payload::Whole(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    if cors::is_preflight(head) {
-        cors::preflight(&head.headers, response.headers_mut());
-    } else {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(at.methods()));
-    }
-    response
 }
 
 /// The answer to HEAD: the head that GET would have, with the length of what does not follow.

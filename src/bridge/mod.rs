@@ -39,7 +39,7 @@ use crate::{
     },
     observe::Record,
     policy::selector::Selector,
-    request::admitted::Admitted,
+    request::{Request, admitted::Admitted},
     servers::{Backend, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// One admitted request for a server that is not reached byte for byte.
-struct Request<'a> {
+struct BridgedRequest<'a> {
     worker: &'a Rc<Worker>,
     admitted: Admitted<'a>,
     head: &'a Parts,
@@ -62,13 +62,8 @@ struct Request<'a> {
 }
 
 /// Answers the request, as soon as there is something to answer.
-pub async fn answer(
-    worker: &Rc<Worker>,
-    admitted: Admitted<'_>,
-    head: &Parts,
-    body: &mut Option<Incoming>,
-    record: &mut Record,
-) -> Result<Response<Payload>, Error> {
+pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Response<Payload>, Error> {
+    let Request { worker, head, body, record, .. } = request;
     // Who gets a session's answers is for the session to know.
     let listens = head.method == Method::GET || era::listens(&head.headers);
     let waits = if listens { Waits::Listens } else { Waits::Calls };
@@ -80,7 +75,8 @@ pub async fn answer(
         route: Arc::clone(&admitted.route),
     };
     let is_traced = record.is_traced();
-    let request = Request { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
+    let request =
+        BridgedRequest { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
     let answered = match (request.admitted.mcp_endpoint, &head.method) {
         (McpEndpoint::Mcp, &Method::POST) => {
             let session = match era::is_modern(&head.headers, None) {
@@ -136,7 +132,7 @@ impl Renewal {
     }
 }
 
-impl Request<'_> {
+impl BridgedRequest<'_> {
     /// Reads the message. One of a session is not read before there is room for it.
     async fn read(
         &self,

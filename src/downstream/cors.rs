@@ -8,8 +8,6 @@ const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-I
 /// Fields that a page may read.
 const EXPOSED_FIELDS: HeaderValue =
     HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, X-Request-Id");
-/// Methods of an MCP endpoint.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
 /// How long a browser may remember a preflight, in seconds; 2 h is the most that Chromium honours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// What a browser asks to send per tool parameter (MCP 2026-07-28) is open-ended, so it is granted by prefix.
@@ -26,8 +24,8 @@ pub fn is_preflight(head: &Parts) -> bool {
         && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The fields of a preflight's answer besides those of [`allow`].
-pub fn preflight(asked: &HeaderMap, answer: &mut HeaderMap) {
+/// The fields of a preflight's answer besides those of [`allow`]. `methods` are those of the path.
+pub fn preflight(asked: &HeaderMap, methods: &'static str, answer: &mut HeaderMap) {
     let mut allowed = REQUEST_FIELDS.to_owned();
     let parameters = asked
         .get_all(header::ACCESS_CONTROL_REQUEST_HEADERS)
@@ -47,7 +45,7 @@ pub fn preflight(asked: &HeaderMap, answer: &mut HeaderMap) {
     if let Ok(allowed) = HeaderValue::try_from(allowed) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
-    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
 }
 

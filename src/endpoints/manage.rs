@@ -1,42 +1,49 @@
 //! What `/servers` shows, and what its actions do.
 
-use http::{Method, Response};
+use http::Response;
 
-use crate::endpoints::server_list::{self as servers, ServerView};
 use crate::{
     body::Payload,
     config::Level,
-    endpoints::table::{Endpoint, ManageAction},
+    endpoints::{
+        EndpointRequest,
+        server_list::{self, ServerView},
+    },
     error::Error,
     servers::{Backend, EndCause, ServerEntry},
-    state::GateState,
+    state::{GateState, Live},
 };
 
-/// `/servers` and everything below.
-pub(super) fn answer(
-    shared: &GateState,
-    at: Endpoint<'_>,
-    method: &Method,
-) -> Result<Response<Payload>, Error> {
-    servers::check_method(at, method)?;
-    let live = shared.live().clone();
-    let find = |name: &str| live.routes.get(name);
-    match at {
-        Endpoint::ManagedServer { name } => {
-            servers::one(find(name).map(|entry| view(shared, entry)).as_ref())
-        }
-        Endpoint::Manage { name, action } => {
-            let entry = find(name);
-            if let Some(entry) = entry {
-                act(shared, entry, action);
-            }
-            servers::one(entry.map(|entry| view(shared, entry)).as_ref())
-        }
-        _ => {
-            let views: Vec<_> = live.servers.iter().map(|entry| view(shared, entry)).collect();
-            servers::list(&views)
-        }
-    }
+/// `/servers`: all of them.
+pub(super) fn list(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    let live = request.shared.live();
+    let views: Vec<_> = live.servers.iter().map(|entry| view(request.shared, entry)).collect();
+    server_list::list(&views)
+}
+
+/// `/servers/{server}`: one of them.
+pub(super) fn show(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    let live = request.shared.live();
+    server_list::one(named(request, &live).map(|entry| view(request.shared, entry)).as_ref())
+}
+
+/// It takes requests again.
+pub(super) fn start(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    act(request, None, "Server started by hand")
+}
+
+/// It takes no requests, and what ran is ended.
+pub(super) fn stop(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    act(request, Some(EndCause::Stopped), "Server stopped by hand")
+}
+
+/// What runs is ended, and the next request begins anew.
+pub(super) fn restart(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    act(request, Some(EndCause::Restarted), "Server restarted by hand")
+}
+
+fn named<'a>(request: &EndpointRequest<'_>, live: &'a Live) -> Option<&'a ServerEntry> {
+    live.routes.get(request.server?).map(|entry| &**entry)
 }
 
 fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
@@ -55,24 +62,23 @@ fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
     }
 }
 
-/// A server that is stopped takes no requests, and what ran is ended. To restart one is to end what runs, and to begin
-/// anew with the next request.
-fn act(shared: &GateState, entry: &ServerEntry, action: ManageAction) {
+/// Starts a server, or ends what runs of it, and shows what it is then.
+fn act(
+    request: &EndpointRequest<'_>,
+    end: Option<EndCause>,
+    msg: &'static str,
+) -> Result<Response<Payload>, Error> {
+    let (shared, live) = (request.shared, request.shared.live());
     // What the config says is changed in the config.
-    if entry.server.disabled {
-        return;
-    }
-    let (cause, msg) = match action {
-        ManageAction::Start => (None, "Server started by hand"),
-        ManageAction::Stop => (Some(EndCause::Stopped), "Server stopped by hand"),
-        ManageAction::Restart => (Some(EndCause::Restarted), "Server restarted by hand"),
-    };
-    match cause {
-        None => entry.start(),
-        Some(cause) => {
-            shared.end_server(entry, cause);
-            shared.note_change();
+    if let Some(entry) = named(request, &live).filter(|entry| !entry.server.disabled) {
+        match end {
+            None => entry.start(),
+            Some(cause) => {
+                shared.end_server(entry, cause);
+                shared.note_change();
+            }
         }
+        shared.observer.log.line(Level::Info, msg).str("server", &entry.server.name).send();
     }
-    shared.observer.log.line(Level::Info, msg).str("server", &entry.server.name).send();
+    show(request)
 }

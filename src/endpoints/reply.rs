@@ -1,20 +1,9 @@
 //! How the gateway answers for itself.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{
-    body::Payload,
-    error::{Error, ErrorKind},
-};
-
-/// What is only looked at changes nothing.
-pub(super) fn only_read(method: &Method) -> Result<(), Error> {
-    match *method {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(ErrorKind::MethodNotAllowed.into()),
-    }
-}
+use crate::body::Payload;
 
 pub(super) fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Payload> {
     let mut response = Response::new(Payload::Whole(Bytes::from(body)));

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::endpoints::reply::{only_read, text};
+use crate::endpoints::reply::text;
 use crate::{
     body::Payload,
     config::{Access, McpTransport, Server, Target},
-    endpoints::table::Endpoint,
     error::{Error, ErrorKind},
     observe::Health,
 };
@@ -120,15 +119,6 @@ impl ServerView {
     }
 }
 
-/// Looking is GET, acting is POST.
-pub fn check_method(at: Endpoint<'_>, method: &Method) -> Result<(), Error> {
-    match (at, method) {
-        (Endpoint::Manage { .. }, &Method::POST) => Ok(()),
-        (Endpoint::Manage { .. }, _) => Err(ErrorKind::MethodNotAllowed.into()),
-        _ => only_read(method),
-    }
-}
-
 /// `/servers`: all of them, in the order given.
 pub fn list(servers: &[ServerView]) -> Result<Response<Payload>, Error> {
     #[derive(Serialize)]
@@ -157,7 +147,6 @@ mod tests {
     use super::*;
     use crate::{
         config::{HttpTarget, StdioTarget},
-        endpoints::table::ManageAction,
         secret::Secret,
     };
 
@@ -229,21 +218,5 @@ mod tests {
     #[test]
     fn a_server_that_is_not_there_is_not_found() {
         assert_eq!(one(None).err().map(|error| error.kind), Some(ErrorKind::NotFound));
-    }
-
-    #[test]
-    fn looking_is_get_and_acting_is_post() {
-        let action = Endpoint::Manage { name: "db", action: ManageAction::Stop };
-        for at in [Endpoint::Servers, Endpoint::ManagedServer { name: "db" }] {
-            assert!(check_method(at, &Method::GET).is_ok() && check_method(at, &Method::HEAD).is_ok());
-            for method in [Method::POST, Method::PUT, Method::DELETE] {
-                assert!(check_method(at, &method).is_err(), "{method} {at:?}");
-            }
-        }
-        assert!(check_method(action, &Method::POST).is_ok());
-        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
-            let refused = check_method(action, &method).err().map(|error| error.kind);
-            assert_eq!(refused, Some(ErrorKind::MethodNotAllowed), "{method}");
-        }
     }
 }

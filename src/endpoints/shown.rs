@@ -1,34 +1,20 @@
 //! What the log shows of a path that nothing is known of.
 
-use super::table::LONGEST;
+use std::sync::LazyLock;
+
+use super::table::{ENDPOINTS, LONGEST, segments};
 
 /// Segments of a path that the log shows. No path that leads anywhere has more.
 const SHOWN: usize = 5;
-/// Words of the gateway's own paths, and of those that clients try at any server. The dots are in no token.
-const WORDS: [&str; 22] = [
-    "",
-    ".",
-    "..",
-    "mcp",
-    "sse",
-    "message",
-    "health",
-    "live",
-    "ready",
-    "status",
-    "metrics",
-    "servers",
-    "start",
-    "stop",
-    "restart",
-    ".well-known",
-    "oauth-protected-resource",
-    "oauth-authorization-server",
-    "openid-configuration",
-    "authorize",
-    "token",
-    "register",
-];
+/// Words of the table's paths, of which some are what clients try at any server. The dots are in no token.
+static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let of_table = ENDPOINTS.iter().flat_map(|row| row.paths).flat_map(|path| segments(path));
+    let mut words: Vec<_> =
+        of_table.filter(|word| !["{server}", "*"].contains(word)).chain([".", ".."]).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+});
 
 /// What the log shows of the path of a request that is not admitted: the segments that are words of the gateway's own or
 /// names of servers, as whole and exactly, and `…` for each other one.

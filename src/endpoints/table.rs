@@ -1,62 +1,103 @@
-//! From a path to what is served there. Paths match exactly; one trailing slash changes nothing.
+//! What is served where, to whom and how: the table of all endpoints. A new endpoint is a row here, an arm in [`find`],
+//! and a function that answers. Tests hold [`find`] and the names that no server can have to the table.
+//!
+//! Paths match exactly; one trailing slash changes nothing.
 
-/// What is served at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint<'a> {
-    /// `/health` and `/health/live`: the process answers.
-    Live,
-    /// `/health/ready`: the gateway takes requests.
-    Ready,
-    /// `/status`: counts.
-    Status,
-    /// `/metrics`: for Prometheus.
-    Metrics,
-    /// `/servers`: all servers, listed.
-    Servers,
-    /// `/servers/{name}`: one server. Whether it exists is not known yet.
-    ManagedServer {
-        /// Second segment.
-        name: &'a str,
-    },
-    /// `/servers/{name}/start`, `/stop`, `/restart`.
-    Manage {
-        /// Second segment.
-        name: &'a str,
-        /// Third segment.
-        action: ManageAction,
-    },
-    /// `/mcp`, `/sse`, `/message`: all servers as one.
-    All {
-        /// Which of the endpoints.
-        mcp_endpoint: McpEndpoint,
-    },
-    /// Below `/.well-known/`, and the other paths at which clients look for a login: they would take a challenge for one.
-    Unchallenged,
-    /// A server's endpoint. Whether the server exists is not known yet.
-    Server {
-        /// First segment.
-        name: &'a str,
-        /// Which of its endpoints.
-        mcp_endpoint: McpEndpoint,
-    },
-    /// Anything else.
-    Unknown,
+use http::{Method, Response};
+
+use crate::{
+    body::Payload,
+    downstream::connection::ListenerKind,
+    endpoints::{EndpointRequest, manage, metrics, probe},
+    error::Error,
+    policy::decide::ManageAsk,
+};
+
+/// A row of the table.
+pub struct Endpoint {
+    /// Where: `{server}` is one segment, and `*` is what is left, if anything. In front, `{server}` is no word that
+    /// another row begins with.
+    pub paths: &'static [&'static str],
+    /// What is served there.
+    pub methods: Methods,
+    /// Who may have it at the public listener.
+    public: Who,
+    /// Who may have it at an admin listener that others than this machine can connect to.
+    admin: Who,
+    /// Which sites it serves at the public listener. The admin listener serves its own pages only.
+    pub sites: Sites,
+    /// Whether its requests are worth a line of the log each.
+    pub log: LogRule,
+    /// What answers.
+    pub answer: Answer,
 }
 
-impl Endpoint<'_> {
-    /// What is served here, as `Allow` has it (RFC 9110 §15.5.6). Some is for some versions of MCP only.
-    pub fn methods(self) -> &'static str {
-        match self {
-            Endpoint::Live | Endpoint::Ready | Endpoint::Status => "GET, HEAD",
-            Endpoint::Metrics | Endpoint::Servers | Endpoint::ManagedServer { .. } => "GET, HEAD",
-            Endpoint::Manage { .. } => "POST",
-            Endpoint::All { mcp_endpoint: McpEndpoint::Sse }
-            | Endpoint::Server { mcp_endpoint: McpEndpoint::Sse, .. } => "GET, OPTIONS",
-            Endpoint::All { mcp_endpoint: McpEndpoint::Message }
-            | Endpoint::Server { mcp_endpoint: McpEndpoint::Message, .. } => "POST, OPTIONS",
-            _ => "GET, POST, DELETE, OPTIONS",
-        }
+/// Methods, some of which may be for some versions of MCP only.
+#[derive(Clone, Copy)]
+pub struct Methods {
+    /// As `Allow` has them (RFC 9110 §10.2.1).
+    pub allow: &'static str,
+    list: &'static [Method],
+}
+
+impl Methods {
+    const READ: Self = Self { allow: "GET, HEAD", list: &[Method::GET, Method::HEAD] };
+    const ACT: Self = Self { allow: "POST", list: &[Method::POST] };
+    const EVENTS: Self = Self { allow: "GET, OPTIONS", list: &[Method::GET, Method::OPTIONS] };
+    const MESSAGE: Self = Self { allow: "POST, OPTIONS", list: &[Method::POST, Method::OPTIONS] };
+    const MCP: Self = Self {
+        allow: "GET, POST, DELETE, OPTIONS",
+        list: &[Method::GET, Method::POST, Method::DELETE, Method::OPTIONS],
+    };
+
+    /// Whether `method` is one of them.
+    pub fn have(self, method: &Method) -> bool {
+        self.list.contains(method)
     }
+}
+
+/// Who may have something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody. No token is asked for.
+    Anyone,
+    /// Whoever the server's own rule admits.
+    Server,
+    /// Whoever may have this of the gateway itself.
+    Manage(ManageAsk),
+    /// Nobody. As everywhere, a token is asked for before that is said.
+    Hidden,
+    /// Nobody, and no token is asked for: clients would take the challenge for a login that there is.
+    Nobody,
+}
+
+/// Whom the public listener serves, by `Host` and `Origin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sites {
+    /// Everybody. Load balancers and kubelets use addresses for host names, and learn nothing.
+    Any,
+    /// Those of `proxy.allowedHosts` and `proxy.allowedOrigins`. Browsers may ask first, by `OPTIONS`.
+    Listed,
+}
+
+/// How a request is logged that is not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRule {
+    /// On the level `debug`: it is for the gateway itself.
+    Debug,
+    /// On the level `info`.
+    Info,
+}
+
+/// What answers, and with what it does so.
+#[derive(Clone, Copy)]
+pub enum Answer {
+    /// The gateway, which reads no body.
+    Gateway(fn(&EndpointRequest<'_>) -> Result<Response<Payload>, Error>),
+    /// The server that the path names, or the aggregate where it names none. The body of a POST is one message.
+    Mcp(McpEndpoint),
+    /// Nothing.
+    Nothing,
 }
 
 /// The endpoints of a server, or of all servers as one.
@@ -70,30 +111,70 @@ pub enum McpEndpoint {
     Message,
 }
 
-/// What can be done with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ManageAction {
-    /// Take requests again.
-    Start,
-    /// End its sessions and processes, and take no requests.
-    Stop,
-    /// End its sessions and processes; the next request begins anew.
-    Restart,
+macro_rules! endpoints {
+    ($($name:ident: $paths:expr, $methods:ident, $public:expr, $admin:expr, $sites:ident, $log:ident, $answer:expr;)*) => {
+        $(static $name: Endpoint = Endpoint {
+            paths: &$paths,
+            methods: Methods::$methods,
+            public: $public,
+            admin: $admin,
+            sites: Sites::$sites,
+            log: LogRule::$log,
+            answer: $answer,
+        };)*
+
+        /// The table.
+        pub static ENDPOINTS: &[&Endpoint] = &[$(&$name),*];
+    };
 }
 
-impl ManageAction {
-    /// The segment that names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-        }
-    }
+use Answer::{Gateway, Mcp, Nothing};
+use Who::{Anyone, Hidden, Nobody, Server};
+const SCRAPER: Who = Who::Manage(ManageAsk::Metrics);
+const OPERATOR: Who = Who::Manage(ManageAsk::Servers);
 
-    fn named(name: &str) -> Option<Self> {
-        [Self::Start, Self::Stop, Self::Restart].into_iter().find(|action| action.name() == name)
-    }
+// Of each: paths; methods; who may have it at the public listener, and at a remote admin listener; sites; log; answer.
+endpoints! {
+    HEALTH: ["/health", "/health/live"], READ, Anyone, Anyone, Any, Debug, Gateway(probe::health);
+    READY: ["/health/ready"], READ, Anyone, Anyone, Any, Debug, Gateway(probe::ready);
+    STATUS: ["/status"], READ, Anyone, OPERATOR, Any, Debug, Gateway(probe::status);
+    METRICS: ["/metrics"], READ, SCRAPER, SCRAPER, Listed, Debug, Gateway(metrics::text_format);
+    SERVERS: ["/servers"], READ, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::list);
+    ONE_SERVER: ["/servers/{server}"], READ, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::show);
+    START: ["/servers/{server}/start"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::start);
+    STOP: ["/servers/{server}/stop"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::stop);
+    RESTART: ["/servers/{server}/restart"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::restart);
+
+    ALL_MCP: ["/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
+    ALL_SSE: ["/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
+    ALL_MESSAGE: ["/message"], MESSAGE, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Message);
+    MCP: ["/{server}", "/{server}/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
+    SSE: ["/{server}/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
+    MESSAGE: ["/{server}/message"], MESSAGE, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Message);
+
+    NO_LOGIN: LOGIN_PATHS, MCP, Nobody, Hidden, Listed, Info, Nothing;
+    UNKNOWN: ["*"], MCP, Hidden, Hidden, Listed, Info, Nothing;
+}
+
+/// At which clients look for a login.
+const LOGIN_PATHS: [&str; 8] = [
+    "/",
+    "/register",
+    "/authorize",
+    "/token",
+    "/.well-known/oauth-protected-resource/*",
+    "/.well-known/oauth-authorization-server/*",
+    "/.well-known/openid-configuration/*",
+    "/.well-known/*",
+];
+
+/// What is served at a path.
+#[derive(Clone, Copy)]
+pub struct FoundEndpoint<'a> {
+    /// The row of the table.
+    pub endpoint: &'static Endpoint,
+    /// What the path has for `{server}`. Whether there is such a server is not known yet.
+    pub server: Option<&'a str>,
 }
 
 /// Longest segment that means anything: a server's name has at most as many bytes.
@@ -101,45 +182,46 @@ pub(super) const LONGEST: usize = 64;
 /// Longest path that leads anywhere: what it is made of are at most three segments.
 const LONGEST_PATH: usize = 4 * (LONGEST + 1);
 
-/// Finds what is served at `path`, which must be canonical (see [`is_canonical`](crate::downstream::path::is_canonical)).
-pub fn endpoint(path: &str) -> Endpoint<'_> {
+/// Finds what is served at `path`: one look at the first segment, and at what follows.
+pub fn find(path: &str) -> FoundEndpoint<'_> {
+    let found = |endpoint| FoundEndpoint { endpoint, server: None };
     // A stranger's path may have 8 KiB, none of which is worth a look.
     if path.len() > LONGEST_PATH {
-        return if path.starts_with("/.well-known/") { Endpoint::Unchallenged } else { Endpoint::Unknown };
+        return found(if path.starts_with("/.well-known/") { &NO_LOGIN } else { &UNKNOWN });
     }
-    let path = path.strip_suffix('/').unwrap_or(path);
-    match path {
-        "/health" | "/health/live" => return Endpoint::Live,
-        "/health/ready" => return Endpoint::Ready,
-        "/status" => return Endpoint::Status,
-        "/metrics" => return Endpoint::Metrics,
-        "/servers" => return Endpoint::Servers,
-        "/mcp" => return Endpoint::All { mcp_endpoint: McpEndpoint::Mcp },
-        "/sse" => return Endpoint::All { mcp_endpoint: McpEndpoint::Sse },
-        "/message" => return Endpoint::All { mcp_endpoint: McpEndpoint::Message },
-        "" | "/register" | "/authorize" | "/token" => return Endpoint::Unchallenged,
-        _ => {}
+    let mut segments = segments(path.strip_suffix('/').unwrap_or(path)).skip(1);
+    let first = segments.next();
+    let (second, third, fourth) = (segments.next(), segments.next(), segments.next());
+    if fourth.is_some() && first != Some(".well-known") {
+        return found(&UNKNOWN);
     }
-    let mut segments = segments(path).skip(1);
-    let (Some(name), rest) = (segments.next(), segments.next()) else { return Endpoint::Unknown };
-    match name {
-        ".well-known" => return Endpoint::Unchallenged,
-        "servers" => return managed(rest, segments),
-        // What is below the other paths of the gateway's own is no one's: no server can have their names.
-        "mcp" | "sse" | "message" => return Endpoint::Unknown,
-        _ => {}
+    let of_server = |endpoint, server| FoundEndpoint { endpoint, server: Some(server) };
+    match (first.unwrap_or_default(), second, third) {
+        ("health", None | Some("live"), None) => found(&HEALTH),
+        ("health", Some("ready"), None) => found(&READY),
+        ("status", None, None) => found(&STATUS),
+        ("metrics", None, None) => found(&METRICS),
+        ("servers", None, None) => found(&SERVERS),
+        ("servers", Some(server), None) => of_server(&ONE_SERVER, server),
+        ("servers", Some(server), Some("start")) => of_server(&START, server),
+        ("servers", Some(server), Some("stop")) => of_server(&STOP, server),
+        ("servers", Some(server), Some("restart")) => of_server(&RESTART, server),
+        ("mcp", None, None) => found(&ALL_MCP),
+        ("sse", None, None) => found(&ALL_SSE),
+        ("message", None, None) => found(&ALL_MESSAGE),
+        ("" | "register" | "authorize" | "token", None, None) | (".well-known", ..) => found(&NO_LOGIN),
+        // No server can have these names.
+        ("health" | "status" | "metrics" | "servers" | "mcp" | "sse" | "message", ..)
+        | ("" | "register" | "authorize" | "token", ..) => found(&UNKNOWN),
+        (server, None | Some("mcp"), None) => of_server(&MCP, server),
+        (server, Some("sse"), None) => of_server(&SSE, server),
+        (server, Some("message"), None) => of_server(&MESSAGE, server),
+        _ => found(&UNKNOWN),
     }
-    let mcp_endpoint = match (rest, segments.next()) {
-        (None | Some("mcp"), None) => McpEndpoint::Mcp,
-        (Some("sse"), None) => McpEndpoint::Sse,
-        (Some("message"), None) => McpEndpoint::Message,
-        _ => return Endpoint::Unknown,
-    };
-    Endpoint::Server { name, mcp_endpoint }
 }
 
 /// What is between the slashes.
-fn segments(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {
         let path = rest?;
@@ -149,14 +231,21 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What is served below `/servers`.
-fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -> Endpoint<'a> {
-    match (name, rest.next(), rest.next()) {
-        (Some(name), None, _) => Endpoint::ManagedServer { name },
-        (Some(name), Some(action), None) => {
-            ManageAction::named(action).map_or(Endpoint::Unknown, |action| Endpoint::Manage { name, action })
+impl Endpoint {
+    /// Who may have it at a listener.
+    pub fn who(&self, listener_kind: ListenerKind) -> Who {
+        match (listener_kind, self.admin) {
+            (ListenerKind::Public, _) => self.public,
+            (ListenerKind::Admin { is_remote: true }, who) => who,
+            // On this machine no token is asked for.
+            (ListenerKind::Admin { is_remote: false }, Who::Hidden | Who::Nobody) => Who::Nobody,
+            (ListenerKind::Admin { is_remote: false }, _) => Who::Anyone,
         }
-        _ => Endpoint::Unknown,
+    }
+
+    /// Whether load balancers ask for it, some of them over HTTP/1.0 and without a `Host`.
+    pub fn is_health(&self) -> bool {
+        self.admin == Who::Anyone
     }
 }
 
@@ -164,61 +253,85 @@ fn managed<'a>(name: Option<&'a str>, mut rest: impl Iterator<Item = &'a str>) -
 mod tests {
     use super::*;
 
+    /// Words that a path of the table can begin with, so that no server can have them for a name.
+    fn first_words() -> Vec<&'static str> {
+        let firsts = ENDPOINTS.iter().flat_map(|row| row.paths).filter_map(|path| segments(path).nth(1));
+        firsts.filter(|first| !["{server}", "*"].contains(first)).collect()
+    }
+
+    fn matches(pattern: &str, path: &str) -> bool {
+        let mut path = segments(path.strip_suffix('/').unwrap_or(path));
+        let is_root = pattern == "/";
+        for (at, wanted) in segments(pattern).take(if is_root { 1 } else { usize::MAX }).enumerate() {
+            match (wanted, path.next()) {
+                ("*", _) => return true,
+                ("{server}", Some(name)) if at > 1 || !first_words().contains(&name) => {}
+                (wanted, Some(segment)) if wanted == segment => {}
+                _ => return false,
+            }
+        }
+        path.next().is_none()
+    }
+
+    fn is_found(path: &str) {
+        let wanted = ENDPOINTS.iter().find(|row| row.paths.iter().any(|pattern| matches(pattern, path)));
+        let (wanted, found) = (*wanted.expect("the last row matches all"), find(path));
+        assert!(
+            std::ptr::eq(found.endpoint, wanted),
+            "{path}: {:?} is found, and the table has {:?}",
+            found.endpoint.paths,
+            wanted.paths
+        );
+        let has_server = wanted.paths.iter().any(|path| path.contains("{server}"));
+        assert_eq!(found.server.is_some(), has_server, "{path}");
+    }
+
     #[test]
-    fn paths_match_exactly_and_a_trailing_slash_changes_nothing() {
-        for (path, wanted) in [
-            ("/health", Endpoint::Live),
-            ("/health/", Endpoint::Live),
-            ("/health/live", Endpoint::Live),
-            ("/health/ready", Endpoint::Ready),
-            ("/healthX", Endpoint::Server { name: "healthX", mcp_endpoint: McpEndpoint::Mcp }),
-            ("/health/other", Endpoint::Unknown),
-            ("/status", Endpoint::Status),
-            ("/metrics/", Endpoint::Metrics),
-            ("/db", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
-            ("/db/", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
-            ("/db/mcp", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Mcp }),
-            ("/db/sse/", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Sse }),
-            ("/db/message", Endpoint::Server { name: "db", mcp_endpoint: McpEndpoint::Message }),
-            ("/db/mcp/x", Endpoint::Unknown),
-            ("/db/admin", Endpoint::Unknown),
-            ("/mcp", Endpoint::All { mcp_endpoint: McpEndpoint::Mcp }),
-            ("/mcp/", Endpoint::All { mcp_endpoint: McpEndpoint::Mcp }),
-            ("/sse", Endpoint::All { mcp_endpoint: McpEndpoint::Sse }),
-            ("/message", Endpoint::All { mcp_endpoint: McpEndpoint::Message }),
-            ("/mcp/mcp", Endpoint::Unknown),
-            ("/mcp/sse", Endpoint::Unknown),
-            ("/sse/message", Endpoint::Unknown),
-            ("/servers", Endpoint::Servers),
-            ("/servers/", Endpoint::Servers),
-            ("/servers/mcp", Endpoint::ManagedServer { name: "mcp" }),
-            ("/servers/db", Endpoint::ManagedServer { name: "db" }),
-            ("/servers/db/", Endpoint::ManagedServer { name: "db" }),
-            ("/servers/db/start", Endpoint::Manage { name: "db", action: ManageAction::Start }),
-            ("/servers/db/stop/", Endpoint::Manage { name: "db", action: ManageAction::Stop }),
-            ("/servers/db/restart", Endpoint::Manage { name: "db", action: ManageAction::Restart }),
-            ("/servers/db/Restart", Endpoint::Unknown),
-            ("/servers/db/delete", Endpoint::Unknown),
-            ("/servers/db/stop/now", Endpoint::Unknown),
-            ("/db/stop", Endpoint::Unknown),
-            ("/.well-known/oauth-protected-resource/db/mcp", Endpoint::Unchallenged),
-            ("/.well-known", Endpoint::Unchallenged),
-            ("/", Endpoint::Unchallenged),
-            ("/register", Endpoint::Unchallenged),
-            ("/token/", Endpoint::Unchallenged),
-            ("/token/mcp", Endpoint::Server { name: "token", mcp_endpoint: McpEndpoint::Mcp }),
-            (
-                &format!("/{0}/mcp", "n".repeat(64)),
-                Endpoint::Server { name: &"n".repeat(64), mcp_endpoint: McpEndpoint::Mcp },
+    fn each_row_of_the_table_is_found_at_its_paths() {
+        for row in ENDPOINTS {
+            for pattern in row.paths {
+                let (path, rest) = (pattern.replace("{server}", "db"), "x/y/z/mcp");
+                for path in [path.replace('*', "x"), path.replace('*', rest), path.replace('*', "x") + "/"] {
+                    let path = if *pattern == "*" { "/db/x" } else { path.trim_end_matches("//") };
+                    assert!(std::ptr::eq(find(path).endpoint, *row), "{path}");
+                    is_found(path);
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_found_is_the_first_row_of_the_table_that_matches(
+            path in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "db", "x", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
+                    "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "admin",
+                    "Health", "healthx", "{server}", "*",
+                ]),
+                0..5,
             ),
-            (
-                &format!("/servers/{0}/restart", "n".repeat(64)),
-                Endpoint::Manage { name: &"n".repeat(64), action: ManageAction::Restart },
-            ),
-            (&format!("/{0}", "n".repeat(8191)), Endpoint::Unknown),
-            (&format!("/.well-known/{0}", "n".repeat(1000)), Endpoint::Unchallenged),
-        ] {
-            assert_eq!(endpoint(path), wanted, "{path}");
+            has_slash in proptest::bool::ANY,
+        ) {
+            let path = format!("/{}", path.join("/"));
+            is_found(&if has_slash && path != "/" { path + "/" } else { path });
+        }
+    }
+
+    #[test]
+    fn a_path_is_as_long_as_a_name_can_make_it() {
+        let name = "n".repeat(LONGEST);
+        assert_eq!(find(&format!("/{name}/mcp")).server, Some(&*name));
+        assert_eq!(find(&format!("/servers/{name}/restart")).server, Some(&*name));
+        assert!(std::ptr::eq(find(&format!("/{}", "n".repeat(8191))).endpoint, &UNKNOWN));
+        assert!(std::ptr::eq(find(&format!("/.well-known/{}", "n".repeat(1000))).endpoint, &NO_LOGIN));
+    }
+
+    #[test]
+    fn methods_are_allowed_in_the_words_of_the_list() {
+        for Endpoint { methods, paths, .. } in ENDPOINTS {
+            let listed: Vec<_> = methods.list.iter().map(Method::as_str).collect();
+            assert_eq!(listed.join(", "), methods.allow, "{paths:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ use self::{lists::BodyRule, tools::Tools};
 use crate::{
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence},
     config::{HttpTarget, McpTransport as Speaks},
-    downstream::{head::Checked, incoming::Incoming},
+    downstream::head::Checked,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     identity::{Subject, Waits, presented::without_token},
@@ -31,10 +31,10 @@ use crate::{
         sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
-    request::admitted::Admitted,
+    request::{Request, admitted::Admitted},
     servers::Backend,
-    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Pool, Upload, client::is_coded},
-    watchdog::{Ending, Watchdog, Watched},
+    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Upload, client::is_coded},
+    watchdog::{Ending, Watched},
 };
 
 /// Whether the server speaks the transport of this door, so that bytes can pass as they are.
@@ -44,16 +44,10 @@ pub fn passes_through(admitted: &Admitted<'_>) -> bool {
 }
 
 /// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
-pub async fn forward(
-    pool: &Rc<Pool>,
-    watchdog: &Rc<Watchdog<Subject>>,
-    admitted: Admitted<'_>,
-    checked: &Checked<'_>,
-    is_draining: bool,
-    body: &mut Option<Incoming>,
-    record: &mut Record,
-) -> Result<Response<Payload>, Error> {
-    let head = checked.parts;
+pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Response<Payload>, Error> {
+    let checked = &request.checked();
+    let Request { worker, head, body, record, .. } = request;
+    let (pool, is_draining) = (&worker.pool, worker.shared.is_draining());
     let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
         return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte"));
     };
@@ -76,7 +70,7 @@ pub async fn forward(
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
     let watched =
-        watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));
+        worker.watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));
     let incoming = body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
@@ -238,14 +232,6 @@ fn request_target<'a>(
     to: &'a HttpTarget,
     head: &Parts,
 ) -> Result<Cow<'a, str>, Error> {
-    let methods: &[Method] = match admitted.mcp_endpoint {
-        McpEndpoint::Mcp => &[Method::POST, Method::GET, Method::DELETE],
-        McpEndpoint::Sse => &[Method::GET],
-        McpEndpoint::Message => &[Method::POST],
-    };
-    if !methods.contains(&head.method) {
-        return Err(ErrorKind::MethodNotAllowed.into());
-    }
     let query = head.uri.query().unwrap_or_default();
     match admitted.mcp_endpoint {
         McpEndpoint::Mcp | McpEndpoint::Sse => {

@@ -1,19 +1,36 @@
 //! What a refusal looks like.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, Version, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
 use crate::{
     body::Payload,
-    endpoints::table::endpoint,
+    downstream::incoming::Incoming,
+    endpoints::table::Methods,
     error::{Error, ErrorKind},
-    observe::Record,
-    state::Live,
+    observe::RequestId,
 };
 
+/// What a refusal says besides its error.
+pub struct Refused<'a> {
+    /// `proxy.name`
+    pub realm: &'a str,
+    /// `request_id`
+    pub id: RequestId,
+    /// What is served at the path.
+    pub methods: Methods,
+    /// Of the request.
+    pub version: Version,
+}
+
 /// The only place where an error becomes a response.
-pub fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Response<Payload> {
-    let (code, sentence, id) = (error.kind.code(), error.kind.sentence(), record.id());
+pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
+    let Refused { realm, id, methods, version } = refused;
+    let (code, sentence) = (error.kind.code(), error.kind.sentence());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
     *response.status_mut() = error.kind.status();
@@ -23,10 +40,10 @@ pub fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Resp
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let challenge = match error.kind {
         ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
-            Some(format!("Bearer realm=\"{}\"", quoted(&live.realm)))
+            Some(format!("Bearer realm=\"{}\"", quoted(realm)))
         }
         ErrorKind::InvalidToken => {
-            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(&live.realm)))
+            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(realm)))
         }
         ErrorKind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
         _ => None,
@@ -39,22 +56,51 @@ pub fn refuse(live: &Live, error: &Error, record: &Record, head: &Parts) -> Resp
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
         ErrorKind::MethodNotAllowed => {
-            let allowed = endpoint(head.uri.path()).methods();
-            drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed)));
+            drop(headers.insert(header::ALLOW, HeaderValue::from_static(methods.allow)));
         }
         // Where the next request would begin is uncertain, or the rest of a body is still to come.
-        ErrorKind::Malformed | ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout => close(head, &mut response),
+        ErrorKind::Malformed | ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout => {
+            close(*version, &mut response)
+        }
         _ => {}
     }
     response
 }
 
+/// How long the rest of a body is waited for that nobody wants, and how long in a drain: at its end the connection is about
+/// to be cut, and the answer is to go out before.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LAST_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
+/// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
+/// a connection with unread bytes, which may lose the answer.
+pub async fn swallow(mut body: Incoming, awaits_leave: bool, is_draining: bool) {
+    const MOST: u64 = 64 * 1024;
+    // A client that asks first is refused before it sends anything.
+    if awaits_leave || body.size_hint().lower() > MOST {
+        return;
+    }
+    let patience = if is_draining { LAST_PATIENCE } else { PATIENCE };
+    let mut left = MOST;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // What has not come by then is left unread.
+    let _ = tokio::time::timeout(patience, reading).await;
+}
+
 /// Has the connection closed behind the response.
-pub fn close(head: &Parts, response: &mut Response<Payload>) {
+pub fn close(version: Version, response: &mut Response<Payload>) {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     // To an answer of HTTP/1.1, hyper adds that the connection stays, if a client of HTTP/1.0 asked for that.
-    if head.version == Version::HTTP_10 {
-        *response.version_mut() = head.version;
+    if version == Version::HTTP_10 {
+        *response.version_mut() = version;
     }
 }
 

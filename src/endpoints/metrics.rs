@@ -1,0 +1,25 @@
+//! `/metrics`: the Prometheus text format.
+
+use http::{Response, StatusCode};
+
+use crate::{
+    body::Payload,
+    endpoints::{EndpointRequest, reply::text},
+    error::{Error, ErrorKind},
+    ledger::Resource,
+};
+
+pub(super) fn text_format(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    let shared = request.shared;
+    let metrics = &shared.observer.metrics;
+    for resource in Resource::ALL {
+        let (total, used) = shared.ledger.usage(resource);
+        metrics.capacity(resource.name(), used, total);
+    }
+    metrics.connections(shared.connections.open(), shared.connections.limit());
+    let live = shared.live();
+    metrics.tokens_expire(live.expiries(), live.clock.now());
+    let text_format =
+        shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
+    Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
+}

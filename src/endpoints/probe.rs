@@ -1,0 +1,44 @@
+//! What load balancers and monitors ask for.
+
+use http::{Response, StatusCode};
+
+use crate::{
+    body::Payload,
+    endpoints::{EndpointRequest, reply::text},
+    error::Error,
+    state::GateState,
+};
+
+/// `/health`: the process answers.
+pub(super) fn health(_: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    Ok(json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned()))
+}
+
+/// `/health/ready`: the gateway takes requests.
+pub(super) fn ready(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    match request.shared.is_ready() {
+        true => health(request),
+        false => Ok(json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned())),
+    }
+}
+
+/// `/status`: counts, and for an operator the names of servers that take no requests. Names cannot be probed without a token.
+pub(super) fn status(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
+    Ok(json(StatusCode::OK, counts(request.shared, request.is_operator)))
+}
+
+fn json(status: StatusCode, body: String) -> Response<Payload> {
+    text(status, "application/json", body)
+}
+
+/// Servers of the config, those that take requests, and client connections of this moment.
+fn counts(shared: &GateState, names: bool) -> String {
+    let live = shared.live();
+    let (running, down): (Vec<_>, Vec<_>) = live.servers.iter().partition(|entry| entry.is_running());
+    let mut servers = serde_json::json!({ "total": live.servers.len(), "running": running.len() });
+    if names {
+        servers["down"] = down.iter().map(|entry| &*entry.server.name).collect();
+    }
+    let connected = shared.observer.metrics.connections_open.get();
+    serde_json::json!({ "servers": servers, "clients": { "connected": connected } }).to_string()
+}
