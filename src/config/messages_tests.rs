@@ -413,6 +413,13 @@ fn values_that_are_not_what_they_should_be() {
             &[("2:1:", "`/metrics` is a path of the gateway's own; write \"metrics-server\"")],
         ),
         (
+            servers!("\"admin\": {\"url\": \"http://h\"}"),
+            &[(
+                "2:1:",
+                "`/admin` has become a path of the gateway's own; write \"admin-server\", and `/admin-server/mcp` in its clients",
+            )],
+        ),
+        (
             servers!("\"a\": {\"url\": \"http://h\", \"authTokens\": \"dev\"}"),
             &[("2:40:", "must be a list of names of tokens, as in [\"dev\"]")],
         ),

@@ -64,6 +64,12 @@ use crate::config::{
     report::{excerpt::Excerpts, hint, problem::Location, shown},
 };
 
+/// Names that no server can have, since paths of the gateway's own begin with them.
+#[cfg(test)]
+pub(crate) fn reserved_names() -> &'static [&'static str] {
+    table::SERVER_NAMES.reserved
+}
+
 /// Keys that take effect at the next start, as the log names them: `proxy.` left out, the part in brackets.
 #[cfg(test)]
 pub(crate) fn restart_keys() -> Vec<String> {

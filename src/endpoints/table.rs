@@ -251,7 +251,10 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::config::reserved_names;
 
     /// Words that a path of the table can begin with, so that no server can have them for a name.
     fn first_words() -> Vec<&'static str> {
@@ -325,6 +328,17 @@ mod tests {
         assert_eq!(find(&format!("/servers/{name}/restart")).server, Some(&*name));
         assert!(std::ptr::eq(find(&format!("/{}", "n".repeat(8191))).endpoint, &UNKNOWN));
         assert!(std::ptr::eq(find(&format!("/.well-known/{}", "n".repeat(1000))).endpoint, &NO_LOGIN));
+    }
+
+    #[test]
+    fn no_server_can_have_the_name_of_a_path() {
+        /// Of paths to come.
+        const LATER: [&str; 8] = ["messages", "auth", "debug", "oauth", "revoke", "api", "my", "admin"];
+        let is_name = |word: &&str| !word.is_empty() && !word.contains('.');
+        let words: BTreeSet<_> = first_words().into_iter().filter(is_name).chain(LATER).collect();
+        let reserved: BTreeSet<_> = reserved_names().iter().copied().collect();
+        assert_eq!(reserved, words);
+        assert!(reserved_names().contains(&"admin"));
     }
 
     #[test]

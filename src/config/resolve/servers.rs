@@ -26,7 +26,7 @@ use crate::config::{
     },
     rule_lines::RuleOf,
     snapshot::{HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target, ToolFilter},
-    table::{COMMAND, SERVER, SERVER_NAMES, URL},
+    table::{ADMIN, COMMAND, SERVER, SERVER_NAMES, URL},
 };
 use crate::{mcp::walk::MAX_TEXT, secret::Secret};
 
@@ -76,7 +76,16 @@ pub(crate) fn resolve(
             let proposed = shown::name(&slug).unwrap_or("server");
             cx.error(&key, format!("{message} \"{proposed}\""));
         } else if SERVER_NAMES.reserved.contains(&name) {
-            cx.error(&key, format!("`/{name}` is a path of the gateway's own; write \"{name}-server\""));
+            let way_out = format!("a path of the gateway's own; write \"{name}-server\"");
+            cx.error(
+                &key,
+                match name {
+                    ADMIN => {
+                        format!("`/{name}` has become {way_out}, and `/{name}-server/mcp` in its clients")
+                    }
+                    _ => format!("`/{name}` is {way_out}"),
+                },
+            );
         }
         if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
             cx.notice(

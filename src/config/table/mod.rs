@@ -17,7 +17,7 @@ pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, TOKEN},
     gate::ROOT,
-    server::{COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
+    server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
 };
 use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 

@@ -7,8 +7,8 @@ use crate::config::table::key::{
     Names, Object, TIMEOUT, ValueKind, Word, Words, key,
 };
 
-/// What a server can be called. Reserved are the first segments of the gateway's own paths: a server of that name could not
-/// be reached.
+/// What a server can be called. Reserved are the first segments of the paths in `endpoints::table`, which a test there holds
+/// to this, and those of paths to come: a server of that name could not be reached.
 pub(in crate::config) static SERVER_NAMES: Names = Names {
     pattern: "^[A-Za-z0-9_-]{1,64}$",
     reserved: &[
@@ -29,8 +29,12 @@ pub(in crate::config) static SERVER_NAMES: Names = Names {
         "revoke",
         "api",
         "my",
+        ADMIN,
     ],
 };
+
+/// The last name that was reserved, when servers with it may have been there already.
+pub(in crate::config) const ADMIN: &str = "admin";
 
 /// Keys beside which alone others mean something.
 pub(in crate::config) const URL: &str = "url";
