@@ -9,6 +9,8 @@ use std::{
     time::Instant,
 };
 
+use zeroize::Zeroizing;
+
 use crate::config::{
     hung::{self, Patience},
     read::{
@@ -20,13 +22,17 @@ use crate::config::{
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What most of these files have at most: secrets, keys, certificates.
+const USUAL_BYTES: usize = 16 * 1024;
+
 /// Reads that may differ from the one before, until the file counts as unreadable.
 const MOST_READS: usize = 5;
 
 /// A file that was read.
 #[derive(Clone)]
 pub(crate) struct FileContents {
-    pub(crate) bytes: Vec<u8>,
+    /// Often a secret or a key, and so wiped when it is dropped, each copy of it.
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     /// Whether every account on the machine may read it.
     pub(crate) world_readable: bool,
 }
@@ -105,8 +111,9 @@ pub(crate) fn read_config(path: &Path) -> Result<FileContents, Unreadable> {
     }
 }
 
-fn read_all(from: impl Read) -> Result<Vec<u8>, Unreadable> {
-    let mut bytes = Vec::new();
+fn read_all(from: impl Read) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    // Of most files all, so that no part of one stays behind where it was before there was more room.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
     // One byte more than allowed shows a file that is too long, whatever its metadata says.
     from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Unreadable::Failed)?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -194,7 +201,7 @@ mod tests {
                 while files < 500 || fifos < 500 {
                     match read_patiently(&path) {
                         Ok(contents) => {
-                            assert_eq!(contents.bytes, b"contents");
+                            assert_eq!(*contents.bytes, b"contents");
                             files += 1;
                         }
                         Err(why) if why.is_no_file() => fifos += 1,

@@ -79,8 +79,8 @@ mod tests {
     fn only_what_may_still_be_there_is_kept() {
         let (config, file) = (Path::new("/of-known-test/config"), PathBuf::from("/of-known-test/file"));
         let contents =
-            |text: &str| Ok(FileContents { bytes: text.as_bytes().to_vec(), world_readable: false });
-        let kept = || of(&file).map(|contents| String::from_utf8(contents.bytes).unwrap());
+            |text: &str| Ok(FileContents { bytes: text.as_bytes().to_vec().into(), world_readable: false });
+        let kept = || of(&file).map(|contents| String::from_utf8(contents.bytes.to_vec()).unwrap());
         was_read(&file, Instant::now(), &contents("nobody wants it"));
         assert_eq!(kept(), None);
 

@@ -500,7 +500,7 @@ impl<'a> Node<'a> {
             }
             (None, Some(path), None) => {
                 let text = path.path(cx)?;
-                let bytes = cx.read_secret(&text.value, &path.at)?.bytes;
+                let bytes = std::mem::take(&mut *cx.read_secret(&text.value, &path.at)?.bytes);
                 let Ok(mut value) = String::from_utf8(bytes) else {
                     cx.error(&path.at, "this file is not UTF-8 text; store the secret as text");
                     return None;

@@ -365,7 +365,7 @@ fn trust_anchors(cx: &mut Context<'_>, path: &ReadText) -> Option<Arc<[u8]>> {
             return None;
         }
     }
-    Some(pem.into())
+    Some(pem.as_slice().into())
 }
 
 fn stdio(
