@@ -188,7 +188,8 @@ impl Reading {
     /// What is called, got or read has to be text where it is there at all: some readers make text of anything.
     fn check_name(&self) -> Result<(), Malformed> {
         let is_text = |key| matches!(self.field(key), Field::Absent | Field::Text(_));
-        let is_named = match Method::of(self.method().unwrap_or_default()).subject() {
+        let subject = self.method().map_or(Subject::Unknown, |method| Method::of(method).subject());
+        let is_named = match subject {
             Subject::Name => is_text(MessageKey::Name),
             Subject::Uri => is_text(MessageKey::Uri),
             Subject::TaskId => is_text(MessageKey::TaskId),
