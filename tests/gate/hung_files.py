@@ -4,7 +4,8 @@
 
 MOUNT shows the files of DIRECTORY (read only, no directories), through FUSE and without any cache, in a mount namespace of its
 own. While DIRECTORY has a file named `hang`, nothing is answered; while it has one named `slow`, each answer takes as many
-seconds as that says. Exit code 77: this system does not allow that.
+seconds as that says; while it has one named `fail`, each answer is an error, of the name that it has (`EIO`). Exit code 77: this
+system does not allow that.
 """
 
 import ctypes
@@ -104,7 +105,11 @@ def serve(device, files):
         if os.path.exists(slow):
             with open(slow, encoding="ascii") as file:
                 time.sleep(float(file.read()))
+        fail = os.path.join(files.directory, "fail")
         try:
+            if os.path.exists(fail):
+                with open(fail, encoding="ascii") as file:
+                    raise OSError(getattr(errno, file.read()), "")
             error, body = 0, files.answer(opcode, node, request[40:])
         except OSError as failed:
             error, body = -(failed.errno or errno.EIO), b""

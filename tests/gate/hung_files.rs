@@ -247,6 +247,35 @@ async fn a_file_that_hangs_stays_as_it_was_and_holds_up_nothing_else() {
     assert_eq!(gate.exited().await, Some(0));
 }
 
+/// A network that went away may end in an error where it does not hang. That says no more of the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_file_system_fails_stays_as_it_was_and_one_that_is_gone_does_not() {
+    let mixed = Mixed::new(2);
+    if !mixed.files.are_possible() {
+        return;
+    }
+    let gate = mixed.serve(&Mixed::config(0..2, json!({ "leaked": LEAKED }))).await;
+    let fail = mixed.files.dir.path().join("real/fail");
+    for (round, error) in ["EIO", "ESTALE"].into_iter().enumerate() {
+        fs::write(&fail, error).unwrap();
+        until("both fail", || gate.log.text().matches(HANGS).count() == 2 * (round + 1)).await;
+        // What is saved applies, and of what fails the last that was read.
+        save(&mixed.path, &Mixed::config(0..2, json!({})));
+        gate.answers("/nowhere", LEAKED, 401).await;
+        for token in [far(0), far(1)] {
+            assert_eq!(gate.get("/nowhere", &token).await.0, 404, "{error}");
+        }
+        fs::remove_file(&fail).unwrap();
+        let again = "A file that the config names can be read again";
+        until("both can be read", || gate.log.text().matches(again).count() == 2 * (round + 1)).await;
+        save(&mixed.path, &Mixed::config(0..2, json!({ "leaked": LEAKED })));
+        gate.answers("/nowhere", LEAKED, 404).await;
+    }
+    fs::remove_file(mixed.files.dir.path().join("real/0")).unwrap();
+    gate.answers("/nowhere", &far(0), 401).await;
+    assert_eq!(gate.get("/nowhere", &far(1)).await.0, 404);
+}
+
 /// It takes longer to read than a load waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_slow_to_read_is_in_force_and_what_it_says_late_is_taken() {

@@ -43,8 +43,8 @@ pub(crate) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags);
-    let file = reserve::open(|| options.open(path)).map_err(Unreadable::Failed)?;
-    let metadata = file.file().metadata().map_err(Unreadable::Failed)?;
+    let file = reserve::open(|| options.open(path)).map_err(Unreadable::of)?;
+    let metadata = file.file().metadata().map_err(Unreadable::of)?;
     match metadata.file_type() {
         kind if kind.is_file() => Ok((file, metadata)),
         kind if kind.is_dir() => Err(Unreadable::Directory),
@@ -115,7 +115,7 @@ fn read_all(from: impl Read) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     // Of most files all, so that no part of one stays behind where it was before there was more room.
     let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
     // One byte more than allowed shows a file that is too long, whatever its metadata says.
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Unreadable::Failed)?;
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Unreadable::of)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Unreadable::TooLarge);
     }
@@ -123,6 +123,28 @@ fn read_all(from: impl Read) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
 }
 
 impl Unreadable {
+    /// A file system that a network is behind may give up where another one hangs (`soft` in nfs(5)). Either says nothing of
+    /// the file.
+    pub(crate) fn of(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(
+                libc::EIO
+                | libc::ESTALE
+                | libc::ETIMEDOUT
+                | libc::ENOTCONN
+                | libc::ECONNABORTED
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH,
+            ) => Self::Hangs,
+            _ => Self::Failed(error),
+        }
+    }
+
+    /// Whether it says nothing of the file.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Hangs) || self.is_lack()
+    }
+
     /// Whether no descriptor is left to open it with, not even a reserved one.
     pub(crate) fn is_lack(&self) -> bool {
         matches!(self, Self::Failed(error) if reserve::is_lack(error))

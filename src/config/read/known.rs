@@ -47,7 +47,7 @@ pub(crate) fn keep_only(config: &Path, files: &[PathBuf]) {
 
 /// Takes what came of a read that began at `began`.
 pub(crate) fn was_read(path: &Path, began: Instant, result: &Result<FileContents, Unreadable>) {
-    if result.as_ref().is_err_and(Unreadable::is_lack) {
+    if result.as_ref().is_err_and(Unreadable::is_no_answer) {
         return;
     }
     if let Some(known) = known().get_mut(path).filter(|known| known.as_of <= began) {

@@ -7,10 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::config::read::{
-    files::{self, Unreadable},
-    reserve,
-};
+use crate::config::read::files::{self, Unreadable};
 
 /// No config loads more than this of a file, so what lies beyond is compared by length alone.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
@@ -29,14 +26,14 @@ pub(super) enum FileFingerprint {
 }
 
 impl FileFingerprint {
-    /// `None` if there is no descriptor to look with, which says nothing of the file.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        Some(match digest(path) {
-            Ok(contents) => contents,
-            Err(error) if reserve::is_lack(&error) => return None,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Missing,
-            Err(_) => Self::Unusable,
-        })
+    /// Fails if nothing can be seen of the file at present.
+    pub(super) fn of(path: &Path) -> Result<Self, Unreadable> {
+        match digest(path) {
+            Err(why) if why.is_no_answer() => Err(why),
+            Err(Unreadable::Failed(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Missing),
+            Err(_) => Ok(Self::Unusable),
+            Ok(contents) => Ok(contents),
+        }
     }
 
     /// What a look finds where a read found `bytes`.
@@ -58,13 +55,9 @@ impl FileFingerprint {
     }
 }
 
-fn digest(path: &Path) -> io::Result<FileFingerprint> {
-    let (file, metadata) = match files::open(path) {
-        Ok(opened) => opened,
-        Err(Unreadable::Failed(error)) => return Err(error),
-        Err(_) => return Ok(FileFingerprint::Unusable),
-    };
+fn digest(path: &Path) -> Result<FileFingerprint, Unreadable> {
+    let (file, metadata) = files::open(path)?;
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unreadable::of)?;
     Ok(FileFingerprint::digest(&bytes, metadata.len()))
 }

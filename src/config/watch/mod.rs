@@ -27,7 +27,7 @@ use crate::config::watch::{
 };
 use crate::config::{
     hung::{self, Patience},
-    read::known,
+    read::{files::Unreadable, known},
 };
 
 /// Time between two looks while something changes. Contents that are equal in two looks are taken as final,
@@ -88,6 +88,8 @@ struct Looks {
     begun: HashSet<PathBuf>,
     /// What was found and not taken yet.
     found: HashMap<PathBuf, FileFingerprint>,
+    /// Files whose file systems failed at the last look.
+    failing: HashSet<PathBuf>,
 }
 
 fn lock(looks: &Mutex<Looks>) -> MutexGuard<'_, Looks> {
@@ -198,7 +200,9 @@ impl Watcher {
 
     /// Those of the files whose file systems do not answer.
     pub fn hung(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| &*file.path).filter(|path| hung::is_hung(path))
+        let failing = lock(&self.looks).failing.clone();
+        let is_hung = move |path: &&Path| failing.contains(*path) || hung::is_hung(path);
+        self.files.iter().map(|file| &*file.path).filter(is_hung)
     }
 
     /// Whether this is one of the files.
@@ -213,18 +217,22 @@ impl Watcher {
         let mut before: HashMap<_, _> = self.files.drain(..).map(|file| (file.path.clone(), file)).collect();
         let is_new = |path: &&PathBuf| !before.contains_key(*path);
         let new: Vec<PathBuf> = files.iter().filter(is_new).cloned().collect();
-        let look = |path: &Path| (FileFingerprint::of(path), Trail::of([path]).touched);
+        let look = |path: &Path| (Some(FileFingerprint::of(path)), Trail::of([path]).touched);
         let mut new = look_at_each(files.first(), new, look).into_iter();
         for path in files {
             let file = before.remove(&path).unwrap_or_else(|| {
                 let (seen, touched) = new.next().flatten().unwrap_or_default();
-                let seen = seen.unwrap_or_else(|| loaded(&path).unwrap_or(FileFingerprint::Unread));
+                let seen = seen
+                    .and_then(Result::ok)
+                    .unwrap_or_else(|| loaded(&path).unwrap_or(FileFingerprint::Unread));
                 let late = loading_began.zip(touched).is_some_and(|(began, at)| at + FILE_CLOCK_LAG >= began);
                 let reported = if late { FileFingerprint::Unread } else { seen.clone() };
                 File { path, reported, seen, unchanged_since: now }
             });
             self.files.push(file);
         }
+        // The next look says which of them still do.
+        lock(&self.looks).failing.clear();
         self.settle_from(Instant::now());
     }
 
@@ -340,9 +348,14 @@ impl Watcher {
             let found = FileFingerprint::of(path);
             let mut looks = lock(&looks);
             looks.begun.remove(path);
-            if let Some(found) = found {
-                known::was_seen(path, began, |bytes| FileFingerprint::of_bytes(bytes) == found);
-                looks.found.insert(path.to_owned(), found);
+            looks.failing.remove(path);
+            match found {
+                Ok(found) => {
+                    known::was_seen(path, began, |bytes| FileFingerprint::of_bytes(bytes) == found);
+                    looks.found.insert(path.to_owned(), found);
+                }
+                Err(Unreadable::Hangs) => drop(looks.failing.insert(path.to_owned())),
+                Err(_) => {}
             }
         });
         std::mem::take(&mut lock(&self.looks).found)
