@@ -109,7 +109,7 @@ pub async fn handle(
         }
     };
     if !record.is_admitted() {
-        record.show_path(shown::shown(head.uri.path(), |name| live.routes.contains_key(name)));
+        record.show_path(shown::shown(head.uri.path(), |name| live.entries.contains_key(name)));
     }
     if let Some(id) = id_field {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -272,7 +272,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     let Request { worker, connection, live, fields, client, .. } = *request;
     let entry = match request.server {
         None => Some(&live.all),
-        Some(name) => live.routes.get(name),
+        Some(name) => live.entries.get(name),
     };
     // A server that asks for no token is found first; for every other one, and where there is none, the token is checked
     // before anything is said about what exists, so that names cannot be probed.
@@ -300,8 +300,8 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     };
     let (server, metrics) = (Arc::clone(&entry.server.name), Arc::clone(&entry.metrics));
     request.record.admitted(server, metrics, caller.token_name().cloned());
-    let (live, route) = (Arc::clone(live), Arc::clone(entry));
-    Ok(Admitted { live, route, mcp_endpoint, caller, presented, owner })
+    let (live, entry) = (Arc::clone(live), Arc::clone(entry));
+    Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
 }
 
 /// Admits the caller to what the gateway says of itself, and counts that the token was used.
@@ -330,12 +330,12 @@ fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), 
     if request.worker.shared.is_draining() && request.head.method != Method::POST {
         return Err(ErrorKind::Unavailable.into());
     }
-    let Admitted { owner, route, .. } = admitted;
+    let Admitted { owner, entry, .. } = admitted;
     owner.note_active();
     take_connection(request, owner)?;
     let share = owner.take(Resource::Requests);
     request.record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
-    if route.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
+    if entry.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
 }
 
 /// The connection is from now on one of the caller's.
@@ -353,7 +353,7 @@ async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Re
             admitted.presented.is_in(text)
         });
     }
-    let entry = Arc::clone(&admitted.route);
+    let entry = Arc::clone(&admitted.entry);
     let answered = if proxy::passes_through(&admitted) {
         proxy::forward(request, admitted).await
     } else {

@@ -68,11 +68,11 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
     let listens = head.method == Method::GET || era::listens(&head.headers);
     let waits = if listens { Waits::Listens } else { Waits::Calls };
     let watched = worker.watchdog.watch(Subject::Request(admitted.admission(), waits));
-    let patience = admitted.route.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
+    let patience = admitted.entry.server.timeout.unwrap_or(admitted.live.limits.upstream_timeout);
     let renewal = Renewal {
         worker: Rc::clone(worker),
-        epoch: admitted.route.run_state.epoch(),
-        route: Arc::clone(&admitted.route),
+        epoch: admitted.entry.run_state.epoch(),
+        entry: Arc::clone(&admitted.entry),
     };
     let is_traced = record.is_traced();
     let request =
@@ -107,14 +107,14 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
 #[derive(Clone)]
 struct Renewal {
     worker: Rc<Worker>,
-    route: Arc<ServerEntry>,
+    entry: Arc<ServerEntry>,
     /// When the request came.
     epoch: u64,
 }
 
 impl Renewal {
     fn is_one(&self) -> bool {
-        self.route.run_state.epoch() != self.epoch
+        self.entry.run_state.epoch() != self.epoch
     }
 
     /// What ended by the hand of whoever runs the gateway is no failure of the server's, and no session that never was.
@@ -124,9 +124,9 @@ impl Renewal {
         {
             return error;
         }
-        match self.worker.shared.live().route(&self.route.server.name) {
+        match self.worker.shared.live().entry(&self.entry.server.name) {
             None => ErrorKind::NotFound.with_cause("the server was removed while it waited"),
-            Some(route) if route.run_state.is_stopped() => Error::stopped(),
+            Some(entry) if entry.run_state.is_stopped() => Error::stopped(),
             Some(_) => ErrorKind::Unavailable.with_cause("the server was restarted or configured anew"),
         }
     }
@@ -182,12 +182,12 @@ impl BridgedRequest<'_> {
     /// Notes which of all servers as one a call by name is for, of those of which `is_member` says so. Where names are flat,
     /// that is known only further on.
     fn note_member(&self, message: &Message, record: &mut Record, is_member: impl Fn(&ServerEntry) -> bool) {
-        let Admitted { live, route, .. } = &self.admitted;
+        let Admitted { live, entry, .. } = &self.admitted;
         let is_call = matches!(message.method(), "tools/call" | "prompts/get");
-        let (Backend::All, true, Some(name)) = (&route.backend, is_call, message.name()) else { return };
+        let (Backend::All, true, Some(name)) = (&entry.backend, is_call, message.name()) else { return };
         let Naming::Prefixed { separator } = &live.aggregate.naming else { return };
-        let route = |name: &str| live.routes.get(name).filter(|route| is_member(route));
-        if let Some(member) = server_of(separator, name, |name| route(name).is_some()).and_then(route) {
+        let entry = |name: &str| live.entries.get(name).filter(|entry| is_member(entry));
+        if let Some(member) = server_of(separator, name, |name| entry(name).is_some()).and_then(entry) {
             let Server { name: server, .. } = &member.server;
             let own = &name[server.len() + separator.len()..];
             record.is_for_member(Arc::clone(server), Arc::clone(&member.metrics), own);
@@ -208,7 +208,7 @@ impl BridgedRequest<'_> {
             Err(_) if is_initialize => return self.initialize(message, record).await,
             Err(error) => return Err(error),
         };
-        self.note_member(&message, record, |route| session.members().contains(&route.server.name));
+        self.note_member(&message, record, |entry| session.members().contains(&entry.server.name));
         let reply = self.reply(&session, message).await?;
         note_error(&reply, record);
         self.respond(reply)
@@ -261,19 +261,19 @@ impl BridgedRequest<'_> {
     async fn call(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let Self { worker, admitted, .. } = &self;
         let selector = self.selector()?;
-        self.note_member(&message, record, |route| {
-            let Server { name, tags, .. } = &route.server;
-            route.admits(&admitted.caller) && selector.selects(name, tags)
+        self.note_member(&message, record, |entry| {
+            let Server { name, tags, .. } = &entry.server;
+            entry.admits(&admitted.caller) && selector.selects(name, tags)
         });
         // Opened only where it is used: it may count for the caller.
-        let open_joint = || servers::conversation(worker, admitted, &selector);
+        let open_conversation = || servers::conversation(worker, admitted, &selector);
         let mut conversation = None;
         let tools = match message.method() {
             "tools/call" => {
                 // The meta-tools of the lazy mode are always there.
                 let may_lack =
-                    matches!(admitted.route.backend, Backend::All) && !admitted.live.aggregate.lazy;
-                let conversation = conversation.insert(open_joint()?);
+                    matches!(admitted.entry.backend, Backend::All) && !admitted.live.aggregate.lazy;
+                let conversation = conversation.insert(open_conversation()?);
                 let listed = tools::headers(conversation, &admitted.owner, message.name(), may_lack);
                 Some(self.within(self.patience, listed).await??)
             }
@@ -287,7 +287,7 @@ impl BridgedRequest<'_> {
             }
         };
         // Commands of the config share nothing, and what one caller runs is not to count against the others.
-        let is_inline = matches!(admitted.route.backend, Backend::Inline(_));
+        let is_inline = matches!(admitted.entry.backend, Backend::Inline(_));
         let needs_own = shared::needs_own(&message);
         let place = if needs_own && !is_inline { Some(self.place()?) } else { None };
         let mut link = if is_inline || needs_own {
@@ -296,8 +296,8 @@ impl BridgedRequest<'_> {
             Link { to_server: CallSender::Own(to_server), from_server }
         } else {
             // The caller may be apart only since the tools were listed.
-            let is_apart = admitted.route.shared_links.quarantine().has(admitted.owner.name());
-            let conversation = conversation.filter(|_| !is_apart).map_or_else(open_joint, Ok)?;
+            let is_apart = admitted.entry.shared_links.quarantine().has(admitted.owner.name());
+            let conversation = conversation.filter(|_| !is_apart).map_or_else(open_conversation, Ok)?;
             conversation.link.attach(&admitted.owner)
         };
         let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
@@ -346,7 +346,7 @@ impl BridgedRequest<'_> {
         let (sender, events) = mpsc::channel(session::EVENTS);
         let (_, id) = self.start(Style::Sse(sender.clone())).await?;
         let sealed = self.seal(id)?;
-        let path = match &*self.admitted.route.server.name {
+        let path = match &*self.admitted.entry.server.name {
             Server::ALL => String::new(),
             name => format!("/{name}"),
         };
@@ -365,7 +365,7 @@ impl BridgedRequest<'_> {
         record: &mut Record,
     ) -> Result<Response<Payload>, Error> {
         let session = session.ok_or(ErrorKind::SessionNotFound)?;
-        self.note_member(&message, record, |route| session.members().contains(&route.server.name));
+        self.note_member(&message, record, |entry| session.members().contains(&entry.server.name));
         let reply = self.reply(&session, message).await?;
         self.respond(reply)
     }
@@ -403,12 +403,12 @@ impl BridgedRequest<'_> {
                 Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
             }
         };
-        Ok(worker.shared.sessions.add(id, Arc::clone(&admitted.route.server.name), share))
+        Ok(worker.shared.sessions.add(id, Arc::clone(&admitted.entry.server.name), share))
     }
 
     /// Which of all servers the client asks for.
     fn selector(&self) -> Result<Selector, Error> {
-        let query = match self.admitted.route.backend {
+        let query = match self.admitted.entry.backend {
             Backend::All => self.head.uri.query(),
             _ => None,
         };
@@ -486,7 +486,7 @@ impl BridgedRequest<'_> {
     /// Whether the answer may begin before the server has sent anything, and then take as long as it likes. Not where the
     /// config says how long a server may take: the client is to hear of that by a status.
     fn may_stream(&self) -> bool {
-        self.admitted.route.server.timeout.is_none() && accept::takes_events(&self.head.headers)
+        self.admitted.entry.server.timeout.is_none() && accept::takes_events(&self.head.headers)
     }
 
     fn wants(&self) -> Wants {

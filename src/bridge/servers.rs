@@ -1,4 +1,4 @@
-//! From a route to a conversation with what is behind it.
+//! From the entry of a server to a conversation with what is behind it.
 
 use std::{
     future::Future,
@@ -55,7 +55,7 @@ pub(super) fn open(
     selector: &Selector,
     to: AdmittedParty,
 ) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
-    let (worker, entry) = (Rc::clone(worker), Arc::clone(&admitted.route));
+    let (worker, entry) = (Rc::clone(worker), Arc::clone(&admitted.entry));
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
     let credential = entry.credential_key(&admitted.caller.identity.principal);
     async move {
@@ -81,7 +81,7 @@ pub(super) fn conversation(
     admitted: &Admitted<'_>,
     selector: &Selector,
 ) -> Result<Arc<SharedConversation>, Error> {
-    let (entry, owner) = (&admitted.route, &admitted.owner);
+    let (entry, owner) = (&admitted.entry, &admitted.owner);
     let (worker, idle) = (Rc::clone(worker), entry.server.idle_timeout);
     let links = &entry.shared_links;
     if let Some(view) = AggregateView::of(admitted, selector, admitted.caller.as_credential()) {
@@ -149,13 +149,13 @@ struct AggregateView {
 impl AggregateView {
     /// `None` if the request is for a single server.
     fn of(admitted: &Admitted<'_>, selector: &Selector, to: AdmittedParty) -> Option<Self> {
-        matches!(admitted.route.backend, Backend::All).then(|| {
+        matches!(admitted.entry.backend, Backend::All).then(|| {
             let live = &admitted.live;
             let members = members(live, &admitted.caller, selector);
-            let idle = members.iter().filter_map(|(name, _)| live.route(name));
+            let idle = members.iter().filter_map(|(name, _)| live.entry(name));
             let idle = idle.map(|entry| entry.server.idle_timeout).max();
             let owner = Arc::clone(&admitted.owner);
-            Self { to, members, owner, idle: idle.unwrap_or(admitted.route.server.idle_timeout) }
+            Self { to, members, owner, idle: idle.unwrap_or(admitted.entry.server.idle_timeout) }
         })
     }
 
@@ -201,7 +201,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
-        let server = live.route(&of_patience).map(|entry| &entry.server);
+        let server = live.entry(&of_patience).map(|entry| &entry.server);
         let answer = server.and_then(|server| server.timeout);
         let start = answer.unwrap_or(live.limits.upstream_timeout);
         MemberTimeouts {
@@ -210,7 +210,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
             idle: server.map_or(live.all.server.idle_timeout, |it| it.idle_timeout),
         }
     };
-    let health = shared.live().route(name).map(|entry| Arc::clone(&entry.health)).unwrap_or_default();
+    let health = shared.live().entry(name).map(|entry| Arc::clone(&entry.health)).unwrap_or_default();
     Member {
         patience: Box::new(patience),
         health,
@@ -218,7 +218,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
         open: Box::new(move || current(&worker, &of_open, &owner, credential)),
         granted: Box::new(move || {
             let live = shared.live();
-            let run_state = &live.route(&admission.server)?.run_state;
+            let run_state = &live.entry(&admission.server)?.run_state;
             let admits = || live.still_admits(&admission);
             (!run_state.is_stopped() && admits()).then(|| run_state.epoch())
         }),
@@ -228,7 +228,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
 /// What becomes of the members of all servers as one, for the log and `/status`.
 fn report_member(shared: &GateState, report: MemberReport<'_>) {
     let observer = &shared.observer;
-    let health = |server: &str| shared.live().route(server).map(|entry| Arc::clone(&entry.health));
+    let health = |server: &str| shared.live().entry(server).map(|entry| Arc::clone(&entry.health));
     match report {
         MemberReport::Listed { server, method } => {
             health(server).iter().for_each(|health| health.listed(method))
@@ -386,7 +386,7 @@ fn current(
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
     Box::pin(async move {
-        let entry = worker.shared.live().route(&name).cloned();
+        let entry = worker.shared.live().entry(&name).cloned();
         let entry = entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
         one(&worker, &entry, &owner, credential, Callers::Many).await
     })

@@ -43,7 +43,7 @@ pub(super) fn restart(request: &EndpointRequest<'_>) -> Result<Response<Payload>
 }
 
 fn named<'a>(request: &EndpointRequest<'_>, live: &'a Live) -> Option<&'a ServerEntry> {
-    live.routes.get(request.server?).map(|entry| &**entry)
+    live.entries.get(request.server?).map(|entry| &**entry)
 }
 
 fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {

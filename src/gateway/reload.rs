@@ -156,7 +156,7 @@ impl Gateway {
             self.shared.observer.metrics.token_removed(token_name, credential);
         }
         for old in &previous.servers {
-            let new = live.routes.get(&*old.server.name);
+            let new = live.entries.get(&*old.server.name);
             if !new.is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
                 self.shared.end_server(old, EndCause::Replaced(new.map(|new| &**new)));
             }

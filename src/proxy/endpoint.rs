@@ -55,7 +55,7 @@ fn rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> Endpoi
     head.headers.remove(header::ETAG);
     let sessions = admitted.live.sessions.clone();
     let (server, token_name) =
-        (Arc::clone(&admitted.route.server.name), admitted.caller.token_name().cloned());
+        (Arc::clone(&admitted.entry.server.name), admitted.caller.token_name().cloned());
     let seal: Seal =
         Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
     EndpointRewriter::new(to.url.clone(), seal)

@@ -39,7 +39,7 @@ use crate::{
 
 /// Whether the server speaks the transport of this door, so that bytes can pass as they are.
 pub fn passes_through(admitted: &Admitted<'_>) -> bool {
-    let Backend::Http { target, .. } = &admitted.route.backend else { return false };
+    let Backend::Http { target, .. } = &admitted.entry.backend else { return false };
     (target.transport == Speaks::StreamableHttp) == (admitted.mcp_endpoint == McpEndpoint::Mcp)
 }
 
@@ -48,11 +48,11 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     let checked = &request.checked();
     let Request { worker, head, body, record, .. } = request;
     let (pool, is_draining) = (&worker.pool, worker.shared.is_draining());
-    let Backend::Http { endpoint, target: to } = &admitted.route.backend else {
+    let Backend::Http { endpoint, target: to } = &admitted.entry.backend else {
         return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
-    let head_timeout = admitted.route.server.timeout.unwrap_or(limits.upstream_timeout);
+    let head_timeout = admitted.entry.server.timeout.unwrap_or(limits.upstream_timeout);
     // 1. Where to: the server's endpoint for this door, in its own words.
     let target = request_target(&admitted, to, head)?;
     // A body that says that it is too large is not begun.
@@ -65,7 +65,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, checked);
-    let filter = admitted.route.server.tool_filter.as_ref();
+    let filter = admitted.entry.server.tool_filter.as_ref();
     let tools =
         filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
@@ -104,7 +104,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         session,
         presented: &admitted.presented,
         wants_identity: head.method == Method::GET || tools.is_some(),
-        passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.route.has_no_strangers()),
+        passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.entry.has_no_strangers()),
     };
     headers::write_request(&mut out, checked, to, &words);
     // 5. Send, and wait for the response head, no longer.
@@ -131,7 +131,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
             return Ok(answer);
         }
     };
-    admitted.route.health.answered_with(response_head.status);
+    admitted.entry.health.answered_with(response_head.status);
     // 6. What the client may see of it.
     ErrorKind::refuse_challenge(response_head.status)?;
     let status = response_head.status;
@@ -142,7 +142,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         return Err(ErrorKind::UpstreamRedirect.into());
     }
     let mut upstream = exchange.into_body(&response_head, first);
-    let cookies_of = to.cookies.then_some(&*admitted.route.server.name);
+    let cookies_of = to.cookies.then_some(&*admitted.entry.server.name);
     if headers::clean_response(&mut response_head.headers, cookies_of).has_session {
         seal_session(&admitted, &mut response_head)?;
     }

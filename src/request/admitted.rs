@@ -15,7 +15,7 @@ pub struct Admitted<'a> {
     /// The config that it was admitted by, and keeps to its end.
     pub live: Arc<Live>,
     /// To this server.
-    pub route: Arc<ServerEntry>,
+    pub entry: Arc<ServerEntry>,
     /// At this of its endpoints.
     pub mcp_endpoint: McpEndpoint,
     /// Who makes it.
@@ -29,12 +29,12 @@ pub struct Admitted<'a> {
 impl Admitted<'_> {
     /// Whom the session ids of this request belong to: server and token name.
     pub fn session_owner(&self) -> (&str, Option<&str>) {
-        (&self.route.server.name, self.caller.token_name().map(|name| &**name))
+        (&self.entry.server.name, self.caller.token_name().map(|name| &**name))
     }
 
     /// Longest silence of an event stream; zero is any.
     pub fn keep_alive(&self) -> Duration {
-        self.route.server.keep_alive.unwrap_or(self.live.keep_alive)
+        self.entry.server.keep_alive.unwrap_or(self.live.keep_alive)
     }
 
     /// What lets this request run, for as long as it does.
@@ -48,6 +48,6 @@ impl Admitted<'_> {
     }
 
     fn admission_to(&self, to: AdmittedParty) -> Admission {
-        Admission::new(to, Arc::clone(&self.route.server.name), self.route.run_state.stops())
+        Admission::new(to, Arc::clone(&self.entry.server.name), self.entry.run_state.stops())
     }
 }

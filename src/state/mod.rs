@@ -182,8 +182,8 @@ pub struct Live {
     /// Servers, in the order of the file.
     pub servers: Vec<Arc<ServerEntry>>,
     /// Servers by name.
-    pub routes: HashMap<Box<str>, Arc<ServerEntry>>,
-    /// All servers as one: a route for any valid token, which sees what the token may reach.
+    pub entries: HashMap<Box<str>, Arc<ServerEntry>>,
+    /// All servers as one: a entry for any valid token, which sees what the token may reach.
     pub all: Arc<ServerEntry>,
     /// `proxy.aggregate`.
     pub aggregate: Aggregate,
@@ -252,7 +252,7 @@ impl Live {
         let mut endpoints =
             Origins::of(previous.into_iter().flat_map(Self::endpoints), &snapshot.system_roots);
         for server in &snapshot.servers {
-            let kept = previous.and_then(|live| live.routes.get(&*server.name));
+            let kept = previous.and_then(|live| live.entries.get(&*server.name));
             let entry = ServerEntry::build(server, kept, &identities, &mut endpoints, observer)?;
             servers.push(Arc::new(entry));
         }
@@ -281,7 +281,10 @@ impl Live {
             credentials,
             by_principal,
             nobody: Arc::new(Identity::NOBODY),
-            routes: servers.iter().map(|route| (Box::from(&*route.server.name), Arc::clone(route))).collect(),
+            entries: servers
+                .iter()
+                .map(|entry| (Box::from(&*entry.server.name), Arc::clone(entry)))
+                .collect(),
             servers,
             all,
             aggregate: snapshot.aggregate.clone(),
@@ -291,8 +294,8 @@ impl Live {
     }
 
     /// The server of this name; all servers as one are [`Server::ALL`].
-    pub fn route(&self, name: &str) -> Option<&Arc<ServerEntry>> {
-        if name == Server::ALL { Some(&self.all) } else { self.routes.get(name) }
+    pub fn entry(&self, name: &str) -> Option<&Arc<ServerEntry>> {
+        if name == Server::ALL { Some(&self.all) } else { self.entries.get(name) }
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
@@ -328,7 +331,7 @@ impl Live {
 
     /// What was lost since, if what was let in by `admission` would not be let in now.
     pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
-        let Some(entry) = self.route(&admission.server) else { return Some(Revocation::Server) };
+        let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
         if entry.is_public {
             return None;
         }
@@ -371,19 +374,19 @@ impl Live {
         let principal = &self.credentials[slot].identity.principal;
         servers
             .iter()
-            .filter_map(|server| self.route(server))
+            .filter_map(|server| self.entry(server))
             .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
     }
 
     /// Whether the server was stopped or restarted by hand after `admission` was given.
     pub fn was_stopped_since(&self, admission: &Admission) -> bool {
-        let run_state = self.route(&admission.server).map(|route| &route.run_state);
+        let run_state = self.entry(&admission.server).map(|entry| &entry.run_state);
         run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != admission.stops)
     }
 
     /// Where servers over HTTP are.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Origin>> {
-        self.servers.iter().filter_map(|route| match &route.backend {
+        self.servers.iter().filter_map(|entry| match &entry.backend {
             Backend::Http { endpoint, .. } => Some(endpoint),
             _ => None,
         })
@@ -396,7 +399,7 @@ impl Live {
 
     /// Whether connections to `endpoint` may still be of use.
     pub fn uses(&self, endpoint: &Arc<Origin>) -> bool {
-        self.routes.values().any(|route| match &route.backend {
+        self.entries.values().any(|entry| match &entry.backend {
             Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
             _ => false,
         })
@@ -432,7 +435,7 @@ impl Live {
 
 impl policy::decide::Servers for Live {
     fn server(&self, name: &str) -> Option<&Server> {
-        self.routes.get(name).map(|entry| &entry.server)
+        self.entries.get(name).map(|entry| &entry.server)
     }
 }
 

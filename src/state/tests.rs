@@ -83,10 +83,10 @@ proptest! {
         let (before, after) = (live(&before), live(&after));
         for name in SERVERS {
             let ask = Ask::Server(name);
-            let is_there = after.route(name).is_some();
+            let is_there = after.entry(name).is_some();
             for (slot, entry) in before.credentials.iter().enumerate() {
                 let of_slot = before.decide(&Identity { not_after: None, ..(*entry.identity).clone() }, &ask);
-                let kept = before.route(name).is_some_and(|server| server.admits(&before.caller(Some(slot))));
+                let kept = before.entry(name).is_some_and(|server| server.admits(&before.caller(Some(slot))));
                 prop_assert_eq!(kept, of_slot.is_allow());
 
                 // With a request goes the credential that it came by.
@@ -116,7 +116,7 @@ proptest! {
             }
             let nobody = after.caller(None);
             let decided = after.decide(&Identity::NOBODY, &ask);
-            prop_assert_eq!(after.route(name).is_some_and(|entry| entry.admits(&nobody)), decided.is_allow());
+            prop_assert_eq!(after.entry(name).is_some_and(|entry| entry.admits(&nobody)), decided.is_allow());
             for to in [nobody.as_credential(), nobody.as_principal()] {
                 let loss = after.loss(&Admission::new(to, name.into(), 0));
                 prop_assert_eq!(loss, if is_there { lost(decided) } else { Some(Revocation::Server) });

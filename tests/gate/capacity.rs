@@ -85,7 +85,7 @@ async fn a_limit_that_a_call_meets_behind_the_gate_is_the_callers_and_no_fault_o
     let line = gate.log.line("Refused request", &[("server", json!("small"))]).await;
     assert_eq!((&line["reason"], &line["level"]), (&json!("caller_limit"), &json!("INFO")));
     assert!(!gate.log.text().contains("Server left out"), "{}", gate.log.text());
-    assert_eq!(gate.gateway.shared().live().route("small").unwrap().health.problem(), None);
+    assert_eq!(gate.gateway.shared().live().entry("small").unwrap().health.problem(), None);
     assert_eq!(gate.upstream_errors(), 0);
 }
 

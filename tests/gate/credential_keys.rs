@@ -34,7 +34,7 @@ fn config(setting: &str) -> Value {
 
 fn supervisors(gate: &Gate, name: &str) -> Arc<Supervisors> {
     let live = gate.gateway.shared().live();
-    let Backend::Stdio(supervisors) = &live.route(name).unwrap().backend else { panic!("no command") };
+    let Backend::Stdio(supervisors) = &live.entry(name).unwrap().backend else { panic!("no command") };
     Arc::clone(supervisors)
 }
 

@@ -63,7 +63,7 @@ async fn start(server: Value, upstream_timeout: &str) -> Gate {
 
 fn processes(gate: &Gate) -> usize {
     let live = gate.gateway.shared().live();
-    let Backend::Stdio(supervisors) = &live.route("new").unwrap().backend else { panic!("no command") };
+    let Backend::Stdio(supervisors) = &live.entry("new").unwrap().backend else { panic!("no command") };
     supervisors.running()
 }
 
@@ -127,7 +127,7 @@ async fn a_command_that_ends_when_its_first_client_leaves_has_not_failed() {
         }
         assert!(!gate.log.text().contains("Server process failed"), "{}", gate.log.text());
         let live = gate.gateway.shared().live();
-        let route = live.route("new").unwrap();
+        let route = live.entry("new").unwrap();
         assert!(route.is_running() && route.health.last_failure().is_none());
         let Backend::Stdio(supervisors) = &route.backend else { panic!("no command") };
         assert_eq!(supervisors.restarts(), 0);

@@ -318,7 +318,7 @@ async fn nothing_made_later_is_delivered(cause: Cause, goes_on: bool, has_tls: b
         }
         Cause::Stopped => {
             let lost = SystemTime::now();
-            let run_state = |name| Arc::clone(&gate.gateway.shared().live().routes[name].run_state);
+            let run_state = |name| Arc::clone(&gate.gateway.shared().live().entries[name].run_state);
             if has_tls {
                 for name in ["bytes", "small"] {
                     run_state(name).stop();

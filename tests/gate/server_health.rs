@@ -130,7 +130,7 @@ async fn a_server_that_is_reached_by_messages_is_shown_as_it_fared_last() {
     assert!(gone["running"] == false && gone["lastOk"].is_null() && gone["problem"].is_string(), "{gone}");
 
     session.post(&call(1, "small__die", json!({}))).await;
-    until("its end was noticed", || !gate.gateway.shared().live().route("small").unwrap().is_running()).await;
+    until("its end was noticed", || !gate.gateway.shared().live().entry("small").unwrap().is_running()).await;
     let died = shown(&gate, "small").await;
     assert!(died["lastOk"].is_string() && died["lastError"]["cause"].is_string(), "{died}");
     let own = Session::open(&gate, "/small/mcp", DEV).await;

@@ -101,7 +101,7 @@ async fn pid(gate: &Gate, token: &str) -> String {
 
 fn is_apart(gate: &Gate, token: &str) -> bool {
     let live = gate.gateway.shared().live();
-    live.route("small").unwrap().shared_links.quarantine().has(&OwnerName::Token(token.into()))
+    live.entry("small").unwrap().shared_links.quarantine().has(&OwnerName::Token(token.into()))
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn who_can_have_no_process_of_its_own_does_not_come_back_to_that_of_the_ot
     // Nobody else is there: it may, once.
     until("nobody else is there", || {
         let live = gate.gateway.shared().live();
-        live.route("small").unwrap().shared_links.is_unused(&SharedKey::Everyone(CredentialKey::STATIC))
+        live.entry("small").unwrap().shared_links.is_unused(&SharedKey::Everyone(CredentialKey::STATIC))
     })
     .await;
     assert_eq!(gate.ask(&die).await.0, 502);

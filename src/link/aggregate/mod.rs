@@ -1,12 +1,13 @@
 //! Several servers that look like one.
 //!
-//! [`open`] gives a [`Link`] like any other. Behind it stands one link per member, and between them `core`, which
-//! decides without a socket or a clock: which member a call is for, whose answer it is, what a list of all consists of.
-//! `carry` is the task that carries its decisions out.
+//! [`open`] gives a [`Link`] like any other. Behind it is one link per member, and between them `core`, which decides
+//! without a socket or a clock: which member a call is for, whose answer it is, what a list of all consists of. `driver`
+//! is the task that carries its decisions out.
 //!
-//! Whatever one member does, the others go on: it is waited for as long as `discovery_timeout` says, once, and not at all
-//! where somebody has waited in vain before ([`Health`]); what it does not take waits for it alone. Both eras are served: a client that sends `initialize` has a session with every
-//! member; one that does not (MCP 2026-07-28) has none, and `server/discover` is answered for all if all speak that era.
+//! Whatever one member does, the others go on. A member is waited for as long as `discovery_timeout` says, once, and not
+//! at all where somebody has waited in vain before ([`Health`](crate::observe::Health)). A message that it does not take
+//! waits for it alone. Both eras are served: a client that sends `initialize` has a session with every member; one that
+//! does not (MCP 2026-07-28) has none, and `server/discover` is answered for all if all speak that era.
 
 mod catalogue;
 mod core;

@@ -28,7 +28,7 @@ async fn beside_demo(reply: Reply) -> (Gate, Scripted) {
 }
 
 fn problem(gate: &Gate, name: &str) -> Option<String> {
-    gate.gateway.shared().live().route(name).unwrap().health.problem()
+    gate.gateway.shared().live().entry(name).unwrap().health.problem()
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_list_that_comes_again_is_no_problem_any_more() {
     session.post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
     let shown = problem(&gate, "one").unwrap();
     assert!(shown.contains("tools/list"), "{shown}");
-    assert!(gate.gateway.shared().live().route("one").unwrap().is_running(), "its calls pass");
+    assert!(gate.gateway.shared().live().entry("one").unwrap().is_running(), "its calls pass");
     is_well.store(true, Relaxed);
     assert_eq!(session.tools().await, ["one__a"]);
     assert_eq!(problem(&gate, "one"), None);

@@ -12,7 +12,7 @@ use crate::{
 /// Processes that run for a server.
 fn processes(gate: &Gate, name: &str) -> usize {
     let live = gate.gateway.shared().live();
-    let Backend::Stdio(supervisors) = &live.route(name).unwrap().backend else { panic!("no command") };
+    let Backend::Stdio(supervisors) = &live.entry(name).unwrap().backend else { panic!("no command") };
     supervisors.running()
 }
 
@@ -28,10 +28,10 @@ async fn a_call_takes_no_longer_than_the_timeout_of_its_server() {
         assert!(status == 504 && body.contains("upstream_timeout"), "{path} {status} {body}");
     }
     until("both servers heard of it", || gate.log.text().matches("cancelled").count() == 2).await;
-    assert!(!gate.gateway.shared().live().route("small").unwrap().is_running());
+    assert!(!gate.gateway.shared().live().entry("small").unwrap().is_running());
     let session = open(&gate).await;
     assert_eq!(session.call("small__echo", json!({ "text": "on" })).await, "on");
-    assert!(gate.gateway.shared().live().route("small").unwrap().is_running());
+    assert!(gate.gateway.shared().live().entry("small").unwrap().is_running());
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_process_that_never_answers_initialize_is_given_up() {
     let session = open(&gate).await;
     assert_eq!(processes(&gate, "silent"), 1);
     until("its process is gone", || processes(&gate, "silent") == 0).await;
-    let problem: Option<String> = gate.gateway.shared().live().route("silent").unwrap().health.problem();
+    let problem: Option<String> = gate.gateway.shared().live().entry("silent").unwrap().health.problem();
     assert_eq!(problem.as_deref(), Some("no answer to initialize in time"));
     let line: Value = gate
         .log
