@@ -32,6 +32,7 @@ use crate::{
     ledger::{Owner, Resource},
     mcp::{
         header::{self as field_text, Occurrence},
+        seal,
         sse::reader::is_event_stream,
     },
     observe::{Record, TraceId},
@@ -179,7 +180,8 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
             admit_operator(request, who).await?;
             check_method(request)?;
             let is_operator = request.connection.listener_kind != ListenerKind::Public;
-            answer(&EndpointRequest { shared: &request.worker.shared, server: request.server, is_operator })
+            let (shared, live) = (&request.worker.shared, request.live);
+            answer(&EndpointRequest { shared, live, server: request.server, is_operator })
         }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.
@@ -405,7 +407,7 @@ async fn found_later(
 /// parameter of this name.
 fn query_of_caller<'a>(request: &Request<'a>) -> Option<&'a str> {
     request.head.uri.query().map(|query| match request.endpoint.answer {
-        Answer::Mcp(McpEndpoint::Message) => proxy::behind_seal(query),
+        Answer::Mcp(McpEndpoint::Message) => seal::behind_seal(query),
         _ => query,
     })
 }

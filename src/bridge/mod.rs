@@ -327,7 +327,7 @@ impl BridgedRequest<'_> {
                 record.answered(message.error_code());
                 Ok(reply::json(modern::status(&message), message.into_bytes()))
             }
-            // How a server on a pipe ends a subscription, as in `body`.
+            // How a server on a pipe ends a subscription.
             Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
                 Ok(reply::stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
             }

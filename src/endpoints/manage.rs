@@ -11,20 +11,18 @@ use crate::{
     },
     error::Error,
     servers::{Backend, EndCause, ServerEntry},
-    state::{GateState, Live},
+    state::GateState,
 };
 
 /// `/servers`: all of them.
 pub(super) fn list(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
-    let live = request.shared.live();
-    let views: Vec<_> = live.servers.iter().map(|entry| view(request.shared, entry)).collect();
+    let views: Vec<_> = request.live.servers.iter().map(|entry| view(request.shared, entry)).collect();
     server_list::list(&views)
 }
 
 /// `/servers/{server}`: one of them.
 pub(super) fn show(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
-    let live = request.shared.live();
-    server_list::one(named(request, &live).map(|entry| view(request.shared, entry)).as_ref())
+    server_list::one(named(request).map(|entry| view(request.shared, entry)).as_ref())
 }
 
 /// It takes requests again.
@@ -42,8 +40,8 @@ pub(super) fn restart(request: &EndpointRequest<'_>) -> Result<Response<Payload>
     act(request, Some(EndCause::Restarted), "Server restarted by hand")
 }
 
-fn named<'a>(request: &EndpointRequest<'_>, live: &'a Live) -> Option<&'a ServerEntry> {
-    live.entries.get(request.server?).map(|entry| &**entry)
+fn named<'a>(request: &EndpointRequest<'a>) -> Option<&'a ServerEntry> {
+    request.live.entries.get(request.server?).map(|entry| &**entry)
 }
 
 fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
@@ -68,16 +66,14 @@ fn act(
     end: Option<EndCause>,
     msg: &'static str,
 ) -> Result<Response<Payload>, Error> {
-    let (shared, live) = (request.shared, request.shared.live());
+    let shared = request.shared;
     // What the config says is changed in the config.
-    if let Some(entry) = named(request, &live).filter(|entry| !entry.server.disabled) {
+    if let Some(entry) = named(request).filter(|entry| !entry.server.disabled) {
         match end {
             None => entry.start(),
-            Some(cause) => {
-                shared.end_server(entry, cause);
-                shared.note_change();
-            }
+            Some(cause) => shared.end_server(entry, cause),
         }
+        shared.note_change();
         shared.observer.log.line(Level::Info, msg).str("server", &entry.server.name).send();
     }
     show(request)

@@ -17,8 +17,7 @@ pub(super) fn text_format(request: &EndpointRequest<'_>) -> Result<Response<Payl
         metrics.capacity(resource.name(), used, total);
     }
     metrics.connections(shared.connections.open(), shared.connections.limit());
-    let live = shared.live();
-    metrics.tokens_expire(live.expiries(), live.clock.now());
+    metrics.tokens_expire(request.live.expiries(), request.live.clock.now());
     let text_format =
         shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
     Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))

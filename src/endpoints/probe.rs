@@ -6,7 +6,6 @@ use crate::{
     body::Payload,
     endpoints::{EndpointRequest, reply::text},
     error::Error,
-    state::GateState,
 };
 
 /// `/health`: the process answers.
@@ -24,7 +23,7 @@ pub(super) fn ready(request: &EndpointRequest<'_>) -> Result<Response<Payload>, 
 
 /// `/status`: counts, and for an operator the names of servers that take no requests. Names cannot be probed without a token.
 pub(super) fn status(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
-    Ok(json(StatusCode::OK, counts(request.shared, request.is_operator)))
+    Ok(json(StatusCode::OK, counts(request)))
 }
 
 fn json(status: StatusCode, body: String) -> Response<Payload> {
@@ -32,13 +31,13 @@ fn json(status: StatusCode, body: String) -> Response<Payload> {
 }
 
 /// Servers of the config, those that take requests, and client connections of this moment.
-fn counts(shared: &GateState, names: bool) -> String {
-    let live = shared.live();
+fn counts(request: &EndpointRequest<'_>) -> String {
+    let live = request.live;
     let (running, down): (Vec<_>, Vec<_>) = live.servers.iter().partition(|entry| entry.is_running());
     let mut servers = serde_json::json!({ "total": live.servers.len(), "running": running.len() });
-    if names {
+    if request.is_operator {
         servers["down"] = down.iter().map(|entry| &*entry.server.name).collect();
     }
-    let connected = shared.observer.metrics.connections_open.get();
+    let connected = request.shared.observer.metrics.connections_open.get();
     serde_json::json!({ "servers": servers, "clients": { "connected": connected } }).to_string()
 }

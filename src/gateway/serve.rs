@@ -24,7 +24,7 @@ use crate::{
 
 /// Runs the gateway with the config at `path` until a signal ends it.
 ///
-/// This thread accepts and takes signals, and does nothing else that could keep it: see `gateway::follow`.
+/// This thread accepts and takes signals, and does nothing else that could keep it: see `gateway::config_thread`.
 ///
 /// With `ca_out`, the CA of a self-made certificate is written there once the gateway listens.
 pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {

@@ -13,7 +13,7 @@ pub struct Method(u8);
 
 /// What a request is about: the member of `params` that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub enum RequestObject {
     /// `name`
     Name,
     /// `uri`
@@ -28,47 +28,47 @@ pub enum Subject {
 
 struct Row {
     name: &'static str,
-    subject: Subject,
+    subject: RequestObject,
     /// `Mcp-Name` repeats what it is about (MCP 2026-07-28).
     is_repeated: bool,
 }
 
-const fn about(name: &'static str, subject: Subject) -> Row {
+const fn about(name: &'static str, subject: RequestObject) -> Row {
     Row { name, subject, is_repeated: false }
 }
 
-const fn repeated(name: &'static str, subject: Subject) -> Row {
+const fn repeated(name: &'static str, subject: RequestObject) -> Row {
     Row { name, subject, is_repeated: true }
 }
 
 const fn plain(name: &'static str) -> Row {
-    about(name, Subject::Unknown)
+    about(name, RequestObject::Unknown)
 }
 
 /// Those that come most often are first, since they are looked for in this order.
 static METHODS: [Row; Method::COUNT - 1] = [
-    repeated(TOOLS_CALL, Subject::Name),
+    repeated(TOOLS_CALL, RequestObject::Name),
     plain(TOOLS_LIST),
     plain("initialize"),
     plain("notifications/initialized"),
     plain("ping"),
-    repeated("resources/read", Subject::Uri),
+    repeated("resources/read", RequestObject::Uri),
     plain("resources/list"),
     plain("resources/templates/list"),
     plain("prompts/list"),
-    repeated("prompts/get", Subject::Name),
-    about("completion/complete", Subject::Reference),
+    repeated("prompts/get", RequestObject::Name),
+    about("completion/complete", RequestObject::Reference),
     plain("notifications/cancelled"),
     plain("notifications/progress"),
     plain("server/discover"),
     plain(LISTEN),
-    repeated("tasks/get", Subject::TaskId),
-    about("tasks/result", Subject::TaskId),
+    repeated("tasks/get", RequestObject::TaskId),
+    about("tasks/result", RequestObject::TaskId),
     plain("tasks/list"),
-    repeated("tasks/update", Subject::TaskId),
-    repeated("tasks/cancel", Subject::TaskId),
-    about("resources/subscribe", Subject::Uri),
-    about("resources/unsubscribe", Subject::Uri),
+    repeated("tasks/update", RequestObject::TaskId),
+    repeated("tasks/cancel", RequestObject::TaskId),
+    about("resources/subscribe", RequestObject::Uri),
+    about("resources/unsubscribe", RequestObject::Uri),
     plain("logging/setLevel"),
     plain("notifications/roots/list_changed"),
     plain("notifications/tasks/status"),
@@ -110,8 +110,8 @@ impl Method {
     }
 
     /// What its requests are about.
-    pub fn subject(self) -> Subject {
-        self.row().map_or(Subject::Unknown, |row| row.subject)
+    pub fn subject(self) -> RequestObject {
+        self.row().map_or(RequestObject::Unknown, |row| row.subject)
     }
 
     /// Whether `Mcp-Name` repeats what its requests are about.

@@ -190,6 +190,25 @@ fn canonical(query: &str) -> Vec<u8> {
     canonical
 }
 
+/// The query of a message URL that [`SessionKey`] sealed, without what a client put behind it.
+pub fn up_to_seal(query: &str) -> &str {
+    &query[..end_of_seal(query)]
+}
+
+/// What a client put behind the sealed query. A `token` parameter in front of the seal is the server's own.
+pub fn behind_seal(query: &str) -> &str {
+    query[end_of_seal(query)..].trim_start_matches('&')
+}
+
+fn end_of_seal(query: &str) -> usize {
+    let seal = match query.rfind("&sluicegate=") {
+        Some(at) => at + 1,
+        None if query.starts_with(PARAMETER) => 0,
+        None => return 0,
+    };
+    query[seal..].find('&').map_or(query.len(), |at| seal + at)
+}
+
 #[cfg(test)]
 #[path = "seal_tests.rs"]
 mod tests;

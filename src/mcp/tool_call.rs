@@ -18,7 +18,7 @@ use crate::mcp::{
     scan::{Scan, ScannedName},
 };
 
-/// What `Mcp-Method` and `Mcp-ScannedName` say (MCP 2026-07-28), which must be what the body says.
+/// What `Mcp-Method` and `Mcp-Name` say (MCP 2026-07-28), which must be what the body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Declared {
     /// Nothing.

@@ -28,6 +28,7 @@ use crate::{
     mcp::{
         accept::{names_events, takes_events},
         header::{LAST_EVENT_ID, SESSION_ID},
+        seal,
         sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
@@ -238,32 +239,12 @@ fn request_target<'a>(
             Ok(query::target(to, &without_token(query, &admitted.presented)))
         }
         McpEndpoint::Message => {
-            let query = message_query(query);
+            let query = seal::up_to_seal(query);
             let (server, token_name) = admitted.session_owner();
             let opened = admitted.live.sessions.open_message(server, token_name, query);
             opened.map(Cow::Owned).ok_or_else(|| ErrorKind::SessionNotFound.into())
         }
     }
-}
-
-/// The query that the gateway gave out, without what a client put behind it.
-fn message_query(query: &str) -> &str {
-    &query[..end_of_seal(query)]
-}
-
-/// What a client put behind the query that the gateway gave out. A `token` parameter in front of the seal is the
-/// server's own.
-pub fn behind_seal(query: &str) -> &str {
-    query[end_of_seal(query)..].trim_start_matches('&')
-}
-
-fn end_of_seal(query: &str) -> usize {
-    let sealed = query.rfind("sluicegate=").unwrap_or(0);
-    query[sealed..]
-        .find('&')
-        .map_or(if sealed > 0 || query.starts_with("sluicegate=") { query.len() } else { 0 }, |at| {
-            sealed + at
-        })
 }
 
 /// The server's own session id behind the one that the client sent.

@@ -18,7 +18,7 @@ pub fn forbidden(host: &str, way_out: &str, is_secret: impl Fn(&str) -> bool) ->
 /// without a dot is shown only if it is shorter than a token should be, and of a long label only the beginning is.
 fn shown_host(host: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     const LABELS: usize = 8;
-    /// One less than a token should have: see `config::tokens`.
+    /// One less than a token should have: see `config::resolve::tokens`.
     const LABEL: usize = 15;
     let is_named = |label: &str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());

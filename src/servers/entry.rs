@@ -25,8 +25,8 @@ pub struct ServerEntry {
     allowed: Vec<bool>,
     /// Whether no token is asked for.
     pub is_public: bool,
-    /// Who may ever have used it.
-    callers: PastCallers,
+    /// Who may ever have used a server of this name.
+    pub callers: PastCallers,
     /// Counters of this server.
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
@@ -39,9 +39,11 @@ pub struct ServerEntry {
 
 impl ServerEntry {
     /// The entry of `server`. What the config left as it was is taken over from `kept`, the entry of this name before.
+    /// `before` are those who may have used a server of this name up to now.
     pub fn build(
         server: &Server,
         kept: Option<&Arc<Self>>,
+        before: PastCallers,
         identities: &[Arc<Identity>],
         endpoints: &mut Origins<'_>,
         observer: &Arc<Observer>,
@@ -58,7 +60,6 @@ impl ServerEntry {
         let (policy, ask) = (Policy { servers: server, now: None }, Ask::Server(&server.name));
         let allowed: Vec<_> =
             identities.iter().map(|identity| decide(&policy, identity, &ask).is_allow()).collect();
-        let before = kept.map(|entry| entry.callers.clone()).unwrap_or_default();
         let metrics =
             kept.map_or_else(|| observer.metrics.server(&server.name), |entry| Arc::clone(&entry.metrics));
         let health = Arc::clone(&metrics.health);
@@ -170,9 +171,10 @@ pub enum EndCause<'a> {
     Replaced(Option<&'a ServerEntry>),
 }
 
-/// Who may have used a server since the gateway was started: reloads add to it.
+/// Who may have used a server of some name since the gateway was started: reloads add to it, also while there is none.
 #[derive(Clone, Default)]
-enum PastCallers {
+pub enum PastCallers {
+    /// Nobody.
     #[default]
     None,
     /// One principal.

@@ -8,7 +8,7 @@ mod shared_links;
 
 pub use self::{
     backend::{Backend, Origins},
-    entry::{EndCause, ServerEntry},
+    entry::{EndCause, PastCallers, ServerEntry},
     quarantine::Quarantine,
     run_state::RunState,
     shared_links::{ListedTools, MemberKey, SharedConversation, SharedKey, SharedLinks},

@@ -38,9 +38,9 @@ use crate::{
         self,
         decide::{Ask, Decision, Policy, decide},
     },
-    servers::{Backend, EndCause, Origins, ServerEntry},
+    servers::{Backend, EndCause, Origins, PastCallers, ServerEntry},
     session::Registry,
-    upstream::{Origin, Trust, Unusable},
+    upstream::{Origin, Unusable},
     watchdog::Revocation,
 };
 
@@ -183,7 +183,9 @@ pub struct Live {
     pub servers: Vec<Arc<ServerEntry>>,
     /// Servers by name.
     pub entries: HashMap<Box<str>, Arc<ServerEntry>>,
-    /// All servers as one: a entry for any valid token, which sees what the token may reach.
+    /// Who may have used a server of this name, whether there is one now or not.
+    past_callers: HashMap<Box<str>, PastCallers>,
+    /// All servers as one: an entry for any valid token, which sees what the token may reach.
     pub all: Arc<ServerEntry>,
     /// `proxy.aggregate`.
     pub aggregate: Aggregate,
@@ -253,11 +255,16 @@ impl Live {
             Origins::of(previous.into_iter().flat_map(Self::endpoints), &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.entries.get(&*server.name));
-            let entry = ServerEntry::build(server, kept, &identities, &mut endpoints, observer)?;
+            let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
+            let before = before.unwrap_or_default();
+            let entry = ServerEntry::build(server, kept, before, &identities, &mut endpoints, observer)?;
             servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
         endpoints.report(observer);
+        let mut past_callers = previous.map(|live| live.past_callers.clone()).unwrap_or_default();
+        past_callers
+            .extend(servers.iter().map(|entry| (Box::from(&*entry.server.name), entry.callers.clone())));
         let mut by_principal: HashMap<_, Vec<usize>> = HashMap::new();
         for (slot, identity) in identities.iter().enumerate() {
             by_principal.entry(identity.principal.clone()).or_default().push(slot);
@@ -286,6 +293,7 @@ impl Live {
                 .map(|entry| (Box::from(&*entry.server.name), Arc::clone(entry)))
                 .collect(),
             servers,
+            past_callers,
             all,
             aggregate: snapshot.aggregate.clone(),
             clock: Arc::clone(clock),
@@ -390,11 +398,6 @@ impl Live {
             Backend::Http { endpoint, .. } => Some(endpoint),
             _ => None,
         })
-    }
-
-    /// What certificates of servers are checked against.
-    pub fn trusts(&self) -> impl Iterator<Item = &Arc<Trust>> {
-        self.endpoints().filter_map(|endpoint| endpoint.trust())
     }
 
     /// Whether connections to `endpoint` may still be of use.

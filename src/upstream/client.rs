@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 /// What is asked.
-pub struct Request<'a> {
+pub struct ClientRequest<'a> {
     /// The method.
     pub method: Method,
     /// Path and query.
@@ -41,7 +41,7 @@ pub struct Request<'a> {
 }
 
 /// What a server answered: the head, and the body as it comes.
-pub struct Response {
+pub struct ClientResponse {
     /// The status, which is no redirect and asks for no credential.
     pub status: StatusCode,
     /// Header fields.
@@ -54,7 +54,11 @@ impl Client {
     /// Sends one request and waits for the response head; calls `on_sent` once all of the request was written. Nothing is ever
     /// sent twice: a pooled connection is looked at before it is used, and after that the server may have read. A redirect is
     /// an error, since what a server names is not what the config names.
-    pub async fn send(&self, request: Request<'_>, on_sent: impl Fn()) -> Result<Response, Error> {
+    pub async fn send(
+        &self,
+        request: ClientRequest<'_>,
+        on_sent: impl Fn(),
+    ) -> Result<ClientResponse, Error> {
         let transport = match self.pool.take(&self.origin) {
             Some(transport) => transport,
             None => self.origin.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
@@ -90,12 +94,12 @@ impl Client {
                 .with_cause("the response is compressed although identity was asked for"));
         }
         let body = exchange.into_body(&head, first);
-        Ok(Response { status: head.status, headers: head.headers, body })
+        Ok(ClientResponse { status: head.status, headers: head.headers, body })
     }
 
     /// The request head, but for the fields that frame the body.
-    fn head(&self, request: &Request<'_>) -> Vec<u8> {
-        let Request { method, path, fields, configured, .. } = request;
+    fn head(&self, request: &ClientRequest<'_>) -> Vec<u8> {
+        let ClientRequest { method, path, fields, configured, .. } = request;
         let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let host = (header::HOST, self.origin.authority.clone());
         let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
@@ -185,7 +189,7 @@ mod tests {
             String::from_utf8(got).unwrap()
         });
         let field = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        let request = Request {
+        let request = ClientRequest {
             method: Method::POST,
             path: "/token?x=1",
             fields: &[field("accept", "application/json"), field("x-team", "mine")],

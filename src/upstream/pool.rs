@@ -209,17 +209,8 @@ impl Pool {
         read_into(&mut large, transport, cx, then)
     }
 
-    /// Reads once from `transport` into the worker's buffer and hands what came to `then`; an empty slice is the end.
-    pub fn read<R>(
-        &self,
-        transport: &mut UpstreamSocket,
-        cx: &mut Context<'_>,
-        then: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
-    ) -> Poll<io::Result<R>> {
-        self.read_up_to(SCRATCH, transport, cx, then)
-    }
-
-    /// Like [`Pool::read`], for at most so many bytes.
+    /// Reads once from `transport` into the worker's buffer, at most so many bytes, and hands what came to `then`; an empty
+    /// slice is the end.
     pub fn read_up_to<R>(
         &self,
         most: usize,
@@ -354,7 +345,8 @@ mod tests {
         };
         other.1.write_all(b"something else").unwrap();
         let (transport, _) = &mut other;
-        let len = poll_fn(|cx| pool.read(transport, cx, |_, bytes| bytes.len())).await.unwrap();
+        let len =
+            poll_fn(|cx| pool.read_up_to(SCRATCH, transport, cx, |_, bytes| bytes.len())).await.unwrap();
         assert_eq!(len, 14);
         held.take(|bytes| assert_eq!(bytes, b"held"));
     }

@@ -70,3 +70,16 @@ async fn who_comes_in_the_place_of_another_does_not_take_up_the_other_s_streams(
     gate.reload(config(&server, &json!({ "authTokens": ["dev"] })));
     assert_eq!(passed(&gate, &server, DEV).await, None, "it may be a stranger's now");
 }
+
+#[tokio::test]
+async fn nor_where_the_server_was_out_of_the_config_in_between() {
+    let server = Recorder::start().await;
+    let mut gate = Gate::start(config(&server, &json!({ "authTokens": ["dev"] }))).await;
+    assert_eq!(passed(&gate, &server, DEV).await.as_deref(), Some("7"));
+    let mut without = config(&server, &json!({ "authTokens": ["dev"] }));
+    let db = without["mcpServers"].as_object_mut().unwrap().remove("db").unwrap();
+    without["mcpServers"]["other"] = db;
+    gate.reload(without);
+    gate.reload(config(&server, &json!({ "authTokens": ["ci"] })));
+    assert_eq!(passed(&gate, &server, CI).await, None);
+}

@@ -155,7 +155,8 @@ pub(in crate::config) static PROXY: Object = Object {
             ValueKind::List(&TEXT),
             List(&[]),
             "Addresses or networks of balancers. From them, and from nobody else, `X-Forwarded-For` or PROXY protocol \
-             version 2 names the client: in the log, and for [capacity](capacity.md).",
+             version 2 names the client: in the log, and for [capacity](capacity.md). A balancer that sends neither is not to be \
+             listed, or its clients could name themselves.",
         )
         .examples(&[r#"["10.0.0.0/8", "fd00::/8"]"#]),
         key(

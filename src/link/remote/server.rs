@@ -20,7 +20,7 @@ use crate::{
     observe::Health,
     upstream::{
         ResponseBody,
-        client::{self, Client, Field, Request, Response},
+        client::{self, Client, ClientRequest, ClientResponse, Field},
     },
 };
 
@@ -119,8 +119,14 @@ impl HttpServer {
     }
 
     /// A request with the header fields of the config.
-    fn request<'a>(&'a self, method: Method, path: &'a str, fields: &'a [Field], body: Bytes) -> Request<'a> {
-        Request { method, path, fields, configured: &self.target.headers, body }
+    fn request<'a>(
+        &'a self,
+        method: Method,
+        path: &'a str,
+        fields: &'a [Field],
+        body: Bytes,
+    ) -> ClientRequest<'a> {
+        ClientRequest { method, path, fields, configured: &self.target.headers, body }
     }
 
     /// Ends what `fields` name at the configured URL.
@@ -133,7 +139,7 @@ impl HttpServer {
     async fn send(
         &self,
         purpose: ConnectionPurpose,
-        request: Request<'_>,
+        request: ClientRequest<'_>,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
         // That there is none is no fault of the server.
@@ -144,7 +150,7 @@ impl HttpServer {
             }
         };
         match self.client.send(request, note_sent).await {
-            Ok(Response { status, headers, body }) => {
+            Ok(ClientResponse { status, headers, body }) => {
                 self.health.answered_with(status);
                 let (patience, share) = (self.client.head_timeout, self.owner.hold(Resource::Bytes, 0));
                 let report = Arc::clone(&self.report);
@@ -425,7 +431,7 @@ impl EventStream {
         }
     }
 
-    /// Where the stream can be taken up again, as `Last-SseEvent-ID`.
+    /// Where the stream can be taken up again, as `Last-Event-ID`.
     pub(crate) fn last_id(&self) -> Option<HeaderValue> {
         HeaderValue::from_bytes(self.reader.last_id()?).ok()
     }

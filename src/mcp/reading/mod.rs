@@ -14,7 +14,7 @@ pub use crate::mcp::reading::outcome::Reference;
 pub(super) use crate::mcp::reading::outcome::{MessageFields, Spans};
 use crate::mcp::{
     id::Id,
-    method::{Method, Subject},
+    method::{Method, RequestObject},
     parts::{Malformed, MessageKind, Part},
     reading::{
         keys::{Author, Folded, MessageKey, ObjectKind, Spelling, is_ambiguous_method},
@@ -188,12 +188,12 @@ impl Reading {
     /// What is called, got or read has to be text where it is there at all: some readers make text of anything.
     fn check_name(&self) -> Result<(), Malformed> {
         let is_text = |key| matches!(self.field(key), Field::Absent | Field::Text(_));
-        let subject = self.method().map_or(Subject::Unknown, |method| Method::of(method).subject());
+        let subject = self.method().map_or(RequestObject::Unknown, |method| Method::of(method).subject());
         let is_named = match subject {
-            Subject::Name => is_text(MessageKey::Name),
-            Subject::Uri => is_text(MessageKey::Uri),
-            Subject::TaskId => is_text(MessageKey::TaskId),
-            Subject::Reference | Subject::Unknown => true,
+            RequestObject::Name => is_text(MessageKey::Name),
+            RequestObject::Uri => is_text(MessageKey::Uri),
+            RequestObject::TaskId => is_text(MessageKey::TaskId),
+            RequestObject::Reference | RequestObject::Unknown => true,
         };
         if is_named { Ok(()) } else { Err(Malformed::Unreadable) }
     }
@@ -245,20 +245,20 @@ impl Reading {
         let kind = self.kind()?;
         let method = self.take_text(MessageKey::Method).unwrap_or_default();
         let subject = match kind {
-            MessageKind::Response => Subject::Unknown,
+            MessageKind::Response => RequestObject::Unknown,
             MessageKind::Request | MessageKind::Notification => Method::of(&method).subject(),
         };
-        let reference = if subject == Subject::Reference { self.reference() } else { None };
+        let reference = if subject == RequestObject::Reference { self.reference() } else { None };
         let key = match (subject, reference) {
-            (Subject::Name, _) => MessageKey::Name,
-            (Subject::Uri, _) => MessageKey::Uri,
-            (Subject::TaskId, _) => MessageKey::TaskId,
-            (Subject::Reference, Some(Reference::Resource)) => MessageKey::ReferenceUri,
-            (Subject::Reference, _) => MessageKey::ReferenceName,
-            (Subject::Unknown, _) if self.has(MessageKey::Name) => MessageKey::Name,
-            (Subject::Unknown, _) => MessageKey::Uri,
+            (RequestObject::Name, _) => MessageKey::Name,
+            (RequestObject::Uri, _) => MessageKey::Uri,
+            (RequestObject::TaskId, _) => MessageKey::TaskId,
+            (RequestObject::Reference, Some(Reference::Resource)) => MessageKey::ReferenceUri,
+            (RequestObject::Reference, _) => MessageKey::ReferenceName,
+            (RequestObject::Unknown, _) if self.has(MessageKey::Name) => MessageKey::Name,
+            (RequestObject::Unknown, _) => MessageKey::Uri,
         };
-        let name = self.take_text(key).filter(|_| subject != Subject::Reference || reference.is_some());
+        let name = self.take_text(key).filter(|_| subject != RequestObject::Reference || reference.is_some());
         self.spans.set(Part::Name, self.names[name_slot(key)].filter(|_| name.is_some()));
         let token = match kind {
             MessageKind::Request => MessageKey::ProgressToken,

@@ -43,7 +43,7 @@ pub(super) struct StreamableServer {
 /// A session. Without `initialize` there is none, and nothing is in it.
 #[derive(Debug, Default)]
 pub(super) struct ServerSession {
-    /// `Mcp-ServerSession-Id`, if the server gave one.
+    /// `Mcp-Session-Id`, if the server gave one.
     id: Option<HeaderValue>,
     /// The negotiated version, from the result of `initialize`.
     version: Option<HeaderValue>,
