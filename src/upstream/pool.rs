@@ -197,7 +197,7 @@ impl Pool {
         self.count.set(count);
     }
 
-    /// Like [`Pool::read`], for bodies that have filled the buffer before: fewer, larger reads.
+    /// Like [`Pool::read_up_to`], for bodies that have filled the buffer before: fewer, larger reads.
     pub fn read_large<R>(
         &self,
         transport: &mut UpstreamSocket,
@@ -222,7 +222,7 @@ impl Pool {
         read_into(&mut scratch.free()[..most.min(SCRATCH)], transport, cx, then)
     }
 
-    /// Like [`Pool::read`], for a task that may leave what it read to its next turn: `then` also hears how many bytes
+    /// Like [`Pool::read_up_to`], for a task that may leave what it read to its next turn: `then` also hears how many bytes
     /// there is room to hold.
     pub fn read_or_hold<R>(
         self: &Rc<Self>,
