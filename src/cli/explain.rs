@@ -72,6 +72,10 @@ pub(super) fn run(explain: Explain) -> ExitCode {
     if snapshot.server(&explain.server).is_some_and(|server| server.disabled) {
         let _ = writeln!(text, "note: the server is disabled, so its requests are answered with 503");
     }
+    if matches!(ask, Ask::Manage(_)) && snapshot.admin.is_some() {
+        let _ =
+            writeln!(text, "note: this is about `proxy.addr`; `proxy.admin` on loopback asks for no token");
+    }
     match (print(&text), may) {
         (printed, false) if printed == ExitCode::SUCCESS => ExitCode::from(FAILED),
         (printed, _) => printed,
@@ -141,7 +145,9 @@ fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, decision: Decision) -> String {
     let (server, what) = match *ask {
         Ask::Server(name) => (Some(name), format!("the server `{name}`")),
-        Ask::Tool { server, name } => (Some(server), format!("the tool `{name}` of the server `{server}`")),
+        Ask::Tool { server, name } => {
+            (Some(server), format!("the tool `{}` of the server `{server}`", name.escape_debug()))
+        }
         Ask::Aggregate => (None, "the aggregate of all servers, in which each has its own rule".into()),
         Ask::Manage(ManageAsk::Metrics) => (None, "`/metrics`".into()),
         Ask::Manage(ManageAsk::Servers) => (None, "`/servers` and its actions".into()),

@@ -34,9 +34,9 @@ pub struct Admission {
 /// Who has to be admitted for something to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AdmittedParty {
-    /// Whoever has this credential: a request and its response end with the one that they came by. Without one, the server
-    /// has to be public.
-    Credential(Proof),
+    /// Whoever has this credential, as long as it proves the same principal: a request and its response end with the one that
+    /// they came by. Without one, the server has to be public.
+    Credential(Arc<Identity>),
     /// This principal, by whichever of its credentials. A session outlives the one that began it.
     Principal(Principal),
 }
@@ -53,7 +53,7 @@ pub struct Caller {
 impl Caller {
     /// What a request of this caller is admitted by: the credential that it came by.
     pub fn as_credential(&self) -> AdmittedParty {
-        AdmittedParty::Credential(self.identity.proof)
+        AdmittedParty::Credential(Arc::clone(&self.identity))
     }
 
     /// What a session of this caller is admitted by: it belongs to the principal, not to the credential.

@@ -1,6 +1,12 @@
 //! Who calls: a principal, what proves it, and what it has been given.
 
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use crate::config::Credential;
 
@@ -78,6 +84,12 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// From this moment on it is not valid.
     pub not_after: Option<SystemTime>,
+}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.proof.hash(state);
+    }
 }
 
 impl Identity {

@@ -344,19 +344,25 @@ impl Live {
             return None;
         }
         let found;
-        let (slots, members) = match &admission.to {
-            AdmittedParty::Principal(principal) => (self.slots_of(principal), None),
-            AdmittedParty::Credential(Proof::Nothing) => (&[][..], None),
-            AdmittedParty::Credential(Proof::StaticToken(digest)) => {
-                found = self.tokens.find_digest(digest);
-                (found.as_slice(), admission.members.get())
+        let (principal, slots, members) = match &admission.to {
+            AdmittedParty::Principal(principal) => (principal, self.slots_of(principal), None),
+            AdmittedParty::Credential(identity) => {
+                found = match &identity.proof {
+                    Proof::Nothing => None,
+                    Proof::StaticToken(digest) => self.tokens.find_digest(digest),
+                };
+                (&identity.principal, found.as_slice(), admission.members.get())
             }
         };
         let mut valid = slots.iter().filter(|slot| self.is_valid(**slot)).peekable();
         // Somebody is left, who may no longer use it.
         let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
         let members = members.map_or(&[][..], |members| &members[..]);
-        let admits = |slot: &usize| entry.allows(*slot) && self.reaches_as_much_as_its_name(*slot, members);
+        // A credential may have been given to another principal, who has no part in what was begun by it.
+        let is_same = |slot: usize| self.credentials[slot].identity.principal == *principal;
+        let admits = |slot: &usize| {
+            is_same(*slot) && entry.allows(*slot) && self.reaches_as_much_as_its_name(*slot, members)
+        };
         (!valid.any(admits)).then_some(loss)
     }
 

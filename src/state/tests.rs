@@ -14,7 +14,8 @@ const TOKENS: [&str; 2] = ["t0", "t1"];
 const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
 const ROLES: [&str; 2] = ["a", "b"];
 
-/// What two tokens with two credentials each, and three servers, may be in a config. Some of them are not there.
+/// What two tokens with two credentials each, and three servers, may be in a config. Some of them are not there, and the first
+/// credentials may be exchanged between the tokens.
 fn any_config() -> impl Strategy<Value = Value> {
     let expires = || option::of(prop_oneof![Just("2020-01-01T00:00:00Z"), Just("2100-01-01T00:00:00Z")]);
     let credential = move || option::of((subsequence(ROLES.to_vec(), 0..=2), expires()));
@@ -25,12 +26,14 @@ fn any_config() -> impl Strategy<Value = Value> {
             any::<bool>(),
         ))
     };
-    (vec(vec(credential(), 2), 2), vec(rule(), 3)).prop_map(|(tokens, rules)| {
+    (vec(vec(credential(), 2), 2), vec(rule(), 3), any::<bool>()).prop_map(|(tokens, rules, is_exchanged)| {
         let (mut proxy, mut servers) = (json!({}), json!({}));
         for (name, credentials) in TOKENS.into_iter().zip(tokens) {
             let made = credentials.into_iter().enumerate().filter_map(|(index, credential)| {
                 let (roles, expires) = credential?;
-                let mut made = json!({ "value": format!("{name}-{index}-0123456789abcdef"), "roles": roles });
+                let of = if is_exchanged && index == 0 && name == TOKENS[0] { TOKENS[1] } else { name };
+                let of = if is_exchanged && index == 0 && name == TOKENS[1] { TOKENS[0] } else { of };
+                let mut made = json!({ "value": format!("{of}-{index}-0123456789abcdef"), "roles": roles });
                 expires.iter().for_each(|end| made["expires"] = json!(end));
                 Some(made)
             });
@@ -94,7 +97,16 @@ proptest! {
                 let request = Admission::new(caller.as_credential(), name.into(), 0);
                 let same = after.credentials.iter().find(|other| other.identity.proof == entry.identity.proof);
                 let decided = match same {
-                    Some(same) => lost(after.decide(&same.identity, &ask)),
+                    Some(same) if same.identity.principal == entry.identity.principal => {
+                        lost(after.decide(&same.identity, &ask))
+                    }
+                    // It is another's now.
+                    Some(same) => lost(after.decide(&Identity::NOBODY, &ask)).map(|_| {
+                        match same.identity.is_valid_at(after.clock.now()) {
+                            true => Revocation::Grant,
+                            false => Revocation::Token,
+                        }
+                    }),
                     None if is_there => lost(after.decide(&Identity::NOBODY, &ask)),
                     None => Some(Revocation::Server),
                 };

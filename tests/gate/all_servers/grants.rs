@@ -181,3 +181,28 @@ async fn until_hidden(session: &Session, tool: &str) {
     })
     .await;
 }
+
+/// A token that is given to another name takes nothing along of what was begun under the name before.
+#[tokio::test]
+async fn what_runs_ends_when_its_credential_becomes_another_s() {
+    let mut before = config().await;
+    before["mcpServers"]["small"]["authTokens"] = json!(["team"]);
+    let mut after = before.clone();
+    before["proxy"]["auth"]["tokens"] = json!({ "team": [DEV, CI] });
+    after["proxy"]["auth"]["tokens"] = json!({ "team": CI, "guest": DEV });
+    let mut gate = Gate::start(before).await;
+    let session = open(&gate).await;
+    let mut listening = session.listen().await;
+    let mut calling = session.sent(&call(1, "small__sleep", json!({}))).await;
+    until("the call runs", || gate.log.text().contains("sleeping")).await;
+    let direct = Session::open(&gate, "/small/mcp", DEV).await;
+    let mut listening_there = direct.listen().await;
+
+    gate.reload(after);
+    for stream in [&mut listening, &mut listening_there] {
+        soon("the end of what was begun as another", is_over(stream)).await;
+    }
+    let (status, _, body) = calling.response().await;
+    assert!(status == 403 && body.contains("insufficient_scope"), "{status} {body}");
+    assert_eq!(gate.ask(&post("/mcp", DEV, &session.field, &call(2, "small__echo", json!({})))).await.0, 404);
+}
