@@ -13,19 +13,6 @@ use sluicegate::mcp::{
 
 use super::json::Members;
 
-const PARTS: [Part; 10] = [
-    Part::Id,
-    Part::Name,
-    Part::ProgressToken,
-    Part::RequestId,
-    Part::SubscriptionId,
-    Part::Params,
-    Part::Meta,
-    Part::Arguments,
-    Part::Filter,
-    Part::Result,
-];
-
 /// The first byte says where the text is cut, the second which parts are replaced.
 pub fn run(input: &[u8]) {
     let &[at, parts, ref text @ ..] = input else { return };
@@ -130,7 +117,7 @@ fn seen(message: &Message) -> Seen<'_> {
         method: message.method(),
         ids: [message.id(), message.progress_token(), message.request_id(), message.subscription_id()],
         texts: [message.name(), message.version(), message.task_id()],
-        parts: PARTS.map(|part| message.part(part)),
+        parts: Part::ALL.map(|part| message.part(part)),
         flags: [
             message.is_ambiguous(),
             message.names_version(),
@@ -161,7 +148,7 @@ fn replaced(message: &Message, parts: u8) {
         Part::Params | Part::Meta | Part::Filter => r#"{"x":[]}"#,
         Part::Arguments | Part::Result => "{}",
     };
-    let chosen = PARTS.iter().enumerate().filter(|(bit, _)| *bit < 8 && parts & 1 << bit != 0);
+    let chosen = Part::ALL.iter().enumerate().filter(|(bit, _)| *bit < 8 && parts & 1 << bit != 0);
     let mut replacements: Vec<(Part, Cow<'_, str>)> = Vec::new();
     for (_, part) in chosen {
         let Some(old) = message.part(*part) else { continue };

@@ -39,7 +39,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
     access::{Access, Rule},
-    read::reference::Env,
+    read::{context::Unread, reference::Env},
     report::{
         problem::{Problem, Severity},
         schema::schema,
@@ -55,11 +55,12 @@ pub use crate::config::{
 };
 use crate::config::{
     read::{
+        context::{Context, Finding},
         files, known,
         lines::LineIndex,
         named,
         parse::{self, Fault},
-        reader::{Context, Finding, Node},
+        reader::Node,
     },
     report::{excerpt::Excerpts, hint, problem::Location, shown},
 };
@@ -105,15 +106,6 @@ pub struct Loaded {
     pub unread: Unread,
     /// Where the file says who may do what.
     pub rules: RuleLines,
-}
-
-/// Files of which nothing is known at present: it says nothing of what is in them that they could not be read.
-#[derive(Debug, Default)]
-pub struct Unread {
-    /// The process has no descriptor left.
-    pub lacks_descriptors: bool,
-    /// Their file systems do not answer.
-    pub hung: Vec<PathBuf>,
 }
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.

@@ -40,7 +40,20 @@ pub enum Part {
 }
 
 impl Part {
-    pub(super) const COUNT: usize = 10;
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Id,
+        Self::Name,
+        Self::ProgressToken,
+        Self::RequestId,
+        Self::SubscriptionId,
+        Self::Params,
+        Self::Meta,
+        Self::Arguments,
+        Self::Filter,
+        Self::Result,
+    ];
+    pub(super) const COUNT: usize = Self::ALL.len();
 }
 
 /// Why something is no message. Says nothing of what was in it.

@@ -6,7 +6,8 @@ use jsonc_parser::{ast, common::Ranged};
 
 use crate::config::{
     read::{
-        reader::{Context, Node, ReadText},
+        context::Context,
+        reader::{Node, ReadText},
         reference::TextSource,
     },
     report::problem::Location,

@@ -1,5 +1,6 @@
 //! From a file to typed values: texts, tokens, references.
 
+pub(crate) mod context;
 pub(crate) mod fields;
 pub(crate) mod files;
 pub(crate) mod known;

@@ -2,7 +2,7 @@
 //! once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::{Path, PathBuf},
 };
 
@@ -11,10 +11,9 @@ use jsonc_parser::ast::{self, Value};
 use crate::config::{
     hung::{self, Patience},
     read::{
+        context::{Context, NamedFiles},
         files::{self, FileContents, Unreadable},
-        known,
-        reader::Context,
-        reference,
+        known, reference,
     },
 };
 
@@ -23,13 +22,6 @@ const FILE_KEYS: [&str; 2] = ["$file", "caFile"];
 const CERTIFICATE_KEYS: [&str; 2] = ["cert", "key"];
 /// The key whose value is the path of a directory.
 const DIRECTORY_KEY: &str = "cwd";
-
-/// What looks found, each for the first that asks.
-#[derive(Default)]
-pub(crate) struct NamedFiles {
-    pub(crate) files: HashMap<PathBuf, Result<FileContents, Unreadable>>,
-    pub(crate) directories: HashMap<PathBuf, Option<bool>>,
-}
 
 enum Found {
     File(Result<FileContents, Unreadable>),

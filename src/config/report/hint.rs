@@ -1,7 +1,8 @@
 //! What to say about a word that is not known.
 
+use jsonc_parser::ast::Value;
+
 use crate::config::{
-    read::reader::Node,
     report::foreign,
     table::{
         COMMAND, ROOT, SERVER, URL,
@@ -38,8 +39,8 @@ pub(crate) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
 
 /// What to say of an entry of `mcpServers` that is no server: a key of one, which is beside the servers, or what is to
 /// hold for all of them. `None` if it may be one.
-pub(crate) fn no_server(name: &str, node: &Node<'_>) -> Option<String> {
-    let object = node.value.as_object();
+pub(crate) fn no_server(name: &str, value: &Value<'_>) -> Option<String> {
+    let object = value.as_object();
     let knows = |key: &str| SERVER.key(key).is_some() || foreign::meaning(SERVER.name, key).is_some();
     let mut keys =
         object.into_iter().flat_map(|object| &object.properties).map(|property| property.name.as_str());

@@ -1,7 +1,7 @@
 //! `proxy.aggregate`: how all servers look as one.
 
 use crate::config::{
-    read::{fields::Fields, reader::Context},
+    read::{context::Context, fields::Fields},
     snapshot::{Aggregate, Collision, Naming},
 };
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::config::{
-    read::{fields::Fields, reader::Context},
+    read::{context::Context, fields::Fields},
     report::problem::Location,
     snapshot::{HostPattern, Snapshot},
 };

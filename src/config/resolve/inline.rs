@@ -6,15 +6,16 @@ use serde_json::Value;
 
 use crate::config::{
     read::{
+        context::Context,
         fields::Fields,
-        reader::{Context, Node, ReadText},
+        reader::{Node, ReadText},
         reference::TextSource,
     },
     report::{hint, problem::Location, shown},
     resolve::{
         aggregate::is_tool_text,
+        command::{environment, own_variables, program},
         programs::{self, Program},
-        servers::{environment, own_variables, program},
     },
     snapshot::{InlineTarget, InlineTool, Piece},
     table::{INHERITED, INLINE_TOOL},

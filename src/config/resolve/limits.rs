@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::{
-    read::{fields::Fields, reader::Context},
+    read::{context::Context, fields::Fields},
     snapshot::{Limits, PerAddress, PerCaller},
 };
 

@@ -1,7 +1,9 @@
 //! The document as a whole: reads every part, and makes a snapshot if all of them are good.
 
+pub(super) mod access;
 pub(crate) mod aggregate;
 pub(crate) mod bind;
+pub(super) mod command;
 pub(crate) mod inline;
 pub(crate) mod limits;
 pub(crate) mod programs;
@@ -12,10 +14,7 @@ pub(crate) mod tokens;
 use std::time::Duration;
 
 use crate::config::{
-    read::{
-        fields::Fields,
-        reader::{Context, Node},
-    },
+    read::{context::Context, fields::Fields, reader::Node},
     report::foreign,
     resolve::remaining::Remaining,
     snapshot::{Level, LogConfig, LogFormat, LostFiles, Server, Snapshot},
@@ -95,7 +94,7 @@ fn snapshot(
         cx.warning(&server_fields.at, message);
     }
     let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
-    servers::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
+    access::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
     snapshot.query_token = auth.query_token;
     snapshot.credentials = auth.credentials;
     if let Some(proxy) = &proxy {

@@ -4,10 +4,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::config::{
     hung,
-    read::{
-        fields::Fields,
-        reader::{Context, ReadText},
-    },
+    read::{context::Context, fields::Fields, reader::ReadText},
     report::shown,
     table::COMMAND,
 };

@@ -16,10 +16,7 @@ use url::{Host, Url};
 use x509_parser::extensions::GeneralName;
 
 use crate::config::{
-    read::{
-        fields::Fields,
-        reader::{Context, ReadText},
-    },
+    read::{context::Context, fields::Fields, reader::ReadText},
     report::problem::Location,
     resolve::bind,
     snapshot::{HostPattern, Tls},

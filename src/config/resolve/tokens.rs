@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::config::{
     access::Rule,
     read::{
+        context::Context,
         fields::Fields,
-        reader::{Context, Node, ReadText},
+        reader::{Node, ReadText},
         reference::TextSource,
     },
     report::{foreign, problem::Location, shown},

@@ -251,21 +251,9 @@ fn what_is_completed_is_said_by_the_type_of_its_reference() {
 
 /// Everything that a message says of itself.
 fn told(message: &Message) -> String {
-    const PARTS: [Part; Part::COUNT] = [
-        Part::Id,
-        Part::Name,
-        Part::ProgressToken,
-        Part::RequestId,
-        Part::SubscriptionId,
-        Part::Params,
-        Part::Meta,
-        Part::Arguments,
-        Part::Filter,
-        Part::Result,
-    ];
     format!(
         "{:?} {:?} {:?}",
-        PARTS.map(|part| message.part(part)),
+        Part::ALL.map(|part| message.part(part)),
         (message.kind(), message.method(), message.id(), message.progress_token(), message.request_id()),
         (
             message.subscription_id(),

@@ -1,0 +1,42 @@
+//! `command` and `env`: what a program is started with.
+
+use crate::config::{
+    read::{context::Context, fields::Fields},
+    table::COMMAND,
+};
+use crate::secret::Secret;
+
+/// `command`: the name or path of a program.
+pub(crate) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
+    let command = fields.text(cx, COMMAND)?;
+    if command.value.trim().is_empty() || command.value.contains('\0') {
+        cx.error(&command.at, "is no program; write its name or path");
+        return None;
+    }
+    Some(command.value)
+}
+
+/// The names in `env`.
+pub(crate) fn own_variables<'a>(fields: &Fields<'a>) -> Vec<&'a str> {
+    let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
+    of_env.iter().map(|property| property.name.as_str()).collect()
+}
+
+/// `env`.
+pub(crate) fn environment(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(String, Secret)> {
+    let mut variables = Vec::new();
+    let entries = fields.get("env").and_then(|node| node.map(cx)).map(|fields| fields.entries());
+    for (name, key, node) in entries.unwrap_or_default() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            cx.error(&key, "is no variable name; use letters, digits and _");
+        }
+        node.part_of_file(cx, |cx| match node.string(cx) {
+            Some(text) if text.value.contains('\0') => {
+                cx.error(&text.at, "holds a zero byte, which no variable can; remove it");
+            }
+            Some(text) => variables.push((name.to_owned(), Secret::new(text.value))),
+            None => {}
+        });
+    }
+    variables
+}
