@@ -6,19 +6,12 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, DEV, Gate, field, get};
-
-const OPS: &str = "ops-token-0123456789abcdef";
-const SCRAPER: &str = "scraper-token-0123456789abcdef";
+use crate::harness::{Client, DEV, Gate, OPS, SCRAPER, field, get, operators};
 
 async fn start(admin: &str) -> Gate {
     Gate::start(json!({
         "proxy": {
-            "auth": { "tokens": {
-                "dev": DEV,
-                "ops": { "value": OPS, "roles": ["admin"] },
-                "prometheus": { "value": SCRAPER, "roles": ["metrics"] },
-            } },
+            "auth": { "tokens": operators() },
             "admin": { "addr": admin },
             "allowedHosts": ["gate.example", "localhost"],
             "allowedOrigins": ["*"],

@@ -7,12 +7,10 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{Client, DEV, Gate, field},
+    harness::{Client, DEV, Gate, OPS, SCRAPER, field, operators},
     recorder::Recorder,
 };
 
-const OPS: &str = "ops-token-0123456789abcdef";
-const SCRAPER: &str = "scraper-token-0123456789abcdef";
 const PAGE: &str = "https://app.example";
 
 /// `db` is reached byte by byte, `open` too and without a token, `own` by messages; `off` is disabled, and `idle` is what
@@ -76,11 +74,7 @@ const SITES: &[&str] = &["no origin", "own origin", "foreign origin", "foreign h
 async fn gate(server: &Recorder, admin: &str) -> Gate {
     Gate::start(json!({
         "proxy": {
-            "auth": { "tokens": {
-                "dev": DEV,
-                "ops": { "value": OPS, "roles": ["admin"] },
-                "prometheus": { "value": SCRAPER, "roles": ["metrics"] },
-            } },
+            "auth": { "tokens": operators() },
             "admin": { "addr": admin },
             "allowedOrigins": [PAGE],
         },

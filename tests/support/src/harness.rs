@@ -174,6 +174,19 @@ impl Gate {
 pub const DEV: &str = "dev-token-0123456789abcdef";
 pub const CI: &str = "ci-token-0123456789abcdef";
 
+/// Tokens of [`operators`].
+pub const OPS: &str = "ops-token-0123456789abcdef";
+pub const SCRAPER: &str = "scraper-token-0123456789abcdef";
+
+/// Tokens of a caller and of both kinds of operators.
+pub fn operators() -> Value {
+    json!({
+        "dev": DEV,
+        "ops": { "value": OPS, "roles": ["admin"] },
+        "prometheus": { "value": SCRAPER, "roles": ["metrics"] },
+    })
+}
+
 /// Fills in what most tests do not care about.
 pub fn with_defaults(mut config: Value) -> Value {
     let proxy =
