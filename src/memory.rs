@@ -9,10 +9,11 @@
 )]
 
 use std::{
-    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 /// Less is not worth it: some 30 MiB of clients that did not read.
 const MUCH: u64 = 1_000;
@@ -36,7 +37,7 @@ impl Memory {
     /// with it: the pages of some hundred megabytes take a tenth of a second.
     pub fn tick(&self, now: Instant, in_use: u64) {
         // Another worker looks.
-        let Ok(mut of_all) = self.0.try_lock() else { return };
+        let Some(mut of_all) = self.0.try_lock() else { return };
         if of_all.has_settled(now, in_use) {
             // If there is no thread to be had, it is not the moment.
             let _ = thread::Builder::new().name("trim".into()).spawn(give_back);

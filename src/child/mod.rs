@@ -24,12 +24,13 @@ use std::{
     borrow::Cow,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::{
     net::unix::pipe,
@@ -177,7 +178,7 @@ impl Supervisor {
 
     /// Whether the next failure may have to wait longer for those before it.
     fn has_failed_lately(&self) -> bool {
-        self.history().backoffs.is_any_left(Instant::now(), &self.patience)
+        self.history.lock().backoffs.is_any_left(Instant::now(), &self.patience)
     }
 
     /// Name of the server.
@@ -225,13 +226,13 @@ impl Supervisor {
 
     /// Starts processes again, without a pause for what failed before.
     pub fn allow(&self) {
-        self.history().backoffs.clear();
+        self.history.lock().backoffs.clear();
         self.orders.send_modify(|orders| orders.refuses = false);
     }
 
     /// Ends all its processes, patiently. Those that start from now on stay, as after [`Supervisor::allow`].
     pub fn renew(&self) {
-        self.history().backoffs.clear();
+        self.history.lock().backoffs.clear();
         self.orders.send_modify(|orders| {
             orders.refuses = false;
             orders.end_below = orders.next;
@@ -260,7 +261,7 @@ impl Supervisor {
     /// [`ErrorKind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
     pub async fn start(self: &Arc<Self>, owner: &Arc<Owner>) -> Result<Child, Error> {
         loop {
-            let wait = self.history().backoffs.wait(owner.name(), Instant::now(), &self.patience);
+            let wait = self.history.lock().backoffs.wait(owner.name(), Instant::now(), &self.patience);
             let Some(wait) = wait else { break };
             let mut orders = self.orders.subscribe();
             tokio::select! {
@@ -311,7 +312,7 @@ impl Supervisor {
         let stdin = process.stdin()?;
         let (outputs, watch) = process.attach()?;
         {
-            let mut history = self.history();
+            let mut history = self.history.lock();
             if history.missing > 0 {
                 history.missing -= 1;
                 self.restarts.inc();
@@ -339,16 +340,11 @@ impl Supervisor {
         if failed {
             self.health.failed(how);
         }
-        let mut history = self.history();
+        let mut history = self.history.lock();
         // One that callers share and that worked was broken by one of them, and the others need not wait for that.
         let is_to_blame = failed && !(spoke && *owner == OwnerName::Gate);
         history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.patience);
         history.missing += usize::from(failed);
-    }
-
-    /// A panic elsewhere leaves it as good as it was: each change is one of numbers.
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,9 +17,10 @@ use std::{
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::PathBuf,
     process::{self, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 
 use super::sys;
@@ -51,7 +52,7 @@ pub fn enable(executable: impl Into<PathBuf>) {
         next: 0,
         complained: false,
     };
-    lock().get_or_insert(reaper);
+    REAPER.lock().get_or_insert(reaper);
 }
 
 /// The life of the reaper: notes until the pipe ends, then the end of every group that is noted.
@@ -89,7 +90,7 @@ pub(super) struct Entry {
 
 /// Begins an entry, with a reaper that lives.
 pub(super) fn enter(observer: &Observer) -> Entry {
-    let mut slot = lock();
+    let mut slot = REAPER.lock();
     let Some(reaper) = slot.as_mut() else { return Entry { start: 0, pipe: None } };
     let pipe = reaper.living().inspect_err(|error| {
         if !std::mem::replace(&mut reaper.complained, true) {
@@ -118,7 +119,7 @@ impl Entry {
 
     /// The group that was noted, in case the reaper has to be replaced.
     pub(super) fn is(&self, group: Pid) {
-        if let Some(reaper) = lock().as_mut() {
+        if let Some(reaper) = REAPER.lock().as_mut() {
             reaper.groups.insert(self.start, group.as_raw_nonzero().get());
         }
     }
@@ -126,7 +127,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(reaper) = lock().as_mut() {
+        if let Some(reaper) = REAPER.lock().as_mut() {
             reaper.groups.remove(&self.start);
             reaper.note(self.start, 0);
         }
@@ -174,9 +175,4 @@ fn written(start: u32, group: i32) -> Note {
 
 fn read([a, b, c, d, e, f, g, h]: Note) -> (u32, i32) {
     (u32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]))
-}
-
-/// A panic elsewhere leaves the table as it was: each change is one call.
-fn lock() -> MutexGuard<'static, Option<Reaper>> {
-    REAPER.lock().unwrap_or_else(PoisonError::into_inner)
 }

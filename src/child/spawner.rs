@@ -6,10 +6,11 @@
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::mpsc,
     thread,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -34,7 +35,7 @@ pub(super) async fn run<T: Send + 'static>(
 
 fn queue() -> io::Result<mpsc::Sender<Job>> {
     // What is locked is whole whenever the lock is free.
-    let mut jobs = JOBS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut jobs = JOBS.lock();
     if let Some(jobs) = &*jobs {
         return Ok(jobs.clone());
     }

@@ -1,9 +1,8 @@
 //! The supervisors of one command.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::Supervisor;
 use crate::identity::credential_key::CredentialKey;
@@ -27,7 +26,7 @@ impl Supervisors {
         if credential == CredentialKey::STATIC {
             return Arc::clone(&self.first);
         }
-        let mut others = self.others();
+        let mut others = self.others.lock();
         if let Some(supervisor) = others.get(&credential) {
             return Arc::clone(supervisor);
         }
@@ -40,14 +39,14 @@ impl Supervisors {
 
     /// All of them at this moment.
     pub fn all(&self) -> Vec<Arc<Supervisor>> {
-        [&self.first].into_iter().chain(self.others().values()).cloned().collect()
+        [&self.first].into_iter().chain(self.others.lock().values()).cloned().collect()
     }
 
     /// Does this with each.
     pub fn each(&self, act: impl Fn(&Supervisor)) {
         // In this order: one that is made meanwhile is found below, or begins as the first is now.
         act(&self.first);
-        self.others().values().for_each(|supervisor| act(supervisor));
+        self.others.lock().values().for_each(|supervisor| act(supervisor));
     }
 
     /// Processes that were started and are not reaped yet.
@@ -66,10 +65,5 @@ impl Supervisors {
     pub fn restarts(&self) -> u64 {
         // They count together.
         self.first.restarts()
-    }
-
-    /// A panic elsewhere leaves it as good as it was.
-    fn others(&self) -> MutexGuard<'_, HashMap<CredentialKey, Arc<Supervisor>>> {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,13 +8,15 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 /// Files are waited for in slices: a process that was stopped meanwhile has missed one of them.
 const SLICE: Duration = Duration::from_millis(20);
@@ -47,11 +49,6 @@ struct Begun {
     looks: BTreeMap<u64, (PathBuf, Instant)>,
 }
 
-fn begun() -> MutexGuard<'static, Begun> {
-    // Nothing that could panic runs under the lock.
-    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Begun {
     fn begin(&mut self, path: &Path) -> u64 {
         self.next += 1;
@@ -62,7 +59,7 @@ impl Begun {
 
 /// Whether some look at this file hangs at present.
 pub(super) fn is_hung(path: &Path) -> bool {
-    begun().looks.values().any(|(begun, since)| begun == path && since.elapsed() >= HANGS)
+    BEGUN.lock().looks.values().any(|(begun, since)| begun == path && since.elapsed() >= HANGS)
 }
 
 /// What `look` finds at this path; `None` if it hangs.
@@ -164,10 +161,10 @@ impl<F> Looks<F> {
         while !self.is_over.load(Ordering::Relaxed)
             && let Some((index, path)) = self.wanted.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            let id = begun().begin(path);
+            let id = BEGUN.lock().begin(path);
             // One that panics is no look, and keeps nothing from the others.
             let result = panic::catch_unwind(AssertUnwindSafe(|| (self.look)(path))).ok();
-            begun().looks.remove(&id);
+            BEGUN.lock().looks.remove(&id);
             if tell.send((*index, result)).is_err() {
                 return;
             }
@@ -177,7 +174,7 @@ impl<F> Looks<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Condvar;
+    use parking_lot::Condvar;
 
     use super::*;
 
@@ -192,14 +189,14 @@ mod tests {
     impl Far {
         fn look(&self, path: &Path) -> PathBuf {
             if path.ends_with("far") {
-                self.asked.lock().unwrap().push(path.to_owned());
-                drop(self.is_told.wait_while(self.answers.lock().unwrap(), |answers| !*answers).unwrap());
+                self.asked.lock().push(path.to_owned());
+                self.is_told.wait_while(&mut self.answers.lock(), |answers| !*answers);
             }
             path.to_owned()
         }
 
         fn answer(&self) {
-            *self.answers.lock().unwrap() = true;
+            *self.answers.lock() = true;
             self.is_told.notify_all();
         }
     }
@@ -207,7 +204,7 @@ mod tests {
     #[test]
     fn what_hangs_is_left_out_asked_for_once_and_there_again_when_it_answers() {
         let far = Arc::new(Far::default());
-        let asked = |far: &Far| far.asked.lock().unwrap().len();
+        let asked = |far: &Far| far.asked.lock().len();
         let look = |wanted: &[PathBuf]| {
             let far = Arc::clone(&far);
             look_at_each(wanted.to_vec(), Patience::LOAD, move |path| far.look(path))

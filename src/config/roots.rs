@@ -1,11 +1,9 @@
 //! The certificates that the system trusts. To read them takes milliseconds, so a load reads them once, if it needs them: what
 //! was read to tell whether there are any is handed on to whoever connects by them.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
 type Certificates = Vec<CertificateDer<'static>>;
@@ -31,7 +29,7 @@ impl SystemRoots {
     }
 
     fn read<T>(&self, read: impl FnOnce(&mut Option<Certificates>) -> T) -> T {
-        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&mut self.0.lock())
     }
 }
 

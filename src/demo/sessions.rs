@@ -1,13 +1,11 @@
 //! Who is talking: session ids of Streamable HTTP, open streams of HTTP+SSE.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::response::WAITING_EVENTS;
@@ -25,7 +23,7 @@ impl Sessions {
     pub(super) fn start(&self) -> Result<HeaderValue, getrandom::Error> {
         // Base64url is always a valid header value.
         let id = HeaderValue::try_from(random_id()?).unwrap_or(HeaderValue::from_static("-"));
-        let mut ids = lock(&self.ids);
+        let mut ids = self.ids.lock();
         if ids.len() == MAX_SESSIONS {
             ids.pop_front();
         }
@@ -34,11 +32,11 @@ impl Sessions {
     }
 
     pub(super) fn knows(&self, id: &[u8]) -> bool {
-        lock(&self.ids).iter().any(|known| known.as_bytes() == id)
+        self.ids.lock().iter().any(|known| known.as_bytes() == id)
     }
 
     pub(super) fn end(&self, id: &[u8]) {
-        lock(&self.ids).retain(|known| known.as_bytes() != id);
+        self.ids.lock().retain(|known| known.as_bytes() != id);
     }
 
     /// Opens a stream whose first event tells where to post.
@@ -47,7 +45,7 @@ impl Sessions {
         let (to, events) = mpsc::channel(WAITING_EVENTS);
         // The channel is new and has room.
         let _ = to.try_send(format!("event: endpoint\ndata: /message?sessionId={id}\n\n").into());
-        let mut streams = lock(&self.streams);
+        let mut streams = self.streams.lock();
         streams.retain(|_, open| !open.is_closed());
         streams.insert(id, to);
         Ok(events)
@@ -55,7 +53,7 @@ impl Sessions {
 
     /// Where the answers of the stream with this id go, while its client is there.
     pub(super) fn stream(&self, id: &str) -> Option<mpsc::Sender<Bytes>> {
-        lock(&self.streams).get(id).filter(|open| !open.is_closed()).cloned()
+        self.streams.lock().get(id).filter(|open| !open.is_closed()).cloned()
     }
 }
 
@@ -63,9 +61,4 @@ fn random_id() -> Result<String, getrandom::Error> {
     let mut id = [0; 16];
     getrandom::fill(&mut id)?;
     Ok(URL_SAFE_NO_PAD.encode(id))
-}
-
-/// Both tables are whole between any two statements, so a panic elsewhere spoils nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

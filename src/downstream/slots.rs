@@ -11,12 +11,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::unadmitted::{Age, Stranger, Unadmitted};
@@ -79,7 +80,7 @@ impl Connections {
     pub fn set_limits(&self, limit: usize, per_address: PerAddress) {
         self.limit.store(limit, Relaxed);
         self.per_address.store(per_address.connections, Relaxed);
-        self.unadmitted().most_handshakes = per_address.handshakes;
+        self.unadmitted.lock().most_handshakes = per_address.handshakes;
         // There may be room now.
         self.left.notify_waiters();
     }
@@ -120,7 +121,7 @@ impl Connections {
         let id = NEXT.fetch_add(1, Relaxed);
         let worker = u32::try_from(worker).unwrap_or(u32::MAX);
         let stranger = Stranger { id, worker, address: (!is_balancer).then_some(address) };
-        let mut unadmitted = self.unadmitted();
+        let mut unadmitted = self.unadmitted.lock();
         let mut evicted = unadmitted.evict_beyond(self.per_address.load(Relaxed), stranger.address);
         // The newest few always stay, for health checks.
         if evicted.is_none() && open > self.limit() && unadmitted.by_age.len() >= self.spare {
@@ -134,7 +135,7 @@ impl Connections {
 
     /// Ends handshakes that others of their address have waited for long enough. For each tick of a worker.
     pub fn tick(&self) {
-        let overdue = self.unadmitted().evict_overdue();
+        let overdue = self.unadmitted.lock().evict_overdue();
         overdue.into_iter().for_each(|evicted| self.evict(Some(evicted)));
     }
 
@@ -142,11 +143,6 @@ impl Connections {
         if let (Some(evicted), Some(evict)) = (evicted, self.on_evicted.get()) {
             evict(evicted);
         }
-    }
-
-    fn unadmitted(&self) -> MutexGuard<'_, Unadmitted> {
-        // Nothing that could panic runs under the lock.
-        self.unadmitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,13 +157,13 @@ impl ConnectionSlot {
     /// likes.
     pub fn begin_handshake(&self) -> Option<oneshot::Receiver<()>> {
         let address = self.stranger.address?;
-        self.connections.unadmitted().begin_handshake(self.age, address)
+        self.connections.unadmitted.lock().begin_handshake(self.age, address)
     }
 
     /// Its TLS handshake is over: it is as good as new, since its first request is still to come.
     pub fn end_handshake(&mut self) {
         if self.stranger.address.is_some() {
-            let mut unadmitted = self.connections.unadmitted();
+            let mut unadmitted = self.connections.unadmitted.lock();
             // Not if it has to go already.
             if unadmitted.remove(self.age).is_some() {
                 self.age = NEXT.fetch_add(1, Relaxed);
@@ -178,7 +174,7 @@ impl ConnectionSlot {
 
     /// A request was admitted: from now on, the connection is counted for whoever sent it.
     pub fn admitted(&mut self) {
-        self.connections.unadmitted().remove(self.age);
+        self.connections.unadmitted.lock().remove(self.age);
         if !std::mem::replace(&mut self.is_admitted, true) {
             self.connections.admitted.fetch_add(1, Relaxed);
         }
@@ -188,14 +184,14 @@ impl ConnectionSlot {
     pub fn refused(&mut self) {
         if std::mem::take(&mut self.is_admitted) {
             self.connections.admitted.fetch_sub(1, Relaxed);
-            self.connections.unadmitted().insert(self.age, self.stranger);
+            self.connections.unadmitted.lock().insert(self.age, self.stranger);
         }
     }
 
     /// The connection speaks for another address than the one that it came from, and counts for that one from now on.
     pub fn speaks_for(&mut self, address: AddressBlock) {
         self.stranger.address = Some(address);
-        let mut unadmitted = self.connections.unadmitted();
+        let mut unadmitted = self.connections.unadmitted.lock();
         // Not if it has to go already.
         if unadmitted.remove(self.age).is_none() {
             return;
@@ -209,7 +205,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.connections.unadmitted().remove(self.age);
+        self.connections.unadmitted.lock().remove(self.age);
         if self.is_admitted {
             self.connections.admitted.fetch_sub(1, Relaxed);
         }

@@ -27,7 +27,7 @@ fn patient(
     patience: Duration,
 ) -> (Arc<Connections>, std::sync::mpsc::Receiver<Evicted>) {
     let connections = Connections::new(limit, spare, most(per_address));
-    connections.unadmitted().patience = patience;
+    connections.unadmitted.lock().patience = patience;
     let (evict, evicted) = std::sync::mpsc::channel();
     connections.on_evicted(move |goes| evict.send(goes).unwrap());
     (connections, evicted)
@@ -48,7 +48,10 @@ fn beyond_the_limit_the_oldest_stranger_goes_and_who_was_admitted_stays() {
     assert_eq!(gone, [goes(1, &oldest), goes(0, &second)], "each goes once");
     drop((oldest, second, third, fourth, admitted));
     assert_eq!(connections.open(), 0);
-    assert!(connections.unadmitted().by_age.is_empty() && connections.unadmitted().by_address.is_empty());
+    assert!(
+        connections.unadmitted.lock().by_age.is_empty()
+            && connections.unadmitted.lock().by_address.is_empty()
+    );
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn of_an_address_so_many_shake_hands_at_once_and_the_others_have_their_turns() {
     connections.tick();
     assert_eq!(evicted.try_iter().count(), 0, "nobody goes");
     drop((other, first, third, fifth, sixth, balancers));
-    assert!(connections.unadmitted().by_address.is_empty());
+    assert!(connections.unadmitted.lock().by_address.is_empty());
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn beyond_the_limit_an_address_that_opens_without_end_drives_out_its_own() {
     assert_eq!(gone, oldest);
     flood.clear();
     drop(patient);
-    assert!(connections.unadmitted().by_count.is_empty());
+    assert!(connections.unadmitted.lock().by_count.is_empty());
 }
 
 #[tokio::test]

@@ -12,11 +12,12 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_rustls::TlsAcceptor;

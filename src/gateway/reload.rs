@@ -1,11 +1,8 @@
 //! Another config for a gateway that runs.
 
-use std::{
-    fmt,
-    sync::{Arc, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+use parking_lot::MutexGuard;
 use rustls::sign::CertifiedKey;
 
 use super::{
@@ -45,7 +42,7 @@ impl Gateway {
     /// Puts `snapshot` into force: everything is built, then swapped once, then what only the old one had is
     /// ended. Of what its files lack, what was there before stays. On an error nothing changed.
     pub fn reload(&self, snapshot: &Snapshot) -> Result<ReloadChange, NotReloaded> {
-        let turn = self.turn();
+        let turn = self.turn.lock();
         let in_force = self.in_force();
         let snapshot = complete(snapshot.clone(), &in_force);
         let has_servers = |snapshot: &Snapshot| !snapshot.servers.is_empty();
@@ -73,7 +70,7 @@ impl Gateway {
     /// Takes away what `remaining` does not have, and leaves everything else as it is: of a config that is refused, that
     /// much applies. `None` if nothing is taken away.
     pub fn restrict(&self, remaining: &Remaining) -> Result<Option<ReloadChange>, NotReloaded> {
-        let turn = self.turn();
+        let turn = self.turn.lock();
         let in_force = self.in_force();
         let restricted = remaining.restrict(&in_force);
         if restricted.credentials == in_force.credentials
@@ -83,11 +80,6 @@ impl Gateway {
             return Ok(None);
         }
         self.put_into_force(&turn, restricted).map(Some).map_err(NotReloaded::Server)
-    }
-
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        // What it guards is a turn, which no panic can leave half done.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_into_force(

@@ -16,13 +16,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 pub use self::{address::AddressBlock, room::ByteRoom, rule::Limit};
 
@@ -199,7 +200,7 @@ impl Ledger {
         if name == OwnerName::Gate {
             return Arc::clone(&self.gate);
         }
-        let mut owners = self.owners();
+        let mut owners = self.owners.lock();
         if let Some(owner) = owners.get(&name) {
             return Arc::clone(owner);
         }
@@ -234,7 +235,7 @@ impl Ledger {
     fn count_active(&self) {
         let before = [&self.totals.active, &self.totals.active_named].map(|count| count.load(Relaxed));
         let (mut active, mut named) = (0_u64, 0_u64);
-        self.owners().retain(|name, owner| {
+        self.owners.lock().retain(|name, owner| {
             let is_active = owner.is_active();
             active += u64::from(is_active);
             named += u64::from(is_active && !matches!(name, OwnerName::Address(_)));
@@ -243,11 +244,6 @@ impl Ledger {
         // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from anybody.
         self.totals.active.fetch_add(active.wrapping_sub(before[0]), Relaxed);
         self.totals.active_named.fetch_add(named.wrapping_sub(before[1]), Relaxed);
-    }
-
-    fn owners(&self) -> MutexGuard<'_, HashMap<OwnerName, Arc<Owner>>> {
-        // Nothing that could panic runs under the lock.
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -101,7 +101,7 @@ impl Owner {
 
     /// Whether a reader of this owner may give up now: one at a time.
     fn may_give_up(&self) -> bool {
-        let mut last = self.gave_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.gave_up.lock();
         let is_due = last.is_none_or(|last| last.elapsed() >= PAUSE);
         if is_due {
             *last = Some(Instant::now());

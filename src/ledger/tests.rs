@@ -168,10 +168,10 @@ fn owners_that_have_nothing_are_forgotten_in_time() {
     let share = address(&ledger, 1).take(Resource::Sessions).unwrap();
     address(&ledger, 2);
     ledger.tick(ledger.began + Duration::from_secs(310));
-    assert_eq!(ledger.owners().len(), 1);
+    assert_eq!(ledger.owners.lock().len(), 1);
     drop(share);
     ledger.tick(ledger.began + Duration::from_secs(320));
-    assert_eq!(ledger.owners().len(), 0);
+    assert_eq!(ledger.owners.lock().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

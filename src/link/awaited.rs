@@ -240,7 +240,7 @@ fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -257,7 +257,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let of_report = Arc::clone(&seen);
         let report = Arc::new(move |oddity| {
-            of_report.lock().unwrap_or_else(PoisonError::into_inner).push(oddity);
+            of_report.lock().push(oddity);
         });
         let mut awaited = Awaited::new(callers, report);
         ids.iter().for_each(|id| awaited.begin(&request(id)));
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(progress.progress_token(), Some(&asked));
             assert_eq!(cancelled.request_id(), Some(&asked));
             assert_eq!((answer.id(), answer.part(Part::Result)), (Some(&asked), Some("[]")));
-            assert_eq!((awaited.count(), seen.lock().unwrap().len()), (1, 0));
+            assert_eq!((awaited.count(), seen.lock().len()), (1, 0));
         }
     }
 
@@ -311,7 +311,7 @@ mod tests {
         for nobodys in ["7.0", "8", "null"] {
             assert!(awaited.message(message(&format!(r#"{{"id":{nobodys},"error":{{}}}}"#))).is_none());
         }
-        assert_eq!(*seen.lock().unwrap(), [Oddity::Unasked; 3]);
+        assert_eq!(*seen.lock(), [Oddity::Unasked; 3]);
         assert_eq!(
             passed(&mut awaited, r#"{"id":"7","result":1}"#).unwrap().text(),
             r#"{"id":"7","result":1}"#
@@ -327,7 +327,7 @@ mod tests {
         let (mut awaited, seen) = awaited(&["7"]);
         assert!(awaited.give_up(&Id::number(7)) && !awaited.give_up(&Id::number(7)));
         assert!(awaited.message(message(r#"{"id":"7","result":1}"#)).is_none());
-        assert!(seen.lock().unwrap().is_empty());
+        assert!(seen.lock().is_empty());
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(lost(&mut awaited, &Answers::Unknown), None);
         assert_eq!(lost(&mut awaited, &Answers::Request(Id::number(9))), None);
         assert_eq!(lost(&mut awaited, &Answers::Request(Id::String("7".into()))).as_deref(), Some("7"));
-        assert_eq!(seen.lock().unwrap().len(), 4);
+        assert_eq!(seen.lock().len(), 4);
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
                 other => panic!("{answer}: {other:?}"),
             };
             assert_eq!(id.as_deref(), failed, "{answer}");
-            assert_eq!(*seen.lock().unwrap(), [Oddity::Unreadable(Malformed::Ambiguous)], "{answer}");
+            assert_eq!(*seen.lock(), [Oddity::Unreadable(Malformed::Ambiguous)], "{answer}");
         }
         // The same twice is read alike by everybody who gets it.
         let (mut awaited, _) = awaited(&["7"]);

@@ -2,14 +2,12 @@
 //! know of a member before they wait for it.
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Side};
 
@@ -89,13 +87,13 @@ impl Health {
 
     /// Something went wrong, and the server may serve others all the same.
     pub fn note(&self, cause: &str) {
-        self.failures().last = Some(ServerFailure { at: SystemTime::now(), cause: shortened(cause) });
+        self.failures.lock().last = Some(ServerFailure { at: SystemTime::now(), cause: shortened(cause) });
     }
 
     /// One of its lists fails, so that who sees all servers as one does without it. `method` is what it is asked for by.
     pub fn list_failed(&self, method: &'static str, cause: &str) {
         let cause = shortened(cause);
-        let mut failures = self.failures();
+        let mut failures = self.failures.lock();
         failures.last = Some(ServerFailure { at: SystemTime::now(), cause: cause.clone() });
         failures.lists.retain(|(of, _)| *of != method);
         failures.lists.push((method, cause));
@@ -105,7 +103,7 @@ impl Health {
     /// One of its lists came.
     pub fn listed(&self, method: &'static str) {
         if self.lacks_lists.load(Relaxed) {
-            let mut failures = self.failures();
+            let mut failures = self.failures.lock();
             failures.lists.retain(|(of, _)| *of != method);
             self.lacks_lists.store(!failures.lists.is_empty(), Relaxed);
         }
@@ -113,7 +111,7 @@ impl Health {
 
     /// What was wrong before is not known of what comes now.
     pub fn forget(&self) {
-        let mut failures = self.failures();
+        let mut failures = self.failures.lock();
         failures.lists.clear();
         self.lacks_lists.store(false, Relaxed);
         self.is_failing.store(false, Relaxed);
@@ -130,7 +128,7 @@ impl Health {
         if !self.is_failing() && !self.lacks_lists.load(Relaxed) {
             return None;
         }
-        let failures = self.failures();
+        let failures = self.failures.lock();
         if self.is_failing() {
             return failures.last.as_ref().map(|last| last.cause.to_string());
         }
@@ -147,7 +145,7 @@ impl Health {
 
     /// What went wrong last, if anything did.
     pub fn last_failure(&self) -> Option<ServerFailure> {
-        self.failures().last.clone()
+        self.failures.lock().last.clone()
     }
 
     /// Whether somebody waited in vain for what has this number, which is below 8, and it has not come in time since.
@@ -164,11 +162,6 @@ impl Health {
             true => self.slow.fetch_or(1 << what, Relaxed),
             false => self.slow.fetch_and(!(1 << what), Relaxed),
         };
-    }
-
-    /// A panic elsewhere leaves it as good as it was.
-    fn failures(&self) -> MutexGuard<'_, Failures> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,13 +10,14 @@ use std::{
     cell::RefCell,
     io::{self, Write},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU8, Ordering},
     },
     thread,
     time::{Duration, SystemTime},
 };
 
+use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 
 use crate::config::{Level, LogFormat};
@@ -92,7 +93,7 @@ impl Log {
         let of_thread = Arc::clone(&inner);
         thread::Builder::new().name("log".into()).spawn(move || {
             of_thread.write_until_closed(out);
-            lock(&of_thread.queue).has_ended = true;
+            of_thread.queue.lock().has_ended = true;
             of_thread.ended.notify_all();
         })?;
         Ok(Self(inner))
@@ -110,12 +111,11 @@ impl Log {
 
     /// Writes what waits, for no longer than a second, and ends the log thread. Lines sent later are dropped.
     pub fn close(&self) {
-        let mut queue = lock(&self.0.queue);
+        let mut queue = self.0.queue.lock();
         queue.closed = true;
         self.0.wake.notify_one();
-        let waited = self.0.ended.wait_timeout_while(queue, CLOSE_WITHIN, |queue| !queue.has_ended);
         // A writer that is stuck in a write ends with the process.
-        drop(waited);
+        self.0.ended.wait_while_for(&mut queue, |queue| !queue.has_ended, CLOSE_WITHIN);
     }
 }
 
@@ -131,7 +131,7 @@ impl Inner {
     }
 
     fn push(&self, line: &[u8]) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if queue.lines >= QUEUE_LINES || queue.closed {
             queue.dropped_unreported += 1;
             drop(queue);
@@ -152,10 +152,10 @@ impl Inner {
         let (mut batch, mut dropped_unreported) = (Vec::new(), 0);
         loop {
             let (lines, closed) = {
-                let mut queue = lock(&self.queue);
+                let mut queue = self.queue.lock();
                 while queue.lines == 0 && !queue.closed {
                     queue.writer_waits = true;
-                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    self.wake.wait(&mut queue);
                 }
                 batch.clear();
                 std::mem::swap(&mut batch, &mut queue.bytes);
@@ -207,11 +207,6 @@ impl Out {
         }
         self.out.flush()
     }
-}
-
-/// A poisoned lock only says that another thread panicked while it appended bytes; they are still bytes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
@@ -467,7 +462,7 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            lock(&self.0).extend_from_slice(buf);
+            self.0.lock().extend_from_slice(buf);
             Ok(buf.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -486,7 +481,7 @@ mod tests {
             let log = Log::start_as(Level::Info, format, true, Box::new(sink.clone()), counter()).unwrap();
             log.line(Level::Warn, "Refused request").str("path", "/\u{1b}[31mred").send();
             log.close();
-            let text = String::from_utf8(lock(&sink.0).clone()).unwrap();
+            let text = String::from_utf8(sink.0.lock().clone()).unwrap();
             assert_eq!(text.contains("\x1b[33mWARN \x1b[0m Refused request"), wanted, "{text:?}");
             assert!(!text.contains("\x1b[31m") && text.contains("/\\u001b[31mred"), "{text:?}");
         }
@@ -501,7 +496,7 @@ mod tests {
         log.line(Level::Debug, "not written").send();
         log.close();
 
-        let bytes = lock(&sink.0).clone();
+        let bytes = sink.0.lock().clone();
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
@@ -545,7 +540,7 @@ mod tests {
         struct Fickle(Sink, std::sync::mpsc::Receiver<bool>, bool);
         impl Write for Fickle {
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                if lock(&self.0.0).is_empty() {
+                if self.0.0.lock().is_empty() {
                     return self.0.write(&buf[..8]);
                 }
                 self.2 = self.2 || self.1.recv().unwrap();
@@ -567,7 +562,7 @@ mod tests {
         log.line(Level::Info, "written").send();
         goes.send(true).unwrap();
         log.close();
-        let text = String::from_utf8(lock(&sink.0).clone()).unwrap();
+        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
         let (torn, whole) = text.split_once('\n').unwrap();
         assert_eq!(torn, r#"{"time":"#);
         let lines: Vec<serde_json::Value> =

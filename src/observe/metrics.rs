@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -297,7 +298,7 @@ impl Metrics {
         now: SystemTime,
     ) {
         // Nothing that is to stay is missing at any time: another scrape may be under way.
-        let mut known = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.expiring.lock();
         let mut gone = std::mem::take(&mut *known);
         for (token_name, expires) in expiries {
             let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);

@@ -3,11 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use crate::{ledger::OwnerName, link::shared::Involvement};
 
@@ -50,7 +52,7 @@ impl SuspectRecord {
 impl Quarantine {
     /// Notes who had to do with a process that has ended; gives those that are kept apart from now on.
     pub fn note(&self, suspects: &[(OwnerName, Involvement)]) -> Vec<OwnerName> {
-        let mut known = self.known();
+        let mut known = self.0.known.lock();
         known.retain(|_, known| known.last.elapsed() < APART);
         let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involvement::InFlight);
         let mut quarantine = Vec::new();
@@ -81,16 +83,12 @@ impl Quarantine {
 
     /// Whether `name` is kept apart.
     pub fn has(&self, name: &OwnerName) -> bool {
-        self.0.any.load(Relaxed) && self.known().get(name).is_some_and(SuspectRecord::is_apart)
+        self.0.any.load(Relaxed) && self.0.known.lock().get(name).is_some_and(SuspectRecord::is_apart)
     }
 
     /// Whether `name` is kept apart for the end of more than one process.
     pub fn has_again(&self, name: &OwnerName) -> bool {
-        self.known().get(name).is_some_and(|known| known.is_apart() && known.times > 1)
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<OwnerName, SuspectRecord>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().get(name).is_some_and(|known| known.is_apart() && known.times > 1)
     }
 }
 
@@ -125,7 +123,7 @@ mod tests {
         for number in 0..=MOST {
             quarantine.note(&[(name(&number.to_string()), Involvement::InFlight)]);
         }
-        assert_eq!(quarantine.known().len(), MOST);
+        assert_eq!(quarantine.0.known.lock().len(), MOST);
         assert!(!quarantine.has(&name("0")) && quarantine.has(&name("1")));
     }
 }

@@ -3,12 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
@@ -100,12 +101,12 @@ impl SharedConversation {
 
     /// What is known of the server's tools.
     pub fn tools(&self) -> Option<ListedTools> {
-        self.tools.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tools.lock().clone()
     }
 
     /// Notes what is known of the server's tools.
     pub fn set_tools(&self, tools: ListedTools) {
-        *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = Some(tools);
+        *self.tools.lock() = Some(tools);
     }
 }
 
@@ -118,7 +119,7 @@ impl SharedLinks {
         owner: Option<&Arc<Owner>>,
         start: impl FnOnce(Lease) -> SharedLink,
     ) -> Result<Arc<SharedConversation>, Limit> {
-        let mut links = self.links();
+        let mut links = self.links.lock();
         if let Some(conversation) =
             links.by_key.get(&key).filter(|conversation| !conversation.link.is_over()).cloned()
         {
@@ -145,12 +146,13 @@ impl SharedLinks {
     /// Ends the oldest conversation that nobody uses, so that there is room for a session of `owner`, who was refused one for
     /// `limit`. Returns whether there was one.
     pub fn make_room(&self, owner: &Arc<Owner>, limit: Limit) -> bool {
-        end_oldest_unused(&mut self.links(), owner, limit)
+        end_oldest_unused(&mut self.links.lock(), owner, limit)
     }
 
     /// Whether nobody uses the conversation of this key.
     pub fn is_unused(&self, key: &SharedKey) -> bool {
-        self.links()
+        self.links
+            .lock()
             .by_key
             .get(key)
             .is_none_or(|conversation| conversation.link.is_over() || conversation.link.is_unused())
@@ -163,11 +165,7 @@ impl SharedLinks {
 
     /// Ends them for everyone, once those who are attached have left.
     pub fn clear(&self) {
-        self.links().by_key.clear();
-    }
-
-    fn links(&self) -> MutexGuard<'_, Links> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock().by_key.clear();
     }
 }
 
@@ -275,7 +273,7 @@ mod tests {
             view("third").unwrap();
             view("second").unwrap();
             view("fourth").unwrap();
-            let left = |key: &str| links.links().by_key.contains_key(&own(key));
+            let left = |key: &str| links.links.lock().by_key.contains_key(&own(key));
             assert!(left("first") && left("second") && !left("third") && left("fourth"));
             assert_eq!(owner.used(Resource::Sessions), 3);
             let (_second, _fourth) =

@@ -1,10 +1,8 @@
 //! All sessions of the gateway, by id.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::SessionHandle;
 use crate::ledger::{Owner, Share};
@@ -58,40 +56,35 @@ pub struct Registered {
 impl Registry {
     /// A place for a session with `server`, or for a call that costs as much as one. `share` counts it for its owner.
     pub fn add(&self, id: SessionId, server: Arc<str>, share: Share) -> Registered {
-        self.entries().entry(Arc::clone(&server)).or_default().insert(id, None);
+        self.0.lock().entry(Arc::clone(&server)).or_default().insert(id, None);
         Registered { registry: self.clone(), server, id, share }
     }
 
     /// The session of this id with this server.
     pub fn find(&self, id: SessionId, server: &str) -> Option<SessionHandle> {
-        self.entries().get(server)?.get(&id)?.clone()
+        self.0.lock().get(server)?.get(&id)?.clone()
     }
 
     /// Sessions with `server`.
     pub fn count(&self, server: &str) -> usize {
-        self.entries().get(server).map_or(0, HashMap::len)
+        self.0.lock().get(server).map_or(0, HashMap::len)
     }
 
     /// Ends the sessions with `server`.
     pub fn close(&self, server: &str) {
         let handles: Vec<_> =
-            self.entries().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect();
+            self.0.lock().get(server).into_iter().flat_map(HashMap::values).flatten().cloned().collect();
         handles.iter().for_each(SessionHandle::close);
     }
 
     /// All of them.
     pub fn len(&self) -> usize {
-        self.entries().values().map(HashMap::len).sum()
+        self.0.lock().values().map(HashMap::len).sum()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries().is_empty()
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<Arc<str>, SessionsOfServer>> {
-        // Nothing that could panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().is_empty()
     }
 }
 
@@ -108,7 +101,7 @@ impl Registered {
 
     /// From now on, the session is found.
     pub(super) fn lead_to(&self, handle: SessionHandle) {
-        if let Some(place) = self.registry.entries().get_mut(&self.server).and_then(|of| of.get_mut(&self.id))
+        if let Some(place) = self.registry.0.lock().get_mut(&self.server).and_then(|of| of.get_mut(&self.id))
         {
             *place = Some(handle);
         }
@@ -117,7 +110,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut entries = self.registry.entries();
+        let mut entries = self.registry.0.lock();
         let Some(sessions) = entries.get_mut(&self.server) else { return };
         sessions.remove(&self.id);
         if sessions.is_empty() {

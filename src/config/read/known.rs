@@ -7,9 +7,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
+
+use parking_lot::Mutex;
 
 use crate::config::read::files::{FileContents, Unreadable};
 
@@ -23,14 +24,9 @@ struct Known {
 
 static KNOWN: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
 
-fn known() -> MutexGuard<'static, BTreeMap<PathBuf, Known>> {
-    // No panic leaves an entry half done.
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Notes that `config` names these files: only of such ones anything is kept.
 pub(crate) fn want<'a>(config: &Path, files: impl IntoIterator<Item = &'a PathBuf>) {
-    let (mut known, now) = (known(), Instant::now());
+    let (mut known, now) = (KNOWN.lock(), Instant::now());
     for file in files {
         known.entry(file.clone()).or_insert_with(|| Known {
             config: config.to_owned(),
@@ -42,7 +38,7 @@ pub(crate) fn want<'a>(config: &Path, files: impl IntoIterator<Item = &'a PathBu
 
 /// Forgets what `config` does not name any more.
 pub(crate) fn keep_only(config: &Path, files: &[PathBuf]) {
-    known().retain(|path, known| known.config != config || files.contains(path));
+    KNOWN.lock().retain(|path, known| known.config != config || files.contains(path));
 }
 
 /// Takes what came of a read that began at `began`.
@@ -50,7 +46,7 @@ pub(crate) fn was_read(path: &Path, began: Instant, result: &Result<FileContents
     if result.as_ref().is_err_and(Unreadable::is_no_answer) {
         return;
     }
-    if let Some(known) = known().get_mut(path).filter(|known| known.as_of <= began) {
+    if let Some(known) = KNOWN.lock().get_mut(path).filter(|known| known.as_of <= began) {
         known.contents = result.as_ref().ok().cloned();
         known.as_of = began;
     }
@@ -58,7 +54,7 @@ pub(crate) fn was_read(path: &Path, began: Instant, result: &Result<FileContents
 
 /// Forgets the contents if they are not those that a look saw which began at `began`.
 pub(crate) fn was_seen(path: &Path, began: Instant, is_same: impl FnOnce(&[u8]) -> bool) {
-    if let Some(known) = known().get_mut(path).filter(|known| known.as_of <= began)
+    if let Some(known) = KNOWN.lock().get_mut(path).filter(|known| known.as_of <= began)
         && !known.contents.as_ref().is_some_and(|contents| is_same(&contents.bytes))
     {
         known.contents = None;
@@ -68,7 +64,7 @@ pub(crate) fn was_seen(path: &Path, began: Instant, is_same: impl FnOnce(&[u8]) 
 
 /// What was read last, if it may still be there.
 pub(crate) fn of(path: &Path) -> Option<FileContents> {
-    known().get(path)?.contents.clone()
+    KNOWN.lock().get(path)?.contents.clone()
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 use std::{
     fs::File,
     io::{self, Read},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 /// How many: one is needed at a time, and others may be quicker to take one that was given back for it.
 const DESCRIPTORS: usize = 8;
@@ -30,7 +31,7 @@ pub(crate) fn open(open: impl Fn() -> io::Result<File>) -> io::Result<OpenedFile
         match open() {
             Ok(file) => return Ok(OpenedFile { file, _refill: Refill }),
             Err(error) if is_lack(&error) => {
-                if reserve().pop().is_none() {
+                if RESERVE.lock().pop().is_none() {
                     return Err(error);
                 }
             }
@@ -44,14 +45,9 @@ pub(crate) fn is_lack(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-fn reserve() -> MutexGuard<'static, Vec<File>> {
-    // Nothing that could panic runs under the lock.
-    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Drop for Refill {
     fn drop(&mut self) {
-        let mut reserve = reserve();
+        let mut reserve = RESERVE.lock();
         while reserve.len() < DESCRIPTORS
             && let Ok(file) = File::open("/dev/null")
         {

@@ -14,11 +14,12 @@ mod tests;
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
 
 use crate::config::watch::{
     contents::FileFingerprint,
@@ -90,11 +91,6 @@ struct Looks {
     found: HashMap<PathBuf, FileFingerprint>,
     /// Files whose file systems failed at the last look.
     failing: HashSet<PathBuf>,
-}
-
-fn lock(looks: &Mutex<Looks>) -> MutexGuard<'_, Looks> {
-    // No panic leaves it half done.
-    looks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether what was reported is known to be whole.
@@ -200,7 +196,7 @@ impl Watcher {
 
     /// Those of the files whose file systems do not answer.
     pub fn hung(&self) -> impl Iterator<Item = &Path> {
-        let failing = lock(&self.looks).failing.clone();
+        let failing = self.looks.lock().failing.clone();
         let is_hung = move |path: &&Path| failing.contains(*path) || hung::is_hung(path);
         self.files.iter().map(|file| &*file.path).filter(is_hung)
     }
@@ -232,7 +228,7 @@ impl Watcher {
             self.files.push(file);
         }
         // The next look says which of them still do.
-        lock(&self.looks).failing.clear();
+        self.looks.lock().failing.clear();
         self.settle_from(Instant::now());
     }
 
@@ -293,7 +289,7 @@ impl Watcher {
     /// Reads every file, and says what there is to report.
     fn look(&mut self) -> Option<FileChange> {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
-        let begun = lock(&self.looks).begun.clone();
+        let begun = self.looks.lock().begun.clone();
         let ready: Vec<PathBuf> = paths.iter().filter(|path| !begun.contains(*path)).cloned().collect();
         self.arm(trail(&ready));
 
@@ -343,10 +339,10 @@ impl Watcher {
         let looks = Arc::clone(&self.looks);
         let config = self.files.first().map(|file| &file.path);
         look_at_each(config, ready, move |path| {
-            lock(&looks).begun.insert(path.to_owned());
+            looks.lock().begun.insert(path.to_owned());
             let began = Instant::now();
             let found = FileFingerprint::of(path);
-            let mut looks = lock(&looks);
+            let mut looks = looks.lock();
             looks.begun.remove(path);
             looks.failing.remove(path);
             match found {
@@ -358,12 +354,12 @@ impl Watcher {
                 Err(_) => {}
             }
         });
-        std::mem::take(&mut lock(&self.looks).found)
+        std::mem::take(&mut self.looks.lock().found)
     }
 
     /// Whether some files are being looked at that may still answer soon.
     fn awaits_answers(&self) -> bool {
-        lock(&self.looks).begun.iter().any(|path| !hung::is_hung(path))
+        self.looks.lock().begun.iter().any(|path| !hung::is_hung(path))
     }
 
     fn rest_from(&mut self, now: Instant) {

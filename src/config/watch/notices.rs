@@ -7,7 +7,6 @@ use std::{
     collections::HashSet,
     mem,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,7 @@ use notify::{
     Event, EventKind,
     event::{AccessKind, AccessMode, ModifyKind},
 };
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Where a writer that opens a file is known to close it again.
@@ -41,7 +41,7 @@ impl Notices {
     /// must cost next to nothing.
     pub(super) fn take(&self, notice: notify::Result<Event>) {
         let wake = match notice {
-            Ok(event) => self.state().take(&event),
+            Ok(event) => self.state.lock().take(&event),
             // Something went unnoticed; a look will tell what.
             Err(_) => true,
         };
@@ -57,7 +57,7 @@ impl Notices {
 
     /// Replaces the names that matter; returns those lost since the last call.
     pub(super) fn expect(&self, names: HashSet<PathBuf>) -> HashSet<PathBuf> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.being_written.retain(|path| names.contains(path));
         state.names = names;
         mem::take(&mut state.lost)
@@ -65,17 +65,12 @@ impl Notices {
 
     /// How long no write, rename or removal was noticed, if ever one was.
     pub(super) fn quiet_for(&self, now: Instant) -> Option<Duration> {
-        self.state().last.map(|last| now.saturating_duration_since(last))
+        self.state.lock().last.map(|last| now.saturating_duration_since(last))
     }
 
     /// Whether somebody is known to have written to a file without closing it yet.
     pub(super) fn being_written(&self) -> bool {
-        !self.state().being_written.is_empty()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Each update leaves the sets usable, so a panic elsewhere is no reason to stop watching.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        !self.state.lock().being_written.is_empty()
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::ledger::{Owner, OwnerName};
@@ -58,7 +59,7 @@ impl Turns {
     /// Waits for a turn of the caller `of`.
     pub(super) async fn take(self: &Arc<Self>, of: &Arc<Owner>) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
-        let number = self.state().wait(of, sender);
+        let number = self.state.lock().wait(of, sender);
         // Who is cancelled leaves the line.
         let _waits = PlaceInLine { turns: self, of: of.name(), number };
         self.give();
@@ -68,7 +69,7 @@ impl Turns {
 
     /// Gives turns that are free to callers that wait.
     fn give(self: &Arc<Self>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while state.running < self.most
             && let Some((of, waiting)) = state.next(self.most)
         {
@@ -79,10 +80,6 @@ impl Turns {
                 state.end(&turn.of);
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,14 +132,14 @@ impl State {
 
 impl Drop for PlaceInLine<'_> {
     fn drop(&mut self) {
-        self.turns.state().leave(self.of, self.number);
+        self.turns.state.lock().leave(self.of, self.number);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.turns.take() {
-            turns.state().end(&self.of);
+            turns.state.lock().end(&self.of);
             turns.give();
         }
     }
@@ -203,14 +200,14 @@ mod tests {
         let turns_of_modest = Arc::clone(&turns);
         let modest = tokio::spawn(async move { turns_of_modest.take(&of_modest).await });
         yield_now().await;
-        assert_eq!(turns.state().callers.values().map(|caller| caller.waiting.len()).sum::<usize>(), 11);
+        assert_eq!(turns.state.lock().callers.values().map(|caller| caller.waiting.len()).sum::<usize>(), 11);
         drop(greedy.pop());
         assert!(modest.await.unwrap().is_some(), "although ten came before");
         drop(greedy);
         for more in more {
             assert!(more.await.unwrap().is_some());
         }
-        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
+        assert!(turns.state.lock().callers.is_empty() && turns.state.lock().running == 0);
     }
 
     #[tokio::test]
@@ -225,7 +222,7 @@ mod tests {
         assert!(second.await.is_err());
         drop(first);
         assert!(turns.take(&dev).await.is_some());
-        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
+        assert!(turns.state.lock().callers.is_empty() && turns.state.lock().running == 0);
     }
 
     #[tokio::test]
@@ -245,6 +242,6 @@ mod tests {
             assert!(waiting.await.is_err());
         }
         drop(first);
-        assert!(turns.state().callers.is_empty() && turns.state().running == 0);
+        assert!(turns.state.lock().callers.is_empty() && turns.state.lock().running == 0);
     }
 }

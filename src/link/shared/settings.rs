@@ -1,10 +1,8 @@
 //! How a shared server is kept, and what it costs.
 
-use std::{
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::{suspects::Involvement, table};
 use crate::ledger::{Owner, OwnerName, Share};
@@ -43,11 +41,11 @@ impl Lease {
 
     /// Who pays.
     pub fn owner(&self) -> Option<Arc<Owner>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|share| Arc::clone(share.owner()))
+        self.0.lock().as_ref().map(|share| Arc::clone(share.owner()))
     }
 
     /// Ends the lease.
     pub fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.lock().take();
     }
 }

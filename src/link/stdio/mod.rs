@@ -11,11 +11,12 @@ use std::{
     convert::Infallible,
     future::pending,
     io::{self, IoSlice},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::{
     io::AsyncWriteExt,
     net::unix::pipe,
@@ -157,7 +158,7 @@ async fn write(
         }
         // Kept until they are written, and counted for as long.
         let messages: Vec<Message> = {
-            let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut awaited = awaited.lock();
             waiting.into_iter().filter_map(|what| message(what, &mut has_session, &mut awaited)).collect()
         };
         let lines: Vec<Bytes> = messages.iter().map(Message::line).collect();

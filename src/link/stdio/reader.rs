@@ -1,10 +1,11 @@
 //! A process's standard output, as messages.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
 
 use super::{
@@ -161,7 +162,7 @@ impl Reader {
                             ErrorKind::UpstreamUnreachable.with_cause("an answer longer than 4 MiB")
                         }
                     };
-                    if let Some(id) = self.awaited().lost(&answers) {
+                    if let Some(id) = self.awaited.lock().lost(&answers) {
                         return Some(FromServer::Failed { id, error });
                     }
                 }
@@ -181,23 +182,18 @@ impl Reader {
                     self.share.set(held);
                 }
                 message.hold_for(self.share.owner());
-                self.awaited().message(message)
+                self.awaited.lock().message(message)
             }
             Incoming::Batch(batch) => {
                 self.batch = Some(batch);
                 None
             }
-            Incoming::Unreadable { answers, why } => self.awaited().unreadable(&answers, why),
+            Incoming::Unreadable { answers, why } => self.awaited.lock().unreadable(&answers, why),
             Incoming::Noise(_) => {
                 self.noise.heard(length);
                 None
             }
         }
-    }
-
-    fn awaited(&self) -> std::sync::MutexGuard<'_, Awaited> {
-        // Nothing that could panic runs under the lock.
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
 use std::{
     future::Future,
     io::{self, Write},
-    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use test_support::harness::until;
 use tokio::time::{sleep, timeout};
@@ -28,7 +28,7 @@ struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -67,7 +67,7 @@ impl Gate {
     }
 
     fn logged(&self) -> String {
-        let bytes = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.log.0.lock();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
