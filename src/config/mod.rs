@@ -37,6 +37,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use crate::config::report::{hint::closest as closest_name, shown::name as shown_name};
 pub use crate::config::{
     access::{Access, Rule},
     read::{context::Unread, reference::Env},
@@ -62,7 +63,7 @@ use crate::config::{
         parse::{self, Fault},
         reader::Node,
     },
-    report::{excerpt::Excerpts, hint, problem::Location, shown},
+    report::{excerpt::Excerpts, problem::Location},
 };
 
 /// Names that no server can have, since paths of the gateway's own begin with them.
@@ -122,16 +123,6 @@ impl Loaded {
     }
 }
 
-/// A name of the config, unless a secret may have strayed into its place.
-pub fn shown_name(name: &str) -> Option<&str> {
-    shown::name(name)
-}
-
-/// The candidate that `name` is most likely a slip of.
-pub fn closest_name<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    hint::closest(name, candidates)
-}
-
 /// The keys that lead to the tokens.
 const AROUND_TOKENS: [&str; 3] = ["proxy", "proxy.auth", "proxy.auth.tokens"];
 
@@ -145,7 +136,7 @@ fn unclear_server(fault: &Fault) -> Option<Arc<str>> {
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
-    let root = Location { offset: 0, path: String::new() };
+    let root = Location::default();
     let mut cx = Context::new(path, env, now);
     let contents = match files::read_config(path) {
         Ok(contents) => contents,

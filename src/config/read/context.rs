@@ -127,6 +127,12 @@ impl<'a> Context<'a> {
         self.note(severity, at, message.into());
     }
 
+    /// Notes an error of something that has no value then.
+    pub(crate) fn refuse<T>(&mut self, at: &Location, message: impl Into<String>) -> Option<T> {
+        self.error(at, message);
+        None
+    }
+
     /// Reads something of which an error does not stop the rest.
     pub(crate) fn part<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.is_part, true);
@@ -179,8 +185,7 @@ impl<'a> Context<'a> {
     pub(crate) fn read(&mut self, path: &str, at: &Location) -> Option<FileContents> {
         // A path of several lines is the content of a file by mistake, possibly of a key file: never shown.
         if path.is_empty() || path.contains(char::is_control) {
-            self.error(at, "is not a path; give the path of the file, not what stands in it");
-            return None;
+            return self.refuse(at, "is not a path; give the path of the file, not what stands in it");
         }
         let (written, path) = (path, self.beside_config(path));
         known::want(self.file, [&path]);

@@ -71,9 +71,9 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The entries of a value that is an object.
-    pub(crate) fn properties_of(&self, node: &Node<'a>) -> &'a [ast::ObjectProp<'a>] {
-        node.value.as_object().map_or(&[], |object| &object.properties)
+    /// The names of all entries, comments included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.properties.iter().map(|property| property.name.as_str())
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -48,7 +48,7 @@ pub(crate) fn parse_lines<'t>(
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    let root = Location { offset: 0, path: String::new() };
+    let root = Location::default();
     match parse_to_ast(text, &Default::default(), &strict) {
         Ok(parsed) => match parsed.value {
             Some(value) => {

@@ -11,7 +11,7 @@ use crate::config::{
     read::{
         context::Context,
         fields::Fields,
-        reference::{self, TextSource, Unresolved},
+        reference::{self, Expanded, TextSource, Unresolved},
     },
     report::{mistaken, problem::Location},
     table::{
@@ -39,8 +39,8 @@ impl<'a> Node<'a> {
         Self { value, at: Location { offset: value.range().start, path: String::new() } }
     }
 
-    /// Notes that it is something else.
-    pub(crate) fn expected(&self, cx: &mut Context<'_>, what: &str) {
+    /// Notes that it is something else, which has no value.
+    pub(crate) fn expected<T>(&self, cx: &mut Context<'_>, what: &str) -> Option<T> {
         let found = match self.value {
             Value::StringLit(_) => "text",
             Value::NumberLit(_) => "a number",
@@ -49,7 +49,7 @@ impl<'a> Node<'a> {
             Value::Array(_) => "a list",
             Value::NullKeyword(_) => "null",
         };
-        cx.error(&self.at, format!("must be {what}, not {found}"));
+        cx.refuse(&self.at, format!("must be {what}, not {found}"))
     }
 
     /// An object of this kind, in which other keys are errors.
@@ -71,24 +71,23 @@ impl<'a> Node<'a> {
 
     /// [`Node::map`] that says what was wanted.
     pub(crate) fn map_as(&self, cx: &mut Context<'_>, what: &str) -> Option<Fields<'a>> {
-        let Value::Object(object) = self.value else {
-            self.expected(cx, what);
-            return None;
-        };
-        Some(Fields { properties: &object.properties, kind: None, at: self.at.clone(), meant: Vec::new() })
+        self.fields().or_else(|| self.expected(cx, what))
+    }
+
+    /// The entries if this is an object, whatever they are.
+    pub(crate) fn fields(&self) -> Option<Fields<'a>> {
+        let properties = &self.value.as_object()?.properties;
+        Some(Fields { properties, kind: None, at: self.at.clone(), meant: Vec::new() })
     }
 
     pub(crate) fn list(&self, cx: &mut Context<'_>) -> Option<Vec<Node<'a>>> {
-        let Some(elements) = self.elements() else {
-            match self.value {
-                Value::StringLit(_) => {
-                    cx.error(&self.at, "must be a list, as in [\"…\"]; put brackets around this text")
-                }
-                _ => self.expected(cx, "a list [ … ]"),
+        match (self.elements(), self.value) {
+            (Some(elements), _) => Some(elements),
+            (None, Value::StringLit(_)) => {
+                cx.refuse(&self.at, "must be a list, as in [\"…\"]; put brackets around this text")
             }
-            return None;
-        };
-        Some(elements)
+            (None, _) => self.expected(cx, "a list [ … ]"),
+        }
     }
 
     /// The elements if this is a list.
@@ -108,7 +107,12 @@ impl<'a> Node<'a> {
 
     /// The text as it is written, references and all.
     pub(crate) fn literal(&self) -> Option<&'a str> {
-        self.value.as_string_lit().map(|literal| &*literal.value)
+        literal(self.value)
+    }
+
+    /// [`Node::literal`], where nothing else is good.
+    fn literal_as(&self, cx: &mut Context<'_>, what: &str) -> Option<&'a str> {
+        self.literal().or_else(|| self.expected(cx, what))
     }
 
     /// Whether this is an object, and not one that stands for a string.
@@ -116,23 +120,18 @@ impl<'a> Node<'a> {
         self.value.as_object().is_some() && self.reference().is_none()
     }
 
-    /// The value as it is: for JSON that is not the gateway's own, so that nothing in it is a reference.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        to_json(self.value)
-    }
-
     pub(crate) fn is_object(&self) -> bool {
         self.value.as_object().is_some()
     }
 
-    /// Whether this is the path of a file in which the value stands.
+    /// Whether this is the path of a file that holds the value.
     pub(crate) fn is_file(&self) -> bool {
         self.file_value().is_some()
     }
 
-    /// The path of the file in which the value stands, if it is written out.
+    /// The path of the file that holds the value, if it is written out.
     pub(crate) fn file(&self) -> Option<&'a str> {
-        self.file_value()?.as_string_lit().map(|literal| &*literal.value)
+        literal(self.file_value()?)
     }
 
     fn file_value(&self) -> Option<&'a Value<'a>> {
@@ -205,8 +204,7 @@ impl<'a> Node<'a> {
             (TextSource::Elsewhere, false) => mistake.message_of_variable(),
             (TextSource::Elsewhere, true) => mistake.message_of_file(self.file().unwrap_or("the file")),
         };
-        cx.error(&text.at, message);
-        None
+        cx.refuse(&text.at, message)
     }
 
     /// Whether it says itself that nothing in it is a reference.
@@ -217,113 +215,74 @@ impl<'a> Node<'a> {
     }
 
     fn text(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<ReadText> {
-        if let Some(text) = self.literal() {
-            return match reference::expand(text, cx.env) {
-                Ok(expanded) => {
-                    Some(ReadText { value: expanded.value, origin: expanded.origin, at: self.at.clone() })
-                }
-                Err(unresolved) => {
-                    cx.error(&self.at, message(&unresolved));
-                    None
-                }
-            };
-        }
-        match self.reference() {
-            Some(_) => self.part_of_file(cx, |cx| self.referenced(cx, message)),
-            None => {
-                self.expected(cx, "text in double quotes");
-                None
-            }
-        }
+        let Expanded { value, origin } = match (self.literal(), self.reference()) {
+            (Some(text), _) => or_error(cx, &self.at, reference::expand(text, cx.env), message),
+            (None, Some(_)) => self.part_of_file(cx, |cx| self.referenced(cx, message)),
+            (None, None) => self.expected(cx, "text in double quotes"),
+        }?;
+        Some(ReadText { value, origin, at: self.at.clone() })
     }
 
     /// `{"$env": "VAR"}`, `{"$file": "path"}` or `{"$text": "text"}`.
-    fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<ReadText> {
+    fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Expanded> {
         let fields = self.object(cx, &REFERENCE)?;
-        let value = match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
+        match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
+            (Some(name), None, None) => {
+                let literal = name.literal_as(cx, "the name of a variable in double quotes")?;
+                or_error(cx, &name.at, reference::from_env(literal, cx.env), message)
+            }
+            (None, Some(path), None) => path.contents(cx),
             (None, None, Some(text)) => {
-                let Some(literal) = text.literal() else {
-                    text.expected(cx, "text in double quotes, which is taken as it stands");
-                    return None;
-                };
-                return Some(ReadText {
-                    value: literal.into(),
-                    origin: TextSource::Literal,
-                    at: self.at.clone(),
-                });
+                let literal = text.literal_as(cx, "text in double quotes, which is taken as it stands")?;
+                Some(Expanded { value: literal.into(), origin: TextSource::Literal })
             }
             // What is there is no reference, which was reported.
-            (None, None, None) => return None,
-            (Some(name), None, None) => {
-                let Some(literal) = name.literal() else {
-                    name.expected(cx, "the name of a variable in double quotes");
-                    return None;
-                };
-                match reference::from_env(literal, cx.env) {
-                    Ok(expanded) => expanded.value,
-                    Err(unresolved) => {
-                        cx.error(&name.at, message(&unresolved));
-                        return None;
-                    }
-                }
-            }
-            (None, Some(path), None) => {
-                let text = path.path(cx)?;
-                let bytes = std::mem::take(&mut *cx.read_secret(&text.value, &path.at)?.bytes);
-                let Ok(mut value) = String::from_utf8(bytes) else {
-                    cx.error(&path.at, "this file is not UTF-8 text; store the secret as text");
-                    return None;
-                };
-                // Editors and `echo` end a file with a line break that is no part of the secret.
-                if value.ends_with('\n') {
-                    value.pop();
-                    if value.ends_with('\r') {
-                        value.pop();
-                    }
-                }
-                if value.is_empty() {
-                    cx.error(&path.at, "this file is empty; write the secret into it");
-                    return None;
-                }
-                value
-            }
-            _ => {
-                cx.error(&self.at, "take one of `$env`, `$file` and `$text`");
-                return None;
-            }
+            (None, None, None) => None,
+            _ => cx.refuse(&self.at, "take one of `$env`, `$file` and `$text`"),
+        }
+    }
+
+    /// The text in the file of this path.
+    fn contents(&self, cx: &mut Context<'_>) -> Option<Expanded> {
+        let path = self.path(cx)?;
+        let bytes = std::mem::take(&mut *cx.read_secret(&path.value, &self.at)?.bytes);
+        let Ok(mut value) = String::from_utf8(bytes) else {
+            return cx.refuse(&self.at, "this file is not UTF-8 text; store the secret as text");
         };
-        Some(ReadText { value, origin: TextSource::Elsewhere, at: self.at.clone() })
+        // Editors and `echo` end a file with a line break that is no part of the secret.
+        if value.ends_with('\n') {
+            value.pop();
+            if value.ends_with('\r') {
+                value.pop();
+            }
+        }
+        if value.is_empty() {
+            return cx.refuse(&self.at, "this file is empty; write the secret into it");
+        }
+        Some(Expanded { value, origin: TextSource::Elsewhere })
     }
 
     /// The path of a file. References are fine, except to the contents of another file.
     pub(crate) fn path(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         if self.reference().is_some_and(|object| object.get("$file").is_some()) {
-            cx.error(&self.at, "needs a path here; write the path itself instead of `$file`");
-            return None;
+            return cx.refuse(&self.at, "needs a path here; write the path itself instead of `$file`");
         }
         self.string(cx)
     }
 
     pub(crate) fn bool(&self, cx: &mut Context<'_>) -> Option<bool> {
-        let literal = self.value.as_boolean_lit();
-        if literal.is_none() {
-            self.expected(cx, "true or false");
+        match self.value {
+            Value::BooleanLit(literal) => Some(literal.value),
+            _ => self.expected(cx, "true or false"),
         }
-        literal.map(|literal| literal.value)
     }
 
     /// A whole number from `least` to `most`.
     pub(crate) fn number(&self, cx: &mut Context<'_>, least: u64, most: u64) -> Option<u64> {
-        let Some(literal) = self.value.as_number_lit() else {
-            self.expected(cx, "a number");
-            return None;
-        };
+        let Value::NumberLit(literal) = self.value else { return self.expected(cx, "a number") };
         match literal.value.parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => Some(number),
-            _ => {
-                cx.error(&self.at, format!("must be a whole number from {least} to {most}"));
-                None
-            }
+            _ => cx.refuse(&self.at, format!("must be a whole number from {least} to {most}")),
         }
     }
 
@@ -342,10 +301,7 @@ impl<'a> Node<'a> {
             Value::StringLit(_) | Value::Object(_) => {
                 humantime::parse_duration(self.string(cx)?.value.trim()).ok()
             }
-            _ => {
-                self.expected(cx, "a time span such as \"30s\"");
-                return None;
-            }
+            _ => return self.expected(cx, "a time span such as \"30s\""),
         };
         match duration {
             Some(duration) if (least..=LONGEST).contains(&duration) => {
@@ -366,24 +322,34 @@ impl<'a> Node<'a> {
                 let way = milliseconds.map(|number| {
                     format!("; a number is seconds: write \"{number}ms\" if it is milliseconds")
                 });
-                cx.error(
+                cx.refuse(
                     &self.at,
                     format!("must be at least {least} and at most {most}{}", way.unwrap_or_default()),
-                );
-                None
+                )
             }
-            None => {
-                cx.error(
-                    &self.at,
-                    "is not a time span; write it with a unit, as in \"30s\", \"500ms\" or \"5m\"",
-                );
-                None
-            }
+            None => cx.refuse(
+                &self.at,
+                "is not a time span; write it with a unit, as in \"30s\", \"500ms\" or \"5m\"",
+            ),
         }
     }
 }
 
-fn to_json(value: &Value<'_>) -> serde_json::Value {
+fn literal<'a>(value: &'a Value<'a>) -> Option<&'a str> {
+    value.as_string_lit().map(|literal| &*literal.value)
+}
+
+fn or_error(
+    cx: &mut Context<'_>,
+    at: &Location,
+    expanded: Result<Expanded, Unresolved>,
+    message: &dyn Fn(&Unresolved) -> String,
+) -> Option<Expanded> {
+    expanded.map_err(|unresolved| cx.error(at, message(&unresolved))).ok()
+}
+
+/// The value as it is: for JSON that is not the gateway's own, so that nothing in it is a reference.
+pub(crate) fn to_json(value: &Value<'_>) -> serde_json::Value {
     match value {
         Value::Object(object) => {
             let entry = |property: &ast::ObjectProp<'_>| {

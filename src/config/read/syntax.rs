@@ -19,6 +19,9 @@ enum Next {
     Nothing,
 }
 
+/// What people have in place of straight double quotes.
+const QUOTES: &str = "“”„‟«»‘’'`";
+
 /// A place in the text, and what to say of it.
 type Found = (usize, String);
 
@@ -88,18 +91,15 @@ impl Walk<'_> {
                         "the file goes on after its closing bracket; remove what follows, or that bracket",
                     );
                 }
-                (Next::Value, Class::Symbol(c)) if "\"“”„‟«»‘’'`".contains(c) => {
-                    return Some(quote(at, c));
-                }
-                (Next::Key, Class::Symbol(c)) if "“”„‟«»‘’'`".contains(c) => {
-                    return Some(quote(at, c));
+                (Next::Value | Next::Key, Class::Symbol(c)) if QUOTES.contains(c) => {
+                    return say(at, quote(c));
                 }
                 (Next::Colon, Class::Symbol('=')) => {
                     return say(at, "a colon stands between a key and its value, not =");
                 }
                 (_, Class::Symbol(';')) => return say(at, "entries are separated by commas, not by ;"),
-                (Next::Comma, Class::Symbol(c)) if "“”„‟«»‘’'`".contains(c) => {
-                    return Some(self.no_comma(previous, token));
+                (Next::Comma, Class::Symbol(c)) if QUOTES.contains(c) => {
+                    return self.no_comma(previous, token);
                 }
                 (_, Class::Symbol(c)) => return say(at, format!("{c} means nothing in JSON; remove it")),
 
@@ -144,13 +144,13 @@ impl Walk<'_> {
                     Some(found) => return Some(found),
                     None => Next::Colon,
                 },
-                (Next::Key, Class::Word) => return Some(self.bare_key(index)),
+                (Next::Key, Class::Word) => return self.bare_key(index),
                 (Next::Key, Class::Open(_) | Class::Colon) => {
                     return say(at, "a key is missing in front of this; write \"key\": value");
                 }
 
                 (Next::Colon, Class::Colon) => Next::Value,
-                (Next::Colon, _) => return Some(self.no_colon(previous, index)),
+                (Next::Colon, _) => return self.no_colon(previous, index),
 
                 (Next::Comma, Class::Comma) => match open.last().map(|&index| self.all[index].class) {
                     Some(Class::Open(b'{')) => Next::Key,
@@ -162,7 +162,7 @@ impl Walk<'_> {
                         "a colon too many; entries with keys stand in { … }, and a key has one value",
                     );
                 }
-                (Next::Comma, _) => return Some(self.no_comma(previous, token)),
+                (Next::Comma, _) => return self.no_comma(previous, token),
                 (_, Class::Unclosed) => {
                     return say(at, "the string that begins here is not closed on its line; end it with \"");
                 }
@@ -244,81 +244,77 @@ impl Walk<'_> {
         let digits = word.trim_start_matches(['+', '-']);
         let is_digit = |c: char| c.is_ascii_digit();
         let message = match word {
-            "True" | "TRUE" => "write true, in small letters".to_owned(),
-            "False" | "FALSE" => "write false, in small letters".to_owned(),
-            "None" | "NULL" | "Null" | "nil" | "undefined" => {
-                "is null in JSON; leave the key out instead".to_owned()
-            }
-            "yes" | "Yes" | "on" | "On" => "write true".to_owned(),
-            "no" | "No" | "off" | "Off" => "write false".to_owned(),
-            "..." | "…" => "a placeholder is left here; replace it".to_owned(),
-            _ if word.contains(is_invisible) => invisible(word),
-            _ if word.starts_with('\\') => "a backslash stands here; remove it".to_owned(),
-            _ if word.starts_with('$') => "a reference is text: put it in double quotes".to_owned(),
-            _ if self.is_odd(token) => "the double quote in front of this value is missing".to_owned(),
-            _ if word.starts_with('+') && is_number(digits) => {
-                "a number has no + in front; remove it".to_owned()
-            }
-            _ if digits.starts_with("0x") => "numbers are decimal here".to_owned(),
+            "True" | "TRUE" => "write true, in small letters",
+            "False" | "FALSE" => "write false, in small letters",
+            "None" | "NULL" | "Null" | "nil" | "undefined" => "is null in JSON; leave the key out instead",
+            "yes" | "Yes" | "on" | "On" => "write true",
+            "no" | "No" | "off" | "Off" => "write false",
+            "..." | "…" => "a placeholder is left here; replace it",
+            _ if word.contains(is_invisible) => return say(token.start, invisible(word)),
+            _ if word.starts_with('\\') => "a backslash stands here; remove it",
+            _ if word.starts_with('$') => "a reference is text: put it in double quotes",
+            _ if self.is_odd(token) => "the double quote in front of this value is missing",
+            _ if word.starts_with('+') && is_number(digits) => "a number has no + in front; remove it",
+            _ if digits.starts_with("0x") => "numbers are decimal here",
             _ if digits.starts_with('0') && digits.chars().all(is_digit) => {
-                "a number has no leading zero; remove it, or put text in double quotes".to_owned()
+                "a number has no leading zero; remove it, or put text in double quotes"
             }
             _ if digits.chars().all(|c| is_digit(c) || c == '.') && digits.matches('.').count() == 1 => {
-                "a number has digits on both sides of its point".to_owned()
+                "a number has digits on both sides of its point"
             }
             _ if digits.starts_with(is_digit)
                 && digits.trim_start_matches(is_digit).chars().all(char::is_alphabetic) =>
             {
-                "a number with a unit is text: put it in double quotes, as in \"30s\"".to_owned()
+                "a number with a unit is text: put it in double quotes, as in \"30s\""
             }
-            _ => "this is no JSON value; put text in double quotes".to_owned(),
+            _ => "this is no JSON value; put text in double quotes",
         };
-        Some((token.start, message))
+        say(token.start, message)
     }
 
     /// What is wrong with a word where a key is to stand.
-    fn bare_key(&self, index: usize) -> Found {
+    fn bare_key(&self, index: usize) -> Option<Found> {
         let token = &self.all[index];
         let follower = self.all.get(index + 1).filter(|next| next.start == token.end);
         let is_half_quoted = follower.is_some_and(|next| {
             matches!(next.class, Class::String | Class::Unclosed) && self.text(next)[1..].starts_with(':')
         });
         let message = match self.text(token) {
-            word if word.contains(is_invisible) => invisible(word),
-            _ if is_half_quoted => "the double quote in front of this key is missing".to_owned(),
-            "..." | "…" => "a placeholder is left here; replace it".to_owned(),
-            _ => "keys stand in double quotes here: write \"key\": value".to_owned(),
+            word if word.contains(is_invisible) => return say(token.start, invisible(word)),
+            _ if is_half_quoted => "the double quote in front of this key is missing",
+            "..." | "…" => "a placeholder is left here; replace it",
+            _ => "keys stand in double quotes here: write \"key\": value",
         };
-        (token.start, message)
+        say(token.start, message)
     }
 
     /// What is wrong with what follows a key.
-    fn no_colon(&self, key: Option<usize>, index: usize) -> Found {
-        let Some(key) = key.map(|index| &self.all[index]) else { return (0, String::new()) };
+    fn no_colon(&self, key: Option<usize>, index: usize) -> Option<Found> {
+        let key = &self.all[key?];
         let inside = self.text(key).trim_matches('"').trim_end();
         let token = &self.all[index];
         // `"addr: "127…`: what seems to be the key ends with the quote that opens the value.
         if inside.ends_with(':') && token.start == key.end {
-            return (
+            return say(
                 key.start,
-                "the double quote at the end of this key is missing; write \"key\": value".into(),
+                "the double quote at the end of this key is missing; write \"key\": value",
             );
         }
         if token.class == Class::Unclosed && token.start == key.end {
-            return (token.start, "there is a double quote too many here; remove one".into());
+            return say(token.start, "there is a double quote too many here; remove one");
         }
-        (key.end, "a colon is missing here, between the key and its value".into())
+        say(key.end, "a colon is missing here, between the key and its value")
     }
 
-    fn no_comma(&self, previous: Option<usize>, token: &Token) -> Found {
+    fn no_comma(&self, previous: Option<usize>, token: &Token) -> Option<Found> {
         let end = previous.map_or(0, |index| self.all[index].end);
         // `"a"b"`: a quote inside of a string that is not escaped.
         if token.start == end && matches!(token.class, Class::Word | Class::Unclosed | Class::String) {
             let message =
                 "the text goes on behind its closing quote; write \\\" for a quote inside of a text";
-            return (token.start, message.into());
+            return say(token.start, message);
         }
-        (end, "a comma is missing here, between two entries".into())
+        say(end, "a comma is missing here, between two entries")
     }
 
     /// A backslash that means nothing.
@@ -349,15 +345,14 @@ fn say(at: usize, message: impl Into<String>) -> Option<Found> {
     Some((at, message.into()))
 }
 
-fn quote(at: usize, c: char) -> Found {
-    let message = match c {
-        '\'' => "strings stand in double quotes here, not in single ones".to_owned(),
-        '`' => "strings stand in double quotes here, not in backticks".to_owned(),
+fn quote(c: char) -> String {
+    match c {
+        '\'' => "strings stand in double quotes here, not in single ones".into(),
+        '`' => "strings stand in double quotes here, not in backticks".into(),
         _ => format!(
             "{c} is a typographic quote, which word processors and web pages make; write \" in its place"
         ),
-    };
-    (at, message)
+    }
 }
 
 fn after_value(open: &[usize]) -> Next {

@@ -25,25 +25,8 @@ const LONGEST: usize = 64;
 /// Characters of a line that are shown in front of the place, and from there on; the last token may go beyond.
 const HALF: usize = 60;
 /// Words that are no secret wherever they stand: those of JSON, and what people write in their place.
-const PLAIN: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "True",
-    "False",
-    "None",
-    "TRUE",
-    "FALSE",
-    "NULL",
-    "undefined",
-    "NaN",
-    "Infinity",
-    "nil",
-    "yes",
-    "no",
-    "on",
-    "off",
-];
+const PLAIN: &str =
+    "true false null True False None TRUE FALSE NULL undefined NaN Infinity nil yes no on off";
 
 /// A text whose lines can be shown.
 pub(crate) struct Excerpts<'a> {
@@ -130,7 +113,7 @@ impl<'a> Excerpts<'a> {
             },
             Class::String => "\"…\"".to_owned(),
             Class::Unclosed => "\"…".to_owned(),
-            Class::Word if is_harmless || PLAIN.contains(&text) => plain(text),
+            Class::Word if is_harmless || PLAIN.split(' ').any(|word| word == text) => plain(text),
             Class::Word => "…".to_owned(),
             Class::Hash => "# …".to_owned(),
             Class::Comment if text.starts_with("//") => "// …".to_owned(),

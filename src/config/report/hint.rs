@@ -19,7 +19,7 @@ pub(crate) fn unknown(name: &str, object: &Object) -> (Option<String>, Option<&'
     if let Some(same) = object.names().into_iter().find(|known| foreign::plain(known) == plain) {
         return (Some(format!("unknown key; did you mean `{same}`?")), Some(same));
     }
-    if let Some(foreign::Meaning { key, way }) = foreign::meaning(object.name, name) {
+    if let Some(&foreign::Meaning { key, way, .. }) = foreign::meaning(object.name, name) {
         let meant = Some(key).filter(|key| !key.is_empty());
         let message = match way {
             "" => format!("unknown key; it is `{key}` here"),

@@ -86,39 +86,20 @@ pub(crate) fn secret(text: &str) -> Option<Mistake> {
     reference(text).or_else(|| is_example(text).then_some(Mistake::Example))
 }
 
-/// Beginnings of references that other programs read, in small letters. A token hardly begins like this by chance.
-const BEGINNINGS: &[(&str, Mistake)] = &[
-    ("file:", Mistake::File),
-    ("@file", Mistake::File),
-    ("@/", Mistake::File),
-    ("@./", Mistake::File),
-    ("@~/", Mistake::File),
-    ("./", Mistake::File),
-    ("../", Mistake::File),
-    ("~/", Mistake::File),
-    ("$(", Mistake::File),
-    ("env:", Mistake::Variable),
-    ("@env", Mistake::Variable),
-    ("process.env", Mistake::Variable),
-    ("import.meta.env.", Mistake::Variable),
-    ("os.environ", Mistake::Variable),
-    ("os.getenv", Mistake::Variable),
-    ("getenv(", Mistake::Variable),
-    ("env(", Mistake::Variable),
-    ("env[", Mistake::Variable),
-    ("<%=", Mistake::Variable),
-    ("{{", Mistake::Variable),
-    ("secret:", Mistake::Store),
-    ("secrets:", Mistake::Store),
-    ("secrets.", Mistake::Store),
-    ("secretref:", Mistake::Store),
-    ("vault:", Mistake::Store),
-    ("keyring:", Mistake::Store),
-    ("keychain:", Mistake::Store),
-    ("sops:", Mistake::Store),
-    ("ssm:", Mistake::Store),
-    ("arn:aws:", Mistake::Store),
-    ("@microsoft.keyvault(", Mistake::Store),
+/// Beginnings of references that other programs read, in small letters, with a space between two. A token hardly begins like
+/// this by chance.
+const BEGINNINGS: &[(Mistake, &str)] = &[
+    (Mistake::File, "file: @file @/ @./ @~/ ./ ../ ~/ $("),
+    (
+        Mistake::Variable,
+        "env: @env process.env import.meta.env. os.environ os.getenv getenv( env( env[ \
+     <%= {{",
+    ),
+    (
+        Mistake::Store,
+        "secret: secrets: secrets. secretref: vault: keyring: keychain: sops: ssm: \
+     arn:aws: @microsoft.keyvault(",
+    ),
 ];
 
 /// First parts of paths under which secrets are found.
@@ -132,7 +113,8 @@ const ENDS: &[&str] = &[".token", ".secret", ".txt", ".key", ".pem", ".env", ".j
 
 fn reference(text: &str) -> Option<Mistake> {
     let plain = text.to_ascii_lowercase();
-    if let Some((_, mistake)) = BEGINNINGS.iter().find(|(begin, _)| plain.starts_with(begin)) {
+    let begins = |(_, all): &&(Mistake, &str)| all.split(' ').any(|begin| plain.starts_with(begin));
+    if let Some((mistake, _)) = BEGINNINGS.iter().find(begins) {
         return Some(*mistake);
     }
     // `env.NAME`, `%NAME%`, `$NAME`.
@@ -173,56 +155,9 @@ fn reference(text: &str) -> Option<Mistake> {
 }
 
 /// Words of which the texts consist that stand for a secret in examples.
-const WORDS: &[&str] = &[
-    "access",
-    "actual",
-    "api",
-    "auth",
-    "bearer",
-    "change",
-    "dummy",
-    "enter",
-    "example",
-    "fixme",
-    "gate",
-    "goes",
-    "here",
-    "in",
-    "insert",
-    "is",
-    "it",
-    "key",
-    "long",
-    "mcp",
-    "me",
-    "my",
-    "of",
-    "own",
-    "password",
-    "paste",
-    "placeholder",
-    "please",
-    "put",
-    "random",
-    "real",
-    "replace",
-    "sample",
-    "secret",
-    "secure",
-    "some",
-    "string",
-    "super",
-    "the",
-    "this",
-    "to",
-    "todo",
-    "token",
-    "tokens",
-    "value",
-    "very",
-    "with",
-    "your",
-];
+const WORDS: &str = "access actual api auth bearer change dummy enter example fixme gate goes here in insert is it \
+     key long mcp me my of own password paste placeholder please put random real replace sample \
+     secret secure some string super the this to todo token tokens value very with your";
 
 /// Whether `text` consists of the words of examples and of nothing else, or of one character.
 fn is_example(text: &str) -> bool {
@@ -247,7 +182,7 @@ fn is_example(text: &str) -> bool {
     reached[0] = true;
     for at in 0..words.len() {
         if reached[at] {
-            for word in WORDS.iter().filter(|word| words[at..].starts_with(*word)) {
+            for word in WORDS.split(' ').filter(|word| words[at..].starts_with(word)) {
                 reached[at + word.len()] = true;
             }
         }

@@ -63,7 +63,7 @@ impl fmt::Display for Problem {
 }
 
 /// A spot in the document that a problem can point to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Location {
     /// Byte offset in the text.
     pub(crate) offset: usize,

@@ -15,60 +15,54 @@ const A_REFERENCE: &str = r"\$|^env:";
 
 /// The schema, which ends with a line break.
 pub fn schema() -> String {
-    let mut definitions = Map::new();
-    for (_, described) in objects(&ROOT).into_iter().skip(1) {
-        definitions.insert(described.name.into(), object(described).into());
-    }
-    definitions.insert(REFERENCE.name.into(), object(&REFERENCE).into());
+    let below = objects(&ROOT).into_iter().skip(1).map(|(_, object)| object);
+    let define = |described: &'static Object| (described.name.to_owned(), object(described));
+    let mut definitions: Map<_, _> = below.chain([&REFERENCE]).map(define).collect();
     definitions.insert("duration".into(), duration());
-    let mut schema = Map::new();
-    schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
-    schema.insert("title".into(), "Sluicegate config".into());
-    schema.extend(object(&ROOT));
-    schema.insert("$defs".into(), definitions.into());
-    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
-    text.push('\n');
-    text
+    let mut schema = object(&ROOT);
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "Sluicegate config".into();
+    schema["$defs"] = definitions.into();
+    format!("{schema:#}\n")
 }
 
-fn object(object: &Object) -> Map<String, Json> {
+fn object(object: &Object) -> Json {
     let mut properties = Map::new();
     for key in object.keys {
         properties.insert(key.name.into(), property(key));
         for other in key.also {
-            let mut schema = kind(&key.kind);
+            let mut schema = of_kind(&key.kind);
             schema["description"] = format!("Another name of `{}`.", key.name).into();
             properties.insert((*other).into(), schema);
         }
     }
-    let mut schema = Map::new();
-    schema.insert("type".into(), "object".into());
-    schema.insert("description".into(), without_links(object.doc).into());
-    schema.insert("properties".into(), properties.into());
+    let mut schema = json!({
+        "type": "object",
+        "description": without_links(object.doc),
+        "properties": properties,
+        "additionalProperties": false,
+    });
     let required = object.keys.iter().filter(|key| matches!(key.absent, Absent::Required));
     let required: Vec<_> = required.map(|key| key.name).collect();
     if !required.is_empty() {
-        schema.insert("required".into(), required.into());
+        schema["required"] = required.into();
     }
     if !object.one_of.is_empty() {
-        let choices = object.one_of.iter().map(|name| json!({ "required": [name] }));
-        schema.insert("oneOf".into(), choices.collect());
+        schema["oneOf"] = object.one_of.iter().map(|name| json!({ "required": [name] })).collect();
     }
     if object.name != REFERENCE.name {
         // They mean nothing.
-        let mut comments = json!({ "^(_|//)": true });
+        schema["patternProperties"] = json!({ "^(_|//)": true });
         if object.key("description").is_none() {
-            comments["^description$"] = true.into();
+            schema["patternProperties"]["^description$"] = true.into();
         }
-        schema.insert("patternProperties".into(), comments);
     }
-    schema.insert("additionalProperties".into(), false.into());
     schema
 }
 
 /// The schema of a key's value, with all that is known of the key.
 fn property(key: &Key) -> Json {
-    let mut schema = kind(&key.kind);
+    let mut schema = of_kind(&key.kind);
     let mut description = sentences(key);
     if let ValueKind::Number { unit, .. } = key.kind
         && !unit.is_empty()
@@ -134,7 +128,7 @@ pub(crate) fn sentences(key: &Key) -> String {
     text
 }
 
-fn kind(kind: &ValueKind) -> Json {
+fn of_kind(kind: &ValueKind) -> Json {
     match *kind {
         ValueKind::Bool => json!({ "type": "boolean" }),
         ValueKind::Number { least, most: u64::MAX, .. } => json!({ "type": "integer", "minimum": least }),
@@ -166,13 +160,11 @@ fn kind(kind: &ValueKind) -> Json {
             let spellings = words.iter().flat_map(|word| std::iter::once(&word.0).chain(word.1));
             let spellings: Vec<_> = spellings.map(|word| in_any_case(word)).collect();
             // Editors complete from the first choice.
-            let mut schema = text(&format!("^({})$", spellings.join("|")));
-            if let Some(choices) = schema["anyOf"].as_array_mut() {
-                choices.insert(0, json!({ "enum": preferred }));
-            }
-            schema
+            let mut choices = vec![json!({ "enum": preferred })];
+            choices.extend(text_choices(&format!("^({})$", spellings.join("|"))));
+            json!({ "anyOf": choices })
         }
-        ValueKind::List(of) => json!({ "type": "array", "items": crate::config::report::schema::kind(of) }),
+        ValueKind::List(of) => json!({ "type": "array", "items": of_kind(of) }),
         ValueKind::Map { names: Names { pattern, reserved }, of } => {
             let mut names = json!({ "pattern": pattern });
             if !reserved.is_empty() {
@@ -182,19 +174,17 @@ fn kind(kind: &ValueKind) -> Json {
                 "type": "object",
                 "propertyNames": { "anyOf": [names, { "pattern": "^//" }] },
                 "patternProperties": { "^//": true },
-                "additionalProperties": crate::config::report::schema::kind(of)
+                "additionalProperties": of_kind(of)
             })
         }
         ValueKind::Object(object) => json!({ "$ref": format!("#/$defs/{}", object.name) }),
         ValueKind::SecretOr(object) => {
-            let mut schema = text("^[!-~]+$");
-            if let Some(choices) = schema["anyOf"].as_array_mut() {
-                choices.push(json!({ "$ref": format!("#/$defs/{}", object.name) }));
-            }
-            schema
+            let mut choices = text_choices("^[!-~]+$");
+            choices.push(json!({ "$ref": format!("#/$defs/{}", object.name) }));
+            json!({ "anyOf": choices })
         }
         ValueKind::OneOrMany(of) => {
-            let one = crate::config::report::schema::kind(of);
+            let one = of_kind(of);
             json!({ "anyOf": [one, { "type": "array", "items": one }] })
         }
         ValueKind::JsonSchema => {
@@ -206,25 +196,25 @@ fn kind(kind: &ValueKind) -> Json {
 
 /// Text of this pattern, or a reference to it.
 fn text(pattern: &str) -> Json {
+    json!({ "anyOf": text_choices(pattern) })
+}
+
+fn text_choices(pattern: &str) -> Vec<Json> {
     let plain = match pattern {
         "" => json!({ "type": "string" }),
         pattern => json!({ "type": "string", "pattern": format!("{pattern}|{A_REFERENCE}") }),
     };
-    json!({ "anyOf": [plain, { "$ref": format!("#/$defs/{}", REFERENCE.name) }] })
+    vec![plain, json!({ "$ref": format!("#/$defs/{}", REFERENCE.name) })]
 }
 
 fn duration() -> Json {
     // The units that the crate `humantime` knows.
     const UNIT: &str = "nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|\
                         weeks?|wks?|w|months?|M|years?|yrs?|y";
-    let spans = format!(r"^\s*((\d+(\.\d+)?\s*({UNIT})\s*)+|0\s*)$");
-    let Json::Object(mut schema) = text(&spans) else { return Json::Null };
-    if let Some(choices) = schema.get_mut("anyOf").and_then(Json::as_array_mut) {
-        choices.push(json!({ "type": "number" }));
-    }
-    let says = "Time span with a unit, as in \"30s\", \"500ms\" or \"5m\"; a number is seconds.";
-    schema.insert("description".into(), says.into());
-    schema.into()
+    let mut choices = text_choices(&format!(r"^\s*((\d+(\.\d+)?\s*({UNIT})\s*)+|0\s*)$"));
+    choices.push(json!({ "type": "number" }));
+    let description = "Time span with a unit, as in \"30s\", \"500ms\" or \"5m\"; a number is seconds.";
+    json!({ "anyOf": choices, "description": description })
 }
 
 /// `on` as `[oO][nN]`: the dialect of schemas has no flag for it.

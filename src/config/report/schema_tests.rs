@@ -315,7 +315,7 @@ fn a_reference_is_read_as_the_schema_says() {
 fn document(path: &Path) -> Json {
     let text = std::fs::read_to_string(path).expect("readable");
     let (document, _) = crate::config::read::parse::parse(&text).expect("it parses");
-    crate::config::Node::root(&document).json()
+    crate::config::read::reader::to_json(&document)
 }
 
 #[test]

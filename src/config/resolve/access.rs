@@ -109,8 +109,7 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec
     if node.literal().is_some() {
         let mut names = auth.names.iter().flatten();
         let example = names.find_map(|name| shown::name(name)).unwrap_or("dev");
-        cx.error(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
-        return None;
+        return cx.refuse(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
     }
     for text in node.strings(cx)? {
         let Some(known) = &auth.names else { continue };

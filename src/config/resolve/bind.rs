@@ -39,12 +39,11 @@ pub(crate) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<Soc
         Ok(addresses)
             if reach == Reach::Loopback && !addresses.iter().all(|addr| addr.ip().is_loopback()) =>
         {
-            cx.error(
+            cx.refuse(
                 &at,
                 "tokens would cross the network in the clear; add `tls`, listen on 127.0.0.1, or set \
                  `allowPlainHttp: true` if a balancer in front ends TLS",
-            );
-            None
+            )
         }
         Ok(addresses) => {
             if addresses.iter().any(|addr| addr.port() == 0) {
@@ -59,10 +58,7 @@ pub(crate) fn listen(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Vec<Soc
             }
             Some(addresses)
         }
-        Err(message) => {
-            cx.error(&at, message);
-            None
-        }
+        Err(message) => cx.refuse(&at, message),
     }
 }
 
@@ -74,8 +70,7 @@ pub(crate) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketA
     let text = fields.text(cx, "addr")?;
     match addresses(&text.value, Reach::Loopback).map(|addresses| addresses[0]) {
         Ok(addr) if addr.port() != 0 && public.contains(&addr) => {
-            cx.error(&text.at, "is also an address of `proxy.addr`; take another port");
-            None
+            cx.refuse(&text.at, "is also an address of `proxy.addr`; take another port")
         }
         Ok(addr) => {
             if !addr.ip().is_loopback() {
@@ -87,10 +82,7 @@ pub(crate) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketA
             }
             Some(addr)
         }
-        Err(message) => {
-            cx.error(&text.at, message);
-            None
-        }
+        Err(message) => cx.refuse(&text.at, message),
     }
 }
 
@@ -152,8 +144,7 @@ pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
     let text = proxy.text(cx, "baseUrl")?;
     let url = http_url(cx, &text.value, &text.at)?;
     if url.query().is_some() {
-        cx.error(&text.at, "takes no query; end it after the host and port");
-        return None;
+        return cx.refuse(&text.at, "takes no query; end it after the host and port");
     }
     if url.path() != "/" {
         cx.notice(&text.at, "the path has no effect; the gateway's own paths start at the root");
@@ -210,8 +201,7 @@ pub(crate) fn http_url(cx: &mut Context<'_>, text: &str, at: &Location) -> Optio
         }
         Ok(url) => return Some(url),
     };
-    cx.error(at, message);
-    None
+    cx.refuse(at, message)
 }
 
 /// `proxy.allowedHosts`, or what follows from `baseUrl` and the addresses (`None` if those are not known).
@@ -235,7 +225,7 @@ pub(crate) fn allowed_hosts(
         return hosts;
     }
     let mut hosts: Vec<HostPattern> =
-        base_url.and_then(Url::host).map(|host| pattern(&host)).into_iter().collect();
+        base_url.and_then(Url::host).map(|host| pattern(&host, None)).into_iter().collect();
     let Some(addresses) = addresses else { return hosts };
     if addresses.iter().all(|addr| addr.ip().is_loopback()) {
         for host in loopback_names() {
@@ -258,13 +248,13 @@ pub(crate) fn loopback_names() -> [String; 3] {
     ["localhost", "127.0.0.1", "::1"].map(str::to_owned)
 }
 
-fn pattern(host: &Host<&str>) -> HostPattern {
+fn pattern(host: &Host<impl AsRef<str>>, port: Option<u16>) -> HostPattern {
     let host = match host {
-        Host::Domain(name) => name.trim_end_matches('.').to_owned(),
+        Host::Domain(name) => name.as_ref().trim_end_matches('.').to_owned(),
         Host::Ipv4(ip) => ip.to_string(),
         Host::Ipv6(ip) => ip.to_string(),
     };
-    HostPattern { host, port: None }
+    HostPattern { host, port }
 }
 
 fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
@@ -290,13 +280,7 @@ fn host_pattern(text: &str) -> Result<HostPattern, &'static str> {
     if host.contains(['%', '@']) {
         return Err(SHAPE);
     }
-    let host = Host::parse(host).map_err(|_| SHAPE)?;
-    let borrowed = match &host {
-        Host::Domain(name) => Host::Domain(name.as_str()),
-        Host::Ipv4(ip) => Host::Ipv4(*ip),
-        Host::Ipv6(ip) => Host::Ipv6(*ip),
-    };
-    Ok(HostPattern { port, ..pattern(&borrowed) })
+    Ok(pattern(&Host::parse(host).map_err(|_| SHAPE)?, port))
 }
 
 /// `proxy.allowedOrigins` and the gateway's own.
@@ -335,11 +319,8 @@ fn origin(text: &str) -> Result<String, &'static str> {
         _ => {}
     }
     let url = Url::parse(text).map_err(|_| SHAPE)?;
-    if !url.has_host() || !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some()
-    {
-        return Err(SHAPE);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
+    let is_plain = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if !url.has_host() || !is_plain || !url.username().is_empty() || url.password().is_some() {
         return Err(SHAPE);
     }
     let origin = url.origin();

@@ -10,16 +10,14 @@ use crate::secret::Secret;
 pub(crate) fn program(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
     let command = fields.text(cx, COMMAND)?;
     if command.value.trim().is_empty() || command.value.contains('\0') {
-        cx.error(&command.at, "is no program; write its name or path");
-        return None;
+        return cx.refuse(&command.at, "is no program; write its name or path");
     }
     Some(command.value)
 }
 
 /// The names in `env`.
 pub(crate) fn own_variables<'a>(fields: &Fields<'a>) -> Vec<&'a str> {
-    let of_env = fields.get("env").map(|node| fields.properties_of(&node)).unwrap_or_default();
-    of_env.iter().map(|property| property.name.as_str()).collect()
+    fields.get("env").and_then(|node| node.fields()).map(|env| env.names().collect()).unwrap_or_default()
 }
 
 /// `env`.

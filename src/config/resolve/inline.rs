@@ -8,7 +8,7 @@ use crate::config::{
     read::{
         context::Context,
         fields::Fields,
-        reader::{Node, ReadText},
+        reader::{Node, ReadText, to_json},
         reference::TextSource,
     },
     report::{hint, problem::Location, shown},
@@ -26,7 +26,7 @@ use crate::{mcp::schema::InputSchema, secret::Secret};
 const LONGEST_NAME: usize = 128;
 
 pub(crate) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InlineTarget> {
-    let description = description(cx, fields);
+    let description = fields.text(cx, "description").map(|text| text.value);
     let Some(list) = fields.get("tools") else {
         if fields.lacks(&["tools"]) {
             cx.error(
@@ -49,7 +49,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Inlin
 fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> Option<InlineTool> {
     let fields = node.object(cx, &INLINE_TOOL)?;
     let name = name(cx, &fields, names);
-    let description = description(cx, &fields);
+    let description = fields.text(cx, "description").map(|text| text.value);
     let input_schema = input_schema(cx, &fields);
     let command = match fields.has("command") {
         true => program(cx, &fields),
@@ -61,13 +61,9 @@ fn tool(cx: &mut Context<'_>, node: &Node<'_>, names: &mut HashSet<String>) -> O
     };
     let env = environment(cx, &fields);
     if let Some(command) = &command {
-        let inherited = INHERITED.contains(&"PATH");
+        let inherits_path = INHERITED.contains(&"PATH");
         let cwd = std::env::current_dir().unwrap_or_default();
-        programs::warn(
-            cx,
-            &fields,
-            Program { command, env: &env, inherits_path: inherited, has_own_list: false, cwd: &cwd },
-        );
+        programs::warn(cx, &fields, Program { command, env: &env, inherits_path, cwd: &cwd });
     }
     let timeout = fields.duration(cx, "timeout");
     Some(InlineTool {
@@ -95,29 +91,23 @@ fn name(cx: &mut Context<'_>, fields: &Fields<'_>, names: &mut HashSet<String>) 
     };
     let text = node.string(cx)?;
     if !(1..=LONGEST_NAME).contains(&text.value.len()) || !is_tool_text(&text.value) {
-        cx.error(
+        return cx.refuse(
             &text.at,
             format!("a tool's name has 1 to {LONGEST_NAME} letters, digits, _ - . or /; rename it"),
         );
-        return None;
     }
     if !names.insert(text.value.clone()) {
-        cx.error(
+        return cx.refuse(
             &text.at,
             format!("another tool of this server is called {} already; rename one", text.shown()),
         );
-        return None;
     }
     Some(text.value.into())
 }
 
-fn description(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<String> {
-    Some(fields.text(cx, "description")?.value)
-}
-
 fn input_schema(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<InputSchema> {
     let (at, compiled) = match fields.get("inputSchema") {
-        Some(node) => (node.at.clone(), InputSchema::compile(node.json())),
+        Some(node) => (node.at.clone(), InputSchema::compile(to_json(node.value))),
         None => (fields.at.clone(), InputSchema::empty()),
     };
     compiled.map_err(|message| cx.error(&at, message)).ok()

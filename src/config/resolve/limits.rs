@@ -27,10 +27,10 @@ pub(crate) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
     let fields = proxy.object_or_empty(cx, "limits");
     let per_caller = per_caller(cx, &fields, sessions);
     let per_address = fields.object_or_empty(cx, "perAddress");
-    let files = Shared::get();
+    let files = open_files();
     let mut or_share = |name, each, most| match fields.has(name) {
         true => fields.number(cx, name).unwrap_or_default(),
-        false => files.share(each).min(most),
+        false => share(files, each).min(most),
     };
     let max_connections = or_share("maxConnections", 1, MOST_BY_DEFAULT);
     let max_requests = or_share("maxRequests", 1, MOST_REQUESTS_BY_DEFAULT);
@@ -43,36 +43,29 @@ pub(crate) fn resolve(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Field
         ("maxServerConnections", max_server_connections, 1),
         ("maxProcesses", max_processes, FILES_OF_PROCESS),
     ];
-    files.check(cx, &fields, limits);
+    check(cx, &fields, files, limits);
     let mut number = |name| per_address.number(cx, name).unwrap_or_default() as usize;
     let per_address = PerAddress { connections: number("connections"), handshakes: number("handshakes") };
-    let mut duration = |name| fields.duration(cx, name).unwrap_or_default();
-    let tls_handshake_timeout = duration("tlsHandshakeTimeout");
-    let header_timeout = duration("headerTimeout");
-    let body_timeout = duration("bodyTimeout");
-    let small_body_timeout = duration("smallBodyTimeout");
-    let slow_reader_timeout = duration("slowReaderTimeout");
-    let connect_timeout = duration("connectTimeout");
-    let upstream_timeout = duration("upstreamTimeout");
-    let mut number = |name| fields.number(cx, name).unwrap_or_default();
+    let number = |cx: &mut Context<'_>, name| fields.number(cx, name).unwrap_or_default();
+    let duration = |cx: &mut Context<'_>, name| fields.duration(cx, name).unwrap_or_default();
     Limits {
         max_connections: max_connections as usize,
-        tls_handshake_timeout,
-        header_timeout,
-        body_timeout,
-        small_body_timeout,
-        min_body_rate: number("minBodyRate"),
-        slow_reader_timeout,
-        connect_timeout,
-        upstream_timeout,
-        max_header_bytes: number("maxHeaderBytes") as usize,
-        max_uri_bytes: number("maxUriBytes") as usize,
-        max_body_bytes: number("maxBodyBytes"),
-        max_sessions: number("maxSessions"),
+        tls_handshake_timeout: duration(cx, "tlsHandshakeTimeout"),
+        header_timeout: duration(cx, "headerTimeout"),
+        body_timeout: duration(cx, "bodyTimeout"),
+        small_body_timeout: duration(cx, "smallBodyTimeout"),
+        min_body_rate: number(cx, "minBodyRate"),
+        slow_reader_timeout: duration(cx, "slowReaderTimeout"),
+        connect_timeout: duration(cx, "connectTimeout"),
+        upstream_timeout: duration(cx, "upstreamTimeout"),
+        max_header_bytes: number(cx, "maxHeaderBytes") as usize,
+        max_uri_bytes: number(cx, "maxUriBytes") as usize,
+        max_body_bytes: number(cx, "maxBodyBytes"),
+        max_sessions: number(cx, "maxSessions"),
         max_processes,
         max_requests,
         max_server_connections,
-        max_held_bytes: number("maxHeldBytes"),
+        max_held_bytes: number(cx, "maxHeldBytes"),
         per_caller,
         per_address,
     }
@@ -85,8 +78,7 @@ fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) 
         (false, _) => sessions.number(cx, "maxPerUser"),
         (true, None) => fields.number(cx, "sessions"),
         (true, Some(old)) => {
-            cx.error(&old.at, "is the same as `proxy.limits.perCaller.sessions`; keep one of them");
-            None
+            cx.refuse(&old.at, "is the same as `proxy.limits.perCaller.sessions`; keep one of them")
         }
     };
     let mut number = |name| fields.number(cx, name).unwrap_or_default();
@@ -99,35 +91,24 @@ fn per_caller(cx: &mut Context<'_>, limits: &Fields<'_>, sessions: &Fields<'_>) 
     }
 }
 
-/// Descriptors are shared out, so that no use of them can take those of another: a quarter for each of client connections,
-/// connections to servers for requests that pass, processes, and connections to servers of sessions.
-struct Shared {
-    files: u64,
+/// How many there are by default of what takes `each` of the descriptors. They are shared out, so that no use of them can take
+/// those of another: a quarter for each of client connections, connections to servers for requests that pass, processes, and
+/// connections to servers of sessions.
+fn share(files: u64, each: u64) -> u64 {
+    (files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
 }
 
-impl Shared {
-    fn get() -> Self {
-        Self { files: open_files() }
-    }
-
-    /// How many there are by default of what takes `each`.
-    fn share(&self, each: u64) -> u64 {
-        (self.files.saturating_sub(RESERVED_FILES) / 4 / each).max(1)
-    }
-
-    /// Warns if what the config says is more than there are.
-    fn check(&self, cx: &mut Context<'_>, fields: &Fields<'_>, limits: [(&str, u64, u64); 4]) {
-        let needed = limits.iter().map(|(_, count, each)| count.saturating_mul(*each)).sum::<u64>();
-        let needed = needed.saturating_add(RESERVED_FILES);
-        let said = limits.iter().find(|(key, ..)| fields.has(key));
-        if let Some((key, ..)) = said.filter(|_| needed > self.files) {
-            let files = self.files;
-            let message = format!(
-                "connections, requests, processes and sessions may need {needed} open files, and the limit is {files}; \
-                 raise it (`ulimit -n`), or lower them"
-            );
-            cx.warning(&fields.key(key), message);
-        }
+/// Warns if the config allows more than there are.
+fn check(cx: &mut Context<'_>, fields: &Fields<'_>, files: u64, limits: [(&str, u64, u64); 4]) {
+    let needed = limits.iter().map(|(_, count, each)| count.saturating_mul(*each)).sum::<u64>();
+    let needed = needed.saturating_add(RESERVED_FILES);
+    let first = limits.iter().find(|(key, ..)| fields.has(key));
+    if let Some((key, ..)) = first.filter(|_| needed > files) {
+        let message = format!(
+            "connections, requests, processes and sessions may need {needed} open files, and the limit is {files}; raise \
+             it (`ulimit -n`), or lower them"
+        );
+        cx.warning(&fields.key(key), message);
     }
 }
 
@@ -144,11 +125,10 @@ mod tests {
     #[test]
     fn all_that_there_may_be_by_default_fits_into_the_limit_of_open_files() {
         for files in [64, 256, 1024, 4096, 65_536, 1 << 20] {
-            let shared = Shared { files };
-            let connections = shared.share(1).min(MOST_BY_DEFAULT);
-            let processes = shared.share(FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT);
-            let of_sessions = shared.share(1).max(LEAST_SERVER_CONNECTIONS);
-            let needed = connections + shared.share(1) + FILES_OF_PROCESS * processes + of_sessions;
+            let connections = share(files, 1).min(MOST_BY_DEFAULT);
+            let processes = share(files, FILES_OF_PROCESS).min(MOST_PROCESSES_BY_DEFAULT);
+            let of_sessions = share(files, 1).max(LEAST_SERVER_CONNECTIONS);
+            let needed = connections + share(files, 1) + FILES_OF_PROCESS * processes + of_sessions;
             assert!(files < 2 * RESERVED_FILES || needed + RESERVED_FILES <= files, "{files}: {needed}");
             assert!(connections > 0 && processes > 0);
         }

@@ -46,11 +46,8 @@ fn snapshot(
         false => Some(fields.object_or_empty(cx, "proxy")),
     };
     let of_servers = fields.get("mcpServers").or_else(|| misnamed_servers(fields));
-    let names: Vec<&str> = of_servers
-        .iter()
-        .flat_map(|node| fields.properties_of(node))
-        .map(|property| property.name.as_str())
-        .collect();
+    let names: Vec<&str> =
+        of_servers.iter().filter_map(Node::fields).flat_map(|servers| servers.names()).collect();
     let auth = match &proxy {
         Some(proxy) => tokens::resolve(cx, proxy.get("auth").as_ref(), &names),
         None => tokens::Auth::default(),
@@ -113,12 +110,7 @@ fn misnamed_servers<'a>(fields: &Fields<'a>) -> Option<Node<'a>> {
     let (name, _, node) =
         fields.entries().into_iter().find(|(name, _, node)| is_servers(name) && node.is_object())?;
     match name {
-        "mcp" => misnamed_servers(&Fields {
-            properties: fields.properties_of(&node),
-            at: node.at,
-            kind: fields.kind,
-            meant: Vec::new(),
-        }),
+        "mcp" => misnamed_servers(&Fields { kind: fields.kind, ..node.fields()? }),
         _ => Some(node),
     }
 }
@@ -249,11 +241,10 @@ fn session_key(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Secret> {
 fn read_session_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
     let text = node.secret(cx)?;
     if text.value.chars().count() < SESSION_KEY_LENGTH {
-        cx.error(
+        return cx.refuse(
             &text.at,
             format!("must have at least {SESSION_KEY_LENGTH} characters; `openssl rand -base64 32` makes a good one"),
         );
-        return None;
     }
     if text.origin == crate::config::read::reference::TextSource::Literal {
         cx.plain_secret.get_or_insert(text.at.clone());

@@ -19,8 +19,6 @@ pub(crate) struct Program<'a> {
     pub(crate) env: &'a [(String, Secret)],
     /// Whether it gets the `PATH` of the gateway, unless `env` has another.
     pub(crate) inherits_path: bool,
-    /// Whether what it gets of the gateway's environment is decided by `inheritEnv`.
-    pub(crate) has_own_list: bool,
     pub(crate) cwd: &'a Path,
 }
 
@@ -46,7 +44,7 @@ pub(crate) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
     } else {
         let own =
             program.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.expose().to_owned());
-        let lacks_path = own.is_none() && !program.inherits_path && program.has_own_list;
+        let lacks_path = own.is_none() && !program.inherits_path;
         let path = own.or_else(|| (cx.env)("PATH").filter(|_| program.inherits_path));
         let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
         let candidates = path.split(':').map(|directory| program.cwd.join(directory).join(command));

@@ -33,21 +33,8 @@ use crate::config::{
 use crate::secret::Secret;
 
 /// Headers that belong to the connection or to the protocol, so that a fixed value would break requests.
-const RESERVED_HEADERS: &[&str] = &[
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "accept",
-    "last-event-id",
-];
+const RESERVED_HEADERS: &str = "host content-length content-type transfer-encoding connection proxy-connection keep-alive te \
+     trailer upgrade expect accept last-event-id";
 
 /// What `mcpServers` says.
 #[derive(Default)]
@@ -211,11 +198,10 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
                 (true, true) => ("inline", URL),
                 (false, _) => ("inline", COMMAND),
             };
-            cx.error(
+            cx.refuse(
                 &fields.key(key),
                 format!("cannot stand beside `{other}`; a server has one or the other"),
-            );
-            None
+            )
         }
     }
 }
@@ -246,8 +232,7 @@ fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Loc
         _ => None,
     };
     if let Some(way) = way {
-        cx.error(&node.at, way);
-        return None;
+        return cx.refuse(&node.at, way);
     }
     let declared = match fields.word(cx, "transportType")? {
         "sse" => Declared::Http(McpTransport::Sse),
@@ -276,12 +261,10 @@ fn http(
     let transport = match declared {
         Some((Declared::Http(transport), _)) => Some(transport),
         Some((Declared::Stdio, at)) => {
-            cx.error(&at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
-            return None;
+            return cx.refuse(&at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
         }
         Some((Declared::Inline, at)) => {
-            cx.error(&at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
-            return None;
+            return cx.refuse(&at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
         }
         None => None,
     };
@@ -322,7 +305,7 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
         };
         // As servers read it that make one name of `-` and `_`.
         let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        if RESERVED_HEADERS.contains(&&*read) || read.starts_with("mcp-") {
+        if RESERVED_HEADERS.split(' ').any(|reserved| reserved == read) || read.starts_with("mcp-") {
             cx.error(&key, "is set by the gateway for every request; remove it");
         } else if !seen.insert(name.clone()) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");
@@ -339,8 +322,8 @@ fn header_value(cx: &mut Context<'_>, node: &Node<'_>, name: &str) -> Option<Hea
         cx.plain_secret.get_or_insert(text.at.clone());
     }
     let Ok(mut value) = HeaderValue::from_str(&text.value) else {
-        cx.error(&text.at, "has a line break or another character that no header may have; remove it");
-        return None;
+        return cx
+            .refuse(&text.at, "has a line break or another character that no header may have; remove it");
     };
     value.set_sensitive(true);
     Some(value)
@@ -360,11 +343,10 @@ fn trust_anchors(cx: &mut Context<'_>, path: &ReadText) -> Option<Arc<[u8]>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in tls::certificates(cx, &pem, &path.at)? {
         if roots.add(certificate).is_err() {
-            cx.error(
+            return cx.refuse(
                 &path.at,
                 "holds a certificate that cannot be a trust anchor; give the CA's certificate",
             );
-            return None;
         }
     }
     Some(pem.as_slice().into())
@@ -397,7 +379,6 @@ fn stdio(
         command: &command,
         env: &env,
         inherits_path: inherit_env.iter().any(|name| name == "PATH"),
-        has_own_list: fields.has("inheritEnv"),
         cwd: cwd.as_deref().unwrap_or(&own),
     };
     programs::warn(cx, fields, program);

@@ -13,7 +13,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use url::{Host, Url};
-use x509_parser::extensions::GeneralName;
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use crate::config::{
     read::{context::Context, fields::Fields, reader::ReadText},
@@ -99,13 +99,11 @@ fn read_chain(
     // One that is out of date is a certificate all the same. Clients that check will refuse it, and others are served: a
     // start after a renewal that was missed is no outage for everybody.
     for certificate in &chain {
-        match in_force(certificate, cx.now) {
-            Ok(()) => {}
-            Err(Unfit::Broken(message)) => {
-                cx.error(&path.at, message);
-                return None;
-            }
-            Err(Unfit::OutOfDate(message)) => cx.warning(&path.at, message),
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+            return cx.refuse(&path.at, "holds something that is not an X.509 certificate; export it again");
+        };
+        if let Some(message) = out_of_date(&parsed, cx.now) {
+            cx.warning(&path.at, message);
         }
     }
     if let Some(host) = base_url.and_then(Url::host)
@@ -125,35 +123,29 @@ fn read_chain(
 fn other_names(certificate: &CertificateDer<'_>, host: &Host<&str>) -> Option<Vec<String>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()?.map(|names| &names.value.general_names);
+    let (domain, address) = match *host {
+        Host::Domain(name) => (name.trim_end_matches('.'), None),
+        Host::Ipv4(ip) => ("", Some(IpAddr::from(ip))),
+        Host::Ipv6(ip) => ("", Some(IpAddr::from(ip))),
+    };
+    let below = domain.split_once('.').map(|(_, below)| below);
     let mut others = Vec::new();
     for name in names.into_iter().flatten() {
-        match (name, host) {
-            (GeneralName::DNSName(name), host) => {
+        match name {
+            GeneralName::DNSName(name) => {
                 let name = name.to_ascii_lowercase();
-                let of_host = match host {
-                    Host::Domain(host) => host.trim_end_matches('.'),
-                    _ => "",
-                };
-                let below = of_host.split_once('.').map(|(_, below)| below);
-                if name == of_host || name.strip_prefix("*.").is_some_and(|parent| below == Some(parent)) {
+                if name == domain || name.strip_prefix("*.").is_some_and(|parent| below == Some(parent)) {
                     return None;
                 }
                 others.push(name.escape_debug().to_string());
             }
-            (GeneralName::IPAddress(bytes), host) => {
-                let address = match bytes.len() {
-                    4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
-                    _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
-                };
-                let of_host = match *host {
-                    Host::Ipv4(ip) => Some(IpAddr::from(ip)),
-                    Host::Ipv6(ip) => Some(IpAddr::from(ip)),
-                    Host::Domain(_) => None,
-                };
-                if address.is_some() && address == of_host {
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let known = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok();
+                if known.is_some() && known == address {
                     return None;
                 }
-                others.extend(address.map(|address| address.to_string()));
+                others.extend(known.map(|known| known.to_string()));
             }
             _ => {}
         }
@@ -171,11 +163,10 @@ pub(crate) fn certificates(
 ) -> Option<Vec<CertificateDer<'static>>> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
-        Ok(chain) if !chain.is_empty() => return Some(chain),
-        Ok(_) => cx.error(at, "holds no certificate; it needs a PEM block `-----BEGIN CERTIFICATE-----`"),
-        Err(error) => cx.error(at, format!("holds broken PEM ({error}); export the certificate again")),
+        Ok(chain) if !chain.is_empty() => Some(chain),
+        Ok(_) => cx.refuse(at, "holds no certificate; it needs a PEM block `-----BEGIN CERTIFICATE-----`"),
+        Err(error) => cx.refuse(at, format!("holds broken PEM ({error}); export the certificate again")),
     }
-    None
 }
 
 fn read_key(cx: &mut Context<'_>, path: &ReadText) -> Option<PrivateKeyDer<'static>> {
@@ -183,13 +174,10 @@ fn read_key(cx: &mut Context<'_>, path: &ReadText) -> Option<PrivateKeyDer<'stat
     match PrivateKeyDer::from_pem_slice(&contents.bytes) {
         Ok(key) => Some(key),
         // The error is not shown: what it quotes might be key material.
-        Err(_) => {
-            cx.error(
-                &path.at,
-                "holds no private key; it needs a PEM block `-----BEGIN PRIVATE KEY-----`, not encrypted",
-            );
-            None
-        }
+        Err(_) => cx.refuse(
+            &path.at,
+            "holds no private key; it needs a PEM block `-----BEGIN PRIVATE KEY-----`, not encrypted",
+        ),
     }
 }
 
@@ -201,52 +189,37 @@ fn pair(
 ) -> Option<Arc<CertifiedKey>> {
     use rustls::{Error, InconsistentKeys};
     match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
-        Ok(pair) => return Some(Arc::new(pair)),
-        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            cx.error(
-                at,
-                "`cert` and `key` do not match; the key must be the one the first certificate was made for",
-            );
-        }
+        Ok(pair) => Some(Arc::new(pair)),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => cx.refuse(
+            at,
+            "`cert` and `key` do not match; the key must be the one the first certificate was made for",
+        ),
         Err(error) => {
-            cx.error(at, format!("`cert` and `key` cannot be used ({error}); take an RSA or ECDSA key"))
+            cx.refuse(at, format!("`cert` and `key` cannot be used ({error}); take an RSA or ECDSA key"))
         }
     }
-    None
 }
 
-/// Why a certificate is not what it should be.
-enum Unfit {
-    Broken(String),
-    OutOfDate(String),
-}
-
-fn in_force(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Unfit> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| {
-        Unfit::Broken("holds something that is not an X.509 certificate; export it again".to_owned())
-    })?;
-    let validity = parsed.validity();
+/// What to say of a certificate that is not valid at present, or will soon not be.
+fn out_of_date(certificate: &X509Certificate<'_>, now: SystemTime) -> Option<String> {
+    let validity = certificate.validity();
+    let [start, end] = [validity.not_before, validity.not_after].map(|moment| moment.timestamp());
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    if validity.not_after.timestamp() < now {
-        let end = date(validity.not_after.timestamp());
-        return Err(Unfit::OutOfDate(format!("the certificate expired on {end}; renew it")));
+    if end < now {
+        return Some(format!("the certificate expired on {}; renew it", date(end)));
     }
-    if validity.not_before.timestamp() > now {
-        let start = date(validity.not_before.timestamp());
-        return Err(Unfit::OutOfDate(format!(
+    if start > now {
+        let start = date(start);
+        return Some(format!(
             "the certificate is not valid before {start}; check it and this machine's clock"
-        )));
+        ));
     }
     // Not of the authorities above it, which live by years.
-    let lifetime = validity.not_after.timestamp() - validity.not_before.timestamp();
-    let left = validity.not_after.timestamp() - now;
-    if !parsed.is_ca() && left <= lifetime / 10 {
-        let end = date(validity.not_after.timestamp());
-        return Err(Unfit::OutOfDate(format!(
-            "less than a tenth of the certificate's lifetime is left: it expires on {end}; renew it"
-        )));
-    }
-    Ok(())
+    let is_near = !certificate.is_ca() && end - now <= (end - start) / 10;
+    is_near.then(|| {
+        let end = date(end);
+        format!("less than a tenth of the certificate's lifetime is left: it expires on {end}; renew it")
+    })
 }
 
 fn date(timestamp: i64) -> String {

@@ -16,7 +16,7 @@ use crate::config::{
         reader::{Node, ReadText},
         reference::TextSource,
     },
-    report::{foreign, problem::Location, shown},
+    report::{foreign, shown},
     rule_lines::RuleOf,
     snapshot::Credential,
     table::{AUTH, TOKEN},
@@ -77,18 +77,11 @@ const BY_SERVER: &str = "whose `tokens` say for each server which tokens open it
 
 /// Whether each name in `tokens` is one of a server, of which there are several: MCP Front's other format.
 fn are_by_server(fields: &Fields<'_>, servers: &[&str], fits: fn(&Node<'_>) -> bool) -> bool {
-    let Some(tokens) = fields.get("tokens") else { return false };
-    let names = fields.properties_of(&tokens).iter().map(|property| property.name.as_str());
-    let nodes = Fields {
-        properties: fields.properties_of(&tokens),
-        at: tokens.at.clone(),
-        kind: None,
-        meant: Vec::new(),
-    };
-    let entries = nodes.entries();
+    let Some(tokens) = fields.get("tokens").and_then(|node| node.fields()) else { return false };
+    let entries = tokens.entries();
     servers.len() > 1
         && !entries.is_empty()
-        && names.into_iter().all(|name| servers.contains(&name))
+        && tokens.names().all(|name| servers.contains(&name))
         && entries.iter().all(|(_, _, node)| fits(node))
 }
 
@@ -198,8 +191,7 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
 fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<(Credential, bool)> {
     if !node.is_plain_object() {
         if node.literal().is_none() && !node.is_object() {
-            node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
-            return None;
+            return node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
         }
         let digest = read_plain_or_file(cx, node, false)?;
         let credential =
@@ -217,8 +209,7 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         (Some(hash), None) => read_hash(cx, &hash)?,
         (None, Some(value)) => read_plain_or_file(cx, &value, true)?,
         (Some(_), Some(_)) => {
-            cx.error(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
-            return None;
+            return cx.refuse(&fields.key("value"), "cannot stand beside `sha256`; keep one of them");
         }
         (None, None) => {
             if fields.lacks(&["sha256", "value"]) {
@@ -278,8 +269,10 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
         .map(|file| format!("what stands in {} ", shown::path(file).unwrap_or("the file")))
         .unwrap_or_default();
     if token.is_empty() {
-        cx.error(&text.at, "is empty, which would let anyone in; `sluicegate token new` makes a good one");
-        return None;
+        return cx.refuse(
+            &text.at,
+            "is empty, which would let anyone in; `sluicegate token new` makes a good one",
+        );
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let scheme = token.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
@@ -295,8 +288,7 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
                 "has a space or a character that cannot be sent in a header; use letters, digits and -._~+/="
             }
         };
-        cx.error(&text.at, format!("{file}{message}"));
-        return None;
+        return cx.refuse(&text.at, format!("{file}{message}"));
     }
     if !is_no_hash(cx, &text, is_value) {
         return None;
@@ -367,27 +359,20 @@ fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
     let text = node.string(cx)?;
     // The value is never shown: it may be the token itself, pasted into the wrong place.
     match decode_hex(&text.value) {
-        Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
-            cx.error(
-                &text.at,
-                "is the hash of nothing; hash the token itself, or use `sluicegate token new`",
-            );
-            None
-        }
+        Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => cx
+            .refuse(&text.at, "is the hash of nothing; hash the token itself, or use `sluicegate token new`"),
         Some(digest) => Some(digest),
         None if text.value.starts_with("sg_") => {
             let message =
                 "is a token, and its hash is to stand here; `printf %s \"$TOKEN\" | sha256sum` prints it";
-            cx.error(&text.at, message);
-            None
+            cx.refuse(&text.at, message)
         }
         None => {
             let length = text.value.chars().count();
-            cx.error(
+            cx.refuse(
                 &text.at,
                 format!("must be 64 hex digits, not these {length} characters; `sluicegate token new` prints an entry"),
-            );
-            None
+            )
         }
     }
 }
@@ -406,8 +391,7 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 
 fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
     if node.literal().is_none() && !node.is_object() {
-        node.expected(cx, "a moment in double quotes, as in \"2027-01-31T00:00:00Z\"");
-        return None;
+        return node.expected(cx, "a moment in double quotes, as in \"2027-01-31T00:00:00Z\"");
     }
     let text = node.string(cx)?;
     let Ok(expires) = humantime::parse_rfc3339(&text.value) else {
@@ -415,11 +399,11 @@ fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
             Some(utc) => format!("is not in UTC; write it as \"{utc}\""),
             None => "is no date and time; write it in UTC, as in \"2027-01-31T00:00:00Z\"".into(),
         };
-        cx.error(&text.at, message);
-        return None;
+        return cx.refuse(&text.at, message);
     };
     if expires <= cx.now {
-        expired(cx, &text.at);
+        // A warning, so that a config does not become unusable by the passing of time.
+        cx.warning(&text.at, "has passed, so this credential is refused; remove it, or give it a later date");
     }
     Some(expires)
 }
@@ -443,11 +427,6 @@ fn in_utc(text: &str) -> Option<humantime::Rfc3339Timestamp> {
     let is_fit =
         utc >= SystemTime::UNIX_EPOCH && utc < SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
     is_fit.then(|| humantime::format_rfc3339(utc))
-}
-
-// A warning, so that a config does not become unusable by the passing of time.
-fn expired(cx: &mut Context<'_>, at: &Location) {
-    cx.warning(at, "has passed, so this credential is refused; remove it, or give it a later date");
 }
 
 #[cfg(test)]
