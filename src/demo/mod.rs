@@ -10,7 +10,7 @@ mod run;
 mod sessions;
 mod tools;
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, mem, pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, StatusCode, header, uri::Authority};
 use http_body_util::{BodyExt, Limited};
@@ -25,7 +25,7 @@ use self::{
     rpc::Reply,
     sessions::Sessions,
 };
-use crate::mcp::header::SESSION_ID;
+use crate::mcp::{codes::PARSE_ERROR, header::SESSION_ID};
 
 /// Largest request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -114,7 +114,7 @@ async fn post(sessions: &Sessions, request: Request<Incoming>) -> Response {
     let starts_session = body.get("method").is_some_and(|method| method == "initialize");
     let mut response = match rpc::legacy(body) {
         Ok(replies) => respond(replies),
-        Err(failure) => return json(failure.status, &failure.message(&Value::Null)),
+        Err(failure) => return json(failure.status, failure.message(&Value::Null)),
     };
     if starts_session && response.status() == StatusCode::OK {
         match sessions.start() {
@@ -128,9 +128,9 @@ async fn post(sessions: &Sessions, request: Request<Incoming>) -> Response {
 /// One answer goes out as JSON; a tool that streams and a batch go out as events.
 fn respond(mut replies: Vec<Reply>) -> Response {
     replies.retain(|reply| !matches!(reply, Reply::None));
-    match &replies[..] {
+    match &mut replies[..] {
         [] => accepted(),
-        [Reply::Message(status, message)] => json(*status, message),
+        [Reply::Message(status, message)] => json(*status, mem::take(message)),
         _ => response::stream(replies),
     }
 }
@@ -146,7 +146,7 @@ async fn message(sessions: &Sessions, request: Request<Incoming>) -> Response {
             tokio::spawn(response::deliver(replies, stream));
             accepted()
         }
-        Ok(Err(failure)) => json(failure.status, &failure.message(&Value::Null)),
+        Ok(Err(failure)) => json(failure.status, failure.message(&Value::Null)),
         Err(refused) => refused,
     }
 }
@@ -164,8 +164,8 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Value), Response
         Ok(body) => match serde_json::from_slice(&body.to_bytes()) {
             Ok(value) => Ok((head.headers, value)),
             Err(_) => {
-                let failure = rpc::Failure::bad_request(rpc::PARSE_ERROR, "the body is not JSON");
-                Err(json(failure.status, &failure.message(&Value::Null)))
+                let failure = rpc::Failure::bad_request(PARSE_ERROR, "the body is not JSON");
+                Err(json(failure.status, failure.message(&Value::Null)))
             }
         },
         Err(_) => Err(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB\n")),

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::Display,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -10,7 +11,6 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::rpc::Reply;
@@ -40,7 +40,7 @@ impl Body for Events {
 }
 
 /// One `message` event.
-pub(super) fn event(message: &Value) -> Bytes {
+pub(super) fn event(message: &impl Display) -> Bytes {
     format!("event: message\ndata: {message}\n\n").into()
 }
 
@@ -48,8 +48,8 @@ pub(super) fn plain(status: StatusCode, text: &'static str) -> Response {
     with_body(status, "text/plain; charset=utf-8", Either::Left(Full::from(text)))
 }
 
-pub(super) fn json(status: StatusCode, message: &Value) -> Response {
-    with_body(status, "application/json", Either::Left(Full::from(message.to_string())))
+pub(super) fn json(status: StatusCode, message: impl Into<Bytes>) -> Response {
+    with_body(status, "application/json", Either::Left(Full::from(message.into())))
 }
 
 /// 202: taken note of, nothing to answer.

@@ -4,12 +4,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::tools::{self, Countdown, Outcome};
-use crate::mcp::version;
-
-pub(super) const PARSE_ERROR: i32 = -32700;
-pub(super) const INVALID_REQUEST: i32 = -32600;
-pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-pub(super) const INVALID_PARAMS: i32 = -32602;
+use crate::mcp::{
+    codes::{INVALID_REQUEST, METHOD_NOT_FOUND, error_response},
+    version,
+};
 
 /// What a client sent.
 pub(super) enum Message {
@@ -18,10 +16,7 @@ pub(super) enum Message {
         method: String,
         params: Value,
     },
-    Notification {
-        method: String,
-        params: Value,
-    },
+    Notification,
     /// The answer to a request; this server makes none.
     Response,
 }
@@ -30,7 +25,7 @@ pub(super) enum Message {
 pub(super) enum Reply {
     None,
     /// With the HTTP status for the case that this is all there is to say.
-    Message(StatusCode, Value),
+    Message(StatusCode, String),
     Countdown(Countdown),
 }
 
@@ -38,44 +33,27 @@ pub(super) enum Reply {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
-    code: i32,
+    pub(super) code: i64,
     reason: String,
-    data: Option<Value>,
 }
 
 impl Failure {
     /// The request was understood and cannot be done.
-    pub(super) fn new(code: i32, reason: impl Into<String>) -> Self {
-        Self { status: StatusCode::OK, code, reason: reason.into(), data: None }
+    pub(super) fn new(code: i64, reason: impl Into<String>) -> Self {
+        Self { status: StatusCode::OK, code, reason: reason.into() }
     }
 
-    pub(super) fn bad_request(code: i32, reason: impl Into<String>) -> Self {
-        Self::new(code, reason).with_status(StatusCode::BAD_REQUEST)
+    pub(super) fn bad_request(code: i64, reason: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, ..Self::new(code, reason) }
     }
 
-    pub(super) fn with_status(self, status: StatusCode) -> Self {
-        Self { status, ..self }
-    }
-
-    pub(super) fn with_data(self, data: Value) -> Self {
-        Self { data: Some(data), ..self }
-    }
-
-    pub(super) fn is_unknown_method(&self) -> bool {
-        self.code == METHOD_NOT_FOUND
-    }
-
-    pub(super) fn message(&self, id: &Value) -> Value {
-        let mut error = json!({ "code": self.code, "message": self.reason });
-        if let Some(data) = &self.data {
-            error["data"] = data.clone();
-        }
-        json!({ "jsonrpc": "2.0", "id": id, "error": error })
+    pub(super) fn message(&self, id: &Value) -> String {
+        error_response(Some(id), self.code, &self.reason, None)
     }
 }
 
-pub(super) fn result(id: &Value, result: &Value) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "result": result })
+pub(super) fn result(id: &Value, result: &Value) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()
 }
 
 impl Message {
@@ -92,7 +70,7 @@ impl Message {
             (Some(id @ (Value::String(_) | Value::Number(_))), Some(Value::String(method))) => {
                 Ok(Self::Request { id: id.clone(), method: method.clone(), params })
             }
-            (None, Some(Value::String(method))) => Ok(Self::Notification { method: method.clone(), params }),
+            (None, Some(Value::String(_))) => Ok(Self::Notification),
             (Some(_), None) => Ok(Self::Response),
             _ => invalid("neither a request nor a notification nor a response"),
         }

@@ -11,6 +11,7 @@ use super::{
     response::event,
     rpc::{self, Failure},
 };
+use crate::mcp::codes::INVALID_PARAMS;
 
 const MAX_EVENTS: u64 = 10_000;
 const MAX_INTERVAL_MS: u64 = 60_000;
@@ -74,7 +75,7 @@ pub(super) fn call(params: &Value) -> Result<Outcome, Failure> {
             Ok(timing) => Outcome::Countdown(timing),
             Err(reason) => Outcome::Result(mistake(reason)),
         },
-        _ => return Err(Failure::new(rpc::INVALID_PARAMS, "unknown tool")),
+        _ => return Err(Failure::new(INVALID_PARAMS, "unknown tool")),
     })
 }
 

@@ -22,6 +22,8 @@ pub fn unsupported(requested: &str) -> Value {
     json!({ "supported": [MODERN], "requested": requested })
 }
 
+/// Not JSON.
+pub const PARSE_ERROR: i64 = -32700;
 /// Not a request that can be made here.
 pub const INVALID_REQUEST: i64 = -32600;
 /// The method does not exist.

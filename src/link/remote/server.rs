@@ -12,6 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
+        codes::PARSE_ERROR,
         incoming::{Batch, Incoming},
         message::{self, Id, Malformed, Message, Part},
         oversize::Answers,
@@ -293,7 +294,6 @@ impl Answer {
     /// the TypeScript SDK's examples answer 400 and an error of no request, the Python SDK one of the request
     /// `server-error`, and older ones text.
     pub(crate) async fn disowns_session(&mut self) -> bool {
-        const PARSE_ERROR: i64 = -32700;
         match self.status {
             StatusCode::NOT_FOUND => return true,
             StatusCode::BAD_REQUEST => {}
