@@ -79,12 +79,11 @@ impl Core {
         };
         let items = format!("[{}]", items.join(","));
         let ttl = ttl.to_string();
-        let only_modern = |value| if modern { Some(value) } else { None };
         let result = json::object(&[
             (ask.key(), Some(&items)),
-            ("resultType", only_modern("\"complete\"")),
-            ("ttlMs", only_modern(&ttl)),
-            ("cacheScope", only_modern("\"private\"")),
+            ("resultType", modern.then_some("\"complete\"")),
+            ("ttlMs", modern.then_some(&ttl)),
+            ("cacheScope", modern.then_some("\"private\"")),
         ]);
         self.answer(id, Message::result_for(id, &result));
     }

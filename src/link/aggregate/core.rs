@@ -8,7 +8,7 @@ use crate::link::aggregate::{
     given::GivenUris,
     listen::Listens,
     lists::ListKind,
-    member::{LinkPhase, MemberSetup, MemberState},
+    member::{LinkPhase, MemberState},
     naming::Clash,
     settings::{AggregateSettings, MemberReport},
     waiting::Waiting,
@@ -125,8 +125,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(members: Vec<MemberSetup>, settings: AggregateSettings, now: Instant) -> Self {
-        let members = members.into_iter().map(|known| MemberState::new(known, now)).collect();
+    pub(super) fn new(members: Vec<MemberState>, settings: AggregateSettings) -> Self {
         let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
             settings,
@@ -174,10 +173,8 @@ impl Core {
     /// Gives up what members took too long for.
     fn give_up(&mut self, now: Instant) {
         let is_over = |sent: &SentRequest| sent.until.is_some_and(|until| until <= now);
-        let over: Vec<_> =
-            self.sent.iter().filter(|(_, sent)| is_over(sent)).map(|(number, _)| *number).collect();
-        for number in over {
-            let Some(SentRequest { member, purpose, .. }) = self.sent.remove(&number) else { continue };
+        let over: Vec<_> = self.sent.extract_if(|_, sent| is_over(sent)).collect();
+        for (number, SentRequest { member, purpose, .. }) in over {
             if matches!(purpose, RequestPurpose::Initialize) {
                 self.lose(now, member, ErrorKind::UpstreamTimeout, "no answer to initialize in time");
             } else {
@@ -263,25 +260,17 @@ impl Core {
         self.waiting.abandon(id);
         self.listens.abandon(id);
         let (waiting, listens) = (&self.waiting, &self.listens);
-        let given_up: Vec<_> = self
-            .sent
-            .iter()
-            .filter(|(_, sent)| match &sent.purpose {
-                RequestPurpose::Client { id: of, .. } => of == id,
-                RequestPurpose::Share(key) => waiting.id(*key).is_none(),
-                RequestPurpose::Listen(key) => listens.id(*key).is_none(),
-                RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => false,
-            })
-            .map(|(number, sent)| (*number, sent.member))
-            .collect();
-        for (number, member) in given_up {
-            self.sent.remove(&number);
+        let is_given_up = |purpose: &RequestPurpose| match purpose {
+            RequestPurpose::Client { id: of, .. } => of == id,
+            RequestPurpose::Share(key) => waiting.id(*key).is_none(),
+            RequestPurpose::Listen(key) => listens.id(*key).is_none(),
+            RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => false,
+        };
+        let given_up: Vec<_> = self.sent.extract_if(|_, sent| is_given_up(&sent.purpose)).collect();
+        for (number, SentRequest { member, .. }) in given_up {
             let id = Id::number(number);
             match notice {
-                Some(notice) => {
-                    let notice = notice.renamed(Part::RequestId, &id);
-                    self.pass(member, notice);
-                }
+                Some(notice) => self.pass(member, notice.renamed(Part::RequestId, &id)),
                 None => self.act(CoreAction::ToMember(member, ToServer::Abandon(id))),
             }
         }
@@ -367,33 +356,21 @@ impl Core {
     fn part(&mut self, member: usize, again: Instant, why: &Error) {
         let peer = &mut self.members[member];
         let was_ready = matches!(peer.phase, LinkPhase::Ready);
-        let gone = [ListKind::Tools, ListKind::Prompts, ListKind::Resources]
-            .map(|ask| was_ready && peer.may_be_on(ask));
+        let mut gone = vec![ListKind::Tools, ListKind::Prompts, ListKind::Resources];
+        gone.retain(|ask| was_ready && peer.may_be_on(*ask));
         peer.forget();
         peer.phase = LinkPhase::Closed(again);
         self.act(CoreAction::Close(member));
 
-        let numbers: Vec<_> =
-            self.sent.iter().filter(|(_, sent)| sent.member == member).map(|(number, _)| *number).collect();
-        for number in numbers {
-            let Some(sent) = self.sent.remove(&number) else { continue };
+        let sent: Vec<_> = self.sent.extract_if(|_, sent| sent.member == member).collect();
+        for (_, sent) in sent {
             self.unanswered(member, sent.purpose, Error { kind: why.kind, cause: why.cause.clone() });
         }
-        let unasked: Vec<_> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| asked.member == member)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in unasked {
-            self.asked.remove(&number);
+        let unasked: Vec<_> = self.asked.extract_if(|_, asked| asked.member == member).collect();
+        for (number, _) in unasked {
             self.notify_client(Message::cancelled(&Id::number(number)), None);
         }
-        for (ask, _) in
-            [ListKind::Tools, ListKind::Prompts, ListKind::Resources].into_iter().zip(gone).filter(|it| it.1)
-        {
-            self.changed(ask);
-        }
+        gone.into_iter().for_each(|ask| self.changed(ask));
     }
 
     /// Members that the caller may use, in the order of the file.
@@ -420,19 +397,8 @@ impl Core {
         self.actions.push(action);
     }
 
-    /// Sends a member a request of the core's own making.
+    /// Sends a member a request of the core's own making, whose answer is awaited until then at most.
     pub(super) fn send(
-        &mut self,
-        member: usize,
-        number: u64,
-        purpose: RequestPurpose,
-        request: Result<Message, Malformed>,
-    ) {
-        self.send_until(member, number, purpose, None, request);
-    }
-
-    /// The same, for one that is not waited for longer than that.
-    pub(super) fn send_until(
         &mut self,
         member: usize,
         number: u64,
@@ -452,7 +418,7 @@ impl Core {
         }
     }
 
-    /// Sends the client a message that is no answer.
+    /// Sends the client a message, which belongs to its request `about`.
     pub(super) fn notify_client(&mut self, message: Result<Message, Malformed>, about: Option<Id>) {
         if let Ok(message) = message {
             self.act(CoreAction::ToClient(FromServer::Message { message, about }));
@@ -463,9 +429,7 @@ impl Core {
     pub(super) fn answer(&mut self, id: &Id, message: Result<Message, Malformed>) {
         match message {
             Ok(mut message) => match message.pass_to(&self.settings.owner) {
-                Ok(()) => {
-                    self.act(CoreAction::ToClient(FromServer::Message { message, about: Some(id.clone()) }))
-                }
+                Ok(()) => self.notify_client(Ok(message), Some(id.clone())),
                 Err(limit) => self.fail(id.clone(), Error::out_of(Resource::Bytes, limit)),
             },
             Err(why) => self.fail(id.clone(), ErrorKind::UpstreamUnreachable.with_cause(why.to_string())),

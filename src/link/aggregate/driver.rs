@@ -15,8 +15,8 @@ use tokio_util::sync::PollSender;
 
 use crate::link::aggregate::{
     core::{Core, CoreAction, CoreEvent, IN_FLIGHT},
-    member::MemberSetup,
-    settings::{AggregateSettings, LinkFuture, Member},
+    member::MemberState,
+    settings::{AggregateSettings, Member, OpenLink},
 };
 use crate::{
     error::Error,
@@ -38,15 +38,12 @@ const NOT_READING: &str = "it does not take what it is sent";
 
 /// Carries messages until the client is gone.
 pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, server_end: ServerEnd) {
-    let (known, slots): (Vec<_>, _) = members
-        .into_iter()
-        .map(|member| {
-            let Member { name, open, granted, patience, health } = member;
-            (MemberSetup { name, granted, patience, health }, MemberSlot { open, generation: 0, line: None })
-        })
-        .unzip();
+    let now = Instant::now();
+    let members = members.into_iter().map(|member| MemberState::new(member, now));
+    let (members, slots) =
+        members.map(|(state, open)| (state, MemberSlot { open, generation: 0, line: None })).unzip();
     let mut changes = settings.changes.clone();
-    let mut core = Core::new(known, settings, Instant::now());
+    let mut core = Core::new(members, settings);
     let mut lines = MemberChannels {
         from_client: server_end.from_client,
         to_client: OutQueue::new(server_end.to_client),
@@ -90,7 +87,7 @@ struct MemberChannels {
 
 /// Where a member's link is, if there is one.
 struct MemberSlot {
-    open: Box<dyn Fn() -> LinkFuture>,
+    open: OpenLink,
     /// Of the link. One that is opened for an earlier one is dropped.
     generation: u64,
     line: Option<OpenChannel>,

@@ -22,17 +22,6 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawInitialize {
-    #[serde(default)]
-    protocol_version: Box<str>,
-    #[serde(default)]
-    capabilities: Value,
-    #[serde(default)]
-    instructions: Option<Box<str>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Discovered {
     supported_versions: Vec<String>,
     #[serde(default)]
@@ -77,13 +66,13 @@ impl Core {
         let request = Message::request(&Id::number(number), "initialize", &params);
         // It may be a process, which would stay as long as the client does.
         let until = now.checked_add(self.members[member].patience().start);
-        self.send_until(member, number, RequestPurpose::Initialize, until, request);
+        self.send(member, number, RequestPurpose::Initialize, until, request);
     }
 
     /// A member answered `initialize`.
     pub(super) fn initialize_answered(&mut self, now: Instant, member: usize, message: &Message) {
         let result =
-            message.part(Part::Result).and_then(|raw| serde_json::from_str::<RawInitialize>(raw).ok());
+            message.part(Part::Result).and_then(|raw| serde_json::from_str::<InitializeResult>(raw).ok());
         let Some(result) = result else {
             return self.lose(now, member, ErrorKind::UpstreamUnreachable, "it refuses to initialize");
         };
@@ -93,8 +82,7 @@ impl Core {
         {
             peer.set_slow(SlowPart::Link, false);
         }
-        let (version, capabilities) = (result.protocol_version, result.capabilities);
-        peer.greeting = Some(InitializeResult { version, capabilities, instructions: result.instructions });
+        peer.greeting = Some(result);
         let ClientState::Session { initialized: true, level, .. } = &self.era else {
             return self.ready(member);
         };
@@ -103,23 +91,22 @@ impl Core {
         if let Some(level) = level.filter(|_| self.members[member].has("logging", false)) {
             let number = self.number();
             let request = Message::request(&Id::number(number), "logging/setLevel", &level);
-            self.send(member, number, RequestPurpose::Nobody, request);
+            self.send(member, number, RequestPurpose::Nobody, None, request);
         }
         self.ready(member);
     }
 
     pub(super) fn answer_initialize(&mut self, id: &Id) {
         let ClientState::Session { params, .. } = &self.era else { return };
-        let asked = serde_json::from_str::<RawInitialize>(params).map(|params| params.protocol_version);
+        let asked = serde_json::from_str::<InitializeResult>(params).map(|params| params.protocol_version);
         // Each member goes on in the version that it agreed to. The client gets the oldest of them, since it must expect
         // nothing that a member does not know; what a newer member sends beyond that, the client's own capabilities allowed.
         // Versions are dates: the order of their text is the order of their age. One that nobody knows yet is not invented.
-        let agreed =
-            self.initialize_results().map(|(_, greeting)| &*greeting.version).min().map(str::to_owned);
+        let agreed = self.initialize_results().map(|(_, result)| result.protocol_version.clone()).min();
         let version = agreed
-            .or_else(|| asked.ok().map(String::from))
+            .or_else(|| asked.ok())
             .filter(|version| !version.is_empty())
-            .unwrap_or_else(|| LEGACY[0].to_owned());
+            .unwrap_or_else(|| LEGACY[0].into());
         let mut result = json!({
             "protocolVersion": version,
             "capabilities": self.capabilities(),
@@ -138,10 +125,8 @@ impl Core {
         let Some(raw) = known.discovered.as_ref().and_then(|answer| answer.part(Part::Result)) else {
             return;
         };
-        if let Ok(result) = serde_json::from_str::<RawInitialize>(raw) {
-            let (version, capabilities) = (result.protocol_version, result.capabilities);
-            peer.greeting =
-                Some(InitializeResult { version, capabilities, instructions: result.instructions });
+        if let Ok(result) = serde_json::from_str::<InitializeResult>(raw) {
+            peer.greeting = Some(result);
         }
     }
 

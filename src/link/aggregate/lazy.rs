@@ -90,12 +90,11 @@ pub(super) fn list(modern: bool) -> String {
         },
     ])
     .to_string();
-    let only_modern = |value| if modern { Some(value) } else { None };
     json::object(&[
         ("tools", Some(&tools)),
-        ("resultType", only_modern("\"complete\"")),
-        ("ttlMs", only_modern(TTL_MS)),
-        ("cacheScope", only_modern("\"private\"")),
+        ("resultType", modern.then_some("\"complete\"")),
+        ("ttlMs", modern.then_some(TTL_MS)),
+        ("cacheScope", modern.then_some("\"private\"")),
     ])
 }
 

@@ -2,26 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
     given::GivenUris,
     lists::{ListKind, MemberList},
-    settings::{Granted, MemberTimeouts},
+    settings::{Granted, Member, MemberTimeouts, OpenLink},
 };
 use crate::{
     error::{Error, ErrorKind},
     observe::Health,
 };
-
-/// What is known of a member from the beginning, see [`super::Member`].
-pub(super) struct MemberSetup {
-    pub(super) name: Arc<str>,
-    pub(super) granted: Granted,
-    pub(super) patience: Box<dyn Fn() -> MemberTimeouts>,
-    pub(super) health: Arc<Health>,
-}
 
 /// What a member may be known to be slow with: its link, or one of its lists.
 #[derive(Debug, Clone, Copy)]
@@ -74,20 +67,24 @@ pub(super) enum LinkPhase {
     Ready,
 }
 
-/// What a server says of itself.
+/// What a server says of itself, in the result of `initialize` or `server/discover`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct InitializeResult {
-    /// `protocolVersion`; empty in MCP 2026-07-28.
-    pub(super) version: Box<str>,
-    /// `capabilities`
+    /// Empty in MCP 2026-07-28.
+    #[serde(default)]
+    pub(super) protocol_version: Box<str>,
+    #[serde(default)]
     pub(super) capabilities: Value,
-    /// `instructions`
+    #[serde(default)]
     pub(super) instructions: Option<Box<str>>,
 }
 
 impl MemberState {
-    pub(super) fn new(known: MemberSetup, now: Instant) -> Self {
-        let MemberSetup { name, granted, patience, health } = known;
-        Self {
+    /// A member without a link, and what opens one.
+    pub(super) fn new(member: Member, now: Instant) -> (Self, OpenLink) {
+        let Member { name, open, granted, patience, health } = member;
+        let state = Self {
             name,
             granted,
             patience,
@@ -101,7 +98,8 @@ impl MemberState {
             given: GivenUris::default(),
             shows: GivenUris::default(),
             lists: Default::default(),
-        }
+        };
+        (state, open)
     }
 
     /// How long it may take.

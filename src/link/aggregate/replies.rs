@@ -169,7 +169,7 @@ impl Core {
             }
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next, share) {
                 Ok(PageResult::Page(request)) => {
-                    self.send(member, next, RequestPurpose::Page(ask), Ok(*request));
+                    self.send(member, next, RequestPurpose::Page(ask), None, Ok(*request));
                     return;
                 }
                 Ok(PageResult::Broken(why)) => (asking.broken(None), Some(why.into())),
@@ -290,7 +290,7 @@ impl Core {
         if let ListState::Asking(asking) = &mut list.state {
             let (old, request) = (asking.number, asking.again(ask, number));
             self.sent.remove(&old);
-            self.send(member, number, RequestPurpose::Page(ask), request);
+            self.send(member, number, RequestPurpose::Page(ask), None, request);
         } else {
             list.state = ListState::Unknown;
         }

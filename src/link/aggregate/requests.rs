@@ -178,7 +178,7 @@ impl Core {
         let Some(key) = self.wait(now, id, message, 0, then) else { return };
         for member in logging {
             let number = self.number();
-            self.send(member, number, RequestPurpose::Share(key), message.numbered(number));
+            self.send(member, number, RequestPurpose::Share(key), None, message.numbered(number));
         }
     }
 
@@ -220,7 +220,7 @@ impl Core {
         let request = listens.open_at(key, member, number, |uri| self.owner_of(uri) == Ok(member));
         self.listens = listens;
         if let Some(request) = request {
-            self.send(member, number, RequestPurpose::Listen(key), request);
+            self.send(member, number, RequestPurpose::Listen(key), None, request);
         }
     }
 

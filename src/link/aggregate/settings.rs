@@ -20,6 +20,9 @@ use crate::{
 /// A link that is being opened. It may stay on the thread that opens it.
 pub type LinkFuture = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 
+/// Opens a link.
+pub(super) type OpenLink = Box<dyn Fn() -> LinkFuture>;
+
 /// What a caller may use now: `None` for nothing, else a number that is another one when what is behind the name is
 /// not what it was.
 pub type Granted = Box<dyn Fn() -> Option<u64>>;
@@ -29,7 +32,7 @@ pub struct Member {
     /// Its key in `mcpServers`.
     pub name: Arc<str>,
     /// Opens a link to it. Called again, not more often than every few seconds, when a link has ended and is needed.
-    pub open: Box<dyn Fn() -> LinkFuture>,
+    pub open: OpenLink,
     /// Whether the caller may use it now. Asked before anything is done for anyone, so it has to be cheap. When it says
     /// no, the member's link is dropped, and what it offered is as unknown as what never was. When it says another number
     /// than before, the link is dropped too, and a new one opened when it is needed.

@@ -30,15 +30,15 @@ impl Core {
             self.fail(id, ErrorKind::CallerLimit.with_cause(why));
             return None;
         }
+        let mut patience = self.settings.discovery_timeout;
         match &then {
-            WaitFor::Call(member, _) => self.wake_for(now, *member),
+            WaitFor::Call(member, _) => {
+                self.wake_for(now, *member);
+                let answer = self.members[*member].patience().answer;
+                patience = answer.map_or(patience, |answer| answer.min(patience));
+            }
             WaitFor::Shares { .. } => {}
             _ => self.wake(now),
-        }
-        let mut patience = self.settings.discovery_timeout;
-        if let WaitFor::Call(member, _) = &then {
-            patience =
-                self.members[*member].patience().answer.map_or(patience, |answer| answer.min(patience));
         }
         let key = self.next();
         let waiter = WaitingRequest {
@@ -107,7 +107,7 @@ impl Core {
                 let late = peer.is_slow(SlowPart::List(ask));
                 let (number, meta) = (self.number(), waiter.meta.as_deref());
                 let request = self.members[member].list_mut(ask).begin(ask, number, meta, now, late);
-                self.send(member, number, RequestPurpose::Page(ask), request);
+                self.send(member, number, RequestPurpose::Page(ask), None, request);
                 !late
             }
         }
