@@ -10,7 +10,7 @@ use crate::ledger::{Limit, Resource};
 ///
 /// An error has a public half, which the caller sees ([`ErrorKind`]: a status, a code, a sentence), and a private
 /// half, which only the log sees (`cause`). Nothing of the request's secrets is in either.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     /// What the caller gets.
     pub kind: ErrorKind,

@@ -311,7 +311,7 @@ impl BridgedEvents {
             Source::Call { link, id, is_done, .. } => (link, id, is_done),
         };
         let Poll::Ready(next) = link.from_server.poll_recv(cx) else { return None };
-        let event = match next {
+        let message = match next {
             // How a server on a pipe ends a subscription: over HTTP the end of the stream says it.
             Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
                 *is_done = true;
@@ -320,7 +320,7 @@ impl BridgedEvents {
             Some(FromServer::Message { message, .. }) => {
                 *is_done = message.kind() == MessageKind::Response;
                 record.answered(message.error_code());
-                Some(event(&message))
+                Some(message)
             }
             Some(FromServer::Failed { .. } | FromServer::Ended { .. }) | None if (self.was_renewed)() => {
                 return Some(Some(Err(End::Drain)));
@@ -338,8 +338,8 @@ impl BridgedEvents {
             }
             None => None,
         };
-        Some(match event {
-            Some(event) => Some(Ok(event)),
+        Some(match message {
+            Some(message) => Some(Ok(event(&message))),
             None => Some(Err(End::UpstreamLost)),
         })
     }

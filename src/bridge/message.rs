@@ -16,13 +16,13 @@ use crate::{
     error::{Error, ErrorKind},
     identity::Subject,
     ledger::{Owner, Resource},
-    mcp::message::Message,
+    mcp::message::{MAX_MESSAGE, Message},
     observe::Record,
     watchdog::Watched,
 };
 
 /// Largest message. It is held as a whole, since only its end tells whether it is one, and stdio wants it on one line.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MOST_BYTES: u64 = MAX_MESSAGE as u64;
 
 /// How many bytes a message may turn out to be.
 pub(super) fn size(body: Option<&Incoming>) -> u64 {

@@ -26,7 +26,7 @@ use crate::{
     identity::{Members, Subject, Waits},
     ledger::Resource,
     link::{
-        FromServer, Link, Outbound, ToServer,
+        Link, Outbound, ToServer,
         aggregate::server_of,
         shared::{self, CallSender},
     },
@@ -210,24 +210,22 @@ impl BridgedRequest<'_> {
         };
         self.note_member(&message, record, |entry| session.members().contains(&entry.server.name));
         let reply = self.reply(&session, message).await?;
-        note_error(&reply, record);
-        self.respond(reply)
+        self.respond(reply, record)
     }
 
     async fn initialize(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
         let (session, id) = self.start(Style::Streamable).await?;
         // A client that leaves before it has the session's id could not even end it.
-        let unless_told = session.close_on_drop();
+        let unless_answered = session.close_on_drop();
         let reply = self.reply(&session, message).await?;
-        note_error(&reply, record);
         if matches!(&reply, SessionReply::Answer(answer) if answer.error_code().is_some()) {
             // The server would not have it: there is no session.
-            return self.respond(reply);
+            return self.respond(reply, record);
         }
         let sealed = self.seal(id)?;
-        let mut response = self.respond(reply)?;
+        let mut response = self.respond(reply, record)?;
         response.headers_mut().insert(SESSION_ID, sealed);
-        unless_told.disarm();
+        unless_answered.disarm();
         Ok(response)
     }
 
@@ -300,44 +298,36 @@ impl BridgedRequest<'_> {
             let conversation = conversation.filter(|_| !is_apart).map_or_else(open_conversation, Ok)?;
             conversation.link.attach(&admitted.owner)
         };
-        let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
+        let id = message.response_id().cloned();
         let outbound = ToServer::Message(Outbound { message, params, trace: self.trace() });
-        self.within(self.patience, link.to_server.send(outbound)).await?.map_err(|_| lost("it ended"))?;
+        let sent = self.within(self.patience, link.to_server.send(outbound)).await?;
+        sent.map_err(|_| ErrorKind::UpstreamUnreachable.with_cause("it ended"))?;
         let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
-        let first = if self.may_stream() {
-            match self.within(STREAM_AFTER, link.from_server.recv()).await {
-                Err(e) if e.kind == ErrorKind::UpstreamTimeout => {
-                    let source = Source::Call { link, id, is_done: false, place };
-                    return Ok(reply::stream(self.stream_of(source)));
-                }
-                first => first?,
+        let may_stream = self.may_stream();
+        let patience = if may_stream { STREAM_AFTER } else { self.patience };
+        let mut first = match self.within(patience, link.next_message()).await {
+            Err(e) if may_stream && e.kind == ErrorKind::UpstreamTimeout => {
+                let source = Source::Call { link, id, is_done: false, place };
+                return Ok(reply::stream(self.stream_of(source)));
             }
-        } else {
-            self.within(self.patience, link.from_server.recv()).await?
+            first => first??,
         };
-        let mut first = first;
-        if accept::takes_only_json(&self.head.headers) {
-            while matches!(&first, Some(FromServer::Message { message, .. }) if message.kind() != MessageKind::Response)
-            {
-                first = self.within(self.patience, link.from_server.recv()).await?;
-            }
+        while first.kind() != MessageKind::Response && accept::takes_only_json(&self.head.headers) {
+            first = self.within(self.patience, link.next_message()).await??;
         }
-        match first {
-            Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
-                record.answered(message.error_code());
-                Ok(reply::json(modern::status(&message), message.into_bytes()))
+        match (first.kind(), first.method()) {
+            (MessageKind::Response, _) => {
+                record.answered(first.error_code());
+                Ok(reply::json(modern::status(&first), first.into_bytes()))
             }
             // How a server on a pipe ends a subscription.
-            Some(FromServer::Message { message, .. }) if message.method() == "notifications/cancelled" => {
+            (_, "notifications/cancelled") => {
                 Ok(reply::stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
             }
-            Some(FromServer::Message { message, .. }) => {
+            _ => {
                 let source = Source::Call { link, id, is_done: false, place };
-                Ok(reply::stream(self.stream_of(source).beginning_with(event(&message))))
+                Ok(reply::stream(self.stream_of(source).beginning_with(event(&first))))
             }
-            Some(FromServer::Failed { error, .. }) => Err(error),
-            Some(FromServer::Ended { cause }) => Err(lost(cause)),
-            None => Err(lost("it ended")),
         }
     }
 
@@ -367,7 +357,7 @@ impl BridgedRequest<'_> {
         let session = session.ok_or(ErrorKind::SessionNotFound)?;
         self.note_member(&message, record, |entry| session.members().contains(&entry.server.name));
         let reply = self.reply(&session, message).await?;
-        self.respond(reply)
+        self.respond(reply, record)
     }
 
     /// Begins a session.
@@ -398,7 +388,7 @@ impl BridgedRequest<'_> {
         let share = loop {
             match admitted.owner.take(Resource::Sessions) {
                 Ok(share) => break share,
-                // A view of all servers that nobody uses is worth less than a session that somebody begins.
+                // A view of all servers that is not in use gives way to a session that begins.
                 Err(limit) if admitted.live.all.shared_links.make_room(&admitted.owner, limit) => {}
                 Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
             }
@@ -452,7 +442,7 @@ impl BridgedRequest<'_> {
 
     /// What the session has to say to `message`, or a time-out.
     async fn reply(&self, session: &SessionHandle, message: Message) -> Result<SessionReply, Error> {
-        let id = message.id().cloned().filter(|_| message.kind() == MessageKind::Request);
+        let id = message.response_id().cloned();
         let wants = match message.method() {
             // Its answer brings the session id, and comes at once.
             "initialize" => Wants { stream: false, resumable: false, ..self.wants() },
@@ -532,10 +522,20 @@ impl BridgedRequest<'_> {
         )
     }
 
-    fn respond(self, reply: SessionReply) -> Result<Response<Payload>, Error> {
-        reply::response(reply, |events| {
-            reply::stream(self.stream_of(Source::Session(events, UnreadCut::default())))
-        })
+    /// The response of a session.
+    fn respond(self, reply: SessionReply, record: &mut Record) -> Result<Response<Payload>, Error> {
+        match reply {
+            SessionReply::Accepted => Ok(reply::empty(StatusCode::ACCEPTED)),
+            // Up to MCP 2025-11-25 an error is an answer like any other.
+            SessionReply::Answer(message) => {
+                record.answered(message.error_code());
+                Ok(reply::json(StatusCode::OK, message.into_bytes()))
+            }
+            SessionReply::Events(events) => {
+                Ok(reply::stream(self.stream_of(Source::Session(events, UnreadCut::default()))))
+            }
+            SessionReply::Refused(error) => Err(error),
+        }
     }
 }
 
@@ -545,13 +545,3 @@ const RESUMABLE_SINCE: &str = "2025-11-25";
 const STREAM_AFTER: Duration = Duration::from_secs(1);
 /// How long a session that does not take messages may hold up the answer to a time-out.
 const ABANDON: Duration = Duration::from_millis(100);
-
-fn note_error(reply: &SessionReply, record: &mut Record) {
-    if let SessionReply::Answer(answer) = reply {
-        record.answered(answer.error_code());
-    }
-}
-
-fn lost(cause: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    ErrorKind::UpstreamUnreachable.with_cause(cause)
-}

@@ -2,27 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use tokio::sync::mpsc;
 
-use crate::{
-    body::{BridgedEvents, Payload},
-    error::Error,
-    session::SessionReply,
-};
-
-/// The response of a session; `stream` makes one of its events.
-pub(super) fn response(
-    reply: SessionReply,
-    stream: impl FnOnce(mpsc::Receiver<Bytes>) -> Response<Payload>,
-) -> Result<Response<Payload>, Error> {
-    match reply {
-        SessionReply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
-        // Up to MCP 2025-11-25 an error is an answer like any other.
-        SessionReply::Answer(message) => Ok(json(StatusCode::OK, message.into_bytes())),
-        SessionReply::Events(events) => Ok(stream(events)),
-        SessionReply::Refused(error) => Err(error),
-    }
-}
+use crate::body::{BridgedEvents, Payload};
 
 /// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Payload> {

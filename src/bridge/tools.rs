@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, ErrorKind},
     ledger::Owner,
-    link::{FromServer, Link, ToServer, shared::CallSender},
+    link::{Link, ToServer, shared::CallSender},
     mcp::{
         codes::METHOD_NOT_FOUND,
         message::{Id, Message, MessageKind, Part},
@@ -124,14 +124,9 @@ async fn ask(link: &mut Link<CallSender>, page: u64, cursor: Option<&RawValue>) 
     // A link that takes nothing any more says why.
     let _ = link.to_server.send(ToServer::Message(message.into())).await;
     loop {
-        match link.from_server.recv().await {
-            Some(FromServer::Message { message, .. }) if message.kind() == MessageKind::Response => {
-                return Ok(message);
-            }
-            Some(FromServer::Message { .. }) => {}
-            Some(FromServer::Failed { error, .. }) => return Err(error),
-            Some(FromServer::Ended { cause }) => return Err(ErrorKind::UpstreamUnreachable.with_cause(cause)),
-            None => return Err(ErrorKind::UpstreamUnreachable.with_cause("it ended")),
+        let message = link.next_message().await?;
+        if message.kind() == MessageKind::Response {
+            return Ok(message);
         }
     }
 }
@@ -142,7 +137,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        link::shared::{Lease, SharedLink, SharedLinkSettings},
+        link::{
+            FromServer,
+            shared::{Lease, SharedLink, SharedLinkSettings},
+        },
         mcp::{modern, version::MODERN},
     };
 

@@ -1,7 +1,7 @@
 //! The MCP server that `sluicegate demo` puts behind the gateway: something to call before anything is configured.
 //!
 //! It speaks every published version of MCP over HTTP, so that any client can try the gateway with it: Streamable HTTP on
-//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It knows nothing of the gateway.
+//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It has no part in the gateway.
 
 mod modern;
 mod response;
@@ -127,7 +127,6 @@ async fn post(sessions: &Sessions, request: Request<Incoming>) -> Response {
 
 /// One answer goes out as JSON; a tool that streams and a batch go out as events.
 fn respond(mut replies: Vec<Reply>) -> Response {
-    replies.retain(|reply| !matches!(reply, Reply::None));
     match &mut replies[..] {
         [] => accepted(),
         [Reply::Message(status, message)] => json(*status, mem::take(message)),

@@ -23,7 +23,7 @@ pub(super) const WAITING_EVENTS: usize = 16;
 /// An event stream that ends when its last sender is gone.
 pub(super) struct Events {
     events: mpsc::Receiver<Bytes>,
-    /// Keeps a stream open to which nobody sends.
+    /// Keeps a stream open that has no other sender.
     _open: Option<mpsc::Sender<Bytes>>,
 }
 
@@ -81,7 +81,6 @@ pub(super) fn stream(replies: Vec<Reply>) -> Response {
 pub(super) async fn deliver(replies: Vec<Reply>, to: mpsc::Sender<Bytes>) {
     for reply in replies {
         match reply {
-            Reply::None => {}
             Reply::Message(_, message) => drop(to.send(event(&message)).await),
             Reply::Countdown(countdown) => countdown.run(&to).await,
         }

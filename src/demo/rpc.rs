@@ -23,7 +23,6 @@ pub(super) enum Message {
 
 /// What goes back for one message.
 pub(super) enum Reply {
-    None,
     /// With the HTTP status for the case that this is all there is to say.
     Message(StatusCode, String),
     Countdown(Countdown),
@@ -83,23 +82,23 @@ pub(super) fn legacy(body: Value) -> Result<Vec<Reply>, Failure> {
         Value::Array(batch) if batch.is_empty() => {
             Err(Failure::bad_request(INVALID_REQUEST, "an empty batch"))
         }
-        Value::Array(batch) => batch.into_iter().map(legacy_reply).collect(),
-        single => Ok(vec![legacy_reply(single)?]),
+        Value::Array(batch) => batch.into_iter().filter_map(|one| legacy_reply(one).transpose()).collect(),
+        single => Ok(legacy_reply(single)?.into_iter().collect()),
     }
 }
 
-fn legacy_reply(value: Value) -> Result<Reply, Failure> {
-    let Message::Request { id, method, params } = Message::parse(value)? else { return Ok(Reply::None) };
+fn legacy_reply(value: Value) -> Result<Option<Reply>, Failure> {
+    let Message::Request { id, method, params } = Message::parse(value)? else { return Ok(None) };
     let outcome = match method.as_str() {
         "initialize" => Ok(Outcome::Result(initialize(&params))),
         "ping" | "logging/setLevel" => Ok(Outcome::Result(json!({}))),
         _ => shared(&method, &params),
     };
-    Ok(match outcome {
+    Ok(Some(match outcome {
         Ok(Outcome::Result(value)) => Reply::Message(StatusCode::OK, result(&id, &value)),
         Ok(Outcome::Countdown(timing)) => Reply::Countdown(Countdown::legacy(id, timing, &params)),
         Err(failure) => Reply::Message(failure.status, failure.message(&id)),
-    })
+    }))
 }
 
 fn initialize(params: &Value) -> Value {

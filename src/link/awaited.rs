@@ -40,13 +40,13 @@ pub type OddityReport = Arc<dyn Fn(Oddity) + Send + Sync>;
 pub enum Oddity {
     /// A message that cannot be read.
     Unreadable(Malformed),
-    /// An answer that nobody waits for.
+    /// An answer to no request.
     Unasked,
     /// What has no answer found no free connection.
     Untold(Limit),
 }
 
-/// Has the log say what goes amiss with `server`, and nothing of what it wrote.
+/// Logs what goes wrong with `server`, and nothing of what it wrote.
 pub fn to_log(observer: Arc<Observer>, server: Arc<str>) -> OddityReport {
     Arc::new(move |oddity| {
         let (topic, why) = match oddity {
@@ -95,7 +95,7 @@ impl Awaited {
 
     /// From now on it is waited for, if it is a request.
     pub fn begin(&mut self, message: &Message) {
-        if let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) {
+        if let Some(id) = message.response_id() {
             self.is_alone = self.requests.is_empty() && self.given_up.is_empty();
             self.requests.insert(id.clone(), message.progress_token().cloned());
         }
@@ -123,7 +123,7 @@ impl Awaited {
         std::mem::take(&mut self.requests).into_keys().collect()
     }
 
-    /// A server's message as the client is to see it; `None` if it answers what nobody asked.
+    /// A server's message as the client is to see it; `None` if it answers no request.
     pub fn message(&mut self, message: Message) -> Option<FromServer> {
         let message = match message.kind() {
             message::MessageKind::Request => message,
@@ -141,7 +141,7 @@ impl Awaited {
         if named.is_some_and(|id| self.end(id)) {
             return Some(answer);
         }
-        let Some(id) = named.and_then(|named| self.like(named)) else {
+        let Some(id) = named.and_then(|named| self.named(named)) else {
             let late = named.and_then(|named| self.given_up.iter().position(|id| id.is_like(named)));
             match late {
                 // No other comes.
@@ -156,28 +156,21 @@ impl Awaited {
 
     /// A notification with the request that it names, or the token, as they were sent.
     fn renamed(&self, message: Message) -> Message {
-        let renamed = match message.method() {
-            "notifications/progress" => message.progress_token().and_then(|named| {
-                let mut tokens = self.requests.values().flatten();
-                let is_known = tokens.clone().any(|token| token == named);
-                let like = if is_known { None } else { only(tokens.by_ref().filter(|it| it.is_like(named))) };
-                Some((Part::ProgressToken, like?))
-            }),
-            "notifications/cancelled" => message.request_id().and_then(|named| {
-                let is_known = self.requests.contains_key(named);
-                let like =
-                    if is_known { None } else { only(self.requests.keys().filter(|it| it.is_like(named))) };
-                Some((Part::RequestId, like?))
-            }),
-            _ => None,
+        let (part, named, sent) = match message.method() {
+            "notifications/progress" => {
+                let token = message.progress_token();
+                (Part::ProgressToken, token, token.and_then(|it| meant(self.requests.values().flatten(), it)))
+            }
+            "notifications/cancelled" => {
+                let id = message.request_id();
+                (Part::RequestId, id, id.and_then(|it| meant(self.requests.keys(), it)))
+            }
+            _ => return message,
         };
-        let Some((part, name)) = renamed else { return message };
-        message.renamed(part, name).unwrap_or(message)
-    }
-
-    /// The request that an id names in another spelling, if there is one and no other.
-    fn like(&self, named: &Id) -> Option<Id> {
-        only(self.requests.keys().filter(|id| id.is_like(named))).cloned()
+        match sent.filter(|_| sent != named) {
+            Some(sent) => message.renamed(part, sent).unwrap_or(message),
+            None => message,
+        }
     }
 
     /// A message of the server's could not be read, and says this of whose answer it is. What says nothing is the answer to
@@ -203,7 +196,7 @@ impl Awaited {
 
     /// The request that an id names, in whichever spelling.
     fn named(&self, id: &Id) -> Option<Id> {
-        if self.requests.contains_key(id) { Some(id.clone()) } else { self.like(id) }
+        meant(self.requests.keys(), id).cloned()
     }
 
     /// What could not be read, for its client and for the log.
@@ -233,8 +226,13 @@ pub(super) fn contested(answer: &Message) -> Option<Answers> {
     }
 }
 
+/// Which of these `named` is: the same, or the only one that may be meant by another spelling.
+fn meant<'a>(all: impl Iterator<Item = &'a Id> + Clone, named: &Id) -> Option<&'a Id> {
+    all.clone().find(|id| *id == named).or_else(|| only(all.filter(|id| id.is_like(named))))
+}
+
 /// The only one, if there is one and no other.
-fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+pub(super) fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
     all.next().filter(|_| all.next().is_none())
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Hears of each message that does not pass because it may be a list and cannot be read.
+/// Is called for each message that does not pass because it may be a list and cannot be read.
 pub type WithheldReport = Box<dyn Fn(&Error) + Send>;
 
 /// The same conversation, without the tools that `filter` hides. Must be called within a runtime.
@@ -47,14 +47,14 @@ async fn calls(
             () = to_server.closed() => None,
         };
         let Some(sent) = sent else { return };
-        let refused = match &sent {
-            ToServer::Message(sent) => refuse(&sent.message, &filter),
-            ToServer::Abandon(_) => None,
+        let passes = match &sent {
+            ToServer::Message(sent) => check(&sent.message, &filter),
+            ToServer::Abandon(_) => Ok(()),
         };
-        let is_over = match refused {
-            None => to_server.send(sent).await.is_err(),
-            Some(RefusedCall { answer: Some(answer) }) => to_client.send(answer).await.is_err(),
-            Some(RefusedCall { answer: None }) => false,
+        let is_over = match passes {
+            Ok(()) => to_server.send(sent).await.is_err(),
+            Err(Some(answer)) => to_client.send(answer).await.is_err(),
+            Err(None) => false,
         };
         if is_over {
             return;
@@ -62,25 +62,19 @@ async fn calls(
     }
 }
 
-/// A message must not reach the server.
-struct RefusedCall {
-    /// What its client gets instead; a notification gets nothing.
-    answer: Option<FromServer>,
-}
-
-fn refuse(message: &Message, filter: &ToolFilter) -> Option<RefusedCall> {
+/// Whether a message may reach the server. The error is what its client gets instead; a notification gets nothing.
+fn check(message: &Message, filter: &ToolFilter) -> Result<(), Option<FromServer>> {
     if message.method() != TOOLS_CALL || message.name().is_some_and(|tool| filter.passes(tool)) {
-        return None;
+        return Ok(());
     }
     let refusal = match message.name() {
         Some(name) => Cow::Owned(format!("Unknown tool: {name}")),
         None => "params.name is missing".into(),
     };
-    let answer = message.id().and_then(|id| {
+    Err(message.id().and_then(|id| {
         let message = Message::error_for(id, INVALID_PARAMS, &refusal).ok()?;
         Some(FromServer::Message { message, about: Some(id.clone()) })
-    });
-    Some(RefusedCall { answer })
+    }))
 }
 
 /// Passes on what the server sends.
@@ -99,9 +93,9 @@ async fn lists(
         let passes = match came {
             FromServer::Message { message, about } => match shortened(message, &filter) {
                 Ok(message) => Some(FromServer::Message { message, about }),
-                Err(UnreadableList { id, error }) => {
+                Err((id, error)) => {
                     report(&error);
-                    // What says not whose answer it is reaches nobody.
+                    // An answer to no known request is dropped.
                     id.map(|id| FromServer::Failed { id, error })
                 }
             },
@@ -115,15 +109,9 @@ async fn lists(
     }
 }
 
-/// A message must not reach the client.
-struct UnreadableList {
-    /// The request that it answers.
-    id: Option<Id>,
-    error: Error,
-}
-
-/// The message without hidden tools. Not only of a response: what it is to its client is its client's affair.
-fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, UnreadableList> {
+/// The message without hidden tools. Not only of a response: what it is to its client is its client's affair. The error is
+/// that it cannot be read; with the request that it answers.
+fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, (Option<Id>, Error)> {
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
     let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
         Ok(Cow::Borrowed(_)) => return Ok(message),
@@ -132,9 +120,9 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, Unreadabl
             .map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
-    shorter.map_err(|why| UnreadableList {
-        id: message.id().filter(|_| message.kind() == message::MessageKind::Response).cloned(),
-        error: ErrorKind::UpstreamUnreadable.with_cause(why),
+    shorter.map_err(|why| {
+        let answers = message.id().filter(|_| message.kind() == message::MessageKind::Response);
+        (answers.cloned(), ErrorKind::UpstreamUnreadable.with_cause(why))
     })
 }
 

@@ -26,7 +26,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     mcp::message::{Id, Message},
 };
 
@@ -46,7 +46,7 @@ pub struct Link<S = mpsc::Sender<ToServer>> {
 pub enum ToServer {
     /// A request, a notification, or the answer to a request of the server's.
     Message(Outbound),
-    /// Whoever sent the request with this id is gone: nobody waits for the answer (MCP 2026-07-28).
+    /// The client of the request with this id is gone: the answer is not awaited (MCP 2026-07-28).
     Abandon(Id),
 }
 
@@ -97,6 +97,18 @@ impl Link {
         let (to_server, from_client) = mpsc::channel(QUEUE);
         let (to_client, from_server) = mpsc::channel(QUEUE);
         (Self { to_server, from_server }, ServerEnd { to_client, from_client })
+    }
+}
+
+impl<S> Link<S> {
+    /// The next message of the server's. The error is that a request gets no answer, or that the conversation is over.
+    pub async fn next_message(&mut self) -> Result<Message, Error> {
+        match self.from_server.recv().await {
+            Some(FromServer::Message { message, .. }) => Ok(message),
+            Some(FromServer::Failed { error, .. }) => Err(error),
+            Some(FromServer::Ended { cause }) => Err(ErrorKind::UpstreamUnreachable.with_cause(cause)),
+            None => Err(ErrorKind::UpstreamUnreachable.with_cause("it ended")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::ToServer;
-use crate::mcp::message::MessageKind;
+use crate::mcp::message::{Id, Message, MessageKind};
 
 /// Messages that wait for the beginning of a session. Beyond them, the client waits.
 const MOST_HELD: usize = 16;
@@ -40,25 +40,21 @@ impl SessionOpening {
             }
             return None;
         }
-        self.is_under_way = message.is_some_and(|message| {
-            matches!(message.method(), "initialize" | "notifications/initialized") && !message.names_version()
-        });
+        self.is_under_way = Self::is_part(&what) && !message.is_some_and(Message::names_version);
         Some(what)
     }
 
-    fn forget(&mut self, id: &crate::mcp::message::Id) -> bool {
+    fn forget(&mut self, id: &Id) -> bool {
         let before = self.held.len();
         self.held.retain(|held| match held {
-            ToServer::Message(held) => {
-                held.message.kind() != MessageKind::Request || held.message.id() != Some(id)
-            }
+            ToServer::Message(held) => held.message.response_id() != Some(id),
             ToServer::Abandon(_) => true,
         });
         self.held.len() < before
     }
 
     /// The server has taken what the others wait for, or will not.
-    pub(super) fn is_over(&mut self) {
+    pub(super) fn end(&mut self) {
         self.is_under_way = false;
     }
 
@@ -79,7 +75,6 @@ impl SessionOpening {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::message::{Id, Message};
 
     fn said(text: &str) -> ToServer {
         ToServer::Message(Message::parse(text.to_owned().into()).unwrap().into())
@@ -103,10 +98,10 @@ mod tests {
         assert_eq!(method(opening.admit(ToServer::Abandon(Id::number(3)))), "none");
         assert_eq!(method(opening.admit(said(r#"{"id":9,"result":{}}"#))), "");
         assert_eq!(method(opening.next()), "none");
-        opening.is_over();
+        opening.end();
         assert_eq!(method(opening.next()), "notifications/initialized");
         assert_eq!(method(opening.next()), "none");
-        opening.is_over();
+        opening.end();
         assert_eq!((method(opening.next()), method(opening.next())), ("a".into(), "none".into()));
         assert_eq!(method(opening.admit(said(r#"{"id":4,"method":"c"}"#))), "c");
     }

@@ -28,6 +28,9 @@ pub use super::{
 
 use crate::ledger::{Limit, Owner, Resource, Share};
 
+/// Most bytes of one message: a tool may answer with an image in base64, which none of the transports bounds.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
 /// One request, notification or response. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Message(Arc<Inner>);
@@ -108,7 +111,7 @@ impl Message {
         Self::from_server(format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#).into())
     }
 
-    /// That nobody waits for the answer to this request of a session any more (up to MCP 2025-11-25).
+    /// The cancellation of this request of a session (up to MCP 2025-11-25).
     pub fn cancelled(request: &Id) -> Result<Self, Malformed> {
         Self::notification("notifications/cancelled", &format!(r#"{{"requestId":{request}}}"#))
     }
@@ -182,6 +185,11 @@ impl Message {
     /// `id`; `None` for a notification, and for an error response to something that could not be read.
     pub fn id(&self) -> Option<&Id> {
         self.0.found.id.as_ref()
+    }
+
+    /// `id`, if it is a request: that of the response that it waits for.
+    pub fn response_id(&self) -> Option<&Id> {
+        self.id().filter(|_| self.kind() == MessageKind::Request)
     }
 
     /// What the progress of a request is reported under, or what `notifications/progress` is about.
@@ -300,13 +308,7 @@ impl Message {
         let message = match moved {
             Some(mut found) => {
                 found.shift(|position| shifted(position, &edits));
-                Self(Arc::new(Inner {
-                    text,
-                    author: *author,
-                    found,
-                    held: OnceLock::new(),
-                    guard: OnceLock::new(),
-                }))
+                Self::found(text, *author, found)
             }
             None => Self::read(text, *author)?,
         };
@@ -339,7 +341,7 @@ impl Message {
         self.0.held.get_or_init(|| Arc::new(share));
     }
 
-    /// Counts the message for another owner from now on, if nobody else has it. The error is that this owner may not have it.
+    /// Counts the message for another owner from now on, unless it is shared. The error is that this owner may not have it.
     pub fn pass_to(&mut self, owner: &Arc<Owner>) -> Result<(), Limit> {
         let Some(inner) = Arc::get_mut(&mut self.0) else { return Ok(()) };
         match inner.held.get_mut() {

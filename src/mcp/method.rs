@@ -75,7 +75,7 @@ static METHODS: [Row; Method::COUNT - 1] = [
 ];
 
 impl Method {
-    /// How many there are, with the one that stands for all others.
+    /// How many there are, with [`Method::OTHER`].
     pub const COUNT: usize = 26;
     /// None of MCP.
     pub const OTHER: Self = Self(Self::COUNT as u8 - 1);

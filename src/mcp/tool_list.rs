@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mcp::{
-    message::Malformed,
+    message::{MAX_MESSAGE, Malformed},
     method::{Method, TOOLS_LIST},
     reading::keys::is_spelling_of,
     splice::splice,
@@ -23,7 +23,7 @@ use crate::mcp::{
 };
 
 /// Most bytes of a response that are held until it is known whether it is a list of tools, and which.
-pub const MAX_HELD: usize = 4 * 1024 * 1024;
+pub const MAX_HELD: usize = MAX_MESSAGE;
 
 /// Why a response cannot be passed on. Says nothing of what was in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -151,7 +151,7 @@ impl Session {
         self.watched.set_deadline(Some(self.idle));
         loop {
             let event = self.next().await;
-            // A server that talks where nobody listens is no use of the session; whatever else happens is.
+            // A message of the server that has no listener is no use of the session; whatever else happens is.
             if !(matches!(event, Event::Server(_)) && self.is_idle()) {
                 self.watched.set_deadline(Some(self.idle));
             }
@@ -165,7 +165,7 @@ impl Session {
                 }
                 Event::Signal(Signal::Deadline) => {}
                 Event::Command(Some(command)) => self.command(command),
-                // Without a handle left in the registry nobody could ask for anything.
+                // Without a handle left in the registry no command can come.
                 Event::Command(None) => break,
                 Event::Server(Some(FromServer::Message { message, about })) => self.received(message, about),
                 Event::Server(Some(FromServer::Failed { id, error })) => self.failed(&id, error),
@@ -179,7 +179,7 @@ impl Session {
                 }
                 Event::Room => {
                     if let Some(message) = self.to_server.pop_front() {
-                        // There is room: nobody else sends here. If it has just closed, its end is on the way.
+                        // There is room: nothing else sends here. If it has just closed, its end is on the way.
                         let _ = self.link.to_server.try_send(message);
                     }
                 }
@@ -216,7 +216,7 @@ impl Session {
             tokio::select! {
                 () = listener.closed() => Event::Silence,
                 () = listener.room(), if listener.has_more() => Event::Listener,
-                () = listener.is_unread(), if is_full => Event::Unread,
+                () = listener.until_unread(), if is_full => Event::Unread,
             }
         };
         // By chance among each other, so that none that always has something keeps the others from being heard.
@@ -287,8 +287,7 @@ impl Session {
 
     fn post(&mut self, outbound: Outbound, wants: Wants, reply: oneshot::Sender<SessionReply>) {
         let message = &outbound.message;
-        if let (message::MessageKind::Request, Some(id)) = (message.kind(), message.id()) {
-            let id = id.clone();
+        if let Some(id) = message.response_id().cloned() {
             if let Some(kind) = self.refusal(&id) {
                 return drop(reply.send(SessionReply::Refused(kind.into())));
             }
@@ -345,20 +344,13 @@ impl Session {
     /// Something came from the server.
     fn received(&mut self, message: Message, about: Option<Id>) {
         if message.kind() == message::MessageKind::Response {
-            // An answer that nobody waits for, or to nothing that can be named, has nowhere to go.
+            // An answer to no request of this session is dropped.
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
-            match call.client {
-                Client::Waits(reply) => drop(reply.send(SessionReply::Answer(message))),
-                Client::Reads(mut stream) => {
-                    let last = stream.deliver(&message, self.owner.has_room_to_spare());
-                    self.last_of(stream, last);
-                }
-                Client::Listens => self.hand_to_listener(event(&message)),
-            }
-            return;
+            return self.answer(call.client, message);
         }
         let id = about.or_else(|| self.related(&message));
-        let is_heard = self.listener.is_some() || id.as_ref().is_some_and(|id| self.is_read(id));
+        let call = id.as_ref().and_then(|id| self.calls.get(id));
+        let is_heard = self.listener.is_some() || call.is_some_and(PendingCall::is_read);
         if !is_heard && message.kind() == message::MessageKind::Request && message.method() == "ping" {
             return self.pong(&message);
         }
@@ -371,10 +363,6 @@ impl Session {
         }
     }
 
-    fn is_read(&self, id: &Id) -> bool {
-        self.calls.get(id).is_some_and(PendingCall::is_read)
-    }
-
     /// Answers a ping in the stead of a client that hears of it nowhere: a server that waits in vain ends the session.
     fn pong(&mut self, ping: &Message) {
         let answer = ping.id().and_then(|id| Message::result_for(id, "{}").ok());
@@ -384,19 +372,25 @@ impl Session {
         }
     }
 
-    /// The last event of a call's stream.
-    fn last_of(&mut self, stream: CallStream, last: Delivery) {
-        self.to_client.push_back(last);
-        if let Some(stream) = stream.end() {
-            if self.answered.len() == ANSWERED {
-                self.answered.pop_front();
+    /// The client of a call gets its response, the last event of the call's stream.
+    fn answer(&mut self, client: Client, response: Message) {
+        match client {
+            Client::Waits(reply) => drop(reply.send(SessionReply::Answer(response))),
+            Client::Reads(mut stream) => {
+                self.to_client.push_back(stream.deliver(&response, self.owner.has_room_to_spare()));
+                if let Some(stream) = stream.end() {
+                    if self.answered.len() == ANSWERED {
+                        self.answered.pop_front();
+                    }
+                    self.answered.push_back(stream);
+                }
             }
-            self.answered.push_back(stream);
+            Client::Listens => self.hand_to_listener(event(&response)),
         }
     }
 
     /// The call that a message of the server's belongs to, where the transport does not say: the one whose progress it
-    /// reports, or the only one there is. Among several nobody can tell, and the client's stream takes it, or if it has none,
+    /// reports, or the only one there is. Among several it cannot be known, and the client's stream takes it, or if it has none,
     /// the newest call does.
     fn related(&self, message: &Message) -> Option<Id> {
         if self.is_sse || self.listener.is_some() && is_about_no_request(message.method()) {
@@ -441,21 +435,15 @@ impl Session {
         let Some(call) = self.calls.remove(id) else { return };
         match call.client {
             Client::Waits(reply) => drop(reply.send(SessionReply::Refused(error))),
-            Client::Reads(mut stream) => {
+            client => {
                 if let Some(failure) = failure(id, &error) {
-                    let last = stream.deliver_event(&failure, self.owner.has_room_to_spare());
-                    self.last_of(stream, last);
-                }
-            }
-            Client::Listens => {
-                if let Some(failure) = failure(id, &error) {
-                    self.hand_to_listener(failure);
+                    self.answer(client, failure);
                 }
             }
         }
     }
 
-    /// The server is gone: nobody is left waiting for it. Whoever reads slowly gets what fits.
+    /// The server is gone: every request that waits fails. Whoever reads slowly gets what fits.
     fn over(&mut self, cause: &str) {
         let calls: Vec<Id> = self.calls.keys().cloned().collect();
         for id in calls {
@@ -479,8 +467,8 @@ pub fn failure_code(error: &Error) -> i64 {
 }
 
 /// What a client gets for a failure when its response has begun.
-pub fn failure(id: &Id, error: &Error) -> Option<Bytes> {
-    Message::error_for(id, failure_code(error), error.kind.sentence()).ok().map(|message| event(&message))
+pub fn failure(id: &Id, error: &Error) -> Option<Message> {
+    Message::error_for(id, failure_code(error), error.kind.sentence()).ok()
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl StandaloneStream {
     }
 
     /// Waits until the client has taken nothing for too long. To be asked while it is full.
-    pub(super) async fn is_unread(&self) {
+    pub(super) async fn until_unread(&self) {
         match self.is_only {
             true => std::future::pending().await,
             false => tokio::time::sleep_until(self.taken + PATIENCE).await,

@@ -1,6 +1,6 @@
 //! Sessions that the gateway keeps itself (MCP up to 2025-11-25), for servers that a client does not reach byte for byte.
 //!
-//! A session is a task that owns a [`Link`](crate::link::Link) to the server and knows where the server's messages go:
+//! A session is a task that owns a [`Link`](crate::link::Link) to the server and decides where the server's messages go:
 //! to the response of the request that they belong to, or to the stream that the client listens on. Requests reach it,
 //! from whichever thread they are on, by a [`SessionHandle`] from the [`Registry`].
 
@@ -116,7 +116,7 @@ impl SessionHandle {
         let _ = self.commands.send(SessionCommand::Stream(id)).await;
     }
 
-    /// Tells the server that nobody waits for the answer to this request any more.
+    /// Tells the server that the answer to this request is not awaited any more.
     pub async fn abandon(&self, id: Id) {
         // A session that is over has reported it already.
         let _ = self.commands.send(SessionCommand::Abandon(id)).await;

@@ -77,30 +77,9 @@ impl CallStream {
 
     /// The next event. Without room to spare, nothing is kept for a client that comes back.
     pub(super) fn deliver(&mut self, message: &Message, has_room: bool) -> Delivery {
-        let event = match self.next_id() {
-            Some(id) => event_after(&id, message),
-            None => event(message),
-        };
-        self.keep(event, has_room)
-    }
-
-    /// The next event, as it is to be sent.
-    pub(super) fn deliver_event(&mut self, event: &Bytes, has_room: bool) -> Delivery {
-        let event = match self.next_id() {
-            Some(id) => [&id, &event[..]].concat().into(),
-            None => event.clone(),
-        };
-        self.keep(event, has_room)
-    }
-
-    /// The line that numbers the next event, if they are numbered.
-    fn next_id(&self) -> Option<Vec<u8>> {
-        let kept = self.kept.as_ref()?;
-        Some(format!("id: {}.{}\n", self.call, kept.before + kept.events.len() as u64 + 1).into())
-    }
-
-    fn keep(&mut self, event: Bytes, has_room: bool) -> Delivery {
-        let Some(kept) = &mut self.kept else { return (self.client.clone(), event) };
+        let Some(kept) = &mut self.kept else { return (self.client.clone(), event(message)) };
+        let id = format!("id: {}.{}\n", self.call, kept.before + kept.events.len() as u64 + 1);
+        let event = event_after(id.as_bytes(), message);
         kept.bytes += event.len();
         kept.events.push_back(event.clone());
         let (events, bytes) = if has_room { (KEPT_EVENTS, KEPT_BYTES) } else { (0, 0) };

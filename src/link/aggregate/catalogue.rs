@@ -54,7 +54,7 @@ impl Core {
         let granted: Vec<_> = self.granted().collect();
         let states = || granted.iter().map(|member| &self.members[*member].list(ask).state);
         let is_known = states().any(|state| matches!(state, ListState::Known(_)));
-        // If nobody has anything but an error, the client has to see it: it may be about the request itself.
+        // If all have nothing but an error, the client has to see it: it may be about the request itself.
         let refused = states().find_map(|state| match state {
             ListState::Refused(Some(error)) if !is_known => Some(error.clone()),
             _ => None,

@@ -78,9 +78,9 @@ pub(super) struct SentRequest {
     pub(super) until: Option<Instant>,
 }
 
-/// Whom the answer is for.
+/// Who gets the answer.
 pub(super) enum RequestPurpose {
-    /// The client, which knows the request and its progress by these.
+    /// The client, whose names for the request and its progress these are.
     Client { id: Id, token: Option<Id> },
     /// The core: a member's `initialize`.
     Initialize,
@@ -90,7 +90,7 @@ pub(super) enum RequestPurpose {
     Share(u64),
     /// The subscription that was given this number.
     Listen(u64),
-    /// Nobody.
+    /// It is dropped.
     Nobody,
 }
 
@@ -186,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Drops the links of members that nobody wants anything of: what they cost others may have.
+    /// Drops the links of members that are not in use: what they cost others may have.
     fn let_sleep(&mut self, now: Instant) {
         for member in 0..self.members.len() {
             if self.members[member].idle_until().is_none_or(|until| now < until) {
@@ -364,7 +364,7 @@ impl Core {
 
         let sent: Vec<_> = self.sent.extract_if(|_, sent| sent.member == member).collect();
         for (_, sent) in sent {
-            self.unanswered(member, sent.purpose, Error { kind: why.kind, cause: why.cause.clone() });
+            self.unanswered(member, sent.purpose, why.clone());
         }
         let unasked: Vec<_> = self.asked.extract_if(|_, asked| asked.member == member).collect();
         for (number, _) in unasked {

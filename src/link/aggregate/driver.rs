@@ -21,6 +21,7 @@ use crate::link::aggregate::{
 use crate::{
     error::Error,
     link::{FromServer, Link, ServerEnd, ToServer},
+    mcp::message::MAX_MESSAGE,
 };
 
 /// Bytes and messages that may wait for one side beside its link's own queue. Every request in flight may fail at once, and
@@ -28,7 +29,7 @@ use crate::{
 ///
 /// A member that leaves more lying is dropped: to wait for it would stop the others. From a client that does, nothing more
 /// is taken. Members are not listened to while anything waits for the client: they wait for it, and for nobody else.
-const BACKLOG: (usize, usize) = (4 << 20, 2 * IN_FLIGHT);
+const BACKLOG: (usize, usize) = (MAX_MESSAGE, 2 * IN_FLIGHT);
 
 /// Why a member is gone that takes no more messages.
 const LINK_CLOSED: &str = "its link is closed";

@@ -101,7 +101,7 @@ impl Core {
         let asked = serde_json::from_str::<InitializeResult>(params).map(|params| params.protocol_version);
         // Each member goes on in the version that it agreed to. The client gets the oldest of them, since it must expect
         // nothing that a member does not know; what a newer member sends beyond that, the client's own capabilities allowed.
-        // Versions are dates: the order of their text is the order of their age. One that nobody knows yet is not invented.
+        // Versions are dates: the order of their text is the order of their age. One that is not published is not invented.
         let agreed = self.initialize_results().map(|(_, result)| result.protocol_version.clone()).min();
         let version = agreed
             .or_else(|| asked.ok())
@@ -131,7 +131,7 @@ impl Core {
     }
 
     /// For all if all of them speak MCP 2026-07-28, and one common version of it; else as a server of an older era would,
-    /// so that the client falls back to `initialize`. So it does when nobody answers: a session lets members join later.
+    /// so that the client falls back to `initialize`. So it does when no member answers: a session lets members join later.
     /// Silence is neither yes nor no, and costs only the silent.
     pub(super) fn answer_discover(&mut self, id: &Id) {
         let (mut common, mut ttl): (Option<Vec<String>>, Option<u64>) = (None, None);

@@ -25,7 +25,7 @@ pub(super) enum LazyCall {
     /// It is answered from the list of tools.
     Query(Query),
     /// It is this call of a tool.
-    Invoke(Box<Message>),
+    Invoke(Message),
     /// It names a tool itself.
     Direct,
     /// It lacks something.
@@ -132,7 +132,7 @@ pub(super) fn read(message: &Message) -> LazyCall {
             None => LazyCall::Wrong("tool_schema takes the string name."),
         },
         Some(INVOKE) => match invoked(message) {
-            Some(message) => LazyCall::Invoke(Box::new(message)),
+            Some(message) => LazyCall::Invoke(message),
             None => LazyCall::Wrong("tool_invoke takes the string name and the object arguments."),
         },
         _ => LazyCall::Direct,

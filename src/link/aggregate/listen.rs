@@ -127,7 +127,7 @@ impl Listens {
         let listen = self.0.iter_mut().find(|listen| listen.open.contains_key(&number))?;
         let (_, acknowledged) = listen.open.get_mut(&number).filter(|(of, _)| *of == member)?;
         if message.method() == ACKNOWLEDGED {
-            // Once: what is said again would only grow.
+            // Once: repeated, it would only grow.
             if !std::mem::replace(acknowledged, true) {
                 merge(&mut listen.honoured, self::wanted(message));
             }

@@ -23,7 +23,7 @@ const PAGES: usize = 1_000;
 /// Bytes that all lists of all members may hold, while they are gathered for one client.
 pub(super) const BYTES: usize = 16 << 20;
 
-/// [`MemberList::since`] of a list that came when nobody waited any more. The client was notified of something new, and
+/// [`MemberList::since`] of a list that came when it was not awaited any more. The client was notified of something new, and
 /// gets this when it asks; to begin anew, and be late again, would go on forever.
 pub(super) const ALWAYS_FRESH: u64 = u64::MAX;
 
@@ -123,14 +123,14 @@ pub(super) struct CompleteList {
 pub(super) struct Item {
     /// `name`, `uri` or `uriTemplate`: what it is asked for by.
     pub(super) name: Box<str>,
-    /// It as it came; `None` once nobody waits for it, since calls need names only.
+    /// It as it came; `None` once it is not awaited, since calls need names only.
     pub(super) text: Option<Box<str>>,
 }
 
 /// What a page leads to.
 pub(super) enum PageResult {
     /// This request, for the next one.
-    Page(Box<Message>),
+    Page(Message),
     /// The list is complete.
     Complete,
     /// The list is longer than what is kept: it ends here.
@@ -282,8 +282,7 @@ impl RunningList {
             return Ok(PageResult::TooMany);
         }
         self.number = number;
-        request(ask, number, Some(&cursor), self.meta.as_deref())
-            .map(|request| PageResult::Page(Box::new(request)))
+        request(ask, number, Some(&cursor), self.meta.as_deref()).map(PageResult::Page)
     }
 
     /// The complete list.

@@ -1,4 +1,4 @@
-//! A member, as the core knows it.
+//! The state of a member.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,9 +41,9 @@ pub(super) struct MemberState {
     /// What `granted` returned when the link was opened.
     opened: Option<u64>,
     pub(super) phase: LinkPhase,
-    /// Since when nobody has wanted anything of it, or how long that may be; both count while its link is open.
+    /// Since when it is not in use, and how long that may be; both count while its link is open.
     pub(super) idle: (Instant, Duration),
-    /// Its link was dropped because nobody needed it: with the next one it is what it was.
+    /// Its link was dropped because it was not in use: with the next one it is what it was.
     pub(super) sleeps: bool,
     /// The limit that kept it from being opened, if that is why it is closed: no fault of the server's.
     pub(super) limit: Option<(ErrorKind, Box<str>)>,
@@ -107,7 +107,7 @@ impl MemberState {
         (self.patience)()
     }
 
-    /// Whether somebody, in whichever conversation, waited for this in vain, and it has not come in time since.
+    /// Whether this was awaited in vain, in whichever conversation, and it has not come in time since.
     pub(super) fn is_slow(&self, wait: SlowPart) -> bool {
         self.health.is_slow(wait.number())
     }
@@ -143,7 +143,7 @@ impl MemberState {
         self.limit = None;
     }
 
-    /// When its link is dropped if nobody wants anything of it until then.
+    /// When its link is dropped if it is not used until then.
     pub(super) fn idle_until(&self) -> Option<Instant> {
         let (since, longest) = self.idle;
         since.checked_add(longest).filter(|_| matches!(self.phase, LinkPhase::Ready))

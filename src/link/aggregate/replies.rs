@@ -1,4 +1,4 @@
-//! What members say, and whom it is for.
+//! Messages of members, and who gets them.
 
 use std::borrow::Cow;
 
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// What could be read as something else is delivered to nobody, and whoever waits for it gets an error.
+    /// What could be read as something else is not delivered, and a request that waits for it fails.
     fn on_ambiguous_message(&mut self, now: Instant, member: usize, message: &Message) {
         match (message.kind(), message.id()) {
             (message::MessageKind::Response, Some(id)) => {
@@ -169,7 +169,7 @@ impl Core {
             }
             None => match asking.take(ask, message, BYTES.saturating_sub(held), next, share) {
                 Ok(PageResult::Page(request)) => {
-                    self.send(member, next, RequestPurpose::Page(ask), None, Ok(*request));
+                    self.send(member, next, RequestPurpose::Page(ask), None, Ok(request));
                     return;
                 }
                 Ok(PageResult::Broken(why)) => (asking.broken(None), Some(why.into())),
@@ -283,7 +283,7 @@ impl Core {
         }
     }
 
-    /// A list is not what it was. If it is on its way, nobody knows from before or after: it is asked for again.
+    /// A list is not what it was. If it is on its way, it may be from before or after that: it is asked for again.
     fn stale(&mut self, member: usize, ask: ListKind) {
         let number = self.number();
         let list = self.members[member].list_mut(ask);

@@ -240,7 +240,7 @@ impl Core {
                 self.refuse(&id, HEADER_MISMATCH, &reason);
             }
             lazy::LazyCall::Invoke(message) => {
-                self.call_by_name(now, ListKind::Tools, id, Outbound { message: *message, ..outbound });
+                self.call_by_name(now, ListKind::Tools, id, Outbound { message, ..outbound });
             }
             lazy::LazyCall::Direct => self.call_by_name(now, ListKind::Tools, id, outbound),
             lazy::LazyCall::Wrong(why) => {

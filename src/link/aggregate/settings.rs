@@ -68,7 +68,7 @@ pub struct AggregateSettings {
     pub name: String,
     /// `serverInfo.version`.
     pub version: String,
-    /// Changes when what [`Member::granted`] says may have changed: then it is asked, even if nobody does anything.
+    /// Changes when what [`Member::granted`] says may have changed: then it is asked, even if nothing else happens.
     pub changes: watch::Receiver<u64>,
     /// Whether the client listens to what servers say of themselves.
     pub listens: Arc<AtomicBool>,

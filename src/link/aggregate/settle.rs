@@ -76,7 +76,7 @@ impl Core {
         self.settle_listens(now);
     }
 
-    /// Asks a member for what a request waits for and nobody has asked it for. Whether it has to say something yet.
+    /// Asks a member for what a request waits for, unless it was asked already. Whether its answer is still awaited.
     fn ask_for_missing(&mut self, now: Instant, waiter: &WaitingRequest, member: usize) -> bool {
         match (&waiter.then, self.members[member].phase) {
             (WaitFor::Call(of, _), phase) => *of == member && matches!(phase, LinkPhase::Opening { .. }),
@@ -159,7 +159,7 @@ impl Core {
             WaitFor::Uri(outbound) => self.call_owner(now, waiter.id, outbound),
             WaitFor::Listen(message) => self.listen(now, waiter.id, &message),
             WaitFor::Shares { answer, .. } => {
-                // Who has not answered by now answers nobody.
+                // An answer that comes after this one is dropped.
                 self.sent.retain(
                     |_, sent| !matches!(sent.purpose, RequestPurpose::Share(key) if key == waiter.key),
                 );

@@ -1,6 +1,9 @@
 //! Which server a resource belongs to, by what each lists.
 
-use crate::link::aggregate::{core::Core, lists::ListKind, member::LinkPhase};
+use crate::link::{
+    aggregate::{core::Core, lists::ListKind, member::LinkPhase},
+    awaited::only,
+};
 
 impl Core {
     /// The member that lists this very URI; the first, if several do.
@@ -13,7 +16,7 @@ impl Core {
     /// only one that has resources at all. What several claim in one of these ways, and none lists, is no one's: any of them
     /// may say so to be asked for what is another's.
     ///
-    /// Nobody is asked whether it knows the URI: it may hold a secret of the server that made it up.
+    /// No member is asked whether it has the URI: it may hold a secret of the server that made it up.
     pub(super) fn owner_of(&self, uri: &str) -> Result<usize, &'static str> {
         let names = |at: usize, ask| self.members[at].list(ask).names();
         let scheme = |uri: &str| uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -49,14 +52,9 @@ impl Core {
     }
 }
 
-/// Why nobody is asked for a URI that several members claim.
+/// Why no member is asked for a URI that several claim.
 const CONTESTED: &str =
     "Several servers claim this resource, and none lists it; ask the server itself, at its own path";
-
-/// What there is, if there is one and no other.
-fn only(mut found: impl Iterator<Item = usize>) -> Option<usize> {
-    found.next().filter(|_| found.next().is_none())
-}
 
 /// Whether a URI may have come from a template (RFC 6570). What is in braces may be anything, which is more than the
 /// RFC allows: it decides who is asked, not what exists.

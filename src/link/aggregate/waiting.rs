@@ -47,11 +47,11 @@ pub(super) enum WaitFor {
     Query(Query),
     /// A call that is for this member, which has no link yet.
     Call(usize, Outbound),
-    /// A call by a name that nobody is known to have; lists may tell.
+    /// A call by a name that no member is known to have; lists may show whose it is.
     Named(ListKind, Outbound),
-    /// A call by a URI; lists may tell.
+    /// A call by a URI; lists may show whose it is.
     Uri(Outbound),
-    /// `subscriptions/listen` with URIs; lists may tell.
+    /// `subscriptions/listen` with URIs; lists may show whose they are.
     Listen(Message),
     /// So many members have yet to answer their share; one of them did.
     Shares { left: usize, answer: Option<Result<Message, Error>> },

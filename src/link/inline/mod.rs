@@ -16,11 +16,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Instant};
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinError, JoinSet, spawn_blocking};
 
-use self::{
-    result::MOST_OUTPUT,
-    rpc::{InlineCall, InlineReply},
-    turns::Turns,
-};
+use self::{result::MOST_OUTPUT, rpc::InlineReply, turns::Turns};
 use super::{FromServer, Link, ServerEnd, ToServer};
 use crate::{
     child::once::{self, Finished, RunLimits},
@@ -29,6 +25,7 @@ use crate::{
     ledger::{Owner, Resource},
     mcp::{
         codes::INVALID_REQUEST,
+        era::Era,
         message::{Id, Message, Part},
     },
     observe::{Health, Observer},
@@ -104,34 +101,30 @@ impl InlineServer {
         Ok(result::of(tool, outcome))
     }
 
-    /// The log gets what the config knows already, and how it went: neither arguments nor output.
+    /// The log gets what is in the config, and the outcome: neither arguments nor output.
     fn note(&self, tool: &InlineTool, outcome: &io::Result<Finished>, began: Instant) {
-        let (level, msg, kind) = match outcome {
-            Err(_) => (Level::Warn, "Inline tool could not be started", Some(ErrorKind::UpstreamUnreachable)),
-            Ok(Finished { status: None, .. }) => {
-                (Level::Warn, "Inline tool took too long", Some(ErrorKind::UpstreamTimeout))
-            }
-            Ok(_) => (Level::Debug, "Inline tool ran", None),
-        };
-        match outcome {
+        let log =
+            |level, msg| self.observer.log.line(level, msg).str("server", &self.name).str("tool", &tool.name);
+        let failed = |kind: ErrorKind, why: &str| {
             // Another tool of the server may run.
+            self.health.note(&format!("tool {:?} {why}", tool.name));
+            self.observer.metrics.upstream_error(&self.name, kind.code());
+        };
+        let line = match outcome {
             Err(error) => {
-                self.health.note(&format!("tool {:?} could not be started: {}", tool.name, error.kind()))
+                let cause = error.kind().to_string();
+                failed(ErrorKind::UpstreamUnreachable, &format!("could not be started: {cause}"));
+                log(Level::Warn, "Inline tool could not be started").str("cause", &cause)
             }
             Ok(Finished { status: None, .. }) => {
-                self.health.note(&format!("tool {:?} took too long", tool.name));
+                failed(ErrorKind::UpstreamTimeout, "took too long");
+                log(Level::Warn, "Inline tool took too long")
             }
-            Ok(_) => self.health.answered(),
-        }
-        if let Some(kind) = kind {
-            self.observer.metrics.upstream_error(&self.name, kind.code());
-        }
-        let mut line = self.observer.log.line(level, msg).str("server", &self.name).str("tool", &tool.name);
-        match outcome {
-            Err(error) => line = line.str("cause", &error.kind().to_string()),
-            Ok(Finished { status: Some(status), .. }) => line = line.str("ended", &status.to_string()),
-            Ok(_) => {}
-        }
+            Ok(Finished { status: Some(status), .. }) => {
+                self.health.answered();
+                log(Level::Debug, "Inline tool ran").str("ended", &status.to_string())
+            }
+        };
         line.millis("duration_ms", began.elapsed()).send();
     }
 }
@@ -199,54 +192,53 @@ impl Conversation {
             ToServer::Message(outbound) => outbound.message,
         };
         match rpc::answer(&self.server.name, &self.server.target, &message) {
-            InlineReply::None => None,
-            InlineReply::Message(message) => Some(FromServer::Message { message: *message, about: None }),
+            InlineReply::Answer(answer) => answer.map(|message| FromServer::Message { message, about: None }),
             InlineReply::Cancel(id) => {
                 self.calls.cancel(&id);
                 None
             }
-            InlineReply::Call(call) => self.start(call),
+            InlineReply::Call(tool) => self.start(tool, message),
         }
     }
 
-    fn start(&mut self, call: InlineCall) -> Option<FromServer> {
-        if self.calls.handles.contains_key(&call.id) {
-            let message = rpc::error(&call.id, INVALID_REQUEST, "a call with this id is running")?;
+    /// Runs a tool. The request is kept to the end: it counts what is kept of it.
+    fn start(&mut self, tool: usize, request: Message) -> Option<FromServer> {
+        let id = request.response_id()?.clone();
+        if self.calls.handles.contains_key(&id) {
+            let message = rpc::error(&id, INVALID_REQUEST, "a call with this id is running")?;
             return Some(FromServer::Message { message, about: None });
         }
         if self.calls.handles.len() >= CALLS {
             let error = ErrorKind::CallerLimit.with_cause("too many calls of one session at a time");
-            return Some(FromServer::Failed { id: call.id, error });
+            return Some(FromServer::Failed { id, error });
         }
         let (server, owner) = (Arc::clone(&self.server), Arc::clone(&self.owner));
-        let id = call.id.clone();
+        let (era, key) = (Era::of(&request), id.clone());
         let task = async move {
-            let result = match server.call(&owner, call.tool, call.request).await {
+            let result = match server.call(&owner, tool, request).await {
                 Ok(result) => result,
-                Err(error) => return FromServer::Failed { id: call.id, error },
+                Err(error) => return FromServer::Failed { id, error },
             };
-            let Some(mut message) = rpc::result(&call.id, call.era, result) else { return failed(call.id) };
+            let Some(mut message) = rpc::result(&id, era, result) else { return failed(id) };
             match message.pass_to(&owner) {
                 Ok(()) => FromServer::Message { message, about: None },
-                Err(limit) => {
-                    FromServer::Failed { id: call.id, error: Error::out_of(Resource::Bytes, limit) }
-                }
+                Err(limit) => FromServer::Failed { id, error: Error::out_of(Resource::Bytes, limit) },
             }
         };
-        self.calls.handles.insert(id, self.calls.tasks.spawn(task));
+        self.calls.handles.insert(key, self.calls.tasks.spawn(task));
         None
     }
 }
 
 impl Calls {
-    /// Drops the call if it runs, and with it its command; nobody waits for its answer.
+    /// Drops the call if it runs, and with it its command; its answer is not awaited.
     fn cancel(&mut self, id: &Id) {
         if let Some(handle) = self.handles.remove(id) {
             handle.abort();
         }
     }
 
-    /// What the end of a task says to the client.
+    /// What the client gets at the end of a task.
     fn ended(&mut self, ended: Result<FromServer, JoinError>) -> Option<FromServer> {
         let back = match ended {
             Ok(back) => Some(back),

@@ -1,14 +1,16 @@
 //! What a message to an inline server comes to, in either era of MCP. Nothing here waits.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     config::{InlineTarget, InlineTool},
     mcp::{
         codes::{INVALID_PARAMS, METHOD_NOT_FOUND, UNSUPPORTED_VERSION, error_response, unsupported},
         era::Era,
-        message::{Id, Message, MessageKind, Part},
+        message::{Id, Message, Part},
         version::{MODERN, negotiate},
     },
 };
@@ -19,61 +21,55 @@ const TTL_MS: u64 = 60_000;
 
 /// What a message comes to.
 pub(super) enum InlineReply {
-    /// Nothing to say.
-    None,
-    /// The answer.
-    Message(Box<Message>),
-    /// A command has to run first.
-    Call(InlineCall),
-    /// Nobody waits for this request any more.
+    /// The answer, if there is one.
+    Answer(Option<Message>),
+    /// The tool of this index has to run first. The arguments are not read here: what is small as a text may be large as a
+    /// tree.
+    Call(usize),
+    /// The client waits for this request no longer.
     Cancel(Id),
 }
 
-/// A call of a tool that is there.
-pub(super) struct InlineCall {
-    /// The request.
-    pub(super) id: Id,
-    /// Index of the tool.
-    pub(super) tool: usize,
-    /// The request, which is kept to the end: it counts what is kept of it. Its arguments are not read here: what is small as
-    /// a text may be large as a tree.
-    pub(super) request: Message,
-    /// How the result is written.
-    pub(super) era: Era,
-}
-
-/// An error response in the making: code, message, data.
-struct Failure(i64, &'static str, Option<Value>);
+/// An error response in the making: code, message.
+type Failure = (i64, &'static str);
 
 /// Decides about one message to the server `name`.
 pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> InlineReply {
-    let (MessageKind::Request, Some(id)) = (message.kind(), message.id()) else {
+    let Some(id) = message.response_id() else {
         return match (message.method(), message.request_id()) {
             ("notifications/cancelled", Some(id)) => InlineReply::Cancel(id.clone()),
-            _ => InlineReply::None,
+            _ => InlineReply::Answer(None),
         };
     };
     let server = InlineView { name, target };
-    let outcome = match era(message) {
-        Ok(era) if message.method() == "tools/call" => match server.find(message) {
-            Some(tool) => {
-                return InlineReply::Call(InlineCall { id: id.clone(), tool, request: message.clone(), era });
-            }
+    let era = Era::of(message);
+    if let Some(other) = message.version().filter(|version| *version != MODERN) {
+        let reason = "unsupported protocol version";
+        let refusal = error_response(Some(id), UNSUPPORTED_VERSION, reason, Some(unsupported(other)));
+        return InlineReply::Answer(Message::parse(refusal.into()).ok());
+    }
+    let is_complete = match era {
+        Era::Legacy => message.method() != "server/discover",
+        Era::Modern => message.names_capabilities(),
+    };
+    let outcome = match (message.method(), era) {
+        _ if !is_complete => Err((
+            INVALID_PARAMS,
+            "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities",
+        )),
+        ("tools/call", _) => match server.find(message) {
+            Some(tool) => return InlineReply::Call(tool),
             // An unknown tool is an error; arguments that do not fit are a result that says so, for the model to mend (MCP
             // 2025-11-25, "Error Handling" of tools).
-            None => Err(Failure(INVALID_PARAMS, "unknown tool", None)),
+            None => Err((INVALID_PARAMS, "unknown tool")),
         },
-        Ok(Era::Legacy) => server.legacy(message).map(|result| (Era::Legacy, result)),
-        Ok(Era::Modern) => server.modern(message).map(|result| (Era::Modern, result)),
-        Err(failure) => Err(failure),
+        (_, Era::Legacy) => server.legacy(message),
+        (_, Era::Modern) => server.modern(message),
     };
-    let answer = match outcome {
-        Ok((era, value)) => result(id, era, value),
-        Err(Failure(code, reason, data)) => {
-            Message::parse(error_response(Some(id), code, reason, data).into()).ok()
-        }
-    };
-    answer.map_or(InlineReply::None, |message| InlineReply::Message(Box::new(message)))
+    InlineReply::Answer(match outcome {
+        Ok(value) => result(id, era, value),
+        Err((code, reason)) => error(id, code, reason),
+    })
 }
 
 /// The response with this result; `None` only if it could not be read back, which no result can cause.
@@ -89,39 +85,12 @@ pub(super) fn error(id: &Id, code: i64, reason: &str) -> Option<Message> {
     Message::error_for(id, code, reason).ok()
 }
 
-/// A request says which era it is of, and a modern one has to say more.
-fn era(message: &Message) -> Result<Era, Failure> {
-    match message.version() {
-        Some(MODERN) => {}
-        Some(other) => {
-            let reason = "unsupported protocol version";
-            return Err(Failure(UNSUPPORTED_VERSION, reason, Some(unsupported(other))));
-        }
-        None if message.method() != "server/discover" => return Ok(Era::Legacy),
-        None => {}
-    }
-    let meta = message.part(Part::Meta).and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
-    let capabilities = meta.and_then(|meta| meta.client_capabilities);
-    if message.version().is_none() || !capabilities.is_some_and(|raw| raw.get().starts_with('{')) {
-        let reason = "params._meta needs io.modelcontextprotocol/protocolVersion and clientCapabilities";
-        return Err(Failure(INVALID_PARAMS, reason, None));
-    }
-    Ok(Era::Modern)
-}
-
-/// What counts in `params._meta`.
-#[derive(Deserialize)]
-struct Meta<'a> {
-    #[serde(borrow, rename = "io.modelcontextprotocol/clientCapabilities")]
-    client_capabilities: Option<&'a RawValue>,
-}
-
 /// What counts in `params` of `initialize`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Initialize<'a> {
     #[serde(borrow)]
-    protocol_version: Option<&'a RawValue>,
+    protocol_version: Cow<'a, str>,
 }
 
 struct InlineView<'a> {
@@ -135,10 +104,8 @@ impl InlineView<'_> {
             "initialize" => {
                 let params = message.part(Part::Params);
                 let wanted = params.and_then(|params| serde_json::from_str::<Initialize<'_>>(params).ok());
-                let wanted = wanted.and_then(|params| params.protocol_version);
-                let wanted = wanted.and_then(|version| serde_json::from_str::<String>(version.get()).ok());
                 let mut result = json!({
-                    "protocolVersion": negotiate(wanted.as_deref()),
+                    "protocolVersion": negotiate(wanted.as_ref().map(|wanted| &*wanted.protocol_version)),
                     "capabilities": capabilities(),
                     "serverInfo": self.info(),
                 });
@@ -147,7 +114,7 @@ impl InlineView<'_> {
             }
             "ping" => json!({}),
             "tools/list" => self.list(message)?,
-            _ => return Err(Failure(METHOD_NOT_FOUND, "method not found", None)),
+            _ => return Err((METHOD_NOT_FOUND, "method not found")),
         })
     }
 
@@ -163,10 +130,10 @@ impl InlineView<'_> {
                 result
             }
             "tools/list" => self.list(message)?,
-            _ => return Err(Failure(METHOD_NOT_FOUND, "method not found", None)),
+            _ => return Err((METHOD_NOT_FOUND, "method not found")),
         };
         result["ttlMs"] = TTL_MS.into();
-        // What a token may reach is nobody else's business.
+        // What one token may reach is not for caches that others use.
         result["cacheScope"] = "private".into();
         Ok(result)
     }
@@ -174,7 +141,7 @@ impl InlineView<'_> {
     /// The list is whole, so that no cursor was ever given out.
     fn list(&self, message: &Message) -> Result<Value, Failure> {
         if message.has_cursor() {
-            return Err(Failure(INVALID_PARAMS, "unknown cursor", None));
+            return Err((INVALID_PARAMS, "unknown cursor"));
         }
         Ok(json!({ "tools": self.target.tools.iter().map(described).collect::<Vec<_>>() }))
     }

@@ -14,9 +14,9 @@ use crate::{
     mcp::{
         codes::PARSE_ERROR,
         incoming::{Batch, Incoming},
-        message::{self, Id, Malformed, Message, Part},
+        message::{self, Id, MAX_MESSAGE, Malformed, Message, Part},
         oversize::Answers,
-        sse::reader::{EventReader, MAX_EVENT, SkippedEvent, SseEvent},
+        sse::reader::{EventReader, SkippedEvent, SseEvent},
     },
     observe::Health,
     upstream::{
@@ -36,8 +36,8 @@ pub(crate) const MOST_POSTS: usize = 2 * MOST_IN_FLIGHT;
 /// Most messages that are taken from a body beside the answer.
 const MOST_BESIDE: usize = 64;
 
-/// Most bytes of a message that is a whole body, as of one that is an event.
-const MAX_BODY: usize = MAX_EVENT;
+/// Why a session is not begun anew.
+pub(super) const NO_INITIALIZE: &str = "no answer to initialize in time";
 
 /// How long the end of a response is awaited once nothing more is wanted from it, so that its connection can be used again.
 const LINGER: Duration = Duration::from_secs(1);
@@ -64,23 +64,11 @@ pub struct HttpServer {
     pub line: Mutex<()>,
 }
 
-/// What a connection is for. Each takes a place of a resource of its own, from before it is made until its response ends: so
-/// however many sessions a caller has, its connections fit into the descriptors that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectionPurpose {
-    /// A request, which fails without one.
-    Call,
-    /// A stream on which the server speaks unasked.
-    Stream,
-    /// What has no answer, so that nobody would hear that it failed: it waits.
-    Notice,
-}
-
 /// That a request was written, for those that must not overtake it.
 pub(crate) type WrittenSignal = watch::Receiver<bool>;
 
 /// Resolves when the request was written, or came to nothing.
-pub(crate) async fn is_sent(mut sent: WrittenSignal) {
+pub(crate) async fn until_sent(mut sent: WrittenSignal) {
     // Who dropped the other end has nothing more to write.
     let _ = sent.wait_for(|sent| *sent).await;
 }
@@ -101,19 +89,15 @@ impl HttpServer {
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         let purpose = match message.kind() {
-            message::MessageKind::Request => ConnectionPurpose::Call,
-            _ => ConnectionPurpose::Notice,
+            message::MessageKind::Request => Resource::ServerCalls,
+            _ => Resource::ServerNotices,
         };
         let request = self.request(Method::POST, path, &fields, message.text().clone());
         self.send(purpose, request, Some(sent)).await
     }
 
     /// Asks for the event stream of the configured URL.
-    pub(crate) async fn get(
-        &self,
-        purpose: ConnectionPurpose,
-        mut fields: HeaderFields,
-    ) -> Result<Answer, Error> {
+    pub(crate) async fn get(&self, purpose: Resource, mut fields: HeaderFields) -> Result<Answer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
         let request = self.request(Method::GET, self.target.path_and_query(), &fields, Bytes::new());
         self.send(purpose, request, None).await
@@ -133,13 +117,13 @@ impl HttpServer {
     /// Ends what `fields` name at the configured URL.
     pub(super) async fn delete(&self, fields: &[Field]) -> Result<Answer, Error> {
         let request = self.request(Method::DELETE, self.target.path_and_query(), fields, Bytes::new());
-        self.send(ConnectionPurpose::Notice, request, None).await
+        self.send(Resource::ServerNotices, request, None).await
     }
 
     /// Sends one request and waits for the response head. `sent` becomes true when the request was written.
     async fn send(
         &self,
-        purpose: ConnectionPurpose,
+        purpose: Resource,
         request: ClientRequest<'_>,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<Answer, Error> {
@@ -164,23 +148,30 @@ impl HttpServer {
         }
     }
 
-    /// The right to one connection.
-    async fn connection(&self, purpose: ConnectionPurpose) -> Result<Share, Error> {
-        let resource = match purpose {
-            ConnectionPurpose::Call => Resource::ServerCalls,
-            ConnectionPurpose::Stream => Resource::ServerStreams,
-            ConnectionPurpose::Notice => Resource::ServerNotices,
-        };
-        let limit = match self.owner.take(resource) {
+    /// What `work` comes to, unless it takes longer than the head of a response may. `late` is the error's cause.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = T>,
+        late: &'static str,
+    ) -> Result<T, Error> {
+        let work = tokio::time::timeout(self.client.head_timeout, work);
+        work.await.map_err(|_| ErrorKind::UpstreamTimeout.with_cause(late))
+    }
+
+    /// The right to one connection, which counts for this resource from before it is made until its response ends: so however
+    /// many sessions a caller has, its connections fit into the descriptors that there are. A request or a stream fails without
+    /// one. What has no answer waits, since the client would not learn that it failed.
+    async fn connection(&self, purpose: Resource) -> Result<Share, Error> {
+        let limit = match self.owner.take(purpose) {
             Ok(connection) => return Ok(connection),
             Err(limit) => limit,
         };
-        if purpose == ConnectionPurpose::Notice {
+        if purpose == Resource::ServerNotices {
             let first_in_line = async {
                 let _turn = self.line.lock().await;
                 loop {
                     tokio::time::sleep(NOTICE_RETRY).await;
-                    if let Ok(connection) = self.owner.take(resource) {
+                    if let Ok(connection) = self.owner.take(purpose) {
                         return connection;
                     }
                 }
@@ -190,7 +181,7 @@ impl HttpServer {
             }
             (self.report)(Oddity::Untold(limit));
         }
-        Err(Error::out_of(resource, limit))
+        Err(Error::out_of(purpose, limit))
     }
 }
 
@@ -217,7 +208,7 @@ impl Answer {
             return Ok(whole.clone());
         }
         let mut room = self.share.owner().room();
-        let read = client::whole(&mut self.body, MAX_BODY, self.patience, async |held| {
+        let read = client::whole(&mut self.body, MAX_MESSAGE, self.patience, async |held| {
             let held = held as u64;
             self.share.set(held);
             room.open_or_give_up(held).await.map_err(|limit| Error::out_of(Resource::Bytes, limit))
@@ -228,6 +219,15 @@ impl Answer {
             _ => error,
         })?;
         Ok(self.whole.insert(whole).clone())
+    }
+
+    /// That the server took the message; nothing else of the response counts.
+    pub(crate) async fn taken(self) -> Result<(), Error> {
+        if !self.status.is_success() {
+            return Err(refused(self.status));
+        }
+        self.discard().await;
+        Ok(())
     }
 
     /// Lets go of a response of which only the head counts.
@@ -290,7 +290,7 @@ impl Answer {
         self.into_messages(id).await.map(|(answer, _)| answer).map_err(|_| refused(status))
     }
 
-    /// Whether this says that the server knows no such session, in an answer to a message that named one. MCP has 404 for it;
+    /// Whether this means that the server has no such session, in an answer to a message that named one. MCP has 404 for it;
     /// the TypeScript SDK's examples answer 400 and an error of no request, the Python SDK one of the request
     /// `server-error`, and older ones text.
     pub(crate) async fn disowns_session(&mut self) -> bool {
@@ -322,14 +322,6 @@ impl Answer {
         let Ok(body) = self.whole().await else { return false };
         Message::from_server(body).is_ok_and(|message| is_answer(&message) && message.id() == Some(id))
     }
-}
-
-/// What a server says in an event stream.
-pub(crate) enum StreamItem {
-    /// A message.
-    Message(Message),
-    /// One that could not be held, or read.
-    Lost(LostMessage),
 }
 
 /// A message that could not be held, or read.
@@ -392,7 +384,7 @@ impl EventStream {
     }
 
     /// The messages that come next, one by one; `None` at the end of the stream.
-    pub(crate) async fn message(&mut self) -> Option<StreamItem> {
+    pub(crate) async fn message(&mut self) -> Option<Result<Message, LostMessage>> {
         loop {
             let incoming = match self.batch.as_mut().and_then(Iterator::next) {
                 Some(incoming) => incoming,
@@ -411,19 +403,19 @@ impl EventStream {
                         }
                         Ok(Some(_)) => continue,
                         Ok(None) => return None,
-                        Err(lost) => return Some(StreamItem::Lost(lost)),
+                        Err(lost) => return Some(Err(lost)),
                     }
                 }
             };
             match incoming {
                 Incoming::Message(message) => {
                     message.hold_for(self.share.owner());
-                    return Some(StreamItem::Message(message));
+                    return Some(Ok(message));
                 }
                 Incoming::Batch(batch) => self.batch = Some(batch),
                 Incoming::Unreadable { answers, why } => {
                     (self.report)(Oddity::Unreadable(why));
-                    return Some(StreamItem::Lost(LostMessage { answers, error: unreadable(why) }));
+                    return Some(Err(LostMessage { answers, error: unreadable(why) }));
                 }
                 // A heartbeat, most often.
                 Incoming::Noise(_) => {}
@@ -460,7 +452,7 @@ fn is_answer(message: &Message) -> bool {
 }
 
 /// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
-/// can come; it gets the id, without which nobody could tell.
+/// can come; it gets the id, without which the client could not tell.
 pub(crate) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     if !is_answer(&message) {
         return None;

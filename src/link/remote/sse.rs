@@ -18,12 +18,13 @@ use crate::link::{
     awaited::Awaited,
     opening::SessionOpening,
     remote::server::{
-        ConnectionPurpose, EventStream, HttpServer, LostMessage, MOST_IN_FLIGHT, MOST_POSTS, StreamItem,
-        WrittenSignal, is_sent, refused,
+        EventStream, HttpServer, LostMessage, MOST_IN_FLIGHT, MOST_POSTS, NO_INITIALIZE, WrittenSignal,
+        refused, until_sent,
     },
 };
 use crate::{
     error::{Error, ErrorKind},
+    ledger::Resource,
     mcp::{
         message::{self, Id, Malformed, Message, Part},
         numbers::Numbers,
@@ -101,7 +102,7 @@ enum Posted {
         /// Others wait for it.
         is_part_of_opening: bool,
     },
-    /// It was not looked at: the server knows no such session.
+    /// It was not looked at: the server has no such session.
     Forgotten {
         /// When it was sent, among the others.
         number: u64,
@@ -169,7 +170,7 @@ async fn write(
             Some(posted) = posts.tasks.join_next() => match posted {
                 Ok(Posted::Done { is_part_of_opening: false }) | Err(_) => {}
                 Ok(Posted::Done { is_part_of_opening: true }) => {
-                    opening.is_over();
+                    opening.end();
                     while let Some(next) = opening.next() {
                         posts.send(next, false).await;
                     }
@@ -215,7 +216,7 @@ impl Posts<'_> {
             }
         };
         let (sender, sent) = watch::channel(false);
-        if let Some(id) = request(&message) {
+        if let Some(id) = message.response_id() {
             if self.server.awaited.borrow().count() >= MOST_IN_FLIGHT {
                 let why = "too many requests of one session wait for this server";
                 return self.server.fail(Some(id), ErrorKind::CallerLimit.with_cause(why)).await;
@@ -233,7 +234,7 @@ impl Posts<'_> {
         let (server, path, number) = (Rc::clone(self.server), Rc::clone(self.path), self.number);
         self.tasks.spawn_local(async move {
             if let Some(before) = before {
-                is_sent(before).await;
+                until_sent(before).await;
             }
             match server.post(&path, &message, !is_repeat, &sender).await {
                 true => Posted::Forgotten { number, message },
@@ -262,7 +263,7 @@ impl Posts<'_> {
 impl SseServer {
     /// Opens the event stream, and learns from it where messages go.
     async fn connect(&self) -> Result<(EventStream, String), Error> {
-        let answer = self.http_server.get(ConnectionPurpose::Stream, Vec::new()).await?;
+        let answer = self.http_server.get(Resource::ServerStreams, Vec::new()).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(answer.status));
         }
@@ -270,9 +271,8 @@ impl SseServer {
             return Err(ErrorKind::UpstreamUnreachable.with_cause("the answer is no event stream"));
         }
         let mut events = answer.into_events();
-        let path = tokio::time::timeout(self.http_server.client.head_timeout, self.endpoint(&mut events))
-            .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no endpoint event in time"))??;
+        let endpoint = self.endpoint(&mut events);
+        let path = self.http_server.in_time(endpoint, "no endpoint event in time").await??;
         Ok((events, path))
     }
 
@@ -291,12 +291,12 @@ impl SseServer {
         }
     }
 
-    /// Passes on what the server says, until the stream ends. Returns why it is of no more use.
+    /// Passes on what the server sends, until the stream ends. Returns why it is of no more use.
     async fn read(&self, events: &mut EventStream) -> Cow<'static, str> {
-        while let Some(said) = events.message().await {
-            let message = match said {
-                StreamItem::Message(message) => message,
-                StreamItem::Lost(LostMessage { answers, error }) => {
+        while let Some(message) = events.message().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(LostMessage { answers, error }) => {
                     let lost = self.awaited.borrow_mut().lost(&answers);
                     self.fail(lost.as_ref(), error).await;
                     continue;
@@ -318,7 +318,7 @@ impl SseServer {
         "the event stream ended".into()
     }
 
-    /// Posts one message, and says whether the server did not look at it, because it knows no such session.
+    /// Posts one message, and returns whether the server did not look at it, because it has no such session.
     async fn post(
         &self,
         path: &str,
@@ -326,7 +326,7 @@ impl SseServer {
         may_repeat: bool,
         sent: &watch::Sender<bool>,
     ) -> bool {
-        let request = request(message);
+        let request = message.response_id();
         let refusal = match self.http_server.post(path, message, Vec::new(), sent).await {
             Ok(answer) if answer.status.is_success() => {
                 answer.discard().await;
@@ -379,9 +379,7 @@ impl SseServer {
         self.renewing.replace(Some(Renewing { id, answered }));
         self.awaited.borrow_mut().begin(&initialize);
         self.take(path, &initialize).await?;
-        let renewed = tokio::time::timeout(self.http_server.client.head_timeout, renewed)
-            .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))?;
+        let renewed = self.http_server.in_time(renewed, NO_INITIALIZE).await?;
         if renewed.is_ok_and(|response| response.part(Part::Result).is_none()) {
             return Err(ErrorKind::UpstreamUnreachable
                 .with_cause("the server forgot the session and refuses a new one"));
@@ -392,12 +390,7 @@ impl SseServer {
 
     /// Posts a message of the gateway's own, which must be taken.
     async fn take(&self, path: &str, message: &Message) -> Result<(), Error> {
-        let answer = self.http_server.post(path, message, Vec::new(), &watch::Sender::default()).await?;
-        if !answer.status.is_success() {
-            return Err(refused(answer.status));
-        }
-        answer.discard().await;
-        Ok(())
+        self.http_server.post(path, message, Vec::new(), &watch::Sender::default()).await?.taken().await
     }
 
     async fn fail(&self, id: Option<&Id>, error: Error) {
@@ -409,7 +402,7 @@ impl SseServer {
     /// There is no session to send these messages to. Returns why.
     async fn refuse(&self, messages: &[Message], error: &Error) -> Cow<'static, str> {
         for message in messages {
-            self.fail(request(message), Error { kind: error.kind, cause: error.cause.clone() }).await;
+            self.fail(message.response_id(), error.clone()).await;
         }
         error.to_string().into()
     }
@@ -422,11 +415,6 @@ impl SseServer {
             self.fail(Some(id), ErrorKind::UpstreamUnreachable.with_cause(cause.to_owned())).await;
         }
     }
-}
-
-/// The id of a message that waits for an answer.
-fn request(message: &Message) -> Option<&Id> {
-    message.id().filter(|_| message.kind() == message::MessageKind::Request)
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ async fn a_lost_stream_fails_what_waits_and_ends_the_conversation() {
 
 #[tokio::test(flavor = "local")]
 async fn what_cannot_be_told_from_an_answer_is_that_to_the_only_call_and_the_conversation_goes_on() {
-    let oversize = format!("data: {{\"result\":\"{}\"}}\n\n", "x".repeat(crate::mcp::sse::reader::MAX_EVENT));
+    let oversize = format!("data: {{\"result\":\"{}\"}}\n\n", "x".repeat(crate::mcp::message::MAX_MESSAGE));
     for (event, cause) in [("data: {]\n\n", "no message"), (&oversize, "larger than 4 MiB")] {
         let upstream = Upstream::bind().await;
         let (mut link, mut stream, mut posts) = began(&upstream).await;
@@ -238,7 +238,7 @@ async fn an_answer_that_is_too_large_fails_its_request_and_the_conversation_goes
     link.say(request(1, "tools/call", json!({ "name": "big" }))).await;
     next(&mut posts).await;
     posts.send(ACCEPTED).await;
-    let filler = "x".repeat(crate::mcp::sse::reader::MAX_EVENT);
+    let filler = "x".repeat(crate::mcp::message::MAX_MESSAGE);
     let notification =
         format!(r#"data: {{"method":"notifications/message","params":{{"data":"{filler}"}}}}"#);
     let answer = format!(r#"data: {{"result":{{"x":"{filler}"}},"id":1}}"#);

@@ -13,7 +13,7 @@ use super::{
     backlog::Backlog,
     caller::{Caller, Control, DeliveryRefusal},
     settings::SharedLinkSettings,
-    table::{Inward, LostRequest, Outward, Table, out_of},
+    table::{Inward, Outward, Table, out_of},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -31,7 +31,7 @@ pub(super) struct Actor<O, F> {
     callers: HashMap<u64, Caller>,
     table: Table,
     backlog: Backlog,
-    /// What goes to the server before the backlog: that nobody waits any more, and that its requests are in vain.
+    /// What goes to the server before the backlog: cancellations, and refusals of its own requests.
     urgent: VecDeque<ToServer>,
     server: Server<F>,
     /// Since when nothing has been in flight.
@@ -80,7 +80,7 @@ where
         }
     }
 
-    /// Runs until nobody can attach any more and nobody is attached, or until it is not worth its lease.
+    /// Runs until no caller is attached and none can attach any more, or until it is not worth its lease.
     pub(super) async fn run(mut self) {
         self.run_to_end().await;
         self.settings.lease.end();
@@ -202,8 +202,8 @@ where
 
     fn control_event(&mut self, control: Control) {
         match control {
-            Control::Attached(newcomer) => {
-                self.callers.insert(newcomer.number, newcomer.into());
+            Control::Attached(number, caller) => {
+                self.callers.insert(number, caller);
             }
             Control::Left(caller) => {
                 self.callers.remove(&caller);
@@ -292,11 +292,8 @@ where
     fn not_opened(&mut self, error: &Error) {
         self.server = Server::Closed;
         while let Some((caller, Outbound { message, .. })) = self.backlog.pop(|_| true) {
-            if message.kind() == message::MessageKind::Request
-                && let Some(id) = message.id().cloned()
-            {
-                let error = Error { kind: error.kind, cause: error.cause.clone() };
-                self.deliver(caller, FromServer::Failed { id, error });
+            if let Some(id) = message.response_id().cloned() {
+                self.deliver(caller, FromServer::Failed { id, error: error.clone() });
             }
         }
     }
@@ -304,7 +301,7 @@ where
     fn ended(&mut self, cause: Cow<'static, str>) {
         let quarantine = (self.settings.on_lost)(&self.table.suspects());
         self.close();
-        for LostRequest { caller, id } in self.table.take() {
+        for (caller, id) in self.table.take() {
             let error = ErrorKind::UpstreamUnreachable.with_cause(cause.clone());
             self.deliver(caller, FromServer::Failed { id, error });
         }

@@ -8,13 +8,13 @@ use std::{
 use crate::{
     ledger::{Limit, Owner},
     link::Outbound,
-    mcp::message::{Id, MessageKind},
+    mcp::message::Id,
 };
 
 /// Messages that may wait before callers do. How many bytes they are is counted for their owners.
 const MESSAGES: usize = 1024;
 
-/// Messages with their callers. Owners take turns, so that nobody waits for all that another has sent; what one has sent is
+/// Messages with their callers. Owners take turns, so that none waits for all that another has sent; what one has sent is
 /// first come, first served.
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -78,11 +78,7 @@ impl Backlog {
     /// Takes back a request; `false` if it does not wait here.
     pub(super) fn abandon(&mut self, caller: u64, id: &Id) -> bool {
         let before = self.messages;
-        self.retain(|of, outbound| {
-            of != caller
-                || outbound.message.kind() != MessageKind::Request
-                || outbound.message.id() != Some(id)
-        });
+        self.retain(|of, outbound| of != caller || outbound.message.response_id() != Some(id));
         self.messages < before
     }
 

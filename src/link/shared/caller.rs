@@ -14,30 +14,21 @@ use tokio::sync::mpsc::{self, error::SendError};
 use crate::{
     ledger::{Limit, Owner},
     link::{FromServer, ToServer},
+    mcp::message::MAX_MESSAGE,
 };
 
 /// Messages that may wait for one caller. More than in other links: there, who reads slowly slows down the server. Here
 /// that would slow down everyone, so there has to be room for a burst.
 const MESSAGES: usize = 1024;
 /// Bytes of messages that may wait for one caller. A message that waits alone may be larger.
-const BYTES: usize = 4 * 1024 * 1024;
+const BYTES: usize = MAX_MESSAGE;
 
 /// What befalls callers. Never waits behind messages.
 pub(super) enum Control {
-    /// One has come.
-    Attached(Newcomer),
-    /// One has left.
+    /// The one of this number has come.
+    Attached(u64, Caller),
+    /// It has left.
     Left(u64),
-}
-
-/// A caller that has just come.
-pub(super) struct Newcomer {
-    /// Its number, which no other caller has.
-    pub(super) number: u64,
-    pub(super) to_client: mpsc::Sender<FromServer>,
-    /// For whom what waits for it is counted.
-    pub(super) owner: Arc<Owner>,
-    pub(super) attachment: Attachment,
 }
 
 /// Callers of one shared server.
@@ -60,18 +51,6 @@ pub(super) struct Attachment(Arc<CallerCount>);
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.0.attached.fetch_sub(1, Relaxed);
-    }
-}
-
-impl Newcomer {
-    /// A new caller, and what it gets its messages from.
-    pub(super) fn new(callers: &Arc<CallerCount>, owner: &Arc<Owner>) -> (Self, mpsc::Receiver<FromServer>) {
-        // One more than may wait, so that there is always room for the last word.
-        let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
-        callers.attached.fetch_add(1, Relaxed);
-        let number = callers.last.fetch_add(1, Relaxed);
-        let attachment = Attachment(Arc::clone(callers));
-        (Self { number, to_client, owner: Arc::clone(owner), attachment }, from_server)
     }
 }
 
@@ -106,7 +85,7 @@ impl CallSender {
 
 impl Drop for CallerSender {
     fn drop(&mut self) {
-        // If nobody is there to hear it, nothing is left to clear away.
+        // Fails where the task is gone, and then nothing is left to clear away.
         let _ = self.control.send(Control::Left(self.number));
     }
 }
@@ -130,14 +109,20 @@ pub(super) struct Caller {
     _attachment: Attachment,
 }
 
-impl From<Newcomer> for Caller {
-    fn from(newcomer: Newcomer) -> Self {
-        let Newcomer { to_client, owner, attachment, .. } = newcomer;
-        Self { to_client, sizes: VecDeque::new(), waiting: 0, owner, _attachment: attachment }
-    }
-}
-
 impl Caller {
+    /// A new caller, its number, which no other has, and what it gets its messages from.
+    pub(super) fn new(
+        callers: &Arc<CallerCount>,
+        owner: &Arc<Owner>,
+    ) -> (u64, Self, mpsc::Receiver<FromServer>) {
+        // One more than may wait, so that there is always room for the last word.
+        let (to_client, from_server) = mpsc::channel(MESSAGES + 1);
+        callers.attached.fetch_add(1, Relaxed);
+        let number = callers.last.fetch_add(1, Relaxed);
+        let (owner, _attachment) = (Arc::clone(owner), Attachment(Arc::clone(callers)));
+        (number, Self { to_client, sizes: VecDeque::new(), waiting: 0, owner, _attachment }, from_server)
+    }
+
     /// For whom what waits for it is counted.
     pub(super) fn owner(&self) -> &Arc<Owner> {
         &self.owner

@@ -28,12 +28,12 @@ use tokio::{
 
 use self::{
     actor::Actor,
-    caller::{CallerCount, Control, Newcomer},
+    caller::{Caller, CallerCount, Control},
 };
 use crate::{
     error::Error,
     ledger::Owner,
-    link::{FromServer, Link, QUEUE, ToServer},
+    link::{Link, QUEUE, ToServer},
     mcp::message::{self, Message},
 };
 
@@ -78,12 +78,12 @@ impl SharedLink {
         Self { control, inbox, callers: Arc::default() }
     }
 
-    /// Whether nobody is attached.
+    /// Whether no caller is attached.
     pub fn is_unused(&self) -> bool {
         self.callers.attached() == 0
     }
 
-    /// Whether its task is gone: because nobody needed it for a while, or because of a defect or the end of its thread.
+    /// Whether its task is gone: because it was not needed for a while, or because of a defect or the end of its thread.
     pub fn is_over(&self) -> bool {
         self.control.is_closed()
     }
@@ -94,12 +94,11 @@ impl SharedLink {
     /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
     /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
     pub fn attach(&self, owner: &Arc<Owner>) -> Link<CallSender> {
-        let (newcomer, from_server) = Newcomer::new(&self.callers, owner);
-        let (number, inbox, control) = (newcomer.number, self.inbox.clone(), self.control.clone());
-        if let Err(SendError(Control::Attached(newcomer))) = control.send(Control::Attached(newcomer)) {
-            // There is room: nothing was sent before.
-            let cause = "the thread of the server is gone".into();
-            let _ = newcomer.to_client.try_send(FromServer::Ended { cause });
+        let (number, caller, from_server) = Caller::new(&self.callers, owner);
+        let (inbox, control) = (self.inbox.clone(), self.control.clone());
+        if let Err(SendError(Control::Attached(_, caller))) = control.send(Control::Attached(number, caller))
+        {
+            caller.cut("the thread of the server is gone");
         }
         Link { to_server: CallSender::Shared(CallerSender { number, inbox, control }), from_server }
     }

@@ -76,19 +76,12 @@ struct Flight {
     is_of_task: bool,
 }
 
-/// A request whose server is gone.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct LostRequest {
-    pub(super) caller: u64,
-    pub(super) id: Id,
-}
-
 /// Where a caller's message goes.
 #[derive(Debug)]
 pub(super) enum Outward {
     /// To the server.
     Server(Message),
-    /// To the server, as far as it can be known: that nobody waits any more for the request that it knows by this.
+    /// To the server: the request that has this id there is not awaited any more.
     Abandon(Id),
     /// Back to the caller.
     Caller(FromServer),
@@ -107,12 +100,6 @@ pub(super) enum Inward {
     Nowhere,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self::new(REQUESTS)
-    }
-}
-
 impl Table {
     /// One for `capacity` requests at a time.
     pub(super) fn new(capacity: usize) -> Self {
@@ -128,7 +115,7 @@ impl Table {
         }
     }
 
-    /// Whether nobody waits for anything.
+    /// Whether no request is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.flights.is_empty()
     }
@@ -226,7 +213,7 @@ impl Table {
         self.lately.clear();
     }
 
-    /// Forgets a caller's request; returns what the server knows it by.
+    /// Forgets a caller's request; returns its id at the server.
     pub(super) fn abandon(&mut self, caller: u64, id: &Id) -> Option<Id> {
         let numbers = self.callers.get(&caller)?;
         let number = *numbers.iter().find(|number| self.flights.get(number).is_some_and(|f| f.id == *id))?;
@@ -236,7 +223,7 @@ impl Table {
         Some(Id::number(number))
     }
 
-    /// Forgets a caller; returns what the server knows its requests by.
+    /// Forgets a caller; returns the ids of its requests at the server.
     pub(super) fn leave(&mut self, caller: u64) -> Vec<Id> {
         let numbers = self.callers.remove(&caller).unwrap_or_default();
         for number in &numbers {
@@ -310,7 +297,7 @@ impl Table {
             Part::ProgressToken => flight.raw_token.as_deref(),
             _ => Some(&*flight.raw_id),
         };
-        // Progress that nobody asked for.
+        // Progress that was not asked for.
         let Some(raw) = raw else { return Inward::Nowhere };
         let mut parts = vec![(part, raw.into())];
         if part != Part::SubscriptionId {
@@ -339,13 +326,13 @@ impl Table {
         self.lately.take()
     }
 
-    /// Every request in flight, with its caller: the server is gone.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = LostRequest> + use<> {
+    /// The caller of each request in flight, and its own id for it: the server is gone.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (u64, Id)> + use<> {
         self.callers.clear();
         self.loads.clear();
         self.load = Load::default();
         let flights = std::mem::take(&mut self.flights).into_values();
-        flights.map(|Flight { caller, id, .. }| LostRequest { caller, id })
+        flights.map(|flight| (flight.caller, flight.id))
     }
 
     /// The server may be at it still, however fast the cancellation was.

@@ -39,7 +39,7 @@ fn number_of(table: &mut Table, caller: u64, text: &str) -> Id {
 
 #[test]
 fn two_callers_with_one_id_each_get_their_own_answer_under_it() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let request = r#"{ "jsonrpc":"2.0", "id":"\u0061", "method":"ping" }"#;
     let first = sent(&mut table, 1, request);
     let one = first.id().unwrap().clone();
@@ -60,7 +60,7 @@ fn two_callers_with_one_id_each_get_their_own_answer_under_it() {
 
 #[test]
 fn numbers_cannot_be_told_from_those_before_and_survive_who_reads_them_as_doubles() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let request = r#"{"id":1,"method":"ping","params":{"_meta":{"progressToken":1}}}"#;
     let mut seen = Vec::new();
     for caller in 0..1_000 {
@@ -80,7 +80,7 @@ fn numbers_cannot_be_told_from_those_before_and_survive_who_reads_them_as_double
 
 #[test]
 fn progress_reaches_the_caller_that_asked_for_it_under_its_own_token() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let request = r#"{"id":7,"method":"tools/call","params":{"_meta":{"progressToken":"mine"}}}"#;
     let [one, two] = [1, 2].map(|caller| {
         let sent = sent(&mut table, caller, request);
@@ -110,7 +110,7 @@ fn progress_reaches_the_caller_that_asked_for_it_under_its_own_token() {
 #[test]
 fn a_subscription_keeps_the_id_that_its_caller_gave_it_to_the_end() {
     let key = "io.modelcontextprotocol/subscriptionId";
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let listen = r#"{"id":"s","method":"subscriptions/listen","params":{"notifications":{}}}"#;
     let [one, two] = [1, 2].map(|caller| number_of(&mut table, caller, listen));
     let changed = |id: &dyn std::fmt::Display| {
@@ -139,7 +139,7 @@ fn a_subscription_keeps_the_id_that_its_caller_gave_it_to_the_end() {
 #[test]
 fn a_subscription_id_that_a_caller_makes_up_leads_nobody_astray() {
     let key = "io.modelcontextprotocol/subscriptionId";
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let other = number_of(&mut table, 1, r#"{"id":1,"method":"subscriptions/listen"}"#);
     let forged = format!(r#"{{"id":1,"method":"tools/call","params":{{"_meta":{{"{key}":{other}}}}}}}"#);
     let sent = sent(&mut table, 2, &forged);
@@ -155,7 +155,7 @@ fn a_subscription_id_that_a_caller_makes_up_leads_nobody_astray() {
 
 #[test]
 fn what_does_not_say_whom_it_is_for_is_for_nobody() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let number = number_of(&mut table, 1, r#"{"id":1,"method":"tools/call"}"#);
     let log = r#"{"method":"notifications/message","params":{"level":"info","data":"of the last caller"}}"#;
     for text in [log, r#"{"method":"notifications/tools/list_changed"}"#, r#"{"id":null,"result":{}}"#] {
@@ -172,7 +172,7 @@ fn what_does_not_say_whom_it_is_for_is_for_nobody() {
 
 #[test]
 fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let call = r#"{"id":"r","method":"tools/call","params":{"_meta":{"progressToken":1}}}"#;
     let [one, two] = [1, 2].map(|caller| number_of(&mut table, caller, call));
     for text in [
@@ -199,7 +199,7 @@ fn what_a_server_writes_in_two_ways_is_for_nobody_and_who_waits_for_it_is_told()
 
 #[test]
 fn a_server_that_asks_something_is_told_that_nobody_answers() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let Inward::Server(reply) =
         table.inward(&written(r#"{"id":9,"method":"sampling/createMessage","params":{}}"#), None)
     else {
@@ -212,7 +212,7 @@ fn a_server_that_asks_something_is_told_that_nobody_answers() {
 
 #[test]
 fn a_caller_cancels_its_own_requests_and_nobody_elses() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let call = r#"{"id":"r","method":"tools/call"}"#;
     let number = number_of(&mut table, 1, call);
     let cancel = r#"{"method":"notifications/cancelled","params":{"requestId":"r","reason":"x"}}"#;
@@ -233,19 +233,19 @@ fn a_caller_cancels_its_own_requests_and_nobody_elses() {
 
 #[test]
 fn a_caller_that_leaves_takes_its_requests_along() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let [one, _, three] = [(1, 1), (2, 1), (1, 2)].map(|(caller, id)| {
         number_of(&mut table, caller, &format!(r#"{{"id":{id},"method":"tools/call"}}"#))
     });
     assert_eq!(table.leave(1), [one, three]);
     assert_eq!(table.leave(1), []);
-    assert_eq!(table.take().collect::<Vec<_>>(), [LostRequest { caller: 2, id: Id::number(1) }]);
+    assert_eq!(table.take().collect::<Vec<_>>(), [(2, Id::number(1))]);
     assert!(table.is_empty() && table.callers.is_empty());
 }
 
 #[test]
 fn what_belongs_to_a_session_or_is_not_known_does_not_reach_a_shared_server() {
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     for text in [
         r#"{"id":1,"result":{}}"#,
         r#"{"method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#,
@@ -277,7 +277,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
             owner.note_active();
             owner
         });
-        let mut table = Table::default();
+        let mut table = Table::new(REQUESTS);
         let kind = |outward| match outward {
             Outward::Server(_) => None,
             Outward::Caller(FromServer::Failed { error, .. }) => Some(error.kind),
@@ -312,7 +312,7 @@ fn an_owner_leaves_others_their_part_of_requests_and_of_subscriptions_however_ma
 fn a_task_is_asked_for_by_the_owner_of_the_call_that_made_it_and_by_nobody_else() {
     let ledger = Ledger::new(|_| Capacity { total: 1 << 30, per_owner: 0 });
     let [dev, ops] = ["dev", "ops"].map(|name| ledger.owner(OwnerName::Token(name.into())));
-    let mut table = Table::default();
+    let mut table = Table::new(REQUESTS);
     let mut asked = |owner: &Arc<Owner>, request: &str, result: &str| {
         let request = parse(request);
         if let Some(refused) = table.refusal(owner, &request) {
@@ -368,7 +368,7 @@ proptest! {
     /// Fifty callers count their requests from 0, each for itself: ten thousand calls with the same ids.
     #[test]
     fn every_answer_reaches_its_caller(steps in steps()) {
-        let mut table = Table::default();
+        let mut table = Table::new(REQUESTS);
         let mut next_id = [0_u64; CALLERS as usize];
         // What the server has: number, and a mark that only the right caller knows.
         let mut at_server: Vec<(Id, u64, u64)> = Vec::new();

@@ -1,7 +1,7 @@
 //! Whose task is which, on a server that callers share.
 //!
 //! A task outlives the call that made it (SEP-2663, and MCP 2025-11-25), and whoever says its id may ask for it, go on with it
-//! and end it. A server on a pipe knows one client, so it cannot tell owners apart. Here the answer of a call is what binds a
+//! and end it. A server on a pipe has one client, so it cannot distinguish owners. Here the answer of a call is what binds a
 //! task to the owner of the call; by any id that is not bound to the owner of a request nothing is asked. So a task of
 //! somebody else's is answered like one that never was, and to count through ids tells nothing.
 
@@ -97,7 +97,7 @@ impl Tasks {
         let is_its_own = |task: Option<&str>| are_none || task.is_some_and(|task| self.is_of(task, owner));
         let is_allowed = match message.method() {
             "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => is_its_own(message.name()),
-            // All tasks of the session, which are those of all callers; and what nobody knows yet.
+            // All tasks of the session, which are those of all callers; and methods that are not known yet.
             _ if is_about_tasks => {
                 let why = "this server is shared and has no sessions";
                 return Message::error_for(id, METHOD_NOT_FOUND, why).ok();

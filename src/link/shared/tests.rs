@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     error::ErrorKind,
     ledger::Owner,
-    link::{Outbound, QUEUE, ServerEnd, ToServer},
+    link::{FromServer, Outbound, QUEUE, ServerEnd, ToServer},
     mcp::message::{self, Id},
 };
 

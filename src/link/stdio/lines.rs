@@ -7,9 +7,6 @@ use crate::{
     mcp::oversize::{Answers, Oversize},
 };
 
-/// The longest line that is taken for a message.
-pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
-
 /// What a process wrote.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum OutputLine {

@@ -76,7 +76,7 @@ async fn converse(child: Child, server_end: ServerEnd, server: &Supervisor, call
     let Child { stdin, stdout, mut life } = child;
     let ServerEnd { from_client, to_client } = server_end;
     let report = to_log(Arc::clone(server.observer()), Arc::clone(server.name()));
-    // Both sides of one task, so that nobody ever waits for it.
+    // Both sides are of one task, so that neither ever waits for it.
     let awaited = Arc::new(Mutex::new(Awaited::new(callers, report)));
     let mut reader = Reader::new(stdout, server, &life, Arc::clone(&awaited));
     // Whatever comes first, this lets go of the process's standard input.

@@ -10,14 +10,17 @@ use tokio::{net::unix::pipe, sync::mpsc::Sender, time::sleep};
 
 use super::{
     super::{FromServer, awaited::Awaited},
-    lines::{LineBuffer, MAX_LINE, OutputLine},
+    lines::{LineBuffer, OutputLine},
 };
 use crate::{
     child::{self, Life, OutputSeen, Supervisor},
     config::Level,
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Resource, Share},
-    mcp::incoming::{Batch, Incoming},
+    mcp::{
+        incoming::{Batch, Incoming},
+        message::MAX_MESSAGE,
+    },
     observe::{Observer, Topic},
 };
 
@@ -58,7 +61,7 @@ impl Reader {
         let (server, observer) = (Arc::clone(supervisor.name()), Arc::clone(supervisor.observer()));
         let noise = Noise { server, observer, last_logged: None, lines: 0, bytes: 0 };
         let (share, room) = (life.owner().hold(Resource::Bytes, 0), life.owner().room());
-        let (lines, spoke) = (LineBuffer::new(MAX_LINE), life.spoke());
+        let (lines, spoke) = (LineBuffer::new(MAX_MESSAGE), life.spoke());
         Self {
             stdout,
             lines,

@@ -11,13 +11,10 @@ use memchr::{memchr, memchr2};
 
 use crate::ledger::{Limit, Share};
 use crate::mcp::{
-    message::Message,
+    message::{MAX_MESSAGE, Message},
     oversize::{Answers, Oversize},
     sse::endpoint::BYTE_ORDER_MARK,
 };
-
-/// Most bytes of one event: a tool may answer with an image in base64, which none of the transports bounds.
-pub const MAX_EVENT: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +32,7 @@ impl SseEvent {
     }
 }
 
-/// An event that was not held: of more than [`MAX_EVENT`] bytes, or [given up](EventReader::give_up). It is over.
+/// An event that was not held: of more than [`MAX_MESSAGE`] bytes, or [given up](EventReader::give_up). It is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedEvent {
     /// Whose answer it is.
@@ -272,7 +269,7 @@ impl EventReader {
     fn next_line(&mut self) -> Option<Bytes> {
         self.end_cr();
         let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
-            if self.line.len() + self.chunk.len() + self.data.len() > MAX_EVENT {
+            if self.line.len() + self.chunk.len() + self.data.len() > MAX_MESSAGE {
                 self.let_pass(None);
             } else {
                 self.line.extend_from_slice(&mem::take(&mut self.chunk));
@@ -303,7 +300,7 @@ impl EventReader {
         };
         match name {
             b"data" => {
-                if self.data.len() + value.len() < MAX_EVENT {
+                if self.data.len() + value.len() < MAX_MESSAGE {
                     self.data.push(value);
                 } else {
                     self.let_pass(None);
@@ -448,7 +445,7 @@ mod tests {
 
     #[test]
     fn an_event_beyond_the_limit_is_not_held_but_known_by_its_id_and_others_follow() {
-        let long = "x".repeat(MAX_EVENT);
+        let long = "x".repeat(MAX_MESSAGE);
         let answers = Answers::Request(Id::number(7));
         let passed = Err(SkippedEvent { answers: answers.clone(), given_up: None });
         for event in [
@@ -456,7 +453,7 @@ mod tests {
             format!("event: message\r\ndata:{{\"id\":7,\r\nid: 1\r\ndata: \"result\":\"{long}\"}}\r\n\r\n"),
             format!(
                 "data: {{\"id\":7,\"result\":[0\n{}data: ]}}\n\n",
-                "data: ,123456789\n".repeat(MAX_EVENT / 10)
+                "data: ,123456789\n".repeat(MAX_MESSAGE / 10)
             ),
         ] {
             for size in [30_000, event.len()] {
@@ -468,7 +465,7 @@ mod tests {
                         Ok(None) => {}
                         other => found.push(other),
                     }
-                    assert!(reader.held() <= MAX_EVENT);
+                    assert!(reader.held() <= MAX_MESSAGE);
                 }
                 assert_eq!(found, std::slice::from_ref(&passed));
                 assert!(reader.held() <= 1, "the rest of a line end");
@@ -490,10 +487,10 @@ mod tests {
             assert_eq!(reader.next().unwrap().unwrap().data, "after");
         }
         // Comments add up to nothing.
-        let comments = ": 0123456789abcdef\n".repeat(MAX_EVENT / 16);
+        let comments = ": 0123456789abcdef\n".repeat(MAX_MESSAGE / 16);
         assert_eq!(read(comments.as_bytes().chunks(30_000)), Ok(Vec::new()));
-        let fits = format!("data: {}\n\n", "x".repeat(MAX_EVENT - 100));
-        assert_eq!(read(fits.as_bytes().chunks(30_000)).unwrap()[0].1.len(), MAX_EVENT - 100);
+        let fits = format!("data: {}\n\n", "x".repeat(MAX_MESSAGE - 100));
+        assert_eq!(read(fits.as_bytes().chunks(30_000)).unwrap()[0].1.len(), MAX_MESSAGE - 100);
     }
 
     #[test]

@@ -7,11 +7,10 @@ use http::HeaderValue;
 use crate::link::remote::streamable::session::{ServerSession, StreamableServer};
 use crate::{
     error::{Error, ErrorKind},
+    ledger::Resource,
     link::{
         awaited::{Oddity, contested, unreadable},
-        remote::server::{
-            Answer, ConnectionPurpose, EventStream, LostMessage, StreamItem, answer_to, refused,
-        },
+        remote::server::{Answer, EventStream, LostMessage, answer_to, refused},
     },
     mcp::{
         header::LAST_EVENT_ID,
@@ -86,23 +85,21 @@ impl StreamableServer {
         id: &Id,
         about: Option<&Id>,
     ) -> Result<Option<Message>, Error> {
-        while let Some(said) = events.message().await {
-            match said {
-                StreamItem::Lost(LostMessage { answers, error }) if answers.names(id) => return Err(error),
+        while let Some(message) = events.message().await {
+            match message {
+                Err(LostMessage { answers, error }) if answers.names(id) => return Err(error),
                 // What comes here and is no other message is taken for the answer.
-                StreamItem::Lost(LostMessage { answers: Answers::Unknown, error }) => return Err(error),
-                StreamItem::Lost(_) => {}
-                StreamItem::Message(message) if message.kind() != message::MessageKind::Response => {
+                Err(LostMessage { answers: Answers::Unknown, error }) => return Err(error),
+                Err(_) => {}
+                Ok(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, about.cloned()).await;
                 }
                 // Which of its ids counts, readers do not agree on.
-                StreamItem::Message(message)
-                    if contested(&message).is_some_and(|answers| answers.names(id)) =>
-                {
+                Ok(message) if contested(&message).is_some_and(|answers| answers.names(id)) => {
                     (self.http_server.report)(Oddity::Unreadable(Malformed::Ambiguous));
                     return Err(unreadable(Malformed::Ambiguous));
                 }
-                StreamItem::Message(message) => match answer_to(message, id) {
+                Ok(message) => match answer_to(message, id) {
                     Some(response) => return Ok(Some(response)),
                     None => (self.http_server.report)(Oddity::Unasked),
                 },
@@ -123,7 +120,7 @@ impl StreamableServer {
             tokio::time::sleep(pause).await;
             let mut fields = session.fields();
             fields.push((LAST_EVENT_ID, from.clone()));
-            let error = match self.http_server.get(ConnectionPurpose::Call, fields).await {
+            let error = match self.http_server.get(Resource::ServerCalls, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     return Ok(answer.into_events());
                 }

@@ -8,10 +8,8 @@ use crate::link::remote::streamable::{
 };
 use crate::{
     error::ErrorKind,
-    link::{
-        awaited::Oddity,
-        remote::server::{ConnectionPurpose, EventStream, StreamItem},
-    },
+    ledger::Resource,
+    link::{awaited::Oddity, remote::server::EventStream},
     mcp::{header::LAST_EVENT_ID, message, sse::reader::is_event_stream},
 };
 
@@ -44,7 +42,7 @@ impl StreamableServer {
             let mut fields = session.fields();
             fields.extend(last_id.clone().map(|id| (LAST_EVENT_ID, id)));
             silent = (silent * 2).clamp(RETRY, LONGEST_PAUSE);
-            match self.http_server.get(ConnectionPurpose::Stream, fields).await {
+            match self.http_server.get(Resource::ServerStreams, fields).await {
                 Ok(answer) if answer.status.is_success() && is_event_stream(&answer.headers) => {
                     let mut events = answer.into_events();
                     if self.pass_on(&mut events).await {
@@ -63,14 +61,14 @@ impl StreamableServer {
 
     /// Passes on what comes, to the end of the stream. Returns whether anything came.
     async fn pass_on(&self, events: &mut EventStream) -> bool {
-        while let Some(said) = events.message().await {
-            match said {
-                StreamItem::Message(message) if message.kind() != message::MessageKind::Response => {
+        while let Some(message) = events.message().await {
+            match message {
+                Ok(message) if message.kind() != message::MessageKind::Response => {
                     self.deliver(message, None).await;
                 }
-                StreamItem::Message(_) => (self.http_server.report)(Oddity::Unasked),
+                Ok(_) => (self.http_server.report)(Oddity::Unasked),
                 // It is no one's answer.
-                StreamItem::Lost(_) => {}
+                Err(_) => {}
             }
         }
         events.has_begun

@@ -24,13 +24,13 @@ use crate::link::remote::streamable::session::StreamableServer;
 use crate::link::{
     FromServer, Link, Outbound, ServerEnd, ToServer,
     opening::SessionOpening,
-    remote::server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, is_sent},
+    remote::server::{HttpServer, MOST_IN_FLIGHT, MOST_POSTS, WrittenSignal, until_sent},
 };
 use crate::{
     error::ErrorKind,
     mcp::{
         era::Era,
-        message::{self, Id, Message},
+        message::{Id, Message},
     },
 };
 
@@ -86,7 +86,7 @@ async fn talk(
                     Done::Over(cause) => return Some(cause),
                     Done::Other => {}
                     Done::Opened => {
-                        opening.is_over();
+                        opening.end();
                         while let Some(next) = opening.next() {
                             send(server, &mut calls, next).await;
                         }
@@ -112,9 +112,8 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
         }
     };
     let message = &outbound.message;
-    match (message.kind(), message.id()) {
-        (message::MessageKind::Request, Some(id)) => {
-            let id = id.clone();
+    match message.response_id().cloned() {
+        Some(id) => {
             if is_initialize(&outbound) {
                 calls.initialize(server, id, outbound);
             } else if calls.running.len() >= MOST_IN_FLIGHT {
@@ -124,7 +123,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
                 calls.start(server, id, outbound);
             }
         }
-        _ => {
+        None => {
             let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
             let sent = cancels.and_then(|id| calls.note_cancelled(id));
             let done = if is_part_of_opening { Done::Opened } else { Done::Other };
@@ -193,7 +192,7 @@ impl Calls {
         let server = Rc::clone(server);
         self.tasks.spawn_local(async move {
             if let Some(after) = after {
-                is_sent(after).await;
+                until_sent(after).await;
             }
             server.send_without_answer(&outbound).await;
             done

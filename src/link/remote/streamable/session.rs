@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        remote::server::{Answer, HeaderFields, HttpServer, refused},
+        remote::server::{Answer, HeaderFields, HttpServer, NO_INITIALIZE, refused},
     },
     mcp::{
         era::Era,
@@ -135,7 +135,7 @@ impl StreamableServer {
         }
     }
 
-    /// Sends what wants no answer. That it failed is no one's news: there is no request to fail.
+    /// Sends what wants no answer. A failure is not reported: there is no request to fail.
     pub(super) async fn send_without_answer(&self, outbound: &Outbound) {
         let Ok((session, answer)) = self.post(outbound, &watch::Sender::default()).await else { return };
         let is_taken = answer.status.is_success();
@@ -221,7 +221,7 @@ impl StreamableServer {
         Ok((session, answer))
     }
 
-    /// The session that stands for `forgotten`: begun here, unless another message has seen to it.
+    /// The session in the place of `forgotten`: begun here, unless another message has begun it.
     async fn renewed(&self, forgotten: &ServerSession) -> Result<Rc<ServerSession>, Error> {
         let mut numbers = self.renewal.lock().await;
         let current = Rc::clone(&self.session.borrow());
@@ -234,23 +234,14 @@ impl StreamableServer {
         let id = Id::number(numbers.draw());
         initialize.message = initialize.message.renamed(Part::Id, &id).map_err(internal)?;
         // Whoever else met the loss waits too.
-        let handshake = tokio::time::timeout(
-            self.http_server.client.head_timeout,
-            self.handshake(&initialize, &id, None),
-        );
-        let (_, session) = handshake
-            .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no answer to initialize in time"))??;
+        let handshake = self.handshake(&initialize, &id, None);
+        let (_, session) = self.http_server.in_time(handshake, NO_INITIALIZE).await??;
         // The client goes on in the version that it got.
         let session = session
             .filter(|session| session.version == forgotten.version)
             .ok_or_else(|| self.lose("the server forgot the session and refuses a new one like it"))?;
         let initialized = Message::notification("notifications/initialized", "{}").map_err(internal)?;
-        let answer = self.send(&session, &initialized.into(), &watch::Sender::default()).await?;
-        if !answer.status.is_success() {
-            return Err(refused(answer.status));
-        }
-        answer.discard().await;
+        self.send(&session, &initialized.into(), &watch::Sender::default()).await?.taken().await?;
         let session = Rc::new(session.opened());
         self.session.send_replace(Rc::clone(&session));
         Ok(session)

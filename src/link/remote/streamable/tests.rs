@@ -9,7 +9,7 @@ use crate::link::{
         initialized, json_with, message, request, result, soon, status, welcome,
     },
 };
-use crate::{config::McpTransport::StreamableHttp, mcp::sse::reader::MAX_EVENT};
+use crate::{config::McpTransport::StreamableHttp, mcp::message::MAX_MESSAGE};
 
 /// A message of MCP 2026-07-28.
 fn modern(id: u64, method: &str, mut params: Value) -> Value {
@@ -497,7 +497,7 @@ async fn a_message_of_more_than_4_mib_fails_its_request_alone() {
     let upstream = Upstream::bind().await;
     let mut link = open(upstream.http_server(StreamableHttp));
     upstream.answer_with(|request| {
-        let filler = "x".repeat(MAX_EVENT);
+        let filler = "x".repeat(MAX_MESSAGE);
         let mut body = result(&request.body["id"]);
         Some(match request.body["params"]["name"].as_str().unwrap() {
             "event" => format!("{EVENTS}{}", chunk(&format!("data: {filler}\n\n"))),
@@ -506,7 +506,7 @@ async fn a_message_of_more_than_4_mib_fails_its_request_alone() {
                 json_with(200, "", &body)
             }
             _ => {
-                body["filler"] = filler[..MAX_EVENT - 200].into();
+                body["filler"] = filler[..MAX_MESSAGE - 200].into();
                 format!("{EVENTS}{}{LAST_CHUNK}", chunk(&format!("data: {body}\n\n")))
             }
         })
