@@ -6,13 +6,17 @@ mod explain;
 use std::{
     fs::OpenOptions,
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::SystemTime,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use sha2::{Digest, Sha256};
 
 use self::common::{BAD_USAGE, ConfigFile, DEFAULT_FILE, FAILED, fail, print, print_problems};
@@ -24,7 +28,7 @@ use crate::{
     secret::Secret,
 };
 
-/// A new config; `SHA256` stands for the hash of its token.
+/// A new config; `SHA256` is replaced by the hash of its token.
 const STARTER: &str = include_str!("config/starter.json");
 
 #[derive(Parser)]
@@ -119,30 +123,22 @@ and begin the config with  \"$schema\": \"./sluicegate.schema.json\"")]
 #[derive(Args)]
 struct LogArgs {
     /// Least severe level of the log, in place of `log.level` [possible values: debug, info, warn, error]
-    #[arg(long, value_name = "LEVEL", value_parser = LEVELS, hide_possible_values = true)]
-    log_level: Option<String>,
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true, value_parser = one_of(LEVELS, Level::named))]
+    log_level: Option<Level>,
     /// Shape of a line of the log, in place of `log.format` [possible values: json, text]
-    #[arg(long, value_name = "FORMAT", value_parser = FORMATS, hide_possible_values = true)]
-    log_format: Option<String>,
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true, value_parser = one_of(FORMATS, LogFormat::named))]
+    log_format: Option<LogFormat>,
 }
 
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 const FORMATS: [&str; 2] = ["json", "text"];
 
-impl LogArgs {
-    fn flags(&self) -> LogFlags {
-        let level = self.log_level.as_deref().map(|level| match level {
-            "debug" => Level::Debug,
-            "warn" => Level::Warn,
-            "error" => Level::Error,
-            _ => Level::Info,
-        });
-        let format = self.log_format.as_deref().map(|format| match format {
-            "text" => LogFormat::Text,
-            _ => LogFormat::Json,
-        });
-        LogFlags { level, format }
-    }
+/// One of these words, as what it names.
+fn one_of<const N: usize, T: Clone + Send + Sync + 'static>(
+    words: [&'static str; N],
+    named: fn(&str) -> T,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words).map(move |word| named(&word))
 }
 
 #[derive(Subcommand)]
@@ -162,33 +158,35 @@ Example:
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve { file, ca_out, log } => match file.path() {
-            Ok(path) if path.as_os_str() == "-" => fail(
-                BAD_USAGE,
-                "a gateway follows its file, and standard input is none; write it to a file first",
-            ),
-            Ok(path) => {
-                // Not by its path: that may lead to another version by then, or nowhere.
-                reaper::enable("/proc/self/exe");
-                crate::gateway::serve(&path, ca_out.as_deref(), log.flags())
+    command(Cli::parse().command).unwrap_or_else(|message| fail(BAD_USAGE, &message))
+}
+
+/// The error is a bad usage.
+fn command(command: Command) -> Result<ExitCode, String> {
+    Ok(match command {
+        Command::Serve { file, ca_out, log } => {
+            let path = file.path()?;
+            if path.as_os_str() == "-" {
+                return Err(
+                    "a gateway follows its file, and standard input is none; write it to a file first".into(),
+                );
             }
-            Err(message) => fail(BAD_USAGE, &message),
-        },
+            // Not by its path: that may lead to another version by then, or nowhere.
+            reaper::enable("/proc/self/exe");
+            let flags = LogFlags { level: log.log_level, format: log.log_format };
+            crate::gateway::serve(&path, ca_out.as_deref(), flags)
+        }
         Command::Demo => crate::demo::run(),
-        Command::Check(file) => match file.path() {
-            Ok(path) => check(&path),
-            Err(message) => fail(BAD_USAGE, &message),
-        },
-        Command::Explain(question) => explain::run(question),
-        Command::Init { file } => init(&file),
-        Command::Token(Token::New { name }) => new_token(&name),
+        Command::Check(file) => check(&file.path()?),
+        Command::Explain(question) => explain::run(question)?,
+        Command::Init { file } => with_token(|token| init(&file, token)),
+        Command::Token(Token::New { name }) => with_token(|token| new_token(&name, token)),
         Command::ReapChildren => {
             reaper::run();
             ExitCode::SUCCESS
         }
         Command::Schema => print(&config::schema()),
-    }
+    })
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -200,7 +198,7 @@ fn check(path: &Path) -> ExitCode {
     let open = exposed::open_to_commands(snapshot, variables);
     if let Some(first) = open.first() {
         let (names, pid) = (first.variables.join(", "), first.pid);
-        // Nobody is left to tell if this fails.
+        // A failure cannot be reported anywhere.
         let _ = writeln!(io::stderr(), "warning: {} ({names}, process {pid})", exposed::WARNING);
     }
 
@@ -232,16 +230,10 @@ fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-fn init(file: &Path) -> ExitCode {
-    let token = match random_token() {
-        Ok(token) => token,
-        Err(error) => return fail(FAILED, &error),
-    };
-    let config = STARTER.replace("SHA256", &sha256(&token));
+fn init(file: &Path, token: &Secret) -> ExitCode {
+    let config = STARTER.replace("SHA256", &sha256(token));
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create_new(true).mode(0o600);
     let shown = file.display();
     match options.open(file).and_then(|mut created| created.write_all(config.as_bytes())) {
         Ok(()) => {}
@@ -287,27 +279,25 @@ const URL: &str = "http://127.0.0.1:8080/example/mcp";
 /// What begins a session.
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"curl","version":"0"}}}"#;
 
-fn new_token(name: &str) -> ExitCode {
-    let token = match random_token() {
-        Ok(token) => token,
-        Err(error) => return fail(FAILED, &error),
-    };
+fn new_token(name: &str, token: &Secret) -> ExitCode {
     let name = serde_json::Value::from(name);
-    let printed = print(&format!("{}\n{name}: {{ \"sha256\": \"{}\" }}\n", token.expose(), sha256(&token)));
+    let printed = print(&format!("{}\n{name}: {{ \"sha256\": \"{}\" }}\n", token.expose(), sha256(token)));
     let hint = "The first line is the token, shown only now: give it to the client.\n\
                 The second goes into proxy.auth.tokens of the config.\n";
-    // The hint is for people; who reads only standard output loses nothing.
+    // The hint is for people; a script that reads only standard output loses nothing.
     let _ = io::stderr().write_all(hint.as_bytes());
     printed
 }
 
-/// 256 random bits, so that a hash of it can be in a config that others read.
-fn random_token() -> Result<Secret, String> {
+/// Does this with a new token: 256 random bits, so that a hash of it can be in a config that others read.
+fn with_token(then: impl FnOnce(&Secret) -> ExitCode) -> ExitCode {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
-    Ok(Secret::new(format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes))))
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => then(&Secret::new(format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes)))),
+        Err(error) => fail(FAILED, &format!("the system gives no random numbers: {error}")),
+    }
 }
 
 fn sha256(token: &Secret) -> String {
-    Sha256::digest(token.expose()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(token.expose()))
 }

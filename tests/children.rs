@@ -164,7 +164,7 @@ fn gate(script: &str) -> Arc<Supervisor> {
         inherit_env: vec!["PATH".into()],
     };
     let patience = ProcessTimeouts { longest_pause: Duration::ZERO, ..ProcessTimeouts::default() };
-    Supervisor::with_patience("db".into(), target, observer(), Arc::default(), patience)
+    Supervisor::new("db".into(), target, observer(), Arc::default(), patience)
 }
 
 fn on_runtime(part: impl Future<Output = ()>) {

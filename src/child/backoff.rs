@@ -1,6 +1,6 @@
 //! When a command that fails may be started again.
 //!
-//! Each owner has a pause of its own: who breaks its own processes keeps nobody else from starting one. That of a process that
+//! Each owner has a pause of its own: the failures of one owner delay no start of another. The pause of a process that
 //! callers share does not grow: it would be for those who did not end it.
 
 use std::{
@@ -8,8 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ProcessTimeouts;
 use crate::ledger::OwnerName;
+
+/// How long the gateway waits for a command, and with starting it again.
+#[derive(Debug, Clone)]
+pub struct ProcessTimeouts {
+    /// From the end of its standard input to SIGTERM. 5 s.
+    pub after_stdin: Duration,
+    /// From SIGTERM to SIGKILL. 5 s.
+    pub after_sigterm: Duration,
+    /// Before the start that follows one failure; doubles with each further one. 0.1 s.
+    pub first_pause: Duration,
+    /// The longest that it becomes. 30 s.
+    pub longest_pause: Duration,
+    /// How long a process has to live for the failures before it to be forgotten. 10 s.
+    pub lived_well: Duration,
+}
+
+impl Default for ProcessTimeouts {
+    fn default() -> Self {
+        Self {
+            after_stdin: Duration::from_secs(5),
+            after_sigterm: Duration::from_secs(5),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            lived_well: Duration::from_secs(10),
+        }
+    }
+}
 
 /// The pauses of all owners whose processes failed lately.
 #[derive(Default)]
@@ -30,7 +56,7 @@ impl Backoffs {
             self.0.retain(|_, backoff| !backoff.is_over(now, patience));
             let backoff = self.0.entry(owner.clone()).or_default();
             backoff.ended(born, now, true, patience);
-            // Who may have ended one that callers share is kept apart and waits there; the others do not wait for it.
+            // The caller that may have ended a shared process waits elsewhere; the others do not wait for it.
             if *owner == OwnerName::Gate {
                 backoff.failures = 1;
             }
@@ -54,7 +80,7 @@ impl Backoffs {
         self.0.values().any(|backoff| !backoff.is_over(now, patience))
     }
 
-    /// Nobody has to wait any more.
+    /// No owner has to wait any more.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

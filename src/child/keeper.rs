@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    EndReason, Orders, OutputSeen, ProcessTimeouts, Running,
+    CommandState, EndReason, Orders, OutputSeen, Running,
+    backoff::ProcessTimeouts,
     process::{ExitWatch, Process},
     stderr::Stderr,
 };
@@ -28,7 +29,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the process until it is gone. `asked` asks to end it, or says that nobody needs it any more; `ended` is
+    /// Keeps the process until it is gone. `asked` asks to end it, or reports by its end that the process is not needed any more; `ended` is
     /// notified as soon as it has ended.
     pub(super) async fn keep(
         mut self,
@@ -37,10 +38,11 @@ impl Keeper {
         ended: oneshot::Sender<Cow<'static, str>>,
     ) {
         let supervisor = Arc::clone(&self.running.supervisor);
-        let mut stderr = Stderr::new(stderr, Arc::clone(&supervisor.name), Arc::clone(&supervisor.observer));
+        let CommandState { name, observer, patience, .. } = &*supervisor.command;
+        let mut stderr = Stderr::new(stderr, Arc::clone(name), Arc::clone(observer));
         let orders = supervisor.orders.subscribe();
         let failed = tokio::select! {
-            failed = self.live_and_end(asked, orders, &supervisor.patience) => failed,
+            failed = self.live_and_end(asked, orders, patience) => failed,
             never = stderr.copy() => match never {},
         };
         let how = match self.process.reap() {
@@ -55,12 +57,12 @@ impl Keeper {
         } else {
             (Level::Info, "Server process ended")
         };
-        let line = supervisor.observer.log.line(level, msg).str("server", &supervisor.name);
+        let line = observer.log.line(level, msg).str("server", name);
         let line = line.int("pid", u64::from(self.process.id())).str("cause", &how);
         line.millis("lived_ms", self.born.elapsed()).send();
         let Self { process, running, .. } = self;
         drop(running);
-        // Nobody listens if its user is gone.
+        // Fails if its user is gone.
         let _ = ended.send(how);
         process.reap_inherited().await;
     }

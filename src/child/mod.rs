@@ -37,6 +37,7 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
+pub use backoff::ProcessTimeouts;
 pub use scratch::read;
 pub use supervisors::Supervisors;
 
@@ -52,46 +53,25 @@ use crate::{
     observe::{Health, Observer},
 };
 
-/// How long the gateway waits for a command, and with starting it again.
-#[derive(Debug, Clone)]
-pub struct ProcessTimeouts {
-    /// From the end of its standard input to SIGTERM. 5 s.
-    pub after_stdin: Duration,
-    /// From SIGTERM to SIGKILL. 5 s.
-    pub after_sigterm: Duration,
-    /// Before the start that follows one failure; doubles with each further one. 0.1 s.
-    pub first_pause: Duration,
-    /// The longest that it becomes. 30 s.
-    pub longest_pause: Duration,
-    /// How long a process has to live for the failures before it to be forgotten. 10 s.
-    pub lived_well: Duration,
-}
-
-impl Default for ProcessTimeouts {
-    fn default() -> Self {
-        Self {
-            after_stdin: Duration::from_secs(5),
-            after_sigterm: Duration::from_secs(5),
-            first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(30),
-            lived_well: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Starts the processes of one configured command and knows how they fare. Outlives sessions, and reloads that leave
+/// Starts the processes of one configured command and keeps their state. Outlives sessions, and reloads that leave
 /// the command as it is.
 pub struct Supervisor {
+    command: Arc<CommandState>,
+    running: watch::Sender<usize>,
+    history: Mutex<History>,
+    orders: watch::Sender<Orders>,
+}
+
+/// A configured command, for all its supervisors.
+struct CommandState {
+    /// Name of the server.
     name: Arc<str>,
     target: StdioTarget,
     observer: Arc<Observer>,
     health: Arc<Health>,
     patience: ProcessTimeouts,
     restarts: IntCounter,
-    running: watch::Sender<usize>,
-    starts: Arc<Starts>,
-    history: Mutex<History>,
-    orders: watch::Sender<Orders>,
+    starts: Starts,
 }
 
 /// What is known of how it starts.
@@ -101,9 +81,9 @@ struct Starts {
     longest: AtomicU64,
     /// Whether any process wrote something.
     succeeded: AtomicBool,
-    /// Whether a process starts that nobody needs any more.
+    /// Whether a process finishes its start although it is not needed any more.
     is_finishing: AtomicBool,
-    /// Whether one was started before anybody needed it.
+    /// Whether one was started before it was needed.
     warmed: AtomicBool,
 }
 
@@ -131,64 +111,38 @@ impl Supervisor {
         target: StdioTarget,
         observer: Arc<Observer>,
         health: Arc<Health>,
-    ) -> Arc<Self> {
-        Self::with_patience(name, target, observer, health, ProcessTimeouts::default())
-    }
-
-    /// The same, with other times.
-    pub fn with_patience(
-        name: Arc<str>,
-        target: StdioTarget,
-        observer: Arc<Observer>,
-        health: Arc<Health>,
         patience: ProcessTimeouts,
     ) -> Arc<Self> {
-        let restarts = observer.metrics.child_restarts(&name);
-        Arc::new(Self {
-            name,
-            target,
-            observer,
-            health,
-            patience,
-            restarts,
-            running: watch::Sender::default(),
-            starts: Arc::default(),
-            history: Mutex::default(),
-            orders: watch::Sender::default(),
-        })
+        let (restarts, starts) = (observer.metrics.child_restarts(&name), Starts::default());
+        let command = CommandState { name, target, observer, health, patience, restarts, starts };
+        Self::of(Arc::new(command), Orders::default())
+    }
+
+    fn of(command: Arc<CommandState>, orders: Orders) -> Arc<Self> {
+        let (running, history) = (watch::Sender::default(), Mutex::default());
+        Arc::new(Self { command, running, history, orders: watch::Sender::new(orders) })
     }
 
     /// One for the same command, whose processes are its own: they start, end and fail apart from these. How the command
     /// starts holds for both.
     fn sibling(&self) -> Arc<Self> {
         let orders = Orders { refuses: self.is_stopped(), ..Orders::default() };
-        Arc::new(Self {
-            name: Arc::clone(&self.name),
-            target: self.target.clone(),
-            observer: Arc::clone(&self.observer),
-            health: Arc::clone(&self.health),
-            patience: self.patience.clone(),
-            restarts: self.restarts.clone(),
-            running: watch::Sender::default(),
-            starts: Arc::clone(&self.starts),
-            history: Mutex::default(),
-            orders: watch::Sender::new(orders),
-        })
+        Self::of(Arc::clone(&self.command), orders)
     }
 
     /// Whether the next failure may have to wait longer for those before it.
     fn has_failed_lately(&self) -> bool {
-        self.history.lock().backoffs.is_any_left(Instant::now(), &self.patience)
+        self.history.lock().backoffs.is_any_left(Instant::now(), &self.command.patience)
     }
 
     /// Name of the server.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.command.name
     }
 
     /// Log and counters that its processes are seen in.
     pub fn observer(&self) -> &Arc<Observer> {
-        &self.observer
+        &self.command.observer
     }
 
     /// Processes that were started and are not reaped yet.
@@ -203,17 +157,18 @@ impl Supervisor {
 
     /// How often a process was started again after one had ended by itself.
     pub fn restarts(&self) -> u64 {
-        self.restarts.get()
+        self.command.restarts.get()
     }
 
-    /// How long the first start may take, even if nobody waits for it any more.
+    /// How long the first start may take, even if no request waits for it any more.
     pub fn set_longest_start(&self, longest: Duration) {
-        self.starts.longest.store(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.command.starts.longest.store(longest, Ordering::Relaxed);
     }
 
-    /// Whether it is to be started now, before anybody needs it: once.
+    /// Whether it is to be started now, before it is needed: once.
     pub fn begins_warm(&self) -> bool {
-        !self.starts.warmed.swap(true, Ordering::Relaxed)
+        !self.command.starts.warmed.swap(true, Ordering::Relaxed)
     }
 
     /// Ends all its processes, patiently, and starts no more until [`Supervisor::allow`].
@@ -232,11 +187,8 @@ impl Supervisor {
 
     /// Ends all its processes, patiently. Those that start from now on stay, as after [`Supervisor::allow`].
     pub fn renew(&self) {
-        self.history.lock().backoffs.clear();
-        self.orders.send_modify(|orders| {
-            orders.refuses = false;
-            orders.end_below = orders.next;
-        });
+        self.orders.send_modify(|orders| orders.end_below = orders.next);
+        self.allow();
     }
 
     /// Whether it is stopped.
@@ -246,11 +198,8 @@ impl Supervisor {
 
     /// Kills all its processes at once, and starts no more until [`Supervisor::allow`].
     pub fn kill_now(&self) {
-        self.orders.send_modify(|orders| {
-            orders.refuses = true;
-            orders.end_below = orders.next;
-            orders.kill_below = orders.next;
-        });
+        self.stop();
+        self.orders.send_modify(|orders| orders.kill_below = orders.next);
     }
 
     /// Starts a process for `owner`, after the pause that is due if others of the same owner failed before it. The process
@@ -260,8 +209,9 @@ impl Supervisor {
     ///
     /// [`ErrorKind::UpstreamUnreachable`] if the command cannot be run, or is stopped; [`Error::out_of`] processes.
     pub async fn start(self: &Arc<Self>, owner: &Arc<Owner>) -> Result<Child, Error> {
+        let CommandState { name, target, health, patience, .. } = &*self.command;
         loop {
-            let wait = self.history.lock().backoffs.wait(owner.name(), Instant::now(), &self.patience);
+            let wait = self.history.lock().backoffs.wait(owner.name(), Instant::now(), patience);
             let Some(wait) = wait else { break };
             let mut orders = self.orders.subscribe();
             tokio::select! {
@@ -272,18 +222,16 @@ impl Supervisor {
         let share = owner.take(Resource::Processes);
         let share = share.map_err(|limit| Error::out_of(Resource::Processes, limit))?;
         let Some(number) = self.admit() else {
-            return Err(
-                ErrorKind::UpstreamUnreachable.with_cause(format!("server {:?} is stopped", self.name))
-            );
+            return Err(ErrorKind::UpstreamUnreachable.with_cause(format!("server {name:?} is stopped")));
         };
         self.launch(number, share).await.map_err(|error| {
-            let where_ = match &self.target.cwd {
+            let where_ = match &target.cwd {
                 Some(cwd) if !cwd.is_dir() => " in its working directory",
                 _ => "",
             };
-            let (name, command) = (&self.name, &self.target.command);
+            let command = &target.command;
             let cause = format!("cannot run {command:?} of server {name:?}{where_}: {error}");
-            self.health.failed(&cause);
+            health.failed(&cause);
             ErrorKind::UpstreamUnreachable.with_cause(cause)
         })
     }
@@ -296,7 +244,7 @@ impl Supervisor {
                 number = Some(orders.next);
                 orders.next += 1;
             }
-            // Nobody waits for a number.
+            // No task waits for a number.
             false
         });
         number
@@ -305,7 +253,7 @@ impl Supervisor {
     async fn launch(self: &Arc<Self>, number: u64, share: Share) -> io::Result<Child> {
         let running = Running::begin(self, share);
         let start = move || {
-            let Supervisor { target, observer, .. } = &*running.supervisor;
+            let CommandState { target, observer, .. } = &*running.supervisor.command;
             Ok((Process::start(target, Input::Pipe, observer)?, running))
         };
         let (mut process, running) = spawner::run(start).await?;
@@ -315,11 +263,11 @@ impl Supervisor {
             let mut history = self.history.lock();
             if history.missing > 0 {
                 history.missing -= 1;
-                self.restarts.inc();
+                self.command.restarts.inc();
             }
         }
-        let line = self.observer.log.line(Level::Info, "Server process started");
-        line.str("server", &self.name).int("pid", u64::from(process.id())).send();
+        let line = self.command.observer.log.line(Level::Info, "Server process started");
+        line.str("server", &self.command.name).int("pid", u64::from(process.id())).send();
 
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();
@@ -338,12 +286,12 @@ impl Supervisor {
     /// A process has ended, by itself if `failed`, and so.
     fn ended(&self, owner: &OwnerName, born: Instant, spoke: bool, failed: bool, how: &str) {
         if failed {
-            self.health.failed(how);
+            self.command.health.failed(how);
         }
         let mut history = self.history.lock();
         // One that callers share and that worked was broken by one of them, and the others need not wait for that.
         let is_to_blame = failed && !(spoke && *owner == OwnerName::Gate);
-        history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.patience);
+        history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.command.patience);
         history.missing += usize::from(failed);
     }
 }
@@ -367,7 +315,7 @@ impl Drop for Running {
     }
 }
 
-/// A process that runs, for whoever talks to it. Dropping it asks the process to end.
+/// A process that runs, for the session that uses it. Dropping it asks the process to end.
 pub struct Child {
     /// Its standard input; dropping it is the polite way to say that nothing more comes.
     pub stdin: pipe::Sender,
@@ -394,17 +342,17 @@ pub struct OutputSeen {
     has: AtomicBool,
     /// Its standard input was closed, while it may finish its start: if it ends by that, it was asked to.
     is_let_go: AtomicBool,
-    /// Of the first that it says.
+    /// Notified by its first output.
     first: Notify,
 }
 
 impl OutputSeen {
     /// It wrote something.
     pub fn note(&self) {
-        self.supervisor.health.answered();
+        self.supervisor.command.health.answered();
         if !self.has.load(Ordering::Relaxed) {
             self.has.store(true, Ordering::Relaxed);
-            self.supervisor.starts.succeeded.store(true, Ordering::Relaxed);
+            self.supervisor.command.starts.succeeded.store(true, Ordering::Relaxed);
             self.first.notify_one();
         }
     }
@@ -421,7 +369,7 @@ impl OutputSeen {
 /// Why a process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// Nobody needs it.
+    /// It is not needed any more.
     Unneeded,
     /// It does not do what it is for. Counts as a failure, as if it had ended by itself.
     Broken,
@@ -436,7 +384,7 @@ pub enum ProcessEvent {
     Stop,
 }
 
-/// A first start that goes on although nobody needs the process any more. There is one of a server at a time.
+/// A first start that goes on although the process is not needed any more. There is at most one of a server at a time.
 pub struct FirstStart {
     spoke: Arc<OutputSeen>,
     until: Instant,
@@ -454,16 +402,16 @@ impl FirstStart {
 
 impl Drop for FirstStart {
     fn drop(&mut self) {
-        self.spoke.supervisor.starts.is_finishing.store(false, Ordering::Relaxed);
+        self.spoke.supervisor.command.starts.is_finishing.store(false, Ordering::Relaxed);
     }
 }
 
 impl Life {
-    /// What is left of its start, if the process may finish that although nobody needs it. The first start of a command may
-    /// be what installs it (`npx`, `uvx`): broken off each time somebody has waited long enough, it would never be through.
+    /// What is left of its start, if the process may finish that although it is not needed. The first start of a command may
+    /// be what installs it (`npx`, `uvx`): broken off each time somebody has waited long enough, it would never complete.
     /// That its standard input is closed, which it is by then, ends those that have nothing else to do.
     pub fn first_start(&self) -> Option<FirstStart> {
-        let starts = &self.spoke.supervisor.starts;
+        let starts = &self.spoke.supervisor.command.starts;
         let until = self.born.checked_add(Duration::from_millis(starts.longest.load(Ordering::Relaxed)))?;
         let may_finish = !starts.succeeded.load(Ordering::Relaxed)
             && Instant::now() < until

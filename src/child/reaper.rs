@@ -1,6 +1,6 @@
 //! A process that outlives the gateway, if only by a moment: it kills what a gateway that was killed leaves behind.
 //!
-//! `kill -9` leaves a gateway no last word. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and nobody kills
+//! A gateway that is killed by `kill -9` cannot clean up. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and nothing kills
 //! theirs: the `node` behind an `npx`. So the gateway runs itself once more, as a subcommand that does nothing but read a
 //! pipe. Every child writes its process group into it before it becomes the configured program; the gateway crosses the
 //! group out when it is empty. When the last writer is gone, whatever the reason, so are the groups that are left.
@@ -33,6 +33,7 @@ type Note = [u8; 8];
 
 static REAPER: Mutex<Option<Reaper>> = Mutex::new(None);
 
+#[derive(Default)]
 struct Reaper {
     executable: PathBuf,
     process: Option<(process::Child, Arc<OwnedFd>)>,
@@ -45,13 +46,7 @@ struct Reaper {
 /// From the next child on, `executable` is run as a reaper; it must be a build of this crate's command, or one that
 /// answers [`SUBCOMMAND`] with [`run`]. Without a call of this, only direct children of a killed gateway are killed.
 pub fn enable(executable: impl Into<PathBuf>) {
-    let reaper = Reaper {
-        executable: executable.into(),
-        process: None,
-        groups: HashMap::new(),
-        next: 0,
-        complained: false,
-    };
+    let reaper = Reaper { executable: executable.into(), ..Reaper::default() };
     REAPER.lock().get_or_insert(reaper);
 }
 
@@ -77,7 +72,7 @@ pub fn run() {
 fn kill(group: i32) {
     // Group 1 would be everyone.
     if let Some(group) = Pid::from_raw(group).filter(|_| group > 1) {
-        // Fails when nobody is left in it.
+        // Fails when the group is empty.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
 }
@@ -150,7 +145,7 @@ impl Reaper {
         let mut process = command.spawn()?;
         let pipe = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let pipe = Arc::new(OwnedFd::from(pipe));
-        // A reaper that was stopped must stop nobody else.
+        // A reaper that was stopped must not block the gateway.
         rustix::io::ioctl_fionbio(&*pipe, true)?;
         self.process = Some((process, Arc::clone(&pipe)));
         for (start, group) in &self.groups {

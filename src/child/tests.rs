@@ -14,7 +14,13 @@ fn supervisor(target: StdioTarget) -> Arc<Supervisor> {
     let metrics = Metrics::new().unwrap();
     let log =
         Log::start(Level::Error, LogFormat::Json, Box::new(io::sink()), metrics.log_lines_dropped.clone());
-    Supervisor::new("db".into(), target, Arc::new(Observer::new(log.unwrap(), metrics)), Arc::default())
+    Supervisor::new(
+        "db".into(),
+        target,
+        Arc::new(Observer::new(log.unwrap(), metrics)),
+        Arc::default(),
+        Default::default(),
+    )
 }
 
 /// `command`, with nothing but its arguments and `PATH`.

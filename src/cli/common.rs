@@ -32,7 +32,7 @@ impl ConfigFile {
     pub(super) fn path(self) -> Result<PathBuf, String> {
         match self.config.or(self.file) {
             Some(path) => Ok(path),
-            // A link that leads nowhere is there: loading it says what is wrong.
+            // A broken link counts as a file: loading it reports what is wrong.
             None if Path::new(DEFAULT_FILE).symlink_metadata().is_ok() => Ok(DEFAULT_FILE.into()),
             None => Err(format!(
                 "there is no ./{DEFAULT_FILE}; name a config, write one with `sluicegate init`, \
@@ -45,7 +45,7 @@ impl ConfigFile {
 /// Writes every problem to standard error, with the place where it is.
 pub(super) fn print_problems(loaded: &Loaded) {
     let lines: String = loaded.problems.iter().map(Problem::with_excerpt).collect();
-    // Nobody is left to tell if this fails.
+    // A failure cannot be reported anywhere.
     let _ = io::stderr().write_all(lines.as_bytes());
 }
 

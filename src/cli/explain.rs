@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, process::ExitCode, time::SystemTime};
 
 use clap::Args;
 
-use super::common::{BAD_USAGE, ConfigFile, FAILED, fail, print, print_problems};
+use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems};
 use crate::{
     config::{self, Loaded, Rule, RuleOf, Server, Snapshot},
     error::ErrorKind,
@@ -32,23 +32,18 @@ pub(super) struct Explain {
 }
 
 /// Prints the decision about each credential of the principal. Several that are decided alike are one.
-pub(super) fn run(explain: Explain) -> ExitCode {
-    let path = match explain.file.path() {
-        Ok(path) => path,
-        Err(message) => return fail(BAD_USAGE, &message),
-    };
+pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
+    let path = explain.file.path()?;
     let (loaded, _) = exposed::load(&path);
     let Some(snapshot) = loaded.snapshot.as_ref().filter(|_| loaded.is_whole()) else {
         print_problems(&loaded);
-        return ExitCode::from(BAD_USAGE);
+        return Ok(ExitCode::from(BAD_USAGE));
     };
     let named = explain.token_name.map(|name| Principal::Token(name.into()));
     let principal = named.or(explain.principal).unwrap_or(Principal::Nobody);
-    let question = question(snapshot, &explain.server, explain.tool.as_deref());
-    let (ask, identities) = match question.and_then(|ask| Ok((ask, identities(snapshot, &principal)?))) {
-        Ok(asked) => asked,
-        Err(message) => return fail(BAD_USAGE, &format!("{}: {message}", path.display())),
-    };
+    let located = |message: String| format!("{}: {message}", path.display());
+    let ask = question(snapshot, &explain.server, explain.tool.as_deref()).map_err(located)?;
+    let identities = identities(snapshot, &principal).map_err(located)?;
     let policy = Policy { servers: snapshot, now: Some(SystemTime::now()) };
     let mut answers = Vec::<(String, Vec<String>)>::new();
     let mut may = false;
@@ -76,10 +71,8 @@ pub(super) fn run(explain: Explain) -> ExitCode {
         let _ =
             writeln!(text, "note: this is about `proxy.addr`; `proxy.admin` on loopback asks for no token");
     }
-    match (print(&text), may) {
-        (printed, false) if printed == ExitCode::SUCCESS => ExitCode::from(FAILED),
-        (printed, _) => printed,
-    }
+    let printed = print(&text);
+    Ok(if may || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(FAILED) })
 }
 
 /// What is asked for, if the config has it.
@@ -128,16 +121,11 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
 
 /// The way out where a name is not known. The name itself is not repeated: it may be a token.
 fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    const MOST: usize = 8;
     let shown: Vec<&str> = known.filter_map(config::shown_name).collect();
     match config::closest_name(name, shown.iter().copied()) {
         Some(near) => format!("did you mean {near:?}?"),
         None if shown.is_empty() => "it has none".into(),
-        None => {
-            let first: Vec<_> = shown.iter().take(MOST).map(|name| format!("{name:?}")).collect();
-            let more = if shown.len() > MOST { ", …" } else { "" };
-            format!("name one of {}{more}", first.join(", "))
-        }
+        None => format!("name one of {}", config::first_names(&shown)),
     }
 }
 

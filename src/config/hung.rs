@@ -72,7 +72,7 @@ pub(super) fn look<T: Send + 'static>(
 }
 
 /// What `look` finds at each of these paths, for which all together are waited for once; `None` for those of which nothing
-/// is known by then. A `look` that was begun goes to its end, and may tell what it finds in another way.
+/// is known by then. A `look` that was begun goes to its end, and may report what it finds in another way.
 pub(super) fn look_at_each<T: Send + 'static>(
     paths: Vec<PathBuf>,
     patience: Patience,
@@ -91,7 +91,7 @@ pub(super) fn look_at_each<T: Send + 'static>(
         }
         more = 0;
         if threads == 0 {
-            // There is no thread to be had. Whoever looks himself may never come back.
+            // There is no thread to be had, and a look on this one might never return.
             break;
         }
         match told.recv_timeout(SLICE) {
@@ -117,10 +117,10 @@ pub(super) fn look_at_each<T: Send + 'static>(
 /// Looks that are shared by threads.
 struct Looks<F> {
     wanted: Vec<(usize, PathBuf)>,
-    /// The first that nobody has taken.
+    /// The first that no thread has taken.
     next: AtomicUsize,
     look: F,
-    /// Nobody waits any more.
+    /// No caller waits any more.
     is_over: AtomicBool,
 }
 

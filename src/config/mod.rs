@@ -37,7 +37,9 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use crate::config::report::{hint::closest as closest_name, shown::name as shown_name};
+pub(crate) use crate::config::report::{
+    hint::closest as closest_name, shown::first_names, shown::name as shown_name,
+};
 pub use crate::config::{
     access::{Access, Rule},
     read::{context::Unread, reference::Env},
@@ -97,7 +99,7 @@ pub struct Loaded {
     pub snapshot: Option<Snapshot>,
     /// What the file grants, if that can be known; also if there is no snapshot.
     pub remaining: Option<Remaining>,
-    /// What there is to say about it, in file order: a hundred problems at most, and then one that says how many more
+    /// What was found, in file order: a hundred problems at most, and then one that says how many more
     /// there are. Beside an error, notices are left out.
     pub problems: Vec<Problem>,
     /// Every file that was looked at, the config first. They are here even if loading failed, because a change of
@@ -111,7 +113,7 @@ pub struct Loaded {
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.
 ///
-/// Never fails early: all problems come out at once, and whoever calls decides what to do with them.
+/// Never fails early: all problems are returned together, and the caller decides what to do with them.
 pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
     load_at(path, env, SystemTime::now())
 }

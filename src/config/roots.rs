@@ -1,5 +1,5 @@
 //! The certificates that the system trusts. To read them takes milliseconds, so a load reads them once, if it needs them: what
-//! was read to tell whether there are any is handed on to whoever connects by them.
+//! was read to find out whether there are any is handed on to the client that uses them.
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +23,7 @@ impl SystemRoots {
         self.read(Option::take).unwrap_or_else(of_system)
     }
 
-    /// Lets go of them: whoever might have taken them has been there.
+    /// Drops them, once nothing will take them any more.
     pub fn forget(&self) {
         drop(self.read(Option::take));
     }

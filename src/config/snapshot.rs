@@ -215,10 +215,22 @@ pub enum Level {
     Debug,
     /// Requests and life of the process.
     Info,
-    /// Something to mend that stops nobody yet.
+    /// Something to mend that has no effect on callers yet.
     Warn,
     /// Something failed.
     Error,
+}
+
+impl Level {
+    /// The level that the config and the command line call so.
+    pub fn named(word: &str) -> Self {
+        match word {
+            "debug" => Self::Debug,
+            "warn" => Self::Warn,
+            "error" => Self::Error,
+            _ => Self::Info,
+        }
+    }
 }
 
 /// Shape of a log line.
@@ -230,6 +242,13 @@ pub enum LogFormat {
     Text,
 }
 
+impl LogFormat {
+    /// The shape that the config and the command line call so.
+    pub fn named(word: &str) -> Self {
+        if word == "text" { Self::Text } else { Self::Json }
+    }
+}
+
 /// `proxy.aggregate`: how the servers of one token look as one, at `/mcp`, `/sse` and `/message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
@@ -239,16 +258,6 @@ pub struct Aggregate {
     pub lazy: bool,
     /// `discoveryTimeout`, default 5 s: longest wait for one server's lists; the others answer without it then.
     pub discovery_timeout: Duration,
-}
-
-impl Default for Aggregate {
-    fn default() -> Self {
-        Self {
-            naming: Naming::Prefixed { separator: "__".into() },
-            lazy: false,
-            discovery_timeout: Duration::from_secs(5),
-        }
-    }
 }
 
 /// What tools and prompts of several servers are called.
@@ -317,12 +326,12 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// `options.toolFilter`.
     pub tool_filter: Option<Arc<ToolFilter>>,
-    /// `warm`, default false: a command is started once before anybody needs it.
+    /// `warm`, default false: a command is started once before it is needed.
     pub warm: bool,
 }
 
 impl Server {
-    /// Name that stands for all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
+    /// Name of all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
     /// segment of a path of the gateway's own.
     pub const ALL: &'static str = "mcp";
 

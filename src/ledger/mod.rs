@@ -2,7 +2,7 @@
 //!
 //! Whatever a caller can make the gateway keep (a connection, a session, a process, a request, bytes in memory) is
 //! counted for an [`Owner`]: the name of a token, or the address of a caller that needs none. What an owner may have
-//! depends on what others need (`rule`), so nobody is refused because somebody else is greedy. Every count is a guard
+//! depends on what others need (`rule`), so no owner is refused because another one is greedy. Every count is a guard
 //! ([`Share`]): it ends with the thing that it counts.
 //!
 //! Nothing here is locked on the way of a request: counters are atomic, and the look-up of an owner happens once per
@@ -171,7 +171,7 @@ pub struct Share {
 }
 
 impl Ledger {
-    /// A ledger in which nobody has anything.
+    /// A ledger without any shares.
     pub fn new(capacities: impl Fn(Resource) -> Capacity) -> Self {
         let totals = Arc::default();
         let gate = Owner::new(OwnerName::Gate, &totals);
@@ -241,14 +241,14 @@ impl Ledger {
             named += u64::from(is_active && !matches!(name, OwnerName::Address(_)));
             is_active || Arc::strong_count(owner) > 1
         });
-        // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from anybody.
+        // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from the others.
         self.totals.active.fetch_add(active.wrapping_sub(before[0]), Relaxed);
         self.totals.active_named.fetch_add(named.wrapping_sub(before[1]), Relaxed);
     }
 }
 
 impl Owner {
-    /// One in a ledger of its own, who may have as much as it likes: where nobody is to be kept from anything.
+    /// One in a ledger of its own, without limits.
     pub fn unlimited() -> Arc<Self> {
         let any = Capacity { total: u64::MAX, per_owner: 0 };
         Arc::clone(Ledger::new(|_| any).gate())
@@ -301,28 +301,14 @@ impl Owner {
 
     /// So many of `resource`, if the owner may have them.
     ///
-    /// Judged before it is counted: what is refused takes nothing from anybody, not even for a moment.
+    /// Judged before it is counted: what is refused takes nothing from other owners, not even for a moment.
     pub fn take_some(self: &Arc<Self>, resource: Resource, amount: u64) -> Result<Share, Limit> {
         let at = resource as usize;
         let (own, all) = (&self.used[at], &self.totals.used.0[at]);
-        let mut mine = own.load(Relaxed);
-        loop {
-            self.decide(resource, amount, all.load(Relaxed), mine)?;
-            match own.compare_exchange_weak(mine, mine.wrapping_add(amount), Relaxed, Relaxed) {
-                Ok(_) => break,
-                Err(now) => mine = now,
-            }
-        }
-        let mut used = all.load(Relaxed);
-        loop {
-            if let Err(limit) = self.decide(resource, amount, used, mine) {
-                own.fetch_sub(amount, Relaxed);
-                return Err(limit);
-            }
-            match all.compare_exchange_weak(used, used.wrapping_add(amount), Relaxed, Relaxed) {
-                Ok(_) => break,
-                Err(now) => used = now,
-            }
+        let mine = add_if(own, amount, |mine| self.decide(resource, amount, all.load(Relaxed), mine))?;
+        if let Err(limit) = add_if(all, amount, |used| self.decide(resource, amount, used, mine)) {
+            own.fetch_sub(amount, Relaxed);
+            return Err(limit);
         }
         Ok(Share { owner: Arc::clone(self), resource, amount })
     }
@@ -363,11 +349,6 @@ impl Owner {
     pub fn has_room_to_spare(&self) -> bool {
         let (used, mine) = self.counted(Resource::Bytes);
         self.decide(Resource::Bytes, 1, used.saturating_mul(2), mine.saturating_mul(2)).is_ok()
-    }
-
-    /// Waits until the owner may have a byte more: whoever reads for it stops reading until then.
-    pub fn room(self: &Arc<Self>) -> ByteRoom {
-        ByteRoom::new(Arc::clone(self))
     }
 
     /// What all have of it, and what this owner has.
@@ -411,6 +392,18 @@ impl Owner {
             is_address,
             has_names: self.totals.has_names.load(Relaxed),
             ..ask
+        }
+    }
+}
+
+/// Adds `amount` to a counter if that is allowed for what it holds, which is returned.
+fn add_if(counter: &AtomicU64, amount: u64, decide: impl Fn(u64) -> Result<(), Limit>) -> Result<u64, Limit> {
+    let mut held = counter.load(Relaxed);
+    loop {
+        decide(held)?;
+        match counter.compare_exchange_weak(held, held.wrapping_add(amount), Relaxed, Relaxed) {
+            Ok(_) => return Ok(held),
+            Err(now) => held = now,
         }
     }
 }

@@ -35,10 +35,6 @@ pub struct ByteRoom {
 }
 
 impl ByteRoom {
-    pub(super) fn new(owner: Arc<Owner>) -> Self {
-        Self { owner, waits: None, since: None }
-    }
-
     /// Whether there is room now.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Err(limit) = self.owner.has_room() {
@@ -89,6 +85,11 @@ impl ByteRoom {
 }
 
 impl Owner {
+    /// Waits until the owner may have a byte more: its readers stop reading until then.
+    pub fn room(self: &Arc<Self>) -> ByteRoom {
+        ByteRoom { owner: Arc::clone(self), waits: None, since: None }
+    }
+
     /// How long a reader of this owner waits for want of this before it gives up.
     fn patience(&self, limit: Limit) -> Duration {
         let at = Resource::Bytes as usize;

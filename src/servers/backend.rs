@@ -43,7 +43,13 @@ impl Backend {
             }
             (Target::Stdio(_), Some(Self::Stdio(kept))) => Self::Stdio(Arc::clone(kept)),
             (Target::Stdio(target), _) => {
-                let first = Supervisor::new(name(), target.clone(), Arc::clone(observer), Arc::clone(health));
+                let first = Supervisor::new(
+                    name(),
+                    target.clone(),
+                    Arc::clone(observer),
+                    Arc::clone(health),
+                    Default::default(),
+                );
                 Self::Stdio(Arc::new(Supervisors::new(first)))
             }
             (Target::Inline(_), Some(Self::Inline(kept))) => Self::Inline(Arc::clone(kept)),

@@ -1,4 +1,4 @@
-//! What one load knows and finds: the outside world on one side, the problems on the other.
+//! The state of one load: the outside world on one side, the problems on the other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +10,7 @@ use crate::config::{
     access::Rule,
     hung::{self, Patience},
     read::{
-        files::{self, FileContents, Unreadable},
+        files::{FileContents, Unreadable},
         known,
         reference::Env,
     },
@@ -32,7 +32,7 @@ pub(crate) struct Context<'a> {
     pub(crate) problems: Vec<Finding>,
     pub(crate) files: Vec<PathBuf>,
     pub(crate) unread: Unread,
-    /// Where it says who may do what.
+    /// The places of the rules about who may do what.
     pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
     /// Something that is not in `unread` was waited for to no purpose.
     pub(crate) has_waited: bool,
@@ -54,7 +54,7 @@ pub(crate) struct Context<'a> {
     pub(crate) are_files_parts: bool,
 }
 
-/// Files of which nothing is known at present: it says nothing of what is in them that they could not be read.
+/// Files of which nothing is known at present: that they could not be read does not mean that they are gone or wrong.
 #[derive(Debug, Default)]
 pub struct Unread {
     /// The process has no descriptor left.
@@ -78,7 +78,7 @@ pub(crate) struct Finding {
     pub(crate) message: String,
 }
 
-/// With more problems than this, nobody reads a hint: they would only take time.
+/// With more problems than this, hints are left out: they would only take time.
 const ENOUGH: usize = 1000;
 
 impl<'a> Context<'a> {
@@ -141,17 +141,13 @@ impl<'a> Context<'a> {
         read
     }
 
-    /// Reads something of which a bad file does not stop the rest, and says whether there was none.
+    /// Reads something of which a bad file does not stop the rest, and returns whether there was none.
     pub(crate) fn with_files_as_parts<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = std::mem::replace(&mut self.are_files_parts, true);
-        let parts = self.parts();
+        let parts = self.count(Severity::Part);
         let read = read(self);
         self.are_files_parts = before;
-        (read, self.parts() == parts)
-    }
-
-    fn parts(&self) -> usize {
-        self.problems.iter().filter(|problem| problem.severity == Severity::Part).count()
+        (read, self.count(Severity::Part) == parts)
     }
 
     pub(crate) fn warning(&mut self, at: &Location, message: impl Into<String>) {
@@ -173,7 +169,11 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn errors(&self) -> usize {
-        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+        self.count(Severity::Error)
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == severity).count()
     }
 
     /// Paths in a config are relative to it, wherever the gateway was started.
@@ -191,10 +191,10 @@ impl<'a> Context<'a> {
         known::want(self.file, [&path]);
         let contents = match self.named.files.remove(&path) {
             Some(contents) => contents,
-            None => files::read(&path, self.patience()),
+            None => known::read(&path, self.patience()),
         };
         self.looked_at(&path);
-        if matches!(contents, Err(files::Unreadable::Hangs)) {
+        if matches!(contents, Err(Unreadable::Hangs)) {
             self.unread.hung.push(path.clone());
             if let Some(contents) = known::of(&path) {
                 self.warning(

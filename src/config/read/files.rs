@@ -6,21 +6,14 @@ use std::{
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::Instant,
 };
 
 use zeroize::Zeroizing;
 
-use crate::config::{
-    hung::{self, Patience},
-    read::{
-        known,
-        reserve::{self, OpenedFile},
-    },
-};
+use crate::config::read::reserve::{self, OpenedFile};
 
 /// Most bytes any of these files may have. A config of a thousand servers is a tenth of it.
-const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// What most of these files have at most: secrets, keys, certificates.
 const USUAL_BYTES: usize = 16 * 1024;
@@ -38,13 +31,13 @@ pub(crate) struct FileContents {
 }
 
 /// Opens a regular file; links are followed. What is looked at is what was opened, so that nothing can be swapped in
-/// between; and opening waits for nobody: a FIFO without a writer is open at once, and refused.
+/// between; and opening never waits: a FIFO without a writer is open at once, and refused.
 pub(crate) fn open(path: &Path) -> Result<(OpenedFile, Metadata), Unreadable> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags);
     let file = reserve::open(|| options.open(path)).map_err(Unreadable::of)?;
-    let metadata = file.file().metadata().map_err(Unreadable::of)?;
+    let metadata = file.metadata().map_err(Unreadable::of)?;
     match metadata.file_type() {
         kind if kind.is_file() => Ok((file, metadata)),
         kind if kind.is_dir() => Err(Unreadable::Directory),
@@ -60,30 +53,17 @@ pub(crate) enum Unreadable {
     /// A FIFO, a socket, a device.
     NoFile,
     TooLarge,
-    /// Somebody writes it all the while.
+    /// It is written to all the while.
     Changing,
     /// Its file system does not answer.
     Hangs,
-}
-
-/// [`read_patiently`] that does not wait for a file system which does not answer.
-pub(crate) fn read(path: &Path, patience: Patience) -> Result<FileContents, Unreadable> {
-    hung::look(path, patience, read_named).unwrap_or(Err(Unreadable::Hangs))
-}
-
-/// [`read_patiently`] of a file that the config names: what comes of it is there for the next load, however late.
-pub(crate) fn read_named(path: &Path) -> Result<FileContents, Unreadable> {
-    let began = Instant::now();
-    let result = read_patiently(path);
-    known::was_read(path, began, &result);
-    result
 }
 
 /// Reads a regular file of at most 1 MiB; links are followed.
 ///
 /// It is read until two reads agree. Somebody may be writing it, and of half a token or half a certificate nothing else
 /// tells that it is not all.
-fn read_patiently(path: &Path) -> Result<FileContents, Unreadable> {
+pub(crate) fn read_patiently(path: &Path) -> Result<FileContents, Unreadable> {
     let mut contents = read_once(path)?;
     for _ in 0..MOST_READS {
         let again = read_once(path)?;
@@ -97,10 +77,10 @@ fn read_patiently(path: &Path) -> Result<FileContents, Unreadable> {
 
 fn read_once(path: &Path) -> Result<FileContents, Unreadable> {
     let (file, metadata) = open(path)?;
-    Ok(FileContents { bytes: read_all(file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
+    Ok(FileContents { bytes: read_all(&*file)?, world_readable: metadata.permissions().mode() & 0o004 != 0 })
 }
 
-/// The path that stands for standard input, where a config is read.
+/// The path that means standard input, where a config is read.
 pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// Reads a config, which may come from standard input. While it hangs, there is nothing to do but to wait.
@@ -114,7 +94,7 @@ pub(crate) fn read_config(path: &Path) -> Result<FileContents, Unreadable> {
 fn read_all(from: impl Read) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     // Of most files all, so that no part of one stays behind where it was before there was more room.
     let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
-    // One byte more than allowed shows a file that is too long, whatever its metadata says.
+    // One byte more than allowed shows a file that is too long, whatever size its metadata gives.
     from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Unreadable::of)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Unreadable::TooLarge);

@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::config::read::files::{FileContents, Unreadable};
+use crate::config::{
+    hung::{self, Patience},
+    read::files::{self, FileContents, Unreadable},
+};
 
 struct Known {
     /// The config that names it.
@@ -28,11 +31,8 @@ static KNOWN: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
 pub(crate) fn want<'a>(config: &Path, files: impl IntoIterator<Item = &'a PathBuf>) {
     let (mut known, now) = (KNOWN.lock(), Instant::now());
     for file in files {
-        known.entry(file.clone()).or_insert_with(|| Known {
-            config: config.to_owned(),
-            contents: None,
-            as_of: now,
-        });
+        let unread = || Known { config: config.to_owned(), contents: None, as_of: now };
+        known.entry(file.clone()).or_insert_with(unread);
     }
 }
 
@@ -41,8 +41,21 @@ pub(crate) fn keep_only(config: &Path, files: &[PathBuf]) {
     KNOWN.lock().retain(|path, known| known.config != config || files.contains(path));
 }
 
+/// Reads a file that the config names, without waiting for a file system that does not answer.
+pub(crate) fn read(path: &Path, patience: Patience) -> Result<FileContents, Unreadable> {
+    hung::look(path, patience, read_and_keep).unwrap_or(Err(Unreadable::Hangs))
+}
+
+/// Reads a file that the config names. What comes of it is there for the next load, however late.
+pub(crate) fn read_and_keep(path: &Path) -> Result<FileContents, Unreadable> {
+    let began = Instant::now();
+    let result = files::read_patiently(path);
+    was_read(path, began, &result);
+    result
+}
+
 /// Takes what came of a read that began at `began`.
-pub(crate) fn was_read(path: &Path, began: Instant, result: &Result<FileContents, Unreadable>) {
+fn was_read(path: &Path, began: Instant, result: &Result<FileContents, Unreadable>) {
     if result.as_ref().is_err_and(Unreadable::is_no_answer) {
         return;
     }

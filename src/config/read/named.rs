@@ -12,7 +12,7 @@ use crate::config::{
     hung::{self, Patience},
     read::{
         context::{Context, NamedFiles},
-        files::{self, FileContents, Unreadable},
+        files::{FileContents, Unreadable},
         known, reference,
     },
 };
@@ -39,7 +39,7 @@ pub(crate) fn look(cx: &Context<'_>, document: &Value<'_>) -> NamedFiles {
         let directories = directories.clone();
         move |path: &Path| match directories.contains(path) {
             true => Found::Directory(path.is_dir()),
-            false => Found::File(files::read_named(path)),
+            false => Found::File(known::read_and_keep(path)),
         }
     });
     let mut named = NamedFiles::default();

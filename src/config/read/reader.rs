@@ -69,7 +69,7 @@ impl<'a> Node<'a> {
         self.map_as(cx, "an object { … }")
     }
 
-    /// [`Node::map`] that says what was wanted.
+    /// [`Node::map`] with words of its own for what is expected.
     pub(crate) fn map_as(&self, cx: &mut Context<'_>, what: &str) -> Option<Fields<'a>> {
         self.fields().or_else(|| self.expected(cx, what))
     }
@@ -115,7 +115,7 @@ impl<'a> Node<'a> {
         self.literal().or_else(|| self.expected(cx, what))
     }
 
-    /// Whether this is an object, and not one that stands for a string.
+    /// Whether this is an object, and not a reference to a string.
     pub(crate) fn is_plain_object(&self) -> bool {
         self.value.as_object().is_some() && self.reference().is_none()
     }
@@ -192,8 +192,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// [`Node::string`] of a text that opens this gateway. What is none by mistake would open it to whoever knows the
-    /// config.
+    /// [`Node::string`] of a text that opens this gateway. A reference that is none by mistake would open it to everybody who
+    /// has the config.
     pub(crate) fn secret(&self, cx: &mut Context<'_>) -> Option<ReadText> {
         let text = self.text(cx, &Unresolved::message_for_secret)?;
         let mistake =
@@ -207,7 +207,7 @@ impl<'a> Node<'a> {
         cx.refuse(&text.at, message)
     }
 
-    /// Whether it says itself that nothing in it is a reference.
+    /// Whether it is written so that nothing in it is a reference.
     fn is_verbatim(&self) -> bool {
         let object = self.value.as_object();
         object.is_some_and(|object| object.get("$text").is_some())

@@ -133,10 +133,10 @@ const INSIDE: &str = "${API_TOKEN}";
 /// What to say of a name that no variable can have. It is not shown: it may be part of a secret in which `${` was meant as it
 /// stands.
 fn no_name(name: &str, form: &str) -> Unresolved {
-    let form = match name.split_once(':') {
+    let cause = match name.split_once(':') {
         Some(("env", name)) if is_name(name) => {
             let name = shown::variable(name).unwrap_or("API_TOKEN");
-            return format!("a variable is written `${{{name}}}` here, without `env:`").into();
+            format!("a variable is written `${{{name}}}` here, without `env:`")
         }
         Some(("input", id)) => {
             let id: String = shown::name(id)
@@ -145,23 +145,21 @@ fn no_name(name: &str, form: &str) -> Unresolved {
                 .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
                 .collect();
             let variable = Some(&*id).filter(|id| is_name(id)).unwrap_or("API_TOKEN");
-            return format!(
+            format!(
                 "a client asks its user for an input; here write `${{{variable}}}`, and set that variable"
             )
-            .into();
         }
         Some(("workspaceFolder" | "config" | "command" | "file", _)) => {
-            return "an editor fills this in, and the gateway does not; write out what it stands for"
-                .to_owned()
-                .into();
+            "an editor fills this in, and the gateway does not; write out what it stands for".into()
         }
         _ if matches!(name, "/" | "pathSeparator") => {
-            return "an editor fills this in, and the gateway does not; write /".to_owned().into();
+            "an editor fills this in, and the gateway does not; write /".into()
         }
-        _ => form,
+        _ => format!(
+            "a reference needs a variable name of letters, digits and _, as in `{form}`; write `$$` for a plain dollar sign"
+        ),
     };
-    let way = "write `$$` for a plain dollar sign";
-    format!("a reference needs a variable name of letters, digits and _, as in `{form}`; {way}").into()
+    cause.into()
 }
 
 /// Variables that editors and clients have, and what stands for them here.

@@ -1,10 +1,7 @@
-//! Descriptors that are kept for reading the config: it has to be read above all when somebody has taken all others, since
+//! Descriptors that are kept for reading the config: it has to be read above all when a client has taken all others, since
 //! how to stop them is to take away their token.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
+use std::{fs::File, io, ops::Deref};
 
 use parking_lot::Mutex;
 
@@ -56,14 +53,10 @@ impl Drop for Refill {
     }
 }
 
-impl OpenedFile {
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-}
+impl Deref for OpenedFile {
+    type Target = File;
 
-impl Read for OpenedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+    fn deref(&self) -> &File {
+        &self.file
     }
 }

@@ -103,17 +103,15 @@ impl Walk<'_> {
                 }
                 (_, Class::Symbol(c)) => return say(at, format!("{c} means nothing in JSON; remove it")),
 
-                (Next::Value | Next::Key, Class::Close(bracket)) => match self.close(&open, bracket, token) {
-                    Some(found) => return Some(found),
-                    None if next == Next::Value && bracket == b'}' => {
-                        return say(at, "a value is missing in front of this }, after the key's colon");
+                (Next::Value | Next::Key | Next::Comma, Class::Close(bracket)) => {
+                    match self.close(&open, bracket, token) {
+                        Some(found) => return Some(found),
+                        None if next == Next::Value && bracket == b'}' => {
+                            return say(at, "a value is missing in front of this }, after the key's colon");
+                        }
+                        None => self.pop(&mut open, token, &mut crooked),
                     }
-                    None => self.pop(&mut open, token, &mut crooked),
-                },
-                (Next::Comma, Class::Close(bracket)) => match self.close(&open, bracket, token) {
-                    Some(found) => return Some(found),
-                    None => self.pop(&mut open, token, &mut crooked),
-                },
+                }
                 (Next::Colon, Class::Close(_) | Class::Comma) => {
                     return say(at, "a colon and a value are missing here, after the key");
                 }
@@ -122,8 +120,9 @@ impl Walk<'_> {
                     open.push(index);
                     if bracket == b'{' { Next::Key } else { Next::Value }
                 }
-                (Next::Value, Class::String) => match self.escape(token) {
+                (Next::Value | Next::Key, Class::String) => match self.escape(token) {
                     Some(found) => return Some(found),
+                    None if next == Next::Key => Next::Colon,
                     None => after_value(&open),
                 },
                 (Next::Value, Class::Word) => match self.word(index) {
@@ -140,10 +139,6 @@ impl Walk<'_> {
                     return say(at, "a value is missing here; there is a colon too many");
                 }
 
-                (Next::Key, Class::String) => match self.escape(token) {
-                    Some(found) => return Some(found),
-                    None => Next::Colon,
-                },
                 (Next::Key, Class::Word) => return self.bare_key(index),
                 (Next::Key, Class::Open(_) | Class::Colon) => {
                     return say(at, "a key is missing in front of this; write \"key\": value");
@@ -235,7 +230,7 @@ impl Walk<'_> {
         after_value(open)
     }
 
-    /// What is wrong with a word where a value is to stand.
+    /// What is wrong with a word in the place of a value.
     fn word(&self, index: usize) -> Option<Found> {
         let (token, word) = (&self.all[index], self.text(&self.all[index]));
         if matches!(word, "true" | "false" | "null") || is_number(word) {
@@ -272,7 +267,7 @@ impl Walk<'_> {
         say(token.start, message)
     }
 
-    /// What is wrong with a word where a key is to stand.
+    /// What is wrong with a word in the place of a key.
     fn bare_key(&self, index: usize) -> Option<Found> {
         let token = &self.all[index];
         let follower = self.all.get(index + 1).filter(|next| next.start == token.end);

@@ -24,7 +24,7 @@ use crate::config::{
 const LONGEST: usize = 64;
 /// Characters of a line that are shown in front of the place, and from there on; the last token may go beyond.
 const HALF: usize = 60;
-/// Words that are no secret wherever they stand: those of JSON, and what people write in their place.
+/// Words that are no secret in any place: those of JSON, and what people write in their place.
 const PLAIN: &str =
     "true false null True False None TRUE FALSE NULL undefined NaN Infinity nil yes no on off";
 

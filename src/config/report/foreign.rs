@@ -15,7 +15,7 @@ pub(crate) struct Meaning {
     pub(crate) way: &'static str,
 }
 
-/// Letters that tell words apart.
+/// The letters by which words are compared.
 pub(crate) fn plain(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' ')).flat_map(char::to_lowercase).collect()
 }
@@ -446,7 +446,7 @@ mod tests {
             for name in entry.objects {
                 let object = all.iter().find(|object| object.name == *name).expect("an object of the table");
                 let is_there = object.key(entry.key).is_some() || entry.key.is_empty();
-                // `addr` stands one level further down.
+                // `addr` is one level further down.
                 assert!(is_there || (*name, entry.key) == ("config", "addr"), "{}.{}", name, entry.key);
             }
             assert!(!entry.key.is_empty() || !entry.way.is_empty(), "{:?}", entry.words);

@@ -10,7 +10,7 @@ use crate::config::{
     },
 };
 
-/// Keys that open something. They are not proposed to somebody who may have meant another one.
+/// Keys that open something. They are not proposed where another one may be meant.
 const DANGEROUS: &[&str] = &["public", "allowPlainHttp", "queryToken", "selfSigned"];
 
 /// What to say about a key that an object of this kind does not have, and which of its keys is meant, if one is.

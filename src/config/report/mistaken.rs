@@ -154,7 +154,7 @@ fn reference(text: &str) -> Option<Mistake> {
     plain.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)).then_some(Mistake::Store)
 }
 
-/// Words of which the texts consist that stand for a secret in examples.
+/// Words of which placeholders for secrets consist in examples.
 const WORDS: &str = "access actual api auth bearer change dummy enter example fixme gate goes here in insert is it \
      key long mcp me my of own password paste placeholder please put random real replace sample \
      secret secure some string super the this to todo token tokens value very with your";

@@ -208,7 +208,7 @@ fn text_choices(pattern: &str) -> Vec<Json> {
 }
 
 fn duration() -> Json {
-    // The units that the crate `humantime` knows.
+    // The units of the crate `humantime`.
     const UNIT: &str = "nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|\
                         weeks?|wks?|w|months?|M|years?|yrs?|y";
     let mut choices = text_choices(&format!(r"^\s*((\d+(\.\d+)?\s*({UNIT})\s*)+|0\s*)$"));

@@ -1,6 +1,8 @@
 //! Which texts of a config may be shown where people choose them: names, variables, paths. What does not look like one is
 //! `…`, since a secret may have strayed into its place.
 
+use std::fmt::Debug;
+
 /// Stands for what is not shown.
 pub(crate) const HIDDEN: &str = "…";
 
@@ -29,6 +31,13 @@ pub(crate) fn name(text: &str) -> Option<&str> {
 /// A key as it is shown.
 pub(crate) fn name_or_hidden(text: &str) -> &str {
     name(text).unwrap_or(HIDDEN)
+}
+
+/// The first of some names, in quotes.
+pub(crate) fn first_names(names: &[impl Debug]) -> String {
+    const MOST: usize = 8;
+    let first: Vec<_> = names.iter().take(MOST).map(|name| format!("{name:?}")).collect();
+    format!("{}{}", first.join(", "), if names.len() > MOST { ", …" } else { "" })
 }
 
 /// The name of an environment variable, if it looks like one as people write them.

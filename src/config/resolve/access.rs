@@ -50,7 +50,7 @@ pub(super) fn access(
     (access, certain)
 }
 
-/// Notes where it says who may use the server.
+/// Notes the places of the rules about who may use the server.
 pub(super) fn note_rules(
     cx: &mut Context<'_>,
     name: &Arc<str>,
@@ -136,16 +136,14 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec
 fn no_token_name(known: &[Arc<str>]) -> String {
     // What may be a token in the place of a name is not shown.
     let known: Vec<_> = known.iter().filter(|name| !name.starts_with("sg_")).collect();
-    let shown: Vec<_> = known.iter().take(8).map(|name| format!("{name:?}")).collect();
-    let more = if shown.len() < known.len() { ", …" } else { "" };
-    match shown.is_empty() {
+    match known.is_empty() {
         true => {
             "is no name in proxy.auth.tokens, which has none; a token's name stands here, its value there"
                 .into()
         }
         false => format!(
-            "is no name in proxy.auth.tokens; name one of {}{more}. A token's value stands there, not here",
-            shown.join(", ")
+            "is no name in proxy.auth.tokens; name one of {}. A token's value stands there, not here",
+            shown::first_names(&known)
         ),
     }
 }

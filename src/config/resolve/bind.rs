@@ -14,7 +14,7 @@ use crate::config::{
     snapshot::{HostPattern, Snapshot},
 };
 
-/// Which addresses a port alone stands for.
+/// Which addresses a port alone means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// This machine only; any other address is refused.
@@ -86,7 +86,7 @@ pub(crate) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketA
     }
 }
 
-/// Warns of an admin listener that asks everybody for a token which nobody has.
+/// Warns of an admin listener that asks for a token of a role which no token has.
 pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
     let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
     let opens = |role: &String| matches!(&**role, "admin" | "metrics");
@@ -99,7 +99,7 @@ pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, sna
     }
 }
 
-/// The socket addresses that `text` stands for; at least one.
+/// The socket addresses that `text` means; at least one.
 fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
     if let Ok(addr) = text.parse::<SocketAddr>() {
         return Ok(vec![addr]);
@@ -153,10 +153,10 @@ pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
 }
 
 /// Warns of a URL of the gateway that does not fit what it speaks. Its certificate, its origins and what clients are
-/// told follow from that URL.
+/// sent follow from that URL.
 pub(crate) fn warn_of_scheme(cx: &mut Context<'_>, proxy: &Fields<'_>, base_url: Option<&Url>) {
     let (Some(url), Some(node)) = (base_url, proxy.get("baseUrl")) else { return };
-    // Whoever has a balancer in front says so in one of these.
+    // A balancer in front is declared by one of these.
     let is_behind = proxy.has("trustedProxies") || proxy.has("allowPlainHttp");
     match (url.scheme(), proxy.has("tls")) {
         ("http", true) => cx.warning(&node.at, "is http://, and with `tls` the gateway speaks HTTPS only; write https://"),

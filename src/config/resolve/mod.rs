@@ -209,18 +209,10 @@ fn name(cx: &mut Context<'_>, proxy: &Fields<'_>) -> String {
 
 fn log(cx: &mut Context<'_>, proxy: &Fields<'_>) -> LogConfig {
     let fields = proxy.object_or_empty(cx, "log");
-    let level = match fields.word(cx, "level") {
-        Some("debug") => Level::Debug,
-        Some("warn") => Level::Warn,
-        Some("error") => Level::Error,
-        _ => Level::Info,
-    };
-    let format = match fields.word(cx, "format") {
-        Some("text") => Some(LogFormat::Text),
-        Some(_) => Some(LogFormat::Json),
-        None => None,
-    };
-    LogConfig { level, format }
+    LogConfig {
+        level: Level::named(fields.word(cx, "level").unwrap_or_default()),
+        format: fields.word(cx, "format").map(LogFormat::named),
+    }
 }
 
 /// `proxy.sessions`, where MCP Front has the idle time-out of all servers. `maxPerUser` is read as a limit; nothing needs

@@ -312,7 +312,7 @@ fn read_plain(cx: &mut Context<'_>, node: &Node<'_>, is_value: bool) -> Option<[
     Some(Sha256::digest(token).into())
 }
 
-/// Whether the token is not the hash of one, with which whoever reads the config would get in. 64 hex digits are what
+/// Whether the token is not the hash of one, with which every reader of the config would get in. 64 hex digits are what
 /// `openssl rand -hex 32` prints too, so that `value` is believed, and a variable or a file is only warned of.
 fn is_no_hash(cx: &mut Context<'_>, text: &ReadText, is_value: bool) -> bool {
     let prefix = text.value.get(..7).is_some_and(|prefix| {
@@ -379,13 +379,7 @@ fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
 
 fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |at: usize| (pair[at] as char).to_digit(16);
-        *byte = (digit(0)? * 16 + digit(1)?) as u8;
-    }
+    hex::decode_to_slice(text, &mut digest).ok()?;
     Some(digest)
 }
 

@@ -1,4 +1,4 @@
-//! What is in a file, as far as a watcher needs to tell one state of it from another.
+//! A fingerprint of a file, by which a watcher compares one state of it with another.
 
 use std::{
     io::{self, Read},
@@ -7,10 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::config::read::files::{self, Unreadable};
-
-/// No config loads more than this of a file, so what lies beyond is compared by length alone.
-pub(super) const MAX_BYTES: u64 = 1 << 20;
+use crate::config::read::files::{self, MAX_BYTES, Unreadable};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum FileFingerprint {
@@ -38,8 +35,7 @@ impl FileFingerprint {
 
     /// What a look finds where a read found `bytes`.
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        let seen = &bytes[..bytes.len().min(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX))];
-        Self::digest(seen, bytes.len() as u64)
+        Self::digest(bytes, bytes.len() as u64)
     }
 
     fn digest(bytes: &[u8], length: u64) -> Self {
@@ -58,6 +54,7 @@ impl FileFingerprint {
 fn digest(path: &Path) -> Result<FileFingerprint, Unreadable> {
     let (file, metadata) = files::open(path)?;
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unreadable::of)?;
+    // No config loads more than this of a file, so what is beyond it is compared by length alone.
+    (&*file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unreadable::of)?;
     Ok(FileFingerprint::digest(&bytes, metadata.len()))
 }

@@ -39,8 +39,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// of writing go on. Together with [`SETTLE`] it keeps within the 500 ms that a save may take.
 const DOUBTFUL_SETTLE: Duration = Duration::from_millis(350);
 
-/// How long contents must stay equal while somebody who wrote to the file still has it open. The save ends when
-/// he closes it; this is for one who never does.
+/// How long contents must stay equal while a process that wrote to the file still has it open. The save ends when
+/// it closes the file; this is for one that never does.
 const OPEN_SETTLE: Duration = Duration::from_secs(2);
 
 /// How long it may go on that contents differ and never stay equal, as when a program saves over and over. Then what is
@@ -112,7 +112,7 @@ fn look_at_each<T: Send + 'static>(
     if !files.is_empty() && files.first() == config {
         found.push(Some(look(&files.remove(0))));
     }
-    // Whoever waits for those that answer late keeps what was saved elsewhere from being seen.
+    // To wait for those that answer late would delay changes of other files.
     found.extend(hung::look_at_each(files, Patience::LOOK, look));
     found
 }
@@ -123,7 +123,7 @@ fn trail(files: &[PathBuf]) -> Trail {
     trails.into_iter().flatten().collect()
 }
 
-/// What a load knows of this file.
+/// The state of this file as of the last load that read it.
 fn loaded(path: &Path) -> Option<FileFingerprint> {
     known::of(path).map(|known| FileFingerprint::of_bytes(&known.bytes))
 }
@@ -286,7 +286,7 @@ impl Watcher {
         self.next_look = now + SETTLE;
     }
 
-    /// Reads every file, and says what there is to report.
+    /// Reads every file, and returns what there is to report.
     fn look(&mut self) -> Option<FileChange> {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
         let begun = self.looks.lock().begun.clone();

@@ -1,4 +1,4 @@
-//! What the operating system says about the files, boiled down to what a watcher needs.
+//! Notices of the operating system about the files, reduced to what a watcher needs.
 //!
 //! Written by the notifier's thread, read by the watcher. However many notices come in, this stays as small as the
 //! set of names that matter.
@@ -16,9 +16,6 @@ use notify::{
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-
-/// Where a writer that opens a file is known to close it again.
-const CLOSE_IS_TOLD: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 #[derive(Default)]
 pub(super) struct Notices {
@@ -42,7 +39,7 @@ impl Notices {
     pub(super) fn take(&self, notice: notify::Result<Event>) {
         let wake = match notice {
             Ok(event) => self.state.lock().take(&event),
-            // Something went unnoticed; a look will tell what.
+            // Something went unnoticed; a look will find it.
             Err(_) => true,
         };
         if wake {
@@ -68,7 +65,7 @@ impl Notices {
         self.state.lock().last.map(|last| now.saturating_duration_since(last))
     }
 
-    /// Whether somebody is known to have written to a file without closing it yet.
+    /// Whether a process is known to have written to a file without closing it yet.
     pub(super) fn being_written(&self) -> bool {
         !self.state.lock().being_written.is_empty()
     }
@@ -92,7 +89,7 @@ impl State {
         }
         for path in ours {
             match event.kind {
-                EventKind::Modify(ModifyKind::Data(_)) if CLOSE_IS_TOLD => {
+                EventKind::Modify(ModifyKind::Data(_)) => {
                     self.being_written.insert(path.clone());
                 }
                 EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::Metadata,
+    os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -102,28 +103,13 @@ fn to_path(component: Component<'_>) -> PathBuf {
     PathBuf::from(component.as_os_str())
 }
 
-#[cfg(unix)]
 fn identity(metadata: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
 
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Identity {
-    // A notice of the removal has to do.
-    (0, 0)
-}
-
 /// The change of status, not of contents: renaming an old file over a new one must count.
-#[cfg(unix)]
 fn touched(metadata: &Metadata) -> Option<SystemTime> {
-    use std::os::unix::fs::MetadataExt;
     let since_epoch =
         Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
-}
-
-#[cfg(not(unix))]
-fn touched(metadata: &Metadata) -> Option<SystemTime> {
-    metadata.modified().ok()
 }

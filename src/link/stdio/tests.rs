@@ -58,7 +58,7 @@ impl Gate {
         );
         let observer = Arc::new(Observer::new(writer.unwrap(), metrics));
         let supervisor =
-            Supervisor::with_patience("db".into(), target, Arc::clone(&observer), Arc::default(), patience);
+            Supervisor::new("db".into(), target, Arc::clone(&observer), Arc::default(), patience);
         Self { supervisor, observer, log }
     }
 
