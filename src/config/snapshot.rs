@@ -171,7 +171,7 @@ pub struct Limits {
     /// `perCaller`: what one caller may have at most, whatever is free.
     pub per_caller: PerCaller,
     /// `perAddress.connections`, default 256: connections of one address (IPv6: of one /64) that have not had an
-    /// admitted request; `perAddress.handshakes`, default 64: those of them that are in their TLS handshake.
+    /// admitted request; `perAddress.handshakes`, default 64: those of them whose TLS handshakes have a turn.
     pub per_address: PerAddress,
 }
 
@@ -180,7 +180,7 @@ pub struct Limits {
 pub struct PerAddress {
     /// In all.
     pub connections: usize,
-    /// In their TLS handshake.
+    /// Whose TLS handshakes have a turn.
     pub handshakes: usize,
 }
 

@@ -45,7 +45,7 @@ rejections! {
     /// A PROXY header of a trusted balancer that is broken, of another version than 2, or too long.
     ProxyHeader: "proxy_header";
     /// One that made room for others of its address, of which there are as many as may be before a request is admitted
-    /// (`perAddress`).
+    /// (`perAddress.connections`).
     PerAddress: "per_address";
 }
 

@@ -1,13 +1,14 @@
 //! Which client connections there may be, and which goes when there are too many.
 //!
 //! A connection costs a descriptor before anybody knows whose it is. So those that have not had an admitted request are
-//! counted for their address, and are the first to go: beyond the limit, a newcomer takes the place of the oldest of the
-//! address that has most of them. One that is idle, or that stalls in its handshake, therefore keeps nobody out; an
-//! address that opens them without end drives out its own; and a health check is answered even when every place is taken.
+//! counted for their address, and are the first to go: beyond the limit, a newcomer takes the place of one of the address
+//! that has most of them. One that is idle, or that stalls in its handshake, therefore keeps nobody out; an address that
+//! opens them without end drives out its own; and a health check is answered even when every place is taken.
 //!
-//! Of one address, so many TLS handshakes run at once. Others wait for their turn, and end none but one that has run for
-//! 3 s. If each newcomer took the place of the oldest, a crowd that arrives at once would end the handshakes that are
-//! nearest to their end, and nobody would be served. One that has sent nothing needs no turn, so silence takes none.
+//! Of one address, so many TLS handshakes have a turn at once, from a whole ClientHello on: what has sent less holds none.
+//! Others wait. Whoever has a turn goes for nobody. If each newcomer took the place of the oldest, a crowd that arrives at
+//! once would end the handshakes that are nearest to their end, and nobody would be served. While others wait, a turn ends
+//! after a moment, and the handshake goes on without; so those that stall keep nobody waiting for long.
 
 use std::{
     sync::{
@@ -24,8 +25,9 @@ use super::unadmitted::{Age, Stranger, Unadmitted};
 pub use super::unadmitted::{ConnectionId, Evicted};
 use crate::{config::PerAddress, ledger::AddressBlock};
 
-/// How long a handshake runs while others of its address wait.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a handshake keeps its turn while others of its address wait, at least: turns are passed on by ticks, and those that one
+/// tick gave are over at the next.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -127,16 +129,15 @@ impl Connections {
         if evicted.is_none() && open > self.limit() && unadmitted.by_age.len() >= self.spare {
             evicted = unadmitted.evict_first();
         }
-        unadmitted.insert(id, stranger);
+        unadmitted.insert(id, stranger, false);
         drop(unadmitted);
         self.evict(evicted);
         ConnectionSlot { connections: Arc::clone(self), stranger, age: id, is_admitted: false }
     }
 
-    /// Ends handshakes that others of their address have waited for long enough. For each tick of a worker.
+    /// Passes the turns of handshakes on that others of their address have waited for long enough. For each tick of a worker.
     pub fn tick(&self) {
-        let overdue = self.unadmitted.lock().evict_overdue();
-        overdue.into_iter().for_each(|evicted| self.evict(Some(evicted)));
+        self.unadmitted.lock().pass_turns();
     }
 
     fn evict(&self, evicted: Option<Evicted>) {
@@ -152,9 +153,9 @@ impl ConnectionSlot {
         self.stranger.id
     }
 
-    /// Its TLS handshake is to begin, which is dear: of one address, so many at a time. If there are as many, it begins when what
-    /// is returned yields; an error is that it has to go, which a signal says in a moment. A balancer may have as many as it
-    /// likes.
+    /// Its ClientHello is here. The answer to it is dear, so of one address, so many have a turn at a time. If there are as many,
+    /// the handshake goes on when what is returned yields; an error is that it has to go, which a signal says in a moment. A
+    /// balancer may have as many as it likes.
     pub fn begin_handshake(&self) -> Option<oneshot::Receiver<()>> {
         let address = self.stranger.address?;
         self.connections.unadmitted.lock().begin_handshake(self.age, address)
@@ -167,7 +168,7 @@ impl ConnectionSlot {
             // Not if it has to go already.
             if unadmitted.remove(self.age).is_some() {
                 self.age = NEXT.fetch_add(1, Relaxed);
-                unadmitted.insert(self.age, self.stranger);
+                unadmitted.insert(self.age, self.stranger, true);
             }
         }
     }
@@ -184,7 +185,7 @@ impl ConnectionSlot {
     pub fn refused(&mut self) {
         if std::mem::take(&mut self.is_admitted) {
             self.connections.admitted.fetch_sub(1, Relaxed);
-            self.connections.unadmitted.lock().insert(self.age, self.stranger);
+            self.connections.unadmitted.lock().insert(self.age, self.stranger, false);
         }
     }
 
@@ -197,7 +198,7 @@ impl ConnectionSlot {
             return;
         }
         let evicted = unadmitted.evict_beyond(self.connections.per_address.load(Relaxed), Some(address));
-        unadmitted.insert(self.age, self.stranger);
+        unadmitted.insert(self.age, self.stranger, false);
         drop(unadmitted);
         self.connections.evict(evicted);
     }

@@ -91,77 +91,121 @@ fn has_turn(turn: &mut Option<oneshot::Receiver<()>>) -> bool {
     turn.as_mut().is_none_or(|turn| turn.try_recv().is_ok())
 }
 
+/// A connection whose ClientHello is here, and the turn that it waits for.
+fn begun(
+    connections: &Arc<Connections>,
+    last: u8,
+    is_balancer: bool,
+) -> (ConnectionSlot, Option<oneshot::Receiver<()>>) {
+    let place = connections.enter(address(last), is_balancer, 0);
+    let turn = place.begin_handshake();
+    (place, turn)
+}
+
 #[test]
 fn of_an_address_so_many_shake_hands_at_once_and_the_others_have_their_turns() {
     let (connections, evicted) = connections(100, 1, 100);
-    let enter = |last, is_balancer| {
-        let place = connections.enter(address(last), is_balancer, 0);
-        let turn = place.begin_handshake();
-        (place, turn)
-    };
+    let enter = |last, is_balancer| begun(&connections, last, is_balancer);
     let (other, mut first, second) = (enter(1, false), enter(2, false), enter(2, false));
     assert!(other.1.is_none() && first.1.is_none() && second.1.is_none());
     let (mut third, mut fourth, mut fifth) = (enter(2, false), enter(2, false), enter(2, false));
     assert!(!has_turn(&mut third.1));
     first.0.end_handshake();
-    assert!(has_turn(&mut third.1) && !has_turn(&mut fourth.1), "in their order");
-    drop(fourth);
-    assert!(!has_turn(&mut fifth.1), "who waits and leaves makes no room");
-    drop(second);
-    assert!(has_turn(&mut fifth.1));
+    assert!(has_turn(&mut third.1) && !has_turn(&mut fifth.1), "the oldest");
+    third.0.end_handshake();
+    assert!(has_turn(&mut fifth.1) && !has_turn(&mut fourth.1), "and the newest, alternately");
     let mut sixth = enter(2, false);
-    assert!(!has_turn(&mut sixth.1));
+    drop(fourth);
+    assert!(!has_turn(&mut sixth.1), "who waits and leaves makes no room");
+    drop(second);
+    assert!(has_turn(&mut sixth.1));
+    let mut seventh = enter(2, false);
+    assert!(!has_turn(&mut seventh.1));
     // One more may run.
     connections.set_limits(100, PerAddress { connections: 100, handshakes: 3 });
     connections.tick();
-    assert!(has_turn(&mut sixth.1));
+    assert!(has_turn(&mut seventh.1));
     let balancers: Vec<_> = (0..3).map(|_| enter(3, true)).collect();
     assert!(balancers.iter().all(|(_, turn)| turn.is_none()), "a balancer may have many");
     connections.tick();
     assert_eq!(evicted.try_iter().count(), 0, "nobody goes");
-    drop((other, first, third, fifth, sixth, balancers));
+    drop((other, first, third, fifth, sixth, seventh, balancers));
     assert!(connections.unadmitted.lock().by_address.is_empty());
 }
 
 #[test]
-fn a_handshake_that_stalls_is_ended_for_those_that_wait_and_not_otherwise() {
+fn a_handshake_that_stalls_passes_its_turn_on_to_those_that_wait_and_is_not_ended() {
     let (connections, evicted) = patient(100, 1, 100, Duration::ZERO);
-    let goes = || evicted.try_iter().map(|goes| (goes.id, goes.beyond)).collect::<Vec<_>>();
-    let enter = |last| {
-        let place = connections.enter(address(last), false, 0);
-        let turn = place.begin_handshake();
-        (place, turn)
-    };
-    let (other, first, _second) = (enter(2), enter(1), enter(1));
+    let enter = |last| begun(&connections, last, false);
+    let (other, mut first, second) = (enter(2), enter(1), enter(1));
     connections.tick();
-    assert_eq!(goes(), [], "nobody waits");
     let mut third = enter(1);
+    assert!(!has_turn(&mut third.1));
     connections.tick();
-    assert_eq!(goes(), [(first.0.id(), Some(address(1)))], "no more than wait, and none of another address");
     assert!(has_turn(&mut third.1));
-    drop(other);
+    let mut fourth = enter(1);
+    // It has no turn any more that could become another's.
+    first.0.end_handshake();
+    assert!(!has_turn(&mut fourth.1), "no more turns than waited were passed on");
+    drop(second);
+    assert!(has_turn(&mut fourth.1));
+    assert_eq!(evicted.try_iter().count(), 0);
+    drop((other, first, third, fourth));
+    assert!(connections.unadmitted.lock().by_address.is_empty());
 }
 
 #[test]
-fn those_that_wait_are_bounded_and_go_before_those_that_shake_hands() {
-    let (connections, evicted) = connections(100, 1, 4);
+fn who_has_a_turn_goes_last_and_who_has_sent_less_goes_first() {
+    let (connections, evicted) = connections(100, 1, 6);
     let goes = || evicted.try_iter().map(|goes| goes.id).collect::<Vec<_>>();
-    let enter = || {
-        let place = connections.enter(address(1), false, 0);
-        let turn = place.begin_handshake();
-        (place, turn)
-    };
-    let mut places: Vec<_> = (0..4).map(|_| enter()).collect();
-    let newcomer = connections.enter(address(1), false, 0);
-    assert_eq!(goes(), [places[2].0.id()], "the oldest that does not shake hands");
-    assert!(places[2].1.as_mut().is_some_and(|turn| turn.try_recv().is_err()));
-    // Who has just shaken hands has as much time for its first request as a newcomer.
-    places[0].0.end_handshake();
-    assert!(has_turn(&mut places[3].1));
-    drop(connections.enter(address(1), false, 0));
-    assert_eq!(goes(), [newcomer.id()]);
-    let late = newcomer.begin_handshake();
-    assert!(late.is_some(), "who has to go has no turn any more");
+    let silent = || connections.enter(address(1), false, 0);
+    let mut begun: Vec<_> = (0..4).map(|_| begun(&connections, 1, false)).collect();
+    let (first, second) = (silent(), silent());
+    let third = silent();
+    assert_eq!(goes(), [first.id()], "the oldest that is silent, though others wait for longer");
+    // Who has just shaken hands stays longer than who sends nothing.
+    begun[0].0.end_handshake();
+    assert!(has_turn(&mut begun[2].1));
+    let fourth = silent();
+    assert_eq!(goes(), [second.id()]);
+    let late = second.begin_handshake();
+    assert!(late.is_some_and(|mut turn| turn.try_recv().is_err()), "who has to go has no turn any more");
+    // Where nobody is silent, whoever waits.
+    let waits: Vec<_> = [&third, &fourth].map(ConnectionSlot::begin_handshake).into();
+    let _fifth = silent();
+    assert_eq!(goes(), [begun[3].0.id()]);
+    drop(waits);
+}
+
+#[test]
+fn a_flood_of_one_kind_leaves_the_others_their_time() {
+    for shakes_hands in [false, true] {
+        let (connections, evicted) = patient(1000, 1, 64, Duration::ZERO);
+        let mut open: Vec<_> = (0..200)
+            .map(|_| {
+                connections.tick();
+                begun(&connections, 1, false)
+            })
+            .collect();
+        let _gone = evicted.try_iter().count();
+        // One that is new has time to send its ClientHello, and one that has, time to have its turn.
+        let (silent, waits) = (connections.enter(address(1), false, 0), begun(&connections, 1, false));
+        for _ in 0..5 {
+            let place = connections.enter(address(1), false, 0);
+            let turn = shakes_hands.then(|| place.begin_handshake()).flatten();
+            open.push((place, turn));
+        }
+        let goes: Vec<_> = evicted.try_iter().map(|goes| goes.id).collect();
+        assert!(!goes.is_empty() && !goes.contains(&silent.id()) && !goes.contains(&waits.0.id()));
+    }
+}
+
+#[test]
+fn where_all_have_turns_the_oldest_goes() {
+    let (connections, evicted) = connections(100, 1, 2);
+    let begun = [begun(&connections, 1, false), begun(&connections, 1, false)];
+    let _third = connections.enter(address(1), false, 0);
+    assert_eq!(evicted.try_iter().map(|goes| goes.id).collect::<Vec<_>>(), [begun[0].0.id()]);
 }
 
 #[test]

@@ -39,9 +39,9 @@ pub struct Evicted {
 
 /// All of them.
 pub(super) struct Unadmitted {
-    /// TLS handshakes of one address that may run at once.
+    /// TLS handshakes of one address that may have a turn at once.
     pub(super) most_handshakes: usize,
-    /// How long a handshake may run while others of its address wait.
+    /// How long a handshake keeps its turn while others of its address wait.
     pub(super) patience: Duration,
     /// The oldest first.
     pub(super) by_age: BTreeMap<Age, Stranger>,
@@ -52,37 +52,71 @@ pub(super) struct Unadmitted {
     waiting: HashSet<AddressBlock>,
 }
 
-/// Those of one address.
+/// Those of one address. Each is in one of these.
 #[derive(Default)]
 pub(super) struct OfAddress {
-    /// Those whose handshakes run, and since when.
-    running: BTreeMap<Age, Instant>,
-    /// The others.
-    quiet: BTreeSet<Age>,
-    /// Those of the others that wait until their handshake may run.
+    /// Those of which no whole ClientHello has come, and all of a listener without TLS.
+    silent: BTreeSet<Age>,
+    /// Those whose ClientHello is here, and waits until its handshake has a turn.
     waiting: BTreeMap<Age, oneshot::Sender<()>>,
+    /// Those whose handshakes have a turn, and since when.
+    running: BTreeMap<Age, Instant>,
+    /// Those that had one: the handshake takes long, or is over and the first request is still to come.
+    past: BTreeSet<Age>,
+    /// Whether the next turn is the newest's.
+    newest_is_next: bool,
 }
 
 impl OfAddress {
     fn count(&self) -> usize {
-        self.running.len() + self.quiet.len()
+        self.silent.len() + self.waiting.len() + self.running.len() + self.past.len()
     }
 
-    fn oldest(&self) -> Option<Age> {
-        let (quiet, running) = (self.quiet.first(), self.running.first_key_value().map(|(age, _)| age));
-        quiet.into_iter().chain(running).min().copied()
+    /// The oldest of those of which there are most, so that a flood of one kind ends its own. The less came of a connection, the
+    /// more it counts. One that has a turn goes only if there is no other.
+    fn first_to_go(&self) -> Option<Age> {
+        let (_, oldest) = [
+            (self.past.len(), self.past.first()),
+            (2 * self.waiting.len(), self.waiting.first_key_value().map(|(age, _)| age)),
+            (4 * self.silent.len(), self.silent.first()),
+        ]
+        .into_iter()
+        .max_by_key(|(weight, _)| *weight)?;
+        oldest.or_else(|| self.running.first_key_value().map(|(age, _)| age)).copied()
     }
 
-    /// Has handshakes begin that wait, as many as may run.
-    fn begin_waiting(&mut self, most: usize) {
+    fn remove(&mut self, age: Age) {
+        let _ = self.silent.remove(&age)
+            || self.waiting.remove(&age).is_some()
+            || self.running.remove(&age).is_some()
+            || self.past.remove(&age);
+    }
+
+    /// Gives turns to handshakes that wait, as many as may have one: to the oldest and to the newest alternately. If more come
+    /// than have turns, the oldest have waited for so long that their clients are about to give up.
+    fn give_turns(&mut self, most: usize) {
         while self.running.len() < most
-            && let Some((age, turn)) = self.waiting.pop_first()
+            && let Some((age, turn)) =
+                if self.newest_is_next { self.waiting.pop_last() } else { self.waiting.pop_first() }
         {
-            self.quiet.remove(&age);
+            self.newest_is_next = !self.newest_is_next;
             self.running.insert(age, Instant::now());
             // One that is about to leave makes room for the next when it does.
             let _ = turn.send(());
         }
+    }
+
+    /// Takes the turns of handshakes that have had theirs for so long, of as many as wait. They go on without.
+    fn end_turns(&mut self, patience: Duration) {
+        let mut needed = self.waiting.len();
+        self.running.retain(|age, since| {
+            let ends = needed > 0 && since.elapsed() >= patience;
+            if ends {
+                needed -= 1;
+                self.past.insert(*age);
+            }
+            !ends
+        });
     }
 }
 
@@ -98,26 +132,25 @@ impl Unadmitted {
         }
     }
 
-    pub(super) fn insert(&mut self, age: Age, stranger: Stranger) {
+    /// Adds a connection; `has_shaken_hands` if its TLS handshake is over.
+    pub(super) fn insert(&mut self, age: Age, stranger: Stranger, has_shaken_hands: bool) {
         self.by_age.insert(age, stranger);
         let Some(address) = stranger.address else { return };
         let of_address = self.by_address.entry(address).or_default();
         self.by_count.remove(&(of_address.count(), address));
-        of_address.quiet.insert(age);
+        if has_shaken_hands { &mut of_address.past } else { &mut of_address.silent }.insert(age);
         self.by_count.insert((of_address.count(), address));
     }
 
-    /// Removes a connection, if it is here. If its handshake ran, that of another begins.
+    /// Removes a connection, if it is here. If its handshake had a turn, another has it.
     pub(super) fn remove(&mut self, age: Age) -> Option<Stranger> {
         let stranger = self.by_age.remove(&age)?;
         if let Some(address) = stranger.address
             && let Some(of_address) = self.by_address.get_mut(&address)
         {
             self.by_count.remove(&(of_address.count(), address));
-            of_address.quiet.remove(&age);
-            of_address.running.remove(&age);
-            of_address.waiting.remove(&age);
-            of_address.begin_waiting(self.most_handshakes);
+            of_address.remove(age);
+            of_address.give_turns(self.most_handshakes);
             if of_address.waiting.is_empty() {
                 self.waiting.remove(&address);
             }
@@ -134,24 +167,24 @@ impl Unadmitted {
         Some(Evicted { worker: worker as usize, id, beyond: None })
     }
 
-    /// If there are `most` of `address`, takes out the oldest whose handshake does not run: another one must not end what is
-    /// about to be over.
+    /// If there are `most` of `address`, takes out the first to go.
     pub(super) fn evict_beyond(&mut self, most: usize, address: Option<AddressBlock>) -> Option<Evicted> {
         let of_address = self.by_address.get(&address?).filter(|of_address| of_address.count() >= most)?;
-        let goes = of_address.quiet.first().copied().or_else(|| of_address.oldest())?;
+        let goes = of_address.first_to_go()?;
         Some(Evicted { beyond: address, ..self.evict(goes)? })
     }
 
-    /// Takes out the oldest of the address that has most, so that who opens one after the other drives out its own; of all,
-    /// where no address has more than one.
+    /// Takes out the first to go of the address that has most, so that who opens one after the other drives out its own; the
+    /// oldest of all, where no address has more than one.
     pub(super) fn evict_first(&mut self) -> Option<Evicted> {
         let heaviest = self.by_count.last().filter(|(count, _)| *count > 1);
-        let of_heaviest = heaviest.and_then(|(_, address)| self.by_address.get(address)?.oldest());
+        let of_heaviest = heaviest.and_then(|(_, address)| self.by_address.get(address)?.first_to_go());
         let goes = of_heaviest.or_else(|| self.by_age.first_key_value().map(|(age, _)| *age))?;
         self.evict(goes)
     }
 
-    /// A connection is to begin its handshake. If its address has as many of those as it may, it waits for what is returned.
+    /// The ClientHello of a connection is here. If as many handshakes of its address have turns as may, it waits for what is
+    /// returned.
     pub(super) fn begin_handshake(
         &mut self,
         age: Age,
@@ -160,10 +193,9 @@ impl Unadmitted {
         let (turn, waits) = oneshot::channel();
         if let Some(of_address) = self.by_address.get_mut(&address)
             // One that has to go already waits for that.
-            && of_address.quiet.contains(&age)
+            && of_address.silent.remove(&age)
         {
             if of_address.waiting.is_empty() && of_address.running.len() < self.most_handshakes {
-                of_address.quiet.remove(&age);
                 of_address.running.insert(age, Instant::now());
                 return None;
             }
@@ -173,21 +205,16 @@ impl Unadmitted {
         Some(waits)
     }
 
-    /// Takes out the handshakes that others of their address have waited for long enough: of each address as many as wait. For
-    /// each tick.
-    pub(super) fn evict_overdue(&mut self) -> Vec<Evicted> {
-        let mut overdue = Vec::new();
-        for address in &self.waiting {
-            let Some(of_address) = self.by_address.get_mut(address) else { continue };
-            // More may run since a reload.
-            of_address.begin_waiting(self.most_handshakes);
-            let stalled = of_address.running.iter().filter(|(_, since)| since.elapsed() >= self.patience);
-            overdue.extend(stalled.take(of_address.waiting.len()).map(|(age, _)| (*age, *address)));
-        }
+    /// Where handshakes wait, has them take the place of those that have had their turn for long enough. For each tick.
+    pub(super) fn pass_turns(&mut self) {
         self.waiting.retain(|address| {
-            self.by_address.get(address).is_some_and(|of_address| !of_address.waiting.is_empty())
+            self.by_address.get_mut(address).is_some_and(|of_address| {
+                // More may run since a reload.
+                of_address.give_turns(self.most_handshakes);
+                of_address.end_turns(self.patience);
+                of_address.give_turns(self.most_handshakes);
+                !of_address.waiting.is_empty()
+            })
         });
-        let evict = |(age, address)| Some(Evicted { beyond: Some(address), ..self.evict(age)? });
-        overdue.into_iter().filter_map(evict).collect()
     }
 }

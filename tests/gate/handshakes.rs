@@ -1,4 +1,4 @@
-//! TLS handshakes of one address: so many at once. A crowd has its turns, and who stalls or says nothing keeps nobody out.
+//! TLS handshakes of one address: so many at once. A crowd has its turns, and who stalls or sends nothing keeps nobody out.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Client, Gate, get, soon},
+    harness::{Client, Gate, get, soon, until},
     tls::Identity,
 };
 
@@ -104,69 +104,114 @@ async fn a_crowd_behind_one_address_is_served_however_far_away_it_is() {
     soon("everybody is served", crowd.join_all()).await;
 }
 
-#[tokio::test]
-async fn connections_that_say_nothing_take_no_turn_and_keep_nobody_out() {
-    let identity = Identity::new();
-    let gate = gate_with(&identity, json!({ "connections": 64, "handshakes": 2 })).await;
-    let addr = gate.addr;
-    let flood = tokio::spawn(async move {
-        // Real time: how fast the flood is.
-        let mut silent = std::collections::VecDeque::new();
-        loop {
-            silent.push_back(TcpStream::connect(addr).await.unwrap());
-            if silent.len() > 200 {
-                silent.pop_front();
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    });
-    for _ in 0..10 {
-        soon("a client beside them is served", comes_again(addr, &identity, Duration::from_millis(5))).await;
-    }
-    flood.abort();
+/// What an attacker sends on each connection, and nothing behind it.
+fn beginnings(identity: &Identity) -> [(&'static str, Vec<u8>); 4] {
+    let hello = client_hello(identity);
+    [
+        ("nothing", Vec::new()),
+        ("a byte", hello[..1].to_vec()),
+        ("half of a ClientHello", hello[..hello.len() / 2].to_vec()),
+        ("a ClientHello", hello),
+    ]
 }
 
-/// A connection whose handshake has begun, and does not go on.
-async fn stalled(gate: &Gate, identity: &Identity) -> Client<TcpStream> {
+#[tokio::test]
+async fn a_flood_of_connections_that_stall_keeps_nobody_of_their_address_out() {
+    let identity = Identity::new();
+    for (what, sent) in beginnings(&identity) {
+        let gate = gate_with(&identity, json!({ "connections": 32, "handshakes": 4 })).await;
+        let addr = gate.addr;
+        let flood = tokio::spawn(async move {
+            let mut open = std::collections::VecDeque::new();
+            loop {
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                let _ = stream.write_all(&sent).await;
+                open.push_back(stream);
+                if open.len() > 200 {
+                    open.pop_front();
+                }
+                // Real time: how fast the flood is.
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        until("it is more than an address may have", || gate.observer.metrics.connections_evicted.get() > 0)
+            .await;
+        for _ in 0..3 {
+            soon(what, comes_again(addr, &identity, Duration::from_millis(5))).await;
+        }
+        flood.abort();
+    }
+}
+
+/// How a client begins its handshake.
+fn client_hello(identity: &Identity) -> Vec<u8> {
     let config = identity.client_config(HTTP1, DEFAULT_VERSIONS);
     let mut tls = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
     let mut hello = Vec::new();
     tls.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// A connection on which this was sent.
+async fn begun(gate: &Gate, sent: &[u8]) -> Client<TcpStream> {
     let mut client = gate.client().await;
-    client.send(&hello).await;
+    client.send(sent).await;
     client
 }
 
 #[tokio::test]
-async fn handshakes_that_stall_hold_up_their_address_for_a_while_and_no_other_at_all() {
+async fn half_of_a_client_hello_takes_no_turn_and_the_rest_may_come() {
     let identity = Identity::new();
     let gate = gate_with(&identity, json!({ "handshakes": 2 })).await;
-    let first =
-        Client::new(identity.connect(gate.client().await.stream, HTTP1, DEFAULT_VERSIONS).await.unwrap());
-    let mut holding = [stalled(&gate, &identity).await, stalled(&gate, &identity).await];
-    // They run: their servers' side is here.
-    for stalled in &mut holding {
-        assert!(stalled.more().await);
+    let (hello, mut stalled) = (client_hello(&identity), Vec::new());
+    for sent in [1, 5, 6, 100, hello.len() - 1] {
+        stalled.push((begun(&gate, &hello[..sent]).await, sent));
     }
-    let waits = tokio::spawn({
-        let stream = gate.client().await.stream;
-        let config = identity.client_config(HTTP1, DEFAULT_VERSIONS);
-        async move {
-            let connector = tokio_rustls::TlsConnector::from(config);
-            connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.map(drop)
+    assert!(is_served(&identity, gate.client().await.stream).await);
+    // In records of a few bytes each, and those byte by byte (RFC 8446 section 5.1).
+    let mut slow = gate.client().await;
+    for part in hello[5..].chunks(50) {
+        for byte in [&[22, 3, 1, 0, part.len() as u8], part].concat() {
+            slow.send([byte]).await;
+            tokio::task::yield_now().await;
         }
-    });
+    }
+    assert!(slow.more().await, "the server's side");
+    for (client, sent) in &mut stalled {
+        client.send(&hello[*sent..]).await;
+        assert!(client.more().await, "the server's side, behind {sent} bytes");
+    }
+    assert_eq!(gate.observer.metrics.connections_evicted.get(), 0);
+}
+
+#[tokio::test]
+async fn half_of_a_client_hello_and_the_end_is_the_end() {
+    let identity = Identity::new();
+    let gate = gate_with(&identity, json!({})).await;
+    for (what, sent) in beginnings(&identity) {
+        let mut client = begun(&gate, &sent).await;
+        client.stream.shutdown().await.unwrap();
+        soon(what, client.rest()).await;
+    }
+    until("nothing of them is left", || gate.observer.metrics.connections_open.get() == 0).await;
+}
+
+#[tokio::test]
+async fn handshakes_that_stall_pass_their_turns_on_and_are_not_ended() {
+    let identity = Identity::new();
+    let gate = gate_with(&identity, json!({ "handshakes": 2 })).await;
+    let hello = client_hello(&identity);
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        stalled.push(begun(&gate, &hello).await);
+    }
     let elsewhere = TcpSocket::new_v4().unwrap();
     elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let elsewhere = elsewhere.connect(gate.addr).await.unwrap();
     assert!(is_served(&identity, elsewhere).await, "another address");
-    assert!(soon("its turn", waits).await.unwrap().is_ok());
-    gate.log
-        .line("Rejected connection", &[("reason", json!("per_address")), ("peer", json!("127.0.0.1"))])
-        .await;
-    // Only one had to go for it; and who has shaken hands stays.
-    assert_eq!(gate.observer.metrics.connections_evicted.get(), 1);
-    let mut first = first;
-    first.send(get("/health", "", "")).await;
-    assert_eq!(first.response().await.0, 200);
+    assert!(is_served(&identity, gate.client().await.stream).await, "the same address");
+    for stalled in &mut stalled {
+        assert!(stalled.more().await, "the server's side");
+    }
+    assert_eq!(gate.observer.metrics.connections_evicted.get(), 0);
 }

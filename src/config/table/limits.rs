@@ -155,13 +155,13 @@ static PER_ADDRESS: Object = Object {
             "connections",
             count(1, MANY),
             Number(256),
-            "Connections that have not had an admitted request. A further one closes the oldest.",
+            "Connections that have not had an admitted request. A further one closes another one.",
         ),
         key(
             "handshakes",
             count(1, MANY),
             Number(64),
-            "Those of them that are in their TLS handshake. A further one waits for its turn.",
+            "Those of them whose TLS handshakes have a turn. A further one waits for its turn.",
         ),
     ],
 };

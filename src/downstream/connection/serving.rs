@@ -9,6 +9,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -20,11 +21,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::either::Either;
 
 use crate::downstream::connection::{Connection, MAX_FIELDS};
@@ -186,8 +188,13 @@ async fn serve_tls<T, H, R, G>(
 {
     connection.watched.set_deadline(Some(connection.limits.tls_handshake_timeout));
     let mut handshake = Box::pin(async {
-        // Who has sent nothing needs no turn.
+        // Who has sent nothing costs nothing.
         poll_fn(|cx| socket.poll_readable(cx)).await;
+        let mut hello = LazyConfigAcceptor::new(Acceptor::default(), socket.expecting_tls());
+        let hello = match (&mut hello).await {
+            Ok(hello) => hello,
+            Err(e) => return Err((e, hello.take_io())),
+        };
         let turn = connection.connection_slot.borrow().begin_handshake();
         if let Some(turn) = turn
             && turn.await.is_err()
@@ -195,7 +202,8 @@ async fn serve_tls<T, H, R, G>(
             // It has to go.
             std::future::pending::<()>().await;
         }
-        acceptor.accept(socket.expecting_tls()).into_fallible().await
+        let accepted = hello.into_stream(Arc::clone(acceptor.config())).into_fallible().await;
+        accepted.map_err(|(e, socket)| (e, Some(socket)))
     });
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
@@ -207,7 +215,9 @@ async fn serve_tls<T, H, R, G>(
         Some(Ok(stream)) => stream,
         Some(Err((e, socket))) => {
             connection.rejected.set(Rejection::of_handshake(&e));
-            if PlainHttp::is_in(&e) {
+            if PlainHttp::is_in(&e)
+                && let Some(socket) = socket
+            {
                 PlainHttp::answer(socket).await;
             }
             return;
