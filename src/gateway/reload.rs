@@ -153,6 +153,12 @@ impl Gateway {
                 self.shared.end_server(old, EndCause::Replaced(new.map(|new| &**new)));
             }
         }
+        // Views go on with other servers behind them: what they list may be something else.
+        if Arc::ptr_eq(&previous.all.shared_links, &live.all.shared_links) {
+            live.all.shared_links.retain(|key| live.admits_view(key));
+        } else {
+            previous.all.shared_links.clear();
+        }
     }
 }
 

@@ -85,8 +85,15 @@ impl ServerEntry {
         })
     }
 
-    /// The entry of all servers as one, for any of so many credentials.
-    pub fn all(session_timeout: Duration, credentials: usize, metrics: Arc<ServerMetrics>) -> Self {
+    /// The entry of all servers as one, for any of so many credentials. What callers share is taken over from `kept`, the entry
+    /// before, if it was for the same settings.
+    pub fn all(
+        session_timeout: Duration,
+        credentials: usize,
+        metrics: Arc<ServerMetrics>,
+        kept: Option<&Self>,
+    ) -> Self {
+        let same = kept.filter(|entry| entry.server.idle_timeout == session_timeout);
         Self {
             server: Server::all(session_timeout),
             backend: Backend::All,
@@ -96,7 +103,7 @@ impl ServerEntry {
             metrics,
             run_state: Arc::default(),
             health: Arc::default(),
-            shared_links: Arc::default(),
+            shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
         }
     }
 

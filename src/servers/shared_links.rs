@@ -163,9 +163,22 @@ impl SharedLinks {
         &self.quarantine
     }
 
-    /// Ends them for everyone, once those who are attached have left.
+    /// Ends those that `stay` does not name, once those who are attached have left. They cost their owners nothing from now on.
+    /// What is known of the tools of the others is forgotten.
+    pub fn retain(&self, stay: impl Fn(&SharedKey) -> bool) {
+        self.links.lock().by_key.retain(|key, conversation| {
+            let stays = stay(key);
+            match stays {
+                true => *conversation.tools.lock() = None,
+                false => conversation.lease.end(),
+            }
+            stays
+        });
+    }
+
+    /// The same of all.
     pub fn clear(&self) {
-        self.links.lock().by_key.clear();
+        self.retain(|_| false);
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
         self,
         decide::{Ask, Decision, Policy, decide},
     },
-    servers::{Backend, EndCause, Origins, PastCallers, ServerEntry},
+    servers::{Backend, EndCause, Origins, PastCallers, ServerEntry, SharedKey},
     session::Registry,
     upstream::{Origin, Unusable},
     watchdog::Revocation,
@@ -271,7 +271,10 @@ impl Live {
         }
         let metrics =
             previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
-        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, credentials.len(), metrics));
+        let same = previous
+            .filter(|live| live.aggregate == snapshot.aggregate && live.realm == snapshot.name)
+            .map(|live| &*live.all);
+        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, credentials.len(), metrics, same));
         Ok(Self {
             realm: snapshot.name.clone(),
             query_token: snapshot.query_token,
@@ -335,6 +338,12 @@ impl Live {
     /// Whether what was let in by `admission` would be let in now.
     pub fn still_admits(&self, admission: &Admission) -> bool {
         self.loss(admission).is_none()
+    }
+
+    /// Whether those who share this would be let in now, if it is all servers as one.
+    pub fn admits_view(&self, key: &SharedKey) -> bool {
+        let SharedKey::View { to, .. } = key else { return true };
+        self.still_admits(&Admission::new(to.clone(), Server::ALL.into(), 0))
     }
 
     /// What was lost since, if what was let in by `admission` would not be let in now.

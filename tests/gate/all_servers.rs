@@ -5,6 +5,7 @@ mod apps;
 mod broken_lists;
 mod grants;
 mod patience;
+mod reloads;
 
 use serde_json::{Value, json};
 

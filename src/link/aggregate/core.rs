@@ -313,7 +313,9 @@ impl Core {
 
     fn wake_one(&mut self, now: Instant, member: usize) {
         let peer = &mut self.members[member];
-        if matches!(peer.phase, LinkPhase::Closed(again) if again <= now) && peer.is_granted() {
+        if matches!(peer.phase, LinkPhase::Closed(again) if again <= now || peer.is_another())
+            && peer.is_granted()
+        {
             peer.open(now);
             self.act(CoreAction::Open(member));
         }

@@ -127,6 +127,11 @@ impl MemberState {
         (self.granted)().is_some()
     }
 
+    /// Whether it was restarted or configured anew since it was opened, so that a failure then says nothing of it.
+    pub(super) fn is_another(&self) -> bool {
+        (self.granted)() != self.opened
+    }
+
     /// Why a request for it fails while it is closed.
     pub(super) fn no_link(&self, otherwise: &'static str) -> Error {
         match &self.limit {
@@ -154,7 +159,7 @@ impl MemberState {
         match (self.phase, (self.granted)()) {
             (LinkPhase::Closed(_), _) => None,
             (_, None) => Some(ErrorKind::InsufficientScope.with_cause("the grant was taken away")),
-            (_, now) if now != self.opened => {
+            _ if self.is_another() => {
                 Some(ErrorKind::Unavailable.with_cause("the server was restarted or configured anew"))
             }
             _ => None,
