@@ -165,11 +165,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn failed(&self) -> bool {
-        self.errors() > 0
-    }
-
-    pub(crate) fn errors(&self) -> usize {
-        self.count(Severity::Error)
+        self.count(Severity::Error) > 0
     }
 
     fn count(&self, severity: Severity) -> usize {

@@ -79,7 +79,7 @@ fn snapshot(
             servers: of_servers.map(|servers| servers.remaining.clone()),
         });
     }
-    let settings = proxy.as_ref().zip(sessions).and_then(|(proxy, sessions)| settings(cx, proxy, &sessions));
+    let settings = proxy.as_ref().zip(sessions).map(|(proxy, sessions)| settings(cx, proxy, &sessions));
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
         return None;
@@ -133,67 +133,53 @@ fn version(cx: &mut Context<'_>, fields: &Fields<'_>) {
     }
 }
 
-/// Everything in `proxy` but `auth`; the parts of the snapshot that come from elsewhere are left empty.
-fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Option<Snapshot> {
-    let errors = cx.errors();
-    let name = name(cx, proxy);
+/// Everything in `proxy` but `auth`; the parts of the snapshot that come from elsewhere are left empty. What is not good is
+/// noted, and its value does not matter any more.
+fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Snapshot {
     let base_url = bind::base_url(cx, proxy);
     bind::warn_of_scheme(cx, proxy, base_url.as_ref());
     let addr = bind::listen(cx, proxy);
     let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
+    let addr = addr.unwrap_or_default();
     let state_dir = proxy.get("stateDir").and_then(|node| node.path(cx));
     let tls = proxy.object(cx, "tls");
-    let tls = tls.and_then(|fields| tls::resolve(cx, &fields, &allowed_hosts, base_url.as_ref(), state_dir));
-    let allowed_origins = bind::allowed_origins(cx, proxy, base_url.as_ref());
+    let tls = tls.and_then(|tls| tls::resolve(cx, &tls, &allowed_hosts, base_url.as_ref(), state_dir));
     let admin = proxy.object(cx, "admin");
-    let admin = admin.and_then(|fields| bind::admin(cx, &fields, addr.as_deref().unwrap_or_default()));
-    let keep_alive = proxy.duration(cx, "keepAlive");
-    let limits = limits::resolve(cx, proxy, sessions);
-    let trusted_proxies = bind::networks(cx, proxy);
-    let shutdown_delay = proxy.duration(cx, "shutdownDelay");
-    let shutdown_grace = proxy.duration(cx, "shutdownGrace");
-    let workers = proxy.number(cx, "workers");
-    let log = log(cx, proxy);
+    let workers = proxy.number(cx, "workers").unwrap_or_default();
     let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
-    let allow_empty = proxy.bool(cx, "allowEmpty").unwrap_or_default();
-    let aggregate = aggregate::resolve(cx, proxy);
     // It has no effect, and is checked all the same.
     proxy.bool(cx, "debug");
-    if cx.errors() > errors {
-        return None;
-    }
-
-    let addr = addr?;
-    Some(Snapshot {
-        name,
-        base_url,
-        loopback_origins: addr.iter().all(|addr| addr.ip().is_loopback()),
-        addr,
+    let duration = |cx: &mut Context<'_>, name| proxy.duration(cx, name).unwrap_or_default();
+    Snapshot {
+        name: name(cx, proxy),
         tls,
         query_token: false,
         credentials: Vec::new(),
         allowed_hosts,
-        allowed_origins,
-        keep_alive: keep_alive?,
-        limits,
-        trusted_proxies,
-        shutdown_delay: shutdown_delay?,
-        shutdown_grace: shutdown_grace?,
-        workers: match workers? {
+        allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),
+        base_url,
+        loopback_origins: addr.iter().all(|addr| addr.ip().is_loopback()),
+        keep_alive: duration(cx, "keepAlive"),
+        limits: limits::resolve(cx, proxy, sessions),
+        trusted_proxies: bind::networks(cx, proxy),
+        shutdown_delay: duration(cx, "shutdownDelay"),
+        shutdown_grace: duration(cx, "shutdownGrace"),
+        workers: match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers as usize,
         },
-        admin,
-        log,
+        admin: admin.and_then(|admin| bind::admin(cx, &admin, &addr)),
+        addr,
+        log: log(cx, proxy),
         session_key,
-        aggregate,
+        aggregate: aggregate::resolve(cx, proxy),
         session_timeout: Server::IDLE_TIMEOUT,
         hash: 0,
         servers: Vec::new(),
-        allow_empty,
+        allow_empty: proxy.bool(cx, "allowEmpty").unwrap_or_default(),
         lost: LostFiles { servers: Vec::new(), session_key: !has_session_key },
         system_roots: cx.system_roots.clone(),
-    })
+    }
 }
 
 fn name(cx: &mut Context<'_>, proxy: &Fields<'_>) -> String {

@@ -156,14 +156,6 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// What `transportType` can say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Declared {
-    Http(McpTransport),
-    Stdio,
-    Inline,
-}
-
 fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
     let declared = transport(cx, fields);
     match (fields.has(URL), fields.has(COMMAND), fields.has("inline")) {
@@ -177,7 +169,7 @@ fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {
         }
         (false, false, true) => {
             without_effect(cx, fields, None, "`inline`");
-            if let Some((Declared::Http(_) | Declared::Stdio, at)) = declared {
+            if let Some((_, at)) = declared.filter(|(word, _)| *word != "inline") {
                 cx.error(&at, "a server with `inline` is \"inline\"; write that, or remove this");
             }
             let inline = fields.object(cx, "inline")?;
@@ -215,8 +207,8 @@ fn without_effect(cx: &mut Context<'_>, fields: &Fields<'_>, tag: Option<&str>, 
     }
 }
 
-/// What `transportType` says, and where.
-fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Location)> {
+/// The word that `transportType` has, and its place.
+fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(&'static str, Location)> {
     let node = fields.get("transportType")?;
     let way = match node.literal().map(foreign::plain).as_deref() {
         Some("docker" | "podman" | "container" | "local" | "command" | "process") => {
@@ -231,22 +223,16 @@ fn transport(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<(Declared, Loc
         }
         _ => None,
     };
-    if let Some(way) = way {
-        return cx.refuse(&node.at, way);
+    match way {
+        Some(way) => cx.refuse(&node.at, way),
+        None => Some((fields.word(cx, "transportType")?, node.at)),
     }
-    let declared = match fields.word(cx, "transportType")? {
-        "sse" => Declared::Http(McpTransport::Sse),
-        "stdio" => Declared::Stdio,
-        "inline" => Declared::Inline,
-        _ => Declared::Http(McpTransport::StreamableHttp),
-    };
-    Some((declared, node.at))
 }
 
 fn http(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    declared: Option<(Declared, Location)>,
+    declared: Option<(&'static str, Location)>,
 ) -> Option<HttpTarget> {
     let text = fields.text(cx, URL);
     let url = text.and_then(|text| bind::http_url(cx, &text.value, &text.at));
@@ -258,21 +244,20 @@ fn http(
     let pass_query = fields.bool(cx, "passQuery");
     let pass_last_event_id = fields.bool(cx, "passLastEventId");
     let cookies = fields.bool(cx, "cookies").unwrap_or_default();
-    let transport = match declared {
-        Some((Declared::Http(transport), _)) => Some(transport),
-        Some((Declared::Stdio, at)) => {
+    let is_sse = match declared {
+        Some(("stdio", at)) => {
             return cx.refuse(&at, "stdio needs a `command`; a `url` takes \"streamable-http\" or \"sse\"");
         }
-        Some((Declared::Inline, at)) => {
+        Some(("inline", at)) => {
             return cx.refuse(&at, "inline needs `inline`; a `url` takes \"streamable-http\" or \"sse\"");
         }
-        None => None,
+        declared => declared.map(|(word, _)| word == "sse"),
     };
     let url = url?;
-    let transport = transport.unwrap_or_else(|| match url.path().trim_end_matches('/').ends_with("/sse") {
+    let transport = match is_sse.unwrap_or_else(|| url.path().trim_end_matches('/').ends_with("/sse")) {
         true => McpTransport::Sse,
         false => McpTransport::StreamableHttp,
-    });
+    };
     let pass_query = pass_query.unwrap_or(url.query().is_none());
     Some(HttpTarget { url, transport, headers, ca_pem, pass_query, pass_last_event_id, cookies })
 }
@@ -355,9 +340,9 @@ fn trust_anchors(cx: &mut Context<'_>, path: &ReadText) -> Option<Arc<[u8]>> {
 fn stdio(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
-    declared: Option<(Declared, Location)>,
+    declared: Option<(&'static str, Location)>,
 ) -> Option<StdioTarget> {
-    if let Some((Declared::Http(_) | Declared::Inline, at)) = declared {
+    if let Some((_, at)) = declared.filter(|(word, _)| *word != "stdio") {
         cx.error(&at, "a `command` speaks \"stdio\"; remove this, or give a `url` instead");
     }
     let own = own_variables(fields);
