@@ -543,8 +543,13 @@ async fn a_certificate_that_no_client_takes_now_is_no_success_and_the_last_good_
         }
         identity.write_cert(&identity.made);
         identity.write_key(&identity.made);
-        gate.log.line("Config reloaded", &[]).await;
-        assert!(is_successful().await);
+        // The log is no word on it: files that were written just before the start may be loaded once more behind it.
+        soon("the pair is whole again", async {
+            while !is_successful().await {
+                pause().await;
+            }
+        })
+        .await;
     }
 }
 
