@@ -29,8 +29,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the process until it is gone. `asked` asks to end it, or reports by its end that the process is not needed any more; `ended` is
-    /// notified as soon as it has ended.
+    /// Keeps the process until it is gone. `asked` asks to end it, or is closed when the process is not needed any more; `ended`
+    /// is notified as soon as it has ended.
     pub(super) async fn keep(
         mut self,
         stderr: pipe::Receiver,

@@ -1,8 +1,8 @@
 //! A process that outlives the gateway, if only by a moment: it kills what a gateway that was killed leaves behind.
 //!
-//! A gateway that is killed by `kill -9` cannot clean up. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and nothing kills
-//! theirs: the `node` behind an `npx`. So the gateway runs itself once more, as a subcommand that does nothing but read a
-//! pipe. Every child writes its process group into it before it becomes the configured program; the gateway crosses the
+//! A gateway that is killed by `kill -9` cannot clean up. The kernel then kills its direct children (`PR_SET_PDEATHSIG`), and
+//! nothing kills theirs: the `node` behind an `npx`. So the gateway runs itself once more, as a subcommand that does nothing but
+//! read a pipe. Every child writes its process group into it before it becomes the configured program; the gateway crosses the
 //! group out when it is empty. When the last writer is gone, whatever the reason, so are the groups that are left.
 //!
 //! A note is two native-endian 32-bit integers, a number that stands for one start, and the group, 0 to cross it out. The

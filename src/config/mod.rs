@@ -1,8 +1,8 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`bind`, `tls`, `tokens`, `limits`, `aggregate`, `servers`, `inline`, `programs`) → `snapshot`. The only things looked at
-//! outside the file are the environment, the files it names and the clock.
+//! parts it calls (`access`, `aggregate`, `bind`, `command`, `inline`, `limits`, `programs`, `servers`, `tls`, `tokens`) →
+//! `snapshot`. Outside the file, only the environment, the files that it names and the clock are looked at.
 //!
 //! What is wrong is reported in file order, by `lines` (where), `excerpt` (the line, without what may be secret),
 //! `syntax` (texts that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any

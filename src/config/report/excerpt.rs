@@ -1,7 +1,7 @@
 //! The line that a problem is about, with a mark below the place, and without any value that may be a secret.
 //!
-//! Keys that look like names and punctuation are shown. A value is shown only if it is a word, a number or a time span where the table says that
-//! one is to stand, and the text could be parsed, so that it is known to be where it seems to. Everything else, comments
+//! Keys that look like names and punctuation are shown. A value is shown only if it is a word, a number or a time span in a
+//! place where the table wants one, and the text could be parsed, so that this place is certain. Everything else, comments
 //! included, is `…`.
 
 use std::collections::HashSet;

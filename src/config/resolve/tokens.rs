@@ -70,7 +70,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     Auth { query_token, may_query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
 }
 
-/// What servers say about tokens.
+/// What to do where servers list their tokens.
 const BY_SERVER: &str = "whose `tokens` say for each server which tokens open it. Here each token has a name, and a server \
      without `authTokens` is open to all of them: name the tokens, list in the `authTokens` of each server the names that may \
      use it, and only then write \"bearer_token\"";
@@ -100,31 +100,24 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
     };
     let plain = kind.literal().map(foreign::plain).unwrap_or_default();
     let is_spelled = |word: &str| kind.literal() == Some(word);
-    match (kind.literal(), plain.as_str()) {
+    let message = match (kind.literal(), plain.as_str()) {
         // MCP Front has both spellings, and they mean different things. To propose the one that is known here would open
         // each server to the tokens of all.
-        (Some("bearerToken"), _) => cx.error(&kind.at, format!("is a kind of MCP Front's {BY_SERVER}")),
+        (Some("bearerToken"), _) => format!("is a kind of MCP Front's {BY_SERVER}"),
         _ if !is_spelled("bearer_token") && are_by_server(fields, servers, |_| true) => {
-            cx.error(
-                &kind.at,
-                format!("is no kind here, and this looks like a config of MCP Front's {BY_SERVER}"),
-            );
+            format!("is no kind here, and this looks like a config of MCP Front's {BY_SERVER}")
         }
         (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
-            cx.error(
-                &kind.at,
-                "OAuth is not supported yet; use \"bearer_token\", and give each caller a token",
-            );
+            "OAuth is not supported yet; use \"bearer_token\", and give each caller a token".into()
         }
         (
             _,
             "basic" | "password" | "apikey" | "session" | "none" | "noauth" | "public" | "bypassauth"
             | "anonymous",
-        ) => {
-            cx.error(&kind.at, "is no kind of auth here; use \"bearer_token\", and give each caller a token");
-        }
+        ) => "is no kind of auth here; use \"bearer_token\", and give each caller a token".into(),
         _ => return fields.word(cx, "kind").is_some(),
-    }
+    };
+    cx.error(&kind.at, message);
     false
 }
 
@@ -167,17 +160,13 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
             match owners.insert(credential.digest, name.clone()) {
                 Some(owner) if owner == name => {
                     cx.warning(&node.at, "is the same token as one before it; remove one of them");
-                    continue;
                 }
                 Some(owner) => {
-                    cx.error(
-                        &node.at,
-                        format!(
-                            "is the same token as {:?} has; keep one of the two names, and list it in the `authTokens` of every server that the token opens",
-                            shown::name_or_hidden(&owner)
-                        ),
+                    let owner = shown::name_or_hidden(&owner);
+                    let message = format!(
+                        "is the same token as {owner:?} has; keep one of the two names, and list it in the `authTokens` of every server that the token opens"
                     );
-                    continue;
+                    cx.error(&node.at, message);
                 }
                 None => credentials.push(credential),
             }
