@@ -338,10 +338,7 @@ impl BridgedEvents {
             }
             None => None,
         };
-        Some(match message {
-            Some(message) => Some(Ok(event(&message))),
-            None => Some(Err(End::UpstreamLost)),
-        })
+        Some(Some(message.map(|message| event(&message)).ok_or(End::UpstreamLost)))
     }
 }
 

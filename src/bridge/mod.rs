@@ -77,9 +77,10 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
     let is_traced = record.is_traced();
     let request =
         BridgedRequest { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
+    let is_modern = era::is_modern(&head.headers, None);
     let answered = match (request.admitted.mcp_endpoint, &head.method) {
         (McpEndpoint::Mcp, &Method::POST) => {
-            let session = match era::is_modern(&head.headers, None) {
+            let session = match is_modern {
                 true => Err(ErrorKind::SessionRequired.into()),
                 false => request.session(),
             };
@@ -90,8 +91,9 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
                 request.post(session, message, record).await
             }
         }
-        (McpEndpoint::Mcp, &Method::GET) => request.listen().await,
-        (McpEndpoint::Mcp, &Method::DELETE) => request.close().await,
+        // MCP 2026-07-28 has neither.
+        (McpEndpoint::Mcp, &Method::GET) if !is_modern => request.listen().await,
+        (McpEndpoint::Mcp, &Method::DELETE) if !is_modern => request.close().await,
         (McpEndpoint::Sse, &Method::GET) => request.open_sse().await,
         (McpEndpoint::Message, &Method::POST) => {
             let session = request.sse_session();
@@ -231,10 +233,6 @@ impl BridgedRequest<'_> {
 
     /// The stream of what the server sends of itself.
     async fn listen(self) -> Result<Response<Payload>, Error> {
-        if era::is_modern(&self.head.headers, None) {
-            // MCP 2026-07-28 has no such stream.
-            return Err(ErrorKind::MethodNotAllowed.into());
-        }
         if self.head.headers.get(SESSION_ID).is_none_or(HeaderValue::is_empty) {
             // There is nothing to listen to, which is what clients understand by 405, and by nothing else (MCP 2025-11-25,
             // transports, "Listening for Messages from the Server").
@@ -248,9 +246,6 @@ impl BridgedRequest<'_> {
     }
 
     async fn close(self) -> Result<Response<Payload>, Error> {
-        if era::is_modern(&self.head.headers, None) {
-            return Err(ErrorKind::MethodNotAllowed.into());
-        }
         self.session()?.close();
         Ok(reply::empty(StatusCode::NO_CONTENT))
     }

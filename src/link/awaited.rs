@@ -93,11 +93,14 @@ impl Awaited {
         self.requests.len()
     }
 
-    /// From now on it is waited for, if it is a request.
+    /// This message is sent. From now on its answer is awaited, if it is a request; if it is a cancellation, the answer to what
+    /// it cancels is not.
     pub fn begin(&mut self, message: &Message) {
         if let Some(id) = message.response_id() {
             self.is_alone = self.requests.is_empty() && self.given_up.is_empty();
             self.requests.insert(id.clone(), message.progress_token().cloned());
+        } else if let Some(id) = message.cancels() {
+            self.give_up(id);
         }
     }
 

@@ -202,6 +202,11 @@ impl Message {
         self.0.found.request_id.as_ref()
     }
 
+    /// The request that the message cancels, if it is a cancellation.
+    pub fn cancels(&self) -> Option<&Id> {
+        self.request_id().filter(|_| self.method() == "notifications/cancelled")
+    }
+
     /// The `subscriptions/listen` request that a server's message belongs to (MCP 2026-07-28).
     pub fn subscription_id(&self) -> Option<&Id> {
         self.0.found.subscription_id.as_ref()

@@ -296,9 +296,7 @@ impl Session {
                 Err(limit) => drop(reply.send(SessionReply::Refused(Error::out_of(Resource::Bytes, limit)))),
             };
         }
-        if message.method() == "notifications/cancelled"
-            && let Some(call) = message.request_id().and_then(|id| self.calls.remove(id))
-        {
+        if let Some(call) = message.cancels().and_then(|id| self.calls.remove(id)) {
             // The server will not answer. Its client waits for nothing either, and is not left hanging.
             if let Client::Waits(reply) = call.client {
                 let _ = reply.send(SessionReply::Events(mpsc::channel(1).1));

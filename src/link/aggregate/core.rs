@@ -297,27 +297,17 @@ impl Core {
         }
     }
 
-    /// Opens links to members that have none and may have one, also to those that were not needed for a while.
-    pub(super) fn wake(&mut self, now: Instant) {
-        (0..self.members.len()).for_each(|member| self.wake_one(now, member));
-    }
-
-    /// The same for a call of one member. Of the others, only those that failed are tried again.
-    pub(super) fn wake_for(&mut self, now: Instant, needed: usize) {
-        for member in 0..self.members.len() {
-            if member == needed || !self.members[member].sleeps {
-                self.wake_one(now, member);
+    /// Opens links to members that have none and may have one. If only one member is needed, those that were not for a while
+    /// stay closed.
+    pub(super) fn wake(&mut self, now: Instant, needed: Option<usize>) {
+        for (member, peer) in self.members.iter_mut().enumerate() {
+            let is_wanted = !peer.sleeps || needed.is_none_or(|needed| needed == member);
+            let may_open =
+                matches!(peer.phase, LinkPhase::Closed(again) if again <= now || peer.is_another());
+            if is_wanted && may_open && peer.is_granted() {
+                peer.open(now);
+                self.actions.push(CoreAction::Open(member));
             }
-        }
-    }
-
-    fn wake_one(&mut self, now: Instant, member: usize) {
-        let peer = &mut self.members[member];
-        if matches!(peer.phase, LinkPhase::Closed(again) if again <= now || peer.is_another())
-            && peer.is_granted()
-        {
-            peer.open(now);
-            self.act(CoreAction::Open(member));
         }
     }
 

@@ -37,7 +37,8 @@ impl Core {
                 self.wait(now, id, message, since, WaitFor::Discover);
             }
             "tools/list" if self.settings.lazy && !message.has_cursor() => {
-                self.answer_meta_tools(&id, message.version().is_some());
+                let list = lazy::list(message.version().is_some());
+                self.answer(&id, Message::result_for(&id, &list));
             }
             "tools/list" => self.list(now, id, message, ListKind::Tools),
             "prompts/list" => self.list(now, id, message, ListKind::Prompts),
@@ -135,7 +136,7 @@ impl Core {
 
     /// Sends a member a request of the client's, once there is a link to it.
     pub(super) fn call(&mut self, now: Instant, member: usize, id: Id, outbound: Outbound) {
-        self.wake_for(now, member);
+        self.wake(now, Some(member));
         match self.members[member].phase {
             LinkPhase::Closed(_) => {
                 self.fail(id, self.members[member].no_link("no link, and too early for one"));
@@ -199,7 +200,7 @@ impl Core {
             Ok(held) => held,
             Err(limit) => return self.fail(id, Error::out_of(Resource::Bytes, limit)),
         };
-        self.wake(now);
+        self.wake(now, None);
         let (key, until) = (self.next(), now + self.settings.discovery_timeout);
         self.listens.begin(key, id, message, held, until);
         for member in self.granted().collect::<Vec<_>>() {
@@ -222,10 +223,6 @@ impl Core {
         if let Some(request) = request {
             self.send(member, number, RequestPurpose::Listen(key), None, request);
         }
-    }
-
-    fn answer_meta_tools(&mut self, id: &Id, modern: bool) {
-        self.answer(id, Message::result_for(id, &lazy::list(modern)));
     }
 
     fn call_lazily(&mut self, now: Instant, id: Id, outbound: Outbound) {

@@ -33,12 +33,12 @@ impl Core {
         let mut patience = self.settings.discovery_timeout;
         match &then {
             WaitFor::Call(member, _) => {
-                self.wake_for(now, *member);
+                self.wake(now, Some(*member));
                 let answer = self.members[*member].patience().answer;
                 patience = answer.map_or(patience, |answer| answer.min(patience));
             }
             WaitFor::Shares { .. } => {}
-            _ => self.wake(now),
+            _ => self.wake(now, None),
         }
         let key = self.next();
         let waiter = WaitingRequest {

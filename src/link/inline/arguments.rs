@@ -35,13 +35,7 @@ pub(super) fn line(tool: &InlineTool, arguments: Option<&str>) -> Result<Vec<Str
 /// Puts what the caller gives into the template. Each entry of it becomes one argument of the command or, if it names
 /// something that the caller left out, none. The error is for the caller.
 fn fill(template: &[Vec<Piece>], given: &Map<String, Value>) -> Result<Vec<String>, String> {
-    let mut line = Vec::with_capacity(template.len());
-    for pieces in template {
-        if let Some(argument) = join(pieces, given)? {
-            line.push(argument);
-        }
-    }
-    Ok(line)
+    template.iter().filter_map(|pieces| join(pieces, given).transpose()).collect()
 }
 
 fn join(pieces: &[Piece], given: &Map<String, Value>) -> Result<Option<String>, String> {

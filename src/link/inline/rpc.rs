@@ -36,10 +36,7 @@ type Failure = (i64, &'static str);
 /// Decides about one message to the server `name`.
 pub(super) fn answer(name: &str, target: &InlineTarget, message: &Message) -> InlineReply {
     let Some(id) = message.response_id() else {
-        return match (message.method(), message.request_id()) {
-            ("notifications/cancelled", Some(id)) => InlineReply::Cancel(id.clone()),
-            _ => InlineReply::Answer(None),
-        };
+        return message.cancels().map_or(InlineReply::Answer(None), |id| InlineReply::Cancel(id.clone()));
     };
     let server = InlineView { name, target };
     let era = Era::of(message);

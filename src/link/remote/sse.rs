@@ -223,13 +223,9 @@ impl Posts<'_> {
             }
             self.sent.retain(|_, sent| !*sent.borrow());
             self.sent.insert(id.clone(), sent);
-            self.server.awaited.borrow_mut().begin(&message);
         }
-        let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
-        let before = cancels.and_then(|id| self.sent.get(id).cloned());
-        if let Some(id) = cancels {
-            self.server.awaited.borrow_mut().give_up(id);
-        }
+        self.server.awaited.borrow_mut().begin(&message);
+        let before = message.cancels().and_then(|id| self.sent.get(id).cloned());
         self.number += 1;
         let (server, path, number) = (Rc::clone(self.server), Rc::clone(self.path), self.number);
         self.tasks.spawn_local(async move {

@@ -124,13 +124,13 @@ impl Table {
     pub(super) fn outward(&mut self, caller: u64, owner: &Arc<Owner>, message: &Message) -> Outward {
         match message.kind() {
             message::MessageKind::Request => self.request(caller, owner, message),
-            // The only one that a client of MCP 2026-07-28 has. Those of older versions (`notifications/initialized`,
+            // A cancellation is the only one that a client of MCP 2026-07-28 has; nothing of what the caller wrote goes on. Those of older versions (`notifications/initialized`,
             // `notifications/progress`, `notifications/roots/list_changed`, `notifications/tasks/status`) are about a
             // session, which there is none; what is not known may be about anybody.
-            message::MessageKind::Notification if message.method() == "notifications/cancelled" => {
-                self.cancelled(caller, message)
+            message::MessageKind::Notification => {
+                let abandoned = message.cancels().and_then(|id| self.abandon(caller, id));
+                abandoned.map_or(Outward::Nowhere, Outward::Abandon)
             }
-            message::MessageKind::Notification => Outward::Nowhere,
             // Nor is there anything to respond to.
             message::MessageKind::Response => Outward::Nowhere,
         }
@@ -170,14 +170,6 @@ impl Table {
         };
         self.flights.insert(number, flight);
         Outward::Server(renamed)
-    }
-
-    fn cancelled(&mut self, caller: u64, message: &Message) -> Outward {
-        // Nothing of what the caller wrote.
-        message
-            .request_id()
-            .and_then(|id| self.abandon(caller, id))
-            .map_or(Outward::Nowhere, Outward::Abandon)
     }
 
     /// Whether one more request of this owner has to wait until one is through, so that others need not wait for all of them.

@@ -175,9 +175,6 @@ fn message(what: ToServer, has_session: &mut bool, awaited: &mut Awaited) -> Opt
         ToServer::Message(Outbound { message, .. }) => {
             *has_session |= message.method() == "initialize" && !message.names_version();
             awaited.begin(&message);
-            if let Some(id) = message.request_id().filter(|_| message.method() == "notifications/cancelled") {
-                awaited.give_up(id);
-            }
             Some(message)
         }
         ToServer::Abandon(id) => {

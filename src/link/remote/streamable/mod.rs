@@ -124,8 +124,7 @@ async fn send(server: &Rc<StreamableServer>, calls: &mut Calls, what: ToServer) 
             }
         }
         None => {
-            let cancels = message.request_id().filter(|_| message.method() == "notifications/cancelled");
-            let sent = cancels.and_then(|id| calls.note_cancelled(id));
+            let sent = message.cancels().and_then(|id| calls.note_cancelled(id));
             let done = if is_part_of_opening { Done::Opened } else { Done::Other };
             calls.send_without_answer(server, outbound, sent, done);
         }
