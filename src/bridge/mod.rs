@@ -119,7 +119,7 @@ impl Renewal {
         self.entry.run_state.epoch() != self.epoch
     }
 
-    /// What ended by the hand of whoever runs the gateway is no failure of the server's, and no session that never was.
+    /// What an operator ended is not a failure of the server, and not an unknown session.
     fn explain(&self, error: Error) -> Error {
         if !matches!(error.kind, ErrorKind::UpstreamUnreachable | ErrorKind::SessionNotFound)
             || !self.is_one()

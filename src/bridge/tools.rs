@@ -63,7 +63,7 @@ pub(super) async fn headers(
     let asked = Instant::now();
     let List { mut tools, is_whole } = list(conversation.link.attach(owner)).await?;
     let is_complete = is_whole && !may_lack;
-    // What a list lacks is no news of it.
+    // A tool that a list lacks may exist all the same.
     if let Some(before) = before.filter(|_| !is_complete)
         && before.headers.len() + tools.len() <= MOST_TOOLS
     {

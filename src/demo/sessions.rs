@@ -1,4 +1,4 @@
-//! Who is talking: session ids of Streamable HTTP, open streams of HTTP+SSE.
+//! Clients: session ids of Streamable HTTP, open streams of HTTP+SSE.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -20,7 +20,7 @@ use crate::{
     observe::{Observer, Topic},
 };
 
-/// Requests that were given up lately, whose answers may come all the same and are no news.
+/// Requests that were given up lately, whose answers may come all the same and are not reported.
 const GIVEN_UP: usize = 64;
 
 /// Whose requests wait for the answers of one conversation with a server.
@@ -32,7 +32,7 @@ pub enum Callers {
     Many,
 }
 
-/// Learns of what went amiss between the gateway and a server.
+/// Is called for what goes wrong between the gateway and a server.
 pub type OddityReport = Arc<dyn Fn(Oddity) + Send + Sync>;
 
 /// What a server wrote wrongly, or did not get.
@@ -71,7 +71,7 @@ pub fn unreadable(why: Malformed) -> Error {
     ErrorKind::UpstreamUnreachable.with_cause(format!("the server sent something that is no message: {why}"))
 }
 
-/// Requests that wait for their answers. How many they may be is for whoever sends them to say.
+/// Requests that wait for their answers. Their number is bounded by their sender.
 pub struct Awaited {
     /// With their progress tokens.
     requests: HashMap<Id, Option<Id>>,
@@ -93,8 +93,8 @@ impl Awaited {
         self.requests.len()
     }
 
-    /// This message is sent. From now on its answer is awaited, if it is a request; if it is a cancellation, the answer to what
-    /// it cancels is not.
+    /// This message is sent. From now on its answer is awaited, if it is a request; if it is a cancellation, the answer to
+    /// what it cancels is not.
     pub fn begin(&mut self, message: &Message) {
         if let Some(id) = message.response_id() {
             self.is_alone = self.requests.is_empty() && self.given_up.is_empty();

@@ -5,8 +5,8 @@
 //! client's and yields the server's. Each kind of server has one function that opens a link to it; what sits on top
 //! does not know which.
 //!
-//! A link is two bounded channels and the task behind them. Who does not take what comes stops the server, and no one
-//! else; dropping the link ends the conversation: the session is deleted, the process ended.
+//! A link is two bounded channels and the task behind them. A user that does not take what comes stops the server, and
+//! nothing else; dropping the link ends the conversation: the session is deleted, the process ended.
 
 pub mod aggregate;
 pub mod awaited;

@@ -1,7 +1,7 @@
 //! What a server wrote where a message belongs: a message, several, one that cannot be read, or none at all.
 //!
 //! Real servers write more than messages: a byte order mark, control sequences for a terminal, lines of a log, heartbeats,
-//! text in Latin-1. What is no message is no one's affair. What was meant as one and cannot be read may be an answer: then
+//! text in Latin-1. What is no message is ignored. What was meant as one and cannot be read may be an answer: then
 //! its request fails, at once and alone.
 
 use bytes::Bytes;

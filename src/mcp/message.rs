@@ -71,7 +71,7 @@ impl Message {
         Self::read(text, Author::Server)
     }
 
-    /// The same; the error comes with the text, for whoever makes something else of it.
+    /// The same; the error comes with the text, which may be something else.
     pub(super) fn from_server_or_text(text: Bytes) -> Result<Self, (Bytes, Malformed)> {
         match Self::look(&text, Author::Server) {
             Ok(found) => Ok(Self::found(text, Author::Server, found)),
@@ -141,7 +141,7 @@ impl Message {
         &self.0.text
     }
 
-    /// The message on one line, without its end, as stdio wants it, for whoever takes whatever Unicode has for the end of one.
+    /// The message on one line, without its end, as stdio wants it, also for readers that take line ends of Unicode for the end of one.
     ///
     /// A line break can only be between tokens: JSON strings hold none. Those of Unicode can only be in strings, where
     /// Node's `readline` and Python's `splitlines` would end the line; there they are escaped.

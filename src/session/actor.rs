@@ -185,7 +185,7 @@ impl Session {
                 }
                 Event::Reader => {
                     if let Some((client, event)) = self.to_client.pop_front() {
-                        // Who left misses it; what belongs to a request is not for another stream.
+                        // A client that left misses it; what belongs to a request is not for another stream.
                         let _ = client.try_send(event);
                     }
                 }
@@ -361,7 +361,7 @@ impl Session {
         }
     }
 
-    /// Answers a ping in the stead of a client that hears of it nowhere: a server that waits in vain ends the session.
+    /// Answers a ping in the place of a client that listens nowhere: a server that waits in vain ends the session.
     fn pong(&mut self, ping: &Message) {
         let answer = ping.id().and_then(|id| Message::result_for(id, "{}").ok());
         // One that pings on without reading goes without answers.
@@ -441,7 +441,7 @@ impl Session {
         }
     }
 
-    /// The server is gone: every request that waits fails. Whoever reads slowly gets what fits.
+    /// The server is gone: every request that waits fails. A client that reads slowly gets what fits.
     fn over(&mut self, cause: &str) {
         let calls: Vec<Id> = self.calls.keys().cloned().collect();
         for id in calls {

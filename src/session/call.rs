@@ -1,4 +1,4 @@
-//! A request of a client's on its way, and how its client hears of it.
+//! A request of a client's on its way, and how its client gets the response.
 
 use tokio::sync::oneshot;
 
@@ -37,7 +37,7 @@ impl PendingCall {
     }
 }
 
-/// How the client of a call hears of it.
+/// How the client of a call gets its messages.
 pub(super) enum Client {
     /// It waits for the response head.
     Waits(oneshot::Sender<SessionReply>),

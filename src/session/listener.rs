@@ -52,7 +52,7 @@ impl StandaloneStream {
         Self { client, waiting: VecDeque::new(), bytes: 0, taken: Instant::now(), is_only, unread }
     }
 
-    /// For whoever reads the stream.
+    /// For the reader of the stream.
     pub(super) fn unread(&self) -> UnreadCut {
         self.unread.clone()
     }

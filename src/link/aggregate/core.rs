@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Requests of one client, or of one member, that may be unanswered at a time. Who sends more is refused, and nobody else.
+/// Requests of one client, or of one member, that may be unanswered at a time. One that sends more is refused, and no other.
 pub(super) const IN_FLIGHT: usize = 1_024;
 
 /// Least time between the end of a member's link and the next. What restarts processes has a back-off of its own; this

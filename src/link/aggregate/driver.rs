@@ -28,7 +28,7 @@ use crate::{
 /// there must be room for more than that, so that a client that sends before it reads is not waited for while it waits.
 ///
 /// A member that leaves more lying is dropped: to wait for it would stop the others. From a client that does, nothing more
-/// is taken. Members are not listened to while anything waits for the client: they wait for it, and for nobody else.
+/// is taken. Members are not read while anything waits for the client: they wait for it, and for nothing else.
 const BACKLOG: (usize, usize) = (MAX_MESSAGE, 2 * IN_FLIGHT);
 
 /// Why a member is gone that takes no more messages.
@@ -59,7 +59,7 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
             () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
                 Some(CoreEvent::Tick)
             }
-            // Whoever tells of changes ends no earlier than the last conversation.
+            // The sender of changes outlives every conversation.
             Ok(()) = changes.changed() => Some(CoreEvent::Tick),
         };
         let Some(mut event) = event else { return };
@@ -82,7 +82,7 @@ struct MemberChannels {
     to_client: OutQueue<FromServer>,
     slots: Vec<MemberSlot>,
     opening: JoinSet<(usize, u64, Result<Link, Error>)>,
-    /// Who is looked at first: each in turn, so that nobody who always has something keeps the others from being heard.
+    /// The source that is polled first: each in turn, so that one that always has something does not hold up the others.
     turn: usize,
 }
 

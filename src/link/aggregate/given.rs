@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::json;
 use crate::ledger::Share;
 
-/// URIs of one member that are remembered, and their bytes. Who gives out more is asked for what it gave out last.
+/// URIs of one member that are remembered, and their bytes. Of more, those that came last.
 const MOST: usize = 1_024;
 const BYTES: usize = 256 << 10;
 

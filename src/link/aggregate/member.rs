@@ -140,7 +140,7 @@ impl MemberState {
         }
     }
 
-    /// A link to it is opened. Who is known to be slow is not waited for: it joins when it answers.
+    /// A link to it is opened. A member that is known to be slow is not waited for: it joins when it answers.
     pub(super) fn open(&mut self, now: Instant) {
         self.opened = (self.granted)();
         self.phase = LinkPhase::Opening { since: now, late: self.is_slow(SlowPart::Link) };

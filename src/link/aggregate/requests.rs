@@ -116,7 +116,7 @@ impl Core {
     }
 
     fn call_by_uri(&mut self, now: Instant, id: Id, outbound: Outbound) {
-        // Whoever gave it out: another one may list it.
+        // The member that lists it, even if another one gave it out.
         let is_known = |uri: &str| self.lister_of(uri).is_some();
         if outbound.message.name().is_some_and(is_known) {
             self.call_owner(now, id, outbound);

@@ -39,7 +39,7 @@ pub struct Member {
     pub granted: Granted,
     /// How long it may take. Asked anew for each call.
     pub patience: Box<dyn Fn() -> MemberTimeouts>,
-    /// How it fared with whoever used it.
+    /// Whether it is well, by all who use it.
     pub health: Arc<Health>,
 }
 

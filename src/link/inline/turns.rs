@@ -60,7 +60,7 @@ impl Turns {
     pub(super) async fn take(self: &Arc<Self>, of: &Arc<Owner>) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
         let number = self.state.lock().wait(of, sender);
-        // Who is cancelled leaves the line.
+        // A caller that is cancelled leaves the line.
         let _waits = PlaceInLine { turns: self, of: of.name(), number };
         self.give();
         // The sender waits in the line until it is used.
@@ -74,7 +74,8 @@ impl Turns {
             && let Some((of, waiting)) = state.next(self.most)
         {
             let turn = Turn { turns: Some(Arc::clone(self)), of };
-            // Who leaves at this very moment gets none. It is given back here: dropped, it would come back to this loop.
+            // A caller that leaves at this very moment gets none. It is given back here: dropped, it would come back to
+            // this loop.
             if let Err(mut turn) = waiting.send(turn) {
                 turn.turns = None;
                 state.end(&turn.of);
@@ -100,7 +101,7 @@ impl State {
         }
     }
 
-    /// Who has the next of `most` turns, which is counted for it.
+    /// The caller that has the next of `most` turns, which is counted for it.
     fn next(&mut self, most: usize) -> Option<(OwnerName, oneshot::Sender<Turn>)> {
         let running = self.running;
         let waiting = self.callers.iter_mut().filter(|(_, caller)| {

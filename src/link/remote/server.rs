@@ -56,11 +56,11 @@ pub struct HttpServer {
     pub owner: Arc<Owner>,
     /// Gets the health of the server.
     pub health: Arc<Health>,
-    /// Learns of what the server writes amiss.
+    /// Is called for each mistake of the server.
     pub report: OddityReport,
     /// Whose requests it is sent.
     pub callers: Callers,
-    /// Who waits for a connection: one at a time looks, however many there are.
+    /// Held by what waits for a connection: one at a time looks for it, however many wait.
     pub line: Mutex<()>,
 }
 
@@ -159,8 +159,8 @@ impl HttpServer {
     }
 
     /// The right to one connection, which counts for this resource from before it is made until its response ends: so however
-    /// many sessions a caller has, its connections fit into the descriptors that there are. A request or a stream fails without
-    /// one. What has no answer waits, since the client would not learn that it failed.
+    /// many sessions a caller has, its connections fit into the descriptors that there are. A request or a stream fails
+    /// without one. What has no answer waits, since the client would not learn that it failed.
     async fn connection(&self, purpose: Resource) -> Result<Share, Error> {
         let limit = match self.owner.take(purpose) {
             Ok(connection) => return Ok(connection),
@@ -451,8 +451,8 @@ fn is_answer(message: &Message) -> bool {
     message.kind() == message::MessageKind::Response
 }
 
-/// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that answer
-/// can come; it gets the id, without which the client could not tell.
+/// `message` as the answer to the request `id`, if it is that. An error without an id is, since it came where only that
+/// answer can come; it gets the id, without which the client could not tell.
 pub(crate) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     if !is_answer(&message) {
         return None;

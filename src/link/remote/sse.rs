@@ -81,7 +81,7 @@ struct SseServer {
 
 struct Renewing {
     id: Id,
-    /// Who waits for the answer.
+    /// Gets the answer.
     answered: oneshot::Sender<Message>,
 }
 

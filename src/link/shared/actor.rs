@@ -174,7 +174,7 @@ where
                 let table = &self.table;
                 let next = self.backlog.pop(|owner| !table.crowds_out(owner));
                 let Some((caller, outbound)) = next else { return };
-                // Who left took along what waited here.
+                // What a caller sent goes when it leaves.
                 let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { continue };
                 match self.table.outward(caller, owner, &outbound.message) {
                     Outward::Server(message) => ToServer::Message(Outbound { message, ..outbound }),

@@ -5,9 +5,9 @@
 //! everything comes back on one pipe. [`SharedLink`] gives each caller a [`Link`] of its own onto the one link that there
 //! is, and each request a number of its own.
 //!
-//! Callers do not feel each other. Who does not take its answers is cut, instead of stopping the pipe for all. Who leaves
-//! takes along what it has sent, and the server is notified to stop working on it. What comes from the server without a sign
-//! whom it is for goes to nobody.
+//! Callers do not affect each other. One that does not take its answers is cut, instead of stopping the pipe for all. When
+//! one leaves, what it has sent is dropped, and the server is notified to stop working on it. What comes from the server
+//! without a sign whom it is for goes to nobody.
 //!
 //! Log messages bear no such sign, so a request that asks for them must not come here: see [`needs_own`].
 
@@ -72,7 +72,7 @@ impl SharedLink {
         F: Future<Output = Result<Link, Error>> + 'static,
     {
         let (control, controlled) = mpsc::unbounded_channel();
-        // Who sends does not wait for what others wait for, as long as the server may take all of it.
+        // A sender does not wait for what others wait for, as long as the server may take all of it.
         let (inbox, sent) = mpsc::channel(settings.requests.max(QUEUE));
         task::spawn_local(Actor::new(open, settings, controlled, sent).run());
         Self { control, inbox, callers: Arc::default() }

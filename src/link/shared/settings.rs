@@ -23,13 +23,13 @@ pub struct SharedLinkSettings {
 }
 
 impl SharedLinkSettings {
-    /// For a server that is no one's, and of whose ends no one is told.
+    /// For a server without an owner, whose ends are not reported.
     pub fn new(idle: Duration) -> Self {
         Self { idle, requests: table::REQUESTS, lease: Lease::default(), on_lost: Rc::new(|_| Vec::new()) }
     }
 }
 
-/// What a shared server costs its owner. Whoever needs the place for another can take it away.
+/// What a shared server costs its owner. It can be taken away where the place is needed for another.
 #[derive(Debug, Clone, Default)]
 pub struct Lease(Arc<Mutex<Option<Share>>>);
 

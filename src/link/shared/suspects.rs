@@ -61,7 +61,7 @@ impl Suspects {
         }
     }
 
-    /// Who is suspected now, and of what. Nobody is from here on.
+    /// Takes out all suspects, with what each had to do with the server.
     pub(super) fn take(&mut self) -> Vec<(OwnerName, Involvement)> {
         let now = Instant::now();
         let how = |suspect: &Suspect| {

@@ -35,7 +35,7 @@ const SUBSCRIPTIONS: usize = 1024;
 /// process may well do one after the other, and what it was sent is before whatever another sends.
 const BESIDE_OTHERS: usize = 64;
 
-/// Who has requests in flight, and which.
+/// Requests in flight, and their callers.
 pub(super) struct Table {
     /// Requests that there may be in all.
     capacity: usize,
@@ -47,7 +47,7 @@ pub(super) struct Table {
     load: Load,
     loads: HashMap<*const Owner, Load>,
     tasks: Tasks,
-    /// Who asked lately for what is over.
+    /// Owners of requests that ended lately.
     lately: Suspects,
 }
 
@@ -124,9 +124,10 @@ impl Table {
     pub(super) fn outward(&mut self, caller: u64, owner: &Arc<Owner>, message: &Message) -> Outward {
         match message.kind() {
             message::MessageKind::Request => self.request(caller, owner, message),
-            // A cancellation is the only one that a client of MCP 2026-07-28 has; nothing of what the caller wrote goes on. Those of older versions (`notifications/initialized`,
-            // `notifications/progress`, `notifications/roots/list_changed`, `notifications/tasks/status`) are about a
-            // session, which there is none; what is not known may be about anybody.
+            // A cancellation is the only one that a client of MCP 2026-07-28 has; nothing of what the caller wrote goes on.
+            // Those of older versions (`notifications/initialized`, `notifications/progress`,
+            // `notifications/roots/list_changed`, `notifications/tasks/status`) are about a session, which there is none;
+            // what is not known may be about any caller.
             message::MessageKind::Notification => {
                 let abandoned = message.cancels().and_then(|id| self.abandon(caller, id));
                 abandoned.map_or(Outward::Nowhere, Outward::Abandon)
@@ -309,8 +310,8 @@ impl Table {
         numbers::read(id).and_then(|number| self.end(number)).map(|flight| (flight.caller, flight.id))
     }
 
-    /// Who may have ended the server, which is gone: whoever had a request in flight that is no subscription that the server has
-    /// taken, and whoever asked for something lately.
+    /// Who may have ended the server, which is gone: whoever had a request in flight that is no subscription that the
+    /// server has taken, and whoever asked for something lately.
     pub(super) fn suspects(&mut self) -> Vec<(OwnerName, Involvement)> {
         for flight in self.flights.values().filter(|flight| !(flight.listens && flight.is_heard)) {
             self.lately.note(&flight.owner, Involvement::InFlight);

@@ -1,6 +1,6 @@
 //! A link to a local command that speaks MCP on its standard input and output, one message a line.
 //!
-//! One process, one link. Whoever fails, the process or its user, ends that one conversation: a process that reads nothing
+//! One process, one link. If either fails, the process or its user, that one conversation ends: a process that reads nothing
 //! blocks its own writer, one that floods its output is read no faster than its user takes what it says.
 
 mod lines;

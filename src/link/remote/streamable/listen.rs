@@ -67,7 +67,7 @@ impl StreamableServer {
                     self.deliver(message, None).await;
                 }
                 Ok(_) => (self.http_server.report)(Oddity::Unasked),
-                // It is no one's answer.
+                // Requests have streams of their own.
                 Err(_) => {}
             }
         }

@@ -233,7 +233,7 @@ impl StreamableServer {
         let mut initialize = remembered.ok_or_else(|| refused(StatusCode::NOT_FOUND))?;
         let id = Id::number(numbers.draw());
         initialize.message = initialize.message.renamed(Part::Id, &id).map_err(internal)?;
-        // Whoever else met the loss waits too.
+        // Other messages that met the loss wait too.
         let handshake = self.handshake(&initialize, &id, None);
         let (_, session) = self.http_server.in_time(handshake, NO_INITIALIZE).await??;
         // The client goes on in the version that it got.
