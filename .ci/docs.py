@@ -57,7 +57,7 @@ def anchors(text: str) -> set[str]:
 
 known_keys = config_keys(page("docs/config.md"))
 codes = set(re.findall(r'^ +\w+: \w+, [A-Z_]+, "(\w+)"', (ROOT / "src/error.rs").read_text(), re.M))
-metric_calls = r'\b(?:counters?|gauge|IntGaugeVec::new\(Opts::new|HistogramOpts::new)\(\s*"(\w+)"'
+metric_calls = r'\b(?:counters?|gauges?|seconds)\(\s*"(\w+)"'
 metrics = set(re.findall(metric_calls, (ROOT / "src/observe/metrics.rs").read_text()))
 described = [
     ("config key", known_keys, "docs/config.md"),

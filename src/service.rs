@@ -11,7 +11,7 @@ use http::{
 };
 
 use crate::{
-    body::{Body, BrokenOff, Payload},
+    body::{Body, BrokenOff, Payload, response::empty},
     bridge,
     downstream::{
         connection::{Connection, ListenerKind, TakeoverSlot},
@@ -258,8 +258,7 @@ fn options(request: &Request<'_>) -> Option<Response<Payload>> {
     if !is_answered {
         return None;
     }
-    let mut response = Response::new(Payload::Whole(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = empty(StatusCode::NO_CONTENT);
     let allowed = endpoint.methods.allow;
     if cors::is_preflight(head) {
         cors::preflight(&head.headers, allowed, response.headers_mut());

@@ -150,8 +150,13 @@ fn plays_well(part: &str) {
 fn observer() -> Arc<Observer> {
     reaper::enable(env!("CARGO_BIN_EXE_sluicegate"));
     let metrics = Metrics::new().unwrap();
-    let log =
-        Log::start(Level::Error, LogFormat::Text, Box::new(io::stderr()), metrics.log_lines_dropped.clone());
+    let log = Log::start(
+        Level::Error,
+        LogFormat::Text,
+        false,
+        Box::new(io::stderr()),
+        metrics.log_lines_dropped.clone(),
+    );
     Arc::new(Observer::new(log.unwrap(), metrics))
 }
 

@@ -3,6 +3,7 @@
 mod collect;
 mod edits;
 mod pace;
+pub mod response;
 mod silence;
 
 use std::{

@@ -1,10 +1,6 @@
 //! From a request body to a message.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body as _;
@@ -45,14 +41,7 @@ pub(super) async fn read(
         Some(body) => {
             let pace = Pace::of_request(limits, body.size_hint().exact());
             let collect = Collect { most, watched, pace, late: ErrorKind::BodyTimeout };
-            let next = |cx: &mut Context<'_>| {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| match frame {
-                    Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-                    Err(e) => Err(ErrorKind::Malformed.with_cause(e.to_string())),
-                }))
-            };
-            collect.read(&mut share, next).await?.ok_or(ErrorKind::BodyTooLarge)?
+            collect.read(&mut share, |cx| body.poll_data(cx)).await?.ok_or(ErrorKind::BodyTooLarge)?
         }
         None => Bytes::new(),
     };

@@ -5,7 +5,6 @@
 //! request is self-contained, and callers share one conversation with a server ([`crate::link::shared`]).
 
 mod message;
-mod reply;
 mod servers;
 mod tools;
 
@@ -18,7 +17,10 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, reque
 use tokio::sync::mpsc;
 
 use crate::{
-    body::{BridgedEvents, Payload, Source},
+    body::{
+        BridgedEvents, Payload, Source,
+        response::{empty, event_stream, json},
+    },
     config::{Naming, Server},
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
@@ -242,12 +244,12 @@ impl BridgedRequest<'_> {
         let after = self.head.headers.get(LAST_EVENT_ID).and_then(|id| EventId::parse(id.to_str().ok()?));
         let events = self.within(self.patience, session.listen(after)).await?;
         let (events, unread) = events.ok_or(ErrorKind::SessionNotFound)?;
-        Ok(reply::stream(self.stream_of(Source::Session(events, unread))))
+        Ok(event_stream(self.stream_of(Source::Session(events, unread))))
     }
 
     async fn close(self) -> Result<Response<Payload>, Error> {
         self.session()?.close();
-        Ok(reply::empty(StatusCode::NO_CONTENT))
+        Ok(empty(StatusCode::NO_CONTENT))
     }
 
     /// A request that is self-contained (MCP 2026-07-28).
@@ -276,7 +278,7 @@ impl BridgedRequest<'_> {
             Ok(params) => params,
             Err(failure) => {
                 record.answered(Some(failure.code()));
-                return Ok(reply::json(modern::ModernRejection::STATUS, failure.body()));
+                return Ok(json(modern::ModernRejection::STATUS, failure.body()));
             }
         };
         // Commands of the config share nothing, and what one caller runs is not to count against the others.
@@ -297,13 +299,13 @@ impl BridgedRequest<'_> {
         let outbound = ToServer::Message(Outbound { message, params, trace: self.trace() });
         let sent = self.within(self.patience, link.to_server.send(outbound)).await?;
         sent.map_err(|_| ErrorKind::UpstreamUnreachable.with_cause("it ended"))?;
-        let Some(id) = id else { return Ok(reply::empty(StatusCode::ACCEPTED)) };
+        let Some(id) = id else { return Ok(empty(StatusCode::ACCEPTED)) };
         let may_stream = self.may_stream();
         let patience = if may_stream { STREAM_AFTER } else { self.patience };
         let mut first = match self.within(patience, link.next_message()).await {
             Err(e) if may_stream && e.kind == ErrorKind::UpstreamTimeout => {
                 let source = Source::Call { link, id, is_done: false, place };
-                return Ok(reply::stream(self.stream_of(source)));
+                return Ok(event_stream(self.stream_of(source)));
             }
             first => first??,
         };
@@ -313,15 +315,15 @@ impl BridgedRequest<'_> {
         match (first.kind(), first.method()) {
             (MessageKind::Response, _) => {
                 record.answered(first.error_code());
-                Ok(reply::json(modern::status(&first), first.into_bytes()))
+                Ok(json(modern::status(&first), first.into_bytes()))
             }
             // How a server on a pipe ends a subscription.
             (_, "notifications/cancelled") => {
-                Ok(reply::stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
+                Ok(event_stream(self.stream_of(Source::Call { link, id, is_done: true, place })))
             }
             _ => {
                 let source = Source::Call { link, id, is_done: false, place };
-                Ok(reply::stream(self.stream_of(source).beginning_with(event(&first))))
+                Ok(event_stream(self.stream_of(source).beginning_with(event(&first))))
             }
         }
     }
@@ -339,7 +341,7 @@ impl BridgedRequest<'_> {
             sealed.to_str().map_err(|_| ErrorKind::Internal.with_cause("a session id is not text"))?;
         let endpoint = format!("event: endpoint\ndata: {path}/message?sessionId={sealed}\n\n");
         let first = Bytes::from(endpoint);
-        Ok(reply::stream(self.stream_of(Source::Session(events, UnreadCut::default())).beginning_with(first)))
+        Ok(event_stream(self.stream_of(Source::Session(events, UnreadCut::default())).beginning_with(first)))
     }
 
     /// A message of an HTTP+SSE session; what there is to answer goes into its stream.
@@ -520,14 +522,14 @@ impl BridgedRequest<'_> {
     /// The response of a session.
     fn respond(self, reply: SessionReply, record: &mut Record) -> Result<Response<Payload>, Error> {
         match reply {
-            SessionReply::Accepted => Ok(reply::empty(StatusCode::ACCEPTED)),
+            SessionReply::Accepted => Ok(empty(StatusCode::ACCEPTED)),
             // Up to MCP 2025-11-25 an error is an answer like any other.
             SessionReply::Answer(message) => {
                 record.answered(message.error_code());
-                Ok(reply::json(StatusCode::OK, message.into_bytes()))
+                Ok(json(StatusCode::OK, message.into_bytes()))
             }
             SessionReply::Events(events) => {
-                Ok(reply::stream(self.stream_of(Source::Session(events, UnreadCut::default()))))
+                Ok(event_stream(self.stream_of(Source::Session(events, UnreadCut::default()))))
             }
             SessionReply::Refused(error) => Err(error),
         }

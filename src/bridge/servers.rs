@@ -284,10 +284,10 @@ async fn one(
     }
     let live = worker.shared.live().clone();
     let link = match &entry.backend {
-        Backend::Http { endpoint, target } => {
+        Backend::Http { origin, target } => {
             let http_server = HttpServer {
                 client: Client {
-                    origin: Arc::clone(endpoint),
+                    origin: Arc::clone(origin),
                     pool: Rc::clone(&worker.pool),
                     connect_timeout: live.limits.connect_timeout,
                     head_timeout: entry.server.timeout.unwrap_or(live.limits.upstream_timeout),

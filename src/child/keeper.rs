@@ -58,7 +58,7 @@ impl Keeper {
             (Level::Info, "Server process ended")
         };
         let line = observer.log.line(level, msg).str("server", name);
-        let line = line.int("pid", u64::from(self.process.id())).str("cause", &how);
+        let line = line.int("pid", self.process.id()).str("cause", &how);
         line.millis("lived_ms", self.born.elapsed()).send();
         let Self { process, running, .. } = self;
         drop(running);

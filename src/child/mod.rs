@@ -267,7 +267,7 @@ impl Supervisor {
             }
         }
         let line = self.command.observer.log.line(Level::Info, "Server process started");
-        line.str("server", &self.command.name).int("pid", u64::from(process.id())).send();
+        line.str("server", &self.command.name).int("pid", process.id()).send();
 
         let (ending, asked) = oneshot::channel();
         let (ended, exit) = oneshot::channel();

@@ -12,8 +12,13 @@ use crate::{
 
 fn supervisor(target: StdioTarget) -> Arc<Supervisor> {
     let metrics = Metrics::new().unwrap();
-    let log =
-        Log::start(Level::Error, LogFormat::Json, Box::new(io::sink()), metrics.log_lines_dropped.clone());
+    let log = Log::start(
+        Level::Error,
+        LogFormat::Json,
+        false,
+        Box::new(io::sink()),
+        metrics.log_lines_dropped.clone(),
+    );
     Supervisor::new(
         "db".into(),
         target,

@@ -2,13 +2,16 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::downstream::interim::Leave;
+use crate::{
+    downstream::interim::Leave,
+    error::{Error, ErrorKind},
+};
 
 /// The body of a client's request, as it arrives.
 pub struct Incoming {
@@ -20,6 +23,15 @@ pub struct Incoming {
 impl Incoming {
     pub(super) fn new(body: hyper::body::Incoming, leave: Option<Leave>) -> Self {
         Self { body, leave }
+    }
+
+    /// The next piece of it; trailers are an empty one.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let frame = ready!(Pin::new(self).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| match frame {
+            Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+            Err(e) => Err(ErrorKind::Malformed.with_cause(e.to_string())),
+        }))
     }
 }
 

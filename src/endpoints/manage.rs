@@ -56,7 +56,7 @@ fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
         sessions: shared.sessions.count(name),
         processes: supervisors.map_or(0, |supervisors| supervisors.running()),
         restarts: supervisors.map_or(0, |supervisors| supervisors.restarts()),
-        ..ServerView::new(&entry.server).faring(&entry.health)
+        ..ServerView::of(&entry.server, &entry.health)
     }
 }
 

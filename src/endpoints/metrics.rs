@@ -3,8 +3,8 @@
 use http::{Response, StatusCode};
 
 use crate::{
-    body::Payload,
-    endpoints::{EndpointRequest, reply::text},
+    body::{Payload, response::uncached},
+    endpoints::EndpointRequest,
     error::{Error, ErrorKind},
     ledger::Resource,
 };
@@ -18,7 +18,6 @@ pub(super) fn text_format(request: &EndpointRequest<'_>) -> Result<Response<Payl
     }
     metrics.connections(shared.connections.open(), shared.connections.limit());
     metrics.tokens_expire(request.live.expiries(), request.live.clock.now());
-    let text_format =
-        shared.observer.metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
-    Ok(text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
+    let text_format = metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
+    Ok(uncached(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }

@@ -3,7 +3,6 @@
 mod manage;
 mod metrics;
 mod probe;
-mod reply;
 pub mod server_list;
 pub mod shown;
 pub mod table;

@@ -3,8 +3,8 @@
 use http::{Response, StatusCode};
 
 use crate::{
-    body::Payload,
-    endpoints::{EndpointRequest, reply::text},
+    body::{Payload, response::uncached},
+    endpoints::EndpointRequest,
     error::Error,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn status(request: &EndpointRequest<'_>) -> Result<Response<Payload>,
 }
 
 fn json(status: StatusCode, body: String) -> Response<Payload> {
-    text(status, "application/json", body)
+    uncached(status, "application/json", body)
 }
 
 /// Servers of the config, those that take requests, and client connections of this moment.

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::endpoints::reply::text;
 use crate::{
-    body::Payload,
+    body::{Payload, response::uncached},
     config::{Access, McpTransport, Server, Target},
     error::{Error, ErrorKind},
     observe::Health,
@@ -66,21 +65,8 @@ pub struct LastError {
 }
 
 impl ServerView {
-    /// The same, as the server fared.
-    pub fn faring(self, health: &Health) -> Self {
-        let shown = |at| humantime::format_rfc3339_millis(at).to_string();
-        Self {
-            problem: health.problem(),
-            last_ok: health.last_answer().map(shown),
-            last_error: health
-                .last_failure()
-                .map(|last| LastError { at: shown(last.at), cause: last.cause.into() }),
-            ..self
-        }
-    }
-
-    /// What the config says of a server, as of one that takes requests and has had none.
-    pub fn new(server: &Server) -> Self {
+    /// What the config says of a server, and how it fared, as of one that takes requests and has none now.
+    pub fn of(server: &Server, health: &Health) -> Self {
         let (auth_tokens, roles) = match &server.access {
             Access::Public | Access::AnyToken => (None, None),
             Access::Only { tokens, roles } => {
@@ -99,6 +85,7 @@ impl ServerView {
                 (transport, Some(http.url.origin().ascii_serialization()))
             }
         };
+        let shown = |at| humantime::format_rfc3339_millis(at).to_string();
         Self {
             name: server.name.to_string(),
             transport,
@@ -108,9 +95,11 @@ impl ServerView {
             sessions: 0,
             processes: 0,
             restarts: 0,
-            problem: None,
-            last_ok: None,
-            last_error: None,
+            problem: health.problem(),
+            last_ok: health.last_answer().map(shown),
+            last_error: health
+                .last_failure()
+                .map(|last| LastError { at: shown(last.at), cause: last.cause.into() }),
             tags: server.tags.clone(),
             public: server.access == Access::Public,
             auth_tokens,
@@ -136,7 +125,7 @@ pub fn one(server: Option<&ServerView>) -> Result<Response<Payload>, Error> {
 fn json(shown: &impl Serialize) -> Result<Response<Payload>, Error> {
     let body =
         serde_json::to_string(shown).map_err(|error| ErrorKind::Internal.with_cause(error.to_string()))?;
-    Ok(text(StatusCode::OK, "application/json", body))
+    Ok(uncached(StatusCode::OK, "application/json", body))
 }
 
 #[cfg(test)]
@@ -197,9 +186,9 @@ mod tests {
 
     #[test]
     fn servers_are_listed_with_what_may_be_read_aloud() {
-        let mut down = ServerView::new(&local());
+        let mut down = ServerView::of(&local(), &Health::default());
         (down.running, down.restarts, down.problem) = (false, 3, Some("it ends at once".into()));
-        let listed = shown(list(&[ServerView::new(&remote()), down.clone()]));
+        let listed = shown(list(&[ServerView::of(&remote(), &Health::default()), down.clone()]));
         assert_eq!(
             listed,
             json!({ "servers": [

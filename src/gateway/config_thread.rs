@@ -30,7 +30,7 @@ use crate::{
         Level, Loaded, Problem, Remaining, Server, Severity, Snapshot, Target,
         watch::{self, Watcher},
     },
-    observe::{Log, Metrics, Observer, Reload},
+    observe::{Log, Observer, Reload},
 };
 
 /// How often the thread shows that it gets along, and how often that is looked at.
@@ -293,12 +293,12 @@ impl ConfigFollower {
                     warn_of_root(&observer.log, &snapshot);
                 }
                 exposed::warn(&observer.log, &snapshot, variables);
-                stamp_reload(&observer.metrics);
+                observer.metrics.config_loaded();
                 let (level, msg) = match is_whole {
                     true => (Level::Info, "Config reloaded"),
                     false => (Level::Error, "Config reloaded, but for files that cannot be used"),
                 };
-                let line = observer.log.line(level, msg).int("servers", snapshot.servers.len() as u64);
+                let line = observer.log.line(level, msg).int("servers", snapshot.servers.len());
                 change.add_to(line).send();
             }
             Err(cause) => {
@@ -382,9 +382,4 @@ pub(super) fn report(log: &Log, problems: &[Problem]) {
         };
         log.line(level, "Config").text("problem", &problem.to_string()).send();
     }
-}
-
-pub(super) fn stamp_reload(metrics: &Metrics) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics.config_last_reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
 }

@@ -47,9 +47,9 @@ pub(super) fn warn(log: &Log, snapshot: &Snapshot, variables: BTreeSet<String>) 
         return;
     };
     log.line(Level::Warn, WARNING)
-        .int("pid", u64::from(*pid))
+        .int("pid", *pid)
         .text("process", name)
         .text("variables", &variables.join(", "))
-        .int("processes", open.len() as u64)
+        .int("processes", open.len())
         .send();
 }

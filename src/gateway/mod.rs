@@ -36,7 +36,7 @@ use crate::{
         slots::Connections,
         tls::{self, Certificate, Left, Validity},
     },
-    gateway::worker::Arrival,
+    gateway::worker::{Arrival, WorkerCommand, WorkerHandle},
     identity::Waits,
     ledger::Ledger,
     mcp::seal::SessionKey,
@@ -68,7 +68,7 @@ const BEHIND: Duration = Duration::from_secs(30);
 /// A running gateway.
 pub struct Gateway {
     shared: Arc<GateState>,
-    workers: Arc<[worker::WorkerHandle]>,
+    workers: Arc<[WorkerHandle]>,
     /// Notified when a worker has less that the end of the gateway waits for.
     less: Arc<Notify>,
     certificate: Arc<Certificate>,
@@ -210,7 +210,7 @@ impl Prepared {
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let live = Live::build(&snapshot, None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
-        observer.metrics.config_hash.set(i64::try_from(snapshot.hash).unwrap_or(i64::MAX));
+        observer.metrics.config_runs(snapshot.hash);
         let shared = Arc::new(GateState::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
@@ -243,13 +243,7 @@ impl Prepared {
         let count = snapshot.workers.max(1);
         let less = Arc::<Notify>::default();
         let start = |index| {
-            worker::WorkerHandle::start(
-                index,
-                count,
-                Arc::clone(&shared),
-                acceptor.clone(),
-                Arc::clone(&less),
-            )
+            WorkerHandle::start(index, count, Arc::clone(&shared), acceptor.clone(), Arc::clone(&less))
         };
         let workers = (0..count).map(start).collect::<io::Result<Arc<[_]>>>().map_err(io("worker thread"))?;
         let stop_accepting = CancellationToken::new();
@@ -269,7 +263,7 @@ impl Prepared {
                 }
                 // Weak, since workers have the connections, and end when nobody has them.
                 if let Some(workers) = of_evicted.upgrade() {
-                    workers[evicted.worker].evict(evicted.id);
+                    workers[evicted.worker].send(WorkerCommand::Evict(evicted.id));
                 }
             });
             let (workers, shared, stop) = (Arc::clone(&workers), Arc::clone(&shared), stop_accepting.clone());
@@ -343,7 +337,7 @@ impl Gateway {
     /// [`Gateway::reload`].
     pub fn drain(&self) {
         self.shared.drain();
-        self.workers.iter().for_each(worker::WorkerHandle::drain);
+        self.workers.iter().for_each(|worker| worker.send(WorkerCommand::Drain));
     }
 
     /// Resolves once no connection is left. Connections are accepted as long as a client may have to answer its server
@@ -367,11 +361,11 @@ impl Gateway {
                     && reported.is_none_or(|reported| reported.elapsed() >= TELL_DRAIN)
                 {
                     reported = Some(Instant::now());
-                    workers.iter().for_each(worker::WorkerHandle::drain);
+                    workers.iter().for_each(|worker| worker.send(WorkerCommand::Drain));
                 }
                 if !is_listening_ended && !waits(Waits::Calls) {
                     is_listening_ended = true;
-                    workers.iter().for_each(worker::WorkerHandle::end_listening);
+                    workers.iter().for_each(|worker| worker.send(WorkerCommand::EndListening));
                 }
                 if stop_accepting.is_cancelled() && workers.iter().all(|worker| worker.open() == 0) {
                     return;
@@ -397,7 +391,7 @@ impl Gateway {
         self.stop_accepting.cancel();
         // Requests of all workers first: if a session or a process ended before, what waits for it on another worker would take
         // that for a failure of the server.
-        let cut: Vec<_> = self.workers.iter().map(worker::WorkerHandle::cut_requests).collect();
+        let cut: Vec<_> = self.workers.iter().map(WorkerHandle::cut_requests).collect();
         let all_cut = async {
             for requests in cut {
                 requests.await;
@@ -405,7 +399,7 @@ impl Gateway {
         };
         let _ = tokio::time::timeout(CUT_GRACE, all_cut).await;
         // Sessions that nobody uses at the moment end here, and with them their processes.
-        self.workers.iter().for_each(worker::WorkerHandle::cut);
+        self.workers.iter().for_each(|worker| worker.send(WorkerCommand::Cut));
         let children = self.children();
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::stop));
         let ended = async {
@@ -549,7 +543,7 @@ async fn accept(
     listener: TcpListener,
     listener_kind: ListenerKind,
     connections: Arc<Connections>,
-    workers: Arc<[worker::WorkerHandle]>,
+    workers: Arc<[WorkerHandle]>,
     shared: Arc<GateState>,
     stop: CancellationToken,
 ) {
@@ -564,7 +558,7 @@ async fn accept(
             if open > limit
                 && let Some(line) = shared.observer.recurring(Topic::Full)
             {
-                line.int("open", open as u64).int("limit", limit as u64).send();
+                line.int("open", open).int("limit", limit).send();
             }
             worker.serve(Arrival { stream, peer, listener_kind, connection_slot });
         }

@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use super::{
     Gateway, RestartKeys, TlsKind,
     change::{Ended, ReloadChange},
+    worker::WorkerCommand,
 };
 use crate::{
     config::{Level, Remaining, Server, Snapshot, Tls},
@@ -90,12 +91,12 @@ impl Gateway {
         let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
         let previous = self.shared.live().clone();
         let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
-        let hash = i64::try_from(snapshot.hash).unwrap_or(i64::MAX);
+        let hash = snapshot.hash;
         let mut change = ReloadChange::between(&self.in_force(), &snapshot);
         let revoked_before = self.shared.revoked();
         self.in_force.store(Arc::new(snapshot));
         self.shared.swap(Arc::new(live));
-        observer.metrics.config_hash.set(hash);
+        observer.metrics.config_runs(hash);
         self.retire(&previous);
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
@@ -112,7 +113,7 @@ impl Gateway {
             {
                 let supervisor = supervisors.get(CredentialKey::STATIC);
                 if supervisor.begins_warm() {
-                    worker.warm(supervisor);
+                    worker.send(WorkerCommand::Warm(supervisor));
                 }
             }
         }

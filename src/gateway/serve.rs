@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::gateway::{
     Gateway, StartError,
-    config_thread::{ConfigThread, StartRefusal, Started, report, report_stuck, stamp_reload, warn_of_root},
+    config_thread::{ConfigThread, StartRefusal, Started, report, report_stuck, warn_of_root},
 };
 use crate::{
     child::shield,
@@ -102,14 +102,10 @@ impl Signals {
     }
 
     /// What comes of `future`, unless the process is to end before.
-    async fn unless<T>(
-        &mut self,
-        follower: &ConfigThread,
-        future: impl Future<Output = T>,
-    ) -> Result<T, EndSignal> {
+    async fn unless<T>(&mut self, follower: &ConfigThread, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            output = future => Ok(output),
-            () = self.end(follower) => Err(EndSignal),
+            output = future => Some(output),
+            () = self.end(follower) => None,
         }
     }
 }
@@ -138,9 +134,6 @@ async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), 
     observer.close();
     served.map_err(StartRefusal::Start)
 }
-
-/// A signal to end came.
-struct EndSignal;
 
 async fn serve_until_signal(
     signals: &mut Signals,
@@ -179,7 +172,7 @@ async fn serve_until_signal(
             gateway.stop_accepting();
             tokio::time::sleep(last).await;
         };
-        if signals.unless(follower, leaving).await.is_err() {
+        if signals.unless(follower, leaving).await.is_none() {
             left = Duration::ZERO;
         }
     }
@@ -188,8 +181,8 @@ async fn serve_until_signal(
     observer.log.line(Level::Info, "Draining").millis("grace_ms", left).send();
     let drained = tokio::time::timeout(left, gateway.drained());
     left = match signals.unless(follower, drained).await {
-        Ok(Ok(())) => left.saturating_sub(began.elapsed()),
-        Ok(Err(_)) | Err(EndSignal) => Duration::ZERO,
+        Some(Ok(())) => left.saturating_sub(began.elapsed()),
+        Some(Err(_)) | None => Duration::ZERO,
     };
     follower.end();
     gateway.stop(left, signals.end(follower)).await;
@@ -210,7 +203,7 @@ pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
     // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
     let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let dropped = metrics.log_lines_dropped.clone();
-    let log = Log::start_as(level, format, is_coloured, Box::new(out), dropped)?;
+    let log = Log::start(level, format, is_coloured, Box::new(out), dropped)?;
     let observer = Arc::new(Observer::new(log, metrics));
     count_panics(&observer);
     Ok(observer)
@@ -275,8 +268,8 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], po
             .str("name", &snapshot.name)
             .display("url", url(addr))
             .display("addr", addr)
-            .int("workers", snapshot.workers as u64)
-            .int("servers", snapshot.servers.len() as u64)
+            .int("workers", snapshot.workers)
+            .int("servers", snapshot.servers.len())
             .send();
     }
     if snapshot.tls.is_none() && !gateway.addrs().iter().all(|addr| addr.ip().is_loopback()) {
@@ -292,7 +285,7 @@ fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], po
             .send();
     }
     observer.metrics.config_last_reload_successful.set(1);
-    stamp_reload(&observer.metrics);
+    observer.metrics.config_loaded();
 }
 
 /// As many files as the system grants, of which the config shares out.

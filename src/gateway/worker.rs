@@ -51,21 +51,29 @@ pub struct Arrival {
     pub connection_slot: ConnectionSlot,
 }
 
-enum WorkerCommand {
-    Serve(Arrival),
+/// What a worker is asked for.
+pub enum WorkerCommand {
+    /// End a connection, if it has not ended and none of its requests was admitted.
     Evict(ConnectionId),
+    /// Start a command before anybody needs it.
     Warm(Arc<Supervisor>),
+    /// Finish what runs, take nothing new on any connection.
     Drain,
+    /// Nobody waits for an answer any more: end the streams that only listen.
     EndListening,
-    CutRequests(oneshot::Sender<()>),
+    /// End everything now.
     Cut,
+    /// See [`WorkerHandle::serve`].
+    Serve(Arrival),
+    /// See [`WorkerHandle::cut_requests`].
+    CutRequests(oneshot::Sender<()>),
 }
 
 /// A running worker, from outside.
 pub struct WorkerHandle {
     // Unbounded, and bounded all the same: every arrival is one of the connections, of which there is a limit, each
-    // eviction comes with an arrival, and the other messages are a few per reload.
-    messages: mpsc::UnboundedSender<WorkerCommand>,
+    // eviction comes with an arrival, and the other commands are a few per reload.
+    commands: mpsc::UnboundedSender<WorkerCommand>,
     load: Arc<Load>,
     applied: watch::Receiver<u64>,
 }
@@ -104,7 +112,7 @@ impl WorkerHandle {
         acceptor: Option<TlsAcceptor>,
         less: Arc<Notify>,
     ) -> io::Result<Self> {
-        let (messages, inbox) = mpsc::unbounded_channel();
+        let (commands, inbox) = mpsc::unbounded_channel();
         let (applies, applied) = watch::channel(0);
         let load = Arc::new(Load { open: AtomicUsize::new(0), unfinished: AtomicU8::new(u8::MAX), less });
         let of_thread = Arc::clone(&load);
@@ -123,7 +131,7 @@ impl WorkerHandle {
             }
         })?;
         outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { messages, load, applied })
+        Ok(Self { commands, load, applied })
     }
 
     /// Client connections that this worker has.
@@ -142,30 +150,10 @@ impl WorkerHandle {
         self.send(WorkerCommand::Serve(arrival));
     }
 
-    /// Ends a connection, if it has not ended and none of its requests was admitted.
-    pub fn evict(&self, id: ConnectionId) {
-        self.send(WorkerCommand::Evict(id));
-    }
-
-    /// Starts a command before anybody needs it.
-    pub fn warm(&self, supervisor: Arc<Supervisor>) {
-        self.send(WorkerCommand::Warm(supervisor));
-    }
-
     /// Resolves once the worker has ended what is not admitted since the change of this generation, or is gone.
     pub async fn wait_applied(&self, generation: u64) {
         let mut applied = self.applied.clone();
         let _ = applied.wait_for(|applied| *applied >= generation).await;
-    }
-
-    /// Finish what runs, take nothing new on any connection.
-    pub fn drain(&self) {
-        self.send(WorkerCommand::Drain);
-    }
-
-    /// Nobody waits for an answer any more: end the streams that only listen.
-    pub fn end_listening(&self) {
-        self.send(WorkerCommand::EndListening);
     }
 
     /// End all requests now. Resolves once each of them has the signal, or the worker is gone.
@@ -175,14 +163,10 @@ impl WorkerHandle {
         async move { drop(acknowledged.await) }
     }
 
-    /// End everything now.
-    pub fn cut(&self) {
-        self.send(WorkerCommand::Cut);
-    }
-
-    fn send(&self, message: WorkerCommand) {
-        // Fails only when the worker ended, and then there is nothing to tell.
-        let _ = self.messages.send(message);
+    /// Has the worker do something.
+    pub fn send(&self, command: WorkerCommand) {
+        // Fails only when the worker ended, and then there is nothing left to do.
+        let _ = self.commands.send(command);
     }
 }
 
@@ -201,7 +185,7 @@ async fn run(
     let mut ended = false;
     loop {
         tokio::select! {
-            message = inbox.recv(), if !ended => match message {
+            command = inbox.recv(), if !ended => match command {
                 Some(WorkerCommand::Serve(arrival)) => serve(&worker, arrival, acceptor.clone(), Arc::clone(&load)),
                 Some(WorkerCommand::Evict(id)) => worker.evict(id),
                 Some(WorkerCommand::Warm(supervisor)) => {
@@ -387,7 +371,7 @@ impl Worker {
         let (_, requests) = self.shared.ledger.usage(Resource::Requests);
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);
         let live = self.shared.live();
-        self.pool.sweep(now, |endpoint| live.uses(endpoint));
+        self.pool.sweep(now, |origin| live.uses(origin));
         // Connections that wait for a request have no share of the descriptors but that of requests.
         let most = live.limits.max_requests.saturating_sub(requests) / self.workers as u64;
         self.pool.keep_most(usize::try_from(most).unwrap_or(usize::MAX));
@@ -401,7 +385,7 @@ impl Worker {
     fn apply_change(&self) {
         self.revoke();
         let live = self.shared.live();
-        self.pool.sweep(Instant::now(), |endpoint| live.uses(endpoint));
+        self.pool.sweep(Instant::now(), |origin| live.uses(origin));
     }
 
     /// Ends what the config of this moment does not admit.

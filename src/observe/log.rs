@@ -31,10 +31,6 @@ const BATCH: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for the writer. A reader that takes nothing must not keep it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a terminal shows less strongly (ECMA-48, SGR 2), and as ever again.
-const FAINT: &[u8] = b"\x1b[2m";
-const PLAINLY: &[u8] = b"\x1b[0m";
-
 /// A handle to the log; clones write to the same place.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
@@ -63,18 +59,9 @@ struct Queue {
 }
 
 impl Log {
-    /// Starts the log thread, which writes to `out`; `dropped` counts lines that could not be written.
+    /// Starts the log thread, which writes to `out`; text has colours if `is_coloured` says so. `dropped` counts lines that could
+    /// not be written.
     pub fn start(
-        level: Level,
-        format: LogFormat,
-        out: Box<dyn Write + Send>,
-        dropped: IntCounter,
-    ) -> io::Result<Self> {
-        Self::start_as(level, format, false, out, dropped)
-    }
-
-    /// The same; text has colours if `is_coloured` says so.
-    pub fn start_as(
         level: Level,
         format: LogFormat,
         is_coloured: bool,
@@ -125,7 +112,7 @@ impl Inner {
         let mut line = LogLine { log: enabled.then_some(self), buf: Vec::new() };
         if enabled {
             line.buf = BUFFER.take();
-            line.begin(level, msg);
+            line.begin(self, level, msg);
         }
         line
     }
@@ -225,7 +212,7 @@ pub struct LogLine<'a> {
 }
 
 impl LogLine<'_> {
-    fn begin(&mut self, level: Level, msg: &'static str) {
+    fn begin(&mut self, log: &Inner, level: Level, msg: &'static str) {
         let (level, colour) = match level {
             Level::Debug => ("DEBUG", "34"),
             Level::Info => ("INFO", "32"),
@@ -233,63 +220,51 @@ impl LogLine<'_> {
             Level::Error => ("ERROR", "31"),
         };
         self.buf.clear();
-        if self.is_json() {
-            self.buf.extend_from_slice(b"{\"time\":\"");
-            write_time(&mut self.buf);
-            self.buf.extend_from_slice(b"\",\"level\":\"");
-            self.buf.extend_from_slice(level.as_bytes());
-            self.buf.extend_from_slice(b"\",\"msg\":\"");
-            self.buf.extend_from_slice(msg.as_bytes());
-            self.buf.push(b'"');
-        } else if self.is_coloured() {
-            self.buf.extend_from_slice(FAINT);
-            write_time(&mut self.buf);
-            let _ = write!(self.buf, "\x1b[0m \x1b[{colour}m{level:<5}\x1b[0m {msg}");
-        } else {
-            write_time(&mut self.buf);
-            let _ = write!(self.buf, " {level:<5} {msg}");
+        match log.format {
+            LogFormat::Json => {
+                self.buf.extend_from_slice(b"{\"time\":\"");
+                write_time(&mut self.buf);
+                self.buf.extend_from_slice(b"\",\"level\":\"");
+                self.buf.extend_from_slice(level.as_bytes());
+                self.buf.extend_from_slice(b"\",\"msg\":\"");
+                self.buf.extend_from_slice(msg.as_bytes());
+                self.buf.push(b'"');
+            }
+            LogFormat::Text if log.is_coloured => {
+                self.buf.extend_from_slice(b"\x1b[2m");
+                write_time(&mut self.buf);
+                let _ = write!(self.buf, "\x1b[0m \x1b[{colour}m{level:<5}\x1b[0m {msg}");
+            }
+            LogFormat::Text => {
+                write_time(&mut self.buf);
+                let _ = write!(self.buf, " {level:<5} {msg}");
+            }
         }
     }
 
-    fn is_coloured(&self) -> bool {
-        self.log.is_some_and(|log| log.is_coloured)
-    }
-
-    fn is_json(&self) -> bool {
-        self.log.is_some_and(|log| log.format == LogFormat::Json)
-    }
-
-    fn key(&mut self, key: &str) {
-        if self.is_json() {
-            self.buf.extend_from_slice(b",\"");
-            self.buf.extend_from_slice(key.as_bytes());
-            self.buf.extend_from_slice(b"\":");
-        } else {
-            self.buf.push(b' ');
-            let is_coloured = self.is_coloured();
-            self.buf.extend_from_slice(if is_coloured { FAINT } else { b"" });
-            self.buf.extend_from_slice(key.as_bytes());
-            self.buf.push(b'=');
-            self.buf.extend_from_slice(if is_coloured { PLAINLY } else { b"" });
+    /// Adds a field whose value `write` appends, if the level is on. On a terminal, keys are faint (ECMA-48, SGR 2).
+    fn field(mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let Some(log) = self.log else { return self };
+        let (begin, end) = match log.format {
+            LogFormat::Json => (&b",\""[..], &b"\":"[..]),
+            LogFormat::Text if log.is_coloured => (&b" \x1b[2m"[..], &b"=\x1b[0m"[..]),
+            LogFormat::Text => (&b" "[..], &b"="[..]),
+        };
+        for part in [begin, key.as_bytes(), end] {
+            self.buf.extend_from_slice(part);
         }
+        write(&mut self.buf);
+        self
     }
 
     /// Adds a text; control bytes are escaped and a long one is cut, whoever chose it.
-    pub fn str(mut self, key: &str, value: &str) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            write_json(&mut self.buf, cut(value, VALUE_BYTES));
-        }
-        self
+    pub fn str(self, key: &str, value: &str) -> Self {
+        self.field(key, |buf| write_json(buf, cut(value, VALUE_BYTES)))
     }
 
     /// Adds a text of the gateway's own, such as a config problem, which is never cut.
-    pub fn text(mut self, key: &str, value: &str) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            write_json(&mut self.buf, value);
-        }
-        self
+    pub fn text(self, key: &str, value: &str) -> Self {
+        self.field(key, |buf| write_json(buf, value))
     }
 
     /// Adds a text if there is one.
@@ -301,14 +276,12 @@ impl LogLine<'_> {
     }
 
     /// Adds a text that needs no escaping: a method, a socket address.
-    pub fn plain(mut self, key: &str, value: &str) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            self.buf.push(b'"');
-            self.buf.extend_from_slice(value.as_bytes());
-            self.buf.push(b'"');
-        }
-        self
+    pub fn plain(self, key: &str, value: &str) -> Self {
+        self.field(key, |buf| {
+            buf.push(b'"');
+            buf.extend_from_slice(value.as_bytes());
+            buf.push(b'"');
+        })
     }
 
     /// Adds such a text if there is one.
@@ -320,48 +293,39 @@ impl LogLine<'_> {
     }
 
     /// Adds anything whose `Display` needs no escaping: a URL.
-    pub fn display(mut self, key: &str, value: impl std::fmt::Display) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            let _ = write!(self.buf, "\"{value}\"");
-        }
-        self
+    pub fn display(self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.field(key, |buf| {
+            let _ = write!(buf, "\"{value}\"");
+        })
     }
 
     /// Adds an integer.
-    pub fn int(mut self, key: &str, value: u64) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            write_int(&mut self.buf, value);
-        }
-        self
+    pub fn int(self, key: &str, value: impl itoa::Integer) -> Self {
+        self.field(key, |buf| write_int(buf, value))
     }
 
     /// Adds an integer if there is one.
-    pub fn opt_signed(mut self, key: &str, value: Option<i64>) -> Self {
-        if let (true, Some(value)) = (self.log.is_some(), value) {
-            self.key(key);
-            self.buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    pub fn opt_int(self, key: &str, value: Option<i64>) -> Self {
+        match value {
+            Some(value) => self.int(key, value),
+            None => self,
         }
-        self
     }
 
     /// Adds a duration in milliseconds with a tenth.
-    pub fn millis(mut self, key: &str, value: Duration) -> Self {
-        if self.log.is_some() {
-            self.key(key);
-            let tenths = value.as_micros() / 100;
-            write_int(&mut self.buf, (tenths / 10) as u64);
-            self.buf.push(b'.');
-            self.buf.push(b'0' + (tenths % 10) as u8);
-        }
-        self
+    pub fn millis(self, key: &str, value: Duration) -> Self {
+        let tenths = value.as_micros() / 100;
+        self.field(key, |buf| {
+            write_int(buf, (tenths / 10) as u64);
+            buf.push(b'.');
+            buf.push(b'0' + (tenths % 10) as u8);
+        })
     }
 
     /// Hands the line to the writer.
     pub fn send(mut self) {
         if let Some(log) = self.log {
-            self.close();
+            self.close(log);
             log.push(&self.buf);
             BUFFER.set(std::mem::take(&mut self.buf));
         }
@@ -369,18 +333,18 @@ impl LogLine<'_> {
 
     /// The line; nothing if its level is off.
     fn end(mut self) -> Vec<u8> {
-        if self.log.is_some() {
-            self.close();
+        if let Some(log) = self.log {
+            self.close(log);
         }
         self.buf
     }
 
-    fn close(&mut self) {
-        self.buf.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
+    fn close(&mut self, log: &Inner) {
+        self.buf.extend_from_slice(if log.format == LogFormat::Json { b"}\n" } else { b"\n" });
     }
 }
 
-fn write_int(buf: &mut Vec<u8>, value: u64) {
+fn write_int(buf: &mut Vec<u8>, value: impl itoa::Integer) {
     buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
@@ -478,7 +442,7 @@ mod tests {
     fn colours_are_for_text_and_no_value_brings_in_one_of_its_own() {
         for (format, wanted) in [(LogFormat::Text, true), (LogFormat::Json, false)] {
             let sink = Sink::default();
-            let log = Log::start_as(Level::Info, format, true, Box::new(sink.clone()), counter()).unwrap();
+            let log = Log::start(Level::Info, format, true, Box::new(sink.clone()), counter()).unwrap();
             log.line(Level::Warn, "Refused request").str("path", "/\u{1b}[31mred").send();
             log.close();
             let text = String::from_utf8(sink.0.lock().clone()).unwrap();
@@ -490,7 +454,7 @@ mod tests {
     #[test]
     fn a_hostile_value_stays_inside_its_line() {
         let sink = Sink::default();
-        let log = Log::start(Level::Info, LogFormat::Json, Box::new(sink.clone()), counter()).unwrap();
+        let log = Log::start(Level::Info, LogFormat::Json, false, Box::new(sink.clone()), counter()).unwrap();
         let hostile = "a\"b\\c\r\nd\u{1b}[2J\u{202e}e\u{7f}é";
         log.line(Level::Info, "Refused request").str("path", hostile).int("status", 400).send();
         log.line(Level::Debug, "not written").send();
@@ -524,7 +488,8 @@ mod tests {
         let (let_go, stalled) = std::sync::mpsc::channel();
         let dropped = counter();
         let log =
-            Log::start(Level::Info, LogFormat::Json, Box::new(Stalled(stalled)), dropped.clone()).unwrap();
+            Log::start(Level::Info, LogFormat::Json, false, Box::new(Stalled(stalled)), dropped.clone())
+                .unwrap();
         for n in 0..3 * QUEUE_LINES as u64 {
             log.line(Level::Info, "Authenticated request").int("n", n).send();
         }
@@ -553,7 +518,7 @@ mod tests {
         let (goes, told) = std::sync::mpsc::channel();
         let (sink, dropped) = (Sink::default(), counter());
         let out = Box::new(Fickle(sink.clone(), told, false));
-        let log = Log::start(Level::Info, LogFormat::Json, out, dropped.clone()).unwrap();
+        let log = Log::start(Level::Info, LogFormat::Json, false, out, dropped.clone()).unwrap();
         log.line(Level::Info, "lost").send();
         goes.send(false).unwrap();
         while dropped.get() == 0 {
@@ -583,7 +548,7 @@ mod tests {
             }
         }
         let dropped = counter();
-        let log = Log::start(Level::Info, LogFormat::Json, Box::new(Full), dropped.clone()).unwrap();
+        let log = Log::start(Level::Info, LogFormat::Json, false, Box::new(Full), dropped.clone()).unwrap();
         log.line(Level::Info, "one").send();
         log.close();
         assert_eq!(dropped.get(), 1);

@@ -62,10 +62,9 @@ pub struct Metrics {
     token_expires: IntGaugeVec,
     /// Names of the tokens that have such a gauge.
     expiring: Arc<Mutex<BTreeSet<String>>>,
-    /// `config_hash`: tells whether two gateways run the same file.
-    pub config_hash: IntGauge,
-    /// `config_last_reload_timestamp_seconds`: when the running config was loaded.
-    pub config_last_reload_timestamp: IntGauge,
+    /// Tells whether two gateways run the same file.
+    config_hash: IntGauge,
+    config_last_reload_timestamp: IntGauge,
     /// `log_lines_dropped_total`: lines that the log could not write.
     pub log_lines_dropped: IntCounter,
     /// `panics_total`: tasks that ended by a defect; 0 is the only good value.
@@ -111,23 +110,26 @@ impl Metrics {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
+        let gauges = |name: &str, help: &str, label: &str| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
+        };
+        let seconds = |name: &str, help: &str, buckets: &[f64]| {
+            HistogramOpts::new(name, help).buckets(buckets.to_vec())
+        };
         let metrics = Self {
             requests: counters("requests_total", "Requests answered.", &["server", "method", "status"])?,
             operations: register(
                 &registry,
                 HistogramVec::new(
-                    HistogramOpts::new(
+                    seconds(
                         "server_operation_duration_seconds",
                         "From request head to the end of the answer, by what was asked.",
-                    )
-                    .buckets(OPERATION_BUCKETS.to_vec()),
+                        OPERATION_BUCKETS,
+                    ),
                     &["server", "rpc_method"],
                 )?,
             )?,
-            streams_open: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("streams_open", "Event streams running now."), &["server"])?,
-            )?,
+            streams_open: gauges("streams_open", "Event streams running now.", "server")?,
             stream_bytes: counters(
                 "stream_bytes_total",
                 "Body bytes: in = towards the server, out = towards the client.",
@@ -156,17 +158,8 @@ impl Metrics {
                 "Config files read after the first.",
                 &["result"],
             )?,
-            capacity_used: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("capacity_used", "What callers have of each resource now."),
-                    &["resource"],
-                )?,
-            )?,
-            capacity_limit: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("capacity_limit", "How much there is of it."), &["resource"])?,
-            )?,
+            capacity_used: gauges("capacity_used", "What callers have of each resource now.", "resource")?,
+            capacity_limit: gauges("capacity_limit", "How much there is of it.", "resource")?,
             connections_limit: gauge("connections_limit", "Client connections that there may be.")?,
             connections_waiting: gauge(
                 "connections_waiting",
@@ -174,35 +167,26 @@ impl Metrics {
             )?,
             request_duration: register(
                 &registry,
-                Histogram::with_opts(
-                    HistogramOpts::new("request_duration_seconds", "From request head to response head.")
-                        .buckets(LATENCY_BUCKETS.to_vec()),
-                )?,
+                Histogram::with_opts(seconds(
+                    "request_duration_seconds",
+                    "From request head to response head.",
+                    LATENCY_BUCKETS,
+                ))?,
             )?,
             config_last_reload_successful: gauge(
                 "config_last_reload_successful",
                 "1 if the config file on disk is what runs.",
             )?,
-            certificate_not_after: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "certificate_not_after_timestamp_seconds",
-                        "When the certificate expires that is presented; 0 without one.",
-                    ),
-                    &["name"],
-                )?,
+            certificate_not_after: gauges(
+                "certificate_not_after_timestamp_seconds",
+                "When the certificate expires that is presented; 0 without one.",
+                "name",
             )?,
             expiring: Arc::default(),
-            token_expires: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "token_expires_seconds",
-                        "How long the last credential of a token is still good; below 0 it is not.",
-                    ),
-                    &["token_name"],
-                )?,
+            token_expires: gauges(
+                "token_expires_seconds",
+                "How long the last credential of a token is still good; below 0 it is not.",
+                "token_name",
             )?,
             config_hash: gauge("config_hash", "48 bits of the hash of the config file that runs.")?,
             config_last_reload_timestamp: gauge(
@@ -217,9 +201,12 @@ impl Metrics {
                 "connections_evicted_total",
                 "Connections without an admitted request that were closed to make room for others.",
             )?,
-            registry,
             of_process: Registry::new(),
+            registry: registry.clone(),
         };
+        gauges("build_info", "1; its label says which version runs.", "version")?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         #[cfg(target_os = "linux")]
         metrics.of_process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         for rejection in Rejection::ALL {
@@ -239,10 +226,6 @@ impl Metrics {
             metrics.capacity(resource.name(), 0, 0);
         }
         metrics.certificate_not_after.with_label_values(&[CERTIFICATE]);
-        let version = [env!("CARGO_PKG_VERSION")];
-        let built =
-            IntGaugeVec::new(Opts::new("build_info", "1; its label says which version runs."), &["version"])?;
-        register(&metrics.registry, built)?.with_label_values(&version).set(1);
         Ok(metrics)
     }
 
@@ -266,18 +249,14 @@ impl Metrics {
 
     /// How much of a resource there is, and how much is used.
     pub fn capacity(&self, resource: &'static str, used: u64, limit: u64) {
-        let set = |gauge: &IntGaugeVec, value| {
-            gauge.with_label_values(&[resource]).set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
-        set(&self.capacity_used, used);
-        set(&self.capacity_limit, limit);
+        self.capacity_used.with_label_values(&[resource]).set(whole(used));
+        self.capacity_limit.with_label_values(&[resource]).set(whole(limit));
     }
 
     /// How many client connections are open, and how many there may be.
     pub fn connections(&self, open: usize, limit: usize) {
-        let count = |connections| i64::try_from(connections).unwrap_or(i64::MAX);
-        self.connections_limit.set(count(limit));
-        self.connections_waiting.set(count(open.saturating_sub(limit)));
+        self.connections_limit.set(whole(limit));
+        self.connections_waiting.set(whole(open.saturating_sub(limit)));
     }
 
     /// `token_used_total` of one credential.
@@ -301,10 +280,9 @@ impl Metrics {
         let mut known = self.expiring.lock();
         let mut gone = std::mem::take(&mut *known);
         for (token_name, expires) in expiries {
-            let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
             let left = match expires.duration_since(now) {
-                Ok(left) => seconds(left),
-                Err(past) => -seconds(past.duration()),
+                Ok(left) => whole(left.as_secs()),
+                Err(past) => -whole(past.duration().as_secs()),
             };
             self.token_expires.with_label_values(&[token_name]).set(left);
             gone.remove(token_name);
@@ -349,10 +327,17 @@ impl Metrics {
 
     /// When the certificate expires that is presented.
     pub fn certificate_expires(&self, not_after: SystemTime) {
-        let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.certificate_not_after
-            .with_label_values(&[CERTIFICATE])
-            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.certificate_not_after.with_label_values(&[CERTIFICATE]).set(unix_seconds(not_after));
+    }
+
+    /// The config that runs was loaded now.
+    pub fn config_loaded(&self) {
+        self.config_last_reload_timestamp.set(unix_seconds(SystemTime::now()));
+    }
+
+    /// Which config runs, by its hash.
+    pub fn config_runs(&self, hash: u64) {
+        self.config_hash.set(whole(hash));
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -361,6 +346,15 @@ impl Metrics {
         families.extend(self.of_process.gather());
         TextEncoder::new().encode_to_string(&families)
     }
+}
+
+/// A number as a gauge has it.
+fn whole(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn unix_seconds(at: SystemTime) -> i64 {
+    whole(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(

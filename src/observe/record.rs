@@ -285,7 +285,7 @@ impl Record {
         let (operation, more) = (self.operation(), self.more.as_ref());
         line.opt_plain("rpc_method", operation.map(|operation| operation.method.name()))
             .opt("tool", operation.and_then(|operation| operation.tool.as_deref()))
-            .opt_signed("rpc_error", more.and_then(|more| more.rpc_error))
+            .opt_int("rpc_error", more.and_then(|more| more.rpc_error))
             .millis("duration_ms", self.began.elapsed())
             .int("bytes_out", self.bytes_out)
             .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
@@ -337,7 +337,7 @@ impl Record {
             .identify(line)
             .plain("method", method)
             .str("path", self.path.as_str())
-            .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()).into())
+            .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()))
             // A refusal has its reason already.
             .opt("reason", reason.filter(|_| refused.is_none()))
             .opt("cause", self.cause());

@@ -11,7 +11,7 @@ pub mod relay;
 mod small_body;
 mod tools;
 
-use std::{borrow::Cow, future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{borrow::Cow, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version, header, request::Parts};
@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 
 use self::{lists::BodyRule, tools::Tools};
 use crate::{
-    body::{Edits, Late, Pace, PassthroughStream, Payload, Silence},
+    body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, response::response},
     config::{HttpTarget, McpTransport as Speaks},
     downstream::head::Checked,
     endpoints::table::McpEndpoint,
@@ -34,7 +34,7 @@ use crate::{
     observe::Record,
     request::{Request, admitted::Admitted},
     servers::Backend,
-    upstream::{Exchange, ExchangeError, Framing, Head, Origin, Upload, client::is_coded},
+    upstream::{Exchange, ExchangeError, Framing, Head, Upload, client::is_coded},
     watchdog::{Ending, Watched},
 };
 
@@ -49,7 +49,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     let checked = &request.checked();
     let Request { worker, head, body, record, .. } = request;
     let (pool, is_draining) = (&worker.pool, worker.shared.is_draining());
-    let Backend::Http { endpoint, target: to } = &admitted.entry.backend else {
+    let Backend::Http { origin, target: to } = &admitted.entry.backend else {
         return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte"));
     };
     let limits = &admitted.live.limits;
@@ -87,21 +87,22 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     };
     // A stream of events may be silent, or unread, for hours.
     let is_stream = head.method == Method::GET && names_events(&head.headers);
-    let transport = match if is_stream { None } else { pool.take(endpoint) } {
-        Some(transport) => transport,
-        None => match connect(endpoint, limits.connect_timeout, is_stream).await {
-            Ok(transport) => transport,
-            Err(error) => {
-                *body = upload.into_rest();
-                return Err(error);
-            }
-        },
+    let connected = match if is_stream { None } else { pool.take(origin) } {
+        Some(transport) => Ok(transport),
+        None => origin.connect(limits.connect_timeout, is_stream).await,
+    };
+    let transport = match connected {
+        Ok(transport) => transport,
+        Err(error) => {
+            *body = upload.into_rest();
+            return Err(error);
+        }
     };
     // 4. With what head. What is to be read of the response must not come compressed.
     let mut out = pool.spares.buffer();
     let words = headers::HeadInput {
         target: &target,
-        authority: &endpoint.authority,
+        authority: &origin.authority,
         session,
         presented: &admitted.presented,
         wants_identity: head.method == Method::GET || tools.is_some(),
@@ -115,7 +116,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         max_bytes: limits.max_body_bytes,
     };
     let mut exchange =
-        Exchange::new(Arc::clone(endpoint), Rc::clone(pool), transport, head.method.clone(), out, upload);
+        Exchange::new(Arc::clone(origin), Rc::clone(pool), transport, head.method.clone(), out, upload);
     if is_stream {
         exchange.mark_for_stream();
     }
@@ -200,8 +201,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         }
     };
     let Head { status, headers, .. } = response_head;
-    let mut response = Response::new(payload);
-    *response.status_mut() = status;
+    let mut response = response(status, payload);
     *response.headers_mut() = headers;
     Ok(response)
 }
@@ -271,23 +271,6 @@ fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
         head.headers.insert(SESSION_ID, sealed);
     }
     Ok(())
-}
-
-async fn connect(
-    endpoint: &Origin,
-    timeout: Duration,
-    is_stream: bool,
-) -> Result<crate::upstream::UpstreamSocket, Error> {
-    let connected = match is_stream {
-        true => endpoint.connect_for_stream(timeout).await,
-        false => endpoint.connect(timeout).await,
-    };
-    connected.map_err(|e| match e.kind() {
-        io::ErrorKind::TimedOut => {
-            ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
-        }
-        _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
-    })
 }
 
 /// Drives the exchange to its response head. Each side has its own clock: the client while its body is awaited,

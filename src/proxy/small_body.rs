@@ -1,12 +1,7 @@
 //! A request body that is small is here before a connection to the server is taken, so that a client which sends slowly
 //! occupies no server: many serve as many requests at once as they have threads, and read a body with one of them.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Body as _;
@@ -40,7 +35,7 @@ pub(super) async fn read_ahead(
         Some(0) => Ok(body.into()),
         Some(length) if length <= SMALL => {
             // Nearly always it came with the head.
-            let first = match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
+            let first = match poll_fn(|cx| Poll::Ready(body.poll_data(cx))).await {
                 Poll::Ready(Some(data)) => data?,
                 Poll::Ready(None) | Poll::Pending => Bytes::new(),
             };
@@ -53,7 +48,7 @@ pub(super) async fn read_ahead(
             let mut first = Some(first).filter(|first| !first.is_empty());
             let read = collect.read(&mut share, |cx| match first.take() {
                 Some(first) => Poll::Ready(Some(Ok(first))),
-                None => poll_data(&mut body, cx),
+                None => body.poll_data(cx),
             });
             match read.await {
                 Ok(Some(whole)) => Ok(RequestBody::Whole(Share::of_bytes(&Arc::new(share), whole))),
@@ -87,7 +82,7 @@ async fn read_what_is_here(mut body: Incoming) -> Result<RequestBody, Error> {
     let mut here = BytesMut::new();
     let mut has_yielded = false;
     while (here.len() as u64) < SMALL {
-        match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
+        match poll_fn(|cx| Poll::Ready(body.poll_data(cx))).await {
             Poll::Ready(Some(data)) => here.extend_from_slice(&data?),
             Poll::Ready(None) => return Ok(RequestBody::Begun(here.freeze(), None)),
             Poll::Pending if has_yielded => break,
@@ -100,12 +95,4 @@ async fn read_what_is_here(mut body: Incoming) -> Result<RequestBody, Error> {
         has_yielded = false;
     }
     Ok(RequestBody::Begun(here.freeze(), Some(body)))
-}
-
-fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-    let frame = ready!(Pin::new(body).poll_frame(cx));
-    Poll::Ready(frame.map(|frame| match frame {
-        Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-        Err(e) => Err(ErrorKind::Malformed.with_cause(e.to_string())),
-    }))
 }

@@ -2,12 +2,11 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Body as _;
 
 use crate::{
-    body::{Passes, Payload},
+    body::{Passes, Payload, response::json},
     config::ToolFilter,
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
@@ -104,11 +103,7 @@ impl Tools {
             (Refusal::Mismatch, ErrorKind::Malformed) => StatusCode::BAD_REQUEST,
             _ => return None,
         };
-        let mut response = Response::new(Payload::Whole(Bytes::from(watch.guard.answer(watch.refused?)?)));
-        *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        Some(response)
+        Some(json(status, watch.guard.answer(watch.refused?)?))
     }
 
     /// Whether the response may list tools: any on a stream that is not the answer to one request, and any to a request

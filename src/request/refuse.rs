@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Version, header};
+use http::{HeaderValue, Response, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::{
-    body::Payload,
+    body::{Payload, response::uncached},
     downstream::incoming::Incoming,
     endpoints::table::Methods,
     error::{Error, ErrorKind},
@@ -32,12 +31,8 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     let Refused { realm, id, methods, version } = refused;
     let (code, sentence) = (error.kind.code(), error.kind.sentence());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
-    let mut response = Response::new(Payload::Whole(Bytes::from(body.to_string())));
-    *response.status_mut() = error.kind.status();
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut response = uncached(error.kind.status(), "application/json", body.to_string());
+    let headers = response.headers_mut();
     let challenge = match error.kind {
         ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
             Some(format!("Bearer realm=\"{}\"", quoted(realm)))

@@ -15,7 +15,7 @@ pub enum Backend {
     /// An HTTP server.
     Http {
         /// Where to connect to.
-        endpoint: Arc<Origin>,
+        origin: Arc<Origin>,
         /// As configured.
         target: HttpTarget,
     },
@@ -32,14 +32,14 @@ impl Backend {
     pub(super) fn of(
         server: &Server,
         kept: Option<&Self>,
-        endpoints: &mut Origins<'_>,
+        origins: &mut Origins<'_>,
         observer: &Arc<Observer>,
         health: &Arc<Health>,
     ) -> Result<Self, Unusable> {
         let name = || Arc::clone(&server.name);
         Ok(match (&server.target, kept) {
             (Target::Http(target), _) => {
-                Self::Http { endpoint: endpoints.endpoint(&server.name, target)?, target: target.clone() }
+                Self::Http { origin: origins.origin(&server.name, target)?, target: target.clone() }
             }
             (Target::Stdio(_), Some(Self::Stdio(kept))) => Self::Stdio(Arc::clone(kept)),
             (Target::Stdio(target), _) => {
@@ -76,24 +76,24 @@ impl<'a> Origins<'a> {
     pub fn of(previous: impl Iterator<Item = &'a Arc<Origin>>, system_roots: &SystemRoots) -> Self {
         let previous: Vec<_> = previous.collect();
         let mut trusts = Trusts::new(system_roots.clone());
-        previous.iter().filter_map(|endpoint| endpoint.trust()).for_each(|trust| trusts.keep(trust));
+        previous.iter().filter_map(|origin| origin.trust()).for_each(|trust| trusts.keep(trust));
         Self { previous, trusts, unreachable: Vec::new() }
     }
 
-    fn endpoint(&mut self, name: &Arc<str>, target: &HttpTarget) -> Result<Arc<Origin>, Unusable> {
+    fn origin(&mut self, name: &Arc<str>, target: &HttpTarget) -> Result<Arc<Origin>, Unusable> {
         let ca_pem = target.ca_pem.as_ref();
-        let is_same = |endpoint: &&&Arc<Origin>| {
-            endpoint.is_same_place(&target.url, ca_pem)
-                && endpoint.trust().is_none_or(|trust| trust.config().is_ok())
+        let is_same = |origin: &&&Arc<Origin>| {
+            origin.is_same_place(&target.url, ca_pem)
+                && origin.trust().is_none_or(|trust| trust.config().is_ok())
         };
-        if let Some(endpoint) = self.previous.iter().find(is_same) {
-            return Ok(Arc::clone(endpoint));
+        if let Some(origin) = self.previous.iter().find(is_same) {
+            return Ok(Arc::clone(origin));
         }
-        let endpoint = Origin::new(&target.url, ca_pem, &mut self.trusts)?;
-        if let Some(Err(why)) = endpoint.trust().map(|trust| trust.config()) {
+        let origin = Origin::new(&target.url, ca_pem, &mut self.trusts)?;
+        if let Some(Err(why)) = origin.trust().map(|trust| trust.config()) {
             self.unreachable.push((Arc::clone(name), why.to_owned()));
         }
-        Ok(Arc::new(endpoint))
+        Ok(Arc::new(origin))
     }
 
     /// Says which servers cannot be reached; the others are.
@@ -103,7 +103,7 @@ impl<'a> Origins<'a> {
             .log
             .line(Level::Error, "Servers cannot be reached")
             .text("server", first)
-            .int("servers", self.unreachable.len() as u64)
+            .int("servers", self.unreachable.len())
             .text("cause", why)
             .send();
     }

@@ -251,17 +251,16 @@ impl Live {
             .collect();
         let identities: Vec<_> = credentials.iter().map(|entry| Arc::clone(&entry.identity)).collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
-        let mut endpoints =
-            Origins::of(previous.into_iter().flat_map(Self::endpoints), &snapshot.system_roots);
+        let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.entries.get(&*server.name));
             let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
             let before = before.unwrap_or_default();
-            let entry = ServerEntry::build(server, kept, before, &identities, &mut endpoints, observer)?;
+            let entry = ServerEntry::build(server, kept, before, &identities, &mut origins, observer)?;
             servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
-        endpoints.report(observer);
+        origins.report(observer);
         let mut past_callers = previous.map(|live| live.past_callers.clone()).unwrap_or_default();
         past_callers
             .extend(servers.iter().map(|entry| (Box::from(&*entry.server.name), entry.callers.clone())));
@@ -408,19 +407,16 @@ impl Live {
     }
 
     /// Where servers over HTTP are.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Origin>> {
+    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
         self.servers.iter().filter_map(|entry| match &entry.backend {
-            Backend::Http { endpoint, .. } => Some(endpoint),
+            Backend::Http { origin, .. } => Some(origin),
             _ => None,
         })
     }
 
-    /// Whether connections to `endpoint` may still be of use.
-    pub fn uses(&self, endpoint: &Arc<Origin>) -> bool {
-        self.entries.values().any(|entry| match &entry.backend {
-            Backend::Http { endpoint: used, .. } => Arc::ptr_eq(used, endpoint),
-            _ => false,
-        })
+    /// Whether connections to `origin` may still be of use.
+    pub fn uses(&self, origin: &Arc<Origin>) -> bool {
+        self.origins().any(|used| Arc::ptr_eq(used, origin))
     }
 
     /// Names of tokens that end by themselves, and when the last credential of each does.

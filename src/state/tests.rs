@@ -60,7 +60,8 @@ fn live(config: &Value) -> Live {
     let snapshot = loaded.snapshot.unwrap_or_else(|| panic!("{:?}", loaded.problems));
     let metrics = Metrics::new().unwrap();
     let out = Box::new(std::io::sink());
-    let log = Log::start(config::Level::Error, LogFormat::Json, out, metrics.log_lines_dropped.clone());
+    let log =
+        Log::start(config::Level::Error, LogFormat::Json, false, out, metrics.log_lines_dropped.clone());
     let observer = Arc::new(Observer::new(log.unwrap(), metrics));
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();

@@ -1,6 +1,6 @@
 //! A request that the gateway makes itself, to a server over HTTP. What it is for, and what the answer means, is for who asks.
 
-use std::{future::poll_fn, io, rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -61,12 +61,7 @@ impl Client {
     ) -> Result<ClientResponse, Error> {
         let transport = match self.pool.take(&self.origin) {
             Some(transport) => transport,
-            None => self.origin.connect(self.connect_timeout).await.map_err(|e| match e.kind() {
-                io::ErrorKind::TimedOut => {
-                    ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
-                }
-                _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
-            })?,
+            None => self.origin.connect(self.connect_timeout, false).await?,
         };
         let head = self.head(&request);
         let (origin, pool) = (Arc::clone(&self.origin), Rc::clone(&self.pool));

@@ -21,7 +21,7 @@ use super::{
 /// A request that was begun on a connection. Dropping it closes the connection, which is how a server learns at once
 /// that its client left.
 pub struct Exchange {
-    endpoint: Arc<Origin>,
+    origin: Arc<Origin>,
     pool: Rc<Pool>,
     pub(super) transport: UpstreamSocket,
     method: Method,
@@ -35,7 +35,7 @@ impl Exchange {
     /// Begins an exchange. `head` is the request head up to, but without, the fields that frame the body and the
     /// empty line; they are added here, so that what frames the body and the body cannot disagree.
     pub fn new(
-        endpoint: Arc<Origin>,
+        origin: Arc<Origin>,
         pool: Rc<Pool>,
         transport: UpstreamSocket,
         method: Method,
@@ -43,10 +43,10 @@ impl Exchange {
         body: Upload,
     ) -> Self {
         let outgoing = Outgoing::new(head, body, &method);
-        Self { endpoint, pool, transport, is_for_stream: false, method, outgoing, partial_head: Vec::new() }
+        Self { origin, pool, transport, is_for_stream: false, method, outgoing, partial_head: Vec::new() }
     }
 
-    /// On a connection of [`Origin::connect_for_stream`], which is not used again.
+    /// On a connection of [`Origin::connect`] for a stream, which is not used again.
     pub fn mark_for_stream(&mut self) {
         self.is_for_stream = true;
     }
@@ -131,7 +131,7 @@ impl Exchange {
     /// The response body that follows `head`; `first` is what was read behind it.
     pub fn into_body(self, head: &Head, first: Bytes) -> ResponseBody {
         let connection = ExchangeConnection {
-            endpoint: self.endpoint,
+            origin: self.origin,
             pool: self.pool,
             transport: self.transport,
             outgoing: (!self.outgoing.is_done()).then(|| Box::new(self.outgoing)),

@@ -3,9 +3,9 @@
 
 pub mod client;
 pub mod codec;
-mod endpoint;
 mod error;
 mod exchange;
+mod origin;
 mod outgoing;
 mod pool;
 mod raw;
@@ -15,9 +15,9 @@ mod spares;
 mod trust;
 
 pub use codec::{Framing, Head, KeepAlive, ProtocolError};
-pub use endpoint::{Origin, Unusable, UpstreamSocket};
 pub use error::ExchangeError;
 pub use exchange::Exchange;
+pub use origin::{Origin, Unusable, UpstreamSocket};
 pub use outgoing::{Inspect, Pass, Upload};
 pub use pool::{DeferredRead, Pool, ReadOutcome, SCRATCH};
 pub use raw::{Passed, RawFraming};

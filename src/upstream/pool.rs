@@ -32,7 +32,7 @@ const LARGE: usize = 256 * 1024;
 const IDLE: Duration = Duration::from_secs(4);
 /// The longest wait, whatever the server says in `Keep-Alive: timeout=`.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Connections kept per endpoint and worker.
+/// Connections kept per origin and worker.
 const IDLE_CONNECTIONS: usize = 256;
 /// Connections that a worker keeps in all, however few there may be.
 const LEAST_IDLE: usize = 16;
@@ -102,7 +102,7 @@ impl Drop for DeferredRead {
 struct Idle {
     transport: UpstreamSocket,
     until: Instant,
-    /// Its number among all that were given. Those of an endpoint are in this order.
+    /// Its number among all that were given. Those of an origin are in this order.
     number: u64,
 }
 
@@ -126,10 +126,10 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// A live connection to `endpoint` that waits for a request, the one used last first.
-    pub fn take(&self, endpoint: &Arc<Origin>) -> Option<UpstreamSocket> {
+    /// A live connection to `origin` that waits for a request, the one used last first.
+    pub fn take(&self, origin: &Arc<Origin>) -> Option<UpstreamSocket> {
         let mut idle = self.idle.borrow_mut();
-        let (_, connections) = idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint))?;
+        let (_, connections) = idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, origin))?;
         let now = self.now.get();
         while let Some(mut connection) = connections.pop() {
             self.count.set(self.count.get() - 1);
@@ -141,7 +141,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is over, if need be in place of the one that was given first.
-    pub fn give(&self, endpoint: &Arc<Origin>, transport: UpstreamSocket, keep_alive: KeepAlive) {
+    pub fn give(&self, origin: &Arc<Origin>, transport: UpstreamSocket, keep_alive: KeepAlive) {
         // A second less than promised: the promise began when the server sent it.
         let wait = keep_alive
             .promised
@@ -149,10 +149,10 @@ impl Pool {
         self.given.set(self.given.get() + 1);
         let connection = Idle { transport, until: self.now.get() + wait, number: self.given.get() };
         let mut idle = self.idle.borrow_mut();
-        match idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, endpoint)) {
+        match idle.iter_mut().find(|(known, _)| Arc::ptr_eq(known, origin)) {
             Some((_, connections)) if connections.len() >= IDLE_CONNECTIONS => return,
             Some((_, connections)) => connections.push(connection),
-            None => idle.push((Arc::clone(endpoint), vec![connection])),
+            None => idle.push((Arc::clone(origin), vec![connection])),
         }
         self.count.set(self.count.get() + 1);
         if self.count.get() > self.most.get() {
@@ -184,13 +184,13 @@ impl Pool {
         self.count.set(most);
     }
 
-    /// Closes what has waited too long, and everything to endpoints for which `in_use` is false.
+    /// Closes what has waited too long, and everything to origins for which `in_use` is false.
     pub fn sweep(&self, now: Instant, in_use: impl Fn(&Arc<Origin>) -> bool) {
         self.now.set(now);
         let mut count = 0;
-        self.idle.borrow_mut().retain_mut(|(endpoint, connections)| {
+        self.idle.borrow_mut().retain_mut(|(origin, connections)| {
             connections.retain(|connection| connection.until > now);
-            let stays = !connections.is_empty() && in_use(endpoint);
+            let stays = !connections.is_empty() && in_use(origin);
             count += if stays { connections.len() } else { 0 };
             stays
         });
@@ -277,7 +277,7 @@ mod tests {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let theirs = listener.accept().await.unwrap().0.into_std().unwrap();
         theirs.set_nonblocking(false).unwrap();
-        (UpstreamSocket::Tcp(ours), theirs)
+        (UpstreamSocket::Left(ours), theirs)
     }
 
     /// Reads what `server` is made to write, and holds it if there is room.
@@ -351,18 +351,18 @@ mod tests {
         held.take(|bytes| assert_eq!(bytes, b"held"));
     }
 
-    fn endpoint() -> Arc<Origin> {
+    fn origin() -> Arc<Origin> {
         Arc::new(Origin::new(&"http://127.0.0.1:9".parse().unwrap(), None, &mut Default::default()).unwrap())
     }
 
     #[tokio::test]
     async fn what_is_kept_has_a_bound_in_all_and_the_oldest_goes() {
         let pool = Pool::default();
-        let endpoints: Vec<_> = (0..LEAST_IDLE).map(|_| endpoint()).collect();
+        let origins: Vec<_> = (0..LEAST_IDLE).map(|_| origin()).collect();
         let mut theirs = Vec::new();
         let mut give = async |at: usize| {
             let (transport, server) = server().await;
-            pool.give(&endpoints[at], transport, KeepAlive { promised: None });
+            pool.give(&origins[at], transport, KeepAlive { promised: None });
             theirs.push(server);
         };
         // Two each, of which the first half were given first.
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(pool.count.get(), LEAST_IDLE, "a few are kept however few there may be");
         give(1).await;
         assert_eq!(pool.count.get(), LEAST_IDLE);
-        let kept = |at: usize| std::iter::from_fn(|| pool.take(&endpoints[at])).count();
+        let kept = |at: usize| std::iter::from_fn(|| pool.take(&origins[at])).count();
         // That of the second round at 0 was given before all others but those of the first round, then that at 1.
         assert_eq!([kept(0), kept(1), kept(2)], [1, 1, 1]);
         assert!((3..LEAST_IDLE).all(|at| kept(at) == 1));

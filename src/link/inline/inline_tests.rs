@@ -49,7 +49,7 @@ fn script(name: &str, text: &str, out: &Path) -> InlineTool {
 fn server(tools: Vec<InlineTool>) -> Arc<InlineServer> {
     let metrics = Metrics::new().expect("metrics");
     let dropped = metrics.log_lines_dropped.clone();
-    let log = Log::start(Level::Error, LogFormat::Json, Box::new(io::sink()), dropped).expect("a log");
+    let log = Log::start(Level::Error, LogFormat::Json, false, Box::new(io::sink()), dropped).expect("a log");
     let target = InlineTarget { description: Some("For tests".into()), tools };
     Arc::new(InlineServer::new("tests".into(), target, Arc::new(Observer::new(log, metrics)), Arc::default()))
 }

@@ -53,6 +53,7 @@ impl Gate {
         let writer = Log::start(
             Level::Debug,
             LogFormat::Text,
+            false,
             Box::new(log.clone()),
             metrics.log_lines_dropped.clone(),
         );

@@ -31,7 +31,7 @@ impl Gate {
         std::fs::write(&config, text).expect("a config file");
         let metrics = Metrics::new().expect("metrics");
         let out = Box::new(std::io::sink());
-        let log = Log::start(Level::Info, LogFormat::Json, out, metrics.log_lines_dropped.clone());
+        let log = Log::start(Level::Info, LogFormat::Json, false, out, metrics.log_lines_dropped.clone());
         let observer = Arc::new(Observer::new(log.expect("a log"), metrics));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -130,6 +130,7 @@ impl Gate {
         let sink = Log::start(
             config::Level::Debug,
             LogFormat::Json,
+            false,
             Box::new(log.clone()),
             metrics.log_lines_dropped.clone(),
         );
