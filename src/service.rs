@@ -153,7 +153,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
     if is_for_gateway(request) {
-        request.record.is_for_the_gate();
+        request.record.is_for_gateway();
     }
     // 1. A head that two parsers could read differently is not looked at any further.
     check_head(request)?;
@@ -299,8 +299,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         // Without a token, a request counts for its address, or for that which a balancer forwards for.
         None => connection.owner(client, &worker.shared.ledger),
     };
-    let (server, metrics) = (Arc::clone(&entry.server.name), Arc::clone(&entry.metrics));
-    request.record.admitted(server, metrics, caller.token_name().cloned());
+    request.record.admitted(Arc::clone(&entry.metrics), caller.token_name().cloned());
     let (live, entry) = (Arc::clone(live), Arc::clone(entry));
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
 }

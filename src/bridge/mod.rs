@@ -192,9 +192,8 @@ impl BridgedRequest<'_> {
         let Naming::Prefixed { separator } = &live.aggregate.naming else { return };
         let entry = |name: &str| live.entries.get(name).filter(|entry| is_member(entry));
         if let Some(member) = server_of(separator, name, |name| entry(name).is_some()).and_then(entry) {
-            let Server { name: server, .. } = &member.server;
-            let own = &name[server.len() + separator.len()..];
-            record.is_for_member(Arc::clone(server), Arc::clone(&member.metrics), own);
+            let own = &name[member.server.name.len() + separator.len()..];
+            record.is_for_member(Arc::clone(&member.metrics), own);
         }
     }
 

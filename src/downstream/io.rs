@@ -5,17 +5,19 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use crate::downstream::connection::{Close, Connection};
+use crate::downstream::{connection::Connection, rejection::PlainHttp};
 
 /// Notices a client that takes nothing: the socket itself, below TLS.
-pub(super) struct Socket<T: Close> {
-    inner: T,
+pub(super) struct Socket {
+    inner: TcpStream,
     connection: Rc<Connection>,
     /// The last write took nothing.
     stalled: bool,
@@ -23,8 +25,8 @@ pub(super) struct Socket<T: Close> {
     expects_tls: bool,
 }
 
-impl<T: Close> Socket<T> {
-    pub(super) fn new(inner: T, connection: Rc<Connection>) -> Self {
+impl Socket {
+    pub(super) fn new(inner: TcpStream, connection: Rc<Connection>) -> Self {
         Self { inner, connection, stalled: false, expects_tls: false }
     }
 
@@ -34,9 +36,10 @@ impl<T: Close> Socket<T> {
         self
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there is something to read, which stays where it is.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.inner.poll_readable(cx)
+        // An error is what reading meets as well.
+        self.inner.poll_read_ready(cx).map(drop)
     }
 
     /// Tells the connection what changed, and leaves its memory alone as long as nothing does.
@@ -51,15 +54,16 @@ impl<T: Close> Socket<T> {
 }
 
 /// A connection that ends while its client takes nothing was cut: what the client has not taken is for nobody.
-impl<T: Close> Drop for Socket<T> {
+impl Drop for Socket {
     fn drop(&mut self) {
         if self.stalled {
-            self.inner.hard();
+            // The kernel keeps nothing of it, where it would try on for a minute, and the other side meets a reset.
+            let _ = self.inner.set_zero_linger();
         }
     }
 }
 
-impl<T: Close + AsyncRead + Unpin> AsyncRead for Socket<T> {
+impl AsyncRead for Socket {
     #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -81,7 +85,7 @@ impl<T: Close + AsyncRead + Unpin> AsyncRead for Socket<T> {
     }
 }
 
-impl<T: Close + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.note(&written);
@@ -108,44 +112,6 @@ impl<T: Close + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// HTTP came where TLS was to begin.
-#[derive(Debug)]
-pub(super) struct PlainHttp;
-
-impl std::fmt::Display for PlainHttp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HTTP without TLS")
-    }
-}
-
-impl std::error::Error for PlainHttp {}
-
-impl PlainHttp {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\
-        Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in place of http://.\n";
-    /// How long a client may take for it.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    /// Most that is read of it behind.
-    const MOST: u64 = 64 * 1024;
-
-    /// Whether this is why a handshake failed.
-    pub(super) fn is_in(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
-    }
-
-    /// Says so to whoever sent it, in words that it understands.
-    pub(super) async fn answer<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
-        let told = async {
-            stream.write_all(Self::ANSWER).await?;
-            stream.shutdown().await?;
-            // A connection that is closed with bytes unread is reset, which may cost the client the answer.
-            tokio::io::copy(&mut stream.take(Self::MOST), &mut tokio::io::sink()).await
-        };
-        let _ = tokio::time::timeout(Self::PATIENCE, told).await;
     }
 }
 

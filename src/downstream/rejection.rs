@@ -3,9 +3,9 @@
 //! Such a request never becomes one for the gateway, so it has no record. What is reported about it is one word of this
 //! closed set; nothing in it is the peer's text.
 
-use std::io;
+use std::{io, time::Duration};
 
-use crate::downstream::io::PlainHttp;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 macro_rules! rejections {
     ($($(#[$doc:meta])* $rejection:ident: $reason:literal;)*) => {
@@ -76,5 +76,43 @@ impl Rejection {
             rustls::Error::AlertReceived(_) => Some(Self::TlsAlert),
             _ => Some(Self::TlsHandshake),
         }
+    }
+}
+
+/// HTTP came where TLS was to begin.
+#[derive(Debug)]
+pub(super) struct PlainHttp;
+
+impl std::fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HTTP without TLS")
+    }
+}
+
+impl std::error::Error for PlainHttp {}
+
+impl PlainHttp {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\
+        Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in place of http://.\n";
+    /// How long a client may take for it.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    /// Most that is read of it behind.
+    const MOST: u64 = 64 * 1024;
+
+    /// Whether this is why a handshake failed.
+    pub(super) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+
+    /// Says so to whoever sent it, in words that it understands.
+    pub(super) async fn answer<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
+        let answered = async {
+            stream.write_all(Self::ANSWER).await?;
+            stream.shutdown().await?;
+            // A connection that is closed with bytes unread is reset, which may cost the client the answer.
+            tokio::io::copy(&mut stream.take(Self::MOST), &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(Self::PATIENCE, answered).await;
     }
 }

@@ -1,19 +1,14 @@
 //! What a reload changed, for its line in the log.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use tokio::time::timeout;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     config::{Credential, Server, Snapshot},
-    gateway::Gateway,
     observe::LogLine,
 };
 
 /// Names that a field of the line has at most.
 const MOST_NAMES: usize = 8;
-/// How long to wait for workers to say what they ended. One that is busy for longer goes uncounted.
-const COUNT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a reload changed.
 #[derive(Default)]
@@ -24,7 +19,7 @@ pub struct ReloadChange {
     /// The new certificate is none that clients take now, and the last one stays.
     pub(super) lacks_certificate: bool,
     /// Requests that lost what had admitted them, streams among them.
-    cut: u64,
+    pub(super) cut: u64,
 }
 
 /// Names that only the one has, only the other, or both with another meaning.
@@ -60,15 +55,6 @@ impl ReloadChange {
             lacks_certificate: false,
             cut: 0,
         }
-    }
-
-    /// Waits until the workers have ended what is not admitted any more, and counts that.
-    pub(super) async fn counted(mut self, gateway: &Gateway) -> Self {
-        if let Some(Ended { generation, revoked_before }) = self.ended.take() {
-            let _ = timeout(COUNT_WITHIN, gateway.wait_applied(generation)).await;
-            self.cut = gateway.shared.revoked().saturating_sub(revoked_before);
-        }
-        self
     }
 
     /// Adds what changed to a line. Names are the config's.

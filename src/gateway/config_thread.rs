@@ -22,12 +22,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::gateway::{Gateway, LogFlags, Prepared, StartError, change::ReloadChange, exposed, serve};
+use crate::gateway::{Gateway, Prepared, StartError, change::ReloadChange, exposed};
 use crate::{
     child::shield,
     clock::Clock,
     config::{
-        Level, Loaded, Problem, Remaining, Server, Severity, Snapshot, Target,
+        Level, Loaded, LogFormat, Problem, Remaining, Server, Severity, Snapshot, Target,
         watch::{self, Watcher},
     },
     observe::{Log, Observer, Reload},
@@ -41,6 +41,24 @@ const MISSED: u32 = 5;
 const CALM: Duration = Duration::from_secs(5);
 /// Loads that may fail in silence, because somebody saves all the while and half of a save may have been read: a second's.
 const MOST_TORN: u32 = 20;
+
+/// What the command line says of the log, which goes before the config.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogFlags {
+    /// In place of `log.level`.
+    pub level: Option<Level>,
+    /// In place of `log.format`.
+    pub format: Option<LogFormat>,
+}
+
+impl LogFlags {
+    /// Puts the value of the command line in place of the value of `snapshot`.
+    fn apply(self, snapshot: &mut Snapshot) {
+        let log = &mut snapshot.log;
+        log.level = self.level.unwrap_or(log.level);
+        log.format = self.format.or(log.format);
+    }
+}
 
 /// What the gateway starts with.
 pub(super) struct Started {
@@ -205,7 +223,7 @@ fn start(
     let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(StartRefusal::Config(problems)) };
     let snapshot = Arc::new(snapshot);
     let of_system = |e| StartRefusal::Start(StartError::Io("log and metrics".to_owned(), e));
-    let observer = serve::observe(&snapshot).map_err(of_system)?;
+    let observer = Observer::of_process(&snapshot.log).map_err(of_system)?;
     watcher.watch(files, began);
     let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer), Clock::default());
     let prepared = prepared.map_err(StartRefusal::Start)?;
@@ -287,7 +305,7 @@ impl ConfigFollower {
         observer.metrics.reloaded(self.last);
         match result {
             Ok(change) => {
-                let change = change.counted(&self.gateway).await;
+                let change = self.gateway.count_ended(change).await;
                 let snapshot = self.gateway.in_force();
                 if !std::mem::replace(&mut self.sees_everything, commands_see_everything(&snapshot)) {
                     warn_of_root(&observer.log, &snapshot);
@@ -309,7 +327,7 @@ impl ConfigFollower {
                         "Config not reloaded; the last good one stays in force, without what this one takes away"
                     }
                 };
-                let change = restricted.unwrap_or_default().counted(&self.gateway).await;
+                let change = self.gateway.count_ended(restricted.unwrap_or_default()).await;
                 let line = observer.log.line(Level::Error, msg).text("cause", &cause);
                 change.add_to(line).send();
             }

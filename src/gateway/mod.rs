@@ -3,8 +3,8 @@
 mod change;
 mod config_thread;
 pub mod exposed;
+mod process;
 mod reload;
-mod serve;
 pub mod worker;
 
 use std::{
@@ -47,9 +47,7 @@ use crate::{
 };
 
 pub use crate::gateway::{
-    change::ReloadChange,
-    reload::NotReloaded,
-    serve::{LogFlags, observe, serve},
+    change::ReloadChange, config_thread::LogFlags, process::serve, reload::NotReloaded,
 };
 
 /// How often connections are notified that the gateway drains, once none is accepted any more: the kernel's queue may
@@ -560,7 +558,7 @@ async fn accept(
             {
                 line.int("open", open).int("limit", limit).send();
             }
-            worker.serve(Arrival { stream, peer, listener_kind, connection_slot });
+            worker.hand_over(Arrival { stream, peer, listener_kind, connection_slot });
         }
     };
     let on_error = |e: &io::Error, complain: bool| {

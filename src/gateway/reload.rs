@@ -1,6 +1,10 @@
 //! Another config for a gateway that runs.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::MutexGuard;
 use rustls::sign::CertifiedKey;
@@ -18,6 +22,9 @@ use crate::{
     state::Live,
     upstream::Unusable,
 };
+
+/// How long to wait for workers to say what they ended. One that is busy for longer goes uncounted.
+const COUNT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a config does not replace the one that is in force.
 #[derive(Debug)]
@@ -101,6 +108,15 @@ impl Gateway {
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
         Ok(change)
+    }
+
+    /// Waits until the workers have ended what is not admitted any more, and counts that.
+    pub(super) async fn count_ended(&self, mut change: ReloadChange) -> ReloadChange {
+        if let Some(Ended { generation, revoked_before }) = change.ended.take() {
+            let _ = tokio::time::timeout(COUNT_WITHIN, self.wait_applied(generation)).await;
+            change.cut = self.shared.revoked().saturating_sub(revoked_before);
+        }
+        change
     }
 
     /// Starts those commands for once that are to be `warm`, and were not yet.

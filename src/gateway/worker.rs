@@ -63,7 +63,7 @@ pub enum WorkerCommand {
     EndListening,
     /// End everything now.
     Cut,
-    /// See [`WorkerHandle::serve`].
+    /// See [`WorkerHandle::hand_over`].
     Serve(Arrival),
     /// See [`WorkerHandle::cut_requests`].
     CutRequests(oneshot::Sender<()>),
@@ -145,7 +145,7 @@ impl WorkerHandle {
     }
 
     /// Hands over a connection.
-    pub fn serve(&self, arrival: Arrival) {
+    pub fn hand_over(&self, arrival: Arrival) {
         self.load.open.fetch_add(1, Ordering::Relaxed);
         self.send(WorkerCommand::Serve(arrival));
     }

@@ -9,6 +9,7 @@ use std::{
 use http::StatusCode;
 use parking_lot::Mutex;
 
+use super::log::cut;
 use crate::error::{Error, Side};
 
 /// Bytes of a cause that are kept.
@@ -87,12 +88,13 @@ impl Health {
 
     /// Something went wrong, and the server may serve others all the same.
     pub fn note(&self, cause: &str) {
-        self.failures.lock().last = Some(ServerFailure { at: SystemTime::now(), cause: shortened(cause) });
+        self.failures.lock().last =
+            Some(ServerFailure { at: SystemTime::now(), cause: cut(cause, MOST_CAUSE).into() });
     }
 
     /// One of its lists fails, so that who sees all servers as one does without it. `method` is what it is asked for by.
     pub fn list_failed(&self, method: &'static str, cause: &str) {
-        let cause = shortened(cause);
+        let cause: Box<str> = cut(cause, MOST_CAUSE).into();
         let mut failures = self.failures.lock();
         failures.last = Some(ServerFailure { at: SystemTime::now(), cause: cause.clone() });
         failures.lists.retain(|(of, _)| *of != method);
@@ -163,11 +165,6 @@ impl Health {
             false => self.slow.fetch_and(!(1 << what), Relaxed),
         };
     }
-}
-
-fn shortened(cause: &str) -> Box<str> {
-    let end = (0..=MOST_CAUSE.min(cause.len())).rev().find(|at| cause.is_char_boundary(*at));
-    cause[..end.unwrap_or_default()].into()
 }
 
 #[cfg(test)]

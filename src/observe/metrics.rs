@@ -391,6 +391,11 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
+    /// Name of the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Counts one answered request.
     pub fn request(&self, method: &Method, status: StatusCode) {
         let known = STATUSES.iter().position(|known| status.as_u16() == *known);

@@ -1,12 +1,17 @@
 //! The log and the counters together, and what recurs in the log.
 
 use std::{
+    io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{Log, LogLine, Metrics, ServerMetrics, Topic, metrics::OTHER, recurring::Recurring};
-use crate::downstream::rejection::Rejection;
+use crate::{
+    config::{Level, LogConfig, LogFormat},
+    downstream::rejection::Rejection,
+};
 
 /// Log and counters of one gateway.
 pub struct Observer {
@@ -24,6 +29,33 @@ impl Observer {
     pub fn new(log: Log, metrics: Metrics) -> Self {
         let other = metrics.server(OTHER);
         Self { log, metrics, other, recurring: Recurring::default() }
+    }
+
+    /// Log and counters of a gateway that runs as a process of its own: lines go to standard output, panics too.
+    pub fn of_process(config: &LogConfig) -> io::Result<Arc<Self>> {
+        let metrics = Metrics::new().map_err(io::Error::other)?;
+        let is_terminal = io::stdout().is_terminal();
+        let by_default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+        // See no-color.org: whatever it is set to, but not to nothing. A terminal that calls itself dumb shows the escapes.
+        let is_coloured = is_terminal
+            && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
+        let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let (format, dropped) = (config.format.unwrap_or(by_default), metrics.log_lines_dropped.clone());
+        let log = Log::start(config.level, format, is_coloured, Box::new(out), dropped)?;
+        let observer = Arc::new(Self::new(log, metrics));
+        let of_panics = Arc::clone(&observer);
+        std::panic::set_hook(Box::new(move |info| of_panics.panicked(info.location())));
+        Ok(observer)
+    }
+
+    /// A panic ends the task that it happens in; it must not go unseen. Its message stays out of the log, since it may quote
+    /// what a peer sent.
+    fn panicked(&self, at: Option<&std::panic::Location<'_>>) {
+        self.metrics.panics.inc();
+        let msg = "A task panicked; this is a defect, please report it";
+        self.log.line(Level::Error, msg).opt("at", at.map(ToString::to_string).as_deref()).send();
     }
 
     /// With another pause between two lines about one topic. Without any, every line is written: for tests that look for

@@ -21,7 +21,6 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Who asked, for which server.
 struct AdmittedRequest {
-    server: Arc<str>,
     metrics: Arc<ServerMetrics>,
     /// `None` on a public server.
     token_name: Option<Arc<str>>,
@@ -31,7 +30,8 @@ struct AdmittedRequest {
 #[derive(Default)]
 struct More {
     operation: Option<Operation>,
-    member: Option<RequestMember>,
+    /// The one of all servers as one that it is for.
+    member: Option<Arc<ServerMetrics>>,
     /// Code of the JSON-RPC error that answered it.
     rpc_error: Option<i64>,
     trace: Option<TraceId>,
@@ -66,12 +66,6 @@ struct Operation {
     method: RpcMethod,
     /// The tool that it calls.
     tool: Option<Box<str>>,
-}
-
-/// The one of all servers as one that a request is for.
-struct RequestMember {
-    server: Arc<str>,
-    metrics: Arc<ServerMetrics>,
 }
 
 /// The record of one request. It is written when it is dropped, so no way to end a request can skip it.
@@ -136,13 +130,13 @@ impl Record {
     }
 
     /// The request is for the gateway itself.
-    pub fn is_for_the_gate(&mut self) {
+    pub fn is_for_gateway(&mut self) {
         self.level = Level::Debug;
     }
 
     /// The request may pass to a server.
-    pub fn admitted(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
-        self.admission = Some(AdmittedRequest { server, metrics, token_name });
+    pub fn admitted(&mut self, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
+        self.admission = Some(AdmittedRequest { metrics, token_name });
     }
 
     fn more(&mut self) -> &mut More {
@@ -153,8 +147,8 @@ impl Record {
         self.more.as_ref()?.operation.as_ref()
     }
 
-    fn member(&self) -> Option<&RequestMember> {
-        self.more.as_ref()?.member.as_ref()
+    fn member(&self) -> Option<&ServerMetrics> {
+        self.more.as_ref()?.member.as_deref()
     }
 
     /// The request is part of this trace.
@@ -179,9 +173,9 @@ impl Record {
     }
 
     /// Which of all servers as one it is for; `name` is what that calls what the method is about.
-    pub fn is_for_member(&mut self, server: Arc<str>, metrics: Arc<ServerMetrics>, name: &str) {
+    pub fn is_for_member(&mut self, metrics: Arc<ServerMetrics>, name: &str) {
         let more = self.more();
-        more.member = Some(RequestMember { server, metrics });
+        more.member = Some(metrics);
         if let Some(tool) = more.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
             *tool = cut(name, VALUE_BYTES).into();
         }
@@ -231,7 +225,7 @@ impl Record {
             // Counted where it was found, which need not have been in a request: see `withheld`.
             _ if error.kind == ErrorKind::UpstreamUnreadable => {}
             (Some(admission), Side::Upstream) => {
-                self.observer.metrics.upstream_error(&admission.server, code)
+                self.observer.metrics.upstream_error(admission.metrics.name(), code)
             }
             (None, Side::Upstream) => {}
             (_, Side::Client | Side::Gate) => self.observer.metrics.refused(code),
@@ -275,9 +269,9 @@ impl Record {
     /// Says who asked for which server.
     fn identify<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let admission = self.admission.as_ref();
-        let server = self.member().map(|member| &*member.server);
+        let metrics = self.member().or(admission.map(|admission| &*admission.metrics));
         line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
-            .opt("server", server.or(admission.map(|admission| &*admission.server)))
+            .opt("server", metrics.map(ServerMetrics::name))
     }
 
     /// Ends a line with how long it took, how much it was, and which request it is.
@@ -352,7 +346,7 @@ impl Record {
     /// Something of the server's answer does not pass, because of `error`: for the log and the counters.
     pub fn withheld(&mut self, error: &Error) {
         if let Some(admission) = &self.admission {
-            self.observer.metrics.upstream_error(&admission.server, error.kind.code());
+            self.observer.metrics.upstream_error(admission.metrics.name(), error.kind.code());
         }
         self.level = Level::Warn;
         self.keep_cause(error.cause.clone());
@@ -361,7 +355,9 @@ impl Record {
     /// The server broke off its answer, because of `cause`. Its status was that of a success.
     pub fn upstream_lost(&mut self, cause: String) {
         if let Some(admission) = &self.admission {
-            self.observer.metrics.upstream_error(&admission.server, ErrorKind::UpstreamUnreachable.code());
+            self.observer
+                .metrics
+                .upstream_error(admission.metrics.name(), ErrorKind::UpstreamUnreachable.code());
             admission.metrics.health.failed(&cause);
         }
         self.set_cause(cause);
@@ -381,7 +377,7 @@ impl Record {
         if self.status == Some(StatusCode::ACCEPTED) && !method.is_notification() {
             return;
         }
-        let metrics = self.member().map_or_else(|| self.metrics(), |member| &member.metrics);
+        let metrics = self.member().unwrap_or_else(|| self.metrics());
         metrics.operation(method, self.began.elapsed());
     }
 }

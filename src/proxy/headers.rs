@@ -94,16 +94,10 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// What a client gets to see of a response's fields.
-pub(super) struct Cleaned {
-    /// Whether the server names a session.
-    pub(super) has_session: bool,
-}
-
 /// Removes from a response what ends at this hop or would speak for the gateway. Cookies stay if they may, narrowed to
 /// the paths of `cookies_of`. A response that is no MCP is kept from being a page of the gateway's origin, where it
-/// would run with what the gateway's own pages may do.
-pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) -> Cleaned {
+/// would run with what the gateway's own pages may do. Says whether the server names a session.
+pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) -> bool {
     const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
     // Most responses have nothing to drop, and then nothing is looked up or moved.
     let mut dropped: Vec<HeaderName> = Vec::new();
@@ -147,5 +141,5 @@ pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) 
         headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-    Cleaned { has_session }
+    has_session
 }

@@ -12,10 +12,7 @@ use std::{sync::Arc, task::Context};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::{
-    refusal,
-    tools::{Tools, is_utf8},
-};
+use super::tools::{Tools, is_utf8};
 use crate::{
     body::{Collect, FilteredEvents, Pace},
     endpoints::table::McpEndpoint,
@@ -107,8 +104,9 @@ impl Tools {
         let mut share = self.owner.hold(Resource::Bytes, 0);
         let pace = Pace::never_silent_for(self.patience);
         let collect = Collect { most: MAX_HELD as u64, watched, pace, late: ErrorKind::UpstreamTimeout };
-        let next =
-            |cx: &mut Context<'_>| upstream.poll_data(cx).map(|data| data.map(|data| data.map_err(refusal)));
+        let next = |cx: &mut Context<'_>| {
+            upstream.poll_data(cx).map(|data| data.map(|data| data.map_err(Error::from)))
+        };
         let body = collect.read(&mut share, next).await?;
         drop(upstream);
         let held = |body| Share::of_bytes(&Arc::new(share), body);

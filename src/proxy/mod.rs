@@ -34,7 +34,7 @@ use crate::{
     observe::Record,
     request::{Request, admitted::Admitted},
     servers::Backend,
-    upstream::{Exchange, ExchangeError, Framing, Head, Upload, client::is_coded},
+    upstream::{Exchange, Framing, Head, Upload, client::is_coded},
     watchdog::{Ending, Watched},
 };
 
@@ -145,7 +145,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     }
     let mut upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.entry.server.name);
-    if headers::clean_response(&mut response_head.headers, cookies_of).has_session {
+    if headers::clean_response(&mut response_head.headers, cookies_of) {
         seal_session(&admitted, &mut response_head)?;
     }
     let mut rule = match &tools {
@@ -296,7 +296,7 @@ async fn response_head(
             }
             Some(ending) => return Poll::Ready(Err(ending.error())),
         }
-        let polled = exchange.poll_head(cx).map_err(refusal);
+        let polled = exchange.poll_head(cx).map_err(Error::from);
         let now = (exchange.waits_for_client(), exchange.body_bytes());
         if polled.is_pending() && progress != Some(now) {
             let waited = progress.replace(now).is_some_and(|(waited, _)| waited);
@@ -321,18 +321,7 @@ async fn response_head(
     // then both are often there, to leave in one write; a worker with nothing else to do is back here in a microsecond.
     if first.is_empty() && !matches!(head.framing, Framing::None | Framing::Length(0)) {
         tokio::task::yield_now().await;
-        first = poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await.map_err(refusal)?;
+        first = poll_fn(|cx| Poll::Ready(exchange.read_on(cx))).await?;
     }
     Ok((head, first))
-}
-
-fn refusal(e: ExchangeError) -> Error {
-    match e {
-        ExchangeError::TooLarge => ErrorKind::BodyTooLarge.into(),
-        ExchangeError::Refused(e) => e,
-        ExchangeError::Client(e) => ErrorKind::Malformed.with_cause(e.to_string()),
-        ExchangeError::Io(_) | ExchangeError::Protocol(_) | ExchangeError::Endpoint(_) => {
-            ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{Exchange, ExchangeError, Origin, Pool, RequestBody, ResponseBody, Upload};
+use super::{Exchange, Origin, Pool, RequestBody, ResponseBody, Upload};
 use crate::error::{Error, ErrorKind};
 
 /// What the gateway calls itself to servers, unless a client speaks, or the config has another name.
@@ -78,8 +78,7 @@ impl Client {
         });
         let (head, first) = tokio::time::timeout(self.head_timeout, answered)
             .await
-            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no response head in time"))?
-            .map_err(broken)?;
+            .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no response head in time"))??;
         ErrorKind::refuse_challenge(head.status)?;
         if head.status.is_redirection() {
             return Err(ErrorKind::UpstreamRedirect.into());
@@ -127,7 +126,7 @@ pub async fn whole(
     loop {
         let next = async {
             hold(whole.len()).await?;
-            poll_fn(|cx| body.poll_data(cx)).await.transpose().map_err(broken)
+            poll_fn(|cx| body.poll_data(cx)).await.transpose().map_err(Error::from)
         };
         let next = tokio::time::timeout(patience, next).await;
         let stalled = |_| ErrorKind::UpstreamTimeout.with_cause("the response stalled");
@@ -146,10 +145,6 @@ pub async fn whole(
 pub fn is_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn broken(e: ExchangeError) -> Error {
-    ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
 }
 
 #[cfg(test)]

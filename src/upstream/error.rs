@@ -3,7 +3,10 @@
 use std::{fmt, io};
 
 use super::ProtocolError;
-use crate::{error::Error, mcp::sse::endpoint::EndpointError};
+use crate::{
+    error::{Error, ErrorKind},
+    mcp::sse::endpoint::EndpointError,
+};
 
 /// Why an exchange ended early.
 #[derive(Debug)]
@@ -36,6 +39,19 @@ impl fmt::Display for ExchangeError {
 }
 
 impl std::error::Error for ExchangeError {}
+
+impl From<ExchangeError> for Error {
+    fn from(e: ExchangeError) -> Self {
+        match e {
+            ExchangeError::TooLarge => ErrorKind::BodyTooLarge.into(),
+            ExchangeError::Refused(e) => e,
+            ExchangeError::Client(e) => ErrorKind::Malformed.with_cause(e.to_string()),
+            ExchangeError::Io(_) | ExchangeError::Protocol(_) | ExchangeError::Endpoint(_) => {
+                ErrorKind::UpstreamUnreachable.with_cause(e.to_string())
+            }
+        }
+    }
+}
 
 impl From<io::Error> for ExchangeError {
     fn from(e: io::Error) -> Self {

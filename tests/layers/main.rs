@@ -14,17 +14,7 @@ const CIRCLES: &[&[&str]] = &[
     &["child", "child::keeper"],
     &["config::read::fields", "config::read::reader"],
     &["demo", "demo::modern", "demo::response", "demo::rpc", "demo::run", "demo::sessions", "demo::tools"],
-    &[
-        "downstream::connection",
-        "downstream::connection::serving",
-        "downstream::frames",
-        "downstream::incoming",
-        "downstream::interim",
-        "downstream::io",
-        "downstream::rejection",
-    ],
-    &["gateway", "gateway::change", "gateway::config_thread", "gateway::serve"],
-    &["proxy", "proxy::endpoint", "proxy::lists"],
+    &["downstream::frames", "downstream::interim"],
 ];
 
 /// The modules in the rows of the table, from top to bottom.

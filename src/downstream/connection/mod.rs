@@ -5,7 +5,7 @@ mod serving;
 
 pub use crate::downstream::connection::{
     requests::Fault,
-    serving::{ByteStream, Close, Handler, StreamTakeover, TakeoverSlot, serve},
+    serving::{Handler, StreamTakeover, TakeoverSlot, serve},
 };
 
 use std::{

@@ -35,8 +35,8 @@ use crate::{
         frames::Http2Stream,
         incoming::Incoming,
         interim::Expectations,
-        io::{PlainHttp, Received, Socket},
-        rejection::Rejection,
+        io::{Received, Socket},
+        rejection::{PlainHttp, Rejection},
     },
     watchdog::{Signal, SignalView},
 };
@@ -92,30 +92,9 @@ pub trait StreamTakeover {
 pub type TakeoverSlot<R> = Rc<Cell<Option<Box<R>>>>;
 
 /// A client's side of a connection, whatever carries it.
-pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
+trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for T {}
-
-/// A socket.
-pub trait Close {
-    /// Once it is closed, the kernel keeps nothing of what was sent and not taken, and the other side meets a reset.
-    fn hard(&self);
-
-    /// Waits until there is something to read, which stays where it is.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-impl Close for TcpStream {
-    fn hard(&self) {
-        // Without it, the kernel tries on for a minute.
-        let _ = self.set_zero_linger();
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // An error is what reading meets as well.
-        self.poll_read_ready(cx).map(drop)
-    }
-}
 
 /// What answers requests: any function with the bounds that hyper asks for, written once.
 pub trait Handler {
@@ -152,8 +131,8 @@ where
 /// A task is as large as the largest thing that it ever awaits, for as long as it lives. So what is large and passes is boxed:
 /// an idle stream then costs its sockets, its TLS state and a few hundred bytes. And what a task has from its beginning is
 /// captured by an `async` block: an argument of an `async fn` that is moved on has two places in its future.
-pub fn serve<T, H, R, G>(
-    stream: T,
+pub fn serve<H, R, G>(
+    stream: TcpStream,
     tls: Option<TlsAcceptor>,
     connection: Rc<Connection>,
     slot: TakeoverSlot<R>,
@@ -161,7 +140,6 @@ pub fn serve<T, H, R, G>(
     guard: G,
 ) -> impl Future<Output = ()>
 where
-    T: ByteStream + Close,
     H: Handler,
     R: StreamTakeover,
 {
@@ -174,15 +152,14 @@ where
     }
 }
 
-async fn serve_tls<T, H, R, G>(
-    socket: Socket<T>,
+async fn serve_tls<H, R, G>(
+    socket: Socket,
     acceptor: TlsAcceptor,
     connection: Rc<Connection>,
     slot: TakeoverSlot<R>,
     handle: H,
     guard: G,
 ) where
-    T: ByteStream + Close,
     H: Handler,
     R: StreamTakeover,
 {

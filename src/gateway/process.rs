@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    os::fd::AsFd as _,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -13,13 +12,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::gateway::{
     Gateway, StartError,
-    config_thread::{ConfigThread, StartRefusal, Started, report, report_stuck, warn_of_root},
+    config_thread::{ConfigThread, LogFlags, StartRefusal, Started, report, report_stuck, warn_of_root},
 };
 use crate::{
     child::shield,
-    config::{Level, LogFormat, Problem, Snapshot},
+    config::{Level, Problem, Snapshot},
     downstream::self_signed::{SelfMade, write_ca as write_ca_over_certificate},
-    observe::{Log, Metrics, Observer},
+    observe::Log,
 };
 
 /// Runs the gateway with the config at `path` until a signal ends it.
@@ -50,24 +49,6 @@ pub fn serve(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> ExitCode {
             eprintln!("sluicegate: {e}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// What the command line says of the log, which goes before the config.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LogFlags {
-    /// In place of `log.level`.
-    pub level: Option<Level>,
-    /// In place of `log.format`.
-    pub format: Option<LogFormat>,
-}
-
-impl LogFlags {
-    /// Puts the value of the command line in place of the value of `snapshot`.
-    pub(super) fn apply(self, snapshot: &mut Snapshot) {
-        let log = &mut snapshot.log;
-        log.level = self.level.unwrap_or(log.level);
-        log.format = self.format.or(log.format);
     }
 }
 
@@ -188,40 +169,6 @@ async fn serve_until_signal(
     gateway.stop(left, signals.end(follower)).await;
     observer.log.line(Level::Info, "Stopped").send();
     Ok(())
-}
-
-/// Log and metrics for a gateway that runs as a process of its own: lines go to standard output.
-pub fn observe(snapshot: &Snapshot) -> io::Result<Arc<Observer>> {
-    let metrics = Metrics::new().map_err(io::Error::other)?;
-    let is_terminal = io::stdout().is_terminal();
-    let by_default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
-    let (level, format) = (snapshot.log.level, snapshot.log.format.unwrap_or(by_default));
-    // See no-color.org: whatever it is set to, but not to nothing. A terminal that calls itself dumb shows the escapes.
-    let is_coloured = is_terminal
-        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    // Past the buffer of the standard library: of a write that fails, it would keep a part for later.
-    let out = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let dropped = metrics.log_lines_dropped.clone();
-    let log = Log::start(level, format, is_coloured, Box::new(out), dropped)?;
-    let observer = Arc::new(Observer::new(log, metrics));
-    count_panics(&observer);
-    Ok(observer)
-}
-
-/// A panic ends the task that it happens in; it must not go unseen. Its message stays out of the log, since it may quote
-/// what a peer sent.
-fn count_panics(observer: &Arc<Observer>) {
-    let observer = Arc::clone(observer);
-    std::panic::set_hook(Box::new(move |info| {
-        observer.metrics.panics.inc();
-        let at = info.location().map(ToString::to_string);
-        observer
-            .log
-            .line(Level::Error, "A task panicked; this is a defect, please report it")
-            .opt("at", at.as_deref())
-            .send();
-    }));
 }
 
 /// Puts the CA's certificate where the user wants it, in place of one that is there.
