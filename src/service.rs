@@ -65,7 +65,7 @@ pub async fn handle(
     let live = worker.shared.live().clone();
     let client = client_address(&connection, &live, &head);
     if let Some(client) = client {
-        record.client_is(client);
+        record.set_client(client);
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
     let fields = head::fields(&head.headers);
@@ -101,12 +101,12 @@ pub async fn handle(
         Err(error) => {
             record.failed(&error);
             if let Some(body) = body {
-                // What it said is not kept while the rest comes.
+                // The fields are not kept while the rest comes.
                 head.headers = HeaderMap::new();
                 swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
             let (id, methods) = (record.id(), endpoint.methods);
-            refuse(&Refused { realm: &live.realm, id, methods, version: head.version }, &error)
+            refuse(&Refused { realm: &live.config.name, id, methods, version: head.version }, &error)
         }
     };
     if !record.is_admitted() {
@@ -126,7 +126,7 @@ pub async fn handle(
     }
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
-    let may_leave_hyper = connection.relays() && head.version == Version::HTTP_11 && !closes;
+    let may_leave_hyper = connection.may_relay() && head.version == Version::HTTP_11 && !closes;
     worker.pool.spares.give(head.headers);
     // Whatever answers: a frame of data behind the answer to HEAD breaks an HTTP/2 connection (RFC 9110 §9.3.2).
     if head.method == Method::HEAD {
@@ -141,19 +141,19 @@ pub async fn handle(
         }
         (parts, payload) => {
             if let Some(watched) = payload.watched() {
-                connection.responds(watched.view());
+                connection.set_response(watched.view());
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))
         }
     }
 }
 
-/// On every answer, for whoever asks about one.
+/// On every answer, so that a user can name one.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
     if is_for_gateway(request) {
-        request.record.is_for_gateway();
+        request.record.mark_for_gateway();
     }
     // 1. A head that two parsers could read differently is not looked at any further.
     check_head(request)?;
@@ -189,7 +189,7 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
     }
 }
 
-/// Whether nobody but the gateway answers, if it is not refused.
+/// Whether the gateway itself answers, if the request is not refused.
 fn is_for_gateway(request: &Request<'_>) -> bool {
     request.endpoint.log == LogRule::Debug
         || request.connection.listener_kind != ListenerKind::Public
@@ -202,14 +202,14 @@ fn check_head(request: &mut Request<'_>) -> Result<(), Error> {
     // The id of a trace has the form of many a token.
     let trace = fields.traceparent.once().and_then(TraceId::of);
     let trace = trace.filter(|trace| !is_secret(request, trace.as_str()));
-    request.record.traced(trace);
+    request.record.set_trace(trace);
     Ok(())
 }
 
 /// Whether the host that the client means is one of this listener's.
 fn check_host(request: &Request<'_>) -> Result<(), Error> {
     let Request { connection, live, head, host, endpoint, .. } = *request;
-    let is_listed = || host_is_allowed(&live.host_rules.hosts, host);
+    let is_listed = || host_is_allowed(&live.config.allowed_hosts, host);
     let (is_served, way_out) = match connection.listener_kind {
         ListenerKind::Public if endpoint.sites == Sites::Any => return Ok(()),
         ListenerKind::Public if host.is_empty() && head.method == Method::OPTIONS => return Ok(()),
@@ -334,7 +334,7 @@ fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), 
     owner.note_active();
     take_connection(request, owner)?;
     let share = owner.take(Resource::Requests);
-    request.record.holds(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
+    request.record.hold(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
     if entry.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
 }
 
@@ -349,7 +349,7 @@ async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Re
     // What is declared is what is asked: servers of MCP 2026-07-28 refuse what differs. Where the body is read, that counts.
     if let Some(method) = fields.rpc_method.filter(|_| head.method == Method::POST) {
         let name = fields.rpc_name.and_then(field_text::decode);
-        request.record.asks(method.to_str().unwrap_or_default(), name.as_deref(), |text| {
+        request.record.set_operation(method.to_str().unwrap_or_default(), name.as_deref(), |text| {
             admitted.presented.is_in(text)
         });
     }
@@ -375,7 +375,7 @@ fn is_secret(request: &Request<'_>, text: &str) -> bool {
 /// The credential behind the request's token. A token of the config is known at once, and nothing waits.
 async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), Error> {
     let Request { worker, connection, live, fields, .. } = *request;
-    let presented = presented(fields.authorization, query_of_caller(request), live.query_token);
+    let presented = presented(fields.authorization, query_of_caller(request), live.config.query_token);
     let slot = match live.identify(&presented) {
         Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
         Identified::Later(found) => found_later(request, found).await?,
@@ -394,7 +394,7 @@ async fn found_later(
     let share = address.take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     let slot = found.await.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
-    // What a reload took away meanwhile was not taken from this request, which nobody watches over before it is admitted.
+    // A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.
     if !Arc::ptr_eq(live, &worker.shared.live()) {
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));
     }
@@ -412,7 +412,7 @@ fn query_of_caller<'a>(request: &Request<'a>) -> Option<&'a str> {
 
 /// The address of the client that a balancer forwards for.
 fn client_address(connection: &Connection, live: &Live, head: &Parts) -> Option<IpAddr> {
-    let trusted = &live.trusted_proxies;
+    let trusted = &live.config.trusted_proxies;
     let is_balancer =
         connection.listener_kind == ListenerKind::Public && is_trusted(trusted, connection.address);
     if is_balancer { forwarded_for(&head.headers, trusted) } else { None }
@@ -423,7 +423,7 @@ const LONGEST_ORIGIN: usize = 512;
 
 fn is_allowed_origin(live: &Live, origin: &HeaderValue) -> bool {
     let is_allowed =
-        |origin: &str| origin_is_allowed(&live.host_rules.origins, live.host_rules.loopback_origins, origin);
+        |origin: &str| origin_is_allowed(&live.config.allowed_origins, live.config.loopback_origins, origin);
     origin.len() <= LONGEST_ORIGIN && origin.to_str().is_ok_and(is_allowed)
 }
 

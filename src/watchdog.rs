@@ -99,19 +99,15 @@ pub struct Watchdog<T> {
     raised: Cell<u64>,
     began: Instant,
     /// The moment of the last tick.
-    now: Cell<Instant>,
-    /// The same.
     moment: Cell<Moment>,
 }
 
 impl<T> Default for Watchdog<T> {
     fn default() -> Self {
-        let began = Instant::now();
         Self {
             entries: RefCell::default(),
             raised: Cell::new(0),
-            began,
-            now: Cell::new(began),
+            began: Instant::now(),
             moment: Cell::new(Moment::FIRST),
         }
     }
@@ -165,7 +161,7 @@ fn identity(waker: &Waker) -> (*const (), *const RawWakerVTable) {
     (waker.data(), waker.vtable())
 }
 
-/// A look at a place in the list, from beside whoever takes its signals.
+/// A view of a place in the list, for others than the one that takes its signals.
 #[derive(Clone)]
 pub struct SignalView<T>(Weak<Entry<T>>);
 
@@ -197,7 +193,6 @@ impl<T> Watchdog<T> {
 
     /// Signals everything whose deadline is not after `now`, and wakes everything whose alarm is not.
     pub fn tick(&self, now: Instant) {
-        self.now.set(now);
         let now = Moment::FIRST + now.saturating_duration_since(self.began);
         self.moment.set(now);
         for (_, entry) in self.entries.borrow().iter() {
@@ -297,7 +292,7 @@ impl<T> Watched<T> {
 
     /// The moment of the last tick: a look at the worker's memory, not at the clock.
     pub fn now(&self) -> Instant {
-        self.signal_cache.dog.now.get()
+        self.signal_cache.dog.began + self.moment().saturating_duration_since(Moment::FIRST)
     }
 
     /// The same, to be kept.
@@ -305,13 +300,13 @@ impl<T> Watched<T> {
         self.signal_cache.dog.moment.get()
     }
 
-    /// Has the task that left its waker here woken by the first tick that is not before `at`. That is no signal: the task has
-    /// to know what it is for. In exchange no lull ends, so that thousands of alarms cost other tasks nothing.
+    /// Has the task that left its waker here woken by the first tick that is not before `at`. That is no signal: the task itself
+    /// remembers what it is for. In exchange no [`SignalCache`] ends, so that thousands of alarms cost other tasks nothing.
     pub fn set_alarm(&self, at: Moment) {
         self.entry.alarm.set(Some(at));
     }
 
-    /// A lull of this list for whoever asks here so often that even the look at this place counts.
+    /// A cache for a task that asks here so often that even the look at this place counts.
     pub fn signal_cache(&self) -> SignalCache<T> {
         SignalCache::new(Rc::clone(&self.signal_cache.dog))
     }

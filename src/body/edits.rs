@@ -18,7 +18,7 @@ use crate::{
 /// Gives the client's message URL for a path and query of the server's.
 pub type Seal = Box<dyn Fn(&str, Option<&str>) -> String>;
 
-/// Says of which tools the client may know.
+/// Whether the client may see this tool.
 pub type Passes = Box<dyn Fn(&str) -> bool>;
 
 /// The edits of one response. Most have none.

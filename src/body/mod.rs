@@ -127,7 +127,7 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        // A signal that nobody took is why a response is dropped that was not asked for more.
+        // A response that is dropped before its end may have been ended by a signal that was not taken yet.
         if let Some(ending) = self.payload.watched().and_then(Watched::signal).and_then(Signal::ending) {
             self.record.ended(ending.end());
         }
@@ -135,7 +135,7 @@ impl Drop for Body {
 }
 
 impl Payload {
-    /// How this is ended from outside, even while nobody asks for more of it.
+    /// How this is ended from outside, even while it is not polled.
     pub fn watched(&self) -> Option<&Watched<Subject>> {
         match self {
             Self::Whole(_) | Self::Complete(_) => None,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 
-/// Bodies of so many bytes are small: they have a time in all, and are here before a server hears of them.
+/// Bodies of so many bytes are small: they have a time in all, and are read whole before a server gets the request.
 pub const SMALL: u64 = 64 * 1024;
 /// Time over which the rate of a body is taken.
 const WINDOW: Duration = Duration::from_secs(10);

@@ -159,7 +159,7 @@ impl BridgedRequest<'_> {
             return Err(ErrorKind::Unavailable.into());
         }
         if message.kind() != MessageKind::Response {
-            record.asks(message.method(), message.name(), |text| presented.is_in(text));
+            record.set_operation(message.method(), message.name(), |text| presented.is_in(text));
         }
         Ok(message)
     }
@@ -189,11 +189,11 @@ impl BridgedRequest<'_> {
         let Admitted { live, entry, .. } = &self.admitted;
         let is_call = matches!(message.method(), "tools/call" | "prompts/get");
         let (Backend::All, true, Some(name)) = (&entry.backend, is_call, message.name()) else { return };
-        let Naming::Prefixed { separator } = &live.aggregate.naming else { return };
+        let Naming::Prefixed { separator } = &live.config.aggregate.naming else { return };
         let entry = |name: &str| live.entries.get(name).filter(|entry| is_member(entry));
         if let Some(member) = server_of(separator, name, |name| entry(name).is_some()).and_then(entry) {
             let own = &name[member.server.name.len() + separator.len()..];
-            record.is_for_member(Arc::clone(&member.metrics), own);
+            record.set_member(Arc::clone(&member.metrics), own);
         }
     }
 
@@ -266,7 +266,7 @@ impl BridgedRequest<'_> {
             "tools/call" => {
                 // The meta-tools of the lazy mode are always there.
                 let may_lack =
-                    matches!(admitted.entry.backend, Backend::All) && !admitted.live.aggregate.lazy;
+                    matches!(admitted.entry.backend, Backend::All) && !admitted.live.config.aggregate.lazy;
                 let conversation = conversation.insert(open_conversation()?);
                 let listed = tools::headers(conversation, &admitted.owner, message.name(), may_lack);
                 Some(self.within(self.patience, listed).await??)

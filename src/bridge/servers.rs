@@ -179,11 +179,11 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
     let members = view.members.iter().map(|key| member(worker, view, key)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = AggregateSettings {
-        naming: live.aggregate.naming.clone(),
-        lazy: live.aggregate.lazy,
-        discovery_timeout: live.aggregate.discovery_timeout,
+        naming: live.config.aggregate.naming.clone(),
+        lazy: live.config.aggregate.lazy,
+        discovery_timeout: live.config.aggregate.discovery_timeout,
         owner: Arc::clone(&view.owner),
-        name: live.realm.clone(),
+        name: live.config.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         changes: shared.changes(),
         listens,

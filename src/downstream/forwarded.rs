@@ -1,4 +1,4 @@
-//! Whom a balancer speaks for: `X-Forwarded-For`, and PROXY protocol version 2 (HAProxy, `doc/proxy-protocol.txt`,
+//! The client that a balancer forwards for: `X-Forwarded-For`, and PROXY protocol version 2 (HAProxy, `doc/proxy-protocol.txt`,
 //! section 2.2). Either counts only from an address of `proxy.trustedProxies`.
 
 use std::{

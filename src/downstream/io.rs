@@ -53,7 +53,7 @@ impl Socket {
     }
 }
 
-/// A connection that ends while its client takes nothing was cut: what the client has not taken is for nobody.
+/// A connection that ends while its client takes nothing was cut: what the client has not taken is dropped.
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.stalled {
@@ -119,7 +119,7 @@ impl AsyncWrite for Socket {
 pub(super) struct Received<T> {
     inner: T,
     connection: Rc<Connection>,
-    /// Bytes that were read already, by whoever had the stream before.
+    /// Bytes that were read already, before the stream came here.
     before: Bytes,
 }
 

@@ -51,7 +51,7 @@ pub async fn accept(
             listener.accept().await
         };
         let accepted = tokio::select! {
-            // Nothing is taken after the stop: nobody would tell that connection.
+            // Nothing is taken after the stop: that connection would not learn of it.
             biased;
             () = &mut stop => break,
             accepted = accepted => accepted,

@@ -105,7 +105,7 @@ impl PlainHttp {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 
-    /// Says so to whoever sent it, in words that it understands.
+    /// Answers in plain HTTP.
     pub(super) async fn answer<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
         let answered = async {
             stream.write_all(Self::ANSWER).await?;

@@ -158,7 +158,7 @@ impl Ca {
         made.or_else(|error| {
             // Best effort: what is left has a name that nothing looks for.
             let _ = fs::remove_dir_all(&new);
-            // Somebody else was first, or it cannot be kept.
+            // Another gateway was first, or it cannot be kept.
             Self::load(directory, now).map_err(|_| error)
         })
     }
@@ -184,14 +184,12 @@ impl Ca {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             Err(error) => return Err(io::Error::other(format!("{ROOT_KEY}: {error}"))),
         };
-        let pem = match read_own(&within(ROOT), WRITE_BY_OTHERS) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(io::Error::other(format!("{ROOT}: {error}")));
-            }
-            read => read,
-        };
-        let pem = pem
-            .map_err(|error| io::Error::other(format!("{ROOT_KEY} is there, and {ROOT} is not: {error}")))?;
+        let pem = read_own(&within(ROOT), WRITE_BY_OTHERS).map_err(|error| {
+            io::Error::other(match error.kind() {
+                io::ErrorKind::PermissionDenied => format!("{ROOT}: {error}"),
+                _ => format!("{ROOT_KEY} is there, and {ROOT} is not: {error}"),
+            })
+        })?;
         // What the error quotes might be key material.
         let key = KeyPair::from_pem(key.expose())
             .map_err(|_| io::Error::other(format!("{ROOT_KEY} holds no private key")))?;
@@ -215,7 +213,7 @@ impl Ca {
     }
 }
 
-/// Permissions that nobody but the owner may have.
+/// Permissions that only the owner may have.
 const WRITE_BY_OTHERS: u32 = 0o022;
 const ANY_BY_OTHERS: u32 = 0o077;
 

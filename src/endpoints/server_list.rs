@@ -50,7 +50,7 @@ pub struct ServerView {
     /// `authTokens`: names of the tokens that may use it; `None` leaves the choice to `roles`, or takes any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_tokens: Option<Vec<String>>,
-    /// `roles`: the caller's token needs one of them, so that an empty list lets nobody in; `None` asks for none.
+    /// `roles`: the caller's token needs one of them, so that an empty list admits no caller; `None` asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
 }

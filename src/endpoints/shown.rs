@@ -2,13 +2,13 @@
 
 use std::sync::LazyLock;
 
-use super::table::{ENDPOINTS, LONGEST, segments};
+use super::table::{ENDPOINTS, LONGEST};
 
 /// Segments of a path that the log shows. No path that leads anywhere has more.
 const SHOWN: usize = 5;
 /// Words of the table's paths, of which some are what clients try at any server. The dots are in no token.
 static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
-    let of_table = ENDPOINTS.iter().flat_map(|row| row.paths).flat_map(|path| segments(path));
+    let of_table = ENDPOINTS.iter().flat_map(|row| row.paths).flat_map(|path| path.split('/'));
     let mut words: Vec<_> =
         of_table.filter(|word| !["{server}", "*"].contains(word)).chain([".", ".."]).collect();
     words.sort_unstable();
@@ -20,7 +20,7 @@ static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
 /// names of servers, as whole and exactly, and `…` for each other one.
 ///
 /// People paste tokens into paths. Which part of a path is a secret cannot be seen from the path, so nothing is shown
-/// that the gateway does not know anyway. The work is bounded, whatever the path: some segments are compared, and the
+/// that is not in the config or the table of paths. The work is bounded, whatever the path: some segments are compared, and the
 /// rest is not looked at.
 pub fn shown(path: &str, is_server: impl Fn(&str) -> bool) -> String {
     let mut shown = String::with_capacity(LONGEST);

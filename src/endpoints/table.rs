@@ -65,7 +65,7 @@ pub enum Who {
     Server,
     /// Whoever may have this of the gateway itself.
     Manage(ManageAsk),
-    /// Nobody. As everywhere, a token is asked for before that is said.
+    /// No caller. As everywhere, a token is asked for before the answer shows that.
     Hidden,
     /// Nobody, and no token is asked for: clients would take the challenge for a login that there is.
     Nobody,
@@ -189,7 +189,7 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
     if path.len() > LONGEST_PATH {
         return found(if path.starts_with("/.well-known/") { &NO_LOGIN } else { &UNKNOWN });
     }
-    let mut segments = segments(path.strip_suffix('/').unwrap_or(path)).skip(1);
+    let mut segments = path.strip_suffix('/').unwrap_or(path).split('/').skip(1);
     let first = segments.next();
     let (second, third, fourth) = (segments.next(), segments.next(), segments.next());
     if fourth.is_some() && first != Some(".well-known") {
@@ -220,17 +220,6 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
     }
 }
 
-/// What is between the slashes.
-pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(path);
-    std::iter::from_fn(move || {
-        let path = rest?;
-        let end = memchr::memchr(b'/', path.as_bytes());
-        rest = end.map(|end| &path[end + 1..]);
-        Some(&path[..end.unwrap_or(path.len())])
-    })
-}
-
 impl Endpoint {
     /// Who may have it at a listener.
     pub fn who(&self, listener_kind: ListenerKind) -> Who {
@@ -258,14 +247,14 @@ mod tests {
 
     /// Words that a path of the table can begin with, so that no server can have them for a name.
     fn first_words() -> Vec<&'static str> {
-        let firsts = ENDPOINTS.iter().flat_map(|row| row.paths).filter_map(|path| segments(path).nth(1));
+        let firsts = ENDPOINTS.iter().flat_map(|row| row.paths).filter_map(|path| path.split('/').nth(1));
         firsts.filter(|first| !["{server}", "*"].contains(first)).collect()
     }
 
     fn matches(pattern: &str, path: &str) -> bool {
-        let mut path = segments(path.strip_suffix('/').unwrap_or(path));
+        let mut path = path.strip_suffix('/').unwrap_or(path).split('/');
         let is_root = pattern == "/";
-        for (at, wanted) in segments(pattern).take(if is_root { 1 } else { usize::MAX }).enumerate() {
+        for (at, wanted) in pattern.split('/').take(if is_root { 1 } else { usize::MAX }).enumerate() {
             match (wanted, path.next()) {
                 ("*", _) => return true,
                 ("{server}", Some(name)) if at > 1 || !first_words().contains(&name) => {}

@@ -63,7 +63,6 @@ impl LogFlags {
 /// What the gateway starts with.
 pub(super) struct Started {
     pub(super) prepared: Prepared,
-    pub(super) snapshot: Arc<Snapshot>,
     pub(super) problems: Vec<Problem>,
     pub(super) observer: Arc<Observer>,
     /// Why changes of files are polled, if they are.
@@ -102,13 +101,13 @@ impl ConfigThread {
         flags: LogFlags,
     ) -> io::Result<(Self, oneshot::Receiver<Result<Started, StartRefusal>>)> {
         let pulse = Arc::new(ConfigThreadPulse::default());
-        let (tell, told) = oneshot::channel();
+        let (started, outcome) = oneshot::channel();
         let (of_thread, path) = (Arc::clone(&pulse), path.to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("config".into()).spawn(move || {
-            runtime.block_on(follow(path, flags, &of_thread, tell));
+            runtime.block_on(follow(path, flags, &of_thread, started));
         })?;
-        Ok((Self(pulse), told))
+        Ok((Self(pulse), outcome))
     }
 
     /// Has the config applied again, also if it did not change. Asking often is asking once.
@@ -121,8 +120,8 @@ impl ConfigThread {
         self.0.has_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Looks after the thread for ever; `tell` is called once each time that it is stuck.
-    pub(super) async fn look_after(&self, tell: impl Fn()) {
+    /// Watches the thread for ever; `report` is called once each time that it is stuck.
+    pub(super) async fn look_after(&self, report: impl Fn()) {
         let mut looks = interval(BEAT);
         // Whoever was stopped himself has missed nothing: looks are counted, not seconds.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +134,7 @@ impl ConfigThread {
             // The first look is at the beginning of the first second.
             if missed == MISSED + 1 {
                 self.0.is_missed.store(true, Ordering::Relaxed);
-                tell();
+                report();
             }
         }
     }
@@ -152,7 +151,7 @@ async fn follow(
     path: PathBuf,
     flags: LogFlags,
     pulse: &ConfigThreadPulse,
-    tell: oneshot::Sender<Result<Started, StartRefusal>>,
+    outcome: oneshot::Sender<Result<Started, StartRefusal>>,
 ) {
     // The watcher comes before the load, so that a change in between is not missed.
     let mut watcher = Watcher::new(vec![path.clone()]);
@@ -160,17 +159,17 @@ async fn follow(
     let (started, variables) = match start(&path, flags, &mut watcher, take) {
         Ok(started) => started,
         Err(refused) => {
-            drop(tell.send(Err(refused)));
+            drop(outcome.send(Err(refused)));
             return;
         }
     };
     pulse.beats.fetch_add(1, Ordering::Relaxed);
-    let snapshot = Arc::clone(&started.snapshot);
-    if tell.send(Ok(started)).is_err() {
+    if outcome.send(Ok(started)).is_err() {
         return;
     }
     // Nobody has a gateway if it could not be opened.
     let Ok(gateway) = taken.await else { return };
+    let snapshot = gateway.in_force();
     exposed::warn(&gateway.shared.observer.log, &snapshot, variables);
     let sees_everything = commands_see_everything(&snapshot);
     drop(snapshot);
@@ -194,9 +193,9 @@ async fn follow(
             _ = beats.tick() => {
                 pulse.beats.fetch_add(1, Ordering::Relaxed);
                 if pulse.is_missed.swap(false, Ordering::Relaxed) {
-                    followed.can_be_read_again();
+                    followed.report_readable();
                 }
-                followed.tell_hung();
+                followed.report_hung();
             }
             () = pulse.asked.notified() => followed.watcher.report_in_any_case(),
             change = followed.watcher.changed() => {
@@ -221,14 +220,13 @@ fn start(
     let is_whole = loaded.is_whole();
     let Loaded { snapshot, problems, files, .. } = loaded;
     let Some(snapshot) = snapshot.filter(|_| is_whole) else { return Err(StartRefusal::Config(problems)) };
-    let snapshot = Arc::new(snapshot);
     let of_system = |e| StartRefusal::Start(StartError::Io("log and metrics".to_owned(), e));
     let observer = Observer::of_process(&snapshot.log).map_err(of_system)?;
     watcher.watch(files, began);
-    let prepared = Prepared::new(Arc::clone(&snapshot), Arc::clone(&observer), Clock::default());
+    let prepared = Prepared::new(Arc::new(snapshot), Arc::clone(&observer), Clock::default());
     let prepared = prepared.map_err(StartRefusal::Start)?;
     let polls = watcher.problem().map(str::to_owned);
-    Ok((Started { prepared, snapshot, problems, observer, polls, give }, variables))
+    Ok((Started { prepared, problems, observer, polls, give }, variables))
 }
 
 fn load(path: &Path, flags: LogFlags) -> (Loaded, BTreeSet<String>) {
@@ -283,13 +281,13 @@ impl ConfigFollower {
         let observer = Arc::clone(&self.gateway.shared.observer);
         let is_refused = loaded.snapshot.is_none();
         // Who saves, and mends one thing after the other, does not get the same hundred problems each time.
-        let is_told = is_refused && loaded.problems == self.refused_for;
-        if !is_told {
+        let is_reported = is_refused && loaded.problems == self.refused_for;
+        if !is_reported {
             report(&observer.log, &loaded.problems);
         }
         self.refused_for = if is_refused { loaded.problems } else { Vec::new() };
         let result = match &loaded.snapshot {
-            None if is_told => Err(match self.refused_for.len() {
+            None if is_reported => Err(match self.refused_for.len() {
                 1 => "the same problem as before".to_owned(),
                 count => format!("the same {count} problems as before"),
             }),
@@ -337,7 +335,7 @@ impl ConfigFollower {
         self.watcher.report_when_read(&loaded.unread.hung);
     }
 
-    /// Takes away what a refused config does not have. A removal always applies; where it cannot, somebody has to know.
+    /// Takes away what a refused config does not have. A removal always applies; where it cannot, the log says so.
     fn restrict(&self, remaining: Option<&Remaining>) -> Option<ReloadChange> {
         self.gateway.restrict(remaining?).unwrap_or_else(|e| {
             let msg = "What the refused config takes away could not be put into force: it still applies";
@@ -349,7 +347,7 @@ impl ConfigFollower {
 
     /// Says which of the files that the config names hang now, or have not for a while: a slow one may hang each time that it is
     /// looked at. What was read of them last is in force.
-    fn tell_hung(&mut self) {
+    fn report_hung(&mut self) {
         let log = &self.gateway.shared.observer.log;
         let now = Instant::now();
         for path in self.watcher.hung() {
@@ -369,7 +367,7 @@ impl ConfigFollower {
     }
 
     /// What was true before is true again; what changed meanwhile is reloaded as ever.
-    fn can_be_read_again(&self) {
+    fn report_readable(&self) {
         let observer = &self.gateway.shared.observer;
         observer.metrics.config_last_reload_successful.set(i64::from(self.last == Reload::Whole));
         observer.log.line(Level::Info, "The config can be read again").send();

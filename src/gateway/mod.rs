@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 use tokio::{net::TcpListener, sync::Notify};
@@ -75,7 +74,6 @@ pub struct Gateway {
     clock: Arc<Clock>,
     /// What the listeners were started with; a reload cannot change it.
     started_with: RestartKeys,
-    in_force: ArcSwap<Snapshot>,
     /// Reloads go one by one.
     turn: Mutex<()>,
     addrs: Vec<SocketAddr>,
@@ -195,7 +193,6 @@ pub struct Prepared {
     acceptor: Option<TlsAcceptor>,
     process_key: SessionKey,
     clock: Arc<Clock>,
-    snapshot: Arc<Snapshot>,
 }
 
 impl Prepared {
@@ -206,7 +203,7 @@ impl Prepared {
         let clock = Arc::new(clock);
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
-        let live = Live::build(&snapshot, None, &observer, &ledger, &process_key, &clock)
+        let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
         observer.metrics.config_runs(snapshot.hash);
         let shared = Arc::new(GateState::new(live, ledger, observer));
@@ -223,13 +220,14 @@ impl Prepared {
                 (Some(TlsAcceptor::from(Arc::new(config))), self_made)
             }
         };
-        Ok(Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot })
+        Ok(Self { shared, certificate, self_made, acceptor, process_key, clock })
     }
 
     /// Binds the addresses and begins to serve. Must be called on a tokio runtime with I/O and time, which accepts; workers
     /// have their own.
     pub fn open(self) -> Result<Gateway, StartError> {
-        let Self { shared, certificate, self_made, acceptor, process_key, clock, snapshot } = self;
+        let Self { shared, certificate, self_made, acceptor, process_key, clock } = self;
+        let snapshot = Arc::clone(&shared.live().config);
         let listeners = bind_all(&snapshot.addr)?;
         let admin = snapshot
             .admin
@@ -259,7 +257,7 @@ impl Prepared {
                 if let Some(address) = evicted.beyond {
                     observer.rejected(Rejection::PerAddress, &address.to_string());
                 }
-                // Weak, since workers have the connections, and end when nobody has them.
+                // Weak, since workers own the connections, and end once no handle to them is left.
                 if let Some(workers) = of_evicted.upgrade() {
                     workers[evicted.worker].send(WorkerCommand::Evict(evicted.id));
                 }
@@ -278,7 +276,6 @@ impl Prepared {
             process_key,
             clock,
             started_with: RestartKeys::of(&snapshot),
-            in_force: ArcSwap::new(snapshot),
             turn: Mutex::default(),
             addrs,
             admin_addr,
@@ -298,7 +295,7 @@ impl Gateway {
 
     /// The config that is in force.
     pub fn in_force(&self) -> Arc<Snapshot> {
-        self.in_force.load_full()
+        Arc::clone(&self.shared.live().config)
     }
 
     /// Addresses that clients can connect to.
@@ -321,7 +318,7 @@ impl Gateway {
         &self.shared
     }
 
-    /// Serves on, and tells balancers by `/health/ready` to send nobody any more.
+    /// Goes on serving; `/health/ready` answers 503, so that balancers send no new clients.
     pub fn leave(&self) {
         self.shared.leave();
     }
@@ -331,7 +328,7 @@ impl Gateway {
         self.stop_accepting.cancel();
     }
 
-    /// Begins nothing any more, and tells connections to finish. What they have may still be revoked by a
+    /// Begins nothing any more, and has connections finish. What they have may still be revoked by a
     /// [`Gateway::reload`].
     pub fn drain(&self) {
         self.shared.drain();
@@ -339,7 +336,7 @@ impl Gateway {
     }
 
     /// Resolves once no connection is left. Connections are accepted as long as a client may have to answer its server
-    /// before that can answer it; streams that only listen end when nobody waits for an answer.
+    /// before that can answer it; streams that only listen end once no answer is waited for.
     pub fn drained(&self) -> impl Future<Output = ()> + use<> {
         let (workers, stop_accepting) = (Arc::clone(&self.workers), self.stop_accepting.clone());
         let less = Arc::clone(&self.less);
@@ -396,7 +393,7 @@ impl Gateway {
             }
         };
         let _ = tokio::time::timeout(CUT_GRACE, all_cut).await;
-        // Sessions that nobody uses at the moment end here, and with them their processes.
+        // Sessions that no request uses at the moment end here, and with them their processes.
         self.workers.iter().for_each(|worker| worker.send(WorkerCommand::Cut));
         let children = self.children();
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::stop));
@@ -486,7 +483,7 @@ async fn watch_clock(
     let mut expiry = Expiry::default();
     let mut is_behind = false;
     while !stop.is_cancelled() {
-        // Also when nobody asks: it is the latest time that counts.
+        // Also when no request asks for the time: the latest one counts.
         clock.now();
         let behind = clock.behind();
         if behind >= BEHIND && !is_behind {
@@ -550,7 +547,7 @@ async fn accept(
         let worker = workers.iter().enumerate().min_by_key(|(_, worker)| worker.open());
         if let (Some((index, worker)), Ok(stream)) = (worker, stream.into_std()) {
             let is_balancer = listener_kind == ListenerKind::Public
-                && is_trusted(&shared.live().trusted_proxies, peer.ip());
+                && is_trusted(&shared.live().config.trusted_proxies, peer.ip());
             let connection_slot = connections.enter(peer.ip().into(), is_balancer, index);
             let (open, limit) = (connections.open(), connections.limit());
             if open > limit

@@ -16,7 +16,7 @@ use crate::gateway::{
 };
 use crate::{
     child::shield,
-    config::{Level, Problem, Snapshot},
+    config::{Level, Problem},
     downstream::self_signed::{SelfMade, write_ca as write_ca_over_certificate},
     observe::Log,
 };
@@ -119,7 +119,7 @@ async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), 
 async fn serve_until_signal(
     signals: &mut Signals,
     follower: &ConfigThread,
-    Started { prepared, snapshot, problems, observer, polls, give }: Started,
+    Started { prepared, problems, observer, polls, give }: Started,
     ca_out: Option<&Path>,
 ) -> Result<(), StartError> {
     let gateway = Arc::new(prepared.open()?);
@@ -127,7 +127,7 @@ async fn serve_until_signal(
         write_ca(&gateway, to)
             .map_err(|e| StartError::Io(format!("cannot write the CA to {}", to.display()), e))?;
     }
-    report_start(&gateway, &snapshot, &problems, polls.as_deref());
+    report_start(&gateway, &problems, polls.as_deref());
     // It ends only with this process.
     let _ = give.send(Arc::clone(&gateway));
     let (looking, of_looking) = (follower.clone(), Arc::clone(&observer));
@@ -194,11 +194,12 @@ fn report_self_made(log: &Log, made: &SelfMade) {
     }
 }
 
-fn report_start(gateway: &Gateway, snapshot: &Snapshot, problems: &[Problem], polls: Option<&str>) {
+fn report_start(gateway: &Gateway, problems: &[Problem], polls: Option<&str>) {
+    let snapshot = gateway.in_force();
     let observer = &gateway.shared.observer;
     let log = &observer.log;
     report(log, problems);
-    warn_of_root(log, snapshot);
+    warn_of_root(log, &snapshot);
     if let Some(problem) = polls {
         log.line(Level::Warn, "Changes of files are polled every 2 s").text("cause", problem).send();
     }

@@ -97,13 +97,18 @@ impl Gateway {
     ) -> Result<ReloadChange, Unusable> {
         let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
         let previous = self.shared.live().clone();
-        let live = Live::build(&snapshot, Some(&previous), observer, ledger, &self.process_key, &self.clock)?;
-        let hash = snapshot.hash;
-        let mut change = ReloadChange::between(&self.in_force(), &snapshot);
+        let mut change = ReloadChange::between(&previous.config, &snapshot);
+        let live = Live::build(
+            Arc::new(snapshot),
+            Some(&previous),
+            observer,
+            ledger,
+            &self.process_key,
+            &self.clock,
+        )?;
         let revoked_before = self.shared.revoked();
-        self.in_force.store(Arc::new(snapshot));
+        observer.metrics.config_runs(live.config.hash);
         self.shared.swap(Arc::new(live));
-        observer.metrics.config_runs(hash);
         self.retire(&previous);
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();

@@ -27,7 +27,7 @@ use crate::{
     child::Supervisor,
     downstream::{
         connection::{self, Connection, ListenerKind, TakeoverSlot},
-        forwarded as proxied,
+        forwarded::{is_trusted, proxy_header},
         incoming::Incoming,
         rejection::Rejection,
         slots::{ConnectionId, ConnectionSlot},
@@ -193,7 +193,7 @@ async fn run(
                 }
                 Some(WorkerCommand::Drain) => {
                     worker.of_connections.signal(|_| Some(Signal::Drain));
-                    worker.look_what_is_unfinished(&load).await;
+                    worker.update_unfinished(&load).await;
                 }
                 Some(WorkerCommand::EndListening) => worker.end_listening(),
                 Some(WorkerCommand::CutRequests(acknowledge)) => {
@@ -207,7 +207,7 @@ async fn run(
             _ = ticks.tick() => {
                 worker.tick();
                 if !worker.shared.is_ready() {
-                    worker.look_what_is_unfinished(&load).await;
+                    worker.update_unfinished(&load).await;
                 }
             }
         }
@@ -217,7 +217,7 @@ async fn run(
     }
 }
 
-/// Ends what a change does not admit, each time that there was one, and tells up to which that is done.
+/// Ends what a change does not admit, each time that there was one, and publishes the generation up to which that is done.
 async fn apply_changes(worker: Rc<Worker>, applied: watch::Sender<u64>) {
     let mut changes = worker.shared.changes();
     loop {
@@ -234,29 +234,29 @@ async fn apply_changes(worker: Rc<Worker>, applied: watch::Sender<u64>) {
 struct Open {
     of_worker: Arc<Load>,
     /// Those of the admin listener are not among the client connections.
-    of_gate: Option<prometheus::IntGauge>,
+    of_gateway: Option<prometheus::IntGauge>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.of_worker.close_one();
-        self.of_gate.iter().for_each(prometheus::IntGauge::dec);
+        self.of_gateway.iter().for_each(prometheus::IntGauge::dec);
     }
 }
 
 fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, load: Arc<Load>) {
     let Arrival { stream, peer, listener_kind, connection_slot } = arrival;
-    let of_gate = (listener_kind == ListenerKind::Public)
+    let of_gateway = (listener_kind == ListenerKind::Public)
         .then(|| worker.shared.observer.metrics.connections_open.clone());
-    of_gate.iter().for_each(prometheus::IntGauge::inc);
-    let open = Open { of_worker: load, of_gate };
+    of_gateway.iter().for_each(prometheus::IntGauge::inc);
+    let open = Open { of_worker: load, of_gateway };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let acceptor = acceptor.filter(|_| listener_kind == ListenerKind::Public);
     // Before a task begins, so that the worker's next command reaches this connection, too.
     let watched = worker.of_connections.watch(Visitor::default());
     let evictable = worker.evictable(connection_slot.id(), &watched);
     let is_balancer = listener_kind == ListenerKind::Public
-        && proxied::is_trusted(&worker.shared.live().trusted_proxies, peer.ip());
+        && is_trusted(&worker.shared.live().config.trusted_proxies, peer.ip());
     let accepted =
         Accepted { stream, peer, listener_kind, connection_slot, acceptor, watched, evictable, open };
     // A task keeps the size of the largest thing that it did. So what few connections begin with has a task of its own.
@@ -295,7 +295,7 @@ impl Drop for Served {
 }
 
 impl Accepted {
-    /// Serves it in a task of its own. `client` is for whom a balancer speaks.
+    /// Serves it in a task of its own. `client` is the one that a balancer forwards for.
     fn serve(self, worker: &Rc<Worker>, client: Option<SocketAddr>, is_balancer: bool) {
         let Self { stream, peer, listener_kind, mut connection_slot, acceptor, watched, evictable, open } =
             self;
@@ -329,7 +329,7 @@ fn task(
     connection::serve(stream, acceptor, connection, slot, handle, served)
 }
 
-/// Serves a connection of a balancer, which may say whom it speaks for.
+/// Serves a connection of a balancer, which may name the client that it forwards for.
 async fn serve_balancer(worker: Rc<Worker>, mut accepted: Accepted) {
     let Accepted { stream, watched, .. } = &mut accepted;
     let client = tokio::select! {
@@ -351,7 +351,7 @@ async fn serve_balancer(worker: Rc<Worker>, mut accepted: Accepted) {
 /// nothing came, or the balancer went away.
 async fn client_of(worker: &Worker, stream: &mut TcpStream) -> Result<Option<SocketAddr>, Option<Rejection>> {
     let timeout = worker.shared.live().limits.header_timeout;
-    match tokio::time::timeout(timeout, proxied::proxy_header(stream)).await {
+    match tokio::time::timeout(timeout, proxy_header(stream)).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => {
             let is_broken = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
@@ -404,7 +404,7 @@ impl Worker {
     }
 
     /// Learns from sessions and requests what their clients wait for.
-    async fn look_what_is_unfinished(&self, load: &Load) {
+    async fn update_unfinished(&self, load: &Load) {
         let is_session = |subject: &Subject| matches!(subject, Subject::Session(..));
         self.watchdog.signal(|subject| is_session(subject).then_some(Signal::Drain));
         // Sessions answer when they are polled; one that is not by then still counts as it did.

@@ -51,7 +51,7 @@ struct Queue {
     lines: usize,
     /// Lines that were dropped, and not yet reported.
     dropped_unreported: u64,
-    /// The writer waits on the condition variable; nobody else needs to signal.
+    /// The writer waits on the condition variable, and has to be notified.
     writer_waits: bool,
     closed: bool,
     /// The writer has written everything.
@@ -369,7 +369,7 @@ fn write_time(buf: &mut Vec<u8>) {
     ]);
 }
 
-/// Bytes that stand for themselves in a JSON string. Not DEL: see [`write_json`].
+/// Bytes that need no escape in a JSON string. Not DEL: see [`write_json`].
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0x20;

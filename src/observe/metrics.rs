@@ -376,7 +376,7 @@ const STATUS_LABELS: usize = STATUSES.len() + CLASSES.len();
 /// The counters of one server.
 pub struct ServerMetrics {
     name: Box<str>,
-    /// How the server fares. It is here because whoever counts its requests may learn that, too.
+    /// Whether the server works. It is here because what counts a request also learns that.
     pub health: Arc<Health>,
     requests: IntCounterVec,
     by_status: Box<[[OnceLock<IntCounter>; STATUS_LABELS]; METHODS.len()]>,

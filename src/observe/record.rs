@@ -130,7 +130,7 @@ impl Record {
     }
 
     /// The request is for the gateway itself.
-    pub fn is_for_gateway(&mut self) {
+    pub fn mark_for_gateway(&mut self) {
         self.level = Level::Debug;
     }
 
@@ -152,7 +152,7 @@ impl Record {
     }
 
     /// The request is part of this trace.
-    pub fn traced(&mut self, trace: Option<TraceId>) {
+    pub fn set_trace(&mut self, trace: Option<TraceId>) {
         if let Some(trace) = trace {
             self.more().trace = Some(trace);
         }
@@ -165,7 +165,7 @@ impl Record {
 
     /// What it asks of its server; `name` is what the method is about, of which a tool is logged. Clients choose the name, so
     /// one that `has_secret`, something of what the request presents, is left out.
-    pub fn asks(&mut self, method: &str, name: Option<&str>, has_secret: impl Fn(&[u8]) -> bool) {
+    pub fn set_operation(&mut self, method: &str, name: Option<&str>, has_secret: impl Fn(&[u8]) -> bool) {
         let method = RpcMethod::of(method);
         let is_shown = |name: &&str| method.calls_tool() && !has_secret(name.as_bytes());
         let tool = name.filter(is_shown).map(|tool| cut(tool, VALUE_BYTES).into());
@@ -173,7 +173,7 @@ impl Record {
     }
 
     /// Which of all servers as one it is for; `name` is what that calls what the method is about.
-    pub fn is_for_member(&mut self, metrics: Arc<ServerMetrics>, name: &str) {
+    pub fn set_member(&mut self, metrics: Arc<ServerMetrics>, name: &str) {
         let more = self.more();
         more.member = Some(metrics);
         if let Some(tool) = more.operation.as_mut().and_then(|operation| operation.tool.as_mut()) {
@@ -194,14 +194,14 @@ impl Record {
     }
 
     /// The request is one of those that its owner may have at a time.
-    pub fn holds(&mut self, share: Share) {
+    pub fn hold(&mut self, share: Share) {
         if self.share.replace(share).is_none() {
-            self.connection.is_awaited();
+            self.connection.note_awaited();
         }
     }
 
     /// The request comes from this address, as a trusted balancer says.
-    pub fn client_is(&mut self, client: IpAddr) {
+    pub fn set_client(&mut self, client: IpAddr) {
         self.client = Some(client.to_string().into());
     }
 
@@ -370,8 +370,8 @@ impl Record {
 }
 
 impl Record {
-    /// How long the operation took, to the end of its answer. Where that comes on another stream (HTTP+SSE), nobody
-    /// knows here.
+    /// How long the operation took, to the end of its answer. Where that comes on another stream (HTTP+SSE), its end is not
+    /// seen here.
     fn observe_operation(&self) {
         let Some(&Operation { method, .. }) = self.operation() else { return };
         if self.status == Some(StatusCode::ACCEPTED) && !method.is_notification() {

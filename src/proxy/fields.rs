@@ -1,6 +1,6 @@
 //! Which header fields pass, and which stay at this hop.
 //!
-//! The lists name what every HTTP proxy has to drop, and what would speak with a voice that is not its sender's: a
+//! The lists name what every HTTP proxy has to drop, and what would claim what its sender cannot claim: a
 //! request that claims what only the gateway can know, a response that claims to be the gateway. A name counts in every
 //! spelling that a server folds into one: CGI and what descends from it (WSGI, Rack, PHP) make `HTTP_X_TEAM` of
 //! `X-Team`, of `X_Team` and some of them of `X.Team`. So towards servers only names of letters, digits and `-` pass,
@@ -210,7 +210,7 @@ fn stays_before_client(name: &str) -> bool {
         Some(b'u') => matches!(name, "upgrade" | "use-as-dictionary"),
         Some(b'w') => name == "www-authenticate",
         Some(b'x') => {
-            // Whether a proxy may hold a stream back is the one thing that a server knows better.
+            // Whether a proxy may buffer a stream is for the server to say.
             name.strip_prefix("x-").is_some_and(stays_before_client_x) && name != "x-accel-buffering"
         }
         _ => false,

@@ -108,7 +108,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, cookies_of: Option<&str>) 
             is_mcp |= is_mcp_type(value);
         } else if !fields::goes_to_client(name) {
             has_connection |= *name == header::CONNECTION;
-            // The values of one name stand side by side.
+            // The values of one name follow each other.
             if dropped.last() != Some(name) {
                 dropped.push(name.clone());
             }

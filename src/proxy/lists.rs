@@ -4,8 +4,8 @@
 //! is JSON or an event stream; what else it is, is a server's failure. A refusal keeps its status, by which clients choose
 //! how to go on, and its body, unless a client could find a result in it.
 //!
-//! A body in a coding is not decoded: the server got the request for none (`Accept-Encoding: identity`), and what stands
-//! between it and the gateway has to get it too.
+//! A body in a coding is not decoded: the server got the request for none (`Accept-Encoding: identity`), and so did what
+//! is between it and the gateway.
 
 use std::{sync::Arc, task::Context};
 

@@ -1,4 +1,4 @@
-//! The MCP path: one admitted request, to its server and back.
+//! The byte path: one admitted request, to its server and back.
 
 mod cookies;
 mod drain;
@@ -38,7 +38,7 @@ use crate::{
     watchdog::{Ending, Watched},
 };
 
-/// Whether the server speaks the transport of this door, so that bytes can pass as they are.
+/// Whether the server speaks the transport of this endpoint, so that bytes can pass as they are.
 pub fn passes_through(admitted: &Admitted<'_>) -> bool {
     let Backend::Http { target, .. } = &admitted.entry.backend else { return false };
     (target.transport == Speaks::StreamableHttp) == (admitted.mcp_endpoint == McpEndpoint::Mcp)
@@ -54,7 +54,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.entry.server.timeout.unwrap_or(limits.upstream_timeout);
-    // 1. Where to: the server's endpoint for this door, in its own words.
+    // 1. Where to: path and query as the server has them.
     let target = request_target(&admitted, to, head)?;
     // A body that says that it is too large is not begun.
     let declared = body.as_ref().map_or(0, |body| body.size_hint().lower());

@@ -1,4 +1,4 @@
-//! The tool filter on the MCP path: calls of hidden tools stay here, lists come without them.
+//! The tool filter on the byte path: calls of hidden tools stay here, lists come without them.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -114,7 +114,7 @@ impl Tools {
         self.is_stream || self.guard.as_ref().is_some_and(asks)
     }
 
-    /// Says of which tools the client may know.
+    /// Whether the client may see a tool.
     pub(super) fn passes(&self) -> Passes {
         passes(&self.filter)
     }

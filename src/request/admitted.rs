@@ -34,7 +34,7 @@ impl Admitted<'_> {
 
     /// Longest silence of an event stream; zero is any.
     pub fn keep_alive(&self) -> Duration {
-        self.entry.server.keep_alive.unwrap_or(self.live.keep_alive)
+        self.entry.server.keep_alive.unwrap_or(self.live.config.keep_alive)
     }
 
     /// What lets this request run, for as long as it does.

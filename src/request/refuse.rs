@@ -62,12 +62,12 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     response
 }
 
-/// How long the rest of a body is waited for that nobody wants, and how long in a drain: at its end the connection is about
+/// How long the rest of the body of a refused request is waited for, and how long in a drain: at its end the connection is about
 /// to be cut, and the answer is to go out before.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LAST_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Reads a small body that nobody wants, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
+/// Reads the small body of a refused request, so that its sender is through before it is answered. Otherwise HTTP/2 resets the
 /// stream behind the answer (RFC 9113 §8.1), which some clients take for a failure (curl 7.88), and HTTP/1.1 closes
 /// a connection with unread bytes, which may lose the answer.
 pub async fn swallow(mut body: Incoming, awaits_leave: bool, is_draining: bool) {

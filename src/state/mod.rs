@@ -10,18 +10,17 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, Guard};
-use ipnet::IpNet;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
 pub use self::worker::{Evictable, Worker};
 use crate::{
     clock::Clock,
-    config::{Aggregate, Credential, Limits, Server, Snapshot},
+    config::{Limits, Server, Snapshot},
     downstream::slots::Connections,
     error::ErrorKind,
     identity::{
@@ -157,18 +156,10 @@ enum Phase {
 
 /// Everything that requests need of one config.
 pub struct Live {
-    /// `proxy.name`, as it is in a challenge.
-    pub realm: String,
-    /// `proxy.auth.queryToken`.
-    pub query_token: bool,
-    /// Hosts and origins that may call.
-    pub host_rules: HostRules,
-    /// `proxy.keepAlive`: longest silence of an event stream; zero is any.
-    pub keep_alive: Duration,
-    /// What a peer may cost.
+    /// The config itself.
+    pub config: Arc<Snapshot>,
+    /// What a peer may cost: those of the config, for connections to keep.
     pub limits: Arc<Limits>,
-    /// Balancers that may say whom they speak for.
-    pub trusted_proxies: Vec<IpNet>,
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
     /// Is asked about tokens that the table does not have.
@@ -187,22 +178,10 @@ pub struct Live {
     past_callers: HashMap<Box<str>, PastCallers>,
     /// All servers as one: an entry for any valid token, which sees what the token may reach.
     pub all: Arc<ServerEntry>,
-    /// `proxy.aggregate`.
-    pub aggregate: Aggregate,
     /// Binds session ids to callers.
     pub sessions: SessionKey,
     /// By which credentials expire.
     pub clock: Arc<Clock>,
-}
-
-/// Which hosts and origins a request may name.
-pub struct HostRules {
-    /// `proxy.allowedHosts`.
-    pub hosts: Vec<crate::config::HostPattern>,
-    /// `proxy.allowedOrigins`.
-    pub origins: Vec<String>,
-    /// Whether any loopback origin is the gateway's own.
-    pub loopback_origins: bool,
 }
 
 /// A credential and what is counted for it.
@@ -217,16 +196,11 @@ pub struct CredentialEntry {
     pub owner: Arc<Owner>,
 }
 
-/// What metrics call a credential.
-fn id_of(credential: &Credential, key: &SessionKey) -> Arc<str> {
-    credential.id.clone().unwrap_or_else(|| key.name_of_credential(&credential.digest).into())
-}
-
 impl Live {
     /// Builds the state for `snapshot`. Connections and keys of `previous` are taken over where the config left them as
     /// they were; `process_key` binds sessions when the config names no key.
     pub fn build(
-        snapshot: &Snapshot,
+        snapshot: Arc<Snapshot>,
         previous: Option<&Self>,
         observer: &Arc<Observer>,
         ledger: &Ledger,
@@ -240,7 +214,8 @@ impl Live {
             .credentials
             .iter()
             .map(|credential| {
-                let id = id_of(credential, &sessions);
+                let unnamed = || sessions.name_of_credential(&credential.digest).into();
+                let id = credential.id.clone().unwrap_or_else(unnamed);
                 CredentialEntry {
                     used: metrics.token_used(&credential.token_name, &id),
                     id,
@@ -271,21 +246,13 @@ impl Live {
         let metrics =
             previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
         let same = previous
-            .filter(|live| live.aggregate == snapshot.aggregate && live.realm == snapshot.name)
+            .filter(|live| live.config.aggregate == snapshot.aggregate && live.config.name == snapshot.name)
             .map(|live| &*live.all);
         let all = Arc::new(ServerEntry::all(snapshot.session_timeout, credentials.len(), metrics, same));
         Ok(Self {
-            realm: snapshot.name.clone(),
-            query_token: snapshot.query_token,
-            host_rules: HostRules {
-                hosts: snapshot.allowed_hosts.clone(),
-                origins: snapshot.allowed_origins.clone(),
-                loopback_origins: snapshot.loopback_origins,
-            },
-            keep_alive: snapshot.keep_alive,
             limits: Arc::new(snapshot.limits.clone()),
-            trusted_proxies: snapshot.trusted_proxies.clone(),
             tokens: TokenTable::build(&snapshot.credentials),
+            config: snapshot,
             verifier: None,
             credentials,
             by_principal,
@@ -297,7 +264,6 @@ impl Live {
             servers,
             past_callers,
             all,
-            aggregate: snapshot.aggregate.clone(),
             clock: Arc::clone(clock),
             sessions,
         })

@@ -119,7 +119,7 @@ impl Exchange {
         if self.is_for_stream { STREAM_READ } else { SCRATCH }
     }
 
-    /// What has come since the head was complete; nothing if the server closed, which whoever reads the body meets again.
+    /// What has come since the head was complete; nothing if the server closed, which the next read of the body meets again.
     pub fn read_on(&mut self, cx: &mut Context<'_>) -> Result<Bytes, ExchangeError> {
         let most = self.most();
         match self.pool.read_up_to(most, &mut self.transport, cx, |_, bytes| Bytes::copy_from_slice(bytes)) {

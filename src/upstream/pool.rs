@@ -222,7 +222,7 @@ impl Pool {
         read_into(&mut scratch.free()[..most.min(SCRATCH)], transport, cx, then)
     }
 
-    /// Like [`Pool::read_up_to`], for a task that may leave what it read to its next turn: `then` also hears how many bytes
+    /// Like [`Pool::read_up_to`], for a task that may leave what it read to its next turn: `then` also gets how many bytes
     /// there is room to hold.
     pub fn read_or_hold<R>(
         self: &Rc<Self>,
@@ -256,7 +256,7 @@ fn read_into<R>(
     Poll::Ready(Ok(then(cx, buf.filled())))
 }
 
-/// Whether nothing happened on an idle connection: neither end nor bytes that nobody asked for.
+/// Whether nothing happened on an idle connection: neither end nor bytes.
 fn is_quiet(transport: &mut UpstreamSocket) -> bool {
     let mut byte = [0];
     let read =

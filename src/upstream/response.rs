@@ -134,7 +134,7 @@ impl ResponseBody {
                 count_read(reads, transport);
                 match read {
                     Some(data) => data,
-                    // Closed: the end where nothing else tells it, a loss everywhere else.
+                    // Closed: the end of a body without framing, a loss everywhere else.
                     None if matches!(self.decoding, Decoding::UntilClose) => {
                         self.connection = None;
                         continue;
@@ -201,7 +201,7 @@ impl ResponseBody {
         Some(whole)
     }
 
-    /// Lets go of a body that nobody wants. If all of it is here, its connection can be used again.
+    /// Drops a body that is not needed. If all of it is here, its connection can be used again.
     pub fn discard(mut self) {
         let first = std::mem::take(&mut self.first);
         if self.decoding.walk(&first, |_| {}).is_ok_and(|here| here == first.len()) {
@@ -275,7 +275,7 @@ impl ExchangeConnection {
     }
 }
 
-/// A response body with its framing left as it is, but for what nobody needs of it: extensions and trailers of chunks, which
+/// A response body with its framing left as it is, without extensions and trailers of chunks, which
 /// hardly any body has. Chunk sizes are looked at to know where it ends.
 pub struct RawBody {
     connection: ExchangeConnection,
@@ -303,7 +303,7 @@ impl RawBody {
         self.framing.comment();
     }
 
-    /// Reads what comes next, framing and all, and tells how much of it is payload. It lies in the worker's buffer, so an
+    /// Reads what comes next, framing and all, and returns how much of it is payload. It lies in the worker's buffer, so an
     /// idle body owns none: there it is held for the task's next turn, or handed to `now` if it is more than there is
     /// room for.
     pub fn poll_read<R>(

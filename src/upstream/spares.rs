@@ -34,7 +34,7 @@ impl Spares {
         map
     }
 
-    /// Keeps the memory of a map whose fields nobody needs any more. hyper reads each head of a connection into the map of the
+    /// Keeps the memory of a map whose fields are not needed any more. hyper reads each head of a connection into the map of the
     /// answer before it, so that maps go round.
     pub fn give(&self, mut map: HeaderMap) {
         if !(1..=FIELDS).contains(&map.capacity()) {
@@ -52,7 +52,7 @@ impl Spares {
         self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(REQUEST_BYTES))
     }
 
-    /// Keeps a buffer of which nobody needs anything any more, unless it has grown.
+    /// Keeps a buffer that is not needed any more, unless it has grown.
     pub fn give_buffer(&self, mut buffer: Vec<u8>) {
         let mut buffers = self.buffers.borrow_mut();
         if buffer.capacity() == REQUEST_BYTES && buffers.len() < BUFFERS {
@@ -68,7 +68,7 @@ impl Spares {
         }
         let mut chunk = self.chunk.borrow_mut();
         if chunk.capacity() < text.len() {
-            // The same bytes again, if nobody holds any of them.
+            // The same bytes again, if no text that was cut from them is left.
             chunk.reserve(CHUNK);
         }
         chunk.extend_from_slice(text);

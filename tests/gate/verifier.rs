@@ -70,7 +70,7 @@ async fn start(server: &Upstream) -> Slowly {
     let key = SessionKey::random().unwrap();
     let (snapshot, clock) = (gate.gateway.in_force(), Arc::new(Clock::default()));
     let mut live =
-        Live::build(&snapshot, Some(&previous), &gate.observer, &shared.ledger, &key, &clock).unwrap();
+        Live::build(snapshot, Some(&previous), &gate.observer, &shared.ledger, &key, &clock).unwrap();
     let (asked, (open, opened)) = (Arc::<AtomicUsize>::default(), watch::channel(false));
     live.verifier = Some(Arc::new(Slow { asked: Arc::clone(&asked), opened }));
     shared.swap(Arc::new(live));

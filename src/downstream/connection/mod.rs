@@ -37,7 +37,7 @@ const KEEP_ALIVE_UNADMITTED: Duration = Duration::from_secs(5);
 /// Most header fields of a request. Over HTTP/1.1 hyper counts them; over HTTP/2 that is left to who reads the request.
 pub const MAX_FIELDS: usize = 100;
 
-/// How long a connection is kept in a drain on which nobody waits for anything: what a client is about to send may still come,
+/// How long a connection is kept in a drain on which no answer is waited for: what a client is about to send may still come,
 /// and what it received (RFC 9113 §6.8) it may answer.
 const UNUSED_IN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -95,7 +95,7 @@ pub struct Connection {
     draining: Cell<bool>,
     /// The gateway drains.
     is_gate_draining: Cell<bool>,
-    /// Since when nobody waits for anything on it, in a drain.
+    /// Since when no answer is waited for on it, in a drain.
     unused_since: Cell<Option<Moment>>,
     /// It was ended from outside.
     is_cut: Cell<bool>,
@@ -180,7 +180,7 @@ impl Connection {
         Ok(())
     }
 
-    /// It is not one of strangers any more, and makes room for nobody.
+    /// It is not one of strangers any more, and is not evicted.
     pub fn keep(&self) {
         if !self.watched.subject().is_admitted.replace(true) {
             self.connection_slot.borrow_mut().admitted();
@@ -200,7 +200,7 @@ impl Connection {
         }
     }
 
-    /// For whom a request without a token counts: `client`, for which a balancer forwards it, or whoever connected.
+    /// For whom a request without a token counts: `client`, for which a balancer forwards it, or the address that connected.
     pub fn owner(&self, client: Option<IpAddr>, ledger: &Ledger) -> Arc<Owner> {
         let address = client.unwrap_or(self.address);
         let last = self.of_address.take().filter(|last| last.address == address);
@@ -221,7 +221,7 @@ impl Connection {
         if self.is_admitted() { KEEP_ALIVE } else { KEEP_ALIVE_UNADMITTED }
     }
 
-    /// Has it end `after` this time from now, or whenever else; in a drain soon, if nobody waits for anything here.
+    /// Has it end `after` this time from now, or never; in a drain soon, if no answer is waited for here.
     fn set_deadline(&self, after: Option<Duration>) {
         let mut after = after;
         if self.is_gate_draining.get() {
@@ -236,8 +236,8 @@ impl Connection {
         self.watched.set_deadline(after);
     }
 
-    /// Whether nobody waits for anything here: no request runs that was admitted, and none of one waits for a client to take
-    /// the end of its answer. What strangers asked for, nobody needs.
+    /// Whether no answer is waited for here: no request runs that was admitted, and none of one waits for a client to take
+    /// the end of its answer. Answers to strangers do not count.
     fn is_unused(&self) -> bool {
         self.awaited.get() == 0 && !(self.stalled.get() && self.is_admitted())
     }
@@ -261,7 +261,7 @@ impl Connection {
     }
 
     /// The current request was admitted, and its client waits for the answer. Say so to [`Connection::request_ended`].
-    pub fn is_awaited(&self) {
+    pub fn note_awaited(&self) {
         self.awaited.set(self.awaited.get() + 1);
         if self.is_gate_draining.get() {
             self.set_deadline(self.deadline());
@@ -297,7 +297,7 @@ impl Connection {
 
     /// A response begins that may have to be ended while hyper does not ask for more of it, because the client takes
     /// nothing. Whoever polls it next takes the view.
-    pub fn responds(&self, view: SignalView<Subject>) {
+    pub fn set_response(&self, view: SignalView<Subject>) {
         self.response.set(Some(view));
     }
 
@@ -322,7 +322,7 @@ impl Connection {
 
     /// Whether a response may leave hyper here: not on HTTP/2, where it shares the stream with others, and not on a
     /// connection that is to be closed behind it.
-    pub fn relays(&self) -> bool {
+    pub fn may_relay(&self) -> bool {
         self.is_http1() && !self.draining.get()
     }
 
@@ -347,7 +347,7 @@ impl Connection {
     }
 
     /// The client ended its side. Says whether that means that it left: not yet, if it may be waiting for the answer to a call.
-    /// Nothing but what is sent to it could tell, so it gets some time. The task is woken when it is time to ask again.
+    /// Only a write to it could show that, so it gets some time. The task is woken when it is time to ask again.
     pub(super) fn has_left(&self) -> bool {
         let waits = match self.phase.get() {
             Phase::Idle | Phase::Head => false,

@@ -1,4 +1,4 @@
-//! Where the requests of an HTTP/1 connection begin and end, and what hyper does not tell of their heads.
+//! Where the requests of an HTTP/1 connection begin and end, and what hyper does not report of their heads.
 //!
 //! hyper cuts a fragment off before anyone can refuse it, and takes a LF alone for a line end, which it is not to everybody
 //! (RFC 9112 §2.2 leaves that to the recipient). Both are looked for in every head, also in one that a client sends before it

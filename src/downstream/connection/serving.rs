@@ -349,7 +349,7 @@ where
             .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(stream), service_fn(answer))
     );
-    let mut is_told = false;
+    let mut is_finishing = false;
     poll_fn(|cx| {
         if connection.poll_signal(cx, || http.as_mut().graceful_shutdown()) {
             return Poll::Ready(());
@@ -362,11 +362,11 @@ where
             if expectations.has_handed_over() {
                 continue;
             }
-            if is_told || !connection.is_rejected() {
+            if is_finishing || !connection.is_rejected() {
                 return Poll::Pending;
             }
             // Whoever shares it, as behind a proxy, is to begin another.
-            is_told = true;
+            is_finishing = true;
             http.as_mut().graceful_shutdown();
         }
     })
