@@ -258,7 +258,7 @@ async fn a_file_whose_file_system_fails_stays_as_it_was_and_one_that_is_gone_doe
     let fail = mixed.files.dir.path().join("real/fail");
     for (round, error) in ["EIO", "ESTALE"].into_iter().enumerate() {
         fs::write(&fail, error).unwrap();
-        until("both fail", || gate.log.text().matches(HANGS).count() == 2 * (round + 1)).await;
+        until("both fail", || gate.log.text().matches(HANGS).count() > 2 * round + 1).await;
         // What is saved applies, and of what fails the last that was read.
         save(&mixed.path, &Mixed::config(0..2, json!({})));
         gate.answers("/nowhere", LEAKED, 401).await;
@@ -267,7 +267,7 @@ async fn a_file_whose_file_system_fails_stays_as_it_was_and_one_that_is_gone_doe
         }
         fs::remove_file(&fail).unwrap();
         let again = "A file that the config names can be read again";
-        until("both can be read", || gate.log.text().matches(again).count() == 2 * (round + 1)).await;
+        until("both can be read", || gate.log.text().matches(again).count() > 2 * round + 1).await;
         save(&mixed.path, &Mixed::config(0..2, json!({ "leaked": LEAKED })));
         gate.answers("/nowhere", LEAKED, 404).await;
     }
