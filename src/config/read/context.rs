@@ -21,6 +21,7 @@ use crate::config::{
     },
     roots::SystemRoots,
     rule_lines::RuleOf,
+    snapshot::Credential,
     table::key::Object,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub(crate) unread: Unread,
     /// The places of the rules about who may do what.
     pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
+    /// Every credential of which the token is known, and where it is.
+    pub(crate) credentials: Vec<(usize, Credential)>,
     /// Something that is not in `unread` was waited for to no purpose.
     pub(crate) has_waited: bool,
     /// What looks at these files found.
@@ -91,6 +94,7 @@ impl<'a> Context<'a> {
             files: vec![file.to_owned()],
             unread: Unread::default(),
             rules: Vec::new(),
+            credentials: Vec::new(),
             has_waited: false,
             named: NamedFiles::default(),
             known_files: HashSet::from([file.to_owned()]),
