@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::harness::until;
+use test_basics::waiting::until;
 
 use super::*;
 use crate::{

@@ -84,7 +84,7 @@ async fn a_session_calls_and_hears_of_progress_from_whichever_thread_it_is_used(
     });
     let heard = soon("the calls", async {
         while !user.is_finished() {
-            test_support::harness::pause().await;
+            test_basics::waiting::pause().await;
         }
         user.join().unwrap()
     })

@@ -6,7 +6,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
-use test_support::harness::until;
+use test_basics::waiting::until;
 use tokio::time::{sleep, timeout};
 
 use crate::link::stdio::*;

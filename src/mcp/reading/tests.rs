@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use test_support::spellings;
+use test_basics::spellings;
 
 use crate::mcp::reading::*;
 use crate::mcp::{

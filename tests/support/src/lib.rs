@@ -8,5 +8,6 @@ pub mod harness;
 pub mod process;
 pub mod recorder;
 pub mod scripted;
-pub mod spellings;
 pub mod tls;
+
+pub use test_basics::spellings;
