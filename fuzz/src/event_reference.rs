@@ -75,14 +75,52 @@ fn read_lines(lines: Vec<&[u8]>) -> Read {
     read
 }
 
+/// The data of the events that some lenient client takes for an `endpoint` event: one that breaks lines at LF only or wherever
+/// Unicode does, and does not mind blanks around a field, or its case.
+pub fn endpoints_to_the_lenient(stream: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(stream);
+    let by_lf = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    let anywhere = text.replace("\r\n", "\n");
+    let anywhere = anywhere.split(ends_line).collect();
+    let mut found = Vec::new();
+    let readings: [Vec<&str>; 2] = [by_lf, anywhere];
+    for mut lines in readings {
+        // What is behind the last end of a line is no line.
+        lines.pop();
+        let (mut is_endpoint, mut data) = (false, Vec::new());
+        for line in lines {
+            if line.is_empty() {
+                if is_endpoint && !data.is_empty() {
+                    found.push(data.join("\n"));
+                }
+                (is_endpoint, data) = (false, Vec::new());
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            match &field.trim_matches(is_blank).to_ascii_lowercase()[..] {
+                "event" => is_endpoint = value.trim_matches(is_blank).starts_with("endpoint"),
+                "data" => data.push(value.trim_matches(is_blank).to_owned()),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn ends_line(c: char) -> bool {
+    matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
+}
+
 /// The texts that some client may take for the name of an event: behind any line end of Unicode, with the field in any case and
 /// with blanks around it.
 pub fn names_to_anybody(stream: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(stream);
-    let ends = |c: char| matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
     let mut names = Vec::new();
-    for line in text.split(ends) {
+    for line in text.split(ends_line) {
         if let Some((field, value)) = line.split_once(':')
             && field.trim_matches(is_blank).eq_ignore_ascii_case("event")
         {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use url::Url;
 
-use crate::mcp::sse::endpoint_guard::EndpointGuard;
+use crate::mcp::sse::endpoint_guard::{EndpointGuard, ends_line, is_blank};
 
 pub use crate::mcp::sse::endpoint_guard::EndpointError;
 
@@ -53,6 +53,11 @@ pub struct EndpointRewriter<F> {
     is_endpoint: bool,
     /// It was, and maybe has another name by now.
     was_endpoint: bool,
+    /// Some clients take a line of the current event for data that others do not see.
+    is_ambiguous: bool,
+    /// Which line ends there were: LF, and CR alone. Some clients end lines at LF only.
+    had_lf: bool,
+    had_bare_cr: bool,
     data: Data,
     /// The event went out. From here on there is none.
     done: bool,
@@ -80,6 +85,9 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             after_cr: false,
             is_endpoint: false,
             was_endpoint: false,
+            is_ambiguous: false,
+            had_lf: false,
+            had_bare_cr: false,
             data: Data::None,
             done: false,
             guard: EndpointGuard::default(),
@@ -100,7 +108,9 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
         while let Some(&next) = rest.first()
             && !self.done
         {
-            let ends_crlf = mem::take(&mut self.after_cr) && next == b'\n';
+            let was_cr = mem::take(&mut self.after_cr);
+            let ends_crlf = was_cr && next == b'\n';
+            self.had_bare_cr |= was_cr && !ends_crlf;
             let line_end = if ends_crlf { Some(0) } else { memchr2(b'\r', b'\n', rest) };
             let (taken, left) = rest.split_at(line_end.map_or(rest.len(), |at| at + 1));
             rest = left;
@@ -109,10 +119,12 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
                 return Err(EndpointError::TooLong);
             }
             if ends_crlf {
+                self.had_lf = true;
                 self.guard.look(taken)?;
                 self.release(&mut out);
             } else if line_end.is_some() {
                 self.after_cr = taken.ends_with(b"\r");
+                self.had_lf |= !self.after_cr;
                 self.end_line(&mut out)?;
             }
         }
@@ -141,6 +153,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
                 return Ok(());
             }
             self.data = Data::None;
+            self.is_ambiguous = false;
         }
         self.release(out);
         Ok(())
@@ -153,6 +166,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             start += BYTE_ORDER_MARK.len();
         }
         let line = &self.held[start..end];
+        self.is_ambiguous |= is_ambiguous(line);
         let (name, value) = match memchr(b':', line) {
             Some(colon) => {
                 let space = usize::from(line.get(colon + 1) == Some(&b' '));
@@ -160,16 +174,20 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             }
             None => (line, end..end),
         };
+        let is_name = name == b"event" && self.held[value.clone()] == b"endpoint"[..];
         match name {
-            b"event" if self.held[value.clone()] == b"endpoint"[..] => {
-                (self.is_endpoint, self.was_endpoint) = (true, true);
-                self.guard = EndpointGuard::default();
-                return Ok(false);
-            }
-            b"event" => self.is_endpoint = false,
+            b"event" => self.is_endpoint = is_name,
             b"data" if self.data == Data::None => self.data = Data::Line(value),
             b"data" => self.data = Data::Lines,
             _ => {}
+        }
+        self.was_endpoint |= is_name;
+        if self.was_endpoint && (self.is_ambiguous || (self.had_lf && self.had_bare_cr)) {
+            return Err(EndpointError::Stray);
+        }
+        if is_name {
+            self.guard = EndpointGuard::default();
+            return Ok(false);
         }
         // With the end of the line, which some clients do not take for one.
         self.guard.look(&self.held[start..])?;
@@ -199,6 +217,22 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
         out.extend_from_slice(&held[value.end..]);
         Ok(())
     }
+}
+
+/// Whether some clients find data in a line that others do not see there: behind a line end of Unicode, or in a field with
+/// blanks around its name or in another case.
+fn is_ambiguous(line: &[u8]) -> bool {
+    let mut last = [0; 2];
+    for &byte in line {
+        if ends_line(last, byte) {
+            return true;
+        }
+        last = [last[1], byte];
+    }
+    let field = &line[..memchr(b':', line).unwrap_or(line.len())];
+    let begin = field.iter().position(|byte| !is_blank(*byte)).unwrap_or(field.len());
+    let end = field.iter().rposition(|byte| !is_blank(*byte)).map_or(begin, |at| at + 1);
+    field != b"data" && field[begin..end].eq_ignore_ascii_case(b"data")
 }
 
 /// Path and query that the data of an `endpoint` event leads to, as the upstream wrote them; `stream` is the URL of

@@ -165,7 +165,7 @@ pub(crate) fn ends_line(last: [u8; 2], byte: u8) -> bool {
 
 /// Whether a byte may be of a blank, a control character, or a byte order mark. Of bytes beyond ASCII, this is more than
 /// that, which is no harm: nobody else puts them between a field and its colon.
-const fn is_blank(byte: u8) -> bool {
+pub(super) const fn is_blank(byte: u8) -> bool {
     match byte {
         0..=b' ' | 0x7F => true,
         // Of U+0085, 00A0, 1680, 2000 to 200A, 2028, 2029, 202F, 205F, 3000 and FEFF.

@@ -219,6 +219,21 @@ fn an_event_that_clients_read_differently_and_a_second_one_end_the_stream() {
         "event: endpoint\ndata: m\n\nevent: endpoint\ndata: m\n\n",
         "event: endpoint\r\ndata: m\r\n\r\nid: 1\r\nevent: endpoint\r\n",
         "event: endpoint\ndata: m\n\ndata: x\nevent:endpoint",
+        // Who breaks lines at LF only takes what is in front of a CR for data of this event.
+        "data: http://evil/\rdata: x\r\rdata: m\nevent: endpoint\n\n",
+        "data: http://evil/\n\rdata: m\nevent: endpoint\n\n",
+        "data: http://evil/\n\revent: endpoint\rdata: m\n\n",
+        // Others take what is behind one of their own line ends for it, or a field written in another way.
+        ": x\u{b}data: http://evil/\nevent: endpoint\ndata: m\n\n",
+        "event: endpoint\n: x\u{2028}data: http://evil/\ndata: m\n\n",
+        "event: endpoint\ndata: m\nid: 1\u{85}data: http://evil/\n\n",
+        "data: http://evil/\n\u{c}\nevent: endpoint\ndata: m\n\n",
+        // Who sees an empty line here has the whole event before the others.
+        "id: 1\u{b}data: http://evil/\nevent: endpoint\n\u{b}",
+        " data: http://evil/\nevent: endpoint\ndata: m\n\n",
+        "event: endpoint\nData: http://evil/\ndata: m\n\n",
+        "event: endpoint\ndata\t: http://evil/\ndata: m\n\n",
+        "event: endpoint\ndata: m\n\u{feff}data: http://evil/\n\n",
     ] {
         assert_eq!(whole(stream), Err(EndpointError::Stray), "{stream:?}");
         for at in 0..stream.len() {
