@@ -202,6 +202,11 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
                     out.extend_from_slice(shorter.as_bytes());
                     out.extend_from_slice(&event[value.end..line.end]);
                 }
+                // A CR in front of the line that is left out and a LF behind it would be one line end.
+                Some(value) if out.ends_with(b"\r") => {
+                    out.truncate(out.len() - 1);
+                    out.extend_from_slice(&event[value.end..line.end]);
+                }
                 Some(_) => {}
             }
         }

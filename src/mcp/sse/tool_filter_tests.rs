@@ -40,6 +40,24 @@ fn lists_are_shortened_and_all_else_passes_byte_for_byte() {
 }
 
 #[test]
+fn an_event_whose_lines_end_in_different_ways_still_ends() {
+    let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
+    let short = r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#;
+    for (stream, wanted) in [
+        // A CR and the LF of the empty line would be one line end.
+        (format!("data\rdata: {list}\n\n"), format!("data: {short}\n\n")),
+        (format!("data\rid: 1\rdata: {list}\n\n"), format!("data: {short}\rid: 1\n\n")),
+        (format!("data\rdata: {list}\r\n\n"), format!("data: {short}\r\n\n")),
+        (format!("data\r\ndata: {list}\n\r\n"), format!("data: {short}\r\n\r\n")),
+        (format!("data: {{\rdata: {}\rdata\n\n", &list[1..]), format!("data: {{ {} \n\n", &short[1..])),
+    ] {
+        for size in [1, 2, 3, 7, 4096] {
+            assert_eq!(filtered(&stream, size), wanted, "in pieces of {size}");
+        }
+    }
+}
+
+#[test]
 fn comments_and_events_pass_at_once_and_a_cut_event_does_not() {
     let mut events = events();
     assert_eq!(events.push(b": ping\n").unwrap(), ": ping\n");
