@@ -40,3 +40,28 @@ pub fn holds(value: &[u8], secret: &[u8]) -> bool {
     memmem::find(value, secret).is_some()
         || (value.contains(&b'%') && memmem::find(&Cow::from(percent_decode(value)), secret).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_says_what_it_is_only_when_it_is_asked() {
+        let secret = Secret::new("dev-token-123".into());
+        assert_eq!(secret.expose(), "dev-token-123");
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_it_is_in_a_value_and_however_it_is_escaped() {
+        for value in ["secret", "a=secret", "secret!", "xsecretx", "%73ecret", "a=s%65cre%74&b=%20"] {
+            assert!(holds(value.as_bytes(), b"secret"), "{value}");
+        }
+        for value in
+            ["", "secre", "Secret", "sec-ret", "a longer value", "a%20longer%20value", "sec%2Dret", "%"]
+        {
+            assert!(!holds(value.as_bytes(), b"secret"), "{value}");
+        }
+        assert!(!holds(b"a value", b"") && !holds(b"", b""), "no secret is in nothing");
+    }
+}

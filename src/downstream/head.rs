@@ -216,6 +216,186 @@ mod tests {
     use super::*;
     use crate::mcp::era::{is_modern, listens};
 
+    /// What a request with this method, target, version and these fields is answered with, or the host that it means.
+    fn checked(
+        (method, target, version): (&str, &str, Version),
+        fields: &[(&str, &str)],
+        fault: Option<Fault>,
+    ) -> Result<String, (ErrorKind, String)> {
+        let mut request = http::Request::builder().method(method).uri(target).version(version);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, r#"{"proxy": {"limits": {"maxUriBytes": 256}}, "mcpServers": {}}"#).unwrap();
+        let loaded = crate::config::load(file.path(), &|_| None);
+        let limits = loaded.snapshot.unwrap_or_else(|| panic!("{:?}", loaded.problems)).limits;
+        let found = super::fields(&head.headers);
+        let checked = check(&head, &found, &limits, fault).map(|checked| checked.host.to_owned());
+        checked.map_err(|error| (error.kind, error.cause.unwrap_or_default().into_owned()))
+    }
+
+    fn refused(fields: &[(&str, &str)]) -> (ErrorKind, String) {
+        checked(("POST", "/db", Version::HTTP_11), fields, None).unwrap_err()
+    }
+
+    #[test]
+    fn a_head_is_refused_for_what_its_line_says() {
+        let host = [("host", "gate")];
+        let line = |method, target: &str| {
+            checked((method, target, Version::HTTP_11), &host, None).map_err(|(kind, _)| kind)
+        };
+        let of_length = |length: usize| format!("/{}", "a".repeat(length - 1));
+        assert_eq!(line("POST", &of_length(256)).as_deref(), Ok("gate"));
+        assert_eq!(line("POST", &of_length(257)), Err(ErrorKind::UriTooLong));
+        assert_eq!(line("POST", &format!("/?{}", "a".repeat(255))), Err(ErrorKind::UriTooLong));
+        assert_eq!(line("POST", "/db/../x"), Err(ErrorKind::Path));
+        assert_eq!(line("TRACE", "/db"), Err(ErrorKind::MethodNotAllowed));
+        assert_eq!(line("CONNECT", "/db"), Err(ErrorKind::MethodNotAllowed));
+        assert_eq!(line("Post", "/db"), Err(ErrorKind::Malformed));
+        assert_eq!(line("PURGE", "/db").as_deref(), Ok("gate"));
+        for (fault, kind) in [
+            (Fault::BareLf, ErrorKind::Malformed),
+            (Fault::Unknown, ErrorKind::Malformed),
+            (Fault::Fragment, ErrorKind::Path),
+        ] {
+            let refused = checked(("GET", "/db", Version::HTTP_11), &host, Some(fault)).unwrap_err();
+            assert_eq!(refused.0, kind, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_so_many_fields_and_no_more() {
+        let with = |count| {
+            let fields = [&[("host", "gate")][..], &vec![("x", "y"); count - 1]].concat();
+            checked(("GET", "/db", Version::HTTP_11), &fields, None)
+        };
+        assert_eq!(with(MAX_FIELDS).as_deref(), Ok("gate"));
+        assert_eq!(with(MAX_FIELDS + 1).unwrap_err().0, ErrorKind::HeadTooLarge);
+    }
+
+    #[test]
+    fn fields_that_two_parsers_could_read_differently_are_refused() {
+        let host = ("host", "gate");
+        for (fields, cause) in [
+            (&[host, host][..], "Host is given twice"),
+            (&[host, ("content-length", "1"), ("content-length", "1")], "Content-Length is given twice"),
+            (&[host, ("transfer-encoding", "gzip, chunked")], "Transfer-Encoding is not chunked alone"),
+            (
+                &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                "Transfer-Encoding is not chunked alone",
+            ),
+            (&[host, ("connection", "Host")], "Connection names a field that is not hop-by-hop"),
+            (
+                &[host, ("connection", "close, mcp-session-id")],
+                "Connection names a field that is not hop-by-hop",
+            ),
+            (&[host, ("connection", "X-Forwarded-For")], "Connection names a field that is not hop-by-hop"),
+        ] {
+            assert_eq!(refused(fields), (ErrorKind::Malformed, cause.to_owned()), "{fields:?}");
+        }
+        assert_eq!(refused(&[host, ("expect", "a miracle")]).0, ErrorKind::Expectation);
+        for fields in [
+            &[host, ("content-length", "1")][..],
+            &[host, ("transfer-encoding", "Chunked")],
+            &[host, ("connection", "close, te, x-forwarded")],
+            &[host, ("expect", "100-Continue")],
+        ] {
+            assert_eq!(checked(("POST", "/db", Version::HTTP_11), fields, None).as_deref(), Ok("gate"));
+        }
+    }
+
+    #[test]
+    fn one_walk_finds_what_counts() {
+        let find = |fields: &[(&str, &str)], look: &dyn Fn(RequestFields<'_>)| {
+            let fields = fields.iter().map(|(name, value)| {
+                (name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+            });
+            let mut headers = HeaderMap::new();
+            fields.for_each(|(name, value)| {
+                headers.append(name, value);
+            });
+            look(super::fields(&headers));
+        };
+        find(&[], &|found| {
+            assert!(found.authorization.once().is_none() && found.origin.once().is_none());
+            assert!(found.session.is_none() && found.rpc_method.is_none() && found.rpc_name.is_none());
+            assert!(!found.takes_both && !found.has_connection && !found.closes);
+            assert!(!found.awaits_leave && !found.is_for_page && !found.expects_more);
+        });
+        find(
+            &[
+                ("authorization", "Bearer x"),
+                ("origin", "http://app"),
+                ("traceparent", "00-1"),
+                ("mcp-session-id", "first"),
+                ("mcp-session-id", "second"),
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "query"),
+                ("connection", "keep-alive"),
+                ("sec-fetch-dest", "empty"),
+                ("accept", "text/html"),
+            ],
+            &|found| {
+                assert_eq!(found.authorization.once().unwrap(), "Bearer x");
+                assert_eq!(found.origin.once().unwrap(), "http://app");
+                assert_eq!(found.traceparent.once().unwrap(), "00-1");
+                assert_eq!(found.session.unwrap(), "first");
+                assert_eq!(found.rpc_method.unwrap(), "tools/call");
+                assert_eq!(found.rpc_name.unwrap(), "query");
+                assert!(found.has_connection && !found.closes && !found.is_for_page && !found.takes_both);
+            },
+        );
+        // Each of these holds if one of several fields says so.
+        find(
+            &[
+                ("accept", "application/json, text/event-stream"),
+                ("accept", "text/html"),
+                ("connection", "Close"),
+                ("connection", "te"),
+                ("sec-fetch-dest", "iframe"),
+                ("sec-fetch-dest", "empty"),
+                ("expect", "other"),
+                ("expect", "100-continue"),
+            ],
+            &|found| {
+                assert!(found.takes_both && found.closes && found.is_for_page);
+                assert!(found.awaits_leave && found.expects_more);
+            },
+        );
+    }
+
+    #[test]
+    fn a_request_means_one_host() {
+        let meant = |target, version, host: Option<&str>| {
+            let fields: Vec<_> = host.iter().map(|host| ("host", *host)).collect();
+            checked(("GET", target, version), &fields, None)
+        };
+        for (target, version, host, wanted) in [
+            ("/", Version::HTTP_11, Some("gate:8443"), "gate:8443"),
+            ("http://gate/", Version::HTTP_11, Some("Gate"), "gate"),
+            ("http://gate/", Version::HTTP_11, None, "gate"),
+            ("https://gate/", Version::HTTP_2, None, "gate"),
+            ("/", Version::HTTP_10, None, ""),
+            ("/", Version::HTTP_10, Some("gate"), "gate"),
+        ] {
+            assert_eq!(meant(target, version, host).as_deref(), Ok(wanted), "{target} {version:?} {host:?}");
+        }
+        for (target, version, host, cause) in [
+            ("http://gate/", Version::HTTP_11, Some("other"), "Host and the request target disagree"),
+            ("/", Version::HTTP_11, None, "Host is missing"),
+            ("/", Version::HTTP_2, Some("gate"), "Host is missing"),
+            ("/", Version::HTTP_2, None, "Host is missing"),
+            ("/", Version::HTTP_11, Some(""), "Host is not a host"),
+            ("/", Version::HTTP_11, Some("a,b"), "Host is not a host"),
+            ("/", Version::HTTP_11, Some("user@gate"), "Host is not a host"),
+        ] {
+            let refused = meant(target, version, host).unwrap_err();
+            assert_eq!(refused, (ErrorKind::Malformed, cause.to_owned()), "{target} {version:?} {host:?}");
+        }
+    }
+
     #[test]
     fn a_head_says_the_same_to_the_proxy_and_to_the_bridge() {
         let (version, method) = ("mcp-protocol-version", "mcp-method");

@@ -79,7 +79,7 @@ fn the_code_is_that_of_the_rfc() {
         assert_eq!(read(&bytes).unwrap(), text.as_bytes());
         assert_eq!(coded(text.as_bytes()), bytes);
     }
-    for bad in ["81 00", "82 ffff", "84 ffffffff", "81 ", "85 ffffffffff"] {
+    for bad in ["81 00", "82 ffff", "82 f8ff", "84 ffffffff", "81 ", "85 ffffffffff"] {
         assert_eq!(read(&hex(bad)), Err(Invalid), "{bad}");
     }
 }
@@ -100,6 +100,26 @@ fn the_requests_of_the_rfc_leave_the_table_that_it_shows() {
     assert_eq!(fields.read(&[encoded(60, 5, 0x20), encoded(4096, 5, 0x20)].concat()), Ok(NOTHING));
     assert_eq!((fields.size, fields.table.len()), (54, 1));
     assert_eq!(fields.read(&encoded(4097, 5, 0x20)), Err(Invalid));
+}
+
+#[test]
+fn the_table_holds_as_much_as_its_client_says_and_no_more() {
+    let kept = |length: usize| [vec![0x40], plain(&vec![b'n'; length]), plain(&vec![b'v'; length])].concat();
+    let mut fields = Fields::default();
+    // Two entries of 42 bytes fill it.
+    for (block, size, entries) in [
+        (encoded(84, 5, 0x20), 0, 0),
+        (kept(5), 42, 1),
+        (kept(5), 84, 2),
+        (kept(5), 84, 2),
+        (kept(4), 82, 2),
+        // What does not fit at all empties it (RFC 7541 §4.4).
+        (kept(27), 0, 0),
+        (kept(26), 84, 1),
+    ] {
+        assert_eq!(fields.read(&block), Ok(NOTHING));
+        assert_eq!((fields.size, fields.table.len()), (size, entries));
+    }
 }
 
 #[test]

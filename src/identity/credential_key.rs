@@ -23,3 +23,16 @@ impl fmt::Debug for CredentialKey {
         f.write_str(if *self == Self::STATIC { "static" } else { "of a caller" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_caller_has_a_key_of_its_own_that_does_not_show() {
+        let one = CredentialKey::of_caller([1; 16]);
+        assert!(one == CredentialKey::of_caller([1; 16]) && one != CredentialKey::of_caller([2; 16]));
+        assert!(one != CredentialKey::STATIC && CredentialKey::of_caller([0; 16]) != CredentialKey::STATIC);
+        assert_eq!(format!("{one:?} {:?}", CredentialKey::STATIC), "of a caller static");
+    }
+}

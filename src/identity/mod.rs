@@ -118,3 +118,31 @@ impl Subject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(principal: Principal) -> Caller {
+        Caller { identity: Arc::new(Identity { principal, ..Identity::NOBODY.clone() }), slot: None }
+    }
+
+    #[test]
+    fn a_caller_has_the_name_of_its_token() {
+        let dev = caller(Principal::Token("dev".into()));
+        assert_eq!(dev.token_name().map(|name| &**name), Some("dev"));
+        assert_eq!(caller(Principal::Nobody).token_name(), None);
+        assert_eq!(dev.as_principal(), AdmittedParty::Principal(Principal::Token("dev".into())));
+        assert_eq!(dev.as_credential(), AdmittedParty::Credential(dev.identity));
+    }
+
+    #[test]
+    fn a_request_always_waits_and_a_session_only_while_a_client_of_it_does() {
+        let admission = || Admission::new(AdmittedParty::Principal(Principal::Nobody), "db".into(), 0);
+        for waits in [Waits::Listens, Waits::Calls, Waits::Converses] {
+            assert_eq!(Subject::Request(admission(), waits).waits(), Some(waits));
+        }
+        let is_busy = |is_busy| Subject::Session(admission(), Cell::new(is_busy)).waits();
+        assert_eq!((is_busy(true), is_busy(false)), (Some(Waits::Converses), None));
+    }
+}

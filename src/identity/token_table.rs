@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn differences_do_not_cancel_each_other() {
+        let table = table(&[b"dev-token-123".to_vec()]);
+        let mut digest: [u8; 32] = Sha256::digest(b"dev-token-123").into();
+        assert_eq!(table.find_digest(&digest), Some(0));
+        // The same bit of two words, in a table whose one bucket is everybody's.
+        (digest[0], digest[8]) = (digest[0] ^ 1, digest[8] ^ 1);
+        assert_eq!(table.find_digest(&digest), None);
+    }
+
+    #[test]
     fn a_free_slot_matches_nobody_even_by_its_own_digest() {
         let table = table(&[b"dev-token-123".to_vec()]);
         assert!(table.owners.as_flattened().contains(&NOBODY), "there is a free slot to match");

@@ -62,6 +62,10 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
             assert_eq!((takes_events(&headers), prefers_events(&headers)), (takes, prefers), "{accept}");
             assert_eq!(takes_only_json(&headers), only_json, "{accept}");
+            let names = accept.to_ascii_lowercase().contains("text/event-stream");
+            assert_eq!(names_events(&headers), names, "{accept}");
+            // The very words only: whoever says it otherwise is read by the rules above.
+            assert_eq!(is_both(&headers[header::ACCEPT]), accept == "application/json, text/event-stream");
         }
     }
 }

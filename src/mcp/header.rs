@@ -89,6 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_field_has_a_value_only_if_it_is_there_once() {
+        let (one, other) = (HeaderValue::from_static("1"), HeaderValue::from_static("2"));
+        assert_eq!(Occurrence::Not.once(), None);
+        assert_eq!(Occurrence::Not.and(&one).once(), Some(&one));
+        assert_eq!(Occurrence::Not.and(&one).and(&other).once(), None);
+        assert_eq!(Occurrence::Not.and(&one).and(&one).and(&one).once(), None);
+    }
+
+    #[test]
     fn text_travels_as_the_specification_shows() {
         for (text, field) in [
             ("us-west1", "us-west1"),

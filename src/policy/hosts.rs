@@ -104,8 +104,13 @@ mod tests {
             "",
             ":80",
             "mcp.example.com:443:443",
+            "[::1]x",
+            "[::1]80",
         ] {
             assert!(!host_is_allowed(&allowed, bad), "{bad}");
+        }
+        for any in ["mcp.example.com", "other.example:8443"] {
+            assert!(host_is_allowed(&[pattern("*", None)], any), "{any}");
         }
     }
 

@@ -42,6 +42,7 @@ fn framing_that_two_parsers_could_read_differently_is_refused() {
         "Content-Length: 0x10",
         "Content-Length: 99999999999999999999",
         "Content-Length:",
+        "Content-Length: 10000000000000000000",
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: identity",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
@@ -59,6 +60,8 @@ fn the_end_of_a_body_follows_rfc_9112() {
     let framing = |text: &str| head(text).unwrap().unwrap().0;
     assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n").framing, Framing::None);
     assert_eq!(framing("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n").framing, Framing::Length(12));
+    let most = framing("HTTP/1.1 200 OK\r\nContent-Length: 9999999999999999999\r\n\r\n");
+    assert_eq!(most.framing, Framing::Length(9_999_999_999_999_999_999), "as many digits as always fit");
     let close = framing("HTTP/1.1 200 OK\r\n\r\n");
     assert_eq!((close.framing, close.keep_alive), (Framing::UntilClose, None));
     let (to_head, _) =
@@ -78,6 +81,7 @@ fn a_connection_is_kept_for_as_long_as_the_server_says() {
     assert_eq!(keep_alive("1.1", ""), promised(None));
     let five = Some(Duration::from_secs(5));
     assert_eq!(keep_alive("1.1", "Keep-Alive: max=9, timeout=5\r\n"), promised(five));
+    assert_eq!(keep_alive("1.1", "Keep-Alive: timeout=5\r\nX-Other: timeout=9\r\n"), promised(five));
     assert_eq!(keep_alive("1.1", "Keep-Alive: timeout=soon\r\n"), promised(None));
     assert_eq!(keep_alive("1.1", "Connection: x, Close\r\n"), None);
     assert_eq!(keep_alive("1.0", ""), None);
@@ -129,7 +133,8 @@ fn chunks_decode_the_same_wherever_the_input_is_split() {
 
 #[test]
 fn malformed_chunks_are_errors() {
-    let bad: [&[u8]; 12] = [
+    let bad: [&[u8]; 13] = [
+        b";x\r\n",
         b"\r\n",
         b"x\r\n",
         b" 5\r\nhello\r\n",
@@ -148,6 +153,98 @@ fn malformed_chunks_are_errors() {
     }
     let endless = [b"5;".as_slice(), &[b'a'; 2000]].concat();
     assert!(decode_in_pieces(&endless, &[]).is_err());
+    assert!(
+        decode_in_pieces(b"7fffffffffffffff\r\n", &[]).is_ok(),
+        "the largest that every client can count to"
+    );
+}
+
+#[test]
+fn extensions_and_trailers_have_their_limits() {
+    let extension =
+        |length| decode_in_pieces(format!("1;{}\r\nx", "e".repeat(length)).as_bytes(), &[]).is_ok();
+    assert!(extension(MAX_EXTENSION as usize) && !extension(MAX_EXTENSION as usize + 1));
+    let trailers = |length: usize| {
+        let lines = format!("T: {}\r\n", "t".repeat(length / 2 - 3)).repeat(2);
+        decode_in_pieces(format!("0\r\n{lines}\r\n").as_bytes(), &[]).is_ok()
+    };
+    assert!(trailers(MAX_TRAILERS as usize) && !trailers(MAX_TRAILERS as usize + 2));
+}
+
+#[test]
+fn a_decoder_says_where_in_the_body_it_is() {
+    let mut decoder = Chunked::default();
+    for (piece, is_between_chunks, is_done) in [
+        ("", true, false),
+        ("5", false, false),
+        ("\r\n", false, false),
+        ("hel", false, false),
+        ("lo\r\n", true, false),
+        ("1\r\nx\r\n2\r\nxy\r\n", true, false),
+        ("0", false, false),
+        ("\r\n", false, false),
+        ("\r\n", false, true),
+    ] {
+        decoder.decode(piece.as_bytes(), |_| {}, |_| {}).unwrap();
+        assert_eq!(
+            (decoder.is_between_chunks(), decoder.is_done()),
+            (is_between_chunks, is_done),
+            "{piece:?}"
+        );
+    }
+}
+
+#[test]
+fn a_chunk_that_is_here_as_a_whole_is_found_at_once() {
+    assert_eq!(plain_chunk(b"5\r\nhello\r\n", 0), Some((3..8, 10)));
+    assert_eq!(plain_chunk(b"5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n", 10), Some((13..23, 25)));
+    let large = format!("12f00d\r\n{}\r\n", "x".repeat(0x12_f00d));
+    assert_eq!(plain_chunk(large.as_bytes(), 0), Some((8..0x12_f015, 0x12_f017)));
+    for other in [
+        "5\r\nhello\r",
+        "5\r\nhel",
+        "5;x\r\nhello\r\n",
+        "05\r\nhello\r\n",
+        "0\r\n\r\n",
+        "\r\n",
+        "",
+        "5\nhello\r\n",
+        "5\r\nhelloX\r\n",
+        "5\r\nhello\rX",
+        "1000000\r\n",
+    ] {
+        assert_eq!(plain_chunk(other.as_bytes(), 0), None, "{other:?}");
+    }
+}
+
+#[test]
+fn the_size_of_a_chunk_is_what_its_first_digits_say() {
+    for (head, size) in [
+        ("1f\r\nx", Some(0x1f)),
+        ("001F;a=b\r\n", Some(0x1f)),
+        ("0\r\n", Some(0)),
+        ("\r\n", None),
+        ("", None),
+    ] {
+        assert_eq!(chunk_size(head.as_bytes()), size, "{head:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_out_is_cut_out_once() {
+    let without = |ranges: &[Range<usize>], begin: Option<usize>| {
+        let mut cuts = Cuts::default();
+        ranges.iter().for_each(|range| cuts.push(range.clone()));
+        if let Some(begin) = begin {
+            cuts.begin_behind(begin);
+        }
+        cuts.taken_out_of(b"0123456789").map(|kept| String::from_utf8(kept).unwrap())
+    };
+    assert_eq!(without(&[], None), None);
+    assert_eq!(without(&[1..2, 2..4, 7..8], None).as_deref(), Some("045689"));
+    assert_eq!(without(&[1..2, 7..8], Some(4)).as_deref(), Some("45689"));
+    assert_eq!(without(&[1..2, 4..5], Some(4)).as_deref(), Some("56789"));
+    assert_eq!(without(&[], Some(9)).as_deref(), Some("9"));
 }
 
 /// What a client gets of a body that comes cut like this, framing and all.

@@ -164,3 +164,7 @@ impl RawFraming {
         Ok(Passed { here, payload: payload - BYTE_ORDER_MARK.len(), instead: Some(plainer) })
     }
 }
+
+#[cfg(test)]
+#[path = "raw_tests.rs"]
+mod tests;

@@ -248,6 +248,12 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_line_end_count_only_if_they_are_together() {
+        assert!(finds([&b"x\xE2\x80"[..], b"\xA8event: endpoint"]));
+        assert!(!finds([&b"x\xE2\x80"[..], b"x", b"\xA8event: endpoint"]));
+    }
+
+    #[test]
     fn a_stream_that_is_made_to_cost_time_costs_little() {
         // Each of these goes over the same bytes again and again if what was read is not left behind.
         for piece in ["endpoint", "event:", "event", " ", "\u{2003}", "e", "endpoin"] {
