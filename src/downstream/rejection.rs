@@ -73,7 +73,10 @@ impl Rejection {
             return Some(Self::TlsHandshake);
         }
         match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-            rustls::Error::AlertReceived(_) => Some(Self::TlsAlert),
+            rustls::Error::AlertReceived(_)
+            | rustls::Error::InappropriateMessage { got_type: rustls::ContentType::Alert, .. } => {
+                Some(Self::TlsAlert)
+            }
             _ => Some(Self::TlsHandshake),
         }
     }

@@ -153,6 +153,11 @@ impl ConnectionSlot {
         self.stranger.id
     }
 
+    /// Whether it is a balancer's, which may have as many as it likes, and names no client.
+    pub fn is_of_balancer(&self) -> bool {
+        self.stranger.address.is_none()
+    }
+
     /// Its ClientHello is here. The answer to it is dear, so of one address, so many have a turn at a time. If there are as many,
     /// the handshake goes on when what is returned yields; an error is that it has to go, which a signal says in a moment. A
     /// balancer may have as many as it likes.

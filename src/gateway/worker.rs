@@ -27,7 +27,7 @@ use crate::{
     child::Supervisor,
     downstream::{
         connection::{self, Connection, ListenerKind, TakeoverSlot},
-        forwarded::{is_trusted, proxy_header},
+        forwarded::proxy_header,
         incoming::Incoming,
         rejection::Rejection,
         slots::{ConnectionId, ConnectionSlot},
@@ -255,8 +255,8 @@ fn serve(worker: &Rc<Worker>, arrival: Arrival, acceptor: Option<TlsAcceptor>, l
     // Before a task begins, so that the worker's next command reaches this connection, too.
     let watched = worker.of_connections.watch(Visitor::default());
     let evictable = worker.evictable(connection_slot.id(), &watched);
-    let is_balancer = listener_kind == ListenerKind::Public
-        && is_trusted(&worker.shared.live().config.trusted_proxies, peer.ip());
+    // As it was when the connection was counted: a reload may have come since.
+    let is_balancer = connection_slot.is_of_balancer();
     let accepted =
         Accepted { stream, peer, listener_kind, connection_slot, acceptor, watched, evictable, open };
     // A task keeps the size of the largest thing that it did. So what few connections begin with has a task of its own.

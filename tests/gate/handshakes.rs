@@ -104,6 +104,29 @@ async fn a_crowd_behind_one_address_is_served_however_far_away_it_is() {
     soon("everybody is served", crowd.join_all()).await;
 }
 
+/// A client that gives up, or sends no TLS, in the very segment of its ClientHello or before it.
+#[tokio::test]
+async fn what_comes_with_a_client_hello_is_looked_at_with_it() {
+    let identity = Identity::new();
+    let gate = gate_with(&identity, json!({})).await;
+    let hello = client_hello(&identity);
+    // `handshake_failure` (RFC 8446 §6).
+    let alert = b"\x15\x03\x03\x00\x02\x02\x28".to_vec();
+    let ends = [
+        ("tls_alert", [&hello[..], &alert].concat()),
+        ("tls_alert", alert),
+        ("tls_handshake", [&hello[..], b"no record of TLS"].concat()),
+    ];
+    for (number, (reason, bytes)) in (1..).zip(ends) {
+        let mut stream = TcpStream::connect(gate.addr).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let _ = soon("the end", stream.read_to_end(&mut Vec::new())).await;
+        let metric = format!("sluicegate_http_rejected_total{{reason=\"{reason}\"}}");
+        let wanted = if number == 3 { 1 } else { number };
+        until(reason, || gate.metrics().contains(&format!("{metric} {wanted}"))).await;
+    }
+}
+
 /// What an attacker sends on each connection, and nothing behind it.
 fn beginnings(identity: &Identity) -> [(&'static str, Vec<u8>); 4] {
     let hello = client_hello(identity);

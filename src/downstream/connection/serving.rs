@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     error::Error as StdError,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -179,8 +180,15 @@ async fn serve_tls<H, R, G>(
             // It has to go.
             std::future::pending::<()>().await;
         }
-        let accepted = hello.into_stream(Arc::clone(acceptor.config())).into_fallible().await;
-        accepted.map_err(|(e, socket)| (e, Some(socket)))
+        let mut behind = Ok(());
+        // What came behind the ClientHello is otherwise looked at when more comes.
+        let accepting = hello.into_stream_with(Arc::clone(acceptor.config()), |tls| {
+            behind = tls.process_new_packets().map(drop);
+        });
+        if let Err(e) = behind {
+            return Err((io::Error::other(e), None));
+        }
+        accepting.into_fallible().await.map_err(|(e, socket)| (e, Some(socket)))
     });
     let shaken = poll_fn(|cx| {
         if connection.poll_signal(cx, || {}) || connection.draining.get() {
@@ -195,7 +203,7 @@ async fn serve_tls<H, R, G>(
             if PlainHttp::is_in(&e)
                 && let Some(socket) = socket
             {
-                PlainHttp::answer(socket).await;
+                until_signal(&connection, PlainHttp::answer(socket)).await;
             }
             return;
         }
@@ -215,6 +223,16 @@ async fn serve_tls<H, R, G>(
     } else {
         serve_http1(stream, connection, slot, handle, guard).await;
     }
+}
+
+/// Waits for `future`, until a signal ends the connection.
+async fn until_signal(connection: &Connection, future: impl Future) {
+    let mut future = pin!(future);
+    poll_fn(|cx| match connection.poll_signal(cx, || {}) {
+        true => Poll::Ready(()),
+        false => future.as_mut().poll(cx).map(drop),
+    })
+    .await;
 }
 
 /// Goes back and forth between hyper, which serves requests, and relays, which take the stream for one response.
@@ -241,12 +259,7 @@ where
                 break drop(stream);
             }
             if connection.is_draining() {
-                let mut closing = pin!(stream.shutdown());
-                poll_fn(|cx| match connection.poll_signal(cx, || {}) {
-                    true => Poll::Ready(()),
-                    false => closing.as_mut().poll(cx).map(drop),
-                })
-                .await;
+                until_signal(&connection, stream.shutdown()).await;
                 break drop(stream);
             }
         }
