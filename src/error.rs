@@ -24,7 +24,7 @@ pub enum Side {
     /// The caller sent something that it must change.
     Client,
     /// The gateway, or whoever runs it.
-    Gate,
+    Gateway,
     /// The MCP server behind the gateway.
     Upstream,
 }
@@ -121,11 +121,11 @@ kinds! {
     /// The caller has as much of the gateway as one caller may have.
     CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gateway as one caller may have: finish something, or try again shortly.";
     /// Draining, or out of a capacity limit.
-    Unavailable: Gate, SERVICE_UNAVAILABLE, "unavailable", "The gateway is shutting down or out of capacity; try again shortly.";
+    Unavailable: Gateway, SERVICE_UNAVAILABLE, "unavailable", "The gateway is shutting down or out of capacity; try again shortly.";
     /// Whoever runs the gateway has stopped the server, or disabled it. To clients it is the same, but for the sentence.
-    Stopped: Gate, SERVICE_UNAVAILABLE, "unavailable", "This server is stopped; it answers again when whoever runs the gateway starts it.";
+    Stopped: Gateway, SERVICE_UNAVAILABLE, "unavailable", "This server is stopped; it answers again when whoever runs the gateway starts it.";
     /// A defect of the gateway.
-    Internal: Gate, INTERNAL_SERVER_ERROR, "internal", "The gateway failed.";
+    Internal: Gateway, INTERNAL_SERVER_ERROR, "internal", "The gateway failed.";
 }
 
 impl ErrorKind {
@@ -158,7 +158,7 @@ impl Error {
         let resource = resource.name();
         match limit {
             Limit::Caller => ErrorKind::CallerLimit.with_cause(format!("{resource}: the caller's limit")),
-            Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{resource}: the gateway's limit")),
+            Limit::Gateway => ErrorKind::Unavailable.with_cause(format!("{resource}: the gateway's limit")),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     policy::selector::Selector,
     request::admitted::Admitted,
     servers::{Backend, MemberKey, ServerEntry, SharedConversation, SharedKey},
-    state::{GateState, Live, Worker},
+    state::{GatewayState, Live, Worker},
     upstream::client::Client,
 };
 
@@ -108,7 +108,7 @@ pub(super) fn conversation(
             Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
-    let (name, gate) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gate()));
+    let (name, gate) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gateway()));
     let found = links.get(everyone, None, |_| {
         let mut settings = shared::SharedLinkSettings {
             on_lost: keep_apart(entry),
@@ -226,7 +226,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
 }
 
 /// What becomes of the members of all servers as one, for the log and `/status`.
-fn report_member(shared: &GateState, report: MemberReport<'_>) {
+fn report_member(shared: &GatewayState, report: MemberReport<'_>) {
     let observer = &shared.observer;
     let health = |server: &str| shared.live().entry(server).map(|entry| Arc::clone(&entry.health));
     match report {
@@ -328,13 +328,13 @@ const WARM: Duration = Duration::from_secs(10 * 60);
 
 /// Starts a command before anybody needs it, waits until it answers, and ends it. What it had to install for that is there
 /// when somebody comes.
-pub async fn warm(shared: Arc<GateState>, supervisor: Arc<Supervisor>) {
+pub async fn warm(shared: Arc<GatewayState>, supervisor: Arc<Supervisor>) {
     let Ok(_turn) = WARMING.acquire().await else { return };
     supervisor.set_longest_start(WARM);
     let info = json!({ "name": "sluicegate", "version": env!("CARGO_PKG_VERSION") });
     let params = json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": info });
     let answered = async {
-        let mut link = link::stdio::open(&supervisor, shared.ledger.gate(), Callers::One).await?;
+        let mut link = link::stdio::open(&supervisor, shared.ledger.gateway(), Callers::One).await?;
         let request = Message::request(&Id::number(0), "initialize", &params.to_string());
         let request = request.map_err(|why| ErrorKind::Internal.with_cause(why.to_string()))?;
         // If it has just ended, that is what comes next.

@@ -57,7 +57,7 @@ impl Backoffs {
             let backoff = self.0.entry(owner.clone()).or_default();
             backoff.ended(born, now, true, patience);
             // The caller that may have ended a shared process waits elsewhere; the others do not wait for it.
-            if *owner == OwnerName::Gate {
+            if *owner == OwnerName::Gateway {
                 backoff.failures = 1;
             }
         } else if let Some(backoff) = self.0.get_mut(owner) {
@@ -163,10 +163,10 @@ mod tests {
         backoffs.ended(&ops, later, later, true, &patience);
         assert_eq!(backoffs.0.len(), 1, "what is long over is forgotten");
         for _ in 0..3 {
-            backoffs.ended(&OwnerName::Gate, later, later, true, &patience);
+            backoffs.ended(&OwnerName::Gateway, later, later, true, &patience);
             backoffs.ended(&ops, later, later, true, &patience);
         }
-        assert_eq!(backoffs.wait(&OwnerName::Gate, later, &patience), Some(patience.first_pause));
+        assert_eq!(backoffs.wait(&OwnerName::Gateway, later, &patience), Some(patience.first_pause));
         backoffs.clear();
         assert_eq!(backoffs.wait(&ops, later, &patience), None);
     }

@@ -290,7 +290,7 @@ impl Supervisor {
         }
         let mut history = self.history.lock();
         // One that callers share and that worked was broken by one of them, and the others need not wait for that.
-        let is_to_blame = failed && !(spoke && *owner == OwnerName::Gate);
+        let is_to_blame = failed && !(spoke && *owner == OwnerName::Gateway);
         history.backoffs.ended(owner, born, Instant::now(), is_to_blame, &self.command.patience);
         history.missing += usize::from(failed);
     }

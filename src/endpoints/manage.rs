@@ -11,7 +11,7 @@ use crate::{
     },
     error::Error,
     servers::{Backend, EndCause, ServerEntry},
-    state::GateState,
+    state::GatewayState,
 };
 
 /// `/servers`: all of them.
@@ -44,7 +44,7 @@ fn named<'a>(request: &EndpointRequest<'a>) -> Option<&'a ServerEntry> {
     request.live.entries.get(request.server?).map(|entry| &**entry)
 }
 
-fn view(shared: &GateState, entry: &ServerEntry) -> ServerView {
+fn view(shared: &GatewayState, entry: &ServerEntry) -> ServerView {
     let name = &entry.server.name;
     let supervisors = match &entry.backend {
         Backend::Stdio(supervisors) => Some(supervisors),

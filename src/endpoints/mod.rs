@@ -7,12 +7,12 @@ pub mod server_list;
 pub mod shown;
 pub mod table;
 
-use crate::state::{GateState, Live};
+use crate::state::{GatewayState, Live};
 
 /// What an endpoint of the gateway's own answers from. Its method is one of the table's, and its caller may have it.
 pub struct EndpointRequest<'a> {
     /// What there is to say.
-    pub shared: &'a GateState,
+    pub shared: &'a GatewayState,
     /// The config by which the caller was let in.
     pub live: &'a Live,
     /// What the path has for `{server}`.

@@ -42,7 +42,7 @@ use crate::{
     mcp::seal::SessionKey,
     observe::{Observer, Topic},
     servers::Backend,
-    state::{GateState, Live, SPARE_CONNECTIONS, capacity},
+    state::{GatewayState, Live, SPARE_CONNECTIONS, capacity},
     upstream::Unusable,
 };
 
@@ -65,7 +65,7 @@ const BEHIND: Duration = Duration::from_secs(30);
 
 /// A running gateway.
 pub struct Gateway {
-    shared: Arc<GateState>,
+    shared: Arc<GatewayState>,
     workers: Arc<[WorkerHandle]>,
     /// Notified when a worker has less that the end of the gateway waits for.
     less: Arc<Notify>,
@@ -188,7 +188,7 @@ impl std::error::Error for StartError {}
 
 /// A gateway that is built and does not listen yet.
 pub struct Prepared {
-    shared: Arc<GateState>,
+    shared: Arc<GatewayState>,
     certificate: Arc<Certificate>,
     self_made: Option<Arc<SelfMade>>,
     acceptor: Option<TlsAcceptor>,
@@ -207,7 +207,7 @@ impl Prepared {
         let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
         observer.metrics.config_runs(snapshot.hash);
-        let shared = Arc::new(GateState::new(live, ledger, observer));
+        let shared = Arc::new(GatewayState::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
         let presented =
@@ -315,7 +315,7 @@ impl Gateway {
     }
 
     /// State that outlives reloads.
-    pub fn shared(&self) -> &Arc<GateState> {
+    pub fn shared(&self) -> &Arc<GatewayState> {
         &self.shared
     }
 
@@ -477,7 +477,7 @@ fn local_addrs(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 
 /// What depends on the time of day.
 async fn watch_clock(
-    shared: Arc<GateState>,
+    shared: Arc<GatewayState>,
     (clock, certificate, self_made): (Arc<Clock>, Arc<Certificate>, Option<Arc<SelfMade>>),
     stop: CancellationToken,
 ) {
@@ -541,7 +541,7 @@ async fn accept(
     listener_kind: ListenerKind,
     connections: Arc<Connections>,
     workers: Arc<[WorkerHandle]>,
-    shared: Arc<GateState>,
+    shared: Arc<GatewayState>,
     stop: CancellationToken,
 ) {
     let on_accept = |stream: tokio::net::TcpStream, peer: SocketAddr| {

@@ -35,7 +35,7 @@ use crate::{
     identity::{Subject, Visitor, Waits},
     ledger::Resource,
     service,
-    state::{Evictable, GateState, Worker},
+    state::{Evictable, GatewayState, Worker},
     watchdog::{Signal, TICK, Watched},
 };
 
@@ -108,7 +108,7 @@ impl WorkerHandle {
     pub fn start(
         index: usize,
         workers: usize,
-        shared: Arc<GateState>,
+        shared: Arc<GatewayState>,
         acceptor: Option<TlsAcceptor>,
         less: Arc<Notify>,
     ) -> io::Result<Self> {
@@ -307,7 +307,7 @@ impl Accepted {
             Rc::new(Connection::new(client.unwrap_or(peer), listener_kind, connection_slot, limits, watched));
         // The connections of a balancer are those of its clients, who are counted by request.
         if is_balancer && client.is_none() {
-            let _ = connection.admit(worker.shared.ledger.gate());
+            let _ = connection.admit(worker.shared.ledger.gateway());
         }
         let served = Served { connection, evictable, _open: open };
         drop(tokio::task::spawn_local(task(Rc::clone(worker), stream, acceptor, served)));

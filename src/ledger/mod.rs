@@ -34,7 +34,7 @@ const MOST_ADDRESSES: usize = 65_536;
 /// What an owner may have of the bytes that are kept for others, however many share them: a message of the usual size.
 const LEAST_BYTES: u64 = 64 * 1024;
 /// What the gateway itself may have of bytes at least, beside what callers have: a few messages of the largest kind.
-const LEAST_OF_GATE: u64 = 8 * 1024 * 1024;
+const LEAST_OF_GATEWAY: u64 = 8 * 1024 * 1024;
 /// [`Owner::last_active`] of an owner that was never active.
 const NEVER: u32 = u32::MAX;
 
@@ -107,7 +107,7 @@ pub enum OwnerName {
     /// Callers without a token, by their address.
     Address(AddressBlock),
     /// The gateway itself, for what callers share.
-    Gate,
+    Gateway,
 }
 
 /// What all workers write with each request, in cache lines of its own: what they only read would move between their caches
@@ -174,7 +174,7 @@ impl Ledger {
     /// A ledger without any shares.
     pub fn new(capacities: impl Fn(Resource) -> Capacity) -> Self {
         let totals = Arc::default();
-        let gate = Owner::new(OwnerName::Gate, &totals);
+        let gate = Owner::new(OwnerName::Gateway, &totals);
         let ledger = Self { totals, owners: Mutex::default(), gate, began: Instant::now() };
         ledger.set_capacities(capacities);
         ledger
@@ -197,7 +197,7 @@ impl Ledger {
 
     /// The owner of this name.
     pub fn owner(&self, name: OwnerName) -> Arc<Owner> {
-        if name == OwnerName::Gate {
+        if name == OwnerName::Gateway {
             return Arc::clone(&self.gate);
         }
         let mut owners = self.owners.lock();
@@ -216,7 +216,7 @@ impl Ledger {
     }
 
     /// The gateway itself, which owns what callers share.
-    pub fn gate(&self) -> &Arc<Owner> {
+    pub fn gateway(&self) -> &Arc<Owner> {
         &self.gate
     }
 
@@ -251,7 +251,7 @@ impl Owner {
     /// One in a ledger of its own, without limits.
     pub fn unlimited() -> Arc<Self> {
         let any = Capacity { total: u64::MAX, per_owner: 0 };
-        Arc::clone(Ledger::new(|_| any).gate())
+        Arc::clone(Ledger::new(|_| any).gateway())
     }
 
     fn new(name: OwnerName, totals: &Arc<Totals>) -> Arc<Self> {
@@ -273,7 +273,7 @@ impl Owner {
     /// Notes that a request of the owner was admitted: what is free is shared with it from now on.
     pub fn note_active(&self) {
         let (now, last) = (self.totals.now.load(Relaxed), self.last_active.load(Relaxed));
-        if last == now || self.name == OwnerName::Gate {
+        if last == now || self.name == OwnerName::Gateway {
             return;
         }
         let was_active = is_lately(last, now);
@@ -360,17 +360,17 @@ impl Owner {
     /// Whether the owner may have `amount` more where all have `used` and it has `mine`.
     fn decide(&self, resource: Resource, amount: u64, used: u64, mine: u64) -> Result<(), Limit> {
         let (at, totals) = (resource as usize, &*self.totals);
-        let is_gate = self.name == OwnerName::Gate;
+        let is_gateway = self.name == OwnerName::Gateway;
         let capacity = totals.capacity[at].load(Relaxed);
         let (capacity, used) = match resource {
             // What is read where callers share something is on its way to one of them, who is asked then. Until then it is not
             // kept from anybody by what one of them has; it has a part of its own.
-            Resource::Bytes if is_gate => ((capacity / 4).max(LEAST_OF_GATE), mine),
+            Resource::Bytes if is_gateway => ((capacity / 4).max(LEAST_OF_GATEWAY), mine),
             _ => (capacity, used),
         };
         rule::decide(self.among_others(rule::Claim {
             capacity,
-            own_limit: if is_gate { 0 } else { totals.per_owner[at].load(Relaxed) },
+            own_limit: if is_gateway { 0 } else { totals.per_owner[at].load(Relaxed) },
             used,
             mine,
             amount,
@@ -381,13 +381,13 @@ impl Owner {
 
     /// What is asked for, with what is known of who asks for it and who else there is.
     fn among_others(&self, ask: rule::Claim) -> rule::Claim {
-        let (is_gate, is_address) = (self.name == OwnerName::Gate, self.is_address());
-        let own = u64::from(!is_gate && self.is_active());
+        let (is_gateway, is_address) = (self.name == OwnerName::Gateway, self.is_address());
+        let own = u64::from(!is_gateway && self.is_active());
         let others = self.totals.active.load(Relaxed).saturating_sub(own);
         let named = self.totals.active_named.load(Relaxed).saturating_sub(if is_address { 0 } else { own });
         rule::Claim {
             // The gateway has what others share, so nothing is kept from it.
-            others: if is_gate { 0 } else { others },
+            others: if is_gateway { 0 } else { others },
             others_named: named,
             is_address,
             has_names: self.totals.has_names.load(Relaxed),

@@ -95,8 +95,8 @@ impl Owner {
         let at = Resource::Bytes as usize;
         let quarter = self.totals.capacity[at].load(super::Relaxed) / 4;
         match limit {
-            Limit::Gate if self.used(Resource::Bytes) < quarter => LONG_PATIENCE,
-            Limit::Gate | Limit::Caller => PATIENCE,
+            Limit::Gateway if self.used(Resource::Bytes) < quarter => LONG_PATIENCE,
+            Limit::Gateway | Limit::Caller => PATIENCE,
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
             for reader in &mut held {
                 let Some((share, room)) = reader else { continue };
                 let next = poll_fn(|cx| Poll::Ready(room.poll_or_give_up(cx, share.amount()))).await;
-                if matches!(next, Poll::Ready(Err(Limit::Gate))) {
+                if matches!(next, Poll::Ready(Err(Limit::Gateway))) {
                     *reader = None;
                     gone += 1;
                 }
@@ -149,10 +149,10 @@ mod tests {
         let _large = large.hold(Resource::Bytes, 90);
         let _small = small.hold(Resource::Bytes, 10);
         let began = Instant::now();
-        assert_eq!(small.room().open_or_give_up(10).await, Err(Limit::Gate));
+        assert_eq!(small.room().open_or_give_up(10).await, Err(Limit::Gateway));
         assert!(began.elapsed() >= LONG_PATIENCE);
         let began = Instant::now();
-        assert_eq!(large.room().open_or_give_up(90).await, Err(Limit::Gate));
+        assert_eq!(large.room().open_or_give_up(90).await, Err(Limit::Gateway));
         assert!(began.elapsed() < 2 * PATIENCE);
         let mut room = large.room();
         let never = tokio::time::timeout(10 * LONG_PATIENCE, room.open_or_give_up(0)).await;

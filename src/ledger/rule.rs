@@ -51,7 +51,7 @@ impl Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// There is no more.
-    Gate,
+    Gateway,
     /// There is more, for others.
     Caller,
 }
@@ -65,14 +65,14 @@ pub(super) fn decide(ask: Claim) -> Result<(), Limit> {
         return Err(Limit::Caller);
     }
     if after > capacity {
-        return Err(Limit::Gate);
+        return Err(Limit::Gateway);
     }
     let reserve = reserve(capacity);
     // Half of the reserve, rounded up, so that the last place is never an address's.
     let of_named = reserve.div_ceil(2);
     if is_address && has_names && after > capacity - of_named {
         // Who has nothing yet is not at a limit of its own.
-        return Err(if mine > least { Limit::Caller } else { Limit::Gate });
+        return Err(if mine > least { Limit::Caller } else { Limit::Gateway });
     }
     if others == 0 || after <= capacity - reserve {
         return Ok(());
@@ -131,7 +131,7 @@ mod tests {
     fn what_a_greedy_owner_leaves_is_shared_by_the_others() {
         let beside = Claim { used: 75, others: 5, others_named: 5, ..ALONE };
         assert_eq!(greedy(beside), 5, "a fifth of the reserve");
-        assert_eq!(decide(Claim { used: 100, ..beside }), Err(Limit::Gate));
+        assert_eq!(decide(Claim { used: 100, ..beside }), Err(Limit::Gateway));
         assert_eq!(decide(Claim { used: 99, mine: 5, ..beside }), Err(Limit::Caller));
         assert_eq!(decide(Claim { used: 99, mine: 4, ..beside }), Ok(()));
     }

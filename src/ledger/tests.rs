@@ -113,7 +113,7 @@ fn what_an_owner_may_not_have_is_not_passed_on_to_it() {
     let [greedy, _modest] = ["greedy", "modest"].map(|name| token(&ledger, name));
     let mut kept = Vec::new();
     let limit = loop {
-        let mut share = ledger.gate().hold(Resource::Bytes, 1 << 18);
+        let mut share = ledger.gateway().hold(Resource::Bytes, 1 << 18);
         match share.pass_to(&greedy) {
             Ok(()) => kept.push(share),
             Err(limit) => break limit,
@@ -123,9 +123,9 @@ fn what_an_owner_may_not_have_is_not_passed_on_to_it() {
     assert_eq!((greedy.used(Resource::Bytes), ledger.usage(Resource::Bytes).1), (3 << 18, 3 << 18));
     // What is read for all is not kept back by what one has.
     kept.push(greedy.hold(Resource::Bytes, 1 << 20));
-    assert_eq!(ledger.gate().has_room(), Ok(()));
-    let _many = ledger.gate().hold(Resource::Bytes, LEAST_OF_GATE);
-    assert_eq!(ledger.gate().has_room(), Err(Limit::Gate));
+    assert_eq!(ledger.gateway().has_room(), Ok(()));
+    let _many = ledger.gateway().hold(Resource::Bytes, LEAST_OF_GATEWAY);
+    assert_eq!(ledger.gateway().has_room(), Err(Limit::Gateway));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn what_is_refused_takes_nothing_from_anybody() {
 fn of_what_callers_share_elsewhere_a_part_is_kept_for_others_too() {
     let ledger = ledger(16);
     let greedy = token(&ledger, "greedy");
-    assert_eq!((greedy.may_have(8, 7, 7), greedy.may_have(8, 8, 8)), (Ok(()), Err(Limit::Gate)));
+    assert_eq!((greedy.may_have(8, 7, 7), greedy.may_have(8, 8, 8)), (Ok(()), Err(Limit::Gateway)));
     let modest = token(&ledger, "modest");
     assert_eq!(greedy.may_have(8, 6, 6), Err(Limit::Caller));
     assert_eq!(modest.may_have(8, 6, 0), Ok(()));
@@ -181,10 +181,10 @@ async fn a_reader_waits_until_there_is_room_for_bytes() {
     let mut held = dev.hold(Resource::Bytes, 60);
     assert!(!dev.has_room_to_spare() && dev.has_room().is_ok());
     held.grow(60);
-    assert_eq!((dev.has_room(), held.amount()), (Err(Limit::Gate), 120));
+    assert_eq!((dev.has_room(), held.amount()), (Err(Limit::Gateway), 120));
     let mut room = dev.room();
     let soon = tokio::time::timeout(Duration::from_secs(1), room.open()).await;
-    assert!(soon.is_err() && room.waits_for() == Some(Limit::Gate), "there is no room");
+    assert!(soon.is_err() && room.waits_for() == Some(Limit::Gateway), "there is no room");
     drop(held);
     room.open().await;
     assert_eq!(room.waits_for(), None);

@@ -228,7 +228,7 @@ impl Record {
                 self.observer.metrics.upstream_error(admission.metrics.name(), code)
             }
             (None, Side::Upstream) => {}
-            (_, Side::Client | Side::Gate) => self.observer.metrics.refused(code),
+            (_, Side::Client | Side::Gateway) => self.observer.metrics.refused(code),
         }
     }
 

@@ -57,7 +57,7 @@ impl Quarantine {
         let is_anyone_at_work = suspects.iter().any(|(_, how)| *how == Involvement::InFlight);
         let mut quarantine = Vec::new();
         // Who shares nothing breaks nothing of others.
-        for (name, how) in suspects.iter().filter(|(name, _)| *name != OwnerName::Gate) {
+        for (name, how) in suspects.iter().filter(|(name, _)| *name != OwnerName::Gateway) {
             if known.len() >= MOST && !known.contains_key(name) {
                 let oldest = known.iter().min_by_key(|(_, known)| known.last).map(|(name, _)| name.clone());
                 if let Some(oldest) = oldest {
@@ -105,10 +105,13 @@ mod tests {
         use Involvement::{InFlight, Recent};
         let quarantine = Quarantine::default();
         let (dev, ops, ci) = (name("dev"), name("ops"), name("ci"));
-        let first =
-            quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent), (OwnerName::Gate, InFlight)]);
+        let first = quarantine.note(&[
+            (dev.clone(), InFlight),
+            (ops.clone(), Recent),
+            (OwnerName::Gateway, InFlight),
+        ]);
         assert!(first.iter().eq([&dev]));
-        assert!(quarantine.has(&dev) && !quarantine.has(&ops) && !quarantine.has(&OwnerName::Gate));
+        assert!(quarantine.has(&dev) && !quarantine.has(&ops) && !quarantine.has(&OwnerName::Gateway));
         assert!(!quarantine.has_again(&dev));
         quarantine.note(&[(dev.clone(), InFlight), (ops.clone(), Recent)]);
         assert!(quarantine.has_again(&dev) && !quarantine.has(&ops));

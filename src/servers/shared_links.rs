@@ -187,7 +187,7 @@ fn end_oldest_unused(links: &mut Links, owner: &Arc<Owner>, limit: Limit) -> boo
     let may_go = |conversation: &SharedConversation| {
         let payer = conversation.lease.owner();
         conversation.link.is_unused()
-            && payer.is_some_and(|payer| limit == Limit::Gate || Arc::ptr_eq(&payer, owner))
+            && payer.is_some_and(|payer| limit == Limit::Gateway || Arc::ptr_eq(&payer, owner))
     };
     let unused = links.by_key.iter().filter(|(_, conversation)| may_go(conversation));
     let oldest = unused.min_by_key(|(_, conversation)| conversation.used.load(Relaxed));
@@ -291,7 +291,7 @@ mod tests {
             assert_eq!(owner.used(Resource::Sessions), 3);
             let (_second, _fourth) =
                 (view("second").unwrap().link.attach(&owner), view("fourth").unwrap().link.attach(&owner));
-            assert_eq!(view("fifth").err(), Some(Limit::Gate), "all are used");
+            assert_eq!(view("fifth").err(), Some(Limit::Gateway), "all are used");
             drop(attached);
         });
     }

@@ -1,4 +1,4 @@
-//! What requests see: [`GateState`] outlives reloads, [`Live`] is built from one config and never changes.
+//! What requests see: [`GatewayState`] outlives reloads, [`Live`] is built from one config and never changes.
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +47,7 @@ use crate::{
 pub const SPARE_CONNECTIONS: usize = 32;
 
 /// What outlives a reload.
-pub struct GateState {
+pub struct GatewayState {
     live: ArcSwap<Live>,
     /// Log and counters.
     pub observer: Arc<Observer>,
@@ -66,7 +66,7 @@ pub struct GateState {
     revoked: AtomicU64,
 }
 
-impl GateState {
+impl GatewayState {
     /// State of a gateway that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use http::HeaderValue;
 
-use super::GateState;
+use super::GatewayState;
 use crate::{
     downstream::slots::ConnectionId,
     identity::{Subject, Visitor},
@@ -16,7 +16,7 @@ use crate::{
 /// What the requests of one worker share: one thread, so nothing of it is locked.
 pub struct Worker {
     /// State of the gateway.
-    pub shared: Arc<GateState>,
+    pub shared: Arc<GatewayState>,
     /// How many workers the gateway has.
     pub workers: usize,
     /// Connections to servers that wait for a request.
@@ -50,7 +50,7 @@ impl Drop for Evictable {
 
 impl Worker {
     /// One of so many workers of the gateway whose state is `shared`.
-    pub fn new(shared: Arc<GateState>, workers: usize) -> Self {
+    pub fn new(shared: Arc<GatewayState>, workers: usize) -> Self {
         Self {
             shared,
             workers,

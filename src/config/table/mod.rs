@@ -6,9 +6,9 @@
 //! that the reader takes otherwise than the table says.
 
 mod auth;
-mod gate;
 pub(crate) mod key;
 mod limits;
+mod proxy;
 mod server;
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, TOKEN},
-    gate::ROOT,
+    proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
 };
 use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};

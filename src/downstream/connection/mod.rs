@@ -190,7 +190,7 @@ impl Connection {
     /// The token of a request is not good. A connection whose caller was admitted by one that was taken away since is one of
     /// strangers again; not if other requests run on it, nor if it is a balancer's, who sends those of many.
     pub fn refused(&self, ledger: &Ledger) {
-        let is_caller_s = |share: &Share| !Arc::ptr_eq(share.owner(), ledger.gate());
+        let is_caller_s = |share: &Share| !Arc::ptr_eq(share.owner(), ledger.gateway());
         let share = self.share.take();
         if self.running.get() <= 1 && share.as_ref().is_some_and(is_caller_s) {
             self.watched.subject().is_admitted.set(false);

@@ -375,7 +375,7 @@ impl Load {
 pub(super) fn out_of(what: &str, limit: Limit) -> Error {
     match limit {
         Limit::Caller => ErrorKind::CallerLimit.with_cause(format!("{what}: the caller's limit")),
-        Limit::Gate => ErrorKind::Unavailable.with_cause(format!("{what}: there are no more")),
+        Limit::Gateway => ErrorKind::Unavailable.with_cause(format!("{what}: there are no more")),
     }
 }
 
