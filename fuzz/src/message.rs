@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use sluicegate::mcp::{
-    incoming::Incoming,
+    incoming::ServerOutput,
     message::{Id, Message, MessageKind, Part},
     oversize::{Answers, Oversize},
     scan::{Scan, ScannedName},
@@ -34,7 +34,7 @@ pub fn run(input: &[u8]) {
     if let Some(server) = server.filter(|server| !server.is_ambiguous()) {
         passing(&server, at);
     }
-    incoming(Incoming::read(Bytes::copy_from_slice(text)), text.len());
+    incoming(ServerOutput::read(Bytes::copy_from_slice(text)), text.len());
 }
 
 fn scanned(pieces: &[&[u8]], wanted: Option<&Message>) {
@@ -210,8 +210,8 @@ fn passing(message: &Message, at: u8) {
     }
 }
 
-fn incoming(incoming: Incoming, length: usize) {
-    if let Incoming::Batch(batch) = incoming {
+fn incoming(incoming: ServerOutput, length: usize) {
+    if let ServerOutput::Batch(batch) = incoming {
         // Each element takes a byte at least.
         assert!(batch.count() <= length);
     }

@@ -1,4 +1,4 @@
-//! What a response says otherwise to the client than its server sent it.
+//! Changes to a response on its way from the server to the client.
 
 use std::{
     sync::Arc,

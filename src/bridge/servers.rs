@@ -94,8 +94,8 @@ pub(super) fn conversation(
     }
     let credential = entry.credential_key(&admitted.caller.identity.principal);
     let everyone = SharedKey::Everyone(credential);
-    // Who may have ended the process of all has one of its own. Without room for that, it does not come back to the others:
-    // where it was suspected once, and nobody uses that process, there is nobody whom it could harm.
+    // A caller that may have ended the shared process gets one of its own. Without room for that, it may use the shared one only
+    // if it was suspected once, and no other caller uses it.
     if links.quarantine().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&entry.server.name), Arc::clone(owner));
         let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
@@ -108,7 +108,7 @@ pub(super) fn conversation(
             Err(limit) => return Err(Error::out_of(Resource::Sessions, limit)),
         }
     }
-    let (name, gate) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gateway()));
+    let (name, gateway) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gateway()));
     let found = links.get(everyone, None, |_| {
         let mut settings = shared::SharedLinkSettings {
             on_lost: keep_apart(entry),
@@ -117,7 +117,7 @@ pub(super) fn conversation(
         if matches!(entry.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        SharedLink::start(move || current(&worker, &name, &gate, credential), settings)
+        SharedLink::start(move || current(&worker, &name, &gateway, credential), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }

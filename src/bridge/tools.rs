@@ -48,12 +48,12 @@ pub(super) async fn headers(
         let knows = listed.is_complete || tool.is_none_or(|tool| listed.headers.lists(tool));
         knows && listed.asked.elapsed() < FRESH
     };
-    if let Some(listed) = conversation.tools().filter(tells) {
+    if let Some(listed) = conversation.tools().0.filter(tells) {
         return Ok(listed.headers);
     }
     let came = Instant::now();
     let _turn = conversation.listing.lock().await;
-    let before = conversation.tools();
+    let (before, generation) = conversation.tools();
     if let Some(listed) = &before {
         if tells(listed) || listed.asked >= came {
             return Ok(Arc::clone(&listed.headers));
@@ -63,15 +63,16 @@ pub(super) async fn headers(
     let asked = Instant::now();
     let List { mut tools, is_whole } = list(conversation.link.attach(owner)).await?;
     let is_complete = is_whole && !may_lack;
-    // A tool that a list lacks may exist all the same.
-    if let Some(before) = before.filter(|_| !is_complete)
+    // A tool that a list lacks may exist all the same, but for what a reload had forgotten.
+    let is_of_now = conversation.tools().1 == generation;
+    if let Some(before) = before.filter(|_| !is_complete && is_of_now)
         && before.headers.len() + tools.len() <= MOST_TOOLS
     {
         let newer = std::mem::replace(&mut tools, ToolHeaders::clone(&before.headers));
         tools.extend(newer);
     }
     let headers = Arc::new(tools);
-    conversation.set_tools(ListedTools { headers: Arc::clone(&headers), asked, is_complete });
+    conversation.set_tools(ListedTools { headers: Arc::clone(&headers), asked, is_complete }, generation);
     Ok(headers)
 }
 

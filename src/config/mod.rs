@@ -64,7 +64,7 @@ use crate::config::{
         known,
         lines::LineIndex,
         named,
-        parse::{self, Fault},
+        parse::{self, SyntaxFault},
         reader::Node,
     },
     report::{excerpt::Excerpts, problem::Location},
@@ -147,7 +147,7 @@ impl Loaded {
 const AROUND_TOKENS: [&str; 3] = ["proxy", "proxy.auth", "proxy.auth.tokens"];
 
 /// The server of which something is there twice that says who may use it.
-fn unclear_server(fault: &Fault) -> Option<Arc<str>> {
+fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {
     let path = fault.at.path.strip_prefix("mcpServers.")?;
     let (name, key) = path.split_once('.').unwrap_or((path, ""));
     let keys = ["", "authTokens", "roles", "public", "disabled", "options", "options.authTokens"];

@@ -186,7 +186,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// Whoever sent its requests is not admitted any more: it is a stranger's again, and among the first to go.
+    /// The caller of its requests is not admitted any more: it counts as one without an admitted request again.
     pub fn refused(&mut self) {
         if std::mem::take(&mut self.is_admitted) {
             self.connections.admitted.fetch_sub(1, Relaxed);

@@ -1,4 +1,4 @@
-//! Whom a token belongs to that the config does not have.
+//! Finds the principal of a token that is not in the config.
 
 use std::pin::Pin;
 
@@ -15,7 +15,7 @@ pub enum Identified<'a> {
     Later(Pin<Box<dyn Future<Output = Found> + 'a>>),
 }
 
-/// Says whom a token belongs to that is none of the static ones. It bounds the time that it takes.
+/// Finds the principal of a token that is none of the static ones. It bounds the time that it takes.
 pub trait Verifier: Send + Sync {
     /// Whose token it is.
     fn identify<'a>(&'a self, token: &'a [u8]) -> Identified<'a>;

@@ -146,7 +146,7 @@ pub struct Owner {
 pub struct Ledger {
     totals: Arc<Totals>,
     owners: Mutex<HashMap<OwnerName, Arc<Owner>>>,
-    gate: Arc<Owner>,
+    gateway: Arc<Owner>,
     began: Instant,
 }
 
@@ -174,8 +174,8 @@ impl Ledger {
     /// A ledger without any shares.
     pub fn new(capacities: impl Fn(Resource) -> Capacity) -> Self {
         let totals = Arc::default();
-        let gate = Owner::new(OwnerName::Gateway, &totals);
-        let ledger = Self { totals, owners: Mutex::default(), gate, began: Instant::now() };
+        let gateway = Owner::new(OwnerName::Gateway, &totals);
+        let ledger = Self { totals, owners: Mutex::default(), gateway, began: Instant::now() };
         ledger.set_capacities(capacities);
         ledger
     }
@@ -198,7 +198,7 @@ impl Ledger {
     /// The owner of this name.
     pub fn owner(&self, name: OwnerName) -> Arc<Owner> {
         if name == OwnerName::Gateway {
-            return Arc::clone(&self.gate);
+            return Arc::clone(&self.gateway);
         }
         let mut owners = self.owners.lock();
         if let Some(owner) = owners.get(&name) {
@@ -217,7 +217,7 @@ impl Ledger {
 
     /// The gateway itself, which owns what callers share.
     pub fn gateway(&self) -> &Arc<Owner> {
-        &self.gate
+        &self.gateway
     }
 
     /// Lets time pass. Call it about once a second.

@@ -24,15 +24,15 @@ pub(super) struct Claim {
     /// Whether the owner is an address. Addresses cost an attacker nothing: however many they are, they make no named owner's
     /// share smaller than its part of half of the reserve.
     pub(super) is_address: bool,
-    /// Whether there are named owners, active or not. Then that half of the reserve is for no address, also in a moment in
-    /// which nobody else is there: a token that comes next must not find that a stranger has everything.
+    /// Whether there are named owners, active or not. Then that half of the reserve is for no address, even while no named owner
+    /// is active: a token that comes next must find room.
     pub(super) has_names: bool,
     /// What an owner may have of the reserve, however many share it.
     pub(super) least: u64,
 }
 
 impl Claim {
-    /// Nobody asks for anything, where nothing is.
+    /// No use and no capacity.
     pub(super) const NOTHING: Self = Self {
         capacity: 0,
         own_limit: 0,

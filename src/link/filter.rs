@@ -109,8 +109,8 @@ async fn lists(
     }
 }
 
-/// The message without hidden tools. Not only of a response: what it is to its client is its client's affair. The error is
-/// that it cannot be read; with the request that it answers.
+/// The message without hidden tools, whatever kind it is: a client may take any of them for a list. The error is that it cannot
+/// be read; with the request that it answers.
 fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, (Option<Id>, Error)> {
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
     let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {

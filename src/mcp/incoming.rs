@@ -14,7 +14,7 @@ use crate::mcp::{
 
 /// What a text of a server's comes to.
 #[derive(Debug)]
-pub enum Incoming {
+pub enum ServerOutput {
     /// A message.
     Message(Message),
     /// Several in one array (MCP 2025-03-26, "Batching").
@@ -30,7 +30,7 @@ pub enum Incoming {
     Noise(Malformed),
 }
 
-impl Incoming {
+impl ServerOutput {
     /// Reads what a server wrote.
     pub fn read(text: Bytes) -> Self {
         let (text, why) = match Message::from_server_or_text(text) {
@@ -74,9 +74,9 @@ pub struct Batch {
 }
 
 impl Iterator for Batch {
-    type Item = Incoming;
+    type Item = ServerOutput;
 
-    fn next(&mut self) -> Option<Incoming> {
+    fn next(&mut self) -> Option<ServerOutput> {
         let start = self.rest.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b',')?;
         let rest = &self.rest[start..];
         if rest[0] == b']' {
@@ -88,7 +88,7 @@ impl Iterator for Batch {
         // A copy: one message must not keep the array in memory.
         let element = Bytes::copy_from_slice(element);
         self.rest = self.rest.split_off(behind);
-        Some(Incoming::object(element))
+        Some(ServerOutput::object(element))
     }
 }
 
@@ -168,18 +168,18 @@ mod tests {
     use super::*;
     use crate::mcp::message::Id;
 
-    fn read(text: &[u8]) -> Incoming {
-        Incoming::read(Bytes::copy_from_slice(text))
+    fn read(text: &[u8]) -> ServerOutput {
+        ServerOutput::read(Bytes::copy_from_slice(text))
     }
 
     /// The id of the response that was read, as it is written.
-    fn answered(incoming: Incoming) -> String {
-        let Incoming::Message(message) = incoming else { panic!("{incoming:?}") };
+    fn answered(incoming: ServerOutput) -> String {
+        let ServerOutput::Message(message) = incoming else { panic!("{incoming:?}") };
         message.id().unwrap().to_string()
     }
 
-    fn lost(incoming: Incoming) -> Answers {
-        let Incoming::Unreadable { answers, .. } = incoming else { panic!("{incoming:?}") };
+    fn lost(incoming: ServerOutput) -> Answers {
+        let ServerOutput::Unreadable { answers, .. } = incoming else { panic!("{incoming:?}") };
         answers
     }
 
@@ -237,7 +237,7 @@ mod tests {
             "\u{1b}",
         ] {
             let read = read(text.as_bytes());
-            assert!(matches!(read, Incoming::Noise(_)), "{text:?}: {read:?}");
+            assert!(matches!(read, ServerOutput::Noise(_)), "{text:?}: {read:?}");
         }
     }
 
@@ -246,16 +246,16 @@ mod tests {
         let batch =
             b"\xef\xbb\xbf[ {\"id\":1,\"result\":{\"x\":\"],\\\"\"}} ,{\"id\":2,\"result\":\"\xe9\"},\
             7, [{\"id\":8,\"result\":0}], {\"method\":\"m\"} ]";
-        let Incoming::Batch(batch) = read(batch) else { panic!("no batch") };
+        let ServerOutput::Batch(batch) = read(batch) else { panic!("no batch") };
         let read: Vec<_> = batch.collect();
         assert_eq!(read.len(), 5, "{read:?}");
         let mut read = read.into_iter();
         assert_eq!(answered(read.next().unwrap()), "1");
         assert_eq!(lost(read.next().unwrap()), Answers::Request(Id::number(2)));
-        assert!(read.by_ref().take(2).all(|noise| matches!(noise, Incoming::Noise(_))));
-        assert!(matches!(read.next(), Some(Incoming::Message(message)) if message.method() == "m"));
+        assert!(read.by_ref().take(2).all(|noise| matches!(noise, ServerOutput::Noise(_))));
+        assert!(matches!(read.next(), Some(ServerOutput::Message(message)) if message.method() == "m"));
         // Cut off.
-        let Incoming::Batch(cut) = self::read(b"[{\"id\":1,\"result\":0},{\"id\":2,\"result\":") else {
+        let ServerOutput::Batch(cut) = self::read(b"[{\"id\":1,\"result\":0},{\"id\":2,\"result\":") else {
             panic!()
         };
         assert_eq!(cut.count(), 2);

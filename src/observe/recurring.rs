@@ -178,8 +178,8 @@ impl Recurring {
         left_out
     }
 
-    /// Topics whose lines were left out and whose pause is over, with their numbers: nothing stays unsaid because nothing
-    /// more happens. `at_end` does not wait for the pause.
+    /// Topics whose lines were left out and whose pause is over, with their numbers: what was left out is reported even if
+    /// the topic does not come again. `at_end` does not wait for the pause.
     pub(super) fn overdue(&self, now: Instant, at_end: bool) -> impl Iterator<Item = (Topic, u64)> {
         Topic::all().filter_map(move |topic| {
             let slot = &self.slots[topic.slot()];

@@ -182,7 +182,7 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
                 .map_err(|rule| (DenyKind::Forbidden, rule))?,
         }
     };
-    // 4. A tool that the filter hides does not exist, for nobody.
+    // 4. A tool that the filter hides exists for no caller.
     match server.and_then(|server| server.tool_filter.as_ref()).zip(tool) {
         Some((filter, tool)) if filter.passes(tool) => Ok(Rule::ToolFilter),
         Some(_) => Err((DenyKind::Hidden, Rule::ToolFilter)),

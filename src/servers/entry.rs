@@ -45,7 +45,7 @@ impl ServerEntry {
         kept: Option<&Arc<Self>>,
         before: PastCallers,
         identities: &[Arc<Identity>],
-        endpoints: &mut Origins<'_>,
+        origins: &mut Origins<'_>,
         observer: &Arc<Observer>,
     ) -> Result<Self, Unusable> {
         let same = kept.filter(|entry| {
@@ -67,7 +67,7 @@ impl ServerEntry {
             backend: Backend::of(
                 server,
                 same_backend.map(|entry| &entry.backend),
-                endpoints,
+                origins,
                 observer,
                 &health,
             )?,

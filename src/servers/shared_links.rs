@@ -70,10 +70,18 @@ pub struct SharedConversation {
     pub link: SharedLink,
     /// Whose turn it is to list its tools.
     pub listing: AsyncMutex<()>,
-    tools: Mutex<Option<ListedTools>>,
+    tools: Mutex<KnownTools>,
     lease: Lease,
     /// When it was used last, on the count of all conversations.
     used: AtomicU64,
+}
+
+/// What is remembered of a server's tools.
+#[derive(Default)]
+struct KnownTools {
+    listed: Option<ListedTools>,
+    /// How often it was forgotten.
+    generation: u64,
 }
 
 /// What is known of a server's tools.
@@ -99,14 +107,23 @@ impl SharedConversation {
         }
     }
 
-    /// What is known of the server's tools.
-    pub fn tools(&self) -> Option<ListedTools> {
-        self.tools.lock().clone()
+    /// What is known of the server's tools, and in which generation of that knowledge: a reload begins another.
+    pub fn tools(&self) -> (Option<ListedTools>, u64) {
+        let known = self.tools.lock();
+        (known.listed.clone(), known.generation)
     }
 
-    /// Notes what is known of the server's tools.
-    pub fn set_tools(&self, tools: ListedTools) {
-        *self.tools.lock() = Some(tools);
+    /// Notes what is known of the server's tools, unless it is of a generation that has passed.
+    pub fn set_tools(&self, tools: ListedTools, generation: u64) {
+        let mut known = self.tools.lock();
+        if known.generation == generation {
+            known.listed = Some(tools);
+        }
+    }
+
+    fn forget_tools(&self) {
+        let mut known = self.tools.lock();
+        *known = KnownTools { listed: None, generation: known.generation + 1 };
     }
 }
 
@@ -169,7 +186,7 @@ impl SharedLinks {
         self.links.lock().by_key.retain(|key, conversation| {
             let stays = stay(key);
             match stays {
-                true => *conversation.tools.lock() = None,
+                true => conversation.forget_tools(),
                 false => conversation.lease.end(),
             }
             stays

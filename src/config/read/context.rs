@@ -37,7 +37,7 @@ pub(crate) struct Context<'a> {
     pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
     /// Every credential of which the token is known, and where it is.
     pub(crate) credentials: Vec<(usize, Credential)>,
-    /// Something that is not in `unread` was waited for to no purpose.
+    /// A wait for something that is not in `unread` timed out.
     pub(crate) has_waited: bool,
     /// What looks at these files found.
     pub(crate) named: NamedFiles,

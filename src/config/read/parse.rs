@@ -17,7 +17,7 @@ use crate::config::{
 
 /// What is wrong with the text, and where.
 #[derive(Debug)]
-pub struct Fault {
+pub struct SyntaxFault {
     pub(crate) at: Location,
     pub(crate) message: String,
     /// Whether it is a control character inside of a text, which then is to blame for what else is wrong with the text.
@@ -25,7 +25,7 @@ pub struct Fault {
 }
 
 /// Parses `text` (without a byte order mark). The faults beside a tree are those that leave one.
-pub fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
+pub fn parse(text: &str) -> Result<(Value<'_>, Vec<SyntaxFault>), SyntaxFault> {
     parse_lines(text, &LineIndex::new(text))
 }
 
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<(Value<'_>, Vec<Fault>), Fault> {
 pub(crate) fn parse_lines<'t>(
     text: &'t str,
     lines: &LineIndex<'_>,
-) -> Result<(Value<'t>, Vec<Fault>), Fault> {
+) -> Result<(Value<'t>, Vec<SyntaxFault>), SyntaxFault> {
     let strict = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,
@@ -56,7 +56,7 @@ pub(crate) fn parse_lines<'t>(
                 inspect(text, lines, &value, &root, &mut faults);
                 Ok((value, faults))
             }
-            None => Err(Fault {
+            None => Err(SyntaxFault {
                 at: root,
                 message: "the file is empty; `sluicegate init` writes a starter".into(),
                 is_control: false,
@@ -69,13 +69,19 @@ pub(crate) fn parse_lines<'t>(
                 _ => syntax::diagnose(text, lines),
             };
             let (offset, message) = found.unwrap_or_else(|| (error.range().start, explain(&error)));
-            Err(Fault { at: Location { offset, ..root }, message, is_control: false })
+            Err(SyntaxFault { at: Location { offset, ..root }, message, is_control: false })
         }
     }
 }
 
 /// Finds what the parser lets through: keys that are there twice, and raw control characters in strings.
-fn inspect(text: &str, lines: &LineIndex<'_>, value: &Value<'_>, at: &Location, faults: &mut Vec<Fault>) {
+fn inspect(
+    text: &str,
+    lines: &LineIndex<'_>,
+    value: &Value<'_>,
+    at: &Location,
+    faults: &mut Vec<SyntaxFault>,
+) {
     match value {
         Value::Object(object) => {
             let mut seen = std::collections::HashMap::new();
@@ -86,7 +92,7 @@ fn inspect(text: &str, lines: &LineIndex<'_>, value: &Value<'_>, at: &Location, 
                 if let Some(first) = seen.insert(name, offset) {
                     let line = lines.line(first);
                     let message = format!("this key is there twice, first on line {line}; keep one of them");
-                    faults.push(Fault { at: here.clone(), message, is_control: false });
+                    faults.push(SyntaxFault { at: here.clone(), message, is_control: false });
                 }
                 if let ObjectPropName::String(name) = &property.name {
                     control_characters(text, name.range.start, name.range.end, &here, faults);
@@ -106,12 +112,12 @@ fn inspect(text: &str, lines: &LineIndex<'_>, value: &Value<'_>, at: &Location, 
     }
 }
 
-fn control_characters(text: &str, start: usize, end: usize, at: &Location, faults: &mut Vec<Fault>) {
+fn control_characters(text: &str, start: usize, end: usize, at: &Location, faults: &mut Vec<SyntaxFault>) {
     if let Some(found) = text[start..end].bytes().position(|byte| byte < 0x20) {
         let at = Location { offset: start + found, path: at.path.clone() };
         let message =
             "a line break or control character inside a string; close the string, or write it as \\n or \\t";
-        faults.push(Fault { at, message: message.into(), is_control: true });
+        faults.push(SyntaxFault { at, message: message.into(), is_control: true });
     }
 }
 

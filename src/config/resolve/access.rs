@@ -12,8 +12,8 @@ use crate::config::{
 };
 use crate::mcp::walk::MAX_TEXT;
 
-/// Who may use a server; and whom what can be read of that leaves at most, whatever is wrong with the rest: an entry that
-/// cannot be read is nobody, a list that is none says nothing.
+/// Who may use a server; and, where something of that cannot be read, whom the rest admits at most: an entry that cannot be
+/// read admits no one, and a value that is no list is left out.
 pub(super) fn access(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,

@@ -94,7 +94,7 @@ pub struct Connection {
     is_rejected: Cell<bool>,
     draining: Cell<bool>,
     /// The gateway drains.
-    is_gate_draining: Cell<bool>,
+    is_gateway_draining: Cell<bool>,
     /// Since when no answer is waited for on it, in a drain.
     unused_since: Cell<Option<Moment>>,
     /// It was ended from outside.
@@ -156,7 +156,7 @@ impl Connection {
             is_flood: Cell::new(false),
             is_rejected: Cell::new(false),
             draining: Cell::new(false),
-            is_gate_draining: Cell::new(false),
+            is_gateway_draining: Cell::new(false),
             unused_since: Cell::new(None),
             is_cut: Cell::new(false),
             http1: Cell::new(false),
@@ -224,7 +224,7 @@ impl Connection {
     /// Has it end `after` this time from now, or never; in a drain soon, if no answer is waited for here.
     fn set_deadline(&self, after: Option<Duration>) {
         let mut after = after;
-        if self.is_gate_draining.get() {
+        if self.is_gateway_draining.get() {
             let unused_since =
                 self.is_unused().then(|| self.unused_since.get().unwrap_or_else(|| self.watched.moment()));
             self.unused_since.set(unused_since);
@@ -254,7 +254,7 @@ impl Connection {
 
     /// The client opened a window further, and so took something: in a drain, that shows that it waits for the rest.
     pub(super) fn took_something(&self) {
-        if self.is_gate_draining.get() && self.is_admitted() && self.awaited.get() == 0 {
+        if self.is_gateway_draining.get() && self.is_admitted() && self.awaited.get() == 0 {
             self.unused_since.set(None);
             self.set_deadline(self.deadline());
         }
@@ -263,7 +263,7 @@ impl Connection {
     /// The current request was admitted, and its client waits for the answer. Say so to [`Connection::request_ended`].
     pub fn note_awaited(&self) {
         self.awaited.set(self.awaited.get() + 1);
-        if self.is_gate_draining.get() {
+        if self.is_gateway_draining.get() {
             self.set_deadline(self.deadline());
         }
     }
@@ -290,7 +290,7 @@ impl Connection {
             if !self.stalled.get() {
                 self.set_deadline(self.deadline());
             }
-        } else if self.is_gate_draining.get() {
+        } else if self.is_gateway_draining.get() {
             self.set_deadline(self.deadline());
         }
     }
@@ -432,7 +432,7 @@ impl Connection {
             None => false,
             Some(Signal::Drain) => {
                 self.draining.set(true);
-                self.is_gate_draining.set(true);
+                self.is_gateway_draining.set(true);
                 drain();
                 // What runs under a deadline of its own keeps it, unless this is sooner.
                 if self.is_unused() {

@@ -182,10 +182,12 @@ async fn serve_tls<H, R, G>(
         }
         let mut behind = Ok(());
         // What came behind the ClientHello is otherwise looked at when more comes.
-        let accepting = hello.into_stream_with(Arc::clone(acceptor.config()), |tls| {
+        let mut accepting = hello.into_stream_with(Arc::clone(acceptor.config()), |tls| {
             behind = tls.process_new_packets().map(drop);
         });
         if let Err(e) = behind {
+            // The alert that says so goes out, if the socket takes it now.
+            poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut accepting).poll(cx)))).await;
             return Err((io::Error::other(e), None));
         }
         accepting.into_fallible().await.map_err(|(e, socket)| (e, Some(socket)))

@@ -13,7 +13,7 @@ use crate::{
     ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
         codes::PARSE_ERROR,
-        incoming::{Batch, Incoming},
+        incoming::{Batch, ServerOutput},
         message::{self, Id, MAX_MESSAGE, Malformed, Message, Part},
         oversize::Answers,
         sse::reader::{EventReader, SkippedEvent, SseEvent},
@@ -256,15 +256,15 @@ impl Answer {
         let no_answer = || ErrorKind::UpstreamUnreachable.with_cause("the body is no answer to its request");
         let whole = self.whole().await?;
         let (mut answer, mut others) = (None, Vec::new());
-        match Incoming::read(whole) {
-            Incoming::Message(message) => {
+        match ServerOutput::read(whole) {
+            ServerOutput::Message(message) => {
                 message.held_by(self.share);
                 answer = answer_to(message, id);
             }
-            Incoming::Batch(batch) => {
+            ServerOutput::Batch(batch) => {
                 for incoming in batch {
                     match incoming {
-                        Incoming::Message(message) => {
+                        ServerOutput::Message(message) => {
                             message.hold_for(self.share.owner());
                             match is_answer(&message) {
                                 true => answer = answer.or_else(|| answer_to(message, id)),
@@ -272,14 +272,15 @@ impl Answer {
                                 false => {}
                             }
                         }
-                        Incoming::Unreadable { answers, why } if answers.names(id) => {
+                        ServerOutput::Unreadable { answers, why } if answers.names(id) => {
                             return Err(unreadable(why));
                         }
-                        Incoming::Unreadable { .. } | Incoming::Batch(_) | Incoming::Noise(_) => {}
+                        ServerOutput::Unreadable { .. } | ServerOutput::Batch(_) | ServerOutput::Noise(_) => {
+                        }
                     }
                 }
             }
-            Incoming::Unreadable { why, .. } | Incoming::Noise(why) => return Err(unreadable(why)),
+            ServerOutput::Unreadable { why, .. } | ServerOutput::Noise(why) => return Err(unreadable(why)),
         }
         answer.map(|answer| (answer, others)).ok_or_else(no_answer)
     }
@@ -393,10 +394,10 @@ impl EventStream {
                     match self.next().await {
                         Ok(Some(event)) if event.is_message() => {
                             let is_object = event.data.trim_ascii_start().starts_with(b"{");
-                            match Incoming::read(event.data) {
+                            match ServerOutput::read(event.data) {
                                 // Nobody writes a log here: it is what is left of a message.
-                                Incoming::Noise(why @ Malformed::Json) if is_object => {
-                                    Incoming::Unreadable { answers: Answers::Unknown, why }
+                                ServerOutput::Noise(why @ Malformed::Json) if is_object => {
+                                    ServerOutput::Unreadable { answers: Answers::Unknown, why }
                                 }
                                 incoming => incoming,
                             }
@@ -408,17 +409,17 @@ impl EventStream {
                 }
             };
             match incoming {
-                Incoming::Message(message) => {
+                ServerOutput::Message(message) => {
                     message.hold_for(self.share.owner());
                     return Some(Ok(message));
                 }
-                Incoming::Batch(batch) => self.batch = Some(batch),
-                Incoming::Unreadable { answers, why } => {
+                ServerOutput::Batch(batch) => self.batch = Some(batch),
+                ServerOutput::Unreadable { answers, why } => {
                     (self.report)(Oddity::Unreadable(why));
                     return Some(Err(LostMessage { answers, error: unreadable(why) }));
                 }
                 // A heartbeat, most often.
-                Incoming::Noise(_) => {}
+                ServerOutput::Noise(_) => {}
             }
         }
     }
@@ -459,7 +460,7 @@ pub(crate) fn answer_to(message: Message, id: &Id) -> Option<Message> {
     }
     match message.id() {
         Some(named) if named == id => Some(message),
-        // The same number in another spelling, to whoever is waiting for it as it was sent.
+        // The same number in another spelling: the client gets its own.
         Some(named) if named.is_like(id) => message.renamed(Part::Id, id).ok(),
         Some(_) => None,
         None if message.error_code().is_none() => None,

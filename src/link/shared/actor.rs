@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     backlog::Backlog,
-    caller::{Caller, Control, DeliveryRefusal},
+    caller::{AttachedCaller, Control, DeliveryRefusal},
     settings::SharedLinkSettings,
     table::{Inward, Outward, Table, out_of},
 };
@@ -28,7 +28,7 @@ pub(super) struct Actor<O, F> {
     settings: SharedLinkSettings,
     control: mpsc::UnboundedReceiver<Control>,
     inbox: mpsc::Receiver<(u64, ToServer)>,
-    callers: HashMap<u64, Caller>,
+    callers: HashMap<u64, AttachedCaller>,
     table: Table,
     backlog: Backlog,
     /// What goes to the server before the backlog: cancellations, and refusals of its own requests.
@@ -175,7 +175,7 @@ where
                 let next = self.backlog.pop(|owner| !table.crowds_out(owner));
                 let Some((caller, outbound)) = next else { return };
                 // What a caller sent goes when it leaves.
-                let Some(owner) = self.callers.get(&caller).map(Caller::owner) else { continue };
+                let Some(owner) = self.callers.get(&caller).map(AttachedCaller::owner) else { continue };
                 match self.table.outward(caller, owner, &outbound.message) {
                     Outward::Server(message) => ToServer::Message(Outbound { message, ..outbound }),
                     Outward::Abandon(id) => ToServer::Abandon(id),
@@ -310,7 +310,7 @@ where
         }
         // What else they have here would end the next one.
         self.take_control();
-        let is_apart = |caller: &Caller| quarantine.contains(caller.owner().name());
+        let is_apart = |caller: &AttachedCaller| quarantine.contains(caller.owner().name());
         let left: Vec<u64> = self.callers.iter().filter(|it| is_apart(it.1)).map(|it| *it.0).collect();
         for number in left {
             if let Some(caller) = self.callers.remove(&number) {

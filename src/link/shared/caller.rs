@@ -26,7 +26,7 @@ const BYTES: usize = MAX_MESSAGE;
 /// What befalls callers. Never waits behind messages.
 pub(super) enum Control {
     /// The one of this number has come.
-    Attached(u64, Caller),
+    Attached(u64, AttachedCaller),
     /// It has left.
     Left(u64),
 }
@@ -100,7 +100,7 @@ pub(super) enum DeliveryRefusal {
 }
 
 /// Towards one caller.
-pub(super) struct Caller {
+pub(super) struct AttachedCaller {
     to_client: mpsc::Sender<FromServer>,
     /// Sizes of the messages that were sent last, of which as many count as wait.
     sizes: VecDeque<usize>,
@@ -109,7 +109,7 @@ pub(super) struct Caller {
     _attachment: Attachment,
 }
 
-impl Caller {
+impl AttachedCaller {
     /// A new caller, its number, which no other has, and what it gets its messages from.
     pub(super) fn new(
         callers: &Arc<CallerCount>,

@@ -28,7 +28,7 @@ use tokio::{
 
 use self::{
     actor::Actor,
-    caller::{Caller, CallerCount, Control},
+    caller::{AttachedCaller, CallerCount, Control},
 };
 use crate::{
     error::Error,
@@ -94,7 +94,7 @@ impl SharedLink {
     /// The messages that may wait for the caller are bounded by number and by bytes; one that does not keep up finds
     /// its link ended. `initialize` is answered with an error: what has sessions cannot be shared.
     pub fn attach(&self, owner: &Arc<Owner>) -> Link<CallSender> {
-        let (number, caller, from_server) = Caller::new(&self.callers, owner);
+        let (number, caller, from_server) = AttachedCaller::new(&self.callers, owner);
         let (inbox, control) = (self.inbox.clone(), self.control.clone());
         if let Err(SendError(Control::Attached(_, caller))) = control.send(Control::Attached(number, caller))
         {

@@ -1,9 +1,8 @@
 //! Who may have ended a server that many callers share.
 //!
-//! A server that ends by itself does not say because of whom. So each owner is suspected that had to do with it in the last
-//! seconds of its life: most of all whose request it was at, and whose it was told to cancel, since who calls and
-//! hangs up must not go unsuspected; less, whom it had answered. A subscription that it had taken says nothing: who only
-//! listens has done nothing.
+//! A server that ends by itself does not say which caller caused it. So each owner is suspected that had to do with it in its
+//! last seconds: most of all the owners of requests in flight and of cancelled ones (a caller that hangs up is not
+//! cleared by that); less, those that it had just answered. A subscription counts for nothing.
 
 use std::{
     collections::HashMap,

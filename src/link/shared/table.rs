@@ -2,8 +2,8 @@
 //!
 //! Callers know nothing of each other and choose the same ids. So each request gets a number of the shared link's own, and
 //! that number stands for everything that a server says about it: `id` of the response, `progressToken` of its
-//! progress, `subscriptionId` of what it subscribed to. Numbers are never used twice, so an answer that comes late finds
-//! nobody instead of somebody else; and nobody can guess one, so who could say one to the server would not know which.
+//! progress, `subscriptionId` of what it subscribed to. Numbers are never used twice, so a late answer matches no request of
+//! another caller. They cannot be guessed, so no caller can name the request of another to the server.
 //!
 //! Sans-io: no channel, and of the clock only what tells lately from long ago.
 

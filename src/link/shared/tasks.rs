@@ -2,8 +2,8 @@
 //!
 //! A task outlives the call that made it (SEP-2663, and MCP 2025-11-25), and whoever says its id may ask for it, go on with it
 //! and end it. A server on a pipe has one client, so it cannot distinguish owners. Here the answer of a call is what binds a
-//! task to the owner of the call; by any id that is not bound to the owner of a request nothing is asked. So a task of
-//! somebody else's is answered like one that never was, and to count through ids tells nothing.
+//! task to the owner of the call. A request with an id that is not bound to its owner does not reach the server, and is answered
+//! as if there were no such task: trying ids shows nothing.
 
 use std::{
     borrow::Cow,

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{ByteRoom, Resource, Share},
     mcp::{
-        incoming::{Batch, Incoming},
+        incoming::{Batch, ServerOutput},
         message::MAX_MESSAGE,
     },
     observe::{Observer, Topic},
@@ -150,7 +150,7 @@ impl Reader {
             match self.lines.next()? {
                 OutputLine::Text(text) => {
                     let length = text.len() as u64;
-                    if let Some(heard) = self.heard(Incoming::read(text), length) {
+                    if let Some(heard) = self.heard(ServerOutput::read(text), length) {
                         return Some(heard);
                     }
                 }
@@ -175,9 +175,9 @@ impl Reader {
     }
 
     /// What a line of so many bytes comes to, or a part of one.
-    fn heard(&mut self, incoming: Incoming, length: u64) -> Option<FromServer> {
+    fn heard(&mut self, incoming: ServerOutput, length: u64) -> Option<FromServer> {
         match incoming {
-            Incoming::Message(message) => {
+            ServerOutput::Message(message) => {
                 self.spoke.note();
                 // What was read of it does not count twice: others would wait for room that there is.
                 let held = self.lines.held() as u64;
@@ -187,12 +187,12 @@ impl Reader {
                 message.hold_for(self.share.owner());
                 self.awaited.lock().message(message)
             }
-            Incoming::Batch(batch) => {
+            ServerOutput::Batch(batch) => {
                 self.batch = Some(batch);
                 None
             }
-            Incoming::Unreadable { answers, why } => self.awaited.lock().unreadable(&answers, why),
-            Incoming::Noise(_) => {
+            ServerOutput::Unreadable { answers, why } => self.awaited.lock().unreadable(&answers, why),
+            ServerOutput::Noise(_) => {
                 self.noise.heard(length);
                 None
             }

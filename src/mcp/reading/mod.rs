@@ -278,7 +278,7 @@ impl Reading {
             reference,
             names_version: self.has(MessageKey::Version),
             version: self.take_text(MessageKey::Version),
-            names_capabilities: self.has(MessageKey::Capabilities),
+            names_capabilities: matches!(self.field(MessageKey::Capabilities), Field::Object),
             sets_log_level: self.has(MessageKey::LogLevel),
             has_cursor: self.has(MessageKey::Cursor),
             error_code: match self.field(MessageKey::Code) {
