@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_a_reload_overtook_is_not_remembered() {
+        on_worker(false, async {
+            let links = SharedLinks::default();
+            let conversation = links.get(own("view"), None, closed).unwrap();
+            let listed = || ListedTools { headers: Arc::default(), asked: Instant::now(), is_complete: true };
+            let (_, before) = conversation.tools();
+            links.retain(|_| true);
+            conversation.set_tools(listed(), before);
+            let (known, now) = conversation.tools();
+            assert!(known.is_none());
+            conversation.set_tools(listed(), now);
+            assert!(conversation.tools().0.is_some());
+        });
+    }
+
+    #[test]
     fn without_room_the_oldest_view_that_nobody_uses_goes_and_no_other() {
         on_worker(false, async {
             let ledger = Ledger::new(|_| Capacity { total: 3, per_owner: 0 });

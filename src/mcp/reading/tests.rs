@@ -249,6 +249,18 @@ fn what_is_completed_is_said_by_the_type_of_its_reference() {
     }
 }
 
+#[test]
+fn capabilities_are_an_object() {
+    for (value, wanted) in
+        [("{}", true), (r#"{"roots":{}}"#, true), ("null", false), ("5", false), ("[]", false)]
+    {
+        let text = format!(
+            r#"{{"id":1,"method":"ping","params":{{"_meta":{{"io.modelcontextprotocol/clientCapabilities":{value}}}}}}}"#
+        );
+        assert_eq!(parse(&text).unwrap().names_capabilities(), wanted, "{value}");
+    }
+}
+
 /// Everything that a message says of itself.
 fn told(message: &Message) -> String {
     format!(
