@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use crate::config::{self, Loaded, Problem};
+use crate::config::{Loaded, Problem};
 
 /// The command failed while it ran.
 pub(super) const FAILED: u8 = 1;
@@ -63,14 +63,4 @@ pub(super) fn print(text: &str) -> ExitCode {
 pub(super) fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "sluicegate: {message}");
     ExitCode::from(code)
-}
-
-/// The way out where a name is not known. The name itself is not repeated: it may be a token.
-pub(super) fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let shown: Vec<&str> = known.filter_map(config::shown_name).collect();
-    match config::closest_name(name, shown.iter().copied()) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None if shown.is_empty() => "it has none".into(),
-        None => format!("name one of {}", config::first_names(&shown)),
-    }
 }

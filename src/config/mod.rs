@@ -8,13 +8,10 @@
 //! `syntax` (texts that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any
 //! text.
 //!
-//! `edit` changes a text and leaves all else of it as it is, and `rewrite` puts that into the file.
-//!
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
 
 mod access;
-pub(crate) mod edit;
 mod hung;
 #[cfg(test)]
 mod messages_tests;
@@ -23,7 +20,6 @@ mod page_tests;
 pub mod read;
 pub mod report;
 mod resolve;
-pub(crate) mod rewrite;
 mod roots;
 mod rule_lines;
 mod snapshot;
@@ -41,6 +37,9 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use crate::config::report::{
+    hint::closest as closest_name, shown::first_names, shown::name as shown_name,
+};
 pub use crate::config::{
     access::{Access, Rule},
     read::{context::Unread, reference::Env},
@@ -60,21 +59,13 @@ pub use crate::config::{
 use crate::config::{
     read::{
         context::{Context, Finding},
-        files::{self, FileContents},
-        known,
+        files, known,
         lines::LineIndex,
         named,
         parse::{self, SyntaxFault},
         reader::Node,
     },
     report::{excerpt::Excerpts, problem::Location},
-};
-pub(crate) use crate::config::{
-    report::{
-        hint::closest as closest_name,
-        shown::{first_names, name as shown_name, path as shown_path, variable as shown_variable},
-    },
-    resolve::tokens::in_utc,
 };
 
 /// Names that no server can have, since paths of the gateway's own begin with them.
@@ -118,9 +109,6 @@ pub struct Loaded {
     pub unread: Unread,
     /// Where the file says who may do what.
     pub rules: RuleLines,
-    /// Every credential of which the token is known, with the offset in the text at which it is; also if there is no
-    /// snapshot.
-    pub credentials: Vec<(usize, Credential)>,
 }
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.
@@ -128,12 +116,6 @@ pub struct Loaded {
 /// Never fails early: all problems are returned together, and the caller decides what to do with them.
 pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
     load_at(path, env, SystemTime::now())
-}
-
-/// [`load`], as if `text` were in the file.
-pub fn load_text(path: &Path, text: &str, env: &Env<'_>) -> Loaded {
-    let contents = FileContents { bytes: text.as_bytes().to_vec().into(), world_readable: false };
-    load_contents(Context::new(path, env, SystemTime::now()), &contents)
 }
 
 impl Loaded {
@@ -156,21 +138,16 @@ fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
+    let root = Location::default();
     let mut cx = Context::new(path, env, now);
-    match files::read_config(path) {
-        Ok(contents) => load_contents(cx, &contents),
+    let contents = match files::read_config(path) {
+        Ok(contents) => contents,
         Err(reason) => {
-            let root = Location::default();
             cx.error(&root, format!("the config {reason}; {}", reason.way_out()));
             cx.unread.lacks_descriptors = reason.is_lack();
-            finish(cx, None, "", &LineIndex::new(""), None)
+            return finish(cx, None, "", &LineIndex::new(""), None);
         }
-    }
-}
-
-fn load_contents(mut cx: Context<'_>, contents: &FileContents) -> Loaded {
-    let path = cx.file;
-    let root = Location::default();
+    };
     let text = match std::str::from_utf8(&contents.bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -250,7 +227,7 @@ fn finish(
     lines: &LineIndex<'_>,
     document: Option<&jsonc_parser::ast::Value<'_>>,
 ) -> Loaded {
-    let Context { file, problems: mut found, files, unread, rules, credentials, .. } = cx;
+    let Context { file, problems: mut found, files, unread, rules, .. } = cx;
     // What stops the config comes before what does not.
     found.sort_by_key(|finding| (Reverse(finding.severity), finding.offset));
     let left_out = found.split_off(MOST_PROBLEMS.min(found.len()));
@@ -276,6 +253,5 @@ fn finish(
         Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
     };
     let problems = found.into_iter().map(problem).collect();
-    let rules = RuleLines::new(rules, lines);
-    Loaded { snapshot, remaining: None, problems, files, unread, rules, credentials }
+    Loaded { snapshot, remaining: None, problems, files, unread, rules: RuleLines::new(rules, lines) }
 }

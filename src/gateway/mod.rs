@@ -5,7 +5,6 @@ mod config_thread;
 pub mod exposed;
 mod process;
 mod reload;
-mod token_expiry;
 pub mod worker;
 
 use std::{
@@ -482,11 +481,10 @@ async fn watch_clock(
     stop: CancellationToken,
 ) {
     let mut expiry = Expiry::default();
-    let mut of_tokens = token_expiry::TokenExpiry::default();
     let mut is_behind = false;
     while !stop.is_cancelled() {
         // Also when no request asks for the time: the latest one counts.
-        of_tokens.look(&shared.live(), &shared.observer.log, clock.now());
+        clock.now();
         let behind = clock.behind();
         if behind >= BEHIND && !is_behind {
             let msg = "The clock went back: tokens expire by the latest time that it showed; if that was wrong, restart";

@@ -21,7 +21,6 @@ use crate::config::{
     },
     roots::SystemRoots,
     rule_lines::RuleOf,
-    snapshot::Credential,
     table::key::Object,
 };
 
@@ -35,8 +34,6 @@ pub(crate) struct Context<'a> {
     pub(crate) unread: Unread,
     /// The places of the rules about who may do what.
     pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
-    /// Every credential of which the token is known, and where it is.
-    pub(crate) credentials: Vec<(usize, Credential)>,
     /// A wait for something that is not in `unread` timed out.
     pub(crate) has_waited: bool,
     /// What looks at these files found.
@@ -94,7 +91,6 @@ impl<'a> Context<'a> {
             files: vec![file.to_owned()],
             unread: Unread::default(),
             rules: Vec::new(),
-            credentials: Vec::new(),
             has_waited: false,
             named: NamedFiles::default(),
             known_files: HashSet::from([file.to_owned()]),
