@@ -40,7 +40,7 @@ def call(identity, params):
     token = params.get("_meta", {}).get("progressToken")
     good = json.dumps(answer(identity)).encode()
     if name == "latin1":
-        write(good.replace(b'"fine"', b'"caf\xe9"'))
+        write(good.replace(b'"fine"', b'"Smorg\xe9"'))
     elif name == "cut":
         write(good[: len(good) - 20])
     elif name == "mark":

@@ -187,7 +187,11 @@ async fn serve_tls<H, R, G>(
         });
         if let Err(e) = behind {
             // The alert that says so goes out, if the socket takes it now.
-            poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut accepting).poll(cx)))).await;
+            poll_fn(|cx| {
+                let _ = Pin::new(&mut accepting).poll(cx);
+                Poll::Ready(())
+            })
+            .await;
             return Err((io::Error::other(e), None));
         }
         accepting.into_fallible().await.map_err(|(e, socket)| (e, Some(socket)))
