@@ -158,7 +158,7 @@ enum Phase {
 pub struct Live {
     /// The config itself.
     pub config: Arc<Snapshot>,
-    /// What a peer may cost: those of the config, for connections to keep.
+    /// `proxy.limits` of the config. A connection keeps these alone, not the whole config.
     pub limits: Arc<Limits>,
     /// Credentials by digest; indexes into `credentials`.
     pub tokens: TokenTable,
