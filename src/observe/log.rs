@@ -245,13 +245,19 @@ impl LogLine<'_> {
     /// Adds a field whose value `write` appends, if the level is on. On a terminal, keys are faint (ECMA-48, SGR 2).
     fn field(mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let Some(log) = self.log else { return self };
-        let (begin, end) = match log.format {
-            LogFormat::Json => (&b",\""[..], &b"\":"[..]),
-            LogFormat::Text if log.is_coloured => (&b" \x1b[2m"[..], &b"=\x1b[0m"[..]),
-            LogFormat::Text => (&b" "[..], &b"="[..]),
-        };
-        for part in [begin, key.as_bytes(), end] {
-            self.buf.extend_from_slice(part);
+        match log.format {
+            // Constants, each of which is one store.
+            LogFormat::Json => {
+                self.buf.extend_from_slice(b",\"");
+                self.buf.extend_from_slice(key.as_bytes());
+                self.buf.extend_from_slice(b"\":");
+            }
+            LogFormat::Text => {
+                let is_coloured = log.is_coloured;
+                self.buf.extend_from_slice(if is_coloured { b" \x1b[2m" } else { b" " });
+                self.buf.extend_from_slice(key.as_bytes());
+                self.buf.extend_from_slice(if is_coloured { b"=\x1b[0m" } else { b"=" });
+            }
         }
         write(&mut self.buf);
         self
