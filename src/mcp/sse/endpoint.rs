@@ -10,10 +10,13 @@
 use std::{mem, ops::Range};
 
 use bytes::{Bytes, BytesMut};
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use url::Url;
 
-use crate::mcp::sse::endpoint_guard::{EndpointGuard, ends_line, is_blank};
+use crate::mcp::sse::{
+    endpoint_guard::{EndpointGuard, ends_line, is_blank},
+    lines::{Cut, LineCutter},
+};
 
 pub use crate::mcp::sse::endpoint_guard::EndpointError;
 
@@ -47,8 +50,7 @@ pub struct EndpointRewriter<F> {
     line: usize,
     /// No line was read yet, so the current one may open with a byte order mark.
     first_line: bool,
-    /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
-    after_cr: bool,
+    lines: LineCutter,
     /// The current event is named `endpoint`, as far as it was read.
     is_endpoint: bool,
     /// It was, and maybe has another name by now.
@@ -82,7 +84,7 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
             held: BytesMut::new(),
             line: 0,
             first_line: true,
-            after_cr: false,
+            lines: LineCutter::default(),
             is_endpoint: false,
             was_endpoint: false,
             is_ambiguous: false,
@@ -105,27 +107,24 @@ impl<F: Fn(&str, Option<&str>) -> String> EndpointRewriter<F> {
         }
         let mut out = BytesMut::with_capacity(self.held.len() + chunk.len());
         let mut rest = &chunk[..];
-        while let Some(&next) = rest.first()
-            && !self.done
-        {
-            let was_cr = mem::take(&mut self.after_cr);
-            let ends_crlf = was_cr && next == b'\n';
-            self.had_bare_cr |= was_cr && !ends_crlf;
-            let line_end = if ends_crlf { Some(0) } else { memchr2(b'\r', b'\n', rest) };
-            let (taken, left) = rest.split_at(line_end.map_or(rest.len(), |at| at + 1));
+        while !self.done {
+            let was_cr = self.lines.after_cr;
+            let Some(cut) = self.lines.cut(rest) else { break };
+            self.had_bare_cr |= was_cr && cut != Cut::LineFeed;
+            let (taken, left) = rest.split_at(cut.len(rest));
             rest = left;
             self.held.extend_from_slice(taken);
             if self.held.len() > MAX_HELD {
                 return Err(EndpointError::TooLong);
             }
-            if ends_crlf {
-                self.had_lf = true;
-                self.guard.look(taken)?;
-                self.release(&mut out);
-            } else if line_end.is_some() {
-                self.after_cr = taken.ends_with(b"\r");
-                self.had_lf |= !self.after_cr;
-                self.end_line(&mut out)?;
+            self.had_lf |= taken.ends_with(b"\n");
+            match cut {
+                Cut::Part => {}
+                Cut::Line(_) => self.end_line(&mut out)?,
+                Cut::LineFeed => {
+                    self.guard.look(taken)?;
+                    self.release(&mut out);
+                }
             }
         }
         self.guard.look(rest)?;

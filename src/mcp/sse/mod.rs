@@ -3,5 +3,6 @@
 pub mod end;
 pub mod endpoint;
 pub mod endpoint_guard;
+mod lines;
 pub mod reader;
 pub mod tool_filter;

@@ -5,15 +5,18 @@
 
 use std::{mem, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
 use crate::ledger::{Limit, Share};
 use crate::mcp::{
     message::{MAX_MESSAGE, Message},
     oversize::{Answers, Oversize},
-    sse::endpoint::BYTE_ORDER_MARK,
+    sse::{
+        endpoint::BYTE_ORDER_MARK,
+        lines::{Cut, LineCutter},
+    },
 };
 
 /// One event.
@@ -59,8 +62,7 @@ pub struct EventReader {
     line: BytesMut,
     /// A line was read, so that none can open with a byte order mark any more.
     begun: bool,
-    /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
-    after_cr: bool,
+    lines: LineCutter,
     name: Bytes,
     data: Data,
     /// Of the event that is being read; counts only once that is complete.
@@ -222,30 +224,26 @@ impl EventReader {
     /// Goes on in an event that is not held; `Some` at its end.
     fn pass(&mut self) -> Option<SkippedEvent> {
         loop {
-            self.end_cr();
             let passing = self.passing.as_mut()?;
-            let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
-                passing.push(&mem::take(&mut self.chunk));
-                return None;
+            let end = match self.lines.cut(&self.chunk) {
+                Some(Cut::Line(end)) => end,
+                Some(Cut::LineFeed) => {
+                    self.chunk.advance(1);
+                    continue;
+                }
+                Some(Cut::Part) | None => {
+                    passing.push(&mem::take(&mut self.chunk));
+                    return None;
+                }
             };
             passing.push(&self.chunk.split_to(end));
-            self.after_cr = self.chunk.split_to(1) == "\r";
+            self.chunk.advance(1);
             self.begun = true;
             if passing.end_line() {
                 self.last_id = self.id.clone();
                 self.name = Bytes::new();
                 let SkippingEvent { message, given_up, .. } = *self.passing.take()?;
                 return Some(SkippedEvent { answers: message.end(), given_up });
-            }
-        }
-    }
-
-    /// What is left of the end of the last line.
-    fn end_cr(&mut self) {
-        if self.after_cr && !self.chunk.is_empty() {
-            self.after_cr = false;
-            if self.chunk[0] == b'\n' {
-                drop(self.chunk.split_to(1));
             }
         }
     }
@@ -267,17 +265,22 @@ impl EventReader {
 
     /// The next complete line, without its end. If there is none, the event may have become too large to be held.
     fn next_line(&mut self) -> Option<Bytes> {
-        self.end_cr();
-        let Some(end) = memchr2(b'\r', b'\n', &self.chunk) else {
-            if self.line.len() + self.chunk.len() + self.data.len() > MAX_MESSAGE {
-                self.let_pass(None);
-            } else {
-                self.line.extend_from_slice(&mem::take(&mut self.chunk));
+        let end = loop {
+            match self.lines.cut(&self.chunk) {
+                Some(Cut::Line(end)) => break end,
+                Some(Cut::LineFeed) => self.chunk.advance(1),
+                Some(Cut::Part) | None => {
+                    if self.line.len() + self.chunk.len() + self.data.len() > MAX_MESSAGE {
+                        self.let_pass(None);
+                    } else {
+                        self.line.extend_from_slice(&mem::take(&mut self.chunk));
+                    }
+                    return None;
+                }
             }
-            return None;
         };
         let rest = self.chunk.split_to(end);
-        self.after_cr = self.chunk.split_to(1) == "\r";
+        self.chunk.advance(1);
         let mut line = if self.line.is_empty() {
             rest
         } else {

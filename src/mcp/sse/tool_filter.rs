@@ -13,7 +13,11 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
 use crate::mcp::{
-    sse::{endpoint::BYTE_ORDER_MARK, endpoint_guard::ends_line},
+    sse::{
+        endpoint::BYTE_ORDER_MARK,
+        endpoint_guard::ends_line,
+        lines::{Cut, LineCutter},
+    },
     tool_list::{Inspector, ListError, ListFinding, MAX_HELD, may_hold_result, shortened},
 };
 
@@ -34,8 +38,7 @@ pub struct ListEvents<F> {
     last: [u8; 2],
     /// No line was read yet, so the current one may open with a byte order mark.
     first_line: bool,
-    /// The last line ended in CR, so a LF that follows is the rest of its end and not an empty line.
-    after_cr: bool,
+    lines: LineCutter,
     /// What the data of the current event is seen to be; `None` before its first `data` line.
     event: Option<Inspector>,
     /// The current event lists no tools so far, and is so large that it is no longer held. Should it turn out to be something
@@ -65,7 +68,7 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
             has_content: false,
             last: [0; 2],
             first_line: true,
-            after_cr: false,
+            lines: LineCutter::default(),
             event: None,
             is_large: false,
         }
@@ -81,22 +84,23 @@ impl<F: Fn(&str) -> bool> ListEvents<F> {
     pub fn push(&mut self, piece: &[u8]) -> Result<Bytes, ListError> {
         let mut out = BytesMut::new();
         let mut rest = piece;
-        while let Some(&next) = rest.first() {
-            let ends_crlf = mem::take(&mut self.after_cr) && next == b'\n';
-            let line_end = if ends_crlf { Some(0) } else { memchr2(b'\r', b'\n', rest) };
-            let (taken, left) = rest.split_at(line_end.map_or(rest.len(), |at| at + 1));
+        while let Some(cut) = self.lines.cut(rest) {
+            let (taken, left) = rest.split_at(cut.len(rest));
             rest = left;
             self.held.extend_from_slice(taken);
-            if ends_crlf {
-                self.line = self.held.len();
-                self.let_go(&mut out);
-                continue;
-            }
-            let content = &taken[..line_end.unwrap_or(taken.len())];
+            let content = match cut {
+                Cut::Part => taken,
+                Cut::Line(end) => &taken[..end],
+                Cut::LineFeed => {
+                    self.line = self.held.len();
+                    self.let_go(&mut out);
+                    continue;
+                }
+            };
             self.has_content |= !content.is_empty();
-            self.look_at(content, line_end.is_some())?;
-            if line_end.is_some() {
-                self.after_cr = taken.ends_with(b"\r");
+            let is_whole = cut != Cut::Part;
+            self.look_at(content, is_whole)?;
+            if is_whole {
                 self.end_line(&mut out)?;
             }
             self.bound(&mut out)?;
