@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::link::aggregate::{
-    core::{Core, NameMap},
+    core::Core,
     json,
     lists::{ListKind, ListState},
     naming::{self, ListedNames, Offer},
@@ -29,23 +29,16 @@ impl Core {
         let (mut offers, mut clashes) = naming::offers(&self.settings.naming, &listed);
         offers.iter_mut().for_each(|offer| offer.server = granted[offer.server]);
         clashes.iter_mut().for_each(|clash| clash.servers = clash.servers.map(|server| granted[server]));
-        let slot = usize::from(ask == ListKind::Prompts);
-        for clash in clashes.iter().filter(|clash| !self.clashes[slot].contains(clash)) {
+        for clash in self.offered.note_clashes(ask, clashes) {
             let servers = clash.servers.map(|server| &*self.members[server].name);
             (self.settings.report)(MemberReport::Collision { name: &clash.name, servers });
         }
-        self.clashes[slot] = clashes;
         if let Naming::Flat { .. } = self.settings.naming {
-            let offered: NameMap = offers
-                .iter()
-                .map(|offer| {
-                    let own = &self.members[offer.server].list(ask).items()[offer.item].name;
-                    (offer.name.as_str().into(), (offer.server, own.clone()))
-                })
-                .collect();
-            let bytes: usize = offered.iter().map(|(name, (_, own))| name.len() + own.len()).sum();
-            self.offered_held[slot].set(u64::try_from(bytes).unwrap_or(u64::MAX));
-            self.offered[slot] = offered;
+            let names = offers.iter().map(|offer| {
+                let own = &self.members[offer.server].list(ask).items()[offer.item].name;
+                (offer.name.as_str().into(), (offer.server, own.clone()))
+            });
+            self.offered.set(ask, names.collect());
         }
         offers
     }

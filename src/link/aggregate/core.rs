@@ -1,6 +1,6 @@
 //! What the union of members does: events in, actions out, no socket and no clock.
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::{Duration, Instant};
 
@@ -9,18 +9,16 @@ use crate::link::aggregate::{
     listen::Listens,
     lists::ListKind,
     member::{LinkPhase, MemberState},
-    naming::Clash,
+    naming::OfferedNames,
+    outstanding::{Outstanding, RequestPurpose, SentRequest},
     settings::{AggregateSettings, MemberReport},
     waiting::Waiting,
 };
 use crate::{
     error::{Error, ErrorKind},
-    ledger::{Resource, Share},
+    ledger::Resource,
     link::{FromServer, Outbound, ToServer},
-    mcp::{
-        message::{self, Id, Malformed, Message, Part},
-        numbers::{self, Numbers},
-    },
+    mcp::message::{self, Id, Malformed, Message, Part},
 };
 
 /// Requests of one client, or of one member, that may be unanswered at a time. One that sends more is refused, and no other.
@@ -70,76 +68,30 @@ pub(super) enum ClientState {
     },
 }
 
-/// A request that is on its way to a member, under a number of the core's own.
-pub(super) struct SentRequest {
-    pub(super) member: usize,
-    pub(super) purpose: RequestPurpose,
-    /// When it is not waited for any longer, if the member has not sent anything about it.
-    pub(super) until: Option<Instant>,
-}
-
-/// Who gets the answer.
-pub(super) enum RequestPurpose {
-    /// The client, whose names for the request and its progress these are.
-    Client { id: Id, token: Option<Id> },
-    /// The core: a member's `initialize`.
-    Initialize,
-    /// The core: a page of a list.
-    Page(ListKind),
-    /// One of the requests that stand for the client's, which waits under this number.
-    Share(u64),
-    /// The subscription that was given this number.
-    Listen(u64),
-    /// It is dropped.
-    Nobody,
-}
-
-/// A request of a member's that is on its way to the client.
-pub(super) struct MemberRequest {
-    pub(super) member: usize,
-    pub(super) id: Id,
-    pub(super) token: Option<Id>,
-}
-
-/// The member that a name leads to, and that member's own name for the thing.
-pub(super) type NameMap = HashMap<Box<str>, (usize, Box<str>)>;
-
 /// The union of members, for one client.
 pub(super) struct Core {
     pub(super) settings: AggregateSettings,
     pub(super) members: Vec<MemberState>,
     pub(super) era: ClientState,
-    pub(super) sent: HashMap<u64, SentRequest>,
-    pub(super) asked: HashMap<u64, MemberRequest>,
+    pub(super) outstanding: Outstanding,
     pub(super) waiting: Waiting,
     pub(super) listens: Listens,
-    /// In flat naming: where the names lead that clients were given, by [`ListKind::Tools`] and [`ListKind::Prompts`].
-    pub(super) offered: [NameMap; 2],
-    /// Counts these names.
-    pub(super) offered_held: [Share; 2],
-    pub(super) clashes: [Vec<Clash>; 2],
+    pub(super) offered: OfferedNames,
     actions: Vec<CoreAction>,
-    /// Of requests, in either direction.
-    numbers: Numbers,
     count: u64,
 }
 
 impl Core {
     pub(super) fn new(members: Vec<MemberState>, settings: AggregateSettings) -> Self {
-        let offered_held = [0, 0].map(|none| settings.owner.hold(Resource::Bytes, none));
         Self {
+            offered: OfferedNames::new(&settings.owner),
             settings,
             members,
-            offered_held,
             era: ClientState::Stateless,
-            sent: HashMap::new(),
-            asked: HashMap::new(),
+            outstanding: Outstanding::default(),
             waiting: Waiting::default(),
             listens: Listens::default(),
-            offered: Default::default(),
-            clashes: Default::default(),
             actions: Vec::new(),
-            numbers: Numbers::default(),
             count: 0,
         }
     }
@@ -164,16 +116,14 @@ impl Core {
 
     /// When [`CoreEvent::Tick`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let others = [self.waiting.until(), self.listens.until()].into_iter().flatten();
-        let sent = self.sent.values().filter_map(|sent| sent.until);
+        let requests = [self.outstanding.until(), self.waiting.until(), self.listens.until()];
         let idle = self.members.iter().filter_map(MemberState::idle_until);
-        others.chain(sent).chain(idle).min()
+        requests.into_iter().flatten().chain(idle).min()
     }
 
     /// Gives up what members took too long for.
     fn give_up(&mut self, now: Instant) {
-        let is_over = |sent: &SentRequest| sent.until.is_some_and(|until| until <= now);
-        let over: Vec<_> = self.sent.extract_if(|_, sent| is_over(sent)).collect();
+        let over = self.outstanding.take_where(|sent| sent.until.is_some_and(|until| until <= now));
         for (number, SentRequest { member, purpose, .. }) in over {
             if matches!(purpose, RequestPurpose::Initialize) {
                 self.lose(now, member, ErrorKind::UpstreamTimeout, "no answer to initialize in time");
@@ -192,9 +142,7 @@ impl Core {
             if self.members[member].idle_until().is_none_or(|until| now < until) {
                 continue;
             }
-            let is_used = self.settings.listens.load(Relaxed)
-                || self.sent.values().any(|sent| sent.member == member)
-                || self.asked.values().any(|asked| asked.member == member);
+            let is_used = self.settings.listens.load(Relaxed) || self.outstanding.involves(member);
             let peer = &mut self.members[member];
             if is_used {
                 peer.idle.0 = now;
@@ -220,7 +168,7 @@ impl Core {
     }
 
     fn load(&self) -> usize {
-        self.sent.len() + self.waiting.len() + self.listens.len()
+        self.outstanding.len() + self.waiting.len() + self.listens.len()
     }
 
     fn notification(&mut self, message: &Message) {
@@ -231,8 +179,7 @@ impl Core {
                 }
             }
             "notifications/progress" => {
-                let asked =
-                    message.progress_token().and_then(numbers::read).and_then(|it| self.asked.get(&it));
+                let asked = message.progress_token().and_then(|number| self.outstanding.of_client(number));
                 let Some((member, token)) = asked.and_then(|it| Some((it.member, it.token.as_ref()?))) else {
                     return;
                 };
@@ -266,7 +213,7 @@ impl Core {
             RequestPurpose::Listen(key) => listens.id(*key).is_none(),
             RequestPurpose::Initialize | RequestPurpose::Page(_) | RequestPurpose::Nobody => false,
         };
-        let given_up: Vec<_> = self.sent.extract_if(|_, sent| is_given_up(&sent.purpose)).collect();
+        let given_up = self.outstanding.take_where(|sent| is_given_up(&sent.purpose));
         for (number, SentRequest { member, .. }) in given_up {
             let id = Id::number(number);
             match notice {
@@ -278,9 +225,7 @@ impl Core {
 
     /// The client answers a request of a member's.
     fn answer_to_member(&mut self, message: &Message) {
-        let Some(asked) = message.id().and_then(numbers::read).and_then(|it| self.asked.remove(&it)) else {
-            return;
-        };
+        let Some(asked) = message.id().and_then(|number| self.outstanding.take_asked(number)) else { return };
         let message = message.renamed(Part::Id, &asked.id);
         self.pass(asked.member, message);
     }
@@ -354,12 +299,11 @@ impl Core {
         peer.phase = LinkPhase::Closed(again);
         self.act(CoreAction::Close(member));
 
-        let sent: Vec<_> = self.sent.extract_if(|_, sent| sent.member == member).collect();
-        for (_, sent) in sent {
-            self.unanswered(member, sent.purpose, why.clone());
+        let (unanswered, asked) = self.outstanding.part(member);
+        for request in unanswered {
+            self.unanswered(member, request.purpose, why.clone());
         }
-        let unasked: Vec<_> = self.asked.extract_if(|_, asked| asked.member == member).collect();
-        for (number, _) in unasked {
+        for number in asked {
             self.notify_client(Message::cancelled(&Id::number(number)), None);
         }
         gone.into_iter().for_each(|ask| self.changed(ask));
@@ -372,11 +316,6 @@ impl Core {
 
     pub(super) fn is_ready(&self, member: usize) -> bool {
         matches!(self.members[member].phase, LinkPhase::Ready)
-    }
-
-    /// A number for a request, which nobody can guess: a member may be one that many callers share.
-    pub(super) fn number(&mut self) -> u64 {
-        self.numbers.draw()
     }
 
     /// The next number of the core's own count, by which it tells what was before what.
@@ -398,7 +337,7 @@ impl Core {
         until: Option<Instant>,
         request: Result<Message, Malformed>,
     ) {
-        self.sent.insert(number, SentRequest { member, purpose, until });
+        self.outstanding.sent(number, SentRequest { member, purpose, until });
         self.pass(member, request);
     }
 

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    core::{ClientState, Core, RequestPurpose},
+    core::{ClientState, Core},
     lists::{ListKind, ListState},
     member::{InitializeResult, LinkPhase, SlowPart},
+    outstanding::RequestPurpose,
     replies::change,
     waiting::WaitFor,
 };
@@ -62,7 +63,7 @@ impl Core {
     pub(super) fn send_initialize(&mut self, now: Instant, member: usize) {
         let ClientState::Session { params, .. } = &self.era else { return };
         let params = params.clone();
-        let number = self.number();
+        let number = self.outstanding.number();
         let request = Message::request(&Id::number(number), "initialize", &params);
         // It may be a process, which would stay as long as the client does.
         let until = now.checked_add(self.members[member].patience().start);
@@ -89,7 +90,7 @@ impl Core {
         let level = level.clone();
         self.pass(member, Message::notification("notifications/initialized", "{}"));
         if let Some(level) = level.filter(|_| self.members[member].has("logging", false)) {
-            let number = self.number();
+            let number = self.outstanding.number();
             let request = Message::request(&Id::number(number), "logging/setLevel", &level);
             self.send(member, number, RequestPurpose::Nobody, None, request);
         }

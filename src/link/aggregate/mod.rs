@@ -20,6 +20,7 @@ mod listen;
 mod lists;
 mod member;
 mod naming;
+mod outstanding;
 mod replies;
 mod requests;
 mod settings;

@@ -1,8 +1,15 @@
 //! What tools and prompts of several servers are called, and which server a name leads to.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
-use crate::config::{Collision, Naming};
+use super::lists::ListKind;
+use crate::{
+    config::{Collision, Naming},
+    ledger::{Owner, Resource, Share},
+};
 
 /// A server and what it calls its things. A server that cannot be asked has no names, yet counts where prefixes are told
 /// apart.
@@ -23,10 +30,59 @@ pub(super) struct Offer {
 }
 
 /// A name that two servers would have.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Clash {
     pub(super) name: String,
     pub(super) servers: [usize; 2],
+}
+
+/// The member that a name leads to, and that member's own name for the thing.
+pub(super) type NameMap = HashMap<Box<str>, (usize, Box<str>)>;
+
+/// What names mean that clients were given: of [`ListKind::Tools`], then of [`ListKind::Prompts`].
+pub(super) struct OfferedNames([OfferedKind; 2]);
+
+struct OfferedKind {
+    /// In flat naming: where the names lead.
+    names: NameMap,
+    /// Counts them.
+    held: Share,
+    /// Names that are known to clash.
+    clashes: Vec<Clash>,
+}
+
+impl OfferedNames {
+    pub(super) fn new(owner: &Arc<Owner>) -> Self {
+        Self([(); 2].map(|()| OfferedKind {
+            names: NameMap::new(),
+            held: owner.hold(Resource::Bytes, 0),
+            clashes: Vec::new(),
+        }))
+    }
+
+    /// Where a name leads in flat naming.
+    pub(super) fn leads_to(&self, ask: ListKind, name: &str) -> Option<(usize, &str)> {
+        let (member, own) = self.0[Self::slot(ask)].names.get(name)?;
+        Some((*member, own))
+    }
+
+    /// This is what the names of one kind mean from now on.
+    pub(super) fn set(&mut self, ask: ListKind, names: NameMap) {
+        let kind = &mut self.0[Self::slot(ask)];
+        let bytes: usize = names.iter().map(|(name, (_, own))| name.len() + own.len()).sum();
+        kind.held.set(u64::try_from(bytes).unwrap_or(u64::MAX));
+        kind.names = names;
+    }
+
+    /// These names clash now. Those that did not before.
+    pub(super) fn note_clashes(&mut self, ask: ListKind, clashes: Vec<Clash>) -> Vec<Clash> {
+        let known = std::mem::replace(&mut self.0[Self::slot(ask)].clashes, clashes.clone());
+        clashes.into_iter().filter(|clash| !known.contains(clash)).collect()
+    }
+
+    fn slot(ask: ListKind) -> usize {
+        usize::from(ask == ListKind::Prompts)
+    }
 }
 
 /// What clients see of all that is listed, in that order, each name once.

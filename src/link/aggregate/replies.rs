@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    core::{Core, IN_FLIGHT, MemberRequest, RequestPurpose, SentRequest},
+    core::{Core, IN_FLIGHT},
     given,
     lists::{ALWAYS_FRESH, BYTES, CompleteList, ListKind, ListState, PageResult},
     member::{LinkPhase, SlowPart},
+    outstanding::{MemberRequest, RequestPurpose, SentRequest},
     settings::MemberReport,
 };
 use crate::{
@@ -40,25 +41,16 @@ impl Core {
                 }
                 (message::MessageKind::Response, None) => {}
                 (message::MessageKind::Request, id) => {
-                    self.heard_about(member, about.as_ref());
+                    about.iter().for_each(|number| self.outstanding.heard_about(member, number));
                     self.member_asks(member, id.cloned(), &message, about);
                 }
                 (message::MessageKind::Notification, _) => {
-                    self.heard_about(member, about.as_ref().or_else(|| message.progress_token()));
+                    if let Some(number) = about.as_ref().or_else(|| message.progress_token()) {
+                        self.outstanding.heard_about(member, number);
+                    }
                     self.member_notes(member, &message, about);
                 }
             },
-        }
-    }
-
-    /// A member sent something about a request. As at its own path, its answer may then take as long as it likes.
-    fn heard_about(&mut self, member: usize, number: Option<&Id>) {
-        let sent = number.and_then(numbers::read).and_then(|number| self.sent.get_mut(&number));
-        if let Some(sent) = sent.filter(|sent| sent.member == member) {
-            sent.until = match sent.purpose {
-                RequestPurpose::Client { .. } => None,
-                _ => sent.until,
-            };
         }
     }
 
@@ -103,12 +95,11 @@ impl Core {
         }
     }
 
-    /// The request that a member answers. No member can answer what another was asked.
+    /// The request that a member answers.
     fn take(&mut self, now: Instant, member: usize, id: &Id) -> Option<SentRequest> {
-        let number = numbers::read(id)?;
-        self.sent.get(&number).filter(|sent| sent.member == member)?;
+        let sent = self.outstanding.take(member, id)?;
         self.members[member].idle.0 = now;
-        self.sent.remove(&number)
+        Some(sent)
     }
 
     fn answered(&mut self, now: Instant, member: usize, purpose: RequestPurpose, message: Message) {
@@ -146,7 +137,7 @@ impl Core {
     }
 
     fn page(&mut self, now: Instant, member: usize, ask: ListKind, message: Message) {
-        let (since, next) = (self.next(), self.number());
+        let (since, next) = (self.next(), self.outstanding.number());
         if ask == ListKind::Tools {
             let uris = given::of_tools(message.part(Part::Result).unwrap_or_default());
             let owner = &self.settings.owner;
@@ -218,17 +209,17 @@ impl Core {
     /// A request of a member's, for the client.
     fn member_asks(&mut self, member: usize, id: Option<Id>, message: &Message, about: Option<Id>) {
         let Some(id) = id else { return };
-        if self.asked.values().filter(|asked| asked.member == member).count() >= IN_FLIGHT {
+        if self.outstanding.asked_by(member) >= IN_FLIGHT {
             let code = i64::from(ErrorKind::Unavailable.status().as_u16());
             self.pass(member, Message::error_for(&id, code, "Too many requests are unanswered."));
             return;
         }
-        let number = self.number();
+        let number = self.outstanding.number();
         let own = Id::number(number).to_string();
         let passed =
             message.with(&[(Part::Id, own.as_str().into()), (Part::ProgressToken, own.as_str().into())]);
         let token = message.progress_token().cloned();
-        self.asked.insert(number, MemberRequest { member, id, token });
+        self.outstanding.asked(number, MemberRequest { member, id, token });
         let about = self.about(member, about);
         self.notify_client(passed, about);
     }
@@ -248,9 +239,9 @@ impl Core {
         }
         match message.method() {
             "notifications/progress" => {
-                let sent = message.progress_token().and_then(numbers::read).and_then(|it| self.sent.get(&it));
-                let Some(RequestPurpose::Client { id, token: Some(token) }) =
-                    sent.filter(|sent| sent.member == member).map(|sent| &sent.purpose)
+                let number = message.progress_token();
+                let sent = number.and_then(|number| self.outstanding.of_member(member, number));
+                let Some(RequestPurpose::Client { id, token: Some(token) }) = sent.map(|sent| &sent.purpose)
                 else {
                     return;
                 };
@@ -258,10 +249,8 @@ impl Core {
                 self.notify_client(note, Some(id));
             }
             "notifications/cancelled" => {
-                let mut asked = self.asked.iter();
-                let found = asked.find(|(_, it)| it.member == member && Some(&it.id) == message.request_id());
-                let Some(number) = found.map(|(number, _)| *number) else { return };
-                self.asked.remove(&number);
+                let id = message.request_id();
+                let Some(number) = id.and_then(|id| self.outstanding.take_back(member, id)) else { return };
                 let about = self.about(member, about);
                 self.notify_client(message.renamed(Part::RequestId, &Id::number(number)), about);
             }
@@ -274,8 +263,7 @@ impl Core {
 
     /// The client's name for the request that something belongs to.
     fn about(&self, member: usize, about: Option<Id>) -> Option<Id> {
-        let sent = self.sent.get(&numbers::read(&about?)?).filter(|sent| sent.member == member)?;
-        match &sent.purpose {
+        match &self.outstanding.of_member(member, &about?)?.purpose {
             RequestPurpose::Client { id, .. } => Some(id.clone()),
             RequestPurpose::Share(key) => self.waiting.id(*key).cloned(),
             RequestPurpose::Listen(key) => self.listens.id(*key).cloned(),
@@ -285,11 +273,11 @@ impl Core {
 
     /// A list is not what it was. If it is on its way, it may be from before or after that: it is asked for again.
     fn stale(&mut self, member: usize, ask: ListKind) {
-        let number = self.number();
+        let number = self.outstanding.number();
         let list = self.members[member].list_mut(ask);
         if let ListState::Asking(asking) = &mut list.state {
             let (old, request) = (asking.number, asking.again(ask, number));
-            self.sent.remove(&old);
+            self.outstanding.forget(old);
             self.send(member, number, RequestPurpose::Page(ask), None, request);
         } else {
             list.state = ListState::Unknown;

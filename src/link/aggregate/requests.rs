@@ -3,11 +3,12 @@
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    core::{ClientState, Core, CoreAction, RequestPurpose, SentRequest},
+    core::{ClientState, Core, CoreAction},
     json, lazy, listen,
     lists::ListKind,
     member::LinkPhase,
     naming,
+    outstanding::{RequestPurpose, SentRequest},
     waiting::WaitFor,
 };
 use crate::{
@@ -109,8 +110,8 @@ impl Core {
                 Some((granted[at], own.into()))
             }
             Naming::Flat { .. } => {
-                let (member, own) = self.offered[usize::from(ask == ListKind::Prompts)].get(name)?;
-                self.members[*member].is_granted().then(|| (*member, own.clone()))
+                let (member, own) = self.offered.leads_to(ask, name)?;
+                self.members[member].is_granted().then(|| (member, own.into()))
             }
         }
     }
@@ -146,13 +147,13 @@ impl Core {
                 self.wait(now, id, &message, 0, WaitFor::Call(member, outbound));
             }
             LinkPhase::Ready => {
-                let number = self.number();
+                let number = self.outstanding.number();
                 match outbound.message.numbered(number) {
                     Ok(message) => {
                         let token = outbound.message.progress_token().cloned();
                         let until = self.members[member].patience().answer.and_then(|it| now.checked_add(it));
                         let purpose = RequestPurpose::Client { id, token };
-                        self.sent.insert(number, SentRequest { member, purpose, until });
+                        self.outstanding.sent(number, SentRequest { member, purpose, until });
                         let outbound = Outbound { message, ..outbound };
                         self.act(CoreAction::ToMember(member, ToServer::Message(outbound)));
                     }
@@ -178,7 +179,7 @@ impl Core {
         // Unless too much waits already.
         let Some(key) = self.wait(now, id, message, 0, then) else { return };
         for member in logging {
-            let number = self.number();
+            let number = self.outstanding.number();
             self.send(member, number, RequestPurpose::Share(key), None, message.numbered(number));
         }
     }
@@ -216,7 +217,7 @@ impl Core {
     }
 
     fn open_at(&mut self, key: u64, member: usize) {
-        let number = self.number();
+        let number = self.outstanding.number();
         let mut listens = std::mem::take(&mut self.listens);
         let request = listens.open_at(key, member, number, |uri| self.owner_of(uri) == Ok(member));
         self.listens = listens;

@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
-    core::{Core, RequestPurpose},
+    core::Core,
     listen::ForClient,
     lists::{ListKind, ListState},
     member::{LinkPhase, SlowPart},
+    outstanding::RequestPurpose,
     settings::MemberReport,
     waiting::{WaitFor, WaitingRequest},
 };
@@ -105,7 +106,7 @@ impl Core {
             ListState::Known(_) | ListState::Refused(_) if list.since >= waiter.since => false,
             _ => {
                 let late = peer.is_slow(SlowPart::List(ask));
-                let (number, meta) = (self.number(), waiter.meta.as_deref());
+                let (number, meta) = (self.outstanding.number(), waiter.meta.as_deref());
                 let request = self.members[member].list_mut(ask).begin(ask, number, meta, now, late);
                 self.send(member, number, RequestPurpose::Page(ask), None, request);
                 !late
@@ -160,8 +161,8 @@ impl Core {
             WaitFor::Listen(message) => self.listen(now, waiter.id, &message),
             WaitFor::Shares { answer, .. } => {
                 // An answer that comes after this one is dropped.
-                self.sent.retain(
-                    |_, sent| !matches!(sent.purpose, RequestPurpose::Share(key) if key == waiter.key),
+                self.outstanding.take_where(
+                    |sent| matches!(sent.purpose, RequestPurpose::Share(key) if key == waiter.key),
                 );
                 match answer {
                     Some(Ok(message)) => {
