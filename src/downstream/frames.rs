@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::downstream::{
     connection::Connection,
-    hpack::{Fields, Found},
-    interim::{Expectations, Outgoing},
+    hpack::{Found, HeaderTable},
+    interim::{Expectations, OutgoingFrames},
 };
 
 /// What a client sends first (RFC 9113 §3.4).
@@ -51,7 +51,7 @@ pub(super) type StreamId = [u8; 4];
 
 /// Frames as they come.
 pub(super) struct Frames {
-    fields: Fields,
+    fields: HeaderTable,
     /// Bytes to come that nothing is to be learnt from.
     skipped: usize,
     /// The beginning of a frame that did not come in one piece.
@@ -100,7 +100,7 @@ impl Frames {
     /// For a connection whose header lists may have so many bytes.
     pub(super) fn new(most: usize, expectations: Rc<Expectations>) -> Self {
         Self {
-            fields: Fields::default(),
+            fields: HeaderTable::default(),
             skipped: PREFACE,
             partial: Vec::new(),
             block: Vec::new(),
@@ -306,7 +306,7 @@ pub(super) struct Http2Stream<T> {
     connection: Rc<Connection>,
     frames: Frames,
     calm: FrameBudget,
-    outgoing: Outgoing,
+    outgoing: OutgoingFrames,
     expectations: Rc<Expectations>,
     /// What came behind a head with an `Expect`, and is not for h2 yet.
     withheld: Bytes,
@@ -324,7 +324,7 @@ impl<T> Http2Stream<T> {
             calm: FrameBudget { since: connection.now(), idle: 0, requests: 0, sent: 0 },
             connection,
             frames: Frames::new(most, Rc::clone(&expectations)),
-            outgoing: Outgoing::new(Rc::clone(&expectations)),
+            outgoing: OutgoingFrames::new(Rc::clone(&expectations)),
             expectations,
             withheld: Bytes::new(),
         }

@@ -31,7 +31,7 @@ pub(super) struct Found {
 
 /// The state of one direction of a connection.
 #[derive(Default)]
-pub(super) struct Fields {
+pub(super) struct HeaderTable {
     /// Newest first.
     table: VecDeque<Entry>,
     size: usize,
@@ -59,7 +59,7 @@ impl Name {
     }
 }
 
-impl Fields {
+impl HeaderTable {
     /// Reads a whole header block.
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Found, Invalid> {
         let mut rest = block;

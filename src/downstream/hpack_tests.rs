@@ -87,7 +87,7 @@ fn the_code_is_that_of_the_rfc() {
 #[test]
 fn the_requests_of_the_rfc_leave_the_table_that_it_shows() {
     // Appendix C.4: sizes 57, 110, 164.
-    let mut fields = Fields::default();
+    let mut fields = HeaderTable::default();
     for (block, size, entries) in [
         ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", 57, 1),
         ("8286 84be 5886 a8eb 1064 9cbf", 110, 2),
@@ -105,7 +105,7 @@ fn the_requests_of_the_rfc_leave_the_table_that_it_shows() {
 #[test]
 fn the_table_holds_as_much_as_its_client_says_and_no_more() {
     let kept = |length: usize| [vec![0x40], plain(&vec![b'n'; length]), plain(&vec![b'v'; length])].concat();
-    let mut fields = Fields::default();
+    let mut fields = HeaderTable::default();
     // Two entries of 42 bytes fill it.
     for (block, size, entries) in [
         (encoded(84, 5, 0x20), 0, 0),
@@ -130,28 +130,28 @@ fn a_fragment_is_found_in_every_way_to_write_a_path() {
                 // By both entries of the static table, by a name that is spelt out, and by one of the dynamic table.
                 for index in [4, 5] {
                     let block = [encoded(index, prefix, flags), text(value)].concat();
-                    assert_eq!(Fields::default().read(&block), Ok(FRAGMENT));
+                    assert_eq!(HeaderTable::default().read(&block), Ok(FRAGMENT));
                 }
                 let block = [encoded(0, prefix, flags), text(b":path"), text(value)].concat();
-                assert_eq!(Fields::default().read(&block), Ok(FRAGMENT));
-                let mut fields = Fields::default();
+                assert_eq!(HeaderTable::default().read(&block), Ok(FRAGMENT));
+                let mut fields = HeaderTable::default();
                 let kept = [encoded(4, 6, 0x40), text(b"/kept")].concat();
                 assert_eq!(fields.read(&kept), Ok(NOTHING));
                 let other = [encoded(0, 6, 0x40), text(b"x-other"), text(b"#")].concat();
                 assert_eq!(fields.read(&other), Ok(NOTHING));
                 let by_name = |index| [encoded(index, prefix, flags), text(value)].concat();
                 assert_eq!(fields.read(&by_name(63)), Ok(FRAGMENT));
-                assert_eq!(Fields::default().read(&by_name(62)), Err(Invalid));
+                assert_eq!(HeaderTable::default().read(&by_name(62)), Err(Invalid));
             }
             for name in [b":pat".as_slice(), b":paths", b":Path", b"path", b"", b"x-path"] {
                 let block = [encoded(0, prefix, flags), text(name), text(b"/a#b")].concat();
-                assert_eq!(Fields::default().read(&block), Ok(NOTHING));
+                assert_eq!(HeaderTable::default().read(&block), Ok(NOTHING));
             }
         }
     }
     for cut in [&[0x04, 5, b'/'][..], &[0x04], &[0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], &[0x40, 0x7F], &[0x0F]]
     {
-        assert_eq!(Fields::default().read(cut), Err(Invalid));
+        assert_eq!(HeaderTable::default().read(cut), Err(Invalid));
     }
 }
 
@@ -161,7 +161,7 @@ fn an_expectation_is_found_in_every_way_to_write_one() {
     assert_eq!(STATIC_NAMES[EXPECT_INDEX - 1], EXPECT);
     for text in [plain, coded] {
         for (flags, prefix) in [(0x40, 6), (0, 4), (0x10, 4)] {
-            let mut fields = Fields::default();
+            let mut fields = HeaderTable::default();
             let by_index = [encoded(EXPECT_INDEX, prefix, flags), text(b"100-continue")].concat();
             assert_eq!(fields.read(&by_index), Ok(found));
             let by_name = [encoded(0, prefix, flags), text(b"expect"), text(b"100-continue")].concat();
@@ -178,13 +178,13 @@ fn an_expectation_is_found_in_every_way_to_write_one() {
             }
             for name in [b"expec".as_slice(), b"expects", b"Expect", b"expect-ct", b"x-expect", b""] {
                 let block = [encoded(0, prefix, flags), text(name), text(b"100-continue")].concat();
-                assert_eq!(Fields::default().read(&block), Ok(NOTHING));
+                assert_eq!(HeaderTable::default().read(&block), Ok(NOTHING));
             }
         }
     }
-    assert_eq!(Fields::default().read(&encoded(EXPECT_INDEX, 7, 0x80)), Ok(found));
+    assert_eq!(HeaderTable::default().read(&encoded(EXPECT_INDEX, 7, 0x80)), Ok(found));
     for index in [0, 1, 34, 36, 61, 62, 100, 1 << 20] {
-        assert_eq!(Fields::default().read(&encoded(index, 7, 0x80)), Ok(NOTHING), "{index}");
+        assert_eq!(HeaderTable::default().read(&encoded(index, 7, 0x80)), Ok(NOTHING), "{index}");
     }
 }
 
@@ -197,7 +197,7 @@ proptest! {
 
     #[test]
     fn nothing_breaks_it(block in prop::collection::vec(any::<u8>(), 0..100), more in prop::collection::vec(any::<u8>(), 0..100)) {
-        let mut fields = Fields::default();
+        let mut fields = HeaderTable::default();
         for block in [block, more] {
             let _ = fields.read(&block);
             prop_assert!(fields.size <= MOST_TABLE && fields.table.len() <= MOST_TABLE / ENTRY);

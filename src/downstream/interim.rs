@@ -180,7 +180,7 @@ impl Leave {
 }
 
 /// Frames as they go to the client, and what is put between them.
-pub(super) struct Outgoing {
+pub(super) struct OutgoingFrames {
     expectations: Rc<Expectations>,
     /// The head that is under way.
     head: [u8; HEAD],
@@ -193,7 +193,7 @@ pub(super) struct Outgoing {
     own: Vec<u8>,
 }
 
-impl Outgoing {
+impl OutgoingFrames {
     pub(super) fn new(expectations: Rc<Expectations>) -> Self {
         Self { expectations, head: [0; HEAD], of_head: 0, payload: 0, is_in_block: false, own: Vec::new() }
     }

@@ -46,13 +46,13 @@ impl AsyncWrite for Sink {
 
 /// One side of a connection, with requests that came with an `Expect`.
 struct Side {
-    outgoing: Outgoing,
+    outgoing: OutgoingFrames,
     sink: Sink,
 }
 
 impl Side {
     fn new(takes: Vec<usize>) -> Self {
-        Self { outgoing: Outgoing::new(Rc::default()), sink: Sink::new(takes) }
+        Self { outgoing: OutgoingFrames::new(Rc::default()), sink: Sink::new(takes) }
     }
 
     fn expectations(&self) -> &Rc<Expectations> {

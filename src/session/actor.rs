@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     COMMANDS, EVENTS, Registered, SessionCommand, SessionHandle, SessionReply, Wants,
-    call::{Client, PendingCall},
+    call::{CallClient, PendingCall},
     listener::{StandaloneStream, UnreadCut},
     room::MessageBudget,
     stream::{CallStream, Delivery, EventId, Resumed},
@@ -279,8 +279,8 @@ impl Session {
     /// The stream of a call, from where its client lost it.
     fn resume(&mut self, after: EventId) -> Option<Resumed> {
         let running = self.calls.values_mut().filter_map(|call| match &mut call.client {
-            Client::Reads(stream) => Some(stream),
-            Client::Waits(_) | Client::Listens => None,
+            CallClient::Reads(stream) => Some(stream),
+            CallClient::Waits(_) | CallClient::Listens => None,
         });
         running.chain(&mut self.answered).find_map(|stream| stream.resume(after))
     }
@@ -298,7 +298,7 @@ impl Session {
         }
         if let Some(call) = message.cancels().and_then(|id| self.calls.remove(id)) {
             // The server will not answer. Its client waits for nothing either, and is not left hanging.
-            if let Client::Waits(reply) = call.client {
+            if let CallClient::Waits(reply) = call.client {
                 let _ = reply.send(SessionReply::Events(mpsc::channel(1).1));
             }
         }
@@ -326,9 +326,9 @@ impl Session {
         self.serial += 1;
         let client = if self.is_sse {
             let _ = reply.send(SessionReply::Accepted);
-            Client::Listens
+            CallClient::Listens
         } else {
-            Client::Waits(reply)
+            CallClient::Waits(reply)
         };
         let progress_token = outbound.message.progress_token().cloned();
         let mut call = PendingCall { serial: self.serial, progress_token, _names: names, wants, client };
@@ -371,10 +371,10 @@ impl Session {
     }
 
     /// The client of a call gets its response, the last event of the call's stream.
-    fn answer(&mut self, client: Client, response: Message) {
+    fn answer(&mut self, client: CallClient, response: Message) {
         match client {
-            Client::Waits(reply) => drop(reply.send(SessionReply::Answer(response))),
-            Client::Reads(mut stream) => {
+            CallClient::Waits(reply) => drop(reply.send(SessionReply::Answer(response))),
+            CallClient::Reads(mut stream) => {
                 self.to_client.push_back(stream.deliver(&response, self.owner.has_room_to_spare()));
                 if let Some(stream) = stream.end() {
                     if self.answered.len() == ANSWERED {
@@ -383,7 +383,7 @@ impl Session {
                     self.answered.push_back(stream);
                 }
             }
-            Client::Listens => self.hand_to_listener(event(&response)),
+            CallClient::Listens => self.hand_to_listener(event(&response)),
         }
     }
 
@@ -432,7 +432,7 @@ impl Session {
     fn failed(&mut self, id: &Id, error: Error) {
         let Some(call) = self.calls.remove(id) else { return };
         match call.client {
-            Client::Waits(reply) => drop(reply.send(SessionReply::Refused(error))),
+            CallClient::Waits(reply) => drop(reply.send(SessionReply::Refused(error))),
             client => {
                 if let Some(failure) = failure(id, &error) {
                     self.answer(client, failure);

@@ -12,33 +12,33 @@ pub(super) struct PendingCall {
     /// Counts its id and token, if they are large.
     pub(super) _names: Option<Share>,
     pub(super) wants: Wants,
-    pub(super) client: Client,
+    pub(super) client: CallClient,
 }
 
 impl PendingCall {
     /// The stream of its events, which begins now at the latest; `None` on HTTP+SSE, which has one for all, and where the
     /// client takes none.
     pub(super) fn stream(&mut self) -> Option<&mut CallStream> {
-        if matches!(self.client, Client::Waits(_)) && !self.wants.only_json {
+        if matches!(self.client, CallClient::Waits(_)) && !self.wants.only_json {
             let (stream, events) = CallStream::begin(self.serial, self.wants.resumable);
-            if let Client::Waits(reply) = std::mem::replace(&mut self.client, Client::Reads(stream)) {
+            if let CallClient::Waits(reply) = std::mem::replace(&mut self.client, CallClient::Reads(stream)) {
                 let _ = reply.send(SessionReply::Events(events));
             }
         }
         match &mut self.client {
-            Client::Reads(stream) => Some(stream),
-            Client::Waits(_) | Client::Listens => None,
+            CallClient::Reads(stream) => Some(stream),
+            CallClient::Waits(_) | CallClient::Listens => None,
         }
     }
 
     /// Whether the client reads events of it now.
     pub(super) fn is_read(&self) -> bool {
-        matches!(&self.client, Client::Reads(stream) if !stream.is_gone())
+        matches!(&self.client, CallClient::Reads(stream) if !stream.is_gone())
     }
 }
 
 /// How the client of a call gets its messages.
-pub(super) enum Client {
+pub(super) enum CallClient {
     /// It waits for the response head.
     Waits(oneshot::Sender<SessionReply>),
     /// It reads events.
@@ -47,7 +47,7 @@ pub(super) enum Client {
     Listens,
 }
 
-impl Client {
+impl CallClient {
     pub(super) fn is_gone(&self) -> bool {
         match self {
             Self::Waits(reply) => reply.is_closed(),

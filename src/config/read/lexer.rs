@@ -26,7 +26,7 @@ pub(crate) enum Class {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Token {
+pub(crate) struct Lexeme {
     pub(crate) class: Class,
     pub(crate) start: usize,
     pub(crate) end: usize,
@@ -40,7 +40,7 @@ fn is_space(c: char) -> bool {
 }
 
 /// All tokens of `text`. Between them there is white space and nothing else.
-pub(crate) fn tokens(text: &str) -> Vec<Token> {
+pub(crate) fn tokens(text: &str) -> Vec<Lexeme> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -70,7 +70,7 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
                 (Class::Word, rest.find(ends).unwrap_or(rest.len()))
             }
         };
-        found.push(Token { class, start: at, end: at + length });
+        found.push(Lexeme { class, start: at, end: at + length });
         at += length;
     }
     found

@@ -4,7 +4,7 @@
 //! forgotten, brackets that are missing further up, and what other languages write.
 
 use crate::config::read::{
-    lexer::{Class, Token, tokens},
+    lexer::{Class, Lexeme, tokens},
     lines::LineIndex,
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn diagnose(text: &str, lines: &LineIndex<'_>) -> Option<Found> {
         let message = "a zero byte: this is UTF-16, or no text at all; save the file as UTF-8";
         return Some((at, message.into()));
     }
-    let tokens: Vec<Token> = tokens(text);
+    let tokens: Vec<Lexeme> = tokens(text);
     let walk = Walk { text, lines, all: &tokens };
     walk.language().or_else(|| walk.walk())
 }
@@ -39,11 +39,11 @@ pub(crate) fn diagnose(text: &str, lines: &LineIndex<'_>) -> Option<Found> {
 struct Walk<'a> {
     text: &'a str,
     lines: &'a LineIndex<'a>,
-    all: &'a [Token],
+    all: &'a [Lexeme],
 }
 
 impl Walk<'_> {
-    fn text(&self, token: &Token) -> &str {
+    fn text(&self, token: &Lexeme) -> &str {
         &self.text[token.start..token.end]
     }
 
@@ -193,7 +193,7 @@ impl Walk<'_> {
     }
 
     /// What is wrong with this closing bracket.
-    fn close(&self, open: &[usize], bracket: u8, token: &Token) -> Option<Found> {
+    fn close(&self, open: &[usize], bracket: u8, token: &Lexeme) -> Option<Found> {
         let bracket = bracket as char;
         let Some(&last) = open.last() else {
             return say(token.start, format!("this {bracket} closes nothing; remove it"));
@@ -213,7 +213,7 @@ impl Walk<'_> {
 
     /// Takes the innermost bracket off. One that is closed further to the left than it was opened is probably closed by the
     /// bracket of another one.
-    fn pop(&self, open: &mut Vec<usize>, token: &Token, crooked: &mut Option<(usize, usize)>) -> Next {
+    fn pop(&self, open: &mut Vec<usize>, token: &Lexeme, crooked: &mut Option<(usize, usize)>) -> Next {
         let Some(opener) = open.pop() else { return Next::Nothing };
         let begin = |offset| self.lines.range(offset).0;
         let indent = |offset| {
@@ -301,7 +301,7 @@ impl Walk<'_> {
         say(key.end, "a colon is missing here, between the key and its value")
     }
 
-    fn no_comma(&self, previous: Option<usize>, token: &Token) -> Option<Found> {
+    fn no_comma(&self, previous: Option<usize>, token: &Lexeme) -> Option<Found> {
         let end = previous.map_or(0, |index| self.all[index].end);
         // `"a"b"`: a quote inside of a string that is not escaped.
         if token.start == end && matches!(token.class, Class::Word | Class::Unclosed | Class::String) {
@@ -313,7 +313,7 @@ impl Walk<'_> {
     }
 
     /// A backslash that means nothing.
-    fn escape(&self, token: &Token) -> Option<Found> {
+    fn escape(&self, token: &Lexeme) -> Option<Found> {
         let text = self.text(token);
         let mut bytes = text.bytes().enumerate();
         while let Some((at, byte)) = bytes.next() {
@@ -329,7 +329,7 @@ impl Walk<'_> {
     }
 
     /// Whether a quote is missing on the line of the token.
-    fn is_odd(&self, token: &Token) -> bool {
+    fn is_odd(&self, token: &Lexeme) -> bool {
         let end = self.lines.range(token.start).1;
         let later = self.all.iter().skip(self.all.partition_point(|other| other.start <= token.start));
         later.take_while(|other| other.start < end).any(|other| other.class == Class::Unclosed)

@@ -10,7 +10,7 @@ use jsonc_parser::{ast::Value, common::Ranged};
 
 use crate::config::{
     read::{
-        lexer::{Class, Token, tokens},
+        lexer::{Class, Lexeme, tokens},
         lines::LineIndex,
     },
     report::shown,
@@ -31,7 +31,7 @@ const PLAIN: &str =
 /// A text whose lines can be shown.
 pub(crate) struct Excerpts<'a> {
     text: &'a str,
-    tokens: Vec<Token>,
+    tokens: Vec<Lexeme>,
     /// Where the values begin that may be shown.
     harmless: HashSet<usize>,
 }
@@ -123,7 +123,7 @@ impl<'a> Excerpts<'a> {
 
     /// Whether a string is where keys do: in front of a colon, and not behind one.
     fn is_key(&self, index: usize) -> bool {
-        let is_no_comment = |token: &&Token| !matches!(token.class, Class::Comment | Class::Hash);
+        let is_no_comment = |token: &&Lexeme| !matches!(token.class, Class::Comment | Class::Hash);
         let next = self.tokens[index + 1..].iter().find(is_no_comment);
         let previous = self.tokens[..index].iter().rev().find(is_no_comment);
         next.is_some_and(|token| token.class == Class::Colon)

@@ -38,7 +38,7 @@ const RESERVED_HEADERS: &str = "host content-length content-type transfer-encodi
 
 /// What `mcpServers` says.
 #[derive(Default)]
-pub(crate) struct Servers {
+pub(crate) struct ResolvedServers {
     pub(crate) good: Vec<Server>,
     pub(crate) lost: Vec<LostServer>,
     /// Every name that is there, and what is certain of who may use the server.
@@ -51,8 +51,8 @@ pub(crate) fn resolve(
     servers: &Fields<'_>,
     auth: &Auth,
     idle_timeout: Duration,
-) -> Servers {
-    let mut resolved = Servers::default();
+) -> ResolvedServers {
+    let mut resolved = ResolvedServers::default();
     let mut names = HashMap::new();
     for (name, key, node) in servers.entries() {
         if is_remark(name, &node) {

@@ -18,7 +18,7 @@ use std::{
 
 use http::Method;
 
-use crate::downstream::connection::requests::{Progress, Requests};
+use crate::downstream::connection::requests::{HeadProgress, Requests};
 use crate::downstream::{
     rejection::Rejection,
     slots::{ConnectionId, ConnectionSlot},
@@ -395,9 +395,9 @@ impl Connection {
     /// Where a connection is of which no request runs.
     fn phase_between(&self) -> Phase {
         match self.requests.borrow().progress() {
-            Progress::None => Phase::Idle,
-            Progress::Begun => Phase::Head,
-            Progress::Complete => Phase::BehindHead,
+            HeadProgress::None => Phase::Idle,
+            HeadProgress::Begun => Phase::Head,
+            HeadProgress::Complete => Phase::BehindHead,
         }
     }
 

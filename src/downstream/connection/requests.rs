@@ -64,7 +64,7 @@ enum Framing {
 
 /// How far the client is with the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum HeadProgress {
     /// No byte of it is here.
     None,
     /// A part of its head is.
@@ -107,11 +107,11 @@ impl Requests {
         self.ahead == 0 && self.fault == Some(Fault::Unknown)
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> HeadProgress {
         match self.at {
-            _ if self.ahead > 0 || self.fault.is_some() => Progress::Complete,
-            At::RequestLine | At::Fields => Progress::Begun,
-            _ => Progress::None,
+            _ if self.ahead > 0 || self.fault.is_some() => HeadProgress::Complete,
+            At::RequestLine | At::Fields => HeadProgress::Begun,
+            _ => HeadProgress::None,
         }
     }
 

@@ -10,7 +10,7 @@ fn verdicts<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<Fault>
     let mut verdicts = Vec::new();
     for piece in pieces {
         requests.received(piece);
-        while requests.progress() == Progress::Complete && !requests.are_over() {
+        while requests.progress() == HeadProgress::Complete && !requests.are_over() {
             verdicts.push(requests.begins());
         }
     }
@@ -173,17 +173,19 @@ fn a_request_whose_head_was_not_seen_is_not_served() {
 fn progress_is_that_of_the_next_request() {
     let mut requests = Requests::new(LONGEST);
     for (bytes, progress) in [
-        ("", Progress::None),
-        ("\r\n", Progress::None),
-        ("P", Progress::Begun),
-        ("OST / HTTP/1.1\r\nContent-Length: 3\r\n", Progress::Begun),
-        ("\r\n", Progress::Complete),
+        ("", HeadProgress::None),
+        ("\r\n", HeadProgress::None),
+        ("P", HeadProgress::Begun),
+        ("OST / HTTP/1.1\r\nContent-Length: 3\r\n", HeadProgress::Begun),
+        ("\r\n", HeadProgress::Complete),
     ] {
         requests.received(bytes.as_bytes());
         assert_eq!(requests.progress(), progress, "{bytes:?}");
     }
     assert_eq!(requests.begins(), None);
-    for (bytes, progress) in [("a\n", Progress::None), ("b", Progress::None), ("G", Progress::Begun)] {
+    for (bytes, progress) in
+        [("a\n", HeadProgress::None), ("b", HeadProgress::None), ("G", HeadProgress::Begun)]
+    {
         requests.received(bytes.as_bytes());
         assert_eq!(requests.progress(), progress, "{bytes:?}");
     }
@@ -236,7 +238,7 @@ proptest! {
         requests.received(&bytes[..cut]);
         requests.received(&bytes[cut..]);
         match slow_verdict(&bytes) {
-            None => prop_assert_eq!(requests.progress(), Progress::Begun),
+            None => prop_assert_eq!(requests.progress(), HeadProgress::Begun),
             Some((_, fault)) => prop_assert_eq!(requests.begins(), fault),
         }
     }

@@ -84,7 +84,7 @@ impl HttpServer {
         message: &Message,
         mut fields: HeaderFields,
         sent: &watch::Sender<bool>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<HttpAnswer, Error> {
         let both = HeaderValue::from_static("application/json, text/event-stream");
         fields.push((header::ACCEPT, both));
         fields.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
@@ -97,7 +97,7 @@ impl HttpServer {
     }
 
     /// Asks for the event stream of the configured URL.
-    pub(crate) async fn get(&self, purpose: Resource, mut fields: HeaderFields) -> Result<Answer, Error> {
+    pub(crate) async fn get(&self, purpose: Resource, mut fields: HeaderFields) -> Result<HttpAnswer, Error> {
         fields.push((header::ACCEPT, HeaderValue::from_static("text/event-stream")));
         let request = self.request(Method::GET, self.target.path_and_query(), &fields, Bytes::new());
         self.send(purpose, request, None).await
@@ -115,7 +115,7 @@ impl HttpServer {
     }
 
     /// Ends what `fields` name at the configured URL.
-    pub(super) async fn delete(&self, fields: &[Field]) -> Result<Answer, Error> {
+    pub(super) async fn delete(&self, fields: &[Field]) -> Result<HttpAnswer, Error> {
         let request = self.request(Method::DELETE, self.target.path_and_query(), fields, Bytes::new());
         self.send(Resource::ServerNotices, request, None).await
     }
@@ -126,7 +126,7 @@ impl HttpServer {
         purpose: Resource,
         request: ClientRequest<'_>,
         sent: Option<&watch::Sender<bool>>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<HttpAnswer, Error> {
         // That there is none is no fault of the server.
         let connection = self.connection(purpose).await?;
         let note_sent = || {
@@ -139,7 +139,7 @@ impl HttpServer {
                 self.health.answered_with(status);
                 let (patience, share) = (self.client.head_timeout, self.owner.hold(Resource::Bytes, 0));
                 let report = Arc::clone(&self.report);
-                Ok(Answer { status, headers, body, whole: None, patience, share, connection, report })
+                Ok(HttpAnswer { status, headers, body, whole: None, patience, share, connection, report })
             }
             Err(error) => {
                 self.health.failed_by(&error);
@@ -186,7 +186,7 @@ impl HttpServer {
 }
 
 /// What a server answered: the head, and the body as it comes.
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     body: ResponseBody,
@@ -201,7 +201,7 @@ pub(crate) struct Answer {
     report: OddityReport,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The whole body, of at most 4 MiB.
     pub(crate) async fn whole(&mut self) -> Result<Bytes, Error> {
         if let Some(whole) = &self.whole {

@@ -10,7 +10,7 @@ use crate::{
     ledger::Resource,
     link::{
         awaited::{Oddity, contested, unreadable},
-        remote::server::{Answer, EventStream, LostMessage, answer_to, refused},
+        remote::server::{EventStream, HttpAnswer, LostMessage, answer_to, refused},
     },
     mcp::{
         header::LAST_EVENT_ID,
@@ -37,7 +37,7 @@ impl StreamableServer {
     pub(super) async fn response(
         &self,
         session: &ServerSession,
-        answer: Answer,
+        answer: HttpAnswer,
         id: &Id,
         about: Option<&Id>,
         may_resume: impl Fn() -> bool,

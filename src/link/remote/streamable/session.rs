@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     link::{
         FromServer, Outbound,
-        remote::server::{Answer, HeaderFields, HttpServer, NO_INITIALIZE, refused},
+        remote::server::{HeaderFields, HttpAnswer, HttpServer, NO_INITIALIZE, refused},
     },
     mcp::{
         era::Era,
@@ -195,7 +195,7 @@ impl StreamableServer {
         &self,
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
-    ) -> Result<(Rc<ServerSession>, Answer), Error> {
+    ) -> Result<(Rc<ServerSession>, HttpAnswer), Error> {
         let session = Rc::clone(&self.session.borrow());
         let mut answer = self.send(&session, outbound, sent).await?;
         let message = &outbound.message;
@@ -252,7 +252,7 @@ impl StreamableServer {
         session: &ServerSession,
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<HttpAnswer, Error> {
         let Outbound { message, params, trace } = outbound;
         let mut fields = match message.version() {
             Some(version) => {
