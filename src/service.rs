@@ -35,7 +35,7 @@ use crate::{
         seal,
         sse::reader::is_event_stream,
     },
-    observe::{Record, TraceId},
+    observe::{AuditedRequest, Record, TraceId},
     policy::decide::Ask,
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
@@ -66,6 +66,9 @@ pub async fn handle(
     let client = client_address(&connection, &live, &head);
     if let Some(client) = client {
         record.set_client(client);
+    }
+    if let Some(audit) = &live.audit {
+        record.audit(AuditedRequest::new(audit, live.clone(), &live.config.rules));
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
     let fields = head::fields(&head.headers);
@@ -185,7 +188,13 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
         }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.
-        _ => identify(request).await.and(Err(ErrorKind::NotFound.into())),
+        _ => {
+            let (_, slot) = identify(request).await?;
+            if let Some(audited) = request.record.audited() {
+                audited.set_identity(&request.live.credentials[slot].identity);
+            }
+            Err(ErrorKind::NotFound.into())
+        }
     }
 }
 
@@ -275,6 +284,9 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         None => Some(&live.all),
         Some(name) => live.entries.get(name),
     };
+    if let (Some(audited), Some(entry)) = (request.record.audited(), entry) {
+        audited.set_server(&entry.server.name);
+    }
     // A server that asks for no token is found first; for every other one, and where there is none, the token is checked
     // before anything is said about what exists, so that names cannot be probed.
     let (presented, slot) = match entry {
@@ -285,8 +297,11 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
             (presented, Some(slot))
         }
     };
-    let entry = entry.ok_or(ErrorKind::NotFound)?;
     let caller = live.caller(slot);
+    if let Some(audited) = request.record.audited() {
+        audited.set_identity(&caller.identity);
+    }
+    let entry = entry.ok_or(ErrorKind::NotFound)?;
     if !entry.admits(&caller) {
         let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
         return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
@@ -305,10 +320,21 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
 }
 
 /// Admits the caller to what the gateway says of itself, and counts that the token was used.
-async fn admit_operator(request: &Request<'_>, who: Who) -> Result<(), Error> {
-    let Who::Manage(what) = who else { return Ok(()) };
+async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error> {
+    let Who::Manage(what) = who else {
+        if let Some(audited) = request.record.audited().filter(|_| request.endpoint.is_managed()) {
+            audited.set_managed(None);
+        }
+        return Ok(());
+    };
+    if let Some(audited) = request.record.audited() {
+        audited.set_managed(Some(what));
+    }
     let (_, slot) = identify(request).await?;
     let holder = &request.live.credentials[slot];
+    if let Some(audited) = request.record.audited() {
+        audited.set_identity(&holder.identity);
+    }
     request.live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
     holder.used.inc();
     take_connection(request, &holder.owner)

@@ -190,6 +190,14 @@ impl BridgedRequest<'_> {
         let is_call = matches!(message.method(), "tools/call" | "prompts/get");
         let (Backend::All, true, Some(name)) = (&entry.backend, is_call, message.name()) else { return };
         let Naming::Prefixed { separator } = &live.config.aggregate.naming else { return };
+        // That somebody asks for a server of which they are not to know is a decision, too.
+        let known = |name: &str| live.entries.get(name);
+        if let Some(audited) = record.audited()
+            && let Some(asked) = server_of(separator, name, |name| known(name).is_some()).and_then(known)
+            && message.method() == "tools/call"
+        {
+            audited.set_member(&asked.server.name, &name[asked.server.name.len() + separator.len()..]);
+        }
         let entry = |name: &str| live.entries.get(name).filter(|entry| is_member(entry));
         if let Some(member) = server_of(separator, name, |name| entry(name).is_some()).and_then(entry) {
             let own = &name[member.server.name.len() + separator.len()..];

@@ -42,6 +42,23 @@ pub enum Rule {
     NoServer,
 }
 
+impl Rule {
+    /// What the audit calls it where no line of the config says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::AnyToken => "any_token",
+            Self::AuthTokens => "auth_tokens",
+            Self::ServerRoles => "server_roles",
+            Self::ToolFilter => "tool_filter",
+            Self::TokenRoles => "token_roles",
+            Self::Expires => "expires",
+            Self::NoToken => "no_token",
+            Self::NoServer => "no_server",
+        }
+    }
+}
+
 impl Access {
     /// Whether the holder of a valid token with this name and these roles may use the server: the part of the rule that
     /// lets them in, or else the part that keeps them out.

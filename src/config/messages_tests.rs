@@ -89,6 +89,29 @@ macro_rules! tokens {
 }
 
 #[test]
+fn places_where_no_audit_can_be() {
+    check(&[
+        (
+            proxy!("\"audit\": { \"file\": \"\" }"),
+            &[("2:30:", "is not a path; name the file that lines are appended to")],
+        ),
+        (
+            proxy!("\"audit\": { \"file\": \"gate.json\" }"),
+            &[("2:30:", "is the config itself; name another file")],
+        ),
+        (proxy!("\"audit\": { \"file\": \".\" }"), &[("2:30:", "is a directory; name a file in it")]),
+        (
+            proxy!("\"audit\": { \"file\": \"not/there.log\" }"),
+            &[(
+                "2:30:",
+                "is in a directory that is not there or cannot be entered; create it, or correct the path",
+            )],
+        ),
+        (proxy!("\"audit\": true"), &[("2:20:", "must be an object")]),
+    ]);
+}
+
+#[test]
 fn texts_that_are_no_json() {
     check(&[
         (

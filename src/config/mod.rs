@@ -108,7 +108,7 @@ pub struct Loaded {
     /// Which of them were not read, and why.
     pub unread: Unread,
     /// Where the file says who may do what.
-    pub rules: RuleLines,
+    pub rules: Arc<RuleLines>,
 }
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.
@@ -253,5 +253,7 @@ fn finish(
         Problem { severity, file: file.to_owned(), line, column, key_path, message, excerpt }
     };
     let problems = found.into_iter().map(problem).collect();
-    Loaded { snapshot, remaining: None, problems, files, unread, rules: RuleLines::new(rules, lines) }
+    let rules = Arc::new(RuleLines::new(rules, lines));
+    let snapshot = snapshot.map(|snapshot| Snapshot { rules: Arc::clone(&rules), ..snapshot });
+    Loaded { snapshot, remaining: None, problems, files, unread, rules }
 }

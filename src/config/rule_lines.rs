@@ -1,5 +1,5 @@
-//! Where a config says what decides who may do what. It is beside the snapshot and no part of it: a line that moves in the
-//! file changes nothing that runs.
+//! Where a config says what decides who may do what: for `sluicegate explain` and the audit. Nothing that runs depends on it,
+//! so that a line that moves in the file changes nothing.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

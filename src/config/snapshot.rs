@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
-use super::{SystemRoots, access::Access};
+use super::{SystemRoots, access::Access, rule_lines::RuleLines};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub admin: Option<SocketAddr>,
     /// `proxy.log`.
     pub log: LogConfig,
+    /// `proxy.audit`: a line for each decision about a request; `None` is none.
+    pub audit: Option<AuditConfig>,
     /// `proxy.sessionKey`: makes session ids survive a restart and hold on a second node.
     pub session_key: Option<Secret>,
     /// `proxy.sessions.timeout`, default 5 min: `idleTimeout` of all servers as one, and of those that have none.
@@ -66,6 +68,9 @@ pub struct Snapshot {
     pub allow_empty: bool,
     /// What is in files that cannot be used.
     pub lost: LostFiles,
+    /// Where the file says who may do what, for the audit. Nothing else depends on it: a line that moves changes nothing that
+    /// runs.
+    pub rules: Arc<RuleLines>,
     /// What the system trusts, if it was read to see whether there is any.
     pub system_roots: SystemRoots,
 }
@@ -206,6 +211,15 @@ pub struct LogConfig {
     pub level: Level,
     /// Shape of a line; `None` leaves it to what standard output is.
     pub format: Option<LogFormat>,
+}
+
+/// `proxy.audit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// `file`, which lines are appended to; `None` is the log.
+    pub file: Option<PathBuf>,
+    /// `tools`, default false: whether a line names the tool that is called.
+    pub tools: bool,
 }
 
 /// Severity of a log line, least severe first.

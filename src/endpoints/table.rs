@@ -233,6 +233,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is for operators, who need no token at an admin listener on loopback.
+    pub fn is_managed(&self) -> bool {
+        matches!(self.public, Who::Manage(_))
+    }
+
     /// Whether load balancers ask for it, some of them over HTTP/1.0 and without a `Host`.
     pub fn is_health(&self) -> bool {
         self.admin == Who::Anyone

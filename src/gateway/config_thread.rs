@@ -197,7 +197,12 @@ async fn follow(
                 }
                 followed.report_hung();
             }
-            () = pulse.asked.notified() => followed.watcher.report_in_any_case(),
+            () = pulse.asked.notified() => {
+                followed.watcher.report_in_any_case();
+                if let Some(audit) = &followed.gateway.shared.live().audit {
+                    audit.reopen();
+                }
+            }
             change = followed.watcher.changed() => {
                 if pulse.has_ended.load(Ordering::Relaxed) {
                     return;

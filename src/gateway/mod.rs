@@ -404,6 +404,9 @@ impl Gateway {
         }
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::kill_now));
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
+        if let Some(audit) = &self.shared.live().audit {
+            audit.close();
+        }
     }
 
     fn children(&self) -> Vec<Arc<Supervisors>> {

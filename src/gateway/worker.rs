@@ -367,6 +367,9 @@ impl Worker {
         self.watchdog.tick(now);
         self.of_connections.tick(now);
         self.shared.observer.tick();
+        if let Some(audit) = &self.shared.live().audit {
+            audit.tick();
+        }
         self.shared.connections.tick();
         let (_, requests) = self.shared.ledger.usage(Resource::Requests);
         self.shared.memory.tick(now, requests + self.shared.connections.open() as u64);

@@ -68,6 +68,18 @@ impl Log {
         out: Box<dyn Write + Send>,
         dropped: IntCounter,
     ) -> io::Result<Self> {
+        Self::start_as("log", level, format, is_coloured, out, dropped)
+    }
+
+    /// As [`Log::start`], by a thread of this name.
+    pub(super) fn start_as(
+        thread_name: &str,
+        level: Level,
+        format: LogFormat,
+        is_coloured: bool,
+        out: Box<dyn Write + Send>,
+        dropped: IntCounter,
+    ) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             level: AtomicU8::new(level as u8),
             format,
@@ -78,7 +90,7 @@ impl Log {
             ended: Condvar::new(),
         });
         let of_thread = Arc::clone(&inner);
-        thread::Builder::new().name("log".into()).spawn(move || {
+        thread::Builder::new().name(thread_name.into()).spawn(move || {
             of_thread.write_until_closed(out);
             of_thread.queue.lock().has_ended = true;
             of_thread.ended.notify_all();
@@ -96,6 +108,17 @@ impl Log {
         self.0.line(level, msg)
     }
 
+    /// Begins a line that is written whatever the level is.
+    pub(super) fn line_at_any_level(&self, level: Level, msg: &'static str) -> LogLine<'_> {
+        self.0.begin(level, msg)
+    }
+
+    /// Ends the log thread once it has written what waits. Nobody waits for that. Lines sent later are dropped.
+    pub(super) fn end(&self) {
+        self.0.queue.lock().closed = true;
+        self.0.wake.notify_one();
+    }
+
     /// Writes what waits, for no longer than a second, and ends the log thread. Lines sent later are dropped.
     pub fn close(&self) {
         let mut queue = self.0.queue.lock();
@@ -108,12 +131,15 @@ impl Log {
 
 impl Inner {
     fn line(&self, level: Level, msg: &'static str) -> LogLine<'_> {
-        let enabled = level as u8 >= self.level.load(Ordering::Relaxed);
-        let mut line = LogLine { log: enabled.then_some(self), buf: Vec::new() };
-        if enabled {
-            line.buf = BUFFER.take();
-            line.begin(self, level, msg);
+        match level as u8 >= self.level.load(Ordering::Relaxed) {
+            true => self.begin(level, msg),
+            false => LogLine { log: None, buf: Vec::new() },
         }
+    }
+
+    fn begin(&self, level: Level, msg: &'static str) -> LogLine<'_> {
+        let mut line = LogLine { log: Some(self), buf: BUFFER.take() };
+        line.begin(self, level, msg);
         line
     }
 
@@ -136,6 +162,8 @@ impl Inner {
 
     fn write_until_closed(&self, out: Box<dyn Write + Send>) {
         let mut out = Out { out, is_torn: false };
+        // Opens what is opened when it is used. If that fails, the first line fails too.
+        let _ = out.out.flush();
         let (mut batch, mut dropped_unreported) = (Vec::new(), 0);
         loop {
             let (lines, closed) = {

@@ -67,6 +67,8 @@ pub struct Metrics {
     config_last_reload_timestamp: IntGauge,
     /// `log_lines_dropped_total`: lines that the log could not write.
     pub log_lines_dropped: IntCounter,
+    /// `audit_dropped_total`: audit lines that could not be written.
+    pub audit_dropped: IntCounter,
     /// `panics_total`: tasks that ended by a defect; 0 is the only good value.
     pub panics: IntCounter,
     /// `accept_errors_total`: connections that the kernel would not hand over.
@@ -194,6 +196,7 @@ impl Metrics {
                 "When the running config was loaded, in Unix time.",
             )?,
             log_lines_dropped: counter("log_lines_dropped_total", "Log lines that could not be written.")?,
+            audit_dropped: counter("audit_dropped_total", "Audit lines that could not be written.")?,
             panics: counter("panics_total", "Tasks that ended by a defect of the gateway.")?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             connections_open: gauge("connections_open", "Client connections open now.")?,

@@ -1,5 +1,7 @@
-//! What can be seen from outside: the log, the metrics, and the record of each request that feeds both.
+//! What can be seen from outside: the log, the metrics, the audit, and the record of each request that feeds them.
 
+mod append_file;
+mod audit;
 mod end;
 mod health;
 mod log;
@@ -10,6 +12,7 @@ mod recurring;
 mod request_id;
 mod trace;
 
+pub use audit::{Audit, AuditedRequest};
 pub use end::End;
 pub use health::{Health, ServerFailure};
 pub use log::{Log, LogLine};

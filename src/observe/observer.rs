@@ -64,6 +64,11 @@ impl Observer {
         Self { recurring: Recurring::with_pause(pause), ..self }
     }
 
+    /// What recurs elsewhere than in the log, with the same pause.
+    pub(super) fn another_recurring(&self) -> Recurring {
+        self.recurring.anew()
+    }
+
     /// Begins a line about something that may recur as often as a peer likes. `None` if there was one less than ten seconds
     /// ago; then this one is counted, and the next says how many were left out (`suppressed`).
     ///

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use http::{Method, StatusCode, uri::PathAndQuery};
 
 use super::{
-    End, LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
+    AuditedRequest, End, LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
     log::{VALUE_BYTES, cut},
 };
 use crate::{
@@ -81,6 +81,8 @@ pub struct Record {
     /// Whom the balancer that sent it forwards for.
     client: Option<Box<str>>,
     admission: Option<AdmittedRequest>,
+    /// Until its line is written, where there is an audit.
+    audited: Option<Box<AuditedRequest>>,
     /// What only some requests have, so that a record stays small for the others.
     more: Option<Box<More>>,
     /// Counts the request for its owner, for as long as it runs.
@@ -113,6 +115,7 @@ impl Record {
             id,
             client: None,
             admission: None,
+            audited: None,
             more: None,
             share: None,
             level: Level::Info,
@@ -137,6 +140,16 @@ impl Record {
     /// The request may pass to a server.
     pub fn admitted(&mut self, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
         self.admission = Some(AdmittedRequest { metrics, token_name });
+    }
+
+    /// Has a line of the audit written about the request.
+    pub fn audit(&mut self, audited: AuditedRequest) {
+        self.audited = Some(Box::new(audited));
+    }
+
+    /// What the audit knows of it, if there is one.
+    pub fn audited(&mut self) -> Option<&mut AuditedRequest> {
+        self.audited.as_deref_mut()
     }
 
     fn more(&mut self) -> &mut More {
@@ -168,7 +181,10 @@ impl Record {
     pub fn set_operation(&mut self, method: &str, name: Option<&str>, has_secret: impl Fn(&[u8]) -> bool) {
         let method = RpcMethod::of(method);
         let is_shown = |name: &&str| method.calls_tool() && !has_secret(name.as_bytes());
-        let tool = name.filter(is_shown).map(|tool| cut(tool, VALUE_BYTES).into());
+        let tool: Option<Box<str>> = name.filter(is_shown).map(|tool| cut(tool, VALUE_BYTES).into());
+        if let (Some(audited), Some(name)) = (&mut self.audited, name.filter(|_| method.calls_tool())) {
+            audited.set_tool(name, tool.as_deref());
+        }
         self.more().operation = Some(Operation { method, tool });
     }
 
@@ -238,6 +254,7 @@ impl Record {
         self.is_stream = is_stream;
         self.observer.metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
         self.metrics().request(&self.method, status);
+        self.write_audit();
         if is_stream {
             self.metrics().streams_open.inc();
             self.write_request(None);
@@ -320,22 +337,46 @@ impl Record {
         let Some(line) = begun else { return };
         let broken_off = end.filter(|end| *end != End::UpstreamEnd);
         let reason = self.failure.map(ErrorKind::code).or(broken_off.map(End::reason));
-        // The method is shown only if it is one that exists: its name is the client's to choose.
-        let method = match self.method {
-            Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
-                self.method.as_str()
-            }
-            _ => "other",
-        };
         let line = self
             .identify(line)
-            .plain("method", method)
-            .str("path", self.path.as_str())
+            .plain("method", self.shown_method())
+            .str("path", self.shown_path())
             .int("status", self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16()))
             // A refusal has its reason already.
             .opt("reason", reason.filter(|_| refused.is_none()))
             .opt("cause", self.cause());
         self.finish(line);
+    }
+
+    /// The method, if it is one that exists: its name is the client's to choose.
+    fn shown_method(&self) -> &str {
+        match self.method {
+            Method::GET | Method::POST | Method::DELETE | Method::OPTIONS | Method::HEAD | Method::PUT => {
+                self.method.as_str()
+            }
+            _ => "other",
+        }
+    }
+
+    /// What may be shown of the path. One that is not admitted may hold a token, and what is known of it comes with the answer.
+    fn shown_path(&self) -> &str {
+        match self.path {
+            ShownPath::Own(_) if self.admission.is_none() => "…",
+            _ => self.path.as_str(),
+        }
+    }
+
+    /// Writes what was decided about it, once.
+    fn write_audit(&mut self) {
+        let Some(audited) = self.audited.take() else { return };
+        let Some(line) = audited.line(self.failure) else { return };
+        line.plain("method", self.shown_method())
+            .str("path", self.shown_path())
+            .opt_plain("rpc_method", self.operation().map(|operation| operation.method.name()))
+            .opt("tool", audited.tool())
+            .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
+            .plain("request_id", self.id.as_str())
+            .send();
     }
 
     fn write_stream_closed(&self, end: End) {
@@ -384,6 +425,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.write_audit();
         self.observe_operation();
         // Whoever drops a response before its end is the connection, and it does so when the client is gone.
         let gone = if self.connection.was_slow_reader() { End::SlowReader } else { End::ClientGone };

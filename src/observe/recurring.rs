@@ -164,6 +164,11 @@ impl Recurring {
         Self { began: Instant::now(), pause, slots: std::array::from_fn(|_| Slot::default()) }
     }
 
+    /// Another one with the same pause.
+    pub(super) fn anew(&self) -> Self {
+        Self::with_pause(self.pause)
+    }
+
     /// Whether a line about `topic` may be written: `Some` with the number of those that were left out since the last one.
     /// Otherwise this one is counted as left out.
     pub(super) fn admit(&self, topic: Topic, now: Instant) -> Option<u64> {

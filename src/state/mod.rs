@@ -32,7 +32,7 @@ use crate::{
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     mcp::seal::SessionKey,
     memory::Memory,
-    observe::Observer,
+    observe::{Audit, Observer},
     policy::{
         self,
         decide::{Ask, Decision, Policy, decide},
@@ -182,6 +182,8 @@ pub struct Live {
     pub sessions: SessionKey,
     /// By which credentials expire.
     pub clock: Arc<Clock>,
+    /// `proxy.audit`.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// A credential and what is counted for it.
@@ -245,6 +247,9 @@ impl Live {
         }
         let metrics =
             previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
+        let audit = snapshot.audit.as_ref().map(|config| {
+            Arc::new(Audit::start(config, previous.and_then(|live| live.audit.as_deref()), observer))
+        });
         let same = previous
             .filter(|live| live.config.aggregate == snapshot.aggregate && live.config.name == snapshot.name)
             .map(|live| &*live.all);
@@ -266,6 +271,7 @@ impl Live {
             all,
             clock: Arc::clone(clock),
             sessions,
+            audit,
         })
     }
 

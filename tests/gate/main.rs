@@ -10,6 +10,7 @@
 
 mod admin_listener;
 mod all_servers;
+mod audit;
 mod balancers;
 mod bounds;
 mod canary;

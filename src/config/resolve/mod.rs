@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(crate) mod aggregate;
+mod audit;
 pub(crate) mod bind;
 pub(super) mod command;
 pub(crate) mod inline;
@@ -11,7 +12,7 @@ pub(super) mod remaining;
 pub(crate) mod servers;
 pub(super) mod tls;
 pub(crate) mod tokens;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::config::{
     read::{context::Context, fields::Fields, reader::Node},
@@ -171,6 +172,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         admin: admin.and_then(|admin| bind::admin(cx, &admin, &addr)),
         addr,
         log: log(cx, proxy),
+        audit: audit::resolve(cx, proxy),
         session_key,
         aggregate: aggregate::resolve(cx, proxy),
         session_timeout: Server::IDLE_TIMEOUT,
@@ -178,6 +180,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         servers: Vec::new(),
         allow_empty: proxy.bool(cx, "allowEmpty").unwrap_or_default(),
         lost: LostFiles { servers: Vec::new(), session_key: !has_session_key },
+        rules: Arc::default(),
         system_roots: cx.system_roots.clone(),
     }
 }

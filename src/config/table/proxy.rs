@@ -137,6 +137,13 @@ pub(in crate::config) static PROXY: Object = Object {
         ),
         key("log", ValueKind::Object(&LOG), Empty, "The log on standard output."),
         key(
+            "audit",
+            ValueKind::Object(&AUDIT),
+            Means("there is no audit"),
+            "A line for each decision about who may do what, see [audit](operate.md#audit).",
+        )
+        .examples(&[r#"{ "file": "audit.log" }"#]),
+        key(
             "sessionKey",
             ValueKind::Secret(r"^[\s\S]{32,}$"),
             Means("a new one at each start"),
@@ -224,6 +231,28 @@ static LOG: Object = Object {
             "Shape of a line. On a terminal, text has colours, unless `NO_COLOR` is set or `TERM` is `dumb`.",
         )
         .restart(""),
+    ],
+};
+
+pub(in crate::config) static AUDIT: Object = Object {
+    name: "audit",
+    doc: "A line for each decision about who may do what. No line has a secret, an argument, a query or a body.",
+    one_of: &[],
+    keys: &[
+        key(
+            "file",
+            ValueKind::Path,
+            Means("lines go to the log, whatever its level"),
+            "File that lines are appended to, in a directory that is there. If it is made, only its owner may read it. SIGHUP \
+             has it opened again, after a program that rotates logs has moved it.",
+        )
+        .examples(&[r#""/var/log/sluicegate/audit.log""#]),
+        key(
+            "tools",
+            ValueKind::Bool,
+            Bool(false),
+            "Name the tool that a call is for, where the gateway knows it. Clients choose what they call a tool.",
+        ),
     ],
 };
 
