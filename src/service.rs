@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::{
-        presented::{Presented, presented, unasked},
+        presented::{self, CredentialFields, Presented},
         verifier::{Found, Identified},
     },
     ledger::{Owner, Resource},
@@ -103,13 +103,18 @@ pub async fn handle(
         Ok(response) => response,
         Err(error) => {
             record.failed(&error);
+            let tried_basic = error.kind == ErrorKind::InvalidToken
+                && presented::tries_basic(fields.authorization, live.config.schemes);
             if let Some(body) = body {
                 // The fields are not kept while the rest comes.
                 head.headers = HeaderMap::new();
                 swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
             let (id, methods) = (record.id(), endpoint.methods);
-            refuse(&Refused { realm: &live.config.name, id, methods, version: head.version }, &error)
+            refuse(
+                &Refused { realm: &live.config.name, tried_basic, id, methods, version: head.version },
+                &error,
+            )
         }
     };
     if !record.is_admitted() {
@@ -260,7 +265,7 @@ fn check_origin(request: &Request<'_>) -> Result<(), Error> {
 
 /// The answer to `OPTIONS`, where pages of other sites may call.
 fn options(request: &Request<'_>) -> Option<Response<Payload>> {
-    let Request { connection, head, endpoint, .. } = *request;
+    let Request { connection, live, head, endpoint, .. } = *request;
     let is_answered = connection.listener_kind == ListenerKind::Public
         && endpoint.sites == Sites::Listed
         && head.method == Method::OPTIONS;
@@ -270,7 +275,7 @@ fn options(request: &Request<'_>) -> Option<Response<Payload>> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let allowed = endpoint.methods.allow;
     if cors::is_preflight(head) {
-        cors::preflight(&head.headers, allowed, response.headers_mut());
+        cors::preflight(&head.headers, allowed, live.config.schemes, response.headers_mut());
     } else {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
@@ -279,7 +284,7 @@ fn options(request: &Request<'_>) -> Option<Response<Payload>> {
 
 /// Admits the caller to the server that the path names, or to the aggregate.
 async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Result<Admitted<'a>, Error> {
-    let Request { worker, connection, live, fields, client, .. } = *request;
+    let Request { worker, connection, live, client, .. } = *request;
     let entry = match request.server {
         None => Some(&live.all),
         Some(name) => live.entries.get(name),
@@ -291,7 +296,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     // before anything is said about what exists, so that names cannot be probed.
     let (presented, slot) = match entry {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
-        Some(entry) if entry.is_public => (unasked(fields.authorization, query_of_caller(request))?, None),
+        Some(entry) if entry.is_public => (credential_fields(request).unasked()?, None),
         _ => {
             let (presented, slot) = identify(request).await?;
             (presented, Some(slot))
@@ -393,15 +398,15 @@ async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Re
 
 /// Whether `text` of a request head is a token of the config, or holds the one that the request presents.
 fn is_secret(request: &Request<'_>, text: &str) -> bool {
-    let presented = unasked(request.fields.authorization, query_of_caller(request));
+    let presented = credential_fields(request).unasked();
     request.live.tokens.find(text.as_bytes()).is_some()
         || presented.map_or(true, |presented| presented.is_in(text.as_bytes()))
 }
 
 /// The credential behind the request's token. A token of the config is known at once, and nothing waits.
 async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), Error> {
-    let Request { worker, connection, live, fields, .. } = *request;
-    let presented = presented(fields.authorization, query_of_caller(request), live.config.query_token);
+    let Request { worker, connection, live, .. } = *request;
+    let presented = credential_fields(request).presented();
     let slot = match live.identify(&presented) {
         Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
         Identified::Later(found) => found_later(request, found).await?,
@@ -425,6 +430,12 @@ async fn found_later(
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));
     }
     Ok(slot)
+}
+
+/// Where in the request a credential may be.
+fn credential_fields<'a>(request: &Request<'a>) -> CredentialFields<'a> {
+    let Request { live, head, fields, .. } = *request;
+    CredentialFields::of(&head.headers, fields.authorization, query_of_caller(request), live.config.schemes)
 }
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a

@@ -178,8 +178,10 @@ impl BridgedRequest<'_> {
         if !self.is_traced {
             return Vec::new();
         }
-        let goes_on =
-            |(name, _): &(&HeaderName, &HeaderValue)| matches!(name.as_str(), "traceparent" | "tracestate");
+        let goes_on = |(name, value): &(&HeaderName, &HeaderValue)| {
+            matches!(name.as_str(), "traceparent" | "tracestate")
+                && !self.admitted.presented.is_in(value.as_bytes())
+        };
         self.head.headers.iter().filter(goes_on).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 

@@ -1,7 +1,7 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`access`, `aggregate`, `bind`, `command`, `inline`, `limits`, `programs`, `servers`, `tls`, `tokens`) →
+//! parts it calls (`access`, `aggregate`, `bind`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`, `tls`, `tokens`) →
 //! `snapshot`. Outside the file, only the environment, the files that it names and the clock are looked at.
 //!
 //! What is wrong is reported in file order, by `lines` (where), `excerpt` (the line, without what may be secret),
@@ -22,6 +22,7 @@ pub mod report;
 mod resolve;
 mod roots;
 mod rule_lines;
+mod schemes;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use crate::config::{
     },
     roots::SystemRoots,
     rule_lines::{RuleLine, RuleLines, RuleOf},
+    schemes::Schemes,
     snapshot::*,
     table::INHERITED,
 };

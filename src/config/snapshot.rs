@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
-use super::{SystemRoots, access::Access, rule_lines::RuleLines};
+use super::{SystemRoots, access::Access, rule_lines::RuleLines, schemes::Schemes};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
@@ -25,8 +25,8 @@ pub struct Snapshot {
     pub addr: Vec<SocketAddr>,
     /// `proxy.tls`; `None` is plain HTTP.
     pub tls: Option<Tls>,
-    /// `proxy.auth.queryToken`: whether `?token=` may carry the token.
-    pub query_token: bool,
+    /// `proxy.auth.schemes` and `queryToken`: in which ways a request may present its credential.
+    pub schemes: Schemes,
     /// Every credential of every token name, in file order.
     pub credentials: Vec<Credential>,
     /// Names that `Host` may carry; see [`HostPattern`].

@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
+use crate::config::Schemes;
+
 /// Fields that MCP clients send.
 const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name, traceparent, tracestate";
 /// Fields that a page may read.
@@ -25,8 +27,11 @@ pub fn is_preflight(head: &Parts) -> bool {
 }
 
 /// The fields of a preflight's answer besides those of [`allow`]. `methods` are those of the path.
-pub fn preflight(asked: &HeaderMap, methods: &'static str, answer: &mut HeaderMap) {
+pub fn preflight(asked: &HeaderMap, methods: &'static str, schemes: Schemes, answer: &mut HeaderMap) {
     let mut allowed = REQUEST_FIELDS.to_owned();
+    if schemes.x_api_key {
+        allowed.push_str(", X-API-Key");
+    }
     let parameters = asked
         .get_all(header::ACCESS_CONTROL_REQUEST_HEADERS)
         .iter()

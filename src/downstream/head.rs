@@ -18,9 +18,11 @@ use crate::{
 
 /// Header fields that a client may not declare hop-by-hop: removing them would change what the gateway or the server
 /// decides on.
-const PROTECTED: [&str; 9] = [
+const PROTECTED: [&str; 11] = [
     "host",
     "authorization",
+    "x-api-key",
+    "cookie",
     "content-length",
     "content-type",
     "origin",

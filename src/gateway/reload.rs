@@ -83,7 +83,7 @@ impl Gateway {
         let restricted = remaining.restrict(&in_force);
         if restricted.credentials == in_force.credentials
             && restricted.servers == in_force.servers
-            && restricted.query_token == in_force.query_token
+            && restricted.schemes == in_force.schemes
         {
             return Ok(None);
         }

@@ -1,107 +1,228 @@
-//! Which token a request presents, and how to keep it from going any further.
+//! Which credential a request presents, and how to keep it from going any further.
 
 use std::borrow::Cow;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode;
 
-use crate::{error::ErrorKind, mcp::header::Occurrence, secret::holds};
+use crate::{config::Schemes, error::ErrorKind, identity::Principal, mcp::header::Occurrence, secret::holds};
+
+/// Longest value of a field that carries a credential. No token is that long.
+const LONGEST: usize = 8 * 1024;
+
+/// The field of the scheme `x-api-key`.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Name of the cookie that carries a token.
+pub const TOKEN_COOKIE: &str = "token";
 
 /// What a request presents, and what therefore goes no further.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Presented<'a> {
-    /// The token that decides.
+    /// The secret that decides: a token, or what `Basic` has behind the name.
     pub token: Cow<'a, [u8]>,
-    /// Another one, in the query.
-    pub other: Option<Cow<'a, [u8]>>,
+    /// The name that `Basic` has in front of it, whose secret it has to be.
+    pub name: Option<Vec<u8>>,
+    /// What else in the request is a credential, or holds one.
+    others: Vec<Cow<'a, [u8]>>,
 }
 
-impl Presented<'_> {
+impl<'a> Presented<'a> {
+    fn bare(token: &'a [u8]) -> Self {
+        Self { token: token.into(), ..Self::default() }
+    }
+
     /// Whether something of it stands somewhere in `value`.
     pub fn is_in(&self, value: &[u8]) -> bool {
-        holds(value, &self.token) || self.other.as_ref().is_some_and(|other| holds(value, other))
+        holds(value, &self.token) || self.others.iter().any(|other| holds(value, other))
     }
-}
 
-/// The token that a request presents, not yet checked: `Authorization: Bearer <token>` (RFC 6750 §2.1), or `?token=`
-/// if `query_token` allows it. Where both are there, the header decides.
-///
-/// Anything else in that header, and either given twice, is an invalid token.
-pub fn presented<'a>(
-    authorization: Occurrence<'a>,
-    query: Option<&'a str>,
-    query_token: bool,
-) -> Result<Presented<'a>, ErrorKind> {
-    let in_query = token_parameter(query);
-    if !matches!(in_query, Parameter::Not) && !query_token {
-        return Err(ErrorKind::QueryTokenDisabled);
-    }
-    let in_header = match authorization {
-        Occurrence::Not => None,
-        Occurrence::Once(value) => Some(bearer(value.as_bytes()).ok_or(ErrorKind::InvalidToken)?),
-        Occurrence::Often => return Err(ErrorKind::InvalidToken),
-    };
-    joined(in_header, in_query)?.ok_or(ErrorKind::Unauthorized)
-}
-
-/// What a request presents to a server that asks for no token, and that it is not to have all the same. Here the scheme does
-/// not matter.
-pub fn unasked<'a>(
-    authorization: Occurrence<'a>,
-    query: Option<&'a str>,
-) -> Result<Presented<'a>, ErrorKind> {
-    let in_header = match authorization {
-        Occurrence::Not => None,
-        Occurrence::Once(value) => {
-            let value = value.as_bytes().trim_ascii();
-            let behind_scheme = value.iter().position(|byte| *byte == b' ').map(|at| &value[at + 1..]);
-            Some(behind_scheme.unwrap_or(value).trim_ascii())
+    /// Whether it may be a credential of `principal`, once that is known to have the secret.
+    pub fn may_prove(&self, principal: &Principal) -> bool {
+        match (&self.name, principal) {
+            (None, Principal::Token(_)) => true,
+            (Some(name), Principal::Token(token_name)) => token_name.as_bytes() == name,
+            (_, Principal::Nobody) => false,
         }
-        Occurrence::Often => return Err(ErrorKind::InvalidToken),
-    };
-    Ok(joined(in_header, token_parameter(query))?.unwrap_or_default())
+    }
 }
 
-fn joined<'a>(
-    in_header: Option<&'a [u8]>,
-    in_query: Parameter<'a>,
-) -> Result<Option<Presented<'a>>, ErrorKind> {
-    let in_query = match in_query {
-        Parameter::Not => None,
-        Parameter::Once(token) => Some(percent_decode(token).into()),
-        Parameter::Often => return Err(ErrorKind::InvalidToken),
-    };
-    Ok(match in_header {
-        Some(token) => Some(Presented { token: token.into(), other: in_query }),
-        None => in_query.map(|token| Presented { token, other: None }),
-    })
-}
-
-/// The credentials behind `Bearer`, whose case does not matter (RFC 9110 §11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked(6)?;
-    let token = rest.trim_ascii();
-    let well_formed = scheme.eq_ignore_ascii_case(b"bearer")
-        && rest.first() == Some(&b' ')
-        && !token.is_empty()
-        && !token.contains(&b' ');
-    well_formed.then_some(token)
-}
-
-/// The parameter `token` of a query.
-enum Parameter<'a> {
+/// A value of which there should be one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Given<'a> {
+    #[default]
     Not,
     Once(&'a [u8]),
     Often,
 }
 
-fn token_parameter(query: Option<&str>) -> Parameter<'_> {
-    let parameters = query.unwrap_or_default().as_bytes().split(|b| *b == b'&');
-    let mut tokens = parameters.filter_map(|parameter| parameter.strip_prefix(b"token="));
-    match (tokens.next(), tokens.next()) {
-        (None, _) => Parameter::Not,
-        (Some(token), None) => Parameter::Once(token),
-        (Some(_), Some(_)) => Parameter::Often,
+impl<'a> Given<'a> {
+    fn of(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::Not,
+            (Some(value), None) => Self::Once(value),
+            (Some(_), Some(_)) => Self::Often,
+        }
     }
+}
+
+impl<'a> From<Occurrence<'a>> for Given<'a> {
+    fn from(field: Occurrence<'a>) -> Self {
+        match field {
+            Occurrence::Not => Self::Not,
+            Occurrence::Once(value) => Self::Once(value.as_bytes()),
+            Occurrence::Often => Self::Often,
+        }
+    }
+}
+
+/// The places of a request in which a credential may be. Those of schemes that are off are not looked for, except where that is
+/// an error.
+#[derive(Debug, Clone, Copy)]
+pub struct CredentialFields<'a> {
+    authorization: Given<'a>,
+    x_api_key: Given<'a>,
+    cookie: Given<'a>,
+    query: Given<'a>,
+    schemes: Schemes,
+}
+
+impl<'a> CredentialFields<'a> {
+    /// `authorization` is that of `headers`; `query` is the client's own.
+    pub fn of(
+        headers: &'a HeaderMap,
+        authorization: Occurrence<'a>,
+        query: Option<&'a str>,
+        schemes: Schemes,
+    ) -> Self {
+        let x_api_key = if schemes.x_api_key {
+            Given::of(headers.get_all(X_API_KEY).iter().map(|value| value.as_bytes().trim_ascii()))
+        } else {
+            Given::Not
+        };
+        let cookie = if schemes.cookie {
+            Given::of(headers.get_all(header::COOKIE).iter().flat_map(token_cookies))
+        } else {
+            Given::Not
+        };
+        let query = query.map_or(Given::Not, |query| Given::of(token_parameters(query)));
+        Self { authorization: authorization.into(), x_api_key, cookie, query, schemes }
+    }
+
+    /// The credential that the request presents, not yet checked. There has to be one, in one place, and in a form of that place
+    /// (RFC 6750 §2: "MUST NOT use more than one method"). Two are refused even if they are the same: servers and proxies would
+    /// not agree on which one counts.
+    pub fn presented(&self) -> Result<Presented<'a>, ErrorKind> {
+        if self.query != Given::Not && !self.schemes.query {
+            return Err(ErrorKind::QueryTokenDisabled);
+        }
+        let mut found = None;
+        for (given, read) in self.each() {
+            match (given, &found) {
+                (Given::Not, _) => {}
+                (Given::Once(value), None) if value.len() <= LONGEST => {
+                    found = Some(read(value, self.schemes).ok_or(ErrorKind::InvalidToken)?);
+                }
+                _ => return Err(ErrorKind::InvalidToken),
+            }
+        }
+        found.ok_or(ErrorKind::Unauthorized)
+    }
+
+    /// What is presented to a server that asks for no credential, and that it is not to have all the same. In `Authorization`, the
+    /// scheme does not matter.
+    pub fn unasked(&self) -> Result<Presented<'a>, ErrorKind> {
+        let mut presented = Presented::default();
+        for (given, read) in self.each() {
+            let value = match given {
+                Given::Not => continue,
+                Given::Once(value) => value,
+                Given::Often => return Err(ErrorKind::InvalidToken),
+            };
+            // In what is no credential, a token may still be: `X-API-Key: Bearer TOKEN`.
+            let known = read(value, self.schemes).unwrap_or_else(|| Presented::bare(behind_scheme(value)));
+            if presented.token.is_empty() {
+                presented.token = known.token;
+            } else {
+                presented.others.push(known.token);
+            }
+            presented.others.extend(known.others);
+        }
+        Ok(presented)
+    }
+
+    /// Each place, and what reads a credential there.
+    fn each(&self) -> [(Given<'a>, ReadCredential<'a>); 4] {
+        [
+            (self.authorization, of_authorization),
+            (self.x_api_key, |value, _| bare(value)),
+            (self.cookie, |value, _| bare(value)),
+            (self.query, |value, _| {
+                Some(Presented { token: percent_decode(value).into(), ..Presented::default() })
+            }),
+        ]
+    }
+}
+
+/// Whether a request tries the scheme `Basic`, and that is on.
+pub fn tries_basic(authorization: Occurrence<'_>, schemes: Schemes) -> bool {
+    let is_basic = |value: &HeaderValue| {
+        value.as_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"basic "))
+    };
+    schemes.basic && authorization.once().is_some_and(is_basic)
+}
+
+type ReadCredential<'a> = fn(&'a [u8], Schemes) -> Option<Presented<'a>>;
+
+/// A token in a field of its own.
+fn bare(value: &[u8]) -> Option<Presented<'_>> {
+    let is_token = !value.is_empty() && !value.contains(&b' ');
+    is_token.then(|| Presented::bare(value))
+}
+
+/// The credentials behind a scheme that is on. Its case does not matter (RFC 9110 §11.1).
+fn of_authorization(value: &[u8], schemes: Schemes) -> Option<Presented<'_>> {
+    let at = value.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = (&value[..at], value[at..].trim_ascii());
+    let is = |name: &[u8]| scheme.eq_ignore_ascii_case(name);
+    if (schemes.bearer && is(b"bearer")) || (schemes.api_key && is(b"apikey")) {
+        bare(rest)
+    } else if schemes.basic && is(b"basic") {
+        basic(rest)
+    } else {
+        None
+    }
+}
+
+/// A name and its secret, in base64 (RFC 7617 §2): up to the first colon it is the name.
+fn basic(encoded: &[u8]) -> Option<Presented<'_>> {
+    let mut name = STANDARD.decode(encoded).ok()?;
+    let colon = name.iter().position(|byte| *byte == b':')?;
+    let token = name.split_off(colon + 1);
+    name.truncate(colon);
+    let others = vec![Cow::Borrowed(encoded)];
+    (!token.is_empty()).then(|| Presented { token: token.into(), name: Some(name), others })
+}
+
+fn behind_scheme(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    let behind = value.iter().position(|byte| *byte == b' ').map(|at| &value[at + 1..]);
+    behind.unwrap_or(value).trim_ascii()
+}
+
+/// The values of the cookies `token` in a field.
+fn token_cookies(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    field.as_bytes().split(|byte| *byte == b';').filter_map(|cookie| {
+        let at = cookie.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (cookie[..at].trim_ascii(), cookie[at + 1..].trim_ascii());
+        (name == TOKEN_COOKIE.as_bytes()).then_some(value)
+    })
+}
+
+/// The values of the parameters `token` of a query.
+fn token_parameters(query: &str) -> impl Iterator<Item = &[u8]> {
+    query.as_bytes().split(|byte| *byte == b'&').filter_map(|parameter| parameter.strip_prefix(b"token="))
 }
 
 /// `query` without `token` and without any parameter that holds what is `presented`; everything else byte for byte.
@@ -120,33 +241,58 @@ pub fn without_token<'a>(query: &'a str, presented: &Presented<'_>) -> Cow<'a, s
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, header};
+    use super::*;
 
-    use super::{presented as presented_by, *};
+    const BEARER: Schemes = Schemes { bearer: true, ..Schemes::NONE };
+    const QUERY: Schemes = Schemes { query: true, ..BEARER };
+    /// alice:secret-of-alice
+    const ALICE: &str = "YWxpY2U6c2VjcmV0LW9mLWFsaWNl";
 
-    fn with(values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
+    /// A request with these fields, and a query.
+    struct Asked {
+        headers: HeaderMap,
+        query: Option<&'static str>,
     }
 
-    fn authorization(headers: &HeaderMap) -> Occurrence<'_> {
-        headers.get_all(header::AUTHORIZATION).iter().fold(Occurrence::Not, Occurrence::and)
+    fn with(fields: &[(&'static str, &str)], query: Option<&'static str>) -> Asked {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        Asked { headers, query }
     }
 
-    fn presented<'a>(
-        headers: &'a HeaderMap,
-        query: Option<&'a str>,
-        query_token: bool,
-    ) -> Result<Cow<'a, [u8]>, ErrorKind> {
-        let presented = presented_by(authorization(headers), query, query_token);
-        presented.map(|presented| presented.token)
+    fn bearing(values: &[&str], query: Option<&'static str>) -> Asked {
+        with(&values.iter().map(|value| ("authorization", *value)).collect::<Vec<_>>(), query)
+    }
+
+    impl Asked {
+        fn fields(&self, schemes: Schemes) -> CredentialFields<'_> {
+            let all = self.headers.get_all(header::AUTHORIZATION).iter();
+            let authorization = all.fold(Occurrence::Not, Occurrence::and);
+            CredentialFields::of(&self.headers, authorization, self.query, schemes)
+        }
+
+        fn presented(&self, schemes: Schemes) -> Result<Presented<'_>, ErrorKind> {
+            self.fields(schemes).presented()
+        }
+
+        fn token(&self, schemes: Schemes) -> Result<String, ErrorKind> {
+            let presented = self.presented(schemes)?;
+            Ok(String::from_utf8(presented.token.into_owned()).unwrap())
+        }
+
+        fn unasked(&self, schemes: Schemes) -> Result<Presented<'_>, ErrorKind> {
+            self.fields(schemes).unasked()
+        }
     }
 
     #[test]
     fn only_one_bearer_token_counts() {
         for good in ["Bearer abc", "bearer abc", "BEARER   abc "] {
-            assert_eq!(presented(&with(&[good]), None, false).as_deref(), Ok(b"abc".as_slice()), "{good}");
+            assert_eq!(bearing(&[good], None).token(BEARER).as_deref(), Ok("abc"), "{good}");
         }
-        for bad in [
+        let bad = [
             "Basic YWJj",
             "abc",
             "Bearer",
@@ -156,64 +302,199 @@ mod tests {
             "Bearer\tabc",
             "",
             "Béarer x",
-        ] {
-            assert_eq!(presented(&with(&[bad]), None, false), Err(ErrorKind::InvalidToken), "{bad}");
+        ];
+        for bad in bad {
+            assert_eq!(bearing(&[bad], None).token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{bad}");
         }
-        assert_eq!(
-            presented(&with(&["Bearer abc", "Bearer abc"]), None, false),
-            Err(ErrorKind::InvalidToken)
-        );
-        assert_eq!(presented(&with(&[]), None, false), Err(ErrorKind::Unauthorized));
+        let twice = bearing(&["Bearer abc", "Bearer abc"], None);
+        assert_eq!(twice.token(BEARER), Err(ErrorKind::InvalidToken));
+        assert_eq!(with(&[], None).token(BEARER), Err(ErrorKind::Unauthorized));
+    }
+
+    #[test]
+    fn a_scheme_that_is_off_presents_nothing() {
+        let basic = format!("bAsIc {ALICE}");
+        let none = Schemes::NONE;
+        for (field, value, own, token) in [
+            ("authorization", "bearer abc", Schemes { bearer: true, ..none }, "abc"),
+            ("authorization", "aPiKeY abc", Schemes { api_key: true, ..none }, "abc"),
+            ("authorization", &*basic, Schemes { basic: true, ..none }, "secret-of-alice"),
+            ("x-api-key", " abc\t", Schemes { x_api_key: true, ..none }, "abc"),
+            ("cookie", "a=1; token=abc;token2=x", Schemes { cookie: true, ..none }, "abc"),
+            ("cookie", " token = abc ", Schemes { cookie: true, ..none }, "abc"),
+        ] {
+            let asked = with(&[(field, value)], None);
+            assert_eq!(asked.token(own).as_deref(), Ok(token), "{value}");
+            assert_eq!(asked.token(Schemes::ALL).as_deref(), Ok(token), "{value}");
+            // A field of its own means nothing then, and another scheme of `Authorization` is refused.
+            let refused =
+                if field == "authorization" { ErrorKind::InvalidToken } else { ErrorKind::Unauthorized };
+            assert_eq!(asked.token(none), Err(refused), "{value}");
+            let others = Schemes {
+                bearer: !own.bearer,
+                basic: !own.basic,
+                api_key: !own.api_key,
+                x_api_key: !own.x_api_key,
+                cookie: !own.cookie,
+                query: true,
+            };
+            assert_eq!(asked.token(others), Err(refused), "{value}");
+        }
+        // What is off does not make it two.
+        let both = with(&[("authorization", "Bearer abc"), ("x-api-key", "x"), ("cookie", "token=y")], None);
+        assert_eq!(both.token(BEARER).as_deref(), Ok("abc"));
+    }
+
+    #[test]
+    fn basic_has_a_name_whose_secret_it_has_to_be() {
+        let of = |value: &str| {
+            let value = format!("Basic {}", STANDARD.encode(value));
+            let asked = bearing(&[&value], None);
+            let presented = asked.presented(Schemes::ALL)?;
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            Ok((text(presented.name.as_deref().unwrap()), text(&presented.token)))
+        };
+        let pair = |name: &str, token: &str| Ok((name.to_owned(), token.to_owned()));
+        assert_eq!(of("alice:x"), pair("alice", "x"));
+        assert_eq!(of("alice:x:y:"), pair("alice", "x:y:"));
+        assert_eq!(of(":x"), pair("", "x"));
+        assert_eq!(of("zoë:pass wörd"), pair("zoë", "pass wörd"));
+        for bad in ["", ":", "alice", "alice:"] {
+            assert_eq!(of(bad), Err(ErrorKind::InvalidToken), "{bad}");
+        }
+        for bad in [
+            "YWxpY2U6eA",
+            "YWxpY2U6eA=",
+            "YWxpY2U6eA===",
+            "YWxpY2U6eB==",
+            "YWxp Y2U6eA==",
+            "YWxpY2U6eA=\t=",
+            "é",
+        ] {
+            let asked = bearing(&[&format!("Basic {bad}")], None);
+            assert_eq!(asked.token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{bad}");
+        }
+        let value = format!("Basic {ALICE}");
+        let asked = bearing(&[&value], None);
+        let presented = asked.presented(Schemes::ALL).unwrap();
+        for held in ["x secret-of-alice", &format!("x{ALICE}y"), "secret%2Dof-alice"] {
+            assert!(presented.is_in(held.as_bytes()), "{held}");
+        }
+        assert!(!presented.is_in(b"alice"));
+        let of = |name: &str| Principal::Token(name.into());
+        assert!(presented.may_prove(&of("alice")) && !presented.may_prove(&of("alic")));
+        assert!(!presented.may_prove(&Principal::Nobody));
+        let nameless = bearing(&["Bearer x"], None);
+        assert!(nameless.presented(BEARER).unwrap().may_prove(&of("alice")));
+    }
+
+    #[test]
+    fn a_browser_is_asked_for_a_password_only_if_it_tried_one() {
+        let tries = |values: &[&str], schemes| {
+            let asked = bearing(values, None);
+            let all = asked.headers.get_all(header::AUTHORIZATION).iter();
+            tries_basic(all.fold(Occurrence::Not, Occurrence::and), schemes)
+        };
+        assert!(tries(&["BASIC x"], Schemes::ALL));
+        assert!(!tries(&["Basic x"], BEARER));
+        for other in [&["Bearer x"][..], &["Basicx"], &["Basic"], &[], &["Basic x", "Basic x"]] {
+            assert!(!tries(other, Schemes::ALL), "{other:?}");
+        }
     }
 
     #[test]
     fn a_token_in_the_query_counts_only_where_it_is_allowed() {
-        let none = with(&[]);
-        assert_eq!(presented(&none, Some("a=1&token=x%2By"), true).as_deref(), Ok(b"x+y".as_slice()));
-        assert_eq!(presented(&none, Some("token=x"), false), Err(ErrorKind::QueryTokenDisabled));
-        assert_eq!(presented(&none, Some("mytoken=x&tokens=y"), false), Err(ErrorKind::Unauthorized));
-        assert_eq!(
-            presented(&with(&["Bearer abc"]), Some("token=x"), false),
-            Err(ErrorKind::QueryTokenDisabled)
-        );
+        let asked = |query| with(&[], Some(query));
+        assert_eq!(asked("a=1&token=x%2By").token(QUERY).as_deref(), Ok("x+y"));
+        assert_eq!(asked("token=x").token(BEARER), Err(ErrorKind::QueryTokenDisabled));
+        assert_eq!(asked("mytoken=x&tokens=y").token(BEARER), Err(ErrorKind::Unauthorized));
+        let both = bearing(&["Bearer abc"], Some("token=x"));
+        assert_eq!(both.token(BEARER), Err(ErrorKind::QueryTokenDisabled));
     }
 
     #[test]
-    fn of_two_tokens_the_header_decides_and_neither_goes_on() {
-        let (one, none) = (with(&["Bearer abc"]), with(&[]));
-        for query in ["token=x%2By", "a=1&token=x+y&b"] {
-            let query = query.replace("%2B", "+");
-            let both = presented_by(authorization(&one), Some(&query), true).unwrap();
-            assert_eq!(*both.token, *b"abc");
-            assert!(both.is_in(b"-abc-") && both.is_in(b"-x+y-") && !both.is_in(b"-ab-"));
-            assert_eq!(unasked(authorization(&one), Some(&query)), Ok(both));
+    fn two_credentials_are_refused_even_if_they_are_the_same() {
+        let basic = format!("Basic {ALICE}");
+        let places = [
+            ("authorization", "Bearer abc"),
+            ("authorization", "ApiKey abc"),
+            ("authorization", &*basic),
+            ("x-api-key", "abc"),
+            ("cookie", "token=abc"),
+        ];
+        for one in places {
+            for other in places {
+                let asked = with(&[one, other], None);
+                assert_eq!(asked.token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{one:?} {other:?}");
+            }
+            let asked = with(&[one], Some("token=abc"));
+            assert_eq!(asked.token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{one:?}");
         }
-        for headers in [&one, &none] {
-            let twice = Some("token=x&a=1&token=x");
-            assert_eq!(presented(headers, twice, true), Err(ErrorKind::InvalidToken));
-            assert_eq!(unasked(authorization(headers), twice), Err(ErrorKind::InvalidToken));
+        for twice in [
+            with(&[], Some("token=x&a=1&token=x")),
+            with(&[("cookie", "token=abc; token=abc")], None),
+            with(&[("cookie", "token=; a=1"), ("cookie", "token=abc")], None),
+        ] {
+            assert_eq!(twice.token(Schemes::ALL), Err(ErrorKind::InvalidToken));
+            assert_eq!(twice.unasked(Schemes::ALL), Err(ErrorKind::InvalidToken));
         }
     }
 
     #[test]
-    fn what_nobody_asked_for_is_known_whatever_its_scheme() {
+    fn a_credential_is_not_empty_and_has_an_end() {
+        for (field, value) in
+            [("x-api-key", ""), ("x-api-key", "a b"), ("x-api-key", "Bearer abc"), ("cookie", "token=")]
+        {
+            let asked = with(&[(field, value)], None);
+            assert_eq!(asked.token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{value:?}");
+        }
+        let (fits, long) = ("x".repeat(LONGEST), "x".repeat(LONGEST + 1));
+        assert!(with(&[("x-api-key", &fits)], None).token(Schemes::ALL).is_ok());
+        let long_cookie = format!("token={long}");
+        let long_bearer = format!("Bearer {}", &fits[6..]);
+        for (field, value) in
+            [("x-api-key", &long), ("cookie", &long_cookie), ("authorization", &long_bearer)]
+        {
+            let asked = with(&[(field, value)], None);
+            assert_eq!(asked.token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{field}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_known_wherever_it_is() {
         for (value, wanted) in
             [("Bearer abc", "abc"), ("Token  abc ", "abc"), ("Basic YWJj", "YWJj"), ("abc", "abc"), ("", "")]
         {
-            let headers = with(&[value]);
-            let found = unasked(authorization(&headers), None).unwrap();
-            assert_eq!(*found.token, *wanted.as_bytes(), "{value}");
+            let asked = bearing(&[value], None);
+            for schemes in [BEARER, Schemes::ALL] {
+                assert_eq!(*asked.unasked(schemes).unwrap().token, *wanted.as_bytes(), "{value}");
+            }
         }
-        assert_eq!(unasked(Occurrence::Not, Some("a=1")), Ok(Presented::default()));
-        let twice = with(&["Bearer a", "Bearer a"]);
-        assert_eq!(unasked(authorization(&twice), None), Err(ErrorKind::InvalidToken));
+        assert_eq!(with(&[], Some("a=1")).unasked(BEARER), Ok(Presented::default()));
+        let twice = bearing(&["Bearer a", "Bearer a"], None);
+        assert_eq!(twice.unasked(BEARER), Err(ErrorKind::InvalidToken));
+        let all = with(
+            &[
+                ("authorization", &*format!("Basic {ALICE}")),
+                ("x-api-key", "Bearer key-of-alice"),
+                ("cookie", "a=b; token=cookie-of-alice"),
+            ],
+            Some("token=query%2Dof-alice"),
+        );
+        let presented = all.unasked(Schemes::ALL).unwrap();
+        for held in [ALICE, "secret-of-alice", "key-of-alice", "cookie-of-alice", "query-of-alice"] {
+            assert!(presented.is_in(format!("-{held}-").as_bytes()), "{held}");
+        }
+        assert!(!presented.is_in(b"alice") && !presented.is_in(b"a=b"));
+        let presented = all.unasked(BEARER).unwrap();
+        assert!(presented.is_in(ALICE.as_bytes()) && presented.is_in(b"query-of-alice"));
+        assert!(!presented.is_in(b"key-of-alice"), "a field of a scheme that is off is none");
     }
 
     #[test]
     fn the_query_goes_on_without_the_token_and_otherwise_unchanged() {
-        let without = |query, token: &'static [u8]| {
-            without_token(query, &Presented { token: token.into(), other: None }).into_owned()
-        };
+        let without =
+            |query, token: &'static [u8]| without_token(query, &Presented::bare(token)).into_owned();
         assert_eq!(without("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
         assert_eq!(without("token", b"secret"), "");
         assert_eq!(without("a=xsecretx&b", b"secret"), "b");

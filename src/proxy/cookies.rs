@@ -2,10 +2,13 @@
 //!
 //! All servers of a gateway are one host to a browser, and so share a jar with each other and with the gateway. So what
 //! a server sets is narrowed to its own path, where browsers show it to no other server; and of what a client sends, the
-//! gateway's own cookies stay behind, which a browser sends to every path. (Cookies that others set for the whole host
-//! or its parent domain cannot be distinguished from the server's.)
+//! gateway's own cookies stay behind, which a browser sends to every path, and so does the cookie `token`,
+//! by which callers may prove who they are. (Cookies that others set for the whole host or its parent domain cannot be
+//! distinguished from the server's.)
 
 use http::HeaderValue;
+
+use crate::identity::presented::TOKEN_COOKIE;
 
 /// Prefix of the names of the gateway's own cookies, behind those that browsers give a meaning (RFC 6265bis §4.1.3).
 const OWN: &str = "sg-";
@@ -62,6 +65,10 @@ fn may_be_of_a_server(pair: &[u8]) -> bool {
     let starts = |name: &[u8], prefix: &str| {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
+    // A browser would present what a server has set as the caller's own token.
+    if name.eq_ignore_ascii_case(TOKEN_COOKIE.as_bytes()) {
+        return false;
+    }
     // Browsers demand `Path=/` of these, so they are none of a server's.
     let is_of_the_host = starts(name, "__host-");
     let bare = ["__secure-", "__http-"].into_iter().find(|prefix| starts(name, prefix));
@@ -86,6 +93,8 @@ mod tests {
             ("a=; HttpOnly", Some("a=; HttpOnly; Path=/db")),
             ("__Secure-a=1; Secure", Some("__Secure-a=1; Secure; Path=/db")),
             ("xsg-a=1", Some("xsg-a=1; Path=/db")),
+            ("token=1", None),
+            (" Token =1; Path=/db", None),
             ("__HOST-a=1", None),
             ("__Host-Http-a=1", None),
             ("__secure-SG-a=1", None),
@@ -112,6 +121,7 @@ mod tests {
             assert_eq!(line(&["a=1", nameless]).as_deref(), Some("a=1"), "{nameless}");
         }
         assert_eq!(line(&["sg-x=1; a=1; __Host-y=2", "t=secret"]).as_deref(), Some("a=1"));
+        assert_eq!(line(&["token=1", "a=1; TOKEN =2;tokens=3; b"]).as_deref(), Some("a=1; tokens=3"));
         assert_eq!(line(&["sg-x=1", "; ", "sg-admin"]), None);
         assert_eq!(line(&[]), None);
     }

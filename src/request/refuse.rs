@@ -18,6 +18,8 @@ use crate::{
 pub struct Refused<'a> {
     /// `proxy.name`
     pub realm: &'a str,
+    /// The request presented a name and its secret by `Basic`.
+    pub tried_basic: bool,
     /// `request_id`
     pub id: RequestId,
     /// What is served at the path.
@@ -28,7 +30,7 @@ pub struct Refused<'a> {
 
 /// The only place where an error becomes a response.
 pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
-    let Refused { realm, id, methods, version } = refused;
+    let Refused { realm, tried_basic, id, methods, version } = refused;
     let (code, sentence) = (error.kind.code(), error.kind.sentence());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = uncached(error.kind.status(), "application/json", body.to_string());
@@ -45,6 +47,14 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     };
     if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    // Behind the one that MCP clients look for, and for those only that know the scheme: a browser would ask whoever sits there
+    // for a password.
+    if *tried_basic && error.kind == ErrorKind::InvalidToken {
+        let basic = format!("Basic realm=\"{}\", charset=\"UTF-8\"", quoted(realm));
+        if let Ok(basic) = HeaderValue::try_from(basic) {
+            headers.append(header::WWW_AUTHENTICATE, basic);
+        }
     }
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {

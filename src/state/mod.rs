@@ -286,13 +286,19 @@ impl Live {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         Identified::Ready(match (self.tokens.find(token), presented) {
             (_, Err(refused)) => Err(*refused),
-            (Some(slot), _) if self.is_valid(slot) => Ok(slot),
-            (None, Ok(_)) => match &self.verifier {
+            (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(slot),
+            // Whether a secret is that of a name is not for the verifier of tokens to say.
+            (None, Ok(Presented { name: None, .. })) => match &self.verifier {
                 Some(verifier) => return verifier.identify(token),
                 None => Err(ErrorKind::InvalidToken),
             },
             _ => Err(ErrorKind::InvalidToken),
         })
+    }
+
+    /// Whether what a request presents counts for the credential at this index, whose secret it has.
+    fn is_proved_by(&self, slot: usize, presented: &Presented<'_>) -> bool {
+        presented.may_prove(&self.credentials[slot].identity.principal) && self.is_valid(slot)
     }
 
     /// The caller whose credential is at this index, or who has none.

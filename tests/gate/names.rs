@@ -329,8 +329,7 @@ async fn the_query_of_the_config_is_the_only_one() {
         assert_eq!(target("/mcp", Some(false), query).await, "/mcp");
     }
     // Without one, the caller's passes as it is.
-    for (query, wanted) in [("a=%7E&b;c=[]", "/mcp?a=%7E&b;c=[]"), ("token=x&a=1", "/mcp?a=1"), ("", "/mcp")]
-    {
+    for (query, wanted) in [("a=%7E&b;c=[]", "/mcp?a=%7E&b;c=[]"), ("token&a=1", "/mcp?a=1"), ("", "/mcp")] {
         assert_eq!(target("/mcp", None, query).await, wanted);
         assert_eq!(target("/mcp", Some(true), query).await, wanted);
     }
@@ -351,7 +350,7 @@ async fn of_a_query_that_may_pass_the_parameters_of_the_config_do_not() {
         ("read_on%u006cy=0&%=1", "%=1"),
         ("%ef%bd%92ead_only=0&%c1%b2ead_only=0&\u{e9}=1", ""),
         ("readonly_mode=1&my_read_only=1&project_ref=2", "readonly_mode=1&my_read_only=1&project_ref=2"),
-        ("token=x&c=3", "c=3"),
+        ("token&c=3", "c=3"),
     ] {
         // hyper takes no byte beyond ASCII in a target without an escape.
         let query = query.replace('\u{e9}', "%c3%a9");

@@ -102,7 +102,9 @@ pub(crate) fn default(key: &Key) -> Option<Json> {
 /// The documentation of a key, with what follows from the rest of its entry; Markdown.
 pub(crate) fn sentences(key: &Key) -> String {
     let mut text = key.doc.to_owned();
-    if let ValueKind::Word(Words { words, .. }) = key.kind {
+    if let ValueKind::Word(Words { words, .. }) | ValueKind::List(ValueKind::Word(Words { words, .. })) =
+        key.kind
+    {
         let described = words.iter().map(|word| format!("`{}`: {}", word.0, word.2));
         text += &format!(" {}.", described.collect::<Vec<_>>().join("; "));
         for word in words.iter().filter(|word| !word.1.is_empty()) {

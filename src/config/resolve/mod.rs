@@ -9,6 +9,7 @@ pub(crate) mod inline;
 pub(crate) mod limits;
 pub(crate) mod programs;
 pub(super) mod remaining;
+mod schemes;
 pub(crate) mod servers;
 pub(super) mod tls;
 pub(crate) mod tokens;
@@ -18,6 +19,7 @@ use crate::config::{
     read::{context::Context, fields::Fields, reader::Node},
     report::foreign,
     resolve::remaining::Remaining,
+    schemes::Schemes,
     snapshot::{Level, LogConfig, LogFormat, LostFiles, Server, Snapshot},
     table::ROOT,
 };
@@ -76,11 +78,14 @@ fn snapshot(
         let of_servers = servers.as_ref().filter(|it| fields.has("mcpServers") && !it.remaining.is_empty());
         *remaining = Some(Remaining {
             credentials: auth.remaining.clone(),
-            query_token: auth.may_query_token,
+            schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),
         });
     }
     let settings = proxy.as_ref().zip(sessions).map(|(proxy, sessions)| settings(cx, proxy, &sessions));
+    if let Some((proxy, settings)) = proxy.as_ref().zip(settings.as_ref()) {
+        schemes::refuse_any_origin(cx, proxy, auth.schemes, &settings.allowed_origins);
+    }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
         return None;
@@ -93,7 +98,7 @@ fn snapshot(
     }
     let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
     access::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
-    snapshot.query_token = auth.query_token;
+    snapshot.schemes = auth.schemes;
     snapshot.credentials = auth.credentials;
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
@@ -154,7 +159,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     Snapshot {
         name: name(cx, proxy),
         tls,
-        query_token: false,
+        schemes: Schemes::default(),
         credentials: Vec::new(),
         allowed_hosts,
         allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::config::{
     access::Access,
+    schemes::Schemes,
     snapshot::{Credential, Server, Snapshot},
 };
 
@@ -13,8 +14,8 @@ use crate::config::{
 pub struct Remaining {
     /// Every credential of which the token is known. A token that cannot be read is not there.
     pub credentials: Vec<Credential>,
-    /// Whether `?token=` may carry the token, unless it is certain that it may not.
-    pub query_token: bool,
+    /// In which ways a request may present its credential: all but those of which it is certain that they are off.
+    pub schemes: Schemes,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
     pub servers: Option<HashMap<Arc<str>, RemainingAccess>>,
 }
@@ -38,8 +39,8 @@ impl Remaining {
     pub fn restrict(&self, in_force: &Snapshot) -> Snapshot {
         let credentials = in_force.credentials.iter().filter_map(|old| self.credential(old)).collect();
         let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
-        let query_token = in_force.query_token && self.query_token;
-        Snapshot { credentials, query_token, servers, ..in_force.clone() }
+        let schemes = in_force.schemes.common(self.schemes);
+        Snapshot { credentials, schemes, servers, ..in_force.clone() }
     }
 
     fn server(&self, old: &Server) -> Option<Server> {

@@ -17,7 +17,9 @@ use crate::config::{
         reference::TextSource,
     },
     report::{foreign, shown},
+    resolve::schemes,
     rule_lines::RuleOf,
+    schemes::Schemes,
     snapshot::Credential,
     table::{AUTH, TOKEN},
 };
@@ -28,9 +30,9 @@ const SHORT: usize = 16;
 /// What `proxy.auth` says.
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
-    pub(crate) query_token: bool,
-    /// Whether it may be meant to be on, though it cannot be read.
-    pub(crate) may_query_token: bool,
+    pub(crate) schemes: Schemes,
+    /// Those that may be meant to be on, though they cannot be read.
+    pub(crate) may_schemes: Schemes,
     pub(crate) credentials: Vec<Credential>,
     /// Every credential of which the token is known, whatever else is wrong with it.
     pub(crate) remaining: Vec<Credential>,
@@ -53,10 +55,8 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     if is_ours {
         fields.check_names(cx);
     }
-    let read = fields.bool(cx, "queryToken");
-    let may_query_token = read.unwrap_or(true) || !fields.has("queryToken") && !fields.lacks(&["queryToken"]);
-    let query_token = read.unwrap_or_default();
-    let auth = Auth { query_token, may_query_token, ..Auth::default() };
+    let (on, may_be_on) = schemes::resolve(cx, &fields);
+    let auth = Auth { schemes: on, may_schemes: may_be_on, ..Auth::default() };
     let Some(tokens) = fields.get("tokens") else {
         let names = (is_ours && fields.lacks(&["tokens"])).then(Vec::new);
         let is_clear = is_ours && !fields.has_unknown();
@@ -67,7 +67,9 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     else {
         return auth;
     };
-    Auth { query_token, may_query_token, is_clear: is_ours, ..read_tokens(cx, &tokens) }
+    let read = read_tokens(cx, &tokens);
+    schemes::warn(cx, &fields, on, read.names.as_deref().unwrap_or_default());
+    Auth { schemes: on, may_schemes: may_be_on, is_clear: is_ours, ..read }
 }
 
 /// What to do where servers list their tokens.
@@ -110,11 +112,12 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
         (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
             "OAuth is not supported yet; use \"bearer_token\", and give each caller a token".into()
         }
-        (
-            _,
-            "basic" | "password" | "apikey" | "session" | "none" | "noauth" | "public" | "bypassauth"
-            | "anonymous",
-        ) => "is no kind of auth here; use \"bearer_token\", and give each caller a token".into(),
+        (_, "basic" | "apikey") => {
+            "is a scheme and no kind; use \"bearer_token\", and list the scheme in `schemes`".into()
+        }
+        (_, "password" | "session" | "none" | "noauth" | "public" | "bypassauth" | "anonymous") => {
+            "is no kind of auth here; use \"bearer_token\", and give each caller a token".into()
+        }
         _ => return fields.word(cx, "kind").is_some(),
     };
     cx.error(&kind.at, message);

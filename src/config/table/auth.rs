@@ -13,6 +13,14 @@ pub(in crate::config) static AUTH: Object = Object {
     keys: &[
         key("kind", ValueKind::Word(&KINDS), Text("bearer_token"), "How callers prove who they are."),
         key(
+            "schemes",
+            ValueKind::List(&SCHEME),
+            List(&["bearer"]),
+            "How a request may present its token. Fields of the others are not read, and go to no server either; a scheme of \
+             `Authorization` that is not on the list is refused. See [tokens](tokens.md#how-a-request-presents-its-token).",
+        )
+        .examples(&[r#"["bearer", "apikey"]"#]),
+        key(
             "queryToken",
             ValueKind::Bool,
             Bool(false),
@@ -33,6 +41,19 @@ pub(in crate::config) static AUTH: Object = Object {
 static KINDS: Words = Words {
     words: &[Word("bearer_token", &[], "by a token in the `Authorization` header")],
     otherwise: "is no kind of auth; use \"bearer_token\"",
+};
+
+static SCHEME: ValueKind = ValueKind::Word(&SCHEMES);
+
+pub(in crate::config) static SCHEMES: Words = Words {
+    words: &[
+        Word("bearer", &[], "`Authorization: Bearer TOKEN`"),
+        Word("basic", &[], "`Authorization: Basic …`, base64 of the token's name, a colon and the token"),
+        Word("apikey", &[], "`Authorization: ApiKey TOKEN`"),
+        Word("x-api-key", &[], "`X-API-Key: TOKEN`"),
+        Word("cookie", &[], "the cookie `token`"),
+    ],
+    otherwise: "is no scheme; use \"bearer\", \"basic\", \"apikey\", \"x-api-key\" or \"cookie\"",
 };
 
 static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };

@@ -121,7 +121,7 @@ fn everything_has_a_default() {
     assert_eq!(snapshot.log, LogConfig { level: Level::Info, format: None });
     assert!((1..=10_000).contains(&snapshot.limits.max_connections));
     assert!(snapshot.workers >= 1);
-    assert!(snapshot.credentials.is_empty() && !snapshot.query_token);
+    assert!(snapshot.credentials.is_empty() && snapshot.schemes == Schemes::default());
     assert_eq!(hosts(&snapshot), ["localhost", "127.0.0.1", "::1"]);
     assert!(snapshot.loopback_origins);
 }

@@ -95,3 +95,58 @@ fn a_secret_in_a_config_that_all_may_read_is_warned_of_once() {
     let said = said(&load_at(&path, &|_| None, SystemTime::now()));
     assert_eq!(said.matches("may read this secret; run `chmod o-rwx").count(), 1, "{said}");
 }
+
+#[test]
+fn a_token_is_presented_in_the_ways_that_are_listed() {
+    let schemes = |auth: &str| good(with_proxy(&format!(r#""auth": {{{auth}}}"#))).schemes;
+    assert_eq!(schemes(""), Schemes { bearer: true, ..Schemes::NONE });
+    assert_eq!(schemes(r#""schemes": [], "queryToken": true"#), Schemes { query: true, ..Schemes::NONE });
+    assert_eq!(
+        schemes(r#""schemes": ["Basic", "basic", "X-Api-Key"]"#),
+        Schemes { basic: true, x_api_key: true, ..Schemes::NONE }
+    );
+    let all =
+        schemes(r#""schemes": ["bearer", "basic", "apikey", "x-api-key", "cookie"], "queryToken": true"#);
+    assert_eq!(all, Schemes::ALL);
+}
+
+#[test]
+fn schemes_that_do_not_do_what_is_meant_are_told_of() {
+    for (auth, told) in [
+        (r#""schemes": ["digest"]"#, r#"schemes[0]: "digest" is no scheme; use "bearer", "basic", "apikey""#),
+        (r#""schemes": []"#, "schemes: warning: is empty, so no request can present a token"),
+        (
+            r#""schemes": ["cookie"], "tokens": {"a": "token-number-one-a"}"#,
+            "schemes: warning: lacks \"bearer\"",
+        ),
+        (
+            r#""schemes": ["bearer", "basic"], "tokens": {"a:b": "token-number-one-a"}"#,
+            "schemes: warning: has \"basic\", by which no token with a `:` in its name",
+        ),
+        (
+            r#""schemes": ["bearer", "cookie"]}, "allowedOrigins": ["*"], "log": {"#,
+            "allowedOrigins: is \"*\" while",
+        ),
+        (r#""kind": "basic""#, "is a scheme and no kind; use \"bearer_token\""),
+    ] {
+        let said = said(&with_proxy(&format!(r#""auth": {{{auth}}}"#)));
+        assert!(said.contains(told), "{auth}: {said}");
+    }
+    let fine = r#""auth": {"schemes": ["bearer", "basic", "apikey"], "tokens": {"a": "token-number-one-a"}}"#;
+    let said = said(&with_proxy(fine));
+    assert!(!said.contains("schemes"), "{said}");
+}
+
+#[test]
+fn a_scheme_is_taken_out_only_if_it_is_certain_that_it_is_off() {
+    let remaining = |auth: &str| {
+        let loaded = with_proxy(&format!(r#""unheardOf": 1, "auth": {{{auth}}}"#));
+        assert!(loaded.snapshot.is_none());
+        loaded.remaining.map(|remaining| remaining.schemes)
+    };
+    let (bearer, every) = (Schemes::default(), Schemes { query: false, ..Schemes::ALL });
+    assert_eq!(remaining(""), Some(bearer));
+    assert_eq!(remaining(r#""schemes": ["apikey"]"#), Some(Schemes { api_key: true, ..Schemes::NONE }));
+    assert_eq!(remaining(r#""schemes": ["apikey", "digest"]"#), Some(every));
+    assert_eq!(remaining(r#""schemes": "apikey""#), Some(every));
+}

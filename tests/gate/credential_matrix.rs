@@ -1,0 +1,436 @@
+//! Scheme × state of the credential × rule of the server × path × method: what each combination is answered with, and which of
+//! them reach a server. Paths and methods are those of the table of endpoints.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Method;
+use serde_json::{Value, json};
+use sluicegate::{
+    downstream::connection::ListenerKind,
+    endpoints::table::{Answer, ENDPOINTS, Endpoint, McpEndpoint, Who, find},
+};
+use tokio::{net::TcpStream, task::JoinSet};
+
+use crate::{
+    harness::{Client, DEV, Gate, field, fields},
+    recorder::Recorder,
+};
+
+const EXPIRED: &str = "expired-token-0123456789abcdef";
+const UNKNOWN: &str = "unknown-token-0123456789abcdef";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Bearer,
+    ApiKey,
+    Basic,
+    XApiKey,
+    Cookie,
+    Query,
+}
+
+const SCHEMES: [Scheme; 6] =
+    [Scheme::Bearer, Scheme::ApiKey, Scheme::Basic, Scheme::XApiKey, Scheme::Cookie, Scheme::Query];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    Expired,
+    Unknown,
+    WrongForm,
+    Twice,
+    /// Beside another that is good.
+    WithAnother,
+}
+
+const STATES: [State; 6] =
+    [State::Good, State::Expired, State::Unknown, State::WrongForm, State::Twice, State::WithAnother];
+
+impl Scheme {
+    fn is_in_authorization(self) -> bool {
+        matches!(self, Self::Bearer | Self::ApiKey | Self::Basic)
+    }
+
+    /// A good one beside it, in another place.
+    fn another(self) -> Self {
+        if self.is_in_authorization() { Self::XApiKey } else { Self::Bearer }
+    }
+
+    /// Field lines, and parameters of the query.
+    fn written(self, name: &str, token: &str) -> (String, Option<String>) {
+        let line = match self {
+            Self::Bearer => format!("Authorization: Bearer {token}\r\n"),
+            Self::ApiKey => format!("Authorization: ApiKey {token}\r\n"),
+            Self::Basic => format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{token}"))),
+            Self::XApiKey => format!("X-API-Key: {token}\r\n"),
+            Self::Cookie => format!("Cookie: token={token}\r\n"),
+            Self::Query => return (String::new(), Some(format!("token={token}"))),
+        };
+        (line, None)
+    }
+
+    fn malformed(self) -> (String, Option<String>) {
+        let line = match self {
+            Self::Bearer => format!("Authorization: {DEV}\r\n"),
+            Self::ApiKey => format!("Authorization: ApiKey{DEV}\r\n"),
+            Self::Basic => format!("Authorization: Basic {DEV}\r\n"),
+            Self::XApiKey => format!("X-API-Key: Bearer {DEV}\r\n"),
+            Self::Cookie => "Cookie: token=\r\n".to_owned(),
+            Self::Query => return (String::new(), Some("token=".to_owned())),
+        };
+        (line, None)
+    }
+
+    fn request_parts(self, state: State) -> Vec<(String, Option<String>)> {
+        let good = self.written("dev", DEV);
+        match state {
+            State::Good => vec![good],
+            State::Expired => vec![self.written("old", EXPIRED)],
+            State::Unknown => vec![self.written("dev", UNKNOWN)],
+            State::WrongForm => vec![self.malformed()],
+            State::Twice => vec![good.clone(), good],
+            State::WithAnother => vec![good, self.another().written("dev", DEV)],
+        }
+    }
+}
+
+/// Who may use each server, and whether `dev` may. `none` is no server.
+const SERVERS: [(&str, bool); 8] = [
+    ("any", true),
+    ("named", true),
+    ("unnamed", false),
+    ("nobody", false),
+    ("roled", true),
+    ("unroled", false),
+    ("open", true),
+    ("none", false),
+];
+
+fn config(server: &Recorder, on: &[Scheme]) -> Value {
+    let words: Vec<_> = on.iter().filter_map(|scheme| word(*scheme)).collect();
+    let url = server.url("/mcp");
+    json!({
+        "proxy": { "auth": {
+            "schemes": words,
+            "queryToken": on.contains(&Scheme::Query),
+            "tokens": {
+                "dev": { "value": DEV, "roles": ["reader"] },
+                "old": { "value": EXPIRED, "expires": "2020-01-01T00:00:00Z", "roles": ["reader", "admin"] },
+            },
+        } },
+        "mcpServers": {
+            "any": { "url": url },
+            "named": { "url": url, "authTokens": ["dev", "old"] },
+            "unnamed": { "url": url, "authTokens": ["old"] },
+            "nobody": { "url": url, "authTokens": [] },
+            "roled": { "url": url, "roles": ["reader"] },
+            "unroled": { "url": url, "roles": ["admin"] },
+            "open": { "url": url, "public": true },
+        },
+    })
+}
+
+fn word(scheme: Scheme) -> Option<&'static str> {
+    Some(match scheme {
+        Scheme::Bearer => "bearer",
+        Scheme::ApiKey => "apikey",
+        Scheme::Basic => "basic",
+        Scheme::XApiKey => "x-api-key",
+        Scheme::Cookie => "cookie",
+        Scheme::Query => return None,
+    })
+}
+
+/// Paths of the table, and the server in each.
+fn paths() -> Vec<(String, Option<&'static str>)> {
+    let mut paths = Vec::new();
+    for pattern in ENDPOINTS.iter().flat_map(|row| row.paths) {
+        let pattern = if *pattern == "*" { "/any/x" } else { pattern }.replace('*', "x");
+        if pattern.starts_with("/{server}") {
+            let of_server = |name: &'static str| (pattern.replace("{server}", name), Some(name));
+            paths.extend(SERVERS.map(|(name, _)| of_server(name)));
+        } else {
+            paths.push((pattern.replace("{server}", "any"), None));
+        }
+    }
+    paths
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// With this status, code and these challenges.
+    Refused(u16, &'static str, Vec<String>),
+    /// The server's answer.
+    Reaches,
+    /// An answer of the gateway to somebody whom it has let in.
+    Answers,
+}
+
+/// The code of the refusal of what is presented.
+fn verdict(scheme: Scheme, state: State, on: &[Scheme]) -> Result<(), &'static str> {
+    let presented = match state {
+        State::Twice => vec![scheme, scheme],
+        State::WithAnother => vec![scheme, scheme.another()],
+        _ => vec![scheme],
+    };
+    if presented.contains(&Scheme::Query) && !on.contains(&Scheme::Query) {
+        return Err("query_token_disabled");
+    }
+    if presented.iter().any(|one| one.is_in_authorization() && !on.contains(one)) {
+        return Err("invalid_token");
+    }
+    let counts: Vec<_> = presented.iter().filter(|one| on.contains(one)).collect();
+    match counts[..] {
+        [] => Err("unauthorized"),
+        [one] if *one != scheme || matches!(state, State::Good | State::WithAnother) => Ok(()),
+        _ => Err("invalid_token"),
+    }
+}
+
+fn wanted(
+    row: &Endpoint,
+    server: Option<&str>,
+    method: &Method,
+    asked: (Scheme, State),
+    on: &[Scheme],
+) -> Wanted {
+    let (scheme, state) = asked;
+    let refused = |code: &'static str| {
+        let mut challenges = vec![match code {
+            "invalid_token" => "Bearer realm=\"test gate\", error=\"invalid_token\"".to_owned(),
+            _ => "Bearer realm=\"test gate\"".to_owned(),
+        }];
+        if scheme == Scheme::Basic && state != State::Twice && on.contains(&scheme) && code == "invalid_token"
+        {
+            challenges.push("Basic realm=\"test gate\", charset=\"UTF-8\"".to_owned());
+        }
+        Wanted::Refused(401, code, challenges)
+    };
+    let other = |status, code| Wanted::Refused(status, code, Vec::new());
+    let forbidden =
+        || Wanted::Refused(403, "insufficient_scope", vec!["Bearer error=\"insufficient_scope\"".to_owned()]);
+    let by_method = |reaches: Wanted| {
+        if row.methods.have(method) { reaches } else { other(405, "method_not_allowed") }
+    };
+    let verdict = verdict(scheme, state, on);
+    match (row.who(ListenerKind::Public), verdict) {
+        (Who::Nobody, _) => other(404, "not_found"),
+        (Who::Anyone, _) => by_method(Wanted::Answers),
+        (Who::Server, verdict) => {
+            if server == Some("open") {
+                let is_read = scheme.is_in_authorization() || scheme == Scheme::Query || on.contains(&scheme);
+                if state == State::Twice && is_read {
+                    return refused("invalid_token");
+                }
+            } else if let Err(code) = verdict {
+                return refused(code);
+            }
+            match SERVERS.iter().find(|(name, _)| Some(*name) == server) {
+                Some(("none", _)) => other(404, "not_found"),
+                Some((_, false)) => forbidden(),
+                // Its server speaks Streamable HTTP, so that the others are answered by the gateway.
+                Some((_, true)) if matches!(row.answer, Answer::Mcp(McpEndpoint::Mcp)) => {
+                    by_method(Wanted::Reaches)
+                }
+                _ => by_method(Wanted::Answers),
+            }
+        }
+        (_, Err(code)) => refused(code),
+        (Who::Manage(_), Ok(())) => forbidden(),
+        (Who::Hidden, Ok(())) => other(404, "not_found"),
+    }
+}
+
+/// A connection that is kept as long as it can be.
+struct Asker {
+    at: SocketAddr,
+    client: Option<Client<TcpStream>>,
+}
+
+impl Asker {
+    async fn send(&mut self, request: &str) {
+        if self.client.is_none() {
+            self.client = Some(Client::new(TcpStream::connect(self.at).await.unwrap()));
+        }
+        self.client.as_mut().unwrap().send(request).await;
+    }
+
+    /// The head and the body of the next answer, if its end can be told. `None` if there is no connection any more.
+    async fn answer(&mut self, is_head: bool) -> Option<(String, String)> {
+        let mut client = self.client.take()?;
+        let head = client.next_head().await?;
+        if field(&head, "transfer-encoding").is_some() {
+            return Some((head, String::new()));
+        }
+        let length = field(&head, "content-length").filter(|_| !is_head);
+        let body = client.exactly(length.map_or(0, |length| length.parse().unwrap())).await;
+        if field(&head, "connection") != Some("close") {
+            self.client = Some(client);
+        }
+        Some((head, String::from_utf8(body).unwrap()))
+    }
+}
+
+/// Asks everything of a gateway with these schemes. Says how many cases there were.
+async fn ask_everything(on: &[Scheme]) -> usize {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server, on)).await;
+    let mut asker = Asker { at: gate.addr, client: None };
+    let (mut cases, mut reaching) = (0, BTreeSet::new());
+    for (path, name) in paths() {
+        let row = find(&path).endpoint;
+        let first = row.methods.allow.split(", ").next().unwrap();
+        for method in [first, "PUT"] {
+            for (scheme, state) in SCHEMES.into_iter().flat_map(|scheme| STATES.map(|state| (scheme, state)))
+            {
+                let parts = scheme.request_parts(state);
+                let lines: String = parts.iter().map(|(line, _)| line.as_str()).collect();
+                let query: Vec<_> = parts.into_iter().filter_map(|(_, query)| query).collect();
+                let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+                let case = format!("{cases} {on:?} {scheme:?} {state:?} {method} {path}");
+                asker
+                    .send(&format!(
+                        "{method} {path}{query} HTTP/1.1\r\nHost: localhost\r\nX-Case: {cases}\r\nContent-Length: 0\r\n{lines}\r\n"
+                    ))
+                    .await;
+                let (head, body) = asker.answer(false).await.expect(&case);
+                let status: u16 = head[9..12].parse().unwrap();
+                let challenges: Vec<_> = fields(&head, "www-authenticate").map(str::to_owned).collect();
+                match wanted(row, name, &method.parse().unwrap(), (scheme, state), on) {
+                    Wanted::Refused(wanted, code, wanted_challenges) => {
+                        assert_eq!((status, challenges), (wanted, wanted_challenges), "{case}\n{body}");
+                        let body: Value = serde_json::from_str(&body).unwrap();
+                        assert_eq!(body["error"], code, "{case}");
+                    }
+                    Wanted::Reaches => {
+                        assert_eq!(status, 200, "{case}\n{body}");
+                        reaching.insert(cases.to_string());
+                    }
+                    Wanted::Answers => {
+                        assert!(![401, 403].contains(&status) && challenges.is_empty(), "{case}\n{head}");
+                    }
+                }
+                cases += 1;
+            }
+        }
+    }
+    let seen = server.requests();
+    let reached: BTreeSet<_> =
+        seen.iter().filter_map(|seen| field(seen, "x-case").map(str::to_owned)).collect();
+    assert_eq!(reached, reaching);
+    assert_eq!(seen.len(), reaching.len(), "each of them once, and nothing else");
+    let encoded = STANDARD.encode(format!("dev:{DEV}"));
+    for secret in [DEV, EXPIRED, UNKNOWN, &encoded] {
+        assert!(!seen.iter().any(|seen| seen.contains(secret)), "{secret} at the server");
+        assert!(!gate.log.text().contains(secret), "{secret} in the log");
+        assert!(!gate.metrics().contains(secret), "{secret} in the metrics");
+    }
+    cases
+}
+
+#[tokio::test]
+async fn each_way_to_present_a_credential_is_answered_as_it_should_be_with_all_schemes_on() {
+    assert!(ask_everything(&SCHEMES).await >= 3_000);
+}
+
+#[tokio::test]
+async fn each_way_to_present_a_credential_is_answered_as_it_should_be_with_bearer_alone() {
+    assert!(ask_everything(&[Scheme::Bearer]).await >= 3_000);
+}
+
+#[tokio::test]
+async fn each_way_to_present_a_credential_is_answered_as_it_should_be_without_bearer() {
+    assert!(ask_everything(&[Scheme::Basic, Scheme::XApiKey]).await >= 3_000);
+}
+
+const METHODS: [&str; 12] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "PURGE",
+    "QUERY",
+];
+
+/// Fields by which somebody may hope to be taken for somebody else.
+const SPOOFS: [&str; 30] = [
+    "X-Forwarded-User: admin",
+    "X-Forwarded-Email: admin@localhost",
+    "X-Forwarded-Preferred-Username: admin",
+    "X-Forwarded-For: 127.0.0.1",
+    "Forwarded: for=127.0.0.1;by=127.0.0.1;host=localhost",
+    "X-Real-IP: 127.0.0.1",
+    "X-Remote-User: admin",
+    "Remote-User: admin",
+    "X-User: admin",
+    "X-User-Id: 0",
+    "X-Authenticated-User: admin",
+    "X-Auth-Request-User: admin",
+    "X-Auth-Token: dev",
+    "X-WebAuth-User: admin",
+    "X-Consumer-Username: admin",
+    "X-MS-Client-Principal-Name: admin",
+    "X-Goog-Authenticated-User-Email: admin@localhost",
+    "X-Amzn-Oidc-Identity: admin",
+    "Cf-Access-Authenticated-User-Email: admin@localhost",
+    "Tailscale-User-Login: admin",
+    "X-SSL-Client-Verify: SUCCESS",
+    "Client-Cert: :MIIB:",
+    "X-Original-URL: /health",
+    "X-Rewrite-URL: /health",
+    "X-HTTP-Method-Override: OPTIONS",
+    "Proxy-Authorization: Bearer dev-token-0123456789abcdef",
+    "X-Authorization: Bearer dev-token-0123456789abcdef",
+    "Authorization_: Bearer dev-token-0123456789abcdef",
+    "Auth: Bearer dev-token-0123456789abcdef",
+    "X-Roles: admin",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_field_that_names_a_caller_stands_for_a_credential() {
+    let server = Recorder::start().await;
+    let mut config = config(&server, &SCHEMES);
+    config["mcpServers"].as_object_mut().unwrap().remove("open");
+    let gate = Gate::start(config).await;
+    let at = gate.addr;
+    let mut tasks = JoinSet::new();
+    for method in METHODS {
+        tasks.spawn(async move {
+            let mut asker = Asker { at, client: None };
+            let mut asked = 0;
+            for (path, _) in paths().into_iter().filter(|(_, name)| *name != Some("open")) {
+                let who = find(&path).endpoint.who(ListenerKind::Public);
+                let request = |spoof: &str| {
+                    format!(
+                        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{spoof}\r\n\r\n"
+                    )
+                };
+                // All at once, unless the connection ends meanwhile.
+                let all: String = SPOOFS.map(request).concat();
+                asker.send(&all).await;
+                for spoof in SPOOFS {
+                    let answer = match asker.answer(method == "HEAD").await {
+                        Some(answer) => Some(answer),
+                        None => {
+                            asker.send(&request(spoof)).await;
+                            asker.answer(method == "HEAD").await
+                        }
+                    };
+                    let (head, _) = answer.unwrap_or_else(|| panic!("{method} {path} {spoof}"));
+                    let status: u16 = head[9..12].parse().unwrap();
+                    match (method, who) {
+                        ("TRACE" | "CONNECT", _) => assert!((400..500).contains(&status), "{head}"),
+                        ("OPTIONS", _) => assert!([204, 405].contains(&status), "{path} {head}"),
+                        (_, Who::Server | Who::Manage(_) | Who::Hidden) => {
+                            assert_eq!(status, 401, "{method} {path} {spoof}\n{head}");
+                        }
+                        (_, Who::Nobody) => assert_eq!(status, 404, "{method} {path} {spoof}\n{head}"),
+                        (_, Who::Anyone) => assert!([200, 405].contains(&status), "{path} {head}"),
+                    }
+                    asked += 1;
+                }
+            }
+            asked
+        });
+    }
+    let asked: usize = tasks.join_all().await.iter().sum();
+    assert!(asked >= METHODS.len() * SPOOFS.len() * ENDPOINTS.len(), "{asked}");
+    server.saw_nothing("nobody has shown a credential").await;
+}
