@@ -50,6 +50,7 @@ mod operations;
 mod origin_isolation;
 mod parts;
 mod passthrough;
+mod promised_credentials;
 mod refusal_log;
 mod reload;
 mod removals;
