@@ -52,6 +52,7 @@ fn table(known: &[Token]) -> TokenTable {
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],
+        decoy: false,
     };
     TokenTable::build(&known.iter().map(credential).collect::<Vec<_>>())
 }

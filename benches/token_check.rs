@@ -24,6 +24,7 @@ fn credential(token: &str) -> Credential {
         digest: Sha256::digest(token).into(),
         expires: None,
         roles: vec![],
+        decoy: false,
     }
 }
 

@@ -29,13 +29,13 @@ use crate::{
         presented::{self, CredentialFields, Presented},
         verifier::{Found, Identified},
     },
-    ledger::{Owner, Resource},
+    ledger::{Limit, Owner, Resource},
     mcp::{
         header::{self as field_text, Occurrence},
         seal,
         sse::reader::is_event_stream,
     },
-    observe::{AuditedRequest, Record, TraceId},
+    observe::{AuditedRequest, Group, Record, Topic, TraceId},
     policy::decide::Ask,
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
@@ -45,7 +45,7 @@ use crate::{
         host_hint::forbidden,
         refuse::{Refused, close, refuse, swallow},
     },
-    state::{Live, Worker},
+    state::{CredentialEntry, Live, Worker},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -299,6 +299,9 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         Some(entry) if entry.is_public => (credential_fields(request).unasked()?, None),
         _ => {
             let (presented, slot) = identify(request).await?;
+            if live.credentials[slot].identity.is_decoy {
+                return admit_decoy(request, mcp_endpoint, presented, slot);
+            }
             (presented, Some(slot))
         }
     };
@@ -322,6 +325,43 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     request.record.admitted(Arc::clone(&entry.metrics), caller.token_name().cloned());
     let (live, entry) = (Arc::clone(live), Arc::clone(entry));
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
+}
+
+/// Whoever presents a decoy gets an empty server, whether there is one of the name that they ask for or not.
+fn admit_decoy<'a>(
+    request: &mut Request<'a>,
+    mcp_endpoint: McpEndpoint,
+    presented: Presented<'a>,
+    slot: usize,
+) -> Result<Admitted<'a>, Error> {
+    let Request { live, head, .. } = *request;
+    let (caller, holder) = (live.caller(Some(slot)), &live.credentials[slot]);
+    let entry = live.decoy.as_ref().ok_or_else(|| ErrorKind::Internal.with_cause("no server for decoys"))?;
+    holder.used.inc();
+    let record = &mut request.record;
+    if let Some(audited) = record.audited() {
+        audited.set_identity(&caller.identity);
+    }
+    // The warning counts them. What a thief repeats is not to fill the log.
+    record.mark_for_gateway();
+    record.admitted(Arc::clone(&entry.metrics), caller.token_name().cloned());
+    record.show_path(shown::shown(head.uri.path(), |name| live.entries.contains_key(name)));
+    let (live, entry, owner) = (Arc::clone(live), Arc::clone(entry), Arc::clone(&holder.owner));
+    Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
+}
+
+/// A decoy was presented, for whatever: that is what it is there for.
+fn report_decoy(request: &Request<'_>, slot: usize) {
+    let Request { worker, live, head, record, .. } = request;
+    let CredentialEntry { identity, decoy_used, .. } = &live.credentials[slot];
+    if let Some(used) = decoy_used {
+        used.inc();
+    }
+    let name = identity.principal.token_name().map_or("", |name| &**name);
+    if let Some(line) = worker.shared.observer.recurring(Topic::Decoy(Group::of(name))) {
+        let path = shown::shown(head.uri.path(), |name| live.entries.contains_key(name));
+        record.point_out(line.str("token_name", name).str("path", &path)).send();
+    }
 }
 
 /// Admits the caller to what the gateway says of itself, and counts that the token was used.
@@ -362,8 +402,15 @@ fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), 
         return Err(ErrorKind::Unavailable.into());
     }
     let Admitted { owner, entry, .. } = admitted;
-    owner.note_active();
-    take_connection(request, owner)?;
+    if entry.is_decoy() {
+        // Its connection stays one that makes room for others.
+        let place = Arc::clone(&request.worker.shared.decoys).try_acquire_owned();
+        let place = place.map_err(|_| Error::out_of(Resource::Requests, Limit::Caller))?;
+        request.record.hold_for_decoy(place);
+    } else {
+        owner.note_active();
+        take_connection(request, owner)?;
+    }
     let share = owner.take(Resource::Requests);
     request.record.hold(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
     if entry.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
@@ -411,6 +458,9 @@ async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), E
         Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
         Identified::Later(found) => found_later(request, found).await?,
     };
+    if live.credentials[slot].identity.is_decoy {
+        report_decoy(request, slot);
+    }
     Ok((presented?, slot))
 }
 

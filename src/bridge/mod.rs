@@ -26,7 +26,7 @@ use crate::{
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     identity::{Members, Subject, Waits},
-    ledger::Resource,
+    ledger::{Limit, Resource},
     link::{
         Link, Outbound, ToServer,
         aggregate::server_of,
@@ -47,7 +47,7 @@ use crate::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,
     },
-    state::Worker,
+    state::{MOST_DECOYS, Worker},
     watchdog::{Ending, Watched},
 };
 
@@ -344,6 +344,11 @@ impl BridgedRequest<'_> {
         let sealed = self.seal(id)?;
         let path = match &*self.admitted.entry.server.name {
             Server::ALL => String::new(),
+            // By the name that was asked for, which is none of its own.
+            Server::DECOY => {
+                let path = self.head.uri.path();
+                path.strip_suffix('/').unwrap_or(path).trim_end_matches("/sse").to_owned()
+            }
             name => format!("/{name}"),
         };
         let sealed =
@@ -391,6 +396,9 @@ impl BridgedRequest<'_> {
     fn place(&self) -> Result<Registered, Error> {
         let Self { worker, admitted, .. } = self;
         let id = SessionId::random().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
+        if admitted.entry.is_decoy() && worker.shared.sessions.count(Server::DECOY) >= MOST_DECOYS {
+            return Err(Error::out_of(Resource::Sessions, Limit::Caller));
+        }
         let share = loop {
             match admitted.owner.take(Resource::Sessions) {
                 Ok(share) => break share,

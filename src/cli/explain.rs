@@ -142,6 +142,9 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
     };
     let verdict = match decision {
         Decision::Allow { .. } => format!("may use {what}"),
+        Decision::Deny { rule: Rule::Decoy, .. } if !matches!(ask, Ask::Manage(_)) => {
+            format!("does not reach {what}; an empty server answers in its place")
+        }
         Decision::Deny { kind, .. } => {
             let error = ErrorKind::from(kind);
             format!("may not use {what} ({} {})", error.status().as_u16(), error.code())
@@ -175,6 +178,7 @@ fn reason(rule: Rule, allows: bool) -> &'static str {
         (Rule::TokenRoles, true) => "the credential has a role that opens it",
         (Rule::TokenRoles, false) => "the credential has no role that opens it",
         (Rule::Expires, _) => "the credential has expired",
+        (Rule::Decoy, _) => "makes the credential a decoy",
         (Rule::NoToken, _) => "there is no token, and one is needed",
         (Rule::NoServer, _) => "there is no such server",
     }

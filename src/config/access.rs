@@ -36,6 +36,8 @@ pub enum Rule {
     TokenRoles,
     /// `expires` of the token.
     Expires,
+    /// `decoy` of the token.
+    Decoy,
     /// No line: a token is needed, and there is none.
     NoToken,
     /// No line: there is no server of this name.
@@ -53,6 +55,7 @@ impl Rule {
             Self::ToolFilter => "tool_filter",
             Self::TokenRoles => "token_roles",
             Self::Expires => "expires",
+            Self::Decoy => "decoy",
             Self::NoToken => "no_token",
             Self::NoServer => "no_server",
         }

@@ -89,6 +89,31 @@ macro_rules! tokens {
 }
 
 #[test]
+fn decoys_that_do_not_do_what_is_meant() {
+    check(&[
+        (
+            tokens!(
+                "\"bait\": { \"value\": \"a-token-that-is-long\", \"decoy\": true, \"roles\": [\"admin\"] }"
+            ),
+            &[
+                ("1:12:", "every token is a decoy, so nobody can use a server"),
+                ("2:59:", "has no effect beside `decoy: true`, since a decoy opens nothing; remove it"),
+            ],
+        ),
+        (
+            tokens!("\"bait\": { \"value\": \"a-token-that-is-long\", \"decoy\": \"yes\" }"),
+            &[("2:53:", "must be true or false")],
+        ),
+        (
+            "{\"proxy\": {\"auth\": {\"tokens\": {\"dev\": \"another-token-that-is-long\",\n\
+             \"bait\": { \"value\": \"a-token-that-is-long\", \"decoy\": true }}}},\n\
+             \"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\", \"authTokens\": [\"bait\"]}}}",
+            &[("3:16:", "nobody can use this server, because no valid token meets its `authTokens`")],
+        ),
+    ]);
+}
+
+#[test]
 fn places_where_no_audit_can_be() {
     check(&[
         (

@@ -120,8 +120,10 @@ pub struct Credential {
     pub digest: [u8; 32],
     /// After this moment the credential is refused.
     pub expires: Option<SystemTime>,
-    /// Roles of the caller, such as `admin`.
+    /// Roles of the caller, such as `admin`. A decoy has none.
     pub roles: Vec<String>,
+    /// `decoy`: it opens nothing, and an empty server answers whoever presents it.
+    pub decoy: bool,
 }
 
 /// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.
@@ -348,6 +350,9 @@ impl Server {
     /// Name of all servers as one, in the log, in metrics and in grants. No server can have it: it is the first
     /// segment of a path of the gateway's own.
     pub const ALL: &'static str = "mcp";
+
+    /// Name of the server that answers decoys. No server of a config can have it.
+    pub const DECOY: &'static str = ".decoy";
 
     /// All servers as one. What is behind it is decided for each caller, so its target is an empty one.
     pub fn all(idle_timeout: Duration) -> Self {

@@ -169,6 +169,9 @@ impl Gateway {
         for (token_name, credential) in previous.counted().filter(|old| !live.counts(old)) {
             self.shared.observer.metrics.token_removed(token_name, credential);
         }
+        for gone in previous.decoys().filter(|old| live.decoys().all(|new| new != *old)) {
+            self.shared.observer.metrics.decoy_removed(gone);
+        }
         for old in &previous.servers {
             let new = live.entries.get(&*old.server.name);
             if !new.is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {

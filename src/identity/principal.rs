@@ -84,6 +84,8 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// From this moment on it is not valid.
     pub not_after: Option<SystemTime>,
+    /// It may have nothing, and is not to know: see `decoy` of a token.
+    pub is_decoy: bool,
 }
 
 impl Hash for Identity {
@@ -94,8 +96,13 @@ impl Hash for Identity {
 
 impl Identity {
     /// Somebody without a credential.
-    pub const NOBODY: Self =
-        Self { principal: Principal::Nobody, proof: Proof::Nothing, roles: Vec::new(), not_after: None };
+    pub const NOBODY: Self = Self {
+        principal: Principal::Nobody,
+        proof: Proof::Nothing,
+        roles: Vec::new(),
+        not_after: None,
+        is_decoy: false,
+    };
 
     /// What a credential of the config proves.
     pub fn of(credential: &Credential) -> Self {
@@ -104,6 +111,7 @@ impl Identity {
             proof: Proof::StaticToken(credential.digest),
             roles: credential.roles.clone(),
             not_after: credential.expires,
+            is_decoy: credential.decoy,
         }
     }
 
@@ -144,6 +152,7 @@ mod tests {
             digest: [7; 32],
             expires: Some(end),
             roles: vec!["admin".into(), "deploy".into()],
+            decoy: false,
         };
         let identity = Identity::of(&credential);
         assert_eq!(identity.principal.token_name().map(|name| &**name), Some("ci"));

@@ -154,6 +154,7 @@ mod tests {
             digest: Sha256::digest(token).into(),
             expires: None,
             roles: vec![],
+            decoy: false,
         }
     }
 

@@ -15,12 +15,12 @@ use std::{
 
 use http::StatusCode;
 
-use super::{Log, LogLine, Observer, Topic, append_file::AppendFile, recurring::Recurring};
+use super::{Group, Log, LogLine, Observer, Topic, append_file::AppendFile, recurring::Recurring};
 use crate::{
     config::{AuditConfig, Level, LogFormat, Rule, RuleLines, RuleOf},
     error::ErrorKind,
     identity::{Identity, Proof},
-    policy::decide::{Ask, Decision, ManageAsk, Policy, Servers, decide},
+    policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers, decide},
 };
 
 /// `proxy.audit`, as it runs.
@@ -35,7 +35,7 @@ struct AuditWriter {
     /// `None` if that is the log.
     file: Option<PathBuf>,
     reopens: Arc<AtomicBool>,
-    /// Refusals of callers that nobody knows, which recur as often as they like.
+    /// Refusals of callers that nobody knows, and of decoys, which recur as often as they like.
     strangers: Recurring,
 }
 
@@ -91,7 +91,8 @@ impl AuditWriter {
 
     fn write_left_out(&self, at_end: bool) {
         for (topic, left_out) in self.strangers.overdue(Instant::now(), at_end) {
-            let line = self.line().plain("verdict", Verdict::Deny.word()).opt("reason", topic.reason());
+            let reason = topic.reason().or(matches!(topic, Topic::Decoy(_)).then_some(Rule::Decoy.word()));
+            let line = self.line().plain("verdict", Verdict::Deny.word()).opt("reason", reason);
             line.int("suppressed", left_out).send();
         }
     }
@@ -217,15 +218,23 @@ impl AuditedRequest {
             (None, Some(Decision::Allow { .. })) => (Verdict::Allow, failure),
             (None, None) => return None,
         };
-        let line = match reason.filter(|_| self.is_stranger()) {
-            Some(kind) => {
-                let left_out = self.audit.writer.strangers.admit(Topic::Refused(kind), Instant::now())?;
-                let line = self.audit.writer.line();
-                if left_out == 0 { line } else { line.int("suppressed", left_out) }
+        let recurs = match (&self.identity, reason) {
+            // Nobody knows who it is, but at a listener that asks nobody. Whoever uses a decoy is no friend either.
+            (None, Some(kind)) if !matches!(self.asked, Some(Asked::Local)) => Some(Topic::Refused(kind)),
+            (Some(identity), _) if identity.is_decoy => {
+                Some(Topic::Decoy(Group::of(&identity.principal.to_string())))
             }
-            None => self.audit.writer.line(),
+            _ => None,
         };
-        let mut line = line.plain("verdict", verdict.word());
+        let left_out = match recurs {
+            Some(topic) => self.audit.writer.strangers.admit(topic, Instant::now())?,
+            None => 0,
+        };
+        let mut line = self.audit.writer.line();
+        if left_out > 0 {
+            line = line.int("suppressed", left_out);
+        }
+        line = line.plain("verdict", verdict.word());
         if let Some(identity) = &self.identity {
             line = line
                 .str("principal", &identity.principal.to_string())
@@ -241,7 +250,12 @@ impl AuditedRequest {
             // Something that no rule says: the session is another's.
             (None, _) => line,
         };
-        Some(line.opt("reason", reason.map(ErrorKind::code)))
+        let is_decoy = decision.is_some_and(|decision| decision.rule() == Rule::Decoy);
+        Some(match is_decoy {
+            // The answer is no refusal, or one that says less.
+            true => line.plain("reason", Rule::Decoy.word()),
+            false => line.opt("reason", reason.map(ErrorKind::code)),
+        })
     }
 
     /// The tool that it calls, if that is to be shown.
@@ -259,6 +273,9 @@ impl AuditedRequest {
 
     /// What was decided about the caller; `None` if it is not known who that is, or what they ask for.
     fn decision(&self) -> Option<Decision> {
+        if self.identity.as_ref().is_some_and(|identity| identity.is_decoy) {
+            return Some(Decision::Deny { kind: DenyKind::Forbidden, scope_needed: None, rule: Rule::Decoy });
+        }
         let ask = match self.asked.as_ref()? {
             Asked::Local => return Some(Decision::Allow { rule: Rule::AnyToken }),
             Asked::Manage(what) => Ask::Manage(*what),
@@ -266,11 +283,6 @@ impl AuditedRequest {
         };
         let of_tool = self.tool.as_ref().and_then(|tool| tool.decision);
         of_tool.or_else(|| Some(decide(&self.policy(), self.identity.as_ref()?, &ask)))
-    }
-
-    /// Whether nobody knows who calls, who is then not to fill a disk. At a public server it is known that it is nobody.
-    fn is_stranger(&self) -> bool {
-        self.identity.is_none() && !matches!(self.asked, Some(Asked::Local))
     }
 
     /// Whether a failure is a no to whoever calls, and not one to how.

@@ -46,6 +46,7 @@ pub struct Metrics {
     auth_refused: IntCounterVec,
     http_rejected: IntCounterVec,
     token_used: IntCounterVec,
+    decoy_used: IntCounterVec,
     upstream_errors: IntCounterVec,
     stream_cut: IntCounterVec,
     child_restarts: IntCounterVec,
@@ -148,6 +149,7 @@ impl Metrics {
                 "Requests admitted, by token name and credential.",
                 &["token_name", "credential"],
             )?,
+            decoy_used: counters("decoy_used_total", "Requests by a decoy, by token name.", &["token_name"])?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
             stream_cut: counters("stream_cut_total", "Streams that the gateway ended.", &["reason"])?,
             child_restarts: counters(
@@ -265,6 +267,17 @@ impl Metrics {
     /// `token_used_total` of one credential.
     pub fn token_used(&self, token_name: &str, credential: &str) -> IntCounter {
         self.token_used.with_label_values(&[token_name, credential])
+    }
+
+    /// `decoy_used_total` of one decoy.
+    pub fn decoy_used(&self, token_name: &str) -> IntCounter {
+        self.decoy_used.with_label_values(&[token_name])
+    }
+
+    /// No credential of this name is a decoy any more.
+    pub fn decoy_removed(&self, token_name: &str) {
+        // Fails if it has no counter.
+        let _ = self.decoy_used.remove_label_values(&[token_name]);
     }
 
     /// A credential is gone.

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{Method, StatusCode, uri::PathAndQuery};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     AuditedRequest, End, LogLine, Observer, RequestId, ServerMetrics, Topic, TraceId,
@@ -32,6 +33,8 @@ struct More {
     operation: Option<Operation>,
     /// The one of all servers as one that it is for.
     member: Option<Arc<ServerMetrics>>,
+    /// One of the places for requests by decoys.
+    decoy: Option<OwnedSemaphorePermit>,
     /// Code of the JSON-RPC error that answered it.
     rpc_error: Option<i64>,
     trace: Option<TraceId>,
@@ -216,6 +219,17 @@ impl Record {
         }
     }
 
+    /// The request is by a decoy, and has one of the places for those, for as long as it runs.
+    pub fn hold_for_decoy(&mut self, place: OwnedSemaphorePermit) {
+        self.more().decoy = Some(place);
+    }
+
+    /// Adds to a line whose request it is about.
+    pub fn point_out<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
+        line.plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
+            .plain("request_id", self.id.as_str())
+    }
+
     /// The request comes from this address, as a trusted balancer says.
     pub fn set_client(&mut self, client: IpAddr) {
         self.client = Some(client.to_string().into());
@@ -370,13 +384,12 @@ impl Record {
     fn write_audit(&mut self) {
         let Some(audited) = self.audited.take() else { return };
         let Some(line) = audited.line(self.failure) else { return };
-        line.plain("method", self.shown_method())
+        let line = line
+            .plain("method", self.shown_method())
             .str("path", self.shown_path())
             .opt_plain("rpc_method", self.operation().map(|operation| operation.method.name()))
-            .opt("tool", audited.tool())
-            .plain("peer", self.client.as_deref().unwrap_or(&self.connection.peer))
-            .plain("request_id", self.id.as_str())
-            .send();
+            .opt("tool", audited.tool());
+        self.point_out(line).send();
     }
 
     fn write_stream_closed(&self, end: End) {

@@ -32,6 +32,8 @@ pub enum Topic {
     LeftOut(Group),
     /// One of a server's lists fails, so that all servers as one go without it.
     ListFailed(Group),
+    /// Somebody uses a decoy. One seldom silences another, as with servers.
+    Decoy(Group),
     /// Two servers offer the same name.
     Collision,
     /// A server lists more than is kept.
@@ -48,14 +50,14 @@ pub enum Topic {
     Untold,
 }
 
-/// One of a few groups of servers, by their names.
+/// One of a few groups of servers, or of decoys, by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group(u8);
 
 impl Group {
     const COUNT: u8 = 16;
 
-    /// The group of the server with this name.
+    /// The group of what has this name.
     pub fn of(name: &str) -> Self {
         // FNV-1a, folded: names come from the config, so nobody chooses ones that meet.
         let hash = name
@@ -80,14 +82,17 @@ impl Topic {
     ];
     const OTHERS: usize = ErrorKind::ALL.len() + Rejection::ALL.len();
     const GROUPED: usize = Self::OTHERS + Self::PLAIN.len();
-    const COUNT: usize = Self::GROUPED + 2 * Group::COUNT as usize;
+    const COUNT: usize = Self::GROUPED + 3 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let groups = || (0..Group::COUNT).map(Group);
         let refused = ErrorKind::ALL.iter().copied().map(Self::Refused);
         let rejected = Rejection::ALL.iter().copied().map(Self::Rejected);
         let others = refused.chain(rejected).chain(Self::PLAIN);
-        others.chain(groups().map(Self::LeftOut)).chain(groups().map(Self::ListFailed))
+        others
+            .chain(groups().map(Self::LeftOut))
+            .chain(groups().map(Self::ListFailed))
+            .chain(groups().map(Self::Decoy))
     }
 
     fn slot(self) -> usize {
@@ -96,6 +101,7 @@ impl Topic {
             Self::Rejected(rejection) => ErrorKind::ALL.len() + rejection as usize,
             Self::LeftOut(group) => Self::GROUPED + usize::from(group.0),
             Self::ListFailed(group) => Self::GROUPED + usize::from(Group::COUNT + group.0),
+            Self::Decoy(group) => Self::GROUPED + usize::from(2 * Group::COUNT + group.0),
             plain => Self::OTHERS + Self::PLAIN.iter().position(|topic| *topic == plain).unwrap_or_default(),
         }
     }
@@ -108,6 +114,7 @@ impl Topic {
             Self::Full => "Connection limit reached; those without an admitted request make room",
             Self::LeftOut(_) => "Server left out of all servers as one",
             Self::ListFailed(_) => "A server's list is missing from all servers as one",
+            Self::Decoy(_) => "A decoy token is used",
             Self::Collision => "Two servers offer the same name",
             Self::TooMany => "Server lists more than is kept; the rest is not offered",
             Self::Withheld => "A list of tools that cannot be read was withheld",

@@ -170,6 +170,10 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
         if policy.now.is_some_and(|now| !identity.is_valid_at(now)) {
             return Err((DenyKind::InvalidToken, Rule::Expires));
         }
+        // A decoy may have nothing. Whoever asks for a server gets an empty one in its place.
+        if identity.is_decoy {
+            return Err((DenyKind::Forbidden, Rule::Decoy));
+        }
         // 3. The rule of what is asked for.
         match (ask, server) {
             (Ask::Aggregate, _) => Rule::AnyToken,

@@ -27,6 +27,7 @@ fn token(name: &str, roles: &[&str]) -> Identity {
         proof: Proof::StaticToken([0; 32]),
         roles: roles.iter().map(ToString::to_string).collect(),
         not_after: None,
+        is_decoy: false,
     }
 }
 
@@ -40,6 +41,27 @@ fn allow(rule: Rule) -> Decision {
 
 fn deny(kind: DenyKind, rule: Rule) -> Decision {
     Decision::Deny { kind, scope_needed: None, rule }
+}
+
+#[test]
+fn a_decoy_has_nothing_whatever_its_rule_says_but_what_asks_for_no_token() {
+    let decoy = Identity { is_decoy: true, ..token("dev", &["admin"]) };
+    let tool = Ask::Tool { server: "db", name: "x" };
+    let asks = [
+        Ask::Server("db"),
+        Ask::Server("none"),
+        tool,
+        Ask::Aggregate,
+        Ask::Manage(ManageAsk::Metrics),
+        Ask::Manage(ManageAsk::Servers),
+    ];
+    for access in [Access::AnyToken, only(Some(&["dev"]), None)] {
+        for asked in asks {
+            let decided = ask(&server("db", access.clone()), None, &decoy, asked);
+            assert_eq!(decided, deny(DenyKind::Forbidden, Rule::Decoy), "{asked:?}");
+        }
+    }
+    assert!(ask(&server("db", Access::Public), None, &decoy, Ask::Server("db")).is_allow());
 }
 
 #[test]
@@ -205,7 +227,7 @@ proptest! {
             }
         };
         let credential =
-            Credential { token_name: name.as_str().into(), id: None, digest: [0; 32], expires: None, roles };
+            Credential { token_name: name.as_str().into(), id: None, digest: [0; 32], expires: None, roles, decoy: false };
         let db = server("db", access);
         let decided = ask(&db, Some(NOW), &Identity::of(&credential), Ask::Server("db"));
         prop_assert_eq!(decided.is_allow(), may_use(&db.access, &credential));

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     child::Supervisor,
-    config::{Access, Server},
+    config::{Access, InlineTarget, Server},
     identity::{Caller, Identity, Principal, credential_key::CredentialKey},
+    link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
     policy::decide::{Ask, Policy, decide},
     servers::{
@@ -14,6 +15,9 @@ use crate::{
     },
     upstream::Unusable,
 };
+
+/// How long a session of a decoy may lie idle. There are few, and whoever has one is to come back.
+const DECOY_IDLE: Duration = Duration::from_secs(60);
 
 /// A server: where requests for it go, and who may send them.
 pub struct ServerEntry {
@@ -85,11 +89,11 @@ impl ServerEntry {
         })
     }
 
-    /// The entry of all servers as one, for any of so many credentials. What callers share is taken over from `kept`, the entry
+    /// The entry of all servers as one, for any credential that is no decoy. What callers share is taken over from `kept`, the entry
     /// before, if it was for the same settings.
     pub fn all(
         session_timeout: Duration,
-        credentials: usize,
+        identities: &[Arc<Identity>],
         metrics: Arc<ServerMetrics>,
         kept: Option<&Self>,
     ) -> Self {
@@ -97,7 +101,7 @@ impl ServerEntry {
         Self {
             server: Server::all(session_timeout),
             backend: Backend::All,
-            allowed: vec![true; credentials],
+            allowed: identities.iter().map(|identity| !identity.is_decoy).collect(),
             is_public: false,
             callers: PastCallers::Several,
             metrics,
@@ -105,6 +109,30 @@ impl ServerEntry {
             health: Arc::default(),
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
         }
+    }
+
+    /// The server that answers decoys in place of every other: it is called `name`, and has nothing.
+    pub fn decoy(name: &str, identities: &[Arc<Identity>], observer: &Arc<Observer>) -> Self {
+        let server = Server { name: Server::DECOY.into(), ..Server::all(DECOY_IDLE) };
+        let health = Arc::<Health>::default();
+        let (observer, metrics) = (Arc::clone(observer), Arc::clone(&observer.other));
+        let inline = InlineServer::new(name.into(), InlineTarget::default(), observer, Arc::clone(&health));
+        Self {
+            server,
+            backend: Backend::Inline(Arc::new(inline)),
+            allowed: identities.iter().map(|identity| identity.is_decoy).collect(),
+            is_public: false,
+            callers: PastCallers::Several,
+            metrics,
+            run_state: Arc::default(),
+            health,
+            shared_links: Arc::default(),
+        }
+    }
+
+    /// Whether this is the server that answers decoys.
+    pub fn is_decoy(&self) -> bool {
+        &*self.server.name == Server::DECOY
     }
 
     /// Lets the server run. What failed before is forgotten.

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use prometheus::IntCounter;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::worker::{Evictable, Worker};
 use crate::{
@@ -46,6 +46,9 @@ use crate::{
 /// Connections beyond the limit that are accepted, so that a health check is answered while every place is taken.
 pub const SPARE_CONNECTIONS: usize = 32;
 
+/// Requests by decoys, and sessions of theirs, that there are at a time.
+pub const MOST_DECOYS: usize = 16;
+
 /// What outlives a reload.
 pub struct GatewayState {
     live: ArcSwap<Live>,
@@ -59,6 +62,8 @@ pub struct GatewayState {
     pub memory: Memory,
     /// Client connections of the public listeners.
     pub connections: Arc<Connections>,
+    /// Places for what decoys have at a time.
+    pub decoys: Arc<Semaphore>,
     phase: AtomicU8,
     /// The generation of what is admitted: one more with each change.
     changes: watch::Sender<u64>,
@@ -77,6 +82,7 @@ impl GatewayState {
             ledger,
             memory: Memory::default(),
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
+            decoys: Arc::new(Semaphore::new(MOST_DECOYS)),
             phase: AtomicU8::new(Phase::Serves as u8),
             changes: watch::Sender::default(),
             revoked: AtomicU64::default(),
@@ -178,6 +184,8 @@ pub struct Live {
     past_callers: HashMap<Box<str>, PastCallers>,
     /// All servers as one: an entry for any valid token, which sees what the token may reach.
     pub all: Arc<ServerEntry>,
+    /// What answers decoys, if there are any.
+    pub decoy: Option<Arc<ServerEntry>>,
     /// Binds session ids to callers.
     pub sessions: SessionKey,
     /// By which credentials expire.
@@ -196,6 +204,8 @@ pub struct CredentialEntry {
     pub used: IntCounter,
     /// What its token has of the gateway.
     pub owner: Arc<Owner>,
+    /// `decoy_used_total`, if it is a decoy.
+    pub decoy_used: Option<IntCounter>,
 }
 
 impl Live {
@@ -223,6 +233,7 @@ impl Live {
                     id,
                     owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
                     identity: Arc::new(Identity::of(credential)),
+                    decoy_used: credential.decoy.then(|| metrics.decoy_used(&credential.token_name)),
                 }
             })
             .collect();
@@ -253,8 +264,12 @@ impl Live {
         let same = previous
             .filter(|live| live.config.aggregate == snapshot.aggregate && live.config.name == snapshot.name)
             .map(|live| &*live.all);
-        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, credentials.len(), metrics, same));
+        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, same));
+        let has_decoys = identities.iter().any(|identity| identity.is_decoy);
+        let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
+        let decoy = has_decoys.then(decoy);
         Ok(Self {
+            decoy,
             limits: Arc::new(snapshot.limits.clone()),
             tokens: TokenTable::build(&snapshot.credentials),
             config: snapshot,
@@ -277,7 +292,11 @@ impl Live {
 
     /// The server of this name; all servers as one are [`Server::ALL`].
     pub fn entry(&self, name: &str) -> Option<&Arc<ServerEntry>> {
-        if name == Server::ALL { Some(&self.all) } else { self.entries.get(name) }
+        match name {
+            Server::ALL => Some(&self.all),
+            Server::DECOY => self.decoy.as_ref(),
+            name => self.entries.get(name),
+        }
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
@@ -411,6 +430,12 @@ impl Live {
         self.credentials
             .iter()
             .filter_map(|entry| Some((&**entry.identity.principal.token_name()?, &*entry.id)))
+    }
+
+    /// Names of tokens of which a credential is a decoy.
+    pub fn decoys(&self) -> impl Iterator<Item = &str> {
+        let decoys = self.credentials.iter().filter(|entry| entry.decoy_used.is_some());
+        decoys.filter_map(|entry| Some(&**entry.identity.principal.token_name()?))
     }
 
     /// Whether there is a credential of this name and id.

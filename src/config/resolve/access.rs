@@ -157,15 +157,23 @@ pub(crate) fn warn_of_access(
     servers: &[Server],
     auth: &Auth,
 ) {
-    if auth.credentials.is_empty() && servers.iter().any(|server| server.access != Access::Public) {
+    if auth.credentials.iter().all(|held| held.decoy)
+        && servers.iter().any(|server| server.access != Access::Public)
+    {
         cx.warning(
             of_auth,
-            "there is no token, so nobody can use a server; `sluicegate token new` makes one for `proxy.auth.tokens`",
+            match auth.credentials.is_empty() {
+                true => "there is no token, so nobody can use a server; `sluicegate token new` makes one for `proxy.auth.tokens`",
+                false => "every token is a decoy, so nobody can use a server; `sluicegate token new` makes one that is none",
+            },
         );
         return;
     }
-    let live: Vec<_> =
-        auth.credentials.iter().filter(|held| held.expires.is_none_or(|end| end > cx.now)).collect();
+    let live: Vec<_> = auth
+        .credentials
+        .iter()
+        .filter(|held| !held.decoy && held.expires.is_none_or(|end| end > cx.now))
+        .collect();
     for server in servers {
         // A config of MCP Front's may have its tokens by server.
         if server.access == Access::AnyToken

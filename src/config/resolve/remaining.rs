@@ -61,7 +61,8 @@ impl Remaining {
             (old, new) => old.or(new),
         };
         let roles = old.roles.iter().filter(|role| new.roles.contains(role)).cloned().collect();
-        Some(Credential { expires, roles, ..old.clone() })
+        let decoy = old.decoy || new.decoy;
+        Some(Credential { expires, roles, decoy, ..old.clone() })
     }
 }
 
@@ -80,9 +81,15 @@ mod tests {
             digest: [digest; 32],
             expires,
             roles: roles.iter().map(|&role| role.into()).collect(),
+            decoy: false,
         };
+        let decoy = |decoy| Credential { decoy, ..credential("d", 4, None, &[]) };
         let remaining = Remaining {
-            credentials: vec![credential("a", 1, hours(2), &["x"]), credential("b", 2, None, &["x", "y"])],
+            credentials: vec![
+                credential("a", 1, hours(2), &["x"]),
+                credential("b", 2, None, &["x", "y"]),
+                decoy(true),
+            ],
             ..Remaining::default()
         };
         let of = |old| remaining.credential(&old);
@@ -90,5 +97,6 @@ mod tests {
         assert_eq!(of(credential("c", 1, None, &[])), None, "another name");
         assert_eq!(of(credential("a", 1, None, &["x", "y"])), Some(credential("a", 1, hours(2), &["x"])));
         assert_eq!(of(credential("b", 2, hours(1), &["y"])), Some(credential("b", 2, hours(1), &["y"])));
+        assert_eq!(of(decoy(false)), Some(decoy(true)));
     }
 }

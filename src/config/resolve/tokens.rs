@@ -186,8 +186,14 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             return node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
         }
         let digest = read_plain_or_file(cx, node, false)?;
-        let credential =
-            Credential { token_name: name.clone(), id: None, digest, expires: None, roles: Vec::new() };
+        let credential = Credential {
+            token_name: name.clone(),
+            id: None,
+            digest,
+            expires: None,
+            roles: Vec::new(),
+            decoy: false,
+        };
         cx.rules.push((RuleOf::Credential(digest), Rule::TokenRoles, node.at.clone()));
         return Some((credential, true));
     }
@@ -197,6 +203,13 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
     let roles = words(cx, &fields, "roles").unwrap_or_default();
     // They have no effect, and are checked all the same.
     words(cx, &fields, "tags");
+    let decoy = fields.bool(cx, "decoy");
+    for key in ["roles", "tags"].into_iter().filter(|key| decoy == Some(true) && fields.has(key)) {
+        cx.warning(
+            &fields.key(key),
+            "has no effect beside `decoy: true`, since a decoy opens nothing; remove it",
+        );
+    }
     let digest = match (fields.get("sha256"), fields.get("value")) {
         (Some(hash), None) => read_hash(cx, &hash)?,
         (None, Some(value)) => read_plain_or_file(cx, &value, true)?,
@@ -211,12 +224,14 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         }
     };
     let at = |key| if fields.has(key) { fields.key(key) } else { node.at.clone() };
-    let rules = [(Rule::Expires, at("expires")), (Rule::TokenRoles, at("roles"))];
+    let rules = [(Rule::Expires, at("expires")), (Rule::TokenRoles, at("roles")), (Rule::Decoy, at("decoy"))];
     cx.rules.extend(rules.map(|(rule, at)| (RuleOf::Credential(digest), rule, at)));
-    // An expiry that cannot be read must not become a token that never expires.
-    let is_good = !matches!(expires, Some(None));
+    // An expiry that cannot be read must not become a token that never expires, nor a decoy one that opens something.
+    let is_good = !matches!(expires, Some(None)) && (decoy.is_some() || !fields.has("decoy"));
     let expires = expires.flatten();
-    Some((Credential { token_name: name.clone(), id, digest, expires, roles }, is_good))
+    let decoy = decoy.unwrap_or_default();
+    let roles = if decoy { Vec::new() } else { roles };
+    Some((Credential { token_name: name.clone(), id, digest, expires, roles, decoy }, is_good))
 }
 
 fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {

@@ -103,5 +103,12 @@ pub(in crate::config) static TOKEN: Object = Object {
         )
         .examples(&[r#"["metrics"]"#]),
         key("tags", ValueKind::List(&LABEL), List(&[]), "Tags of the caller; without effect so far."),
+        key(
+            "decoy",
+            ValueKind::Bool,
+            Bool(false),
+            "A token that nobody is to use, laid out for a thief. Whoever does gets an empty server whatever they ask for, and \
+             the log warns. See [decoys](tokens.md#decoys).",
+        ),
     ],
 };
