@@ -1,7 +1,12 @@
 //! Arguments, subcommands and exit codes.
 
 mod common;
+mod edit;
 mod explain;
+mod token;
+mod token_edit;
+mod token_list;
+mod token_places;
 
 use std::{
     fs::OpenOptions,
@@ -12,12 +17,10 @@ use std::{
     time::SystemTime,
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use sha2::{Digest, Sha256};
 
 use self::common::{BAD_USAGE, ConfigFile, DEFAULT_FILE, FAILED, fail, print, print_problems};
 use crate::{
@@ -106,9 +109,9 @@ Examples:
         #[arg(default_value = DEFAULT_FILE)]
         file: PathBuf,
     },
-    /// Make tokens
+    /// Make, list, replace and revoke tokens
     #[command(subcommand)]
-    Token(Token),
+    Token(token::Token),
     /// What a running gateway starts beside its children: see `child::reaper`
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     ReapChildren,
@@ -141,21 +144,6 @@ fn one_of<const N: usize, T: Clone + Send + Sync + 'static>(
     PossibleValuesParser::new(words).map(move |word| named(&word))
 }
 
-#[derive(Subcommand)]
-enum Token {
-    /// Print a new random token once, and the entry for proxy.auth.tokens
-    #[command(after_help = "\
-Standard output has two lines, the token and the entry. The config keeps only the token's hash.
-
-Example:
-  sluicegate token new ci")]
-    New {
-        /// Name of the token in logs, metrics and `authTokens`
-        #[arg(default_value = "client")]
-        name: String,
-    },
-}
-
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     command(Cli::parse().command).unwrap_or_else(|message| fail(BAD_USAGE, &message))
@@ -179,8 +167,8 @@ fn command(command: Command) -> Result<ExitCode, String> {
         Command::Demo => crate::demo::run(),
         Command::Check(file) => check(&file.path()?),
         Command::Explain(question) => explain::run(question)?,
-        Command::Init { file } => with_token(|token| init(&file, token)),
-        Command::Token(Token::New { name }) => with_token(|token| new_token(&name, token)),
+        Command::Init { file } => token::with_token(|token| init(&file, token)),
+        Command::Token(token) => token::run(token)?,
         Command::ReapChildren => {
             reaper::run();
             ExitCode::SUCCESS
@@ -231,7 +219,7 @@ fn count(number: usize, thing: &str) -> String {
 }
 
 fn init(file: &Path, token: &Secret) -> ExitCode {
-    let config = STARTER.replace("SHA256", &sha256(token));
+    let config = STARTER.replace("SHA256", &token::sha256(token));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let shown = file.display();
@@ -278,26 +266,3 @@ For other MCP clients:
 const URL: &str = "http://127.0.0.1:8080/example/mcp";
 /// What begins a session.
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"curl","version":"0"}}}"#;
-
-fn new_token(name: &str, token: &Secret) -> ExitCode {
-    let name = serde_json::Value::from(name);
-    let printed = print(&format!("{}\n{name}: {{ \"sha256\": \"{}\" }}\n", token.expose(), sha256(token)));
-    let hint = "The first line is the token, shown only now: give it to the client.\n\
-                The second goes into proxy.auth.tokens of the config.\n";
-    // The hint is for people; a script that reads only standard output loses nothing.
-    let _ = io::stderr().write_all(hint.as_bytes());
-    printed
-}
-
-/// Does this with a new token: 256 random bits, so that a hash of it can be in a config that others read.
-fn with_token(then: impl FnOnce(&Secret) -> ExitCode) -> ExitCode {
-    let mut bytes = [0; 32];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => then(&Secret::new(format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes)))),
-        Err(error) => fail(FAILED, &format!("the system gives no random numbers: {error}")),
-    }
-}
-
-fn sha256(token: &Secret) -> String {
-    hex::encode(Sha256::digest(token.expose()))
-}

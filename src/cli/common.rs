@@ -1,14 +1,19 @@
 //! What commands share: exit codes, the config file that they are for, and what they write.
 
 use std::{
+    fs::{self, File},
     io::{self, Write},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 
-use crate::config::{Loaded, Problem};
+use crate::config::{self, Loaded, Problem};
 
 /// The command failed while it ran.
 pub(super) const FAILED: u8 = 1;
@@ -60,7 +65,37 @@ pub(super) fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Writes what must not be lost to standard output; or says why it would be.
+pub(super) fn deliver(text: &str) -> Result<(), String> {
+    let mut stdout = io::stdout().lock();
+    let number = |file: &Path| fs::metadata(file).map(|metadata| metadata.rdev());
+    let is_nowhere = File::from(stdout.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?)
+        .metadata()
+        .is_ok_and(|metadata| {
+            metadata.file_type().is_char_device()
+                && number(Path::new("/dev/null")).is_ok_and(|null| null == metadata.rdev())
+        });
+    // A standard output that is closed is opened there as the process starts.
+    if is_nowhere {
+        return Err("standard output goes nowhere, and the token is shown only there".into());
+    }
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| format!("cannot write to standard output: {error}"))
+}
+
 pub(super) fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "sluicegate: {message}");
     ExitCode::from(code)
+}
+
+/// The way out where a name is not known. The name itself is not repeated: it may be a token.
+pub(super) fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let shown: Vec<&str> = known.filter_map(config::shown_name).collect();
+    match config::closest_name(name, shown.iter().copied()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if shown.is_empty() => "it has none".into(),
+        None => format!("name one of {}", config::first_names(&shown)),
+    }
 }

@@ -4,9 +4,9 @@ use std::{fmt::Write as _, path::Path, process::ExitCode, time::SystemTime};
 
 use clap::Args;
 
-use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems};
+use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems, proposed};
 use crate::{
-    config::{self, Loaded, Rule, RuleOf, Server, Snapshot},
+    config::{Loaded, Rule, RuleOf, Server, Snapshot},
     error::ErrorKind,
     gateway::exposed,
     identity::{Identity, Principal, Proof},
@@ -117,16 +117,6 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         ));
     }
     Ok(found)
-}
-
-/// The way out where a name is not known. The name itself is not repeated: it may be a token.
-fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let shown: Vec<&str> = known.filter_map(config::shown_name).collect();
-    match config::closest_name(name, shown.iter().copied()) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None if shown.is_empty() => "it has none".into(),
-        None => format!("name one of {}", config::first_names(&shown)),
-    }
 }
 
 /// The decision, why, and the line that says so.

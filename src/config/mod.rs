@@ -8,10 +8,13 @@
 //! `syntax` (texts that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any
 //! text.
 //!
+//! `edit` changes a text and leaves all else of it as it is, and `rewrite` puts that into the file.
+//!
 //! `table` has one entry for each key, in the words of `key`. From it come the names, ranges, words and defaults that
 //! `fields` goes by, the JSON Schema (`schema`) and `docs/config.md` (`page_tests`).
 
 mod access;
+pub(crate) mod edit;
 mod hung;
 #[cfg(test)]
 mod messages_tests;
@@ -20,6 +23,7 @@ mod page_tests;
 pub mod read;
 pub mod report;
 mod resolve;
+pub(crate) mod rewrite;
 mod roots;
 mod rule_lines;
 mod schemes;
@@ -38,9 +42,6 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use crate::config::report::{
-    hint::closest as closest_name, shown::first_names, shown::name as shown_name,
-};
 pub use crate::config::{
     access::{Access, Rule},
     read::{context::Unread, reference::Env},
@@ -61,13 +62,21 @@ pub use crate::config::{
 use crate::config::{
     read::{
         context::{Context, Finding},
-        files, known,
+        files::{self, FileContents, Unreadable},
+        known,
         lines::LineIndex,
         named,
         parse::{self, SyntaxFault},
         reader::Node,
     },
     report::{excerpt::Excerpts, problem::Location},
+};
+pub(crate) use crate::config::{
+    report::{
+        hint::closest as closest_name,
+        shown::{first_names, name as shown_name, path as shown_path, variable as shown_variable},
+    },
+    resolve::tokens::in_utc,
 };
 
 /// Names that no server can have, since paths of the gateway's own begin with them.
@@ -111,6 +120,11 @@ pub struct Loaded {
     pub unread: Unread,
     /// Where the file says who may do what.
     pub rules: Arc<RuleLines>,
+    /// Every credential of which the token is known, with the offset in the text at which it is; also if there is no
+    /// snapshot.
+    pub credentials: Vec<(usize, Credential)>,
+    /// Every error, also of those that `problems` only counts.
+    pub(crate) errors: Vec<Finding>,
 }
 
 /// Reads the config at `path`; `env` looks up the variables that it refers to.
@@ -118,6 +132,16 @@ pub struct Loaded {
 /// Never fails early: all problems are returned together, and the caller decides what to do with them.
 pub fn load(path: &Path, env: &Env<'_>) -> Loaded {
     load_at(path, env, SystemTime::now())
+}
+
+/// [`load`], as if `bytes` were in the file.
+pub(crate) fn load_bytes(path: &Path, bytes: &[u8], env: &Env<'_>) -> Loaded {
+    let cx = Context::new(path, env, SystemTime::now());
+    if bytes.len() as u64 > files::MAX_BYTES {
+        return unreadable(cx, &Unreadable::TooLarge);
+    }
+    let contents = FileContents { bytes: bytes.to_vec().into(), world_readable: false };
+    load_contents(cx, &contents)
 }
 
 impl Loaded {
@@ -140,16 +164,22 @@ fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {
 
 /// [`load`] as of the moment `now`, which decides what has expired.
 fn load_at(path: &Path, env: &Env<'_>, now: SystemTime) -> Loaded {
+    let cx = Context::new(path, env, now);
+    match files::read_config(path) {
+        Ok(contents) => load_contents(cx, &contents),
+        Err(reason) => unreadable(cx, &reason),
+    }
+}
+
+fn unreadable(mut cx: Context<'_>, reason: &Unreadable) -> Loaded {
+    cx.error(&Location::default(), format!("the config {reason}; {}", reason.way_out()));
+    cx.unread.lacks_descriptors = reason.is_lack();
+    finish(cx, None, "", &LineIndex::new(""), None)
+}
+
+fn load_contents(mut cx: Context<'_>, contents: &FileContents) -> Loaded {
+    let path = cx.file;
     let root = Location::default();
-    let mut cx = Context::new(path, env, now);
-    let contents = match files::read_config(path) {
-        Ok(contents) => contents,
-        Err(reason) => {
-            cx.error(&root, format!("the config {reason}; {}", reason.way_out()));
-            cx.unread.lacks_descriptors = reason.is_lack();
-            return finish(cx, None, "", &LineIndex::new(""), None);
-        }
-    };
     let text = match std::str::from_utf8(&contents.bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -229,7 +259,8 @@ fn finish(
     lines: &LineIndex<'_>,
     document: Option<&jsonc_parser::ast::Value<'_>>,
 ) -> Loaded {
-    let Context { file, problems: mut found, files, unread, rules, .. } = cx;
+    let Context { file, problems: mut found, files, unread, rules, credentials, .. } = cx;
+    let errors = found.iter().filter(|finding| finding.severity >= Severity::Part).cloned().collect();
     // What stops the config comes before what does not.
     found.sort_by_key(|finding| (Reverse(finding.severity), finding.offset));
     let left_out = found.split_off(MOST_PROBLEMS.min(found.len()));
@@ -242,10 +273,11 @@ fn finish(
             offset: first.offset,
             key_path: String::new(),
             message,
+            is_unset: false,
         });
     }
     let excerpts = (!found.is_empty()).then(|| Excerpts::new(text, document));
-    let problem = |Finding { severity, offset, key_path, message }: Finding| {
+    let problem = |Finding { severity, offset, key_path, message, .. }: Finding| {
         let (line, column) = lines.position(offset);
         // A notice asks for nothing to be done, and a file that is none has no line.
         let excerpt = match &excerpts {
@@ -257,5 +289,5 @@ fn finish(
     let problems = found.into_iter().map(problem).collect();
     let rules = Arc::new(RuleLines::new(rules, lines));
     let snapshot = snapshot.map(|snapshot| Snapshot { rules: Arc::clone(&rules), ..snapshot });
-    Loaded { snapshot, remaining: None, problems, files, unread, rules }
+    Loaded { snapshot, remaining: None, problems, files, unread, rules, credentials, errors }
 }

@@ -6,6 +6,7 @@ pub mod exposed;
 mod process;
 mod reload;
 mod time_of_day;
+mod token_expiry;
 pub mod worker;
 
 use std::{

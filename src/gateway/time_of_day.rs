@@ -1,4 +1,4 @@
-//! What depends on the time of day: a clock that goes back, and the end of the certificate.
+//! What depends on the time of day: a clock that goes back, and the ends of the certificate and of tokens.
 
 use std::{
     sync::Arc,
@@ -15,6 +15,7 @@ use crate::{
         self_signed::SelfMade,
         tls::{Certificate, Left, Validity},
     },
+    gateway::token_expiry::TokenExpiry,
     observe::Observer,
     state::GatewayState,
 };
@@ -32,10 +33,11 @@ pub(super) async fn watch(
     stop: CancellationToken,
 ) {
     let mut expiry = Expiry::default();
+    let mut of_tokens = TokenExpiry::default();
     let mut is_behind = false;
     while !stop.is_cancelled() {
         // Also when no request asks for the time: the latest one counts.
-        clock.now();
+        of_tokens.look(&shared.live(), &shared.observer.log, clock.now());
         let behind = clock.behind();
         if behind >= BEHIND && !is_behind {
             let msg = "The clock went back: tokens expire by the latest time that it showed; if that was wrong, restart";

@@ -444,6 +444,19 @@ impl Live {
         slots.iter().any(|slot| *self.credentials[*slot].id == **id)
     }
 
+    /// The credentials that end by themselves: whose they are, what metrics call them, and when.
+    pub fn ending(&self) -> impl Iterator<Item = (&Identity, &str, SystemTime)> {
+        self.credentials
+            .iter()
+            .filter_map(|entry| Some((&*entry.identity, &*entry.id, entry.identity.not_after?)))
+    }
+
+    /// Whether a principal has a credential that lasts beyond `end`.
+    pub fn outlasts(&self, principal: &Principal, end: SystemTime) -> bool {
+        let slots = self.slots_of(principal);
+        slots.iter().any(|slot| self.credentials[*slot].identity.not_after.is_none_or(|other| other > end))
+    }
+
     /// Whether any credential ends by itself.
     pub fn has_expiry(&self) -> bool {
         self.credentials.iter().any(|entry| entry.identity.not_after.is_some())

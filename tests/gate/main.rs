@@ -73,6 +73,7 @@ mod smoke;
 mod streaming;
 mod terminal;
 mod tls;
+mod token_commands;
 mod verifier;
 
 use test_support::{decisive_keys, harness, process, recorder, scripted, spellings};

@@ -21,6 +21,7 @@ use crate::config::{
     },
     roots::SystemRoots,
     rule_lines::RuleOf,
+    snapshot::Credential,
     table::key::Object,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub(crate) unread: Unread,
     /// The places of the rules about who may do what.
     pub(crate) rules: Vec<(RuleOf, Rule, Location)>,
+    /// Every credential of which the token is known, and where it is.
+    pub(crate) credentials: Vec<(usize, Credential)>,
     /// A wait for something that is not in `unread` timed out.
     pub(crate) has_waited: bool,
     /// What looks at these files found.
@@ -71,11 +74,14 @@ pub(crate) struct NamedFiles {
 }
 
 /// Something that is wrong, before it is known whether it is shown.
+#[derive(Debug, Clone)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
     pub(crate) offset: usize,
     pub(crate) key_path: String,
     pub(crate) message: String,
+    /// Whether it is that a variable has no value here, which it may have where the gateway runs.
+    pub(crate) is_unset: bool,
 }
 
 /// With more problems than this, hints are left out: they would only take time.
@@ -91,6 +97,7 @@ impl<'a> Context<'a> {
             files: vec![file.to_owned()],
             unread: Unread::default(),
             rules: Vec::new(),
+            credentials: Vec::new(),
             has_waited: false,
             named: NamedFiles::default(),
             known_files: HashSet::from([file.to_owned()]),
@@ -123,8 +130,16 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn error(&mut self, at: &Location, message: impl Into<String>) {
-        let severity = if self.is_part { Severity::Part } else { Severity::Error };
-        self.note(severity, at, message.into());
+        self.note(self.of_error(), at, message.into(), false);
+    }
+
+    /// Notes that a variable has no value.
+    pub(crate) fn unset(&mut self, at: &Location, message: String) {
+        self.note(self.of_error(), at, message, true);
+    }
+
+    fn of_error(&self) -> Severity {
+        if self.is_part { Severity::Part } else { Severity::Error }
     }
 
     /// Notes an error of something that has no value then.
@@ -151,16 +166,17 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn warning(&mut self, at: &Location, message: impl Into<String>) {
-        self.note(Severity::Warning, at, message.into());
+        self.note(Severity::Warning, at, message.into(), false);
     }
 
     pub(crate) fn notice(&mut self, at: &Location, message: impl Into<String>) {
-        self.note(Severity::Notice, at, message.into());
+        self.note(Severity::Notice, at, message.into(), false);
     }
 
-    fn note(&mut self, severity: Severity, at: &Location, message: String) {
+    fn note(&mut self, severity: Severity, at: &Location, message: String, is_unset: bool) {
         if !self.broken_texts.contains(&at.path) {
-            self.problems.push(Finding { severity, offset: at.offset, key_path: at.path.clone(), message });
+            let (offset, key_path) = (at.offset, at.path.clone());
+            self.problems.push(Finding { severity, offset, key_path, message, is_unset });
         }
     }
 

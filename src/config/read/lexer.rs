@@ -36,7 +36,8 @@ pub(crate) struct Lexeme {
 const SYMBOLS: &str = "“”„‟«»‘’'`;=";
 
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
+    // What the parser passes over.
+    c.is_whitespace()
 }
 
 /// All tokens of `text`. Between them there is white space and nothing else.
@@ -48,7 +49,7 @@ pub(crate) fn tokens(text: &str) -> Vec<Lexeme> {
         let to_end_of_line = || rest.find('\n').map_or(rest, |end| &rest[..end]).trim_end_matches('\r').len();
         let (class, length) = match c {
             c if is_space(c) => {
-                at += 1;
+                at += c.len_utf8();
                 continue;
             }
             '{' | '[' => (Class::Open(c as u8), 1),
@@ -60,7 +61,8 @@ pub(crate) fn tokens(text: &str) -> Vec<Lexeme> {
                 None => (Class::Unclosed, to_end_of_line()),
             },
             '#' => (Class::Hash, to_end_of_line()),
-            '/' if rest.starts_with("//") => (Class::Comment, to_end_of_line()),
+            // The parser ends it at a carriage return as well.
+            '/' if rest.starts_with("//") => (Class::Comment, rest.find(['\r', '\n']).unwrap_or(rest.len())),
             '/' if rest.starts_with("/*") => {
                 (Class::Comment, rest.find("*/").map_or(rest.len(), |end| end + 2))
             }

@@ -345,7 +345,11 @@ fn or_error(
     expanded: Result<Expanded, Unresolved>,
     message: &dyn Fn(&Unresolved) -> String,
 ) -> Option<Expanded> {
-    expanded.map_err(|unresolved| cx.error(at, message(&unresolved))).ok()
+    let note = |unresolved: Unresolved| match unresolved.is_unset() {
+        true => cx.unset(at, message(&unresolved)),
+        false => cx.error(at, message(&unresolved)),
+    };
+    expanded.map_err(note).ok()
 }
 
 /// The value as it is: for JSON that is not the gateway's own, so that nothing in it is a reference.

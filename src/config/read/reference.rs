@@ -56,6 +56,13 @@ impl Unresolved {
     }
 }
 
+impl Unresolved {
+    /// Whether a variable has no value; else it is no reference as they are written.
+    pub(crate) fn is_unset(&self) -> bool {
+        self.variable.is_some()
+    }
+}
+
 impl From<String> for Unresolved {
     fn from(cause: String) -> Self {
         Self { cause, default: None, variable: None }
@@ -92,6 +99,28 @@ pub(crate) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, Unresolved> 
         }
         _ => interpolate(text, env),
     }
+}
+
+/// The first variable that `text` refers to, if it refers to one.
+pub(crate) fn first_variable(text: &str) -> Option<&str> {
+    if let Some(reference) = text.strip_prefix("$env:") {
+        return reference.split('|').next().filter(|name| is_name(name));
+    }
+    if let Some(name) = text.strip_prefix("env:").filter(|name| is_name(name)) {
+        return Some(name);
+    }
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = match after.strip_prefix('{') {
+            // What is written as `$$` is a dollar sign.
+            None => after.strip_prefix('$').unwrap_or(after),
+            Some(inside) => {
+                let (inside, _) = inside.split_once('}')?;
+                return inside.split(":-").next().filter(|name| is_name(name));
+            }
+        };
+    }
+    None
 }
 
 /// Whether the variable `name` is set and not empty; its value if so.
@@ -323,6 +352,27 @@ mod tests {
             error.message_for_secret(),
             "the environment variable UNSET is not set; set it where the gateway is started"
         );
+    }
+
+    #[test]
+    fn the_first_variable_of_a_text_is_found_and_no_part_of_a_plain_one() {
+        for (text, variable) in [
+            ("$env:A", Some("A")),
+            ("$env:A|b", Some("A")),
+            ("env:A", Some("A")),
+            ("x${A}${B}", Some("A")),
+            ("${A:-b}", Some("A")),
+            ("a$$${A}", Some("A")),
+            ("a$${SECRET}b", None),
+            ("pre$${NO}${YES}", Some("YES")),
+            ("env:not a name", None),
+            ("$env:not a name", None),
+            ("a${SECRET", None),
+            ("a$b", None),
+            ("plain", None),
+        ] {
+            assert_eq!(first_variable(text), variable, "{text}");
+        }
     }
 
     #[test]

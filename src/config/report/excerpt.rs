@@ -4,7 +4,7 @@
 //! place where the table wants one, and the text could be parsed, so that this place is certain. Everything else, comments
 //! included, is `…`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Write as _};
 
 use jsonc_parser::{ast::Value, common::Ranged};
 
@@ -12,6 +12,7 @@ use crate::config::{
     read::{
         lexer::{Class, Lexeme, tokens},
         lines::LineIndex,
+        parse::parse,
     },
     report::shown,
     table::{
@@ -86,6 +87,21 @@ impl<'a> Excerpts<'a> {
         format!("{margin} |\n{line} | {}\n{margin} | {gap}{mark}\n", shown.trim_end())
     }
 
+    /// The whole line of `offset`.
+    fn line(&self, lines: &LineIndex<'_>, offset: usize) -> String {
+        let (start, end) = lines.range(offset);
+        let first = self.tokens.partition_point(|token| token.end <= start);
+        let last = self.tokens.partition_point(|token| token.start < end);
+        let (mut shown, mut at) = (String::new(), start);
+        for index in first..last {
+            let token = self.tokens[index];
+            shown += self.text.get(at..token.start).unwrap_or_default();
+            shown += &self.shown(index);
+            at = token.end.min(end);
+        }
+        shown
+    }
+
     /// How many of these tokens fit into half of the width.
     fn fitting(&self, indexes: impl Iterator<Item = usize>) -> usize {
         let mut width = 0;
@@ -136,6 +152,28 @@ impl<'a> Excerpts<'a> {
     }
 }
 
+/// The lines between the first and the last that differ, as they were (`-`) and as they are to be (`+`).
+pub(crate) fn changed_lines(before: &str, after: &str) -> String {
+    let parsed = [before, after].map(|text| parse(text).ok());
+    let [old, new] = [before, after].map(|text| text.split('\n').collect::<Vec<_>>());
+    let alike = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let left = old.len().min(new.len()) - alike;
+    let alike_at_end = old.iter().rev().zip(new.iter().rev()).take(left).take_while(|(old, new)| old == new);
+    let alike_at_end = alike_at_end.count();
+    let mut shown = String::new();
+    for (sign, text, lines, document) in [('-', before, old, &parsed[0]), ('+', after, new, &parsed[1])] {
+        let excerpts = Excerpts::new(text, document.as_ref().map(|(value, _)| value));
+        let index = LineIndex::new(text);
+        let mut offset: usize = lines[..alike].iter().map(|line| line.len() + 1).sum();
+        for (number, line) in lines.iter().enumerate().take(lines.len() - alike_at_end).skip(alike) {
+            // Writing to a string does not fail.
+            let _ = writeln!(shown, "{sign} {} | {}", number + 1, excerpts.line(&index, offset));
+            offset += line.len() + 1;
+        }
+    }
+    shown
+}
+
 /// Columns that it takes.
 fn width(text: &str) -> usize {
     text.chars().count()
@@ -183,6 +221,10 @@ fn descend(kind: &ValueKind, value: &Value<'_>, harmless: &mut HashSet<usize>) {
         (ValueKind::Duration(_), Value::StringLit(text))
             if humantime::parse_duration(&text.value).is_ok() =>
         {
+            harmless.insert(value.range().start);
+        }
+        // A moment.
+        (ValueKind::Text(_), Value::StringLit(text)) if humantime::parse_rfc3339(&text.value).is_ok() => {
             harmless.insert(value.range().start);
         }
         (ValueKind::Word(words), Value::StringLit(text)) if words.find(&text.value).is_some() => {

@@ -81,8 +81,10 @@ const BY_SERVER: &str = "whose `tokens` say for each server which tokens open it
 fn are_by_server(fields: &Fields<'_>, servers: &[&str], fits: fn(&Node<'_>) -> bool) -> bool {
     let Some(tokens) = fields.get("tokens").and_then(|node| node.fields()) else { return false };
     let entries = tokens.entries();
+    // Lists of which none holds anything are tokens that were revoked.
+    let is_empty = |node: &Node<'_>| node.elements().is_some_and(|of| of.is_empty());
     servers.len() > 1
-        && !entries.is_empty()
+        && !entries.iter().all(|(_, _, node)| is_empty(node))
         && tokens.names().all(|name| servers.contains(&name))
         && entries.iter().all(|(_, _, node)| fits(node))
 }
@@ -148,6 +150,7 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
         for node in several.unwrap_or_else(|| vec![node]) {
             let Some((credential, is_good)) = read_credential(cx, &node, &name) else { continue };
             remaining.push(credential.clone());
+            cx.credentials.push((node.at.offset, credential.clone()));
             if <[u8; 32]>::from(Sha256::digest(&*name)) == credential.digest && !name.starts_with("sg_") {
                 cx.error(&node.at, "is also its name, which logs and metrics show; give it another name");
             }
@@ -410,7 +413,7 @@ fn read_expiry(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SystemTime> {
 }
 
 /// A moment with an offset from UTC (RFC 3339), in UTC.
-fn in_utc(text: &str) -> Option<humantime::Rfc3339Timestamp> {
+pub(crate) fn in_utc(text: &str) -> Option<humantime::Rfc3339Timestamp> {
     let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
     let (hours, minutes) = offset.get(1..)?.split_once(':')?;
     let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| digits.len() == 2);
