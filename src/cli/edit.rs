@@ -5,6 +5,7 @@
 //! command says: a file must have the same mistakes afterwards.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
@@ -120,7 +121,15 @@ pub(super) fn edit(
         }
     }
     let printed = print(&edited.result);
-    let _ = io::stderr().write_all(edited.hints.as_bytes());
+    let mut hints = edited.hints;
+    if let Some(gone) = lacks(&after.errors, &before.errors, |error| error.is_unset) {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            hints,
+            "Note: {gone}. Where a gateway has no value for it either, it refused this config, and loads the whole of it now."
+        );
+    }
+    let _ = io::stderr().write_all(hints.as_bytes());
     if !is_loaded {
         print_problems(&after);
         let hint = "\
@@ -159,16 +168,6 @@ fn changes_only(before: &Value<'_>, edited: &Edited) -> bool {
 
 /// Whether the same is wrong with both; of files that cannot be read, less may be.
 fn compare(before: &Loaded, after: &Loaded) -> Result<(), String> {
-    // What is in a list may have another place in it, and another line.
-    let words = |error: &Finding| error.message.replace(|c: char| c.is_ascii_digit(), "");
-    let lacks = |among: &[Finding], of: &[Finding], counts: fn(&Finding) -> bool| {
-        let mut known: Vec<_> = among.iter().filter(|error| counts(error)).map(words).collect();
-        let is_new = |error: &&Finding| {
-            let found = known.iter().position(|known| *known == words(error));
-            found.map(|index| known.swap_remove(index)).is_none()
-        };
-        of.iter().filter(|error| counts(error)).find(is_new).map(shown)
-    };
     let counts = |error: &Finding| is_mistake(error) || error.severity == Severity::Part;
     if let Some(new) = lacks(&before.errors, &after.errors, counts) {
         return Err(format!("nothing is written: the config would have this mistake then: {new}"));
@@ -180,6 +179,21 @@ fn compare(before: &Loaded, after: &Loaded) -> Result<(), String> {
              because of it; mend it first: {gone}"
         )),
     }
+}
+
+/// The first of these errors that is not among the others, of those that count.
+fn lacks(among: &[Finding], of: &[Finding], counts: fn(&Finding) -> bool) -> Option<String> {
+    // What is in a list may have another place in it, and another line.
+    let words = |error: &Finding| match error.is_unset {
+        true => error.message.clone(),
+        false => error.message.replace(|c: char| c.is_ascii_digit(), ""),
+    };
+    let mut known: Vec<_> = among.iter().filter(|error| counts(error)).map(words).collect();
+    let is_new = |error: &&Finding| {
+        let found = known.iter().position(|known| *known == words(error));
+        found.map(|index| known.swap_remove(index)).is_none()
+    };
+    of.iter().filter(|error| counts(error)).find(is_new).map(shown)
 }
 
 fn shown(error: &Finding) -> String {

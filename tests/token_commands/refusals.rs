@@ -18,8 +18,12 @@ fn variables_that_are_not_set_here_are_no_obstacle() {
     assert_eq!(token(&path, "ci")[0], json!({ "sha256": sha256(&new) }));
     assert_eq!(token(&path, "ci")[1]["value"], "$env:NOT_SET_HERE");
     done(&path, &["expire", "dev", "7d"]);
-    done(&path, &["revoke", "ci"]);
+    let output = run(&path, &["revoke", "ci"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("NOT_SET_HERE is not set"), "{said}");
+    assert!(said.contains("Where a gateway has no value for it either"), "{said}");
     assert_eq!(token(&path, "ci"), json!([]));
+    assert!(text(&run(&path, &["revoke", "t7"]).stderr).contains("NOT_SET_7 is not set"));
     // An end that is not known must not become a later one, or none.
     let end = r#"{ "ci": { "value": "an-old-token-0123456789", "expires": "$env:NOT_SET_HERE" } }"#;
     let path = files.config(end);
