@@ -83,6 +83,7 @@ pub async fn handle(
     let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
 
     let FoundEndpoint { endpoint, server } = table::find(head.uri.path());
+    let endpoint = endpoint.with_debug(live.config.debug);
     let mut request = Request {
         worker: &worker,
         connection: &connection,

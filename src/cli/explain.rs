@@ -23,7 +23,7 @@ pub(super) struct Explain {
     /// The same as --as token:NAME
     #[arg(long, value_name = "NAME", conflicts_with = "principal")]
     token_name: Option<String>,
-    /// Server that is asked for; `mcp` is all of them as one, `metrics` and `servers` what operators may have
+    /// Server that is asked for; `mcp` is all of them as one, `metrics`, `servers` and `debug` what operators may have
     #[arg(long, value_name = "SERVER")]
     server: String,
     /// Tool of the server, by the server's own name for it
@@ -71,6 +71,9 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
         let _ =
             writeln!(text, "note: this is about `proxy.addr`; `proxy.admin` on loopback asks for no token");
     }
+    if ask == Ask::Manage(ManageAsk::Debug) && !snapshot.debug {
+        let _ = writeln!(text, "note: `proxy.debug` is off, so there is no such path");
+    }
     let printed = print(&text);
     Ok(if may || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(FAILED) })
 }
@@ -78,12 +81,13 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
 /// What is asked for, if the config has it.
 fn question<'a>(snapshot: &Snapshot, server: &'a str, tool: Option<&'a str>) -> Result<Ask<'a>, String> {
     match (server, tool) {
-        (Server::ALL | "metrics" | "servers", Some(_)) => {
+        (Server::ALL | "metrics" | "servers" | "debug", Some(_)) => {
             Err(format!("`{server}` is no server with tools of its own; name the server of the tool"))
         }
         (Server::ALL, None) => Ok(Ask::Aggregate),
         ("metrics", None) => Ok(Ask::Manage(ManageAsk::Metrics)),
         ("servers", None) => Ok(Ask::Manage(ManageAsk::Servers)),
+        ("debug", None) => Ok(Ask::Manage(ManageAsk::Debug)),
         _ if snapshot.server(server).is_none() => {
             let names = snapshot.servers.iter().map(|server| &*server.name);
             Err(format!("there is no such server in `mcpServers`; {}", proposed(server, names)))
@@ -129,6 +133,7 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         Ask::Aggregate => (None, "the aggregate of all servers, in which each has its own rule".into()),
         Ask::Manage(ManageAsk::Metrics) => (None, "`/metrics`".into()),
         Ask::Manage(ManageAsk::Servers) => (None, "`/servers` and its actions".into()),
+        Ask::Manage(ManageAsk::Debug) => (None, "`/debug`".into()),
     };
     let verdict = match decision {
         Decision::Allow { .. } => format!("may use {what}"),

@@ -114,6 +114,16 @@ fn decoys_that_do_not_do_what_is_meant() {
 }
 
 #[test]
+fn debugging_that_nobody_can_see() {
+    let message = "serves `/debug` to nobody, because no token has the role `admin`";
+    check(&[
+        (proxy!("\"debug\": true"), &[("2:11:", message)]),
+        (proxy!("\"debug\": true, \"admin\": { \"addr\": \"127.0.0.1:9090\" }"), &[]),
+        (proxy!("\"debug\": \"yes\""), &[("2:20:", "must be true or false")]),
+    ]);
+}
+
+#[test]
 fn places_where_no_audit_can_be() {
     check(&[
         (

@@ -69,7 +69,7 @@ use crate::config::{
         parse::{self, SyntaxFault},
         reader::Node,
     },
-    report::{excerpt::Excerpts, problem::Location},
+    report::{excerpt::Excerpts, problem::Location, redacted::redacted},
 };
 pub(crate) use crate::config::{
     report::{
@@ -224,6 +224,7 @@ fn load_contents(mut cx: Context<'_>, contents: &FileContents) -> Loaded {
         let [a, b, c, d, e, f, ..] = <[u8; 32]>::from(Sha256::digest(&contents.bytes));
         // As many as a double holds exactly, since that is what a metric is.
         snapshot.hash = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        snapshot.redacted = snapshot.debug.then(|| Arc::new(redacted(&Node::root(&document))));
     }
     let remaining = remaining.filter(|_| is_clear).map(|mut remaining| {
         remaining.servers = remaining.servers.filter(|_| are_servers_clear);

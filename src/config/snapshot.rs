@@ -68,6 +68,10 @@ pub struct Snapshot {
     pub allow_empty: bool,
     /// What is in files that cannot be used.
     pub lost: LostFiles,
+    /// `proxy.debug`: whether `/debug` is served.
+    pub debug: bool,
+    /// The file without what may be a secret, if `/debug` is served.
+    pub redacted: Option<Arc<serde_json::Value>>,
     /// Where the file says who may do what, for the audit. Nothing else depends on it: a line that moves changes nothing that
     /// runs.
     pub rules: Arc<RuleLines>,

@@ -92,6 +92,11 @@ impl Connections {
         self.open.load(Relaxed)
     }
 
+    /// Those of them that had an admitted request.
+    pub fn admitted(&self) -> usize {
+        self.admitted.load(Relaxed)
+    }
+
     /// How many there may be.
     pub fn limit(&self) -> usize {
         self.limit.load(Relaxed)

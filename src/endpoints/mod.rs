@@ -1,5 +1,6 @@
 //! What the gateway serves: the table of all paths, and what the gateway itself answers.
 
+mod debug;
 mod manage;
 mod metrics;
 mod probe;

@@ -8,7 +8,7 @@ use http::{Method, Response};
 use crate::{
     body::Payload,
     downstream::connection::ListenerKind,
-    endpoints::{EndpointRequest, manage, metrics, probe},
+    endpoints::{EndpointRequest, debug, manage, metrics, probe},
     error::Error,
     policy::decide::ManageAsk,
 };
@@ -132,6 +132,7 @@ use Answer::{Gateway, Mcp, Nothing};
 use Who::{Anyone, Hidden, Nobody, Server};
 const SCRAPER: Who = Who::Manage(ManageAsk::Metrics);
 const OPERATOR: Who = Who::Manage(ManageAsk::Servers);
+const DEBUGGER: Who = Who::Manage(ManageAsk::Debug);
 
 // Of each: paths; methods; who may have it at the public listener, and at a remote admin listener; sites; log; answer.
 endpoints! {
@@ -144,6 +145,13 @@ endpoints! {
     START: ["/servers/{server}/start"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::start);
     STOP: ["/servers/{server}/stop"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::stop);
     RESTART: ["/servers/{server}/restart"], ACT, OPERATOR, OPERATOR, Listed, Debug, Gateway(manage::restart);
+    DEBUG: ["/debug"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::index);
+    DEBUG_CONFIG: ["/debug/config"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::config);
+    DEBUG_CONNECTIONS: ["/debug/connections"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::connections);
+    DEBUG_SESSIONS: ["/debug/sessions"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::sessions);
+    DEBUG_PROCESSES: ["/debug/processes"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::processes);
+    DEBUG_LEDGER: ["/debug/ledger"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::ledger);
+    DEBUG_LOG: ["/debug/log"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::log);
 
     ALL_MCP: ["/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
     ALL_SSE: ["/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
@@ -207,12 +215,19 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
         ("servers", Some(server), Some("start")) => of_server(&START, server),
         ("servers", Some(server), Some("stop")) => of_server(&STOP, server),
         ("servers", Some(server), Some("restart")) => of_server(&RESTART, server),
+        ("debug", None, None) => found(&DEBUG),
+        ("debug", Some("config"), None) => found(&DEBUG_CONFIG),
+        ("debug", Some("connections"), None) => found(&DEBUG_CONNECTIONS),
+        ("debug", Some("sessions"), None) => found(&DEBUG_SESSIONS),
+        ("debug", Some("processes"), None) => found(&DEBUG_PROCESSES),
+        ("debug", Some("ledger"), None) => found(&DEBUG_LEDGER),
+        ("debug", Some("log"), None) => found(&DEBUG_LOG),
         ("mcp", None, None) => found(&ALL_MCP),
         ("sse", None, None) => found(&ALL_SSE),
         ("message", None, None) => found(&ALL_MESSAGE),
         ("" | "register" | "authorize" | "token", None, None) | (".well-known", ..) => found(&NO_LOGIN),
         // No server can have these names.
-        ("health" | "status" | "metrics" | "servers" | "mcp" | "sse" | "message", ..)
+        ("health" | "status" | "metrics" | "servers" | "debug" | "mcp" | "sse" | "message", ..)
         | ("" | "register" | "authorize" | "token", ..) => found(&UNKNOWN),
         (server, None | Some("mcp"), None) => of_server(&MCP, server),
         (server, Some("sse"), None) => of_server(&SSE, server),
@@ -231,6 +246,11 @@ impl Endpoint {
             (ListenerKind::Admin { is_remote: false }, Who::Hidden | Who::Nobody) => Who::Nobody,
             (ListenerKind::Admin { is_remote: false }, _) => Who::Anyone,
         }
+    }
+
+    /// What is served there if `/debug` is, or is not: where it is off, it is a path like any that leads nowhere.
+    pub fn with_debug(&'static self, is_served: bool) -> &'static Self {
+        if self.public == DEBUGGER && !is_served { &UNKNOWN } else { self }
     }
 
     /// Whether it is for operators, who need no token at an admin listener on loopback.
@@ -304,7 +324,7 @@ mod tests {
             path in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "db", "x", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
-                    "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "admin",
+                    "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "admin", "debug", "config", "log",
                     "Health", "healthx", "{server}", "*",
                 ]),
                 0..5,
@@ -328,7 +348,7 @@ mod tests {
     #[test]
     fn no_server_can_have_the_name_of_a_path() {
         /// Of paths to come.
-        const LATER: [&str; 8] = ["messages", "auth", "debug", "oauth", "revoke", "api", "my", "admin"];
+        const LATER: [&str; 7] = ["messages", "auth", "oauth", "revoke", "api", "my", "admin"];
         let is_name = |word: &&str| !word.is_empty() && !word.contains('.');
         let words: BTreeSet<_> = first_words().into_iter().filter(is_name).chain(LATER).collect();
         let reserved: BTreeSet<_> = reserved_names().iter().copied().collect();

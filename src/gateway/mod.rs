@@ -203,6 +203,7 @@ impl Prepared {
         let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, &clock)
             .map_err(StartError::Server)?;
         observer.metrics.config_runs(snapshot.hash);
+        observer.log.keep_recent(snapshot.debug);
         let shared = Arc::new(GatewayState::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());

@@ -62,7 +62,7 @@ impl Gateway {
             (Some(Tls::Files(Some(renewed))), TlsKind::Files) => Some(Arc::clone(renewed)),
             _ => None,
         };
-        let level = snapshot.log.level;
+        let (level, keeps_recent) = (snapshot.log.level, snapshot.debug);
         let mut change = self.put_into_force(&turn, snapshot).map_err(NotReloaded::Server)?;
         if !differs.is_empty() {
             let msg = "Changed keys that take effect at the next start";
@@ -72,6 +72,7 @@ impl Gateway {
             change.lacks_certificate = !self.renew(&renewed);
         }
         self.shared.observer.log.set_level(level);
+        self.shared.observer.log.keep_recent(keeps_recent);
         Ok(change)
     }
 

@@ -215,6 +215,12 @@ impl Ledger {
         owner
     }
 
+    /// The gateway itself, and others: so many at most.
+    pub fn owners(&self, most: usize) -> Vec<Arc<Owner>> {
+        let owners = self.owners.lock();
+        [&self.gateway].into_iter().chain(owners.values()).take(most).cloned().collect()
+    }
+
     /// The gateway itself, which owns what callers share.
     pub fn gateway(&self) -> &Arc<Owner> {
         &self.gateway

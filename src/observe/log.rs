@@ -8,10 +8,11 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     thread,
     time::{Duration, SystemTime},
@@ -26,6 +27,9 @@ use crate::config::{Level, LogFormat};
 const QUEUE_LINES: usize = 8192;
 /// Longest a value may be in a line; the rest is cut. A client chooses paths and peers choose error texts.
 pub(super) const VALUE_BYTES: usize = 256;
+/// Lines that are kept to be shown, of which none is much longer than what one value may be.
+const RECENT_LINES: usize = 500;
+const RECENT_LINE_BYTES: usize = 2048;
 /// The writer's pause after each write: bounds its wake-ups to 200 a second however many lines come.
 const BATCH: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for the writer. A reader that takes nothing must not keep it.
@@ -40,6 +44,9 @@ struct Inner {
     format: LogFormat,
     is_coloured: bool,
     queue: Mutex<Queue>,
+    /// Whether `recent` has the last lines.
+    keeps_recent: AtomicBool,
+    recent: Mutex<VecDeque<Vec<u8>>>,
     wake: Condvar,
     dropped: IntCounter,
     ended: Condvar,
@@ -85,6 +92,8 @@ impl Log {
             format,
             is_coloured: is_coloured && format == LogFormat::Text,
             queue: Mutex::default(),
+            keeps_recent: AtomicBool::default(),
+            recent: Mutex::default(),
             wake: Condvar::new(),
             dropped,
             ended: Condvar::new(),
@@ -101,6 +110,19 @@ impl Log {
     /// Changes the least severe level that is written.
     pub fn set_level(&self, level: Level) {
         self.0.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the last lines are kept, besides being written.
+    pub fn keep_recent(&self, keeps: bool) {
+        self.0.keeps_recent.store(keeps, Ordering::Relaxed);
+        if !keeps {
+            *self.0.recent.lock() = VecDeque::new();
+        }
+    }
+
+    /// The last lines that were kept, the oldest first.
+    pub fn recent(&self) -> Vec<Vec<u8>> {
+        self.0.recent.lock().iter().cloned().collect()
     }
 
     /// Begins a line; it is written when [`LogLine::send`] is called.
@@ -144,6 +166,13 @@ impl Inner {
     }
 
     fn push(&self, line: &[u8]) {
+        if self.keeps_recent.load(Ordering::Relaxed) && line.len() <= RECENT_LINE_BYTES {
+            let mut recent = self.recent.lock();
+            if recent.len() >= RECENT_LINES {
+                recent.pop_front();
+            }
+            recent.push_back(line.to_vec());
+        }
         let mut queue = self.queue.lock();
         if queue.lines >= QUEUE_LINES || queue.closed {
             queue.dropped_unreported += 1;

@@ -41,6 +41,8 @@ pub enum ManageAsk {
     Metrics,
     /// `/servers` with all below it, and whatever else is for operators.
     Servers,
+    /// `/debug` with all below it, where it is served.
+    Debug,
 }
 
 impl<'a> Ask<'a> {

@@ -1,6 +1,10 @@
 //! All sessions of the gateway, by id.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -70,6 +74,11 @@ impl Registry {
         self.0.lock().get(server).map_or(0, HashMap::len)
     }
 
+    /// Sessions with each server that has any.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.0.lock().iter().map(|(server, sessions)| (server.to_string(), sessions.len())).collect()
+    }
+
     /// Ends the sessions with `server`.
     pub fn close(&self, server: &str) {
         let handles: Vec<_> =
@@ -135,6 +144,7 @@ mod tests {
         assert_eq!(["db", "files", "none"].map(|server| registry.count(server)), [2, 1, 0]);
         drop(first);
         assert_eq!((registry.count("db"), registry.len()), (1, 2));
+        assert_eq!(registry.counts(), [("db".into(), 1), ("files".into(), 1)].into());
         drop((second, other));
         assert!(registry.is_empty());
     }

@@ -22,6 +22,7 @@ mod cors;
 mod credential_keys;
 mod credential_matrix;
 mod crossed;
+mod debug;
 mod decoys;
 mod disabled;
 mod endpoint_events;

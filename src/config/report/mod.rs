@@ -5,6 +5,7 @@ pub(crate) mod foreign;
 pub(crate) mod hint;
 pub(crate) mod mistaken;
 pub mod problem;
+pub(crate) mod redacted;
 pub mod schema;
 #[cfg(test)]
 pub(crate) mod schema_tests;

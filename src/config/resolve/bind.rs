@@ -99,6 +99,25 @@ pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, sna
     }
 }
 
+/// `/debug` is for a while, and for somebody.
+pub(crate) fn warn_of_debug(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
+    if !snapshot.debug {
+        return;
+    }
+    let is_admin = |role: &String| role == "admin";
+    let has_reader = snapshot.admin.is_some_and(|addr| addr.ip().is_loopback())
+        || snapshot.credentials.iter().any(|credential| credential.roles.iter().any(is_admin));
+    let at = proxy.key("debug");
+    match has_reader {
+        true => cx.notice(&at, "serves `/debug` to the role `admin`; remove it once it is not needed"),
+        false => cx.warning(
+            &at,
+            "serves `/debug` to nobody, because no token has the role `admin`; give `roles` to one of `auth.tokens`, or \
+             set `admin` to an address of this machine",
+        ),
+    }
+}
+
 /// The socket addresses that `text` means; at least one.
 fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
     if let Ok(addr) = text.parse::<SocketAddr>() {

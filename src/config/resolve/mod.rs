@@ -102,6 +102,7 @@ fn snapshot(
     snapshot.credentials = auth.credentials;
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
+        bind::warn_of_debug(cx, proxy, &snapshot);
     }
     snapshot.session_timeout = idle_timeout;
     snapshot.servers = servers.good;
@@ -153,8 +154,6 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let admin = proxy.object(cx, "admin");
     let workers = proxy.number(cx, "workers").unwrap_or_default();
     let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
-    // It has no effect, and is checked all the same.
-    proxy.bool(cx, "debug");
     let duration = |cx: &mut Context<'_>, name| proxy.duration(cx, name).unwrap_or_default();
     Snapshot {
         name: name(cx, proxy),
@@ -185,6 +184,8 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         servers: Vec::new(),
         allow_empty: proxy.bool(cx, "allowEmpty").unwrap_or_default(),
         lost: LostFiles { servers: Vec::new(), session_key: !has_session_key },
+        debug: proxy.bool(cx, "debug").unwrap_or_default(),
+        redacted: None,
         rules: Arc::default(),
         system_roots: cx.system_roots.clone(),
     }

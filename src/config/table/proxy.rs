@@ -180,7 +180,14 @@ pub(in crate::config) static PROXY: Object = Object {
         )
         .examples(&[r#""/var/lib/sluicegate""#])
         .restart(""),
-        key("debug", ValueKind::Bool, Bool(false), "Reserved; nothing is served at `/debug` yet."),
+        key(
+            "debug",
+            ValueKind::Bool,
+            Bool(false),
+            "Serve `/debug` to the role `admin`, and at the admin listener: the config in force without its texts, connections, \
+             sessions, processes, shares, recent lines of the log. Without it there is no such path. See \
+             [debug](operate.md#debug).",
+        ),
     ],
 };
 
