@@ -212,7 +212,9 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 
 /// Whether no file can take the place of this one, though it may be written.
 fn has_to_be_in_place(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EXDEV | libc::EACCES | libc::EPERM | libc::EROFS))
+    // The last one: the name leaves no room for a longer one.
+    let in_place = [libc::EBUSY, libc::EXDEV, libc::EACCES, libc::EPERM, libc::EROFS, libc::ENAMETOOLONG];
+    error.raw_os_error().is_some_and(|error| in_place.contains(&error))
 }
 
 /// The extended attributes of a file: access lists, labels, those of users.
@@ -388,6 +390,16 @@ mod tests {
         let _ = fremovexattr(File::open(&path).unwrap(), "system.posix_acl_access");
         ConfigInEdit::open(&path).unwrap().replace("new", || Ok(())).unwrap();
         assert!(attributes(&File::open(&path).unwrap()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_name_that_leaves_no_room_is_no_obstacle() {
+        let (directory, path) = file("old");
+        let long = directory.path().join("n".repeat(250));
+        fs::rename(&path, &long).unwrap();
+        ConfigInEdit::open(&long).unwrap().replace("new", || Ok(())).unwrap();
+        assert_eq!(fs::read(&long).unwrap(), b"new");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

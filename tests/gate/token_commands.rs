@@ -53,3 +53,36 @@ async fn a_rotated_token_opens_at_once_and_a_revoked_one_nothing_and_others_lose
     assert_eq!(gate.get("/db", "").await.0, 401, "revoking opens the server to nobody");
     passes(&mut behind_dev, &mut of_dev, "data: of another\n\n").await;
 }
+
+/// Whoever rotates at the same time waits for the others, and the gateway follows them all; also where the file has to be
+/// written in place.
+#[tokio::test]
+async fn tokens_that_are_rotated_at_once_all_open() {
+    const AT_ONCE: usize = 12;
+    let tokens: serde_json::Map<String, serde_json::Value> = (0..AT_ONCE)
+        .map(|number| {
+            (
+                format!("t{number}"),
+                json!({ "value": format!("a-token-of-many-{number:08}"), "roles": ["metrics"] }),
+            )
+        })
+        .collect();
+    let gate = Process::start(json!({ "proxy": { "auth": { "tokens": tokens } }, "mcpServers": {} })).await;
+    for round in 0..2 {
+        let new: Vec<String> = std::thread::scope(|scope| {
+            let rotate = |number| {
+                let gate = &gate;
+                scope.spawn(move || token(gate, &["rotate", &format!("t{number}"), "--grace", "0s"]))
+            };
+            let all: Vec<_> = (0..AT_ONCE).map(rotate).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for token in &new {
+            gate.answers("/metrics", token.trim(), 200).await;
+        }
+        if round == 0 {
+            std::fs::hard_link(&gate.path, gate.path.with_extension("second")).unwrap();
+        }
+    }
+    gate.answers("/metrics", "a-token-of-many-00000000", 401).await;
+}
