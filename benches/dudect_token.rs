@@ -17,7 +17,10 @@ use dudect_bencher::{
     rand::{Rng, RngExt},
 };
 use sha2::{Digest, Sha256};
-use sluicegate::{config::Credential, identity::token_table::TokenTable};
+use sluicegate::{
+    config::{CallerLimits, Credential},
+    identity::token_table::TokenTable,
+};
 
 const ROUNDS: usize = 500;
 const SAMPLES_PER_ROUND: usize = 4_000;
@@ -53,6 +56,7 @@ fn table(known: &[Token]) -> TokenTable {
         expires: None,
         roles: vec![],
         decoy: false,
+        limits: CallerLimits::ALL,
     };
     TokenTable::build(&known.iter().map(credential).collect::<Vec<_>>())
 }

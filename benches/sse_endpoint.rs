@@ -11,7 +11,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::{
     mcp::{
-        seal::SessionKey,
+        seal::{SessionKey, SessionOwner},
         sse::{endpoint::EndpointRewriter, endpoint_guard::EndpointGuard},
     },
     secret::Secret,
@@ -26,14 +26,19 @@ fn sse_endpoint(c: &mut Criterion) {
     let key = SessionKey::from_secret(&Secret::new("bench".into()));
     let rewriter = || {
         EndpointRewriter::new(upstream.clone(), |path: &str, query: Option<&str>| {
-            key.seal_message("db", Some("dev"), path, query)
+            key.seal_message("db", SessionOwner::Token("dev"), path, query)
         })
     };
     let mut group = c.benchmark_group("sse_endpoint");
 
     group.bench_function("seal only", |b| {
         b.iter(|| {
-            key.seal_message("db", Some("dev"), black_box("/messages/"), Some("session_id=0123456789abcdef"))
+            key.seal_message(
+                "db",
+                SessionOwner::Token("dev"),
+                black_box("/messages/"),
+                Some("session_id=0123456789abcdef"),
+            )
         });
     });
     group.bench_function("one chunk", |b| {

@@ -10,7 +10,10 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sha2::{Digest, Sha256};
-use sluicegate::{config::Credential, identity::token_table::TokenTable};
+use sluicegate::{
+    config::{CallerLimits, Credential},
+    identity::token_table::TokenTable,
+};
 
 /// As long as 32 random bytes in base64url, and as different from each other.
 fn token(kind: &str, number: usize) -> String {
@@ -25,6 +28,7 @@ fn credential(token: &str) -> Credential {
         expires: None,
         roles: vec![],
         decoy: false,
+        limits: CallerLimits::ALL,
     }
 }
 

@@ -203,10 +203,14 @@ fn check(path: &Path) -> ExitCode {
     names.dedup();
     let warnings = loaded.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
     let warnings = warnings + usize::from(fault.is_some());
-    let is_open = !names.is_empty() || snapshot.servers.iter().any(|server| server.access == Access::Public);
+    let users = snapshot.users.len();
+    let is_open = !names.is_empty()
+        || users > 0
+        || snapshot.servers.iter().any(|server| server.access == Access::Public);
     let verdict = if is_open { "is good" } else { "has no mistake, but nobody can use it" };
+    let of_users = if users > 0 { format!("{}, ", count(users, "user")) } else { String::new() };
     print(&format!(
-        "{} {verdict}: {}, {}, {}\n",
+        "{} {verdict}: {}, {}, {of_users}{}\n",
         path.display(),
         count(snapshot.servers.len(), "server"),
         count(names.len(), "token"),

@@ -45,7 +45,7 @@ use crate::{
         host_hint::forbidden,
         refuse::{Refused, close, refuse, swallow},
     },
-    state::{CredentialEntry, Live, Worker},
+    state::{CallerEntry, Live, Worker},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -68,7 +68,8 @@ pub async fn handle(
         record.set_client(client);
     }
     if let Some(audit) = &live.audit {
-        record.audit(AuditedRequest::new(audit, live.clone(), &live.config.rules));
+        let config = &live.config;
+        record.audit(AuditedRequest::new(audit, live.clone(), config.admin_sees_all, &config.rules));
     }
     // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
     let fields = head::fields(&head.headers);
@@ -197,7 +198,7 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
         _ => {
             let (_, slot) = identify(request).await?;
             if let Some(audited) = request.record.audited() {
-                audited.set_identity(&request.live.credentials[slot].identity);
+                audited.set_identity(&request.live.callers[slot].identity);
             }
             Err(ErrorKind::NotFound.into())
         }
@@ -300,7 +301,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         Some(entry) if entry.is_public => (credential_fields(request).unasked()?, None),
         _ => {
             let (presented, slot) = identify(request).await?;
-            if live.credentials[slot].identity.is_decoy {
+            if live.callers[slot].identity.is_decoy {
                 return admit_decoy(request, mcp_endpoint, presented, slot);
             }
             (presented, Some(slot))
@@ -315,15 +316,15 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
         return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
     }
-    let owner = match slot.map(|slot| &live.credentials[slot]) {
+    let owner = match slot.map(|slot| &live.callers[slot]) {
         Some(holder) => {
-            holder.used.inc();
+            holder.count_use();
             Arc::clone(&holder.owner)
         }
         // Without a token, a request counts for its address, or for that which a balancer forwards for.
         None => connection.owner(client, &worker.shared.ledger),
     };
-    request.record.admitted(Arc::clone(&entry.metrics), caller.token_name().cloned());
+    request.record.admitted(Arc::clone(&entry.metrics), Arc::clone(&caller.identity));
     let (live, entry) = (Arc::clone(live), Arc::clone(entry));
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
 }
@@ -336,16 +337,16 @@ fn admit_decoy<'a>(
     slot: usize,
 ) -> Result<Admitted<'a>, Error> {
     let Request { live, head, .. } = *request;
-    let (caller, holder) = (live.caller(Some(slot)), &live.credentials[slot]);
+    let (caller, holder) = (live.caller(Some(slot)), &live.callers[slot]);
     let entry = live.decoy.as_ref().ok_or_else(|| ErrorKind::Internal.with_cause("no server for decoys"))?;
-    holder.used.inc();
+    holder.count_use();
     let record = &mut request.record;
     if let Some(audited) = record.audited() {
         audited.set_identity(&caller.identity);
     }
     // The warning counts them. What a thief repeats is not to fill the log.
     record.mark_for_gateway();
-    record.admitted(Arc::clone(&entry.metrics), caller.token_name().cloned());
+    record.admitted(Arc::clone(&entry.metrics), Arc::clone(&caller.identity));
     record.show_path(shown::shown(head.uri.path(), |name| live.entries.contains_key(name)));
     let (live, entry, owner) = (Arc::clone(live), Arc::clone(entry), Arc::clone(&holder.owner));
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
@@ -354,7 +355,7 @@ fn admit_decoy<'a>(
 /// A decoy was presented, for whatever: that is what it is there for.
 fn report_decoy(request: &Request<'_>, slot: usize) {
     let Request { worker, live, head, record, .. } = request;
-    let CredentialEntry { identity, decoy_used, .. } = &live.credentials[slot];
+    let CallerEntry { identity, decoy_used, .. } = &live.callers[slot];
     if let Some(used) = decoy_used {
         used.inc();
     }
@@ -365,7 +366,7 @@ fn report_decoy(request: &Request<'_>, slot: usize) {
     }
 }
 
-/// Admits the caller to what the gateway says of itself, and counts that the token was used.
+/// Admits the caller to what the gateway says of itself, and counts that its credential was used.
 async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error> {
     let Who::Manage(what) = who else {
         if let Some(audited) = request.record.audited().filter(|_| request.endpoint.is_managed()) {
@@ -377,12 +378,12 @@ async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error
         audited.set_managed(Some(what));
     }
     let (_, slot) = identify(request).await?;
-    let holder = &request.live.credentials[slot];
+    let holder = &request.live.callers[slot];
     if let Some(audited) = request.record.audited() {
         audited.set_identity(&holder.identity);
     }
     request.live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
-    holder.used.inc();
+    holder.count_use();
     take_connection(request, &holder.owner)
 }
 
@@ -459,7 +460,7 @@ async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), E
         Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
         Identified::Later(found) => found_later(request, found).await?,
     };
-    if live.credentials[slot].identity.is_decoy {
+    if live.callers[slot].identity.is_decoy {
         report_decoy(request, slot);
     }
     Ok((presented?, slot))

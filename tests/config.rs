@@ -269,7 +269,7 @@ fn explain_says_what_is_decided_and_which_line_decides() {
             "--token-name ops --server db",
             1,
             "token:ops: may not use the server `db` (403 insufficient_scope)\n  \
-             gate.json:12:40: mcpServers.db.authTokens: does not name the token\n",
+             gate.json:12:40: mcpServers.db.authTokens: does not name the caller\n",
         ),
         (
             "--token-name dev --server db --tool drop",
@@ -286,25 +286,25 @@ fn explain_says_what_is_decided_and_which_line_decides() {
         (
             "--as token:dev --server any",
             0,
-            "token:dev: may use the server `any`\n  gate.json:15:5: mcpServers.any: any valid token is enough\n\
+            "token:dev: may use the server `any`\n  gate.json:15:5: mcpServers.any: any valid caller may\n\
              note: the server is disabled, so its requests are answered with 503\n",
         ),
         (
             "--as nobody --server docs",
             0,
             "nobody: may use the server `docs`\n  gate.json:16:48: mcpServers.docs.public: opens the server to \
-             everybody, without a token\n",
+             everybody, without a credential\n",
         ),
         (
             "--as nobody --server db",
             1,
-            "nobody: may not use the server `db` (401 unauthorized)\n  there is no token, and one is needed\n",
+            "nobody: may not use the server `db` (401 unauthorized)\n  there is no credential, and one is needed\n",
         ),
         (
             "--as token:ci --server release",
             0,
             "token:ci (id new): may use the server `release`\n  gate.json:17:51: mcpServers.release.roles: asks for a \
-             role that the credential has\ntoken:ci (credential 2): may not use the server `release` \
+             role that the caller has\ntoken:ci (credential 2): may not use the server `release` \
              (401 invalid_token)\n  gate.json:5:51: proxy.auth.tokens.ci[1].expires: the credential has expired\n",
         ),
         (
@@ -317,19 +317,19 @@ fn explain_says_what_is_decided_and_which_line_decides() {
             "--as token:ops --server servers",
             0,
             "token:ops: may use `/servers` and its actions\n  \
-             gate.json:8:53: proxy.auth.tokens.ops.roles: the credential has a role that opens it\n",
+             gate.json:8:53: proxy.auth.tokens.ops.roles: the caller has a role that opens it\n",
         ),
         (
             "--as token:dev --server metrics",
             1,
             "token:dev: may not use `/metrics` (403 insufficient_scope)\n  \
-             gate.json:7:12: proxy.auth.tokens.dev: the credential has no role that opens it\n",
+             gate.json:7:12: proxy.auth.tokens.dev: the caller has no role that opens it\n",
         ),
         (
             "--as token:dev --server mcp",
             0,
             "token:dev: may use the aggregate of all servers, in which each has its own rule\n  \
-             any valid token is enough\n",
+             any valid caller may\n",
         ),
     ];
     for (arguments, code, said) in cases {
@@ -354,7 +354,7 @@ fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
         ),
         ("--as token:dev --server elsewhere", "name one of \"db\", \"any\", \"docs\", \"release\", \"old\""),
         ("--as token:dev --server mcp --tool x", "name the server of the tool"),
-        ("--as dev --server db", "write `token:NAME` or `nobody`"),
+        ("--as dev --server db", "write `token:NAME`, `user:NAME` or `nobody`"),
         ("--as token:dev --token-name dev --server db", "cannot be used with"),
         ("--server db", "--as <PRINCIPAL>"),
         ("--as token:dev", "--server <SERVER>"),

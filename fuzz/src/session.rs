@@ -2,23 +2,24 @@
 
 use std::sync::LazyLock;
 
-use sluicegate::{mcp::seal::SessionKey, secret::Secret};
+use sluicegate::{
+    mcp::seal::{SessionKey, SessionOwner},
+    secret::Secret,
+};
 
 static KEY: LazyLock<SessionKey> =
     LazyLock::new(|| SessionKey::from_secret(&Secret::new("a key of thirty-two characters.".into())));
 static OTHER: LazyLock<SessionKey> =
     LazyLock::new(|| SessionKey::from_secret(&Secret::new("another of thirty-two characters".into())));
 
-/// Two callers, an id, and a place at which it is changed. A name that is empty is none.
+/// Two callers, an id, and a place at which it is changed. A name that is empty is none, and `@` begins that of a user.
 pub fn run(input: &[u8]) {
     let Some((&place, input)) = input.split_first() else { return };
     let mut parts = input.splitn(5, |byte| *byte == 0);
     let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
     let (server, name, other_server, other_name) = (text(), text(), text(), text());
     let id = parts.next().unwrap_or_default();
-    let named = |name: &'_ str| (!name.is_empty()).then(|| name.to_owned());
-    let (name, other_name) = (named(&name), named(&other_name));
-    let (name, other_name) = (name.as_deref(), other_name.as_deref());
+    let (name, other_name) = (owner(&name), owner(&other_name));
     // Nobody opens what was not sealed.
     assert_eq!(KEY.open(&server, name, id), None);
     header(&server, name, &other_server, other_name, id, place);
@@ -32,11 +33,19 @@ pub fn run(input: &[u8]) {
     }
 }
 
+fn owner(name: &str) -> SessionOwner<'_> {
+    match name.strip_prefix('@') {
+        Some(name) => SessionOwner::User(name),
+        None if name.is_empty() => SessionOwner::Nobody,
+        None => SessionOwner::Token(name),
+    }
+}
+
 fn header(
     server: &str,
-    name: Option<&str>,
+    name: SessionOwner<'_>,
     other_server: &str,
-    other_name: Option<&str>,
+    other_name: SessionOwner<'_>,
     id: &[u8],
     place: u8,
 ) {
@@ -59,9 +68,9 @@ fn header(
 
 fn url(
     server: &str,
-    name: Option<&str>,
+    name: SessionOwner<'_>,
     other_server: &str,
-    other_name: Option<&str>,
+    other_name: SessionOwner<'_>,
     path: &str,
     query: Option<&str>,
     place: u8,

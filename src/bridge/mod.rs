@@ -433,8 +433,8 @@ impl BridgedRequest<'_> {
     }
 
     fn find(&self, sealed: &[u8]) -> Option<SessionHandle> {
-        let (server, token_name) = self.admitted.session_owner();
-        let id = self.admitted.live.sessions.open(server, token_name, sealed)?;
+        let (server, owner) = self.admitted.session_owner();
+        let id = self.admitted.live.sessions.open(server, owner, sealed)?;
         let session = self.worker.shared.sessions.find(SessionId::parse(id)?, server)?;
         self.may_use(session.members()).then_some(session)
     }
@@ -449,8 +449,8 @@ impl BridgedRequest<'_> {
     }
 
     fn seal(&self, id: SessionId) -> Result<HeaderValue, Error> {
-        let (server, token_name) = self.admitted.session_owner();
-        let sealed = self.admitted.live.sessions.seal(server, token_name, id.to_string().as_bytes());
+        let (server, owner) = self.admitted.session_owner();
+        let sealed = self.admitted.live.sessions.seal(server, owner, id.to_string().as_bytes());
         sealed.map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))
     }
 

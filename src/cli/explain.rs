@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Explain {
     #[command(flatten)]
     file: ConfigFile,
-    /// Who asks: token:NAME, or `nobody` without a token
+    /// Who asks: token:NAME, user:NAME, or `nobody` without a credential
     #[arg(long = "as", value_name = "PRINCIPAL", required_unless_present = "token_name")]
     principal: Option<Principal>,
     /// The same as --as token:NAME
@@ -44,7 +44,8 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
     let located = |message: String| format!("{}: {message}", path.display());
     let ask = question(snapshot, &explain.server, explain.tool.as_deref()).map_err(located)?;
     let identities = identities(snapshot, &principal).map_err(located)?;
-    let policy = Policy { servers: snapshot, now: Some(SystemTime::now()) };
+    let now = Some(SystemTime::now());
+    let policy = Policy { servers: snapshot, now, admin_sees_all: snapshot.admin_sees_all };
     let mut answers = Vec::<(String, Vec<String>)>::new();
     let mut may = false;
     for (identity, credential) in &identities {
@@ -99,7 +100,11 @@ fn question<'a>(snapshot: &Snapshot, server: &'a str, tool: Option<&'a str>) -> 
 
 /// The credentials of the principal, each with what it is called here.
 fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identity, String)>, String> {
-    let Principal::Token(name) = principal else { return Ok(vec![(Identity::NOBODY, String::new())]) };
+    let name = match principal {
+        Principal::Nobody => return Ok(vec![(Identity::NOBODY, String::new())]),
+        Principal::User(name) => return user(snapshot, name).map(|user| vec![(user, String::new())]),
+        Principal::Token(name) => name,
+    };
     let of_name = snapshot.credentials.iter().filter(|credential| credential.token_name == *name);
     let found: Vec<_> = of_name
         .enumerate()
@@ -121,6 +126,15 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         ));
     }
     Ok(found)
+}
+
+/// The user of this name. How it proves who it is makes no difference.
+fn user(snapshot: &Snapshot, name: &str) -> Result<Identity, String> {
+    let found = snapshot.users.iter().find(|user| *user.name == *name);
+    found.map(|user| Identity::of_user(user, Proof::Nothing)).ok_or_else(|| {
+        let names = snapshot.users.iter().map(|user| &*user.name);
+        format!("there is no such user in `proxy.auth.users`; {}", proposed(name, names))
+    })
 }
 
 /// The decision, why, and the line that says so.
@@ -146,12 +160,9 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         }
     };
     let rule = decision.rule();
-    let of_credential = match identity.proof {
-        Proof::StaticToken(digest) => Some(RuleOf::Credential(digest)),
-        Proof::Nothing => None,
-    };
     let of_server = server.map(|name| RuleOf::Server(name.into()));
-    let line = [of_server, of_credential].into_iter().flatten().find_map(|of| loaded.rules.get(of, rule));
+    let places = [of_server, identity.rule_of(), Some(RuleOf::Auth)].into_iter().flatten();
+    let line = places.into_iter().find_map(|of| loaded.rules.get(of, rule));
     let reason = reason(rule, decision.is_allow());
     match line {
         Some(line) => format!("{verdict}\n  {}:{line}: {reason}", path.display()),
@@ -162,19 +173,27 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
 /// What the rule says, of which the line is shown in front.
 fn reason(rule: Rule, allows: bool) -> &'static str {
     match (rule, allows) {
-        (Rule::Public, _) => "opens the server to everybody, without a token",
-        (Rule::AnyToken, _) => "any valid token is enough",
+        (Rule::Public, _) => "opens the server to everybody, without a credential",
+        (Rule::AnyToken, _) => "any valid caller may",
         (Rule::AuthTokens, true) => "names the token",
-        (Rule::AuthTokens, false) => "does not name the token",
-        (Rule::ServerRoles, true) => "asks for a role that the credential has",
-        (Rule::ServerRoles, false) => "asks for a role that the credential does not have",
+        (Rule::AuthTokens, false) => "does not name the caller",
+        (Rule::Users, true) => "names the user",
+        (Rule::Users, false) => "does not name the caller",
+        (Rule::ServerRoles, true) => "asks for a role that the caller has",
+        (Rule::ServerRoles, false) => "asks for a role that the caller does not have",
+        (Rule::AdminSeesAll, _) => "lets the role `admin` pass the rules of servers",
+        (Rule::OwnServers, true) => "the caller is limited to servers of which this is one",
+        (Rule::OwnServers, false) => "the caller is limited to other servers",
+        (Rule::OwnTags, true) => "the caller is limited to tags of which the server has one",
+        (Rule::OwnTags, false) => "the caller is limited to tags of which the server has none",
         (Rule::ToolFilter, true) => "leaves the tool to clients",
         (Rule::ToolFilter, false) => "hides the tool from everybody",
-        (Rule::TokenRoles, true) => "the credential has a role that opens it",
-        (Rule::TokenRoles, false) => "the credential has no role that opens it",
+        (Rule::OwnRoles, true) => "the caller has a role that opens it",
+        (Rule::OwnRoles, false) => "the caller has no role that opens it",
         (Rule::Expires, _) => "the credential has expired",
         (Rule::Decoy, _) => "makes the credential a decoy",
-        (Rule::NoToken, _) => "there is no token, and one is needed",
+        (Rule::Disabled, _) => "the user is disabled",
+        (Rule::NoCredential, _) => "there is no credential, and one is needed",
         (Rule::NoServer, _) => "there is no such server",
     }
 }

@@ -85,7 +85,7 @@ fn shown_role(role: &str) -> &str {
 /// The servers that a credential opens, without those that are open to everybody. `None` if it cannot be known.
 pub(super) fn opened<'a>(loaded: &'a Loaded, held: &Held<'_>, now: SystemTime) -> Option<Vec<&'a str>> {
     let (snapshot, identity) = (loaded.snapshot.as_ref()?, Identity::of(held.known?));
-    let policy = Policy { servers: snapshot, now: Some(now) };
+    let policy = Policy { servers: snapshot, now: Some(now), admin_sees_all: snapshot.admin_sees_all };
     let opens = |name: &&str| {
         let decision = decide(&policy, &identity, &Ask::Server(name));
         decision.is_allow() && decision.rule() != Rule::Public

@@ -108,7 +108,7 @@ fn decoys_that_do_not_do_what_is_meant() {
             "{\"proxy\": {\"auth\": {\"tokens\": {\"dev\": \"another-token-that-is-long\",\n\
              \"bait\": { \"value\": \"a-token-that-is-long\", \"decoy\": true }}}},\n\
              \"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\", \"authTokens\": [\"bait\"]}}}",
-            &[("3:16:", "nobody can use this server, because no valid token meets its `authTokens`")],
+            &[("3:16:", "nobody can use this server, because no valid token or user meets its `authTokens`")],
         ),
     ]);
 }
@@ -361,7 +361,7 @@ fn every_word_that_another_program_has_is_known() {
     const AUTH: &str = "type options token idp issuer googleClientId googleClientSecret googleRedirectUri allowedDomains \
         tokenTtl refreshTokenTtl jwtSecret encryptionKey storage firestoreDatabase firestoreCollection gcpProject \
         allowedOrigins location paramName prefix";
-    const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name servers";
+    const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
     let all = key::objects(&table::ROOT);
     for (of, words) in [("server", SERVER), ("config", ROOT), ("auth", AUTH), ("token", TOKEN)] {
         let object =
@@ -493,6 +493,21 @@ fn values_that_are_not_what_they_should_be() {
             &[("2:41:", "did you mean \"dev\"?")],
         ),
         (
+            servers!("\"a\": {\"url\": \"http://h\", \"users\": [\"alice\"]}"),
+            &[(
+                "2:36:",
+                "is no name in proxy.auth.users, which has none; a user's name stands here, its `passwordHash` there",
+            )],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"users\": \"alice\"}"),
+            &[("2:35:", "must be a list of names of users, as in [\"alice\"]")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"users\": [], \"public\": true}"),
+            &[("2:35:", "cannot stand beside `public: true`")],
+        ),
+        (
             servers!("\"a\": {\"url\": \"http://h\", \"tags\": \"x\"}"),
             &[("2:34:", "put brackets around this text")],
         ),
@@ -593,6 +608,89 @@ fn the_hash_of_a_token_does_not_open_the_gate() {
         ),
         (tokens!("\"dev\": {\"value\": \"$env:HEX\"}"), &[]),
     ]);
+}
+
+#[test]
+fn what_callers_are_limited_to() {
+    check(&[
+        (
+            tokens!("\"dev\": {\"value\": \"a-token-that-is-long\", \"servers\": [], \"tags\": []}"),
+            &[
+                (
+                    "2:42:",
+                    "servers: warning: leaves no server to this caller but public ones; remove it for no limit",
+                ),
+                ("2:57:", "tags: warning: leaves no server to this caller but public ones"),
+                ("2:88:", "a: warning: nobody can use this server, because no valid token or user meets"),
+            ],
+        ),
+        (
+            tokens!(
+                "\"dev\": {\"value\": \"a-token-that-is-long\", \"servers\": [\"b\", \"CANARY-0123456789-abcdef\"]}"
+            ),
+            &[
+                ("2:54:", "is no server in `mcpServers`; did you mean \"a\"?"),
+                ("2:59:", "is no server in `mcpServers`; name one, or remove it"),
+            ],
+        ),
+        (
+            tokens!("\"dev\": {\"value\": \"a-token-that-is-long\", \"tags\": [\"web\"]}"),
+            &[
+                (
+                    "2:42:",
+                    "tags: warning: no server has one of these tags, so they leave none to this caller",
+                ),
+                ("2:78:", "warning: nobody can use this server"),
+            ],
+        ),
+    ]);
+    let notices = said_of(
+        br#"{"proxy": {"auth": {"tokens": {"dev": {"value": "a-token-that-is-long", "tags": ["x"]}}}}, "mcpServers": {
+            "a": {"url": "http://h/mcp", "tags": ["x"]}, "b": {"url": "http://h/mcp", "tags": ["y", "x"]}}}"#,
+    );
+    let said: Vec<_> = notices.iter().map(|notice| &*notice.message).collect();
+    let limit = "limit this caller to the servers with one of them, and public ones: \"a\", \"b\"";
+    assert!(said.contains(&limit), "{said:#?}");
+}
+
+#[test]
+fn users() {
+    const GOOD: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA";
+    let with = |users: &str| {
+        format!(
+            "{{\"proxy\": {{\"auth\": {{\"users\": {{\n{users}}}}}}}, \"mcpServers\": {{\"a\": {{\"url\": \"http://h/mcp\"}}}}}}"
+        )
+    };
+    let hash = |from: &str, to: &str| {
+        with(&format!("\"alice\": {{\"passwordHash\": \"{}\"}}", GOOD.replace(from, to)))
+    };
+    let no_hash = ("2:27:", "is no argon2id hash in PHC form");
+    let too_dear = ("2:27:", "costs more than a login may, or less than argon2id can");
+    let texts = [
+        (hash("", ""), vec![]),
+        (hash("argon2id", "argon2i"), vec![no_hash]),
+        (hash(GOOD, "CANARY-password"), vec![no_hash]),
+        (hash("m=19456", "m=65537"), vec![too_dear]),
+        (hash("t=2", "t=5"), vec![too_dear]),
+        (hash("t=2", "t=0"), vec![too_dear]),
+        (hash("p=1", "p=5"), vec![too_dear]),
+        (hash("m=19456", "m=7"), vec![too_dear]),
+        (hash("m=19456", "m=1024"), vec![("2:27:", "warning: costs so little")]),
+        (with("\"alice\": {}"), vec![("2:10:", "needs a `passwordHash`, argon2id in PHC form")]),
+        (with("\"a:b\": {}"), vec![("2:1:", "without a colon"), ("2:8:", "needs a `passwordHash`")]),
+        (with("\"alice\": \"secret\""), vec![("2:10:", "must be an object { … }, not text")]),
+        (
+            with(&format!(
+                "\"alice\": {{\"passwordHash\": \"{GOOD}\", \"servers\": [\"b\"], \"disabled\": 1}}"
+            )),
+            vec![
+                ("2:", "is no server in `mcpServers`; did you mean \"a\"?"),
+                ("2:", "must be true or false"),
+            ],
+        ),
+    ];
+    let rows: Vec<_> = texts.iter().map(|(text, wanted)| (&**text, &**wanted)).collect();
+    check(&rows);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`access`, `aggregate`, `bind`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`, `tls`, `tokens`) →
+//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`, `tls`, `tokens`,
+//! `users`) →
 //! `snapshot`. Outside the file, only the environment, the files that it names and the clock are looked at.
 //!
 //! What is wrong is reported in file order, by `lines` (where), `excerpt` (the line, without what may be secret),
@@ -43,7 +44,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
-    access::{Access, Rule},
+    access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
     read::{context::Unread, reference::Env},
     report::{
         problem::{Problem, Severity},
@@ -151,14 +152,15 @@ impl Loaded {
     }
 }
 
-/// The keys that lead to the tokens.
-const AROUND_TOKENS: [&str; 3] = ["proxy", "proxy.auth", "proxy.auth.tokens"];
+/// The keys that lead to the tokens and users.
+const AROUND_TOKENS: [&str; 4] = ["proxy", "proxy.auth", "proxy.auth.tokens", "proxy.auth.users"];
 
 /// The server of which something is there twice that says who may use it.
 fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {
     let path = fault.at.path.strip_prefix("mcpServers.")?;
     let (name, key) = path.split_once('.').unwrap_or((path, ""));
-    let keys = ["", "authTokens", "roles", "public", "disabled", "options", "options.authTokens"];
+    let keys =
+        ["", "authTokens", "users", "roles", "tags", "public", "disabled", "options", "options.authTokens"];
     keys.contains(&key).then(|| name.into())
 }
 

@@ -12,6 +12,10 @@ pub enum RuleOf {
     Server(Arc<str>),
     /// The credential with this SHA-256.
     Credential([u8; 32]),
+    /// The user of this name.
+    User(Arc<str>),
+    /// `proxy.auth` as a whole.
+    Auth,
 }
 
 /// A line of a config file.

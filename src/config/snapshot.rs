@@ -11,7 +11,12 @@ use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use url::{Position, Url};
 
-use super::{SystemRoots, access::Access, rule_lines::RuleLines, schemes::Schemes};
+use super::{
+    SystemRoots,
+    access::{Access, CallerLimits, Rule, RuleSubject},
+    rule_lines::RuleLines,
+    schemes::Schemes,
+};
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
@@ -27,8 +32,12 @@ pub struct Snapshot {
     pub tls: Option<Tls>,
     /// `proxy.auth.schemes` and `queryToken`: in which ways a request may present its credential.
     pub schemes: Schemes,
+    /// `proxy.auth.adminSeesAll`: whether the role `admin` passes the rules of servers.
+    pub admin_sees_all: bool,
     /// Every credential of every token name, in file order.
     pub credentials: Vec<Credential>,
+    /// `proxy.auth.users`, in file order.
+    pub users: Vec<User>,
     /// Names that `Host` may carry; see [`HostPattern`].
     pub allowed_hosts: Vec<HostPattern>,
     /// Origins that may call from a browser, serialised as in the header (`https://app.example.com`).
@@ -95,6 +104,8 @@ pub struct LostServer {
     pub name: Arc<str>,
     /// Who may use it.
     pub access: Access,
+    /// Its tags, by which callers may be limited.
+    pub tags: Vec<String>,
     /// Its place among all servers.
     pub index: usize,
 }
@@ -128,6 +139,23 @@ pub struct Credential {
     pub roles: Vec<String>,
     /// `decoy`: it opens nothing, and an empty server answers whoever presents it.
     pub decoy: bool,
+    /// `servers` and `tags`: what the caller is limited to.
+    pub limits: CallerLimits,
+}
+
+/// A person who comes in by a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Key in `proxy.auth.users`.
+    pub name: Arc<str>,
+    /// `passwordHash`: argon2id in PHC form, with limits on what it costs.
+    pub password_hash: Secret,
+    /// Roles of the caller.
+    pub roles: Vec<String>,
+    /// `servers` and `tags`: what the caller is limited to.
+    pub limits: CallerLimits,
+    /// Whether it is let in no more.
+    pub disabled: bool,
 }
 
 /// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.
@@ -372,6 +400,12 @@ impl Server {
             tool_filter: None,
             warm: false,
         }
+    }
+
+    /// Whether a valid caller may use it: the part of the config that lets it in, or else the part that keeps it out.
+    /// `admin_sees_all` is the key of that name.
+    pub fn admits(&self, caller: RuleSubject<'_>, admin_sees_all: bool) -> Result<Rule, Rule> {
+        self.access.decide((&self.name, &self.tags), caller, admin_sees_all)
     }
 
     /// How long a session that the gateway keeps may lie idle, unless `idleTimeout` says otherwise.

@@ -38,6 +38,8 @@ pub(super) fn config(request: &EndpointRequest<'_>) -> Result<Response<Payload>,
     let mut shown = config.redacted.as_deref().cloned().unwrap_or_default();
     let is_token = |name: &str| config.credentials.iter().any(|credential| *credential.token_name == *name);
     retain(&mut shown, "/proxy/auth/tokens", is_token);
+    let is_user = |name: &str| config.users.iter().any(|user| *user.name == *name);
+    retain(&mut shown, "/proxy/auth/users", is_user);
     retain(&mut shown, "/mcpServers", |name| request.live.entries.contains_key(name));
     answer(&json!({ "hash": config.hash, "config": shown }))
 }
@@ -96,6 +98,7 @@ pub(super) fn ledger(request: &EndpointRequest<'_>) -> Result<Response<Payload>,
     for owner in ledger.owners(MOST_OWNERS) {
         let name = match owner.name() {
             OwnerName::Token(name) => format!("token:{name}"),
+            OwnerName::User(name) => format!("user:{name}"),
             OwnerName::Address(address) => format!("address:{address}"),
             OwnerName::Gateway => "gateway".to_owned(),
         };

@@ -50,7 +50,10 @@ pub struct ServerView {
     /// `authTokens`: names of the tokens that may use it; `None` leaves the choice to `roles`, or takes any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_tokens: Option<Vec<String>>,
-    /// `roles`: the caller's token needs one of them, so that an empty list admits no caller; `None` asks for none.
+    /// `users`: names of the users that may use it, in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<String>>,
+    /// `roles`: the caller needs one of them, so that an empty list admits no caller; `None` asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
 }
@@ -67,11 +70,11 @@ pub struct LastError {
 impl ServerView {
     /// What the config says of a server, and how it fared, as of one that takes requests and has none now.
     pub fn of(server: &Server, health: &Health) -> Self {
-        let (auth_tokens, roles) = match &server.access {
-            Access::Public | Access::AnyToken => (None, None),
-            Access::Only { tokens, roles } => {
-                let names = |tokens: &Vec<Arc<str>>| tokens.iter().map(ToString::to_string).collect();
-                (tokens.as_ref().map(names), roles.clone())
+        let (auth_tokens, users, roles) = match &server.access {
+            Access::Public | Access::AnyToken => (None, None, None),
+            Access::Only { tokens, users, roles } => {
+                let names = |names: &Vec<Arc<str>>| names.iter().map(ToString::to_string).collect();
+                (tokens.as_ref().map(names), users.as_ref().map(names), roles.clone())
             }
         };
         let (transport, origin) = match &server.target {
@@ -103,6 +106,7 @@ impl ServerView {
             tags: server.tags.clone(),
             public: server.access == Access::Public,
             auth_tokens,
+            users,
             roles,
         }
     }
@@ -164,7 +168,11 @@ mod tests {
             pass_last_event_id: None,
             cookies: false,
         };
-        let access = Access::Only { tokens: Some(vec!["dev".into()]), roles: Some(vec!["deploy".into()]) };
+        let access = Access::Only {
+            tokens: Some(vec!["dev".into()]),
+            users: Some(vec!["alice".into()]),
+            roles: Some(vec!["deploy".into()]),
+        };
         server("db", Target::Http(target), access)
     }
 
@@ -194,7 +202,7 @@ mod tests {
             json!({ "servers": [
                 { "name": "db", "transport": "sse", "origin": "https://db.example:3000", "running": true,
                   "stopped": false, "sessions": 0, "processes": 0, "restarts": 0, "tags": ["data"],
-                  "public": false, "authTokens": ["dev"], "roles": ["deploy"] },
+                  "public": false, "authTokens": ["dev"], "users": ["alice"], "roles": ["deploy"] },
                 { "name": "files", "transport": "stdio", "running": false, "stopped": false, "sessions": 0,
                   "processes": 0, "restarts": 3, "problem": "it ends at once", "tags": ["data"], "public": true },
             ] })

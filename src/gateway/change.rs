@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::{Credential, Server, Snapshot},
+    config::{Credential, Server, Snapshot, User},
     observe::LogLine,
 };
 
@@ -15,6 +15,7 @@ const MOST_NAMES: usize = 8;
 pub struct ReloadChange {
     servers: Difference,
     tokens: Difference,
+    users: Difference,
     pub(super) ended: Option<Ended>,
     /// The new certificate is none that clients take now, and the last one stays.
     pub(super) lacks_certificate: bool,
@@ -48,8 +49,12 @@ impl ReloadChange {
             of.credentials.iter().for_each(|it| tokens.entry(&it.token_name).or_default().push(it));
             tokens
         }
+        fn users(of: &Snapshot) -> BTreeMap<&Arc<str>, &User> {
+            of.users.iter().map(|user| (&user.name, user)).collect()
+        }
         Self {
             servers: Difference::between(&servers(old), &servers(new)),
+            users: Difference::between(&users(old), &users(new)),
             tokens: Difference::between(&tokens(old), &tokens(new)),
             ended: None,
             lacks_certificate: false,
@@ -61,6 +66,7 @@ impl ReloadChange {
     pub(super) fn add_to<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let line = self.servers.add_to(line, ["servers_added", "servers_removed", "servers_changed"]);
         let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
+        let line = self.users.add_to(line, ["users_added", "users_removed", "users_changed"]);
         line.int("streams_cut", self.cut)
     }
 }

@@ -83,6 +83,8 @@ impl Gateway {
         let in_force = self.in_force();
         let restricted = remaining.restrict(&in_force);
         if restricted.credentials == in_force.credentials
+            && restricted.users == in_force.users
+            && restricted.admin_sees_all == in_force.admin_sees_all
             && restricted.servers == in_force.servers
             && restricted.schemes == in_force.schemes
         {
@@ -193,7 +195,7 @@ fn complete(mut snapshot: Snapshot, in_force: &Snapshot) -> Snapshot {
     for lost in &snapshot.lost.servers {
         let before = in_force.servers.iter().find(|server| server.name == lost.name);
         if let Some(before) = before {
-            let server = Server { access: lost.access.clone(), ..before.clone() };
+            let server = Server { access: lost.access.clone(), tags: lost.tags.clone(), ..before.clone() };
             snapshot.servers.insert(lost.index.min(snapshot.servers.len()), server);
         }
     }

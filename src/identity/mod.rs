@@ -46,7 +46,7 @@ pub enum AdmittedParty {
 pub struct Caller {
     /// As proved by the credential of the request.
     pub identity: Arc<Identity>,
-    /// Where the config in force has that credential, and what was decided about it; `None` without a credential.
+    /// Where the config in force has it, and what was decided about it; `None` without a credential.
     pub slot: Option<usize>,
 }
 
@@ -59,11 +59,6 @@ impl Caller {
     /// What a session of this caller is admitted by: it belongs to the principal, not to the credential.
     pub fn as_principal(&self) -> AdmittedParty {
         AdmittedParty::Principal(self.identity.principal.clone())
-    }
-
-    /// Name of the token; `None` without one.
-    pub fn token_name(&self) -> Option<&Arc<str>> {
-        self.identity.principal.token_name()
     }
 }
 
@@ -128,10 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_has_the_name_of_its_token() {
+    fn what_a_session_is_admitted_by_is_the_principal_and_a_request_by_the_credential() {
         let dev = caller(Principal::Token("dev".into()));
-        assert_eq!(dev.token_name().map(|name| &**name), Some("dev"));
-        assert_eq!(caller(Principal::Nobody).token_name(), None);
         assert_eq!(dev.as_principal(), AdmittedParty::Principal(Principal::Token("dev".into())));
         assert_eq!(dev.as_credential(), AdmittedParty::Credential(dev.identity));
     }

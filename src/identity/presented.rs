@@ -42,7 +42,7 @@ impl<'a> Presented<'a> {
         match (&self.name, principal) {
             (None, Principal::Token(_)) => true,
             (Some(name), Principal::Token(token_name)) => token_name.as_bytes() == name,
-            (_, Principal::Nobody) => false,
+            (_, Principal::Nobody | Principal::User(_)) => false,
         }
     }
 }

@@ -8,7 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use crate::config::Credential;
+use crate::{
+    config::{CallerLimits, Credential, RuleName, RuleOf, RuleSubject, User},
+    mcp::seal::SessionOwner,
+};
 
 /// Who somebody is, whatever proves it. Sessions, shares and conversations belong to a principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,6 +20,8 @@ pub enum Principal {
     Nobody,
     /// The token of this name, by whichever of its credentials.
     Token(Arc<str>),
+    /// The user of this name.
+    User(Arc<str>),
 }
 
 impl Principal {
@@ -24,17 +29,27 @@ impl Principal {
     pub fn token_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name) => Some(name),
-            Self::Nobody => None,
+            Self::Nobody | Self::User(_) => None,
+        }
+    }
+
+    /// As whose session ids are sealed.
+    pub fn session_owner(&self) -> SessionOwner<'_> {
+        match self {
+            Self::Nobody => SessionOwner::Nobody,
+            Self::Token(name) => SessionOwner::Token(name),
+            Self::User(name) => SessionOwner::User(name),
         }
     }
 }
 
-/// As it is written in a command: `token:ci`.
+/// As it is written in a command: `token:ci`, `user:alice`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody => f.write_str("nobody"),
             Self::Token(name) => write!(f, "token:{name}"),
+            Self::User(name) => write!(f, "user:{name}"),
         }
     }
 }
@@ -45,7 +60,7 @@ pub struct InvalidPrincipal;
 
 impl fmt::Display for InvalidPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write `token:NAME` or `nobody`")
+        f.write_str("write `token:NAME`, `user:NAME` or `nobody`")
     }
 }
 
@@ -57,6 +72,7 @@ impl FromStr for Principal {
     fn from_str(text: &str) -> Result<Self, InvalidPrincipal> {
         match text.split_once(':') {
             Some(("token", name)) if !name.is_empty() => Ok(Self::Token(name.into())),
+            Some(("user", name)) if !name.is_empty() => Ok(Self::User(name.into())),
             None if text == "nobody" => Ok(Self::Nobody),
             _ => Err(InvalidPrincipal),
         }
@@ -82,6 +98,10 @@ pub struct Identity {
     /// What the config has given to it. The roles of a static token are its credential's: two credentials of one name may
     /// differ in them.
     pub roles: Vec<String>,
+    /// `servers` and `tags`: what the config limits it to.
+    pub limits: CallerLimits,
+    /// Whether the config has it and lets it in no more.
+    pub is_disabled: bool,
     /// From this moment on it is not valid.
     pub not_after: Option<SystemTime>,
     /// It may have nothing, and is not to know: see `decoy` of a token.
@@ -100,6 +120,8 @@ impl Identity {
         principal: Principal::Nobody,
         proof: Proof::Nothing,
         roles: Vec::new(),
+        limits: CallerLimits::ALL,
+        is_disabled: false,
         not_after: None,
         is_decoy: false,
     };
@@ -110,8 +132,42 @@ impl Identity {
             principal: Principal::Token(Arc::clone(&credential.token_name)),
             proof: Proof::StaticToken(credential.digest),
             roles: credential.roles.clone(),
+            limits: credential.limits.clone(),
+            is_disabled: false,
             not_after: credential.expires,
             is_decoy: credential.decoy,
+        }
+    }
+
+    /// A user of the config, proved by `proof`.
+    pub fn of_user(user: &User, proof: Proof) -> Self {
+        Self {
+            principal: Principal::User(Arc::clone(&user.name)),
+            proof,
+            roles: user.roles.clone(),
+            limits: user.limits.clone(),
+            is_disabled: user.disabled,
+            not_after: None,
+            is_decoy: false,
+        }
+    }
+
+    /// What the rules of servers ask about it; `None` without a credential.
+    pub fn rule_subject(&self) -> Option<RuleSubject<'_>> {
+        let name = match &self.principal {
+            Principal::Nobody => return None,
+            Principal::Token(name) => RuleName::Token(name),
+            Principal::User(name) => RuleName::User(name),
+        };
+        Some(RuleSubject { name, roles: &self.roles, limits: &self.limits })
+    }
+
+    /// The entry of the config that it is of.
+    pub fn rule_of(&self) -> Option<RuleOf> {
+        match (&self.principal, self.proof) {
+            (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
+            (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
+            (_, Proof::Nothing) => None,
         }
     }
 
@@ -120,9 +176,9 @@ impl Identity {
         self.roles.iter().any(|given| given == role)
     }
 
-    /// Whether it has not expired at this moment.
+    /// Whether it is let in, and has not expired at this moment.
     pub fn is_valid_at(&self, now: SystemTime) -> bool {
-        self.not_after.is_none_or(|end| now < end)
+        !self.is_disabled && self.not_after.is_none_or(|end| now < end)
     }
 }
 
@@ -131,16 +187,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn a_principal_is_written_as_it_is_read() {
-        for principal in [Principal::Nobody, Principal::Token("ci".into()), Principal::Token("a:b".into())] {
+        for principal in [
+            Principal::Nobody,
+            Principal::Token("ci".into()),
+            Principal::Token("a:b".into()),
+            Principal::User("alice".into()),
+        ] {
             assert_eq!(principal.to_string().parse(), Ok(principal));
         }
-        for bad in ["", "ci", "token", "token:", "user:alice", "nobody:", "Token:ci"] {
+        for bad in ["", "ci", "token", "token:", "user:", "User:alice", "nobody:", "Token:ci"] {
             assert_eq!(bad.parse::<Principal>(), Err(InvalidPrincipal), "{bad:?}");
         }
-        assert_eq!(InvalidPrincipal.to_string(), "write `token:NAME` or `nobody`");
+        assert_eq!(InvalidPrincipal.to_string(), "write `token:NAME`, `user:NAME` or `nobody`");
     }
 
     #[test]
@@ -153,6 +215,7 @@ mod tests {
             expires: Some(end),
             roles: vec!["admin".into(), "deploy".into()],
             decoy: false,
+            limits: CallerLimits { servers: None, tags: Some(vec!["web".into()]) },
         };
         let identity = Identity::of(&credential);
         assert_eq!(identity.principal.token_name().map(|name| &**name), Some("ci"));
@@ -163,6 +226,27 @@ mod tests {
         credential.expires = None;
         assert!(Identity::of(&credential).is_valid_at(end));
         assert_eq!(Identity::NOBODY.principal.token_name(), None);
-        assert!(!Identity::NOBODY.has_role("admin"));
+        assert!(!Identity::NOBODY.has_role("admin") && Identity::NOBODY.rule_subject().is_none());
+        assert_eq!(identity.limits, credential.limits);
+        assert_eq!(identity.rule_subject().map(|of| of.name), Some(RuleName::Token("ci")));
+    }
+
+    #[test]
+    fn a_user_has_what_the_config_gives_it_unless_it_is_disabled() {
+        let mut user = User {
+            name: "alice".into(),
+            password_hash: Secret::new("$argon2id$…".into()),
+            roles: vec!["dev".into()],
+            limits: CallerLimits { servers: Some(vec!["db".into()]), tags: None },
+            disabled: false,
+        };
+        let identity = Identity::of_user(&user, Proof::Nothing);
+        assert_eq!(identity.principal, Principal::User("alice".into()));
+        assert_eq!((identity.principal.token_name(), &identity.limits), (None, &user.limits));
+        assert_eq!(identity.rule_subject().map(|of| of.name), Some(RuleName::User("alice")));
+        assert!(identity.has_role("dev") && identity.is_valid_at(SystemTime::now()));
+        user.disabled = true;
+        assert!(!Identity::of_user(&user, Proof::Nothing).is_valid_at(SystemTime::UNIX_EPOCH));
+        assert!(!format!("{user:?}").contains("argon2id"));
     }
 }

@@ -146,6 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::CallerLimits;
 
     fn credential(token: &[u8]) -> Credential {
         Credential {
@@ -155,6 +156,7 @@ mod tests {
             expires: None,
             roles: vec![],
             decoy: false,
+            limits: CallerLimits::ALL,
         }
     }
 

@@ -104,6 +104,8 @@ pub struct Capacity {
 pub enum OwnerName {
     /// The callers of one token.
     Token(Arc<str>),
+    /// One user.
+    User(Arc<str>),
     /// Callers without a token, by their address.
     Address(AddressBlock),
     /// The gateway itself, for what callers share.
@@ -207,7 +209,7 @@ impl Ledger {
         if owners.len() >= MOST_ADDRESSES {
             owners.retain(|_, owner| Arc::strong_count(owner) > 1);
         }
-        if let OwnerName::Token(_) = name {
+        if let OwnerName::Token(_) | OwnerName::User(_) = name {
             self.totals.has_names.store(true, Relaxed);
         }
         let owner = Owner::new(name.clone(), &self.totals);

@@ -2,7 +2,7 @@
 //!
 //! MCP asks gateways to bind a session to its caller, because who holds a session id is not thereby authenticated
 //! (MCP 2025-11-25, security best practices). Here the id that a client sees is the upstream's own id behind a MAC
-//! over server name, token name and that id. The upstream sees only its own. As nothing is stored, a session survives
+//! over server name, principal and that id. The upstream sees only its own. As nothing is stored, a session survives
 //! a config reload, and with a configured key also a restart and a second node.
 //!
 //! An id that does not open is to be answered with 404, on which an MCP client starts a new session.
@@ -22,6 +22,28 @@ const MAC_CHARS: usize = 22;
 
 /// Query parameter that the gateway adds to a message URL, always the last one.
 const PARAMETER: &str = "sluicegate=";
+
+/// To whom a session belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionOwner<'a> {
+    /// Somebody without a credential, at a public server.
+    Nobody,
+    /// The token of this name.
+    Token(&'a str),
+    /// The user of this name.
+    User(&'a str),
+}
+
+impl<'a> SessionOwner<'a> {
+    /// What the MAC is over. A kind never changes: ids that clients have would be worthless.
+    fn kind_and_name(self) -> (u8, &'a str) {
+        match self {
+            Self::Nobody => (0, ""),
+            Self::Token(name) => (1, name),
+            Self::User(name) => (2, name),
+        }
+    }
+}
 
 /// Key that binds sessions to callers: HMAC-SHA256 (RFC 2104), truncated to 128 bits.
 ///
@@ -75,18 +97,16 @@ impl SessionKey {
     }
 
     /// What the client gets as `Mcp-Session-Id` in place of `upstream_id`: 22 more characters in front.
-    ///
-    /// `token_name` is `None` for the anonymous caller of a public server.
     pub fn seal(
         &self,
         server: &str,
-        token_name: Option<&str>,
+        owner: SessionOwner<'_>,
         upstream_id: &[u8],
     ) -> Result<HeaderValue, InvalidSessionId> {
         if upstream_id.is_empty() || !upstream_id.iter().all(u8::is_ascii_graphic) {
             return Err(InvalidSessionId);
         }
-        let mac = self.mac("session", server, token_name, &[upstream_id]);
+        let mac = self.mac("session", server, owner, &[upstream_id]);
         let mut sealed =
             HeaderValue::from_bytes(&[&mac, upstream_id].concat()).map_err(|_| InvalidSessionId)?;
         sealed.set_sensitive(true);
@@ -94,16 +114,16 @@ impl SessionKey {
     }
 
     /// The upstream's id in a presented `Mcp-Session-Id`; `None` if it was not sealed for this caller and server.
-    pub fn open<'a>(&self, server: &str, token_name: Option<&str>, presented: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn open<'a>(&self, server: &str, owner: SessionOwner<'_>, presented: &'a [u8]) -> Option<&'a [u8]> {
         let (mac, upstream_id) = presented.split_at_checked(MAC_CHARS)?;
-        let expected = self.mac("session", server, token_name, &[upstream_id]);
+        let expected = self.mac("session", server, owner, &[upstream_id]);
         bool::from(expected.ct_eq(mac)).then_some(upstream_id)
     }
 
     /// Eight characters by which a credential is distinguished from others, and nothing is revealed of it: of what a
     /// short token hashes to, it would be guessed.
     pub fn name_of_credential(&self, digest: &[u8; 32]) -> String {
-        let mac = self.mac("credential", "", None, &[digest]);
+        let mac = self.mac("credential", "", SessionOwner::Nobody, &[digest]);
         String::from_utf8_lossy(&mac[..8]).into_owned()
     }
 
@@ -112,11 +132,11 @@ impl SessionKey {
     pub fn seal_message(
         &self,
         server: &str,
-        token_name: Option<&str>,
+        owner: SessionOwner<'_>,
         path: &str,
         raw_query: Option<&str>,
     ) -> String {
-        let mac = self.message_mac(server, token_name, path, raw_query);
+        let mac = self.message_mac(server, owner, path, raw_query);
         let mac = String::from_utf8_lossy(&mac);
         let path = URL_SAFE_NO_PAD.encode(path);
         match raw_query {
@@ -127,14 +147,14 @@ impl SessionKey {
 
     /// The upstream's path and query behind the query of a message URL; `None` if it was not sealed for this caller
     /// and server. Parameters that are not the upstream's (`token`) have to be removed before.
-    pub fn open_message(&self, server: &str, token_name: Option<&str>, raw_query: &str) -> Option<String> {
+    pub fn open_message(&self, server: &str, owner: SessionOwner<'_>, raw_query: &str) -> Option<String> {
         let (query, sealed) = match raw_query.rsplit_once("&sluicegate=") {
             Some((query, sealed)) => (Some(query), sealed),
             None => (None, raw_query.strip_prefix(PARAMETER)?),
         };
         let (mac, path) = sealed.split_at_checked(MAC_CHARS)?;
         let path = String::from_utf8(URL_SAFE_NO_PAD.decode(path).ok()?).ok()?;
-        let expected = self.message_mac(server, token_name, &path, query);
+        let expected = self.message_mac(server, owner, &path, query);
         bool::from(expected.ct_eq(mac.as_bytes())).then(|| match query {
             Some(query) => format!("{path}?{query}"),
             None => path,
@@ -144,19 +164,19 @@ impl SessionKey {
     fn message_mac(
         &self,
         server: &str,
-        token_name: Option<&str>,
+        owner: SessionOwner<'_>,
         path: &str,
         query: Option<&str>,
     ) -> [u8; MAC_CHARS] {
         let query = query.map(canonical);
         match &query {
-            Some(query) => self.mac("message", server, token_name, &[path.as_bytes(), query]),
-            None => self.mac("message", server, token_name, &[path.as_bytes()]),
+            Some(query) => self.mac("message", server, owner, &[path.as_bytes(), query]),
+            None => self.mac("message", server, owner, &[path.as_bytes()]),
         }
     }
 
     /// Every field carries its length, so that no two lists of fields hash alike.
-    fn mac(&self, kind: &str, server: &str, token_name: Option<&str>, what: &[&[u8]]) -> [u8; MAC_CHARS] {
+    fn mac(&self, kind: &str, server: &str, owner: SessionOwner<'_>, what: &[&[u8]]) -> [u8; MAC_CHARS] {
         let mut mac = self.0.clone();
         let mut field = |bytes: &[u8]| {
             mac.update(&(bytes.len() as u64).to_be_bytes());
@@ -164,9 +184,10 @@ impl SessionKey {
         };
         field(kind.as_bytes());
         field(server.as_bytes());
-        // A caller without a name is not the caller with the empty name.
-        field(&[u8::from(token_name.is_some())]);
-        field(token_name.unwrap_or_default().as_bytes());
+        // A caller without a name is not the caller with the empty name, nor a user the token of that name.
+        let (kind, name) = owner.kind_and_name();
+        field(&[kind]);
+        field(name.as_bytes());
         what.iter().for_each(|bytes| field(bytes));
         let full = mac.finalize().into_bytes();
         let mut text = [0; MAC_CHARS];

@@ -1,6 +1,6 @@
 use crate::mcp::seal::*;
 
-const DEV: Option<&str> = Some("dev");
+const DEV: SessionOwner<'_> = SessionOwner::Token("dev");
 
 fn key() -> SessionKey {
     SessionKey::from_secret(&Secret::new("a secret of two nodes".into()))
@@ -11,15 +11,17 @@ fn sealed(id: &str) -> Vec<u8> {
 }
 
 /// Everyone who is not `dev` on `db`, and every pair whose names run together to the same text.
-const OTHERS: [(&str, Option<&str>); 8] = [
-    ("db", Some("ci")),
-    ("db", Some("")),
-    ("db", None),
+const OTHERS: [(&str, SessionOwner<'_>); 10] = [
+    ("db", SessionOwner::Token("ci")),
+    ("db", SessionOwner::Token("")),
+    ("db", SessionOwner::Nobody),
+    ("db", SessionOwner::User("dev")),
+    ("db", SessionOwner::User("")),
     ("files", DEV),
-    ("dbd", Some("ev")),
-    ("d", Some("bdev")),
-    ("", Some("dbdev")),
-    ("dbdev", None),
+    ("dbd", SessionOwner::Token("ev")),
+    ("d", SessionOwner::Token("bdev")),
+    ("", SessionOwner::Token("dbdev")),
+    ("dbdev", SessionOwner::Nobody),
 ];
 
 #[test]
@@ -49,11 +51,11 @@ fn every_visible_character_may_be_in_an_id_and_nothing_else() {
 #[test]
 fn nobody_else_can_use_it_and_not_on_another_server() {
     let presented = sealed("id");
-    for (server, token_name) in OTHERS {
-        assert_eq!(key().open(server, token_name, &presented), None, "{server} {token_name:?}");
-        let theirs = key().seal(server, token_name, b"id").unwrap();
-        assert_eq!(key().open("db", DEV, theirs.as_bytes()), None, "{server} {token_name:?}");
-        assert_eq!(key().open(server, token_name, theirs.as_bytes()), Some(&b"id"[..]));
+    for (server, owner) in OTHERS {
+        assert_eq!(key().open(server, owner, &presented), None, "{server} {owner:?}");
+        let theirs = key().seal(server, owner, b"id").unwrap();
+        assert_eq!(key().open("db", DEV, theirs.as_bytes()), None, "{server} {owner:?}");
+        assert_eq!(key().open(server, owner, theirs.as_bytes()), Some(&b"id"[..]));
     }
 }
 
@@ -126,8 +128,8 @@ fn a_message_url_leads_back_to_the_upstreams_own() {
 #[test]
 fn a_message_url_serves_no_one_else() {
     let query = sealed_query("/message", Some("sessionId=7"));
-    for (server, token_name) in OTHERS {
-        assert_eq!(key().open_message(server, token_name, &query), None, "{server} {token_name:?}");
+    for (server, owner) in OTHERS {
+        assert_eq!(key().open_message(server, owner, &query), None, "{server} {owner:?}");
     }
 }
 

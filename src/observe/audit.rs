@@ -19,7 +19,7 @@ use super::{Group, Log, LogLine, Observer, Topic, append_file::AppendFile, recur
 use crate::{
     config::{AuditConfig, Level, LogFormat, Rule, RuleLines, RuleOf},
     error::ErrorKind,
-    identity::{Identity, Proof},
+    identity::Identity,
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers, decide},
 };
 
@@ -142,6 +142,7 @@ pub struct AuditedRequest {
     audit: Arc<Audit>,
     /// The servers of the config that the request began by, and the lines of its rules.
     servers: Arc<dyn Servers>,
+    admin_sees_all: bool,
     rules: Arc<RuleLines>,
     identity: Option<Arc<Identity>>,
     asked: Option<Asked>,
@@ -158,9 +159,14 @@ struct AskedTool {
 
 impl AuditedRequest {
     /// A request of which nothing is known yet.
-    pub fn new(audit: &Arc<Audit>, servers: Arc<dyn Servers>, rules: &Arc<RuleLines>) -> Self {
+    pub fn new(
+        audit: &Arc<Audit>,
+        servers: Arc<dyn Servers>,
+        admin_sees_all: bool,
+        rules: &Arc<RuleLines>,
+    ) -> Self {
         let (audit, rules) = (Arc::clone(audit), Arc::clone(rules));
-        Self { audit, servers, rules, identity: None, asked: None, tool: None }
+        Self { audit, servers, admin_sees_all, rules, identity: None, asked: None, tool: None }
     }
 
     /// It is for this server, or for all as one.
@@ -204,7 +210,7 @@ impl AuditedRequest {
 
     /// The end of credentials is left out: whoever is identified was found valid.
     fn policy(&self) -> Policy<'_> {
-        Policy { servers: &*self.servers, now: None }
+        Policy { servers: &*self.servers, now: None, admin_sees_all: self.admin_sees_all }
     }
 
     /// Begins the line of what was decided, if anything was. `failure` is what the request failed with.
@@ -298,12 +304,10 @@ impl AuditedRequest {
 
     /// Adds the line of the config that decides, or what decides where no line does.
     fn add_rule<'a>(&self, line: LogLine<'a>, rule: Rule) -> LogLine<'a> {
-        let of_credential = match self.identity.as_ref().map(|identity| identity.proof) {
-            Some(Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
-            Some(Proof::Nothing) | None => None,
-        };
+        let of_caller = self.identity.as_ref().and_then(|identity| identity.rule_of());
         let of_server = self.server().map(|name| RuleOf::Server(Arc::clone(name)));
-        let found = [of_server, of_credential].into_iter().flatten().find_map(|of| self.rules.get(of, rule));
+        let places = [of_server, of_caller, Some(RuleOf::Auth)];
+        let found = places.into_iter().flatten().find_map(|of| self.rules.get(of, rule));
         match found {
             Some(found) => line.text("rule", &found.key_path).int("line", found.line),
             None => line.plain("rule", rule.word()),
@@ -318,7 +322,7 @@ fn rule_of_refusal(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::ForbiddenOrigin => Some("proxy.allowedOrigins"),
         ErrorKind::QueryTokenDisabled => Some("proxy.auth.queryToken"),
         ErrorKind::InvalidToken => Some("proxy.auth.tokens"),
-        ErrorKind::Unauthorized => Some(Rule::NoToken.word()),
+        ErrorKind::Unauthorized => Some(Rule::NoCredential.word()),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     config::Level,
     downstream::connection::Connection,
     error::{Error, ErrorKind, Side},
+    identity::{Identity, Principal},
     ledger::Share,
     mcp::method::Method as RpcMethod,
 };
@@ -24,7 +25,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 struct AdmittedRequest {
     metrics: Arc<ServerMetrics>,
     /// `None` on a public server.
-    token_name: Option<Arc<str>>,
+    identity: Arc<Identity>,
 }
 
 /// What is known of a request's meaning.
@@ -141,8 +142,8 @@ impl Record {
     }
 
     /// The request may pass to a server.
-    pub fn admitted(&mut self, metrics: Arc<ServerMetrics>, token_name: Option<Arc<str>>) {
-        self.admission = Some(AdmittedRequest { metrics, token_name });
+    pub fn admitted(&mut self, metrics: Arc<ServerMetrics>, identity: Arc<Identity>) {
+        self.admission = Some(AdmittedRequest { metrics, identity });
     }
 
     /// Has a line of the audit written about the request.
@@ -301,8 +302,14 @@ impl Record {
     fn identify<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let admission = self.admission.as_ref();
         let metrics = self.member().or(admission.map(|admission| &*admission.metrics));
-        line.opt("token_name", admission.and_then(|admission| admission.token_name.as_deref()))
-            .opt("server", metrics.map(ServerMetrics::name))
+        let principal = admission.map_or(&Principal::Nobody, |admission| &admission.identity.principal);
+        let line = line.opt("token_name", principal.token_name().map(|name| &**name));
+        // Of a token, its name says it.
+        let line = match principal {
+            Principal::User(_) => line.text("principal", &principal.to_string()),
+            Principal::Nobody | Principal::Token(_) => line,
+        };
+        line.opt("server", metrics.map(ServerMetrics::name))
     }
 
     /// Ends a line with how long it took, how much it was, and which request it is.
@@ -341,8 +348,8 @@ impl Record {
             (Some(kind), _) => self.observer.recurring(Topic::Refused(kind)),
             (None, admission) => {
                 let msg = match admission {
-                    Some(AdmittedRequest { token_name: Some(_), .. }) => "Authenticated request",
-                    Some(_) => "Public request",
+                    Some(by) if by.identity.principal == Principal::Nobody => "Public request",
+                    Some(_) => "Authenticated request",
                     None => "Request",
                 };
                 Some(self.observer.log.line(self.level, msg))

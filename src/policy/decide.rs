@@ -6,13 +6,11 @@
 use std::time::SystemTime;
 
 use crate::{
-    config::{Access, Rule, Server, Snapshot},
+    config::{ADMIN, Access, Rule, Server, Snapshot},
     error::ErrorKind,
-    identity::{Identity, Principal},
+    identity::Identity,
 };
 
-/// Opens everything that the gateway says of itself.
-const ADMIN: &str = "admin";
 /// Opens what Prometheus scrapes.
 const METRICS: &str = "metrics";
 
@@ -78,6 +76,8 @@ pub struct Policy<'a> {
     pub servers: &'a dyn Servers,
     /// The moment. `None` leaves the end of credentials out, for answers that are kept.
     pub now: Option<SystemTime>,
+    /// `adminSeesAll`: whether the role `admin` passes the rules of servers.
+    pub admin_sees_all: bool,
 }
 
 /// The answer, and the part of the config that gives it.
@@ -92,7 +92,7 @@ pub enum Decision {
     Deny {
         /// What the caller learns.
         kind: DenyKind,
-        /// The scope that would do. Tokens of the config have no scope, so for them there is none.
+        /// The scope that would do. Who is in the config has no scope, so for them there is none.
         scope_needed: Option<&'static str>,
         /// The first part that does not hold.
         rule: Rule,
@@ -102,11 +102,11 @@ pub enum Decision {
 /// What somebody who may not learns of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenyKind {
-    /// 401: it takes a token.
+    /// 401: it takes a credential.
     Unauthenticated,
-    /// 401: the token is not valid any more.
+    /// 401: the credential is not valid any more.
     InvalidToken,
-    /// 403: it takes another token.
+    /// 403: it takes another caller.
     Forbidden,
     /// 404: there is no such server.
     NotFound,
@@ -166,9 +166,12 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
         Rule::Public
     } else {
         // 2. Whoever has no valid one learns nothing else.
-        let Principal::Token(token_name) = &identity.principal else {
-            return Err((DenyKind::Unauthenticated, Rule::NoToken));
+        let Some(caller) = identity.rule_subject() else {
+            return Err((DenyKind::Unauthenticated, Rule::NoCredential));
         };
+        if identity.is_disabled {
+            return Err((DenyKind::InvalidToken, Rule::Disabled));
+        }
         if policy.now.is_some_and(|now| !identity.is_valid_at(now)) {
             return Err((DenyKind::InvalidToken, Rule::Expires));
         }
@@ -179,13 +182,12 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
         // 3. The rule of what is asked for.
         match (ask, server) {
             (Ask::Aggregate, _) => Rule::AnyToken,
-            (Ask::Manage(what), _) if manages(identity, *what) => Rule::TokenRoles,
-            (Ask::Manage(_), _) => return Err((DenyKind::Forbidden, Rule::TokenRoles)),
+            (Ask::Manage(what), _) if manages(identity, *what) => Rule::OwnRoles,
+            (Ask::Manage(_), _) => return Err((DenyKind::Forbidden, Rule::OwnRoles)),
             (_, None) => return Err((DenyKind::NotFound, Rule::NoServer)),
-            (_, Some(server)) => server
-                .access
-                .admits(token_name, &identity.roles)
-                .map_err(|rule| (DenyKind::Forbidden, rule))?,
+            (_, Some(server)) => {
+                server.admits(caller, policy.admin_sees_all).map_err(|rule| (DenyKind::Forbidden, rule))?
+            }
         }
     };
     // 4. A tool that the filter hides exists for no caller.

@@ -4,8 +4,8 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    config::{Credential, ToolFilter},
-    identity::Proof,
+    config::{CallerLimits, ToolFilter},
+    identity::{Principal, Proof},
 };
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -17,6 +17,7 @@ fn server(name: &str, access: Access) -> Server {
 fn only(tokens: Option<&[&str]>, roles: Option<&[&str]>) -> Access {
     Access::Only {
         tokens: tokens.map(|names| names.iter().map(|&name| name.into()).collect()),
+        users: None,
         roles: roles.map(|roles| roles.iter().map(ToString::to_string).collect()),
     }
 }
@@ -26,13 +27,16 @@ fn token(name: &str, roles: &[&str]) -> Identity {
         principal: Principal::Token(name.into()),
         proof: Proof::StaticToken([0; 32]),
         roles: roles.iter().map(ToString::to_string).collect(),
-        not_after: None,
-        is_decoy: false,
+        ..Identity::NOBODY
     }
 }
 
+fn user(name: &str, roles: &[&str]) -> Identity {
+    Identity { principal: Principal::User(name.into()), proof: Proof::Nothing, ..token("", roles) }
+}
+
 fn ask(server: &Server, now: Option<SystemTime>, identity: &Identity, ask: Ask<'_>) -> Decision {
-    decide(&Policy { servers: server, now }, identity, &ask)
+    decide(&Policy { servers: server, now, admin_sees_all: false }, identity, &ask)
 }
 
 fn allow(rule: Rule) -> Decision {
@@ -88,7 +92,7 @@ fn without_a_token_nobody_learns_what_exists() {
     let expired = Identity { not_after: Some(NOW), ..token("dev", &["admin"]) };
     for what in asks {
         let nobody = ask(&db, Some(NOW), &Identity::NOBODY, what);
-        assert_eq!(nobody, deny(DenyKind::Unauthenticated, Rule::NoToken), "{what:?}");
+        assert_eq!(nobody, deny(DenyKind::Unauthenticated, Rule::NoCredential), "{what:?}");
         let late = ask(&db, Some(NOW), &expired, what);
         assert_eq!(late, deny(DenyKind::InvalidToken, Rule::Expires), "{what:?}");
     }
@@ -133,6 +137,50 @@ fn the_role_admin_opens_no_server_by_itself() {
 }
 
 #[test]
+fn with_admin_sees_all_the_role_passes_rules_of_servers_and_nothing_else() {
+    let db = server("db", only(Some(&["dev"]), None));
+    let decided = |identity: &Identity, ask: Ask<'_>| {
+        decide(&Policy { servers: &db, now: Some(NOW), admin_sees_all: true }, identity, &ask)
+    };
+    let admin = token("ops", &["admin"]);
+    assert_eq!(decided(&admin, Ask::Server("db")), allow(Rule::AdminSeesAll));
+    assert_eq!(decided(&user("root", &["admin"]), Ask::Server("db")), allow(Rule::AdminSeesAll));
+    assert_eq!(
+        decided(&token("ops", &["metrics"]), Ask::Server("db")),
+        deny(DenyKind::Forbidden, Rule::AuthTokens)
+    );
+    assert_eq!(decided(&admin, Ask::Server("none")), deny(DenyKind::NotFound, Rule::NoServer));
+    let limits = CallerLimits { servers: Some(vec!["files".into()]), tags: None };
+    let limited = Identity { limits, ..admin.clone() };
+    assert_eq!(decided(&limited, Ask::Server("db")), deny(DenyKind::Forbidden, Rule::OwnServers));
+    // What the gateway says of itself is no server.
+    assert_eq!(decided(&limited, Ask::Manage(ManageAsk::Servers)), allow(Rule::OwnRoles));
+    let expired = Identity { not_after: Some(NOW), ..admin };
+    assert_eq!(decided(&expired, Ask::Server("db")), deny(DenyKind::InvalidToken, Rule::Expires));
+}
+
+#[test]
+fn a_user_is_a_caller_as_a_token_is_unless_it_is_disabled() {
+    let of = |users: &[&str]| Access::Only {
+        tokens: None,
+        users: Some(users.iter().map(|&name| name.into()).collect()),
+        roles: None,
+    };
+    let db = server("db", of(&["alice"]));
+    assert_eq!(ask(&db, Some(NOW), &user("alice", &[]), Ask::Server("db")), allow(Rule::Users));
+    let dev = ask(&db, Some(NOW), &token("alice", &[]), Ask::Server("db"));
+    assert_eq!(dev, deny(DenyKind::Forbidden, Rule::Users));
+    let admin = user("root", &["admin"]);
+    assert_eq!(ask(&db, Some(NOW), &admin, Ask::Manage(ManageAsk::Servers)), allow(Rule::OwnRoles));
+    let disabled = Identity { is_disabled: true, ..user("alice", &["admin"]) };
+    for what in [Ask::Server("db"), Ask::Server("none"), Ask::Aggregate, Ask::Manage(ManageAsk::Metrics)] {
+        for now in [None, Some(NOW)] {
+            assert_eq!(ask(&db, now, &disabled, what), deny(DenyKind::InvalidToken, Rule::Disabled));
+        }
+    }
+}
+
+#[test]
 fn a_hidden_tool_does_not_exist_for_whoever_may_use_the_server() {
     let filter = |allows| {
         let list = ["read".into()].into();
@@ -171,8 +219,7 @@ fn any_token_opens_the_aggregate_and_a_role_what_the_gateway_says_of_itself() {
     {
         for (what, may) in [(ManageAsk::Metrics, metrics), (ManageAsk::Servers, servers)] {
             let decided = ask(&db, Some(NOW), &token("dev", &["other", role]), Ask::Manage(what));
-            let wanted =
-                if may { allow(Rule::TokenRoles) } else { deny(DenyKind::Forbidden, Rule::TokenRoles) };
+            let wanted = if may { allow(Rule::OwnRoles) } else { deny(DenyKind::Forbidden, Rule::OwnRoles) };
             assert_eq!(decided, wanted, "{role} {what:?}");
         }
     }
@@ -202,34 +249,47 @@ fn the_servers_of_a_config_are_found_by_name() {
     assert_eq!(db.server("d"), None);
 }
 
-/// The rule as it was before there was a decision, written down once more and without its helpers.
-fn may_use(access: &Access, credential: &Credential) -> bool {
-    match access {
-        Access::Public | Access::AnyToken => true,
-        Access::Only { tokens, roles } => {
-            let named = tokens.as_ref().is_none_or(|tokens| tokens.contains(&credential.token_name));
-            let has_one = |roles: &Vec<String>| roles.iter().any(|role| credential.roles.contains(role));
-            named && roles.as_ref().is_none_or(has_one)
+/// The rules once more, written down as the documents have them.
+fn may_use(server: &Server, identity: &Identity, admin_sees_all: bool) -> bool {
+    let open = match &server.access {
+        Access::Public => return true,
+        Access::AnyToken => true,
+        Access::Only { tokens, users, roles } => {
+            let listed = match &identity.principal {
+                Principal::Token(name) => tokens.iter().flatten().any(|listed| listed == name),
+                Principal::User(name) => users.iter().flatten().any(|listed| listed == name),
+                Principal::Nobody => return false,
+            };
+            let has_one = |roles: &Vec<String>| roles.iter().any(|role| identity.roles.contains(role));
+            (listed || tokens.is_none() && users.is_none()) && roles.as_ref().is_none_or(has_one)
         }
-    }
+    };
+    let CallerLimits { servers, tags } = &identity.limits;
+    (open || admin_sees_all && identity.roles.contains(&"admin".to_owned()))
+        && servers.as_ref().is_none_or(|servers| servers.contains(&server.name))
+        && tags.as_ref().is_none_or(|tags| tags.iter().any(|tag| server.tags.contains(tag)))
 }
 
 proptest! {
     #[test]
-    fn a_valid_token_may_use_what_names_it_and_one_of_its_roles(
-        names in option::of(vec("[ab]", 0..3)), wanted in option::of(vec("[xyz]", 0..3)),
-        name in "[ab]", roles in vec("[xyz]", 0..3),
+    fn a_valid_caller_may_use_what_the_rules_and_its_limits_leave_it(
+        tokens in option::of(vec("[ab]", 0..3)), users in option::of(vec("[ab]", 0..3)),
+        wanted in option::of(vec("[xyz]", 0..3)), tags in vec("[tu]", 0..3), admin_sees_all in any::<bool>(),
+        name in "[ab]", is_user in any::<bool>(), roles in vec("[xyz]|admin", 0..3),
+        own_servers in option::of(vec("db|files", 0..2)), own_tags in option::of(vec("[tu]", 0..2)),
     ) {
-        let access = match (names, wanted) {
-            (None, None) => Access::AnyToken,
-            (names, roles) => {
-                Access::Only { tokens: names.map(|all| all.into_iter().map(Into::into).collect()), roles }
-            }
+        let names = |all: Vec<String>| all.into_iter().map(Into::into).collect();
+        let access = match (tokens.map(names), users.map(names), wanted) {
+            (None, None, None) => Access::AnyToken,
+            (tokens, users, roles) => Access::Only { tokens, users, roles },
         };
-        let credential =
-            Credential { token_name: name.as_str().into(), id: None, digest: [0; 32], expires: None, roles, decoy: false };
-        let db = server("db", access);
-        let decided = ask(&db, Some(NOW), &Identity::of(&credential), Ask::Server("db"));
-        prop_assert_eq!(decided.is_allow(), may_use(&db.access, &credential));
+        let db = Server { tags, ..server("db", access) };
+        let limits = CallerLimits { servers: own_servers.map(names), tags: own_tags };
+        let roles: Vec<_> = roles.iter().map(String::as_str).collect();
+        let caller = if is_user { user(&name, &roles) } else { token(&name, &roles) };
+        let caller = Identity { limits, ..caller };
+        let policy = Policy { servers: &db, now: Some(NOW), admin_sees_all };
+        let decided = decide(&policy, &caller, &Ask::Server("db"));
+        prop_assert_eq!(decided.is_allow(), may_use(&db, &caller, admin_sees_all));
     }
 }

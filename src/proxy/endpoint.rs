@@ -54,9 +54,9 @@ fn rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> Endpoi
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ETAG);
     let sessions = admitted.live.sessions.clone();
-    let (server, token_name) =
-        (Arc::clone(&admitted.entry.server.name), admitted.caller.token_name().cloned());
-    let seal: Seal =
-        Box::new(move |path, query| sessions.seal_message(&server, token_name.as_deref(), path, query));
+    let (server, identity) = (Arc::clone(&admitted.entry.server.name), Arc::clone(&admitted.caller.identity));
+    let seal: Seal = Box::new(move |path, query| {
+        sessions.seal_message(&server, identity.principal.session_owner(), path, query)
+    });
     EndpointRewriter::new(to.url.clone(), seal)
 }

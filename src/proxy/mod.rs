@@ -240,8 +240,8 @@ fn request_target<'a>(
         }
         McpEndpoint::Message => {
             let query = seal::up_to_seal(query);
-            let (server, token_name) = admitted.session_owner();
-            let opened = admitted.live.sessions.open_message(server, token_name, query);
+            let (server, owner) = admitted.session_owner();
+            let opened = admitted.live.sessions.open_message(server, owner, query);
             opened.map(Cow::Owned).ok_or_else(|| ErrorKind::SessionNotFound.into())
         }
     }
@@ -253,8 +253,8 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
     let Some(presented) = checked.fields.session.filter(|presented| !presented.is_empty()) else {
         return Ok(None);
     };
-    let (server, token_name) = admitted.session_owner();
-    match admitted.live.sessions.open(server, token_name, presented.as_bytes()) {
+    let (server, owner) = admitted.session_owner();
+    match admitted.live.sessions.open(server, owner, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
         None if checked.fields.is_modern => Ok(None),
@@ -265,8 +265,8 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
 /// Replaces the server's session id by one that only this caller can use, and only here.
 fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(SESSION_ID) {
-        let (server, token_name) = admitted.session_owner();
-        let sealed = admitted.live.sessions.seal(server, token_name, id.as_bytes());
+        let (server, owner) = admitted.session_owner();
+        let sealed = admitted.live.sessions.seal(server, owner, id.as_bytes());
         let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
         head.headers.insert(SESSION_ID, sealed);
     }

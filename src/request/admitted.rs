@@ -6,6 +6,7 @@ use crate::{
     endpoints::table::McpEndpoint,
     identity::{Admission, AdmittedParty, Caller, presented::Presented},
     ledger::Owner,
+    mcp::seal::SessionOwner,
     servers::ServerEntry,
     state::Live,
 };
@@ -27,9 +28,9 @@ pub struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Whom the session ids of this request belong to: server and token name.
-    pub fn session_owner(&self) -> (&str, Option<&str>) {
-        (&self.entry.server.name, self.caller.token_name().map(|name| &**name))
+    /// To what the session ids of this request belong: the server, and whose they are.
+    pub fn session_owner(&self) -> (&str, SessionOwner<'_>) {
+        (&self.entry.server.name, self.caller.identity.principal.session_owner())
     }
 
     /// Longest silence of an event stream; zero is any.

@@ -25,9 +25,9 @@ pub struct ServerEntry {
     pub server: Server,
     /// What is behind it.
     pub backend: Backend,
-    /// By index of the credential: whether it may pass. Unused where `is_public`.
+    /// By slot of the caller: whether it may pass. Unused where `is_public`.
     allowed: Vec<bool>,
-    /// Whether no token is asked for.
+    /// Whether no credential is asked for.
     pub is_public: bool,
     /// Who may ever have used a server of this name.
     pub callers: PastCallers,
@@ -43,12 +43,14 @@ pub struct ServerEntry {
 
 impl ServerEntry {
     /// The entry of `server`. What the config left as it was is taken over from `kept`, the entry of this name before.
-    /// `before` are those who may have used a server of this name up to now.
+    /// `before` are those who may have used a server of this name up to now. What is decided by `policy` is kept: the end of a
+    /// credential, which is looked at with each request, is no part of it.
     pub fn build(
         server: &Server,
         kept: Option<&Arc<Self>>,
         before: PastCallers,
         identities: &[Arc<Identity>],
+        policy: &Policy<'_>,
         origins: &mut Origins<'_>,
         observer: &Arc<Observer>,
     ) -> Result<Self, Unusable> {
@@ -60,10 +62,9 @@ impl ServerEntry {
         });
         let same_backend = kept
             .filter(|entry| entry.server.target == server.target && entry.server.disabled == server.disabled);
-        // The end of a credential is looked at with each request.
-        let (policy, ask) = (Policy { servers: server, now: None }, Ask::Server(&server.name));
+        let ask = Ask::Server(&server.name);
         let allowed: Vec<_> =
-            identities.iter().map(|identity| decide(&policy, identity, &ask).is_allow()).collect();
+            identities.iter().map(|identity| decide(policy, identity, &ask).is_allow()).collect();
         let metrics =
             kept.map_or_else(|| observer.metrics.server(&server.name), |entry| Arc::clone(&entry.metrics));
         let health = Arc::clone(&metrics.health);
@@ -89,7 +90,7 @@ impl ServerEntry {
         })
     }
 
-    /// The entry of all servers as one, for any credential that is no decoy. What callers share is taken over from `kept`, the entry
+    /// The entry of all servers as one, for any caller that is no decoy. What callers share is taken over from `kept`, the entry
     /// before, if it was for the same settings.
     pub fn all(
         session_timeout: Duration,
@@ -189,7 +190,7 @@ impl ServerEntry {
         self.is_public || caller.slot.is_some_and(|slot| self.allows(slot))
     }
 
-    /// The same of the credential at this index, for a server that is not public.
+    /// The same of the caller at this index, for a server that is not public.
     pub fn allows(&self, slot: usize) -> bool {
         self.allowed.get(slot).copied().unwrap_or(false)
     }

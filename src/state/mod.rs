@@ -166,13 +166,14 @@ pub struct Live {
     pub config: Arc<Snapshot>,
     /// `proxy.limits` of the config. A connection keeps these alone, not the whole config.
     pub limits: Arc<Limits>,
-    /// Credentials by digest; indexes into `credentials`.
+    /// Credentials by digest; indexes into `callers`.
     pub tokens: TokenTable,
     /// Is asked about tokens that the table does not have.
     pub verifier: Option<Arc<dyn Verifier>>,
-    /// Every credential. A caller's slot is an index into them.
-    pub credentials: Vec<CredentialEntry>,
-    /// Credentials of each principal; indexes into `credentials`.
+    /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
+    /// is an index into them.
+    pub callers: Vec<CallerEntry>,
+    /// Slots of each principal.
     by_principal: HashMap<Principal, Vec<usize>>,
     /// Who calls without a credential.
     nobody: Arc<Identity>,
@@ -194,18 +195,33 @@ pub struct Live {
     pub audit: Option<Arc<Audit>>,
 }
 
-/// A credential and what is counted for it.
-pub struct CredentialEntry {
-    /// Who it proves.
+/// Somebody whom the config names, and what is counted for them.
+pub struct CallerEntry {
+    /// Who it is. Of a user, what proves it comes with the request.
     pub identity: Arc<Identity>,
+    /// Of a credential of a token: how it is counted.
+    pub credential: Option<CountedCredential>,
+    /// What the token or user has of the gateway.
+    pub owner: Arc<Owner>,
+    /// `decoy_used_total`, if it is a decoy.
+    pub decoy_used: Option<IntCounter>,
+}
+
+/// How a credential is counted.
+pub struct CountedCredential {
     /// What metrics call it.
     pub id: Arc<str>,
     /// `token_used_total` of this credential.
     pub used: IntCounter,
-    /// What its token has of the gateway.
-    pub owner: Arc<Owner>,
-    /// `decoy_used_total`, if it is a decoy.
-    pub decoy_used: Option<IntCounter>,
+}
+
+impl CallerEntry {
+    /// A request came by it.
+    pub fn count_use(&self) {
+        if let Some(credential) = &self.credential {
+            credential.used.inc();
+        }
+    }
 }
 
 impl Live {
@@ -222,29 +238,34 @@ impl Live {
         let metrics = &observer.metrics;
         let sessions =
             snapshot.session_key.as_ref().map_or_else(|| process_key.clone(), SessionKey::from_secret);
-        let credentials: Vec<CredentialEntry> = snapshot
-            .credentials
-            .iter()
-            .map(|credential| {
-                let unnamed = || sessions.name_of_credential(&credential.digest).into();
-                let id = credential.id.clone().unwrap_or_else(unnamed);
-                CredentialEntry {
-                    used: metrics.token_used(&credential.token_name, &id),
-                    id,
-                    owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
-                    identity: Arc::new(Identity::of(credential)),
-                    decoy_used: credential.decoy.then(|| metrics.decoy_used(&credential.token_name)),
-                }
-            })
-            .collect();
-        let identities: Vec<_> = credentials.iter().map(|entry| Arc::clone(&entry.identity)).collect();
+        let credentials = snapshot.credentials.iter().map(|credential| {
+            let unnamed = || sessions.name_of_credential(&credential.digest).into();
+            let id = credential.id.clone().unwrap_or_else(unnamed);
+            let used = metrics.token_used(&credential.token_name, &id);
+            CallerEntry {
+                identity: Arc::new(Identity::of(credential)),
+                credential: Some(CountedCredential { id, used }),
+                owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
+                decoy_used: credential.decoy.then(|| metrics.decoy_used(&credential.token_name)),
+            }
+        });
+        let users = snapshot.users.iter().map(|user| CallerEntry {
+            identity: Arc::new(Identity::of_user(user, Proof::Nothing)),
+            credential: None,
+            owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
+            decoy_used: None,
+        });
+        let callers: Vec<CallerEntry> = credentials.chain(users).collect();
+        let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
         let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.entries.get(&*server.name));
             let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
             let before = before.unwrap_or_default();
-            let entry = ServerEntry::build(server, kept, before, &identities, &mut origins, observer)?;
+            let policy = Policy { servers: server, now: None, admin_sees_all: snapshot.admin_sees_all };
+            let entry =
+                ServerEntry::build(server, kept, before, &identities, &policy, &mut origins, observer)?;
             servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
@@ -274,7 +295,7 @@ impl Live {
             tokens: TokenTable::build(&snapshot.credentials),
             config: snapshot,
             verifier: None,
-            credentials,
+            callers,
             by_principal,
             nobody: Arc::new(Identity::NOBODY),
             entries: servers
@@ -317,18 +338,19 @@ impl Live {
 
     /// Whether what a request presents counts for the credential at this index, whose secret it has.
     fn is_proved_by(&self, slot: usize, presented: &Presented<'_>) -> bool {
-        presented.may_prove(&self.credentials[slot].identity.principal) && self.is_valid(slot)
+        presented.may_prove(&self.callers[slot].identity.principal) && self.is_valid(slot)
     }
 
-    /// The caller whose credential is at this index, or who has none.
+    /// The caller at this index, or who has no credential.
     pub fn caller(&self, slot: Option<usize>) -> Caller {
-        let identity = slot.map_or(&self.nobody, |slot| &self.credentials[slot].identity);
+        let identity = slot.map_or(&self.nobody, |slot| &self.callers[slot].identity);
         Caller { identity: Arc::clone(identity), slot }
     }
 
     /// The decision in full. What is kept of it for each request is [`ServerEntry::admits`].
     pub fn decide(&self, identity: &Identity, ask: &Ask<'_>) -> Decision {
-        decide(&Policy { servers: self, now: Some(self.clock.now()) }, identity, ask)
+        let now = Some(self.clock.now());
+        decide(&Policy { servers: self, now, admin_sees_all: self.config.admin_sees_all }, identity, ask)
     }
 
     /// Whether what was let in by `admission` would be let in now.
@@ -364,17 +386,17 @@ impl Live {
         let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
         let members = members.map_or(&[][..], |members| &members[..]);
         // A credential may have been given to another principal, who has no part in what was begun by it.
-        let is_same = |slot: usize| self.credentials[slot].identity.principal == *principal;
+        let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
         let admits = |slot: &usize| {
             is_same(*slot) && entry.allows(*slot) && self.reaches_as_much_as_its_name(*slot, members)
         };
         (!valid.any(admits)).then_some(loss)
     }
 
-    /// Whether the credential at this index has not expired.
+    /// Whether the caller at this index is let in, and its credential has not expired.
     pub fn is_valid(&self, slot: usize) -> bool {
-        let end = self.credentials[slot].identity.not_after;
-        end.is_none_or(|end| self.clock.now() < end)
+        let identity = &self.callers[slot].identity;
+        !identity.is_disabled && identity.not_after.is_none_or(|end| self.clock.now() < end)
     }
 
     fn slots_of(&self, principal: &Principal) -> &[usize] {
@@ -390,7 +412,7 @@ impl Live {
     /// principal, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
     /// get further by the session of another.
     fn reaches_as_much_as_its_name(&self, slot: usize, servers: &[Arc<str>]) -> bool {
-        let principal = &self.credentials[slot].identity.principal;
+        let principal = &self.callers[slot].identity.principal;
         servers
             .iter()
             .filter_map(|server| self.entry(server))
@@ -419,7 +441,7 @@ impl Live {
     /// Names of tokens that end by themselves, and when the last credential of each does.
     pub fn expiries(&self) -> impl Iterator<Item = (&str, SystemTime)> {
         self.by_principal.iter().filter_map(|(principal, slots)| {
-            let ends = slots.iter().map(|slot| self.credentials[*slot].identity.not_after);
+            let ends = slots.iter().map(|slot| self.callers[*slot].identity.not_after);
             let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max()?;
             Some((&**principal.token_name()?, last))
         })
@@ -427,39 +449,39 @@ impl Live {
 
     /// Token name and id of each credential: the labels that its requests are counted by.
     pub fn counted(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.credentials
-            .iter()
-            .filter_map(|entry| Some((&**entry.identity.principal.token_name()?, &*entry.id)))
+        self.callers.iter().filter_map(|entry| {
+            Some((&**entry.identity.principal.token_name()?, &*entry.credential.as_ref()?.id))
+        })
     }
 
     /// Names of tokens of which a credential is a decoy.
     pub fn decoys(&self) -> impl Iterator<Item = &str> {
-        let decoys = self.credentials.iter().filter(|entry| entry.decoy_used.is_some());
+        let decoys = self.callers.iter().filter(|entry| entry.decoy_used.is_some());
         decoys.filter_map(|entry| Some(&**entry.identity.principal.token_name()?))
     }
 
     /// Whether there is a credential of this name and id.
     pub fn counts(&self, (token_name, id): &(&str, &str)) -> bool {
         let slots = self.slots_of(&Principal::Token((*token_name).into()));
-        slots.iter().any(|slot| *self.credentials[*slot].id == **id)
+        slots.iter().any(|slot| self.callers[*slot].credential.as_ref().is_some_and(|of| *of.id == **id))
     }
 
     /// The credentials that end by themselves: whose they are, what metrics call them, and when.
     pub fn ending(&self) -> impl Iterator<Item = (&Identity, &str, SystemTime)> {
-        self.credentials
-            .iter()
-            .filter_map(|entry| Some((&*entry.identity, &*entry.id, entry.identity.not_after?)))
+        self.callers.iter().filter_map(|entry| {
+            Some((&*entry.identity, &*entry.credential.as_ref()?.id, entry.identity.not_after?))
+        })
     }
 
     /// Whether a principal has a credential that lasts beyond `end`.
     pub fn outlasts(&self, principal: &Principal, end: SystemTime) -> bool {
         let slots = self.slots_of(principal);
-        slots.iter().any(|slot| self.credentials[*slot].identity.not_after.is_none_or(|other| other > end))
+        slots.iter().any(|slot| self.callers[*slot].identity.not_after.is_none_or(|other| other > end))
     }
 
     /// Whether any credential ends by itself.
     pub fn has_expiry(&self) -> bool {
-        self.credentials.iter().any(|entry| entry.identity.not_after.is_some())
+        self.callers.iter().any(|entry| entry.identity.not_after.is_some())
     }
 }
 

@@ -12,40 +12,80 @@ use crate::{
 
 const TOKENS: [&str; 2] = ["t0", "t1"];
 const SERVERS: [&str; 3] = ["s0", "s1", "s2"];
-const ROLES: [&str; 2] = ["a", "b"];
+const ROLES: [&str; 3] = ["a", "b", "admin"];
+const TAGS: [&str; 2] = ["x", "y"];
+const USERS: [&str; 2] = ["u0", "t1"];
+const HASH: &str = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA";
 
-/// What two tokens with two credentials each, and three servers, may be in a config. Some of them are not there, and the first
-/// credentials may be exchanged between the tokens.
+/// What somebody has in a config: roles and limits. A limit can name only servers that are there.
+fn any_grant() -> impl Strategy<Value = Value> {
+    let limit = |names: &'static [&str]| option::weighted(0.3, subsequence(names, 0..=names.len()));
+    (subsequence(ROLES.to_vec(), 0..=2), limit(&SERVERS), limit(&TAGS)).prop_map(|(roles, servers, tags)| {
+        let mut grant = json!({ "roles": roles });
+        servers.iter().for_each(|servers| grant["servers"] = json!(servers));
+        tags.iter().for_each(|tags| grant["tags"] = json!(tags));
+        grant
+    })
+}
+
+/// What two tokens with two credentials each, two users, and three servers, may be in a config. Some of them are not there, and
+/// the first credentials may be exchanged between the tokens.
 fn any_config() -> impl Strategy<Value = Value> {
     let expires = || option::of(prop_oneof![Just("2020-01-01T00:00:00Z"), Just("2100-01-01T00:00:00Z")]);
-    let credential = move || option::of((subsequence(ROLES.to_vec(), 0..=2), expires()));
+    let credential = move || option::of((any_grant(), expires()));
+    let user = || option::of((any_grant(), any::<bool>()));
     let rule = || {
         option::of((
             option::of(subsequence(TOKENS.to_vec(), 0..=2)),
+            option::of(subsequence(USERS.to_vec(), 0..=2)),
             option::of(subsequence(ROLES.to_vec(), 0..=2)),
+            subsequence(TAGS.to_vec(), 0..=2),
             any::<bool>(),
         ))
     };
-    (vec(vec(credential(), 2), 2), vec(rule(), 3), any::<bool>()).prop_map(|(tokens, rules, is_exchanged)| {
+    let all = (vec(vec(credential(), 2), 2), vec(user(), 2), vec(rule(), 3), any::<bool>(), any::<bool>());
+    all.prop_map(|(tokens, users, rules, is_exchanged, admin_sees_all)| {
         let (mut proxy, mut servers) = (json!({}), json!({}));
+        proxy["auth"]["adminSeesAll"] = json!(admin_sees_all);
+        let is_there: Vec<_> =
+            SERVERS.iter().zip(&rules).filter(|(_, rule)| rule.is_some()).map(|(name, _)| *name).collect();
+        let fitted = |mut grant: Value| {
+            if let Some(named) = grant.get_mut("servers").and_then(Value::as_array_mut) {
+                named.retain(|name| is_there.iter().any(|there| name == there));
+            }
+            grant
+        };
+        let there: Vec<_> =
+            USERS.iter().zip(&users).filter(|(_, user)| user.is_some()).map(|(name, _)| *name).collect();
+        for (name, user) in USERS.into_iter().zip(users) {
+            let Some((grant, disabled)) = user else { continue };
+            let mut user = fitted(grant);
+            user["passwordHash"] = json!(HASH);
+            user["disabled"] = json!(disabled);
+            proxy["auth"]["users"][name] = user;
+        }
         for (name, credentials) in TOKENS.into_iter().zip(tokens) {
             let made = credentials.into_iter().enumerate().filter_map(|(index, credential)| {
-                let (roles, expires) = credential?;
+                let (grant, expires) = credential?;
                 let of = if is_exchanged && index == 0 && name == TOKENS[0] { TOKENS[1] } else { name };
                 let of = if is_exchanged && index == 0 && name == TOKENS[1] { TOKENS[0] } else { of };
-                let mut made = json!({ "value": format!("{of}-{index}-0123456789abcdef"), "roles": roles });
+                let mut made = fitted(grant);
+                made["value"] = json!(format!("{of}-{index}-0123456789abcdef"));
                 expires.iter().for_each(|end| made["expires"] = json!(end));
                 Some(made)
             });
             proxy["auth"]["tokens"][name] = made.collect();
         }
         for (name, rule) in SERVERS.into_iter().zip(rules) {
-            let Some((tokens, roles, is_public)) = rule else { continue };
-            let mut server = json!({ "url": "http://127.0.0.1:1/mcp" });
-            if is_public && tokens.is_none() && roles.is_none() {
+            let Some((tokens, users, roles, tags, is_public)) = rule else { continue };
+            let users =
+                users.map(|users| users.into_iter().filter(|name| there.contains(name)).collect::<Vec<_>>());
+            let mut server = json!({ "url": "http://127.0.0.1:1/mcp", "tags": tags });
+            if is_public && tokens.is_none() && users.is_none() && roles.is_none() {
                 server["public"] = json!(true);
             }
             tokens.iter().for_each(|tokens| server["authTokens"] = json!(tokens));
+            users.iter().for_each(|users| server["users"] = json!(users));
             roles.iter().for_each(|roles| server["roles"] = json!(roles));
             servers[name] = server;
         }
@@ -88,7 +128,7 @@ proptest! {
         for name in SERVERS {
             let ask = Ask::Server(name);
             let is_there = after.entry(name).is_some();
-            for (slot, entry) in before.credentials.iter().enumerate() {
+            for (slot, entry) in before.callers.iter().enumerate() {
                 let of_slot = before.decide(&Identity { not_after: None, ..(*entry.identity).clone() }, &ask);
                 let kept = before.entry(name).is_some_and(|server| server.admits(&before.caller(Some(slot))));
                 prop_assert_eq!(kept, of_slot.is_allow());
@@ -96,7 +136,11 @@ proptest! {
                 // With a request goes the credential that it came by.
                 let caller = before.caller(Some(slot));
                 let request = Admission::new(caller.as_credential(), name.into(), 0);
-                let same = after.credentials.iter().find(|other| other.identity.proof == entry.identity.proof);
+                let is_same = |other: &&CallerEntry| match entry.identity.proof {
+                    Proof::Nothing => false,
+                    _ => other.identity.proof == entry.identity.proof,
+                };
+                let same = after.callers.iter().find(is_same);
                 let decided = match same {
                     Some(same) if same.identity.principal == entry.identity.principal => {
                         lost(after.decide(&same.identity, &ask))
@@ -116,7 +160,7 @@ proptest! {
 
                 // With a session, any credential of its principal.
                 let session = Admission::new(caller.as_principal(), name.into(), 0);
-                let of_name = after.credentials.iter().filter(|other| other.identity.principal == entry.identity.principal);
+                let of_name = after.callers.iter().filter(|other| other.identity.principal == entry.identity.principal);
                 let all: Vec<_> = of_name.map(|other| lost(after.decide(&other.identity, &ask))).collect();
                 let nobody = lost(after.decide(&Identity::NOBODY, &ask));
                 let decided = match () {

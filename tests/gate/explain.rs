@@ -33,6 +33,7 @@ const TOKENS: [&str; 3] = ["t0", "t1", "t2"];
 const SERVERS: [&str; 4] = ["h0", "h1", "i0", "i1"];
 const TOOLS: [&str; 2] = ["x", "y"];
 const ROLES: [&str; 4] = ["a", "b", "admin", "metrics"];
+const TAGS: [&str; 2] = ["even", "odd"];
 
 /// A credential of its own for each place in the config.
 fn secret(token: &str, index: usize) -> String {
@@ -41,10 +42,15 @@ fn secret(token: &str, index: usize) -> String {
 
 fn any_token(name: &'static str) -> impl Strategy<Value = Value> {
     let expires = select(vec![None, None, Some("2020-01-01T00:00:00Z"), Some("2100-01-01T00:00:00Z")]);
-    let credential = (subsequence(ROLES.to_vec(), 0..=3), expires);
+    let limit = |names: &'static [&str]| option::weighted(0.2, subsequence(names, 0..=names.len()));
+    let credential = (subsequence(ROLES.to_vec(), 0..=3), limit(&SERVERS), limit(&TAGS), expires);
     vec(credential, 1..=2).prop_map(move |credentials| {
-        let with_secret = |(index, (roles, expires)): (usize, (Vec<&str>, Option<&str>))| {
+        type Drawn =
+            (Vec<&'static str>, Option<Vec<&'static str>>, Option<Vec<&'static str>>, Option<&'static str>);
+        let with_secret = |(index, (roles, servers, tags, expires)): (usize, Drawn)| {
             let mut credential = json!({ "value": secret(name, index), "roles": roles });
+            servers.iter().for_each(|servers| credential["servers"] = json!(servers));
+            tags.iter().for_each(|tags| credential["tags"] = json!(tags));
             expires.iter().for_each(|end| credential["expires"] = json!(end));
             credential
         };
@@ -59,7 +65,7 @@ fn any_rules() -> impl Strategy<Value = Value> {
     let filter = option::of((any::<bool>(), subsequence(TOOLS.to_vec(), 0..=2)));
     let access = prop_oneof![1 => Just(None), 4 => (names(), roles()).prop_map(Some)];
     (access, filter).prop_map(|(access, filter)| {
-        let mut rules = json!({ "tags": ["all"] });
+        let mut rules = json!({});
         match access {
             None => rules["public"] = json!(true),
             Some((names, roles)) => {
@@ -77,14 +83,18 @@ fn any_rules() -> impl Strategy<Value = Value> {
 
 fn any_config(url: String) -> impl Strategy<Value = Value> {
     let tokens = TOKENS.map(any_token);
-    (tokens, SERVERS.map(|_| any_rules())).prop_map(move |(tokens, rules)| {
+    (tokens, SERVERS.map(|_| any_rules()), any::<bool>()).prop_map(move |(tokens, rules, admin_sees_all)| {
         let tools = TOOLS.map(|name| json!({ "name": name, "command": "true" }));
         let server = |(name, mut server): (&str, Value)| {
+            let tag = TAGS[usize::from(name.ends_with('1'))];
             match name.starts_with('h') {
-                true => server["url"] = json!(url),
+                true => {
+                    server["url"] = json!(url);
+                    server["tags"] = json!([tag]);
+                }
                 false => {
                     server["inline"] = json!({ "tools": tools });
-                    server["tags"] = json!(["inline"]);
+                    server["tags"] = json!(["inline", tag]);
                 }
             }
             (name.to_owned(), server)
@@ -92,6 +102,7 @@ fn any_config(url: String) -> impl Strategy<Value = Value> {
         json!({
             "proxy": { "auth": {
                 "kind": "bearer_token",
+                "adminSeesAll": admin_sees_all,
                 "tokens": TOKENS.into_iter().map(str::to_owned).zip(tokens).collect::<serde_json::Map<_, _>>(),
             } },
             "mcpServers": SERVERS.into_iter().zip(rules).map(server).collect::<serde_json::Map<_, _>>(),
@@ -213,7 +224,8 @@ async fn the_gateway_does_what_is_decided_whatever_the_config() {
         let why = config.to_string();
         gate.reload(config);
         let snapshot = config::load(&path, &|_| None).snapshot.unwrap();
-        let policy = Policy { servers: &snapshot, now: Some(SystemTime::now()) };
+        let (now, admin_sees_all) = (Some(SystemTime::now()), snapshot.admin_sees_all);
+        let policy = Policy { servers: &snapshot, now, admin_sees_all };
         for (index, credential) in snapshot.credentials.iter().enumerate() {
             let before = &snapshot.credentials[..index];
             let of_name = before.iter().filter(|other| other.token_name == credential.token_name).count();

@@ -13,6 +13,7 @@ mod all_servers;
 mod audit;
 mod balancers;
 mod bounds;
+mod caller_limits;
 mod canary;
 mod capacity;
 mod changes;

@@ -207,6 +207,11 @@ impl<'a> Node<'a> {
         cx.refuse(&text.at, message)
     }
 
+    /// Text by which a secret is checked. It has signs that elsewhere look like references.
+    pub(crate) fn verifier(&self, cx: &mut Context<'_>) -> Option<ReadText> {
+        self.text(cx, &Unresolved::message_for_secret)
+    }
+
     /// Whether it is written so that nothing in it is a reference.
     fn is_verbatim(&self) -> bool {
         let object = self.value.as_object();

@@ -237,7 +237,7 @@ static TABLE: &[Meaning] = &[
     ),
     way(
         SERVER,
-        "tokens allowedtokens alloweduser allowedusers users groups clients allow access acl",
+        "tokens allowedtokens alloweduser allowedusers groups clients allow access acl",
         "authTokens",
         "is `authTokens` here: names of tokens in `proxy.auth.tokens`, as in [\"dev\"]",
     ),
@@ -328,7 +328,7 @@ static TABLE: &[Meaning] = &[
     key(AUTH, "type mode method scheme strategy", "kind"),
     way(
         AUTH,
-        "token bearer bearertoken bearertokens apikey apikeys keys secret options users clients",
+        "token bearer bearertoken bearertokens apikey apikeys keys secret options clients",
         "tokens",
         "is `tokens` here, a name and a token for each caller: { \"dev\": { \"$env\": \"DEV_TOKEN\" } }",
     ),
@@ -369,9 +369,9 @@ static TABLE: &[Meaning] = &[
     way(TOKEN, "name user username", "", "the name of a token is its key in `tokens`; remove it"),
     way(
         TOKEN,
-        "servers allowedservers mcpservers allow access",
-        "",
-        "which servers a token opens is said by `authTokens` of each server; remove it here",
+        "allowedservers mcpservers allow access",
+        "servers",
+        "is `servers` here: names in `mcpServers`, beside what the `authTokens` of each server say",
     ),
     key(TLS, "certificate certfile crt pem certpath fullchain certificatefile", "cert"),
     key(TLS, "keyfile privatekey keypath privkey certkey certificatekey", "key"),

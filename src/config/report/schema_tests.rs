@@ -71,6 +71,9 @@ fn base(object: &Object) -> Json {
         "proxy" => json!({ "allowedHosts": ["h"] }),
         "tls" => json!({ "cert": "cert.pem", "key": "key.pem" }),
         "token" => json!({ "value": "a-token-that-is-long-enough" }),
+        "user" => {
+            json!({ "passwordHash": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA" })
+        }
         "admin" => json!({ "addr": "127.0.0.1:9090" }),
         "server" => json!({ "url": "https://h/mcp" }),
         "toolFilter" => json!({ "mode": "allow", "list": ["a"] }),
@@ -228,7 +231,8 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
         // It depends on other keys.
         ("proxy", "tls") => true,
-        ("server" | "options", "authTokens") | ("server", "transportType") => true,
+        ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
+        ("token" | "user", "servers") => true,
         ("tls", "selfSigned") => true,
         // A schema does not know the words of examples.
         ("auth", "tokens") if *value == json!({ "type": "string" }) => true,

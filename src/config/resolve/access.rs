@@ -1,12 +1,16 @@
-//! Who may use a server, and which of its tools there are for them: `public`, `authTokens`, `roles` and `toolFilter`.
+//! Who may use a server, and which of its tools there are for them: `public`, `authTokens`, `users`, `roles` and
+//! `toolFilter`.
 
 use std::sync::Arc;
 
 use crate::config::{
-    access::{Access, Rule},
+    access::{Access, Rule, RuleName, RuleSubject},
     read::{context::Context, fields::Fields, reader::Node},
     report::{hint, problem::Location, shown},
-    resolve::tokens::{Auth, words},
+    resolve::{
+        callers::{KnownNames, words},
+        tokens::Auth,
+    },
     rule_lines::RuleOf,
     snapshot::{Server, ToolFilter},
 };
@@ -27,21 +31,27 @@ pub(super) fn access(
     if let [_, nested] = &*lists {
         cx.error(&nested.at, "is the same as the server's `authTokens`; keep one of them");
     }
-    let read: Vec<_> = lists.iter().map(|node| token_names(cx, node, auth)).collect();
-    let tokens = read.into_iter().collect::<Option<Vec<_>>>().filter(|_| !lists.is_empty());
-    let tokens = tokens.map(|names| names.concat());
+    let read: Vec<_> = lists.iter().map(|node| names(cx, node, &auth.token_names, &TOKENS_LIST)).collect();
+    let read_tokens = read.into_iter().collect::<Option<Vec<_>>>().filter(|_| !lists.is_empty());
+    let read_tokens = read_tokens.map(|names| names.concat());
+    let users_node = fields.get("users");
+    let read_users = users_node.as_ref().and_then(|node| names(cx, node, &auth.users.names, &USERS_LIST));
+    // Of names of two kinds, of which one list cannot be read, nobody knows who is admitted.
+    let is_unclear =
+        !lists.is_empty() && read_tokens.is_none() || users_node.is_some() && read_users.is_none();
+    let (tokens, users) = if is_unclear { (None, None) } else { (read_tokens, read_users) };
     let roles_node = fields.get("roles");
     let roles = roles_node.as_ref().and_then(|_| words(cx, fields, "roles"));
 
     if public == Some(true) {
-        for node in lists.iter().chain(&roles_node) {
+        for node in lists.iter().chain(&users_node).chain(&roles_node) {
             cx.error(&node.at, "cannot stand beside `public: true`, which lets anyone in; keep one of them");
         }
     }
-    let certain = match (tokens, roles) {
-        (None, None) if may_be_public => Access::Public,
-        (None, None) => Access::AnyToken,
-        (tokens, roles) => Access::Only { tokens, roles },
+    let certain = match (tokens, users, roles) {
+        (None, None, None) if may_be_public => Access::Public,
+        (None, None, None) => Access::AnyToken,
+        (tokens, users, roles) => Access::Only { tokens, users, roles },
     };
     let access = match public {
         Some(true) => Access::Public,
@@ -62,6 +72,7 @@ pub(super) fn note_rules(
         (fields, "public", Rule::Public),
         (fields, "authTokens", Rule::AuthTokens),
         (options, "authTokens", Rule::AuthTokens),
+        (fields, "users", Rule::Users),
         (fields, "roles", Rule::ServerRoles),
         (options, "toolFilter", Rule::ToolFilter),
     ];
@@ -103,27 +114,59 @@ pub(super) fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<T
 /// With more names than this, none is looked for that one is a slip of: it would take long.
 const MANY_NAMES: usize = 500;
 
-/// Those that are names of tokens; `None` if this is no list.
-fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec<Arc<str>>> {
+/// A list of names, as its messages have it.
+struct NameList {
+    /// What it is of.
+    of: &'static str,
+    /// Where the names are.
+    place: &'static str,
+    example: &'static str,
+    /// What to say where there is none, and where there are others.
+    ways_out: [&'static str; 2],
+}
+
+const TOKENS_LIST: NameList = NameList {
+    of: "tokens",
+    place: "proxy.auth.tokens",
+    example: "dev",
+    ways_out: ["a token's name stands here, its value there", "A token's value stands there, not here"],
+};
+const USERS_LIST: NameList = NameList {
+    of: "users",
+    place: "proxy.auth.users",
+    example: "alice",
+    ways_out: [
+        "a user's name stands here, its `passwordHash` there",
+        "A user's `passwordHash` stands there, not here",
+    ],
+};
+
+/// Those that are names of this kind; `None` if this is no list.
+fn names(
+    cx: &mut Context<'_>,
+    node: &Node<'_>,
+    known: &KnownNames,
+    list: &NameList,
+) -> Option<Vec<Arc<str>>> {
     let mut names = Vec::new();
     if node.literal().is_some() {
-        let mut names = auth.names.iter().flatten();
-        let example = names.find_map(|name| shown::name(name)).unwrap_or("dev");
-        return cx.refuse(&node.at, format!("must be a list of names of tokens, as in [{example:?}]"));
+        let mut names = known.all.iter().flatten();
+        let example = names.find_map(|name| shown::name(name)).unwrap_or(list.example);
+        return cx.refuse(&node.at, format!("must be a list of names of {}, as in [{example:?}]", list.of));
     }
     for text in node.strings(cx)? {
-        let Some(known) = &auth.names else { continue };
-        match auth.known.get(&*text.value) {
+        let Some(all) = &known.all else { continue };
+        match known.get(&text.value) {
             Some(name) => names.push(name.clone()),
             None => {
-                let near = match cx.is_full() || known.len() > MANY_NAMES {
+                let near = match cx.is_full() || all.len() > MANY_NAMES {
                     true => None,
-                    false => hint::closest(&text.value, known.iter().filter_map(|name| shown::name(name))),
+                    false => hint::closest(&text.value, all.iter().filter_map(|name| shown::name(name))),
                 };
                 // Not shown: people take it for the place of the token itself.
                 let message = match near {
-                    Some(near) => format!("is no name in proxy.auth.tokens; did you mean {near:?}?"),
-                    None => no_token_name(known),
+                    Some(near) => format!("is no name in {}; did you mean {near:?}?", list.place),
+                    None => no_name(all, list),
                 };
                 cx.error(&text.at, message);
             }
@@ -132,24 +175,19 @@ fn token_names(cx: &mut Context<'_>, node: &Node<'_>, auth: &Auth) -> Option<Vec
     Some(names)
 }
 
-/// What to say of a name that no token has. It is not proposed to add it: it may be a token.
-fn no_token_name(known: &[Arc<str>]) -> String {
+/// What to say of a name that is not known. It is not proposed to add it: it may be a token.
+fn no_name(known: &[Arc<str>], list: &NameList) -> String {
     // What may be a token in the place of a name is not shown.
     let known: Vec<_> = known.iter().filter(|name| !name.starts_with("sg_")).collect();
+    let NameList { place, ways_out: [of_none, of_others], .. } = list;
     match known.is_empty() {
-        true => {
-            "is no name in proxy.auth.tokens, which has none; a token's name stands here, its value there"
-                .into()
-        }
-        false => format!(
-            "is no name in proxy.auth.tokens; name one of {}. A token's value stands there, not here",
-            shown::first_names(&known)
-        ),
+        true => format!("is no name in {place}, which has none; {of_none}"),
+        false => format!("is no name in {place}; name one of {}. {of_others}", shown::first_names(&known)),
     }
 }
 
-/// Warns of servers that no credential opens, which is safe and seldom meant; and of those that every credential opens,
-/// although it looks as if one were for them.
+/// Warns of servers that no caller can use, which is safe and seldom meant; and of those that every caller can use, although it
+/// looks as if one were for them. Says what the tags of callers leave them.
 pub(crate) fn warn_of_access(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
@@ -157,9 +195,8 @@ pub(crate) fn warn_of_access(
     servers: &[Server],
     auth: &Auth,
 ) {
-    if auth.credentials.iter().all(|held| held.decoy)
-        && servers.iter().any(|server| server.access != Access::Public)
-    {
+    let has_callers = auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty();
+    if !has_callers && servers.iter().any(|server| server.access != Access::Public) {
         cx.warning(
             of_auth,
             match auth.credentials.is_empty() {
@@ -169,16 +206,24 @@ pub(crate) fn warn_of_access(
         );
         return;
     }
-    let live: Vec<_> = auth
-        .credentials
-        .iter()
-        .filter(|held| !held.decoy && held.expires.is_none_or(|end| end > cx.now))
-        .collect();
+    let tokens =
+        auth.credentials.iter().filter(|held| !held.decoy && held.expires.is_none_or(|end| end > cx.now));
+    let tokens = tokens.map(|held| RuleSubject {
+        name: RuleName::Token(&held.token_name),
+        roles: &held.roles,
+        limits: &held.limits,
+    });
+    let users = auth.users.known.iter().filter(|user| !user.disabled).map(|user| RuleSubject {
+        name: RuleName::User(&user.name),
+        roles: &user.roles,
+        limits: &user.limits,
+    });
+    let callers: Vec<_> = tokens.chain(users).collect();
     for server in servers {
         // A config of MCP Front's may have its tokens by server.
         if server.access == Access::AnyToken
             && auth.credentials.len() > 1
-            && auth.known.contains(&*server.name)
+            && auth.token_names.get(&server.name).is_some()
         {
             let name = shown::name_or_hidden(&server.name);
             let message = format!(
@@ -186,13 +231,32 @@ pub(crate) fn warn_of_access(
             );
             cx.warning(&fields.key(name), message);
         }
-        let is_open = server.access == Access::Public
-            || live.iter().any(|held| server.access.admits(&held.token_name, &held.roles).is_ok());
+        let mut admitted = callers.iter().map(|caller| server.admits(*caller, auth.admin_sees_all));
+        let is_open = server.access == Access::Public || admitted.any(|admitted| admitted.is_ok());
         if !is_open {
             cx.warning(
                 &fields.key(&server.name),
-                "nobody can use this server, because no valid token meets its `authTokens` and `roles`; name one that does",
+                "nobody can use this server, because no valid token or user meets its `authTokens`, `users` and `roles`, and is \
+                 not limited to others by `servers` or `tags`; name one that does",
             );
+        }
+    }
+    for (at, tags) in &auth.tag_limits {
+        let has_one = |server: &&Server| tags.iter().any(|tag| server.tags.contains(tag));
+        let left: Vec<_> =
+            servers.iter().filter(has_one).filter_map(|server| shown::name(&server.name)).collect();
+        match left.is_empty() {
+            true => cx.warning(
+                at,
+                "no server has one of these tags, so they leave none to this caller but public ones",
+            ),
+            false => cx.notice(
+                at,
+                format!(
+                    "limit this caller to the servers with one of them, and public ones: {}",
+                    shown::first_names(&left)
+                ),
+            ),
         }
     }
 }

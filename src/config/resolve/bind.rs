@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::config::{
+    access::ADMIN,
     read::{context::Context, fields::Fields},
     report::problem::Location,
     snapshot::{HostPattern, Snapshot},
@@ -89,11 +90,13 @@ pub(crate) fn admin(cx: &mut Context<'_>, fields: &Fields<'_>, public: &[SocketA
 /// Warns of an admin listener that asks for a token of a role which no token has.
 pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
     let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
-    let opens = |role: &String| matches!(&**role, "admin" | "metrics");
-    if is_remote && !snapshot.credentials.iter().any(|credential| credential.roles.iter().any(opens)) {
+    let opens = |role: &String| role == ADMIN || role == "metrics";
+    let of_users = snapshot.users.iter().filter(|user| !user.disabled).flat_map(|user| &user.roles);
+    let mut roles = snapshot.credentials.iter().flat_map(|credential| &credential.roles).chain(of_users);
+    if is_remote && !roles.any(opens) {
         cx.warning(
             &proxy.key("admin"),
-            "asks for a token of the role `admin` or `metrics`, because other machines can connect, and no token has \
+            "asks for a token of the role `admin` or `metrics`, because other machines can connect, and no token or user has \
              one; give `roles` to one of `auth.tokens`",
         );
     }

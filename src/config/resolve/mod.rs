@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(crate) mod aggregate;
 mod audit;
 pub(crate) mod bind;
+pub(crate) mod callers;
 pub(super) mod command;
 pub(crate) mod inline;
 pub(crate) mod limits;
@@ -13,6 +14,7 @@ mod schemes;
 pub(crate) mod servers;
 pub(super) mod tls;
 pub(crate) mod tokens;
+pub(crate) mod users;
 use std::{sync::Arc, time::Duration};
 
 use crate::config::{
@@ -78,6 +80,8 @@ fn snapshot(
         let of_servers = servers.as_ref().filter(|it| fields.has("mcpServers") && !it.remaining.is_empty());
         *remaining = Some(Remaining {
             credentials: auth.remaining.clone(),
+            users: auth.users.known.clone(),
+            admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),
         });
@@ -99,7 +103,9 @@ fn snapshot(
     let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
     access::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
     snapshot.schemes = auth.schemes;
+    snapshot.admin_sees_all = auth.admin_sees_all;
     snapshot.credentials = auth.credentials;
+    snapshot.users = auth.users.known;
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
         bind::warn_of_debug(cx, proxy, &snapshot);
@@ -159,7 +165,9 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         name: name(cx, proxy),
         tls,
         schemes: Schemes::default(),
+        admin_sees_all: false,
         credentials: Vec::new(),
+        users: Vec::new(),
         allowed_hosts,
         allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),
         base_url,

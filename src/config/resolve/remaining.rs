@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::config::{
     access::Access,
     schemes::Schemes,
-    snapshot::{Credential, Server, Snapshot},
+    snapshot::{Credential, Server, Snapshot, User},
 };
 
 /// The tokens and grants that a file has, as far as they can be read. A file that is no JSON has none that are known.
@@ -16,6 +16,10 @@ pub struct Remaining {
     pub credentials: Vec<Credential>,
     /// In which ways a request may present its credential: all but those of which it is certain that they are off.
     pub schemes: Schemes,
+    /// Every user of whom the hash is known.
+    pub users: Vec<User>,
+    /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
+    pub admin_sees_all: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
     pub servers: Option<HashMap<Arc<str>, RemainingAccess>>,
 }
@@ -27,28 +31,34 @@ pub struct RemainingAccess {
     pub access: Access,
     /// Nobody at all.
     pub disabled: bool,
+    /// No tags but these, by which callers may be limited; `None` if they are not known.
+    pub tags: Option<Vec<String>>,
 }
 
 impl RemainingAccess {
     /// Takes nothing away.
-    pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false };
+    pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false, tags: None };
 }
 
 impl Remaining {
     /// `in_force` without the credentials, servers and grants that this does not have. Nothing is added.
     pub fn restrict(&self, in_force: &Snapshot) -> Snapshot {
         let credentials = in_force.credentials.iter().filter_map(|old| self.credential(old)).collect();
+        let users = in_force.users.iter().filter_map(|old| self.user(old)).collect();
         let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
         let schemes = in_force.schemes.common(self.schemes);
-        Snapshot { credentials, schemes, servers, ..in_force.clone() }
+        let admin_sees_all = in_force.admin_sees_all && self.admin_sees_all;
+        Snapshot { credentials, users, schemes, admin_sees_all, servers, ..in_force.clone() }
     }
 
     fn server(&self, old: &Server) -> Option<Server> {
         let Some(servers) = &self.servers else { return Some(old.clone()) };
-        let RemainingAccess { access, disabled } = servers.get(&old.name)?;
+        let RemainingAccess { access, disabled, tags } = servers.get(&old.name)?;
+        let has = |tag: &&String| tags.as_ref().is_none_or(|tags| tags.contains(tag));
         Some(Server {
             access: old.access.narrowed_by(access),
             disabled: old.disabled || *disabled,
+            tags: old.tags.iter().filter(has).cloned().collect(),
             ..old.clone()
         })
     }
@@ -60,10 +70,22 @@ impl Remaining {
             (Some(old), Some(new)) => Some(old.min(new)),
             (old, new) => old.or(new),
         };
-        let roles = old.roles.iter().filter(|role| new.roles.contains(role)).cloned().collect();
         let decoy = old.decoy || new.decoy;
-        Some(Credential { expires, roles, decoy, ..old.clone() })
+        let (roles, limits) = (common(&old.roles, &new.roles), old.limits.narrowed_by(&new.limits));
+        Some(Credential { expires, roles, limits, decoy, ..old.clone() })
     }
+
+    /// With another password, it is no more the one who came in.
+    fn user(&self, old: &User) -> Option<User> {
+        let is_it = |new: &&User| new.name == old.name && new.password_hash == old.password_hash;
+        let new = self.users.iter().find(is_it)?;
+        let (roles, limits) = (common(&old.roles, &new.roles), old.limits.narrowed_by(&new.limits));
+        Some(User { roles, limits, disabled: old.disabled || new.disabled, ..old.clone() })
+    }
+}
+
+fn common(old: &[String], new: &[String]) -> Vec<String> {
+    old.iter().filter(|role| new.contains(role)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -71,6 +93,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::{config::access::CallerLimits, secret::Secret};
 
     #[test]
     fn a_credential_loses_what_the_file_does_not_have() {
@@ -82,6 +105,7 @@ mod tests {
             expires,
             roles: roles.iter().map(|&role| role.into()).collect(),
             decoy: false,
+            limits: CallerLimits { servers: None, tags: Some(vec![name.into(), "t".into()]) },
         };
         let decoy = |decoy| Credential { decoy, ..credential("d", 4, None, &[]) };
         let remaining = Remaining {
@@ -98,5 +122,32 @@ mod tests {
         assert_eq!(of(credential("a", 1, None, &["x", "y"])), Some(credential("a", 1, hours(2), &["x"])));
         assert_eq!(of(credential("b", 2, hours(1), &["y"])), Some(credential("b", 2, hours(1), &["y"])));
         assert_eq!(of(decoy(false)), Some(decoy(true)));
+        let narrower = Credential {
+            limits: CallerLimits {
+                servers: Some(vec!["db".into()]),
+                tags: Some(vec!["t".into(), "u".into()]),
+            },
+            ..credential("b", 2, None, &["y"])
+        };
+        let left = CallerLimits { servers: Some(vec!["db".into()]), tags: Some(vec!["t".into()]) };
+        assert_eq!(of(narrower.clone()).map(|left| left.limits), Some(left));
+    }
+
+    #[test]
+    fn a_user_loses_what_the_file_does_not_have() {
+        let user = |name: &str, hash: &str, roles: &[&str], disabled| User {
+            name: name.into(),
+            password_hash: Secret::new(hash.into()),
+            roles: roles.iter().map(|&role| role.into()).collect(),
+            limits: CallerLimits::ALL,
+            disabled,
+        };
+        let users = vec![user("a", "1", &["x"], false), user("b", "2", &["x", "y"], true)];
+        let remaining = Remaining { users, ..Remaining::default() };
+        let of = |old| remaining.user(&old);
+        assert_eq!(of(user("a", "9", &[], false)), None, "another password");
+        assert_eq!(of(user("c", "1", &[], false)), None, "another name");
+        assert_eq!(of(user("a", "1", &["x", "y"], false)), Some(user("a", "1", &["x"], false)));
+        assert_eq!(of(user("b", "2", &["y"], false)), Some(user("b", "2", &["y"], true)));
     }
 }

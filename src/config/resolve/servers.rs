@@ -20,12 +20,13 @@ use crate::config::{
     resolve::{
         access::{access, note_rules, tool_filter},
         bind,
+        callers::words,
         command::{environment, own_variables, program},
         inline,
         programs::{self, Program},
         remaining::RemainingAccess,
         tls,
-        tokens::{Auth, words},
+        tokens::Auth,
     },
     snapshot::{HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target},
     table::{ADMIN, COMMAND, SERVER, SERVER_NAMES, URL},
@@ -96,7 +97,11 @@ pub(crate) fn resolve(
         let (access, certain) = access(cx, &fields, &options, auth);
         note_rules(cx, &name, &key, &fields, &options);
         let disabled = fields.bool(cx, "disabled").unwrap_or_default();
-        *grant = RemainingAccess { access: certain, disabled };
+        let read_tags = words(cx, &fields, "tags");
+        // One that is no list takes nothing away.
+        let certain_tags = read_tags.clone().filter(|_| !fields.has_unknown());
+        *grant = RemainingAccess { access: certain, disabled, tags: certain_tags };
+        let tags = read_tags.unwrap_or_default();
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let (server, has_files) = cx.with_files_as_parts(|cx| {
             let target = target(cx, &fields);
@@ -105,7 +110,6 @@ pub(crate) fn resolve(
             let timeout = fields.duration(cx, "timeout");
             let keep_alive = fields.duration(cx, "keepAlive");
             let idle_timeout = fields.duration(cx, "idleTimeout").unwrap_or(idle_timeout);
-            let tags = words(cx, &fields, "tags").unwrap_or_default();
             let warm = fields.bool(cx, "warm").unwrap_or_default();
             Some(Server {
                 name: Arc::clone(&name),
@@ -114,7 +118,7 @@ pub(crate) fn resolve(
                 timeout,
                 keep_alive,
                 disabled,
-                tags,
+                tags: tags.clone(),
                 idle_timeout,
                 tool_filter,
                 warm,
@@ -126,6 +130,7 @@ pub(crate) fn resolve(
             _ => resolved.lost.push(LostServer {
                 name,
                 access,
+                tags,
                 index: resolved.good.len() + resolved.lost.len(),
             }),
         }

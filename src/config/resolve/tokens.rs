@@ -1,4 +1,4 @@
-//! `proxy.auth`: who may come in. Tokens are hashed here and forgotten.
+//! `proxy.auth`: who may come in, and the tokens. Tokens are hashed here and forgotten.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,15 +9,19 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::config::{
-    access::Rule,
+    access::{CallerLimits, Rule},
     read::{
         context::Context,
         fields::Fields,
         reader::{Node, ReadText},
         reference::TextSource,
     },
-    report::{foreign, shown},
-    resolve::schemes,
+    report::{foreign, problem::Location, shown},
+    resolve::{
+        callers::{KnownNames, caller_limits, words},
+        schemes,
+        users::{self, ReadUsers},
+    },
     rule_lines::RuleOf,
     schemes::Schemes,
     snapshot::Credential,
@@ -33,21 +37,31 @@ pub(crate) struct Auth {
     pub(crate) schemes: Schemes,
     /// Those that may be meant to be on, though they cannot be read.
     pub(crate) may_schemes: Schemes,
+    pub(crate) admin_sees_all: bool,
+    /// Whether it may be meant to be on, though it cannot be read.
+    pub(crate) may_admin_see_all: bool,
     pub(crate) credentials: Vec<Credential>,
     /// Every credential of which the token is known, whatever else is wrong with it.
     pub(crate) remaining: Vec<Credential>,
-    /// Whether `remaining` is all there is: no slip has hidden the tokens, and they are tokens of this kind of `auth`.
+    pub(crate) users: ReadUsers,
+    /// Whether `remaining` and `users` are all there is: no slip has hidden them, and they are of this kind of `auth`.
     pub(crate) is_clear: bool,
-    /// Every name in `tokens`, whether its credentials are good or not; `None` if they could not be read.
-    pub(crate) names: Option<Vec<Arc<str>>>,
-    /// The same, to look them up.
-    pub(crate) known: HashSet<Arc<str>>,
+    /// Every name in `tokens`, whether its credentials are good or not.
+    pub(crate) token_names: KnownNames,
+    /// The `tags` of callers, with their places.
+    pub(crate) tag_limits: Vec<(Location, Vec<String>)>,
 }
 
 /// `servers`: the names of the servers.
 pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[&str]) -> Auth {
+    let none = || KnownNames::of(Vec::new());
     let Some(node) = node else {
-        return Auth { names: Some(Vec::new()), is_clear: true, ..Auth::default() };
+        return Auth {
+            token_names: none(),
+            users: ReadUsers { names: none(), ..ReadUsers::default() },
+            is_clear: true,
+            ..Auth::default()
+        };
     };
     let Some(mut fields) = node.unchecked_object(cx, &AUTH) else { return Auth::default() };
     let is_ours = kind(cx, &fields, servers);
@@ -56,20 +70,53 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         fields.check_names(cx);
     }
     let (on, may_be_on) = schemes::resolve(cx, &fields);
-    let auth = Auth { schemes: on, may_schemes: may_be_on, ..Auth::default() };
-    let Some(tokens) = fields.get("tokens") else {
-        let names = (is_ours && fields.lacks(&["tokens"])).then(Vec::new);
-        let is_clear = is_ours && !fields.has_unknown();
-        return Auth { names, is_clear, ..auth };
+    let (admin_sees_all, may_admin_see_all) = switch(cx, &fields, "adminSeesAll");
+    if fields.has("adminSeesAll") {
+        cx.rules.push((RuleOf::Auth, Rule::AdminSeesAll, fields.key("adminSeesAll")));
+    }
+    let mut auth = Auth {
+        schemes: on,
+        may_schemes: may_be_on,
+        admin_sees_all,
+        may_admin_see_all,
+        is_clear: is_ours,
+        ..Auth::default()
     };
-    let Some(tokens) = tokens
-        .map_as(cx, "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }")
-    else {
-        return auth;
-    };
-    let read = read_tokens(cx, &tokens);
-    schemes::warn(cx, &fields, on, read.names.as_deref().unwrap_or_default());
-    Auth { schemes: on, may_schemes: may_be_on, is_clear: is_ours, ..read }
+    match fields.get("tokens") {
+        Some(tokens) => {
+            let what = "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }";
+            match tokens.map_as(cx, what) {
+                Some(tokens) => read_tokens(cx, &tokens, servers, &mut auth),
+                None => auth.is_clear = false,
+            }
+        }
+        None => {
+            auth.is_clear &= !fields.has_unknown();
+            if is_ours && fields.lacks(&["tokens"]) {
+                auth.token_names = none();
+            }
+        }
+    }
+    schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
+    match fields.get("users") {
+        Some(node) => match node.map_as(cx, "an object with a name for each user") {
+            Some(fields) => auth.users = users::read(cx, &fields, servers, &mut auth.tag_limits),
+            None => auth.is_clear = false,
+        },
+        None => {
+            auth.is_clear &= !fields.has_unknown();
+            if is_ours && fields.lacks(&["users"]) {
+                auth.users.names = none();
+            }
+        }
+    }
+    auth
+}
+
+/// Whether a key is on, and whether it may be meant to be though it cannot be read.
+fn switch(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> (bool, bool) {
+    let read = fields.bool(cx, name);
+    (read.unwrap_or_default(), read.unwrap_or(true) || !fields.has(name) && !fields.lacks(&[name]))
 }
 
 /// What to do where servers list their tokens.
@@ -126,9 +173,8 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
     false
 }
 
-fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
+fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>, servers: &[&str], auth: &mut Auth) {
     let mut names: Vec<Arc<str>> = Vec::new();
-    let (mut credentials, mut remaining) = (Vec::<Credential>::new(), Vec::<Credential>::new());
     let mut owners: HashMap<[u8; 32], Arc<str>> = HashMap::new();
     for (name, key, node) in tokens.entries() {
         let name: Arc<str> = name.into();
@@ -148,8 +194,9 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
         }
         let mut ids = HashSet::new();
         for node in several.unwrap_or_else(|| vec![node]) {
-            let Some((credential, is_good)) = read_credential(cx, &node, &name) else { continue };
-            remaining.push(credential.clone());
+            let read = read_credential(cx, &node, &name, servers, &mut auth.tag_limits);
+            let Some((credential, is_good)) = read else { continue };
+            auth.remaining.push(credential.clone());
             cx.credentials.push((node.at.offset, credential.clone()));
             if <[u8; 32]>::from(Sha256::digest(&*name)) == credential.digest && !name.starts_with("sg_") {
                 cx.error(&node.at, "is also its name, which logs and metrics show; give it another name");
@@ -174,16 +221,21 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>) -> Auth {
                     );
                     cx.error(&node.at, message);
                 }
-                None => credentials.push(credential),
+                None => auth.credentials.push(credential),
             }
         }
     }
-    let known = names.iter().cloned().collect();
-    Auth { credentials, remaining, names: Some(names), known, ..Auth::default() }
+    auth.token_names = KnownNames::of(names);
 }
 
 /// A credential, and whether it may be used.
-fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Option<(Credential, bool)> {
+fn read_credential(
+    cx: &mut Context<'_>,
+    node: &Node<'_>,
+    name: &Arc<str>,
+    servers: &[&str],
+    tag_limits: &mut Vec<(Location, Vec<String>)>,
+) -> Option<(Credential, bool)> {
     if !node.is_plain_object() {
         if node.literal().is_none() && !node.is_object() {
             return node.expected(cx, "text in double quotes, or an object such as { \"$env\": \"DEV_TOKEN\" } or { \"sha256\": \"…\" }");
@@ -196,18 +248,18 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
             expires: None,
             roles: Vec::new(),
             decoy: false,
+            limits: CallerLimits::ALL,
         };
-        cx.rules.push((RuleOf::Credential(digest), Rule::TokenRoles, node.at.clone()));
+        cx.rules.push((RuleOf::Credential(digest), Rule::OwnRoles, node.at.clone()));
         return Some((credential, true));
     }
     let fields = node.object(cx, &TOKEN)?;
     let id = read_id(cx, &fields);
     let expires = fields.get("expires").map(|node| read_expiry(cx, &node));
     let roles = words(cx, &fields, "roles").unwrap_or_default();
-    // They have no effect, and are checked all the same.
-    words(cx, &fields, "tags");
+    let limits = caller_limits(cx, &fields, servers, tag_limits);
     let decoy = fields.bool(cx, "decoy");
-    for key in ["roles", "tags"].into_iter().filter(|key| decoy == Some(true) && fields.has(key)) {
+    for key in ["roles", "servers", "tags"].into_iter().filter(|key| decoy == Some(true) && fields.has(key)) {
         cx.warning(
             &fields.key(key),
             "has no effect beside `decoy: true`, since a decoy opens nothing; remove it",
@@ -227,14 +279,20 @@ fn read_credential(cx: &mut Context<'_>, node: &Node<'_>, name: &Arc<str>) -> Op
         }
     };
     let at = |key| if fields.has(key) { fields.key(key) } else { node.at.clone() };
-    let rules = [(Rule::Expires, at("expires")), (Rule::TokenRoles, at("roles")), (Rule::Decoy, at("decoy"))];
+    let rules = [
+        (Rule::Expires, at("expires")),
+        (Rule::OwnRoles, at("roles")),
+        (Rule::OwnServers, at("servers")),
+        (Rule::OwnTags, at("tags")),
+        (Rule::Decoy, at("decoy")),
+    ];
     cx.rules.extend(rules.map(|(rule, at)| (RuleOf::Credential(digest), rule, at)));
     // An expiry that cannot be read must not become a token that never expires, nor a decoy one that opens something.
     let is_good = !matches!(expires, Some(None)) && (decoy.is_some() || !fields.has("decoy"));
     let expires = expires.flatten();
     let decoy = decoy.unwrap_or_default();
     let roles = if decoy { Vec::new() } else { roles };
-    Some((Credential { token_name: name.clone(), id, digest, expires, roles, decoy }, is_good))
+    Some((Credential { token_name: name.clone(), id, digest, expires, roles, limits, decoy }, is_good))
 }
 
 fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {
@@ -248,18 +306,6 @@ fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {
         );
     }
     is_good.then(|| id.value.into())
-}
-
-/// `tags` or `roles`: words of the user's own.
-pub(crate) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    for text in fields.texts(cx, name)? {
-        match text.value.trim().is_empty() {
-            true => cx.error(&text.at, "is empty; write a word, or remove it"),
-            false => words.push(text.value),
-        }
-    }
-    Some(words)
 }
 
 /// What is wrong with a file closes this credential, and nothing else. `is_value`: whether it is at `value`.

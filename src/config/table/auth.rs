@@ -1,9 +1,9 @@
 //! `proxy.auth`.
 
-use super::LABEL;
+use super::{LABEL, TEXT};
 use crate::config::table::key::{
-    Absent::{Bool, Empty, List, Means, Nothing, Text},
-    Names, Object, ValueKind, Word, Words, key,
+    Absent::{Bool, Empty, List, Means, Nothing, Required, Text},
+    Key, Names, Object, ValueKind, Word, Words, key,
 };
 
 pub(in crate::config) static AUTH: Object = Object {
@@ -27,6 +27,13 @@ pub(in crate::config) static AUTH: Object = Object {
             "Accept the token as `?token=` too. It ends up in logs and histories of others on the way.",
         ),
         key(
+            "adminSeesAll",
+            ValueKind::Bool,
+            Bool(false),
+            "The role `admin` passes `authTokens`, `users` and `roles` of every server. What the caller itself is limited to \
+             (`servers`, `tags`) holds all the same.",
+        ),
+        key(
             "tokens",
             ValueKind::Map { names: &TOKEN_NAMES, of: &ValueKind::OneOrMany(&CREDENTIAL) },
             Empty,
@@ -35,6 +42,13 @@ pub(in crate::config) static AUTH: Object = Object {
              [tokens](tokens.md).",
         )
         .examples(&[r#"{ "ci": { "$env": "CI_TOKEN" } }"#]),
+        key(
+            "users",
+            ValueKind::Map { names: &USER_NAMES, of: &ValueKind::Object(&USER) },
+            Empty,
+            "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`. See \
+             [users](tokens.md#users).",
+        ),
     ],
 };
 
@@ -57,6 +71,9 @@ pub(in crate::config) static SCHEMES: Words = Words {
 };
 
 static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
+
+/// As HTTP has them beside a password (RFC 7617 §2).
+static USER_NAMES: Names = Names { pattern: r"^[^:\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
 
 static CREDENTIAL: ValueKind = ValueKind::SecretOr(&TOKEN);
 
@@ -102,7 +119,8 @@ pub(in crate::config) static TOKEN: Object = Object {
              are for the `roles` of servers.",
         )
         .examples(&[r#"["metrics"]"#]),
-        key("tags", ValueKind::List(&LABEL), List(&[]), "Tags of the caller; without effect so far."),
+        SERVERS,
+        TAGS,
         key(
             "decoy",
             ValueKind::Bool,
@@ -110,5 +128,49 @@ pub(in crate::config) static TOKEN: Object = Object {
             "A token that nobody is to use, laid out for a thief. Whoever does gets an empty server whatever they ask for, and \
              the log warns. See [decoys](tokens.md#decoys).",
         ),
+    ],
+};
+
+/// What a caller is limited to, whoever it is.
+const SERVERS: Key = key(
+    "servers",
+    ValueKind::List(&TEXT),
+    Means("no limit"),
+    "The caller may use no servers but these, whatever their rules. `[]` leaves none. Public servers ask nobody.",
+)
+.examples(&[r#"["docs", "search"]"#]);
+const TAGS: Key = key(
+    "tags",
+    ValueKind::List(&LABEL),
+    Means("no limit"),
+    "The caller may use no servers but those with one of these `tags`, whatever their rules. `[]` leaves none. Public servers \
+     ask nobody.",
+)
+.examples(&[r#"["web"]"#]);
+
+pub(in crate::config) static USER: Object = Object {
+    name: "user",
+    doc: "A person who comes in by a password.",
+    one_of: &[],
+    keys: &[
+        key(
+            "passwordHash",
+            ValueKind::Secret(r"^\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$"),
+            Required,
+            "argon2id hash of the password in PHC form, of at most 64 MiB (`m=65536`), `t=4` and `p=4`, so that a login \
+             costs little.",
+        )
+        .examples(&[r#"{ "$file": "alice.hash" }"#]),
+        key(
+            "roles",
+            ValueKind::List(&LABEL),
+            List(&[]),
+            "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
+             are for the `roles` of servers.",
+        )
+        .examples(&[r#"["dev"]"#]),
+        SERVERS,
+        TAGS,
+        key("disabled", ValueKind::Bool, Bool(false), "The user is let in no more, as if it were not there."),
     ],
 };

@@ -47,8 +47,8 @@ pub const INHERITED: &[&str] =
 
 pub(in crate::config) static SERVER: Object = Object {
     name: "server",
-    doc: "One MCP server: a `url`, a `command` or `inline`, and who may use it. Without `authTokens`, `roles` and \
-          `public`, any valid token may.",
+    doc: "One MCP server: a `url`, a `command` or `inline`, and who may use it. Without `authTokens`, `users`, `roles` and \
+          `public`, any valid caller may.",
     one_of: &[URL, COMMAND, "inline"],
     keys: &[
         key(URL, ValueKind::Url, Nothing, "Endpoint of a server reached over HTTP or HTTPS.")
@@ -79,10 +79,17 @@ pub(in crate::config) static SERVER: Object = Object {
         key(
             "authTokens",
             ValueKind::List(&TEXT),
-            Means("any valid token may"),
-            "Names in `proxy.auth.tokens` that may use this server. `[]` lets nobody in.",
+            Means("any token may, unless there is `users`"),
+            "Names in `proxy.auth.tokens` that may use this server. `[]` lets no token in.",
         )
         .examples(&[r#"["dev", "ci"]"#]),
+        key(
+            "users",
+            ValueKind::List(&TEXT),
+            Means("any user may, unless there is `authTokens`"),
+            "Names in `proxy.auth.users` that may use this server. `[]` lets no user in.",
+        )
+        .examples(&[r#"["alice"]"#]),
         key(
             "disabled",
             ValueKind::Bool,
@@ -95,14 +102,14 @@ pub(in crate::config) static SERVER: Object = Object {
             "roles",
             ValueKind::List(&LABEL),
             Means("no role is asked for"),
-            "The caller's token must have one of these roles. `[]` lets nobody in.",
+            "The caller must have one of these roles. `[]` lets nobody in.",
         )
         .examples(&[r#"["deploy"]"#]),
         key(
             "tags",
             ValueKind::List(&LABEL),
             List(&[]),
-            "Tags of this server, by which [`?tags=`](aggregate.md) selects.",
+            "Tags of this server, by which [`?tags=`](aggregate.md) selects, and `tags` of callers limit them.",
         ),
         key(
             "timeout",

@@ -41,6 +41,33 @@ fn tokens_come_in_all_forms_and_only_their_hashes_stay() {
     let hashed = &snapshot.credentials[3];
     assert_eq!(hashed.expires, humantime::parse_rfc3339("2099-01-31T00:00:00Z").ok());
     assert_eq!(hashed.roles, ["admin"]);
+    assert_eq!(hashed.limits, CallerLimits { servers: None, tags: Some(vec!["web".into()]) });
+    assert_eq!(snapshot.credentials[6].limits, CallerLimits::ALL);
+}
+
+#[test]
+fn users_are_read_with_what_they_may_and_a_file_that_is_lost_closes_one_alone() {
+    const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA";
+    let config = format!(
+        r#"{{"proxy": {{"auth": {{"users": {{
+            "alice": {{"passwordHash": "{HASH}", "roles": ["dev"], "servers": ["a"], "tags": []}},
+            "bob": {{"passwordHash": {{"$file": "bob.hash"}}, "disabled": true}},
+            "eve": {{"passwordHash": {{"$file": "none.hash"}}}}
+        }}}}}}, "mcpServers": {{"a": {{"url": "http://a/mcp", "users": ["alice", "eve"]}}}}}}"#
+    );
+    let loaded = Place::new().file("bob.hash", &format!("{HASH}\n")).load(&config);
+    assert!(!said(&loaded).contains("c2FsdHNhbHQ"), "{}", said(&loaded));
+    let remaining = loaded.remaining.as_ref().map(|remaining| remaining.users.len());
+    let snapshot = good(loaded);
+    let found: Vec<_> = snapshot.users.iter().map(|user| (&*user.name, user.disabled)).collect();
+    assert_eq!((found, remaining), (vec![("alice", false), ("bob", true)], Some(2)));
+    let alice = &snapshot.users[0];
+    assert_eq!((alice.password_hash.expose(), &*alice.roles), (HASH, &["dev".to_owned()][..]));
+    assert_eq!(alice.limits, CallerLimits { servers: Some(vec!["a".into()]), tags: Some(Vec::new()) });
+    assert_eq!(snapshot.users[1].password_hash.expose(), HASH);
+    let users = Some(vec!["alice".into(), "eve".into()]);
+    assert_eq!(snapshot.servers[0].access, Access::Only { tokens: None, users, roles: None });
+    assert!(!format!("{snapshot:?}").contains("c2FsdHNhbHQ"), "a hash is not shown");
 }
 
 #[test]
@@ -66,6 +93,7 @@ fn access_says_who_may_use_a_server() {
     }}"#;
     let only = |tokens: Option<&[&str]>, roles: Option<&[&str]>| Access::Only {
         tokens: tokens.map(|names| names.iter().map(|&name| name.into()).collect()),
+        users: None,
         roles: roles.map(|roles| roles.iter().map(|&role| role.to_owned()).collect()),
     };
     let snapshot = good(Place::new().load(config));
