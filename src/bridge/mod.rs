@@ -28,7 +28,7 @@ use crate::{
     identity::{Members, Subject, Waits},
     ledger::{Limit, Resource},
     link::{
-        Link, Outbound, ToServer,
+        CalledTool, Link, Outbound, ToServer,
         aggregate::server_of,
         shared::{self, CallSender},
     },
@@ -61,6 +61,8 @@ struct BridgedRequest<'a> {
     patience: Duration,
     renewal: Renewal,
     is_traced: bool,
+    /// Where all servers as one say whose tool is called, for the audit.
+    called: Option<CalledTool>,
 }
 
 /// Answers the request, as soon as there is something to answer.
@@ -77,8 +79,20 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
         entry: Arc::clone(&admitted.entry),
     };
     let is_traced = record.is_traced();
-    let request =
-        BridgedRequest { worker, admitted, head, watched, patience, renewal: renewal.clone(), is_traced };
+    let is_audited = record.audited().is_some() && matches!(admitted.entry.backend, Backend::All);
+    let called = is_audited.then(CalledTool::default);
+    // What a meta-tool is called with is not looked through for what is secret.
+    let is_shown = !admitted.live.config.aggregate.lazy;
+    let request = BridgedRequest {
+        worker,
+        admitted,
+        head,
+        watched,
+        patience,
+        renewal: renewal.clone(),
+        is_traced,
+        called: called.clone(),
+    };
     let is_modern = era::is_modern(&head.headers, None);
     let answered = match (request.admitted.mcp_endpoint, &head.method) {
         (McpEndpoint::Mcp, &Method::POST) => {
@@ -104,6 +118,10 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
         }
         _ => Err(ErrorKind::MethodNotAllowed.into()),
     };
+    if let (Some(audited), Some((server, own))) = (record.audited(), called.as_ref().and_then(|it| it.get()))
+    {
+        audited.set_member(server, own, is_shown);
+    }
     answered.map_err(|error| renewal.explain(error))
 }
 
@@ -198,7 +216,7 @@ impl BridgedRequest<'_> {
             && let Some(asked) = server_of(separator, name, |name| known(name).is_some()).and_then(known)
             && message.method() == "tools/call"
         {
-            audited.set_member(&asked.server.name, &name[asked.server.name.len() + separator.len()..]);
+            audited.set_member(&asked.server.name, &name[asked.server.name.len() + separator.len()..], true);
         }
         let entry = |name: &str| live.entries.get(name).filter(|entry| is_member(entry));
         if let Some(member) = server_of(separator, name, |name| entry(name).is_some()).and_then(entry) {
@@ -305,7 +323,8 @@ impl BridgedRequest<'_> {
             conversation.link.attach(&admitted.owner)
         };
         let id = message.response_id().cloned();
-        let outbound = ToServer::Message(Outbound { message, params, trace: self.trace() });
+        let outbound = Outbound { message, params, trace: self.trace(), called: self.called.clone() };
+        let outbound = ToServer::Message(outbound);
         let sent = self.within(self.patience, link.to_server.send(outbound)).await?;
         sent.map_err(|_| ErrorKind::UpstreamUnreachable.with_cause("it ended"))?;
         let Some(id) = id else { return Ok(empty(StatusCode::ACCEPTED)) };
@@ -462,7 +481,7 @@ impl BridgedRequest<'_> {
             "initialize" => Wants { stream: false, resumable: false, ..self.wants() },
             _ => self.wants(),
         };
-        let outbound = Outbound { trace: self.trace(), ..message.into() };
+        let outbound = Outbound { trace: self.trace(), called: self.called.clone(), ..message.into() };
         let mut reply = pin!(session.post(outbound, wants));
         let is_late =
             |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == ErrorKind::UpstreamTimeout);

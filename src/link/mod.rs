@@ -20,7 +20,10 @@ mod scripted;
 pub mod shared;
 pub mod stdio;
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use http::{HeaderName, HeaderValue};
 use tokio::sync::mpsc;
@@ -59,7 +62,12 @@ pub struct Outbound {
     pub params: Vec<(HeaderName, HeaderValue)>,
     /// Its `traceparent` and `tracestate`, if it came with good ones, for a server that is reached over HTTP.
     pub trace: Vec<(HeaderName, HeaderValue)>,
+    /// Where all servers as one say whose tool it calls, if somebody asks.
+    pub called: Option<CalledTool>,
 }
+
+/// The server whose tool is called, and its own name for that; empty until it is known.
+pub type CalledTool = Arc<OnceLock<(Arc<str>, Box<str>)>>;
 
 /// What a server has for a client.
 #[derive(Debug)]
@@ -87,7 +95,7 @@ pub enum FromServer {
 
 impl From<Message> for Outbound {
     fn from(message: Message) -> Self {
-        Self { message, params: Vec::new(), trace: Vec::new() }
+        Self { message, params: Vec::new(), trace: Vec::new(), called: None }
     }
 }
 

@@ -202,9 +202,10 @@ impl AuditedRequest {
         self.tool = Some(AskedTool { server: Arc::clone(server), shown: shown.map(Box::from), decision });
     }
 
-    /// The tool that it calls is this one, of a server behind all servers as one.
-    pub fn set_member(&mut self, server: &Arc<str>, name: &str) {
-        let is_shown = self.tool.as_ref().is_some_and(|tool| tool.shown.is_some());
+    /// The tool that it calls is this one, of a server behind all servers as one. A name is shown only if that by which the client
+    /// called it may be, and it `may_be_shown`.
+    pub fn set_member(&mut self, server: &Arc<str>, name: &str, may_be_shown: bool) {
+        let is_shown = may_be_shown && self.tool.as_ref().is_some_and(|tool| tool.shown.is_some());
         self.set_tool_of(server, name, is_shown.then_some(name));
     }
 

@@ -281,6 +281,46 @@ async fn a_call_says_its_tool_if_it_is_asked_to_and_in_the_aggregate_whose_it_is
 }
 
 #[tokio::test]
+async fn the_aggregate_says_whose_tool_is_called_whatever_it_is_called() {
+    let hidden = json!({ "mode": "block", "list": ["pid"] });
+    let mut files = command();
+    files["options"] = json!({ "toolFilter": hidden });
+    for aggregate in
+        [json!({ "mode": "flat" }), json!({ "lazy": true }), json!({ "mode": "flat", "lazy": true })]
+    {
+        let mut config = config(json!({ "file": "audit.log", "tools": true }), json!({ "files": files }));
+        config["proxy"]["aggregate"] = aggregate.clone();
+        let gate = Gate::start(config).await;
+        let (is_flat, is_lazy) = (aggregate["mode"] == "flat", aggregate["lazy"] == true);
+        let prefix = if is_flat { "" } else { "files__" };
+        let session = Session::open(&gate, "/mcp", DEV).await;
+        let mut count = lines(&file(&gate)).len();
+        for modern in [true, false] {
+            let name = format!("{prefix}echo");
+            let (tool, arguments) = match is_lazy {
+                true => ("tool_invoke", json!({ "name": name, "arguments": { "text": "CANARY" } })),
+                false => (&*name, json!({ "text": "CANARY" })),
+            };
+            match modern {
+                true => assert_eq!(gate.ask(&modern_call("/mcp", DEV, 1, tool, arguments)).await.0, 200),
+                false => drop(session.ask(&call(1, tool, arguments)).await),
+            }
+            count += 1;
+            let is_of_files = |line: &Value| line["server"] == "files";
+            until("the line of the call", || lines(&file(&gate)).iter().rev().take(1).any(is_of_files)).await;
+            let line = lines(&file(&gate)).pop().unwrap();
+            let shown = if is_lazy { Value::Null } else { json!("echo") };
+            assert_eq!(
+                [&line["verdict"], &line["rule"], &line["tool"]],
+                [&json!("allow"), &json!("mcpServers.files.options.toolFilter"), &shown],
+                "{aggregate} {line}"
+            );
+        }
+        assert!(count > 2 && !fs::read_to_string(file(&gate)).unwrap().contains("CANARY"));
+    }
+}
+
+#[tokio::test]
 async fn strangers_have_a_line_a_reason_and_whoever_is_known_has_one_a_request() {
     let server = Recorder::start().await;
     let servers = json!({ "db": { "url": server.url("/mcp"), "authTokens": ["dev"] } });
@@ -398,6 +438,9 @@ async fn neither_a_full_disk_nor_a_reader_that_stalls_keeps_a_request_or_the_end
 #[tokio::test]
 async fn no_secret_is_in_it_wherever_a_client_puts_one() {
     const CANARY: &str = "canary-0123456789abcdef";
+    /// Its name and it, as `Basic` has them.
+    const BASIC: &str = "Y2FuYXJ5OmNhbmFyeS0wMTIzNDU2Nzg5YWJjZGVm";
+    let schemes = ["bearer", "basic", "apikey", "x-api-key", "cookie"];
     let server = Recorder::start().await;
     let mut tokens = operators();
     tokens["canary"] = json!(CANARY);
@@ -407,7 +450,7 @@ async fn no_secret_is_in_it_wherever_a_client_puts_one() {
         "files": command(),
     });
     let config = json!({
-        "proxy": { "auth": { "tokens": tokens, "queryToken": true }, "audit": { "file": "audit.log", "tools": true } },
+        "proxy": { "auth": { "tokens": tokens, "queryToken": true, "schemes": schemes }, "audit": { "file": "audit.log", "tools": true } },
         "mcpServers": servers,
     });
     let gate = Gate::start(config).await;
@@ -424,6 +467,13 @@ async fn no_secret_is_in_it_wherever_a_client_puts_one() {
                 CANARY,
                 &format!("Mcp-Session-Id: {CANARY}\r\nX-Custom: {CANARY}\r\ntraceparent: {CANARY}\r\n"),
             ),
+            modern_call(path, "x", 1, CANARY, json!({})).replace("Bearer x", &format!("Basic {BASIC}")),
+            modern_call(path, "x", 1, BASIC, json!({})).replace("Bearer x", &format!("Basic {BASIC}")),
+            modern_call(path, "x", 1, CANARY, json!({})).replace("Bearer x", &format!("ApiKey {CANARY}")),
+            modern_call(path, "x", 1, CANARY, json!({}))
+                .replace("Authorization: Bearer x", &format!("X-API-Key: {CANARY}")),
+            modern_call(path, "x", 1, CANARY, json!({}))
+                .replace("Authorization: Bearer x", &format!("Cookie: a=b; token={CANARY}")),
             get(path, CANARY, "").replace("GET ", &format!("{CANARY} ")),
             get(path, DEV, "").replace("Bearer ", &format!("{CANARY} ")),
             get(&format!("{path}/{CANARY}"), CANARY, ""),
@@ -434,7 +484,8 @@ async fn no_secret_is_in_it_wherever_a_client_puts_one() {
     }
     until("a line for each", || lines(&file(&gate)).len() >= count - 8).await;
     let text = fs::read_to_string(file(&gate)).unwrap();
-    assert!(!text.contains("0123456789abcdef"), "{text}");
+    assert!(!text.contains("0123456789abcdef") && !text.contains(&BASIC[..12]), "{text}");
+    assert!(text.matches("\"verdict\":\"allow\",\"principal\":\"token:canary\"").count() > 20);
     assert!(!gate.log.text().contains("0123456789abcdef"));
 }
 

@@ -111,7 +111,7 @@ fn config(server: &Recorder, on: &[Scheme]) -> Value {
     let words: Vec<_> = on.iter().filter_map(|scheme| word(*scheme)).collect();
     let url = server.url("/mcp");
     json!({
-        "proxy": { "auth": {
+        "proxy": { "debug": true, "auth": {
             "schemes": words,
             "queryToken": on.contains(&Scheme::Query),
             "tokens": {

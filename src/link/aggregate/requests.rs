@@ -1,5 +1,7 @@
 //! Requests of the client: which member each is for.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::link::aggregate::{
@@ -94,6 +96,10 @@ impl Core {
             let what = if ask == ListKind::Tools { "tool" } else { "prompt" };
             return self.refuse(&id, INVALID_PARAMS, &format!("Unknown {what}: {name}"));
         };
+        if let Some(called) = outbound.called.as_ref().filter(|_| ask == ListKind::Tools) {
+            // It was empty: each call has its own.
+            let _ = called.set((Arc::clone(&self.members[member].name), own.clone()));
+        }
         match outbound.message.with(&[(Part::Name, json::quoted(&own).into())]) {
             Ok(message) => self.call(now, member, id, Outbound { message, ..outbound }),
             Err(why) => self.fail(id, ErrorKind::Internal.with_cause(why.to_string())),

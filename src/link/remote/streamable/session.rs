@@ -253,7 +253,7 @@ impl StreamableServer {
         outbound: &Outbound,
         sent: &watch::Sender<bool>,
     ) -> Result<HttpAnswer, Error> {
-        let Outbound { message, params, trace } = outbound;
+        let Outbound { message, params, trace, .. } = outbound;
         let mut fields = match message.version() {
             Some(version) => {
                 let mut fields = headers::fields(message, version)?;
