@@ -133,6 +133,7 @@ async fn fields_that_came_with_a_request_go_on_with_it() {
         message: message(modern(1, "tools/call", json!({ "name": "a" }))),
         params,
         trace: Vec::new(),
+        called: None,
     };
     link.to_server.send(ToServer::Message(outbound)).await.unwrap();
     let (_peer, request) = upstream.request().await;
