@@ -7,6 +7,7 @@ mod token;
 mod token_edit;
 mod token_list;
 mod token_places;
+mod user;
 
 use std::{
     fs::OpenOptions,
@@ -112,6 +113,9 @@ Examples:
     /// Make, list, replace and revoke tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Make hashes of passwords
+    #[command(subcommand)]
+    User(user::User),
     /// What a running gateway starts beside its children: see `child::reaper`
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     ReapChildren,
@@ -169,6 +173,7 @@ fn command(command: Command) -> Result<ExitCode, String> {
         Command::Explain(question) => explain::run(question)?,
         Command::Init { file } => token::with_token(|token| init(&file, token)),
         Command::Token(token) => token::run(token)?,
+        Command::User(command) => user::run(command),
         Command::ReapChildren => {
             reaper::run();
             ExitCode::SUCCESS

@@ -75,6 +75,8 @@ kinds! {
     Unauthorized: Client, UNAUTHORIZED, "unauthorized", "A token is needed: send it as Authorization: Bearer <token>.";
     /// A token was sent that opens nothing: unknown, expired or malformed, which all look the same.
     InvalidToken: Client, UNAUTHORIZED, "invalid_token", "The token is not valid.";
+    /// A user's name and password of which one is wrong. Which one, nobody learns.
+    InvalidCredentials: Client, UNAUTHORIZED, "invalid_credentials", "The name or the password is wrong.";
     /// `?token=` while `proxy.auth.queryToken` is off.
     QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
     /// A valid token without a grant for this server.
@@ -91,6 +93,8 @@ kinds! {
     DuplicateId: Client, BAD_REQUEST, "duplicate_id", "A request with this id is still running in this session.";
     /// The body is no JSON-RPC message.
     NotAMessage: Client, BAD_REQUEST, "not_a_message", "The body is not one JSON-RPC request, notification or response.";
+    /// The body of a login is not what it has to be.
+    InvalidRequest: Client, BAD_REQUEST, "invalid_request", "The body is not the JSON object that this path takes.";
     /// `?servers=` or `?tags=` that say nothing clear.
     Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers=NAMES or by tags=TAGS, not both; match is any or all; no other selector is known.";
     /// The path exists, the method does not.
@@ -103,6 +107,8 @@ kinds! {
     BodyTooLarge: Client, PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is larger than this gateway accepts.";
     /// The request target is longer than `limits.maxUriBytes`.
     UriTooLong: Client, URI_TOO_LONG, "uri_too_long", "The request target is longer than this gateway accepts.";
+    /// A login whose body is of another type, such as a form that any page can send.
+    NotJson: Client, UNSUPPORTED_MEDIA_TYPE, "not_json", "The body has to be JSON: send Content-Type: application/json.";
     /// More header fields than a request may have.
     HeadTooLarge: Client, REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request has more than 100 header fields.";
     /// An `Expect` other than `100-continue`.
@@ -120,6 +126,8 @@ kinds! {
     UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gateway did not answer in time.";
     /// The caller has as much of the gateway as one caller may have.
     CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gateway as one caller may have: finish something, or try again shortly.";
+    /// Logins that come too fast.
+    RateLimited: Client, TOO_MANY_REQUESTS, "rate_limited", "Too many attempts from this address: try again in a minute.";
     /// Draining, or out of a capacity limit.
     Unavailable: Gateway, SERVICE_UNAVAILABLE, "unavailable", "The gateway is shutting down or out of capacity; try again shortly.";
     /// Whoever runs the gateway has stopped the server, or disabled it. To clients it is the same, but for the sentence.

@@ -3,6 +3,8 @@
 //! The outer function times, records and turns errors into responses; the inner one decides, step by step, and uses
 //! `?`. The order of its steps is the security of the gateway, and argued there.
 
+mod login;
+
 use std::{net::IpAddr, pin::Pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
@@ -26,6 +28,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::{
+        Caller,
         presented::{self, CredentialFields, Presented},
         verifier::{Found, Identified},
     },
@@ -45,7 +48,7 @@ use crate::{
         host_hint::forbidden,
         refuse::{Refused, close, refuse, swallow},
     },
-    state::{CallerEntry, Live, Worker},
+    state::{Live, Worker},
 };
 
 /// Answers one request. What goes wrong is an answer too; an error only says that the connection has to close.
@@ -193,12 +196,17 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
             let (shared, live) = (&request.worker.shared, request.live);
             answer(&EndpointRequest { shared, live, server: request.server, is_operator })
         }
+        (Who::Guest, Answer::Login(endpoint)) if request.live.has_logins() => {
+            check_method(request)?;
+            let presented = credential_fields(request).presented().ok();
+            login::answer(request, endpoint, presented, report_decoy).await
+        }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.
         _ => {
-            let (_, slot) = identify(request).await?;
+            let (_, caller) = identify(request).await?;
             if let Some(audited) = request.record.audited() {
-                audited.set_identity(&request.live.callers[slot].identity);
+                audited.set_identity(&caller.identity);
             }
             Err(ErrorKind::NotFound.into())
         }
@@ -296,18 +304,17 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     }
     // A server that asks for no token is found first; for every other one, and where there is none, the token is checked
     // before anything is said about what exists, so that names cannot be probed.
-    let (presented, slot) = match entry {
+    let (presented, caller) = match entry {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
-        Some(entry) if entry.is_public => (credential_fields(request).unasked()?, None),
+        Some(entry) if entry.is_public => (credential_fields(request).unasked()?, live.caller(None)),
         _ => {
-            let (presented, slot) = identify(request).await?;
-            if live.callers[slot].identity.is_decoy {
-                return admit_decoy(request, mcp_endpoint, presented, slot);
+            let (presented, caller) = identify(request).await?;
+            if caller.identity.is_decoy {
+                return admit_decoy(request, mcp_endpoint, presented, caller);
             }
-            (presented, Some(slot))
+            (presented, caller)
         }
     };
-    let caller = live.caller(slot);
     if let Some(audited) = request.record.audited() {
         audited.set_identity(&caller.identity);
     }
@@ -316,7 +323,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
         let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
         return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
     }
-    let owner = match slot.map(|slot| &live.callers[slot]) {
+    let owner = match caller.slot.map(|slot| &live.callers[slot]) {
         Some(holder) => {
             holder.count_use();
             Arc::clone(&holder.owner)
@@ -334,10 +341,10 @@ fn admit_decoy<'a>(
     request: &mut Request<'a>,
     mcp_endpoint: McpEndpoint,
     presented: Presented<'a>,
-    slot: usize,
+    caller: Caller,
 ) -> Result<Admitted<'a>, Error> {
     let Request { live, head, .. } = *request;
-    let (caller, holder) = (live.caller(Some(slot)), &live.callers[slot]);
+    let holder = &live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
     let entry = live.decoy.as_ref().ok_or_else(|| ErrorKind::Internal.with_cause("no server for decoys"))?;
     holder.count_use();
     let record = &mut request.record;
@@ -353,13 +360,12 @@ fn admit_decoy<'a>(
 }
 
 /// A decoy was presented, for whatever: that is what it is there for.
-fn report_decoy(request: &Request<'_>, slot: usize) {
+fn report_decoy(request: &Request<'_>, caller: &Caller) {
     let Request { worker, live, head, record, .. } = request;
-    let CallerEntry { identity, decoy_used, .. } = &live.callers[slot];
-    if let Some(used) = decoy_used {
+    if let Some(used) = caller.slot.and_then(|slot| live.callers[slot].decoy_used.as_ref()) {
         used.inc();
     }
-    let name = identity.principal.token_name().map_or("", |name| &**name);
+    let name = caller.identity.principal.token_name().map_or("", |name| &**name);
     if let Some(line) = worker.shared.observer.recurring(Topic::Decoy(Group::of(name))) {
         let path = shown::shown(head.uri.path(), |name| live.entries.contains_key(name));
         record.point_out(line.str("token_name", name).str("path", &path)).send();
@@ -377,12 +383,12 @@ async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error
     if let Some(audited) = request.record.audited() {
         audited.set_managed(Some(what));
     }
-    let (_, slot) = identify(request).await?;
-    let holder = &request.live.callers[slot];
+    let (_, caller) = identify(request).await?;
     if let Some(audited) = request.record.audited() {
-        audited.set_identity(&holder.identity);
+        audited.set_identity(&caller.identity);
     }
-    request.live.decide(&holder.identity, &Ask::Manage(what)).into_result()?;
+    request.live.decide(&caller.identity, &Ask::Manage(what)).into_result()?;
+    let holder = &request.live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
     holder.count_use();
     take_connection(request, &holder.owner)
 }
@@ -453,17 +459,17 @@ fn is_secret(request: &Request<'_>, text: &str) -> bool {
 }
 
 /// The credential behind the request's token. A token of the config is known at once, and nothing waits.
-async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), Error> {
+async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, Caller), Error> {
     let Request { worker, connection, live, .. } = *request;
     let presented = credential_fields(request).presented();
-    let slot = match live.identify(&presented) {
+    let caller = match live.identify(&presented) {
         Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
         Identified::Later(found) => found_later(request, found).await?,
     };
-    if live.callers[slot].identity.is_decoy {
-        report_decoy(request, slot);
+    if caller.identity.is_decoy {
+        report_decoy(request, &caller);
     }
-    Ok((presented?, slot))
+    Ok((presented?, caller))
 }
 
 /// The credential behind a token that somebody has to be asked about. Until it is known who calls, the request counts for its
@@ -471,17 +477,17 @@ async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, usize), E
 async fn found_later(
     request: &Request<'_>,
     found: Pin<Box<dyn Future<Output = Found> + '_>>,
-) -> Result<usize, Error> {
+) -> Result<Caller, Error> {
     let Request { worker, connection, live, client, .. } = *request;
     let address = connection.owner(client, &worker.shared.ledger);
     let share = address.take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
-    let slot = found.await.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
+    let caller = found.await.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
     // A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.
     if !Arc::ptr_eq(live, &worker.shared.live()) {
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));
     }
-    Ok(slot)
+    Ok(caller)
 }
 
 /// Where in the request a credential may be.

@@ -676,7 +676,7 @@ fn users() {
         (hash("p=1", "p=5"), vec![too_dear]),
         (hash("m=19456", "m=7"), vec![too_dear]),
         (hash("m=19456", "m=1024"), vec![("2:27:", "warning: costs so little")]),
-        (with("\"alice\": {}"), vec![("2:10:", "needs a `passwordHash`, argon2id in PHC form")]),
+        (with("\"alice\": {}"), vec![("2:10:", "needs a `passwordHash`; `sluicegate user hash` prints one")]),
         (with("\"a:b\": {}"), vec![("2:1:", "without a colon"), ("2:8:", "needs a `passwordHash`")]),
         (with("\"alice\": \"secret\""), vec![("2:10:", "must be an object { … }, not text")]),
         (

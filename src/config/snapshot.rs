@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub credentials: Vec<Credential>,
     /// `proxy.auth.users`, in file order.
     pub users: Vec<User>,
+    /// `proxy.auth.sessions`.
+    pub login_terms: LoginTerms,
     /// Names that `Host` may carry; see [`HostPattern`].
     pub allowed_hosts: Vec<HostPattern>,
     /// Origins that may call from a browser, serialised as in the header (`https://app.example.com`).
@@ -156,6 +158,32 @@ pub struct User {
     pub limits: CallerLimits,
     /// Whether it is let in no more.
     pub disabled: bool,
+}
+
+/// `proxy.auth.sessions`: how long a login lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginTerms {
+    /// `accessTtl`, default 15 min: how long a session token is good.
+    pub access_ttl: Duration,
+    /// `refreshTtl`, default 12 h: how long a refresh token is good.
+    pub refresh_ttl: Duration,
+    /// `maxAge`, default 30 days: after which a user logs in again, whatever was refreshed.
+    pub max_age: Duration,
+    /// `perUser`, default 20: logins of one user at a time.
+    pub per_user: u64,
+    /// `reuseGrace`, default 10 s: how long a refresh token that was used brings the same again.
+    pub reuse_grace: Duration,
+}
+
+impl LoginTerms {
+    /// Those of a config that says nothing.
+    pub const DEFAULT: Self = Self {
+        access_ttl: Duration::from_secs(15 * 60),
+        refresh_ttl: Duration::from_secs(12 * 3600),
+        max_age: Duration::from_secs(30 * 24 * 3600),
+        per_user: 20,
+        reuse_grace: Duration::from_secs(10),
+    };
 }
 
 /// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.

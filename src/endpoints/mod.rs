@@ -1,6 +1,7 @@
 //! What the gateway serves: the table of all paths, and what the gateway itself answers.
 
 mod debug;
+pub mod login;
 mod manage;
 mod metrics;
 mod probe;

@@ -65,6 +65,8 @@ pub enum Who {
     Server,
     /// Whoever may have this of the gateway itself.
     Manage(ManageAsk),
+    /// Everybody, if there are users who may log in. No token is asked for then; without users it is hidden.
+    Guest,
     /// No caller. As everywhere, a token is asked for before the answer shows that.
     Hidden,
     /// Nobody, and no token is asked for: clients would take the challenge for a login that there is.
@@ -94,10 +96,25 @@ pub enum LogRule {
 pub enum Answer {
     /// The gateway, which reads no body.
     Gateway(fn(&EndpointRequest<'_>) -> Result<Response<Payload>, Error>),
+    /// The gateway, which reads the body: users log in and out.
+    Login(LoginEndpoint),
     /// The server that the path names, or the aggregate where it names none. The body of a POST is one message.
     Mcp(McpEndpoint),
     /// Nothing.
     Nothing,
+}
+
+/// The endpoints at which users log in and out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginEndpoint {
+    /// `/auth/login`: a password for tokens.
+    Login,
+    /// `/auth/refresh`: a refresh token for the next ones.
+    Refresh,
+    /// `/auth/logout`: the end of both.
+    Logout,
+    /// `/auth`: a login as Atrax has it.
+    Atrax,
 }
 
 /// The endpoints of a server, or of all servers as one.
@@ -128,8 +145,8 @@ macro_rules! endpoints {
     };
 }
 
-use Answer::{Gateway, Mcp, Nothing};
-use Who::{Anyone, Hidden, Nobody, Server};
+use Answer::{Gateway, Login, Mcp, Nothing};
+use Who::{Anyone, Guest, Hidden, Nobody, Server};
 const SCRAPER: Who = Who::Manage(ManageAsk::Metrics);
 const OPERATOR: Who = Who::Manage(ManageAsk::Servers);
 const DEBUGGER: Who = Who::Manage(ManageAsk::Debug);
@@ -152,6 +169,11 @@ endpoints! {
     DEBUG_PROCESSES: ["/debug/processes"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::processes);
     DEBUG_LEDGER: ["/debug/ledger"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::ledger);
     DEBUG_LOG: ["/debug/log"], READ, DEBUGGER, DEBUGGER, Listed, Debug, Gateway(debug::log);
+
+    LOG_IN: ["/auth/login"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Login);
+    REFRESH: ["/auth/refresh"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Refresh);
+    LOG_OUT: ["/auth/logout"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Logout);
+    AUTH: ["/auth"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Atrax);
 
     ALL_MCP: ["/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
     ALL_SSE: ["/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
@@ -222,12 +244,16 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
         ("debug", Some("processes"), None) => found(&DEBUG_PROCESSES),
         ("debug", Some("ledger"), None) => found(&DEBUG_LEDGER),
         ("debug", Some("log"), None) => found(&DEBUG_LOG),
+        ("auth", Some("login"), None) => found(&LOG_IN),
+        ("auth", Some("refresh"), None) => found(&REFRESH),
+        ("auth", Some("logout"), None) => found(&LOG_OUT),
+        ("auth", None, None) => found(&AUTH),
         ("mcp", None, None) => found(&ALL_MCP),
         ("sse", None, None) => found(&ALL_SSE),
         ("message", None, None) => found(&ALL_MESSAGE),
         ("" | "register" | "authorize" | "token", None, None) | (".well-known", ..) => found(&NO_LOGIN),
         // No server can have these names.
-        ("health" | "status" | "metrics" | "servers" | "debug" | "mcp" | "sse" | "message", ..)
+        ("health" | "status" | "metrics" | "servers" | "debug" | "auth" | "mcp" | "sse" | "message", ..)
         | ("" | "register" | "authorize" | "token", ..) => found(&UNKNOWN),
         (server, None | Some("mcp"), None) => of_server(&MCP, server),
         (server, Some("sse"), None) => of_server(&SSE, server),
@@ -323,7 +349,7 @@ mod tests {
         fn what_is_found_is_the_first_row_of_the_table_that_matches(
             path in proptest::collection::vec(
                 proptest::sample::select(vec![
-                    "db", "x", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
+                    "db", "x", "auth", "login", "logout", "refresh", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
                     "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "admin", "debug", "config", "log",
                     "Health", "healthx", "{server}", "*",
                 ]),
@@ -348,7 +374,7 @@ mod tests {
     #[test]
     fn no_server_can_have_the_name_of_a_path() {
         /// Of paths to come.
-        const LATER: [&str; 7] = ["messages", "auth", "oauth", "revoke", "api", "my", "admin"];
+        const LATER: [&str; 6] = ["messages", "oauth", "revoke", "api", "my", "admin"];
         let is_name = |word: &&str| !word.is_empty() && !word.contains('.');
         let words: BTreeSet<_> = first_words().into_iter().filter(is_name).chain(LATER).collect();
         let reserved: BTreeSet<_> = reserved_names().iter().copied().collect();

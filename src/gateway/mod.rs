@@ -38,7 +38,10 @@ use crate::{
         tls::{self, Certificate},
     },
     gateway::worker::{Arrival, WorkerCommand, WorkerHandle},
-    identity::Waits,
+    identity::{
+        Waits,
+        login::{Logins, keys::NoKey},
+    },
     ledger::Ledger,
     mcp::seal::SessionKey,
     observe::{Observer, Topic},
@@ -200,7 +203,10 @@ impl Prepared {
         let clock = Arc::new(clock);
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
-        let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, &clock)
+        let no_key = |NoKey| io("keys of logins")(io::Error::other("the system gives no random numbers"));
+        let logins = Arc::new(Logins::new().map_err(no_key)?);
+        let of_process = (&clock, &logins);
+        let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, of_process)
             .map_err(StartError::Server)?;
         observer.metrics.config_runs(snapshot.hash);
         observer.log.keep_recent(snapshot.debug);

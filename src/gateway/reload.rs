@@ -107,12 +107,16 @@ impl Gateway {
             observer,
             ledger,
             &self.process_key,
-            &self.clock,
+            (&self.clock, &self.shared.logins),
         )?;
         let revoked_before = self.shared.revoked();
         observer.metrics.config_runs(live.config.hash);
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
+        let live = self.shared.live().clone();
+        let has_kept =
+            |user: &str, fingerprint| live.user(user).is_some_and(|user| user.fingerprint == fingerprint);
+        self.shared.logins.grants.keep(has_kept);
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
         Ok(change)

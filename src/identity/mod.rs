@@ -1,6 +1,7 @@
 //! Who calls: the token that a request presents, the table that knows it, and what it was admitted to.
 
 pub mod credential_key;
+pub mod login;
 pub mod presented;
 mod principal;
 pub mod token_table;

@@ -28,7 +28,8 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    fn bare(token: &'a [u8]) -> Self {
+    /// A token and nothing else.
+    pub fn bare(token: &'a [u8]) -> Self {
         Self { token: token.into(), ..Self::default() }
     }
 
@@ -40,9 +41,9 @@ impl<'a> Presented<'a> {
     /// Whether it may be a credential of `principal`, once that is known to have the secret.
     pub fn may_prove(&self, principal: &Principal) -> bool {
         match (&self.name, principal) {
-            (None, Principal::Token(_)) => true,
-            (Some(name), Principal::Token(token_name)) => token_name.as_bytes() == name,
-            (_, Principal::Nobody | Principal::User(_)) => false,
+            (None, Principal::Token(_) | Principal::User(_)) => true,
+            (Some(name), Principal::Token(own) | Principal::User(own)) => own.as_bytes() == name,
+            (_, Principal::Nobody) => false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use super::login::{fingerprint::Fingerprint, grant_id::GrantId};
 use crate::{
     config::{CallerLimits, Credential, RuleName, RuleOf, RuleSubject, User},
     mcp::seal::SessionOwner,
@@ -30,6 +31,14 @@ impl Principal {
         match self {
             Self::Token(name) => Some(name),
             Self::Nobody | Self::User(_) => None,
+        }
+    }
+
+    /// The name of the token or user, if it has one.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Token(name) | Self::User(name) => Some(name),
+            Self::Nobody => None,
         }
     }
 
@@ -86,6 +95,13 @@ pub enum Proof {
     Nothing,
     /// A static token with this SHA-256.
     StaticToken([u8; 32]),
+    /// A session token, whichever of its login.
+    Session {
+        /// What the login began.
+        grant: GrantId,
+        /// Of the password that the user logged in with.
+        fingerprint: Fingerprint,
+    },
 }
 
 /// A principal, as one credential proves it. Decisions are made about this.
@@ -152,6 +168,11 @@ impl Identity {
         }
     }
 
+    /// The same principal, as something else proves it that ends at `not_after`.
+    pub fn proved_by(&self, proof: Proof, not_after: SystemTime) -> Self {
+        Self { proof, not_after: Some(not_after), ..self.clone() }
+    }
+
     /// What the rules of servers ask about it; `None` without a credential.
     pub fn rule_subject(&self) -> Option<RuleSubject<'_>> {
         let name = match &self.principal {
@@ -167,7 +188,7 @@ impl Identity {
         match (&self.principal, self.proof) {
             (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
             (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
-            (_, Proof::Nothing) => None,
+            (_, Proof::Nothing | Proof::Session { .. }) => None,
         }
     }
 

@@ -2,14 +2,15 @@
 
 use std::pin::Pin;
 
+use super::Caller;
 use crate::error::ErrorKind;
 
-/// Which credential of the config in force a request comes by, or why it comes by none.
-pub type Found = Result<usize, ErrorKind>;
+/// By the config in force: who makes a request, or why nobody does.
+pub type Found = Result<Caller, ErrorKind>;
 
 /// What comes of asking who presents a token.
 pub enum Identified<'a> {
-    /// It is known at once: nothing is allocated, and nothing waits.
+    /// It is known at once: nothing waits. For a static token, nothing is allocated either.
     Ready(Found),
     /// It takes a while, because a key has to be fetched, another server asked, or a slow hash computed.
     Later(Pin<Box<dyn Future<Output = Found> + 'a>>),

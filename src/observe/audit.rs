@@ -135,6 +135,8 @@ enum Asked {
     Manage(ManageAsk),
     /// The same at an admin listener on loopback, where no token is asked for.
     Local,
+    /// A login.
+    Login,
 }
 
 /// What the audit knows of one request, until its line is written.
@@ -184,6 +186,12 @@ impl AuditedRequest {
         self.identity = Some(Arc::clone(identity));
     }
 
+    /// This user has logged in by it.
+    pub fn set_login(&mut self, identity: &Arc<Identity>) {
+        self.asked = Some(Asked::Login);
+        self.set_identity(identity);
+    }
+
     /// It calls this tool of the server that it is for.
     pub(super) fn set_tool(&mut self, name: &str, shown: Option<&str>) {
         if let Some(Asked::Server(server)) = &self.asked {
@@ -223,6 +231,7 @@ impl AuditedRequest {
             (None, Some(Decision::Deny { kind, .. })) => (Verdict::Deny, Some(kind.into())),
             // Who may pass may fail for other reasons.
             (None, Some(Decision::Allow { .. })) => (Verdict::Allow, failure),
+            (None, None) if matches!(self.asked, Some(Asked::Login)) => (Verdict::Allow, None),
             (None, None) => return None,
         };
         let recurs = match (&self.identity, reason) {
@@ -285,6 +294,7 @@ impl AuditedRequest {
         }
         let ask = match self.asked.as_ref()? {
             Asked::Local => return Some(Decision::Allow { rule: Rule::AnyToken }),
+            Asked::Login => return None,
             Asked::Manage(what) => Ask::Manage(*what),
             Asked::Server(name) => Ask::server(name),
         };

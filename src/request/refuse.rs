@@ -39,6 +39,8 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
         ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
             Some(format!("Bearer realm=\"{}\"", quoted(realm)))
         }
+        // A password is no way into the rest: what is asked for there is a token (RFC 9110 §15.5.2 asks for a challenge).
+        ErrorKind::InvalidCredentials => Some(format!("Bearer realm=\"{}\"", quoted(realm))),
         ErrorKind::InvalidToken => {
             Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(realm)))
         }
@@ -57,7 +59,7 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
         }
     }
     match error.kind {
-        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {
+        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit | ErrorKind::RateLimited => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
         }
         ErrorKind::MethodNotAllowed => {

@@ -20,11 +20,12 @@ use tokio::sync::{Semaphore, watch};
 pub use self::worker::{Evictable, Worker};
 use crate::{
     clock::Clock,
-    config::{Limits, Server, Snapshot},
+    config::{Limits, Server, Snapshot, User},
     downstream::slots::Connections,
     error::ErrorKind,
     identity::{
         Admission, AdmittedParty, Caller, Identity, Principal, Proof,
+        login::{Logins, fingerprint::Fingerprint, session_token},
         presented::Presented,
         token_table::TokenTable,
         verifier::{Identified, Verifier},
@@ -56,6 +57,8 @@ pub struct GatewayState {
     pub observer: Arc<Observer>,
     /// Sessions that the gateway keeps.
     pub sessions: Registry,
+    /// Logins of users.
+    pub logins: Arc<Logins>,
     /// Who has how much of what the gateway has.
     pub ledger: Ledger,
     /// What was in use, so that memory is given back.
@@ -76,9 +79,10 @@ impl GatewayState {
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;
         Self {
-            live: ArcSwap::from_pointee(live),
             observer,
             sessions: Registry::default(),
+            logins: Arc::clone(&live.logins),
+            live: ArcSwap::from_pointee(live),
             ledger,
             memory: Memory::default(),
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
@@ -193,6 +197,8 @@ pub struct Live {
     pub clock: Arc<Clock>,
     /// `proxy.audit`.
     pub audit: Option<Arc<Audit>>,
+    /// Logins of users.
+    logins: Arc<Logins>,
 }
 
 /// Somebody whom the config names, and what is counted for them.
@@ -201,10 +207,22 @@ pub struct CallerEntry {
     pub identity: Arc<Identity>,
     /// Of a credential of a token: how it is counted.
     pub credential: Option<CountedCredential>,
+    /// Of a user: what its session tokens know the password by. Without one, there are none.
+    pub fingerprint: Option<Fingerprint>,
     /// What the token or user has of the gateway.
     pub owner: Arc<Owner>,
     /// `decoy_used_total`, if it is a decoy.
     pub decoy_used: Option<IntCounter>,
+}
+
+/// A user who may log in.
+pub struct LoginUser<'a> {
+    /// As the config has it.
+    pub user: &'a User,
+    /// Who it is, without a proof.
+    pub identity: Arc<Identity>,
+    /// What its session tokens know the password by.
+    pub fingerprint: Fingerprint,
 }
 
 /// How a credential is counted.
@@ -226,14 +244,15 @@ impl CallerEntry {
 
 impl Live {
     /// Builds the state for `snapshot`. Connections and keys of `previous` are taken over where the config left them as
-    /// they were; `process_key` binds sessions when the config names no key.
+    /// they were; `process_key` binds sessions when the config names no key. Credentials expire by `clock`; session tokens are
+    /// those of `logins`.
     pub fn build(
         snapshot: Arc<Snapshot>,
         previous: Option<&Self>,
         observer: &Arc<Observer>,
         ledger: &Ledger,
         process_key: &SessionKey,
-        clock: &Arc<Clock>,
+        (clock, logins): (&Arc<Clock>, &Arc<Logins>),
     ) -> Result<Self, Unusable> {
         let metrics = &observer.metrics;
         let sessions =
@@ -245,6 +264,7 @@ impl Live {
             CallerEntry {
                 identity: Arc::new(Identity::of(credential)),
                 credential: Some(CountedCredential { id, used }),
+                fingerprint: None,
                 owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
                 decoy_used: credential.decoy.then(|| metrics.decoy_used(&credential.token_name)),
             }
@@ -252,6 +272,7 @@ impl Live {
         let users = snapshot.users.iter().map(|user| CallerEntry {
             identity: Arc::new(Identity::of_user(user, Proof::Nothing)),
             credential: None,
+            fingerprint: logins.fingerprint(&user.password_hash).ok(),
             owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
             decoy_used: None,
         });
@@ -306,6 +327,7 @@ impl Live {
             past_callers,
             all,
             clock: Arc::clone(clock),
+            logins: Arc::clone(logins),
             sessions,
             audit,
         })
@@ -326,7 +348,14 @@ impl Live {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         Identified::Ready(match (self.tokens.find(token), presented) {
             (_, Err(refused)) => Err(*refused),
-            (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(slot),
+            (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
+            (None, Ok(presented))
+                if self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes()) =>
+            {
+                let user = self.by_session(token);
+                let is_proved = |caller: &Caller| presented.may_prove(&caller.identity.principal);
+                user.filter(is_proved).ok_or(ErrorKind::InvalidToken)
+            }
             // Whether a secret is that of a name is not for the verifier of tokens to say.
             (None, Ok(Presented { name: None, .. })) => match &self.verifier {
                 Some(verifier) => return verifier.identify(token),
@@ -339,6 +368,35 @@ impl Live {
     /// Whether what a request presents counts for the credential at this index, whose secret it has.
     fn is_proved_by(&self, slot: usize, presented: &Presented<'_>) -> bool {
         presented.may_prove(&self.callers[slot].identity.principal) && self.is_valid(slot)
+    }
+
+    /// Whether users may log in.
+    pub fn has_logins(&self) -> bool {
+        !self.config.users.is_empty()
+    }
+
+    /// The user who has this session token, if it holds.
+    fn by_session(&self, token: &[u8]) -> Option<Caller> {
+        let claims = self.logins.open(token, self.clock.now())?;
+        let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
+        let slot = self.slot_of_session(&Principal::User(claims.user), claims.fingerprint)?;
+        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
+        self.is_valid(slot).then(|| Caller { identity: Arc::new(identity), slot: Some(slot) })
+    }
+
+    /// The slot of a user who has the same password as at the login.
+    fn slot_of_session(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
+        let slot = *self.slots_of(user).first()?;
+        (self.callers[slot].fingerprint == Some(fingerprint)).then_some(slot)
+    }
+
+    /// The user of this name, if it is one who may log in.
+    pub fn user(&self, name: &str) -> Option<LoginUser<'_>> {
+        let slot = *self.slots_of(&Principal::User(name.into())).first()?;
+        let user = self.config.users.get(slot.checked_sub(self.config.credentials.len())?)?;
+        let CallerEntry { identity, fingerprint, .. } = &self.callers[slot];
+        let fingerprint = fingerprint.filter(|_| !user.disabled)?;
+        Some(LoginUser { user, identity: Arc::clone(identity), fingerprint })
     }
 
     /// The caller at this index, or who has no credential.
@@ -377,6 +435,11 @@ impl Live {
                 found = match &identity.proof {
                     Proof::Nothing => None,
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
+                    Proof::Session { grant, fingerprint } => {
+                        let is_over =
+                            self.logins.grants.is_revoked(*grant) || !identity.is_valid_at(self.clock.now());
+                        self.slot_of_session(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    }
                 };
                 (&identity.principal, found.as_slice(), admission.members.get())
             }
@@ -479,9 +542,9 @@ impl Live {
         slots.iter().any(|slot| self.callers[*slot].identity.not_after.is_none_or(|other| other > end))
     }
 
-    /// Whether any credential ends by itself.
+    /// Whether any credential ends by itself, as logins do.
     pub fn has_expiry(&self) -> bool {
-        self.callers.iter().any(|entry| entry.identity.not_after.is_some())
+        self.has_logins() || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
     }
 }
 

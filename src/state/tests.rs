@@ -105,7 +105,15 @@ fn live(config: &Value) -> Live {
     let observer = Arc::new(Observer::new(log.unwrap(), metrics));
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();
-    Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, &Arc::new(Clock::default())).unwrap()
+    Live::build(
+        Arc::new(snapshot),
+        None,
+        &observer,
+        &ledger,
+        &key,
+        (&Arc::new(Clock::default()), &Arc::new(Logins::new().unwrap())),
+    )
+    .unwrap()
 }
 
 /// What is lost by a decision about the only credential that is left.

@@ -238,7 +238,7 @@ fn wanted(
         }
         (_, Err(code)) => refused(code),
         (Who::Manage(_), Ok(())) => forbidden(),
-        (Who::Hidden, Ok(())) => other(404, "not_found"),
+        (Who::Guest | Who::Hidden, Ok(())) => other(404, "not_found"),
     }
 }
 
@@ -418,7 +418,7 @@ async fn no_field_that_names_a_caller_stands_for_a_credential() {
                     match (method, who) {
                         ("TRACE" | "CONNECT", _) => assert!((400..500).contains(&status), "{head}"),
                         ("OPTIONS", _) => assert!([204, 405].contains(&status), "{path} {head}"),
-                        (_, Who::Server | Who::Manage(_) | Who::Hidden) => {
+                        (_, Who::Server | Who::Manage(_) | Who::Guest | Who::Hidden) => {
                             assert_eq!(status, 401, "{method} {path} {spoof}\n{head}");
                         }
                         (_, Who::Nobody) => assert_eq!(status, 404, "{method} {path} {spoof}\n{head}"),

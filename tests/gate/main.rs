@@ -44,6 +44,7 @@ mod inline;
 mod keep_alive;
 mod limits;
 mod lists;
+mod login;
 mod manage;
 mod mcp;
 mod names;

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use sluicegate::{
     clock::Clock,
     error::ErrorKind,
-    identity::verifier::{Found, Identified, Verifier},
+    identity::{
+        Caller,
+        verifier::{Found, Identified, Verifier},
+    },
     ledger::Resource,
     mcp::seal::SessionKey,
     state::Live,
@@ -29,16 +32,17 @@ const LATER: &str = "later-token-0123456789abcdef";
 struct Slow {
     asked: Arc<AtomicUsize>,
     opened: watch::Receiver<bool>,
+    /// The only caller of the config.
+    known: Caller,
 }
 
 impl Verifier for Slow {
     fn identify<'a>(&'a self, token: &'a [u8]) -> Identified<'a> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut opened = self.opened.clone();
+        let (mut opened, known) = (self.opened.clone(), self.known.clone());
         let found: Pin<Box<dyn Future<Output = Found> + 'a>> = Box::pin(async move {
             opened.wait_for(|opened| *opened).await.unwrap();
-            // The only credential of the config.
-            if token == LATER.as_bytes() { Ok(0) } else { Err(ErrorKind::InvalidToken) }
+            if token == LATER.as_bytes() { Ok(known) } else { Err(ErrorKind::InvalidToken) }
         });
         Identified::Later(found)
     }
@@ -69,10 +73,18 @@ async fn start(server: &Upstream) -> Slowly {
     let previous = shared.live().clone();
     let key = SessionKey::random().unwrap();
     let (snapshot, clock) = (gate.gateway.in_force(), Arc::new(Clock::default()));
-    let mut live =
-        Live::build(snapshot, Some(&previous), &gate.observer, &shared.ledger, &key, &clock).unwrap();
+    let mut live = Live::build(
+        snapshot,
+        Some(&previous),
+        &gate.observer,
+        &shared.ledger,
+        &key,
+        (&clock, &shared.logins),
+    )
+    .unwrap();
     let (asked, (open, opened)) = (Arc::<AtomicUsize>::default(), watch::channel(false));
-    live.verifier = Some(Arc::new(Slow { asked: Arc::clone(&asked), opened }));
+    let known = live.caller(Some(0));
+    live.verifier = Some(Arc::new(Slow { asked: Arc::clone(&asked), opened, known }));
     shared.swap(Arc::new(live));
     Slowly { gate, asked, open }
 }

@@ -22,7 +22,7 @@ use crate::config::{
     report::foreign,
     resolve::remaining::Remaining,
     schemes::Schemes,
-    snapshot::{Level, LogConfig, LogFormat, LostFiles, Server, Snapshot},
+    snapshot::{Level, LogConfig, LogFormat, LoginTerms, LostFiles, Server, Snapshot},
     table::ROOT,
 };
 use crate::secret::Secret;
@@ -106,6 +106,7 @@ fn snapshot(
     snapshot.admin_sees_all = auth.admin_sees_all;
     snapshot.credentials = auth.credentials;
     snapshot.users = auth.users.known;
+    snapshot.login_terms = auth.login_terms.unwrap_or(LoginTerms::DEFAULT);
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
         bind::warn_of_debug(cx, proxy, &snapshot);
@@ -168,6 +169,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         admin_sees_all: false,
         credentials: Vec::new(),
         users: Vec::new(),
+        login_terms: LoginTerms::DEFAULT,
         allowed_hosts,
         allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),
         base_url,

@@ -24,7 +24,7 @@ use crate::config::{
     },
     rule_lines::RuleOf,
     schemes::Schemes,
-    snapshot::Credential,
+    snapshot::{Credential, LoginTerms},
     table::{AUTH, TOKEN},
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Auth {
     pub(crate) is_clear: bool,
     /// Every name in `tokens`, whether its credentials are good or not.
     pub(crate) token_names: KnownNames,
+    /// `sessions`: how long logins last.
+    pub(crate) login_terms: Option<LoginTerms>,
     /// The `tags` of callers, with their places.
     pub(crate) tag_limits: Vec<(Location, Vec<String>)>,
 }
@@ -98,6 +100,15 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         }
     }
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
+    auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
+        if !fields.has("users") {
+            cx.notice(
+                &fields.key("sessions"),
+                "has no effect, because there are no `users` who could log in; add some, or remove it",
+            );
+        }
+        users::login_terms(cx, &sessions)
+    });
     match fields.get("users") {
         Some(node) => match node.map_as(cx, "an object with a name for each user") {
             Some(fields) => auth.users = users::read(cx, &fields, servers, &mut auth.tag_limits),

@@ -10,7 +10,7 @@ use crate::config::{
     report::problem::Location,
     resolve::callers::{KnownNames, caller_limits, words},
     rule_lines::RuleOf,
-    snapshot::User,
+    snapshot::{LoginTerms, User},
     table::USER,
 };
 use crate::secret::Secret;
@@ -65,7 +65,7 @@ pub(super) fn read(
             Some(hash) => password_hash(cx, &hash),
             None => {
                 if fields.lacks(&["passwordHash"]) {
-                    cx.error(&node.at, "needs a `passwordHash`, argon2id in PHC form: \"$argon2id$v=19$…\"");
+                    cx.error(&node.at, "needs a `passwordHash`; `sluicegate user hash` prints one");
                 }
                 None
             }
@@ -76,6 +76,18 @@ pub(super) fn read(
         known.push(user);
     }
     ReadUsers { known, names: KnownNames::of(names) }
+}
+
+/// `sessions`: how long logins last. What is not good is noted, and its value does not matter any more.
+pub(super) fn login_terms(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginTerms {
+    let default = LoginTerms::DEFAULT;
+    LoginTerms {
+        access_ttl: fields.duration(cx, "accessTtl").unwrap_or(default.access_ttl),
+        refresh_ttl: fields.duration(cx, "refreshTtl").unwrap_or(default.refresh_ttl),
+        max_age: fields.duration(cx, "maxAge").unwrap_or(default.max_age),
+        per_user: fields.number(cx, "perUser").unwrap_or(default.per_user),
+        reuse_grace: fields.duration(cx, "reuseGrace").unwrap_or(default.reuse_grace),
+    }
 }
 
 /// The hash of a password, checked for its form. It is never shown.

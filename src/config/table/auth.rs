@@ -1,9 +1,10 @@
 //! `proxy.auth`.
 
-use super::{LABEL, TEXT};
+use super::{LABEL, TEXT, secs};
+use crate::config::snapshot::LoginTerms;
 use crate::config::table::key::{
-    Absent::{Bool, Empty, List, Means, Nothing, Required, Text},
-    Key, Names, Object, ValueKind, Word, Words, key,
+    Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
+    Key, Names, Object, ValueKind, Word, Words, count, key,
 };
 
 pub(in crate::config) static AUTH: Object = Object {
@@ -47,7 +48,46 @@ pub(in crate::config) static AUTH: Object = Object {
             ValueKind::Map { names: &USER_NAMES, of: &ValueKind::Object(&USER) },
             Empty,
             "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`. See \
-             [users](tokens.md#users).",
+             [users](users.md).",
+        ),
+        key("sessions", ValueKind::Object(&LOGINS), Empty, "How long [logins](users.md#how-long-a-login-lasts) of users last."),
+    ],
+};
+
+static LOGINS: Object = Object {
+    name: "logins",
+    doc: "How long logins of users last.",
+    one_of: &[],
+    keys: &[
+        key(
+            "accessTtl",
+            ValueKind::Duration(secs(1)),
+            Duration(LoginTerms::DEFAULT.access_ttl),
+            "How long a session token is good.",
+        ),
+        key(
+            "refreshTtl",
+            ValueKind::Duration(secs(1)),
+            Duration(LoginTerms::DEFAULT.refresh_ttl),
+            "How long a refresh token is good that is not used.",
+        ),
+        key(
+            "maxAge",
+            ValueKind::Duration(secs(1)),
+            Duration(LoginTerms::DEFAULT.max_age),
+            "After which time a user logs in again, whatever was refreshed.",
+        ),
+        key(
+            "perUser",
+            count(1, 1000),
+            Number(LoginTerms::DEFAULT.per_user),
+            "Logins of one user at a time. One more ends the one that was refreshed longest ago.",
+        ),
+        key(
+            "reuseGrace",
+            ValueKind::Duration(secs(0)),
+            Duration(LoginTerms::DEFAULT.reuse_grace),
+            "How long a refresh token that was used brings the same next one again. Later, its login is ended.",
         ),
     ],
 };

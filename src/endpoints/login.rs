@@ -1,0 +1,308 @@
+//! `/auth`: users log in, refresh what they got, and log out.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+
+use super::table::LoginEndpoint;
+use crate::{
+    body::{
+        Payload,
+        response::{empty, uncached},
+    },
+    config::{Level, User},
+    error::{Error, ErrorKind},
+    identity::{
+        Caller, Identity, Principal, Proof,
+        login::{
+            Logins,
+            attempts::Attempt,
+            grants::{Issued, NotBegun, NotRefreshed},
+            keys::NoKey,
+            passwords::Busy,
+            refresh_token::RefreshToken,
+            session_token::SessionClaims,
+        },
+        presented::Presented,
+        verifier::Identified,
+    },
+    ledger::AddressBlock,
+    secret::Secret,
+    state::{GatewayState, Live, LoginUser},
+};
+
+/// A request to one of these endpoints.
+pub struct LoginRequest<'a> {
+    /// State of the gateway.
+    pub shared: &'a GatewayState,
+    /// The config of the moment in which it came.
+    pub live: &'a Arc<Live>,
+    /// Where it comes from.
+    pub address: AddressBlock,
+    /// The credential that it presents as requests to servers do, not yet checked.
+    pub presented: Option<Presented<'a>>,
+    /// Its whole body.
+    pub body: &'a [u8],
+    /// Is called with whoever presents a decoy.
+    pub on_decoy: &'a dyn Fn(&Caller),
+}
+
+/// An answer, and who has logged in by it.
+pub struct LoginAnswer {
+    /// What the client gets.
+    pub response: Response<Payload>,
+    /// Who it is for; `None` for a logout.
+    pub identity: Option<Arc<Identity>>,
+}
+
+#[derive(Deserialize)]
+struct LoginBody {
+    username: String,
+    #[serde(deserialize_with = "secret")]
+    password: Secret,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RefreshBody {
+    #[serde(deserialize_with = "secret")]
+    refresh_token: Secret,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogoutBody {
+    #[serde(default, deserialize_with = "some_secret")]
+    refresh_token: Option<Secret>,
+    #[serde(default, deserialize_with = "some_secret")]
+    token: Option<Secret>,
+}
+
+/// As Atrax has it: either a user and a password, or a token.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AtraxBody {
+    user_id: Option<String>,
+    #[serde(default, deserialize_with = "some_secret")]
+    password: Option<Secret>,
+    #[serde(default, deserialize_with = "some_secret")]
+    token: Option<Secret>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+fn some_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    secret(deserializer).map(Some)
+}
+
+impl LoginRequest<'_> {
+    /// Answers it.
+    pub async fn answer(&self, endpoint: LoginEndpoint) -> Result<LoginAnswer, Error> {
+        match endpoint {
+            LoginEndpoint::Login => {
+                let LoginBody { username, password } = self.parsed()?;
+                let (user, issued) = self.log_in(&username, password).await?;
+                self.tokens(user, &issued)
+            }
+            LoginEndpoint::Refresh => {
+                let (user, issued) = self.refresh(&self.parsed::<RefreshBody>()?.refresh_token)?;
+                self.tokens(user, &issued)
+            }
+            LoginEndpoint::Logout => {
+                let body = if self.body.is_empty() {
+                    LogoutBody { refresh_token: None, token: None }
+                } else {
+                    self.parsed()?
+                };
+                self.log_out(&body);
+                Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity: None })
+            }
+            LoginEndpoint::Atrax => match self.parsed()? {
+                AtraxBody { user_id: Some(user_id), password: Some(password), token: None } => {
+                    let (user, issued) = self.log_in(&user_id, password).await?;
+                    Ok(self.atrax(user.identity, &self.seal(&issued)?, Some(issued.expires)))
+                }
+                AtraxBody { user_id: None, password: None, token: Some(token) } => self.known(&token).await,
+                _ => Err(ErrorKind::InvalidRequest.into()),
+            },
+        }
+    }
+
+    fn parsed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        // What the error quotes may be a password.
+        serde_json::from_slice(self.body).map_err(|_| ErrorKind::InvalidRequest.into())
+    }
+
+    fn logins(&self) -> &Logins {
+        &self.shared.logins
+    }
+
+    /// Begins a grant for the user whose password this is. A name that there is not takes as long, and says the same, as a
+    /// password that is wrong.
+    async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
+        let Self { shared, live, address, .. } = *self;
+        match self.logins().attempts.note(address, name, std::time::Instant::now()) {
+            Attempt::Now => {}
+            Attempt::After(delay) => tokio::time::sleep(delay).await,
+            Attempt::Refused(_) => return Err(ErrorKind::RateLimited.into()),
+        }
+        let user = live.user(name);
+        let decoy = || {
+            let users = &live.config.users;
+            users.get(self.logins().attempts.any_of(name, users.len()))
+        };
+        let known = user.as_ref().map(|user| user.user);
+        let hash = known.or_else(decoy).map(|user: &User| user.password_hash.clone());
+        let hash = hash.ok_or(ErrorKind::InvalidCredentials)?;
+        let compared =
+            self.logins().passwords.compare(password, hash, address).map_err(|busy| match busy {
+                Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
+                Busy::Address => ErrorKind::RateLimited
+                    .with_cause("as many passwords of its address are compared as may be"),
+            })?;
+        let is_right = compared.await;
+        let user = user.filter(|_| is_right).ok_or(ErrorKind::InvalidCredentials)?;
+        // A reload ends what is there. This is not yet.
+        if !Arc::ptr_eq(live, &shared.live()) {
+            return Err(
+                ErrorKind::Unavailable.with_cause("the config changed while the password was compared")
+            );
+        }
+        let (name, terms) = (&user.user.name, &live.config.login_terms);
+        let begun = self.logins().grants.begin(name, user.fingerprint, terms, live.clock.now());
+        let (issued, has_ended_another) = begun.map_err(|error| match error {
+            NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
+            NotBegun::NoRandomness => no_key(NoKey),
+        })?;
+        if has_ended_another {
+            shared.note_change();
+        }
+        shared
+            .observer
+            .log
+            .line(Level::Info, "User logged in")
+            .display("principal", &user.identity.principal)
+            .send();
+        Ok((user, issued))
+    }
+
+    fn refresh(&self, token: &Secret) -> Result<(LoginUser<'_>, Issued), Error> {
+        let Self { shared, live, .. } = *self;
+        let token = RefreshToken::parse(token.expose()).ok_or(ErrorKind::InvalidToken)?;
+        let refreshed = self.logins().grants.refresh(&token, &live.config.login_terms, live.clock.now());
+        let issued = refreshed.map_err(|error| {
+            if let NotRefreshed::Replayed(user) = error {
+                shared.note_change();
+                let msg = "A refresh token was used again: its login is ended";
+                shared.observer.log.line(Level::Warn, msg).display("principal", Principal::User(user)).send();
+            }
+            ErrorKind::InvalidToken
+        })?;
+        let user = live.user(&issued.user).filter(|user| user.fingerprint == issued.fingerprint);
+        Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
+    }
+
+    /// Ends the grants of what was presented. As with RFC 7009 §2.2, a token that is not good is no error: there is nothing that
+    /// a client could do about it.
+    fn log_out(&self, body: &LogoutBody) {
+        let logins = self.logins();
+        let of_session = |token: &[u8]| logins.opened(token).map(|claims| claims.grant);
+        let of_refresh = |token: &str| logins.grants.grant_of(&RefreshToken::parse(token)?);
+        let texts = [&body.refresh_token, &body.token].into_iter().flatten().map(Secret::expose);
+        let grants = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
+        let grants = grants.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
+        // Each is ended: more than one may be given.
+        let ended = grants.filter(|grant| logins.grants.revoke(*grant)).count();
+        if ended > 0 {
+            self.shared.note_change();
+        }
+    }
+
+    fn seal(&self, issued: &Issued) -> Result<Secret, Error> {
+        let claims = SessionClaims {
+            user: Arc::clone(&issued.user),
+            grant: issued.grant,
+            fingerprint: issued.fingerprint,
+            issued: self.live.clock.now(),
+            expires: issued.expires,
+            grant_ends: issued.grant_ends,
+        };
+        self.logins().seal(&claims).map_err(no_key)
+    }
+
+    /// What a login or a refresh brings.
+    fn tokens(&self, user: LoginUser<'_>, issued: &Issued) -> Result<LoginAnswer, Error> {
+        let body = json!({
+            "token": self.seal(issued)?.expose(),
+            "expiresIn": self.seconds_to(issued.expires),
+            "refreshToken": issued.refresh_token.expose(),
+            "user": &*issued.user,
+            "roles": user.user.roles,
+        });
+        let response = uncached(StatusCode::OK, "application/json", body.to_string());
+        Ok(LoginAnswer { response, identity: Some(user.identity) })
+    }
+
+    /// Whose token this is, whatever kind it is of.
+    async fn known(&self, token: &Secret) -> Result<LoginAnswer, Error> {
+        let presented = Ok(Presented::bare(token.expose().as_bytes()));
+        let caller = match self.live.identify(&presented) {
+            Identified::Ready(found) => found?,
+            Identified::Later(found) => found.await?,
+        };
+        if caller.identity.is_decoy {
+            (self.on_decoy)(&caller);
+        }
+        let ends = match caller.identity.proof {
+            Proof::Session { .. } => {
+                self.logins().opened(token.expose().as_bytes()).map(|claims| claims.expires)
+            }
+            _ => caller.identity.not_after,
+        };
+        Ok(self.atrax(caller.identity, token, ends))
+    }
+
+    /// To the nearest second, since some time has passed since it was given.
+    fn seconds_to(&self, end: SystemTime) -> u64 {
+        let left = end.duration_since(self.live.clock.now()).unwrap_or_default();
+        (left + Duration::from_millis(500)).as_secs()
+    }
+
+    /// An answer as Atrax gives it, with the cookie that goes with it.
+    fn atrax(&self, identity: Arc<Identity>, token: &Secret, ends: Option<SystemTime>) -> LoginAnswer {
+        // What the formatter takes: the year 9999.
+        let shown = ends.map(|end| end.min(UNIX_EPOCH + Duration::from_secs(253_402_300_799)));
+        let shown = shown.map(|end| humantime::format_rfc3339_seconds(end).to_string());
+        let name = identity.principal.name().map(|name| &**name);
+        let body = json!({ "success": true, "userId": name, "roles": identity.roles, "expiresAt": shown });
+        let mut response = uncached(StatusCode::OK, "application/json", body.to_string());
+        if let Some(cookie) = self.cookie(token.expose(), ends) {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        LoginAnswer { response, identity: Some(identity) }
+    }
+
+    /// The cookie `token`, if it can carry this one (RFC 6265 §4.1.1).
+    fn cookie(&self, token: &str, ends: Option<SystemTime>) -> Option<HeaderValue> {
+        let fits = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
+        if !token.bytes().all(fits) {
+            return None;
+        }
+        let age = ends.map(|end| format!("; Max-Age={}", self.seconds_to(end))).unwrap_or_default();
+        let cookie = format!("token={token}; Path=/; HttpOnly; Secure; SameSite=Strict{age}");
+        let mut cookie = HeaderValue::try_from(cookie).ok()?;
+        cookie.set_sensitive(true);
+        Some(cookie)
+    }
+}
+
+fn no_key(_: NoKey) -> Error {
+    ErrorKind::Internal.with_cause("the system gives no random numbers, or the cryptography fails")
+}

@@ -1,0 +1,105 @@
+//! Keys of the gateway's own tokens: one per purpose, all from one secret.
+//!
+//! Each purpose has a key of its own (HKDF-SHA256, RFC 5869), so that nothing that is made for one passes for another.
+
+use aws_lc_rs::hkdf;
+use zeroize::Zeroizing;
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Seals session tokens.
+    SessionToken,
+    /// Makes fingerprints of password hashes.
+    Fingerprint,
+}
+
+impl Purpose {
+    /// What sets its key apart from others of the same secret.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::SessionToken => "sluicegate session token v1",
+            Self::Fingerprint => "sluicegate password fingerprint v1",
+        }
+    }
+}
+
+/// Secrets that keys are made of: the first makes tokens, all of them open tokens.
+pub struct Keys {
+    secrets: Box<[hkdf::Prk]>,
+}
+
+/// The system has no randomness to give, or the cryptography fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoKey;
+
+/// A key is 256 bits.
+struct KeyLength;
+
+impl hkdf::KeyType for KeyLength {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+impl Keys {
+    /// Keys of this process alone: what they seal ends with it.
+    pub fn random() -> Result<Self, NoKey> {
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *secret).map_err(|_| NoKey)?;
+        Ok(Self { secrets: Box::new([extracted(&*secret)]) })
+    }
+
+    /// The key that makes something for this purpose.
+    pub fn first(&self, purpose: Purpose) -> Result<Zeroizing<[u8; 32]>, NoKey> {
+        self.secrets.first().ok_or(NoKey).and_then(|secret| expanded(secret, purpose))
+    }
+
+    /// All keys for this purpose, the first of which makes things.
+    pub fn all(&self, purpose: Purpose) -> impl Iterator<Item = Result<Zeroizing<[u8; 32]>, NoKey>> {
+        self.secrets.iter().map(move |secret| expanded(secret, purpose))
+    }
+}
+
+fn extracted(secret: &[u8]) -> hkdf::Prk {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, b"sluicegate keys v1").extract(secret)
+}
+
+fn expanded(secret: &hkdf::Prk, purpose: Purpose) -> Result<Zeroizing<[u8; 32]>, NoKey> {
+    let mut key = Zeroizing::new([0; 32]);
+    let info = [purpose.label().as_bytes()];
+    let expanded = secret.expand(&info, KeyLength).and_then(|key_material| key_material.fill(&mut *key));
+    expanded.map(|()| key).map_err(|_| NoKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_purpose_and_each_process_has_a_key_of_its_own() {
+        let (one, other) = (Keys::random().unwrap(), Keys::random().unwrap());
+        let key = |keys: &Keys, purpose| *keys.first(purpose).unwrap();
+        assert_eq!(key(&one, Purpose::SessionToken), key(&one, Purpose::SessionToken));
+        assert_ne!(key(&one, Purpose::SessionToken), key(&one, Purpose::Fingerprint));
+        assert_ne!(key(&one, Purpose::SessionToken), key(&other, Purpose::SessionToken));
+        let all: Vec<_> = one.all(Purpose::SessionToken).map(Result::unwrap).collect();
+        assert_eq!(all, [one.first(Purpose::SessionToken).unwrap()]);
+    }
+
+    #[test]
+    fn a_key_is_what_rfc_5869_makes_of_its_secret() {
+        use hmac::{Hmac, KeyInit, Mac};
+        use sha2::Sha256;
+
+        let mac = |key: &[u8], text: &[u8]| -> [u8; 32] {
+            let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+            mac.update(text);
+            mac.finalize().into_bytes().into()
+        };
+        let keys = Keys { secrets: Box::new([extracted(b"a secret of somebody")]) };
+        let extract = mac(b"sluicegate keys v1", b"a secret of somebody");
+        let expand = mac(&extract, &[Purpose::Fingerprint.label().as_bytes(), &[1]].concat());
+        assert_eq!(*keys.first(Purpose::Fingerprint).unwrap(), expand);
+    }
+}

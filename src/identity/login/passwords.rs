@@ -1,0 +1,200 @@
+//! Passwords: how they are hashed, and the threads that compare them.
+//!
+//! A hash takes 20 MiB and tens of milliseconds, so none is made on a thread that serves. Two are made at a time, and sixteen
+//! wait, so that a flood of logins takes no more memory and processor than that.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+
+use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::{ledger::AddressBlock, secret::Secret};
+
+/// Threads that compare passwords.
+const THREADS: usize = 2;
+/// Comparisons that wait for one of them.
+const WAITING: usize = 16;
+/// Comparisons of one address that run or wait.
+const OF_ONE_ADDRESS: u8 = 4;
+/// No hash could be made: the system has no randomness to give, or no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoHash;
+
+/// A new hash of `password` in the PHC format, with a salt of its own: argon2id with 19 MiB, two passes and one lane, as OWASP
+/// asks for.
+pub fn hash(password: &Secret) -> Result<Secret, NoHash> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|_| NoHash)?;
+    let hashed = Argon2::default().hash_password_with_salt(password.expose().as_bytes(), &salt);
+    Ok(Secret::new(hashed.map_err(|_| NoHash)?.to_string()))
+}
+
+/// Whether `hash` is one of `password`. It takes what the hash says.
+fn is_of(password: &Secret, hash: &Secret) -> bool {
+    Argon2::default().verify_password(password.expose().as_bytes(), hash.expose()).is_ok()
+}
+
+/// Why a password is not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// As many wait as may.
+    Full,
+    /// As many of this address wait as may.
+    Address,
+}
+
+/// A password to be compared with a hash.
+struct Job {
+    password: Secret,
+    hash: Secret,
+    answer: oneshot::Sender<bool>,
+    place: Place,
+}
+
+/// What addresses have running and waiting.
+type Places = Mutex<HashMap<AddressBlock, u8>>;
+
+/// A place of an address, until it is dropped.
+struct Place(Arc<Places>, AddressBlock);
+
+impl Place {
+    fn take(places: &Arc<Places>, address: AddressBlock) -> Option<Self> {
+        let mut taken = places.lock();
+        let of_address = taken.entry(address).or_default();
+        if *of_address >= OF_ONE_ADDRESS {
+            return None;
+        }
+        *of_address += 1;
+        Some(Self(Arc::clone(places), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.lock();
+        if let Some(of_address) = taken.get_mut(&self.1) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                taken.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// The threads that compare passwords. They start with the first one.
+#[derive(Default)]
+pub struct PasswordChecks {
+    jobs: OnceLock<SyncSender<Job>>,
+    places: Arc<Places>,
+}
+
+impl PasswordChecks {
+    /// Whether nothing is compared, and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.places.lock().is_empty()
+    }
+
+    /// Whether this is the password of that hash. Resolves once it was compared.
+    pub fn compare(
+        &self,
+        password: Secret,
+        hash: Secret,
+        address: AddressBlock,
+    ) -> Result<impl Future<Output = bool> + use<>, Busy> {
+        let place = Place::take(&self.places, address).ok_or(Busy::Address)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job { password, hash, answer, place };
+        self.jobs.get_or_init(start).try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy::Full,
+        })?;
+        // Without an answer, it is not the password.
+        Ok(async move { answered.await.unwrap_or_default() })
+    }
+}
+
+fn start() -> SyncSender<Job> {
+    let (jobs, queue) = sync_channel(WAITING);
+    let queue = Arc::new(Mutex::new(queue));
+    for index in 0..THREADS {
+        let queue = Arc::clone(&queue);
+        // Where no thread starts, the queue is closed or gets full, and logins are refused.
+        let _ = thread::Builder::new().name(format!("password-{index}")).spawn(move || run(&queue));
+    }
+    jobs
+}
+
+fn run(queue: &Mutex<Receiver<Job>>) {
+    // Behind the threads that serve. A failure costs no more than that.
+    let _ = rustix::process::nice(10);
+    loop {
+        let next = queue.lock().recv();
+        let Ok(Job { password, hash, answer, place }) = next else { return };
+        // Who has left needs no answer.
+        let is_right = !answer.is_closed() && is_of(&password, &hash);
+        // Whoever has the answer may ask again.
+        drop(place);
+        let _ = answer.send(is_right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.into())
+    }
+
+    #[test]
+    fn a_hash_is_of_its_password_only_and_is_never_the_same_twice() {
+        let hashed = hash(&secret("correct horse")).unwrap();
+        assert!(hashed.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hashed.expose());
+        assert!(is_of(&secret("correct horse"), &hashed));
+        for other in ["", "Correct horse", "correct horse ", "correct hors"] {
+            assert!(!is_of(&secret(other), &hashed), "{other:?}");
+        }
+        assert_ne!(hash(&secret("correct horse")).unwrap(), hashed);
+        assert!(!is_of(&secret("correct horse"), &secret("no hash")));
+    }
+
+    #[test]
+    fn a_hash_that_another_program_made_is_taken() {
+        // `argon2 saltsalt -id -t 2 -m 14 -p 1` of the reference implementation.
+        let made = "$argon2id$v=19$m=16384,t=2,p=1$c2FsdHNhbHQ$PYMHqMTlbcE8REaFDDYtxx6OP7/OlyFjTtFFpjXgrhA";
+        assert!(!is_of(&secret("Password"), &secret(made)));
+    }
+
+    #[tokio::test]
+    async fn passwords_are_compared_elsewhere_some_at_a_time_and_some_of_an_address() {
+        let checks = PasswordChecks::default();
+        let hashed = hash(&secret("secret")).unwrap();
+        let address = |last: u8| AddressBlock::from(std::net::IpAddr::from([192, 0, 2, last]));
+        let compare = |text: &str, last| checks.compare(secret(text), hashed.clone(), address(last));
+        assert!(compare("secret", 1).unwrap().await);
+        assert!(!compare("Secret", 1).unwrap().await);
+
+        let of_one: Vec<_> = (0..4).map(|_| compare("secret", 1).unwrap()).collect();
+        assert_eq!(compare("secret", 1).map(drop).unwrap_err(), Busy::Address);
+        let mut others = Vec::new();
+        let full = (2..).find_map(|last| compare("secret", last).map(|answer| others.push(answer)).err());
+        assert_eq!(full, Some(Busy::Full));
+        assert!((12..=20).contains(&others.len()), "{}", others.len());
+        for answer in of_one.into_iter().chain(others) {
+            assert!(answer.await);
+        }
+        // Places are given back, also of those that left.
+        drop(compare("secret", 1));
+        while !checks.is_idle() {
+            tokio::task::yield_now().await;
+        }
+        assert!(compare("secret", 1).unwrap().await);
+    }
+}

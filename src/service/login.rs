@@ -1,0 +1,93 @@
+//! Requests of users who log in: they present no token, so they count for their addresses.
+
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::Bytes;
+use http::{Response, header};
+use hyper::body::Body as _;
+
+use crate::{
+    body::Payload,
+    downstream::incoming::Incoming,
+    endpoints::{
+        login::{LoginAnswer, LoginRequest},
+        table::LoginEndpoint,
+    },
+    error::{Error, ErrorKind},
+    identity::{Caller, presented::Presented},
+    ledger::Resource,
+    request::Request,
+};
+
+/// Most bytes of a body.
+const MOST: usize = 8 * 1024;
+
+/// Answers one that presents this beside its body.
+pub(super) async fn answer(
+    request: &mut Request<'_>,
+    endpoint: LoginEndpoint,
+    presented: Option<Presented<'_>>,
+    report_decoy: fn(&Request<'_>, &Caller),
+) -> Result<Response<Payload>, Error> {
+    let Request { worker, connection, live, client, .. } = *request;
+    let ledger = &worker.shared.ledger;
+    let owner = connection.owner(client, ledger);
+    let share = owner.take(Resource::Requests);
+    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
+    // A page of another site can send no JSON without asking first (WHATWG Fetch §4.10).
+    let is_empty = request.body.as_ref().is_none_or(Incoming::is_end_stream);
+    let has_none = is_empty && endpoint == LoginEndpoint::Logout;
+    if !has_none && !is_json(request) {
+        return Err(ErrorKind::NotJson.into());
+    }
+    let body = read(request).await?;
+    let asked = &*request;
+    let login = LoginRequest {
+        shared: &worker.shared,
+        live,
+        address: client.unwrap_or(connection.address).into(),
+        presented,
+        body: &body,
+        on_decoy: &|caller| report_decoy(asked, caller),
+    };
+    let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(login.answer(endpoint));
+    let answered = answering.await.inspect_err(|error| {
+        if error.kind == ErrorKind::InvalidCredentials {
+            connection.refused(ledger);
+        }
+    });
+    let LoginAnswer { response, identity } = answered?;
+    if let (Some(audited), Some(identity)) = (request.record.audited(), identity) {
+        audited.set_login(&identity);
+    }
+    Ok(response)
+}
+
+fn is_json(request: &Request<'_>) -> bool {
+    let content_type = request.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|content_type| content_type.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The body as a whole: it is small, and has the time that small ones have.
+async fn read(request: &mut Request<'_>) -> Result<Bytes, Error> {
+    let Some(body) = &mut request.body else { return Ok(Bytes::new()) };
+    if body.size_hint().lower() > MOST as u64 {
+        return Err(ErrorKind::BodyTooLarge.into());
+    }
+    let mut read = Vec::new();
+    let reading = async {
+        while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await.transpose()? {
+            if read.len() + data.len() > MOST {
+                return Err(Error::from(ErrorKind::BodyTooLarge));
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(())
+    };
+    let within = request.live.limits.small_body_timeout;
+    tokio::time::timeout(within, reading).await.map_err(|_| ErrorKind::BodyTimeout)??;
+    request.body = None;
+    request.record.received(read.len() as u64);
+    Ok(read.into())
+}

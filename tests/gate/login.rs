@@ -1,0 +1,481 @@
+//! Users log in with a password, call with the session token that they get, refresh it, and log out. What takes that away ends
+//! what runs, at once, and nothing of anybody else.
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use serde_json::{Value, json};
+use sluicegate::{identity::login::passwords, secret::Secret};
+
+use crate::{
+    harness::{CI, DEV, Gate, Upstream, field, fields, get, open_stream, passes, post, until},
+    mcp::{Session, command},
+    recorder::Recorder,
+};
+
+const PASSWORD: &str = "password123";
+const BOBS: &str = "correct horse battery staple";
+
+/// Hashes of both passwords, and of another one.
+static HASHES: LazyLock<[String; 3]> = LazyLock::new(|| {
+    [PASSWORD, BOBS, "another one"]
+        .map(|password| passwords::hash(&Secret::new(password.into())).unwrap().expose().to_owned())
+});
+
+/// A gateway with two users beside its tokens. All of them may use `db`; `admin` asks for a role.
+fn config(url: &str) -> Value {
+    json!({
+        "proxy": {
+            "auth": {
+                "tokens": { "dev": DEV, "ci": CI },
+                "users": {
+                    "alice": { "passwordHash": HASHES[0], "roles": ["user"] },
+                    "bob": { "passwordHash": HASHES[1], "roles": ["user", "admin"] },
+                    "carol": { "passwordHash": HASHES[1], "disabled": true },
+                },
+            },
+        },
+        "mcpServers": {
+            "db": { "url": url },
+            "secrets": { "url": url, "roles": ["admin"] },
+        },
+    })
+}
+
+/// A request as a client makes it that has no token.
+fn bare(path: &str, body: &str) -> String {
+    post(path, "", "", body).replace("Authorization: Bearer \r\n", "")
+}
+
+async fn ask(gate: &Gate, path: &str, body: Value) -> (u16, Value) {
+    let (status, _, body) = gate.ask(&bare(path, &body.to_string())).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+/// What a login brings.
+struct Tokens {
+    token: &'static str,
+    refresh: String,
+}
+
+impl Tokens {
+    fn of(answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+        // As all tokens of these tests are.
+        Self { token: text("token").leak(), refresh: text("refreshToken") }
+    }
+}
+
+async fn log_in(gate: &Gate, user: &str, password: &str) -> Tokens {
+    let (status, answer) = ask(gate, "/auth/login", json!({ "username": user, "password": password })).await;
+    assert_eq!(status, 200, "{answer}");
+    Tokens::of(&answer)
+}
+
+async fn refresh(gate: &Gate, token: &str) -> (u16, Value) {
+    ask(gate, "/auth/refresh", json!({ "refreshToken": token })).await
+}
+
+async fn status(gate: &Gate, path: &str, token: &str) -> u16 {
+    gate.ask(&post(path, token, "", "{}")).await.0
+}
+
+#[tokio::test]
+async fn a_user_logs_in_calls_refreshes_and_logs_out() {
+    let server = Recorder::start().await;
+    let mut audited = config(&server.url("/mcp"));
+    audited["proxy"]["audit"] = json!({});
+    let gate = Gate::start(audited).await;
+    let (status_, head, body) =
+        gate.ask(&bare("/auth/login", r#"{"username": "alice", "password": "password123"}"#)).await;
+    assert_eq!(status_, 200, "{body}");
+    assert_eq!(field(&head, "cache-control"), Some("no-store"));
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&answer["user"], &answer["roles"]), (&json!("alice"), &json!(["user"])));
+    assert_eq!(answer["expiresIn"], 900);
+    let first = Tokens::of(&answer);
+    assert!(first.token.starts_with("sgs_") && first.refresh.starts_with("sgr_"));
+
+    assert_eq!(status(&gate, "/db", first.token).await, 200);
+    assert_eq!(status(&gate, "/secrets", first.token).await, 403, "alice lacks the role");
+    let bobs = log_in(&gate, "bob", BOBS).await;
+    assert_eq!(status(&gate, "/secrets", bobs.token).await, 200);
+    let seen = server.requests().concat();
+    assert!(!seen.contains("sgs_") && !seen.to_lowercase().contains("authorization"), "{seen}");
+
+    let (status_, answer) = refresh(&gate, &first.refresh).await;
+    assert_eq!((status_, &answer["user"]), (200, &json!("alice")));
+    let next = Tokens::of(&answer);
+    assert_ne!((next.token, &next.refresh), (first.token, &first.refresh));
+    for token in [first.token, next.token] {
+        assert_eq!(status(&gate, "/db", token).await, 200);
+    }
+
+    let (status_, _, body) =
+        gate.ask(&bare("/auth/logout", &json!({ "refreshToken": next.refresh }).to_string())).await;
+    assert_eq!((status_, &*body), (204, ""));
+    for token in [first.token, next.token] {
+        assert_eq!(status(&gate, "/db", token).await, 401);
+    }
+    assert_eq!(refresh(&gate, &next.refresh).await.0, 401);
+    assert_eq!(status(&gate, "/db", bobs.token).await, 200, "bob is still there");
+
+    let log = gate.log.text();
+    for secret in [PASSWORD, BOBS, first.token, &first.refresh, next.token, &next.refresh] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    gate.log.line("User logged in", &[("principal", json!("user:alice"))]).await;
+    for path in ["/auth/login", "/auth/refresh", "/db"] {
+        let fields = [("verdict", "allow"), ("principal", "user:alice"), ("path", path)];
+        gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+    }
+    let (status_, _) = ask(&gate, "/auth/login", json!({ "username": "alice", "password": "wrong" })).await;
+    assert_eq!(status_, 401);
+    let fields = [("verdict", "deny"), ("reason", "invalid_credentials"), ("path", "/auth/login")];
+    gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+}
+
+#[tokio::test]
+async fn a_logout_takes_any_token_of_the_login_and_says_the_same_of_any_other() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let logout = |body: Value| bare("/auth/logout", &body.to_string());
+    for way in 0..3 {
+        let tokens = log_in(&gate, "alice", PASSWORD).await;
+        let other = log_in(&gate, "alice", PASSWORD).await;
+        let request = match way {
+            0 => logout(json!({ "refreshToken": tokens.refresh })),
+            1 => logout(json!({ "token": tokens.token })),
+            _ => post("/auth/logout", tokens.token, "", "").replace("Content-Type: application/json\r\n", ""),
+        };
+        for _ in 0..2 {
+            let (status, _, body) = gate.ask(&request).await;
+            assert_eq!((status, &*body), (204, ""), "{request}");
+        }
+        assert_eq!(status(&gate, "/db", tokens.token).await, 401);
+        assert_eq!(status(&gate, "/db", other.token).await, 200, "another login of hers");
+    }
+    for body in
+        [json!({}), json!({ "token": DEV }), json!({ "token": "sgs_x" }), json!({ "refreshToken": "sgr_x" })]
+    {
+        assert_eq!(gate.ask(&logout(body)).await.0, 204);
+    }
+    assert_eq!(status(&gate, "/db", DEV).await, 200, "a token of the config is no login");
+}
+
+#[tokio::test]
+async fn a_wrong_name_and_a_wrong_password_look_alike_and_too_many_are_refused() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let mut answers = HashSet::new();
+    for (user, password) in
+        [("alice", BOBS), ("nobody", PASSWORD), ("carol", BOBS), ("", ""), ("Alice", PASSWORD)]
+    {
+        let (status, head, body) = gate
+            .ask(&bare("/auth/login", &json!({ "username": user, "password": password }).to_string()))
+            .await;
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        let id = body.as_object_mut().unwrap().remove("request_id").unwrap();
+        let head = head.replace(id.as_str().unwrap(), "");
+        let head: Vec<_> = head.lines().filter(|line| !line.to_lowercase().starts_with("date:")).collect();
+        answers.insert((status, head.join("\n"), body.to_string()));
+    }
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    let (status_, head, body) = answers.into_iter().next().unwrap();
+    assert!(status_ == 401 && body.contains("invalid_credentials"), "{status_} {body}");
+    assert!(head.to_lowercase().contains("www-authenticate: bearer realm=\"test gate\""), "{head}");
+
+    let mut attempts = 1;
+    loop {
+        let (status, answer) =
+            ask(&gate, "/auth/login", json!({ "username": "alice", "password": "wrong" })).await;
+        attempts += 1;
+        if status == 429 {
+            assert_eq!(answer["error"], "rate_limited");
+            break;
+        }
+        // Real time: another one each six seconds.
+        assert!(status == 401 && attempts < 60, "{status} {attempts}");
+    }
+    assert!(attempts > 10);
+    let right = ask(&gate, "/auth/login", json!({ "username": "alice", "password": PASSWORD })).await;
+    assert_eq!(right.0, 429, "before anything is compared");
+    log_in(&gate, "bob", BOBS).await;
+    assert_eq!(status(&gate, "/db", DEV).await, 200, "tokens are no affair of this");
+    assert!(!gate.log.text().contains("password123"));
+}
+
+#[tokio::test]
+async fn what_is_no_login_is_refused_before_a_password_is_looked_at() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let good = json!({ "username": "alice", "password": PASSWORD }).to_string();
+    let as_type = |content_type: &str| {
+        bare("/auth/login", &good).replace("Content-Type: application/json", content_type)
+    };
+    let long = json!({ "username": "alice", "password": "x".repeat(9_000) }).to_string();
+    let twice = r#"{"username": "alice", "password": "x", "password": "password123"}"#;
+    let foreign = bare("/auth/login", &good).replace("\r\n\r\n", "\r\nOrigin: https://evil.example\r\n\r\n");
+    for (request, wanted, code) in [
+        (as_type("Content-Type: application/x-www-form-urlencoded"), 415, "not_json"),
+        (as_type("Content-Type: text/plain"), 415, "not_json"),
+        (as_type("X-Nothing: 1"), 415, "not_json"),
+        (bare("/auth/login", &long), 413, "payload_too_large"),
+        (bare("/auth/login", ""), 400, "invalid_request"),
+        (bare("/auth/login", "{"), 400, "invalid_request"),
+        (bare("/auth/login", "[]"), 400, "invalid_request"),
+        (bare("/auth/login", &format!("{good}x")), 400, "invalid_request"),
+        (bare("/auth/login", twice), 400, "invalid_request"),
+        (bare("/auth/login", r#"{"username": "alice"}"#), 400, "invalid_request"),
+        (bare("/auth/refresh", "{}"), 400, "invalid_request"),
+        (bare("/auth/refresh", r#"{"refreshToken": 1}"#), 400, "invalid_request"),
+        (bare("/auth", r#"{"userId": "alice"}"#), 400, "invalid_request"),
+        (
+            bare("/auth", &format!(r#"{{"userId": "alice", "password": "{PASSWORD}", "token": "{DEV}"}}"#)),
+            400,
+            "invalid_request",
+        ),
+        (get("/auth/login", DEV, ""), 405, "method_not_allowed"),
+        (bare("/auth/login/x", &good), 401, "unauthorized"),
+        (foreign, 403, "forbidden_origin"),
+    ] {
+        let (status, _, body) = gate.ask(&request).await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &answer["error"]), (wanted, &json!(code)), "{request}");
+    }
+    for content_type in
+        ["Content-Type: Application/JSON; charset=utf-8", "content-type: application/json ;x=y"]
+    {
+        assert_eq!(gate.ask(&as_type(content_type)).await.0, 200, "{content_type}");
+    }
+    server.saw_nothing("none of it is for a server").await;
+}
+
+#[tokio::test]
+async fn without_users_there_is_no_login() {
+    let server = Recorder::start().await;
+    let mut without = config(&server.url("/mcp"));
+    without["proxy"]["auth"].as_object_mut().unwrap().remove("users");
+    let gate = Gate::start(without).await;
+    for path in ["/auth/login", "/auth/refresh", "/auth/logout", "/auth"] {
+        let body = r#"{"username": "alice", "password": "password123"}"#;
+        assert_eq!(gate.ask(&bare(path, body)).await.0, 401, "{path}");
+        assert_eq!(gate.ask(&post(path, DEV, "", body)).await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_kind_of_token_passes_for_another() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let other = Gate::start(config(&server.url("/mcp"))).await;
+    let tokens = log_in(&gate, "alice", PASSWORD).await;
+    let elsewhere = log_in(&other, "alice", PASSWORD).await;
+    for token in [
+        &tokens.refresh,
+        &tokens.refresh.replace("sgr_", "sgs_"),
+        elsewhere.token,
+        PASSWORD,
+        "sgs_",
+        "sgs_AAAA",
+    ] {
+        assert_eq!(status(&gate, "/db", token).await, 401, "{token}");
+    }
+    let as_refresh = tokens.token.replace("sgs_", "sgr_");
+    for token in [tokens.token, &as_refresh, &elsewhere.refresh, DEV, "", "sgr_", PASSWORD] {
+        assert_eq!(refresh(&gate, token).await.0, 401, "{token}");
+    }
+    server.saw_nothing("no server has seen any of it").await;
+    assert_eq!(refresh(&gate, &tokens.refresh).await.0, 200, "nor was the login ended");
+}
+
+#[tokio::test]
+async fn a_hundred_refreshes_at_once_are_one_and_a_later_one_ends_the_login() {
+    let server = Upstream::bind().await;
+    let mut strict = config(&server.url("/mcp"));
+    strict["proxy"]["auth"]["sessions"] = json!({ "reuseGrace": "0s" });
+    let mut gate = Gate::start(config(&server.url("/mcp"))).await;
+    let tokens = log_in(&gate, "alice", PASSWORD).await;
+    let refreshing = (0..100).map(|_| refresh(&gate, &tokens.refresh));
+    let mut successors = HashSet::new();
+    for (status, answer) in futures(refreshing).await {
+        assert_eq!(status, 200, "{answer}");
+        successors.insert(Tokens::of(&answer).refresh);
+    }
+    assert_eq!(successors.len(), 1);
+    let next = successors.into_iter().next().unwrap();
+
+    let mine = open_stream(gate.addr, &server, tokens.token).await;
+    let bobs_token = log_in(&gate, "bob", BOBS).await.token;
+    let (mut bobs, mut behind_bobs) = open_stream(gate.addr, &server, bobs_token).await;
+    gate.reload(strict);
+    assert_eq!(refresh(&gate, &tokens.refresh).await.0, 401);
+    let (mut client, _behind) = mine;
+    client.rest().await;
+    assert_eq!(status(&gate, "/db", tokens.token).await, 401);
+    assert_eq!(refresh(&gate, &next).await.0, 401, "the login is ended, and with it what came of it");
+    passes(&mut behind_bobs, &mut bobs, "data: for bob\n\n").await;
+    gate.log
+        .line("A refresh token was used again: its login is ended", &[("principal", json!("user:alice"))])
+        .await;
+}
+
+/// What all of them come to, at once.
+async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in &mut all {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
+            {
+                *output = Some(ready);
+            }
+        }
+        if all.iter().all(|(_, output)| output.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[tokio::test]
+async fn whatever_takes_a_login_away_ends_its_streams_and_no_others() {
+    type Change = fn(&mut Value);
+    let ways: [(&str, Option<Change>, u16); 5] = [
+        ("logout", None, 401),
+        ("disabled", Some(|auth| auth["users"]["bob"]["disabled"] = json!(true)), 401),
+        ("removed", Some(|auth| drop(auth["users"].as_object_mut().unwrap().remove("bob"))), 401),
+        ("password", Some(|auth| auth["users"]["bob"]["passwordHash"] = json!(HASHES[2])), 401),
+        ("role", Some(|auth| auth["users"]["bob"]["roles"] = json!(["user"])), 403),
+    ];
+    for (way, change, wanted) in ways {
+        let server = Upstream::bind().await;
+        let mut config = config(&server.url("/mcp"));
+        config["mcpServers"]["db"]["roles"] = json!(["admin", "reader"]);
+        config["proxy"]["auth"]["users"]["alice"]["roles"] = json!(["reader"]);
+        let mut gate = Gate::start(config.clone()).await;
+        let bobs = log_in(&gate, "bob", BOBS).await;
+        let alices = log_in(&gate, "alice", PASSWORD).await;
+        let (mut lost, mut behind_lost) = open_stream(gate.addr, &server, bobs.token).await;
+        let (mut kept, mut behind_kept) = open_stream(gate.addr, &server, alices.token).await;
+        passes(&mut behind_lost, &mut lost, "data: for bob\n\n").await;
+        match change {
+            None => {
+                let body = json!({ "refreshToken": bobs.refresh }).to_string();
+                assert_eq!(gate.ask(&bare("/auth/logout", &body)).await.0, 204);
+            }
+            Some(change) => {
+                let mut changed = config.clone();
+                change(&mut changed["proxy"]["auth"]);
+                gate.reload(changed);
+            }
+        }
+        assert_eq!(lost.rest().await, b"", "{way}: nothing more came");
+        gate.log.line("Stream closed", &[("reason", json!("token_revoked"))]).await;
+        assert_eq!(gate.ask(&get("/db", bobs.token, "")).await.0, wanted, "{way}");
+        if wanted == 401 {
+            assert_eq!(refresh(&gate, &bobs.refresh).await.0, 401, "{way}");
+        }
+        passes(&mut behind_kept, &mut kept, "data: for alice\n\n").await;
+
+        // What a config took away does not come back with the next one.
+        gate.reload(config);
+        if wanted == 401 {
+            assert_eq!(gate.ask(&get("/db", bobs.token, "")).await.0, 401, "{way}");
+        }
+        let (status, _) = refresh(&gate, &bobs.refresh).await;
+        assert_eq!(status, if wanted == 401 { 401 } else { 200 }, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_mcp_outlives_refresh_and_login_and_is_of_no_token_of_the_same_name() {
+    let mut config = config("http://127.0.0.1:9/mcp");
+    config["mcpServers"] = json!({ "small": command() });
+    config["proxy"]["auth"]["tokens"]["alice"] = json!("alice-token-0123456789abcdef");
+    let gate = Gate::start(config).await;
+    let first = log_in(&gate, "alice", PASSWORD).await;
+    let session = Session::open(&gate, "/small/mcp", first.token).await;
+    let pid = session.pid().await;
+    let refreshed = Tokens::of(&refresh(&gate, &first.refresh).await.1);
+    assert_eq!(session.by(refreshed.token).pid().await, pid);
+    let again = log_in(&gate, "alice", PASSWORD).await;
+    let body = json!({ "token": first.token }).to_string();
+    assert_eq!(gate.ask(&bare("/auth/logout", &body)).await.0, 204);
+    assert_eq!(session.by(again.token).pid().await, pid, "it belongs to alice, not to a login");
+    assert_eq!(session.post("{}").await.0, 401);
+    let bobs = log_in(&gate, "bob", BOBS).await;
+    for other in [bobs.token, "alice-token-0123456789abcdef"] {
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        assert_eq!(session.by(other).post(ping).await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn who_logs_in_too_often_loses_the_oldest_login() {
+    let server = Recorder::start().await;
+    let mut config = config(&server.url("/mcp"));
+    config["proxy"]["auth"]["sessions"] = json!({ "perUser": 2, "accessTtl": "1h" });
+    let gate = Gate::start(config).await;
+    let mut logins = Vec::new();
+    for _ in 0..3 {
+        logins.push(log_in(&gate, "alice", PASSWORD).await);
+    }
+    let mut statuses = Vec::new();
+    for login in &logins {
+        statuses.push(status(&gate, "/db", login.token).await);
+    }
+    assert_eq!(statuses, [401, 200, 200]);
+}
+
+#[tokio::test]
+async fn atrax_clients_log_in_as_they_do_there() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let body = json!({ "userId": "bob", "password": BOBS }).to_string();
+    let (status_, head, body) = gate.ask(&bare("/auth", &body)).await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status_, 200, "{answer}");
+    assert_eq!((&answer["success"], &answer["userId"]), (&json!(true), &json!("bob")));
+    assert_eq!(answer["roles"], json!(["user", "admin"]));
+    humantime::parse_rfc3339(answer["expiresAt"].as_str().unwrap()).unwrap();
+    let cookies: Vec<_> = fields(&head, "set-cookie").collect();
+    let [cookie] = cookies[..] else { panic!("{cookies:?}") };
+    let (token, rest) = cookie.strip_prefix("token=").unwrap().split_once("; ").unwrap();
+    assert_eq!(rest, "Path=/; HttpOnly; Secure; SameSite=Strict; Max-Age=900");
+    assert_eq!(status(&gate, "/secrets", token).await, 200);
+
+    for (token, user, is_endless) in [(token, "bob", false), (DEV, "dev", true)] {
+        let (status, _, body) = gate.ask(&bare("/auth", &json!({ "token": token }).to_string())).await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &answer["userId"]), (200, &json!(user)), "{answer}");
+        assert_eq!(answer["expiresAt"].is_null(), is_endless, "{answer}");
+    }
+    let (status, answer) = ask(&gate, "/auth", json!({ "token": "wrong" })).await;
+    assert_eq!((status, &answer["error"]), (401, &json!("invalid_token")));
+    let (status, answer) = ask(&gate, "/auth", json!({ "userId": "bob", "password": PASSWORD })).await;
+    assert_eq!((status, &answer["error"]), (401, &json!("invalid_credentials")));
+}
+
+#[tokio::test]
+async fn passwords_that_are_compared_hold_nobody_up() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let guesses: Vec<_> =
+        (0..40).map(|n| json!({ "username": format!("user{n}"), "password": "wrong" })).collect();
+    let guessing = guesses.into_iter().map(|guess| ask(&gate, "/auth/login", guess));
+    let calls = async {
+        for _ in 0..40 {
+            assert_eq!(status(&gate, "/db", DEV).await, 200);
+        }
+    };
+    let (answers, ()) = tokio::join!(futures(guessing), calls);
+    let mut statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    assert_eq!(statuses, [401, 429], "one address has four compared at a time");
+    until("its places are given back", || gate.gateway.shared().logins.passwords.is_idle()).await;
+    log_in(&gate, "alice", PASSWORD).await;
+}
