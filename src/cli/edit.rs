@@ -126,7 +126,7 @@ pub(super) fn edit(
         // Writing to a string does not fail.
         let _ = writeln!(
             hints,
-            "Note: {gone}. Where a gateway has no value for it either, it refused this config, and loads the whole of it now."
+            "Note: {gone}. A gateway that refused this config because of what that holds, or does not hold, loads the whole of it now."
         );
     }
     let _ = io::stderr().write_all(hints.as_bytes());

@@ -75,6 +75,26 @@ impl<'a> Change<'a> {
     }
 }
 
+impl Change<'_> {
+    /// The name of a token is no part of it: what is taken from one name, another one would still open by.
+    fn belongs_to_no_other(&self, affected: &[&Held<'_>]) -> Result<(), String> {
+        let is_same = |digest: &[u8; 32]| {
+            affected.iter().filter_map(|held| held.known).any(|known| known.digest == *digest)
+        };
+        let of_others = self.loaded.credentials.iter().map(|(_, credential)| credential);
+        let other = of_others
+            .filter(|other| *other.token_name != *self.named.name)
+            .find(|other| is_same(&other.digest));
+        match other {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "has a token that {:?} has as well, which would still open; remove one of them in the config first",
+                config::shown_name(&other.token_name).unwrap_or("…")
+            )),
+        }
+    }
+}
+
 /// Lets a credential end at `end`, or never.
 fn set_end(editor: &mut Editor<'_>, named: &Named<'_>, held: &Held<'_>, end: Option<SystemTime>) {
     let range = held.value.range();
@@ -111,6 +131,7 @@ pub(super) fn rotate(
             .into());
     };
     change.has_no_twins()?;
+    change.belongs_to_no_other(&sources)?;
     if !sources.iter().all(|other| other.is_like(first)) {
         return Err(format!(
             "has credentials with different roles or other conditions; say by --id which one is replaced: {}",
@@ -231,6 +252,7 @@ pub(super) fn revoke(change: &Change<'_>, editor: &mut Editor<'_>) -> Result<Rep
             change.selected()?.iter().map(|held| held.index).collect()
         }
     };
+    change.belongs_to_no_other(&gone.iter().map(|index| &named.held[*index]).collect::<Vec<_>>())?;
     match named.list() {
         Some(list) => editor.remove_elements(list, |index| gone.contains(&index)),
         None => {
@@ -285,6 +307,11 @@ pub(super) fn expire(
         (false, _) => selected,
     };
     change.has_no_twins()?;
+    change.belongs_to_no_other(&selected)?;
+    // An end that is not known may be an earlier one.
+    for held in &selected {
+        held.end()?;
+    }
     let (mut changed, mut kept) = (Vec::new(), Vec::new());
     match (&*selected, end) {
         ([only], end) => {

@@ -328,8 +328,8 @@ proptest! {
         let (old_range, new_range) = (value_of_token(&before[bom..], "ci"), value_of_token(&after[bom..], "ci"));
         prop_assert_eq!(&before[..bom + old_range.start], &after[..bom + new_range.start]);
         prop_assert_eq!(&before[bom + old_range.end..], &after[bom + new_range.end..]);
-        // Of comments only those inside of what is replaced as a whole may go.
-        let is_whole = matches!(ask, Ask::Revoke | Ask::Rotate(Duration::ZERO));
+        // Of comments only those inside of what is replaced or removed as a whole may go.
+        let is_whole = matches!(ask, Ask::Revoke | Ask::Rotate(Duration::ZERO) | Ask::Expire(None));
         if !is_whole {
             // Those inside of roles are also in the new credential.
             let (kept, mut found) = (comments(&before), comments(&after).into_iter());
