@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::{self, LogFormat},
+    identity::login::session_token::SessionClaims,
     observe::{Log, Metrics},
     policy::decide::DenyKind,
 };
@@ -188,4 +189,54 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant_is_not_over() {
+    let live = live(&json!({
+        "proxy": { "auth": { "users": {
+            "u0": { "passwordHash": HASH, "roles": ["a"] },
+            "t1": { "passwordHash": HASH, "disabled": true },
+        } } },
+        "mcpServers": { "s0": { "url": "http://127.0.0.1:1/" } },
+    }));
+    let now = live.clock.now();
+    let user = live.user("u0").unwrap();
+    let (issued, _) =
+        live.logins.grants.begin(&"u0".into(), user.fingerprint, &live.config.login_terms, now).unwrap();
+    let good = SessionClaims {
+        user: "u0".into(),
+        grant: issued.grant,
+        fingerprint: user.fingerprint,
+        issued: now,
+        expires: issued.expires,
+        grant_ends: issued.grant_ends,
+    };
+    let found = |claims: &SessionClaims| {
+        let token = live.logins.seal(claims).unwrap();
+        let presented = Ok(Presented::bare(token.expose().as_bytes()));
+        match live.identify(&presented) {
+            Identified::Ready(found) => found.ok(),
+            Identified::Later(_) => panic!("it is known at once"),
+        }
+    };
+    let caller = found(&good).unwrap();
+    assert_eq!(caller.identity.principal, Principal::User("u0".into()));
+    assert!(caller.identity.has_role("a") && caller.identity.not_after.is_some());
+    let admission = Admission::new(caller.as_credential(), "s0".into(), 0);
+    assert_eq!(live.loss(&admission), None);
+
+    let other = live.logins.fingerprint(&crate::secret::Secret::new("another hash".into())).unwrap();
+    for bad in [
+        SessionClaims { fingerprint: other, ..good.clone() },
+        SessionClaims { user: "t1".into(), ..good.clone() },
+        SessionClaims { user: "nobody".into(), ..good.clone() },
+        SessionClaims { expires: now, ..good.clone() },
+        SessionClaims { grant_ends: now, ..good.clone() },
+    ] {
+        assert!(found(&bad).is_none(), "{bad:?}");
+    }
+    live.logins.grants.revoke(issued.grant);
+    assert!(found(&good).is_none());
+    assert_eq!(live.loss(&admission), Some(Revocation::Token));
 }
