@@ -305,10 +305,12 @@ impl AuditedRequest {
     /// Whether a failure is a no to whoever calls, and not one to how.
     fn is_denial(&self, kind: ErrorKind) -> bool {
         let is_known = self.identity.is_some();
-        match kind.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+        match (kind, kind.status()) {
+            (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => true,
+            // Somebody guesses.
+            (ErrorKind::RateLimited, _) => !is_known,
             // A session that is another's, or a server that is not there.
-            StatusCode::NOT_FOUND => is_known,
+            (_, StatusCode::NOT_FOUND) => is_known,
             _ => false,
         }
     }
@@ -333,6 +335,7 @@ fn rule_of_refusal(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::ForbiddenOrigin => Some("proxy.allowedOrigins"),
         ErrorKind::QueryTokenDisabled => Some("proxy.auth.queryToken"),
         ErrorKind::InvalidToken => Some("proxy.auth.tokens"),
+        ErrorKind::InvalidCredentials => Some("proxy.auth.users"),
         ErrorKind::Unauthorized => Some(Rule::NoCredential.word()),
         _ => None,
     }

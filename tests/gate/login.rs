@@ -165,7 +165,9 @@ async fn a_logout_takes_any_token_of_the_login_and_says_the_same_of_any_other() 
 #[tokio::test]
 async fn a_wrong_name_and_a_wrong_password_look_alike_and_too_many_are_refused() {
     let server = Recorder::start().await;
-    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let mut audited = config(&server.url("/mcp"));
+    audited["proxy"]["audit"] = json!({});
+    let gate = Gate::start(audited).await;
     let mut answers = HashSet::new();
     for (user, password) in
         [("alice", BOBS), ("nobody", PASSWORD), ("carol", BOBS), ("", ""), ("Alice", PASSWORD)]
@@ -201,6 +203,11 @@ async fn a_wrong_name_and_a_wrong_password_look_alike_and_too_many_are_refused()
     assert_eq!(right.0, 429, "before anything is compared");
     log_in(&gate, "bob", BOBS).await;
     assert_eq!(status(&gate, "/db", DEV).await, 200, "tokens are no affair of this");
+    for reason in ["invalid_credentials", "rate_limited"] {
+        let fields = [("verdict", "deny"), ("reason", reason), ("path", "/auth/login")];
+        let line = gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+        assert!(line["principal"].is_null(), "nobody knows who that is: {line}");
+    }
     assert!(!gate.log.text().contains("password123"));
 }
 
