@@ -51,6 +51,7 @@ fn near(known: &Token) -> Token {
 fn table(known: &[Token]) -> TokenTable {
     let credential = |token: &Token| Credential {
         token_name: "bench".into(),
+        is_tenant: false,
         id: None,
         digest: Sha256::digest(token).into(),
         expires: None,

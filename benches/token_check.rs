@@ -23,6 +23,7 @@ fn token(kind: &str, number: usize) -> String {
 fn credential(token: &str) -> Credential {
     Credential {
         token_name: "bench".into(),
+        is_tenant: false,
         id: None,
         digest: Sha256::digest(token).into(),
         expires: None,

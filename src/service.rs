@@ -285,7 +285,8 @@ fn options(request: &Request<'_>) -> Option<Response<Payload>> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let allowed = endpoint.methods.allow;
     if cors::is_preflight(head) {
-        cors::preflight(&head.headers, allowed, live.config.schemes, response.headers_mut());
+        let own = credential_field_names(live);
+        cors::preflight(&head.headers, allowed, own, response.headers_mut());
     } else {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
@@ -362,10 +363,12 @@ fn admit_decoy<'a>(
 /// A decoy was presented, for whatever: that is what it is there for.
 fn report_decoy(request: &Request<'_>, caller: &Caller) {
     let Request { worker, live, head, record, .. } = request;
-    if let Some(used) = caller.slot.and_then(|slot| live.callers[slot].decoy_used.as_ref()) {
+    let holder = caller.slot.map(|slot| &live.callers[slot]);
+    if let Some(used) = holder.and_then(|holder| holder.decoy_used.as_ref()) {
         used.inc();
     }
-    let name = caller.identity.principal.token_name().map_or("", |name| &**name);
+    let credential = holder.and_then(|holder| holder.credential.as_ref());
+    let name = credential.map_or("", |credential| &*credential.label);
     if let Some(line) = worker.shared.observer.recurring(Topic::Decoy(Group::of(name))) {
         let path = shown::shown(head.uri.path(), |name| live.entries.contains_key(name));
         record.point_out(line.str("token_name", name).str("path", &path)).send();
@@ -490,10 +493,23 @@ async fn found_later(
     Ok(caller)
 }
 
+/// Fields besides `Authorization` that carry a credential and that a page can set.
+fn credential_field_names(live: &Live) -> impl Iterator<Item = &HeaderName> {
+    let x_api_key = live.config.schemes.x_api_key.then_some(&presented::X_API_KEY);
+    x_api_key.into_iter().chain(&live.config.tenant_header)
+}
+
 /// Where in the request a credential may be.
 fn credential_fields<'a>(request: &Request<'a>) -> CredentialFields<'a> {
     let Request { live, head, fields, .. } = *request;
-    CredentialFields::of(&head.headers, fields.authorization, query_of_caller(request), live.config.schemes)
+    let (query, schemes) = (query_of_caller(request), live.config.schemes);
+    CredentialFields::of(
+        &head.headers,
+        fields.authorization,
+        query,
+        schemes,
+        live.config.tenant_header.as_ref(),
+    )
 }
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a

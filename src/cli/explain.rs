@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Explain {
     #[command(flatten)]
     file: ConfigFile,
-    /// Who asks: token:NAME, user:NAME, or `nobody` without a credential
+    /// Who asks: token:NAME, user:NAME, tenant:NAME, or `nobody` without a credential
     #[arg(long = "as", value_name = "PRINCIPAL", required_unless_present = "token_name")]
     principal: Option<Principal>,
     /// The same as --as token:NAME
@@ -103,9 +103,11 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
     let name = match principal {
         Principal::Nobody => return Ok(vec![(Identity::NOBODY, String::new())]),
         Principal::User(name) => return user(snapshot, name).map(|user| vec![(user, String::new())]),
-        Principal::Token(name) => name,
+        Principal::Token(name) | Principal::Tenant(name) => name,
     };
-    let of_name = snapshot.credentials.iter().filter(|credential| credential.token_name == *name);
+    let is_tenant = matches!(principal, Principal::Tenant(_));
+    let of_kind = || snapshot.credentials.iter().filter(|credential| credential.is_tenant == is_tenant);
+    let of_name = of_kind().filter(|credential| credential.token_name == *name);
     let found: Vec<_> = of_name
         .enumerate()
         .map(|(index, credential)| {
@@ -117,11 +119,11 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         })
         .collect();
     if found.is_empty() {
-        let mut names: Vec<_> =
-            snapshot.credentials.iter().map(|credential| &*credential.token_name).collect();
+        let mut names: Vec<_> = of_kind().map(|credential| &*credential.token_name).collect();
         names.dedup();
+        let (kind, key) = if is_tenant { ("tenant", "tenants.tokens") } else { ("token", "tokens") };
         return Err(format!(
-            "no token of this name has a credential in `proxy.auth.tokens`; {}",
+            "no {kind} of this name has a credential in `proxy.auth.{key}`; {}",
             proposed(name, names.into_iter())
         ));
     }

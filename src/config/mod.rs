@@ -1,9 +1,9 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`, `tls`, `tokens`,
-//! `users`) →
-//! `snapshot`. Outside the file, only the environment, the files that it names and the clock are looked at.
+//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`,
+//! `tenants`, `tls`, `tokens`, `users`) → `snapshot`. Outside the file, only the environment, the files that it names and the
+//! clock are looked at.
 //!
 //! What is wrong is reported in file order, by `lines` (where), `excerpt` (the line, without what may be secret),
 //! `syntax` (texts that are no JSON), `hint` and `foreign` (words that are no keys); `lexer` gives them tokens of any

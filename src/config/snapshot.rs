@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub tls: Option<Tls>,
     /// `proxy.auth.schemes` and `queryToken`: in which ways a request may present its credential.
     pub schemes: Schemes,
+    /// `proxy.auth.tenants.header`: the field in which tenants present their tokens, if there are any.
+    pub tenant_header: Option<HeaderName>,
     /// `proxy.auth.adminSeesAll`: whether the role `admin` passes the rules of servers.
     pub admin_sees_all: bool,
     /// Every credential of every token name, in file order.
@@ -129,8 +131,10 @@ pub enum Tls {
 /// One secret that proves to be one token name. A name may have several, so that rotation can overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Key in `proxy.auth.tokens`.
+    /// Key in `proxy.auth.tokens`, or in `proxy.auth.tenants.tokens`.
     pub token_name: Arc<str>,
+    /// Whether it is of a tenant.
+    pub is_tenant: bool,
     /// `id`: label `credential` of `token_used_total`.
     pub id: Option<Arc<str>>,
     /// SHA-256 of the token. The token itself is not kept.
@@ -143,6 +147,17 @@ pub struct Credential {
     pub decoy: bool,
     /// `servers` and `tags`: what the caller is limited to.
     pub limits: CallerLimits,
+}
+
+impl Credential {
+    /// Label `token_name` of metrics: the name, which of a tenant has `tenant:` in front.
+    pub fn label(&self) -> Arc<str> {
+        if self.is_tenant {
+            format!("tenant:{}", self.token_name).into()
+        } else {
+            Arc::clone(&self.token_name)
+        }
+    }
 }
 
 /// A person who comes in by a password.

@@ -3,8 +3,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
-use crate::config::Schemes;
-
 /// Fields that MCP clients send.
 const REQUEST_FIELDS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name, traceparent, tracestate";
 /// Fields that a page may read.
@@ -26,11 +24,18 @@ pub fn is_preflight(head: &Parts) -> bool {
         && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The fields of a preflight's answer besides those of [`allow`]. `methods` are those of the path.
-pub fn preflight(asked: &HeaderMap, methods: &'static str, schemes: Schemes, answer: &mut HeaderMap) {
+/// The fields of a preflight's answer besides those of [`allow`]. `methods` are those of the path, `own` further fields of the
+/// gateway.
+pub fn preflight<'a>(
+    asked: &HeaderMap,
+    methods: &'static str,
+    own: impl Iterator<Item = &'a HeaderName>,
+    answer: &mut HeaderMap,
+) {
     let mut allowed = REQUEST_FIELDS.to_owned();
-    if schemes.x_api_key {
-        allowed.push_str(", X-API-Key");
+    for name in own {
+        allowed.push_str(", ");
+        allowed.push_str(name.as_str());
     }
     let parameters = asked
         .get_all(header::ACCESS_CONTROL_REQUEST_HEADERS)

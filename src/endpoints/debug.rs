@@ -36,8 +36,10 @@ pub(super) fn index(_: &EndpointRequest<'_>) -> Result<Response<Payload>, Error>
 pub(super) fn config(request: &EndpointRequest<'_>) -> Result<Response<Payload>, Error> {
     let config = &request.live.config;
     let mut shown = config.redacted.as_deref().cloned().unwrap_or_default();
-    let is_token = |name: &str| config.credentials.iter().any(|credential| *credential.token_name == *name);
-    retain(&mut shown, "/proxy/auth/tokens", is_token);
+    for (pointer, is_tenant) in [("/proxy/auth/tokens", false), ("/proxy/auth/tenants/tokens", true)] {
+        let of_kind = config.credentials.iter().filter(|credential| credential.is_tenant == is_tenant);
+        retain(&mut shown, pointer, |name| of_kind.clone().any(|credential| *credential.token_name == *name));
+    }
     let is_user = |name: &str| config.users.iter().any(|user| *user.name == *name);
     retain(&mut shown, "/proxy/auth/users", is_user);
     retain(&mut shown, "/mcpServers", |name| request.live.entries.contains_key(name));
@@ -99,6 +101,7 @@ pub(super) fn ledger(request: &EndpointRequest<'_>) -> Result<Response<Payload>,
         let name = match owner.name() {
             OwnerName::Token(name) => format!("token:{name}"),
             OwnerName::User(name) => format!("user:{name}"),
+            OwnerName::Tenant(name) => format!("tenant:{name}"),
             OwnerName::Address(address) => format!("address:{address}"),
             OwnerName::Gateway => "gateway".to_owned(),
         };

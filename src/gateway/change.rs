@@ -15,6 +15,7 @@ const MOST_NAMES: usize = 8;
 pub struct ReloadChange {
     servers: Difference,
     tokens: Difference,
+    tenants: Difference,
     users: Difference,
     pub(super) ended: Option<Ended>,
     /// The new certificate is none that clients take now, and the last one stays.
@@ -44,9 +45,10 @@ impl ReloadChange {
         fn servers(of: &Snapshot) -> BTreeMap<&Arc<str>, &Server> {
             of.servers.iter().map(|server| (&server.name, server)).collect()
         }
-        fn tokens(of: &Snapshot) -> BTreeMap<&Arc<str>, Vec<&Credential>> {
+        fn tokens(of: &Snapshot, are_tenants: bool) -> BTreeMap<&Arc<str>, Vec<&Credential>> {
             let mut tokens = BTreeMap::<_, Vec<_>>::new();
-            of.credentials.iter().for_each(|it| tokens.entry(&it.token_name).or_default().push(it));
+            let those = of.credentials.iter().filter(|it| it.is_tenant == are_tenants);
+            those.for_each(|it| tokens.entry(&it.token_name).or_default().push(it));
             tokens
         }
         fn users(of: &Snapshot) -> BTreeMap<&Arc<str>, &User> {
@@ -55,7 +57,8 @@ impl ReloadChange {
         Self {
             servers: Difference::between(&servers(old), &servers(new)),
             users: Difference::between(&users(old), &users(new)),
-            tokens: Difference::between(&tokens(old), &tokens(new)),
+            tokens: Difference::between(&tokens(old, false), &tokens(new, false)),
+            tenants: Difference::between(&tokens(old, true), &tokens(new, true)),
             ended: None,
             lacks_certificate: false,
             cut: 0,
@@ -66,6 +69,7 @@ impl ReloadChange {
     pub(super) fn add_to<'a>(&self, line: LogLine<'a>) -> LogLine<'a> {
         let line = self.servers.add_to(line, ["servers_added", "servers_removed", "servers_changed"]);
         let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
+        let line = self.tenants.add_to(line, ["tenants_added", "tenants_removed", "tenants_changed"]);
         let line = self.users.add_to(line, ["users_added", "users_removed", "users_changed"]);
         line.int("streams_cut", self.cut)
     }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     config::Level,
-    identity::{Identity, Proof},
+    identity::{Identity, Principal, Proof},
     observe::Log,
     state::Live,
 };
@@ -103,12 +103,15 @@ impl Due<'_> {
             Left::Day => "A credential of a token expires within a day",
             Left::Week | Left::Enough => "A credential of a token expires within seven days",
         };
-        let hint = match live.outlasts(&self.identity.principal, self.end) {
-            true => "clients have to change to the other credential of the token",
-            false => "it is the last of the token: `sluicegate token rotate` replaces it",
+        let principal = &self.identity.principal;
+        let hint = match (live.outlasts(principal, self.end), principal) {
+            (true, _) => "clients have to change to the other credential of the token",
+            (false, Principal::Tenant(_)) => "it is the last of the tenant: add another to `tenants`",
+            (false, _) => "it is the last of the token: `sluicegate token rotate` replaces it",
         };
+        let name = principal.token_name().map_or_else(|| principal.to_string(), ToString::to_string);
         log.line(Level::Warn, msg)
-            .text("token_name", self.identity.principal.token_name().map_or("", |name| name))
+            .text("token_name", &name)
             .text("credential", self.id)
             .display("expires", humantime::format_rfc3339_seconds(self.end))
             .text("hint", hint)

@@ -12,7 +12,7 @@ use crate::{config::Schemes, error::ErrorKind, identity::Principal, mcp::header:
 const LONGEST: usize = 8 * 1024;
 
 /// The field of the scheme `x-api-key`.
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Name of the cookie that carries a token.
 pub const TOKEN_COOKIE: &str = "token";
 
@@ -21,8 +21,8 @@ pub const TOKEN_COOKIE: &str = "token";
 pub struct Presented<'a> {
     /// The secret that decides: a token, or what `Basic` has behind the name.
     pub token: Cow<'a, [u8]>,
-    /// The name that `Basic` has in front of it, whose secret it has to be.
-    pub name: Option<Vec<u8>>,
+    /// Whose secret it has to be.
+    pub claim: Claim,
     /// What else in the request is a credential, or holds one.
     others: Vec<Cow<'a, [u8]>>,
 }
@@ -40,12 +40,25 @@ impl<'a> Presented<'a> {
 
     /// Whether it may be a credential of `principal`, once that is known to have the secret.
     pub fn may_prove(&self, principal: &Principal) -> bool {
-        match (&self.name, principal) {
-            (None, Principal::Token(_) | Principal::User(_)) => true,
-            (Some(name), Principal::Token(own) | Principal::User(own)) => own.as_bytes() == name,
-            (_, Principal::Nobody) => false,
+        match (&self.claim, principal) {
+            (Claim::AnyToken, Principal::Token(_) | Principal::User(_))
+            | (Claim::AnyTenant, Principal::Tenant(_)) => true,
+            (Claim::Named(name), Principal::Token(own) | Principal::User(own)) => own.as_bytes() == name,
+            _ => false,
         }
     }
+}
+
+/// Whose secret something is presented as.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Of a token or of a user's session, whatever the name is.
+    #[default]
+    AnyToken,
+    /// Of this name, by `Basic`.
+    Named(Vec<u8>),
+    /// Of a tenant, by the field that is for them.
+    AnyTenant,
 }
 
 /// A value of which there should be one.
@@ -86,6 +99,7 @@ pub struct CredentialFields<'a> {
     x_api_key: Given<'a>,
     cookie: Given<'a>,
     query: Given<'a>,
+    tenant: Given<'a>,
     schemes: Schemes,
 }
 
@@ -96,19 +110,20 @@ impl<'a> CredentialFields<'a> {
         authorization: Occurrence<'a>,
         query: Option<&'a str>,
         schemes: Schemes,
+        tenant_header: Option<&HeaderName>,
     ) -> Self {
-        let x_api_key = if schemes.x_api_key {
-            Given::of(headers.get_all(X_API_KEY).iter().map(|value| value.as_bytes().trim_ascii()))
-        } else {
-            Given::Not
+        let field = |name: &HeaderName| {
+            Given::of(headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()))
         };
+        let x_api_key = if schemes.x_api_key { field(&X_API_KEY) } else { Given::Not };
+        let tenant = tenant_header.map_or(Given::Not, field);
         let cookie = if schemes.cookie {
             Given::of(headers.get_all(header::COOKIE).iter().flat_map(token_cookies))
         } else {
             Given::Not
         };
         let query = query.map_or(Given::Not, |query| Given::of(token_parameters(query)));
-        Self { authorization: authorization.into(), x_api_key, cookie, query, schemes }
+        Self { authorization: authorization.into(), x_api_key, cookie, query, tenant, schemes }
     }
 
     /// The credential that the request presents, not yet checked. There has to be one, in one place, and in a form of that place
@@ -154,11 +169,12 @@ impl<'a> CredentialFields<'a> {
     }
 
     /// Each place, and what reads a credential there.
-    fn each(&self) -> [(Given<'a>, ReadCredential<'a>); 4] {
+    fn each(&self) -> [(Given<'a>, ReadCredential<'a>); 5] {
         [
             (self.authorization, of_authorization),
             (self.x_api_key, |value, _| bare(value)),
             (self.cookie, |value, _| bare(value)),
+            (self.tenant, |value, _| Some(Presented { claim: Claim::AnyTenant, ..bare(value)? })),
             (self.query, |value, _| {
                 Some(Presented { token: percent_decode(value).into(), ..Presented::default() })
             }),
@@ -203,7 +219,7 @@ fn basic(encoded: &[u8]) -> Option<Presented<'_>> {
     let token = name.split_off(colon + 1);
     name.truncate(colon);
     let others = vec![Cow::Borrowed(encoded)];
-    (!token.is_empty()).then(|| Presented { token: token.into(), name: Some(name), others })
+    (!token.is_empty()).then(|| Presented { token: token.into(), claim: Claim::Named(name), others })
 }
 
 fn behind_scheme(value: &[u8]) -> &[u8] {
@@ -253,6 +269,7 @@ mod tests {
     struct Asked {
         headers: HeaderMap,
         query: Option<&'static str>,
+        tenant_header: Option<HeaderName>,
     }
 
     fn with(fields: &[(&'static str, &str)], query: Option<&'static str>) -> Asked {
@@ -260,7 +277,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        Asked { headers, query }
+        Asked { headers, query, tenant_header: None }
     }
 
     fn bearing(values: &[&str], query: Option<&'static str>) -> Asked {
@@ -271,7 +288,13 @@ mod tests {
         fn fields(&self, schemes: Schemes) -> CredentialFields<'_> {
             let all = self.headers.get_all(header::AUTHORIZATION).iter();
             let authorization = all.fold(Occurrence::Not, Occurrence::and);
-            CredentialFields::of(&self.headers, authorization, self.query, schemes)
+            CredentialFields::of(
+                &self.headers,
+                authorization,
+                self.query,
+                schemes,
+                self.tenant_header.as_ref(),
+            )
         }
 
         fn presented(&self, schemes: Schemes) -> Result<Presented<'_>, ErrorKind> {
@@ -353,7 +376,8 @@ mod tests {
             let asked = bearing(&[&value], None);
             let presented = asked.presented(Schemes::ALL)?;
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            Ok((text(presented.name.as_deref().unwrap()), text(&presented.token)))
+            let Claim::Named(name) = &presented.claim else { panic!("{:?}", presented.claim) };
+            Ok((text(name), text(&presented.token)))
         };
         let pair = |name: &str, token: &str| Ok((name.to_owned(), token.to_owned()));
         assert_eq!(of("alice:x"), pair("alice", "x"));
@@ -384,9 +408,43 @@ mod tests {
         assert!(!presented.is_in(b"alice"));
         let of = |name: &str| Principal::Token(name.into());
         assert!(presented.may_prove(&of("alice")) && !presented.may_prove(&of("alic")));
-        assert!(!presented.may_prove(&Principal::Nobody));
+        assert!(
+            !presented.may_prove(&Principal::Nobody)
+                && !presented.may_prove(&Principal::Tenant("alice".into()))
+        );
         let nameless = bearing(&["Bearer x"], None);
         assert!(nameless.presented(BEARER).unwrap().may_prove(&of("alice")));
+    }
+
+    #[test]
+    fn a_tenant_has_a_field_of_its_own_and_the_others_have_none_of_it() {
+        let name = HeaderName::from_static("x-tenant-token");
+        let asked = |fields: &[(&'static str, &str)]| Asked {
+            tenant_header: Some(name.clone()),
+            ..with(fields, None)
+        };
+        let (acme, token) = (Principal::Tenant("acme".into()), Principal::Token("acme".into()));
+        let tenant = asked(&[("x-tenant-token", " abc ")]);
+        let presented = tenant.presented(Schemes::NONE).unwrap();
+        assert_eq!(*presented.token, *b"abc");
+        assert!(presented.may_prove(&acme) && !presented.may_prove(&token));
+        let bearer = asked(&[("authorization", "Bearer abc")]);
+        let presented = bearer.presented(BEARER).unwrap();
+        assert!(presented.may_prove(&token) && !presented.may_prove(&acme));
+        for bad in [
+            &[("x-tenant-token", "abc"), ("x-tenant-token", "abc")][..],
+            &[("x-tenant-token", "abc"), ("authorization", "Bearer abc")],
+            &[("x-tenant-token", "abc"), ("x-api-key", "abc")],
+            &[("x-tenant-token", "")],
+            &[("x-tenant-token", "Bearer abc")],
+        ] {
+            assert_eq!(asked(bad).token(Schemes::ALL), Err(ErrorKind::InvalidToken), "{bad:?}");
+        }
+        let unasked = asked(&[("x-tenant-token", "abc"), ("authorization", "Bearer def")]);
+        let presented = unasked.unasked(BEARER).unwrap();
+        assert!(presented.is_in(b"-abc-") && presented.is_in(b"-def-"));
+        // Without tenants it means nothing.
+        assert_eq!(with(&[("x-tenant-token", "abc")], None).token(BEARER), Err(ErrorKind::Unauthorized));
     }
 
     #[test]

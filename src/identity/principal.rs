@@ -23,21 +23,29 @@ pub enum Principal {
     Token(Arc<str>),
     /// The user of this name.
     User(Arc<str>),
+    /// The tenant of this name, by whichever of its credentials.
+    Tenant(Arc<str>),
 }
 
 impl Principal {
+    /// Whose credential it is.
+    pub fn of(credential: &Credential) -> Self {
+        let name = Arc::clone(&credential.token_name);
+        if credential.is_tenant { Self::Tenant(name) } else { Self::Token(name) }
+    }
+
     /// The name of the token, if it is one.
     pub fn token_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name) => Some(name),
-            Self::Nobody | Self::User(_) => None,
+            Self::Nobody | Self::User(_) | Self::Tenant(_) => None,
         }
     }
 
-    /// The name of the token or user, if it has one.
+    /// The name of the token, user or tenant, if it has one.
     pub fn name(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Token(name) | Self::User(name) => Some(name),
+            Self::Token(name) | Self::User(name) | Self::Tenant(name) => Some(name),
             Self::Nobody => None,
         }
     }
@@ -48,17 +56,19 @@ impl Principal {
             Self::Nobody => SessionOwner::Nobody,
             Self::Token(name) => SessionOwner::Token(name),
             Self::User(name) => SessionOwner::User(name),
+            Self::Tenant(name) => SessionOwner::Tenant(name),
         }
     }
 }
 
-/// As it is written in a command: `token:ci`, `user:alice`.
+/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody => f.write_str("nobody"),
             Self::Token(name) => write!(f, "token:{name}"),
             Self::User(name) => write!(f, "user:{name}"),
+            Self::Tenant(name) => write!(f, "tenant:{name}"),
         }
     }
 }
@@ -69,7 +79,7 @@ pub struct InvalidPrincipal;
 
 impl fmt::Display for InvalidPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write `token:NAME`, `user:NAME` or `nobody`")
+        f.write_str("write `token:NAME`, `user:NAME`, `tenant:NAME` or `nobody`")
     }
 }
 
@@ -82,6 +92,7 @@ impl FromStr for Principal {
         match text.split_once(':') {
             Some(("token", name)) if !name.is_empty() => Ok(Self::Token(name.into())),
             Some(("user", name)) if !name.is_empty() => Ok(Self::User(name.into())),
+            Some(("tenant", name)) if !name.is_empty() => Ok(Self::Tenant(name.into())),
             None if text == "nobody" => Ok(Self::Nobody),
             _ => Err(InvalidPrincipal),
         }
@@ -145,7 +156,7 @@ impl Identity {
     /// What a credential of the config proves.
     pub fn of(credential: &Credential) -> Self {
         Self {
-            principal: Principal::Token(Arc::clone(&credential.token_name)),
+            principal: Principal::of(credential),
             proof: Proof::StaticToken(credential.digest),
             roles: credential.roles.clone(),
             limits: credential.limits.clone(),
@@ -179,6 +190,7 @@ impl Identity {
             Principal::Nobody => return None,
             Principal::Token(name) => RuleName::Token(name),
             Principal::User(name) => RuleName::User(name),
+            Principal::Tenant(_) => RuleName::Unlisted,
         };
         Some(RuleSubject { name, roles: &self.roles, limits: &self.limits })
     }
@@ -217,13 +229,17 @@ mod tests {
             Principal::Token("ci".into()),
             Principal::Token("a:b".into()),
             Principal::User("alice".into()),
+            Principal::Tenant("acme".into()),
         ] {
             assert_eq!(principal.to_string().parse(), Ok(principal));
         }
         for bad in ["", "ci", "token", "token:", "user:", "User:alice", "nobody:", "Token:ci"] {
             assert_eq!(bad.parse::<Principal>(), Err(InvalidPrincipal), "{bad:?}");
         }
-        assert_eq!(InvalidPrincipal.to_string(), "write `token:NAME`, `user:NAME` or `nobody`");
+        assert_eq!(
+            InvalidPrincipal.to_string(),
+            "write `token:NAME`, `user:NAME`, `tenant:NAME` or `nobody`"
+        );
     }
 
     #[test]
@@ -231,6 +247,7 @@ mod tests {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
         let mut credential = Credential {
             token_name: "ci".into(),
+            is_tenant: false,
             id: Some("1".into()),
             digest: [7; 32],
             expires: Some(end),
@@ -245,6 +262,10 @@ mod tests {
         assert!(identity.is_valid_at(end - Duration::from_nanos(1)) && !identity.is_valid_at(end));
         assert!(!identity.is_valid_at(end + Duration::from_secs(1)));
         credential.expires = None;
+        let tenant = Identity::of(&Credential { is_tenant: true, ..credential.clone() });
+        assert_eq!(tenant.principal, Principal::Tenant("ci".into()));
+        assert_eq!(tenant.principal.token_name(), None);
+        assert_eq!(tenant.rule_subject().map(|of| of.name), Some(RuleName::Unlisted));
         assert!(Identity::of(&credential).is_valid_at(end));
         assert_eq!(Identity::NOBODY.principal.token_name(), None);
         assert!(!Identity::NOBODY.has_role("admin") && Identity::NOBODY.rule_subject().is_none());

@@ -151,6 +151,7 @@ mod tests {
     fn credential(token: &[u8]) -> Credential {
         Credential {
             token_name: "any".into(),
+            is_tenant: false,
             id: None,
             digest: Sha256::digest(token).into(),
             expires: None,

@@ -106,6 +106,8 @@ pub enum OwnerName {
     Token(Arc<str>),
     /// One user.
     User(Arc<str>),
+    /// The callers of one tenant.
+    Tenant(Arc<str>),
     /// Callers without a token, by their address.
     Address(AddressBlock),
     /// The gateway itself, for what callers share.
@@ -209,7 +211,7 @@ impl Ledger {
         if owners.len() >= MOST_ADDRESSES {
             owners.retain(|_, owner| Arc::strong_count(owner) > 1);
         }
-        if let OwnerName::Token(_) | OwnerName::User(_) = name {
+        if let OwnerName::Token(_) | OwnerName::User(_) | OwnerName::Tenant(_) = name {
             self.totals.has_names.store(true, Relaxed);
         }
         let owner = Owner::new(name.clone(), &self.totals);

@@ -32,6 +32,8 @@ pub enum SessionOwner<'a> {
     Token(&'a str),
     /// The user of this name.
     User(&'a str),
+    /// The tenant of this name.
+    Tenant(&'a str),
 }
 
 impl<'a> SessionOwner<'a> {
@@ -41,6 +43,7 @@ impl<'a> SessionOwner<'a> {
             Self::Nobody => (0, ""),
             Self::Token(name) => (1, name),
             Self::User(name) => (2, name),
+            Self::Tenant(name) => (3, name),
         }
     }
 }

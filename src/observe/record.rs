@@ -306,7 +306,7 @@ impl Record {
         let line = line.opt("token_name", principal.token_name().map(|name| &**name));
         // Of a token, its name says it.
         let line = match principal {
-            Principal::User(_) => line.text("principal", &principal.to_string()),
+            Principal::User(_) | Principal::Tenant(_) => line.text("principal", &principal.to_string()),
             Principal::Nobody | Principal::Token(_) => line,
         };
         line.opt("server", metrics.map(ServerMetrics::name))

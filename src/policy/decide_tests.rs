@@ -258,6 +258,7 @@ fn may_use(server: &Server, identity: &Identity, admin_sees_all: bool) -> bool {
             let listed = match &identity.principal {
                 Principal::Token(name) => tokens.iter().flatten().any(|listed| listed == name),
                 Principal::User(name) => users.iter().flatten().any(|listed| listed == name),
+                Principal::Tenant(_) => false,
                 Principal::Nobody => return false,
             };
             let has_one = |roles: &Vec<String>| roles.iter().any(|role| identity.roles.contains(role));
@@ -275,7 +276,7 @@ proptest! {
     fn a_valid_caller_may_use_what_the_rules_and_its_limits_leave_it(
         tokens in option::of(vec("[ab]", 0..3)), users in option::of(vec("[ab]", 0..3)),
         wanted in option::of(vec("[xyz]", 0..3)), tags in vec("[tu]", 0..3), admin_sees_all in any::<bool>(),
-        name in "[ab]", is_user in any::<bool>(), roles in vec("[xyz]|admin", 0..3),
+        name in "[ab]", kind in 0..3, roles in vec("[xyz]|admin", 0..3),
         own_servers in option::of(vec("db|files", 0..2)), own_tags in option::of(vec("[tu]", 0..2)),
     ) {
         let names = |all: Vec<String>| all.into_iter().map(Into::into).collect();
@@ -286,7 +287,11 @@ proptest! {
         let db = Server { tags, ..server("db", access) };
         let limits = CallerLimits { servers: own_servers.map(names), tags: own_tags };
         let roles: Vec<_> = roles.iter().map(String::as_str).collect();
-        let caller = if is_user { user(&name, &roles) } else { token(&name, &roles) };
+        let caller = match kind {
+            0 => user(&name, &roles),
+            1 => Identity { principal: Principal::Tenant(name.into()), ..token("", &roles) },
+            _ => token(&name, &roles),
+        };
         let caller = Identity { limits, ..caller };
         let policy = Policy { servers: &db, now: Some(NOW), admin_sees_all };
         let decided = decide(&policy, &caller, &Ask::Server("db"));

@@ -143,7 +143,7 @@ fn stays_before_server_x(name: &str) -> bool {
         Some(b'p') => (&["path-info"], &["pomerium-", "proxyuser-"]),
         Some(b'r') => (&["role", "roles"], &["real-", "remote-", "reproxy-", "rewrite-"]),
         Some(b's') => (&["scheme", "script-name"], &["sendfile", "ssl-"]),
-        Some(b't') => (&["token-subject", "true-client-ip"], &["tls-client-", "token-user-"]),
+        Some(b't') => (&["tenant-token", "token-subject", "true-client-ip"], &["tls-client-", "token-user-"]),
         Some(b'u') if name == "user-agent" => return false,
         Some(b'u') => (&["url-scheme"], &["user"]),
         Some(b'v') => (&[], &["vercel-"]),

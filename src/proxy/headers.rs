@@ -21,6 +21,8 @@ pub(super) struct HeadInput<'a> {
     pub(super) authority: &'a HeaderValue,
     /// The server's own session id.
     pub(super) session: Option<&'a [u8]>,
+    /// The field by which tenants present theirs, if there are any.
+    pub(super) tenant_header: Option<&'a HeaderName>,
     /// What the caller presented, which goes no further.
     pub(super) presented: &'a Presented<'a>,
     /// The response is to be read, and so must not come compressed.
@@ -40,7 +42,15 @@ pub(super) fn write_request(
     words: &HeadInput<'_>,
 ) {
     let head = checked.parts;
-    let HeadInput { target, authority, session, presented, wants_identity, passes_last_event_id } = *words;
+    let HeadInput {
+        target,
+        authority,
+        session,
+        tenant_header,
+        presented,
+        wants_identity,
+        passes_last_event_id,
+    } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -52,6 +62,7 @@ pub(super) fn write_request(
         if replaced
             || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
             || (checked.fields.has_connection && is_named_by_connection(&head.headers, name))
+            || tenant_header == Some(name)
             || presented.is_in(value.as_bytes())
         {
             continue;

@@ -104,6 +104,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         target: &target,
         authority: &origin.authority,
         session,
+        tenant_header: admitted.live.config.tenant_header.as_ref(),
         presented: &admitted.presented,
         wants_identity: head.method == Method::GET || tools.is_some(),
         passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.entry.has_no_strangers()),

@@ -26,7 +26,7 @@ use crate::{
     identity::{
         Admission, AdmittedParty, Caller, Identity, Principal, Proof,
         login::{Logins, fingerprint::Fingerprint, session_token},
-        presented::Presented,
+        presented::{Claim, Presented},
         token_table::TokenTable,
         verifier::{Identified, Verifier},
     },
@@ -227,6 +227,8 @@ pub struct LoginUser<'a> {
 
 /// How a credential is counted.
 pub struct CountedCredential {
+    /// What metrics call its token or tenant.
+    pub label: Arc<str>,
     /// What metrics call it.
     pub id: Arc<str>,
     /// `token_used_total` of this credential.
@@ -260,13 +262,18 @@ impl Live {
         let credentials = snapshot.credentials.iter().map(|credential| {
             let unnamed = || sessions.name_of_credential(&credential.digest).into();
             let id = credential.id.clone().unwrap_or_else(unnamed);
-            let used = metrics.token_used(&credential.token_name, &id);
+            let label = credential.label();
+            let used = metrics.token_used(&label, &id);
+            let name = Arc::clone(&credential.token_name);
             CallerEntry {
                 identity: Arc::new(Identity::of(credential)),
-                credential: Some(CountedCredential { id, used }),
+                decoy_used: credential.decoy.then(|| metrics.decoy_used(&label)),
+                credential: Some(CountedCredential { label, id, used }),
                 fingerprint: None,
-                owner: ledger.owner(OwnerName::Token(Arc::clone(&credential.token_name))),
-                decoy_used: credential.decoy.then(|| metrics.decoy_used(&credential.token_name)),
+                owner: ledger.owner(match credential.is_tenant {
+                    true => OwnerName::Tenant(name),
+                    false => OwnerName::Token(name),
+                }),
             }
         });
         let users = snapshot.users.iter().map(|user| CallerEntry {
@@ -356,8 +363,8 @@ impl Live {
                 let is_proved = |caller: &Caller| presented.may_prove(&caller.identity.principal);
                 user.filter(is_proved).ok_or(ErrorKind::InvalidToken)
             }
-            // Whether a secret is that of a name is not for the verifier of tokens to say.
-            (None, Ok(Presented { name: None, .. })) => match &self.verifier {
+            // Whether a secret is that of a name, or of a tenant, is not for the verifier of tokens to say.
+            (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match &self.verifier {
                 Some(verifier) => return verifier.identify(token),
                 None => Err(ErrorKind::InvalidToken),
             },
@@ -513,20 +520,25 @@ impl Live {
     /// Token name and id of each credential: the labels that its requests are counted by.
     pub fn counted(&self) -> impl Iterator<Item = (&str, &str)> {
         self.callers.iter().filter_map(|entry| {
-            Some((&**entry.identity.principal.token_name()?, &*entry.credential.as_ref()?.id))
+            let CountedCredential { label, id, .. } = entry.credential.as_ref()?;
+            Some((&**label, &**id))
         })
     }
 
     /// Names of tokens of which a credential is a decoy.
     pub fn decoys(&self) -> impl Iterator<Item = &str> {
         let decoys = self.callers.iter().filter(|entry| entry.decoy_used.is_some());
-        decoys.filter_map(|entry| Some(&**entry.identity.principal.token_name()?))
+        decoys.filter_map(|entry| Some(&*entry.credential.as_ref()?.label))
     }
 
     /// Whether there is a credential of this name and id.
     pub fn counts(&self, (token_name, id): &(&str, &str)) -> bool {
-        let slots = self.slots_of(&Principal::Token((*token_name).into()));
-        slots.iter().any(|slot| self.callers[*slot].credential.as_ref().is_some_and(|of| *of.id == **id))
+        let has = |principal| {
+            let of_slot = |slot: &usize| self.callers[*slot].credential.as_ref();
+            self.slots_of(&principal).iter().filter_map(of_slot).any(|of| *of.id == **id)
+        };
+        has(Principal::Token((*token_name).into()))
+            || token_name.strip_prefix("tenant:").is_some_and(|name| has(Principal::Tenant(name.into())))
     }
 
     /// The credentials that end by themselves: whose they are, what metrics call them, and when.

@@ -19,6 +19,8 @@ use crate::{
 
 const EXPIRED: &str = "expired-token-0123456789abcdef";
 const UNKNOWN: &str = "unknown-token-0123456789abcdef";
+const TENANT: &str = "tenant-token-0123456789abcdef";
+const TENANT_EXPIRED: &str = "tenant-expired-0123456789abcdef";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
@@ -28,10 +30,18 @@ enum Scheme {
     XApiKey,
     Cookie,
     Query,
+    Tenant,
 }
 
-const SCHEMES: [Scheme; 6] =
-    [Scheme::Bearer, Scheme::ApiKey, Scheme::Basic, Scheme::XApiKey, Scheme::Cookie, Scheme::Query];
+const SCHEMES: [Scheme; 7] = [
+    Scheme::Bearer,
+    Scheme::ApiKey,
+    Scheme::Basic,
+    Scheme::XApiKey,
+    Scheme::Cookie,
+    Scheme::Query,
+    Scheme::Tenant,
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -66,6 +76,7 @@ impl Scheme {
             Self::XApiKey => format!("X-API-Key: {token}\r\n"),
             Self::Cookie => format!("Cookie: token={token}\r\n"),
             Self::Query => return (String::new(), Some(format!("token={token}"))),
+            Self::Tenant => format!("X-Tenant-Token: {token}\r\n"),
         };
         (line, None)
     }
@@ -78,15 +89,17 @@ impl Scheme {
             Self::XApiKey => format!("X-API-Key: Bearer {DEV}\r\n"),
             Self::Cookie => "Cookie: token=\r\n".to_owned(),
             Self::Query => return (String::new(), Some("token=".to_owned())),
+            Self::Tenant => format!("X-Tenant-Token: Bearer {TENANT}\r\n"),
         };
         (line, None)
     }
 
     fn request_parts(self, state: State) -> Vec<(String, Option<String>)> {
-        let good = self.written("dev", DEV);
+        let is_tenant = self == Self::Tenant;
+        let good = self.written("dev", if is_tenant { TENANT } else { DEV });
         match state {
             State::Good => vec![good],
-            State::Expired => vec![self.written("old", EXPIRED)],
+            State::Expired => vec![self.written("old", if is_tenant { TENANT_EXPIRED } else { EXPIRED })],
             State::Unknown => vec![self.written("dev", UNKNOWN)],
             State::WrongForm => vec![self.malformed()],
             State::Twice => vec![good.clone(), good],
@@ -95,22 +108,22 @@ impl Scheme {
     }
 }
 
-/// Who may use each server, and whether `dev` may. `none` is no server.
-const SERVERS: [(&str, bool); 8] = [
-    ("any", true),
-    ("named", true),
-    ("unnamed", false),
-    ("nobody", false),
-    ("roled", true),
-    ("unroled", false),
-    ("open", true),
-    ("none", false),
+/// Each server, and whether the token `dev` and the tenant `acme` may use it. `none` is no server.
+const SERVERS: [(&str, bool, bool); 8] = [
+    ("any", true, true),
+    ("named", true, false),
+    ("unnamed", false, false),
+    ("nobody", false, false),
+    ("roled", true, true),
+    ("unroled", false, false),
+    ("open", true, true),
+    ("none", false, false),
 ];
 
 fn config(server: &Recorder, on: &[Scheme]) -> Value {
     let words: Vec<_> = on.iter().filter_map(|scheme| word(*scheme)).collect();
     let url = server.url("/mcp");
-    json!({
+    let mut config = json!({
         "proxy": { "debug": true, "auth": {
             "schemes": words,
             "queryToken": on.contains(&Scheme::Query),
@@ -128,7 +141,14 @@ fn config(server: &Recorder, on: &[Scheme]) -> Value {
             "unroled": { "url": url, "roles": ["admin"] },
             "open": { "url": url, "public": true },
         },
-    })
+    });
+    if on.contains(&Scheme::Tenant) {
+        config["proxy"]["auth"]["tenants"] = json!({ "tokens": {
+            "acme": { "value": TENANT, "roles": ["reader"] },
+            "old": { "value": TENANT_EXPIRED, "expires": "2020-01-01T00:00:00Z", "roles": ["reader", "admin"] },
+        } });
+    }
+    config
 }
 
 fn word(scheme: Scheme) -> Option<&'static str> {
@@ -138,7 +158,7 @@ fn word(scheme: Scheme) -> Option<&'static str> {
         Scheme::Basic => "basic",
         Scheme::XApiKey => "x-api-key",
         Scheme::Cookie => "cookie",
-        Scheme::Query => return None,
+        Scheme::Query | Scheme::Tenant => return None,
     })
 }
 
@@ -149,7 +169,7 @@ fn paths() -> Vec<(String, Option<&'static str>)> {
         let pattern = if *pattern == "*" { "/any/x" } else { pattern }.replace('*', "x");
         if pattern.starts_with("/{server}") {
             let of_server = |name: &'static str| (pattern.replace("{server}", name), Some(name));
-            paths.extend(SERVERS.map(|(name, _)| of_server(name)));
+            paths.extend(SERVERS.map(|(name, ..)| of_server(name)));
         } else {
             paths.push((pattern.replace("{server}", "any"), None));
         }
@@ -167,8 +187,8 @@ enum Wanted {
     Answers,
 }
 
-/// The code of the refusal of what is presented.
-fn verdict(scheme: Scheme, state: State, on: &[Scheme]) -> Result<(), &'static str> {
+/// By which scheme the caller is known, or the code of the refusal of what is presented.
+fn verdict(scheme: Scheme, state: State, on: &[Scheme]) -> Result<Scheme, &'static str> {
     let presented = match state {
         State::Twice => vec![scheme, scheme],
         State::WithAnother => vec![scheme, scheme.another()],
@@ -183,7 +203,7 @@ fn verdict(scheme: Scheme, state: State, on: &[Scheme]) -> Result<(), &'static s
     let counts: Vec<_> = presented.iter().filter(|one| on.contains(one)).collect();
     match counts[..] {
         [] => Err("unauthorized"),
-        [one] if *one != scheme || matches!(state, State::Good | State::WithAnother) => Ok(()),
+        [one] if *one != scheme || matches!(state, State::Good | State::WithAnother) => Ok(*one),
         _ => Err("invalid_token"),
     }
 }
@@ -226,19 +246,21 @@ fn wanted(
             } else if let Err(code) = verdict {
                 return refused(code);
             }
-            match SERVERS.iter().find(|(name, _)| Some(*name) == server) {
-                Some(("none", _)) => other(404, "not_found"),
-                Some((_, false)) => forbidden(),
+            let of_name = SERVERS.iter().find(|(name, ..)| Some(*name) == server);
+            let may = of_name.map(|(_, dev, acme)| if verdict == Ok(Scheme::Tenant) { *acme } else { *dev });
+            match may {
+                Some(false) if server == Some("none") => other(404, "not_found"),
+                Some(false) => forbidden(),
                 // Its server speaks Streamable HTTP, so that the others are answered by the gateway.
-                Some((_, true)) if matches!(row.answer, Answer::Mcp(McpEndpoint::Mcp)) => {
+                Some(true) if matches!(row.answer, Answer::Mcp(McpEndpoint::Mcp)) => {
                     by_method(Wanted::Reaches)
                 }
                 _ => by_method(Wanted::Answers),
             }
         }
         (_, Err(code)) => refused(code),
-        (Who::Manage(_), Ok(())) => forbidden(),
-        (Who::Guest | Who::Hidden, Ok(())) => other(404, "not_found"),
+        (Who::Manage(_), Ok(_)) => forbidden(),
+        (Who::Guest | Who::Hidden, Ok(_)) => other(404, "not_found"),
     }
 }
 
@@ -321,7 +343,7 @@ async fn ask_everything(on: &[Scheme]) -> usize {
     assert_eq!(reached, reaching);
     assert_eq!(seen.len(), reaching.len(), "each of them once, and nothing else");
     let encoded = STANDARD.encode(format!("dev:{DEV}"));
-    for secret in [DEV, EXPIRED, UNKNOWN, &encoded] {
+    for secret in [DEV, EXPIRED, UNKNOWN, TENANT, TENANT_EXPIRED, &encoded] {
         assert!(!seen.iter().any(|seen| seen.contains(secret)), "{secret} at the server");
         assert!(!gate.log.text().contains(secret), "{secret} in the log");
         assert!(!gate.metrics().contains(secret), "{secret} in the metrics");
@@ -341,7 +363,7 @@ async fn each_way_to_present_a_credential_is_answered_as_it_should_be_with_beare
 
 #[tokio::test]
 async fn each_way_to_present_a_credential_is_answered_as_it_should_be_without_bearer() {
-    assert!(ask_everything(&[Scheme::Basic, Scheme::XApiKey]).await >= 3_000);
+    assert!(ask_everything(&[Scheme::Basic, Scheme::XApiKey, Scheme::Tenant]).await >= 3_000);
 }
 
 const METHODS: [&str; 12] = [

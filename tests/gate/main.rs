@@ -74,6 +74,7 @@ mod silent_clients;
 mod slow_bodies;
 mod smoke;
 mod streaming;
+mod tenants;
 mod terminal;
 mod tls;
 mod token_commands;

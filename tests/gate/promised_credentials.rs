@@ -143,6 +143,33 @@ async fn expressjs_token_validation_and_failed_authentication() {
     server.saw_nothing("all tokens are validated before a server has anything").await;
 }
 
+#[tokio::test]
+async fn expressjs_multi_tenant_saas() {
+    let server = Recorder::start().await;
+    let url = server.url("/mcp");
+    let gate = Gate::start(json!({
+        "proxy": { "auth": { "tokens": { "user": { "value": USER, "roles": ["user"] } }, "tenants": { "tokens": {
+            "acme": { "value": "acme-token-0123456789", "servers": ["acme"] },
+            "globex": { "value": "globex-token-0123456789", "servers": ["globex"] },
+        } } } },
+        "mcpServers": { "acme": { "url": url }, "globex": { "url": url } },
+    }))
+    .await;
+    for (place, token, status) in [
+        ("acme", "acme-token-0123456789", 200),
+        ("globex", "globex-token-0123456789", 200),
+        ("acme", "globex-token-0123456789", 403),
+        ("globex", "acme-token-0123456789", 403),
+        ("acme", "unknown-token-0123456789", 401),
+    ] {
+        let call = invoke(place, "")
+            .replace("Content-Length", &format!("x-tenant-token: {token}\r\nContent-Length"));
+        assert_eq!(gate.ask(&call).await.0, status, "{place} {token}");
+        assert!(server.requests().iter().all(|seen| !seen.contains("tenant")));
+    }
+    assert_eq!(server.requests().len(), 2);
+}
+
 const MCP_TOKEN: &str = "a-token-of-atrax-0123456789";
 
 fn atrax(token: &str) -> Value {

@@ -209,7 +209,7 @@ pub(crate) fn warn_of_access(
     let tokens =
         auth.credentials.iter().filter(|held| !held.decoy && held.expires.is_none_or(|end| end > cx.now));
     let tokens = tokens.map(|held| RuleSubject {
-        name: RuleName::Token(&held.token_name),
+        name: if held.is_tenant { RuleName::Unlisted } else { RuleName::Token(&held.token_name) },
         roles: &held.roles,
         limits: &held.limits,
     });

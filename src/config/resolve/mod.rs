@@ -12,6 +12,7 @@ pub(crate) mod programs;
 pub(super) mod remaining;
 mod schemes;
 pub(crate) mod servers;
+mod tenants;
 pub(super) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod users;
@@ -103,6 +104,7 @@ fn snapshot(
     let of_auth = proxy.as_ref().map_or_else(|| fields.key("proxy"), |proxy| proxy.key("auth"));
     access::warn_of_access(cx, &server_fields, &of_auth, &servers.good, &auth);
     snapshot.schemes = auth.schemes;
+    snapshot.tenant_header = auth.tenant_header;
     snapshot.admin_sees_all = auth.admin_sees_all;
     snapshot.credentials = auth.credentials;
     snapshot.users = auth.users.known;
@@ -166,6 +168,7 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         name: name(cx, proxy),
         tls,
         schemes: Schemes::default(),
+        tenant_header: None,
         admin_sees_all: false,
         credentials: Vec::new(),
         users: Vec::new(),

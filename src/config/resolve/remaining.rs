@@ -64,7 +64,9 @@ impl Remaining {
     }
 
     fn credential(&self, old: &Credential) -> Option<Credential> {
-        let is_it = |new: &&Credential| new.digest == old.digest && new.token_name == old.token_name;
+        let is_it = |new: &&Credential| {
+            new.digest == old.digest && new.token_name == old.token_name && new.is_tenant == old.is_tenant
+        };
         let new = self.credentials.iter().find(is_it)?;
         let expires = match (old.expires, new.expires) {
             (Some(old), Some(new)) => Some(old.min(new)),
@@ -100,6 +102,7 @@ mod tests {
         let hours = |hours: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3_600 * hours));
         let credential = |name: &str, digest, expires, roles: &[&str]| Credential {
             token_name: name.into(),
+            is_tenant: false,
             id: None,
             digest: [digest; 32],
             expires,
@@ -119,6 +122,7 @@ mod tests {
         let of = |old| remaining.credential(&old);
         assert_eq!(of(credential("a", 3, None, &[])), None, "another token");
         assert_eq!(of(credential("c", 1, None, &[])), None, "another name");
+        assert_eq!(of(Credential { is_tenant: true, ..credential("a", 1, None, &[]) }), None, "of a tenant");
         assert_eq!(of(credential("a", 1, None, &["x", "y"])), Some(credential("a", 1, hours(2), &["x"])));
         assert_eq!(of(credential("b", 2, hours(1), &["y"])), Some(credential("b", 2, hours(1), &["y"])));
         assert_eq!(of(decoy(false)), Some(decoy(true)));

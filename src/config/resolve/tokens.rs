@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderName;
 use sha2::{Digest, Sha256};
 
 use crate::config::{
@@ -19,7 +20,7 @@ use crate::config::{
     report::{foreign, problem::Location, shown},
     resolve::{
         callers::{KnownNames, caller_limits, words},
-        schemes,
+        schemes, tenants,
         users::{self, ReadUsers},
     },
     rule_lines::RuleOf,
@@ -37,6 +38,7 @@ pub(crate) struct Auth {
     pub(crate) schemes: Schemes,
     /// Those that may be meant to be on, though they cannot be read.
     pub(crate) may_schemes: Schemes,
+    pub(crate) tenant_header: Option<HeaderName>,
     pub(crate) admin_sees_all: bool,
     /// Whether it may be meant to be on, though it cannot be read.
     pub(crate) may_admin_see_all: bool,
@@ -84,11 +86,15 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         is_clear: is_ours,
         ..Auth::default()
     };
+    let mut holders = Holders::new();
     match fields.get("tokens") {
         Some(tokens) => {
             let what = "an object with a name for each token, as in { \"dev\": { \"$env\": \"DEV_TOKEN\" } }";
             match tokens.map_as(cx, what) {
-                Some(tokens) => read_tokens(cx, &tokens, servers, &mut auth),
+                Some(tokens) => {
+                    let names = read_tokens(cx, &tokens, servers, &mut holders, &mut auth, false);
+                    auth.token_names = KnownNames::of(names);
+                }
                 None => auth.is_clear = false,
             }
         }
@@ -98,6 +104,12 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
                 auth.token_names = none();
             }
         }
+    }
+    let tenants = tenants::resolve(cx, &fields);
+    auth.tenant_header = tenants.header;
+    auth.is_clear &= tenants.is_clear;
+    if let Some(tokens) = tenants.tokens {
+        read_tokens(cx, &tokens, servers, &mut holders, &mut auth, true);
     }
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
@@ -184,9 +196,19 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
     false
 }
 
-fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>, servers: &[&str], auth: &mut Auth) {
+/// Who has which token, of those that were read so far: the name, and whether it is a tenant's.
+type Holders = HashMap<[u8; 32], (Arc<str>, bool)>;
+
+/// Adds the credentials of tokens, or of tenants, to `auth`, and says which names there are.
+fn read_tokens(
+    cx: &mut Context<'_>,
+    tokens: &Fields<'_>,
+    servers: &[&str],
+    holders: &mut Holders,
+    auth: &mut Auth,
+    is_tenant: bool,
+) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
-    let mut owners: HashMap<[u8; 32], Arc<str>> = HashMap::new();
     for (name, key, node) in tokens.entries() {
         let name: Arc<str> = name.into();
         names.push(name.clone());
@@ -206,7 +228,8 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>, servers: &[&str], auth
         let mut ids = HashSet::new();
         for node in several.unwrap_or_else(|| vec![node]) {
             let read = read_credential(cx, &node, &name, servers, &mut auth.tag_limits);
-            let Some((credential, is_good)) = read else { continue };
+            let Some((mut credential, is_good)) = read else { continue };
+            credential.is_tenant = is_tenant;
             auth.remaining.push(credential.clone());
             cx.credentials.push((node.at.offset, credential.clone()));
             if <[u8; 32]>::from(Sha256::digest(&*name)) == credential.digest && !name.starts_with("sg_") {
@@ -221,11 +244,18 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>, servers: &[&str], auth
                     "has the same `id` as one before it; give each its own, so that metrics tell them apart",
                 );
             }
-            match owners.insert(credential.digest, name.clone()) {
-                Some(owner) if owner == name => {
+            match holders.insert(credential.digest, (name.clone(), is_tenant)) {
+                Some(holder) if holder == (name.clone(), is_tenant) => {
                     cx.warning(&node.at, "is the same token as one before it; remove one of them");
                 }
-                Some(owner) => {
+                Some((owner, _)) if is_tenant => {
+                    let owner = shown::name_or_hidden(&owner);
+                    let message = format!(
+                        "is the same token as {owner:?} has; give each tenant a token that nobody else has"
+                    );
+                    cx.error(&node.at, message);
+                }
+                Some((owner, _)) => {
                     let owner = shown::name_or_hidden(&owner);
                     let message = format!(
                         "is the same token as {owner:?} has; keep one of the two names, and list it in the `authTokens` of every server that the token opens"
@@ -236,7 +266,7 @@ fn read_tokens(cx: &mut Context<'_>, tokens: &Fields<'_>, servers: &[&str], auth
             }
         }
     }
-    auth.token_names = KnownNames::of(names);
+    names
 }
 
 /// A credential, and whether it may be used.
@@ -254,6 +284,7 @@ fn read_credential(
         let digest = read_plain_or_file(cx, node, false)?;
         let credential = Credential {
             token_name: name.clone(),
+            is_tenant: false,
             id: None,
             digest,
             expires: None,
@@ -303,7 +334,9 @@ fn read_credential(
     let expires = expires.flatten();
     let decoy = decoy.unwrap_or_default();
     let roles = if decoy { Vec::new() } else { roles };
-    Some((Credential { token_name: name.clone(), id, digest, expires, roles, limits, decoy }, is_good))
+    let token_name = name.clone();
+    let read = Credential { token_name, is_tenant: false, id, digest, expires, roles, limits, decoy };
+    Some((read, is_good))
 }
 
 fn read_id(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {

@@ -44,6 +44,12 @@ pub(in crate::config) static AUTH: Object = Object {
         )
         .examples(&[r#"{ "ci": { "$env": "CI_TOKEN" } }"#]),
         key(
+            "tenants",
+            ValueKind::Object(&TENANTS),
+            Nothing,
+            "Callers whose tokens come in a header field of their own. See [tenants](tokens.md#tenants).",
+        ),
+        key(
             "users",
             ValueKind::Map { names: &USER_NAMES, of: &ValueKind::Object(&USER) },
             Empty,
@@ -114,6 +120,28 @@ static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,
 
 /// As HTTP has them beside a password (RFC 7617 §2).
 static USER_NAMES: Names = Names { pattern: r"^[^:\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
+
+pub(in crate::config) static TENANTS: Object = Object {
+    name: "tenants",
+    doc: "Callers whose tokens come in a header field of their own.",
+    one_of: &[],
+    keys: &[
+        key(
+            "header",
+            ValueKind::Text("^[A-Za-z0-9-]{1,64}$"),
+            Text("X-Tenant-Token"),
+            "The field, one without another meaning. No server sees it.",
+        ),
+        key(
+            "tokens",
+            ValueKind::Map { names: &TOKEN_NAMES, of: &ValueKind::OneOrMany(&CREDENTIAL) },
+            Empty,
+            "Names of tenants and what proves each of them, as `proxy.auth.tokens` has them. They are no names of tokens: `authTokens` \
+             lists none of them.",
+        )
+        .examples(&[r#"{ "acme": { "$env": "ACME_TOKEN" } }"#]),
+    ],
+};
 
 static CREDENTIAL: ValueKind = ValueKind::SecretOr(&TOKEN);
 

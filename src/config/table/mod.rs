@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use self::server::INHERITED;
 pub(super) use self::{
-    auth::{AUTH, SCHEMES, TOKEN, USER},
+    auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
 };

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderName;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

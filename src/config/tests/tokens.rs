@@ -178,3 +178,51 @@ fn a_scheme_is_taken_out_only_if_it_is_certain_that_it_is_off() {
     assert_eq!(remaining(r#""schemes": ["apikey", "digest"]"#), Some(every));
     assert_eq!(remaining(r#""schemes": "apikey""#), Some(every));
 }
+
+#[test]
+fn tenants_have_tokens_of_their_own() {
+    let snapshot = good(with_proxy(
+        r#""auth": {"tokens": {"a": "token-number-one-a"}, "tenants": {"header": "X-Customer", "tokens": {
+            "a": [{"value": "tenant-number-one", "roles": ["x"]}, "tenant-number-two"]
+        }}}"#,
+    ));
+    assert_eq!(snapshot.tenant_header.as_ref().map(HeaderName::as_str), Some("x-customer"));
+    let found: Vec<_> =
+        snapshot.credentials.iter().map(|held| (&*held.token_name, held.is_tenant, held.label())).collect();
+    let tenant = ("a", true, "tenant:a".into());
+    assert_eq!(found, [("a", false, "a".into()), tenant.clone(), tenant]);
+    let named = good(with_proxy(r#""auth": {"tenants": {"tokens": {"a": "tenant-number-one"}}}"#));
+    assert_eq!(named.tenant_header.as_ref().map(HeaderName::as_str), Some("x-tenant-token"));
+    assert_eq!(good(with_proxy(r#""auth": {}"#)).tenant_header, None);
+}
+
+#[test]
+fn tenants_that_would_not_work_are_told_of() {
+    for (auth, told) in [
+        (r#""tenants": {}"#, "tenants: warning: has no `tokens`, so there is no tenant"),
+        (
+            r#""tenants": {"header": "X_Tenant", "tokens": {}}"#,
+            "header: has to be 1 to 64 letters, digits or `-`",
+        ),
+        (
+            r#""tenants": {"header": "Authorization", "tokens": {}}"#,
+            "header: is a field with a meaning of its own",
+        ),
+        (
+            r#""tenants": {"header": "mcp-name", "tokens": {}}"#,
+            "header: is a field with a meaning of its own",
+        ),
+        (
+            r#""tokens": {"a": "token-number-one-a"}, "tenants": {"tokens": {"b": "token-number-one-a"}}"#,
+            r#"tokens.b: is the same token as "a" has; give each tenant a token that nobody else has"#,
+        ),
+        (r#""tenants": {"tokens": 1}"#, "tokens: must be an object with a name for each tenant"),
+    ] {
+        let said = said(&with_proxy(&format!(r#""auth": {{{auth}}}"#)));
+        assert!(said.contains(told), "{auth}: {said}");
+    }
+    let config = r#"{"proxy": {"auth": {"tokens": {}, "tenants": {"tokens": {"acme": "tenant-number-one"}}}},
+        "mcpServers": {"a": {"url": "http://h", "authTokens": ["acme"]}}}"#;
+    let loaded = Place::new().load(config);
+    assert!(loaded.snapshot.is_none(), "`authTokens` lists no tenants: {}", said(&loaded));
+}
