@@ -16,6 +16,8 @@ pub struct Error {
     pub kind: ErrorKind,
     /// What the log has besides.
     pub cause: Option<Cow<'static, str>>,
+    /// What the config asks for and the caller does not have, in place of the sentence of the kind.
+    pub requirement: Option<Box<str>>,
 }
 
 /// Which side has to act for the error to go away.
@@ -81,8 +83,10 @@ kinds! {
     QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
     /// A valid token without a grant for this server.
     InsufficientScope: Client, FORBIDDEN, "insufficient_scope", "This token has no grant for this resource.";
-    /// A call of a tool that `options.toolFilter` hides, where it cannot be answered as the server would.
+    /// A call of a tool that `options.toolFilter` or a rule of `tools` hides, where it cannot be answered as the server would.
     ToolNotAllowed: Client, FORBIDDEN, "tool_not_allowed", "This tool is not served here.";
+    /// A call of a tool that a rule of `tools` keeps from the caller, and does not hide.
+    ToolForbidden: Client, FORBIDDEN, "tool_forbidden", "This caller may not use this tool.";
     /// Nothing is served at this path.
     NotFound: Client, NOT_FOUND, "not_found", "Nothing is served at this path.";
     /// A session id that was not issued to this caller for this server.
@@ -151,11 +155,21 @@ impl ErrorKind {
 
     /// This kind, with a cause for the log.
     pub fn with_cause(self, cause: impl Into<Cow<'static, str>>) -> Error {
-        Error { kind: self, cause: Some(cause.into()) }
+        Error { cause: Some(cause.into()), ..self.into() }
     }
 }
 
 impl Error {
+    /// The caller lacks what a tool requires.
+    pub fn tool_forbidden(requirement: String) -> Self {
+        Self { requirement: Some(requirement.into()), ..ErrorKind::ToolForbidden.into() }
+    }
+
+    /// The sentence for a human, which says how to mend it.
+    pub fn sentence(&self) -> &str {
+        self.requirement.as_deref().unwrap_or_else(|| self.kind.sentence())
+    }
+
     /// The server was stopped, or is disabled.
     pub fn stopped() -> Self {
         ErrorKind::Stopped.with_cause("the server was stopped")
@@ -173,7 +187,7 @@ impl Error {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, cause: None }
+        Self { kind, cause: None, requirement: None }
     }
 }
 

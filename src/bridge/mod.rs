@@ -25,10 +25,10 @@ use crate::{
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    identity::{Members, Subject, Waits},
+    identity::{Subject, Waits},
     ledger::{Limit, Resource},
     link::{
-        CalledTool, Link, Outbound, ToServer,
+        self, CalledTool, FromServer, Link, Outbound, ToServer,
         aggregate::server_of,
         shared::{self, CallSender},
     },
@@ -38,9 +38,10 @@ use crate::{
         message::{Message, MessageKind},
         modern,
         sse::reader::event,
+        tool_list,
     },
     observe::Record,
-    policy::selector::Selector,
+    policy::{selector::Selector, tools::ToolView},
     request::{Request, admitted::Admitted},
     servers::{Backend, ServerEntry},
     session::{
@@ -287,6 +288,21 @@ impl BridgedRequest<'_> {
             let Server { name, tags, .. } = &entry.server;
             entry.admits(&admitted.caller) && selector.selects(name, tags)
         });
+        // Where callers share what is behind, what is not for this one is looked at here.
+        let view = admitted.entry.tool_view(&admitted.caller).filter(ToolView::has_rules);
+        if let Some(view) = &view
+            && let Err(refusal) = link::filter::check(&message, view)
+        {
+            return match refusal {
+                Some(FromServer::Failed { error, .. }) => Err(error),
+                Some(FromServer::Message { message, .. }) => {
+                    record.answered(message.error_code());
+                    Ok(json(modern::status(&message), message.into_bytes()))
+                }
+                Some(FromServer::Ended { .. }) | None => Ok(empty(StatusCode::ACCEPTED)),
+            };
+        }
+        let view = view.filter(|_| tool_list::may_list(message.method()));
         // Opened only where it is used: it may count for the caller.
         let open_conversation = || servers::conversation(worker, admitted, &selector);
         let mut conversation = None;
@@ -322,6 +338,10 @@ impl BridgedRequest<'_> {
             let conversation = conversation.filter(|_| !is_apart).map_or_else(open_conversation, Ok)?;
             conversation.link.attach(&admitted.owner)
         };
+        if let Some(view) = view {
+            let report = servers::report_withheld(worker, &admitted.entry);
+            link.from_server = link::filter::lists_of(link.from_server, view, report);
+        }
         let id = message.response_id().cloned();
         let outbound = Outbound { message, params, trace: self.trace(), called: self.called.clone() };
         let outbound = ToServer::Message(outbound);
@@ -407,6 +427,7 @@ impl BridgedRequest<'_> {
             listens,
             watched: worker.watchdog.watch(Subject::Session(admission, Cell::new(true))),
             members,
+            begun_by: Arc::clone(&admitted.caller.identity),
         };
         Ok((session::start(link, settings, place), id))
     }
@@ -455,15 +476,16 @@ impl BridgedRequest<'_> {
         let (server, owner) = self.admitted.session_owner();
         let id = self.admitted.live.sessions.open(server, owner, sealed)?;
         let session = self.worker.shared.sessions.find(SessionId::parse(id)?, server)?;
-        self.may_use(session.members()).then_some(session)
+        self.may_use(&session).then_some(session)
     }
 
-    /// Whether the caller may use what a session reaches. The session is its token name's, and its credential may have fewer
+    /// Whether the caller may use what a session reaches. The session is its principal's, and its credential may have fewer
     /// roles than the one that began it. From here on, the request ends when it may no longer.
-    fn may_use(&self, members: &Members) -> bool {
+    fn may_use(&self, session: &SessionHandle) -> bool {
         let admission = self.watched.subject().admission();
         // Fails if they are known already, and then they are the same.
-        let _ = admission.members.set(Arc::clone(members));
+        let _ = admission.members.set(Arc::clone(session.members()));
+        let _ = admission.begun_by.set(Arc::clone(session.begun_by()));
         self.worker.shared.live().still_admits(admission)
     }
 

@@ -15,7 +15,7 @@ use crate::{
     child::Supervisor,
     config::{Level, McpTransport},
     error::{Error, ErrorKind, Side},
-    identity::{Admission, AdmittedParty, Caller, Members, credential_key::CredentialKey},
+    identity::{Admission, AdmittedParty, Caller, Identity, Members, credential_key::CredentialKey},
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
@@ -29,7 +29,7 @@ use crate::{
         version::LEGACY,
     },
     observe::{Group, Topic},
-    policy::selector::Selector,
+    policy::{selector::Selector, tools::ToolView},
     request::admitted::Admitted,
     servers::{Backend, MemberKey, ServerEntry, SharedConversation, SharedKey},
     state::{GatewayState, Live, Worker},
@@ -56,6 +56,7 @@ pub(super) fn open(
     to: AdmittedParty,
 ) -> impl Future<Output = Result<OpenedLink, Error>> + use<> {
     let (worker, entry) = (Rc::clone(worker), Arc::clone(&admitted.entry));
+    let identity = Arc::clone(to.identity());
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
     let credential = entry.credential_key(&admitted.caller.identity.principal);
     async move {
@@ -67,7 +68,8 @@ pub(super) fn open(
                 OpenedLink { link, members, listens, idle: view.idle }
             }
             None => {
-                let link = one(&worker, &entry, &owner, credential, Callers::One).await?;
+                let view = entry.tool_view_as(&identity);
+                let link = one(&worker, &entry, &owner, credential, Callers::One, view).await?;
                 let idle = entry.server.idle_timeout;
                 OpenedLink { link, members: Arc::default(), listens, idle }
             }
@@ -100,7 +102,7 @@ pub(super) fn conversation(
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&entry.server.name), Arc::clone(owner));
         let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
-            SharedLink::start(move || current(&worker, &name, &of_link, credential), settings)
+            SharedLink::start(move || current(&worker, &name, &of_link, credential, None), settings)
         });
         match own {
             Ok(own) => return Ok(own),
@@ -117,7 +119,7 @@ pub(super) fn conversation(
         if matches!(entry.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        SharedLink::start(move || current(&worker, &name, &gateway, credential), settings)
+        SharedLink::start(move || current(&worker, &name, &gateway, credential, None), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
@@ -197,7 +199,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
     // That it was stopped meanwhile shows in the epoch.
     let admission = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
-    let credential = *credential;
+    let (credential, identity) = (*credential, Arc::clone(view.to.identity()));
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
@@ -215,7 +217,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
         patience: Box::new(patience),
         health,
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open, &owner, credential)),
+        open: Box::new(move || current(&worker, &of_open, &owner, credential, Some(&identity))),
         granted: Box::new(move || {
             let live = shared.live();
             let run_state = &live.entry(&admission.server)?.run_state;
@@ -271,13 +273,15 @@ fn report_member(shared: &GatewayState, report: MemberReport<'_>) {
     }
 }
 
-/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`.
+/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`, and
+/// has the tools of `view`.
 async fn one(
     worker: &Rc<Worker>,
     entry: &ServerEntry,
     owner: &Arc<Owner>,
     credential: CredentialKey,
     callers: Callers,
+    view: Option<ToolView>,
 ) -> Result<Link, Error> {
     if entry.run_state.is_stopped() {
         return Err(Error::stopped());
@@ -314,8 +318,8 @@ async fn one(
             return Err(ErrorKind::Internal.with_cause("all servers as one are no member of themselves"));
         }
     };
-    Ok(match &entry.server.tool_filter {
-        Some(filter) => link::filter::wrap(link, Arc::clone(filter), report_withheld(worker, entry)),
+    Ok(match view {
+        Some(view) => link::filter::wrap(link, view, report_withheld(worker, entry)),
         None => link,
     })
 }
@@ -366,7 +370,7 @@ pub async fn warm(shared: Arc<GatewayState>, supervisor: Arc<Supervisor>) {
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.
-fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link::filter::WithheldReport {
+pub(super) fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link::filter::WithheldReport {
     let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&entry.server.name));
     Box::new(move |error| {
         let observer = &shared.observer;
@@ -377,17 +381,24 @@ fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link::filter::Wi
     })
 }
 
-/// A conversation with the server that has this name now, for `owner`, which callers share, or servers.
+/// A conversation with the server that has this name now, for `owner`, which callers share, or servers. It has the tools that
+/// there are for `identity`; where that is left to each caller, those that there are for anybody.
 fn current(
     worker: &Rc<Worker>,
     name: &Arc<str>,
     owner: &Arc<Owner>,
     credential: CredentialKey,
+    identity: Option<&Arc<Identity>>,
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
+    let identity = identity.cloned();
     Box::pin(async move {
         let entry = worker.shared.live().entry(&name).cloned();
         let entry = entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
-        one(&worker, &entry, &owner, credential, Callers::Many).await
+        let view = match &identity {
+            Some(identity) => entry.tool_view_as(identity),
+            None => ToolView::of_all(&entry.server),
+        };
+        one(&worker, &entry, &owner, credential, Callers::Many, view).await
     })
 }

@@ -166,6 +166,15 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
     let places = [of_server, identity.rule_of(), Some(RuleOf::Auth)].into_iter().flatten();
     let line = places.into_iter().find_map(|of| loaded.rules.get(of, rule));
     let reason = reason(rule, decision.is_allow());
+    let rules =
+        server.zip(loaded.snapshot.as_ref()).and_then(|(name, all)| all.server(name)?.tool_rules.as_ref());
+    let reason = match (rule, rules) {
+        (Rule::ToolRule(at), Some(rules)) if !decision.is_allow() => {
+            let requirement = rules.get(at).map(|rule| rule.requirement());
+            format!("{reason}: {}", requirement.unwrap_or_default())
+        }
+        _ => reason.to_owned(),
+    };
     match line {
         Some(line) => format!("{verdict}\n  {}:{line}: {reason}", path.display()),
         None => format!("{verdict}\n  {reason}"),
@@ -190,6 +199,8 @@ fn reason(rule: Rule, allows: bool) -> &'static str {
         (Rule::OwnTags, false) => "the caller is limited to tags of which the server has none",
         (Rule::ToolFilter, true) => "leaves the tool to clients",
         (Rule::ToolFilter, false) => "hides the tool from everybody",
+        (Rule::ToolRule(_), true) => "asks for what the caller has",
+        (Rule::ToolRule(_), false) => "asks for what the caller does not have",
         (Rule::OwnRoles, true) => "the caller has a role that opens it",
         (Rule::OwnRoles, false) => "the caller has no role that opens it",
         (Rule::Expires, _) => "the credential has expired",

@@ -43,6 +43,8 @@ pub enum Rule {
     OwnTags,
     /// `options.toolFilter` of the server.
     ToolFilter,
+    /// The entry of `tools` of the server at this place.
+    ToolRule(usize),
     /// `roles` of the caller: `admin`, or `metrics`.
     OwnRoles,
     /// `expires` of the token.
@@ -70,6 +72,7 @@ impl Rule {
             Self::OwnServers => "own_servers",
             Self::OwnTags => "own_tags",
             Self::ToolFilter => "tool_filter",
+            Self::ToolRule(_) => "tool_rule",
             Self::OwnRoles => "own_roles",
             Self::Expires => "expires",
             Self::Decoy => "decoy",

@@ -350,7 +350,7 @@ fn words_of_other_programs_and_keys_of_other_levels() {
 #[test]
 fn every_word_that_another_program_has_is_known() {
     const SERVER: &str = "serverUrl httpUrl endpoint transport requestInit enabled disabledTools excludeTools includeTools \
-        enabledTools allowedTools tools autoApprove alwaysAllow trust timeout_ms requestTimeout connectionTimeout initTimeout \
+        enabledTools allowedTools autoApprove alwaysAllow trust timeout_ms requestTimeout connectionTimeout initTimeout \
         name icon gallery version metadata note dev sandbox oauth auth restartOnExit maxRestarts restartDelay stderr \
         instructionOverride toolDescriptionOverrides template inheritParentEnv envFilter envFile serviceAuths \
         requiresUserToken userAuthentication tokenSetup delimiter discovery cacheTtl maxConnsPerUser auth_strategy \
@@ -607,6 +607,44 @@ fn the_hash_of_a_token_does_not_open_the_gate() {
             &[("2:8:", "warning: has the form of a SHA-256, and opens as the token itself")],
         ),
         (tokens!("\"dev\": {\"value\": \"$env:HEX\"}"), &[]),
+    ]);
+}
+
+#[test]
+fn rules_for_tools() {
+    check(&[
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"tools\": [\"read\"]}"),
+            &[("2:35:", "must be an object, as in { \"delete_*\": { \"roles\": [\"admin\"] } }")],
+        ),
+        (
+            servers!(
+                "\"a\": {\"url\": \"http://h\", \"public\": true, \"tools\": {\"x\": {\"roles\": [\"r\"]}}}"
+            ),
+            &[("2:51:", "cannot stand beside `public: true`, which knows no caller")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"tools\": {\"\": {\"roles\": [\"r\"]}}}"),
+            &[("2:36:", "is no name of a tool; write 1 to")],
+        ),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"tools\": {\"x\": {}}}"),
+            &[(
+                "2:36:",
+                "warning: asks for nothing, so it keeps the tool from nobody; give it `roles` or `users`",
+            )],
+        ),
+        (
+            servers!(
+                "\"a\": {\"url\": \"http://h\", \"tools\": {\"x\": {\"roles\": [], \"users\": [\"al\"], \"role\": 1}}}"
+            ),
+            &[
+                ("2:42:", "warning: keeps the tool from everybody; name some"),
+                ("2:55:", "warning: keeps the tool from everybody; name some"),
+                ("2:65:", "is no name in proxy.auth.users, which has none"),
+                ("2:72:", "unknown key; did you mean `roles`?"),
+            ],
+        ),
     ]);
 }
 

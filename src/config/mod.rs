@@ -32,6 +32,7 @@ mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tool_rules;
 pub mod watch;
 
 use std::{
@@ -59,6 +60,7 @@ pub use crate::config::{
     schemes::Schemes,
     snapshot::*,
     table::INHERITED,
+    tool_rules::{ToolAccess, ToolPattern, ToolRule, ToolRules},
 };
 use crate::config::{
     read::{
@@ -161,7 +163,7 @@ fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {
     let (name, key) = path.split_once('.').unwrap_or((path, ""));
     let keys =
         ["", "authTokens", "users", "roles", "tags", "public", "disabled", "options", "options.authTokens"];
-    keys.contains(&key).then(|| name.into())
+    (keys.contains(&key) || key == "tools" || key.starts_with("tools.")).then(|| name.into())
 }
 
 /// [`load`] as of the moment `now`, which decides what has expired.

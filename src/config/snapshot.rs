@@ -16,6 +16,7 @@ use super::{
     access::{Access, CallerLimits, Rule, RuleSubject},
     rule_lines::RuleLines,
     schemes::Schemes,
+    tool_rules::ToolRules,
 };
 use crate::{mcp::schema::InputSchema, secret::Secret};
 
@@ -110,6 +111,8 @@ pub struct LostServer {
     pub access: Access,
     /// Its tags, by which callers may be limited.
     pub tags: Vec<String>,
+    /// Who may use which of its tools.
+    pub tool_rules: Option<Arc<ToolRules>>,
     /// Its place among all servers.
     pub index: usize,
 }
@@ -417,6 +420,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// `options.toolFilter`.
     pub tool_filter: Option<Arc<ToolFilter>>,
+    /// `tools`: who may use which of its tools.
+    pub tool_rules: Option<Arc<ToolRules>>,
     /// `warm`, default false: a command is started once before it is needed.
     pub warm: bool,
 }
@@ -441,6 +446,7 @@ impl Server {
             tags: Vec::new(),
             idle_timeout,
             tool_filter: None,
+            tool_rules: None,
             warm: false,
         }
     }

@@ -154,6 +154,7 @@ mod tests {
             keep_alive: None,
             idle_timeout: Server::IDLE_TIMEOUT,
             tool_filter: None,
+            tool_rules: None,
             warm: false,
         }
     }

@@ -199,7 +199,12 @@ fn complete(mut snapshot: Snapshot, in_force: &Snapshot) -> Snapshot {
     for lost in &snapshot.lost.servers {
         let before = in_force.servers.iter().find(|server| server.name == lost.name);
         if let Some(before) = before {
-            let server = Server { access: lost.access.clone(), tags: lost.tags.clone(), ..before.clone() };
+            let server = Server {
+                access: lost.access.clone(),
+                tags: lost.tags.clone(),
+                tool_rules: lost.tool_rules.clone(),
+                ..before.clone()
+            };
             snapshot.servers.insert(lost.index.min(snapshot.servers.len()), server);
         }
     }

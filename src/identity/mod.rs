@@ -30,6 +30,9 @@ pub struct Admission {
     /// Names of the servers behind this one that it may reach, for a request of a session with all servers as one: known
     /// once the session is found.
     pub members: OnceCell<Members>,
+    /// As whom the session was begun, for a request of one that the gateway keeps: known once the session is found. What there
+    /// is in it is what there is for that one.
+    pub begun_by: OnceCell<Arc<Identity>>,
 }
 
 /// Who has to be admitted for something to go on.
@@ -38,8 +41,17 @@ pub enum AdmittedParty {
     /// Whoever has this credential, as long as it proves the same principal: a request and its response end with the one that
     /// they came by. Without one, the server has to be public.
     Credential(Arc<Identity>),
-    /// This principal, by whichever of its credentials. A session outlives the one that began it.
-    Principal(Principal),
+    /// This principal, by whichever of its credentials. A session outlives the one that began it, and does not do more than
+    /// that one could.
+    Principal(Arc<Identity>),
+}
+
+impl AdmittedParty {
+    /// As whom it was admitted.
+    pub fn identity(&self) -> &Arc<Identity> {
+        let (Self::Credential(identity) | Self::Principal(identity)) = self;
+        identity
+    }
 }
 
 /// Who makes a request.
@@ -59,14 +71,14 @@ impl Caller {
 
     /// What a session of this caller is admitted by: it belongs to the principal, not to the credential.
     pub fn as_principal(&self) -> AdmittedParty {
-        AdmittedParty::Principal(self.identity.principal.clone())
+        AdmittedParty::Principal(Arc::clone(&self.identity))
     }
 }
 
 impl Admission {
     /// What lets `to` use a server.
     pub fn new(to: AdmittedParty, server: Arc<str>, stops: u64) -> Self {
-        Self { to, server, stops, members: OnceCell::new() }
+        Self { to, server, stops, members: OnceCell::new(), begun_by: OnceCell::new() }
     }
 }
 
@@ -126,13 +138,15 @@ mod tests {
     #[test]
     fn what_a_session_is_admitted_by_is_the_principal_and_a_request_by_the_credential() {
         let dev = caller(Principal::Token("dev".into()));
-        assert_eq!(dev.as_principal(), AdmittedParty::Principal(Principal::Token("dev".into())));
+        assert_eq!(dev.as_principal(), AdmittedParty::Principal(Arc::clone(&dev.identity)));
+        assert_eq!(dev.as_principal().identity(), &dev.identity);
         assert_eq!(dev.as_credential(), AdmittedParty::Credential(dev.identity));
     }
 
     #[test]
     fn a_request_always_waits_and_a_session_only_while_a_client_of_it_does() {
-        let admission = || Admission::new(AdmittedParty::Principal(Principal::Nobody), "db".into(), 0);
+        let admission =
+            || Admission::new(AdmittedParty::Principal(Arc::new(Identity::NOBODY)), "db".into(), 0);
         for waits in [Waits::Listens, Waits::Calls, Waits::Converses] {
             assert_eq!(Subject::Request(admission(), waits).waits(), Some(waits));
         }

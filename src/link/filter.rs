@@ -1,16 +1,15 @@
-//! A link to a server some of whose tools are hidden.
+//! A link to a server some of whose tools are not for the client.
 //!
-//! Calls of hidden tools never reach the server, and lists come without them. What is decided on was read as every server
+//! Calls of them never reach the server, and lists come without those that are hidden. What is decided on was read as every server
 //! reads it when the message came in ([`Message::parse`]), and a list that cannot be read as every client reads it does not
 //! pass ([`mcp::tool_list`](crate::mcp::tool_list)).
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use tokio::sync::mpsc;
 
-use super::{FromServer, Link, ServerEnd, ToServer};
+use super::{FromServer, Link, QUEUE, ServerEnd, ToServer};
 use crate::{
-    config::ToolFilter,
     error::{Error, ErrorKind},
     mcp::{
         codes::INVALID_PARAMS,
@@ -18,19 +17,31 @@ use crate::{
         method::TOOLS_CALL,
         tool_list::without_hidden,
     },
+    policy::tools::{ToolCall, ToolView},
 };
 
 /// Is called for each message that does not pass because it may be a list and cannot be read.
 pub type WithheldReport = Box<dyn Fn(&Error) + Send>;
 
-/// The same conversation, without the tools that `filter` hides. Must be called within a runtime.
-pub fn wrap(link: Link, filter: Arc<ToolFilter>, report: WithheldReport) -> Link {
+/// The same conversation, with the tools of `view`. Must be called within a runtime.
+pub fn wrap(link: Link, view: ToolView, report: WithheldReport) -> Link {
     let (filtered, server_end) = Link::pair();
     let ServerEnd { from_client, to_client } = server_end;
     let Link { to_server, from_server } = link;
     // Two tasks, so that a client that does not take what comes still reaches the server, as without a filter.
-    tokio::spawn(calls(from_client, to_server, to_client.clone(), Arc::clone(&filter)));
-    tokio::spawn(lists(from_server, to_client, filter, report));
+    tokio::spawn(calls(from_client, to_server, to_client.clone(), view.clone()));
+    tokio::spawn(lists(from_server, to_client, view, report));
+    filtered
+}
+
+/// What comes `from_server` for one caller, with the tools of `view` on lists. Must be called within a runtime.
+pub fn lists_of(
+    from_server: mpsc::Receiver<FromServer>,
+    view: ToolView,
+    report: WithheldReport,
+) -> mpsc::Receiver<FromServer> {
+    let (to_client, filtered) = mpsc::channel(QUEUE);
+    tokio::spawn(lists(from_server, to_client, view, report));
     filtered
 }
 
@@ -39,7 +50,7 @@ async fn calls(
     mut from_client: mpsc::Receiver<ToServer>,
     to_server: mpsc::Sender<ToServer>,
     to_client: mpsc::Sender<FromServer>,
-    filter: Arc<ToolFilter>,
+    view: ToolView,
 ) {
     loop {
         let sent = tokio::select! {
@@ -48,7 +59,7 @@ async fn calls(
         };
         let Some(sent) = sent else { return };
         let passes = match &sent {
-            ToServer::Message(sent) => check(&sent.message, &filter),
+            ToServer::Message(sent) => check(&sent.message, &view),
             ToServer::Abandon(_) => Ok(()),
         };
         let is_over = match passes {
@@ -63,12 +74,18 @@ async fn calls(
 }
 
 /// Whether a message may reach the server. The error is what its client gets instead; a notification gets nothing.
-fn check(message: &Message, filter: &ToolFilter) -> Result<(), Option<FromServer>> {
-    if message.method() != TOOLS_CALL || message.name().is_some_and(|tool| filter.passes(tool)) {
+pub fn check(message: &Message, view: &ToolView) -> Result<(), Option<FromServer>> {
+    if message.method() != TOOLS_CALL {
         return Ok(());
     }
     let refusal = match message.name() {
-        Some(name) => Cow::Owned(format!("Unknown tool: {name}")),
+        Some(name) => match view.call(name) {
+            ToolCall::Passes => return Ok(()),
+            ToolCall::Hidden => Cow::Owned(format!("Unknown tool: {name}")),
+            ToolCall::Forbidden(error) => {
+                return Err(message.id().map(|id| FromServer::Failed { id: id.clone(), error }));
+            }
+        },
         None => "params.name is missing".into(),
     };
     Err(message.id().and_then(|id| {
@@ -81,7 +98,7 @@ fn check(message: &Message, filter: &ToolFilter) -> Result<(), Option<FromServer
 async fn lists(
     mut from_server: mpsc::Receiver<FromServer>,
     to_client: mpsc::Sender<FromServer>,
-    filter: Arc<ToolFilter>,
+    view: ToolView,
     report: WithheldReport,
 ) {
     loop {
@@ -91,7 +108,7 @@ async fn lists(
         };
         let Some(came) = came else { return };
         let passes = match came {
-            FromServer::Message { message, about } => match shortened(message, &filter) {
+            FromServer::Message { message, about } => match shortened(message, &view) {
                 Ok(message) => Some(FromServer::Message { message, about }),
                 Err((id, error)) => {
                     report(&error);
@@ -111,9 +128,9 @@ async fn lists(
 
 /// The message without hidden tools, whatever kind it is: a client may take any of them for a list. The error is that it cannot
 /// be read; with the request that it answers.
-fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, (Option<Id>, Error)> {
+fn shortened(message: Message, view: &ToolView) -> Result<Message, (Option<Id>, Error)> {
     let text = std::str::from_utf8(message.text()).unwrap_or_default();
-    let shorter = match without_hidden(text, &|tool| filter.passes(tool)) {
+    let shorter = match without_hidden(text, &|tool| view.lists(tool)) {
         Ok(Cow::Borrowed(_)) => return Ok(message),
         Ok(Cow::Owned(shorter)) => Message::from_server(shorter.into())
             .map(|shorter| shorter.held_like(&message))
@@ -128,9 +145,10 @@ fn shortened(message: Message, filter: &ToolFilter) -> Result<Message, (Option<I
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
+    use crate::config::{Server, ToolFilter};
 
     fn filtered() -> (Link, ServerEnd) {
         filtered_with(Box::new(|error| panic!("{error}")))
@@ -138,8 +156,9 @@ mod tests {
 
     fn filtered_with(report: WithheldReport) -> (Link, ServerEnd) {
         let (link, server_end) = Link::pair();
-        let list = ["drop".into()].into();
-        (wrap(link, Arc::new(ToolFilter { allows: false, list }), report), server_end)
+        let filter = ToolFilter { allows: false, list: ["drop".into()].into() };
+        let server = Server { tool_filter: Some(Arc::new(filter)), ..Server::all(Duration::ZERO) };
+        (wrap(link, ToolView::of_all(&server).unwrap(), report), server_end)
     }
 
     fn message(text: &'static str) -> ToServer {

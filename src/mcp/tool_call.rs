@@ -116,6 +116,14 @@ impl<F: Fn(&str) -> bool> CallGuard<F> {
         self.scan.method()
     }
 
+    /// The name of what is called, once met.
+    pub fn name(&self) -> Option<&str> {
+        match self.scan.name() {
+            ScannedName::Text(name) => Some(name),
+            ScannedName::Absent | ScannedName::Unreadable => None,
+        }
+    }
+
     /// `id`, once met.
     pub fn id(&self) -> Option<Id> {
         self.scan.id()

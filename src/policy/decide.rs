@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    config::{ADMIN, Access, Rule, Server, Snapshot},
+    config::{ADMIN, Access, Rule, Server, Snapshot, ToolAccess},
     error::ErrorKind,
     identity::Identity,
 };
@@ -112,6 +112,8 @@ pub enum DenyKind {
     NotFound,
     /// As if the server did not have the tool.
     Hidden,
+    /// 403: it takes another caller for this tool.
+    ToolForbidden,
 }
 
 impl From<DenyKind> for ErrorKind {
@@ -122,6 +124,7 @@ impl From<DenyKind> for ErrorKind {
             DenyKind::Forbidden => Self::InsufficientScope,
             DenyKind::NotFound => Self::NotFound,
             DenyKind::Hidden => Self::ToolNotAllowed,
+            DenyKind::ToolForbidden => Self::ToolForbidden,
         }
     }
 }
@@ -190,12 +193,27 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
             }
         }
     };
+    let Some((server, tool)) = server.zip(tool) else { return Ok(rule) };
     // 4. A tool that the filter hides exists for no caller.
-    match server.and_then(|server| server.tool_filter.as_ref()).zip(tool) {
-        Some((filter, tool)) if filter.passes(tool) => Ok(Rule::ToolFilter),
-        Some(_) => Err((DenyKind::Hidden, Rule::ToolFilter)),
-        None => Ok(rule),
+    let rule = match &server.tool_filter {
+        Some(filter) if filter.passes(tool) => Rule::ToolFilter,
+        Some(_) => return Err((DenyKind::Hidden, Rule::ToolFilter)),
+        None => rule,
+    };
+    // 5. One that a rule keeps from this one exists for others.
+    let Some(rules) = &server.tool_rules else { return Ok(rule) };
+    match rules.access(tool, identity.rule_subject()) {
+        ToolAccess::Unruled => Ok(rule),
+        ToolAccess::Met(at) => Ok(Rule::ToolRule(at)),
+        _ if is_admin_of_all(identity, policy.admin_sees_all) => Ok(Rule::AdminSeesAll),
+        ToolAccess::Hidden(at) => Err((DenyKind::Hidden, Rule::ToolRule(at))),
+        ToolAccess::Forbidden(at) => Err((DenyKind::ToolForbidden, Rule::ToolRule(at))),
     }
+}
+
+/// Whether the rules of servers keep nothing from a caller. `admin_sees_all` is the key of that name.
+pub fn is_admin_of_all(identity: &Identity, admin_sees_all: bool) -> bool {
+    admin_sees_all && identity.has_role(ADMIN)
 }
 
 fn manages(identity: &Identity, what: ManageAsk) -> bool {

@@ -4,8 +4,9 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    config::{CallerLimits, ToolFilter},
+    config::{CallerLimits, ToolFilter, ToolPattern, ToolRule, ToolRules},
     identity::{Principal, Proof},
+    policy::tools::ToolView,
 };
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -209,6 +210,53 @@ fn a_hidden_tool_does_not_exist_for_whoever_may_use_the_server() {
 }
 
 #[test]
+fn a_rule_keeps_a_tool_from_those_who_do_not_meet_it_and_the_filter_comes_first() {
+    let rule = |pattern: &str, hide| ToolRule {
+        pattern: ToolPattern::new(pattern),
+        roles: Some(vec!["ops".into()]),
+        users: None,
+        hide,
+    };
+    let filter = ToolFilter { allows: false, list: ["drop_all".into()].into() };
+    let db = Server {
+        tool_filter: Some(std::sync::Arc::new(filter)),
+        tool_rules: Some(std::sync::Arc::new(ToolRules::new(vec![
+            rule("drop_*", true),
+            rule("say_*", false),
+        ]))),
+        ..server("db", Access::AnyToken)
+    };
+    let tool = |name| Ask::Tool { server: "db", name };
+    let (dev, ops, admin) = (token("dev", &[]), token("ops", &["ops"]), token("root", &["admin"]));
+    let decided = |identity: &Identity, name| ask(&db, Some(NOW), identity, tool(name));
+    assert_eq!(decided(&dev, "read"), allow(Rule::ToolFilter));
+    assert_eq!(decided(&dev, "drop_one"), deny(DenyKind::Hidden, Rule::ToolRule(0)));
+    assert_eq!(decided(&dev, "say_so"), deny(DenyKind::ToolForbidden, Rule::ToolRule(1)));
+    assert_eq!(decided(&ops, "drop_one"), allow(Rule::ToolRule(0)));
+    assert_eq!(decided(&ops, "drop_all"), deny(DenyKind::Hidden, Rule::ToolFilter));
+    assert_eq!(decided(&admin, "say_so"), deny(DenyKind::ToolForbidden, Rule::ToolRule(1)));
+    let of_all =
+        |name| decide(&Policy { servers: &db, now: None, admin_sees_all: true }, &admin, &tool(name));
+    assert_eq!(of_all("say_so"), allow(Rule::AdminSeesAll));
+    assert_eq!(of_all("read"), allow(Rule::ToolFilter));
+    assert_eq!(of_all("drop_all"), deny(DenyKind::Hidden, Rule::ToolFilter));
+    // What lists and calls ask says the same.
+    for identity in [dev, ops, admin] {
+        for admin_sees_all in [false, true] {
+            let identity = std::sync::Arc::new(identity.clone());
+            let view = ToolView::of(&db, &identity, admin_sees_all).unwrap();
+            let policy = Policy { servers: &db, now: None, admin_sees_all };
+            for name in ["read", "drop_one", "drop_all", "say_so"] {
+                let decided = decide(&policy, &identity, &tool(name));
+                assert_eq!(view.may_call(name), decided.is_allow(), "{name} {identity:?}");
+                let is_hidden = matches!(decided, Decision::Deny { kind: DenyKind::Hidden, .. });
+                assert_eq!(view.lists(name), !is_hidden, "{name} {identity:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn any_token_opens_the_aggregate_and_a_role_what_the_gateway_says_of_itself() {
     let db = server("db", only(Some(&[]), None));
     assert_eq!(ask(&db, Some(NOW), &token("dev", &[]), Ask::Aggregate), allow(Rule::AnyToken));
@@ -233,6 +281,7 @@ fn a_no_is_an_error_and_a_yes_is_none() {
         (DenyKind::Forbidden, ErrorKind::InsufficientScope),
         (DenyKind::NotFound, ErrorKind::NotFound),
         (DenyKind::Hidden, ErrorKind::ToolNotAllowed),
+        (DenyKind::ToolForbidden, ErrorKind::ToolForbidden),
     ];
     for (kind, error) in kinds {
         let no = deny(kind, Rule::NoServer);

@@ -3,3 +3,4 @@
 pub mod decide;
 pub mod hosts;
 pub mod selector;
+pub mod tools;

@@ -66,9 +66,9 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     }
     // 2. As whom: the server sees its own session id.
     let session = open_session(&admitted, checked);
-    let filter = admitted.entry.server.tool_filter.as_ref();
+    let view = admitted.entry.tool_view(&admitted.caller);
     let tools =
-        filter.map(|filter| Tools::new(filter, &admitted, head_timeout, head, body.as_ref())).transpose()?;
+        view.map(|view| Tools::new(view, &admitted, head_timeout, head, body.as_ref())).transpose()?;
     // 3. By which connection, for which a small body does not have to be waited for.
     let watched =
         worker.watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));

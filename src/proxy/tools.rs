@@ -1,4 +1,4 @@
-//! The tool filter on the byte path: calls of hidden tools stay here, lists come without them.
+//! Tools that are not for the caller, on the byte path: calls of them stay here, lists come without those that are hidden.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use hyper::body::Body as _;
 
 use crate::{
     body::{Passes, Payload, response::json},
-    config::ToolFilter,
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
@@ -18,6 +17,7 @@ use crate::{
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },
+    policy::tools::{ToolCall, ToolView},
     request::admitted::Admitted,
     upstream::{Inspect, Pass, client::is_coded},
 };
@@ -26,9 +26,9 @@ use crate::{
 /// that is still sending may miss an answer.
 const DRAINED: usize = 1024 * 1024;
 
-/// The filter of one server, for one request.
+/// The tools of one server, for one request.
 pub(super) struct Tools {
-    filter: Arc<ToolFilter>,
+    view: ToolView,
     pub(super) mcp_endpoint: McpEndpoint,
     /// For whom is counted what is held.
     pub(super) owner: Arc<Owner>,
@@ -43,15 +43,16 @@ pub(super) struct Tools {
 
 /// Looks at the body of one request.
 struct BodyCheck {
+    view: ToolView,
     guard: CallGuard<Passes>,
     refused: Option<Refusal>,
     drained: usize,
 }
 
 impl Tools {
-    /// The filter for a request with this head. Fails for a body that the server could read otherwise than the gateway.
+    /// What looks at a request with this head. Fails for a body that the server could read otherwise than the gateway.
     pub(super) fn new(
-        filter: &Arc<ToolFilter>,
+        view: ToolView,
         admitted: &Admitted<'_>,
         patience: Duration,
         head: &Parts,
@@ -66,15 +67,16 @@ impl Tools {
         }
         let guard = if has_body || head.method == Method::POST {
             is_plain_json(&head.headers)?;
-            let guard = CallGuard::new(passes(filter), method, name);
-            Some(Rc::new(RefCell::new(BodyCheck { guard, refused: None, drained: 0 })))
+            let of_guard = view.clone();
+            let may_call: Passes = Box::new(move |tool| of_guard.may_call(tool));
+            let guard = CallGuard::new(may_call, method, name);
+            Some(Rc::new(RefCell::new(BodyCheck { view: view.clone(), guard, refused: None, drained: 0 })))
         } else {
             None
         };
         let is_stream = head.method == Method::GET || head.headers.contains_key(LAST_EVENT_ID);
-        let (filter, mcp_endpoint, owner) =
-            (Arc::clone(filter), admitted.mcp_endpoint, Arc::clone(&admitted.owner));
-        Ok(Self { filter, mcp_endpoint, owner, patience, is_stream, guard })
+        let (mcp_endpoint, owner) = (admitted.mcp_endpoint, Arc::clone(&admitted.owner));
+        Ok(Self { view, mcp_endpoint, owner, patience, is_stream, guard })
     }
 
     /// What looks at the request body on its way.
@@ -89,7 +91,7 @@ impl Tools {
         let Some(watch) = &self.guard else { return Ok(()) };
         let mut watch = watch.borrow_mut();
         watch.drained = DRAINED;
-        watch.refused.map_or(Ok(()), |refusal| Err(refused(refusal)))
+        watch.refused.map_or(Ok(()), |refusal| Err(watch.error(refusal)))
     }
 
     /// The answer to a request that failed with `error`, if it was for what the server would answer too. A client of
@@ -116,15 +118,24 @@ impl Tools {
 
     /// Whether the client may see a tool.
     pub(super) fn passes(&self) -> Passes {
-        passes(&self.filter)
+        let view = self.view.clone();
+        Box::new(move |tool| view.lists(tool))
     }
 }
 
 impl BodyCheck {
+    /// The error that a refusal is: a tool that is not hidden says what it requires.
+    fn error(&self, refusal: Refusal) -> Error {
+        match (refusal, self.guard.name().map(|name| self.view.call(name))) {
+            (Refusal::Hidden, Some(ToolCall::Forbidden(error))) => error,
+            _ => refused(refusal),
+        }
+    }
+
     fn look(&mut self, piece: Option<&[u8]>) -> Result<Pass, Error> {
         let Some(piece) = piece else {
             return match self.guard.finish().map_err(malformed)? {
-                Verdict::Refused(refusal) => Err(refused(refusal)),
+                Verdict::Refused(refusal) => Err(self.error(refusal)),
                 Verdict::Open | Verdict::Passes => Ok(Pass::Send),
             };
         };
@@ -134,15 +145,10 @@ impl BodyCheck {
             Verdict::Refused(refusal) => {
                 self.refused = Some(refusal);
                 self.drained += piece.len();
-                if self.drained > DRAINED { Err(refused(refusal)) } else { Ok(Pass::Drop) }
+                if self.drained > DRAINED { Err(self.error(refusal)) } else { Ok(Pass::Drop) }
             }
         }
     }
-}
-
-fn passes(filter: &Arc<ToolFilter>) -> Passes {
-    let filter = Arc::clone(filter);
-    Box::new(move |tool| filter.passes(tool))
 }
 
 fn malformed(why: Malformed) -> Error {

@@ -31,7 +31,7 @@ pub struct Refused<'a> {
 /// The only place where an error becomes a response.
 pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     let Refused { realm, tried_basic, id, methods, version } = refused;
-    let (code, sentence) = (error.kind.code(), error.kind.sentence());
+    let (code, sentence) = (error.kind.code(), error.sentence());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = uncached(error.kind.status(), "application/json", body.to_string());
     let headers = response.headers_mut();

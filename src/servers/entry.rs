@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     child::Supervisor,
-    config::{Access, InlineTarget, Server},
+    config::{Access, InlineTarget, Server, ToolRules},
     identity::{Caller, Identity, Principal, credential_key::CredentialKey},
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
-    policy::decide::{Ask, Policy, decide},
+    policy::{
+        decide::{Ask, Policy, decide, is_admin_of_all},
+        tools::ToolView,
+    },
     servers::{
         RunState, SharedLinks,
         backend::{Backend, Origins},
@@ -27,6 +30,10 @@ pub struct ServerEntry {
     pub backend: Backend,
     /// By slot of the caller: whether it may pass. Unused where `is_public`.
     allowed: Vec<bool>,
+    /// By slot of the caller: whether it meets every rule for tools of the server. Empty where there is none.
+    meets_tool_rules: Vec<bool>,
+    /// `adminSeesAll` of the config.
+    admin_sees_all: bool,
     /// Whether no credential is asked for.
     pub is_public: bool,
     /// Who may ever have used a server of this name.
@@ -57,6 +64,8 @@ impl ServerEntry {
         let same = kept.filter(|entry| {
             entry.server.target == server.target
                 && entry.server.tool_filter == server.tool_filter
+                && entry.server.tool_rules == server.tool_rules
+                && (server.tool_rules.is_none() || entry.admin_sees_all == policy.admin_sees_all)
                 && entry.server.idle_timeout == server.idle_timeout
                 && entry.server.disabled == server.disabled
         });
@@ -65,6 +74,13 @@ impl ServerEntry {
         let ask = Ask::Server(&server.name);
         let allowed: Vec<_> =
             identities.iter().map(|identity| decide(policy, identity, &ask).is_allow()).collect();
+        let admin_sees_all = policy.admin_sees_all;
+        let meets_rules = |rules: &Arc<ToolRules>| {
+            let meets = |identity: &Arc<Identity>| {
+                is_admin_of_all(identity, admin_sees_all) || rules.are_met_by(identity.rule_subject())
+            };
+            identities.iter().map(meets).collect()
+        };
         let metrics =
             kept.map_or_else(|| observer.metrics.server(&server.name), |entry| Arc::clone(&entry.metrics));
         let health = Arc::clone(&metrics.health);
@@ -79,6 +95,8 @@ impl ServerEntry {
             is_public: server.access == Access::Public,
             callers: PastCallers::of(server, identities, &allowed, before),
             allowed,
+            meets_tool_rules: server.tool_rules.as_ref().map(meets_rules).unwrap_or_default(),
+            admin_sees_all,
             metrics,
             run_state: match kept.filter(|entry| entry.server.disabled == server.disabled) {
                 Some(entry) => Arc::clone(&entry.run_state),
@@ -103,6 +121,8 @@ impl ServerEntry {
             server: Server::all(session_timeout),
             backend: Backend::All,
             allowed: identities.iter().map(|identity| !identity.is_decoy).collect(),
+            meets_tool_rules: Vec::new(),
+            admin_sees_all: false,
             is_public: false,
             callers: PastCallers::Several,
             metrics,
@@ -122,6 +142,8 @@ impl ServerEntry {
             server,
             backend: Backend::Inline(Arc::new(inline)),
             allowed: identities.iter().map(|identity| identity.is_decoy).collect(),
+            meets_tool_rules: Vec::new(),
+            admin_sees_all: false,
             is_public: false,
             callers: PastCallers::Several,
             metrics,
@@ -190,7 +212,30 @@ impl ServerEntry {
         self.is_public || caller.slot.is_some_and(|slot| self.allows(slot))
     }
 
-    /// The same of the caller at this index, for a server that is not public.
+    /// Which tools there are for a caller; `None` is all of them.
+    pub fn tool_view(&self, caller: &Caller) -> Option<ToolView> {
+        let is_met = |slot: usize| self.meets_tool_rules.get(slot).copied().unwrap_or(false);
+        match self.server.tool_rules.is_none() || caller.slot.is_some_and(is_met) {
+            true => ToolView::of_all(&self.server),
+            false => self.tool_view_as(&caller.identity),
+        }
+    }
+
+    /// The same for `identity`, which may have a slot or none.
+    pub fn tool_view_as(&self, identity: &Arc<Identity>) -> Option<ToolView> {
+        ToolView::of(&self.server, identity, self.admin_sees_all)
+    }
+
+    /// Whether `identity` may use every tool that `other` may use.
+    pub fn tools_cover(&self, identity: &Identity, other: &Identity) -> bool {
+        let covers = |rules: &Arc<ToolRules>| {
+            is_admin_of_all(identity, self.admin_sees_all)
+                || rules.cover(identity.rule_subject(), other.rule_subject())
+        };
+        self.server.tool_rules.as_ref().is_none_or(covers)
+    }
+
+    /// Whether the caller at this index may use the server, if it is not public.
     pub fn allows(&self, slot: usize) -> bool {
         self.allowed.get(slot).copied().unwrap_or(false)
     }

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorKind,
-        identity::Principal,
+        identity::Identity,
         ledger::{Capacity, Ledger},
         link::shared::SharedLinkSettings,
     };
@@ -273,7 +273,7 @@ mod tests {
             let credentials =
                 [CredentialKey::STATIC, CredentialKey::of_caller([1; 16]), CredentialKey::of_caller([2; 16])];
             let view = |credential| SharedKey::View {
-                to: AdmittedParty::Principal(Principal::Token("dev".into())),
+                to: AdmittedParty::Credential(Arc::new(Identity::NOBODY)),
                 owner: OwnerName::Token("dev".into()),
                 members: [("db".into(), CredentialKey::STATIC), ("files".into(), credential)].into(),
             };

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    identity::{Members, Subject},
+    identity::{Identity, Members, Subject},
     ledger::{Owner, Resource, Share},
     link::{FromServer, Link, Outbound, QUEUE, ToServer},
     mcp::{
@@ -57,6 +57,8 @@ pub struct SessionSettings {
     pub watched: Watched<Subject>,
     /// Names of the servers behind it, where it is one with all servers as one.
     pub members: Members,
+    /// As whom it was begun.
+    pub begun_by: Arc<Identity>,
     /// Says whether the client listens to what servers say of themselves.
     pub listens: Arc<AtomicBool>,
 }
@@ -73,8 +75,8 @@ pub enum Style {
 pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> SessionHandle {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let closed = CancellationToken::new();
-    let (members, room) = (settings.members, MessageBudget::default());
-    let handle = SessionHandle { commands: sender, closed: closed.clone(), members, room };
+    let (members, begun_by, room) = (settings.members, settings.begun_by, MessageBudget::default());
+    let handle = SessionHandle { commands: sender, closed: closed.clone(), members, begun_by, room };
     registered.lead_to(handle.clone());
     let is_sse = matches!(settings.style, Style::Sse(_));
     settings.listens.store(is_sse, Relaxed);
@@ -466,7 +468,7 @@ pub fn failure_code(error: &Error) -> i64 {
 
 /// What a client gets for a failure when its response has begun.
 pub fn failure(id: &Id, error: &Error) -> Option<Message> {
-    Message::error_for(id, failure_code(error), error.kind.sentence()).ok()
+    Message::error_for(id, failure_code(error), error.sentence()).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::*;
 use crate::{
-    identity::{Admission, AdmittedParty, Principal},
+    identity::{Admission, AdmittedParty, Identity},
     ledger::{Capacity, Ledger, Owner, OwnerName, Resource},
     link::ServerEnd,
     session::{Registry, SessionId},
@@ -25,13 +25,14 @@ impl World {
         let (link, server) = Link::pair();
         let (registry, dog) = (Registry::default(), Rc::new(Watchdog::default()));
         let (sender, events) = mpsc::channel(EVENTS);
-        let grant = Admission::new(AdmittedParty::Principal(Principal::Nobody), "db".into(), 0);
+        let grant = Admission::new(AdmittedParty::Principal(Arc::new(Identity::NOBODY)), "db".into(), 0);
         let settings = SessionSettings {
             listens: Arc::default(),
             style: if is_sse { Style::Sse(sender) } else { Style::Streamable },
             idle: Duration::from_secs(60),
             watched: dog.watch(Subject::Session(grant, Cell::new(true))),
             members: Arc::default(),
+            begun_by: Arc::new(Identity::NOBODY),
         };
         let id = SessionId::random().unwrap();
         let owner =

@@ -11,6 +11,8 @@ mod registry;
 mod room;
 mod stream;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,7 +26,7 @@ pub use self::{
 };
 use crate::{
     error::Error,
-    identity::Members,
+    identity::{Identity, Members},
     link::Outbound,
     mcp::message::{Id, Message},
 };
@@ -86,6 +88,7 @@ pub struct SessionHandle {
     /// Beside the commands, which wait while the server takes no message.
     closed: CancellationToken,
     members: Members,
+    begun_by: Arc<Identity>,
     room: room::MessageBudget,
 }
 
@@ -125,6 +128,11 @@ impl SessionHandle {
     /// Names of the servers behind it, where it is one with all servers as one.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// As whom it was begun.
+    pub fn begun_by(&self) -> &Arc<Identity> {
+        &self.begun_by
     }
 
     /// Ends the session.

@@ -437,7 +437,9 @@ impl Live {
         }
         let found;
         let (principal, slots, members) = match &admission.to {
-            AdmittedParty::Principal(principal) => (principal, self.slots_of(principal), None),
+            AdmittedParty::Principal(identity) => {
+                (&identity.principal, self.slots_of(&identity.principal), None)
+            }
             AdmittedParty::Credential(identity) => {
                 found = match &identity.proof {
                     Proof::Nothing => None,
@@ -458,7 +460,10 @@ impl Live {
         // A credential may have been given to another principal, who has no part in what was begun by it.
         let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
         let admits = |slot: &usize| {
-            is_same(*slot) && entry.allows(*slot) && self.reaches_as_much_as_its_name(*slot, members)
+            is_same(*slot)
+                && entry.allows(*slot)
+                && self.reaches_as_much_as_its_name(*slot, members)
+                && self.keeps_tools(*slot, admission, entry, members)
         };
         (!valid.any(admits)).then_some(loss)
     }
@@ -487,6 +492,23 @@ impl Live {
             .iter()
             .filter_map(|server| self.entry(server))
             .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
+    }
+
+    /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
+    /// it was, and for whoever began the session.
+    fn keeps_tools(
+        &self,
+        slot: usize,
+        admission: &Admission,
+        entry: &ServerEntry,
+        members: &[Arc<str>],
+    ) -> bool {
+        let identity = &*self.callers[slot].identity;
+        let covers = |entry: &ServerEntry| {
+            entry.tools_cover(identity, admission.to.identity())
+                && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
+        };
+        covers(entry) && members.iter().filter_map(|server| self.entry(server)).all(|entry| covers(entry))
     }
 
     /// Whether the server was stopped or restarted by hand after `admission` was given.

@@ -123,7 +123,7 @@ fn lost(decision: Decision) -> Option<Revocation> {
     Some(match kind {
         DenyKind::NotFound => Revocation::Server,
         DenyKind::Unauthenticated | DenyKind::InvalidToken => Revocation::Token,
-        DenyKind::Forbidden | DenyKind::Hidden => Revocation::Grant,
+        DenyKind::Forbidden | DenyKind::Hidden | DenyKind::ToolForbidden => Revocation::Grant,
     })
 }
 

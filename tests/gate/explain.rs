@@ -23,7 +23,7 @@ use sluicegate::{
 
 use crate::{
     harness::{Gate, get, post},
-    mcp::{call, modern, names},
+    mcp::{call, modern, modern_call, names},
     recorder::Recorder,
 };
 
@@ -64,11 +64,17 @@ fn any_rules() -> impl Strategy<Value = Value> {
     let roles = || option::of(subsequence(ROLES.to_vec(), 0..=2));
     let filter = option::of((any::<bool>(), subsequence(TOOLS.to_vec(), 0..=2)));
     let access = prop_oneof![1 => Just(None), 4 => (names(), roles()).prop_map(Some)];
-    (access, filter).prop_map(|(access, filter)| {
+    let pattern = select(vec!["x", "y", "*"]);
+    let tool = (pattern, option::weighted(0.8, subsequence(ROLES.to_vec(), 0..=3)), any::<bool>());
+    (access, filter, vec(tool, 0..=2)).prop_map(|(access, filter, tools)| {
         let mut rules = json!({});
         match access {
             None => rules["public"] = json!(true),
             Some((names, roles)) => {
+                for (pattern, roles, hide) in tools {
+                    rules["tools"][pattern] = json!({ "hide": hide });
+                    roles.iter().for_each(|roles| rules["tools"][pattern]["roles"] = json!(roles));
+                }
                 names.iter().for_each(|names| rules["authTokens"] = json!(names));
                 roles.iter().for_each(|roles| rules["roles"] = json!(roles));
             }
@@ -150,6 +156,16 @@ impl Asking<'_> {
         }
     }
 
+    /// What becomes of a call to a tool that runs `true`.
+    async fn call_modern(&self, path: &str, tool: &str) -> Outcome {
+        match self.ask(modern_call(path, self.token, 1, tool, json!({}))).await {
+            (_, body) if body.contains("Unknown tool") => Outcome::Hidden,
+            (200, body) if body.contains("\"result\"") => Outcome::Allowed,
+            (200, body) => panic!("neither the result nor a refusal: {body}"),
+            (status, _) => Outcome::Refused(status),
+        }
+    }
+
     /// The tools that are listed here, or the status of the refusal.
     async fn listed(&self, path: &str) -> Result<Vec<String>, u16> {
         match self.ask(modern(path, self.token, 1, "tools/list", json!({}))).await {
@@ -172,8 +188,12 @@ impl Asking<'_> {
 async fn compare(asking: &Asking<'_>, policy: &Policy<'_>, identity: &Identity, why: &str) {
     let decided = |ask: Ask<'_>| outcome(decide(policy, identity, &ask));
     let shown = |server| {
-        let is_shown = |name: &&str| decided(Ask::Tool { server, name }) == Outcome::Allowed;
-        TOOLS.into_iter().filter(is_shown).collect::<Vec<_>>()
+        // A tool that says what it requires is listed.
+        let shown = [Outcome::Allowed, Outcome::Refused(403)];
+        let is_shown = |name: &&str| shown.contains(&decided(Ask::Tool { server, name }));
+        // Where the server itself is closed, none is.
+        let is_open = decided(Ask::Server(server)) == Outcome::Allowed;
+        TOOLS.into_iter().filter(|name| is_open && is_shown(name)).collect::<Vec<_>>()
     };
     for server in ["h0", "h1"] {
         for name in TOOLS {
@@ -182,6 +202,19 @@ async fn compare(asking: &Asking<'_>, policy: &Policy<'_>, identity: &Identity, 
         }
     }
     for server in ["i0", "i1"] {
+        // Message by message, what becomes of a call is the same, alone and as a part of the aggregate.
+        for name in TOOLS {
+            let ask = Ask::Tool { server, name };
+            let alone = asking.call_modern(&format!("/{server}/mcp"), name).await;
+            assert_eq!(alone, decided(ask), "{ask:?} {identity:?} {why}");
+            // A name that is unknown in the aggregate is looked for a second time after a while. That it is on no list is seen below.
+            let is_member = decided(Ask::Aggregate) == Outcome::Allowed
+                && decided(Ask::Server(server)) == Outcome::Allowed;
+            if is_member && decided(ask) != Outcome::Hidden {
+                let in_all = asking.call_modern("/mcp", &format!("{server}__{name}")).await;
+                assert_eq!(in_all, decided(ask), "{ask:?} in the aggregate, {identity:?} {why}");
+            }
+        }
         let wanted = match decided(Ask::Server(server)) {
             Outcome::Refused(status) => Err(status),
             _ => Ok(shown(server).into_iter().map(str::to_owned).collect()),

@@ -78,6 +78,7 @@ mod tenants;
 mod terminal;
 mod tls;
 mod token_commands;
+mod tool_rules;
 mod verifier;
 
 use test_support::{decisive_keys, harness, process, recorder, scripted, spellings};

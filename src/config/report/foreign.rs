@@ -203,7 +203,7 @@ static TABLE: &[Meaning] = &[
     ),
     way(
         SERVER,
-        "includetools enabledtools allowedtools include tools toolallowlist",
+        "includetools enabledtools allowedtools include toolallowlist",
         "",
         "is a filter here: \"options\": { \"toolFilter\": { \"mode\": \"allow\", \"list\": [ … ] } }",
     ),

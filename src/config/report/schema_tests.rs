@@ -232,7 +232,7 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         // It depends on other keys.
         ("proxy", "tls") => true,
         ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
-        ("token" | "user", "servers") => true,
+        ("token" | "user", "servers") | ("toolRule", "users") => true,
         ("tls", "selfSigned") => true,
         // A schema does not know the words of examples.
         ("auth" | "tenants", "tokens") if *value == json!({ "type": "string" }) => true,

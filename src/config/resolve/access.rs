@@ -13,6 +13,8 @@ use crate::config::{
     },
     rule_lines::RuleOf,
     snapshot::{Server, ToolFilter},
+    table::TOOL_RULE,
+    tool_rules::{ToolPattern, ToolRule, ToolRules},
 };
 use crate::mcp::walk::MAX_TEXT;
 
@@ -109,6 +111,59 @@ pub(super) fn tool_filter(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<T
         );
     }
     Some(ToolFilter { allows, list: names.into_iter().map(|name| name.value.into()).collect() })
+}
+
+/// `tools` of the server, and what of it is certain: `None` if that cannot be known.
+pub(super) fn tool_rules(
+    cx: &mut Context<'_>,
+    name: &Arc<str>,
+    fields: &Fields<'_>,
+    auth: &Auth,
+) -> (Option<Arc<ToolRules>>, Option<Arc<ToolRules>>) {
+    let none = (!fields.has_unknown()).then(Arc::default);
+    let Some(node) = fields.get("tools") else { return (None, none) };
+    let Some(entries) = node.map_as(cx, "an object, as in { \"delete_*\": { \"roles\": [\"admin\"] } }")
+    else {
+        return (None, None);
+    };
+    if fields.get("public").is_some_and(|public| public.value.as_boolean_lit().is_some_and(|lit| lit.value)) {
+        cx.error(
+            &node.at,
+            "cannot stand beside `public: true`, which knows no caller; keep one of them, or hide tools from everybody by \
+             `toolFilter`",
+        );
+    }
+    let mut rules = Vec::new();
+    for (pattern, key, node) in entries.entries() {
+        if pattern.is_empty() || pattern.len() > MAX_TEXT {
+            cx.error(
+                &key,
+                format!("is no name of a tool; write 1 to {MAX_TEXT} bytes, in which * is any text"),
+            );
+        }
+        let Some(of_tool) = node.object(cx, &TOOL_RULE) else { continue };
+        let roles = of_tool.get("roles").and_then(|_| words(cx, &of_tool, "roles"));
+        let users = of_tool.get("users").and_then(|node| names(cx, &node, &auth.users.names, &USERS_LIST));
+        if of_tool.lacks(&["roles", "users"]) {
+            cx.warning(
+                &key,
+                "asks for nothing, so it keeps the tool from nobody; give it `roles` or `users`",
+            );
+        }
+        for (name, is_empty) in [
+            ("roles", roles.as_ref().is_some_and(Vec::is_empty)),
+            ("users", users.as_ref().is_some_and(Vec::is_empty)),
+        ] {
+            if is_empty {
+                cx.warning(&of_tool.key(name), "keeps the tool from everybody; name some");
+            }
+        }
+        let hide = of_tool.bool(cx, "hide").unwrap_or(true);
+        cx.rules.push((RuleOf::Server(Arc::clone(name)), Rule::ToolRule(rules.len()), key));
+        rules.push(ToolRule { pattern: ToolPattern::new(pattern), roles, users, hide });
+    }
+    let rules = Arc::new(ToolRules::new(rules));
+    (Some(Arc::clone(&rules)).filter(|_| !entries.entries().is_empty()), Some(rules))
 }
 
 /// With more names than this, none is looked for that one is a slip of: it would take long.

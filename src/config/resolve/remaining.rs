@@ -7,6 +7,7 @@ use crate::config::{
     access::Access,
     schemes::Schemes,
     snapshot::{Credential, Server, Snapshot, User},
+    tool_rules::ToolRules,
 };
 
 /// The tokens and grants that a file has, as far as they can be read. A file that is no JSON has none that are known.
@@ -33,11 +34,13 @@ pub struct RemainingAccess {
     pub disabled: bool,
     /// No tags but these, by which callers may be limited; `None` if they are not known.
     pub tags: Option<Vec<String>>,
+    /// Rules for its tools that hold beside those that there are; `None` if they are not known.
+    pub tool_rules: Option<Arc<ToolRules>>,
 }
 
 impl RemainingAccess {
     /// Takes nothing away.
-    pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false, tags: None };
+    pub const UNKNOWN: Self = Self { access: Access::Public, disabled: false, tags: None, tool_rules: None };
 }
 
 impl Remaining {
@@ -53,12 +56,17 @@ impl Remaining {
 
     fn server(&self, old: &Server) -> Option<Server> {
         let Some(servers) = &self.servers else { return Some(old.clone()) };
-        let RemainingAccess { access, disabled, tags } = servers.get(&old.name)?;
+        let RemainingAccess { access, disabled, tags, tool_rules } = servers.get(&old.name)?;
         let has = |tag: &&String| tags.as_ref().is_none_or(|tags| tags.contains(tag));
         Some(Server {
             access: old.access.narrowed_by(access),
             disabled: old.disabled || *disabled,
             tags: old.tags.iter().filter(has).cloned().collect(),
+            tool_rules: match (&old.tool_rules, tool_rules) {
+                (Some(old), Some(new)) => Some(Arc::new(old.joined(new))),
+                (None, Some(new)) if **new != ToolRules::default() => Some(Arc::clone(new)),
+                (old, _) => old.clone(),
+            },
             ..old.clone()
         })
     }

@@ -18,7 +18,7 @@ use crate::config::{
     },
     report::{foreign, hint, problem::Location, shown},
     resolve::{
-        access::{access, note_rules, tool_filter},
+        access::{access, note_rules, tool_filter, tool_rules},
         bind,
         callers::words,
         command::{environment, own_variables, program},
@@ -100,7 +100,8 @@ pub(crate) fn resolve(
         let read_tags = words(cx, &fields, "tags");
         // One that is no list takes nothing away.
         let certain_tags = read_tags.clone().filter(|_| !fields.has_unknown());
-        *grant = RemainingAccess { access: certain, disabled, tags: certain_tags };
+        let (tool_rules, certain_rules) = tool_rules(cx, &name, &fields, auth);
+        *grant = RemainingAccess { access: certain, disabled, tags: certain_tags, tool_rules: certain_rules };
         let tags = read_tags.unwrap_or_default();
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let (server, has_files) = cx.with_files_as_parts(|cx| {
@@ -121,6 +122,7 @@ pub(crate) fn resolve(
                 tags: tags.clone(),
                 idle_timeout,
                 tool_filter,
+                tool_rules: tool_rules.clone(),
                 warm,
             })
         });
@@ -131,6 +133,7 @@ pub(crate) fn resolve(
                 name,
                 access,
                 tags,
+                tool_rules,
                 index: resolved.good.len() + resolved.lost.len(),
             }),
         }

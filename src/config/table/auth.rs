@@ -31,7 +31,7 @@ pub(in crate::config) static AUTH: Object = Object {
             "adminSeesAll",
             ValueKind::Bool,
             Bool(false),
-            "The role `admin` passes `authTokens`, `users` and `roles` of every server. What the caller itself is limited to \
+            "The role `admin` passes `authTokens`, `users`, `roles` and `tools` of every server. What the caller itself is limited to \
              (`servers`, `tags`) holds all the same.",
         ),
         key(

@@ -17,7 +17,7 @@ pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
     proxy::ROOT,
-    server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, URL},
+    server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},
 };
 use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 

@@ -106,6 +106,14 @@ pub(in crate::config) static SERVER: Object = Object {
         )
         .examples(&[r#"["deploy"]"#]),
         key(
+            "tools",
+            ValueKind::Map { names: &TOOL_PATTERNS, of: &ValueKind::Object(&TOOL_RULE) },
+            Empty,
+            "Who may use which tools: the name of a tool, or a pattern in which `*` is any text, and what it asks for. Every \
+             entry that fits a tool must be met. See [tool rules](servers.md#tool-rules).",
+        )
+        .examples(&[r#"{ "delete_*": { "roles": ["admin"] } }"#]),
+        key(
             "tags",
             ValueKind::List(&LABEL),
             List(&[]),
@@ -259,6 +267,37 @@ static TOOL_FILTER: Object = Object {
 static FILTER_MODES: Words = Words {
     words: &[Word("allow", &[], "only the tools on the list exist"), Word("block", &[], "all but those do")],
     otherwise: "is no mode; use \"allow\" or \"block\"",
+};
+
+static TOOL_PATTERNS: Names = Names { pattern: r"^[\s\S]+$", reserved: &[] };
+
+pub(in crate::config) static TOOL_RULE: Object = Object {
+    name: "toolRule",
+    doc: "What the tools of a name or pattern ask for.",
+    one_of: &[],
+    keys: &[
+        key(
+            "roles",
+            ValueKind::List(&LABEL),
+            Means("no role is asked for"),
+            "The caller must have one of these roles. `[]` keeps the tools from everybody.",
+        )
+        .examples(&[r#"["admin"]"#]),
+        key(
+            "users",
+            ValueKind::List(&TEXT),
+            Means("no user is asked for"),
+            "The caller must be one of these users. `[]` keeps the tools from everybody.",
+        )
+        .examples(&[r#"["alice"]"#]),
+        key(
+            "hide",
+            ValueKind::Bool,
+            Bool(true),
+            "Whether the tool is as if it did not exist for whoever may not use it. With `false` it is listed, and a call of \
+             it is 403 and says what it requires.",
+        ),
+    ],
 };
 
 static INLINE: Object = Object {

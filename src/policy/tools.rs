@@ -1,0 +1,89 @@
+//! Which tools of a server there are for a caller: what lists and calls ask, on every path. It says what
+//! [`decide`](super::decide) says of a caller who may use the server.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{Server, ToolAccess, ToolFilter, ToolRules},
+    error::Error,
+    identity::Identity,
+    policy::decide::is_admin_of_all,
+};
+
+/// The tools of one server, as one caller may use them.
+#[derive(Debug, Clone)]
+pub struct ToolView {
+    filter: Option<Arc<ToolFilter>>,
+    rules: Option<(Arc<ToolRules>, Arc<Identity>)>,
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum ToolCall {
+    /// The server gets it.
+    Passes,
+    /// It is answered as by a server that does not have the tool.
+    Hidden,
+    /// It is refused.
+    Forbidden(Error),
+}
+
+impl ToolView {
+    /// What the filter leaves, for callers that meet every rule, and where many share what is behind.
+    pub fn of_all(server: &Server) -> Option<Self> {
+        server.tool_filter.clone().map(|filter| Self { filter: Some(filter), rules: None })
+    }
+
+    /// What there is for `identity`. `None` is everything.
+    pub fn of(server: &Server, identity: &Arc<Identity>, admin_sees_all: bool) -> Option<Self> {
+        let applies = |rules: &&Arc<ToolRules>| {
+            !is_admin_of_all(identity, admin_sees_all) && !rules.are_met_by(identity.rule_subject())
+        };
+        match server.tool_rules.as_ref().filter(applies) {
+            None => Self::of_all(server),
+            Some(rules) => {
+                let rules = Some((Arc::clone(rules), Arc::clone(identity)));
+                Some(Self { filter: server.tool_filter.clone(), rules })
+            }
+        }
+    }
+
+    /// Whether there is more than the filter, which is the same for all callers.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// Whether the tool is listed.
+    pub fn lists(&self, tool: &str) -> bool {
+        self.passes_filter(tool) && !matches!(self.ruled(tool), ToolAccess::Hidden(_))
+    }
+
+    /// Whether the tool may be called.
+    pub fn may_call(&self, tool: &str) -> bool {
+        self.passes_filter(tool) && matches!(self.ruled(tool), ToolAccess::Unruled | ToolAccess::Met(_))
+    }
+
+    /// What becomes of a call of the tool.
+    pub fn call(&self, tool: &str) -> ToolCall {
+        if !self.passes_filter(tool) {
+            return ToolCall::Hidden;
+        }
+        match (self.ruled(tool), &self.rules) {
+            (ToolAccess::Forbidden(at), Some((rules, _))) => {
+                let requirement = rules.get(at).map(|rule| rule.requirement());
+                ToolCall::Forbidden(Error::tool_forbidden(requirement.unwrap_or_default()))
+            }
+            (ToolAccess::Unruled | ToolAccess::Met(_), _) => ToolCall::Passes,
+            _ => ToolCall::Hidden,
+        }
+    }
+
+    fn passes_filter(&self, tool: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.passes(tool))
+    }
+
+    fn ruled(&self, tool: &str) -> ToolAccess {
+        let rules = self.rules.as_ref();
+        rules.map_or(ToolAccess::Unruled, |(rules, identity)| rules.access(tool, identity.rule_subject()))
+    }
+}
