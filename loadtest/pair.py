@@ -91,7 +91,7 @@ class Bench:
         schema = subprocess.run([gate, "schema"], check=True, capture_output=True, text=True).stdout
         if '"perAddress"' not in schema:
             # A build from before there was such a limit.
-            text = re.sub(r'^ *"limits":.*\n', "", text, flags=re.M)
+            text = re.sub(r'^ *"(limits|rateLimits)":.*\n', "", text, flags=re.M)
         files = f'"tls": {{ "cert": "{self._folder}/cert.pem", "key": "{self._folder}/key.pem" }},' if tls else ""
         for name, value in {"PORT": port, "UPSTREAM": self._upstream, "TOKEN": TOKEN, "TLS": files}.items():
             text = text.replace(f"@{name}@", str(value))

@@ -1,10 +1,10 @@
 //! What can go wrong with one request, and the one table that turns it into a response.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::ledger::{Limit, Resource};
+use crate::ledger::{Limit, RateLimit, Resource};
 
 /// Why a request was not served.
 ///
@@ -18,6 +18,8 @@ pub struct Error {
     pub cause: Option<Cow<'static, str>>,
     /// What the config asks for and the caller does not have, in place of the sentence of the kind.
     pub requirement: Option<Box<str>>,
+    /// Seconds after which it is worth to try again, if that is known.
+    pub retry_after: Option<u32>,
 }
 
 /// Which side has to act for the error to go away.
@@ -130,8 +132,10 @@ kinds! {
     UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gateway did not answer in time.";
     /// The caller has as much of the gateway as one caller may have.
     CallerLimit: Client, TOO_MANY_REQUESTS, "caller_limit", "This caller has as much of the gateway as one caller may have: finish something, or try again shortly.";
-    /// Logins that come too fast.
-    RateLimited: Client, TOO_MANY_REQUESTS, "rate_limited", "Too many attempts from this address: try again in a minute.";
+    /// More than a rate of `proxy.rateLimits`.
+    RateLimited: Client, TOO_MANY_REQUESTS, "rate_limited", "Too many requests in a short time: try again after as many seconds as Retry-After says.";
+    /// One more token that is not good, of an address that sends many.
+    GuessLimited: Client, TOO_MANY_REQUESTS, "rate_limited", "The token is not valid, and too many of this address were not: try another one after as many seconds as Retry-After says.";
     /// Draining, or out of a capacity limit.
     Unavailable: Gateway, SERVICE_UNAVAILABLE, "unavailable", "The gateway is shutting down or out of capacity; try again shortly.";
     /// Whoever runs the gateway has stopped the server, or disabled it. To clients it is the same, but for the sentence.
@@ -175,6 +179,17 @@ impl Error {
         ErrorKind::Stopped.with_cause("the server was stopped")
     }
 
+    /// More than the rate `limit` allows; there is room again after `wait`.
+    pub fn too_often(limit: RateLimit, wait: Duration) -> Self {
+        let kind =
+            if limit == RateLimit::AuthFailures { ErrorKind::GuessLimited } else { ErrorKind::RateLimited };
+        let whole_seconds = wait.as_nanos().div_ceil(1_000_000_000);
+        Self {
+            retry_after: Some(u32::try_from(whole_seconds).unwrap_or(u32::MAX)),
+            ..kind.with_cause(limit.name())
+        }
+    }
+
     /// There is no more of `resource` for this caller, or for anybody.
     pub fn out_of(resource: Resource, limit: Limit) -> Self {
         let resource = resource.name();
@@ -187,7 +202,7 @@ impl Error {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, cause: None, requirement: None }
+        Self { kind, cause: None, requirement: None, retry_after: None }
     }
 }
 

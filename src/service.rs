@@ -46,6 +46,7 @@ use crate::{
         Request,
         admitted::Admitted,
         host_hint::forbidden,
+        rates,
         refuse::{Refused, close, refuse, swallow},
     },
     state::{Live, Worker},
@@ -184,8 +185,8 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
             let admitted = admit(request, mcp_endpoint).await?;
             // 5. Whether it may be served now, and so.
             refuse_page(request)?;
-            take_share(request, &admitted)?;
             check_method(request)?;
+            take_share(request, &admitted)?;
             // 6. On to the server.
             forward(request, admitted).await
         }
@@ -203,13 +204,7 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
         }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.
-        _ => {
-            let (_, caller) = identify(request).await?;
-            if let Some(audited) = request.record.audited() {
-                audited.set_identity(&caller.identity);
-            }
-            Err(ErrorKind::NotFound.into())
-        }
+        _ => identify(request).await.and(Err(ErrorKind::NotFound.into())),
     }
 }
 
@@ -307,7 +302,11 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     // before anything is said about what exists, so that names cannot be probed.
     let (presented, caller) = match entry {
         // Nobody asked for the token that comes all the same, and the server is not to have it.
-        Some(entry) if entry.is_public => (credential_fields(request).unasked()?, live.caller(None)),
+        Some(entry) if entry.is_public => {
+            let (presented, caller) = (credential_fields(request).unasked()?, live.caller(None));
+            request.record.set_identity(&caller.identity);
+            (presented, caller)
+        }
         _ => {
             let (presented, caller) = identify(request).await?;
             if caller.identity.is_decoy {
@@ -316,9 +315,6 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
             (presented, caller)
         }
     };
-    if let Some(audited) = request.record.audited() {
-        audited.set_identity(&caller.identity);
-    }
     let entry = entry.ok_or(ErrorKind::NotFound)?;
     if !entry.admits(&caller) {
         let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
@@ -349,9 +345,6 @@ fn admit_decoy<'a>(
     let entry = live.decoy.as_ref().ok_or_else(|| ErrorKind::Internal.with_cause("no server for decoys"))?;
     holder.count_use();
     let record = &mut request.record;
-    if let Some(audited) = record.audited() {
-        audited.set_identity(&caller.identity);
-    }
     // The warning counts them. What a thief repeats is not to fill the log.
     record.mark_for_gateway();
     record.admitted(Arc::clone(&entry.metrics), Arc::clone(&caller.identity));
@@ -387,12 +380,10 @@ async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error
         audited.set_managed(Some(what));
     }
     let (_, caller) = identify(request).await?;
-    if let Some(audited) = request.record.audited() {
-        audited.set_identity(&caller.identity);
-    }
     request.live.decide(&caller.identity, &Ask::Manage(what)).into_result()?;
     let holder = &request.live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
     holder.count_use();
+    rates::check(request, &holder.owner, None)?;
     take_connection(request, &holder.owner)
 }
 
@@ -407,12 +398,17 @@ fn check_method(request: &Request<'_>) -> Result<(), Error> {
 }
 
 /// New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST is
-/// that, its body says. Then, whether the caller has not as much of the gateway already as one may have.
+/// that, its body says. So is what comes too often. Then, whether the caller has not as much of the gateway already as one
+/// may have.
 fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
     if request.worker.shared.is_draining() && request.head.method != Method::POST {
         return Err(ErrorKind::Unavailable.into());
     }
     let Admitted { owner, entry, .. } = admitted;
+    // Who ends a session gives back what others may need.
+    if request.head.method != Method::DELETE {
+        rates::check(request, owner, Some(entry))?;
+    }
     if entry.is_decoy() {
         // Its connection stays one that makes room for others.
         let place = Arc::clone(&request.worker.shared.decoys).try_acquire_owned();
@@ -462,17 +458,24 @@ fn is_secret(request: &Request<'_>, text: &str) -> bool {
 }
 
 /// The credential behind the request's token. A token of the config is known at once, and nothing waits.
-async fn identify<'a>(request: &Request<'a>) -> Result<(Presented<'a>, Caller), Error> {
-    let Request { worker, connection, live, .. } = *request;
+async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented<'a>, Caller), Error> {
+    let live = request.live;
     let presented = credential_fields(request).presented();
     let caller = match live.identify(&presented) {
-        Identified::Ready(found) => found.inspect_err(|_| connection.refused(&worker.shared.ledger))?,
+        Identified::Ready(found) => found.map_err(|why| refuse_credential(request, why))?,
         Identified::Later(found) => found_later(request, found).await?,
     };
+    request.record.set_identity(&caller.identity);
     if caller.identity.is_decoy {
         report_decoy(request, &caller);
     }
     Ok((presented?, caller))
+}
+
+/// The connection is no caller's any more, and the address has one failure more.
+fn refuse_credential(request: &Request<'_>, why: ErrorKind) -> Error {
+    request.connection.refused(&request.worker.shared.ledger);
+    rates::refusal_of(request, why)
 }
 
 /// The credential behind a token that somebody has to be asked about. Until it is known who calls, the request counts for its
@@ -485,7 +488,7 @@ async fn found_later(
     let address = connection.owner(client, &worker.shared.ledger);
     let share = address.take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
-    let caller = found.await.inspect_err(|_| connection.refused(&worker.shared.ledger))?;
+    let caller = found.await.map_err(|why| refuse_credential(request, why))?;
     // A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.
     if !Arc::ptr_eq(live, &worker.shared.live()) {
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));

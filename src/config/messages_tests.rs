@@ -744,6 +744,19 @@ fn the_url_of_the_gate_fits_what_it_speaks() {
         (proxy!("\"baseUrl\": \"https://h\", \"trustedProxies\": [\"127.0.0.1\"]"), &[]),
         (proxy!("\"baseUrl\": \"http://h\""), &[]),
         (
+            proxy!(
+                "\"rateLimits\": {\"principal\": \"600/minute\", \"peer\": \"0/s\", \"server\": \"5/min\", \"allow\": [\"here\"]}"
+            ),
+            &[
+                (
+                    "2:39: proxy.rateLimits.principal:",
+                    "is no rate; write how many in which time, as in \"20/s\"",
+                ),
+                ("2:61: proxy.rateLimits.peer:", "is no rate"),
+                ("2:97: proxy.rateLimits.allow[0]:", "is no address or network"),
+            ],
+        ),
+        (
             proxy!("\"baseUrl\": \"http://h\", \"tls\": {\"selfSigned\": true}"),
             &[("2:22: proxy.baseUrl:", "warning: is http://, and with `tls` the gateway speaks HTTPS only")],
         ),

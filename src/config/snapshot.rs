@@ -18,7 +18,7 @@ use super::{
     schemes::Schemes,
     tool_rules::ToolRules,
 };
-use crate::{mcp::schema::InputSchema, secret::Secret};
+use crate::{ledger::Rate, mcp::schema::InputSchema, secret::Secret};
 
 /// One good config, as of one moment.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub keep_alive: Duration,
     /// `proxy.limits`.
     pub limits: Limits,
+    /// `proxy.rateLimits`.
+    pub rate_limits: RateLimits,
     /// `proxy.trustedProxies`: balancers that may say whom they speak for.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// `proxy.shutdownDelay`: how long the gateway is not ready before it drains.
@@ -202,6 +204,21 @@ impl LoginTerms {
         per_user: 20,
         reuse_grace: Duration::from_secs(10),
     };
+}
+
+/// `proxy.rateLimits`: how often something may happen. `None` is as often as it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Requests of one caller with a credential.
+    pub principal: Option<Rate>,
+    /// Requests of one address.
+    pub peer: Option<Rate>,
+    /// Requests for one server.
+    pub server: Option<Rate>,
+    /// Credentials that are not good, of one address.
+    pub auth_failures: Option<Rate>,
+    /// Addresses for which the limits of addresses do not hold.
+    pub allow: Vec<ipnet::IpNet>,
 }
 
 /// One entry of `allowedHosts`: a host name or address without brackets, lower case, and a port if one was given.

@@ -31,7 +31,7 @@ use crate::{
         presented::Presented,
         verifier::Identified,
     },
-    ledger::AddressBlock,
+    ledger::{AddressBlock, RateLimit},
     secret::Secret,
     state::{GatewayState, Live, LoginUser},
 };
@@ -144,6 +144,11 @@ impl LoginRequest<'_> {
         &self.shared.logins
     }
 
+    fn too_often(&self, wait: Duration) -> Error {
+        self.shared.observer.metrics.rate_limited(RateLimit::Logins);
+        Error::too_often(RateLimit::Logins, wait)
+    }
+
     /// Begins a grant for the user whose password this is. A name that there is not takes as long, and says the same, as a
     /// password that is wrong.
     async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
@@ -151,7 +156,7 @@ impl LoginRequest<'_> {
         match self.logins().attempts.note(address, name, std::time::Instant::now()) {
             Attempt::Now => {}
             Attempt::After(delay) => tokio::time::sleep(delay).await,
-            Attempt::Refused(_) => return Err(ErrorKind::RateLimited.into()),
+            Attempt::Refused(wait) => return Err(self.too_often(wait)),
         }
         let user = live.user(name);
         let decoy = || {
@@ -164,8 +169,8 @@ impl LoginRequest<'_> {
         let compared =
             self.logins().passwords.compare(password, hash, address).map_err(|busy| match busy {
                 Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
-                Busy::Address => ErrorKind::RateLimited
-                    .with_cause("as many passwords of its address are compared as may be"),
+                // It may have room as soon as one is compared.
+                Busy::Address => self.too_often(Duration::from_secs(1)),
             })?;
         let is_right = compared.await;
         let user = user.filter(|_| is_right).ok_or(ErrorKind::InvalidCredentials)?;

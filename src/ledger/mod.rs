@@ -9,6 +9,7 @@
 //! connection or reload.
 
 mod address;
+mod rate;
 mod room;
 mod rule;
 
@@ -19,13 +20,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use self::{address::AddressBlock, room::ByteRoom, rule::Limit};
+pub use self::{
+    address::AddressBlock,
+    rate::{Rate, RateLimit, RateMeter},
+    room::ByteRoom,
+    rule::Limit,
+};
 
 /// How long an owner counts as active after it was last admitted.
 const ACTIVE: u32 = 5 * 60;
@@ -144,6 +150,10 @@ pub struct Owner {
     last_active: AtomicU32,
     /// When a reader of it last gave up its message.
     gave_up: Mutex<Option<tokio::time::Instant>>,
+    /// Its requests.
+    pub requests: RateMeter,
+    /// Its credentials that were not good.
+    pub auth_failures: RateMeter,
 }
 
 /// All owners.
@@ -209,7 +219,12 @@ impl Ledger {
             return Arc::clone(owner);
         }
         if owners.len() >= MOST_ADDRESSES {
-            owners.retain(|_, owner| Arc::strong_count(owner) > 1);
+            let now = self.now();
+            owners.retain(|_, owner| Arc::strong_count(owner) > 1 || owner.is_metered(now));
+            // Few may be left to forget: not for each that comes is all of it looked at.
+            if owners.len() > MOST_ADDRESSES / 4 * 3 {
+                owners.retain(|_, owner| Arc::strong_count(owner) > 1);
+            }
         }
         if let OwnerName::Token(_) | OwnerName::User(_) | OwnerName::Tenant(_) = name {
             self.totals.has_names.store(true, Relaxed);
@@ -230,6 +245,11 @@ impl Ledger {
         &self.gateway
     }
 
+    /// The time of its meters.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Lets time pass. Call it about once a second.
     pub fn tick(&self, now: Instant) {
         /// Ticks between two counts of who is active.
@@ -244,12 +264,12 @@ impl Ledger {
     /// Forgets owners that have nothing and were not active lately, and counts the others.
     fn count_active(&self) {
         let before = [&self.totals.active, &self.totals.active_named].map(|count| count.load(Relaxed));
-        let (mut active, mut named) = (0_u64, 0_u64);
+        let (mut active, mut named, now) = (0_u64, 0_u64, self.now());
         self.owners.lock().retain(|name, owner| {
             let is_active = owner.is_active();
             active += u64::from(is_active);
             named += u64::from(is_active && !matches!(name, OwnerName::Address(_)));
-            is_active || Arc::strong_count(owner) > 1
+            is_active || Arc::strong_count(owner) > 1 || owner.is_metered(now)
         });
         // Who became active meanwhile counts, too; one that counts twice for a moment takes nothing from the others.
         self.totals.active.fetch_add(active.wrapping_sub(before[0]), Relaxed);
@@ -267,7 +287,15 @@ impl Owner {
     fn new(name: OwnerName, totals: &Arc<Totals>) -> Arc<Self> {
         let (totals, used) = (Arc::clone(totals), PerResource::default());
         let last_active = AtomicU32::new(NEVER);
-        Arc::new(Self { name, totals, used, last_active, gave_up: Mutex::default() })
+        Arc::new(Self {
+            name,
+            totals,
+            used,
+            last_active,
+            gave_up: Mutex::default(),
+            requests: RateMeter::default(),
+            auth_failures: RateMeter::default(),
+        })
     }
 
     /// Who it is.
@@ -300,8 +328,13 @@ impl Owner {
         is_lately(self.last_active.load(Relaxed), self.totals.now.load(Relaxed))
     }
 
-    fn is_address(&self) -> bool {
+    /// Whether it is a caller without a credential.
+    pub fn is_address(&self) -> bool {
         matches!(self.name, OwnerName::Address(_))
+    }
+
+    fn is_metered(&self, now: Duration) -> bool {
+        !self.requests.is_over(now) || !self.auth_failures.is_over(now)
     }
 
     /// One more of `resource`, if the owner may have it.

@@ -308,7 +308,7 @@ impl AuditedRequest {
         match (kind, kind.status()) {
             (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => true,
             // Somebody guesses.
-            (ErrorKind::RateLimited, _) => !is_known,
+            (ErrorKind::RateLimited | ErrorKind::GuessLimited, _) => !is_known,
             // A session that is another's, or a server that is not there.
             (_, StatusCode::NOT_FOUND) => is_known,
             _ => false,
@@ -334,7 +334,7 @@ fn rule_of_refusal(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::ForbiddenHost => Some("proxy.allowedHosts"),
         ErrorKind::ForbiddenOrigin => Some("proxy.allowedOrigins"),
         ErrorKind::QueryTokenDisabled => Some("proxy.auth.queryToken"),
-        ErrorKind::InvalidToken => Some("proxy.auth.tokens"),
+        ErrorKind::InvalidToken | ErrorKind::GuessLimited => Some("proxy.auth.tokens"),
         ErrorKind::InvalidCredentials => Some("proxy.auth.users"),
         ErrorKind::Unauthorized => Some(Rule::NoCredential.word()),
         _ => None,

@@ -17,7 +17,7 @@ use super::{End, Health};
 use crate::{
     downstream::rejection::Rejection,
     error::{ErrorKind, Side},
-    ledger::Resource,
+    ledger::{RateLimit, Resource},
     mcp::method::Method as RpcMethod,
 };
 
@@ -45,6 +45,7 @@ pub struct Metrics {
     stream_bytes: IntCounterVec,
     auth_refused: IntCounterVec,
     http_rejected: IntCounterVec,
+    rate_limited: IntCounterVec,
     token_used: IntCounterVec,
     decoy_used: IntCounterVec,
     upstream_errors: IntCounterVec,
@@ -144,6 +145,11 @@ impl Metrics {
                 "Connections ended before a request could be judged, by reason.",
                 &["reason"],
             )?,
+            rate_limited: counters(
+                "rate_limited_total",
+                "Requests refused because there were too many in a short time, by the key of `rateLimits`.",
+                &["key"],
+            )?,
             token_used: counters(
                 "token_used_total",
                 "Requests admitted, by token name and credential.",
@@ -220,6 +226,9 @@ impl Metrics {
         // What has not happened yet is 0, not absent: a rate sees the first time, too.
         for kind in ErrorKind::ALL {
             metrics.auth_refused.with_label_values(&[kind.code()]);
+        }
+        for limit in RateLimit::ALL {
+            metrics.rate_limited.with_label_values(&[limit.name()]);
         }
         for reason in End::CUTS.map(End::reason) {
             metrics.stream_cut.with_label_values(&[reason]);
@@ -313,6 +322,11 @@ impl Metrics {
     /// Counts a refusal; `reason` is a code of [`crate::error::ErrorKind`].
     pub fn refused(&self, reason: &'static str) {
         self.auth_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a request that a rate refused.
+    pub fn rate_limited(&self, limit: RateLimit) {
+        self.rate_limited.with_label_values(&[limit.name()]).inc();
     }
 
     /// Counts a connection that ended before a request could be judged.

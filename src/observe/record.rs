@@ -151,6 +151,13 @@ impl Record {
         self.audited = Some(Box::new(audited));
     }
 
+    /// Who makes the request, for the audit.
+    pub fn set_identity(&mut self, identity: &Arc<Identity>) {
+        if let Some(audited) = &mut self.audited {
+            audited.set_identity(identity);
+        }
+    }
+
     /// What the audit knows of it, if there is one.
     pub fn audited(&mut self) -> Option<&mut AuditedRequest> {
         self.audited.as_deref_mut()

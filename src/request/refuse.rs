@@ -41,7 +41,8 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
         }
         // A password is no way into the rest: what is asked for there is a token (RFC 9110 §15.5.2 asks for a challenge).
         ErrorKind::InvalidCredentials => Some(format!("Bearer realm=\"{}\"", quoted(realm))),
-        ErrorKind::InvalidToken => {
+        // Whose token has expired is to find the way to another one, whoever guesses at the same address.
+        ErrorKind::InvalidToken | ErrorKind::GuessLimited => {
             Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(realm)))
         }
         ErrorKind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
@@ -59,8 +60,11 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
         }
     }
     match error.kind {
-        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit | ErrorKind::RateLimited => {
+        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {
             drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
+        }
+        ErrorKind::RateLimited | ErrorKind::GuessLimited => {
+            drop(headers.insert(header::RETRY_AFTER, error.retry_after.unwrap_or(1).into()));
         }
         ErrorKind::MethodNotAllowed => {
             drop(headers.insert(header::ALLOW, HeaderValue::from_static(methods.allow)));

@@ -6,6 +6,7 @@ use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
     identity::{Caller, Identity, Principal, credential_key::CredentialKey},
+    ledger::RateMeter,
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
     policy::{
@@ -42,6 +43,8 @@ pub struct ServerEntry {
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
     pub run_state: Arc<RunState>,
+    /// Requests for it. Survives reloads.
+    pub requests: Arc<RateMeter>,
     /// How it fared last. Survives reloads.
     pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
@@ -102,6 +105,7 @@ impl ServerEntry {
                 Some(entry) => Arc::clone(&entry.run_state),
                 None => Arc::new(RunState::new(server.disabled)),
             },
+            requests: kept.map(|entry| Arc::clone(&entry.requests)).unwrap_or_default(),
             health,
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
             server: server.clone(),
@@ -114,6 +118,7 @@ impl ServerEntry {
         session_timeout: Duration,
         identities: &[Arc<Identity>],
         metrics: Arc<ServerMetrics>,
+        requests: Arc<RateMeter>,
         kept: Option<&Self>,
     ) -> Self {
         let same = kept.filter(|entry| entry.server.idle_timeout == session_timeout);
@@ -127,6 +132,7 @@ impl ServerEntry {
             callers: PastCallers::Several,
             metrics,
             run_state: Arc::default(),
+            requests,
             health: Arc::default(),
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
         }
@@ -148,6 +154,7 @@ impl ServerEntry {
             callers: PastCallers::Several,
             metrics,
             run_state: Arc::default(),
+            requests: Arc::default(),
             health,
             shared_links: Arc::default(),
         }

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{Caller, presented::Presented},
     ledger::Resource,
-    request::Request,
+    request::{Request, rates},
 };
 
 /// Most bytes of a body.
@@ -56,7 +56,13 @@ pub(super) async fn answer(
             connection.refused(ledger);
         }
     });
-    let LoginAnswer { response, identity } = answered?;
+    let LoginAnswer { response, identity } = match answered {
+        Ok(answer) => answer,
+        Err(error) if error.kind == ErrorKind::InvalidToken => {
+            return Err(rates::refusal_of(request, error.kind));
+        }
+        Err(error) => return Err(error),
+    };
     if let (Some(audited), Some(identity)) = (request.record.audited(), identity) {
         audited.set_login(&identity);
     }

@@ -55,6 +55,7 @@ mod origin_isolation;
 mod parts;
 mod passthrough;
 mod promised_credentials;
+mod rate_limits;
 mod refusal_log;
 mod reload;
 mod removals;

@@ -224,7 +224,7 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         _ if text.contains('$') => true,
         // Grammars of their own.
         ("proxy" | "admin", "addr") | ("proxy", "baseUrl") | ("server", "url") => true,
-        ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") => true,
+        ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") | ("rateLimits", "allow") => true,
         // Files have to be there, and what they are for.
         _ if matches!(key.kind, ValueKind::Path) => true,
         // A pattern knows no size.

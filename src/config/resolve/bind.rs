@@ -141,18 +141,20 @@ fn addresses(text: &str, reach: Reach) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-/// `proxy.trustedProxies`: addresses, or networks as in `10.0.0.0/8`.
-pub(crate) fn networks(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Vec<IpNet> {
+/// A list of addresses, or of networks as in `10.0.0.0/8`. If they may not be all that there are, `not_all` says why.
+pub(crate) fn networks(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    not_all: Option<&'static str>,
+) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in proxy.texts(cx, "trustedProxies").unwrap_or_default() {
+    for text in fields.texts(cx, name).unwrap_or_default() {
         let one = text.value.parse::<IpAddr>().map(IpNet::from);
-        match one.or_else(|_| text.value.parse::<IpNet>()) {
-            Ok(network) if network.prefix_len() == 0 => cx.error(
-                &text.at,
-                "is every address, so that anyone could say whom it speaks for; name your balancers",
-            ),
-            Ok(network) => networks.push(network),
-            Err(_) => cx.error(
+        match (one.or_else(|_| text.value.parse::<IpNet>()), not_all) {
+            (Ok(network), Some(why)) if network.prefix_len() == 0 => cx.error(&text.at, why),
+            (Ok(network), _) => networks.push(network),
+            (Err(_), _) => cx.error(
                 &text.at,
                 "is no address or network; write it as in \"10.0.0.7\", \"10.0.0.0/8\" or \"fd00::/8\"",
             ),

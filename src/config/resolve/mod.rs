@@ -9,6 +9,7 @@ pub(super) mod command;
 pub(crate) mod inline;
 pub(crate) mod limits;
 pub(crate) mod programs;
+mod rates;
 pub(super) mod remaining;
 mod schemes;
 pub(crate) mod servers;
@@ -179,7 +180,13 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         loopback_origins: addr.iter().all(|addr| addr.ip().is_loopback()),
         keep_alive: duration(cx, "keepAlive"),
         limits: limits::resolve(cx, proxy, sessions),
-        trusted_proxies: bind::networks(cx, proxy),
+        rate_limits: rates::resolve(cx, proxy),
+        trusted_proxies: bind::networks(
+            cx,
+            proxy,
+            "trustedProxies",
+            Some("is every address, so that anyone could say whom it speaks for; name your balancers"),
+        ),
         shutdown_delay: duration(cx, "shutdownDelay"),
         shutdown_grace: duration(cx, "shutdownGrace"),
         workers: match workers {

@@ -9,6 +9,7 @@ mod auth;
 pub(crate) mod key;
 mod limits;
 mod proxy;
+mod rates;
 mod server;
 
 use std::time::Duration;

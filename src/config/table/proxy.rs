@@ -4,6 +4,7 @@ use super::{
     TEXT,
     auth::AUTH,
     limits::LIMITS,
+    rates::RATE_LIMITS,
     secs,
     server::{SERVER, SERVER_NAMES},
 };
@@ -115,6 +116,7 @@ pub(in crate::config) static PROXY: Object = Object {
              none. A server's `keepAlive` wins.",
         ),
         key("limits", ValueKind::Object(&LIMITS), Empty, "What one peer may cost."),
+        key("rateLimits", ValueKind::Object(&RATE_LIMITS), Empty, "How often something may happen."),
         key(
             "shutdownDelay",
             ValueKind::Duration(secs(0)),

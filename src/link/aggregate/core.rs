@@ -231,20 +231,14 @@ impl Core {
     }
 
     fn drop_what_is_outdated(&mut self, now: Instant) {
-        let mut has_changed = false;
         for member in 0..self.members.len() {
             if let Some(why) = self.members[member].outdated() {
-                has_changed = true;
                 // What has its place may be another one.
                 self.members[member].given = GivenUris::default();
                 self.members[member].shows = GivenUris::default();
                 // No fault of the server's: with a new grant, it is there at once.
                 self.part(member, now, &why);
             }
-        }
-        // Who only listens asks for nothing, and hears of what has the place by its link.
-        if has_changed && (self.listens.len() > 0 || self.settings.listens.load(Relaxed)) {
-            self.wake(now, None);
         }
     }
 

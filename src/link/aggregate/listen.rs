@@ -158,9 +158,9 @@ impl Listens {
                 return true;
             }
             let id = &listen.id;
-            let is_open = !listen.open.is_empty();
+            let is_over = listen.open.is_empty();
             if listen.until.take().is_some() {
-                if !is_open {
+                if is_over {
                     let answer = match &listen.refused {
                         Some(error) => error.renamed(Part::Id, id),
                         None => Message::error_for(id, METHOD_NOT_FOUND, "Method not found"),
@@ -174,8 +174,6 @@ impl Listens {
                 out.push(ForClient::Note(id.clone(), note));
                 out.extend(listen.held.drain(..).map(|message| passed(id, &message)));
             }
-            // A member that a reload changed may be on its way back.
-            let is_over = !is_open && !may_join();
             if is_over {
                 let meta = subscription(id);
                 let result = json::object(&[("resultType", Some("\"complete\"")), ("_meta", Some(&meta))]);

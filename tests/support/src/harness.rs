@@ -174,6 +174,8 @@ pub fn with_defaults(mut config: Value) -> Value {
     proxy.entry("addr").or_insert(json!("127.0.0.1:0"));
     proxy.entry("name").or_insert(json!("test gate"));
     proxy.entry("workers").or_insert(json!(2));
+    // Most tests that try bad tokens try many, all from one address.
+    proxy.entry("rateLimits").or_insert(json!({ "authFailures": "off" }));
     proxy.entry("auth").or_insert(json!({ "kind": "bearer_token", "tokens": { "dev": DEV, "ci": CI } }));
     config
 }

@@ -1,12 +1,8 @@
 //! MCP 2026-07-28: no session, and `server/discover` decides whether all speak it.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
-
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::harness::{Client, Reply, Server, prefixed, story};
-use crate::link::aggregate::AggregateSettings;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -223,45 +219,6 @@ fn a_server_that_joins_later_gets_the_subscription_too() {
         two.says(note("notifications/tools/list_changed", &id, json!({}))).await;
         client.told("notifications/tools/list_changed").await;
         assert!(client.rest().await.is_empty(), "acknowledged once");
-    });
-}
-
-#[test]
-fn who_only_listens_hears_of_what_a_reload_put_in_a_servers_place() {
-    story(async {
-        for in_session in [false, true] {
-            let one = Server::with_tools("one", &["a"]).on("subscriptions/listen", Reply::Silence);
-            let (changes, watched) = watch::channel(0);
-            let settings = AggregateSettings { changes: watched, ..prefixed() };
-            let listens = Arc::clone(&settings.listens);
-            let mut client = Client::new(settings, &[&one]);
-            let wanted = json!({ "toolsListChanged": true });
-            if in_session {
-                client.initialize().await;
-                listens.store(true, Relaxed);
-            } else {
-                client.request("s", "subscriptions/listen", modern(json!({ "notifications": wanted }))).await;
-                client.rest().await;
-                let acknowledged = "notifications/subscriptions/acknowledged";
-                one.says(note(acknowledged, &listen(&one).0, json!({ "notifications": wanted }))).await;
-                client.told(acknowledged).await;
-            }
-            one.epoch.set(1);
-            changes.send(1).unwrap();
-            client.told("notifications/tools/list_changed").await;
-            client.rest().await;
-            assert_eq!(
-                one.opened.get(),
-                2,
-                "a link to what is there now, though the client asked for nothing"
-            );
-            let news = match in_session {
-                true => json!({ "method": "notifications/tools/list_changed" }),
-                false => note("notifications/tools/list_changed", &listen(&one).0, json!({})),
-            };
-            one.says(news).await;
-            client.told("notifications/tools/list_changed").await;
-        }
     });
 }
 

@@ -1,0 +1,58 @@
+//! Requests that come too often, and credentials that are guessed: `proxy.rateLimits`.
+
+use std::sync::Arc;
+
+use crate::{
+    downstream::forwarded::is_trusted,
+    error::{Error, ErrorKind},
+    ledger::{Owner, Rate, RateLimit, RateMeter},
+    request::Request,
+    servers::ServerEntry,
+};
+
+/// Counts a request for its address, its caller and its server. One that is refused does not count for those behind the limit
+/// that refuses it.
+pub fn check(request: &Request<'_>, owner: &Arc<Owner>, entry: Option<&ServerEntry>) -> Result<(), Error> {
+    let limits = &request.live.config.rate_limits;
+    if let (Some(rate), false) = (limits.peer, is_exempt(request)) {
+        take(request, RateLimit::Peer, rate, &address_owner(request).requests)?;
+    }
+    if let (Some(rate), false) = (limits.principal, owner.is_address()) {
+        take(request, RateLimit::Principal, rate, &owner.requests)?;
+    }
+    match (limits.server, entry) {
+        (Some(rate), Some(entry)) => take(request, RateLimit::Server, rate, &entry.requests),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a credential that is not good. Each is counted for its address. Where there are too many, only they are
+/// answered otherwise: many share an address, and whose credential is good is let in.
+pub fn refusal_of(request: &Request<'_>, error: ErrorKind) -> Error {
+    match request.live.config.rate_limits.auth_failures {
+        // Nothing was tried: so clients ask where to log in.
+        Some(rate) if error == ErrorKind::InvalidToken && !is_exempt(request) => {
+            let taken = take(request, RateLimit::AuthFailures, rate, &address_owner(request).auth_failures);
+            taken.err().unwrap_or_else(|| error.into())
+        }
+        _ => error.into(),
+    }
+}
+
+fn take(request: &Request<'_>, limit: RateLimit, rate: Rate, meter: &RateMeter) -> Result<(), Error> {
+    let shared = &request.worker.shared;
+    meter.take(rate, shared.ledger.now()).map_err(|wait| {
+        shared.observer.metrics.rate_limited(limit);
+        Error::too_often(limit, wait)
+    })
+}
+
+/// The owner of what comes from this address without a credential. Its meters are those of the address.
+fn address_owner(request: &Request<'_>) -> Arc<Owner> {
+    request.connection.owner(request.client, &request.worker.shared.ledger)
+}
+
+fn is_exempt(request: &Request<'_>) -> bool {
+    let allowed = &request.live.config.rate_limits.allow;
+    is_trusted(allowed, request.client.unwrap_or(request.connection.address))
+}
