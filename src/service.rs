@@ -15,6 +15,7 @@ use http::{
 use crate::{
     body::{Body, BrokenOff, Payload, response::empty},
     bridge,
+    config::Schemes,
     downstream::{
         connection::{Connection, ListenerKind, TakeoverSlot},
         cors,
@@ -505,7 +506,10 @@ fn credential_field_names(live: &Live) -> impl Iterator<Item = &HeaderName> {
 /// Where in the request a credential may be.
 fn credential_fields<'a>(request: &Request<'a>) -> CredentialFields<'a> {
     let Request { live, head, fields, .. } = *request;
-    let (query, schemes) = (query_of_caller(request), live.config.schemes);
+    let query = query_of_caller(request);
+    // A browser adds cookies to what pages of other ports and of neighbouring hosts send.
+    let cookie = live.config.schemes.cookie && is_of_own_page(request);
+    let schemes = Schemes { cookie, ..live.config.schemes };
     CredentialFields::of(
         &head.headers,
         fields.authorization,
@@ -513,6 +517,20 @@ fn credential_fields<'a>(request: &Request<'a>) -> CredentialFields<'a> {
         schemes,
         live.config.tenant_header.as_ref(),
     )
+}
+
+/// Whether a page of the gateway's own makes the request, or no page does that says so.
+fn is_of_own_page(request: &Request<'_>) -> bool {
+    let base_url = request.live.config.base_url.as_ref();
+    let is_own = |origin: &str| {
+        origin_is_of(request.host, origin)
+            || base_url.is_some_and(|base_url| base_url.origin().ascii_serialization() == origin)
+    };
+    match request.fields.origin {
+        Occurrence::Not => true,
+        Occurrence::Once(origin) => origin.to_str().is_ok_and(is_own),
+        Occurrence::Often => false,
+    }
 }
 
 /// Where `token` is the caller's. The query of a message URL is the server's own, sealed by the gateway, and may hold a

@@ -429,7 +429,24 @@ impl BridgedRequest<'_> {
             members,
             begun_by: Arc::clone(&admitted.caller.identity),
         };
-        Ok((session::start(link, settings, place), id))
+        let session = session::start(link, settings, place);
+        // A reload ends the sessions that there are. This one began by what it took away, maybe.
+        if self.is_outdated() {
+            session.close();
+            return Err(ErrorKind::Unavailable.with_cause("the server changed while the session began"));
+        }
+        Ok((session, id))
+    }
+
+    /// Whether a reload has put something else in the server's place. All servers as one look after their members themselves.
+    fn is_outdated(&self) -> bool {
+        let entry = &self.admitted.entry;
+        let has_name = !matches!(entry.backend, Backend::All) && !entry.is_decoy();
+        has_name && {
+            let live = self.worker.shared.live();
+            let of_now = live.entries.get(&*entry.server.name);
+            !of_now.is_some_and(|of_now| Arc::ptr_eq(&of_now.shared_links, &entry.shared_links))
+        }
     }
 
     /// A place among the sessions.

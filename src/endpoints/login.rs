@@ -136,6 +136,10 @@ impl LoginRequest<'_> {
     }
 
     fn parsed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        // An object: serde would take a list of its values as well.
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ErrorKind::InvalidRequest.into());
+        }
         // What the error quotes may be a password.
         serde_json::from_slice(self.body).map_err(|_| ErrorKind::InvalidRequest.into())
     }

@@ -20,7 +20,7 @@ use crate::{
     state::GatewayState,
 };
 
-/// How often the ledger learns how late it is, and the certificate is looked at.
+/// How often the ledger learns how late it is, the certificate is looked at, and so are logins.
 const CLOCK_TICK: Duration = Duration::from_secs(1);
 
 /// How far the clock may go back without a word: corrections are smaller.
@@ -38,6 +38,9 @@ pub(super) async fn watch(
     while !stop.is_cancelled() {
         // Also when no request asks for the time: the latest one counts.
         of_tokens.look(&shared.live(), &shared.observer.log, clock.now());
+        if shared.logins.grants.sweep(clock.now()) {
+            shared.note_change();
+        }
         let behind = clock.behind();
         if behind >= BEHIND && !is_behind {
             let msg = "The clock went back: tokens expire by the latest time that it showed; if that was wrong, restart";

@@ -237,7 +237,11 @@ impl ServerEntry {
     pub fn tools_cover(&self, identity: &Identity, other: &Identity) -> bool {
         let covers = |rules: &Arc<ToolRules>| {
             is_admin_of_all(identity, self.admin_sees_all)
-                || rules.cover(identity.rule_subject(), other.rule_subject())
+                // An admin had the tools of rules that it did not meet.
+                || match is_admin_of_all(other, self.admin_sees_all) {
+                    true => rules.are_met_by(identity.rule_subject()),
+                    false => rules.cover(identity.rule_subject(), other.rule_subject()),
+                }
         };
         self.server.tool_rules.as_ref().is_none_or(covers)
     }

@@ -447,7 +447,7 @@ impl Live {
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
                     Proof::Session { grant, fingerprint } => {
                         let is_over =
-                            self.logins.grants.is_revoked(*grant) || !identity.is_valid_at(self.clock.now());
+                            !self.logins.grants.has(*grant) || !identity.is_valid_at(self.clock.now());
                         self.slot_of_session(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
                 };

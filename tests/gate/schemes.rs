@@ -82,6 +82,22 @@ async fn a_token_opens_in_each_way_that_is_on_and_the_server_sees_none() {
 }
 
 #[tokio::test]
+async fn a_cookie_opens_nothing_for_pages_of_other_ports() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server, ALL)).await;
+    let with = |fields: &str| request("/db/mcp", &format!("Cookie: token={DEV}\r\n{fields}"));
+    // Pages of loopback may call here, and to a browser another port is the same site.
+    let (status, _, body) = gate.ask(&with("Origin: http://localhost:3000\r\n")).await;
+    assert_eq!((status, body.contains("\"unauthorized\"")), (401, true), "{body}");
+    server.saw_nothing("the page is not the gateway's").await;
+    for fields in ["", "Origin: http://localhost\r\n"] {
+        assert_eq!(gate.ask(&with(fields)).await.0, 200, "{fields}");
+    }
+    let bearer = format!("Authorization: Bearer {DEV}\r\nOrigin: http://localhost:3000\r\n");
+    assert_eq!(gate.ask(&request("/db/mcp", &bearer)).await.0, 200, "what a page adds by itself");
+}
+
+#[tokio::test]
 async fn what_is_off_opens_nothing_and_goes_to_no_server() {
     let server = Recorder::start().await;
     let gate = Gate::start(config(&server, &["bearer"])).await;

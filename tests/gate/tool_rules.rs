@@ -217,6 +217,23 @@ async fn a_role_that_is_taken_away_ends_what_it_had_opened_and_nothing_else() {
     is_unknown(&asked(&gate, &post("/db/mcp", ADMIN, "", &call(1, "delete_all", json!({})))).await);
 }
 
+#[tokio::test]
+async fn an_admin_who_saw_all_loses_with_the_role_what_its_sessions_had() {
+    let server = Recorder::start().await;
+    let mut config = config(&server.url("/mcp"));
+    config["proxy"]["auth"]["adminSeesAll"] = json!(true);
+    for rules in [json!({ "delete_*": { "roles": ["ops"] } }), json!({ "delete_*": { "users": [] } })] {
+        config["mcpServers"]["own"]["tools"] = rules;
+        let mut gate = Gate::start(config.clone()).await;
+        let session = Session::open(&gate, "/own/mcp", ADMIN).await;
+        assert_eq!(session.post(&call(1, "read", json!({}))).await.0, 200);
+        let mut after = config.clone();
+        after["proxy"]["auth"]["tokens"]["both"][0]["roles"] = json!(["user"]);
+        gate.reload(after);
+        assert_eq!(session.post(&call(2, "read", json!({}))).await.0, 404, "its session had every tool");
+    }
+}
+
 async fn read_event(client: &mut Client<tokio::net::TcpStream>) -> String {
     String::from_utf8(client.chunk().await.unwrap()).unwrap()
 }

@@ -23,7 +23,7 @@ use crate::{config::LoginTerms, secret::Secret};
 /// always room to revoke one.
 const MOST: usize = 100_000;
 /// How often what has ended is removed, at most.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// What a login or a refresh gives.
 #[derive(Debug)]
@@ -157,10 +157,6 @@ impl Grants {
         let id = GrantId::random().map_err(|_| NotBegun::NoRandomness)?;
         let secret = GrantSecret::random().map_err(|_| NotBegun::NoRandomness)?;
         let mut table = self.table.lock();
-        if table.swept.is_none_or(|swept| now >= swept + SWEEP) {
-            table.sweep(now);
-            self.publish(&table);
-        }
         let mut is_beyond = false;
         while let Some(of_user) = table.by_user.get(user)
             && of_user.len() as u64 >= terms.per_user.max(1)
@@ -259,6 +255,23 @@ impl Grants {
         }
     }
 
+    /// Removes what has ended by itself. Whether grants have: what runs by them has to end.
+    pub fn sweep(&self, now: SystemTime) -> bool {
+        let mut table = self.table.lock();
+        if table.swept.is_some_and(|swept| now < swept + SWEEP) {
+            return false;
+        }
+        let before = table.grants.len();
+        table.sweep(now);
+        self.publish(&table);
+        table.grants.len() < before
+    }
+
+    /// Whether there is such a grant: neither revoked nor over.
+    pub fn has(&self, id: GrantId) -> bool {
+        self.table.lock().grants.contains_key(&id)
+    }
+
     /// Whether a grant was revoked while tokens of it have not ended.
     pub fn is_revoked(&self, id: GrantId) -> bool {
         self.revoked.load().contains(&id)
@@ -313,6 +326,19 @@ mod tests {
         // It is the only one that is good.
         let next = refresh(&grants, &successors[0], 2).unwrap();
         assert_eq!((next.grant, &*next.user), (login.grant, "alice"));
+    }
+
+    #[test]
+    fn a_login_that_nobody_refreshed_is_over_with_its_last_token_and_is_there_until_then() {
+        let grants = Grants::default();
+        let login = begin(&grants, "alice", 0);
+        let refresh_ends = 12 * 3600;
+        assert!(!grants.sweep(at(refresh_ends - 1)) && grants.has(login.grant));
+        assert!(!grants.sweep(at(refresh_ends)), "it is looked at now and then");
+        assert!(grants.sweep(at(refresh_ends + 60)) && !grants.has(login.grant));
+        assert!(!grants.sweep(at(refresh_ends + 120)));
+        let other = begin(&grants, "alice", refresh_ends + 120);
+        assert!(grants.revoke(other.grant) && !grants.has(other.grant) && grants.is_revoked(other.grant));
     }
 
     #[test]
@@ -373,6 +399,7 @@ mod tests {
         assert_eq!((near.expires, near.grant_ends), (at(end), at(end)));
         assert_eq!(refresh(&grants, &near.refresh_token, end).unwrap_err(), NotRefreshed::Invalid);
         begin(&grants, "bob", end + 900);
+        assert!(grants.sweep(at(end + 900)));
         let table = grants.table.lock();
         assert_eq!((table.grants.len(), table.by_user.len()), (1, 1), "what is over is removed");
     }
@@ -393,9 +420,9 @@ mod tests {
         let grants = Grants::default();
         let login = begin(&grants, "alice", 0);
         assert!(grants.revoke(login.grant) && !grants.revoke(login.grant));
-        begin(&grants, "bob", 899);
+        assert!(!grants.sweep(at(899)), "it was over before");
         assert!(grants.is_revoked(login.grant));
-        begin(&grants, "bob", 960);
+        grants.sweep(at(960));
         assert!(!grants.is_revoked(login.grant));
     }
 
@@ -426,6 +453,7 @@ mod tests {
         assert_eq!(grants.begin(&user, fingerprint, &terms, at(1)).unwrap_err(), NotBegun::Full);
         grants.keep(|_, _| false);
         assert_eq!(grants.begin(&user, fingerprint, &terms, at(2)).unwrap_err(), NotBegun::Full);
+        grants.sweep(at(961));
         grants.begin(&user, fingerprint, &terms, at(961)).unwrap();
     }
 }
