@@ -1,6 +1,12 @@
 //! One request, from its head to the end of its response, however it ends.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use http::{Method, StatusCode, uri::PathAndQuery};
 use tokio::sync::OwnedSemaphorePermit;
@@ -298,7 +304,11 @@ impl Record {
 
     /// The response is through, or was broken off.
     pub fn ended(&mut self, end: End) {
-        self.end.get_or_insert(end);
+        // Of a stream whose credential has expired, another thread may have ended the server's side first.
+        let not_after = self.admission.as_ref().and_then(|admission| admission.identity.not_after);
+        let has_expired = || not_after.is_some_and(|not_after| not_after <= SystemTime::now());
+        let is_revoked = end == End::UpstreamEnd && self.is_stream && has_expired();
+        self.end.get_or_insert(if is_revoked { End::TokenRevoked } else { end });
     }
 
     fn metrics(&self) -> &ServerMetrics {

@@ -81,11 +81,12 @@ impl Session {
         client
     }
 
-    /// The answer to a request, which must be JSON.
+    /// The answer to a request: JSON, or the last event of a stream if something came before it.
     pub async fn ask(&self, body: &str) -> Value {
         let (status, body) = self.post(body).await;
         assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
+        let last = body.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+        serde_json::from_str(last.unwrap_or(&body)).unwrap()
     }
 
     /// Text of the result of a tool that answers without anything before.
