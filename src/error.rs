@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::ledger::{Limit, RateLimit, Resource};
+use crate::ledger::{Limit, RateKey, Resource};
 
 /// Why a request was not served.
 ///
@@ -180,9 +180,9 @@ impl Error {
     }
 
     /// More than the rate `limit` allows; there is room again after `wait`.
-    pub fn too_often(limit: RateLimit, wait: Duration) -> Self {
+    pub fn too_often(limit: RateKey, wait: Duration) -> Self {
         let kind =
-            if limit == RateLimit::AuthFailures { ErrorKind::GuessLimited } else { ErrorKind::RateLimited };
+            if limit == RateKey::AuthFailures { ErrorKind::GuessLimited } else { ErrorKind::RateLimited };
         let whole_seconds = wait.as_nanos().div_ceil(1_000_000_000);
         Self {
             retry_after: Some(u32::try_from(whole_seconds).unwrap_or(u32::MAX)),

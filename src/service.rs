@@ -291,13 +291,13 @@ fn options(request: &Request<'_>) -> Option<Response<Payload>> {
 
 /// Admits the caller to the server that the path names, or to the aggregate.
 async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Result<Admitted<'a>, Error> {
-    let Request { worker, connection, live, client, .. } = *request;
+    let live = request.live;
     let entry = match request.server {
         None => Some(&live.all),
         Some(name) => live.entries.get(name),
     };
-    if let (Some(audited), Some(entry)) = (request.record.audited(), entry) {
-        audited.set_server(&entry.server.name);
+    if let Some(entry) = entry {
+        request.record.set_server(&entry.server.name);
     }
     // A server that asks for no token is found first; for every other one, and where there is none, the token is checked
     // before anything is said about what exists, so that names cannot be probed.
@@ -326,8 +326,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
             holder.count_use();
             Arc::clone(&holder.owner)
         }
-        // Without a token, a request counts for its address, or for that which a balancer forwards for.
-        None => connection.owner(client, &worker.shared.ledger),
+        None => request.address_owner(),
     };
     request.record.admitted(Arc::clone(&entry.metrics), Arc::clone(&caller.identity));
     let (live, entry) = (Arc::clone(live), Arc::clone(entry));
@@ -372,14 +371,12 @@ fn report_decoy(request: &Request<'_>, caller: &Caller) {
 /// Admits the caller to what the gateway says of itself, and counts that its credential was used.
 async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error> {
     let Who::Manage(what) = who else {
-        if let Some(audited) = request.record.audited().filter(|_| request.endpoint.is_managed()) {
-            audited.set_managed(None);
+        if request.endpoint.is_managed() {
+            request.record.set_managed(None);
         }
         return Ok(());
     };
-    if let Some(audited) = request.record.audited() {
-        audited.set_managed(Some(what));
-    }
+    request.record.set_managed(Some(what));
     let (_, caller) = identify(request).await?;
     request.live.decide(&caller.identity, &Ask::Manage(what)).into_result()?;
     let holder = &request.live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
@@ -485,9 +482,8 @@ async fn found_later(
     request: &Request<'_>,
     found: Pin<Box<dyn Future<Output = Found> + '_>>,
 ) -> Result<Caller, Error> {
-    let Request { worker, connection, live, client, .. } = *request;
-    let address = connection.owner(client, &worker.shared.ledger);
-    let share = address.take(Resource::Requests);
+    let Request { worker, live, .. } = *request;
+    let share = request.address_owner().take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     let caller = found.await.map_err(|why| refuse_credential(request, why))?;
     // A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.

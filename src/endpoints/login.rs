@@ -24,14 +24,14 @@ use crate::{
             attempts::Attempt,
             grants::{Issued, NotBegun, NotRefreshed},
             keys::NoKey,
-            passwords::Busy,
+            passwords::{Busy, Place},
             refresh_token::RefreshToken,
             session_token::SessionClaims,
         },
         presented::Presented,
         verifier::Identified,
     },
-    ledger::{AddressBlock, RateLimit},
+    ledger::{AddressBlock, RateKey},
     secret::Secret,
     state::{GatewayState, Live, LoginUser},
 };
@@ -121,8 +121,9 @@ impl LoginRequest<'_> {
                 } else {
                     self.parsed()?
                 };
-                self.log_out(&body);
-                Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity: None })
+                let user = self.log_out(&body).and_then(|user| self.live.user(&user));
+                let identity = user.map(|user| user.identity);
+                Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity })
             }
             LoginEndpoint::Atrax => match self.parsed()? {
                 AtraxBody { user_id: Some(user_id), password: Some(password), token: None } => {
@@ -148,18 +149,36 @@ impl LoginRequest<'_> {
         &self.shared.logins
     }
 
+    fn place(&self) -> Result<Place, Error> {
+        self.logins().passwords.place(self.address).map_err(|busy| self.busy(busy))
+    }
+
+    fn busy(&self, busy: Busy) -> Error {
+        match busy {
+            Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
+            // It may have room as soon as one is compared.
+            Busy::Address => self.too_often(Duration::from_secs(1)),
+        }
+    }
+
     fn too_often(&self, wait: Duration) -> Error {
-        self.shared.observer.metrics.rate_limited(RateLimit::Logins);
-        Error::too_often(RateLimit::Logins, wait)
+        self.shared.observer.metrics.rate_limited(RateKey::Logins);
+        Error::too_often(RateKey::Logins, wait)
     }
 
     /// Begins a grant for the user whose password this is. A name that there is not takes as long, and says the same, as a
     /// password that is wrong.
     async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, address, .. } = *self;
+        // Only who has a place is noted: a flood that gets none fills no table.
+        let mut place = self.place()?;
         match self.logins().attempts.note(address, name, std::time::Instant::now()) {
             Attempt::Now => {}
-            Attempt::After(delay) => tokio::time::sleep(delay).await,
+            Attempt::After(delay) => {
+                drop(place);
+                tokio::time::sleep(delay).await;
+                place = self.place()?;
+            }
             Attempt::Refused(wait) => return Err(self.too_often(wait)),
         }
         let user = live.user(name);
@@ -170,13 +189,8 @@ impl LoginRequest<'_> {
         let known = user.as_ref().map(|user| user.user);
         let hash = known.or_else(decoy).map(|user: &User| user.password_hash.clone());
         let hash = hash.ok_or(ErrorKind::InvalidCredentials)?;
-        let compared =
-            self.logins().passwords.compare(password, hash, address).map_err(|busy| match busy {
-                Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
-                // It may have room as soon as one is compared.
-                Busy::Address => self.too_often(Duration::from_secs(1)),
-            })?;
-        let is_right = compared.await;
+        let compared = self.logins().passwords.compare(password, hash, place);
+        let is_right = compared.map_err(|busy| self.busy(busy))?.await;
         let user = user.filter(|_| is_right).ok_or(ErrorKind::InvalidCredentials)?;
         // A reload ends what is there. This is not yet.
         if !Arc::ptr_eq(live, &shared.live()) {
@@ -219,8 +233,8 @@ impl LoginRequest<'_> {
     }
 
     /// Ends the grants of what was presented. As with RFC 7009 §2.2, a token that is not good is no error: there is nothing that
-    /// a client could do about it.
-    fn log_out(&self, body: &LogoutBody) {
+    /// a client could do about it. Says who it was, for the audit.
+    fn log_out(&self, body: &LogoutBody) -> Option<Arc<str>> {
         let logins = self.logins();
         let of_session = |token: &[u8]| logins.opened(token).map(|claims| claims.grant);
         let of_refresh = |token: &str| logins.grants.grant_of(&RefreshToken::parse(token)?);
@@ -228,10 +242,9 @@ impl LoginRequest<'_> {
         let grants = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
         let grants = grants.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
         // Each is ended: more than one may be given.
-        let ended = grants.filter(|grant| logins.grants.revoke(*grant)).count();
-        if ended > 0 {
-            self.shared.note_change();
-        }
+        let user = grants.filter_map(|grant| logins.grants.revoke(grant)).last()?;
+        self.shared.note_change();
+        Some(user)
     }
 
     fn seal(&self, issued: &Issued) -> Result<Secret, Error> {

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 pub use self::{
     address::AddressBlock,
-    rate::{Rate, RateLimit, RateMeter},
+    rate::{Rate, RateKey, RateMeter},
     room::ByteRoom,
     rule::Limit,
 };
@@ -150,10 +150,10 @@ pub struct Owner {
     last_active: AtomicU32,
     /// When a reader of it last gave up its message.
     gave_up: Mutex<Option<tokio::time::Instant>>,
-    /// Its requests.
-    pub requests: RateMeter,
-    /// Its credentials that were not good.
-    pub auth_failures: RateMeter,
+    /// How often its requests come.
+    pub request_rate: RateMeter,
+    /// How often its credentials are not good.
+    pub failure_rate: RateMeter,
 }
 
 /// All owners.
@@ -293,8 +293,8 @@ impl Owner {
             used,
             last_active,
             gave_up: Mutex::default(),
-            requests: RateMeter::default(),
-            auth_failures: RateMeter::default(),
+            request_rate: RateMeter::default(),
+            failure_rate: RateMeter::default(),
         })
     }
 
@@ -334,7 +334,7 @@ impl Owner {
     }
 
     fn is_metered(&self, now: Duration) -> bool {
-        !self.requests.is_over(now) || !self.auth_failures.is_over(now)
+        !self.request_rate.is_over(now) || !self.failure_rate.is_over(now)
     }
 
     /// One more of `resource`, if the owner may have it.

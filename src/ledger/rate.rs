@@ -26,7 +26,7 @@ impl Rate {
 
 /// What a rate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateLimit {
+pub enum RateKey {
     /// Requests of one caller with a credential.
     Principal,
     /// Requests of one address.
@@ -39,7 +39,7 @@ pub enum RateLimit {
     Logins,
 }
 
-impl RateLimit {
+impl RateKey {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Principal, Self::Peer, Self::Server, Self::AuthFailures, Self::Logins];
 
@@ -84,7 +84,7 @@ impl RateMeter {
     }
 
     /// Whether it makes no difference any more what was counted.
-    pub(super) fn is_over(&self, now: Duration) -> bool {
+    pub fn is_over(&self, now: Duration) -> bool {
         self.0.load(Relaxed) <= nanos(now)
     }
 }

@@ -17,7 +17,7 @@ use super::{End, Health};
 use crate::{
     downstream::rejection::Rejection,
     error::{ErrorKind, Side},
-    ledger::{RateLimit, Resource},
+    ledger::{RateKey, Resource},
     mcp::method::Method as RpcMethod,
 };
 
@@ -227,7 +227,7 @@ impl Metrics {
         for kind in ErrorKind::ALL {
             metrics.auth_refused.with_label_values(&[kind.code()]);
         }
-        for limit in RateLimit::ALL {
+        for limit in RateKey::ALL {
             metrics.rate_limited.with_label_values(&[limit.name()]);
         }
         for reason in End::CUTS.map(End::reason) {
@@ -325,7 +325,7 @@ impl Metrics {
     }
 
     /// Counts a request that a rate refused.
-    pub fn rate_limited(&self, limit: RateLimit) {
+    pub fn rate_limited(&self, limit: RateKey) {
         self.rate_limited.with_label_values(&[limit.name()]).inc();
     }
 

@@ -22,6 +22,7 @@ use crate::{
     identity::{Identity, Principal},
     ledger::Share,
     mcp::method::Method as RpcMethod,
+    policy::decide::ManageAsk,
 };
 
 /// Status in the log of a request whose client left before it had an answer; nginx's number for it.
@@ -161,6 +162,20 @@ impl Record {
     pub fn set_identity(&mut self, identity: &Arc<Identity>) {
         if let Some(audited) = &mut self.audited {
             audited.set_identity(identity);
+        }
+    }
+
+    /// Which server it is for, for the audit.
+    pub fn set_server(&mut self, name: &Arc<str>) {
+        if let Some(audited) = &mut self.audited {
+            audited.set_server(name);
+        }
+    }
+
+    /// It is for something of the gateway's own, for the audit: see [`AuditedRequest::set_managed`].
+    pub fn set_managed(&mut self, what: Option<ManageAsk>) {
+        if let Some(audited) = &mut self.audited {
+            audited.set_managed(what);
         }
     }
 

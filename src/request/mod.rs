@@ -16,6 +16,7 @@ use crate::{
         incoming::Incoming,
     },
     endpoints::table::{Endpoint, Who},
+    ledger::Owner,
     observe::Record,
     state::{Live, Worker},
 };
@@ -52,6 +53,11 @@ impl<'a> Request<'a> {
     /// Who may have what is served at its path, at its listener.
     pub fn who(&self) -> Who {
         self.endpoint.who(self.connection.listener_kind)
+    }
+
+    /// For whom it counts while nobody knows who makes it: its address, or that which a balancer forwards for.
+    pub fn address_owner(&self) -> Arc<Owner> {
+        self.connection.owner(self.client, &self.worker.shared.ledger)
     }
 
     /// Its head, as it was checked.

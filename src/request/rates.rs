@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     downstream::forwarded::is_trusted,
     error::{Error, ErrorKind},
-    ledger::{Owner, Rate, RateLimit, RateMeter},
+    ledger::{Owner, Rate, RateKey, RateMeter},
     request::Request,
     servers::ServerEntry,
 };
@@ -15,13 +15,13 @@ use crate::{
 pub fn check(request: &Request<'_>, owner: &Arc<Owner>, entry: Option<&ServerEntry>) -> Result<(), Error> {
     let limits = &request.live.config.rate_limits;
     if let (Some(rate), false) = (limits.peer, is_exempt(request)) {
-        take(request, RateLimit::Peer, rate, &address_owner(request).requests)?;
+        take(request, RateKey::Peer, rate, &request.address_owner().request_rate)?;
     }
     if let (Some(rate), false) = (limits.principal, owner.is_address()) {
-        take(request, RateLimit::Principal, rate, &owner.requests)?;
+        take(request, RateKey::Principal, rate, &owner.request_rate)?;
     }
     match (limits.server, entry) {
-        (Some(rate), Some(entry)) => take(request, RateLimit::Server, rate, &entry.requests),
+        (Some(rate), Some(entry)) => take(request, RateKey::Server, rate, &entry.request_rate),
         _ => Ok(()),
     }
 }
@@ -32,24 +32,19 @@ pub fn refusal_of(request: &Request<'_>, error: ErrorKind) -> Error {
     match request.live.config.rate_limits.auth_failures {
         // Nothing was tried: so clients ask where to log in.
         Some(rate) if error == ErrorKind::InvalidToken && !is_exempt(request) => {
-            let taken = take(request, RateLimit::AuthFailures, rate, &address_owner(request).auth_failures);
+            let taken = take(request, RateKey::AuthFailures, rate, &request.address_owner().failure_rate);
             taken.err().unwrap_or_else(|| error.into())
         }
         _ => error.into(),
     }
 }
 
-fn take(request: &Request<'_>, limit: RateLimit, rate: Rate, meter: &RateMeter) -> Result<(), Error> {
+fn take(request: &Request<'_>, limit: RateKey, rate: Rate, meter: &RateMeter) -> Result<(), Error> {
     let shared = &request.worker.shared;
     meter.take(rate, shared.ledger.now()).map_err(|wait| {
         shared.observer.metrics.rate_limited(limit);
         Error::too_often(limit, wait)
     })
-}
-
-/// The owner of what comes from this address without a credential. Its meters are those of the address.
-fn address_owner(request: &Request<'_>) -> Arc<Owner> {
-    request.connection.owner(request.client, &request.worker.shared.ledger)
 }
 
 fn is_exempt(request: &Request<'_>) -> bool {

@@ -43,8 +43,8 @@ pub struct ServerEntry {
     pub metrics: Arc<ServerMetrics>,
     /// Whether it is to run. Survives reloads.
     pub run_state: Arc<RunState>,
-    /// Requests for it. Survives reloads.
-    pub requests: Arc<RateMeter>,
+    /// How often requests for it come. Survives reloads.
+    pub request_rate: Arc<RateMeter>,
     /// How it fared last. Survives reloads.
     pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
@@ -105,7 +105,7 @@ impl ServerEntry {
                 Some(entry) => Arc::clone(&entry.run_state),
                 None => Arc::new(RunState::new(server.disabled)),
             },
-            requests: kept.map(|entry| Arc::clone(&entry.requests)).unwrap_or_default(),
+            request_rate: kept.map(|entry| Arc::clone(&entry.request_rate)).unwrap_or_default(),
             health,
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
             server: server.clone(),
@@ -118,23 +118,15 @@ impl ServerEntry {
         session_timeout: Duration,
         identities: &[Arc<Identity>],
         metrics: Arc<ServerMetrics>,
-        requests: Arc<RateMeter>,
+        request_rate: Arc<RateMeter>,
         kept: Option<&Self>,
     ) -> Self {
         let same = kept.filter(|entry| entry.server.idle_timeout == session_timeout);
+        let allowed = identities.iter().map(|identity| !identity.is_decoy).collect();
         Self {
-            server: Server::all(session_timeout),
-            backend: Backend::All,
-            allowed: identities.iter().map(|identity| !identity.is_decoy).collect(),
-            meets_tool_rules: Vec::new(),
-            admin_sees_all: false,
-            is_public: false,
-            callers: PastCallers::Several,
-            metrics,
-            run_state: Arc::default(),
-            requests,
-            health: Arc::default(),
+            request_rate,
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
+            ..Self::of_gateway(Server::all(session_timeout), Backend::All, allowed, metrics)
         }
     }
 
@@ -144,18 +136,24 @@ impl ServerEntry {
         let health = Arc::<Health>::default();
         let (observer, metrics) = (Arc::clone(observer), Arc::clone(&observer.other));
         let inline = InlineServer::new(name.into(), InlineTarget::default(), observer, Arc::clone(&health));
+        let allowed = identities.iter().map(|identity| identity.is_decoy).collect();
+        Self { health, ..Self::of_gateway(server, Backend::Inline(Arc::new(inline)), allowed, metrics) }
+    }
+
+    /// A server that is none of the config, and has no rules.
+    fn of_gateway(server: Server, backend: Backend, allowed: Vec<bool>, metrics: Arc<ServerMetrics>) -> Self {
         Self {
             server,
-            backend: Backend::Inline(Arc::new(inline)),
-            allowed: identities.iter().map(|identity| identity.is_decoy).collect(),
+            backend,
+            allowed,
             meets_tool_rules: Vec::new(),
             admin_sees_all: false,
             is_public: false,
             callers: PastCallers::Several,
             metrics,
             run_state: Arc::default(),
-            requests: Arc::default(),
-            health,
+            request_rate: Arc::default(),
+            health: Arc::default(),
             shared_links: Arc::default(),
         }
     }

@@ -31,8 +31,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Request { worker, connection, live, client, .. } = *request;
     let ledger = &worker.shared.ledger;
-    let owner = connection.owner(client, ledger);
-    let share = owner.take(Resource::Requests);
+    let share = request.address_owner().take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     // A page of another site can send no JSON without asking first (WHATWG Fetch §4.10).
     let is_empty = request.body.as_ref().is_none_or(Incoming::is_end_stream);

@@ -313,8 +313,8 @@ impl Live {
         let same = previous
             .filter(|live| live.config.aggregate == snapshot.aggregate && live.config.name == snapshot.name)
             .map(|live| &*live.all);
-        let requests = previous.map(|live| Arc::clone(&live.all.requests)).unwrap_or_default();
-        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, requests, same));
+        let rate = previous.map(|live| Arc::clone(&live.all.request_rate)).unwrap_or_default();
+        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, rate, same));
         let has_decoys = identities.iter().any(|identity| identity.is_decoy);
         let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
         let decoy = has_decoys.then(decoy);

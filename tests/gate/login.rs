@@ -124,7 +124,7 @@ async fn a_user_logs_in_calls_refreshes_and_logs_out() {
         assert!(!log.contains(secret), "{log}");
     }
     gate.log.line("User logged in", &[("principal", json!("user:alice"))]).await;
-    for path in ["/auth/login", "/auth/refresh", "/db"] {
+    for path in ["/auth/login", "/auth/refresh", "/auth/logout", "/db"] {
         let fields = [("verdict", "allow"), ("principal", "user:alice"), ("path", path)];
         gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
     }

@@ -179,14 +179,7 @@ pub(in crate::config) static TOKEN: Object = Object {
             "Moment in UTC from which the credential is refused.",
         )
         .examples(&[r#""2027-01-31T00:00:00Z""#]),
-        key(
-            "roles",
-            ValueKind::List(&LABEL),
-            List(&[]),
-            "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
-             are for the `roles` of servers.",
-        )
-        .examples(&[r#"["metrics"]"#]),
+        ROLES,
         SERVERS,
         TAGS,
         key(
@@ -199,7 +192,16 @@ pub(in crate::config) static TOKEN: Object = Object {
     ],
 };
 
-/// What a caller is limited to, whoever it is.
+/// What a caller may do, whoever it is.
+const ROLES: Key = key(
+    "roles",
+    ValueKind::List(&LABEL),
+    List(&[]),
+    "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
+     are for the `roles` of servers.",
+)
+.examples(&[r#"["metrics"]"#]);
+/// What a caller is limited to.
 const SERVERS: Key = key(
     "servers",
     ValueKind::List(&TEXT),
@@ -229,14 +231,7 @@ pub(in crate::config) static USER: Object = Object {
              costs little.",
         )
         .examples(&[r#"{ "$file": "alice.hash" }"#]),
-        key(
-            "roles",
-            ValueKind::List(&LABEL),
-            List(&[]),
-            "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
-             are for the `roles` of servers.",
-        )
-        .examples(&[r#"["dev"]"#]),
+        ROLES,
         SERVERS,
         TAGS,
         key("disabled", ValueKind::Bool, Bool(false), "The user is let in no more, as if it were not there."),

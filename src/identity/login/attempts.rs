@@ -11,16 +11,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::ledger::AddressBlock;
+use crate::ledger::{AddressBlock, Rate, RateMeter};
 
-/// Attempts that may come at once.
-const BURST: u32 = 10;
-/// How often there may be another one.
-const EACH: Duration = Duration::from_secs(6);
+/// Attempts of one address with one name, and of one name before it is slowed.
+const RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 /// How long somebody waits who tries a name that many try.
 const DELAY: Duration = Duration::from_secs(1);
-/// Names, and addresses with names, that are remembered at most.
-const MOST: usize = 100_000;
+/// Names, and addresses with names, that are remembered at most. Only attempts that have a place among the comparisons are noted, so
+/// that a minute brings fewer than this.
+const MOST: usize = 20_000;
 
 /// What becomes of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +32,17 @@ pub enum Attempt {
     Refused(Duration),
 }
 
-/// Who has tried lately. For each, the moment up to which the attempts so far would last at one each six seconds (the
-/// generic cell rate algorithm).
+/// Who has tried lately.
 pub struct Attempts {
     began: Instant,
     /// By hashes under a key of this process, so that nobody chooses who shares an entry.
     key: RandomState,
-    until: Mutex<HashMap<u64, Duration>>,
+    meters: Mutex<HashMap<u64, RateMeter>>,
 }
 
 impl Default for Attempts {
     fn default() -> Self {
-        Self { began: Instant::now(), key: RandomState::new(), until: Mutex::default() }
+        Self { began: Instant::now(), key: RandomState::new(), meters: Mutex::default() }
     }
 }
 
@@ -55,38 +53,22 @@ impl Attempts {
         usize::try_from(hash % count.max(1) as u64).unwrap_or_default()
     }
 
-    /// Somebody at this address tries this name at `now`.
+    /// Somebody at this address, who has a place among the comparisons, tries this name at `now`.
     pub fn note(&self, address: AddressBlock, name: &str, now: Instant) -> Attempt {
         let now = now.saturating_duration_since(self.began);
         let (of_both, of_name) = (self.key.hash_one((address, name)), self.key.hash_one(name));
-        let mut until = self.until.lock();
-        if until.len() >= MOST {
-            until.retain(|_, until| *until > now);
-            // More than this cannot be compared in the meantime anyway.
-            if until.len() >= MOST {
-                until.clear();
-            }
+        let mut meters = self.meters.lock();
+        if meters.len() >= MOST {
+            meters.retain(|_, meter| !meter.is_over(now));
         }
-        if let Err(wait) = take(&mut until, of_both, now) {
+        if let Err(wait) = meters.entry(of_both).or_default().take(RATE, now) {
             return Attempt::Refused(wait);
         }
-        match take(&mut until, of_name, now) {
+        match meters.entry(of_name).or_default().take(RATE, now) {
             Ok(()) => Attempt::Now,
             Err(_) => Attempt::After(DELAY),
         }
     }
-}
-
-/// Counts one, or says after which time there may be one.
-fn take(until: &mut HashMap<u64, Duration>, key: u64, now: Duration) -> Result<(), Duration> {
-    let last = until.entry(key).or_default();
-    let begins = (*last).max(now);
-    let allowed = now + EACH * (BURST - 1);
-    if begins > allowed {
-        return Err(begins - allowed);
-    }
-    *last = begins + EACH;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -106,7 +88,8 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(attempts.note(address(1), "alice", at(0)), Attempt::Now);
         }
-        assert_eq!(attempts.note(address(1), "alice", at(0)), Attempt::Refused(EACH));
+        let each = RATE.per / RATE.count;
+        assert_eq!(attempts.note(address(1), "alice", at(0)), Attempt::Refused(each));
         assert_eq!(attempts.note(address(1), "bob", at(0)), Attempt::Now);
         assert_eq!(
             attempts.note(address(2), "alice", at(0)),
@@ -115,21 +98,22 @@ mod tests {
         );
         assert_eq!(attempts.note(address(1), "alice", at(5)), Attempt::Refused(Duration::from_secs(1)));
         assert_eq!(attempts.note(address(1), "alice", at(6)), Attempt::Now);
-        assert_eq!(attempts.note(address(1), "alice", at(6)), Attempt::Refused(EACH));
+        assert_eq!(attempts.note(address(1), "alice", at(6)), Attempt::Refused(each));
         assert_eq!(attempts.note(address(2), "alice", at(600)), Attempt::Now);
     }
 
     #[test]
-    fn a_flood_of_names_takes_no_more_memory_and_keeps_nobody_out() {
+    fn names_that_nobody_tries_any_more_are_forgotten_and_others_are_not() {
         let attempts = Attempts::default();
-        for name in 0..300_000 {
-            let now = attempts.began + Duration::from_millis(name / 10);
-            assert_eq!(attempts.note(address(1), &name.to_string(), now), Attempt::Now);
+        let at = |seconds| attempts.began + Duration::from_secs(seconds);
+        for _ in 0..10 {
+            attempts.note(address(1), "alice", at(100));
         }
-        assert!(attempts.until.lock().len() <= MOST + 2);
-        assert_eq!(
-            attempts.note(address(1), "alice", attempts.began + Duration::from_secs(30)),
-            Attempt::Now
-        );
+        for name in 0..MOST / 2 {
+            attempts.note(address(2), &name.to_string(), at(0));
+        }
+        assert!(attempts.meters.lock().len() > MOST);
+        assert!(matches!(attempts.note(address(1), "alice", at(101)), Attempt::Refused(_)));
+        assert_eq!(attempts.meters.lock().len(), 2);
     }
 }

@@ -117,11 +117,11 @@ impl Table {
         Some(grant)
     }
 
-    /// Ends a grant before its time; `false` if there is none.
-    fn revoke(&mut self, id: GrantId) -> bool {
-        let Some(grant) = self.remove(id) else { return false };
+    /// Ends a grant before its time. Whose it was; `None` if there is none.
+    fn revoke(&mut self, id: GrantId) -> Option<Arc<str>> {
+        let grant = self.remove(id)?;
         self.revoked.insert(id, grant.tokens_end);
-        true
+        Some(grant.user)
     }
 
     /// Removes what has ended by itself.
@@ -162,7 +162,7 @@ impl Grants {
             && of_user.len() as u64 >= terms.per_user.max(1)
             && let Some(oldest) = of_user.first().copied()
         {
-            is_beyond |= table.revoke(oldest);
+            is_beyond |= table.revoke(oldest).is_some();
         }
         if is_beyond {
             self.publish(&table);
@@ -232,14 +232,12 @@ impl Grants {
         token.is_of(&grant.secret).then_some(token.grant)
     }
 
-    /// Ends a grant; `false` if it had ended.
-    pub fn revoke(&self, id: GrantId) -> bool {
+    /// Ends a grant. Whose it was; `None` if it had ended.
+    pub fn revoke(&self, id: GrantId) -> Option<Arc<str>> {
         let mut table = self.table.lock();
-        let is_revoked = table.revoke(id);
-        if is_revoked {
-            self.publish(&table);
-        }
-        is_revoked
+        let user = table.revoke(id)?;
+        self.publish(&table);
+        Some(user)
     }
 
     /// Ends the grants of users that `keeps` does not keep. What a config takes away does not come back with the next one.
@@ -338,7 +336,11 @@ mod tests {
         assert!(grants.sweep(at(refresh_ends + 60)) && !grants.has(login.grant));
         assert!(!grants.sweep(at(refresh_ends + 120)));
         let other = begin(&grants, "alice", refresh_ends + 120);
-        assert!(grants.revoke(other.grant) && !grants.has(other.grant) && grants.is_revoked(other.grant));
+        assert!(
+            grants.revoke(other.grant).is_some()
+                && !grants.has(other.grant)
+                && grants.is_revoked(other.grant)
+        );
     }
 
     #[test]
@@ -419,7 +421,8 @@ mod tests {
     fn what_is_revoked_is_forgotten_once_its_tokens_have_ended() {
         let grants = Grants::default();
         let login = begin(&grants, "alice", 0);
-        assert!(grants.revoke(login.grant) && !grants.revoke(login.grant));
+        assert_eq!(grants.revoke(login.grant).as_deref(), Some("alice"));
+        assert_eq!(grants.revoke(login.grant), None);
         assert!(!grants.sweep(at(899)), "it was over before");
         assert!(grants.is_revoked(login.grant));
         grants.sweep(at(960));

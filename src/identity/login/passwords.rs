@@ -1,6 +1,6 @@
 //! Passwords: how they are hashed, and the threads that compare them.
 //!
-//! A hash takes 20 MiB and tens of milliseconds, so none is made on a thread that serves. Two are made at a time, and sixteen
+//! A hash takes 20 MiB and tens of milliseconds, so none is made on a thread that serves. Two are made at a time, and a bounded number
 //! wait, so that a flood of logins takes no more memory and processor than that.
 
 use std::{
@@ -22,10 +22,14 @@ use crate::{ledger::AddressBlock, secret::Secret};
 
 /// Threads that compare passwords.
 const THREADS: usize = 2;
-/// Comparisons that wait for one of them.
-const WAITING: usize = 16;
+/// Comparisons that run or wait before an address that has one already is refused.
+const COMMON: usize = THREADS + 16;
+/// Comparisons that run or wait in all: of those, an address that has none yet may always have one, so that a few addresses do not
+/// keep the others out.
+const MOST: usize = 256;
 /// Comparisons of one address that run or wait.
 const OF_ONE_ADDRESS: u8 = 4;
+
 /// No hash could be made: the system has no randomness to give, or no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoHash;
@@ -88,18 +92,22 @@ struct Job {
 /// What addresses have running and waiting.
 type Places = Mutex<HashMap<AddressBlock, u8>>;
 
-/// A place of an address, until it is dropped.
-struct Place(Arc<Places>, AddressBlock);
+/// A place of an address among the comparisons, until it is dropped.
+pub struct Place(Arc<Places>, AddressBlock);
 
 impl Place {
-    fn take(places: &Arc<Places>, address: AddressBlock) -> Option<Self> {
+    fn take(places: &Arc<Places>, address: AddressBlock) -> Result<Self, Busy> {
         let mut taken = places.lock();
-        let of_address = taken.entry(address).or_default();
-        if *of_address >= OF_ONE_ADDRESS {
-            return None;
+        let all: usize = taken.values().map(|of_address| usize::from(*of_address)).sum();
+        let of_address = taken.get(&address).copied().unwrap_or_default();
+        if of_address >= OF_ONE_ADDRESS {
+            return Err(Busy::Address);
         }
-        *of_address += 1;
-        Some(Self(Arc::clone(places), address))
+        if all >= if of_address == 0 { MOST } else { COMMON } {
+            return Err(Busy::Full);
+        }
+        taken.insert(address, of_address + 1);
+        Ok(Self(Arc::clone(places), address))
     }
 }
 
@@ -128,14 +136,18 @@ impl PasswordChecks {
         self.places.lock().is_empty()
     }
 
+    /// A place for a comparison that somebody at this address asks for.
+    pub fn place(&self, address: AddressBlock) -> Result<Place, Busy> {
+        Place::take(&self.places, address)
+    }
+
     /// Whether this is the password of that hash. Resolves once it was compared.
     pub fn compare(
         &self,
         password: Secret,
         hash: Secret,
-        address: AddressBlock,
+        place: Place,
     ) -> Result<impl Future<Output = bool> + use<>, Busy> {
-        let place = Place::take(&self.places, address).ok_or(Busy::Address)?;
         let (answer, answered) = oneshot::channel();
         let job = Job { password, hash, answer, place };
         self.jobs.get_or_init(start).try_send(job).map_err(|error| match error {
@@ -147,7 +159,7 @@ impl PasswordChecks {
 }
 
 fn start() -> SyncSender<Job> {
-    let (jobs, queue) = sync_channel(WAITING);
+    let (jobs, queue) = sync_channel(MOST);
     let queue = Arc::new(Mutex::new(queue));
     for index in 0..THREADS {
         let queue = Arc::clone(&queue);
@@ -210,16 +222,21 @@ mod tests {
         let checks = PasswordChecks::default();
         let hashed = hash(&secret("secret")).unwrap();
         let address = |last: u8| AddressBlock::from(std::net::IpAddr::from([192, 0, 2, last]));
-        let compare = |text: &str, last| checks.compare(secret(text), hashed.clone(), address(last));
+        let compare = |text: &str, last| {
+            checks.place(address(last)).and_then(|place| checks.compare(secret(text), hashed.clone(), place))
+        };
         assert!(compare("secret", 1).unwrap().await);
         assert!(!compare("Secret", 1).unwrap().await);
 
         let of_one: Vec<_> = (0..4).map(|_| compare("secret", 1).unwrap()).collect();
         assert_eq!(compare("secret", 1).map(drop).unwrap_err(), Busy::Address);
-        let mut others = Vec::new();
-        let full = (2..).find_map(|last| compare("secret", last).map(|answer| others.push(answer)).err());
-        assert_eq!(full, Some(Busy::Full));
-        assert!((12..=20).contains(&others.len()), "{}", others.len());
+        let mut others: Vec<_> =
+            (2..=4).flat_map(|last| [last; 4]).filter_map(|last| compare("secret", last).ok()).collect();
+        let full = (5..=250)
+            .flat_map(|last| [last; 2])
+            .find_map(|last| compare("secret", last).map(|answer| others.push(answer)).err());
+        assert_eq!(full, Some(Busy::Full), "a second one of an address");
+        others.push(compare("secret", 251).unwrap());
         for answer in of_one.into_iter().chain(others) {
             assert!(answer.await);
         }
