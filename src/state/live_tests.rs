@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     config::{self, LogFormat},
     identity::login::session_token::SessionClaims,
+    ledger::Capacity,
     observe::{Log, Metrics},
     policy::decide::DenyKind,
 };

@@ -1,0 +1,457 @@
+//! What requests see of one config. It never changes; a reload makes another one.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use prometheus::IntCounter;
+
+use crate::{
+    clock::Clock,
+    config::{Limits, Server, Snapshot, User},
+    error::ErrorKind,
+    identity::{
+        Admission, AdmittedParty, Caller, Identity, Principal, Proof,
+        login::{Logins, fingerprint::Fingerprint, session_token},
+        presented::{Claim, Presented},
+        token_table::TokenTable,
+        verifier::{Identified, Verifier},
+    },
+    ledger::{Ledger, Owner, OwnerName},
+    mcp::seal::SessionKey,
+    observe::{Audit, Observer},
+    policy::{
+        self,
+        decide::{Ask, Decision, Policy, decide},
+    },
+    servers::{Backend, Origins, PastCallers, ServerEntry, SharedKey},
+    upstream::{Origin, Unusable},
+    watchdog::Revocation,
+};
+
+/// Everything that requests need of one config.
+pub struct Live {
+    /// The config itself.
+    pub config: Arc<Snapshot>,
+    /// `proxy.limits` of the config. A connection keeps these alone, not the whole config.
+    pub limits: Arc<Limits>,
+    /// Credentials by digest; indexes into `callers`.
+    pub tokens: TokenTable,
+    /// Is asked about tokens that the table does not have.
+    pub verifier: Option<Arc<dyn Verifier>>,
+    /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
+    /// is an index into them.
+    pub callers: Vec<CallerEntry>,
+    /// Slots of each principal.
+    by_principal: HashMap<Principal, Vec<usize>>,
+    /// Who calls without a credential.
+    nobody: Arc<Identity>,
+    /// Servers, in the order of the file.
+    pub servers: Vec<Arc<ServerEntry>>,
+    /// Servers by name.
+    pub entries: HashMap<Box<str>, Arc<ServerEntry>>,
+    /// Who may have used a server of this name, whether there is one now or not.
+    past_callers: HashMap<Box<str>, PastCallers>,
+    /// All servers as one: an entry for any valid token, which sees what the token may reach.
+    pub all: Arc<ServerEntry>,
+    /// What answers decoys, if there are any.
+    pub decoy: Option<Arc<ServerEntry>>,
+    /// Binds session ids to callers.
+    pub sessions: SessionKey,
+    /// By which credentials expire.
+    pub clock: Arc<Clock>,
+    /// `proxy.audit`.
+    pub audit: Option<Arc<Audit>>,
+    /// Logins of users.
+    pub(super) logins: Arc<Logins>,
+}
+
+/// Somebody whom the config names, and what is counted for them.
+pub struct CallerEntry {
+    /// Who it is. Of a user, what proves it comes with the request.
+    pub identity: Arc<Identity>,
+    /// Of a credential of a token: how it is counted.
+    pub credential: Option<CountedCredential>,
+    /// Of a user: what its session tokens know the password by. Without one, there are none.
+    pub fingerprint: Option<Fingerprint>,
+    /// What the token or user has of the gateway.
+    pub owner: Arc<Owner>,
+    /// `decoy_used_total`, if it is a decoy.
+    pub decoy_used: Option<IntCounter>,
+}
+
+/// A user who may log in.
+pub struct LoginUser<'a> {
+    /// As the config has it.
+    pub user: &'a User,
+    /// Who it is, without a proof.
+    pub identity: Arc<Identity>,
+    /// What its session tokens know the password by.
+    pub fingerprint: Fingerprint,
+}
+
+/// How a credential is counted.
+pub struct CountedCredential {
+    /// What metrics call its token or tenant.
+    pub label: Arc<str>,
+    /// What metrics call it.
+    pub id: Arc<str>,
+    /// `token_used_total` of this credential.
+    pub used: IntCounter,
+}
+
+impl CallerEntry {
+    /// A request came by it.
+    pub fn count_use(&self) {
+        if let Some(credential) = &self.credential {
+            credential.used.inc();
+        }
+    }
+}
+
+impl Live {
+    /// Builds the state for `snapshot`. Connections and keys of `previous` are taken over where the config left them as
+    /// they were; `process_key` binds sessions when the config names no key. Credentials expire by `clock`; session tokens are
+    /// those of `logins`.
+    pub fn build(
+        snapshot: Arc<Snapshot>,
+        previous: Option<&Self>,
+        observer: &Arc<Observer>,
+        ledger: &Ledger,
+        process_key: &SessionKey,
+        (clock, logins): (&Arc<Clock>, &Arc<Logins>),
+    ) -> Result<Self, Unusable> {
+        let metrics = &observer.metrics;
+        let sessions =
+            snapshot.session_key.as_ref().map_or_else(|| process_key.clone(), SessionKey::from_secret);
+        let credentials = snapshot.credentials.iter().map(|credential| {
+            let unnamed = || sessions.name_of_credential(&credential.digest).into();
+            let id = credential.id.clone().unwrap_or_else(unnamed);
+            let label = credential.label();
+            let used = metrics.token_used(&label, &id);
+            let name = Arc::clone(&credential.token_name);
+            CallerEntry {
+                identity: Arc::new(Identity::of(credential)),
+                decoy_used: credential.decoy.then(|| metrics.decoy_used(&label)),
+                credential: Some(CountedCredential { label, id, used }),
+                fingerprint: None,
+                owner: ledger.owner(match credential.is_tenant {
+                    true => OwnerName::Tenant(name),
+                    false => OwnerName::Token(name),
+                }),
+            }
+        });
+        let users = snapshot.users.iter().map(|user| CallerEntry {
+            identity: Arc::new(Identity::of_user(user, Proof::Nothing)),
+            credential: None,
+            fingerprint: logins.fingerprint(&user.password_hash).ok(),
+            owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
+            decoy_used: None,
+        });
+        let callers: Vec<CallerEntry> = credentials.chain(users).collect();
+        let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
+        let mut servers = Vec::with_capacity(snapshot.servers.len());
+        let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
+        for server in &snapshot.servers {
+            let kept = previous.and_then(|live| live.entries.get(&*server.name));
+            let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
+            let before = before.unwrap_or_default();
+            let policy = Policy { servers: server, now: None, admin_sees_all: snapshot.admin_sees_all };
+            let entry =
+                ServerEntry::build(server, kept, before, &identities, &policy, &mut origins, observer)?;
+            servers.push(Arc::new(entry));
+        }
+        snapshot.system_roots.forget();
+        origins.report(observer);
+        let mut past_callers = previous.map(|live| live.past_callers.clone()).unwrap_or_default();
+        past_callers
+            .extend(servers.iter().map(|entry| (Box::from(&*entry.server.name), entry.callers.clone())));
+        let mut by_principal: HashMap<_, Vec<usize>> = HashMap::new();
+        for (slot, identity) in identities.iter().enumerate() {
+            by_principal.entry(identity.principal.clone()).or_default().push(slot);
+        }
+        let metrics =
+            previous.map_or_else(|| metrics.server(Server::ALL), |live| Arc::clone(&live.all.metrics));
+        let audit = snapshot.audit.as_ref().map(|config| {
+            Arc::new(Audit::start(config, previous.and_then(|live| live.audit.as_deref()), observer))
+        });
+        let same = previous
+            .filter(|live| live.config.aggregate == snapshot.aggregate && live.config.name == snapshot.name)
+            .map(|live| &*live.all);
+        let rate = previous.map(|live| Arc::clone(&live.all.request_rate)).unwrap_or_default();
+        let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, rate, same));
+        let has_decoys = identities.iter().any(|identity| identity.is_decoy);
+        let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
+        let decoy = has_decoys.then(decoy);
+        Ok(Self {
+            decoy,
+            limits: Arc::new(snapshot.limits.clone()),
+            tokens: TokenTable::build(&snapshot.credentials),
+            config: snapshot,
+            verifier: None,
+            callers,
+            by_principal,
+            nobody: Arc::new(Identity::NOBODY),
+            entries: servers
+                .iter()
+                .map(|entry| (Box::from(&*entry.server.name), Arc::clone(entry)))
+                .collect(),
+            servers,
+            past_callers,
+            all,
+            clock: Arc::clone(clock),
+            logins: Arc::clone(logins),
+            sessions,
+            audit,
+        })
+    }
+
+    /// The server of this name; all servers as one are [`Server::ALL`].
+    pub fn entry(&self, name: &str) -> Option<&Arc<ServerEntry>> {
+        match name {
+            Server::ALL => Some(&self.all),
+            Server::DECOY => self.decoy.as_ref(),
+            name => self.entries.get(name),
+        }
+    }
+
+    /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
+    /// refusals take the same time.
+    pub fn identify<'a>(&'a self, presented: &'a Result<Presented<'_>, ErrorKind>) -> Identified<'a> {
+        let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
+        Identified::Ready(match (self.tokens.find(token), presented) {
+            (_, Err(refused)) => Err(*refused),
+            (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
+            (None, Ok(presented))
+                if self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes()) =>
+            {
+                let user = self.by_session(token);
+                let is_proved = |caller: &Caller| presented.may_prove(&caller.identity.principal);
+                user.filter(is_proved).ok_or(ErrorKind::InvalidToken)
+            }
+            // Whether a secret is that of a name, or of a tenant, is not for the verifier of tokens to say.
+            (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match &self.verifier {
+                Some(verifier) => return verifier.identify(token),
+                None => Err(ErrorKind::InvalidToken),
+            },
+            _ => Err(ErrorKind::InvalidToken),
+        })
+    }
+
+    /// Whether what a request presents counts for the credential at this index, whose secret it has.
+    fn is_proved_by(&self, slot: usize, presented: &Presented<'_>) -> bool {
+        presented.may_prove(&self.callers[slot].identity.principal) && self.is_valid(slot)
+    }
+
+    /// Whether users may log in.
+    pub fn has_logins(&self) -> bool {
+        !self.config.users.is_empty()
+    }
+
+    /// The user who has this session token, if it holds.
+    fn by_session(&self, token: &[u8]) -> Option<Caller> {
+        let claims = self.logins.open(token, self.clock.now())?;
+        let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
+        let slot = self.slot_of_session(&Principal::User(claims.user), claims.fingerprint)?;
+        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
+        self.is_valid(slot).then(|| Caller { identity: Arc::new(identity), slot: Some(slot) })
+    }
+
+    /// The slot of a user who has the same password as at the login.
+    fn slot_of_session(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
+        let slot = *self.slots_of(user).first()?;
+        (self.callers[slot].fingerprint == Some(fingerprint)).then_some(slot)
+    }
+
+    /// The user of this name, if it is one who may log in.
+    pub fn user(&self, name: &str) -> Option<LoginUser<'_>> {
+        let slot = *self.slots_of(&Principal::User(name.into())).first()?;
+        let user = self.config.users.get(slot.checked_sub(self.config.credentials.len())?)?;
+        let CallerEntry { identity, fingerprint, .. } = &self.callers[slot];
+        let fingerprint = fingerprint.filter(|_| !user.disabled)?;
+        Some(LoginUser { user, identity: Arc::clone(identity), fingerprint })
+    }
+
+    /// The caller at this index, or who has no credential.
+    pub fn caller(&self, slot: Option<usize>) -> Caller {
+        let identity = slot.map_or(&self.nobody, |slot| &self.callers[slot].identity);
+        Caller { identity: Arc::clone(identity), slot }
+    }
+
+    /// The decision in full. What is kept of it for each request is [`ServerEntry::admits`].
+    pub fn decide(&self, identity: &Identity, ask: &Ask<'_>) -> Decision {
+        let now = Some(self.clock.now());
+        decide(&Policy { servers: self, now, admin_sees_all: self.config.admin_sees_all }, identity, ask)
+    }
+
+    /// Whether what was let in by `admission` would be let in now.
+    pub fn still_admits(&self, admission: &Admission) -> bool {
+        self.loss(admission).is_none()
+    }
+
+    /// Whether those who share this would be let in now, if it is all servers as one.
+    pub fn admits_view(&self, key: &SharedKey) -> bool {
+        let SharedKey::View { to, .. } = key else { return true };
+        self.still_admits(&Admission::new(to.clone(), Server::ALL.into(), 0))
+    }
+
+    /// What was lost since, if what was let in by `admission` would not be let in now.
+    pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
+        let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
+        if entry.is_public {
+            return None;
+        }
+        let found;
+        let (principal, slots, members) = match &admission.to {
+            AdmittedParty::Principal(identity) => {
+                (&identity.principal, self.slots_of(&identity.principal), None)
+            }
+            AdmittedParty::Credential(identity) => {
+                found = match &identity.proof {
+                    Proof::Nothing => None,
+                    Proof::StaticToken(digest) => self.tokens.find_digest(digest),
+                    Proof::Session { grant, fingerprint } => {
+                        let is_over =
+                            !self.logins.grants.has(*grant) || !identity.is_valid_at(self.clock.now());
+                        self.slot_of_session(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    }
+                };
+                (&identity.principal, found.as_slice(), admission.members.get())
+            }
+        };
+        let mut valid = slots.iter().filter(|slot| self.is_valid(**slot)).peekable();
+        // Somebody is left, who may no longer use it.
+        let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
+        let members = members.map_or(&[][..], |members| &members[..]);
+        // A credential may have been given to another principal, who has no part in what was begun by it.
+        let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
+        let admits = |slot: &usize| {
+            is_same(*slot)
+                && entry.allows(*slot)
+                && self.reaches_as_much_as_its_name(*slot, members)
+                && self.keeps_tools(*slot, admission, entry, members)
+        };
+        (!valid.any(admits)).then_some(loss)
+    }
+
+    /// Whether the caller at this index is let in, and its credential has not expired.
+    pub fn is_valid(&self, slot: usize) -> bool {
+        let identity = &self.callers[slot].identity;
+        !identity.is_disabled && identity.not_after.is_none_or(|end| self.clock.now() < end)
+    }
+
+    fn slots_of(&self, principal: &Principal) -> &[usize] {
+        self.by_principal.get(principal).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any credential of this principal opens the server.
+    fn admits_principal(&self, principal: &Principal, entry: &ServerEntry) -> bool {
+        self.slots_of(principal).iter().any(|slot| entry.allows(*slot) && self.is_valid(*slot))
+    }
+
+    /// Whether the credential may use every one of these servers that its principal may use. A session belongs to the
+    /// principal, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
+    /// get further by the session of another.
+    fn reaches_as_much_as_its_name(&self, slot: usize, servers: &[Arc<str>]) -> bool {
+        let principal = &self.callers[slot].identity.principal;
+        servers
+            .iter()
+            .filter_map(|server| self.entry(server))
+            .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
+    }
+
+    /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
+    /// it was, and for whoever began the session.
+    fn keeps_tools(
+        &self,
+        slot: usize,
+        admission: &Admission,
+        entry: &ServerEntry,
+        members: &[Arc<str>],
+    ) -> bool {
+        let identity = &*self.callers[slot].identity;
+        let covers = |entry: &ServerEntry| {
+            entry.tools_cover(identity, admission.to.identity())
+                && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
+        };
+        covers(entry) && members.iter().filter_map(|server| self.entry(server)).all(|entry| covers(entry))
+    }
+
+    /// Whether the server was stopped or restarted by hand after `admission` was given.
+    pub fn was_stopped_since(&self, admission: &Admission) -> bool {
+        let run_state = self.entry(&admission.server).map(|entry| &entry.run_state);
+        run_state.is_some_and(|run_state| run_state.is_stopped() || run_state.stops() != admission.stops)
+    }
+
+    /// Where servers over HTTP are.
+    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
+        self.servers.iter().filter_map(|entry| match &entry.backend {
+            Backend::Http { origin, .. } => Some(origin),
+            _ => None,
+        })
+    }
+
+    /// Whether connections to `origin` may still be of use.
+    pub fn uses(&self, origin: &Arc<Origin>) -> bool {
+        self.origins().any(|used| Arc::ptr_eq(used, origin))
+    }
+
+    /// Names of tokens that end by themselves, and when the last credential of each does.
+    pub fn expiries(&self) -> impl Iterator<Item = (&str, SystemTime)> {
+        self.by_principal.iter().filter_map(|(principal, slots)| {
+            let ends = slots.iter().map(|slot| self.callers[*slot].identity.not_after);
+            let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+            Some((&**principal.token_name()?, last))
+        })
+    }
+
+    /// Token name and id of each credential: the labels that its requests are counted by.
+    pub fn counted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.callers.iter().filter_map(|entry| {
+            let CountedCredential { label, id, .. } = entry.credential.as_ref()?;
+            Some((&**label, &**id))
+        })
+    }
+
+    /// Names of tokens of which a credential is a decoy.
+    pub fn decoys(&self) -> impl Iterator<Item = &str> {
+        let decoys = self.callers.iter().filter(|entry| entry.decoy_used.is_some());
+        decoys.filter_map(|entry| Some(&*entry.credential.as_ref()?.label))
+    }
+
+    /// Whether there is a credential of this name and id.
+    pub fn counts(&self, (token_name, id): &(&str, &str)) -> bool {
+        let has = |principal| {
+            let of_slot = |slot: &usize| self.callers[*slot].credential.as_ref();
+            self.slots_of(&principal).iter().filter_map(of_slot).any(|of| *of.id == **id)
+        };
+        has(Principal::Token((*token_name).into()))
+            || token_name.strip_prefix("tenant:").is_some_and(|name| has(Principal::Tenant(name.into())))
+    }
+
+    /// The credentials that end by themselves: whose they are, what metrics call them, and when.
+    pub fn ending(&self) -> impl Iterator<Item = (&Identity, &str, SystemTime)> {
+        self.callers.iter().filter_map(|entry| {
+            Some((&*entry.identity, &*entry.credential.as_ref()?.id, entry.identity.not_after?))
+        })
+    }
+
+    /// Whether a principal has a credential that lasts beyond `end`.
+    pub fn outlasts(&self, principal: &Principal, end: SystemTime) -> bool {
+        let slots = self.slots_of(principal);
+        slots.iter().any(|slot| self.callers[*slot].identity.not_after.is_none_or(|other| other > end))
+    }
+
+    /// Whether any credential ends by itself, as logins do.
+    pub fn has_expiry(&self) -> bool {
+        self.has_logins() || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
+    }
+}
+
+impl policy::decide::Servers for Live {
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.entries.get(name).map(|entry| &entry.server)
+    }
+}
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
