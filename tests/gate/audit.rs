@@ -28,10 +28,12 @@ fn file(gate: &Gate) -> PathBuf {
     gate.dir.path().join("audit.log")
 }
 
-/// The lines of an audit file, each of which must be one JSON object.
+/// The lines of an audit file, each of which must be one JSON object. A write that crosses a page of the file can be seen
+/// in part, so what no line break ends yet is no line.
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The lines, once there are so many.
