@@ -459,7 +459,8 @@ fn is_secret(request: &Request<'_>, text: &str) -> bool {
 async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented<'a>, Caller), Error> {
     let live = request.live;
     let presented = credential_fields(request).presented();
-    let caller = match live.identify(&presented) {
+    let address = request.client.unwrap_or(request.connection.address).into();
+    let caller = match live.identify(&presented, address) {
         Identified::Ready(found) => found.map_err(|why| refuse_credential(request, why))?,
         Identified::Later(found) => found_later(request, found).await?,
     };
@@ -470,9 +471,12 @@ async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented<'a>, Calle
     Ok((presented?, caller))
 }
 
-/// The connection is no caller's any more, and the address has one failure more.
-fn refuse_credential(request: &Request<'_>, why: ErrorKind) -> Error {
-    request.connection.refused(&request.worker.shared.ledger);
+/// The connection is no caller's any more, and the address has one failure more; unless nobody looked whether the credential is
+/// good.
+fn refuse_credential(request: &Request<'_>, why: Error) -> Error {
+    if why.kind.status() == StatusCode::UNAUTHORIZED {
+        request.connection.refused(&request.worker.shared.ledger);
+    }
     rates::refusal_of(request, why)
 }
 

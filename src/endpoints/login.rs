@@ -15,23 +15,21 @@ use crate::{
         Payload,
         response::{empty, uncached},
     },
-    config::{Level, User},
+    config::Level,
     error::{Error, ErrorKind},
     identity::{
         Caller, Identity, Principal, Proof,
         login::{
             Logins,
-            attempts::Attempt,
             grants::{Issued, NotBegun, NotRefreshed},
             keys::NoKey,
-            passwords::{Busy, Place},
             refresh_token::RefreshToken,
             session_token::SessionClaims,
         },
         presented::Presented,
         verifier::Identified,
     },
-    ledger::{AddressBlock, RateKey},
+    ledger::AddressBlock,
     secret::Secret,
     state::{GatewayState, Live, LoginUser},
 };
@@ -149,49 +147,10 @@ impl LoginRequest<'_> {
         &self.shared.logins
     }
 
-    fn place(&self) -> Result<Place, Error> {
-        self.logins().passwords.place(self.address).map_err(|busy| self.busy(busy))
-    }
-
-    fn busy(&self, busy: Busy) -> Error {
-        match busy {
-            Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
-            // It may have room as soon as one is compared.
-            Busy::Address => self.too_often(Duration::from_secs(1)),
-        }
-    }
-
-    fn too_often(&self, wait: Duration) -> Error {
-        self.shared.observer.metrics.rate_limited(RateKey::Logins);
-        Error::too_often(RateKey::Logins, wait)
-    }
-
-    /// Begins a grant for the user whose password this is. A name that there is not takes as long, and says the same, as a
-    /// password that is wrong.
+    /// Begins a grant for the user whose password this is.
     async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, address, .. } = *self;
-        // Only who has a place is noted: a flood that gets none fills no table.
-        let mut place = self.place()?;
-        match self.logins().attempts.note(address, name, std::time::Instant::now()) {
-            Attempt::Now => {}
-            Attempt::After(delay) => {
-                drop(place);
-                tokio::time::sleep(delay).await;
-                place = self.place()?;
-            }
-            Attempt::Refused(wait) => return Err(self.too_often(wait)),
-        }
-        let user = live.user(name);
-        let decoy = || {
-            let users = &live.config.users;
-            users.get(self.logins().attempts.any_of(name, users.len()))
-        };
-        let known = user.as_ref().map(|user| user.user);
-        let hash = known.or_else(decoy).map(|user: &User| user.password_hash.clone());
-        let hash = hash.ok_or(ErrorKind::InvalidCredentials)?;
-        let compared = self.logins().passwords.compare(password, hash, place);
-        let is_right = compared.map_err(|busy| self.busy(busy))?.await;
-        let user = user.filter(|_| is_right).ok_or(ErrorKind::InvalidCredentials)?;
+        let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await?;
         // A reload ends what is there. This is not yet.
         if !Arc::ptr_eq(live, &shared.live()) {
             return Err(
@@ -275,7 +234,7 @@ impl LoginRequest<'_> {
     /// Whose token this is, whatever kind it is of.
     async fn known(&self, token: &Secret) -> Result<LoginAnswer, Error> {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        let caller = match self.live.identify(&presented) {
+        let caller = match self.live.identify(&presented, self.address) {
             Identified::Ready(found) => found?,
             Identified::Later(found) => found.await?,
         };

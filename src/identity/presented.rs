@@ -10,6 +10,9 @@ use crate::{config::Schemes, error::ErrorKind, identity::Principal, mcp::header:
 
 /// Longest value of a field that carries a credential. No token is that long.
 const LONGEST: usize = 8 * 1024;
+/// Shortest password that is looked for in what else a request says. A shorter one may be a part of any word, so it is known
+/// only as the whole of something.
+const SHORTEST_PART: usize = 8;
 
 /// The field of the scheme `x-api-key`.
 pub static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -35,7 +38,11 @@ impl<'a> Presented<'a> {
 
     /// Whether something of it stands somewhere in `value`.
     pub fn is_in(&self, value: &[u8]) -> bool {
-        holds(value, &self.token) || self.others.iter().any(|other| holds(value, other))
+        let holds_token = match self.claim {
+            Claim::Named(_) if self.token.len() < SHORTEST_PART => is_whole(value, &self.token),
+            _ => holds(value, &self.token),
+        };
+        holds_token || self.others.iter().any(|other| holds(value, other))
     }
 
     /// Whether it may be a credential of `principal`, once that is known to have the secret.
@@ -160,6 +167,7 @@ impl<'a> CredentialFields<'a> {
             let known = read(value, self.schemes).unwrap_or_else(|| Presented::bare(behind_scheme(value)));
             if presented.token.is_empty() {
                 presented.token = known.token;
+                presented.claim = known.claim;
             } else {
                 presented.others.push(known.token);
             }
@@ -220,6 +228,12 @@ fn basic(encoded: &[u8]) -> Option<Presented<'_>> {
     name.truncate(colon);
     let others = vec![Cow::Borrowed(encoded)];
     (!token.is_empty()).then(|| Presented { token: token.into(), claim: Claim::Named(name), others })
+}
+
+/// Whether `value`, or what it gives a name to, is `secret`.
+fn is_whole(value: &[u8], secret: &[u8]) -> bool {
+    !secret.is_empty()
+        && value.strip_suffix(secret).is_some_and(|name| name.last().is_none_or(|last| *last == b'='))
 }
 
 fn behind_scheme(value: &[u8]) -> &[u8] {
@@ -406,6 +420,13 @@ mod tests {
             assert!(presented.is_in(held.as_bytes()), "{held}");
         }
         assert!(!presented.is_in(b"alice"));
+        let short = format!("Basic {}", STANDARD.encode("alice:json"));
+        let asked = bearing(&[&short], None);
+        for presented in [asked.presented(Schemes::ALL).unwrap(), asked.unasked(Schemes::ALL).unwrap()] {
+            assert!(presented.is_in(b"json") && presented.is_in(b"a=json"));
+            assert!(presented.is_in(STANDARD.encode("alice:json").as_bytes()));
+            assert!(!presented.is_in(b"application/json"), "a word of everybody's");
+        }
         let of = |name: &str| Principal::Token(name.into());
         assert!(presented.may_prove(&of("alice")) && !presented.may_prove(&of("alic")));
         assert!(

@@ -113,6 +113,8 @@ pub enum Proof {
         /// Of the password that the user logged in with.
         fingerprint: Fingerprint,
     },
+    /// The password itself, by `Basic`.
+    Password(Fingerprint),
 }
 
 /// A principal, as one credential proves it. Decisions are made about this.
@@ -200,7 +202,7 @@ impl Identity {
         match (&self.principal, self.proof) {
             (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
             (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
-            (_, Proof::Nothing | Proof::Session { .. }) => None,
+            (_, Proof::Nothing | Proof::Session { .. } | Proof::Password(_)) => None,
         }
     }
 

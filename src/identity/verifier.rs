@@ -3,10 +3,10 @@
 use std::pin::Pin;
 
 use super::Caller;
-use crate::error::ErrorKind;
+use crate::error::Error;
 
 /// By the config in force: who makes a request, or why nobody does.
-pub type Found = Result<Caller, ErrorKind>;
+pub type Found = Result<Caller, Error>;
 
 /// What comes of asking who presents a token.
 pub enum Identified<'a> {

@@ -28,14 +28,19 @@ pub fn check(request: &Request<'_>, owner: &Arc<Owner>, entry: Option<&ServerEnt
 
 /// The answer to a credential that is not good. Each is counted for its address. Where there are too many, only they are
 /// answered otherwise: many share an address, and whose credential is good is let in.
-pub fn refusal_of(request: &Request<'_>, error: ErrorKind) -> Error {
-    match request.live.config.rate_limits.auth_failures {
+pub fn refusal_of(request: &Request<'_>, error: Error) -> Error {
+    match (error.kind, request.live.config.rate_limits.auth_failures) {
         // Nothing was tried: so clients ask where to log in.
-        Some(rate) if error == ErrorKind::InvalidToken && !is_exempt(request) => {
+        (ErrorKind::InvalidToken, Some(rate)) if !is_exempt(request) => {
             let taken = take(request, RateKey::AuthFailures, rate, &request.address_owner().failure_rate);
-            taken.err().unwrap_or_else(|| error.into())
+            taken.err().unwrap_or(error)
         }
-        _ => error.into(),
+        // A password that was not compared.
+        (ErrorKind::RateLimited, _) => {
+            request.worker.shared.observer.metrics.rate_limited(RateKey::Logins);
+            error
+        }
+        _ => error,
     }
 }
 

@@ -57,8 +57,8 @@ pub(super) async fn answer(
     });
     let LoginAnswer { response, identity } = match answered {
         Ok(answer) => answer,
-        Err(error) if error.kind == ErrorKind::InvalidToken => {
-            return Err(rates::refusal_of(request, error.kind));
+        Err(error) if [ErrorKind::InvalidToken, ErrorKind::RateLimited].contains(&error.kind) => {
+            return Err(rates::refusal_of(request, error));
         }
         Err(error) => return Err(error),
     };

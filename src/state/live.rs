@@ -15,7 +15,7 @@ use crate::{
         token_table::TokenTable,
         verifier::{Identified, Verifier},
     },
-    ledger::{Ledger, Owner, OwnerName},
+    ledger::{AddressBlock, Ledger, Owner, OwnerName},
     mcp::seal::SessionKey,
     observe::{Audit, Observer},
     policy::{
@@ -66,7 +66,7 @@ pub struct Live {
 
 /// Somebody whom the config names, and what is counted for them.
 pub struct CallerEntry {
-    /// Who it is. Of a user, what proves it comes with the request.
+    /// Who it is. A user, as their password proves it; as a session does, comes with the request.
     pub identity: Arc<Identity>,
     /// Of a credential of a token: how it is counted.
     pub credential: Option<CountedCredential>,
@@ -82,7 +82,9 @@ pub struct CallerEntry {
 pub struct LoginUser<'a> {
     /// As the config has it.
     pub user: &'a User,
-    /// Who it is, without a proof.
+    /// Where the config has it.
+    pub slot: usize,
+    /// Who it is, as the password proves it.
     pub identity: Arc<Identity>,
     /// What its session tokens know the password by.
     pub fingerprint: Fingerprint,
@@ -139,12 +141,16 @@ impl Live {
                 }),
             }
         });
-        let users = snapshot.users.iter().map(|user| CallerEntry {
-            identity: Arc::new(Identity::of_user(user, Proof::Nothing)),
-            credential: None,
-            fingerprint: logins.fingerprint(&user.password_hash).ok(),
-            owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
-            decoy_used: None,
+        let users = snapshot.users.iter().map(|user| {
+            let fingerprint = logins.fingerprint(&user.password_hash).ok();
+            let proof = fingerprint.map_or(Proof::Nothing, Proof::Password);
+            CallerEntry {
+                identity: Arc::new(Identity::of_user(user, proof)),
+                credential: None,
+                fingerprint,
+                owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
+                decoy_used: None,
+            }
         });
         let callers: Vec<CallerEntry> = credentials.chain(users).collect();
         let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
@@ -214,25 +220,33 @@ impl Live {
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
-    /// refusals take the same time.
-    pub fn identify<'a>(&'a self, presented: &'a Result<Presented<'_>, ErrorKind>) -> Identified<'a> {
+    /// refusals take the same time, but for those of a password. `address` is where it comes from.
+    pub fn identify<'a>(
+        &'a self,
+        presented: &'a Result<Presented<'_>, ErrorKind>,
+        address: AddressBlock,
+    ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         Identified::Ready(match (self.tokens.find(token), presented) {
-            (_, Err(refused)) => Err(*refused),
+            (_, Err(refused)) => Err((*refused).into()),
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
             (None, Ok(presented))
                 if self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes()) =>
             {
                 let user = self.by_session(token);
                 let is_proved = |caller: &Caller| presented.may_prove(&caller.identity.principal);
-                user.filter(is_proved).ok_or(ErrorKind::InvalidToken)
+                user.filter(is_proved).ok_or_else(|| ErrorKind::InvalidToken.into())
+            }
+            // Also if it is the secret of somebody else: what is no token of this name is compared, whatever it is.
+            (_, Ok(Presented { claim: Claim::Named(name), .. })) if self.has_logins() => {
+                return self.by_basic(name, token, address);
             }
             // Whether a secret is that of a name, or of a tenant, is not for the verifier of tokens to say.
             (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match &self.verifier {
                 Some(verifier) => return verifier.identify(token),
-                None => Err(ErrorKind::InvalidToken),
+                None => Err(ErrorKind::InvalidToken.into()),
             },
-            _ => Err(ErrorKind::InvalidToken),
+            _ => Err(ErrorKind::InvalidToken.into()),
         })
     }
 
@@ -250,13 +264,13 @@ impl Live {
     fn by_session(&self, token: &[u8]) -> Option<Caller> {
         let claims = self.logins.open(token, self.clock.now())?;
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
-        let slot = self.slot_of_session(&Principal::User(claims.user), claims.fingerprint)?;
+        let slot = self.slot_by_password(&Principal::User(claims.user), claims.fingerprint)?;
         let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
         self.is_valid(slot).then(|| Caller { identity: Arc::new(identity), slot: Some(slot) })
     }
 
-    /// The slot of a user who has the same password as at the login.
-    fn slot_of_session(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
+    /// The slot of a user who still has this password.
+    fn slot_by_password(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
         let slot = *self.slots_of(user).first()?;
         (self.callers[slot].fingerprint == Some(fingerprint)).then_some(slot)
     }
@@ -267,7 +281,7 @@ impl Live {
         let user = self.config.users.get(slot.checked_sub(self.config.credentials.len())?)?;
         let CallerEntry { identity, fingerprint, .. } = &self.callers[slot];
         let fingerprint = fingerprint.filter(|_| !user.disabled)?;
-        Some(LoginUser { user, identity: Arc::clone(identity), fingerprint })
+        Some(LoginUser { user, slot, identity: Arc::clone(identity), fingerprint })
     }
 
     /// The caller at this index, or who has no credential.
@@ -311,8 +325,9 @@ impl Live {
                     Proof::Session { grant, fingerprint } => {
                         let is_over =
                             !self.logins.grants.has(*grant) || !identity.is_valid_at(self.clock.now());
-                        self.slot_of_session(&identity.principal, *fingerprint).filter(|_| !is_over)
+                        self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
+                    Proof::Password(fingerprint) => self.slot_by_password(&identity.principal, *fingerprint),
                 };
                 (&identity.principal, found.as_slice(), admission.members.get())
             }

@@ -18,6 +18,7 @@ const ROLES: [&str; 3] = ["a", "b", "admin"];
 const TAGS: [&str; 2] = ["x", "y"];
 const USERS: [&str; 2] = ["u0", "t1"];
 const HASH: &str = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA";
+const OTHER_HASH: &str = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHQ$b3RoZXJvdGhlcm90aGVybw";
 
 /// What somebody has in a config: roles and limits. A limit can name only servers that are there.
 fn any_grant() -> impl Strategy<Value = Value> {
@@ -35,7 +36,7 @@ fn any_grant() -> impl Strategy<Value = Value> {
 fn any_config() -> impl Strategy<Value = Value> {
     let expires = || option::of(prop_oneof![Just("2020-01-01T00:00:00Z"), Just("2100-01-01T00:00:00Z")]);
     let credential = move || option::of((any_grant(), expires()));
-    let user = || option::of((any_grant(), any::<bool>()));
+    let user = || option::of((any_grant(), any::<bool>(), prop_oneof![Just(HASH), Just(OTHER_HASH)]));
     let rule = || {
         option::of((
             option::of(subsequence(TOKENS.to_vec(), 0..=2)),
@@ -60,9 +61,9 @@ fn any_config() -> impl Strategy<Value = Value> {
         let there: Vec<_> =
             USERS.iter().zip(&users).filter(|(_, user)| user.is_some()).map(|(name, _)| *name).collect();
         for (name, user) in USERS.into_iter().zip(users) {
-            let Some((grant, disabled)) = user else { continue };
+            let Some((grant, disabled, hash)) = user else { continue };
             let mut user = fitted(grant);
-            user["passwordHash"] = json!(HASH);
+            user["passwordHash"] = json!(hash);
             user["disabled"] = json!(disabled);
             proxy["auth"]["users"][name] = user;
         }
@@ -96,6 +97,10 @@ fn any_config() -> impl Strategy<Value = Value> {
 }
 
 fn live(config: &Value) -> Live {
+    live_with(config, &Arc::new(Logins::new().unwrap()))
+}
+
+fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(config.to_string().as_bytes()).unwrap();
     let loaded = config::load(file.path(), &|_| None);
@@ -107,15 +112,8 @@ fn live(config: &Value) -> Live {
     let observer = Arc::new(Observer::new(log.unwrap(), metrics));
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();
-    Live::build(
-        Arc::new(snapshot),
-        None,
-        &observer,
-        &ledger,
-        &key,
-        (&Arc::new(Clock::default()), &Arc::new(Logins::new().unwrap())),
-    )
-    .unwrap()
+    Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, (&Arc::new(Clock::default()), logins))
+        .unwrap()
 }
 
 /// What is lost by a decision about the only credential that is left.
@@ -134,7 +132,8 @@ proptest! {
     /// What is kept of decisions, and what is asked of what runs after a reload, are what is decided.
     #[test]
     fn what_runs_goes_on_if_it_would_be_let_in_now(before in any_config(), after in any_config()) {
-        let (before, after) = (live(&before), live(&after));
+        let logins = Arc::new(Logins::new().unwrap());
+        let (before, after) = (live_with(&before, &logins), live_with(&after, &logins));
         for name in SERVERS {
             let ask = Ask::Server(name);
             let is_there = after.entry(name).is_some();
@@ -148,6 +147,8 @@ proptest! {
                 let request = Admission::new(caller.as_credential(), name.into(), 0);
                 let is_same = |other: &&CallerEntry| match entry.identity.proof {
                     Proof::Nothing => false,
+                    // Two users may have one password.
+                    Proof::Password(_) => (&other.identity.principal, other.identity.proof) == (&entry.identity.principal, entry.identity.proof),
                     _ => other.identity.proof == entry.identity.proof,
                 };
                 let same = after.callers.iter().find(is_same);
@@ -216,7 +217,7 @@ fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant
     let found = |claims: &SessionClaims| {
         let token = live.logins.seal(claims).unwrap();
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        match live.identify(&presented) {
+        match live.identify(&presented, std::net::IpAddr::from([192, 0, 2, 1]).into()) {
             Identified::Ready(found) => found.ok(),
             Identified::Later(_) => panic!("it is known at once"),
         }

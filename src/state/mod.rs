@@ -1,6 +1,7 @@
 //! What requests see: [`GatewayState`] outlives reloads, [`Live`] is built from one config and never changes.
 
 mod live;
+mod password;
 mod worker;
 
 use std::sync::{

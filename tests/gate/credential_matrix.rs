@@ -1,8 +1,9 @@
 //! Scheme × state of the credential × rule of the server × path × method: what each combination is answered with, and which of
 //! them reach a server. Paths and methods are those of the table of endpoints.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, sync::LazyLock};
 
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
 use serde_json::{Value, json};
@@ -21,6 +22,15 @@ const EXPIRED: &str = "expired-token-0123456789abcdef";
 const UNKNOWN: &str = "unknown-token-0123456789abcdef";
 const TENANT: &str = "tenant-token-0123456789abcdef";
 const TENANT_EXPIRED: &str = "tenant-expired-0123456789abcdef";
+const PASSWORD: &str = "password-0123456789abcdef";
+/// As cheap as may be: many are compared.
+static HASH: LazyLock<String> = LazyLock::new(|| {
+    let cheap = Params::new(64, 1, 1, None).unwrap();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cheap);
+    argon2.hash_password_with_salt(PASSWORD.as_bytes(), b"salt of the matrix").unwrap().to_string()
+});
+/// Users, so that none of them is tried so often that it is slowed; as many are disabled.
+const USERS: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
@@ -31,9 +41,11 @@ enum Scheme {
     Cookie,
     Query,
     Tenant,
+    /// `Basic` with the password of a user.
+    Password,
 }
 
-const SCHEMES: [Scheme; 7] = [
+const SCHEMES: [Scheme; 8] = [
     Scheme::Bearer,
     Scheme::ApiKey,
     Scheme::Basic,
@@ -41,6 +53,7 @@ const SCHEMES: [Scheme; 7] = [
     Scheme::Cookie,
     Scheme::Query,
     Scheme::Tenant,
+    Scheme::Password,
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +72,11 @@ const STATES: [State; 6] =
 
 impl Scheme {
     fn is_in_authorization(self) -> bool {
-        matches!(self, Self::Bearer | Self::ApiKey | Self::Basic)
+        matches!(self, Self::Bearer | Self::ApiKey | Self::Basic | Self::Password)
+    }
+
+    fn is_on(self, on: &[Self]) -> bool {
+        on.contains(if self == Self::Password { &Self::Basic } else { &self })
     }
 
     /// A good one beside it, in another place.
@@ -72,7 +89,9 @@ impl Scheme {
         let line = match self {
             Self::Bearer => format!("Authorization: Bearer {token}\r\n"),
             Self::ApiKey => format!("Authorization: ApiKey {token}\r\n"),
-            Self::Basic => format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{token}"))),
+            Self::Basic | Self::Password => {
+                format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{token}")))
+            }
             Self::XApiKey => format!("X-API-Key: {token}\r\n"),
             Self::Cookie => format!("Cookie: token={token}\r\n"),
             Self::Query => return (String::new(), Some(format!("token={token}"))),
@@ -90,11 +109,33 @@ impl Scheme {
             Self::Cookie => "Cookie: token=\r\n".to_owned(),
             Self::Query => return (String::new(), Some("token=".to_owned())),
             Self::Tenant => format!("X-Tenant-Token: Bearer {TENANT}\r\n"),
+            Self::Password => {
+                format!("Authorization: Basic {}!\r\n", STANDARD.encode(format!("user0:{PASSWORD}")))
+            }
         };
         (line, None)
     }
 
-    fn request_parts(self, state: State) -> Vec<(String, Option<String>)> {
+    /// `case` is its number: each tries another user.
+    fn request_parts(self, state: State, case: usize) -> Vec<(String, Option<String>)> {
+        if self == Self::Password {
+            let number = case % USERS;
+            let wrong = [
+                self.written(&format!("user{number}"), UNKNOWN),
+                self.written(&format!("nobody{case}"), PASSWORD),
+                self.written(&format!("user{number}"), DEV),
+            ];
+            let long = self.written("user0", &"x".repeat(7 * 1024));
+            let good = self.written("user0", PASSWORD);
+            return match state {
+                State::Good => vec![good],
+                State::Expired => vec![self.written(&format!("disabled{number}"), PASSWORD)],
+                State::Unknown => vec![wrong[case % wrong.len()].clone()],
+                State::WrongForm => vec![if case.is_multiple_of(2) { self.malformed() } else { long }],
+                State::Twice => vec![good.clone(), good],
+                State::WithAnother => vec![good, self.another().written("dev", DEV)],
+            };
+        }
         let is_tenant = self == Self::Tenant;
         let good = self.written("dev", if is_tenant { TENANT } else { DEV });
         match state {
@@ -148,7 +189,22 @@ fn config(server: &Recorder, on: &[Scheme]) -> Value {
             "old": { "value": TENANT_EXPIRED, "expires": "2020-01-01T00:00:00Z", "roles": ["reader", "admin"] },
         } });
     }
+    if has_users(on) {
+        // Each case has an address of its own, so that none tries too often.
+        config["proxy"]["trustedProxies"] = json!(["127.0.0.1"]);
+        for number in 0..USERS {
+            let user = json!({ "passwordHash": *HASH, "roles": ["reader"] });
+            config["proxy"]["auth"]["users"][format!("user{number}")] = user.clone();
+            config["proxy"]["auth"]["users"][format!("disabled{number}")] = user;
+            config["proxy"]["auth"]["users"][format!("disabled{number}")]["disabled"] = json!(true);
+        }
+    }
     config
+}
+
+/// Whether there are users who may have a password.
+fn has_users(on: &[Scheme]) -> bool {
+    on.contains(&Scheme::Password)
 }
 
 fn word(scheme: Scheme) -> Option<&'static str> {
@@ -158,7 +214,7 @@ fn word(scheme: Scheme) -> Option<&'static str> {
         Scheme::Basic => "basic",
         Scheme::XApiKey => "x-api-key",
         Scheme::Cookie => "cookie",
-        Scheme::Query | Scheme::Tenant => return None,
+        Scheme::Query | Scheme::Tenant | Scheme::Password => return None,
     })
 }
 
@@ -197,12 +253,13 @@ fn verdict(scheme: Scheme, state: State, on: &[Scheme]) -> Result<Scheme, &'stat
     if presented.contains(&Scheme::Query) && !on.contains(&Scheme::Query) {
         return Err("query_token_disabled");
     }
-    if presented.iter().any(|one| one.is_in_authorization() && !on.contains(one)) {
+    if presented.iter().any(|one| one.is_in_authorization() && !one.is_on(on)) {
         return Err("invalid_token");
     }
-    let counts: Vec<_> = presented.iter().filter(|one| on.contains(one)).collect();
+    let counts: Vec<_> = presented.iter().filter(|one| one.is_on(on)).collect();
     match counts[..] {
         [] => Err("unauthorized"),
+        [Scheme::Password] if !has_users(on) => Err("invalid_token"),
         [one] if *one != scheme || matches!(state, State::Good | State::WithAnother) => Ok(*one),
         _ => Err("invalid_token"),
     }
@@ -221,8 +278,8 @@ fn wanted(
             "invalid_token" => "Bearer realm=\"test gate\", error=\"invalid_token\"".to_owned(),
             _ => "Bearer realm=\"test gate\"".to_owned(),
         }];
-        if scheme == Scheme::Basic && state != State::Twice && on.contains(&scheme) && code == "invalid_token"
-        {
+        let tries_basic = matches!(scheme, Scheme::Basic | Scheme::Password) && scheme.is_on(on);
+        if tries_basic && state != State::Twice && code == "invalid_token" {
             challenges.push("Basic realm=\"test gate\", charset=\"UTF-8\"".to_owned());
         }
         Wanted::Refused(401, code, challenges)
@@ -236,10 +293,12 @@ fn wanted(
     let verdict = verdict(scheme, state, on);
     match (row.who(ListenerKind::Public), verdict) {
         (Who::Nobody, _) => other(404, "not_found"),
+        // A login takes whatever comes beside its body.
+        (Who::Guest, _) if has_users(on) => by_method(Wanted::Answers),
         (Who::Anyone, _) => by_method(Wanted::Answers),
         (Who::Server, verdict) => {
             if server == Some("open") {
-                let is_read = scheme.is_in_authorization() || scheme == Scheme::Query || on.contains(&scheme);
+                let is_read = scheme.is_in_authorization() || scheme == Scheme::Query || scheme.is_on(on);
                 if state == State::Twice && is_read {
                     return refused("invalid_token");
                 }
@@ -247,7 +306,9 @@ fn wanted(
                 return refused(code);
             }
             let of_name = SERVERS.iter().find(|(name, ..)| Some(*name) == server);
-            let may = of_name.map(|(_, dev, acme)| if verdict == Ok(Scheme::Tenant) { *acme } else { *dev });
+            // Neither a tenant nor a user is in `authTokens`.
+            let is_unlisted = matches!(verdict, Ok(Scheme::Tenant | Scheme::Password));
+            let may = of_name.map(|(_, dev, acme)| if is_unlisted { *acme } else { *dev });
             match may {
                 Some(false) if server == Some("none") => other(404, "not_found"),
                 Some(false) => forbidden(),
@@ -306,14 +367,16 @@ async fn ask_everything(on: &[Scheme]) -> usize {
         for method in [first, "PUT"] {
             for (scheme, state) in SCHEMES.into_iter().flat_map(|scheme| STATES.map(|state| (scheme, state)))
             {
-                let parts = scheme.request_parts(state);
+                let parts = scheme.request_parts(state, cases);
                 let lines: String = parts.iter().map(|(line, _)| line.as_str()).collect();
                 let query: Vec<_> = parts.into_iter().filter_map(|(_, query)| query).collect();
                 let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
                 let case = format!("{cases} {on:?} {scheme:?} {state:?} {method} {path}");
                 asker
                     .send(&format!(
-                        "{method} {path}{query} HTTP/1.1\r\nHost: localhost\r\nX-Case: {cases}\r\nContent-Length: 0\r\n{lines}\r\n"
+                        "{method} {path}{query} HTTP/1.1\r\nHost: localhost\r\nX-Case: {cases}\r\nX-Forwarded-For: 10.0.{}.{}\r\nContent-Length: 0\r\n{lines}\r\n",
+                        cases / 256,
+                        cases % 256,
                     ))
                     .await;
                 let (head, body) = asker.answer(false).await.expect(&case);
@@ -343,7 +406,7 @@ async fn ask_everything(on: &[Scheme]) -> usize {
     assert_eq!(reached, reaching);
     assert_eq!(seen.len(), reaching.len(), "each of them once, and nothing else");
     let encoded = STANDARD.encode(format!("dev:{DEV}"));
-    for secret in [DEV, EXPIRED, UNKNOWN, TENANT, TENANT_EXPIRED, &encoded] {
+    for secret in [DEV, EXPIRED, UNKNOWN, TENANT, TENANT_EXPIRED, PASSWORD, &encoded] {
         assert!(!seen.iter().any(|seen| seen.contains(secret)), "{secret} at the server");
         assert!(!gate.log.text().contains(secret), "{secret} in the log");
         assert!(!gate.metrics().contains(secret), "{secret} in the metrics");
@@ -363,7 +426,9 @@ async fn each_way_to_present_a_credential_is_answered_as_it_should_be_with_beare
 
 #[tokio::test]
 async fn each_way_to_present_a_credential_is_answered_as_it_should_be_without_bearer() {
-    assert!(ask_everything(&[Scheme::Basic, Scheme::XApiKey, Scheme::Tenant]).await >= 3_000);
+    assert!(
+        ask_everything(&[Scheme::Basic, Scheme::XApiKey, Scheme::Tenant, Scheme::Password]).await >= 3_000
+    );
 }
 
 const METHODS: [&str; 12] = [
@@ -408,7 +473,9 @@ const SPOOFS: [&str; 30] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_field_that_names_a_caller_stands_for_a_credential() {
     let server = Recorder::start().await;
-    let mut config = config(&server, &SCHEMES);
+    // Without users, whose logins are for anybody.
+    let on: Vec<_> = SCHEMES.into_iter().filter(|scheme| *scheme != Scheme::Password).collect();
+    let mut config = config(&server, &on);
     config["mcpServers"].as_object_mut().unwrap().remove("open");
     let gate = Gate::start(config).await;
     let at = gate.addr;

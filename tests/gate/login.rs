@@ -3,12 +3,13 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sluicegate::{identity::login::passwords, secret::Secret};
 
 use crate::{
-    harness::{CI, DEV, Gate, Upstream, field, fields, get, open_stream, passes, post, until},
-    mcp::{Session, command},
+    harness::{CI, DEV, Gate, SSE, Upstream, field, fields, get, open_stream, passes, post, until},
+    mcp::{Session, call, command},
     recorder::Recorder,
 };
 
@@ -485,4 +486,205 @@ async fn passwords_that_are_compared_hold_nobody_up() {
     assert_eq!(statuses, [401, 429], "one address has four compared at a time");
     until("its places are given back", || gate.gateway.shared().logins.passwords.is_idle()).await;
     log_in(&gate, "alice", PASSWORD).await;
+}
+
+/// A request with a name and a password by `Basic`.
+fn by_basic(path: &str, name: &str, password: impl AsRef<[u8]>) -> String {
+    post(path, "", "", "{}").replace("Authorization: Bearer \r\n", &basic(name, password))
+}
+
+fn basic(name: &str, password: impl AsRef<[u8]>) -> String {
+    let pair = STANDARD.encode([name.as_bytes(), b":", password.as_ref()].concat());
+    format!("Authorization: Basic {pair}\r\n")
+}
+
+fn basic_config(url: &str) -> Value {
+    let mut config = config(url);
+    config["proxy"]["auth"]["schemes"] = json!(["bearer", "basic"]);
+    config
+}
+
+#[tokio::test]
+async fn a_password_opens_by_basic_as_long_as_it_is_the_users() {
+    let server = Recorder::start().await;
+    let mut before = basic_config(&server.url("/mcp"));
+    before["proxy"]["audit"] = json!({});
+    // A token of the same name is somebody else.
+    before["proxy"]["auth"]["tokens"]["alice"] = json!("alice-token-0123456789abcdef");
+    let mut gate = Gate::start(before.clone()).await;
+    let opens = async |gate: &Gate, path: &str, name: &str, password: &str| {
+        gate.ask(&by_basic(path, name, password)).await.0
+    };
+    // Far more often than somebody may try: the first alone is compared.
+    for _ in 0..40 {
+        assert_eq!(opens(&gate, "/db", "alice", PASSWORD).await, 200);
+    }
+    assert_eq!(opens(&gate, "/secrets", "alice", PASSWORD).await, 403);
+    assert_eq!(opens(&gate, "/secrets", "bob", BOBS).await, 200);
+    assert_eq!(opens(&gate, "/db", "alice", "alice-token-0123456789abcdef").await, 200);
+    assert_eq!(opens(&gate, "/db", "alice", log_in(&gate, "alice", PASSWORD).await.token).await, 200);
+    let seen = server.requests().concat();
+    assert!(!seen.to_lowercase().contains("authorization") && !seen.contains(PASSWORD), "{seen}");
+    for principal in ["user:alice", "user:bob", "token:alice"] {
+        let fields = [("verdict", "allow"), ("principal", principal)];
+        gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+    }
+
+    // What takes it away counts at once, whatever is remembered.
+    type Change = fn(&mut Value);
+    let changes: [(Change, u16); 4] = [
+        (|users| users["alice"]["passwordHash"] = json!(HASHES[2]), 401),
+        (|users| users["alice"]["disabled"] = json!(true), 401),
+        (|users| drop(users.as_object_mut().unwrap().remove("alice")), 401),
+        (|users| users["alice"]["servers"] = json!([]), 403),
+    ];
+    for (change, wanted) in changes {
+        let mut changed = before.clone();
+        change(&mut changed["proxy"]["auth"]["users"]);
+        gate.reload(changed);
+        assert_eq!(opens(&gate, "/db", "alice", PASSWORD).await, wanted);
+        assert_eq!(opens(&gate, "/db", "bob", BOBS).await, 200);
+        gate.reload(before.clone());
+        assert_eq!(opens(&gate, "/db", "alice", PASSWORD).await, 200);
+    }
+    let mut changed = before.clone();
+    changed["proxy"]["auth"]["users"]["alice"]["passwordHash"] = json!(HASHES[2]);
+    gate.reload(changed);
+    assert_eq!(opens(&gate, "/db", "alice", "another one").await, 200);
+    let log = gate.log.text();
+    for secret in [PASSWORD, BOBS, "another one", &STANDARD.encode(format!("alice:{PASSWORD}"))] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong_by_basic_says_nothing_and_is_guessed_a_few_times() {
+    let server = Recorder::start().await;
+    let mut config = basic_config(&server.url("/mcp"));
+    config["proxy"]["audit"] = json!({});
+    let gate = Gate::start(config).await;
+    assert_eq!(gate.ask(&by_basic("/db", "bob", BOBS)).await.0, 200);
+    let mut answers = HashSet::new();
+    for (name, password) in [
+        ("alice", "wrong".as_bytes()),
+        ("alice", BOBS.as_bytes()),
+        ("mallory", PASSWORD.as_bytes()),
+        ("carol", BOBS.as_bytes()),
+        ("alice", b"password123\xFF"),
+        ("alice", DEV.as_bytes()),
+        ("dev", PASSWORD.as_bytes()),
+    ] {
+        let (status, head, body) = gate.ask(&by_basic("/db", name, password)).await;
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        body["request_id"].take();
+        let challenges: Vec<_> = fields(&head, "www-authenticate").map(str::to_owned).collect();
+        answers.insert((status, challenges, body.to_string()));
+    }
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    let (status_, challenges, body) = answers.into_iter().next().unwrap();
+    assert!(status_ == 401 && body.contains("\"invalid_token\""), "{status_} {body}");
+    let invalid = "Bearer realm=\"test gate\", error=\"invalid_token\"";
+    assert_eq!(challenges, [invalid, "Basic realm=\"test gate\", charset=\"UTF-8\""]);
+
+    let mut attempts = 0;
+    let (head, body) = loop {
+        let (status, head, body) = gate.ask(&by_basic("/db", "bob", format!("guess {attempts}"))).await;
+        attempts += 1;
+        if status == 429 {
+            break (head, body);
+        }
+        // Real time: another one each six seconds.
+        assert!(status == 401 && attempts < 60, "{status} {attempts}");
+    };
+    assert!(attempts > 9 && body.contains("\"rate_limited\""), "{attempts} {body}");
+    assert!(field(&head, "retry-after").is_some() && field(&head, "www-authenticate").is_none(), "{head}");
+    assert_eq!(gate.ask(&by_basic("/db", "bob", BOBS)).await.0, 200, "who is known is not kept out by it");
+    let login = ask(&gate, "/auth/login", json!({ "username": "bob", "password": BOBS })).await;
+    assert_eq!(login.0, 429, "it is one count for both");
+    let of_logins = "sluicegate_rate_limited_total{key=\"logins\"} 2";
+    assert!(gate.metrics().contains(of_logins), "{}", gate.metrics());
+    for reason in ["invalid_token", "rate_limited"] {
+        let fields = [("verdict", "deny"), ("reason", reason), ("path", "/db")];
+        let line = gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+        assert!(line["principal"].is_null(), "nobody knows who that is: {line}");
+    }
+    let log = gate.log.text();
+    assert!(!log.contains("guess") && !log.contains(PASSWORD) && !log.contains(BOBS), "{log}");
+}
+
+#[tokio::test]
+async fn wrong_passwords_by_basic_count_as_other_credentials_that_are_not_good() {
+    let server = Recorder::start().await;
+    let mut config = basic_config(&server.url("/mcp"));
+    config["proxy"]["rateLimits"] = json!({ "authFailures": "3/h" });
+    let gate = Gate::start(config).await;
+    let mut statuses = Vec::new();
+    for guess in 0..4 {
+        statuses.push(gate.ask(&by_basic("/db", &format!("name{guess}"), "wrong")).await.0);
+    }
+    assert_eq!(statuses, [401, 401, 401, 429]);
+    assert_eq!(gate.ask(&by_basic("/db", "alice", PASSWORD)).await.0, 200, "a good one is let in");
+}
+
+#[tokio::test]
+async fn calls_that_bring_a_password_at_once_wait_for_one_comparison() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(basic_config(&server.url("/mcp"))).await;
+    // Of one address, four are compared at a time.
+    let right = by_basic("/db", "alice", PASSWORD);
+    let wrong = by_basic("/db", "bob", "wrong");
+    let calls = (0..60).map(|n| gate.ask(if n % 2 == 0 { &right } else { &wrong }));
+    for (n, (status, _, body)) in futures(calls).await.into_iter().enumerate() {
+        assert_eq!(status, if n % 2 == 0 { 200 } else { 401 }, "{body}");
+    }
+    until("nothing is compared", || gate.gateway.shared().logins.passwords.is_idle()).await;
+}
+
+#[tokio::test]
+async fn a_stream_by_basic_ends_with_the_password_and_a_session_is_of_the_user() {
+    let server = Upstream::bind().await;
+    let mut before = basic_config(&server.url("/mcp"));
+    before["mcpServers"]["db"]["roles"] = json!(["admin", "reader"]);
+    before["mcpServers"]["small"] = command();
+    before["proxy"]["auth"]["users"]["alice"]["roles"] = json!(["reader"]);
+    let stream_of = async |gate: &Gate, name: &str, password: &str| {
+        let mut client = gate.client().await;
+        client.send(get("/db", "", "").replace("Authorization: Bearer \r\n", &basic(name, password))).await;
+        let mut behind = server.accept().await;
+        behind.head().await;
+        behind.send(SSE).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+        (client, behind)
+    };
+    type Change = fn(&mut Value);
+    let ways: [(&str, Change, u16); 4] = [
+        ("disabled", |users| users["bob"]["disabled"] = json!(true), 401),
+        ("removed", |users| drop(users.as_object_mut().unwrap().remove("bob")), 401),
+        ("password", |users| users["bob"]["passwordHash"] = json!(HASHES[2]), 401),
+        ("role", |users| users["bob"]["roles"] = json!(["user"]), 403),
+    ];
+    let mut gate = Gate::start(before.clone()).await;
+    let (mut kept, mut behind_kept) = stream_of(&gate, "alice", PASSWORD).await;
+    for (way, change, wanted) in ways {
+        let (mut lost, mut behind_lost) = stream_of(&gate, "bob", BOBS).await;
+        passes(&mut behind_lost, &mut lost, "data: for bob\n\n").await;
+        let mut changed = before.clone();
+        change(&mut changed["proxy"]["auth"]["users"]);
+        gate.reload(changed);
+        assert_eq!(lost.rest().await, b"", "{way}: nothing more came");
+        assert_eq!(gate.ask(&by_basic("/db", "bob", BOBS)).await.0, wanted, "{way}");
+        passes(&mut behind_kept, &mut kept, "data: for alice\n\n").await;
+        gate.reload(before.clone());
+    }
+
+    let token = log_in(&gate, "alice", PASSWORD).await.token;
+    let session = Session::open(&gate, "/small/mcp", token).await;
+    let pid = session.pid().await;
+    let call = |name: &str, password: &str| {
+        let call = post("/small/mcp", "", &session.field, &call(7, "pid", json!({})));
+        call.replace("Authorization: Bearer \r\n", &basic(name, password))
+    };
+    let (status, _, body) = gate.ask(&call("alice", PASSWORD)).await;
+    assert!(status == 200 && body.contains(&pid.to_string()), "{status} {body}");
+    assert_eq!(gate.ask(&call("bob", BOBS)).await.0, 404);
 }

@@ -42,7 +42,7 @@ impl Verifier for Slow {
         let (mut opened, known) = (self.opened.clone(), self.known.clone());
         let found: Pin<Box<dyn Future<Output = Found> + 'a>> = Box::pin(async move {
             opened.wait_for(|opened| *opened).await.unwrap();
-            if token == LATER.as_bytes() { Ok(known) } else { Err(ErrorKind::InvalidToken) }
+            if token == LATER.as_bytes() { Ok(known) } else { Err(ErrorKind::InvalidToken.into()) }
         });
         Identified::Later(found)
     }

@@ -17,7 +17,7 @@ pub(in crate::config) static AUTH: Object = Object {
             "schemes",
             ValueKind::List(&SCHEME),
             List(&["bearer"]),
-            "How a request may present its token. Fields of the others are not read, and go to no server either; a scheme of \
+            "How a request may present its credential. Fields of the others are not read, and go to no server either; a scheme of \
              `Authorization` that is not on the list is refused. See [tokens](tokens.md#how-a-request-presents-its-token).",
         )
         .examples(&[r#"["bearer", "apikey"]"#]),
@@ -108,7 +108,11 @@ static SCHEME: ValueKind = ValueKind::Word(&SCHEMES);
 pub(in crate::config) static SCHEMES: Words = Words {
     words: &[
         Word("bearer", &[], "`Authorization: Bearer TOKEN`"),
-        Word("basic", &[], "`Authorization: Basic …`, base64 of the token's name, a colon and the token"),
+        Word(
+            "basic",
+            &[],
+            "`Authorization: Basic …`, base64 of the token's name, a colon and the token, or of a user's name, a colon and the password",
+        ),
         Word("apikey", &[], "`Authorization: ApiKey TOKEN`"),
         Word("x-api-key", &[], "`X-API-Key: TOKEN`"),
         Word("cookie", &[], "the cookie `token`"),

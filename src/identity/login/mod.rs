@@ -8,6 +8,7 @@ pub mod keys;
 pub mod passwords;
 pub mod refresh_token;
 pub mod session_token;
+pub mod verdicts;
 
 use std::time::SystemTime;
 
@@ -18,6 +19,7 @@ use self::{
     keys::{Keys, NoKey},
     passwords::PasswordChecks,
     session_token::{SessionClaims, TokenSealer},
+    verdicts::Verdicts,
 };
 use crate::secret::Secret;
 
@@ -30,6 +32,8 @@ pub struct Logins {
     pub grants: Grants,
     /// The threads that compare passwords.
     pub passwords: PasswordChecks,
+    /// Passwords by `Basic` that were right a moment ago.
+    pub verdicts: Verdicts,
     /// Who has tried to log in lately.
     pub attempts: Attempts,
 }
@@ -43,6 +47,7 @@ impl Logins {
             keys,
             grants: Grants::default(),
             passwords: PasswordChecks::default(),
+            verdicts: Verdicts::new()?,
             attempts: Attempts::default(),
         })
     }

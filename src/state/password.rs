@@ -1,0 +1,127 @@
+//! Who has the password that somebody presents: at a login, or with each request by `Basic`.
+
+use std::time::{Duration, Instant};
+
+use super::{Live, LoginUser};
+use crate::{
+    error::{Error, ErrorKind},
+    identity::{
+        login::{
+            attempts::Attempt,
+            passwords::{Busy, Place},
+            verdicts::{Turn, awaited},
+        },
+        verifier::{Found, Identified},
+    },
+    ledger::{AddressBlock, RateKey},
+    secret::Secret,
+};
+
+impl Live {
+    /// The user of this name, if the password is theirs; `wrong` otherwise. A name that there is not takes as long, and says the
+    /// same, as a password that is wrong. Attempts that come too often are refused before anything is compared.
+    pub async fn user_by_password(
+        &self,
+        name: &str,
+        password: Secret,
+        address: AddressBlock,
+        wrong: ErrorKind,
+    ) -> Result<LoginUser<'_>, Error> {
+        let user = self.user(name);
+        let hash = self.hash_for(name, user.as_ref()).ok_or(wrong)?;
+        let is_right = self.compared(name, password, hash, address).await?;
+        user.filter(|_| is_right).ok_or_else(|| wrong.into())
+    }
+
+    /// The user who presents a password by `Basic`.
+    pub(super) fn by_basic<'a>(
+        &'a self,
+        name: &'a [u8],
+        password: &'a [u8],
+        address: AddressBlock,
+    ) -> Identified<'a> {
+        // Neither a name nor a password is anything else than UTF-8, as the challenge says. What is not is no user's, and takes
+        // as long.
+        let text = str::from_utf8(name).ok().zip(str::from_utf8(password).ok());
+        let user = text.and_then(|(name, _)| self.user(name));
+        let shown_name = String::from_utf8_lossy(name);
+        let Some(hash) = self.hash_for(&shown_name, user.as_ref()) else {
+            return Identified::Ready(Err(ErrorKind::InvalidToken.into()));
+        };
+        let verdicts = &self.logins.verdicts;
+        let trial = verdicts.trial(name, password, hash);
+        let slot = user.map(|user| user.slot);
+        if slot.is_some() && verdicts.has(&trial, Instant::now()) {
+            return Identified::Ready(Ok(self.caller(slot)));
+        }
+        Identified::Later(Box::pin(async move {
+            loop {
+                let is_right = match verdicts.turn(trial, Instant::now()) {
+                    Turn::Right => true,
+                    Turn::Compare(comparison) => {
+                        let password = Secret::new(String::from_utf8_lossy(password).into_owned());
+                        let is_right = self.compared(&shown_name, password, hash, address).await?;
+                        let is_right = is_right && slot.is_some();
+                        comparison.end(is_right, Instant::now());
+                        is_right
+                    }
+                    Turn::Wait(verdict) => match awaited(verdict).await {
+                        Some(is_right) => is_right,
+                        None => continue,
+                    },
+                };
+                return self.proved(slot.filter(|_| is_right));
+            }
+        }))
+    }
+
+    fn proved(&self, slot: Option<usize>) -> Found {
+        slot.map(|slot| self.caller(Some(slot))).ok_or_else(|| ErrorKind::InvalidToken.into())
+    }
+
+    /// The hash to compare with: the user's, or that of some other one whose result does not count.
+    fn hash_for<'a>(&'a self, name: &str, user: Option<&LoginUser<'a>>) -> Option<&'a Secret> {
+        let users = &self.config.users;
+        let decoy = || users.get(self.logins.attempts.any_of(name, users.len()));
+        user.map(|user| user.user).or_else(decoy).map(|user| &user.password_hash)
+    }
+
+    /// Whether this is the password of that hash: compared on a thread of its own, once it is this address's turn.
+    async fn compared(
+        &self,
+        name: &str,
+        password: Secret,
+        hash: &Secret,
+        address: AddressBlock,
+    ) -> Result<bool, Error> {
+        let logins = &self.logins;
+        // Only who has a place is noted: a flood that gets none fills no table.
+        let mut place = self.place(address)?;
+        match logins.attempts.note(address, name, Instant::now()) {
+            Attempt::Now => {}
+            Attempt::After(delay) => {
+                drop(place);
+                tokio::time::sleep(delay).await;
+                place = self.place(address)?;
+            }
+            Attempt::Refused(wait) => return Err(too_often(wait)),
+        }
+        Ok(logins.passwords.compare(password, hash.clone(), place).map_err(busy)?.await)
+    }
+
+    fn place(&self, address: AddressBlock) -> Result<Place, Error> {
+        self.logins.passwords.place(address).map_err(busy)
+    }
+}
+
+fn busy(busy: Busy) -> Error {
+    match busy {
+        Busy::Full => ErrorKind::Unavailable.with_cause("as many passwords are compared as may be"),
+        // It may have room as soon as one is compared.
+        Busy::Address => too_often(Duration::from_secs(1)),
+    }
+}
+
+fn too_often(wait: Duration) -> Error {
+    Error::too_often(RateKey::Logins, wait)
+}
