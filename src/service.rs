@@ -353,9 +353,9 @@ fn admit_decoy<'a>(
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
 }
 
-/// A decoy was presented, for whatever: that is what it is there for.
-fn report_decoy(request: &Request<'_>, caller: &Caller) {
-    let Request { worker, live, head, record, .. } = request;
+/// A decoy of the config `live` was presented, for whatever: that is what it is there for.
+fn report_decoy(request: &Request<'_>, live: &Live, caller: &Caller) {
+    let Request { worker, head, record, .. } = request;
     let holder = caller.slot.map(|slot| &live.callers[slot]);
     if let Some(used) = holder.and_then(|holder| holder.decoy_used.as_ref()) {
         used.inc();
@@ -466,7 +466,7 @@ async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented<'a>, Calle
     };
     request.record.set_identity(&caller.identity);
     if caller.identity.is_decoy {
-        report_decoy(request, &caller);
+        report_decoy(request, live, &caller);
     }
     Ok((presented?, caller))
 }

@@ -102,6 +102,7 @@ pub(super) fn ledger(request: &EndpointRequest<'_>) -> Result<Response<Payload>,
             OwnerName::Token(name) => format!("token:{name}"),
             OwnerName::User(name) => format!("user:{name}"),
             OwnerName::Tenant(name) => format!("tenant:{name}"),
+            OwnerName::Decoy(name) => format!("decoy:{name}"),
             OwnerName::Address(address) => format!("address:{address}"),
             OwnerName::Gateway => "gateway".to_owned(),
         };

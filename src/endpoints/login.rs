@@ -38,7 +38,7 @@ use crate::{
 pub struct LoginRequest<'a> {
     /// State of the gateway.
     pub shared: &'a GatewayState,
-    /// The config of the moment in which it came.
+    /// The config of the moment in which all of it had come.
     pub live: &'a Arc<Live>,
     /// Where it comes from.
     pub address: AddressBlock,
@@ -152,11 +152,7 @@ impl LoginRequest<'_> {
         let Self { shared, live, address, .. } = *self;
         let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await?;
         // A reload ends what is there. This is not yet.
-        if !Arc::ptr_eq(live, &shared.live()) {
-            return Err(
-                ErrorKind::Unavailable.with_cause("the config changed while the password was compared")
-            );
-        }
+        self.is_in_force("password was compared")?;
         let (name, terms) = (&user.user.name, &live.config.login_terms);
         let begun = self.logins().grants.begin(name, user.fingerprint, terms, live.clock.now());
         let (issued, has_ended_another) = begun.map_err(|error| match error {
@@ -173,6 +169,14 @@ impl LoginRequest<'_> {
             .display("principal", &user.identity.principal)
             .send();
         Ok((user, issued))
+    }
+
+    /// Whether the config is still the same after something that took a while.
+    fn is_in_force(&self, after: &str) -> Result<(), Error> {
+        match Arc::ptr_eq(self.live, &self.shared.live()) {
+            true => Ok(()),
+            false => Err(ErrorKind::Unavailable.with_cause(format!("the config changed while the {after}"))),
+        }
     }
 
     fn refresh(&self, token: &Secret) -> Result<(LoginUser<'_>, Issued), Error> {
@@ -236,7 +240,11 @@ impl LoginRequest<'_> {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
         let caller = match self.live.identify(&presented, self.address) {
             Identified::Ready(found) => found?,
-            Identified::Later(found) => found.await?,
+            Identified::Later(found) => {
+                let caller = found.await?;
+                self.is_in_force("token was checked")?;
+                caller
+            }
         };
         if caller.identity.is_decoy {
             (self.on_decoy)(&caller);

@@ -114,6 +114,8 @@ pub enum OwnerName {
     User(Arc<str>),
     /// The callers of one tenant.
     Tenant(Arc<str>),
+    /// Whoever uses the decoys of one token or tenant.
+    Decoy(Arc<str>),
     /// Callers without a token, by their address.
     Address(AddressBlock),
     /// The gateway itself, for what callers share.

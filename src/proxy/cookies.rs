@@ -6,7 +6,10 @@
 //! by which callers may prove who they are. (Cookies that others set for the whole host or its parent domain cannot be
 //! distinguished from the server's.)
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
+use percent_encoding::percent_decode;
 
 use crate::identity::presented::TOKEN_COOKIE;
 
@@ -58,10 +61,13 @@ pub(super) fn joined<'a>(
 /// server trims or takes out of quotes, it may be read as another cookie.
 fn may_be_of_a_server(pair: &[u8]) -> bool {
     let Some(at) = pair.iter().position(|byte| *byte == b'=') else { return false };
-    let name = pair[..at].trim_ascii();
+    let Some(name) = plain(pair[..at].trim_ascii()) else { return false };
+    let name = &*name;
     if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"') {
         return false;
     }
+    // PHP reads `name[x]` as an element of `name`.
+    let name = name.split(|byte| *byte == b'[').next().unwrap_or_default();
     let starts = |name: &[u8], prefix: &str| {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
@@ -73,6 +79,24 @@ fn may_be_of_a_server(pair: &[u8]) -> bool {
     let is_of_the_host = starts(name, "__host-");
     let bare = ["__secure-", "__http-"].into_iter().find(|prefix| starts(name, prefix));
     !is_of_the_host && !starts(&name[bare.map_or(0, str::len)..], OWN)
+}
+
+/// `name` without the escapes that some servers take off it (CVE-2020-7070 in PHP, CVE-2020-8184 in Rack). `None` if there are too
+/// many layers of them.
+fn plain(name: &[u8]) -> Option<Cow<'_, [u8]>> {
+    const MOST_LAYERS: usize = 4;
+    let mut name = Cow::Borrowed(name);
+    for _ in 0..MOST_LAYERS {
+        if !name.contains(&b'%') {
+            return Some(name);
+        }
+        let bare: Vec<u8> = percent_decode(&name).collect();
+        if bare == *name {
+            return Some(name);
+        }
+        name = bare.into();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -94,6 +118,15 @@ mod tests {
             ("__Secure-a=1; Secure", Some("__Secure-a=1; Secure; Path=/db")),
             ("xsg-a=1", Some("xsg-a=1; Path=/db")),
             ("token=1", None),
+            ("%74oken=1", None),
+            ("to%256Ben=1; Path=/db", None),
+            ("token[a]=1", None),
+            ("%73g-a=1", None),
+            ("__%48ost-a=1", None),
+            ("a%22=1", None),
+            ("%2525252574oken=1", None),
+            ("a%20b%zz=1", None),
+            ("a%2Db=1", Some("a%2Db=1; Path=/db")),
             (" Token =1; Path=/db", None),
             ("__HOST-a=1", None),
             ("__Host-Http-a=1", None),

@@ -24,7 +24,7 @@ use crate::{
     downstream::head::Checked,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    identity::{Subject, Waits, presented::without_token},
+    identity::{Subject, Waits},
     mcp::{
         accept::{names_events, takes_events},
         header::{LAST_EVENT_ID, SESSION_ID},
@@ -237,7 +237,7 @@ fn request_target<'a>(
     let query = head.uri.query().unwrap_or_default();
     match admitted.mcp_endpoint {
         McpEndpoint::Mcp | McpEndpoint::Sse => {
-            Ok(query::target(to, &without_token(query, &admitted.presented)))
+            Ok(query::target(to, &query::without_token(query, &admitted.presented)))
         }
         McpEndpoint::Message => {
             let query = seal::up_to_seal(query);

@@ -2,13 +2,17 @@
 //!
 //! Of two parameters with one name some servers take the first and some the last, and what is one name differs: Starlette,
 //! PHP and Rails decode escapes, PHP makes `_` of `.` and of a blank, PHP and Rails read `name[]` as `name`, ASP.NET
-//! ignores case and knows `%u0061`. So a parameter that any of them could take for one of the config is dropped.
+//! ignores case and knows `%u0061`. So a parameter that any of them could take for one of the config, or for the `token` by
+//! which callers may prove who they are, is dropped.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::config::HttpTarget;
+use crate::{
+    config::HttpTarget,
+    identity::presented::{Presented, TOKEN_PARAMETER, token_of},
+};
 
 /// Most layers of escapes that are taken off a name: servers take off one, and a proxy before them perhaps another.
 const MOST_LAYERS: usize = 4;
@@ -26,13 +30,41 @@ pub(super) fn target<'a>(to: &'a HttpTarget, query: &str) -> Cow<'a, str> {
     if query.is_empty() { configured.into() } else { format!("{configured}{joint}{query}").into() }
 }
 
-/// `query` without the parameters that `own` has. The others keep their bytes and what separates them.
+/// `query` without the parameters that `own` has.
 fn without<'a>(query: &'a str, own: &str) -> Cow<'a, str> {
     let own: Vec<Name> = parameters(own).filter_map(|(_, parameter)| Name::read(parameter)).collect();
-    let passes = |parameter: &str| {
-        // A name that parsers do not agree on may be any.
-        Name::read(parameter).is_some_and(|name| !own.iter().any(|own| own.is_like(&name)))
-    };
+    // A name that parsers do not agree on may be any.
+    let passes =
+        |parameter: &str| Name::read(parameter).is_some_and(|name| !own.iter().any(|own| own.is_like(&name)));
+    with_those(query, passes)
+}
+
+/// `query` without `token`, in whatever spelling, and without any parameter that holds what is `presented`; everything else byte
+/// for byte.
+pub(super) fn without_token<'a>(query: &'a str, presented: &Presented<'_>) -> Cow<'a, str> {
+    // As the gateway itself reads it: a `;` is a part of the value.
+    let betrays = |part: &str| token_of(part.as_bytes()).is_some() || presented.is_in(part.as_bytes());
+    if query.split('&').any(betrays) {
+        let kept: Vec<_> = query.split('&').filter(|part| !betrays(part)).collect();
+        with_those(&kept.join("&"), |parameter| !may_be_token(parameter)).into_owned().into()
+    } else {
+        with_those(query, |parameter| !may_be_token(parameter))
+    }
+}
+
+/// Whether some server may take this parameter for `token`.
+fn may_be_token(parameter: &str) -> bool {
+    let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return name.eq_ignore_ascii_case(TOKEN_PARAMETER);
+    }
+    let token = Name(vec![TOKEN_PARAMETER.to_owned()]);
+    // A name that parsers do not agree on may be any.
+    Name::read(parameter).is_none_or(|name| name.is_like(&token))
+}
+
+/// `query` with the parameters that pass. They keep their bytes and what separates them.
+fn with_those(query: &str, passes: impl Fn(&str) -> bool) -> Cow<'_, str> {
     if parameters(query).all(|(_, parameter)| passes(parameter)) {
         return query.into();
     }
@@ -167,6 +199,56 @@ mod tests {
         assert_eq!(without("x=1;a=%7E&x&b;X=2;c&x", "x"), "a=%7E&b;c");
         assert_eq!(without("a=1&x", "x"), "a=1");
         assert_eq!(without("x;x&x", "x"), "");
+    }
+
+    #[test]
+    fn the_query_goes_on_without_the_token_and_otherwise_unchanged() {
+        let without =
+            |query, token: &'static [u8]| without_token(query, &Presented::bare(token)).into_owned();
+        assert_eq!(without("a=1&token=secret&b=%20", b"secret"), "a=1&b=%20");
+        assert_eq!(without("token", b"secret"), "");
+        assert_eq!(without("a=xsecretx&b", b"secret"), "b");
+        assert_eq!(without("a=s%65cret&b", b"secret"), "b");
+        assert_eq!(without("a=1&&b=", b"secret"), "a=1&&b=");
+        assert_eq!(without("a=1", b""), "a=1");
+        assert_eq!(without("token=se;cret&a=1;b", b"se;cret"), "a=1;b");
+    }
+
+    #[test]
+    fn the_token_is_known_in_every_spelling() {
+        let without = |query: &str| without_token(query, &Presented::bare(b"secret")).into_owned();
+        for spelling in [
+            "%74oken",
+            "TOKEN",
+            "Token",
+            "t%6Fken",
+            "%2574oken",
+            "+token",
+            "token+",
+            "%20token",
+            "token%00",
+            "token[]",
+            "token[a]",
+            "token%5B%5D",
+            "token.x",
+            "to_ken",
+            "token%3D",
+            "%u0074oken",
+            "[token]",
+            "token%FF",
+        ] {
+            for (query, left) in [
+                (format!("{spelling}=x"), ""),
+                (format!("a=1&{spelling}=x&b=2"), "a=1&b=2"),
+                (format!("a=1;{spelling}=x;b=2"), "a=1;b=2"),
+                (spelling.to_owned(), ""),
+            ] {
+                assert_eq!(without(&query), left, "{query}");
+            }
+        }
+        for kept in ["tokens=1", "mytoken=1", "page_token=1", "x=token", "a.token=1", "%zz=1", "=token"] {
+            assert_eq!(without(kept), kept);
+        }
     }
 
     proptest! {

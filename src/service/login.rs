@@ -17,6 +17,7 @@ use crate::{
     identity::{Caller, presented::Presented},
     ledger::Resource,
     request::{Request, rates},
+    state::Live,
 };
 
 /// Most bytes of a body.
@@ -27,9 +28,9 @@ pub(super) async fn answer(
     request: &mut Request<'_>,
     endpoint: LoginEndpoint,
     presented: Option<Presented<'_>>,
-    report_decoy: fn(&Request<'_>, &Caller),
+    report_decoy: fn(&Request<'_>, &Live, &Caller),
 ) -> Result<Response<Payload>, Error> {
-    let Request { worker, connection, live, client, .. } = *request;
+    let Request { worker, connection, client, .. } = *request;
     let ledger = &worker.shared.ledger;
     let share = request.address_owner().take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
@@ -40,14 +41,19 @@ pub(super) async fn answer(
         return Err(ErrorKind::NotJson.into());
     }
     let body = read(request).await?;
+    // A body may take its time. What is in it is judged by the config of the moment in which it is looked at.
+    let live = worker.shared.live().clone();
+    if !live.has_logins() {
+        return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));
+    }
     let asked = &*request;
     let login = LoginRequest {
         shared: &worker.shared,
-        live,
+        live: &live,
         address: client.unwrap_or(connection.address).into(),
         presented,
         body: &body,
-        on_decoy: &|caller| report_decoy(asked, caller),
+        on_decoy: &|caller| report_decoy(asked, &live, caller),
     };
     let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(login.answer(endpoint));
     let answered = answering.await.inspect_err(|error| {

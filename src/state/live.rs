@@ -133,12 +133,14 @@ impl Live {
             CallerEntry {
                 identity: Arc::new(Identity::of(credential)),
                 decoy_used: credential.decoy.then(|| metrics.decoy_used(&label)),
-                credential: Some(CountedCredential { label, id, used }),
                 fingerprint: None,
-                owner: ledger.owner(match credential.is_tenant {
-                    true => OwnerName::Tenant(name),
-                    false => OwnerName::Token(name),
+                owner: ledger.owner(match (credential.decoy, credential.is_tenant) {
+                    // Whoever found it takes nothing from the caller whose name it has.
+                    (true, _) => OwnerName::Decoy(Arc::clone(&label)),
+                    (false, true) => OwnerName::Tenant(name),
+                    (false, false) => OwnerName::Token(name),
                 }),
+                credential: Some(CountedCredential { label, id, used }),
             }
         });
         let users = snapshot.users.iter().map(|user| {

@@ -152,6 +152,36 @@ async fn decoys_have_sixteen_places_and_take_none_from_others() {
 }
 
 #[tokio::test]
+async fn who_uses_a_decoy_takes_nothing_from_the_caller_whose_name_it_has() {
+    let server = Recorder::start().await;
+    let mut config = config(json!({ "db": { "url": server.url("/mcp") }, "files": command() }));
+    config["proxy"]["limits"] = json!({ "perCaller": { "requests": 2, "sessions": 3 } });
+    config["proxy"]["rateLimits"] = json!({ "principal": "6/h" });
+    config["proxy"]["debug"] = json!(true);
+    config["proxy"]["auth"]["tokens"]["ops"] =
+        json!({ "value": "ops-token-0123456789abcdef", "roles": ["admin"] });
+    let gate = Gate::start(config).await;
+    let _decoys_session = Session::open(&gate, "/db/mcp", BAIT).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut client = gate.client().await;
+        client.send(get("/db/sse", BAIT, "Accept: text/event-stream\r\n")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+        streams.push(client);
+    }
+    while gate.ask(&post("/db/mcp", BAIT, "", INITIALIZE)).await.0 != 429 {}
+    // What it has is all its own.
+    let session = Session::open(&gate, "/files/mcp", CI).await;
+    assert!(!session.tools().await.is_empty());
+    assert_eq!(gate.ask(&get("/db/mcp", CI, "")).await.0, 200);
+    let (status, _, body) = gate.ask(&get("/debug/ledger", "ops-token-0123456789abcdef", "")).await;
+    let ledger: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200, "{ledger}");
+    assert_eq!(ledger["owners"]["decoy:ci"]["requests"], 2, "{ledger}");
+    assert!(ledger["owners"]["token:ci"]["requests"].is_null(), "{ledger}");
+}
+
+#[tokio::test]
 async fn a_credential_that_becomes_a_decoy_loses_all_that_it_had() {
     let server = Upstream::bind().await;
     let servers = json!({ "db": { "url": server.url("/mcp") }, "files": command() });

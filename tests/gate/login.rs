@@ -488,6 +488,32 @@ async fn passwords_that_are_compared_hold_nobody_up() {
     log_in(&gate, "alice", PASSWORD).await;
 }
 
+#[tokio::test]
+async fn a_token_in_a_body_is_judged_by_the_config_of_the_moment_in_which_the_body_is_there() {
+    let server = Recorder::start().await;
+    let before = config(&server.url("/mcp"));
+    let mut gate = Gate::start(before.clone()).await;
+    let mut without_ci = before.clone();
+    without_ci["proxy"]["auth"]["tokens"]["ci"] = json!([]);
+    let mut without_users = before.clone();
+    without_users["proxy"]["auth"].as_object_mut().unwrap().remove("users");
+    for (after, wanted) in [(without_ci, 401), (without_users, 503)] {
+        gate.reload(before.clone());
+        let whole = bare("/auth", &json!({ "token": CI }).to_string());
+        let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+        let mut client = gate.client().await;
+        client.send(format!("{head}\r\nExpect: 100-continue\r\n\r\n")).await;
+        assert!(
+            client.head().await.starts_with("HTTP/1.1 100 "),
+            "the head is judged, and the body is waited for"
+        );
+        gate.reload(after);
+        client.send(body).await;
+        let (status, _, body) = client.response().await;
+        assert_eq!(status, wanted, "{body}");
+    }
+}
+
 /// A request with a name and a password by `Basic`.
 fn by_basic(path: &str, name: &str, password: impl AsRef<[u8]>) -> String {
     post(path, "", "", "{}").replace("Authorization: Bearer \r\n", &basic(name, password))

@@ -146,6 +146,81 @@ async fn one_credential_is_presented_in_one_place() {
 }
 
 #[tokio::test]
+async fn what_a_server_could_take_for_a_credential_stays_here_however_it_is_spelled() {
+    let server = Recorder::start().await;
+    for schemes in [ALL, &["bearer"][..]] {
+        let mut config = config(&server, schemes);
+        config["proxy"]["auth"]["tenants"] =
+            json!({ "header": "X-Team-Key", "tokens": { "acme": "acme-token-0123456789abcdef" } });
+        let gate = Gate::start(config).await;
+        let reaches = async |query: &str, fields: &str| {
+            for path in ["/db/mcp", "/open/mcp"] {
+                let (status, _, body) = gate.ask(&get(&format!("{path}?{query}"), DEV, fields)).await;
+                assert_eq!(status, 200, "{query} {fields} {body}");
+                let seen = server.only();
+                is_free_of(&seen, &[OTHER.to_owned(), DEV.to_owned()], path);
+                assert!(seen.starts_with("GET /mcp?kept=1 ") && seen.contains("x-kept: 1\r\n"), "{seen}");
+                assert_eq!(field(&seen, "cookie"), Some("kept=1"), "{seen}");
+                server.forget();
+            }
+        };
+        for name in [
+            "%74oken",
+            "TOKEN",
+            "tok%45n",
+            "%2574oken",
+            "+token",
+            "token+",
+            "token%20",
+            "token[]",
+            "token%5B%5D",
+            "token[x]",
+            "token.x",
+            "%u0074oken",
+            "token%00",
+        ] {
+            for query in [
+                format!("kept=1&{name}={OTHER}"),
+                format!("{name}={OTHER}&kept=1"),
+                format!("kept=1;{name}={OTHER}"),
+            ] {
+                reaches(&query, "Cookie: kept=1\r\nX-Kept: 1\r\n").await;
+            }
+        }
+        for name in ["Token", "%74oken", "%2574oken", "token[x]", "\"token\"", "sg-x", "%73g-x"] {
+            for cookies in [format!("kept=1; {name}={OTHER}"), format!("{name}={OTHER}; kept=1")] {
+                reaches("kept=1", &format!("Cookie: {cookies}\r\nX-Kept: 1\r\n")).await;
+            }
+        }
+        for name in [
+            "X_API_KEY",
+            "X.Api-Key",
+            "X_Team_Key",
+            "X-Team_Key",
+            "X.Team.Key",
+            "Proxy-Authorization",
+            "HTTP-Authorization",
+        ] {
+            let twice = format!("{name}: {OTHER}\r\n{name}: x{OTHER}\r\n");
+            reaches("kept=1", &format!("{twice}Cookie: kept=1\r\nX-Kept: 1\r\n")).await;
+        }
+        // Nor does one open.
+        for (query, fields) in [
+            (format!("?%74oken={DEV}"), String::new()),
+            (format!("?TOKEN={DEV}"), String::new()),
+            (format!("?a=1;token={DEV}"), String::new()),
+            (String::new(), format!("Cookie: %74oken={DEV}\r\n")),
+            (String::new(), format!("X_API_KEY: {DEV}\r\n")),
+            (String::new(), "X_Team_Key: acme-token-0123456789abcdef\r\n".to_owned()),
+        ] {
+            let (status, _, body) = gate.ask(&request(&format!("/db/mcp{query}"), &fields)).await;
+            assert_eq!((status, body.contains("\"unauthorized\"")), (401, true), "{query} {fields} {body}");
+        }
+        server.saw_nothing("each has one spelling").await;
+    }
+}
+
+#[tokio::test]
 async fn a_failed_basic_is_told_of_basic_and_nobody_else_is() {
     let server = Recorder::start().await;
     let gate = Gate::start(config(&server, ALL)).await;
