@@ -300,7 +300,7 @@ async fn a_client_selects_servers_by_name_or_by_tag() {
 
 #[tokio::test]
 async fn a_server_that_is_down_or_silent_costs_only_itself() {
-    let mut config = config_with(json!({ "discoveryTimeout": "1500ms" })).await;
+    let mut config = config_with(json!({ "discoveryTimeout": "300ms" })).await;
     let servers = &mut config["mcpServers"];
     servers["refuses"] = json!({ "url": "http://127.0.0.1:1/mcp" });
     servers["absent"] = json!({ "command": "/no/such/program" });
@@ -308,7 +308,8 @@ async fn a_server_that_is_down_or_silent_costs_only_itself() {
     config["proxy"]["admin"] = json!({ "addr": "127.0.0.1:0" });
     let gate = Gate::start(config).await;
     let session = open(&gate).await;
-    assert_eq!(seen(&session).await, ["demo", "own", "small"]);
+    // One that is slow to begin joins later, as on a busy machine the command may be.
+    soon("all that work", async { while seen(&session).await != ["demo", "own", "small"] {} }).await;
     assert_eq!(session.call("demo__echo", json!({ "text": "on" })).await, "on");
     let (status, body) = session.post(&call(1, "refuses__x", json!({}))).await;
     assert!(status == 502 && body.contains("upstream_unreachable"), "{status} {body}");

@@ -109,13 +109,16 @@ async fn a_killed_process_is_an_error_for_everyone_who_waits() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_a_time_out_and_is_told_that_nobody_waits() {
-    let mut server = command();
-    server["timeout"] = json!("300ms");
-    let gate = Gate::start(json!({ "mcpServers": { "small": server } })).await;
+    let mut gate = Gate::start(config()).await;
     let session = open(&gate).await;
+    // Only now, since the start may take longer.
+    let mut brief = config();
+    brief["mcpServers"]["small"]["timeout"] = json!("300ms");
+    gate.reload(brief);
     let (status, body) = session.post(&call(9, "sleep", json!({}))).await;
     assert!(status == 504 && body.contains("upstream_timeout"), "{status} {body}");
     gate.log.line("Server wrote to stderr", &[("line", json!("cancelled 9"))]).await;
+    gate.reload(config());
     assert_eq!(session.call("echo", json!({ "text": "still here" })).await, "still here");
 }
 

@@ -364,7 +364,8 @@ async fn a_call_that_passes_byte_for_byte_can_still_be_answered_by_its_client() 
     behind.send("0\r\n\r\n").await;
     assert_eq!(call.chunk().await.unwrap(), b"data: answered\n\n");
     soon("the end of the drain", drained).await.unwrap();
-    assert!(TcpStream::connect(gate.addr).await.is_err(), "nobody is waited for any more");
+    // Nobody is waited for any more.
+    refuses_connections(gate.addr).await;
 }
 
 /// Of a call over HTTP+SSE that passes byte for byte, the gateway sees a POST that is answered with 202, and nothing
