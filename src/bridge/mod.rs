@@ -41,7 +41,7 @@ use crate::{
         tool_list,
     },
     observe::Record,
-    policy::{selector::Selector, tools::ToolView},
+    policy::selector::Selector,
     request::{Request, admitted::Admitted},
     servers::{Backend, ServerEntry},
     session::{
@@ -288,8 +288,7 @@ impl BridgedRequest<'_> {
             let Server { name, tags, .. } = &entry.server;
             entry.admits(&admitted.caller) && selector.selects(name, tags)
         });
-        // Where callers share what is behind, what is not for this one is looked at here.
-        let view = admitted.entry.tool_view(&admitted.caller).filter(ToolView::has_rules);
+        let view = admitted.entry.tool_view(&admitted.caller);
         if let Some(view) = &view
             && let Err(refusal) = link::filter::check(&message, view)
         {
@@ -302,7 +301,8 @@ impl BridgedRequest<'_> {
                 Some(FromServer::Ended { .. }) | None => Ok(empty(StatusCode::ACCEPTED)),
             };
         }
-        let view = view.filter(|_| tool_list::may_list(message.method()));
+        // What no caller has is looked for in whatever comes.
+        let view = view.filter(|view| view.has_filter() || tool_list::may_list(message.method()));
         // Opened only where it is used: it may count for the caller.
         let open_conversation = || servers::conversation(worker, admitted, &selector);
         let mut conversation = None;
@@ -339,7 +339,7 @@ impl BridgedRequest<'_> {
             conversation.link.attach(&admitted.owner)
         };
         if let Some(view) = view {
-            let report = servers::report_withheld(worker, &admitted.entry);
+            let report = servers::report_withheld(&worker.shared, &admitted.entry.server.name);
             link.from_server = link::filter::lists_of(link.from_server, view, report);
         }
         let id = message.response_id().cloned();
@@ -419,7 +419,7 @@ impl BridgedRequest<'_> {
         let selector = self.selector()?;
         let admission = admitted.session_admission();
         let opening = servers::open(worker, admitted, &selector, admission.to.clone());
-        let servers::OpenedLink { link, members, listens, idle } =
+        let servers::OpenedLink { link, members, listens, idle, filter } =
             self.within(self.patience, opening).await??;
         let settings = SessionSettings {
             style,
@@ -428,25 +428,16 @@ impl BridgedRequest<'_> {
             watched: worker.watchdog.watch(Subject::Session(admission, Cell::new(true))),
             members,
             begun_by: Arc::clone(&admitted.caller.identity),
+            filter,
+            changes: worker.shared.changes(),
         };
         let session = session::start(link, settings, place);
-        // A reload ends the sessions that there are. This one began by what it took away, maybe.
-        if self.is_outdated() {
+        // What ends a server ends the sessions that there are. This one began by what it took away, maybe.
+        if self.renewal.is_one() {
             session.close();
             return Err(ErrorKind::Unavailable.with_cause("the server changed while the session began"));
         }
         Ok((session, id))
-    }
-
-    /// Whether a reload has put something else in the server's place. All servers as one look after their members themselves.
-    fn is_outdated(&self) -> bool {
-        let entry = &self.admitted.entry;
-        let has_name = !matches!(entry.backend, Backend::All) && !entry.is_decoy();
-        has_name && {
-            let live = self.worker.shared.live();
-            let of_now = live.entries.get(&*entry.server.name);
-            !of_now.is_some_and(|of_now| Arc::ptr_eq(&of_now.shared_links, &entry.shared_links))
-        }
     }
 
     /// A place among the sessions.

@@ -1,6 +1,7 @@
 //! From the entry of a server to a conversation with what is behind it.
 
 use std::{
+    cell::RefCell,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -21,6 +22,7 @@ use crate::{
         self, FromServer, Link, ToServer,
         aggregate::{self, AggregateSettings, Member, MemberReport, MemberTimeouts},
         awaited::{Callers, to_log},
+        filter::{Filter, WithheldReport},
         remote::server::{HttpServer, MOST_IN_FLIGHT},
         shared::{self, SharedLink},
     },
@@ -45,6 +47,8 @@ pub(super) struct OpenedLink {
     pub(super) listens: Arc<AtomicBool>,
     /// How long it may be without a request or stream.
     pub(super) idle: Duration,
+    /// What of it is for whoever began it.
+    pub(super) filter: Filter,
 }
 
 /// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that is
@@ -65,13 +69,14 @@ pub(super) fn open(
             Some(view) => {
                 let link = all(&worker, &view, Arc::clone(&listens));
                 let members = view.members.iter().map(|(name, _)| Arc::clone(name)).collect();
-                OpenedLink { link, members, listens, idle: view.idle }
+                // Members have filters of their own.
+                OpenedLink { link, members, listens, idle: view.idle, filter: Filter::open() }
             }
             None => {
-                let view = entry.tool_view_as(&identity);
-                let link = one(&worker, &entry, &owner, credential, Callers::One, view).await?;
+                let link = one(&worker, &entry, &owner, credential, Callers::One).await?;
                 let idle = entry.server.idle_timeout;
-                OpenedLink { link, members: Arc::default(), listens, idle }
+                let filter = filter(&worker.shared, &entry.server.name, identity);
+                OpenedLink { link, members: Arc::default(), listens, idle, filter }
             }
         })
     }
@@ -102,7 +107,7 @@ pub(super) fn conversation(
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&entry.server.name), Arc::clone(owner));
         let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
-            SharedLink::start(move || current(&worker, &name, &of_link, credential, None), settings)
+            SharedLink::start(move || current(&worker, &name, &of_link, credential), settings)
         });
         match own {
             Ok(own) => return Ok(own),
@@ -119,7 +124,7 @@ pub(super) fn conversation(
         if matches!(entry.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        SharedLink::start(move || current(&worker, &name, &gateway, credential, None), settings)
+        SharedLink::start(move || current(&worker, &name, &gateway, credential), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
@@ -199,7 +204,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
     // That it was stopped meanwhile shows in the epoch.
     let admission = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
-    let (credential, identity) = (*credential, Arc::clone(view.to.identity()));
+    let (credential, filter) = (*credential, filter(&shared, name, Arc::clone(view.to.identity())));
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
@@ -216,8 +221,9 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
     Member {
         patience: Box::new(patience),
         health,
+        filter,
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open, &owner, credential, Some(&identity))),
+        open: Box::new(move || current(&worker, &of_open, &owner, credential)),
         granted: Box::new(move || {
             let live = shared.live();
             let run_state = &live.entry(&admission.server)?.run_state;
@@ -273,21 +279,20 @@ fn report_member(shared: &GatewayState, report: MemberReport<'_>) {
     }
 }
 
-/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`, and
-/// has the tools of `view`.
+/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`.
+/// Which of its tools are for whom is for those who use it.
 async fn one(
     worker: &Rc<Worker>,
     entry: &ServerEntry,
     owner: &Arc<Owner>,
     credential: CredentialKey,
     callers: Callers,
-    view: Option<ToolView>,
 ) -> Result<Link, Error> {
     if entry.run_state.is_stopped() {
         return Err(Error::stopped());
     }
     let live = worker.shared.live().clone();
-    let link = match &entry.backend {
+    Ok(match &entry.backend {
         Backend::Http { origin, target } => {
             let http_server = HttpServer {
                 client: Client {
@@ -317,11 +322,25 @@ async fn one(
         Backend::All => {
             return Err(ErrorKind::Internal.with_cause("all servers as one are no member of themselves"));
         }
-    };
-    Ok(match view {
-        Some(view) => link::filter::wrap(link, view, report_withheld(worker, entry)),
-        None => link,
     })
+}
+
+/// What of a conversation with the server of this name is for `identity`, by the config in force.
+fn filter(shared: &Arc<GatewayState>, name: &Arc<str>, identity: Arc<Identity>) -> Filter {
+    let (of_tools, of_name) = (Arc::clone(shared), Arc::clone(name));
+    // Looked up once for each config. Of a server that is gone, until its conversations end, it is what it was.
+    let known = RefCell::new((None::<Arc<ServerEntry>>, None::<ToolView>));
+    let tools = move || {
+        let live = of_tools.live();
+        let mut known = known.borrow_mut();
+        if let Some(entry) = live.entry(&of_name)
+            && !known.0.as_ref().is_some_and(|of_known| Arc::ptr_eq(of_known, entry))
+        {
+            *known = (Some(Arc::clone(entry)), entry.tool_view_as(&identity));
+        }
+        known.1.clone()
+    };
+    Filter::new(Box::new(tools), report_withheld(shared, name))
 }
 
 /// Commands that are started at a time before anybody needs them.
@@ -370,8 +389,8 @@ pub async fn warm(shared: Arc<GatewayState>, supervisor: Arc<Supervisor>) {
 }
 
 /// Says in the log and the counters that a list of the server's does not pass.
-pub(super) fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link::filter::WithheldReport {
-    let (shared, server) = (Arc::clone(&worker.shared), Arc::clone(&entry.server.name));
+pub(super) fn report_withheld(shared: &Arc<GatewayState>, server: &Arc<str>) -> WithheldReport {
+    let (shared, server) = (Arc::clone(shared), Arc::clone(server));
     Box::new(move |error| {
         let observer = &shared.observer;
         observer.metrics.upstream_error(&server, error.kind.code());
@@ -381,24 +400,17 @@ pub(super) fn report_withheld(worker: &Rc<Worker>, entry: &ServerEntry) -> link:
     })
 }
 
-/// A conversation with the server that has this name now, for `owner`, which callers share, or servers. It has the tools that
-/// there are for `identity`; where that is left to each caller, those that there are for anybody.
+/// A conversation with the server that has this name now, for `owner`, which callers share, or servers.
 fn current(
     worker: &Rc<Worker>,
     name: &Arc<str>,
     owner: &Arc<Owner>,
     credential: CredentialKey,
-    identity: Option<&Arc<Identity>>,
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
     let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
-    let identity = identity.cloned();
     Box::pin(async move {
         let entry = worker.shared.live().entry(&name).cloned();
         let entry = entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
-        let view = match &identity {
-            Some(identity) => entry.tool_view_as(identity),
-            None => ToolView::of_all(&entry.server),
-        };
-        one(&worker, &entry, &owner, credential, Callers::Many, view).await
+        one(&worker, &entry, &owner, credential, Callers::Many).await
     })
 }

@@ -489,6 +489,17 @@ pub enum Target {
     Inline(InlineTarget),
 }
 
+impl Target {
+    /// Whether a conversation with the one goes on with the other: they differ in nothing but what is looked at where bytes
+    /// pass, with each request.
+    pub fn serves_like(&self, other: &Self) -> bool {
+        let (Self::Http(one), Self::Http(other)) = (self, other) else { return self == other };
+        let HttpTarget { url, transport, headers, ca_pem, pass_query: _, pass_last_event_id: _, cookies: _ } =
+            one;
+        (url, transport, headers, ca_pem) == (&other.url, &other.transport, &other.headers, &other.ca_pem)
+    }
+}
+
 /// Tools that the config itself defines: each runs a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InlineTarget {

@@ -180,9 +180,13 @@ impl Gateway {
             self.shared.observer.metrics.decoy_removed(gone);
         }
         for old in &previous.servers {
-            let new = live.entries.get(&*old.server.name);
-            if !new.is_some_and(|new| Arc::ptr_eq(&new.shared_links, &old.shared_links)) {
-                self.shared.end_server(old, EndCause::Replaced(new.map(|new| &**new)));
+            match live.entries.get(&*old.server.name) {
+                Some(new) if old.goes_on_as(&new.server) => {
+                    if !Arc::ptr_eq(&new.shared_links, &old.shared_links) {
+                        old.shared_links.clear();
+                    }
+                }
+                new => self.shared.end_server(old, EndCause::Replaced(new.map(|new| &**new))),
             }
         }
         // Views go on with other servers behind them: what they list may be something else.

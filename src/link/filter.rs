@@ -1,14 +1,15 @@
-//! A link to a server some of whose tools are not for the client.
+//! Tools of a server that are not for the client.
 //!
-//! Calls of them never reach the server, and lists come without those that are hidden. What is decided on was read as every server
+//! Calls of them never reach the server, and lists come without those that are hidden. Whoever uses a link for long asks a
+//! [`Filter`], which goes by the config in force; a single request has the tools of the config that admitted it. What is decided on was read as every server
 //! reads it when the message came in ([`Message::parse`]), and a list that cannot be read as every client reads it does not
 //! pass ([`mcp::tool_list`](crate::mcp::tool_list)).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use tokio::sync::mpsc;
 
-use super::{FromServer, Link, QUEUE, ServerEnd, ToServer};
+use super::{FromServer, QUEUE, ToServer};
 use crate::{
     error::{Error, ErrorKind},
     mcp::{
@@ -23,15 +24,54 @@ use crate::{
 /// Is called for each message that does not pass because it may be a list and cannot be read.
 pub type WithheldReport = Box<dyn Fn(&Error) + Send>;
 
-/// The same conversation, with the tools of `view`. Must be called within a runtime.
-pub fn wrap(link: Link, view: ToolView, report: WithheldReport) -> Link {
-    let (filtered, server_end) = Link::pair();
-    let ServerEnd { from_client, to_client } = server_end;
-    let Link { to_server, from_server } = link;
-    // Two tasks, so that a client that does not take what comes still reaches the server, as without a filter.
-    tokio::spawn(calls(from_client, to_server, to_client.clone(), view.clone()));
-    tokio::spawn(lists(from_server, to_client, view, report));
-    filtered
+/// Which tools there are for whoever uses a link, by the config in force; `None` is all of them. It is asked about every
+/// message, so that a reload holds for conversations that run, and has to be cheap.
+pub type ToolsInForce = Box<dyn Fn() -> Option<ToolView>>;
+
+/// What of a conversation is for whoever uses it.
+pub struct Filter {
+    tools: ToolsInForce,
+    /// The tools of the last [`Filter::has_changed`].
+    known: RefCell<Option<ToolView>>,
+    report: WithheldReport,
+}
+
+impl Filter {
+    /// Lets through what `tools` says.
+    pub fn new(tools: ToolsInForce, report: WithheldReport) -> Self {
+        Self { known: RefCell::new(tools()), tools, report }
+    }
+
+    /// For a conversation all of whose tools are for whoever uses it.
+    pub fn open() -> Self {
+        Self::new(Box::new(|| None), Box::new(|_| ()))
+    }
+
+    /// Whether there are other tools than when it was asked last.
+    pub fn has_changed(&self) -> bool {
+        let now = (self.tools)();
+        let has_changed = *self.known.borrow() != now;
+        if has_changed {
+            self.known.replace(now);
+        }
+        has_changed
+    }
+
+    /// Whether what a client sends may reach the server. The error is what the client gets instead; a notification gets nothing.
+    pub fn outward(&self, sent: &ToServer) -> Result<(), Option<FromServer>> {
+        match (sent, (self.tools)()) {
+            (ToServer::Message(sent), Some(view)) => check(&sent.message, &view),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the client gets of what the server sends.
+    pub fn inward(&self, came: FromServer) -> Option<FromServer> {
+        match (self.tools)() {
+            Some(view) => shown(came, &view, &self.report),
+            None => Some(came),
+        }
+    }
 }
 
 /// What comes `from_server` for one caller, with the tools of `view` on lists. Must be called within a runtime.
@@ -43,34 +83,6 @@ pub fn lists_of(
     let (to_client, filtered) = mpsc::channel(QUEUE);
     tokio::spawn(lists(from_server, to_client, view, report));
     filtered
-}
-
-/// Passes on what the client sends, and ends with the client or the server. Dropping the sender is what ends the link behind.
-async fn calls(
-    mut from_client: mpsc::Receiver<ToServer>,
-    to_server: mpsc::Sender<ToServer>,
-    to_client: mpsc::Sender<FromServer>,
-    view: ToolView,
-) {
-    loop {
-        let sent = tokio::select! {
-            sent = from_client.recv() => sent,
-            () = to_server.closed() => None,
-        };
-        let Some(sent) = sent else { return };
-        let passes = match &sent {
-            ToServer::Message(sent) => check(&sent.message, &view),
-            ToServer::Abandon(_) => Ok(()),
-        };
-        let is_over = match passes {
-            Ok(()) => to_server.send(sent).await.is_err(),
-            Err(Some(answer)) => to_client.send(answer).await.is_err(),
-            Err(None) => false,
-        };
-        if is_over {
-            return;
-        }
-    }
 }
 
 /// Whether a message may reach the server. The error is what its client gets instead; a notification gets nothing.
@@ -107,22 +119,26 @@ async fn lists(
             () = to_client.closed() => None,
         };
         let Some(came) = came else { return };
-        let passes = match came {
-            FromServer::Message { message, about } => match shortened(message, &view) {
-                Ok(message) => Some(FromServer::Message { message, about }),
-                Err((id, error)) => {
-                    report(&error);
-                    // An answer to no known request is dropped.
-                    id.map(|id| FromServer::Failed { id, error })
-                }
-            },
-            FromServer::Failed { .. } | FromServer::Ended { .. } => Some(came),
-        };
-        if let Some(passes) = passes
+        if let Some(passes) = shown(came, &view, &report)
             && to_client.send(passes).await.is_err()
         {
             return;
         }
+    }
+}
+
+/// What of it is for the client.
+fn shown(came: FromServer, view: &ToolView, report: &WithheldReport) -> Option<FromServer> {
+    match came {
+        FromServer::Message { message, about } => match shortened(message, view) {
+            Ok(message) => Some(FromServer::Message { message, about }),
+            Err((id, error)) => {
+                report(&error);
+                // An answer to no known request is dropped.
+                id.map(|id| FromServer::Failed { id, error })
+            }
+        },
+        FromServer::Failed { .. } | FromServer::Ended { .. } => Some(came),
     }
 }
 
@@ -145,124 +161,122 @@ fn shortened(message: Message, view: &ToolView) -> Result<Message, (Option<Id>, 
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{rc::Rc, sync::Arc, time::Duration};
 
     use super::*;
     use crate::config::{Server, ToolFilter};
 
-    fn filtered() -> (Link, ServerEnd) {
-        filtered_with(Box::new(|error| panic!("{error}")))
+    fn filter() -> Filter {
+        filter_with(Box::new(|error| panic!("{error}")))
     }
 
-    fn filtered_with(report: WithheldReport) -> (Link, ServerEnd) {
-        let (link, server_end) = Link::pair();
+    fn filter_with(report: WithheldReport) -> Filter {
         let filter = ToolFilter { allows: false, list: ["drop".into()].into() };
         let server = Server { tool_filter: Some(Arc::new(filter)), ..Server::all(Duration::ZERO) };
-        (wrap(link, ToolView::of_all(&server).unwrap(), report), server_end)
+        Filter::new(Box::new(move || ToolView::of_all(&server)), report)
     }
 
-    fn message(text: &'static str) -> ToServer {
+    fn sent(text: &'static str) -> ToServer {
         ToServer::Message(Message::parse(text.into()).unwrap().into())
     }
 
-    async fn reaches_server(server_end: &mut ServerEnd) -> String {
-        match server_end.from_client.recv().await.unwrap() {
-            ToServer::Message(sent) => String::from_utf8(sent.message.text().to_vec()).unwrap(),
+    fn came(text: &str) -> FromServer {
+        FromServer::Message { message: Message::from_server(text.to_owned().into()).unwrap(), about: None }
+    }
+
+    fn text(came: Option<FromServer>) -> String {
+        match came {
+            Some(FromServer::Message { message, .. }) => String::from_utf8(message.text().to_vec()).unwrap(),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn reaches_client(link: &mut Link) -> String {
-        match link.from_server.recv().await.unwrap() {
-            FromServer::Message { message, .. } => String::from_utf8(message.text().to_vec()).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_call_of_a_hidden_tool_is_answered_and_never_sent() {
-        let (mut link, mut server_end) = filtered();
+    #[test]
+    fn a_call_of_a_hidden_tool_is_answered_and_never_sent() {
+        let filter = filter();
+        let refused = |text| filter.outward(&sent(text)).unwrap_err();
         let call = r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"dr\u006fp"}}"#;
-        link.to_server.send(message(call)).await.unwrap();
         assert_eq!(
-            reaches_client(&mut link).await,
+            text(refused(call)),
             r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"Unknown tool: drop"}}"#
         );
         // One without a name calls nothing that could be looked up.
         let nameless = r#"{"id":2,"method":"tools/call","params":{"uri":"read"}}"#;
-        link.to_server.send(message(nameless)).await.unwrap();
-        assert!(reaches_client(&mut link).await.starts_with(r#"{"jsonrpc":"2.0","id":2,"error":"#));
+        assert!(text(refused(nameless)).starts_with(r#"{"jsonrpc":"2.0","id":2,"error":"#));
         // A call that wants no answer gets none.
-        link.to_server.send(message(r#"{"method":"tools/call","params":{"name":"drop"}}"#)).await.unwrap();
+        assert!(refused(r#"{"method":"tools/call","params":{"name":"drop"}}"#).is_none());
         let allowed =
             r#"{"id":3,"method":"tools/call","params":{"name":"read","arguments":{"name":"drop"}}}"#;
-        link.to_server.send(message(allowed)).await.unwrap();
-        assert_eq!(reaches_server(&mut server_end).await, allowed, "the first that the server sees");
+        assert!(filter.outward(&sent(allowed)).is_ok());
+        assert!(filter.outward(&ToServer::Abandon(Id::number(1))).is_ok());
     }
 
-    #[tokio::test]
-    async fn lists_come_without_hidden_tools_and_everything_else_as_it_is() {
-        let (mut link, server_end) = filtered();
+    #[test]
+    fn lists_come_without_hidden_tools_and_everything_else_as_it_is() {
+        let filter = filter();
         let notification =
             r#"{"method":"notifications/message","params":{"result":{"tools":[{"name":"drop"}]}}}"#;
+        assert_eq!(text(filter.inward(came(notification))), notification);
         let list = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"read"}]}}"#;
-        for text in [notification, list] {
-            let message = Message::from_server(text.into()).unwrap();
-            server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
-        }
-        assert_eq!(reaches_client(&mut link).await, notification);
-        assert_eq!(reaches_client(&mut link).await, r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#);
+        assert_eq!(text(filter.inward(came(list))), r#"{"id":1,"result":{"tools":[{"name":"read"}]}}"#);
     }
 
-    #[tokio::test]
-    async fn a_list_that_cannot_be_read_fails_its_request_or_reaches_nobody() {
-        let (reports, mut reported) = mpsc::unbounded_channel();
-        let (mut link, server_end) = filtered_with(Box::new(move |error| reports.send(error.kind).unwrap()));
-        for text in [
-            r#"{"id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
-            r#"{"id":1,"result":{},"Result":{"tools":[{"name":"drop"}]}}"#,
-            r#"{"id":1,"result":{"tools":[],"tool\u017f":[{"name":"drop"}]}}"#,
-            r#"{"id":1,"result":{"tools":{"drop":{}}}}"#,
+    #[test]
+    fn a_list_that_cannot_be_read_fails_its_request_or_reaches_nobody() {
+        let (reports, reported) = std::sync::mpsc::channel();
+        let filter = filter_with(Box::new(move |error| reports.send(error.kind).unwrap()));
+        for (text, fails) in [
+            (r#"{"id":1,"result":{"Tools":[{"name":"drop"}]}}"#, true),
+            (r#"{"id":1,"result":{},"Result":{"tools":[{"name":"drop"}]}}"#, true),
+            (r#"{"id":1,"result":{"tools":[],"tool\u017f":[{"name":"drop"}]}}"#, true),
+            (r#"{"id":1,"result":{"tools":{"drop":{}}}}"#, true),
             // It does not say whose it is.
-            r#"{"result":{"Tools":[{"name":"drop"}]}}"#,
-            r#"{"method":"x","id":1,"result":{"Tools":[{"name":"drop"}]}}"#,
-            r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#,
+            (r#"{"result":{"Tools":[{"name":"drop"}]}}"#, false),
+            (r#"{"method":"x","id":1,"result":{"Tools":[{"name":"drop"}]}}"#, false),
+            (r#"{"method":"x","Result":{"tools":[{"name":"drop"}]}}"#, false),
         ] {
-            let message = Message::from_server(text.into()).unwrap();
-            let fails = message.kind() == message::MessageKind::Response && message.id().is_some();
-            server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
-            assert_eq!(reported.recv().await, Some(ErrorKind::UpstreamUnreadable), "{text}");
-            if fails {
-                match link.from_server.recv().await.unwrap() {
-                    FromServer::Failed { id, error } => {
-                        assert_eq!(
-                            (id, error.kind),
-                            (Id::number(1), ErrorKind::UpstreamUnreadable),
-                            "{text}"
-                        );
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
+            let failed = match filter.inward(came(text)) {
+                Some(FromServer::Failed { id, error }) => Some((id, error.kind)),
+                None => None,
+                other => panic!("{other:?}"),
+            };
+            let wanted = fails.then(|| (Id::number(1), ErrorKind::UpstreamUnreadable));
+            assert_eq!(failed, wanted, "{text}");
+            assert_eq!(reported.try_recv(), Ok(ErrorKind::UpstreamUnreadable), "{text}");
         }
         // A message that is a request of the server's and a list is a list.
         let both = r#"{"method":"x","id":1,"result":{"tools":[{"name":"drop"}]}}"#;
-        let message = Message::from_server(both.into()).unwrap();
-        server_end.to_client.send(FromServer::Message { message, about: None }).await.unwrap();
-        assert_eq!(reaches_client(&mut link).await, r#"{"method":"x","id":1,"result":{"tools":[]}}"#);
+        assert_eq!(text(filter.inward(came(both))), r#"{"method":"x","id":1,"result":{"tools":[]}}"#);
+    }
+
+    #[test]
+    fn what_is_in_force_is_asked_each_time_and_a_change_is_noticed_once() {
+        let server = Rc::new(RefCell::new(Server::all(Duration::ZERO)));
+        let in_force = Rc::clone(&server);
+        let tools = move || ToolView::of_all(&in_force.borrow());
+        let filter = Filter::new(Box::new(tools), Box::new(|error| panic!("{error}")));
+        let call = || filter.outward(&sent(r#"{"id":1,"method":"tools/call","params":{"name":"drop"}}"#));
+        let list = r#"{"id":1,"result":{"tools":[{"name":"drop"}]}}"#;
+        assert!(!filter.has_changed() && call().is_ok());
+        assert_eq!(text(filter.inward(came(list))), list);
+        let hides = || Some(Arc::new(ToolFilter { allows: false, list: ["drop".into()].into() }));
+        server.borrow_mut().tool_filter = hides();
+        assert!(filter.has_changed() && !filter.has_changed() && call().is_err());
+        assert_eq!(text(filter.inward(came(list))), r#"{"id":1,"result":{"tools":[]}}"#);
+        // The same again is no change.
+        server.borrow_mut().tool_filter = hides();
+        assert!(!filter.has_changed());
     }
 
     #[tokio::test]
-    async fn either_side_that_leaves_ends_the_conversation_for_the_other() {
-        let soon = Duration::from_secs(5);
-        let (link, mut server_end) = filtered();
-        drop(link);
-        assert!(tokio::time::timeout(soon, server_end.from_client.recv()).await.unwrap().is_none());
-        tokio::time::timeout(soon, server_end.to_client.closed()).await.unwrap();
-
-        let (mut link, server_end) = filtered();
-        drop(server_end);
-        assert!(tokio::time::timeout(soon, link.from_server.recv()).await.unwrap().is_none());
-        tokio::time::timeout(soon, link.to_server.closed()).await.unwrap();
+    async fn either_side_that_leaves_ends_the_lists_of_a_request_for_the_other() {
+        let view = || filter_with(Box::new(|_| ())).known.take().unwrap();
+        let (server, from_server) = mpsc::channel(1);
+        drop(lists_of(from_server, view(), Box::new(|_| ())));
+        test_basics::waiting::soon("the server", server.closed()).await;
+        let (server, from_server) = mpsc::channel(1);
+        let mut filtered = lists_of(from_server, view(), Box::new(|_| ()));
+        drop(server);
+        assert!(test_basics::waiting::soon("the end", filtered.recv()).await.is_none());
     }
 }

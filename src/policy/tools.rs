@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The tools of one server, as one caller may use them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolView {
     filter: Option<Arc<ToolFilter>>,
     rules: Option<(Arc<ToolRules>, Arc<Identity>)>,
@@ -29,7 +29,7 @@ pub enum ToolCall {
 }
 
 impl ToolView {
-    /// What the filter leaves, for callers that meet every rule, and where many share what is behind.
+    /// What the filter leaves, for callers that meet every rule.
     pub fn of_all(server: &Server) -> Option<Self> {
         server.tool_filter.clone().map(|filter| Self { filter: Some(filter), rules: None })
     }
@@ -48,9 +48,9 @@ impl ToolView {
         }
     }
 
-    /// Whether there is more than the filter, which is the same for all callers.
-    pub fn has_rules(&self) -> bool {
-        self.rules.is_some()
+    /// Whether there are tools that no caller has.
+    pub fn has_filter(&self) -> bool {
+        self.filter.is_some()
     }
 
     /// Whether the tool is listed.

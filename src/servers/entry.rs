@@ -64,14 +64,8 @@ impl ServerEntry {
         origins: &mut Origins<'_>,
         observer: &Arc<Observer>,
     ) -> Result<Self, Unusable> {
-        let same = kept.filter(|entry| {
-            entry.server.target == server.target
-                && entry.server.tool_filter == server.tool_filter
-                && entry.server.tool_rules == server.tool_rules
-                && (server.tool_rules.is_none() || entry.admin_sees_all == policy.admin_sees_all)
-                && entry.server.idle_timeout == server.idle_timeout
-                && entry.server.disabled == server.disabled
-        });
+        let same =
+            kept.filter(|entry| entry.goes_on_as(server) && entry.server.idle_timeout == server.idle_timeout);
         let same_backend = kept
             .filter(|entry| entry.server.target == server.target && entry.server.disabled == server.disabled);
         let ask = Ask::Server(&server.name);
@@ -161,6 +155,12 @@ impl ServerEntry {
     /// Whether this is the server that answers decoys.
     pub fn is_decoy(&self) -> bool {
         &*self.server.name == Server::DECOY
+    }
+
+    /// Whether what was begun with this goes on where the config has `server` in its place. Who may use it, and which of its
+    /// tools, is asked anew of whatever goes on.
+    pub fn goes_on_as(&self, server: &Server) -> bool {
+        self.server.target.serves_like(&server.target) && self.server.disabled == server.disabled
     }
 
     /// Lets the server run. What failed before is forgotten.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,7 +29,7 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{Identity, Members, Subject},
     ledger::{Owner, Resource, Share},
-    link::{FromServer, Link, Outbound, QUEUE, ToServer},
+    link::{FromServer, Link, Outbound, QUEUE, ToServer, filter::Filter},
     mcp::{
         message::{self, Id, Message},
         sse::reader::event,
@@ -59,6 +59,10 @@ pub struct SessionSettings {
     pub members: Members,
     /// As whom it was begun.
     pub begun_by: Arc<Identity>,
+    /// What of the conversation is for this one.
+    pub filter: Filter,
+    /// Changes when another config is in force.
+    pub changes: watch::Receiver<u64>,
     /// Says whether the client listens to what servers say of themselves.
     pub listens: Arc<AtomicBool>,
 }
@@ -82,6 +86,9 @@ pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> S
     settings.listens.store(is_sse, Relaxed);
     let session = Session {
         link,
+        filter: settings.filter,
+        changes: settings.changes,
+        has_answered: false,
         owner: Arc::clone(registered.owner()),
         commands,
         closed,
@@ -107,6 +114,10 @@ pub fn start(link: Link, settings: SessionSettings, registered: Registered) -> S
 
 struct Session {
     link: Link,
+    filter: Filter,
+    changes: watch::Receiver<u64>,
+    /// Whether its client has had an answer, the first of which is that to `initialize`: before, it is told of no change.
+    has_answered: bool,
     /// For whom it holds messages.
     owner: Arc<Owner>,
     commands: mpsc::Receiver<SessionCommand>,
@@ -146,6 +157,8 @@ enum Event {
     Unread,
     /// Nobody listens any more.
     Silence,
+    /// Another config is in force.
+    Changed,
 }
 
 impl Session {
@@ -153,8 +166,8 @@ impl Session {
         self.watched.set_deadline(Some(self.idle));
         loop {
             let event = self.next().await;
-            // A message of the server that has no listener is no use of the session; whatever else happens is.
-            if !(matches!(event, Event::Server(_)) && self.is_idle()) {
+            // A message of the server that has no listener is no use of the session, nor is a reload; whatever else happens is.
+            if !(matches!(event, Event::Server(_) | Event::Changed) && self.is_idle()) {
                 self.watched.set_deadline(Some(self.idle));
             }
             match event {
@@ -169,11 +182,14 @@ impl Session {
                 Event::Command(Some(command)) => self.command(command),
                 // Without a handle left in the registry no command can come.
                 Event::Command(None) => break,
-                Event::Server(Some(FromServer::Message { message, about })) => self.received(message, about),
-                Event::Server(Some(FromServer::Failed { id, error })) => self.failed(&id, error),
                 Event::Server(Some(FromServer::Ended { cause })) => {
                     self.over(&cause);
                     break;
+                }
+                Event::Server(Some(came)) => {
+                    if let Some(came) = self.filter.inward(came) {
+                        self.came(came);
+                    }
                 }
                 Event::Server(None) => {
                     self.over("the conversation with the server is over");
@@ -198,12 +214,14 @@ impl Session {
                     self.listener.iter().for_each(StandaloneStream::cut);
                     self.leave_listener();
                 }
+                Event::Changed => self.changed(),
             }
         }
     }
 
     async fn next(&mut self) -> Event {
-        let Self { link, owner, commands, closed, watched, listener, to_server, to_client, .. } = self;
+        let Self { link, owner, commands, closed, watched, listener, to_server, to_client, changes, .. } =
+            self;
         let reader = async {
             match to_client.front() {
                 Some((client, _)) => drop(client.reserve().await),
@@ -230,6 +248,8 @@ impl Session {
                 _ = link.to_server.reserve(), if !to_server.is_empty() && !link.to_server.is_closed() => Event::Room,
                 () = reader => Event::Reader,
                 event = listening => event,
+                // The sender of changes outlives every session.
+                Ok(()) = changes.changed() => Event::Changed,
             }
         };
         // The end of the session comes before whatever else there is.
@@ -304,7 +324,10 @@ impl Session {
                 let _ = reply.send(SessionReply::Events(mpsc::channel(1).1));
             }
         }
-        self.to_server.push_back(ToServer::Message(outbound));
+        let message = ToServer::Message(outbound);
+        if self.filter.outward(&message).is_ok() {
+            self.to_server.push_back(message);
+        }
         let _ = reply.send(SessionReply::Accepted);
     }
 
@@ -338,7 +361,30 @@ impl Session {
             call.stream();
         }
         self.calls.insert(id, call);
-        self.to_server.push_back(ToServer::Message(outbound));
+        let message = ToServer::Message(outbound);
+        match self.filter.outward(&message) {
+            Ok(()) => self.to_server.push_back(message),
+            Err(answer) => answer.into_iter().for_each(|answer| self.came(answer)),
+        }
+    }
+
+    /// There is something for the client. That the conversation is over is none of it.
+    fn came(&mut self, came: FromServer) {
+        match came {
+            FromServer::Message { message, about } => self.received(message, about),
+            FromServer::Failed { id, error } => self.failed(&id, error),
+            FromServer::Ended { .. } => {}
+        }
+    }
+
+    /// Another config is in force. If there are other tools, the client is told.
+    fn changed(&mut self) {
+        if self.filter.has_changed()
+            && self.has_answered
+            && let Ok(message) = Message::notification(LIST_CHANGED, "{}")
+        {
+            self.hand_to_listener(event(&message));
+        }
     }
 
     /// Something came from the server.
@@ -346,6 +392,7 @@ impl Session {
         if message.kind() == message::MessageKind::Response {
             // An answer to no request of this session is dropped.
             let Some(call) = message.id().and_then(|id| self.calls.remove(id)) else { return };
+            self.has_answered = true;
             return self.answer(call.client, message);
         }
         let id = about.or_else(|| self.related(&message));
@@ -455,6 +502,9 @@ impl Session {
         self.listener.iter_mut().for_each(StandaloneStream::pass_on);
     }
 }
+
+/// Tells a client that there are other tools.
+const LIST_CHANGED: &str = "notifications/tools/list_changed";
 
 /// Whether a notification concerns the session as a whole.
 fn is_about_no_request(method: &str) -> bool {

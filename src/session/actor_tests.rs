@@ -33,6 +33,8 @@ impl World {
             watched: dog.watch(Subject::Session(grant, Cell::new(true))),
             members: Arc::default(),
             begun_by: Arc::new(Identity::NOBODY),
+            filter: Filter::open(),
+            changes: watch::channel(0).1,
         };
         let id = SessionId::random().unwrap();
         let owner =

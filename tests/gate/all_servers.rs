@@ -25,12 +25,14 @@ fn inline() -> Value {
     ] } })
 }
 
-/// A command, a remote server, and tools of the config.
+/// A command, a remote server, and tools of the config. On a busy machine the command takes long to start, and the others are
+/// not to answer without it.
 async fn config() -> Value {
     let demo = format!("http://{}/mcp", demo().await);
-    json!({ "mcpServers": {
-        "small": command(), "demo": { "url": demo, "tags": ["web"] }, "own": inline(),
-    } })
+    json!({
+        "proxy": { "aggregate": { "discoveryTimeout": "20s" } },
+        "mcpServers": { "small": command(), "demo": { "url": demo, "tags": ["web"] }, "own": inline() },
+    })
 }
 
 /// The same with `aggregate`.

@@ -16,6 +16,7 @@ mod bounds;
 mod caller_limits;
 mod canary;
 mod capacity;
+mod changed_servers;
 mod changes;
 mod clock;
 mod commands;

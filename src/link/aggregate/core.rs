@@ -239,6 +239,11 @@ impl Core {
                 // No fault of the server's: with a new grant, it is there at once.
                 self.part(member, now, &why);
             }
+            if self.members[member].filter.has_changed() {
+                self.members[member].shows = GivenUris::default();
+                self.stale(member, ListKind::Tools);
+                self.changed(ListKind::Tools);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -20,7 +21,7 @@ use crate::link::aggregate::{
 };
 use crate::{
     error::Error,
-    link::{FromServer, Link, ServerEnd, ToServer},
+    link::{FromServer, Link, ServerEnd, ToServer, filter::Filter},
     mcp::message::MAX_MESSAGE,
 };
 
@@ -41,8 +42,12 @@ const NOT_READING: &str = "it does not take what it is sent";
 pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, server_end: ServerEnd) {
     let now = Instant::now();
     let members = members.into_iter().map(|member| MemberState::new(member, now));
-    let (members, slots) =
-        members.map(|(state, open)| (state, MemberSlot { open, generation: 0, line: None })).unzip();
+    let (members, slots) = members
+        .map(|(state, open)| {
+            let filter = Rc::clone(&state.filter);
+            (state, MemberSlot { open, filter, generation: 0, line: None })
+        })
+        .unzip();
     let mut changes = settings.changes.clone();
     let mut core = Core::new(members, settings);
     let mut lines = MemberChannels {
@@ -52,6 +57,8 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
         opening: JoinSet::new(),
         turn: 0,
     };
+    // What comes of what happened: a member is dropped for what it left lying, or a call is answered in its place.
+    let mut events = VecDeque::new();
     loop {
         let deadline = core.deadline();
         let event = tokio::select! {
@@ -62,16 +69,11 @@ pub(super) async fn run(members: Vec<Member>, settings: AggregateSettings, serve
             // The sender of changes outlives every conversation.
             Ok(()) = changes.changed() => Some(CoreEvent::Tick),
         };
-        let Some(mut event) = event else { return };
-        loop {
+        let Some(event) = event else { return };
+        events.push_back(event);
+        while let Some(event) = events.pop_front() {
             let actions = core.handle(Instant::now(), event);
-            // A member that is dropped for what it left lying is an event again.
-            match lines.carry_out(actions) {
-                Some(not_reading) => {
-                    event = CoreEvent::Member(not_reading, FromServer::Ended { cause: NOT_READING.into() })
-                }
-                None => break,
-            }
+            lines.carry_out(actions, &mut events);
         }
     }
 }
@@ -89,6 +91,7 @@ struct MemberChannels {
 /// Where a member's link is, if there is one.
 struct MemberSlot {
     open: OpenLink,
+    filter: Rc<Filter>,
     /// Of the link. One that is opened for an earlier one is dropped.
     generation: u64,
     line: Option<OpenChannel>,
@@ -139,17 +142,21 @@ impl MemberChannels {
         };
         let Some(line) = &mut slot.line else { return Poll::Pending };
         let ended = |cause: &'static str| FromServer::Ended { cause: cause.into() };
-        let sent = match line.to_member.poll_flush(cx) {
-            Poll::Ready(Err(ReceiverGone)) => ended(LINK_CLOSED),
-            _ if !self.to_client.waiting.is_empty() => return Poll::Pending,
-            _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(LINK_CLOSED)),
-        };
-        Poll::Ready(Some(CoreEvent::Member(source, sent)))
+        loop {
+            let sent = match line.to_member.poll_flush(cx) {
+                Poll::Ready(Err(ReceiverGone)) => ended(LINK_CLOSED),
+                _ if !self.to_client.waiting.is_empty() => return Poll::Pending,
+                _ => ready!(line.from_member.poll_recv(cx)).unwrap_or_else(|| ended(LINK_CLOSED)),
+            };
+            if let Some(sent) = slot.filter.inward(sent) {
+                return Poll::Ready(Some(CoreEvent::Member(source, sent)));
+            }
+        }
     }
 
-    /// Does what the core decided. A member whose backlog is full is the answer, and the core has to know it: the rest is
-    /// done all the same.
-    fn carry_out(&mut self, actions: Vec<CoreAction>) -> Option<usize> {
+    /// Does what the core decided. What it has to know of that is among `events` then: that the backlog of a member is full, and
+    /// answers to what may not reach one. The rest is done all the same.
+    fn carry_out(&mut self, actions: Vec<CoreAction>, events: &mut VecDeque<CoreEvent>) {
         let mut not_reading = None;
         for action in actions {
             match action {
@@ -161,7 +168,13 @@ impl MemberChannels {
                     self.to_client.push(sent, size);
                 }
                 CoreAction::ToMember(member, sent) => {
-                    let Some(line) = &mut self.slots[member].line else { continue };
+                    let MemberSlot { line: Some(line), filter, .. } = &mut self.slots[member] else {
+                        continue;
+                    };
+                    if let Err(answer) = filter.outward(&sent) {
+                        events.extend(answer.map(|answer| CoreEvent::Member(member, answer)));
+                        continue;
+                    }
                     let size = match &sent {
                         ToServer::Message(outbound) => outbound.message.text().len(),
                         ToServer::Abandon(_) => 0,
@@ -185,7 +198,8 @@ impl MemberChannels {
                 }
             }
         }
-        not_reading
+        let ended = || FromServer::Ended { cause: NOT_READING.into() };
+        events.extend(not_reading.map(|member| CoreEvent::Member(member, ended())));
     }
 }
 

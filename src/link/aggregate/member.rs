@@ -1,6 +1,6 @@
 //! The state of a member.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use crate::link::aggregate::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    link::filter::Filter,
     observe::Health,
 };
 
@@ -38,6 +39,8 @@ pub(super) struct MemberState {
     granted: Granted,
     patience: Box<dyn Fn() -> MemberTimeouts>,
     health: Arc<Health>,
+    /// What of the conversation with it is for the caller.
+    pub(super) filter: Rc<Filter>,
     /// What `granted` returned when the link was opened.
     opened: Option<u64>,
     pub(super) phase: LinkPhase,
@@ -83,12 +86,13 @@ pub(super) struct InitializeResult {
 impl MemberState {
     /// A member without a link, and what opens one.
     pub(super) fn new(member: Member, now: Instant) -> (Self, OpenLink) {
-        let Member { name, open, granted, patience, health } = member;
+        let Member { name, open, granted, patience, health, filter } = member;
         let state = Self {
             name,
             granted,
             patience,
             health,
+            filter: Rc::new(filter),
             opened: None,
             phase: LinkPhase::Closed(now),
             idle: (now, Duration::MAX),

@@ -272,7 +272,7 @@ impl Core {
     }
 
     /// A list is not what it was. If it is on its way, it may be from before or after that: it is asked for again.
-    fn stale(&mut self, member: usize, ask: ListKind) {
+    pub(super) fn stale(&mut self, member: usize, ask: ListKind) {
         let number = self.outstanding.number();
         let list = self.members[member].list_mut(ask);
         if let ListState::Asking(asking) = &mut list.state {

@@ -13,7 +13,7 @@ use crate::{
     config::Naming,
     error::{Error, ErrorKind},
     ledger::Owner,
-    link::Link,
+    link::{Link, filter::Filter},
     observe::Health,
 };
 
@@ -41,6 +41,8 @@ pub struct Member {
     pub patience: Box<dyn Fn() -> MemberTimeouts>,
     /// Whether it is well, by all who use it.
     pub health: Arc<Health>,
+    /// What of the conversation with it is for the caller.
+    pub filter: Filter,
 }
 
 /// How long a member may take.

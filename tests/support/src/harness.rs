@@ -176,10 +176,6 @@ pub fn with_defaults(mut config: Value) -> Value {
     proxy.entry("workers").or_insert(json!(2));
     // Most tests that try bad tokens try many, all from one address.
     proxy.entry("rateLimits").or_insert(json!({ "authFailures": "off" }));
-    // A command may take long to start on a busy machine. The others of all servers as one are not to answer without it.
-    if let Some(aggregate) = proxy.entry("aggregate").or_insert(json!({})).as_object_mut() {
-        aggregate.entry("discoveryTimeout").or_insert(json!(format!("{}s", PATIENCE.as_secs())));
-    }
     proxy.entry("auth").or_insert(json!({ "kind": "bearer_token", "tokens": { "dev": DEV, "ci": CI } }));
     config
 }

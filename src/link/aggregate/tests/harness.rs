@@ -23,6 +23,7 @@ use crate::{
     link::{
         FromServer, Link, Outbound, ToServer,
         aggregate::{AggregateSettings, Member, MemberReport, MemberTimeouts, open},
+        filter::Filter,
     },
     mcp::message::{self, Id, Message, Part},
     observe::Health,
@@ -156,6 +157,7 @@ impl Server {
             granted: Box::new(move || of.get().then(|| epoch.get())),
             patience: Box::new(move || patience.get()),
             health: Arc::clone(&self.health),
+            filter: Filter::open(),
             open: Box::new(move || {
                 let server = server.clone();
                 Box::pin(async move {
