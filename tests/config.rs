@@ -274,7 +274,7 @@ fn explain_says_what_is_decided_and_which_line_decides() {
         (
             "--token-name dev --server db --tool drop",
             1,
-            "token:dev: may not use the tool `drop` of the server `db` (403 tool_not_allowed)\n  \
+            "token:dev: may not use the tool `drop` of the server `db` (a call is answered as that of an unknown tool)\n  \
              gate.json:13:20: mcpServers.db.options.toolFilter: hides the tool from everybody\n",
         ),
         (

@@ -10,7 +10,7 @@ use crate::{
     error::ErrorKind,
     gateway::exposed,
     identity::{Identity, Principal, Proof},
-    policy::decide::{Ask, Decision, ManageAsk, Policy, Servers as _, decide},
+    policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
 };
 
 #[derive(Args)]
@@ -155,6 +155,10 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         Decision::Allow { .. } => format!("may use {what}"),
         Decision::Deny { rule: Rule::Decoy, .. } if !matches!(ask, Ask::Manage(_)) => {
             format!("does not reach {what}; an empty server answers in its place")
+        }
+        // No refusal by HTTP, as a rule.
+        Decision::Deny { kind: DenyKind::Hidden, .. } => {
+            format!("may not use {what} (a call is answered as that of an unknown tool)")
         }
         Decision::Deny { kind, .. } => {
             let error = ErrorKind::from(kind);

@@ -201,8 +201,8 @@ fn authority<'a>(head: &'a Parts, field: Option<&'a HeaderValue>) -> Result<&'a 
         (Some(field), Some(target)) if !field.eq_ignore_ascii_case(target) => {
             return Err(malformed("Host and the request target disagree"));
         }
-        (_, Some(host)) => host,
-        (Some(host), None) if head.version != Version::HTTP_2 => host,
+        // Over HTTP/2, either may be missing: what was HTTP/1.1 before has `Host` alone.
+        (_, Some(host)) | (Some(host), None) => host,
         // HTTP/1.0 knows no Host, and health checks of balancers speak it.
         (None, None) if head.version == Version::HTTP_10 => return Ok(""),
         _ => return Err(malformed("Host is missing")),
@@ -379,6 +379,8 @@ mod tests {
             ("http://gate/", Version::HTTP_11, Some("Gate"), "gate"),
             ("http://gate/", Version::HTTP_11, None, "gate"),
             ("https://gate/", Version::HTTP_2, None, "gate"),
+            ("https://gate/", Version::HTTP_2, Some("gate"), "gate"),
+            ("/", Version::HTTP_2, Some("gate"), "gate"),
             ("/", Version::HTTP_10, None, ""),
             ("/", Version::HTTP_10, Some("gate"), "gate"),
         ] {
@@ -387,8 +389,9 @@ mod tests {
         for (target, version, host, cause) in [
             ("http://gate/", Version::HTTP_11, Some("other"), "Host and the request target disagree"),
             ("/", Version::HTTP_11, None, "Host is missing"),
-            ("/", Version::HTTP_2, Some("gate"), "Host is missing"),
             ("/", Version::HTTP_2, None, "Host is missing"),
+            ("/", Version::HTTP_2, Some("a,b"), "Host is not a host"),
+            ("https://gate/", Version::HTTP_2, Some("other"), "Host and the request target disagree"),
             ("/", Version::HTTP_11, Some(""), "Host is not a host"),
             ("/", Version::HTTP_11, Some("a,b"), "Host is not a host"),
             ("/", Version::HTTP_11, Some("user@gate"), "Host is not a host"),

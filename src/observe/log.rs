@@ -445,8 +445,7 @@ const PLAIN: [bool; 256] = {
 
 /// A JSON string. Most values need no escape, and then it is one scan and one copy.
 fn write_json(buf: &mut Vec<u8>, value: &str) {
-    // Beyond what JSON asks for: DEL, C1 controls and the bidirectional overrides, which could rewrite what a
-    // terminal shows of the lines around.
+    // Beyond what JSON asks for: DEL, C1 controls, and what `is_format` says.
     let plain = value.bytes().all(|b| PLAIN[usize::from(b)]);
     buf.push(b'"');
     if plain {
@@ -457,16 +456,26 @@ fn write_json(buf: &mut Vec<u8>, value: &str) {
                 '"' => buf.extend_from_slice(b"\\\""),
                 '\\' => buf.extend_from_slice(b"\\\\"),
                 '\n' => buf.extend_from_slice(b"\\n"),
-                c if c.is_control()
-                    || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                {
-                    let _ = write!(buf, "\\u{:04x}", c as u32);
+                c if c.is_control() || is_format(c) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        let _ = write!(buf, "\\u{unit:04x}");
+                    }
                 }
                 c => buf.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
     }
     buf.push(b'"');
+}
+
+/// Whether a character shows nothing of its own and may change what is shown of others, or end a line for some readers: those of the
+/// Unicode categories Cf, Zl and Zp, as of Unicode 17.
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
 pub(super) fn cut(value: &str, most: usize) -> &str {
@@ -518,7 +527,8 @@ mod tests {
     fn a_hostile_value_stays_inside_its_line() {
         let sink = Sink::default();
         let log = Log::start(Level::Info, LogFormat::Json, false, Box::new(sink.clone()), counter()).unwrap();
-        let hostile = "a\"b\\c\r\nd\u{1b}[2J\u{202e}e\u{7f}é";
+        let hidden = "\u{1b}\u{85}\u{ad}\u{61c}\u{200b}\u{200e}\u{2028}\u{2029}\u{202e}\u{2060}\u{2069}\u{feff}\u{e0041}";
+        let hostile = &format!("a\"b\\c\r\nd[2J{hidden}e\u{7f}é😀");
         log.line(Level::Info, "Refused request").str("path", hostile).int("status", 400).send();
         log.line(Level::Debug, "not written").send();
         log.close();
@@ -526,9 +536,9 @@ mod tests {
         let bytes = sink.0.lock().clone();
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(text.lines().count(), 1);
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+        assert!(!text.contains(|c| hidden.contains(c)), "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(line["path"], hostile);
+        assert_eq!(line["path"], **hostile);
         assert_eq!(line["status"], 400);
         assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok());
     }

@@ -428,6 +428,34 @@ async fn a_path_with_a_fragment_is_refused_over_http2_as_over_http1() {
     gate.log.line("Refused request", &[("reason", json!("bad_path"))]).await;
 }
 
+#[tokio::test]
+async fn a_request_by_http2_may_name_its_host_by_a_field_alone() {
+    let server = Recorder::start().await;
+    let identity = Identity::new();
+    let gate = Gate::start(json!({
+        "proxy": { "tls": identity.config() },
+        "mcpServers": { "db": { "url": server.url("/mcp") } },
+    }))
+    .await;
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let tcp = TcpStream::connect(gate.addr).await.unwrap();
+    let stream = identity.connect(tcp, &["h2"], rustls::DEFAULT_VERSIONS).await.unwrap();
+    let mut client = Client::new(stream);
+    client.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).await;
+    for (stream, host, wanted) in [(1, "localhost", 200), (3, "", 400)] {
+        let block = [
+            // :method GET and :scheme https, by the static table; then :path, authorization and host.
+            vec![0x82, 0x87],
+            [vec![0x04], text("/db/mcp")].concat(),
+            [vec![0x0F, 0x08], text(&format!("Bearer {DEV}"))].concat(),
+            [vec![0x0F, 0x17], text(host)].concat(),
+        ]
+        .concat();
+        client.send(frame(1, 0x05, stream, &block)).await;
+        assert_eq!(h2_answer(&mut client, stream).await.0, wanted, "{host}");
+    }
+}
+
 pub type H2 = Client<tokio_rustls::client::TlsStream<TcpStream>>;
 
 /// Reads to the end of the response on this stream: its status, its body, and whether GOAWAY came with it.

@@ -295,7 +295,7 @@ async fn explain_names_the_rule_and_what_it_requires() {
         (
             "delete_all",
             1,
-            "(403 tool_not_allowed)\n  sluicegate.json:6:7: mcpServers.db.tools[…]: asks for what the caller does not have: Requires admin role",
+            "(a call is answered as that of an unknown tool)\n  sluicegate.json:6:7: mcpServers.db.tools[…]: asks for what the caller does not have: Requires admin role",
         ),
         (
             "admin_users",
