@@ -78,7 +78,8 @@ pub(super) fn decide(ask: Claim) -> Result<(), Limit> {
         return Ok(());
     }
     let share = match is_address {
-        true => reserve / others,
+        // Of what addresses may have of it.
+        true => (reserve - if has_names { of_named } else { 0 }) / others,
         false => (reserve / others).max(of_named / others_named.max(1)),
     };
     if mine > share.max(least) { Err(Limit::Caller) } else { Ok(()) }
@@ -155,6 +156,18 @@ mod tests {
         assert_eq!(greedy(named), 13);
         assert_eq!(greedy(Claim { others_named: 3, ..named }), 4);
         assert_eq!(greedy(Claim { others_named: 100, ..named }), 1);
+    }
+
+    #[test]
+    fn addresses_share_their_half_of_the_reserve_in_equal_parts() {
+        for (has_names, part) in [(true, 3), (false, 6)] {
+            let mut used = 75;
+            for _ in 0..4 {
+                let address = Claim { is_address: true, used, others: 4, has_names, ..ALONE };
+                assert_eq!(greedy(address), part, "of what a greedy one leaves four others");
+                used += part;
+            }
+        }
     }
 
     proptest! {
