@@ -190,6 +190,11 @@ impl Error {
         }
     }
 
+    /// The place of what was waited for is another login's by now.
+    pub fn gave_way() -> Self {
+        ErrorKind::Unavailable.with_cause("it made room for other logins")
+    }
+
     /// There is no more of `resource` for this caller, or for anybody.
     pub fn out_of(resource: Resource, limit: Limit) -> Self {
         let resource = resource.name();

@@ -1,6 +1,7 @@
 //! `/auth`: users log in, refresh what they got, and log out.
 
 use std::{
+    cell::OnceCell,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -29,7 +30,7 @@ use crate::{
         presented::Presented,
         verifier::Identified,
     },
-    ledger::AddressBlock,
+    ledger::{AddressBlock, Owner, OwnerName},
     secret::Secret,
     state::{GatewayState, Live, LoginUser},
 };
@@ -48,6 +49,10 @@ pub struct LoginRequest<'a> {
     pub body: &'a [u8],
     /// Is called with whoever presents a decoy.
     pub on_decoy: &'a dyn Fn(&Caller),
+    /// Is asked whether a caller may go on, once it is known who that is.
+    pub on_known: &'a dyn Fn(&Owner) -> Result<(), Error>,
+    /// Gets the user whose refresh token was used again.
+    pub replayed: &'a OnceCell<Arc<Identity>>,
 }
 
 /// An answer, and who has logged in by it.
@@ -119,7 +124,7 @@ impl LoginRequest<'_> {
                 } else {
                     self.parsed()?
                 };
-                let user = self.log_out(&body).and_then(|user| self.live.user(&user));
+                let user = self.log_out(&body)?.and_then(|user| self.live.user(&user));
                 let identity = user.map(|user| user.identity);
                 Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity })
             }
@@ -151,16 +156,28 @@ impl LoginRequest<'_> {
     async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, address, .. } = *self;
         let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await?;
-        // A reload ends what is there. This is not yet.
-        self.is_in_force("password was compared")?;
         let (name, terms) = (&user.user.name, &live.config.login_terms);
         let begun = self.logins().grants.begin(name, user.fingerprint, terms, live.clock.now());
         let (issued, has_ended_another) = begun.map_err(|error| match error {
             NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
             NotBegun::NoRandomness => no_key(NoKey),
         })?;
-        if has_ended_another {
+        // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was
+        // there, or its config is in force by now.
+        let in_force = shared.live();
+        let is_kept = in_force.user(name).is_some_and(|now| now.fingerprint == user.fingerprint);
+        if !is_kept {
+            self.logins().grants.revoke(issued.grant);
+        }
+        if has_ended_another || !is_kept {
             shared.note_change();
+        }
+        if has_ended_another {
+            let msg = "A login ended the oldest one of its user, who has as many as one may have";
+            shared.observer.log.line(Level::Info, msg).display("principal", &user.identity.principal).send();
+        }
+        if !is_kept {
+            return Err(ErrorKind::Unavailable.with_cause("the user changed while the password was compared"));
         }
         shared
             .observer
@@ -171,43 +188,52 @@ impl LoginRequest<'_> {
         Ok((user, issued))
     }
 
-    /// Whether the config is still the same after something that took a while.
-    fn is_in_force(&self, after: &str) -> Result<(), Error> {
-        match Arc::ptr_eq(self.live, &self.shared.live()) {
-            true => Ok(()),
-            false => Err(ErrorKind::Unavailable.with_cause(format!("the config changed while the {after}"))),
-        }
-    }
-
     fn refresh(&self, token: &Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, .. } = *self;
         let token = RefreshToken::parse(token.expose()).ok_or(ErrorKind::InvalidToken)?;
+        // Before the token is used up.
+        if let Some(user) = self.logins().grants.user_of(&token) {
+            (self.on_known)(&shared.ledger.owner(OwnerName::User(user)))?;
+        }
         let refreshed = self.logins().grants.refresh(&token, &live.config.login_terms, live.clock.now());
         let issued = refreshed.map_err(|error| {
             if let NotRefreshed::Replayed(user) = error {
                 shared.note_change();
+                if let Some(user) = live.user(&user) {
+                    // There is one of them.
+                    let _ = self.replayed.set(user.identity);
+                }
                 let msg = "A refresh token was used again: its login is ended";
                 shared.observer.log.line(Level::Warn, msg).display("principal", Principal::User(user)).send();
             }
-            ErrorKind::InvalidToken
+            Error::from(ErrorKind::InvalidToken)
         })?;
         let user = live.user(&issued.user).filter(|user| user.fingerprint == issued.fingerprint);
         Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
     }
 
     /// Ends the grants of what was presented. As with RFC 7009 §2.2, a token that is not good is no error: there is nothing that
-    /// a client could do about it. Says who it was, for the audit.
-    fn log_out(&self, body: &LogoutBody) -> Option<Arc<str>> {
+    /// a client could do about it. Says who it was, for the audit; tokens of several users are refused, since that is one.
+    fn log_out(&self, body: &LogoutBody) -> Result<Option<Arc<str>>, Error> {
         let logins = self.logins();
-        let of_session = |token: &[u8]| logins.opened(token).map(|claims| claims.grant);
-        let of_refresh = |token: &str| logins.grants.grant_of(&RefreshToken::parse(token)?);
+        let of_session = |token: &[u8]| logins.opened(token).map(|claims| (claims.user, claims.grant));
+        let of_refresh = |token: &str| {
+            let token = RefreshToken::parse(token)?;
+            Some((logins.grants.user_of(&token)?, token.grant))
+        };
         let texts = [&body.refresh_token, &body.token].into_iter().flatten().map(Secret::expose);
-        let grants = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
-        let grants = grants.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
+        let given = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
+        let given = given.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
+        let given: Vec<_> = given.collect();
+        if given.iter().any(|(user, _)| *user != given[0].0) {
+            return Err(ErrorKind::InvalidRequest.into());
+        }
         // Each is ended: more than one may be given.
-        let user = grants.filter_map(|grant| logins.grants.revoke(grant)).last()?;
-        self.shared.note_change();
-        Some(user)
+        let user = given.into_iter().filter_map(|(_, grant)| logins.grants.revoke(grant)).last();
+        if user.is_some() {
+            self.shared.note_change();
+        }
+        Ok(user)
     }
 
     fn seal(&self, issued: &Issued) -> Result<Secret, Error> {
@@ -242,12 +268,18 @@ impl LoginRequest<'_> {
             Identified::Ready(found) => found?,
             Identified::Later(found) => {
                 let caller = found.await?;
-                self.is_in_force("token was checked")?;
+                if !Arc::ptr_eq(self.live, &self.shared.live()) {
+                    let cause = "the config changed while the token was checked";
+                    return Err(ErrorKind::Unavailable.with_cause(cause));
+                }
                 caller
             }
         };
         if caller.identity.is_decoy {
             (self.on_decoy)(&caller);
+        }
+        if let Some(slot) = caller.slot {
+            (self.on_known)(&self.live.callers[slot].owner)?;
         }
         let ends = match caller.identity.proof {
             Proof::Session { .. } => {

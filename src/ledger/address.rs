@@ -1,6 +1,7 @@
 //! Addresses of callers that have no name.
 
 use std::{
+    collections::HashMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -13,6 +14,45 @@ pub enum AddressBlock {
     V4(Ipv4Addr),
     /// A /64.
     V6([u8; 8]),
+}
+
+impl AddressBlock {
+    /// The networks that it is in, the widest first and itself last. Whoever has one address of a /24 of IPv4 may have all of it,
+    /// and providers hand out a /56 or a /48 of IPv6 to one customer.
+    fn networks(self) -> [Self; 3] {
+        match self {
+            Self::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                [Self::V4([a, b, c, 0].into()), self, self]
+            }
+            Self::V6(first_half) => {
+                let first = |count| {
+                    let octet = |at: usize| if at < count { first_half[at] } else { 0 };
+                    Self::V6(std::array::from_fn(octet))
+                };
+                [first(6), first(7), self]
+            }
+        }
+    }
+
+    /// Which block gives one back of `all` that blocks have, so that `newcomer` can have one: the one that has most, in the network
+    /// that has most. So who has none yet finds room, however many addresses somebody else has in one network. It is the newcomer
+    /// itself only if nobody has more.
+    pub fn gives_way(all: impl Iterator<Item = Self>, newcomer: Self) -> Self {
+        let mut left: Vec<_> = all.chain([newcomer]).map(Self::networks).collect();
+        let own = newcomer.networks();
+        for width in 0..own.len() {
+            let mut counts = HashMap::<Self, usize>::new();
+            for networks in &left {
+                *counts.entry(networks[width]).or_default() += 1;
+            }
+            // With the newcomer among them, those that are equal by now had more before.
+            let most = left.iter().map(|networks| networks[width]);
+            let most = most.max_by_key(|network| (counts[network], *network != own[width]));
+            left.retain(|networks| Some(networks[width]) == most);
+        }
+        left.first().map_or(newcomer, |[.., block]| *block)
+    }
 }
 
 impl From<IpAddr> for AddressBlock {
@@ -54,5 +94,25 @@ mod tests {
         assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
         assert_eq!(block("::ffff:192.0.2.1").to_string(), "192.0.2.1");
         assert_eq!(block("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn the_network_that_has_most_gives_way_and_in_it_the_block_that_has_most() {
+        let block = |text: &str| AddressBlock::from(text.parse::<IpAddr>().unwrap());
+        let gives_way = |all: &[&str], newcomer| {
+            AddressBlock::gives_way(all.iter().map(|text| block(text)), block(newcomer)).to_string()
+        };
+        let modest = ["192.0.2.1", "198.51.100.1", "198.51.100.1"];
+        assert_eq!(gives_way(&modest, "203.0.113.1"), "198.51.100.1");
+        assert_eq!(gives_way(&modest[..1], "203.0.113.1"), "192.0.2.1", "who has none yet finds room");
+        assert_eq!(gives_way(&[], "203.0.113.1"), "203.0.113.1");
+        assert_eq!(gives_way(&["192.0.2.1", "203.0.113.1"], "203.0.113.1"), "203.0.113.1");
+        // Many blocks, but one home; and one block of it that has more than the others.
+        let home: Vec<_> = (0..9).map(|part| format!("2001:db8:1:10{part}::1")).collect();
+        let home = home.iter().map(String::as_str).chain(["2001:db8:1:105::2"]).chain(modest);
+        assert_eq!(gives_way(&home.collect::<Vec<_>>(), "203.0.113.1"), "2001:db8:1:105::/64");
+        let of_v4 = ["203.0.113.7", "203.0.113.8", "192.0.2.1", "198.51.100.1", "2001:db8::1"];
+        assert!(gives_way(&of_v4, "192.0.2.9").starts_with("203.0.113."));
+        assert_eq!(gives_way(&of_v4, "203.0.113.9").rsplit_once('.').unwrap().0, "203.0.113", "its own");
     }
 }

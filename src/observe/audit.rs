@@ -110,6 +110,8 @@ impl Drop for AuditWriter {
 
 /// `msg` of a line.
 const MSG: &str = "Audit";
+/// Why a refresh is refused that ends its login.
+const REPLAYED: &str = "refresh_token_reused";
 
 /// What was decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +139,8 @@ enum Asked {
     Local,
     /// A login.
     Login,
+    /// A refresh, with a token that was used before.
+    Replay,
 }
 
 /// What the audit knows of one request, until its line is written.
@@ -192,6 +196,12 @@ impl AuditedRequest {
         self.set_identity(identity);
     }
 
+    /// A refresh token of this user was used again by it.
+    pub fn set_replay(&mut self, identity: &Arc<Identity>) {
+        self.asked = Some(Asked::Replay);
+        self.set_identity(identity);
+    }
+
     /// It calls this tool of the server that it is for.
     pub(super) fn set_tool(&mut self, name: &str, shown: Option<&str>) {
         if let Some(Asked::Server(server)) = &self.asked {
@@ -225,7 +235,9 @@ impl AuditedRequest {
     /// Begins the line of what was decided, if anything was. `failure` is what the request failed with.
     pub(super) fn line(&self, failure: Option<ErrorKind>) -> Option<LogLine<'_>> {
         let decision = self.decision();
+        let is_replay = matches!(self.asked, Some(Asked::Replay));
         let (verdict, reason) = match (failure.filter(|kind| self.is_denial(*kind)), decision) {
+            _ if is_replay => (Verdict::Deny, None),
             (Some(kind), _) => (Verdict::Deny, Some(kind)),
             // A tool that does not exist for the caller: the answer is one of JSON-RPC, and the request did not fail.
             (None, Some(Decision::Deny { kind, .. })) => (Verdict::Deny, Some(kind.into())),
@@ -259,6 +271,7 @@ impl AuditedRequest {
         line = line.opt("server", self.server().map(|name| &**name));
         line = match (reason.and_then(rule_of_refusal), decision) {
             (Some(key), _) => line.plain("rule", key),
+            (None, _) if is_replay => line.plain("rule", "proxy.auth.sessions.reuseGrace"),
             (None, _) if matches!(self.asked, Some(Asked::Local)) => line.plain("rule", "proxy.admin"),
             (None, Some(decision)) if decision.is_allow() == (verdict == Verdict::Allow) => {
                 self.add_rule(line, decision.rule())
@@ -266,12 +279,12 @@ impl AuditedRequest {
             // Something that no rule says: the session is another's.
             (None, _) => line,
         };
-        let is_decoy = decision.is_some_and(|decision| decision.rule() == Rule::Decoy);
-        Some(match is_decoy {
-            // The answer is no refusal, or one that says less.
-            true => line.plain("reason", Rule::Decoy.word()),
-            false => line.opt("reason", reason.map(ErrorKind::code)),
-        })
+        // The answer is no refusal, or one that says less.
+        let more = match decision.map(|decision| decision.rule()) {
+            Some(Rule::Decoy) => Some(Rule::Decoy.word()),
+            _ => is_replay.then_some(REPLAYED),
+        };
+        Some(line.opt("reason", more.or(reason.map(ErrorKind::code))))
     }
 
     /// The tool that it calls, if that is to be shown.
@@ -294,7 +307,7 @@ impl AuditedRequest {
         }
         let ask = match self.asked.as_ref()? {
             Asked::Local => return Some(Decision::Allow { rule: Rule::AnyToken }),
-            Asked::Login => return None,
+            Asked::Login | Asked::Replay => return None,
             Asked::Manage(what) => Ask::Manage(*what),
             Asked::Server(name) => Ask::server(name),
         };

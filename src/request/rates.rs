@@ -13,15 +13,28 @@ use crate::{
 /// Counts a request for its address, its caller and its server. One that is refused does not count for those behind the limit
 /// that refuses it.
 pub fn check(request: &Request<'_>, owner: &Arc<Owner>, entry: Option<&ServerEntry>) -> Result<(), Error> {
-    let limits = &request.live.config.rate_limits;
-    if let (Some(rate), false) = (limits.peer, is_exempt(request)) {
-        take(request, RateKey::Peer, rate, &request.address_owner().request_rate)?;
-    }
-    if let (Some(rate), false) = (limits.principal, owner.is_address()) {
-        take(request, RateKey::Principal, rate, &owner.request_rate)?;
-    }
-    match (limits.server, entry) {
+    check_address(request)?;
+    check_caller(request, owner)?;
+    match (request.live.config.rate_limits.server, entry) {
         (Some(rate), Some(entry)) => take(request, RateKey::Server, rate, &entry.request_rate),
+        _ => Ok(()),
+    }
+}
+
+/// Counts a request for its address alone.
+pub fn check_address(request: &Request<'_>) -> Result<(), Error> {
+    match request.live.config.rate_limits.peer {
+        Some(rate) if !is_exempt(request) => {
+            take(request, RateKey::Peer, rate, &request.address_owner().request_rate)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Counts a request for its caller alone.
+pub fn check_caller(request: &Request<'_>, owner: &Owner) -> Result<(), Error> {
+    match request.live.config.rate_limits.principal {
+        Some(rate) if !owner.is_address() => take(request, RateKey::Principal, rate, &owner.request_rate),
         _ => Ok(()),
     }
 }
@@ -36,7 +49,7 @@ pub fn refusal_of(request: &Request<'_>, error: Error) -> Error {
             taken.err().unwrap_or(error)
         }
         // A password that was not compared.
-        (ErrorKind::RateLimited, _) => {
+        (ErrorKind::RateLimited, _) if error.cause.as_deref() == Some(RateKey::Logins.name()) => {
             request.worker.shared.observer.metrics.rate_limited(RateKey::Logins);
             error
         }

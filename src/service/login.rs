@@ -1,6 +1,6 @@
 //! Requests of users who log in: they present no token, so they count for their addresses.
 
-use std::{future::poll_fn, pin::Pin};
+use std::{cell::OnceCell, future::poll_fn, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, header};
@@ -8,7 +8,6 @@ use hyper::body::Body as _;
 
 use crate::{
     body::Payload,
-    downstream::incoming::Incoming,
     endpoints::{
         login::{LoginAnswer, LoginRequest},
         table::LoginEndpoint,
@@ -22,6 +21,8 @@ use crate::{
 
 /// Most bytes of a body.
 const MOST: usize = 8 * 1024;
+/// How long a body may take, if the config does not say less: it is a packet or two.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one that presents this beside its body.
 pub(super) async fn answer(
@@ -32,21 +33,27 @@ pub(super) async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Request { worker, connection, client, .. } = *request;
     let ledger = &worker.shared.ledger;
-    let share = request.address_owner().take(Resource::Requests);
-    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
-    // A page of another site can send no JSON without asking first (WHATWG Fetch §4.10).
-    let is_empty = request.body.as_ref().is_none_or(Incoming::is_end_stream);
-    let has_none = is_empty && endpoint == LoginEndpoint::Logout;
-    if !has_none && !is_json(request) {
+    rates::check_address(request)?;
+    // A page of another site can send no JSON without asking first (WHATWG Fetch §4.10). A logout may have no body, which is not
+    // known before it has ended.
+    let is_json = is_json(request);
+    if !is_json && endpoint != LoginEndpoint::Logout {
         return Err(ErrorKind::NotJson.into());
     }
     let body = read(request).await?;
+    if !is_json && !body.is_empty() {
+        return Err(ErrorKind::NotJson.into());
+    }
     // A body may take its time. What is in it is judged by the config of the moment in which it is looked at.
     let live = worker.shared.live().clone();
     if !live.has_logins() {
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));
     }
+    // From here on it is the gateway's turn. Before, there is nothing of it that others may need.
+    let share = request.address_owner().take(Resource::Requests);
+    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     let asked = &*request;
+    let replayed = OnceCell::new();
     let login = LoginRequest {
         shared: &worker.shared,
         live: &live,
@@ -54,6 +61,8 @@ pub(super) async fn answer(
         presented,
         body: &body,
         on_decoy: &|caller| report_decoy(asked, &live, caller),
+        on_known: &|owner| rates::check_caller(asked, owner),
+        replayed: &replayed,
     };
     let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(login.answer(endpoint));
     let answered = answering.await.inspect_err(|error| {
@@ -61,6 +70,9 @@ pub(super) async fn answer(
             connection.refused(ledger);
         }
     });
+    if let (Some(audited), Some(identity)) = (request.record.audited(), replayed.get()) {
+        audited.set_replay(identity);
+    }
     let LoginAnswer { response, identity } = match answered {
         Ok(answer) => answer,
         Err(error) if [ErrorKind::InvalidToken, ErrorKind::RateLimited].contains(&error.kind) => {
@@ -80,8 +92,9 @@ fn is_json(request: &Request<'_>) -> bool {
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// The body as a whole: it is small, and has the time that small ones have.
+/// The body as a whole. It is small, and has little time; less, if many others come.
 async fn read(request: &mut Request<'_>) -> Result<Bytes, Error> {
+    let address = request.client.unwrap_or(request.connection.address).into();
     let Some(body) = &mut request.body else { return Ok(Bytes::new()) };
     if body.size_hint().lower() > MOST as u64 {
         return Err(ErrorKind::BodyTooLarge.into());
@@ -96,8 +109,10 @@ async fn read(request: &mut Request<'_>) -> Result<Bytes, Error> {
         }
         Ok(())
     };
-    let within = request.live.limits.small_body_timeout;
-    tokio::time::timeout(within, reading).await.map_err(|_| ErrorKind::BodyTimeout)??;
+    let within = request.live.limits.small_body_timeout.min(PATIENCE);
+    let reading = tokio::time::timeout(within, reading);
+    let read_in_time = request.worker.shared.logins.pending.begin(address).during(reading).await;
+    read_in_time.ok_or_else(Error::gave_way)?.map_err(|_| ErrorKind::BodyTimeout)??;
     request.body = None;
     request.record.received(read.len() as u64);
     Ok(read.into())

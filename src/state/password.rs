@@ -101,12 +101,13 @@ impl Live {
             Attempt::Now => {}
             Attempt::After(delay) => {
                 drop(place);
-                tokio::time::sleep(delay).await;
+                let waited = logins.pending.begin(address).during(tokio::time::sleep(delay)).await;
+                waited.ok_or_else(Error::gave_way)?;
                 place = self.place(address)?;
             }
             Attempt::Refused(wait) => return Err(too_often(wait)),
         }
-        Ok(logins.passwords.compare(password, hash.clone(), place).map_err(busy)?.await)
+        logins.passwords.compare(password, hash.clone(), place).await.map_err(busy)
     }
 
     fn place(&self, address: AddressBlock) -> Result<Place, Error> {

@@ -1,16 +1,23 @@
 //! Users log in with a password, call with the session token that they get, refresh it, and log out. What takes that away ends
 //! what runs, at once, and nothing of anybody else.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde_json::{Value, json};
-use sluicegate::{identity::login::passwords, secret::Secret};
+use sluicegate::{identity::login::passwords, ledger::Resource, secret::Secret};
 
 use crate::{
-    harness::{CI, DEV, Gate, SSE, Upstream, field, fields, get, open_stream, passes, post, until},
+    harness::{CI, DEV, Gate, SSE, Upstream, field, fields, get, open_stream, passes, post, soon, until},
     mcp::{Session, call, command},
     recorder::Recorder,
+    tls::{Identity, connected},
 };
 
 const PASSWORD: &str = "password123";
@@ -713,4 +720,190 @@ async fn a_stream_by_basic_ends_with_the_password_and_a_session_is_of_the_user()
     let (status, _, body) = gate.ask(&call("alice", PASSWORD)).await;
     assert!(status == 200 && body.contains(&pid.to_string()), "{status} {body}");
     assert_eq!(gate.ask(&call("bob", BOBS)).await.0, 404);
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_end_take_nothing_from_anybody_and_keep_nobody_out() {
+    let server = Recorder::start().await;
+    let mut config = config(&server.url("/mcp"));
+    config["proxy"]["limits"] = json!({ "maxRequests": 8 });
+    let gate = Gate::start(config).await;
+    let pending = &gate.gateway.shared().logins.pending;
+    let begun = bare("/auth/login", "{").replace("Content-Length: 1\r\n", "Content-Length: 8000\r\n");
+    let mut clients = Vec::new();
+    for count in 1..=16 {
+        let mut client = gate.client().await;
+        client.send(&begun).await;
+        clients.push(client);
+        until("it has a place", || pending.count() == count).await;
+    }
+    let mut later = Vec::new();
+    for _ in 0..16 {
+        let mut client = gate.client().await;
+        client.send(&begun).await;
+        later.push(client);
+    }
+    for client in &mut clients {
+        let (status, _, body) = soon("it gives way", client.response()).await;
+        assert_eq!(status, 503, "{body}");
+    }
+    assert_eq!(pending.count(), 16);
+    let (_, used) = gate.gateway.shared().ledger.usage(Resource::Requests);
+    assert_eq!(used, 0, "they hold no place of the gateway's requests");
+    assert_eq!(status(&gate, "/db", DEV).await, 200);
+    log_in(&gate, "alice", PASSWORD).await;
+    drop(later);
+    until("their places are given back", || pending.count() == 0).await;
+}
+
+#[tokio::test]
+async fn logins_count_for_their_address_and_refreshes_for_their_user() {
+    let server = Recorder::start().await;
+    let mut limited = config(&server.url("/mcp"));
+    limited["proxy"]["rateLimits"] = json!({ "peer": "3/h" });
+    let gate = Gate::start(limited.clone()).await;
+    let mut statuses = Vec::new();
+    for (path, body) in
+        [("/auth/logout", "{}"), ("/auth/login", "x"), ("/auth/refresh", "{}"), ("/auth", "{}")]
+    {
+        statuses.push(gate.ask(&bare(path, body)).await.0);
+    }
+    assert_eq!(statuses, [204, 400, 400, 429]);
+
+    limited["proxy"]["rateLimits"] = json!({ "principal": "2/h" });
+    let mut gate = Gate::start(limited).await;
+    let mut tokens = log_in(&gate, "alice", PASSWORD).await;
+    for _ in 0..2 {
+        tokens = Tokens::of(&refresh(&gate, &tokens.refresh).await.1);
+    }
+    let (status_, answer) = refresh(&gate, &tokens.refresh).await;
+    assert_eq!((status_, &answer["error"]), (429, &json!("rate_limited")), "{answer}");
+    assert_eq!(status(&gate, "/db", tokens.token).await, 429, "calls of hers count for the same");
+    for wanted in [200, 200, 429] {
+        assert_eq!(ask(&gate, "/auth", json!({ "token": DEV })).await.0, wanted);
+    }
+    gate.reload(config(&server.url("/mcp")));
+    assert_eq!(refresh(&gate, &tokens.refresh).await.0, 200, "it was not used up");
+    let body = json!({ "token": tokens.token }).to_string();
+    assert_eq!(gate.ask(&bare("/auth/logout", &body)).await.0, 204);
+}
+
+/// A request by HTTP/2, whose body comes behind its head, even if it is empty.
+async fn ask_h2(
+    gate: &Gate,
+    identity: &Identity,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let stream = connected(gate, identity, &["h2"]).await;
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let head = http::Request::post(format!("https://localhost{path}"));
+    let head = fields.iter().fold(head, |head, (name, value)| head.header(*name, *value));
+    let head = head.header("content-length", body.len()).body(()).unwrap();
+    let (answer, mut sending) = client.send_request(head, false).unwrap();
+    sending.send_data(Bytes::copy_from_slice(body.as_bytes()), true).unwrap();
+    let mut answer = soon("an answer", answer).await.unwrap();
+    let mut read = Vec::new();
+    while let Some(data) = soon("its body", answer.body_mut().data()).await {
+        read.extend_from_slice(&data.unwrap());
+    }
+    (answer.status().as_u16(), String::from_utf8(read).unwrap())
+}
+
+#[tokio::test]
+async fn a_logout_whose_body_turns_out_to_be_empty_needs_no_content_type() {
+    let (server, identity) = (Recorder::start().await, Identity::new());
+    let mut config = config(&server.url("/mcp"));
+    config["proxy"]["tls"] = identity.config();
+    let gate = Gate::start(config).await;
+    let json = ("content-type", "application/json");
+    let login = json!({ "username": "alice", "password": PASSWORD }).to_string();
+    let (status, answer) = ask_h2(&gate, &identity, "/auth/login", &[json], &login).await;
+    assert_eq!(status, 200, "{answer}");
+    let tokens = Tokens::of(&serde_json::from_str(&answer).unwrap());
+    let bearer = format!("Bearer {}", tokens.token);
+    let mine = ("authorization", &*bearer);
+    assert_eq!(
+        ask_h2(&gate, &identity, "/auth/logout", &[mine], "{}").await.0,
+        415,
+        "a body says what it is"
+    );
+    assert_eq!(ask_h2(&gate, &identity, "/db", &[mine, json], "{}").await.0, 200);
+    assert_eq!(ask_h2(&gate, &identity, "/auth/logout", &[mine], "").await.0, 204);
+    assert_eq!(ask_h2(&gate, &identity, "/db", &[mine, json], "{}").await.0, 401);
+    assert_eq!(ask_h2(&gate, &identity, "/auth/login", &[], "").await.0, 415);
+}
+
+#[tokio::test]
+async fn the_audit_names_whose_refresh_token_was_used_again_whatever_strangers_do() {
+    let server = Recorder::start().await;
+    let mut audited = config(&server.url("/mcp"));
+    audited["proxy"]["audit"] = json!({});
+    audited["proxy"]["auth"]["sessions"] = json!({ "reuseGrace": "0s" });
+    let gate = Gate::start_pausing(audited, Duration::from_secs(3600)).await;
+    let mut used = Vec::new();
+    for (user, password) in [("alice", PASSWORD), ("bob", BOBS)] {
+        let tokens = log_in(&gate, user, password).await;
+        assert_eq!(refresh(&gate, &tokens.refresh).await.0, 200);
+        used.push((user, tokens));
+    }
+    assert_eq!(refresh(&gate, "sgr_x").await.0, 401);
+    for (user, tokens) in used {
+        let (status, answer) = refresh(&gate, &tokens.refresh).await;
+        assert_eq!((status, &answer["error"]), (401, &json!("invalid_token")), "it learns nothing");
+        let fields = [
+            ("verdict", "deny"),
+            ("principal", &format!("user:{user}")),
+            ("reason", "refresh_token_reused"),
+            ("rule", "proxy.auth.sessions.reuseGrace"),
+            ("path", "/auth/refresh"),
+        ];
+        gate.log.line("Audit", &fields.map(|(key, value)| (key, json!(value)))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_logout_is_of_one_user() {
+    let server = Recorder::start().await;
+    let gate = Gate::start(config(&server.url("/mcp"))).await;
+    let (alices, bobs) = (log_in(&gate, "alice", PASSWORD).await, log_in(&gate, "bob", BOBS).await);
+    let both = json!({ "refreshToken": alices.refresh, "token": bobs.token });
+    let (status_, answer) = ask(&gate, "/auth/logout", both).await;
+    assert_eq!((status_, &answer["error"]), (400, &json!("invalid_request")));
+    for token in [alices.token, bobs.token] {
+        assert_eq!(status(&gate, "/db", token).await, 200, "nothing was ended");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_while_a_password_is_compared_refuses_a_login_only_if_the_user_changed() {
+    let server = Recorder::start().await;
+    let (mut other, mut changed) = (config(&server.url("/mcp")), config(&server.url("/mcp")));
+    other["proxy"]["name"] = json!("another");
+    changed["proxy"]["auth"]["users"]["alice"]["passwordHash"] = json!(HASHES[2]);
+    let mut gate = Gate::start(config(&server.url("/mcp"))).await;
+    for (reloaded, wanted) in [(other, 200), (changed, 503)] {
+        let shared = Arc::clone(gate.gateway.shared());
+        let passwords = &shared.logins.passwords;
+        // What costs most, for others, so that it has to wait.
+        let others: Vec<_> = (1..=8)
+            .map(|last| {
+                let place = passwords.place(IpAddr::from([192, 0, 2, last]).into()).unwrap();
+                let hash = HASHES[2].replace("m=19456,t=2", "m=65536,t=4");
+                passwords.compare(Secret::new("x".into()), Secret::new(hash), place)
+            })
+            .collect();
+        until("two of them are compared", || passwords.waiting() == 6).await;
+        let mut client = gate.client().await;
+        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+        client.send(bare("/auth/login", &body)).await;
+        until("it waits", || passwords.waiting() == 7).await;
+        gate.reload(reloaded);
+        drop(others);
+        let (status, _, body) = soon("an answer", client.response()).await;
+        assert_eq!(status, wanted, "{body}");
+    }
 }

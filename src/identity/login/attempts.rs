@@ -17,9 +17,8 @@ use crate::ledger::{AddressBlock, Rate, RateMeter};
 const RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 /// How long somebody waits who tries a name that many try.
 const DELAY: Duration = Duration::from_secs(1);
-/// Names, and addresses with names, that are remembered at most. Only attempts that have a place among the comparisons are noted, so
-/// that a minute brings fewer than this.
-const MOST: usize = 20_000;
+/// Names, and addresses with names, that are looked after at a time; and those before them, which are as many.
+const MOST: usize = 50_000;
 
 /// What becomes of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,30 @@ pub struct Attempts {
     began: Instant,
     /// By hashes under a key of this process, so that nobody chooses who shares an entry.
     key: RandomState,
-    meters: Mutex<HashMap<u64, RateMeter>>,
+    meters: Mutex<Meters>,
+}
+
+/// Those of the last minute, and those of the minute before, of which nobody has tried any since. What is older is even again, and
+/// forgotten. More than [`MOST`] make a minute shorter: neither memory nor the time of an attempt grows with them, and to be
+/// forgotten costs that many attempts.
+#[derive(Default)]
+struct Meters {
+    current: HashMap<u64, RateMeter>,
+    before: HashMap<u64, RateMeter>,
+    /// When `current` began.
+    began: Duration,
+}
+
+impl Meters {
+    fn take(&mut self, hash: u64, now: Duration) -> Result<(), Duration> {
+        if self.current.len() >= MOST || now.saturating_sub(self.began) >= RATE.per {
+            self.before = std::mem::take(&mut self.current);
+            self.began = now;
+        }
+        let before = &mut self.before;
+        let meter = self.current.entry(hash).or_insert_with(|| before.remove(&hash).unwrap_or_default());
+        meter.take(RATE, now)
+    }
 }
 
 impl Default for Attempts {
@@ -58,13 +80,10 @@ impl Attempts {
         let now = now.saturating_duration_since(self.began);
         let (of_both, of_name) = (self.key.hash_one((address, name)), self.key.hash_one(name));
         let mut meters = self.meters.lock();
-        if meters.len() >= MOST {
-            meters.retain(|_, meter| !meter.is_over(now));
-        }
-        if let Err(wait) = meters.entry(of_both).or_default().take(RATE, now) {
+        if let Err(wait) = meters.take(of_both, now) {
             return Attempt::Refused(wait);
         }
-        match meters.entry(of_name).or_default().take(RATE, now) {
+        match meters.take(of_name, now) {
             Ok(()) => Attempt::Now,
             Err(_) => Attempt::After(DELAY),
         }
@@ -103,17 +122,31 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_tries_any_more_are_forgotten_and_others_are_not() {
+    fn who_tries_again_within_a_minute_is_remembered_and_others_are_forgotten() {
         let attempts = Attempts::default();
         let at = |seconds| attempts.began + Duration::from_secs(seconds);
-        for _ in 0..10 {
-            attempts.note(address(1), "alice", at(100));
+        for second in (0..300).step_by(50) {
+            for _ in 0..10 {
+                attempts.note(address(1), "alice", at(second));
+            }
+            attempts.note(address(2), &second.to_string(), at(second));
+            let Attempt::Refused(_) = attempts.note(address(1), "alice", at(second)) else {
+                panic!("at {second}")
+            };
         }
-        for name in 0..MOST / 2 {
-            attempts.note(address(2), &name.to_string(), at(0));
+        let meters = attempts.meters.lock();
+        let left = (meters.current.len(), meters.before.len());
+        assert_eq!(left, (6, 4), "alice and two others with their names, and the two before");
+    }
+
+    #[test]
+    fn any_number_of_names_takes_no_more_than_so_much() {
+        let attempts = Attempts::default();
+        for name in 0..2 * MOST {
+            attempts.note(address(2), &name.to_string(), attempts.began);
+            let meters = attempts.meters.lock();
+            assert!(meters.current.len() <= MOST && meters.before.len() <= MOST);
         }
-        assert!(attempts.meters.lock().len() > MOST);
-        assert!(matches!(attempts.note(address(1), "alice", at(101)), Attempt::Refused(_)));
-        assert_eq!(attempts.meters.lock().len(), 2);
+        assert_eq!(attempts.meters.lock().before.len(), MOST);
     }
 }

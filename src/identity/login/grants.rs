@@ -225,11 +225,11 @@ impl Grants {
         Ok(grant.issue(token.grant, terms, now))
     }
 
-    /// Whose grant a refresh token is of, if it ever was one.
-    pub fn grant_of(&self, token: &RefreshToken) -> Option<GrantId> {
+    /// Who a refresh token is of, if it ever was one.
+    pub fn user_of(&self, token: &RefreshToken) -> Option<Arc<str>> {
         let table = self.table.lock();
         let grant = table.grants.get(&token.grant)?;
-        token.is_of(&grant.secret).then_some(token.grant)
+        token.is_of(&grant.secret).then(|| Arc::clone(&grant.user))
     }
 
     /// Ends a grant. Whose it was; `None` if it had ended.
@@ -381,7 +381,7 @@ mod tests {
             let other = RefreshToken::make(login.grant, generation, &GrantSecret::random().unwrap());
             assert_eq!(refresh(&grants, &other, 1).unwrap_err(), NotRefreshed::Invalid);
         }
-        assert!(grants.grant_of(&RefreshToken::parse(forged.expose()).unwrap()).is_none());
+        assert!(grants.user_of(&RefreshToken::parse(forged.expose()).unwrap()).is_none());
         assert!(refresh(&grants, &login.refresh_token, 1).is_ok());
     }
 

@@ -6,6 +6,7 @@ pub mod grant_id;
 pub mod grants;
 pub mod keys;
 pub mod passwords;
+pub mod pending;
 pub mod refresh_token;
 pub mod session_token;
 pub mod verdicts;
@@ -18,6 +19,7 @@ use self::{
     grants::Grants,
     keys::{Keys, NoKey},
     passwords::PasswordChecks,
+    pending::PendingLogins,
     session_token::{SessionClaims, TokenSealer},
     verdicts::Verdicts,
 };
@@ -34,6 +36,8 @@ pub struct Logins {
     pub passwords: PasswordChecks,
     /// Passwords by `Basic` that were right a moment ago.
     pub verdicts: Verdicts,
+    /// Logins that the gateway waits for.
+    pub pending: PendingLogins,
     /// Who has tried to log in lately.
     pub attempts: Attempts,
 }
@@ -48,6 +52,7 @@ impl Logins {
             grants: Grants::default(),
             passwords: PasswordChecks::default(),
             verdicts: Verdicts::new()?,
+            pending: PendingLogins::default(),
             attempts: Attempts::default(),
         })
     }

@@ -4,16 +4,13 @@
 //! wait, so that a flood of logins takes no more memory and processor than that.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    collections::{HashMap, VecDeque},
+    sync::{Arc, OnceLock},
     thread,
 };
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher as _, Version};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -25,7 +22,7 @@ const THREADS: usize = 2;
 /// Comparisons that run or wait before an address that has one already is refused.
 const COMMON: usize = THREADS + 16;
 /// Comparisons that run or wait in all: of those, an address that has none yet may always have one, so that a few addresses do not
-/// keep the others out.
+/// keep the others out. Beyond them, one that waits gives way, of the network that has most of them.
 const MOST: usize = 256;
 /// Comparisons of one address that run or wait.
 const OF_ONE_ADDRESS: u8 = 4;
@@ -75,7 +72,7 @@ fn computed(password: &Secret, hash: &Secret, memory: &mut Vec<Block>) -> Option
 /// Why a password is not compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
-    /// As many wait as may.
+    /// As many wait as may, or it waited and gave way to another.
     Full,
     /// As many of this address wait as may.
     Address,
@@ -123,11 +120,52 @@ impl Drop for Place {
     }
 }
 
+/// What waits for a thread.
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<Jobs>,
+    comes: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// The next one; waits for it. `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut jobs = self.jobs.lock();
+        while jobs.waiting.is_empty() && !jobs.is_closed {
+            self.comes.wait(&mut jobs);
+        }
+        jobs.waiting.pop_front()
+    }
+
+    /// Takes out the newest one of those that give way to this address.
+    fn give_way(&self, newcomer: AddressBlock) -> Option<Job> {
+        let waiting = &mut self.jobs.lock().waiting;
+        let addresses = waiting.iter().map(|job| job.place.1);
+        let gives_way = AddressBlock::gives_way(addresses, newcomer);
+        let newest = waiting.iter().rposition(|job| job.place.1 == gives_way)?;
+        waiting.remove(newest)
+    }
+}
+
 /// The threads that compare passwords. They start with the first one.
 #[derive(Default)]
 pub struct PasswordChecks {
-    jobs: OnceLock<SyncSender<Job>>,
+    queue: Arc<Queue>,
+    threads: OnceLock<usize>,
     places: Arc<Places>,
+}
+
+impl Drop for PasswordChecks {
+    fn drop(&mut self) {
+        self.queue.jobs.lock().is_closed = true;
+        self.queue.comes.notify_all();
+    }
 }
 
 impl PasswordChecks {
@@ -136,47 +174,57 @@ impl PasswordChecks {
         self.places.lock().is_empty()
     }
 
-    /// A place for a comparison that somebody at this address asks for.
-    pub fn place(&self, address: AddressBlock) -> Result<Place, Busy> {
-        Place::take(&self.places, address)
+    /// How many wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.queue.jobs.lock().waiting.len()
     }
 
-    /// Whether this is the password of that hash. Resolves once it was compared.
+    /// A place for a comparison that somebody at this address asks for.
+    pub fn place(&self, address: AddressBlock) -> Result<Place, Busy> {
+        loop {
+            match Place::take(&self.places, address) {
+                Err(Busy::Full) if !self.places.lock().contains_key(&address) => {
+                    // Dropped here, and its place with it.
+                    self.queue.give_way(address).ok_or(Busy::Full)?;
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Whether this is the password of that hash. It waits from now on; resolves once it was compared.
     pub fn compare(
         &self,
         password: Secret,
         hash: Secret,
         place: Place,
-    ) -> Result<impl Future<Output = bool> + use<>, Busy> {
+    ) -> impl Future<Output = Result<bool, Busy>> + use<> {
         let (answer, answered) = oneshot::channel();
         let job = Job { password, hash, answer, place };
-        self.jobs.get_or_init(start).try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy::Full,
-        })?;
-        // Without an answer, it is not the password.
-        Ok(async move { answered.await.unwrap_or_default() })
+        // Where no thread starts, logins are refused.
+        if *self.threads.get_or_init(|| start(&self.queue)) > 0 {
+            self.queue.jobs.lock().waiting.push_back(job);
+            self.queue.comes.notify_one();
+        }
+        async move { answered.await.map_err(|_| Busy::Full) }
     }
 }
 
-fn start() -> SyncSender<Job> {
-    let (jobs, queue) = sync_channel(MOST);
-    let queue = Arc::new(Mutex::new(queue));
-    for index in 0..THREADS {
-        let queue = Arc::clone(&queue);
-        // Where no thread starts, the queue is closed or gets full, and logins are refused.
-        let _ = thread::Builder::new().name(format!("password-{index}")).spawn(move || run(&queue));
-    }
-    jobs
+/// How many there are then.
+fn start(queue: &Arc<Queue>) -> usize {
+    let started = (0..THREADS).filter(|index| {
+        let queue = Arc::clone(queue);
+        thread::Builder::new().name(format!("password-{index}")).spawn(move || run(&queue)).is_ok()
+    });
+    started.count()
 }
 
-fn run(queue: &Mutex<Receiver<Job>>) {
+fn run(queue: &Queue) {
     // Behind the threads that serve. A failure costs no more than that.
     let _ = rustix::process::nice(10);
     // Kept: what is given back and taken again each time comes to several times as much with some allocators.
     let mut memory = Vec::new();
-    loop {
-        let next = queue.lock().recv();
-        let Ok(Job { password, hash, answer, place }) = next else { return };
+    while let Some(Job { password, hash, answer, place }) = queue.next() {
         // Who has left needs no answer.
         let is_right = !answer.is_closed() && is_of(&password, &hash, &mut memory);
         // Whoever has the answer may ask again.
@@ -223,10 +271,10 @@ mod tests {
         let hashed = hash(&secret("secret")).unwrap();
         let address = |last: u8| AddressBlock::from(std::net::IpAddr::from([192, 0, 2, last]));
         let compare = |text: &str, last| {
-            checks.place(address(last)).and_then(|place| checks.compare(secret(text), hashed.clone(), place))
+            checks.place(address(last)).map(|place| checks.compare(secret(text), hashed.clone(), place))
         };
-        assert!(compare("secret", 1).unwrap().await);
-        assert!(!compare("Secret", 1).unwrap().await);
+        assert_eq!(compare("secret", 1).unwrap().await, Ok(true));
+        assert_eq!(compare("Secret", 1).unwrap().await, Ok(false));
 
         let of_one: Vec<_> = (0..4).map(|_| compare("secret", 1).unwrap()).collect();
         assert_eq!(compare("secret", 1).map(drop).unwrap_err(), Busy::Address);
@@ -238,13 +286,33 @@ mod tests {
         assert_eq!(full, Some(Busy::Full), "a second one of an address");
         others.push(compare("secret", 251).unwrap());
         for answer in of_one.into_iter().chain(others) {
-            assert!(answer.await);
+            assert_eq!(answer.await, Ok(true));
         }
         // Places are given back, also of those that left.
         drop(compare("secret", 1));
         while !checks.is_idle() {
             tokio::task::yield_now().await;
         }
-        assert!(compare("secret", 1).unwrap().await);
+        assert_eq!(compare("secret", 1).unwrap().await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_network_of_many_addresses_gives_way_to_an_address_of_another() {
+        let checks = PasswordChecks::default();
+        // Nobody compares: the threads are others'.
+        checks.threads.set(THREADS).unwrap();
+        let compare = |address: &str| {
+            let address = AddressBlock::from(address.parse::<std::net::IpAddr>().unwrap());
+            let place = checks.place(address);
+            place.map(|place| checks.compare(secret("secret"), secret("hash"), place))
+        };
+        let mut crowd: VecDeque<_> =
+            (0..MOST).map(|part| compare(&format!("2001:db8:1:{part:x}::1")).unwrap()).collect();
+        let one = compare("192.0.2.1").unwrap();
+        assert_eq!(crowd.pop_back().unwrap().await, Err(Busy::Full), "the newest of them");
+        assert_eq!(compare("192.0.2.1").map(drop).unwrap_err(), Busy::Full, "it has one");
+        assert!(compare("2001:db8:1:ffff::1").is_ok(), "at the cost of another one of that network");
+        assert_eq!(checks.waiting(), MOST);
+        drop(one);
     }
 }
