@@ -8,6 +8,8 @@ mod token_edit;
 mod token_list;
 mod token_places;
 mod user;
+mod user_list;
+mod user_places;
 
 use std::{
     fs::OpenOptions,
@@ -113,7 +115,7 @@ Examples:
     /// Make, list, replace and revoke tokens
     #[command(subcommand)]
     Token(token::Token),
-    /// Make hashes of passwords
+    /// Add, list, change and disable users, and make hashes of passwords
     #[command(subcommand)]
     User(user::User),
     /// What a running gateway starts beside its children: see `child::reaper`
@@ -173,7 +175,7 @@ fn command(command: Command) -> Result<ExitCode, String> {
         Command::Explain(question) => explain::run(question)?,
         Command::Init { file } => token::with_token(|token| init(&file, token)),
         Command::Token(token) => token::run(token)?,
-        Command::User(command) => user::run(command),
+        Command::User(command) => user::run(command)?,
         Command::ReapChildren => {
             reaper::run();
             ExitCode::SUCCESS

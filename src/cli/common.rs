@@ -99,3 +99,31 @@ pub(super) fn proposed<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> 
         None => format!("name one of {}", config::first_names(&shown)),
     }
 }
+
+/// What stands in a column without a value.
+pub(super) const NONE: &str = "-";
+
+/// Words in one column.
+pub(super) fn listed(words: &[&str]) -> String {
+    match words.is_empty() {
+        true => NONE.to_owned(),
+        false => words.iter().map(|word| word.escape_debug().to_string()).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// A role, if none of its words looks like a secret.
+pub(super) fn shown_role(role: &str) -> &str {
+    let is_shown = |word: &str| word.is_empty() || config::shown_name(word).is_some();
+    if role.split([':', ' ', ',']).all(is_shown) { role } else { "…" }
+}
+
+/// Lines in columns of a width that fits.
+pub(super) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: &[String; N]| {
+        let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    lines.iter().map(line).collect()
+}

@@ -40,12 +40,25 @@ pub(super) struct Edited {
     pub(super) text: String,
     /// The keys from the root to the value that differs; no other does.
     pub(super) place: Vec<String>,
+    /// What becomes of that place.
+    pub(super) entry: Entry,
     /// What the user has to have before the config is written.
     pub(super) secret: Option<Secret>,
     /// For standard output.
     pub(super) result: String,
     /// For standard error.
     pub(super) hints: String,
+}
+
+/// What becomes of the place that an edit is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It has another value, or the same.
+    Stays,
+    /// It was not there, and perhaps the objects around it were not.
+    Appears,
+    /// It is there no more.
+    Goes,
 }
 
 /// Whether a config with mistakes is edited.
@@ -157,13 +170,25 @@ fn is_mistake(error: &Finding) -> bool {
 /// Whether nothing differs but the value at its place.
 fn changes_only(before: &Value<'_>, edited: &Edited) -> bool {
     let Ok((after, _)) = parse(&edited.text) else { return false };
-    let without = |document: &Value<'_>| {
-        let mut tree = to_json(document);
-        let place = edited.place.iter().try_fold(&mut tree, |value, key| value.get_mut(key));
-        place.map(|value| *value = Json::Null).map(|()| tree)
+    let mut trees = [to_json(before), to_json(&after)];
+    let had = trees.each_mut().map(|tree| take_out(tree, &edited.place));
+    let should_have = match edited.entry {
+        Entry::Stays => [true, true],
+        Entry::Appears => [false, true],
+        Entry::Goes => [true, false],
     };
-    let before = without(before);
-    before.is_some() && before == without(&after)
+    had == should_have && trees[0] == trees[1]
+}
+
+/// Takes the value at `place` out of `tree`, with the objects around it that have nothing else. Whether it was there.
+fn take_out(tree: &mut Json, place: &[String]) -> bool {
+    let (Some((key, rest)), Json::Object(object)) = (place.split_first(), tree) else { return false };
+    let Some(inner) = object.get_mut(key) else { return false };
+    let was_there = rest.is_empty() || take_out(inner, rest);
+    if rest.is_empty() || inner.as_object().is_some_and(serde_json::Map::is_empty) {
+        object.remove(key);
+    }
+    was_there
 }
 
 /// Whether the same is wrong with both; of files that cannot be read, less may be.

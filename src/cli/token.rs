@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     common::{ConfigFile, FAILED, fail, print},
-    edit::{Edited, Mistakes, edit},
+    edit::{Edited, Entry, Mistakes, edit},
     token_edit::{self, Change, Renewal, Report},
     token_list,
     token_places::Tokens,
@@ -157,7 +157,8 @@ impl EditArgs {
             let Report { result, hints } =
                 plan(&change, &mut editor).map_err(|message| named.problem(&message))?;
             let place = ["proxy", "auth", "tokens", name].map(str::to_owned).to_vec();
-            Ok(Edited { text: editor.finish(), place, secret: secret.cloned(), result, hints })
+            let entry = Entry::Stays;
+            Ok(Edited { text: editor.finish(), place, entry, secret: secret.cloned(), result, hints })
         }))
     }
 }

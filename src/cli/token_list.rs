@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, time::SystemTime};
 use serde_json::{Value as Json, json};
 
 use super::{
-    common::{BAD_USAGE, print, print_problems},
+    common::{BAD_USAGE, NONE, columns, listed, print, print_problems, shown_role},
     token_places::{Held, Tokens, relative, rfc3339},
 };
 use crate::{
@@ -18,9 +18,6 @@ use crate::{
     identity::Identity,
     policy::decide::{Ask, Policy, decide},
 };
-
-/// What stands in a column without a value.
-const NONE: &str = "-";
 
 pub(super) fn run(path: &Path, as_json: bool) -> Result<ExitCode, String> {
     let bytes = rewrite::read(path)?;
@@ -76,18 +73,21 @@ pub(super) fn run(path: &Path, as_json: bool) -> Result<ExitCode, String> {
     Ok(if is_good || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(BAD_USAGE) })
 }
 
-/// A role, if none of its words looks like a secret.
-fn shown_role(role: &str) -> &str {
-    let is_shown = |word: &str| word.is_empty() || config::shown_name(word).is_some();
-    if role.split([':', ' ', ',']).all(is_shown) { role } else { "…" }
-}
-
 /// The servers that a credential opens, without those that are open to everybody. `None` if it cannot be known.
 pub(super) fn opened<'a>(loaded: &'a Loaded, held: &Held<'_>, now: SystemTime) -> Option<Vec<&'a str>> {
-    let (snapshot, identity) = (loaded.snapshot.as_ref()?, Identity::of(held.known?));
+    opened_by(loaded, &Identity::of(held.known?), now)
+}
+
+/// The same for whoever this is.
+pub(super) fn opened_by<'a>(
+    loaded: &'a Loaded,
+    identity: &Identity,
+    now: SystemTime,
+) -> Option<Vec<&'a str>> {
+    let snapshot = loaded.snapshot.as_ref()?;
     let policy = Policy { servers: snapshot, now: Some(now), admin_sees_all: snapshot.admin_sees_all };
     let opens = |name: &&str| {
-        let decision = decide(&policy, &identity, &Ask::Server(name));
+        let decision = decide(&policy, identity, &Ask::Server(name));
         decision.is_allow() && decision.rule() != Rule::Public
     };
     Some(snapshot.servers.iter().map(|server| &*server.name).filter(opens).collect())
@@ -135,10 +135,6 @@ impl Row<'_> {
     }
 
     fn cells(&self, now: SystemTime) -> [String; 6] {
-        let list = |words: &[&str]| match words.is_empty() {
-            true => NONE.to_owned(),
-            false => words.iter().map(|word| word.escape_debug().to_string()).collect::<Vec<_>>().join(","),
-        };
         let end = |end| match end <= now {
             true => format!("{} (expired {})", rfc3339(end), relative(end, now)),
             false => format!("{} ({})", rfc3339(end), relative(end, now)),
@@ -153,14 +149,14 @@ impl Row<'_> {
                 source.unwrap_or_default(),
                 if self.is_decoy { " decoy" } else { "" }
             ),
-            list(&self.roles),
+            listed(&self.roles),
             match (&self.end, &self.credential) {
                 (End::At(moment), _) => end(*moment),
                 (End::Unknown, _) => "unknown".to_owned(),
                 (End::Never, Some(_)) => "never".to_owned(),
                 (End::Never, None) => NONE.to_owned(),
             },
-            self.servers.as_ref().map_or_else(|| "unknown".to_owned(), |servers| list(servers)),
+            self.servers.as_ref().map_or_else(|| "unknown".to_owned(), |servers| listed(servers)),
         ]
     }
 }
@@ -186,15 +182,7 @@ fn kind(held: &Held<'_>) -> (&'static str, Option<String>) {
     }
 }
 
-/// Columns of a width that fits.
 fn table(rows: &[Row<'_>], now: SystemTime) -> String {
     let head = ["NAME", "CREDENTIAL", "KIND", "ROLES", "EXPIRES", "SERVERS"].map(str::to_owned);
-    let lines: Vec<_> = std::iter::once(head).chain(rows.iter().map(|row| row.cells(now))).collect();
-    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |cells: &[String; 6]| {
-        let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
-    };
-    lines.iter().map(line).collect()
+    columns(&std::iter::once(head).chain(rows.iter().map(|row| row.cells(now))).collect::<Vec<_>>())
 }

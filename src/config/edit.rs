@@ -55,7 +55,7 @@ impl<'t> Editor<'t> {
             let value_range = property.value.range();
             return self.replace(value_range.start..value_range.end, value);
         }
-        let entry = format!("\"{key}\": {value}");
+        let entry = format!("{}: {value}", serde_json::Value::from(key));
         let Some(last) = object.properties.last() else {
             let inside = object.range.start + 1;
             return self.replace(inside..inside, format!(" {entry} "));

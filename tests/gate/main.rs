@@ -81,6 +81,7 @@ mod terminal;
 mod tls;
 mod token_commands;
 mod tool_rules;
+mod user_commands;
 mod verifier;
 
 use test_support::{decisive_keys, harness, process, recorder, scripted, spellings};

@@ -1,4 +1,5 @@
-//! `sluicegate token list | rotate | revoke | expire`: what becomes of the config, and of nothing else in its file.
+//! `sluicegate token list | rotate | revoke | expire` and `sluicegate user`: what becomes of the config, and of nothing else in
+//! its file.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod ends;
@@ -6,6 +7,7 @@ mod files;
 mod layouts;
 mod lists;
 mod refusals;
+mod users;
 
 use std::{
     fs,
