@@ -1,6 +1,12 @@
 //! Requests of users who log in: they present no token, so they count for their addresses.
 
-use std::{cell::OnceCell, future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    cell::OnceCell,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Response, header};
@@ -110,9 +116,16 @@ async fn read(request: &mut Request<'_>) -> Result<Bytes, Error> {
         Ok(())
     };
     let within = request.live.limits.small_body_timeout.min(PATIENCE);
-    let reading = tokio::time::timeout(within, reading);
-    let read_in_time = request.worker.shared.logins.pending.begin(address).during(reading).await;
-    read_in_time.ok_or_else(Error::gave_way)?.map_err(|_| ErrorKind::BodyTimeout)??;
+    let mut reading = pin!(tokio::time::timeout(within, reading));
+    // What is here already needs no place, and drives out nobody.
+    let read_in_time = match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        Poll::Ready(read) => read,
+        Poll::Pending => {
+            let place = request.worker.shared.logins.pending.begin(address);
+            place.during(reading).await.ok_or_else(Error::gave_way)?
+        }
+    };
+    read_in_time.map_err(|_| ErrorKind::BodyTimeout)??;
     request.body = None;
     request.record.received(read.len() as u64);
     Ok(read.into())

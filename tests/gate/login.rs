@@ -752,6 +752,11 @@ async fn bodies_that_do_not_end_take_nothing_from_anybody_and_keep_nobody_out() 
     assert_eq!(used, 0, "they hold no place of the gateway's requests");
     assert_eq!(status(&gate, "/db", DEV).await, 200);
     log_in(&gate, "alice", PASSWORD).await;
+    for client in &later {
+        let answered = client.stream.try_read(&mut [0; 1]);
+        let waits = answered.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(waits, "a body that is whole drives out nobody");
+    }
     drop(later);
     until("their places are given back", || pending.count() == 0).await;
 }
