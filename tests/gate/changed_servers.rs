@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use test_support::tls::Identity;
 
 use crate::{
-    harness::{CI, DEV, Gate, Upstream, get, open_stream, passes, post, soon, until},
+    harness::{CI, DEV, Gate, Upstream, field, get, open_stream, passes, post, soon, until},
     mcp::{INITIALIZE, Session, SseSession, call, command, demo, event, is_alive, is_over, names, request},
 };
 
@@ -219,9 +219,49 @@ async fn a_member_of_all_servers_goes_on_with_the_tools_of_the_rules_in_force() 
     }
 }
 
+/// A request that was let in before a reload begins a session after it: its body comes only then.
+#[tokio::test]
+async fn a_session_that_a_request_of_before_a_reload_begins_is_one_of_now_or_none() {
+    let db = Upstream::bind().await;
+    let before = config(&db).await;
+    let mut gate = Gate::start(before.clone()).await;
+    let begins = async |gate: &Gate| {
+        let whole = post("/own/mcp", DEV, "Expect: 100-continue\r\n", INITIALIZE);
+        let head = whole.strip_suffix(INITIALIZE).unwrap();
+        let mut client = gate.client().await;
+        client.send(head).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 100 "), "it is let in");
+        client
+    };
+    let mut client = begins(&gate).await;
+    let mut ruled = before.clone();
+    ruled["mcpServers"]["own"]["tools"] = json!({ "drop": { "roles": ["admin"] } });
+    gate.reload(ruled);
+    client.send(INITIALIZE).await;
+    let (status, head, body) = client.response().await;
+    assert_eq!(status, 200, "{body}");
+    let session = format!("Mcp-Session-Id: {}\r\n", field(&head, "mcp-session-id").unwrap());
+    let asked = async |body: &str| -> Value {
+        serde_json::from_str(&gate.ask(&post("/own/mcp", DEV, &session, body)).await.2).unwrap()
+    };
+    assert_eq!(names(&asked(&request(1, "tools/list", json!({}))).await), ["read"]);
+    let refused = asked(&call(2, "drop", json!({}))).await;
+    assert_eq!(refused["error"]["message"], "Unknown tool: drop");
+
+    // What it would begin is of a server that the config does not have any more.
+    let mut client = begins(&gate).await;
+    let mut other = before;
+    other["mcpServers"]["own"]["inline"] = changed("inline");
+    gate.reload(other);
+    client.send(INITIALIZE).await;
+    let (status, head, body) = client.response().await;
+    assert!(status == 503 && field(&head, "mcp-session-id").is_none(), "{status} {body}");
+    until("nothing is left", || gate.gateway.shared().sessions.is_empty()).await;
+}
+
 /// A server that answers `initialize` when it is told to, and then what it is asked.
 #[tokio::test]
-async fn a_session_that_was_opening_during_a_reload_has_the_tools_of_the_rules_in_force() {
+async fn a_session_whose_server_had_not_answered_before_a_reload_has_the_tools_of_the_rules_in_force() {
     let server = Upstream::bind().await;
     let config = |rules: Value| {
         json!({ "mcpServers": { "db": {
