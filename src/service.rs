@@ -39,7 +39,7 @@ use crate::{
         seal,
         sse::reader::is_event_stream,
     },
-    observe::{AuditedRequest, Group, Record, Topic, TraceId},
+    observe::{AuditedRequest, Group, Record, RequestId, Topic, TraceId},
     policy::decide::Ask,
     policy::hosts::{host_is_address, host_is_allowed, host_is_loopback, origin_is_allowed, origin_is_of},
     proxy::{self, relay::Relay},
@@ -63,28 +63,13 @@ pub async fn handle(
     request: http::Request<Incoming>,
 ) -> Result<Response<Body>, BrokenOff> {
     let (mut head, body) = request.into_parts();
-    let observer = Arc::clone(&worker.shared.observer);
     let (id, id_field) = worker.next_request_id();
-    let path = head.uri.path_and_query().cloned();
-    let mut record = Record::begin(observer, Rc::clone(&connection), head.method.clone(), path, id);
     let live = worker.shared.live().clone();
     let client = client_address(&connection, &live, &head);
-    if let Some(client) = client {
-        record.set_client(client);
-    }
-    if let Some(audit) = &live.audit {
-        let config = &live.config;
-        record.audit(AuditedRequest::new(audit, live.clone(), config.admin_sees_all, &config.rules));
-    }
-    // Outermost, so that a page can read refusals too. The admin listener is no page's to read.
+    let mut record = begin_record(&worker, &connection, &live, &head, client, id);
     let fields = head::fields(&head.headers);
-    let is_listed = match fields.origin {
-        Occurrence::Not => true,
-        Occurrence::Once(origin) => {
-            connection.listener_kind == ListenerKind::Public && is_allowed_origin(&live, origin)
-        }
-        Occurrence::Often => false,
-    };
+    // Here, so that a page can read refusals too.
+    let is_listed = is_listed_origin(&connection, &live, fields.origin);
     let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
     let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
 
@@ -133,12 +118,7 @@ pub async fn handle(
     if let Some(origin) = &allowed_origin {
         cors::allow(origin, response.headers_mut());
     }
-    // A balancer that keeps it would send its next request when it is too late to take one (RFC 9112 §9.6).
-    let is_late = head.version < Version::HTTP_2 && !worker.shared.is_ready();
-    if is_late || connection.ends_with_this() {
-        connection.close_after_response();
-        close(head.version, &mut response);
-    }
+    close_if_last(&worker, &connection, head.version, &mut response);
     let is_stream = !matches!(response.body(), Payload::Whole(_)) && is_event_stream(response.headers());
     record.responded(response.status(), is_stream);
     let may_leave_hyper = connection.may_relay() && head.version == Version::HTTP_11 && !closes;
@@ -160,6 +140,55 @@ pub async fn handle(
             }
             Ok(Response::from_parts(parts, Body::new(payload, record)))
         }
+    }
+}
+
+/// The record of the request, which ends with it, however it ends.
+fn begin_record(
+    worker: &Worker,
+    connection: &Rc<Connection>,
+    live: &Arc<Live>,
+    head: &Parts,
+    client: Option<IpAddr>,
+    id: RequestId,
+) -> Record {
+    let observer = Arc::clone(&worker.shared.observer);
+    let path = head.uri.path_and_query().cloned();
+    let mut record = Record::begin(observer, Rc::clone(connection), head.method.clone(), path, id);
+    if let Some(client) = client {
+        record.set_client(client);
+    }
+    if let Some(audit) = &live.audit {
+        let config = &live.config;
+        record.audit(AuditedRequest::new(audit, live.clone(), config.admin_sees_all, &config.rules));
+    }
+    record
+}
+
+/// Whether the page that makes the request, if it is a page that does, is one that the config lists. The admin listener is no
+/// page's to read.
+fn is_listed_origin(connection: &Connection, live: &Live, origin: Occurrence<'_>) -> bool {
+    match origin {
+        Occurrence::Not => true,
+        Occurrence::Once(origin) => {
+            connection.listener_kind == ListenerKind::Public && is_allowed_origin(live, origin)
+        }
+        Occurrence::Often => false,
+    }
+}
+
+/// Says that the connection ends with this answer, if it does.
+fn close_if_last(
+    worker: &Worker,
+    connection: &Connection,
+    version: Version,
+    response: &mut Response<Payload>,
+) {
+    // A balancer that keeps it would send its next request when it is too late to take one (RFC 9112 §9.6).
+    let is_late = version < Version::HTTP_2 && !worker.shared.is_ready();
+    if is_late || connection.ends_with_this() {
+        connection.close_after_response();
+        close(version, response);
     }
 }
 
@@ -187,8 +216,13 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
             // 5. Whether it may be served now, and so.
             refuse_page(request)?;
             check_method(request)?;
+            refuse_new_work(request)?;
+            check_rate(request, &admitted)?;
+            // 6. Whether the caller has not as much of the gateway already as one may have.
+            take_place(request, &admitted)?;
             take_share(request, &admitted)?;
-            // 6. On to the server.
+            check_running(&admitted)?;
+            // 7. On to the server.
             forward(request, admitted).await
         }
         (who @ (Who::Anyone | Who::Manage(_)), Answer::Gateway(answer)) => {
@@ -395,30 +429,42 @@ fn check_method(request: &Request<'_>) -> Result<(), Error> {
     if is_served { Ok(()) } else { Err(ErrorKind::MethodNotAllowed.into()) }
 }
 
-/// New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST is
-/// that, its body says. So is what comes too often. Then, whether the caller has not as much of the gateway already as one
-/// may have.
-fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
-    if request.worker.shared.is_draining() && request.head.method != Method::POST {
-        return Err(ErrorKind::Unavailable.into());
+/// New work is refused while draining; what runs goes on, and its client may still answer its server: whether a POST is that, its
+/// body says.
+fn refuse_new_work(request: &Request<'_>) -> Result<(), Error> {
+    let is_refused = request.worker.shared.is_draining() && request.head.method != Method::POST;
+    if is_refused { Err(ErrorKind::Unavailable.into()) } else { Ok(()) }
+}
+
+/// What comes too often is refused. Who ends a session gives back what others may need.
+fn check_rate(request: &Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
+    match request.head.method {
+        Method::DELETE => Ok(()),
+        _ => rates::check(request, &admitted.owner, Some(&admitted.entry)),
     }
-    let Admitted { owner, entry, .. } = admitted;
-    // Who ends a session gives back what others may need.
-    if request.head.method != Method::DELETE {
-        rates::check(request, owner, Some(entry))?;
-    }
-    if entry.is_decoy() {
-        // Its connection stays one that makes room for others.
+}
+
+/// The connection becomes one of the caller's. That of a decoy stays one that makes room for others.
+fn take_place(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
+    if admitted.entry.is_decoy() {
         let place = Arc::clone(&request.worker.shared.decoys).try_acquire_owned();
         let place = place.map_err(|_| Error::out_of(Resource::Requests, Limit::Caller))?;
         request.record.hold_for_decoy(place);
-    } else {
-        owner.note_active();
-        take_connection(request, owner)?;
+        return Ok(());
     }
-    let share = owner.take(Resource::Requests);
+    admitted.owner.note_active();
+    take_connection(request, &admitted.owner)
+}
+
+/// The request is one of the caller's until its record ends.
+fn take_share(request: &mut Request<'_>, admitted: &Admitted<'_>) -> Result<(), Error> {
+    let share = admitted.owner.take(Resource::Requests);
     request.record.hold(share.map_err(|limit| Error::out_of(Resource::Requests, limit))?);
-    if entry.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
+    Ok(())
+}
+
+fn check_running(admitted: &Admitted<'_>) -> Result<(), Error> {
+    if admitted.entry.run_state.is_stopped() { Err(Error::stopped()) } else { Ok(()) }
 }
 
 /// The connection is from now on one of the caller's.
