@@ -202,6 +202,11 @@ impl AuditedRequest {
         self.set_identity(identity);
     }
 
+    /// Whether its line names the tool that it calls.
+    pub fn shows_tools(&self) -> bool {
+        self.audit.shows_tools
+    }
+
     /// It calls this tool of the server that it is for.
     pub(super) fn set_tool(&mut self, name: &str, shown: Option<&str>) {
         if let Some(Asked::Server(server)) = &self.asked {

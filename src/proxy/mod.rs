@@ -75,6 +75,9 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     let incoming = body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
     let pace = Pace::of_request(limits, incoming.size_hint().exact());
     let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
+    if tools.is_none() && head.method == Method::POST {
+        small_body::note_operation(&upload, record, &admitted.presented);
+    }
     let session = match session {
         Ok(None) => None,
         // Clients whose session is over name it all the same, in the request that begins the next.
@@ -122,6 +125,9 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         exchange.mark_for_stream();
     }
     let answered = response_head(&mut exchange, &watched, pace, head_timeout, record).await;
+    if let Some(tools) = &tools {
+        tools.note_operation(record, &admitted.presented);
+    }
     let answered = answered.and_then(|answered| {
         tools.as_ref().map_or(Ok(()), Tools::answered)?;
         Ok(answered)

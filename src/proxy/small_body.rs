@@ -12,9 +12,9 @@ use crate::{
     config::Limits,
     downstream::incoming::Incoming,
     error::{Error, ErrorKind},
-    identity::Subject,
+    identity::{Subject, presented::Presented},
     ledger::{Owner, Resource, Share},
-    mcp::scan::Scan,
+    mcp::scan::{Scan, ScannedName},
     observe::Record,
     upstream::RequestBody,
     watchdog::Watched,
@@ -75,6 +75,24 @@ pub(super) fn begins_session(body: &RequestBody) -> bool {
     }
     let mut scan = Scan::default();
     scan.push(here).is_ok() && scan.method() == Some("initialize") && scan.id().is_some()
+}
+
+/// Notes what a message asks for, if the audit is to name tools and the message says it in what is here of it. It counts more than
+/// what fields say.
+pub(super) fn note_operation(body: &RequestBody, record: &mut Record, presented: &Presented<'_>) {
+    if !record.audited().is_some_and(|audited| audited.shows_tools()) {
+        return;
+    }
+    let mut scan = Scan::default();
+    if scan.push(body.here()).is_ok()
+        && let Some(method) = scan.method()
+    {
+        let name = match scan.name() {
+            ScannedName::Text(name) => Some(name),
+            ScannedName::Absent | ScannedName::Unreadable => None,
+        };
+        record.set_operation(method, name, |text| presented.is_in(text));
+    }
 }
 
 /// Over HTTP/1.1, hyper hands over a chunk at a time, one in each turn of the task.

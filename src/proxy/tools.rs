@@ -10,6 +10,7 @@ use crate::{
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
+    identity::presented::Presented,
     ledger::Owner,
     mcp::{
         header::{LAST_EVENT_ID, METHOD, NAME},
@@ -17,6 +18,7 @@ use crate::{
         tool_call::{CallGuard, Declared, Refusal, Verdict},
         tool_list,
     },
+    observe::Record,
     policy::tools::{ToolCall, ToolView},
     request::admitted::Admitted,
     upstream::{Inspect, Pass, client::is_coded},
@@ -83,6 +85,15 @@ impl Tools {
     pub(super) fn inspect(&self) -> Option<Inspect> {
         let watch = Rc::clone(self.guard.as_ref()?);
         Some(Box::new(move |piece| watch.borrow_mut().look(piece)))
+    }
+
+    /// Notes what the request asks for, as far as its body has said it. It counts more than what fields say.
+    pub(super) fn note_operation(&self, record: &mut Record, presented: &Presented<'_>) {
+        let Some(watch) = &self.guard else { return };
+        let watch = watch.borrow();
+        if let Some(method) = watch.guard.method() {
+            record.set_operation(method, watch.guard.name(), |text| presented.is_in(text));
+        }
     }
 
     /// The server answered, maybe before it had the whole request. Fails if that was refused meanwhile. From here on, no

@@ -387,6 +387,51 @@ async fn a_reload_turns_it_on_moves_it_and_turns_it_off_and_without_a_file_it_is
     assert_eq!(gate.observer.metrics.audit_dropped.get(), 0);
 }
 
+/// Where bytes pass, nothing has to read them; the audit has what is said where it is looked for.
+#[tokio::test]
+async fn a_call_that_passes_byte_for_byte_has_its_tool_from_the_body() {
+    let server = Recorder::start().await;
+    let block = json!({ "toolFilter": { "mode": "block", "list": ["drop"] } });
+    let servers = json!({
+        "db": { "url": server.url("/mcp") }, "few": { "url": server.url("/mcp"), "options": block },
+    });
+    let large = call(1, "read", json!({ "text": "x".repeat(100_000) }));
+    let (read, fields) = (call(1, "read", json!({})), "Mcp-Method: tools/call\r\nMcp-Name: write\r\n");
+    for tools in [true, false] {
+        let audit = json!({ "file": "audit.log", "tools": tools });
+        let gate = Gate::start(config(audit, servers.clone())).await;
+        let said = async |request: String, lines: usize| {
+            assert_eq!(gate.ask(&request).await.0, 200, "{request}");
+            let line = so_many(&file(&gate), lines).await.pop().unwrap();
+            let field = |name: &str| line[name].as_str().map(str::to_owned);
+            (field("rpc_method"), field("tool"), field("verdict").unwrap())
+        };
+        let is = |method: Option<&str>, tool: Option<&str>, verdict: &str| {
+            (method.map(str::to_owned), tool.filter(|_| tools).map(str::to_owned), verdict.to_owned())
+        };
+        // Not asked for, the body is not read.
+        let method = tools.then_some("tools/call");
+        let small = said(post("/db/mcp", DEV, "", &read), 1).await;
+        assert_eq!(small, is(method, Some("read"), "allow"));
+        let lied = said(post("/db/mcp", DEV, fields, &read), 2).await;
+        assert_eq!(lied, is(Some("tools/call"), Some(if tools { "read" } else { "write" }), "allow"));
+        let list =
+            said(post("/db/mcp", DEV, "", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), 3).await;
+        assert_eq!(list, is(tools.then_some("tools/list"), None, "allow"));
+        // One that is larger than what is awaited is not looked into, and has what its fields say.
+        assert_eq!(said(post("/db/mcp", DEV, "", &large), 4).await, is(None, None, "allow"));
+        let declared = said(post("/db/mcp", DEV, fields, &large), 5).await;
+        assert_eq!(declared, is(Some("tools/call"), Some("write"), "allow"));
+        // Where it is looked into all the same, it has what it says itself, and a refusal names the tool, too.
+        let filtered = said(post("/few/mcp", DEV, "", &large), 6).await;
+        assert_eq!(filtered, is(Some("tools/call"), Some("read"), "allow"));
+        let refused = said(post("/few/mcp", DEV, "", &call(1, "drop", json!({}))), 7).await;
+        assert_eq!(refused, is(Some("tools/call"), Some("drop"), "deny"));
+        // What is no message is none, and goes its way.
+        assert_eq!(said(post("/db/mcp", DEV, "", "{"), 8).await, is(None, None, "allow"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_moved_is_opened_again_at_sighup() {
     let server = Recorder::start().await;

@@ -260,7 +260,10 @@ pub(in crate::config) static AUDIT: Object = Object {
             "tools",
             ValueKind::Bool,
             Bool(false),
-            "Name the tool that a call is for, where the gateway knows it. Clients choose what they call a tool.",
+            "Name the tool that a call is for. Clients choose what they call a tool. Where [bytes pass](servers.md#transports), it \
+             is read of the body as far as that is here before the server is asked: all of one of at most 64 KiB. Of a larger one \
+             the name is known behind a [tool filter](servers.md#tool-filter), to callers that a tool rule keeps something from, \
+             and if `Mcp-Method` and `Mcp-Name` say it; else there is none.",
         ),
     ],
 };
