@@ -31,6 +31,7 @@ use crate::{
     config::{self, Access, Level, LogFormat, Severity, Tls},
     downstream::self_signed::SelfMade,
     gateway::{LogFlags, exposed},
+    identity::login::store,
     secret::Secret,
 };
 
@@ -198,11 +199,23 @@ fn check(path: &Path) -> ExitCode {
     }
 
     let fault = match &snapshot.tls {
-        Some(Tls::SelfSigned { state_dir, .. }) => SelfMade::fault(state_dir, SystemTime::now()),
+        Some(Tls::SelfSigned { .. }) => SelfMade::fault(&snapshot.state_dir, SystemTime::now()),
         _ => None,
     };
     if let Some(fault) = &fault {
         let _ = writeln!(io::stderr(), "warning: the CA that is kept is not used; {fault}");
+    }
+    if snapshot.keeps_logins() {
+        if let Some(fault) = store::fault(&snapshot.login_store, &snapshot.state_dir) {
+            return fail(BAD_USAGE, &format!("logins cannot be kept: {fault}"));
+        }
+        if snapshot.login_store.encryption_keys.is_empty() {
+            let _ = writeln!(
+                io::stderr(),
+                "note: the key of logins is made by the gateway and kept beside them, so that a copy of the directory opens \
+                 itself; `proxy.auth.encryptionKey` keeps it elsewhere"
+            );
+        }
     }
 
     let mut names: Vec<_> = snapshot.credentials.iter().map(|credential| &credential.token_name).collect();

@@ -25,7 +25,7 @@
 //! | callers | [`identity`] (who calls, and what they were admitted to) |
 //! | config | [`config`]: from the file to an immutable snapshot |
 //! | words | [`mcp`] (sans-io), [`error`] |
-//! | base | [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood) |
+//! | base | [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood), [`state_dir`] (files that nobody else may touch) |
 
 pub mod body;
 pub mod bridge;
@@ -53,5 +53,6 @@ pub mod servers;
 pub mod service;
 pub mod session;
 pub mod state;
+pub mod state_dir;
 pub mod upstream;
 pub mod watchdog;

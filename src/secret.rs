@@ -2,6 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use memchr::memmem;
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
@@ -31,6 +35,55 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A key of 256 bits. As [`Secret`], it is shown nowhere and wiped on drop.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(Zeroizing<[u8; 32]>);
+
+impl SecretKey {
+    /// What stands in front of a key that is written in base64.
+    const BASE64: &str = "base64:";
+
+    /// A new one. Fails if the system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *key)?;
+        Ok(Self(key))
+    }
+
+    /// The one of these bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// As it is written: 32 bytes, or `base64:` and 32 bytes in base64.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix(Self::BASE64) {
+            Some(encoded) => {
+                let decoded = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded));
+                let decoded = Zeroizing::new(decoded.or_else(|_| URL_SAFE_NO_PAD.decode(encoded)).ok()?);
+                decoded.as_slice().try_into().ok().map(Self::new)
+            }
+            None => text.as_bytes().try_into().ok().map(Self::new),
+        }
+    }
+
+    /// How it is written.
+    pub fn written(&self) -> Secret {
+        Secret::new(format!("{}{}", Self::BASE64, STANDARD.encode(self.expose())))
+    }
+
+    /// Its bytes.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
 /// Whether `secret` stands somewhere in `value`, as it is or percent-encoded. Nearly every value is shorter than a
 /// token, and is answered by that.
 pub fn holds(value: &[u8], secret: &[u8]) -> bool {
@@ -50,6 +103,20 @@ mod tests {
         let secret = Secret::new("dev-token-123".into());
         assert_eq!(secret.expose(), "dev-token-123");
         assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_as_they_are_or_in_base64() {
+        let key = SecretKey::random().unwrap();
+        assert_eq!(SecretKey::parse(key.written().expose()), Some(key.clone()));
+        assert_eq!(format!("{key:?}"), "SecretKey(…)");
+        let text = "0123456789abcdef0123456789abcdef";
+        assert_eq!(SecretKey::parse(text).unwrap().expose(), text.as_bytes());
+        let unpadded = key.written().expose().trim_end_matches('=').to_owned();
+        assert_eq!(SecretKey::parse(&unpadded), Some(key));
+        for bad in ["", &text[1..], &format!("{text}x"), "base64:", "base64:AAAA", "base64:!"] {
+            assert_eq!(SecretKey::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -359,7 +359,7 @@ fn every_word_that_another_program_has_is_known() {
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
     const AUTH: &str = "type options token idp issuer googleClientId googleClientSecret googleRedirectUri allowedDomains \
-        tokenTtl refreshTokenTtl jwtSecret encryptionKey storage firestoreDatabase firestoreCollection gcpProject \
+        tokenTtl refreshTokenTtl firestoreDatabase firestoreCollection gcpProject \
         allowedOrigins location paramName prefix";
     const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
     let all = key::objects(&table::ROOT);

@@ -52,8 +52,8 @@ pub use crate::config::{
         schema::schema,
     },
     resolve::{
+        STATE_DIRECTORY,
         remaining::{Remaining, RemainingAccess},
-        tls::STATE_DIRECTORY,
     },
     roots::SystemRoots,
     rule_lines::{RuleLine, RuleLines, RuleOf},

@@ -18,7 +18,11 @@ use super::{
     schemes::Schemes,
     tool_rules::ToolRules,
 };
-use crate::{ledger::Rate, mcp::schema::InputSchema, secret::Secret};
+use crate::{
+    ledger::Rate,
+    mcp::schema::InputSchema,
+    secret::{Secret, SecretKey},
+};
 
 /// One good config, as of one moment.
 #[derive(Debug, Clone)]
@@ -43,6 +47,10 @@ pub struct Snapshot {
     pub users: Vec<User>,
     /// `proxy.auth.sessions`.
     pub login_terms: LoginTerms,
+    /// `proxy.auth.storage` and the keys of what is stored.
+    pub login_store: LoginStore,
+    /// `proxy.stateDir`: where the gateway keeps what it makes.
+    pub state_dir: PathBuf,
     /// Names that `Host` may carry; see [`HostPattern`].
     pub allowed_hosts: Vec<HostPattern>,
     /// Origins that may call from a browser, serialised as in the header (`https://app.example.com`).
@@ -95,6 +103,13 @@ pub struct Snapshot {
     pub system_roots: SystemRoots,
 }
 
+impl Snapshot {
+    /// Whether logins are in a file.
+    pub fn keeps_logins(&self) -> bool {
+        !self.users.is_empty() && self.login_store.storage == LoginStorage::File
+    }
+}
+
 /// Parts of a config that are in files which cannot be used: a gateway that runs goes on with those that it has.
 #[derive(Debug, Clone, Default)]
 pub struct LostFiles {
@@ -102,6 +117,8 @@ pub struct LostFiles {
     pub servers: Vec<LostServer>,
     /// `proxy.sessionKey`.
     pub session_key: bool,
+    /// `proxy.auth.jwtSecret` or `encryptionKey`.
+    pub login_keys: bool,
 }
 
 /// A server of which a file cannot be used.
@@ -128,8 +145,6 @@ pub enum Tls {
     SelfSigned {
         /// DNS names and IP addresses to put into the certificate.
         names: Vec<String>,
-        /// `stateDir`: where the CA is kept.
-        state_dir: PathBuf,
     },
 }
 
@@ -204,6 +219,27 @@ impl LoginTerms {
         per_user: 20,
         reuse_grace: Duration::from_secs(10),
     };
+}
+
+/// Where logins are kept, and by which keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoginStore {
+    /// `proxy.auth.storage`.
+    pub storage: LoginStorage,
+    /// `proxy.auth.jwtSecret`: what keys of session tokens are made of; none is what the gateway makes itself.
+    pub jwt_secrets: Vec<Secret>,
+    /// `proxy.auth.encryptionKey`: keys of what is secret in the file; none is what the gateway makes itself.
+    pub encryption_keys: Vec<SecretKey>,
+}
+
+/// `proxy.auth.storage`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LoginStorage {
+    /// In `logins.db` of `proxy.stateDir`.
+    #[default]
+    File,
+    /// They end with the process.
+    Memory,
 }
 
 /// `proxy.rateLimits`: how often something may happen. `None` is as often as it does.

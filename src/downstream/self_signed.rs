@@ -2,12 +2,9 @@
 //! once; the certificate lives in memory, and is made anew at each start and before it ends.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _},
+    os::{fd::AsRawFd as _, unix::fs::DirBuilderExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,6 +22,7 @@ use rustls::{
 use crate::downstream::tls::{Certificate, Left, Validity};
 use crate::net::crypto::provider;
 use crate::secret::Secret;
+use crate::state_dir::{self, ANY_BY_OTHERS, WRITE_BY_OTHERS, read_own, write_new};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a certificate is valid. Clients take no more than 398 days of one.
@@ -144,14 +142,12 @@ impl Ca {
             loaded => return loaded,
         }
         let parent = directory.parent().unwrap_or(directory);
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let new = parent.join(format!(".ca-{:016x}", u64::from_ne_bytes(random)));
+        state_dir::make(parent)?;
+        let new = parent.join(state_dir::temporary("ca")?);
         DirBuilder::new().mode(0o700).create(&new)?;
         let made = Self::new(now, OF_CA).map_err(io::Error::other).and_then(|ca| {
-            write(&new.join(ROOT_KEY), 0o600, &ca.key.serialize_pem())?;
-            write(&new.join(ROOT), 0o644, &ca.pem)?;
+            write_new(&new.join(ROOT_KEY), 0o600, &ca.key.serialize_pem())?;
+            write_new(&new.join(ROOT), 0o644, &ca.pem)?;
             fs::rename(&new, directory)?;
             Ok(ca)
         });
@@ -165,14 +161,7 @@ impl Ca {
 
     fn load(directory: &Path, now: SystemTime) -> io::Result<Self> {
         // Where others may write, they could have put a CA of their own there.
-        let opened = open_own(directory, libc::O_DIRECTORY, WRITE_BY_OTHERS).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::ENOTDIR | libc::ELOOP) => io::Error::other(
-                    "is a symbolic link, or no directory; put the directory itself there, or name another `stateDir`",
-                ),
-                _ => error,
-            }
-        })?;
+        let opened = state_dir::open_directory(directory, WRITE_BY_OTHERS)?;
         // Not by its path, which may lead elsewhere by now.
         let within = |name| PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())).join(name);
         let key = match read_own(&within(ROOT_KEY), ANY_BY_OTHERS) {
@@ -213,42 +202,8 @@ impl Ca {
     }
 }
 
-/// Permissions that only the owner may have.
-const WRITE_BY_OTHERS: u32 = 0o022;
-const ANY_BY_OTHERS: u32 = 0o077;
-
-/// Opens what is no link, belongs to the user of this process or to root, and has none of the permissions `forbidden`.
-fn open_own(path: &Path, flags: i32, forbidden: u32) -> io::Result<File> {
-    let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let (metadata, user) = (file.metadata()?, rustix::process::geteuid().as_raw());
-    let refused = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    if metadata.uid() != user && metadata.uid() != 0 {
-        return refused(format!(
-            "belongs to user {}, who could have made it; look at it, and `chown {user}` it or remove it",
-            metadata.uid()
-        ));
-    }
-    if metadata.mode() & forbidden != 0 {
-        return refused(match forbidden {
-            ANY_BY_OTHERS => {
-                "other users may read it; remove the directory if they could have, or `chmod 600` it".into()
-            }
-            _ => "other users may write there; remove the directory if they could have, or `chmod go-w` it"
-                .into(),
-        });
-    }
-    Ok(file)
-}
-
 /// Bytes of a PEM file at most.
 const LONGEST_PEM: u64 = 1 << 20;
-
-fn read_own(path: &Path, forbidden: u32) -> io::Result<String> {
-    let mut text = String::new();
-    open_own(path, 0, forbidden)?.take(LONGEST_PEM).read_to_string(&mut text)?;
-    Ok(text)
-}
 
 /// Writes a CA's certificate to `path`, over another certificate, but over nothing else.
 pub fn write_ca(path: &Path, ca: &str) -> io::Result<()> {
@@ -264,12 +219,6 @@ pub fn write_ca(path: &Path, ca: &str) -> io::Result<()> {
         _ => {}
     }
     fs::write(path, ca)
-}
-
-fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 fn params(

@@ -22,7 +22,7 @@ use crate::{
         Caller, Identity, Principal, Proof,
         login::{
             Logins,
-            grants::{Issued, NotBegun, NotRefreshed},
+            grants::{Grants, Issued, NotBegun, NotRefreshed, NotWritten, Token},
             keys::NoKey,
             refresh_token::RefreshToken,
             session_token::SessionClaims,
@@ -115,7 +115,7 @@ impl LoginRequest<'_> {
                 self.tokens(user, &issued)
             }
             LoginEndpoint::Refresh => {
-                let (user, issued) = self.refresh(&self.parsed::<RefreshBody>()?.refresh_token)?;
+                let (user, issued) = self.refresh(&self.parsed::<RefreshBody>()?.refresh_token).await?;
                 self.tokens(user, &issued)
             }
             LoginEndpoint::Logout => {
@@ -124,7 +124,7 @@ impl LoginRequest<'_> {
                 } else {
                     self.parsed()?
                 };
-                let user = self.log_out(&body)?.and_then(|user| self.live.user(&user));
+                let user = self.log_out(&body).await?.and_then(|user| self.live.user(&user));
                 let identity = user.map(|user| user.identity);
                 Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity })
             }
@@ -152,22 +152,28 @@ impl LoginRequest<'_> {
         &self.shared.logins
     }
 
+    fn grants(&self) -> Result<&Grants, Error> {
+        self.logins().grants().ok_or_else(not_kept)
+    }
+
     /// Begins a grant for the user whose password this is.
     async fn log_in(&self, name: &str, password: Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, address, .. } = *self;
+        let grants = self.grants()?;
         let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await?;
         let (name, terms) = (&user.user.name, &live.config.login_terms);
-        let begun = self.logins().grants.begin(name, user.fingerprint, terms, live.clock.now());
+        let begun = grants.begin(name, user.fingerprint, terms, live.clock.now()).await;
         let (issued, has_ended_another) = begun.map_err(|error| match error {
             NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
             NotBegun::NoRandomness => no_key(NoKey),
+            NotBegun::Down => not_kept(),
         })?;
         // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was
         // there, or its config is in force by now.
         let in_force = shared.live();
         let is_kept = in_force.user(name).is_some_and(|now| now.fingerprint == user.fingerprint);
         if !is_kept {
-            self.logins().grants.revoke(issued.grant);
+            grants.withdraw(issued.grant);
         }
         if has_ended_another || !is_kept {
             shared.note_change();
@@ -188,16 +194,18 @@ impl LoginRequest<'_> {
         Ok((user, issued))
     }
 
-    fn refresh(&self, token: &Secret) -> Result<(LoginUser<'_>, Issued), Error> {
+    async fn refresh(&self, token: &Secret) -> Result<(LoginUser<'_>, Issued), Error> {
         let Self { shared, live, .. } = *self;
         let token = RefreshToken::parse(token.expose()).ok_or(ErrorKind::InvalidToken)?;
+        let grants = self.grants()?;
         // Before the token is used up.
-        if let Some(user) = self.logins().grants.user_of(&token) {
+        if let Some(user) = grants.user_of(&token) {
             (self.on_known)(&shared.ledger.owner(OwnerName::User(user)))?;
         }
-        let refreshed = self.logins().grants.refresh(&token, &live.config.login_terms, live.clock.now());
-        let issued = refreshed.map_err(|error| {
-            if let NotRefreshed::Replayed(user) = error {
+        let refreshed = grants.refresh(token, &live.config.login_terms, live.clock.now()).await;
+        let issued = refreshed.map_err(|error| match error {
+            NotRefreshed::Invalid => ErrorKind::InvalidToken.into(),
+            NotRefreshed::Replayed(user) => {
                 shared.note_change();
                 if let Some(user) = live.user(&user) {
                     // There is one of them.
@@ -205,8 +213,9 @@ impl LoginRequest<'_> {
                 }
                 let msg = "A refresh token was used again: its login is ended";
                 shared.observer.log.line(Level::Warn, msg).display("principal", Principal::User(user)).send();
+                ErrorKind::InvalidToken.into()
             }
-            Error::from(ErrorKind::InvalidToken)
+            NotRefreshed::Down => not_kept(),
         })?;
         let user = live.user(&issued.user).filter(|user| user.fingerprint == issued.fingerprint);
         Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
@@ -214,26 +223,27 @@ impl LoginRequest<'_> {
 
     /// Ends the grants of what was presented. As with RFC 7009 §2.2, a token that is not good is no error: there is nothing that
     /// a client could do about it. Says who it was, for the audit; tokens of several users are refused, since that is one.
-    fn log_out(&self, body: &LogoutBody) -> Result<Option<Arc<str>>, Error> {
+    async fn log_out(&self, body: &LogoutBody) -> Result<Option<Arc<str>>, Error> {
         let logins = self.logins();
-        let of_session = |token: &[u8]| logins.opened(token).map(|claims| (claims.user, claims.grant));
-        let of_refresh = |token: &str| {
-            let token = RefreshToken::parse(token)?;
-            Some((logins.grants.user_of(&token)?, token.grant))
-        };
+        let of_session = |token: &[u8]| logins.opened(token).map(Token::Session);
+        let of_refresh = |token: &str| RefreshToken::parse(token).map(Token::Refresh);
         let texts = [&body.refresh_token, &body.token].into_iter().flatten().map(Secret::expose);
         let given = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
         let given = given.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
         let given: Vec<_> = given.collect();
-        if given.iter().any(|(user, _)| *user != given[0].0) {
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let grants = self.grants()?;
+        let users: Vec<_> = given.iter().filter_map(|token| grants.user_of_any(token)).collect();
+        if users.iter().any(|user| *user != users[0]) {
             return Err(ErrorKind::InvalidRequest.into());
         }
         // Each is ended: more than one may be given.
-        let user = given.into_iter().filter_map(|(_, grant)| logins.grants.revoke(grant)).last();
-        if user.is_some() {
-            self.shared.note_change();
-        }
-        Ok(user)
+        let ended = grants.revoke(given, self.live.clock.now()).await;
+        self.shared.note_change();
+        // It is ended here, and would be there again after a restart: the client has to know that.
+        ended.map_err(|NotWritten| not_kept())
     }
 
     fn seal(&self, issued: &Issued) -> Result<Secret, Error> {
@@ -322,6 +332,10 @@ impl LoginRequest<'_> {
         cookie.set_sensitive(true);
         Some(cookie)
     }
+}
+
+fn not_kept() -> Error {
+    ErrorKind::Unavailable.with_cause("logins cannot be kept at present")
 }
 
 fn no_key(_: NoKey) -> Error {

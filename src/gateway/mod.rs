@@ -3,6 +3,7 @@
 mod change;
 mod config_thread;
 pub mod exposed;
+mod login_store;
 mod process;
 mod reload;
 mod time_of_day;
@@ -12,7 +13,7 @@ pub mod worker;
 use std::{
     fmt, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     child::{Supervisor, Supervisors},
     clock::Clock,
-    config::{Level, LogFormat, PerAddress, Snapshot, Tls},
+    config::{Level, LogFormat, LoginStore, PerAddress, Snapshot, Tls},
     downstream::{
         connection::ListenerKind,
         forwarded::is_trusted,
@@ -40,7 +41,7 @@ use crate::{
     gateway::worker::{Arrival, WorkerCommand, WorkerHandle},
     identity::{
         Waits,
-        login::{Logins, keys::NoKey},
+        login::{Logins, keys::NoKey, store::StoreFault},
     },
     ledger::Ledger,
     mcp::seal::SessionKey,
@@ -82,29 +83,29 @@ pub struct Gateway {
 }
 
 /// The part of a config that needs a restart to change.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct RestartKeys {
     addr: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     tls: TlsKind,
     state_dir: Option<PathBuf>,
+    /// Where logins are kept, if there are any.
+    login_store: Option<LoginStore>,
     workers: usize,
     log_format: Option<LogFormat>,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum TlsKind {
     Plain,
     Files,
     SelfSigned(Vec<String>),
 }
 
-/// Where a self-made CA is kept, if there is one.
+/// Where a self-made CA and logins are kept, if there are any.
 fn state_dir(snapshot: &Snapshot) -> Option<PathBuf> {
-    match &snapshot.tls {
-        Some(Tls::SelfSigned { state_dir, .. }) => Some(state_dir.clone()),
-        _ => None,
-    }
+    let has_ca = matches!(snapshot.tls, Some(Tls::SelfSigned { .. }));
+    (has_ca || snapshot.keeps_logins()).then(|| snapshot.state_dir.clone())
 }
 
 impl RestartKeys {
@@ -112,27 +113,36 @@ impl RestartKeys {
         let tls = match &snapshot.tls {
             None => TlsKind::Plain,
             Some(Tls::Files(_)) => TlsKind::Files,
-            Some(Tls::SelfSigned { names, .. }) => TlsKind::SelfSigned(names.clone()),
+            Some(Tls::SelfSigned { names }) => TlsKind::SelfSigned(names.clone()),
         };
         Self {
             addr: snapshot.addr.clone(),
             admin: snapshot.admin,
             tls,
             state_dir: state_dir(snapshot),
+            login_store: (!snapshot.users.is_empty()).then(|| snapshot.login_store.clone()),
             workers: snapshot.workers,
             log_format: snapshot.log.format,
         }
     }
 
     /// The keys, and whether their values differ.
-    fn compare(&self, other: &Self) -> [(&'static str, bool); 6] {
+    fn compare(&self, other: &Self) -> [(&'static str, bool); 9] {
         let is_moved =
             self.state_dir.is_some() && other.state_dir.is_some() && self.state_dir != other.state_dir;
+        // Users who come later are kept as the config says then.
+        let stores = self.login_store.as_ref().zip(other.login_store.as_ref());
+        let is_other = |differs: fn(&LoginStore, &LoginStore) -> bool| {
+            stores.is_some_and(|(old, new)| differs(old, new))
+        };
         [
             ("addr", self.addr != other.addr),
             ("admin.addr", self.admin != other.admin),
             ("tls (kind or names)", self.tls != other.tls),
             ("stateDir", is_moved),
+            ("auth.storage", is_other(|old, new| old.storage != new.storage)),
+            ("auth.jwtSecret", is_other(|old, new| old.jwt_secrets != new.jwt_secrets)),
+            ("auth.encryptionKey", is_other(|old, new| old.encryption_keys != new.encryption_keys)),
             ("workers", self.workers != other.workers),
             ("log.format", self.log_format != other.log_format),
         ]
@@ -154,6 +164,8 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// A server cannot be used as configured.
     Server(Unusable),
+    /// Logins cannot be kept.
+    Logins(StoreFault),
 }
 
 impl fmt::Display for StartError {
@@ -162,6 +174,7 @@ impl fmt::Display for StartError {
             Self::Io(what, e) => write!(f, "{what}: {e}"),
             Self::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}{}", way_out(*addr, e)),
             Self::Server(e) => e.fmt(f),
+            Self::Logins(e) => write!(f, "logins cannot be kept: {e}"),
         }
     }
 }
@@ -205,16 +218,26 @@ impl Prepared {
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let no_key = |NoKey| io("keys of logins")(io::Error::other("the system gives no random numbers"));
         let logins = Arc::new(Logins::new().map_err(no_key)?);
+        if !snapshot.users.is_empty() {
+            let opened = logins.open_store(&snapshot.login_store, &snapshot.state_dir, clock.now());
+            opened.map_err(StartError::Logins)?;
+        }
         let of_process = (&clock, &logins);
         let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, of_process)
             .map_err(StartError::Server)?;
+        // Some may have gone while the gateway did not run.
+        live.keep_logins();
         observer.metrics.config_runs(snapshot.hash);
         observer.log.keep_recent(snapshot.debug);
         let shared = Arc::new(GatewayState::new(live, ledger, observer));
 
         let certificate = Arc::new(Certificate::default());
-        let presented =
-            snapshot.tls.as_ref().map(presented).transpose().map_err(io("certificate of `proxy.tls`"))?;
+        let presented = snapshot
+            .tls
+            .as_ref()
+            .map(|tls| presented(tls, &snapshot.state_dir))
+            .transpose()
+            .map_err(io("certificate of `proxy.tls`"))?;
         let (acceptor, self_made) = match presented {
             None => (None, None),
             Some((certified, self_made)) => {
@@ -271,6 +294,7 @@ impl Prepared {
         }
         let of_clock = (Arc::clone(&clock), Arc::clone(&certificate), self_made.clone());
         tokio::spawn(time_of_day::watch(Arc::clone(&shared), of_clock, stop_accepting.clone()));
+        tokio::spawn(login_store::watch(Arc::downgrade(&shared)));
         let gateway = Gateway {
             shared,
             workers,
@@ -411,6 +435,9 @@ impl Gateway {
             () = hurry => {}
         }
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::kill_now));
+        if let Some(grants) = self.shared.logins.grants() {
+            let _ = tokio::time::timeout(CUT_GRACE, grants.flush()).await;
+        }
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
         if let Some(audit) = &self.shared.live().audit {
             audit.close();
@@ -444,13 +471,13 @@ fn io(what: &str) -> impl Fn(io::Error) -> StartError {
 type Presented = (Arc<CertifiedKey>, Option<Arc<SelfMade>>);
 
 /// What to start with. A config that asks for TLS is not served without.
-fn presented(tls: &Tls) -> io::Result<Presented> {
+fn presented(tls: &Tls, state_dir: &Path) -> io::Result<Presented> {
     match tls {
         Tls::Files(Some(certified)) => Ok((Arc::clone(certified), None)),
         Tls::Files(None) => {
             Err(io::Error::other("its files cannot be used; mend them, or take the key away"))
         }
-        Tls::SelfSigned { names, state_dir } => {
+        Tls::SelfSigned { names } => {
             let now = SystemTime::now();
             let made = SelfMade::open(state_dir, names, now)?;
             Ok((made.certificate(now)?, Some(Arc::new(made))))

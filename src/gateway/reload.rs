@@ -15,9 +15,9 @@ use super::{
     worker::WorkerCommand,
 };
 use crate::{
-    config::{Level, Remaining, Server, Snapshot, Tls},
+    config::{Level, LoginStorage, LoginStore, Remaining, Server, Snapshot, Tls},
     downstream::tls::{Left, Validity},
-    identity::credential_key::CredentialKey,
+    identity::{credential_key::CredentialKey, login::store::StoreFault},
     servers::{Backend, EndCause},
     state::Live,
     upstream::Unusable,
@@ -57,7 +57,7 @@ impl Gateway {
         if !has_servers(&snapshot) && !snapshot.allow_empty && has_servers(&in_force) {
             return Err(NotReloaded::Empty);
         }
-        let differs = self.started_with.differs(&RestartKeys::of(&snapshot));
+        let differs = self.fixed().differs(&RestartKeys::of(&snapshot));
         let renewed = match (&snapshot.tls, &self.started_with.tls) {
             (Some(Tls::Files(Some(renewed))), TlsKind::Files) => Some(Arc::clone(renewed)),
             _ => None,
@@ -74,6 +74,18 @@ impl Gateway {
         self.shared.observer.log.set_level(level);
         self.shared.observer.log.keep_recent(keeps_recent);
         Ok(change)
+    }
+
+    /// What a reload cannot change. Logins may have come later than the start.
+    fn fixed(&self) -> RestartKeys {
+        let mut fixed = self.started_with.clone();
+        if let Some((store, directory)) = self.shared.logins.kept_as() {
+            fixed.login_store = Some(store.clone());
+            if store.storage == LoginStorage::File {
+                fixed.state_dir = Some(directory.to_owned());
+            }
+        }
+        fixed
     }
 
     /// Takes away what `remaining` does not have, and leaves everything else as it is: of a config that is refused, that
@@ -101,6 +113,7 @@ impl Gateway {
         let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
         let previous = self.shared.live().clone();
         let mut change = ReloadChange::between(&previous.config, &snapshot);
+        change.lacks_logins = !self.keeps_logins(&snapshot);
         let live = Live::build(
             Arc::new(snapshot),
             Some(&previous),
@@ -114,12 +127,26 @@ impl Gateway {
         self.shared.swap(Arc::new(live));
         self.retire(&previous);
         let live = self.shared.live().clone();
-        let has_kept =
-            |user: &str, fingerprint| live.user(user).is_some_and(|user| user.fingerprint == fingerprint);
-        self.shared.logins.grants.keep(has_kept);
+        live.keep_logins();
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
         Ok(change)
+    }
+
+    /// Begins to keep logins, if these are the first users. Without a store, nobody can log in, and the rest goes on; the store
+    /// says why.
+    fn keeps_logins(&self, snapshot: &Snapshot) -> bool {
+        let logins = &self.shared.logins;
+        if snapshot.users.is_empty() || logins.is_open() {
+            return true;
+        }
+        if snapshot.lost.login_keys {
+            // Another key must not be made in its place.
+            logins
+                .refuse_store(&StoreFault::new("a file with `jwtSecret` or `encryptionKey` cannot be read"));
+            return false;
+        }
+        logins.open_store(&snapshot.login_store, &snapshot.state_dir, self.clock.now()).is_ok()
     }
 
     /// Waits until the workers have ended what is not admitted any more, and counts that.
@@ -214,6 +241,11 @@ fn complete(mut snapshot: Snapshot, in_force: &Snapshot) -> Snapshot {
     }
     if snapshot.lost.session_key {
         snapshot.session_key.clone_from(&in_force.session_key);
+    }
+    if snapshot.lost.login_keys {
+        let LoginStore { jwt_secrets, encryption_keys, .. } = &in_force.login_store;
+        snapshot.login_store.jwt_secrets.clone_from(jwt_secrets);
+        snapshot.login_store.encryption_keys.clone_from(encryption_keys);
     }
     snapshot
 }

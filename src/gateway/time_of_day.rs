@@ -38,8 +38,8 @@ pub(super) async fn watch(
     while !stop.is_cancelled() {
         // Also when no request asks for the time: the latest one counts.
         of_tokens.look(&shared.live(), &shared.observer.log, clock.now());
-        if shared.logins.grants.sweep(clock.now()) {
-            shared.note_change();
+        if let Some(grants) = shared.logins.grants() {
+            grants.sweep(clock.now());
         }
         let behind = clock.behind();
         if behind >= BEHIND && !is_behind {

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// `accept_errors_total`: connections that the kernel would not hand over.
     pub accept_errors: IntCounter,
+    /// `store_up`: 0 while logins cannot be kept.
+    pub store_up: IntGauge,
     /// `connections_open`: client connections.
     pub connections_open: IntGauge,
     /// `connections_evicted_total`: connections without an admitted request that made room for others.
@@ -207,6 +209,7 @@ impl Metrics {
             audit_dropped: counter("audit_dropped_total", "Audit lines that could not be written.")?,
             panics: counter("panics_total", "Tasks that ended by a defect of the gateway.")?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
+            store_up: gauge("store_up", "1 unless logins of users cannot be kept at present.")?,
             connections_open: gauge("connections_open", "Client connections open now.")?,
             connections_evicted: counter(
                 "connections_evicted_total",
@@ -240,6 +243,7 @@ impl Metrics {
             metrics.capacity(resource.name(), 0, 0);
         }
         metrics.certificate_not_after.with_label_values(&[CERTIFICATE]);
+        metrics.store_up.set(1);
         Ok(metrics)
     }
 

@@ -10,7 +10,7 @@ use crate::{
     error::ErrorKind,
     identity::{
         Admission, AdmittedParty, Caller, Identity, Principal, Proof,
-        login::{Logins, fingerprint::Fingerprint, session_token},
+        login::{Logins, fingerprint::Fingerprint, grant_id::GrantId, session_token},
         presented::{Claim, Presented},
         token_table::TokenTable,
         verifier::{Identified, Verifier},
@@ -271,6 +271,18 @@ impl Live {
         self.is_valid(slot).then(|| Caller { identity: Arc::new(identity), slot: Some(slot) })
     }
 
+    /// Ends the logins of users that the config does not have, or with another password.
+    pub fn keep_logins(&self) {
+        if let Some(grants) = self.logins.grants() {
+            let is_same = |user: LoginUser<'_>, fingerprint| user.fingerprint == fingerprint;
+            grants.keep(|name, fingerprint| self.user(name).is_some_and(|user| is_same(user, fingerprint)));
+        }
+    }
+
+    fn has_grant(&self, grant: GrantId) -> bool {
+        self.logins.grants().is_some_and(|grants| grants.has(grant, self.clock.now()))
+    }
+
     /// The slot of a user who still has this password.
     fn slot_by_password(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
         let slot = *self.slots_of(user).first()?;
@@ -325,8 +337,7 @@ impl Live {
                     Proof::Nothing => None,
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
                     Proof::Session { grant, fingerprint } => {
-                        let is_over =
-                            !self.logins.grants.has(*grant) || !identity.is_valid_at(self.clock.now());
+                        let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
                         self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
                     Proof::Password(fingerprint) => self.slot_by_password(&identity.principal, *fingerprint),

@@ -1,11 +1,11 @@
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
 
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::{self, LogFormat},
+    config::{self, LogFormat, LoginStorage, LoginStore},
     identity::login::session_token::SessionClaims,
     ledger::Capacity,
     observe::{Log, Metrics},
@@ -112,6 +112,8 @@ fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let observer = Arc::new(Observer::new(log.unwrap(), metrics));
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();
+    let in_memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
+    logins.open_store(&in_memory, Path::new(""), SystemTime::now()).unwrap();
     Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, (&Arc::new(Clock::default()), logins))
         .unwrap()
 }
@@ -193,8 +195,8 @@ proptest! {
     }
 }
 
-#[test]
-fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant_is_not_over() {
+#[tokio::test]
+async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant_is_not_over() {
     let live = live(&json!({
         "proxy": { "auth": { "users": {
             "u0": { "passwordHash": HASH, "roles": ["a"] },
@@ -204,8 +206,9 @@ fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant
     }));
     let now = live.clock.now();
     let user = live.user("u0").unwrap();
-    let (issued, _) =
-        live.logins.grants.begin(&"u0".into(), user.fingerprint, &live.config.login_terms, now).unwrap();
+    let grants = live.logins.grants().unwrap();
+    let begun = grants.begin(&"u0".into(), user.fingerprint, &live.config.login_terms, now).await;
+    let (issued, _) = begun.unwrap();
     let good = SessionClaims {
         user: "u0".into(),
         grant: issued.grant,
@@ -238,7 +241,7 @@ fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its_grant
     ] {
         assert!(found(&bad).is_none(), "{bad:?}");
     }
-    live.logins.grants.revoke(issued.grant);
+    grants.withdraw(issued.grant);
     assert!(found(&good).is_none());
     assert_eq!(live.loss(&admission), Some(Revocation::Token));
 }

@@ -50,7 +50,7 @@ fn config(url: &str) -> Value {
 }
 
 /// A request as a client makes it that has no token.
-fn bare(path: &str, body: &str) -> String {
+pub(crate) fn bare(path: &str, body: &str) -> String {
     post(path, "", "", body).replace("Authorization: Bearer \r\n", "")
 }
 
@@ -335,7 +335,7 @@ async fn a_hundred_refreshes_at_once_are_one_and_a_later_one_ends_the_login() {
 }
 
 /// What all of them come to, at once.
-async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|cx| {
         for (future, output) in &mut all {

@@ -46,6 +46,7 @@ mod keep_alive;
 mod limits;
 mod lists;
 mod login;
+mod login_store;
 mod manage;
 mod mcp;
 mod names;

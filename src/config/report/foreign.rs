@@ -174,7 +174,12 @@ static TABLE: &[Meaning] = &[
         "is `admin` here: { \"addr\": \"127.0.0.1:9090\" } serves `/metrics` and `/servers`",
     ),
     way(PROXY, "idletimeout sessiontimeout", "", "is `sessions.timeout` here"),
-    way(PROXY, "statefile datadir storage database db", "", "the gateway keeps no data; remove it"),
+    way(
+        PROXY,
+        "statefile datadir storage database db",
+        "",
+        "what the gateway keeps is in `stateDir`, and `auth.storage` says whether logins are; remove it",
+    ),
     // A server.
     key(SERVER_OR_TOOL, "cmd program executable exec binary bin script run", "command"),
     key(SERVER_OR_TOOL, "arguments argv params commandargs cmdargs", "args"),
@@ -335,7 +340,7 @@ static TABLE: &[Meaning] = &[
     way(
         AUTH,
         "idp issuer googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi \
-         alloweddomains allowedorigins tokenttl refreshtokenttl jwtsecret encryptionkey storage \
+         alloweddomains allowedorigins tokenttl refreshtokenttl \
          gcpproject firestoredatabase firestorecollection oauth oidc provider audience jwksuri \
          sessionsecret",
         "",

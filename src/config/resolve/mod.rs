@@ -17,17 +17,24 @@ mod tenants;
 pub(super) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod users;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::config::{
-    read::{context::Context, fields::Fields, reader::Node},
+    read::{
+        context::Context,
+        fields::Fields,
+        reader::{Node, ReadText},
+    },
     report::foreign,
     resolve::remaining::Remaining,
     schemes::Schemes,
-    snapshot::{Level, LogConfig, LogFormat, LoginTerms, LostFiles, Server, Snapshot},
+    snapshot::{Level, LogConfig, LogFormat, LoginStore, LoginTerms, LostFiles, Server, Snapshot},
     table::ROOT,
 };
 use crate::secret::Secret;
+
+/// The variable in which systemd names the directory of a unit.
+pub const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// Characters that `sessionKey` must have: as many as the MAC it keys has bytes.
 const SESSION_KEY_LENGTH: usize = 32;
@@ -110,6 +117,7 @@ fn snapshot(
     snapshot.credentials = auth.credentials;
     snapshot.users = auth.users.known;
     snapshot.login_terms = auth.login_terms.unwrap_or(LoginTerms::DEFAULT);
+    (snapshot.login_store, snapshot.lost.login_keys) = (auth.login_store, auth.lost_login_keys);
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
         bind::warn_of_debug(cx, proxy, &snapshot);
@@ -159,8 +167,9 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
     let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
     let addr = addr.unwrap_or_default();
     let state_dir = proxy.get("stateDir").and_then(|node| node.path(cx));
+    let state_dir = state_directory(cx, state_dir);
     let tls = proxy.object(cx, "tls");
-    let tls = tls.and_then(|tls| tls::resolve(cx, &tls, &allowed_hosts, base_url.as_ref(), state_dir));
+    let tls = tls.and_then(|tls| tls::resolve(cx, &tls, &allowed_hosts, base_url.as_ref()));
     let admin = proxy.object(cx, "admin");
     let workers = proxy.number(cx, "workers").unwrap_or_default();
     let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
@@ -174,6 +183,8 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         credentials: Vec::new(),
         users: Vec::new(),
         login_terms: LoginTerms::DEFAULT,
+        login_store: LoginStore::default(),
+        state_dir,
         allowed_hosts,
         allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),
         base_url,
@@ -203,11 +214,24 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         hash: 0,
         servers: Vec::new(),
         allow_empty: proxy.bool(cx, "allowEmpty").unwrap_or_default(),
-        lost: LostFiles { servers: Vec::new(), session_key: !has_session_key },
+        lost: LostFiles { servers: Vec::new(), session_key: !has_session_key, login_keys: false },
         debug: proxy.bool(cx, "debug").unwrap_or_default(),
         redacted: None,
         rules: Arc::default(),
         system_roots: cx.system_roots.clone(),
+    }
+}
+
+/// Where the gateway keeps what it makes. systemd names a directory of the unit, or several.
+fn state_directory(cx: &mut Context<'_>, state_dir: Option<ReadText>) -> PathBuf {
+    match state_dir {
+        Some(text) => cx.beside_config(&text.value),
+        None => match (cx.env)(STATE_DIRECTORY) {
+            Some(directories) if !directories.is_empty() => {
+                directories.split(':').next().unwrap_or_default().into()
+            }
+            _ => cx.beside_config("state"),
+        },
     }
 }
 

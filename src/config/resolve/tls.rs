@@ -2,7 +2,6 @@
 
 use std::{
     net::IpAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -22,22 +21,16 @@ use crate::config::{
     snapshot::{HostPattern, Tls},
 };
 
-/// The variable in which systemd names the directory of a unit.
-pub const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
-
 /// `None` after an error.
 pub(crate) fn resolve(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
     hosts: &[HostPattern],
     base_url: Option<&Url>,
-    state_dir: Option<ReadText>,
 ) -> Option<Tls> {
     let self_signed = fields.bool(cx, "selfSigned").unwrap_or_default();
     match (fields.get("cert"), fields.get("key")) {
-        (None, None) if self_signed => {
-            Some(Tls::SelfSigned { names: names(hosts), state_dir: directory(cx, state_dir) })
-        }
+        (None, None) if self_signed => Some(Tls::SelfSigned { names: names(hosts) }),
         (cert, key) if self_signed => {
             if let Some(node) = cert.or(key) {
                 cx.error(&node.at, "cannot stand beside `selfSigned: true`; keep one of them");
@@ -63,19 +56,6 @@ pub(crate) fn resolve(
             }
             None
         }
-    }
-}
-
-/// Where the gateway keeps what it makes. systemd names a directory of the unit, or several.
-fn directory(cx: &mut Context<'_>, state_dir: Option<ReadText>) -> PathBuf {
-    match state_dir {
-        Some(text) => cx.beside_config(&text.value),
-        None => match (cx.env)(STATE_DIRECTORY) {
-            Some(directories) if !directories.is_empty() => {
-                directories.split(':').next().unwrap_or_default().into()
-            }
-            _ => cx.beside_config("state"),
-        },
     }
 }
 

@@ -25,7 +25,7 @@ use crate::config::{
     },
     rule_lines::RuleOf,
     schemes::Schemes,
-    snapshot::{Credential, LoginTerms},
+    snapshot::{Credential, LoginStore, LoginTerms},
     table::{AUTH, TOKEN},
 };
 
@@ -52,6 +52,10 @@ pub(crate) struct Auth {
     pub(crate) token_names: KnownNames,
     /// `sessions`: how long logins last.
     pub(crate) login_terms: Option<LoginTerms>,
+    /// `storage` and the keys of what is stored.
+    pub(crate) login_store: LoginStore,
+    /// Whether a file with one of these keys cannot be used.
+    pub(crate) lost_login_keys: bool,
     /// The `tags` of callers, with their places.
     pub(crate) tag_limits: Vec<(Location, Vec<String>)>,
 }
@@ -121,6 +125,8 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         }
         users::login_terms(cx, &sessions)
     });
+    let (login_store, has_files) = cx.with_files_as_parts(|cx| users::login_store(cx, &fields));
+    (auth.login_store, auth.lost_login_keys) = (login_store, !has_files);
     match fields.get("users") {
         Some(node) => match node.map_as(cx, "an object with a name for each user") {
             Some(fields) => auth.users = users::read(cx, &fields, servers, &mut auth.tag_limits),

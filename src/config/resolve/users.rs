@@ -10,15 +10,18 @@ use crate::config::{
     report::problem::Location,
     resolve::callers::{KnownNames, caller_limits, words},
     rule_lines::RuleOf,
-    snapshot::{LoginTerms, User},
+    snapshot::{LoginStorage, LoginStore, LoginTerms, User},
     table::USER,
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretKey};
 
 /// Most that a login may cost: memory in KiB, passes, lanes.
 const MOST: [u32; 3] = [64 * 1024, 4, 4];
 /// Least memory in KiB: with less, passwords can be tried fast by somebody who has the hash.
 const LEAST_MEMORY: u32 = 7 * 1024;
+
+/// Characters that `jwtSecret` must have: as many as the keys that are made of it have bytes.
+const JWT_SECRET_LENGTH: usize = 32;
 
 /// What `users` says.
 #[derive(Debug, Default)]
@@ -88,6 +91,77 @@ pub(super) fn login_terms(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginTer
         per_user: fields.number(cx, "perUser").unwrap_or(default.per_user),
         reuse_grace: fields.duration(cx, "reuseGrace").unwrap_or(default.reuse_grace),
     }
+}
+
+/// `storage`, `jwtSecret` and `encryptionKey`. What is not good is noted, and its value does not matter any more.
+pub(super) fn login_store(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginStore {
+    let storage = match fields.word(cx, "storage") {
+        Some("memory") => LoginStorage::Memory,
+        _ => LoginStorage::File,
+    };
+    let store = LoginStore {
+        storage,
+        jwt_secrets: keys(cx, fields, "jwtSecret", jwt_secret),
+        encryption_keys: keys(cx, fields, "encryptionKey", encryption_key),
+    };
+    for name in ["storage", "jwtSecret", "encryptionKey"].into_iter().filter(|name| fields.has(name)) {
+        if !fields.has("users") {
+            cx.notice(
+                &fields.key(name),
+                "has no effect, because there are no `users` who could log in; add some, or remove it",
+            );
+        } else if storage == LoginStorage::Memory && name != "storage" {
+            let message = "has no effect beside `\"storage\": \"memory\"`: logins end with the process, and so do their keys; \
+                           remove it, or write \"file\"";
+            cx.notice(&fields.key(name), message);
+        }
+    }
+    store
+}
+
+/// One key or a list of them, the first of which makes things.
+fn keys<T>(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    read: fn(&mut Context<'_>, &Node<'_>) -> Option<T>,
+) -> Vec<T> {
+    let Some(node) = fields.get(name) else { return Vec::new() };
+    let nodes = node.elements();
+    if nodes.as_ref().is_some_and(Vec::is_empty) {
+        cx.warning(&node.at, "has no key, so that the gateway makes one; write one, or remove the list");
+    }
+    let nodes = nodes.unwrap_or_else(|| vec![node]);
+    nodes.iter().filter_map(|node| node.part_of_file(cx, |cx| read(cx, node))).collect()
+}
+
+fn jwt_secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
+    let text = node.secret(cx)?;
+    if text.value.chars().count() < JWT_SECRET_LENGTH {
+        return cx.refuse(
+            &text.at,
+            format!("must have at least {JWT_SECRET_LENGTH} characters; `openssl rand -base64 32` makes a good one"),
+        );
+    }
+    if text.origin == TextSource::Literal {
+        cx.plain_secret.get_or_insert(text.at.clone());
+    }
+    Some(Secret::new(text.value))
+}
+
+fn encryption_key(cx: &mut Context<'_>, node: &Node<'_>) -> Option<SecretKey> {
+    let text = node.secret(cx)?;
+    let key = SecretKey::parse(&text.value).or_else(|| {
+        cx.refuse(
+            &text.at,
+            "must be exactly 32 bytes, or `base64:` and 32 bytes in base64; `echo base64:$(openssl rand -base64 32)` makes a \
+             good one",
+        )
+    })?;
+    if text.origin == TextSource::Literal {
+        cx.plain_secret.get_or_insert(text.at.clone());
+    }
+    Some(key)
 }
 
 /// The hash of a password, checked for its form. It is never shown.

@@ -57,6 +57,31 @@ pub(in crate::config) static AUTH: Object = Object {
              [users](users.md).",
         ),
         key("sessions", ValueKind::Object(&LOGINS), Empty, "How long [logins](users.md#how-long-a-login-lasts) of users last."),
+        key(
+            "storage",
+            ValueKind::Word(&STORAGES),
+            Text("file"),
+            "Where logins are kept, if there are `users`. See [where logins are kept](users.md#where-logins-are-kept).",
+        )
+        .restart(""),
+        key(
+            "jwtSecret",
+            ValueKind::OneOrMany(&JWT_SECRET),
+            Means("one that is made once, in `keys.json` of `proxy.stateDir`"),
+            "What the keys of session tokens are made of, where logins are in a file: at least 32 characters. Of a list, the first \
+             seals and all open, so that rotation can overlap.",
+        )
+        .examples(&[r#"{ "$env": "JWT_SECRET" }"#])
+        .restart(""),
+        key(
+            "encryptionKey",
+            ValueKind::OneOrMany(&ENCRYPTION_KEY),
+            Means("one that is made once, in `keys.json` of `proxy.stateDir`"),
+            "Key of what is secret in the file of logins: exactly 32 bytes, or `base64:` and 32 bytes in base64. Of a list, the \
+             first seals and all open.",
+        )
+        .examples(&[r#"{ "$env": "ENCRYPTION_KEY" }"#])
+        .restart(""),
     ],
 };
 
@@ -97,6 +122,17 @@ static LOGINS: Object = Object {
         ),
     ],
 };
+
+static STORAGES: Words = Words {
+    words: &[
+        Word("file", &[], "in `logins.db` of `proxy.stateDir`; they outlive the process"),
+        Word("memory", &[], "they end with the process, and need no disk"),
+    ],
+    otherwise: "is no way to keep logins; use \"file\" or \"memory\"",
+};
+
+static JWT_SECRET: ValueKind = ValueKind::Secret(r"^[\s\S]{32,}$");
+static ENCRYPTION_KEY: ValueKind = ValueKind::Secret(r"^([\s\S]{32}|base64:[A-Za-z0-9+/_-]{43}=?)$");
 
 static KINDS: Words = Words {
     words: &[Word("bearer_token", &[], "by a token in the `Authorization` header")],

@@ -178,7 +178,8 @@ pub(in crate::config) static PROXY: Object = Object {
             "stateDir",
             ValueKind::Path,
             Means("`$STATE_DIRECTORY`, which systemd sets, or else `state` beside the config"),
-            "Directory for what the gateway keeps: the CA of `tls.selfSigned`. It is made if it is needed and not there.",
+            "Directory for what the gateway keeps: logins of `auth.users`, the CA of `tls.selfSigned`. It is made if it is needed and \
+             not there. For logins, nobody else may look into it.",
         )
         .examples(&[r#""/var/lib/sluicegate""#])
         .restart(""),

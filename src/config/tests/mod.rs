@@ -168,6 +168,8 @@ fn every_example_loads() {
             .var("TEAM_TOKEN", "token-of-the-team-alone")
             .var("OPS_TOKEN", "token-of-operations-alone")
             .var("DB_API_KEY", "key-of-the-database")
+            .var("JWT_SECRET", "fedcba9876543210fedcba9876543210")
+            .var("ENCRYPTION_KEY", "89abcdef0123456789abcdef01234567")
             .var("SESSION_KEY", "0123456789abcdef0123456789abcdef");
         let loaded = place.load(&std::fs::read_to_string(&path).expect("readable"));
         assert!(loaded.snapshot.is_some(), "{}: {}", path.display(), said(&loaded));

@@ -3,7 +3,10 @@
 //! Each purpose has a key of its own (HKDF-SHA256, RFC 5869), so that nothing that is made for one passes for another.
 
 use aws_lc_rs::hkdf;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use crate::secret::SecretKey;
 
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,12 @@ pub enum Purpose {
     SessionToken,
     /// Makes fingerprints of password hashes.
     Fingerprint,
+    /// Seals what the file of logins says of itself.
+    Store,
+    /// Seals its rows of grants.
+    StoredGrants,
+    /// Seals its rows of revoked grants.
+    StoredRevocations,
 }
 
 impl Purpose {
@@ -20,6 +29,9 @@ impl Purpose {
         match self {
             Self::SessionToken => "sluicegate session token v1",
             Self::Fingerprint => "sluicegate password fingerprint v1",
+            Self::Store => "store/store",
+            Self::StoredGrants => "store/grants",
+            Self::StoredRevocations => "store/revoked",
         }
     }
 }
@@ -27,6 +39,15 @@ impl Purpose {
 /// Secrets that keys are made of: the first makes tokens, all of them open tokens.
 pub struct Keys {
     secrets: Box<[hkdf::Prk]>,
+}
+
+/// Bytes by which what is sealed names its key.
+pub(super) const KEY_ID: usize = 4;
+
+/// By what a key is named: a hash, which says nothing of it.
+pub(super) fn key_id(key: &[u8; 32]) -> Result<[u8; KEY_ID], NoKey> {
+    let id = Sha256::new().chain_update(b"sluicegate key id\0").chain_update(key).finalize();
+    id.first_chunk().copied().ok_or(NoKey)
 }
 
 /// The system has no randomness to give, or the cryptography fails.
@@ -45,9 +66,13 @@ impl hkdf::KeyType for KeyLength {
 impl Keys {
     /// Keys of this process alone: what they seal ends with it.
     pub fn random() -> Result<Self, NoKey> {
-        let mut secret = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *secret).map_err(|_| NoKey)?;
-        Ok(Self { secrets: Box::new([extracted(&*secret)]) })
+        let secret = SecretKey::random().map_err(|_| NoKey)?;
+        Ok(Self::of([secret.expose()], b""))
+    }
+
+    /// Keys of these secrets, with a salt: others with the same secrets and another salt open none of it.
+    pub fn of<T: AsRef<[u8]>>(secrets: impl IntoIterator<Item = T>, salt: &[u8]) -> Self {
+        Self { secrets: secrets.into_iter().map(|secret| extracted(secret.as_ref(), salt)).collect() }
     }
 
     /// The key that makes something for this purpose.
@@ -61,8 +86,8 @@ impl Keys {
     }
 }
 
-fn extracted(secret: &[u8]) -> hkdf::Prk {
-    hkdf::Salt::new(hkdf::HKDF_SHA256, b"sluicegate keys v1").extract(secret)
+fn extracted(secret: &[u8], salt: &[u8]) -> hkdf::Prk {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, &[b"sluicegate keys v1", salt].concat()).extract(secret)
 }
 
 fn expanded(secret: &hkdf::Prk, purpose: Purpose) -> Result<Zeroizing<[u8; 32]>, NoKey> {
@@ -83,6 +108,8 @@ mod tests {
         assert_eq!(key(&one, Purpose::SessionToken), key(&one, Purpose::SessionToken));
         assert_ne!(key(&one, Purpose::SessionToken), key(&one, Purpose::Fingerprint));
         assert_ne!(key(&one, Purpose::SessionToken), key(&other, Purpose::SessionToken));
+        let salted = |salt| Keys::of([[7; 32]], salt);
+        assert_ne!(key(&salted(b"a"), Purpose::SessionToken), key(&salted(b"b"), Purpose::SessionToken));
         let all: Vec<_> = one.all(Purpose::SessionToken).map(Result::unwrap).collect();
         assert_eq!(all, [one.first(Purpose::SessionToken).unwrap()]);
     }
@@ -97,7 +124,7 @@ mod tests {
             mac.update(text);
             mac.finalize().into_bytes().into()
         };
-        let keys = Keys { secrets: Box::new([extracted(b"a secret of somebody")]) };
+        let keys = Keys::of(["a secret of somebody"], b"");
         let extract = mac(b"sluicegate keys v1", b"a secret of somebody");
         let expand = mac(&extract, &[Purpose::Fingerprint.label().as_bytes(), &[1]].concat());
         assert_eq!(*keys.first(Purpose::Fingerprint).unwrap(), expand);

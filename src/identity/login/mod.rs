@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod fingerprint;
+mod grant;
 pub mod grant_id;
 pub mod grants;
 pub mod keys;
@@ -9,9 +10,18 @@ pub mod passwords;
 pub mod pending;
 pub mod refresh_token;
 pub mod session_token;
+pub mod store;
+mod table;
 pub mod verdicts;
 
-use std::time::SystemTime;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use self::{
     attempts::Attempts,
@@ -21,17 +31,19 @@ use self::{
     passwords::PasswordChecks,
     pending::PendingLogins,
     session_token::{SessionClaims, TokenSealer},
+    store::{StoreFault, StoreStatus},
     verdicts::Verdicts,
 };
-use crate::secret::Secret;
+use crate::{
+    config::{LoginStorage, LoginStore},
+    secret::Secret,
+};
 
-/// What logins need and leave behind. It outlives reloads, and ends with the process: keys and grants are in memory only, so
-/// that no token of before a restart is good whose grant is forgotten.
+/// What logins need and leave behind. It outlives reloads.
 pub struct Logins {
-    keys: Keys,
-    sealer: TokenSealer,
-    /// What logins began.
-    pub grants: Grants,
+    /// What there is from the first config on that has users.
+    kept: OnceLock<KeptLogins>,
+    status: watch::Sender<StoreStatus>,
     /// The threads that compare passwords.
     pub passwords: PasswordChecks,
     /// Passwords by `Basic` that were right a moment ago.
@@ -42,14 +54,22 @@ pub struct Logins {
     pub attempts: Attempts,
 }
 
+/// What logins began, and the keys of their tokens. Both are kept, or neither is: no token of before a restart is good whose
+/// grant is forgotten.
+struct KeptLogins {
+    sealer: Arc<ArcSwap<TokenSealer>>,
+    fingerprints: Keys,
+    grants: Grants,
+    config: LoginStore,
+    directory: PathBuf,
+}
+
 impl Logins {
-    /// With keys of its own. Fails if the system has no randomness to give.
+    /// Those of a process that keeps none yet. Fails if the system has no randomness to give.
     pub fn new() -> Result<Self, NoKey> {
-        let keys = Keys::random()?;
         Ok(Self {
-            sealer: TokenSealer::new(&keys)?,
-            keys,
-            grants: Grants::default(),
+            kept: OnceLock::default(),
+            status: watch::Sender::default(),
             passwords: PasswordChecks::default(),
             verdicts: Verdicts::new()?,
             pending: PendingLogins::default(),
@@ -57,23 +77,89 @@ impl Logins {
         })
     }
 
+    /// Begins to keep logins as the config says, in `directory` if it is to be a file. A later call does nothing, once one has
+    /// succeeded.
+    pub fn open_store(
+        &self,
+        config: &LoginStore,
+        directory: &Path,
+        now: SystemTime,
+    ) -> Result<(), StoreFault> {
+        if self.kept.get().is_some() {
+            return Ok(());
+        }
+        let opened = match config.storage {
+            LoginStorage::File => store::open(config, directory, now, self.status.clone()).map(|opened| {
+                let grants = Grants::in_file(opened.store, opened.view);
+                (opened.sealer, opened.fingerprints, grants)
+            }),
+            LoginStorage::Memory => {
+                in_memory().map_err(|NoKey| StoreFault::new("the system gives no random numbers"))
+            }
+        };
+        match opened {
+            Ok((sealer, fingerprints, grants)) => {
+                let (config, directory) = (config.clone(), directory.to_owned());
+                // Reloads go one by one, so that nobody else was first.
+                let _ = self.kept.set(KeptLogins { sealer, fingerprints, grants, config, directory });
+                self.status.send_if_modified(|status| status.down.take().is_some());
+                Ok(())
+            }
+            Err(fault) => {
+                self.refuse_store(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Logins are to be kept, and cannot be.
+    pub fn refuse_store(&self, fault: &StoreFault) {
+        self.status.send_modify(|status| status.down = Some(fault.to_string().into()));
+    }
+
+    /// Whether logins are kept. Until then, there are none.
+    pub fn is_open(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
+    /// How and where they are kept.
+    pub fn kept_as(&self) -> Option<(&LoginStore, &Path)> {
+        self.kept.get().map(|kept| (&kept.config, &*kept.directory))
+    }
+
+    /// What logins began; `None` if they are not kept.
+    pub fn grants(&self) -> Option<&Grants> {
+        Some(&self.kept.get()?.grants)
+    }
+
+    /// How logins are kept, from now on.
+    pub fn status(&self) -> watch::Receiver<StoreStatus> {
+        self.status.subscribe()
+    }
+
     /// What tokens know a password by.
     pub fn fingerprint(&self, password_hash: &Secret) -> Result<Fingerprint, NoKey> {
-        Fingerprint::of(&self.keys, password_hash.expose())
+        Fingerprint::of(&self.kept.get().ok_or(NoKey)?.fingerprints, password_hash.expose())
     }
 
     /// A session token that says this.
     pub fn seal(&self, claims: &SessionClaims) -> Result<Secret, NoKey> {
-        self.sealer.seal(claims)
+        self.kept.get().ok_or(NoKey)?.sealer.load().seal(claims)
     }
 
     /// What a session token says, if it is one that holds at this moment.
     pub fn open(&self, token: &[u8], now: SystemTime) -> Option<SessionClaims> {
-        self.sealer.open(token, now).filter(|claims| !self.grants.is_revoked(claims.grant))
+        let kept = self.kept.get()?;
+        kept.sealer.load().open(token, now).filter(|claims| !kept.grants.is_revoked(claims.grant))
     }
 
     /// What a session token says, whether it holds or not.
     pub fn opened(&self, token: &[u8]) -> Option<SessionClaims> {
-        self.sealer.opened(token)
+        self.kept.get()?.sealer.load().opened(token)
     }
+}
+
+fn in_memory() -> Result<(Arc<ArcSwap<TokenSealer>>, Keys, Grants), NoKey> {
+    let sealer = Arc::new(ArcSwap::from_pointee(TokenSealer::new(&Keys::random()?)?));
+    Ok((sealer, Keys::random()?, Grants::default()))
 }

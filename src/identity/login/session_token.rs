@@ -10,12 +10,11 @@ use std::{
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 
 use super::{
     fingerprint::Fingerprint,
     grant_id::GrantId,
-    keys::{Keys, NoKey, Purpose},
+    keys::{KEY_ID, Keys, NoKey, Purpose, key_id},
 };
 use crate::secret::Secret;
 
@@ -24,9 +23,8 @@ pub const PREFIX: &str = "sgs_";
 
 /// How far a token may be from the future: clocks of two gateways differ, and one that was set back must not bring an expired
 /// token to life.
-const LEEWAY: Duration = Duration::from_secs(60);
+pub(super) const LEEWAY: Duration = Duration::from_secs(60);
 
-const KEY_ID: usize = 4;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// Moments of issue, of its own end and of the grant's end, grant, fingerprint.
@@ -63,10 +61,7 @@ impl TokenSealer {
     pub fn new(keys: &Keys) -> Result<Self, NoKey> {
         let sealing = |key: Result<zeroize::Zeroizing<[u8; 32]>, NoKey>| {
             let key = key?;
-            let id =
-                Sha256::new().chain_update(b"sluicegate key id\0").chain_update(key.as_slice()).finalize();
-            let id = id.first_chunk().copied().ok_or(NoKey)?;
-            Ok((id, RandomizedNonceKey::new(&AES_256_GCM, &*key).map_err(|_| NoKey)?))
+            Ok((key_id(&key)?, RandomizedNonceKey::new(&AES_256_GCM, &*key).map_err(|_| NoKey)?))
         };
         Ok(Self { keys: keys.all(Purpose::SessionToken).map(sealing).collect::<Result<_, _>>()? })
     }

@@ -1,0 +1,237 @@
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    super::{Logins, grant::MOST, keys::Keys, refresh_token::GrantSecret},
+    *,
+};
+use crate::{
+    config::{LoginStorage, LoginStore},
+    secret::Secret,
+};
+
+const TERMS: LoginTerms = LoginTerms {
+    access_ttl: Duration::from_secs(900),
+    refresh_ttl: Duration::from_secs(12 * 3600),
+    max_age: Duration::from_secs(30 * 86_400),
+    per_user: 3,
+    reuse_grace: Duration::from_secs(10),
+};
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::of(&Keys::random().unwrap(), "hash").unwrap()
+}
+
+/// Logins of each kind of store, new and empty.
+fn each() -> impl Iterator<Item = (Arc<Logins>, TempDir)> {
+    [LoginStorage::Memory, LoginStorage::File].into_iter().map(|storage| {
+        let directory = TempDir::new().unwrap();
+        let logins = Arc::new(Logins::new().unwrap());
+        let config = LoginStore { storage, ..LoginStore::default() };
+        logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap();
+        (logins, directory)
+    })
+}
+
+async fn begin(grants: &Grants, user: &str, now: u64) -> Issued {
+    grants.begin(&user.into(), fingerprint(), &TERMS, at(now)).await.unwrap().0
+}
+
+async fn refresh(grants: &Grants, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
+    grants.refresh(RefreshToken::parse(token.expose()).unwrap(), &TERMS, at(now)).await
+}
+
+async fn revoke(grants: &Grants, token: &Secret) -> Option<Arc<str>> {
+    let token = Token::Refresh(RefreshToken::parse(token.expose()).unwrap());
+    grants.revoke(vec![token], at(0)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_successor() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        let token = &login.refresh_token;
+        let refreshing: Vec<_> = (0..100)
+            .map(|_| {
+                let (logins, token) = (Arc::clone(&logins), token.clone());
+                tokio::spawn(async move { refresh(logins.grants().unwrap(), &token, 1).await.unwrap() })
+            })
+            .collect();
+        let mut successors = Vec::new();
+        for refreshed in refreshing {
+            successors.push(refreshed.await.unwrap().refresh_token);
+        }
+        assert!(successors.iter().all(|successor| *successor == successors[0] && successor != token));
+        // It is the only one that is good.
+        let next = refresh(grants, &successors[0], 2).await.unwrap();
+        assert_eq!((next.grant, &*next.user), (login.grant, "alice"));
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_nobody_refreshed_is_over_with_its_last_token_and_is_there_until_then() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        let refresh_ends = 12 * 3600;
+        assert!(grants.has(login.grant, at(refresh_ends - 1)) && !grants.has(login.grant, at(refresh_ends)));
+        let other = begin(grants, "alice", refresh_ends + 120).await;
+        assert_eq!(revoke(grants, &other.refresh_token).await.as_deref(), Some("alice"));
+        assert!(!grants.has(other.grant, at(refresh_ends + 121)) && grants.is_revoked(other.grant));
+    }
+}
+
+#[tokio::test]
+async fn a_token_used_again_later_ends_its_grant_and_one_just_before_does_not() {
+    for (first, then, replay) in [(1, 11, true), (1, 10, false)] {
+        for (logins, _directory) in each() {
+            let grants = logins.grants().unwrap();
+            let login = begin(grants, "alice", 0).await;
+            let others = begin(grants, "alice", 0).await;
+            let next = refresh(grants, &login.refresh_token, first).await.unwrap();
+            let again = refresh(grants, &login.refresh_token, then).await;
+            assert_eq!(grants.is_revoked(login.grant), replay);
+            if replay {
+                assert_eq!(again.unwrap_err(), NotRefreshed::Replayed("alice".into()));
+                let late = refresh(grants, &next.refresh_token, then).await;
+                assert_eq!(late.unwrap_err(), NotRefreshed::Invalid);
+            } else {
+                assert_eq!(again.unwrap().refresh_token, next.refresh_token);
+            }
+            assert!(!grants.is_revoked(others.grant));
+            assert!(refresh(grants, &others.refresh_token, then).await.is_ok());
+        }
+    }
+    // Within the time, but two generations ago.
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        let next = refresh(grants, &login.refresh_token, 1).await.unwrap();
+        refresh(grants, &next.refresh_token, 2).await.unwrap();
+        let replayed = refresh(grants, &login.refresh_token, 3).await;
+        assert_eq!(replayed.unwrap_err(), NotRefreshed::Replayed("alice".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_forged_token_ends_nothing() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        for generation in [0, 1, 7] {
+            let other = RefreshToken::make(login.grant, generation, &GrantSecret::random().unwrap());
+            assert_eq!(refresh(grants, &other, 1).await.unwrap_err(), NotRefreshed::Invalid);
+            assert_eq!(revoke(grants, &other).await, None);
+        }
+        assert!(refresh(grants, &login.refresh_token, 1).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_grant_ends_when_nobody_refreshes_it_and_at_its_own_end_in_any_case() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        assert_eq!((login.expires, login.grant_ends), (at(900), at(30 * 86_400)));
+        let late = refresh(grants, &login.refresh_token, 12 * 3600).await;
+        assert_eq!(late.unwrap_err(), NotRefreshed::Invalid);
+
+        let mut last = begin(grants, "alice", 0).await;
+        for hour in (11..30 * 24).step_by(11) {
+            last = refresh(grants, &last.refresh_token, hour * 3600).await.unwrap();
+        }
+        let end = 30 * 86_400;
+        let near = refresh(grants, &last.refresh_token, end - 10).await.unwrap();
+        assert_eq!((near.expires, near.grant_ends), (at(end), at(end)));
+        assert_eq!(refresh(grants, &near.refresh_token, end).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_from_the_future_is_good_for_nothing() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let day = 86_400;
+        let login = begin(grants, "alice", 400 * day).await;
+        assert_eq!(refresh(grants, &login.refresh_token, 0).await.unwrap_err(), NotRefreshed::Invalid);
+        // Nor do such logins take the place of others.
+        let mine = begin(grants, "alice", 1).await;
+        begin(grants, "alice", 2).await;
+        begin(grants, "alice", 3).await;
+        assert!(grants.is_revoked(login.grant) && !grants.is_revoked(mine.grant));
+    }
+}
+
+#[tokio::test]
+async fn who_has_too_many_loses_the_one_that_was_refreshed_longest_ago() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let mut begun = Vec::new();
+        for now in 0..3 {
+            begun.push(begin(grants, "alice", now).await);
+        }
+        refresh(grants, &begun[0].refresh_token, 3).await.unwrap();
+        begin(grants, "bob", 4).await;
+        let (_, is_beyond) = grants.begin(&"alice".into(), fingerprint(), &TERMS, at(5)).await.unwrap();
+        assert!(is_beyond);
+        let revoked: Vec<_> = begun.iter().map(|login| grants.is_revoked(login.grant)).collect();
+        assert_eq!(revoked, [false, true, false]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_forgotten_once_its_tokens_have_ended() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        assert_eq!(revoke(grants, &login.refresh_token).await.as_deref(), Some("alice"));
+        assert_eq!(revoke(grants, &login.refresh_token).await, None);
+        grants.sweep(at(899));
+        assert!(grants.is_revoked(login.grant));
+        grants.sweep(at(960));
+        assert!(!grants.is_revoked(login.grant));
+        assert_eq!(refresh(grants, &login.refresh_token, 960).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn grants_of_users_that_are_gone_are_revoked_for_good() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let (alice, bob) = (begin(grants, "alice", 0).await, begin(grants, "bob", 0).await);
+        grants.keep(|user, _| user == "bob");
+        grants.keep(|_, _| true);
+        assert!(grants.is_revoked(alice.grant) && !grants.is_revoked(bob.grant));
+        assert_eq!(refresh(grants, &alice.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+        grants.keep(|_, fingerprint| fingerprint != bob.fingerprint);
+        assert!(grants.is_revoked(bob.grant));
+    }
+}
+
+#[tokio::test]
+async fn no_grant_begins_that_could_not_be_revoked() {
+    let grants = Grants::default();
+    let terms = LoginTerms { per_user: 100, ..TERMS };
+    let fingerprint = fingerprint();
+    for user in 0..MOST / 100 {
+        let user = user.to_string().into();
+        for _ in 0..100 {
+            grants.begin(&user, fingerprint, &terms, at(0)).await.unwrap();
+        }
+    }
+    let user = "alice".into();
+    assert_eq!(grants.begin(&user, fingerprint, &terms, at(1)).await.unwrap_err(), NotBegun::Full);
+    grants.keep(|_, _| false);
+    assert_eq!(grants.begin(&user, fingerprint, &terms, at(2)).await.unwrap_err(), NotBegun::Full);
+    grants.sweep(at(961));
+    grants.begin(&user, fingerprint, &terms, at(961)).await.unwrap();
+}

@@ -1,0 +1,125 @@
+//! Logins in a file of `proxy.stateDir`, so that they outlive the process, and hold at every gateway that has the file.
+
+mod database;
+mod fault;
+mod kept_keys;
+mod sealed;
+mod secrets;
+mod status;
+mod thread;
+
+use std::{path::Path, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub(super) use self::thread::{FileStore, Revocable};
+use self::{database::Database, secrets::Secrets, thread::Writer};
+pub use self::{fault::StoreFault, status::StoreStatus};
+use super::{
+    keys::{Keys, NoKey},
+    session_token::TokenSealer,
+    table::View,
+};
+use crate::{
+    config::LoginStore,
+    state_dir::{self, ANY_BY_OTHERS},
+};
+
+/// What a file that was opened brings.
+pub(super) struct Opened {
+    pub(super) store: FileStore,
+    pub(super) view: Arc<View>,
+    pub(super) sealer: Arc<ArcSwap<TokenSealer>>,
+    /// What fingerprints of passwords are made with: it stays whatever keys the config names.
+    pub(super) fingerprints: Keys,
+}
+
+/// Opens the file in `directory`, and makes what is missing.
+pub(super) fn open(
+    config: &LoginStore,
+    directory: &Path,
+    now: SystemTime,
+    status: watch::Sender<StoreStatus>,
+) -> Result<Opened, StoreFault> {
+    let fault = |error: std::io::Error| StoreFault::of(directory, error);
+    state_dir::make(directory).map_err(fault)?;
+    check_directory(directory)?;
+    let needs_keys = config.jwt_secrets.is_empty() || config.encryption_keys.is_empty();
+    let kept = match needs_keys {
+        true => Some(kept_keys::load_or_make(directory)?),
+        false => kept_keys::load(directory)?,
+    };
+    let secrets = Secrets::of(config, kept);
+    let mut database = Database::open(directory, &secrets.of_columns(), database::MIGRATIONS, now)?;
+    let fingerprints = Keys::of([database.secret.expose()], b"");
+    let no_key = |NoKey| StoreFault::new("the system gives no random numbers, or the cryptography fails");
+    let sealer = TokenSealer::new(&secrets.of_tokens(&database.secret, &database.salt)).map_err(no_key)?;
+    let sealer = Arc::new(ArcSwap::from_pointee(sealer));
+    let view = Arc::<View>::default();
+    let news = database.follow(&view).map_err(|error| StoreFault::of(database.path(), error))?;
+    let writer = Writer::new(database, Arc::clone(&view), Arc::clone(&sealer), secrets, status);
+    let store = writer.start(&news).map_err(fault)?;
+    Ok(Opened { store, view, sealer, fingerprints })
+}
+
+/// What keeps logins from being kept in `directory`, if something does. Nothing is made or changed.
+pub fn fault(config: &LoginStore, directory: &Path) -> Option<StoreFault> {
+    check(config, directory).err()
+}
+
+fn check(config: &LoginStore, directory: &Path) -> Result<(), StoreFault> {
+    match directory.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        _ => check_directory(directory)?,
+    }
+    let kept = kept_keys::load(directory)?;
+    database::check_files(directory)?;
+    if config.encryption_keys.is_empty() && kept.is_none() {
+        return match database::is_used(directory) {
+            true => Err(kept_keys::lost(directory)),
+            false => Ok(()),
+        };
+    }
+    database::check(directory, &Secrets::of(config, kept).of_columns())
+}
+
+fn check_directory(directory: &Path) -> Result<(), StoreFault> {
+    let opened = state_dir::open_directory(directory, ANY_BY_OTHERS);
+    let opened = opened.map_err(|error| StoreFault::of(directory, error))?;
+    let kind = rustix::fs::fstatfs(&opened).map_err(|error| StoreFault::of(directory, error))?.f_type;
+    match foreign_file_system(kind) {
+        Some(name) => Err(StoreFault::of(
+            directory,
+            format!(
+                "is on {name}, where SQLite cannot lock files; name a `stateDir` on a disk of this machine, or set \
+                 `\"storage\": \"memory\"`"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The name of a file system that this machine does not have to itself (statfs(2)).
+fn foreign_file_system(kind: impl TryInto<i64>) -> Option<&'static str> {
+    let kind = kind.try_into().ok()? & 0xffff_ffff;
+    Some(match kind {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x6573_5546 => "a file system in user space (FUSE)",
+        0x0102_1997 => "9P",
+        0x00c3_6400 => "Ceph",
+        0x7375_7245 => "Coda",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "BeeGFS",
+        0x564c => "NCP",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+use test_basics::waiting::until;
+
+use super::{database::MIGRATIONS, *};
+use crate::{
+    config::LoginTerms,
+    identity::login::{
+        Logins,
+        fingerprint::Fingerprint,
+        grants::{Grants, Issued, NotRefreshed, Token},
+        refresh_token::RefreshToken,
+        session_token::SessionClaims,
+    },
+    secret::{Secret, SecretKey},
+};
+
+const DAY: u64 = 86_400;
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+/// A directory for the state of one gateway or several.
+struct Place {
+    state: PathBuf,
+    _directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        Self { state: directory.path().join("state"), _directory: directory }
+    }
+
+    fn open_with(&self, config: &LoginStore, now: u64) -> Result<Logins, String> {
+        let logins = Logins::new().unwrap();
+        match logins.open_store(config, &self.state, at(now)) {
+            Ok(()) => Ok(logins),
+            Err(fault) => Err(fault.to_string()),
+        }
+    }
+
+    fn open(&self, now: u64) -> Logins {
+        self.open_with(&LoginStore::default(), now).unwrap()
+    }
+
+    fn fault(&self) -> String {
+        self.open_with(&LoginStore::default(), 0).map(|_| ()).unwrap_err()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.state.join(database::NAME)
+    }
+
+    fn sql(&self) -> Connection {
+        Connection::open(self.file()).unwrap()
+    }
+}
+
+fn grants(logins: &Logins) -> &Grants {
+    logins.grants().unwrap()
+}
+
+fn fingerprint(logins: &Logins) -> Fingerprint {
+    logins.fingerprint(&Secret::new("hash".into())).unwrap()
+}
+
+async fn begin(logins: &Logins, now: u64) -> Issued {
+    let terms = LoginTerms::DEFAULT;
+    grants(logins).begin(&"alice".into(), fingerprint(logins), &terms, at(now)).await.unwrap().0
+}
+
+async fn refresh(logins: &Logins, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
+    let token = RefreshToken::parse(token.expose()).unwrap();
+    grants(logins).refresh(token, &LoginTerms::DEFAULT, at(now)).await
+}
+
+async fn log_out(logins: &Logins, token: &Secret) -> Option<Arc<str>> {
+    let token = Token::Refresh(RefreshToken::parse(token.expose()).unwrap());
+    grants(logins).revoke(vec![token], at(0)).await.unwrap()
+}
+
+fn session(logins: &Logins, issued: &Issued, now: u64) -> Secret {
+    let claims = SessionClaims {
+        user: Arc::clone(&issued.user),
+        grant: issued.grant,
+        fingerprint: issued.fingerprint,
+        issued: at(now),
+        expires: issued.expires,
+        grant_ends: issued.grant_ends,
+    };
+    logins.seal(&claims).unwrap()
+}
+
+fn opens(logins: &Logins, token: &Secret, now: u64) -> bool {
+    logins.open(token.expose().as_bytes(), at(now)).is_some()
+}
+
+#[tokio::test]
+async fn logins_and_logouts_outlive_the_process() {
+    let place = Place::new();
+    let first = place.open(0);
+    let (kept, ended) = (begin(&first, 0).await, begin(&first, 0).await);
+    let tokens = [&kept, &ended].map(|issued| session(&first, issued, 0));
+    let next = refresh(&first, &kept.refresh_token, 1).await.unwrap();
+    log_out(&first, &ended.refresh_token).await.unwrap();
+    drop(first);
+
+    let second = place.open(2);
+    assert_eq!(fingerprint(&second), kept.fingerprint);
+    assert_eq!(tokens.each_ref().map(|token| opens(&second, token, 2)), [true, false]);
+    assert!(grants(&second).has(kept.grant, at(2)) && !grants(&second).has(ended.grant, at(2)));
+    assert_eq!(refresh(&second, &ended.refresh_token, 2).await.unwrap_err(), NotRefreshed::Invalid);
+    let again = refresh(&second, &kept.refresh_token, 3).await.unwrap();
+    assert_eq!(again.refresh_token, next.refresh_token, "within the grace, the same successor");
+    assert!(refresh(&second, &next.refresh_token, 4).await.is_ok());
+
+    for name in ["", "keys.json", "logins.db"] {
+        let mode = place.state.join(name).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if name.is_empty() { 0o700 } else { 0o600 }, "{name}");
+    }
+    for path in fs::read_dir(&place.state).unwrap() {
+        let bytes = fs::read(path.unwrap().path()).unwrap();
+        for secret in [&kept.refresh_token, &next.refresh_token, &tokens[0]] {
+            let holds = |text: &[u8]| memchr::memmem::find(&bytes, text).is_some();
+            assert!(!holds(secret.expose().as_bytes()) && !holds(&secret.expose().as_bytes()[4..30]));
+        }
+        assert!(memchr::memmem::find(&bytes, &kept.grant.bytes()).is_none(), "ids are hashes");
+    }
+}
+
+#[tokio::test]
+async fn two_gateways_have_the_same_logins_and_rotate_once() {
+    let place = Place::new();
+    let (one, other) = (place.open(0), place.open(0));
+    let login = begin(&one, 0).await;
+    let token = session(&one, &login, 0);
+    assert!(opens(&other, &token, 1) && grants(&other).has(login.grant, at(1)));
+    let (a, b) =
+        tokio::join!(refresh(&one, &login.refresh_token, 1), refresh(&other, &login.refresh_token, 1));
+    let (a, b) = (a.unwrap().refresh_token, b.unwrap().refresh_token);
+    assert_eq!(a, b);
+
+    let mut told = other.status();
+    let before = told.borrow_and_update().revocations;
+    assert_eq!(log_out(&one, &a).await.as_deref(), Some("alice"));
+    assert!(!opens(&one, &token, 2));
+    until("the other gateway knows", || !opens(&other, &token, 2)).await;
+    assert!(told.borrow().revocations > before && !grants(&other).has(login.grant, at(2)));
+    assert_eq!(refresh(&other, &a, 2).await.unwrap_err(), NotRefreshed::Invalid);
+
+    // Before it has heard of it, too.
+    let new = begin(&one, 3).await;
+    assert_eq!(log_out(&other, &new.refresh_token).await.as_deref(), Some("alice"));
+    assert_eq!(refresh(&one, &new.refresh_token, 4).await.unwrap_err(), NotRefreshed::Invalid);
+}
+
+#[tokio::test]
+async fn another_key_opens_nothing_and_empties_nothing() {
+    let place = Place::new();
+    let key = |byte| SecretKey::new([byte; 32]);
+    let with = |keys: &[u8]| LoginStore {
+        jwt_secrets: vec![Secret::new("j".repeat(32))],
+        encryption_keys: keys.iter().map(|byte| key(*byte)).collect(),
+        ..LoginStore::default()
+    };
+    let first = place.open_with(&with(&[1]), 0).unwrap();
+    let login = begin(&first, 0).await;
+    drop(first);
+    until("the file is closed", || !place.state.join("logins.db-wal").exists()).await;
+    let before = fs::read(place.file()).unwrap();
+    let fault = place.open_with(&with(&[2]), 0).map(|_| ()).unwrap_err();
+    assert!(fault.contains("logins.db: was sealed by another `encryptionKey`"), "{fault}");
+    assert_eq!(super::fault(&with(&[2]), &place.state).unwrap().to_string(), fault, "check says so, too");
+    assert_eq!(super::fault(&with(&[1]), &place.state), None);
+    assert_eq!(fs::read(place.file()).unwrap(), before);
+    assert!(!place.state.join("keys.json").exists(), "the config has all keys");
+
+    // A key is replaced: for one start, both are there.
+    let both = place.open_with(&with(&[2, 1]), 0).unwrap();
+    let next = refresh(&both, &login.refresh_token, 1).await.unwrap();
+    drop(both);
+    let new = place.open_with(&with(&[2]), 0).unwrap();
+    assert!(refresh(&new, &next.refresh_token, 2).await.is_ok());
+    assert!(place.open_with(&with(&[1]), 0).is_err());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_ends_session_tokens_and_no_login() {
+    let place = Place::new();
+    let with = |secrets: &[&str]| LoginStore {
+        jwt_secrets: secrets.iter().map(|secret| Secret::new(secret.repeat(32))).collect(),
+        ..LoginStore::default()
+    };
+    let first = place.open_with(&with(&["a"]), 0).unwrap();
+    let login = begin(&first, 0).await;
+    let token = session(&first, &login, 0);
+    let both = place.open_with(&with(&["b", "a"]), 0).unwrap();
+    assert!(opens(&both, &token, 1));
+    let new = place.open_with(&with(&["b"]), 0).unwrap();
+    assert!(!opens(&new, &token, 1));
+    assert!(refresh(&new, &login.refresh_token, 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn files_that_others_could_touch_are_not_used() {
+    let place = Place::new();
+    drop(place.open(0));
+    let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (file, keys) = (place.file(), place.state.join("keys.json"));
+    for (path, bad, good, told) in [
+        (&place.state, 0o750, 0o700, "state: other users may look into it; `chmod 700`"),
+        (&place.state, 0o701, 0o700, "StateDirectoryMode=0700"),
+        (&file, 0o640, 0o600, "logins.db: other users may read it"),
+        (&keys, 0o604, 0o600, "keys.json: other users may read it"),
+    ] {
+        chmod(path, bad);
+        let fault = place.fault();
+        assert!(fault.contains(told), "{fault}");
+        assert_eq!(super::fault(&LoginStore::default(), &place.state).unwrap().to_string(), fault);
+        chmod(path, good);
+        drop(place.open(0));
+    }
+    let elsewhere = place.state.with_file_name("elsewhere");
+    fs::rename(&place.state, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &place.state).unwrap();
+    assert!(place.fault().contains("is a symbolic link"), "{}", place.fault());
+    fs::remove_file(&place.state).unwrap();
+    fs::rename(&elsewhere, &place.state).unwrap();
+    fs::rename(&file, place.state.join("other")).unwrap();
+    std::os::unix::fs::symlink("other", &file).unwrap();
+    assert!(place.fault().contains("is a symbolic link, or no file"), "{}", place.fault());
+}
+
+#[tokio::test]
+async fn what_is_no_store_of_this_version_stays_as_it_is() {
+    let place = Place::new();
+    drop(place.open(0));
+    let keys = fs::read(place.state.join("keys.json")).unwrap();
+    fs::remove_file(place.state.join("keys.json")).unwrap();
+    let lost = place.fault();
+    assert!(lost.contains("keys.json: is gone, and logins.db is there"), "{lost}");
+    assert!(!place.state.join("keys.json").exists(), "no others are made in their place");
+    assert_eq!(super::fault(&LoginStore::default(), &place.state).unwrap().to_string(), lost);
+    state_dir::write_new(&place.state.join("keys.json"), 0o600, std::str::from_utf8(&keys).unwrap()).unwrap();
+    place.sql().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(place.file()).unwrap();
+    let newer = place.fault();
+    assert!(newer.contains("was written by a newer gateway (version 99"), "{newer}");
+    assert_eq!(super::fault(&LoginStore::default(), &place.state).unwrap().to_string(), newer);
+    assert_eq!(fs::read(place.file()).unwrap(), before);
+    fs::write(place.file(), "nonsense ".repeat(1000)).unwrap();
+    assert!(place.fault().contains("is no database"), "{}", place.fault());
+    fs::remove_file(place.file()).unwrap();
+    place.sql().execute_batch("CREATE TABLE of_others (x)").unwrap();
+    fs::set_permissions(place.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(place.fault().contains("is a database of something else"), "{}", place.fault());
+}
+
+#[tokio::test]
+async fn an_older_version_is_copied_before_it_becomes_a_newer_one() {
+    let place = Place::new();
+    let logins = place.open(0);
+    let login = begin(&logins, 0).await;
+    drop(logins);
+    let kept = kept_keys::load(&place.state).unwrap();
+    let keys = Secrets::of(&LoginStore::default(), kept).of_columns();
+    let migrations = [MIGRATIONS, &["ALTER TABLE store ADD COLUMN more TEXT"]].concat();
+    let mut database = Database::open(&place.state, &keys, &migrations, at(0)).unwrap();
+    let view = View::default();
+    database.follow(&view).unwrap();
+    assert_eq!(view.has(login.grant, at(1)), Some(true));
+    let version = |path: &Path| -> i64 {
+        Connection::open(path).unwrap().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(&place.file()), 2);
+    let copy = place.state.join("logins.db.v1");
+    assert_eq!((version(&copy), copy.metadata().unwrap().permissions().mode() & 0o777), (1, 0o600));
+    drop(database);
+    fs::rename(copy, place.file()).unwrap();
+    let _ = fs::remove_file(place.state.join("logins.db-wal"));
+    let back = place.open(1);
+    assert!(refresh(&back, &login.refresh_token, 1).await.is_ok(), "the copy is whole");
+}
+
+#[tokio::test]
+async fn a_row_that_was_moved_to_another_user_does_not_open_and_is_named() {
+    let place = Place::new();
+    let logins = place.open(0);
+    let (alice, other) = (begin(&logins, 0).await, begin(&logins, 0).await);
+    let bob = grants(&logins)
+        .begin(&"bob".into(), fingerprint(&logins), &LoginTerms::DEFAULT, at(0))
+        .await
+        .unwrap()
+        .0;
+    let sql = place.sql();
+    let body = |principal: &str| -> Vec<u8> {
+        let select = "SELECT body FROM grants WHERE principal = ?1";
+        sql.query_row(select, [principal], |row| row.get(0)).unwrap()
+    };
+    sql.execute("UPDATE grants SET body = ?1 WHERE principal = 'user:bob'", params![body("user:alice")])
+        .unwrap();
+    assert_eq!(refresh(&logins, &bob.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+    let changes = "UPDATE grants SET principal = 'user:bob', changed = 1000 WHERE principal = 'user:alice'";
+    sql.execute_batch(&format!("{changes}; UPDATE store SET changed = 1000")).unwrap();
+    for moved in [&alice, &other] {
+        assert_eq!(refresh(&logins, &moved.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+    let status = logins.status();
+    until("it is told", || status.borrow().faults == 2).await;
+    assert!(status.borrow().last_fault.as_deref().unwrap().starts_with("grants "), "{status:?}");
+    assert_eq!(status.borrow().down, None);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_brings_no_login_to_life() {
+    for jump in [400 * DAY, 17 * 60] {
+        let place = Place::new();
+        let first = place.open(0);
+        let (kept, ended) = (begin(&first, 0).await, begin(&first, 0).await);
+        let tokens = [&kept, &ended].map(|issued| session(&first, issued, 0));
+        log_out(&first, &ended.refresh_token).await.unwrap();
+        // The clock is ahead, and what has ended by it is forgotten.
+        grants(&first).sweep(at(jump));
+        let revoked = || -> i64 {
+            place.sql().query_row("SELECT count(*) FROM revoked", (), |row| row.get(0)).unwrap()
+        };
+        until("the sweep", || revoked() == 0).await;
+        drop(first);
+        // And is right again.
+        let second = place.open(1);
+        assert_eq!(tokens.each_ref().map(|token| opens(&second, token, 1)), [false, false], "{jump}");
+        assert_eq!(refresh(&second, &ended.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+        // The login itself is there, unless it was over by the clock that was wrong.
+        let refreshed = refresh(&second, &kept.refresh_token, 1).await;
+        assert_eq!(refreshed.is_ok(), jump < 12 * 3600, "{jump}");
+        // A clock that was behind: nothing of the future is good, and nothing is lost.
+        drop(second);
+        let third = place.open(0);
+        let login = begin(&third, 400 * DAY).await;
+        let token = session(&third, &login, 400 * DAY);
+        assert!(!opens(&third, &token, 1));
+        assert_eq!(refresh(&third, &login.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_goes_in_portions() {
+    let place = Place::new();
+    let logins = place.open(0);
+    let login = begin(&logins, 0).await;
+    let sql = place.sql();
+    sql.execute_batch(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 2500)
+         INSERT INTO revoked SELECT CAST(x AS BLOB), 1, x'00', 0 FROM n",
+    )
+    .unwrap();
+    let count = |table: &str| -> i64 {
+        sql.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
+    };
+    grants(&logins).sweep(at(10));
+    until("all of them are gone", || count("revoked") == 0).await;
+    assert_eq!(count("grants"), 1, "what is not over stays");
+    assert!(grants(&logins).has(login.grant, at(1)));
+}
+
+#[test]
+fn file_systems_of_several_machines_are_told_from_others() {
+    for (kind, name) in [(0x6969, "NFS"), (0x6573_5546, "FUSE"), (0xff53_4d42_i64, "SMB")] {
+        assert!(foreign_file_system(kind).unwrap().contains(name));
+    }
+    // As signed 32 bits, which some machines have.
+    assert_eq!(foreign_file_system(0xff53_4d42_u32 as i32), Some("SMB"));
+    // ext4, XFS, btrfs, tmpfs, overlay, ZFS
+    for kind in [0xef53_i64, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1] {
+        assert_eq!(foreign_file_system(kind), None);
+    }
+}
