@@ -222,23 +222,26 @@ impl Live {
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
-    /// refusals take the same time, but for those of a password. `address` is where it comes from.
+    /// refusals take the same time, but for those of a session token or a password. `address` is where it comes from.
     pub fn identify<'a>(
         &'a self,
         presented: &'a Result<Presented<'_>, ErrorKind>,
         address: AddressBlock,
     ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
+        let is_session = self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes());
+        // First, since a digest of so long a token costs as much as opening it.
+        if is_session
+            && let Ok(presented) = presented
+            && let Some(caller) = self.by_session(token)
+            && presented.may_prove(&caller.identity.principal)
+        {
+            return Identified::Ready(Ok(caller));
+        }
         Identified::Ready(match (self.tokens.find(token), presented) {
             (_, Err(refused)) => Err((*refused).into()),
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
-            (None, Ok(presented))
-                if self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes()) =>
-            {
-                let user = self.by_session(token);
-                let is_proved = |caller: &Caller| presented.may_prove(&caller.identity.principal);
-                user.filter(is_proved).ok_or_else(|| ErrorKind::InvalidToken.into())
-            }
+            (None, Ok(_)) if is_session => Err(ErrorKind::InvalidToken.into()),
             // Also if it is the secret of somebody else: what is no token of this name is compared, whatever it is.
             (_, Ok(Presented { claim: Claim::Named(name), .. })) if self.has_logins() => {
                 return self.by_basic(name, token, address);
