@@ -241,7 +241,10 @@ impl LoginRequest<'_> {
         }
         // Each is ended: more than one may be given.
         let ended = grants.revoke(given, self.live.clock.now()).await;
-        self.shared.note_change();
+        // Whoever gives what never was a token makes nobody look.
+        if !matches!(ended, Ok(None)) {
+            self.shared.note_change();
+        }
         // It is ended here, and would be there again after a restart: the client has to know that.
         ended.map_err(|NotWritten| not_kept())
     }

@@ -170,11 +170,12 @@ pub(super) fn begin<R: GrantRows>(
     others.sort_by_key(|(_, rotated)| (*rotated <= now + LEEWAY, *rotated));
     let most = usize::try_from(terms.per_user.max(1)).unwrap_or(usize::MAX);
     let beyond = (others.len() + 1).saturating_sub(most);
-    for (id, _) in others.iter().take(beyond) {
-        revoke(rows, *id)?;
-    }
+    // Those that go keep their places, among the revoked: where there is no room, nothing ends for it.
     if rows.count()? >= MOST {
         return Ok(Err(NotBegun::Full));
+    }
+    for (id, _) in others.iter().take(beyond) {
+        revoke(rows, *id)?;
     }
     let issued = grant.issue(terms, now);
     rows.put(&grant)?;

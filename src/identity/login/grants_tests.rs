@@ -222,16 +222,43 @@ async fn no_grant_begins_that_could_not_be_revoked() {
     let grants = Grants::default();
     let terms = LoginTerms { per_user: 100, ..TERMS };
     let fingerprint = fingerprint();
+    let mut first = None;
     for user in 0..MOST / 100 {
         let user = user.to_string().into();
         for _ in 0..100 {
-            grants.begin(&user, fingerprint, &terms, at(0)).await.unwrap();
+            let (issued, _) = grants.begin(&user, fingerprint, &terms, at(0)).await.unwrap();
+            first.get_or_insert(issued.grant);
         }
     }
+    let has_most = "0".into();
+    assert_eq!(grants.begin(&has_most, fingerprint, &terms, at(1)).await.unwrap_err(), NotBegun::Full);
+    assert!(!grants.is_revoked(first.unwrap()), "none ended for one that did not begin");
     let user = "alice".into();
     assert_eq!(grants.begin(&user, fingerprint, &terms, at(1)).await.unwrap_err(), NotBegun::Full);
     grants.keep(|_, _| false);
     assert_eq!(grants.begin(&user, fingerprint, &terms, at(2)).await.unwrap_err(), NotBegun::Full);
     grants.sweep(at(961));
     grants.begin(&user, fingerprint, &terms, at(961)).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_that_is_revoked_is_seen_at_once_and_until_its_tokens_have_ended_however_many_there_are() {
+    let grants = Grants::default();
+    let terms = LoginTerms { per_user: 2_000, ..TERMS };
+    let (user, fingerprint) = ("alice".into(), fingerprint());
+    let mut ids = Vec::new();
+    for number in 0..1_200 {
+        let now = at(if number % 2 == 0 { 0 } else { 100 });
+        ids.push(grants.begin(&user, fingerprint, &terms, now).await.unwrap().0.grant);
+    }
+    let seen = || ids.iter().filter(|id| grants.is_revoked(**id)).count();
+    for (number, id) in ids.iter().enumerate().rev() {
+        grants.withdraw(*id);
+        assert!(grants.is_revoked(*id));
+        if number % 100 == 0 {
+            assert_eq!(seen(), ids.len() - number);
+        }
+    }
+    grants.sweep(at(950));
+    assert_eq!(seen(), 600);
 }

@@ -28,7 +28,9 @@ pub(super) struct Table {
     pub(super) grants: HashMap<GrantId, Grant>,
     by_user: HashMap<Arc<str>, HashSet<GrantId>>,
     /// When the last token of each revoked grant ends.
-    pub(super) revoked: HashMap<GrantId, SystemTime>,
+    revoked: HashMap<GrantId, SystemTime>,
+    /// Those that were revoked last. What is shown of the others has them not.
+    recent: Vec<GrantId>,
     /// Those that were revoked here, while the file does not say so.
     pub(super) unwritten: HashSet<GrantId>,
     swept: Option<SystemTime>,
@@ -59,7 +61,9 @@ impl Table {
     /// A grant is revoked, whether it is known or not; its tokens end at `tokens_end` at the latest.
     pub(super) fn end(&mut self, id: GrantId, tokens_end: SystemTime) {
         self.remove(id);
-        self.revoked.insert(id, tokens_end);
+        if self.revoked.insert(id, tokens_end).is_none() {
+            self.recent.push(id);
+        }
     }
 }
 
@@ -90,30 +94,47 @@ impl GrantRows for Table {
     }
 }
 
+/// Most revoked grants that are copied for each one that is revoked. The others are copied once for so many.
+const RECENT: usize = 512;
+
+/// Which grants are revoked, for requests to look at.
+#[derive(Clone, Default)]
+struct Revoked {
+    settled: Arc<HashSet<GrantId>>,
+    recent: HashSet<GrantId>,
+}
+
 /// The table, and what of it requests look at.
 #[derive(Default)]
 pub(super) struct View {
     table: Mutex<Table>,
-    /// The keys of `revoked`.
-    revoked: ArcSwap<HashSet<GrantId>>,
+    revoked: ArcSwap<Revoked>,
 }
 
 impl View {
     /// Changes the table, and lets requests see which grants are revoked then.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table.lock();
-        let before = table.revoked.len();
+        let (all, recent) = (table.revoked.len(), table.recent.len());
         let changed = change(&mut table);
-        // Nothing is taken out of it but by a sweep, which makes it shorter.
-        if table.revoked.len() != before {
-            self.revoked.store(Arc::new(table.revoked.keys().copied().collect()));
+        let added = table.recent.len() - recent;
+        // A sweep takes some out.
+        if table.revoked.len() != all + added || table.recent.len() > RECENT {
+            table.recent.clear();
+            let settled = Arc::new(table.revoked.keys().copied().collect());
+            self.revoked.store(Arc::new(Revoked { settled, recent: HashSet::new() }));
+        } else if added > 0 {
+            let settled = Arc::clone(&self.revoked.load().settled);
+            let recent = table.recent.iter().copied().collect();
+            self.revoked.store(Arc::new(Revoked { settled, recent }));
         }
         changed
     }
 
     /// Whether a grant was revoked while tokens of it have not ended.
     pub(super) fn is_revoked(&self, id: GrantId) -> bool {
-        self.revoked.load().contains(&id)
+        let revoked = self.revoked.load();
+        revoked.recent.contains(&id) || revoked.settled.contains(&id)
     }
 
     /// Whether a grant is there and not over; `None` if nothing is known of it.
