@@ -26,28 +26,23 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     sync::{Mutex, mpsc},
     task::JoinSet,
 };
 
 use test_support::{
-    harness::{Client, PATIENCE, SSE, chunk, get, post, soon},
+    harness::{post, soon},
+    numbered::{
+        PACE, becomes, connect, count_events, from_env, percentile, raise_file_limit, server, status, stream,
+    },
     process::{Process, text},
 };
 
 /// One of these tests at a time: each measures.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Time between two events of a stream.
-const PACE: Duration = Duration::from_millis(200);
 /// Token names that streams and requests use and no rotation touches, and such as are replaced in turn.
 const NAMES: usize = 10;
-
-fn from_env(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
-}
 
 fn rotations(default: usize) -> usize {
     from_env("SLUICEGATE_ROTATIONS", default)
@@ -56,44 +51,6 @@ fn rotations(default: usize) -> usize {
 /// Whether the promised figures are asserted, not only printed: a loaded machine cannot keep them.
 fn full_size() -> bool {
     rotations(0) >= 1000
-}
-
-/// A server that answers a GET with numbered events without end, and anything else with `{}`.
-async fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer(Client::new(stream)));
-        }
-    });
-    addr
-}
-
-async fn answer(mut client: Client<TcpStream>) {
-    while let Some(head) = client.next_head().await {
-        if head.starts_with("POST ") {
-            client.exactly(2).await;
-            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-            if client.stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        if client.stream.write_all(SSE.as_bytes()).await.is_err() {
-            return;
-        }
-        let mut pace = tokio::time::interval(PACE);
-        for n in 0_u64.. {
-            let event = chunk(&format!("id: {n}\ndata: event {n}\n\n"));
-            tokio::select! {
-                _ = pace.tick() => if client.stream.write_all(event.as_bytes()).await.is_err() { return },
-                // The gateway has nothing more to say on this connection than its end.
-                _ = client.stream.read_u8() => return,
-            }
-        }
-    }
 }
 
 fn stays(n: usize) -> String {
@@ -134,52 +91,6 @@ async fn start(server: SocketAddr) -> Process {
     Process::start(first).await
 }
 
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-}
-
-async fn connect(addr: SocketAddr) -> Client<TcpStream> {
-    let stream = TcpStream::connect(addr).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    Client::new(stream)
-}
-
-/// Opens a stream and reads its head. The status is for the caller to judge.
-async fn stream(addr: SocketAddr, token: &str) -> (u16, Client<TcpStream>) {
-    let mut client = connect(addr).await;
-    client.send(get("/db", token, "Accept: text/event-stream\r\n")).await;
-    let head = client.head().await;
-    (head[9..12].parse().unwrap(), client)
-}
-
-/// Reads a stream to its end and checks that its events are 0, 1, 2, … with none missing, double or out of order.
-/// Tells how many there were; `count` follows while it runs.
-async fn count_events(client: &mut Client<TcpStream>, count: &AtomicU64) -> u64 {
-    let mut text = String::new();
-    let mut bytes = vec![0; 4096];
-    let mut next = 0;
-    let mut raw = std::mem::take(&mut client.buffer);
-    loop {
-        // Chunk framing is the gateway's to choose: only lines that belong to events are looked at.
-        text.push_str(std::str::from_utf8(&raw).unwrap());
-        raw.clear();
-        while let Some(end) = text.find("\n\n") {
-            let event: String = text.drain(..end + 2).collect();
-            let id = event.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
-            assert_eq!(id.parse(), Ok(next), "an event was lost, doubled or overtaken");
-            assert!(event.ends_with(&format!("data: event {next}\n\n")), "{event:?}");
-            next += 1;
-            count.store(next, Ordering::Relaxed);
-        }
-        match client.stream.read(&mut bytes).await {
-            Ok(n @ 1..) => raw.extend_from_slice(&bytes[..n]),
-            _ => return next,
-        }
-    }
-}
-
 /// Sends requests with valid tokens, on a connection that is kept and on new ones in turn, until `stop`; returns how
 /// many there were and how many failed.
 async fn requests(addr: SocketAddr, first: usize, stop: Arc<AtomicBool>) -> (usize, usize) {
@@ -200,25 +111,6 @@ async fn requests(addr: SocketAddr, first: usize, stop: Arc<AtomicBool>) -> (usi
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     (sent, failed)
-}
-
-/// Status of a request with `token` on a connection that is kept.
-async fn status(client: &mut Client<TcpStream>, token: &str) -> u16 {
-    client.send(post("/db", token, "", "{}")).await;
-    client.response().await.0
-}
-
-/// Asks until `token` gets `wanted`.
-async fn becomes(client: &mut Client<TcpStream>, token: &str, wanted: u16) {
-    let began = Instant::now();
-    while status(client, token).await != wanted {
-        assert!(began.elapsed() < PATIENCE, "{token} does not become {wanted}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,15 +3,21 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::json;
+use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
+use serde_json::{Value, json};
 use sluicegate::clock::Clock;
 
-use crate::harness::{CI, DEV, Gate, Upstream, get, open_stream, passes, soon};
+use crate::{
+    harness::{CI, DEV, Gate, Upstream, get, open_stream, passes, post, soon},
+    numbered::from_env,
+    recorder::Recorder,
+    users::{CHEAP_HASHES, Tokens, bare, log_in},
+};
 
 /// A machine whose clock is set back, or that is put back to a state of before.
 #[tokio::test]
@@ -145,4 +151,87 @@ async fn many_credentials_that_end_at_once_are_a_few_lines() {
     let lines = gate.log.all();
     let said = |msg: &str| lines.iter().filter(|line| line["msg"] == msg).count();
     assert_eq!((said(week), said(more)), (16, 3));
+}
+
+const DAY: i64 = 86_400;
+
+/// Where the clock is set to: somewhere within 400 days, or about where something ends.
+fn any_moment() -> impl Strategy<Value = i64> {
+    let ends = select(vec![0, 900, 3_600, 5 * DAY, 400 * DAY, -400 * DAY]);
+    prop_oneof![-400 * DAY..=400 * DAY, (ends, -2..=2_i64).prop_map(|(end, near)| end + near), 0..=1_800_i64]
+}
+
+/// A login's tokens, and when they were made.
+struct Made {
+    tokens: Tokens,
+    at: i64,
+    login_at: i64,
+}
+
+/// A clock that is set anywhere within 400 days, again and again: no token is good beyond its time, as the gateway has seen it,
+/// and each is good within it.
+#[tokio::test]
+async fn no_login_is_good_beyond_its_time_wherever_the_clock_is_set() {
+    let server = Recorder::start().await;
+    let mut runner = TestRunner::default();
+    let began = 1_800_000_000;
+    let (mut good, mut refused) = (0, 0);
+    for round in 0..from_env("SLUICEGATE_CLOCKS", 40) {
+        let offset = Arc::new(AtomicI64::new(0));
+        let of_clock = Arc::clone(&offset);
+        let clock = Clock::by(move || {
+            UNIX_EPOCH + Duration::from_secs((began + of_clock.load(Ordering::Relaxed)).unsigned_abs())
+        });
+        let moments = prop::collection::vec(any_moment(), 12).new_tree(&mut runner).unwrap().current();
+        // Half of the clocks go forward as clocks do, by leaps.
+        let mut moments = moments;
+        if round % 2 == 0 {
+            moments.sort_unstable();
+        }
+        offset.store(moments[0], Ordering::Relaxed);
+        let config = json!({
+            "proxy": { "auth": {
+                "users": { "alice": { "passwordHash": CHEAP_HASHES[0] } },
+                "sessions": { "accessTtl": "15m", "refreshTtl": "1h", "maxAge": "5days" },
+            } },
+            "mcpServers": { "db": { "url": server.url("/mcp") } },
+        });
+        let gate = Gate::start_by(config, Duration::ZERO, clock).await;
+        let mut latest = i64::MIN;
+        let mut made: Vec<Made> = Vec::new();
+        for (step, moment) in moments.iter().copied().enumerate() {
+            offset.store(moment, Ordering::Relaxed);
+            // It goes on and never back: what was over at any time that was seen stays over.
+            latest = latest.max(moment);
+            let now = latest;
+            for made in &made {
+                let is_in_time = now < made.at + 900 && now < made.login_at + 5 * DAY;
+                let (status, _, _) = gate.ask(&post("/db", &made.tokens.session, "", "{}")).await;
+                let what = format!("session token of {} at {now}, {moments:?}", made.at);
+                assert_eq!(status, if is_in_time { 200 } else { 401 }, "{what}");
+                *if is_in_time { &mut good } else { &mut refused } += 1;
+            }
+            let mut next = Vec::new();
+            for made in made.drain(..) {
+                let is_in_time = now < made.at + 3_600 && now < made.login_at + 5 * DAY;
+                let body = bare("/auth/refresh", &json!({ "refreshToken": made.tokens.refresh }));
+                let (status, _, body) = gate.ask(&body).await;
+                let what = format!("refresh token of {} at {now}, {moments:?}", made.at);
+                assert_eq!(status, if is_in_time { 200 } else { 401 }, "{what}");
+                *if is_in_time { &mut good } else { &mut refused } += 1;
+                if let (true, Ok(answer)) = (is_in_time, serde_json::from_str::<Value>(&body)) {
+                    let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+                    let tokens = Tokens { session: text("token"), refresh: text("refreshToken") };
+                    next.push(Made { tokens, at: now, login_at: made.login_at });
+                }
+            }
+            made = next;
+            if step % 2 == 0 {
+                let tokens = log_in(&mut gate.client().await, "alice").await;
+                made.push(Made { tokens, at: now, login_at: now });
+            }
+        }
+    }
+    println!("{good} good in their time, {refused} refused beyond it");
+    assert!(good > 20 && refused > 20, "{good} {refused}");
 }

@@ -1,6 +1,7 @@
 //! What `sluicegate explain` says is what the gateway does, whatever the config.
 
 use std::{
+    cell::Cell,
     process::Command,
     time::{Duration, SystemTime},
 };
@@ -13,22 +14,28 @@ use proptest::{
     strategy::ValueTree,
     test_runner::TestRunner,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sluicegate::{
-    config,
+    config::{self, Credential},
     error::ErrorKind,
-    identity::Identity,
+    identity::{Identity, Principal, Proof},
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, decide},
 };
 
 use crate::{
     harness::{Gate, get, post},
     mcp::{call, modern, modern_call, names},
+    numbered::from_env,
     recorder::Recorder,
+    users::{CHEAP_HASHES, log_in},
 };
 
-const CONFIGS: usize = 64;
+/// How often gateway and decision are compared; `SLUICEGATE_CASES` has another number.
+const CASES: usize = 10_000;
 const TOKENS: [&str; 3] = ["t0", "t1", "t2"];
+const TENANTS: [&str; 2] = ["c0", "c1"];
+/// In each config they are called anew: nobody logs in often by one name.
+const USERS: [&str; 2] = ["u0", "u1"];
 /// Two that are reached byte for byte, and two that are reached message by message.
 const SERVERS: [&str; 4] = ["h0", "h1", "i0", "i1"];
 const TOOLS: [&str; 2] = ["x", "y"];
@@ -40,9 +47,13 @@ fn secret(token: &str, index: usize) -> String {
     format!("{token}-credential-{index}-0123456789abcdef")
 }
 
+fn limit(names: &'static [&str]) -> impl Strategy<Value = Option<Vec<&'static str>>> {
+    option::weighted(0.2, subsequence(names, 0..=names.len()))
+}
+
+/// Of a token or a tenant.
 fn any_token(name: &'static str) -> impl Strategy<Value = Value> {
     let expires = select(vec![None, None, Some("2020-01-01T00:00:00Z"), Some("2100-01-01T00:00:00Z")]);
-    let limit = |names: &'static [&str]| option::weighted(0.2, subsequence(names, 0..=names.len()));
     let credential = (subsequence(ROLES.to_vec(), 0..=3), limit(&SERVERS), limit(&TAGS), expires);
     vec(credential, 1..=2).prop_map(move |credentials| {
         type Drawn =
@@ -58,24 +69,38 @@ fn any_token(name: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
+fn any_user() -> impl Strategy<Value = Value> {
+    let drawn =
+        (subsequence(ROLES.to_vec(), 0..=3), limit(&SERVERS), limit(&TAGS), prop::bool::weighted(0.2));
+    drawn.prop_map(|(roles, servers, tags, disabled)| {
+        let mut user = json!({ "passwordHash": CHEAP_HASHES[0], "roles": roles, "disabled": disabled });
+        servers.iter().for_each(|servers| user["servers"] = json!(servers));
+        tags.iter().for_each(|tags| user["tags"] = json!(tags));
+        user
+    })
+}
+
 /// The part of a server that says who may use what of it.
 fn any_rules() -> impl Strategy<Value = Value> {
-    let names = || option::of(subsequence(TOKENS.to_vec(), 0..=3));
+    let names = || (option::of(subsequence(TOKENS.to_vec(), 0..=3)), any_users());
     let roles = || option::of(subsequence(ROLES.to_vec(), 0..=2));
     let filter = option::of((any::<bool>(), subsequence(TOOLS.to_vec(), 0..=2)));
     let access = prop_oneof![1 => Just(None), 4 => (names(), roles()).prop_map(Some)];
     let pattern = select(vec!["x", "y", "*"]);
-    let tool = (pattern, option::weighted(0.8, subsequence(ROLES.to_vec(), 0..=3)), any::<bool>());
+    let may = option::weighted(0.8, subsequence(ROLES.to_vec(), 0..=3));
+    let tool = (pattern, may, any_users(), any::<bool>());
     (access, filter, vec(tool, 0..=2)).prop_map(|(access, filter, tools)| {
         let mut rules = json!({});
         match access {
             None => rules["public"] = json!(true),
-            Some((names, roles)) => {
-                for (pattern, roles, hide) in tools {
+            Some(((names, users), roles)) => {
+                for (pattern, roles, users, hide) in tools {
                     rules["tools"][pattern] = json!({ "hide": hide });
                     roles.iter().for_each(|roles| rules["tools"][pattern]["roles"] = json!(roles));
+                    users.iter().for_each(|users| rules["tools"][pattern]["users"] = json!(users));
                 }
                 names.iter().for_each(|names| rules["authTokens"] = json!(names));
+                users.iter().for_each(|users| rules["users"] = json!(users));
                 roles.iter().for_each(|roles| rules["roles"] = json!(roles));
             }
         }
@@ -87,9 +112,14 @@ fn any_rules() -> impl Strategy<Value = Value> {
     })
 }
 
+fn any_users() -> impl Strategy<Value = Option<Vec<&'static str>>> {
+    option::weighted(0.3, subsequence(USERS.to_vec(), 0..=2))
+}
+
 fn any_config(url: String) -> impl Strategy<Value = Value> {
-    let tokens = TOKENS.map(any_token);
-    (tokens, SERVERS.map(|_| any_rules()), any::<bool>()).prop_map(move |(tokens, rules, admin_sees_all)| {
+    let callers = (TOKENS.map(any_token), TENANTS.map(any_token), USERS.map(|_| any_user()));
+    let drawn = (callers, SERVERS.map(|_| any_rules()), any::<bool>());
+    drawn.prop_map(move |((tokens, tenants, users), rules, admin_sees_all)| {
         let tools = TOOLS.map(|name| json!({ "name": name, "command": "true" }));
         let server = |(name, mut server): (&str, Value)| {
             let tag = TAGS[usize::from(name.ends_with('1'))];
@@ -105,12 +135,20 @@ fn any_config(url: String) -> impl Strategy<Value = Value> {
             }
             (name.to_owned(), server)
         };
+        let named = |names: &[&str], entries: &[Value]| {
+            names.iter().copied().map(str::to_owned).zip(entries.iter().cloned()).collect::<Map<_, _>>()
+        };
         json!({
-            "proxy": { "auth": {
-                "kind": "bearer_token",
-                "adminSeesAll": admin_sees_all,
-                "tokens": TOKENS.into_iter().map(str::to_owned).zip(tokens).collect::<serde_json::Map<_, _>>(),
-            } },
+            "proxy": {
+                "auth": {
+                    "schemes": ["bearer", "apikey", "x-api-key"],
+                    "adminSeesAll": admin_sees_all,
+                    "tokens": named(&TOKENS, &tokens),
+                    "tenants": { "header": "X-Customer", "tokens": named(&TENANTS, &tenants) },
+                    "users": named(&USERS, &users),
+                },
+                "debug": true,
+            },
             "mcpServers": SERVERS.into_iter().zip(rules).map(server).collect::<serde_json::Map<_, _>>(),
         })
     })
@@ -135,20 +173,24 @@ fn outcome(decision: Decision) -> Outcome {
 /// A gateway, and one caller of it.
 struct Asking<'a> {
     gate: &'a Gate,
-    token: &'a str,
+    /// The field by which the caller says who it is, if it does.
+    credential: String,
+    /// How often it was seen to do what is decided.
+    cases: Cell<usize>,
 }
 
 impl Asking<'_> {
     async fn ask(&self, request: String) -> (u16, String) {
-        // Whoever has no token sends none.
-        let (status, _, body) = self.gate.ask(&request.replace("Authorization: Bearer \r\n", "")).await;
+        let request = request.replacen("Authorization: Bearer \r\n", &self.credential, 1);
+        let (status, _, body) = self.gate.ask(&request).await;
+        self.cases.set(self.cases.get() + 1);
         (status, body)
     }
 
     /// What becomes of a call to a server that is reached byte for byte, which answers all that it gets with `{}`.
     async fn call(&self, server: &str, tool: &str) -> Outcome {
         let call = call(1, tool, json!({}));
-        match self.ask(post(&format!("/{server}/mcp"), self.token, "", &call)).await {
+        match self.ask(post(&format!("/{server}/mcp"), "", "", &call)).await {
             (200, body) if body == "{}" => Outcome::Allowed,
             (200, body) if body.contains("Unknown tool") => Outcome::Hidden,
             (200, body) => panic!("neither the server's answer nor a refusal: {body}"),
@@ -158,7 +200,7 @@ impl Asking<'_> {
 
     /// What becomes of a call to a tool that runs `true`.
     async fn call_modern(&self, path: &str, tool: &str) -> Outcome {
-        match self.ask(modern_call(path, self.token, 1, tool, json!({}))).await {
+        match self.ask(modern_call(path, "", 1, tool, json!({}))).await {
             (_, body) if body.contains("Unknown tool") => Outcome::Hidden,
             (200, body) if body.contains("\"result\"") => Outcome::Allowed,
             (200, body) => panic!("neither the result nor a refusal: {body}"),
@@ -168,7 +210,7 @@ impl Asking<'_> {
 
     /// The tools that are listed here, or the status of the refusal.
     async fn listed(&self, path: &str) -> Result<Vec<String>, u16> {
-        match self.ask(modern(path, self.token, 1, "tools/list", json!({}))).await {
+        match self.ask(modern(path, "", 1, "tools/list", json!({}))).await {
             (200, body) => Ok(names(&serde_json::from_str(&body).unwrap())),
             (status, _) => Err(status),
         }
@@ -177,7 +219,7 @@ impl Asking<'_> {
     /// What becomes of a request for what the gateway itself serves, or for the stream of the aggregate, for which there has
     /// to be a session.
     async fn get(&self, path: &str) -> Outcome {
-        match self.ask(get(path, self.token, "")).await {
+        match self.ask(get(path, "", "")).await {
             (200 | 405, _) => Outcome::Allowed,
             (status, _) => Outcome::Refused(status),
         }
@@ -235,6 +277,7 @@ async fn compare(asking: &Asking<'_>, policy: &Policy<'_>, identity: &Identity, 
         ("/mcp", Ask::Aggregate),
         ("/metrics", Ask::Manage(ManageAsk::Metrics)),
         ("/servers", Ask::Manage(ManageAsk::Servers)),
+        ("/debug/ledger", Ask::Manage(ManageAsk::Debug)),
         ("/none", Ask::Server("none")),
     ];
     for (path, ask) in places {
@@ -242,7 +285,13 @@ async fn compare(asking: &Asking<'_>, policy: &Policy<'_>, identity: &Identity, 
     }
 }
 
-/// Every credential, nobody, and a token that is none, at every server, tool, list and page of some configs that nobody chose.
+/// The fields by which a token can be presented.
+fn ways(token: &str) -> [String; 3] {
+    ["Authorization: Bearer", "Authorization: ApiKey", "X-API-Key:"].map(|way| format!("{way} {token}\r\n"))
+}
+
+/// Every credential of tokens and tenants, users who logged in, nobody, and a token that is none, at every server, tool, list
+/// and page of configs that nobody chose.
 #[tokio::test]
 async fn the_gateway_does_what_is_decided_whatever_the_config() {
     let server = Recorder::start().await;
@@ -251,35 +300,90 @@ async fn the_gateway_does_what_is_decided_whatever_the_config() {
     let mut next = || configs.new_tree(&mut runner).unwrap().current();
     let mut gate = Gate::start_pausing(next(), Duration::from_secs(60)).await;
     let path = gate.dir.path().join("sluicegate.json");
-    let mut seen = Vec::new();
-    for round in 0..CONFIGS {
-        let config = next();
-        let why = config.to_string();
+    let wanted = from_env("SLUICEGATE_CASES", CASES);
+    let (mut cases, mut allowed, mut explained) = (0, 0, [0, 0]);
+    for round in 0.. {
+        if cases >= wanted {
+            break;
+        }
+        let users = USERS.map(|user| format!("{user}-{round}"));
+        let renamed = |text: String| {
+            let pairs = USERS.iter().zip(&users);
+            pairs
+                .fold(text, |text, (user, name)| text.replace(&format!("\"{user}\""), &format!("\"{name}\"")))
+        };
+        let why = renamed(next().to_string());
+        let config: Value = serde_json::from_str(&why).unwrap();
+        // Whoever is disabled has logged in before.
+        let mut before = config.clone();
+        let mut logins = Vec::new();
+        for user in &users {
+            before["proxy"]["auth"]["users"][user]["disabled"] = json!(false);
+        }
+        gate.reload(before);
+        let mut client = gate.client().await;
+        for user in &users {
+            logins.push(log_in(&mut client, user).await.session);
+        }
         gate.reload(config);
         let snapshot = config::load(&path, &|_| None).snapshot.unwrap();
         let (now, admin_sees_all) = (Some(SystemTime::now()), snapshot.admin_sees_all);
         let policy = Policy { servers: &snapshot, now, admin_sees_all };
+
+        let mut callers = Vec::new();
         for (index, credential) in snapshot.credentials.iter().enumerate() {
-            let before = &snapshot.credentials[..index];
-            let of_name = before.iter().filter(|other| other.token_name == credential.token_name).count();
+            let is_alike = |other: &&Credential| {
+                (&other.token_name, other.is_tenant) == (&credential.token_name, credential.is_tenant)
+            };
+            let of_name = snapshot.credentials[..index].iter().filter(is_alike).count();
             let token = secret(&credential.token_name, of_name);
-            let asking = Asking { gate: &gate, token: &token };
-            compare(&asking, &policy, &Identity::of(credential), &why).await;
+            let field = match credential.is_tenant {
+                true => format!("X-Customer: {token}\r\n"),
+                false => ways(&token)[index % 3].clone(),
+            };
+            callers.push((field, Identity::of(credential)));
         }
-        for token in ["", "a-token-that-nobody-has-0123456789abcdef"] {
-            compare(&Asking { gate: &gate, token }, &policy, &Identity::NOBODY, &why).await;
+        for (user, login) in snapshot.users.iter().zip(&logins) {
+            callers.push((ways(login)[round % 3].clone(), Identity::of_user(user, Proof::Nothing)));
         }
-        // The command says the same: one question of each config.
-        let (name, server, tool) = (TOKENS[round % 3], SERVERS[round % 4], TOOLS[round / 4 % 2]);
-        let of_name = snapshot.credentials.iter().filter(|credential| *credential.token_name == *name);
-        let ask = Ask::Tool { server, name: tool };
-        let may = of_name.map(Identity::of).any(|identity| decide(&policy, &identity, &ask).is_allow());
-        let mut explain = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        explain.arg("explain").arg("-c").arg(&path);
-        let explained =
-            explain.args(["--token-name", name, "--server", server, "--tool", tool]).output().unwrap();
-        assert_eq!(explained.status.code(), Some(i32::from(!may)), "{name} {ask:?} {explained:?} {why}");
-        seen.push(may);
+        let unknown = ways("a-token-that-nobody-has-0123456789abcdef")[round % 3].clone();
+        callers.extend([(String::new(), Identity::NOBODY), (unknown, Identity::NOBODY)]);
+        for (credential, identity) in &callers {
+            let asking = Asking { gate: &gate, credential: credential.clone(), cases: Cell::default() };
+            compare(&asking, &policy, identity, &why).await;
+            cases += asking.cases.get();
+        }
+
+        // The command says the same: one question about each kind of caller.
+        let (server, tool) = (SERVERS[round % 4], TOOLS[round / 4 % 2]);
+        for principal in [
+            Principal::Token(TOKENS[round % 3].into()),
+            Principal::Tenant(TENANTS[round % 2].into()),
+            Principal::User(users[round % 2].as_str().into()),
+            Principal::Nobody,
+        ] {
+            let ask = Ask::Tool { server, name: tool };
+            let of_it = callers.iter().filter(|(_, identity)| identity.principal == principal);
+            let may = of_it
+                .map(|(_, identity)| decide(&policy, identity, &ask))
+                .any(|decision| decision.is_allow());
+            let mut explain = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+            explain.args([
+                "explain",
+                "--as",
+                &principal.to_string(),
+                "--server",
+                server,
+                "--tool",
+                tool,
+                "-c",
+            ]);
+            let output = explain.arg(&path).output().unwrap();
+            assert_eq!(output.status.code(), Some(i32::from(!may)), "{principal} {ask:?} {output:?} {why}");
+            explained[usize::from(may)] += 1;
+            allowed += usize::from(may && principal != Principal::Nobody);
+        }
     }
-    assert!(seen.contains(&true) && seen.contains(&false), "all configs were alike: {seen:?}");
+    println!("{cases} requests as decided; explained: {} yes, {} no", explained[1], explained[0]);
+    assert!(allowed > 0 && explained[0] > 0, "all configs were alike: {explained:?}");
 }

@@ -15,6 +15,7 @@ mod balancers;
 mod bounds;
 mod caller_limits;
 mod canary;
+mod canary_logins;
 mod capacity;
 mod changed_servers;
 mod changes;
@@ -85,4 +86,4 @@ mod tool_rules;
 mod user_commands;
 mod verifier;
 
-use test_support::{decisive_keys, harness, process, recorder, scripted, spellings};
+use test_support::{decisive_keys, harness, numbered, process, recorder, scripted, spellings, users};

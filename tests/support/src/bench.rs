@@ -24,9 +24,15 @@ pub struct Gate {
 impl Gate {
     /// Starts a gateway with one worker that writes its log nowhere.
     pub fn start(servers: Value, tokens: Value) -> Self {
+        Self::start_with(servers, json!({ "tokens": tokens }))
+    }
+
+    /// The same with all that `proxy.auth` may have. Nobody is refused for what they tried before.
+    pub fn start_with(servers: Value, auth: Value) -> Self {
         let dir = TempDir::new().expect("a directory");
         let config = dir.path().join("sluicegate.json");
-        let proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": { "tokens": tokens } });
+        let rates = json!({ "authFailures": "off" });
+        let proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": auth, "rateLimits": rates });
         let text = json!({ "proxy": proxy, "mcpServers": servers }).to_string();
         std::fs::write(&config, text).expect("a config file");
         let metrics = Metrics::new().expect("metrics");

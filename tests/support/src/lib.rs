@@ -5,9 +5,11 @@
 pub mod bench;
 pub mod decisive_keys;
 pub mod harness;
+pub mod numbered;
 pub mod process;
 pub mod recorder;
 pub mod scripted;
 pub mod tls;
+pub mod users;
 
 pub use test_basics::spellings;
