@@ -1,4 +1,4 @@
-"""Measures two builds in turns; `pair.sh` prepares and starts this.
+"""Measures two builds, or two kinds of callers, in turns; `pair.sh` prepares and starts this.
 
 Each pair is OLD NEW or NEW OLD in turn, each with a fresh process. The ratio of a workload is the median of the ratios of its
 pairs, with a 95 % interval by bootstrap.
@@ -12,11 +12,13 @@ import random
 import re
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from harness import processes
@@ -39,6 +41,38 @@ WORKLOADS = {
 }
 SESSIONS = 8
 TEXT = "q" * 200
+
+# A hash of "password123" at the least cost, and who has it.
+USER = {"passwordHash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$rqReNQSuNpi+3YF2W7U7W9ByJ6959j7LZ/qa31zY2Gg"}
+LIMITS = {"principal": "1000000/s", "peer": "1000000/s", "server": "1000000/s", "authFailures": "off"}
+# What is kept from the caller by "kept", and what it may have by both.
+TOOLS = {"export_*": {"roles": ["load"]}, "read_*": {"roles": ["load", "another"]}}
+KEPT = {"delete_*": {"roles": ["admin"]}}
+
+
+def of_kind(text: str, kind: str) -> dict:
+    """The config as JSON, with what this kind of caller needs. Each has the user, so that nothing else differs by it."""
+    config = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.M))
+    proxy, servers = config["proxy"], config["mcpServers"]
+    proxy["auth"]["users"] = {"load": USER}
+    for server in servers.values():
+        server["users"] = ["load"]
+    if kind in ("rules", "kept"):
+        proxy["auth"]["tokens"]["load"] = {"value": TOKEN, "roles": ["load", "other"], "tags": ["load", "x"]}
+        proxy["rateLimits"] = LIMITS
+        for server in servers.values():
+            server.update(roles=["first", "load"], tags=["z", "load"], tools=TOOLS | (KEPT if kind == "kept" else {}))
+    return config
+
+
+def log_in(port: int, tls: bool) -> str:
+    """The session token of a login."""
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/auth/login"
+    body = json.dumps({"username": "load", "password": "password123"}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    context = ssl._create_unverified_context() if tls else None
+    with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        return json.load(answer)["token"]
 
 
 def free_port() -> int:
@@ -86,7 +120,7 @@ class Bench:
     def __init__(self, folder: Path, upstream: int, secs: float) -> None:
         self._folder, self._upstream, self._secs = folder, upstream, secs
 
-    def config(self, gate: str, port: int, tls: bool) -> Path:
+    def config(self, gate: str, kind: str | None, port: int, tls: bool) -> Path:
         text = (HERE / "peers/gate.json").read_text()
         schema = subprocess.run([gate, "schema"], check=True, capture_output=True, text=True).stdout
         if '"perAddress"' not in schema:
@@ -97,20 +131,23 @@ class Bench:
             text = text.replace(f"@{name}@", str(value))
         echo = {"command": "taskset", "args": ["-c", LOAD_CPU, str(RIG), "stdio"]}
         text = text.replace('"mcpServers": {', f'"mcpServers": {{ "echo": {json.dumps(echo)},')
+        if kind:
+            text = json.dumps(of_kind(text, kind))
         path = self._folder / "gate.json"
         path.touch(mode=0o600)
         path.write_text(text)
         return path
 
-    def measure(self, gate: str, workload: str, tls: bool) -> float:
-        port = free_port()
-        command = [gate, "serve", "-c", str(self.config(gate, port, tls))]
+    def measure(self, side: tuple[str, str | None], workload: str, tls: bool) -> float:
+        (gate, kind), port = side, free_port()
+        command = [gate, "serve", "-c", str(self.config(gate, kind, port, tls))]
         arguments, figure = WORKLOADS[workload]
         with Running(PROXY_CPU, port, command, self._folder / "gate.log") as running:
+            token = log_in(port, tls) if kind == "session" else TOKEN
             if workload == "bridge":
-                return asyncio.run(self.bridge(port, running.pid))
+                return asyncio.run(self.bridge(port, running.pid, token))
             load = ["taskset", "-c", LOAD_CPU, str(RIG), "load", *arguments, "--target", f"127.0.0.1:{port}"]
-            load += ["--bearer", TOKEN, "--pid", str(running.pid), "--secs", str(self._secs)]
+            load += ["--bearer", token, "--pid", str(running.pid), "--secs", str(self._secs)]
             load += ["--tls"] if tls else []
             out = subprocess.run(load, check=True, capture_output=True, text=True, timeout=120).stdout
         result = json.loads(out)
@@ -119,13 +156,13 @@ class Bench:
             return 1 / result[figure]
         return result[figure]
 
-    async def bridge(self, port: int, pid: int) -> float:
+    async def bridge(self, port: int, pid: int, token: str) -> float:
         """CPU in µs of a call of a command."""
         stop, calls = asyncio.Event(), 0
 
         async def caller() -> None:
             nonlocal calls
-            async with Connection(f"http://127.0.0.1:{port}/echo/mcp", TOKEN) as connection:
+            async with Connection(f"http://127.0.0.1:{port}/echo/mcp", token) as connection:
                 session, number = await Session.open(connection), 0
                 while not stop.is_set():
                     number += 1
@@ -152,15 +189,21 @@ def interval(ratios: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="pair.sh")
-    parser.add_argument("old")
-    parser.add_argument("new")
-    parser.add_argument("workloads", nargs="*")
+    parser.add_argument("gates", nargs="+")
+    parser.add_argument("--callers", type=lambda text: text.split(","))
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--secs", type=float, default=2)
     options = parser.parse_args()
-    workloads = options.workloads or [name for name in WORKLOADS if name != "idle"]
+    of_gates = 1 if options.callers else 2
+    gates, workloads = options.gates[:of_gates], options.gates[of_gates:]
+    if len(gates) < of_gates:
+        parser.error("two gates, or one and --callers")
+    for kind in options.callers or []:
+        if kind not in ("session", "rules", "kept"):
+            parser.error(f"no kind of caller {kind}; there are session, rules, kept")
+    workloads = workloads or (["rpc", "call"] if options.callers else [name for name in WORKLOADS if name != "idle"])
     for name in workloads:
         if name not in WORKLOADS:
             parser.error(f"no workload {name}; there are {', '.join(WORKLOADS)}")
@@ -170,7 +213,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sluicegate-pair-") as name:
         folder = Path(name)
         builds = []
-        for number, build in enumerate((options.old, options.new)):
+        for number, build in enumerate(gates):
             # Copies: a build in the meantime must not change what is measured.
             copy = folder / f"gate-{number}"
             copy.write_bytes(Path(build).read_bytes())
@@ -185,23 +228,32 @@ def main() -> None:
         )
         upstream = free_port()
         command = [str(RIG), "upstream", "--listen", f"127.0.0.1:{upstream}"]
+        if options.callers:
+            matches = [((builds[0], "static"), (builds[0], kind), f", {kind} / static") for kind in options.callers]
+        else:
+            matches = [((builds[0], None), (builds[1], None), "")]
         print("| workload | old | new | new / old | 95 % |\n|---|---|---|---|---|")
         with Running(LOAD_CPU, upstream, command, folder / "upstream.log"):
             bench = Bench(folder, upstream, options.secs)
             for workload in workloads:
                 for tls in modes if workload != "bridge" else [False]:
-                    pairs = []
-                    for number in range(options.pairs):
-                        order = (0, 1) if number % 2 == 0 else (1, 0)
-                        costs = {build: bench.measure(builds[build], workload, tls) for build in order}
-                        pairs.append((costs[0], costs[1]))
-                        print(f"  {workload} {number + 1}/{options.pairs} {costs[1] / costs[0]:.3f}", file=sys.stderr)
-                    old, new = (statistics.median(costs) for costs in zip(*pairs))
-                    ratios = [new / old for old, new in pairs]
-                    low, high = interval(ratios)
-                    title = f"{workload}, TLS" if tls else workload
-                    ratio = statistics.median(ratios)
-                    print(f"| {title} | {old:.3g} | {new:.3g} | {ratio:.3f} | {low:.3f}–{high:.3f} |", flush=True)
+                    for old_side, new_side, title in matches:
+                        name = f"{workload}{', TLS' if tls else ''}{title}"
+                        compare(bench, (old_side, new_side), workload, tls, options.pairs, name)
+
+
+def compare(bench: Bench, sides: tuple, workload: str, tls: bool, count: int, title: str) -> None:
+    """Measures both sides so many times in turns, and prints the line of the table."""
+    pairs = []
+    for number in range(count):
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        costs = {side: bench.measure(sides[side], workload, tls) for side in order}
+        pairs.append((costs[0], costs[1]))
+        print(f"  {title} {number + 1}/{count} {costs[1] / costs[0]:.3f}", file=sys.stderr)
+    old, new = (statistics.median(costs) for costs in zip(*pairs))
+    ratios = [new / old for old, new in pairs]
+    low, high = interval(ratios)
+    print(f"| {title} | {old:.3g} | {new:.3g} | {statistics.median(ratios):.3f} | {low:.3f}–{high:.3f} |", flush=True)
 
 
 main()

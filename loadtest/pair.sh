@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Two builds of the gateway under the same load, in turns: what does the new one cost next to the old one? See README.md.
+# Two builds of the gateway, or two kinds of callers of one, under the same load, in turns: what does the one cost next to the
+# other? See README.md.
 set -euo pipefail
 
 usage() {
     cat <<'END'
 usage: loadtest/pair.sh [options] OLD NEW [WORKLOAD...]
+       loadtest/pair.sh [options] --callers KIND[,KIND] GATE [WORKLOAD...]
 
   OLD, NEW       two gates to measure
+  --callers      one gate, by a static token and by another kind: session (a login's token), rules (a static token, with
+                 roles, tags, tool rules and limits, all of which it meets), kept (the same, and some tools are kept from it)
   WORKLOAD       paced rpc call bulk idle bridge; without one, all but idle
   --plain, --tls only one of them                                       (default: both; bridge is always plain)
   --pairs N      pairs of measurements, each with fresh processes        (default: 9)
