@@ -3,8 +3,17 @@
 //!
 //! `cargo bench --bench dudect_login [-- FILTER]`. One class differs from a good token in its last byte, the other in all that
 //! proves it; both are as long, and name the same key, or the same grant.
+//!
+//! The same of a gateway that is asked over loopback: a refresh token that is wrong in its last byte against one that no login
+//! ever had, and a user's name against one that there is not.
 
-use std::{hint::black_box, io, time::SystemTime};
+use std::{
+    cell::RefCell,
+    hint::black_box,
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    time::SystemTime,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dudect_bencher::{
@@ -21,6 +30,10 @@ use sluicegate::{
         session_token::{SessionClaims, TokenSealer},
     },
     secret::Secret,
+};
+use test_support::{
+    bench::Gate,
+    users::{CHEAP_HASHES, PASSWORD, bare, login},
 };
 
 const ROUNDS: usize = 500;
@@ -90,6 +103,115 @@ fn session_token(runner: &mut CtRunner, rng: &mut BenchRng) {
     }
 }
 
+/// Rounds at the endpoints, each with a gateway of its own, which has seen nobody yet.
+const GATES: usize = 13;
+const USERS: usize = 512;
+/// Bytes of a refresh token: grant, generation, proof.
+const WHOLE: usize = 16 + 4 + 32;
+/// Attempts at one name: with more, it would be slowed.
+const ATTEMPTS: usize = 8;
+
+/// A connection to a gateway.
+struct Wire {
+    stream: TcpStream,
+    answer: RefCell<Vec<u8>>,
+}
+
+impl Wire {
+    fn open(gate: &Gate) -> io::Result<Self> {
+        let stream = TcpStream::connect(gate.addr())?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: RefCell::default() })
+    }
+
+    /// Sends a request and awaits all of its answer.
+    fn exchange(&self, request: &[u8]) {
+        let mut answer = self.answer.borrow_mut();
+        answer.clear();
+        let mut stream = &self.stream;
+        assert!(stream.write_all(request).is_ok());
+        let mut piece = [0; 4096];
+        while !is_complete(&answer) {
+            let length = stream.read(&mut piece).unwrap_or_default();
+            assert!(length > 0, "the gateway hung up");
+            answer.extend_from_slice(&piece[..length]);
+        }
+    }
+
+    fn body(&self) -> String {
+        let answer = self.answer.borrow();
+        String::from_utf8_lossy(&answer)
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default()
+    }
+}
+
+fn is_complete(answer: &[u8]) -> bool {
+    let text = std::str::from_utf8(answer).unwrap_or_default().to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.and_then(|length| length.parse().ok()).is_none_or(|length: usize| body.len() >= length)
+}
+
+/// Times the two kinds of requests in turns that nobody could foresee, each request of each kind as often as the others.
+fn ask(runner: &mut CtRunner, rng: &mut BenchRng, wire: &Wire, kinds: &[Vec<String>; 2]) {
+    let mut order: Vec<_> = (0..USERS * ATTEMPTS).flat_map(|number| [(0, number), (1, number)]).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, rng.random_range(0..=at));
+    }
+    let mut request = Vec::with_capacity(4096);
+    for (kind, number) in order {
+        request.clear();
+        request.extend_from_slice(kinds[kind][number % kinds[kind].len()].as_bytes());
+        runner.run_one([Class::Left, Class::Right][kind], || wire.exchange(black_box(&request)));
+        let body = wire.body();
+        assert!(body.contains("\"invalid_"), "{body}");
+    }
+}
+
+fn gate(names: &[String]) -> Gate {
+    let user = |name: &String| (name.clone(), serde_json::json!({ "passwordHash": CHEAP_HASHES[0] }));
+    let users: serde_json::Map<_, _> = names.iter().map(user).collect();
+    Gate::start_with(serde_json::json!({}), serde_json::json!({ "users": users }))
+}
+
+fn names(rng: &mut BenchRng) -> Vec<String> {
+    (0..USERS).map(|_| format!("user-{:016x}", rng.random::<u64>())).collect()
+}
+
+fn login_endpoint(runner: &mut CtRunner, rng: &mut BenchRng) {
+    for _ in 0..GATES {
+        let (known, unknown) = (names(rng), names(rng));
+        let gate = gate(&known);
+        let Ok(wire) = Wire::open(&gate) else { return };
+        let kinds =
+            [&known, &unknown].map(|names| names.iter().map(|name| login(name, "a wrong one")).collect());
+        ask(runner, rng, &wire, &kinds);
+    }
+}
+
+fn refresh_endpoint(runner: &mut CtRunner, rng: &mut BenchRng) {
+    for _ in 0..GATES {
+        // Few, as above: whether the processor's caches have what there is of a login is not what this is about.
+        let known = &names(rng)[..TOKENS];
+        let gate = gate(known);
+        let Ok(wire) = Wire::open(&gate) else { return };
+        let mut kinds = [Vec::new(), Vec::new()];
+        for name in known {
+            wire.exchange(login(name, PASSWORD).as_bytes());
+            let answer: serde_json::Value = serde_json::from_str(&wire.body()).unwrap_or_default();
+            let good = Secret::new(answer["refreshToken"].as_str().unwrap_or_default().into());
+            let [near, _] = guesses(&good, 32, rng);
+            let [_, none] = guesses(&good, WHOLE, rng);
+            for (kind, token) in kinds.iter_mut().zip([near, none]) {
+                kind.push(bare("/auth/refresh", &serde_json::json!({ "refreshToken": token })));
+            }
+        }
+        ask(runner, rng, &wire, &kinds);
+    }
+}
+
 fn main() -> io::Result<()> {
     let bench = |name, benchfn| BenchMetadata { name: BenchName(name), seed: None, benchfn };
     // cargo adds `--bench`, which the tool's own command line would refuse.
@@ -99,6 +221,8 @@ fn main() -> io::Result<()> {
         vec![
             bench("refresh_token_near_or_far", refresh_token),
             bench("session_token_near_or_far", session_token),
+            bench("refresh_endpoint_near_or_unknown", refresh_endpoint),
+            bench("login_endpoint_known_or_unknown", login_endpoint),
         ],
     )
 }

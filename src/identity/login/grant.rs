@@ -111,12 +111,12 @@ impl Grant {
         }
     }
 
-    /// What a refresh token of it does to it. The one before the good one brings the same again for
+    /// What a refresh token that is one of it does to it. The one before the good one brings the same again for
     /// [`LoginTerms::reuse_grace`], since clients lose answers, and several processes of one refresh at once. Any other that it
     /// once had is a replay.
     fn refresh(&mut self, token: &RefreshToken, terms: &LoginTerms, now: SystemTime) -> Refreshed {
         // One from the future was made while the clock was wrong.
-        if !token.is_of(&self.secret) || now >= self.ends || self.rotated > now + LEEWAY {
+        if now >= self.ends || self.rotated > now + LEEWAY {
             return Refreshed::Invalid;
         }
         match self.generation.checked_sub(token.generation) {
@@ -189,7 +189,9 @@ pub(super) fn refresh<R: GrantRows>(
     terms: &LoginTerms,
     now: SystemTime,
 ) -> Result<Result<Issued, NotRefreshed>, R::Error> {
-    let Some(mut grant) = rows.get(token.grant)? else { return Ok(Err(NotRefreshed::Invalid)) };
+    let grant = rows.get(token.grant)?;
+    let is_of_known = token.is_of_known(grant.as_ref().map(|grant| &grant.secret));
+    let Some(mut grant) = grant.filter(|_| is_of_known) else { return Ok(Err(NotRefreshed::Invalid)) };
     Ok(match grant.refresh(token, terms, now) {
         Refreshed::Issued(issued) => {
             rows.put(&grant)?;

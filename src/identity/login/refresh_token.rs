@@ -79,6 +79,13 @@ impl RefreshToken {
     pub fn is_of(&self, secret: &GrantSecret) -> bool {
         hmac::verify(&secret.key(), &message(self.grant, self.generation), &self.mac).is_ok()
     }
+
+    /// The same, where there may be no such grant. That takes as long too, so that nobody learns by it which grants there are.
+    pub fn is_of_known(&self, secret: Option<&GrantSecret>) -> bool {
+        let of_nobody = GrantSecret(Zeroizing::new([0; 32]));
+        let is_of = self.is_of(secret.unwrap_or(&of_nobody));
+        is_of && secret.is_some()
+    }
 }
 
 fn message(grant: GrantId, generation: u32) -> [u8; GRANT + GENERATION] {
@@ -91,6 +98,19 @@ fn message(grant: GrantId, generation: u32) -> [u8; GRANT + GENERATION] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_grant_that_there_is_not_no_token_is_good() {
+        let (grant, secret) = (GrantId::new([7; 16]), GrantSecret::random().unwrap());
+        let of = |secret: &GrantSecret| {
+            RefreshToken::parse(RefreshToken::make(grant, 1, secret).expose()).unwrap()
+        };
+        assert!(of(&secret).is_of_known(Some(&secret)));
+        assert!(!of(&secret).is_of_known(None));
+        let of_nobody = GrantSecret(Zeroizing::new([0; 32]));
+        assert!(!of(&of_nobody).is_of_known(None), "whatever it is compared with");
+        assert!(!of(&of_nobody).is_of_known(Some(&secret)));
+    }
 
     #[test]
     fn a_refresh_token_is_of_its_grant_and_generation_and_nothing_else_is() {

@@ -147,8 +147,9 @@ impl View {
     /// Who a refresh token is of, if it ever was one.
     pub(super) fn user_of(&self, token: &RefreshToken) -> Option<Arc<str>> {
         let table = self.table.lock();
-        let grant = table.grants.get(&token.grant)?;
-        token.is_of(&grant.secret).then(|| Arc::clone(&grant.user))
+        let grant = table.grants.get(&token.grant);
+        let is_of_known = token.is_of_known(grant.map(|grant| &grant.secret));
+        grant.filter(|_| is_of_known).map(|grant| Arc::clone(&grant.user))
     }
 
     /// Ends the grants of users that `keeps` does not keep.
