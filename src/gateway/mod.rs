@@ -436,7 +436,12 @@ impl Gateway {
         }
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::kill_now));
         if let Some(grants) = self.shared.logins.grants() {
-            let _ = tokio::time::timeout(CUT_GRACE, grants.flush()).await;
+            let flushed = tokio::time::timeout(CUT_GRACE, grants.flush()).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                let msg =
+                    "What ended logins a moment ago may not be written: the store of logins does not answer";
+                self.shared.observer.log.line(Level::Error, msg).send();
+            }
         }
         let _ = tokio::time::timeout(CUT_GRACE, childless(&children)).await;
         if let Some(audit) = &self.shared.live().audit {

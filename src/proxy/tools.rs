@@ -87,9 +87,9 @@ impl Tools {
         Some(Box::new(move |piece| watch.borrow_mut().look(piece)))
     }
 
-    /// Notes what the request asks for, as far as its body has said it. It counts more than what fields say.
+    /// Notes for an audit what the request asks for, as far as its body has said it. It counts more than what fields say.
     pub(super) fn note_operation(&self, record: &mut Record, presented: &Presented<'_>) {
-        let Some(watch) = &self.guard else { return };
+        let Some(watch) = self.guard.as_ref().filter(|_| record.audited().is_some()) else { return };
         let watch = watch.borrow();
         if let Some(method) = watch.guard.method() {
             record.set_operation(method, watch.guard.name(), |text| presented.is_in(text));

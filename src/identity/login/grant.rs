@@ -29,6 +29,8 @@ pub struct Issued {
     pub expires: SystemTime,
     /// When the grant ends, whatever is refreshed.
     pub grant_ends: SystemTime,
+    /// Whether the refresh token was not given before.
+    pub is_new: bool,
 }
 
 /// Why a grant cannot begin.
@@ -108,6 +110,7 @@ impl Grant {
             refresh_token: RefreshToken::make(self.id, self.generation, &self.secret),
             expires,
             grant_ends: self.ends,
+            is_new: true,
         }
     }
 
@@ -127,7 +130,9 @@ impl Grant {
                 self.rotated = now;
                 self.refresh_ends = (now + terms.refresh_ttl).min(self.ends);
             }
-            Some(1) if now < self.rotated + terms.reuse_grace => {}
+            Some(1) if now < self.rotated + terms.reuse_grace => {
+                return Refreshed::Issued(Issued { is_new: false, ..self.issue(terms, now) });
+            }
             Some(_) => return Refreshed::Replayed,
             None => return Refreshed::Invalid,
         }
@@ -203,6 +208,23 @@ pub(super) fn refresh<R: GrantRows>(
             Err(NotRefreshed::Replayed(grant.user))
         }
     })
+}
+
+/// The answer to a refresh reached nobody: the token that the client still has brings the same again, from `now` on for as long as it
+/// would have. `generation` is that of the token which was lost.
+pub(super) fn renew_grace<R: GrantRows>(
+    rows: &mut R,
+    id: GrantId,
+    generation: u32,
+    now: SystemTime,
+) -> Result<(), R::Error> {
+    if let Some(mut grant) = rows.get(id)?
+        && grant.generation == generation
+    {
+        grant.rotated = grant.rotated.max(now);
+        rows.put(&grant)?;
+    }
+    Ok(())
 }
 
 /// Ends a grant before its time. Whose it was; `None` if there is none.

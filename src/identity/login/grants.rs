@@ -136,11 +136,20 @@ impl Grants {
     /// Ends a grant that nobody was told of. What cannot be written at present is written later.
     pub fn withdraw(&self, id: GrantId) {
         self.revoke_here(id, matches!(self.store, Store::File(_)));
+        self.write_revoked();
     }
 
     /// Ends the grants of users that `keeps` does not keep. What a config takes away does not come back with the next one.
     pub fn keep(&self, keeps: impl Fn(&str, Fingerprint) -> bool) {
         self.view.keep(keeps, matches!(self.store, Store::File(_)));
+        self.write_revoked();
+    }
+
+    /// At once, so that it is over also if this process ends.
+    fn write_revoked(&self) {
+        if let Store::File(file) = &self.store {
+            file.write_revoked();
+        }
     }
 
     /// Who a refresh token is of, if this process knows its grant.
@@ -172,11 +181,11 @@ impl Grants {
         self.view.is_revoked(id)
     }
 
-    /// Waits until what was revoked is written, or cannot be.
-    pub async fn flush(&self) {
-        if let Store::File(file) = &self.store {
-            // What is not written then is not lost by that: no client was told.
-            let _ = file.revoke(Vec::new()).await;
+    /// Waits until what was revoked is written. Fails if it cannot be.
+    pub async fn flush(&self) -> Result<(), NotWritten> {
+        match &self.store {
+            Store::Memory => Ok(()),
+            Store::File(file) => file.revoke(Vec::new()).await.map(drop).map_err(|_| NotWritten),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    super::{Logins, grant::MOST, keys::Keys, refresh_token::GrantSecret},
+    super::{Logins, grant::MOST, keys::Keys, refresh_token::GrantSecret, table::Table},
     *,
 };
 use crate::{
@@ -119,6 +119,29 @@ async fn a_token_used_again_later_ends_its_grant_and_one_just_before_does_not() 
         refresh(grants, &next.refresh_token, 2).await.unwrap();
         let replayed = refresh(grants, &login.refresh_token, 3).await;
         assert_eq!(replayed.unwrap_err(), NotRefreshed::Replayed("alice".into()));
+    }
+}
+
+#[test]
+fn a_client_that_was_never_answered_has_its_time_once_more_and_no_other() {
+    for (has_answer, is_replay) in [(false, false), (true, true)] {
+        let mut table = Table::default();
+        let new = Grant::new(&"alice".into(), fingerprint(), &TERMS, at(0)).unwrap();
+        let id = new.id;
+        let Ok(begun) = grant::begin(&mut table, new, &TERMS, at(0));
+        let token = RefreshToken::parse(begun.unwrap().0.refresh_token.expose()).unwrap();
+        let Ok(first) = grant::refresh(&mut table, &token, &TERMS, at(1));
+        // The answer came too late for whoever asked. Of an older one, nothing is to be said any more.
+        let lost = if has_answer { 0 } else { 1 };
+        let Ok(()) = grant::renew_grace(&mut table, id, lost, at(20));
+        let Ok(again) = grant::refresh(&mut table, &token, &TERMS, at(29));
+        match is_replay {
+            true => assert_eq!(again.unwrap_err(), NotRefreshed::Replayed("alice".into())),
+            false => {
+                let (first, again) = (first.unwrap(), again.unwrap());
+                assert!(first.is_new && !again.is_new && first.refresh_token == again.refresh_token);
+            }
+        }
     }
 }
 

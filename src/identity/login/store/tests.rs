@@ -1,7 +1,9 @@
 use std::{
     fs,
+    future::poll_fn,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    task::Poll,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -58,6 +60,11 @@ impl Place {
 
     fn file(&self) -> PathBuf {
         self.state.join(database::NAME)
+    }
+
+    /// Resolves once no gateway has the file any more: only then all that is written is in it.
+    async fn closed(&self) {
+        until("the end of the store", || !self.state.join("logins.db-wal").exists()).await;
     }
 
     fn sql(&self) -> Connection {
@@ -175,7 +182,7 @@ async fn another_key_opens_nothing_and_empties_nothing() {
     let first = place.open_with(&with(&[1]), 0).unwrap();
     let login = begin(&first, 0).await;
     drop(first);
-    until("the file is closed", || !place.state.join("logins.db-wal").exists()).await;
+    place.closed().await;
     let before = fs::read(place.file()).unwrap();
     let fault = place.open_with(&with(&[2]), 0).map(|_| ()).unwrap_err();
     assert!(fault.contains("logins.db: was sealed by another `encryptionKey`"), "{fault}");
@@ -244,6 +251,7 @@ async fn files_that_others_could_touch_are_not_used() {
 async fn what_is_no_store_of_this_version_stays_as_it_is() {
     let place = Place::new();
     drop(place.open(0));
+    place.closed().await;
     let keys = fs::read(place.state.join("keys.json")).unwrap();
     fs::remove_file(place.state.join("keys.json")).unwrap();
     let lost = place.fault();
@@ -350,6 +358,43 @@ async fn a_clock_that_jumps_brings_no_login_to_life() {
         assert!(!opens(&third, &token, 1));
         assert_eq!(refresh(&third, &login.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
     }
+}
+
+#[tokio::test]
+async fn what_nobody_awaits_any_more_while_another_gateway_writes_is_not_done() {
+    let place = Place::new();
+    let logins = place.open(0);
+    let login = begin(&logins, 0).await;
+    let other = place.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    {
+        // Both are asked, and left: their clients have gone.
+        let (mut refreshing, mut beginning) =
+            (Box::pin(refresh(&logins, &login.refresh_token, 1)), Box::pin(begin(&logins, 1)));
+        let asked = poll_fn(|cx| {
+            Poll::Ready(refreshing.as_mut().poll(cx).is_pending() && beginning.as_mut().poll(cx).is_pending())
+        });
+        assert!(asked.await);
+    }
+    other.execute_batch("COMMIT").unwrap();
+    let refreshed = refresh(&logins, &login.refresh_token, DAY / 4).await.unwrap();
+    assert!(refreshed.is_new, "the one that nobody awaits has used up nothing");
+    let count =
+        || -> i64 { place.sql().query_row("SELECT count(*) FROM grants", (), |row| row.get(0)).unwrap() };
+    assert_eq!(count(), 1);
+}
+
+#[tokio::test]
+async fn a_user_who_is_taken_away_stays_away_if_the_process_is_killed_then() {
+    let place = Place::new();
+    let logins = place.open(0);
+    let login = begin(&logins, 0).await;
+    grants(&logins).keep(|_, _| false);
+    let revoked =
+        || -> i64 { place.sql().query_row("SELECT count(*) FROM revoked", (), |row| row.get(0)).unwrap() };
+    until("the end of the login", || revoked() == 1).await;
+    let other = place.open(1);
+    assert_eq!(refresh(&other, &login.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
 }
 
 #[tokio::test]

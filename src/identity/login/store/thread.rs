@@ -67,6 +67,18 @@ struct Job {
     question: Question,
 }
 
+impl Job {
+    /// Whether it is to be done: nobody would know of a login or a refresh that nobody awaits, and a logout is meant in any case.
+    fn is_wanted(&self) -> bool {
+        let is_left = match &self.question {
+            Question::Begin(.., answer) => answer.is_closed(),
+            Question::Refresh(.., answer) => answer.is_closed(),
+            Question::Revoke(..) => return true,
+        };
+        !is_left && Instant::now() < self.until
+    }
+}
+
 /// A handle to the thread. The thread ends with the last one.
 pub(in crate::identity::login) struct FileStore {
     jobs: SyncSender<Job>,
@@ -100,6 +112,14 @@ impl FileStore {
         self.ask(question).await.unwrap_or(Err(NotRefreshed::Down))
     }
 
+    /// Has it write what is revoked, and awaits nothing.
+    pub(in crate::identity::login) fn write_revoked(&self) {
+        let (answer, _) = oneshot::channel();
+        // Where there is no room, there is enough to do, and it is written with that.
+        let _ =
+            self.jobs.try_send(Job { until: Instant::now(), question: Question::Revoke(Vec::new(), answer) });
+    }
+
     /// Answers once these, and all that were revoked before, are written.
     pub(in crate::identity::login) async fn revoke(
         &self,
@@ -109,12 +129,18 @@ impl FileStore {
     }
 }
 
-/// An answer that waits for the disk.
-type Ready = Box<dyn FnOnce()>;
+/// What was written for somebody who did not await it any more, since the disk took too long.
+enum Undelivered {
+    Begun(GrantId),
+    /// The refresh token of this generation.
+    Refreshed(GrantId, u32),
+}
 
-fn ready<T: 'static>(answer: Answer<T>, with: T) -> Ready {
-    // Nobody awaits it any more, maybe.
-    Box::new(move || drop(answer.send(with)))
+/// An answer that waits for the disk. Returns what was lost if nobody awaits it any more.
+type Ready = Box<dyn FnOnce() -> Option<Undelivered>>;
+
+fn ready<T: 'static>(answer: Answer<T>, with: T, what: Option<Undelivered>) -> Ready {
+    Box::new(move || answer.send(with).err().and(what))
 }
 
 /// What the thread has.
@@ -127,6 +153,8 @@ pub(super) struct Writer {
     /// When what has ended was last removed, and whether there is more of it.
     swept: Option<(SystemTime, bool)>,
     is_down: bool,
+    /// What is to be put right.
+    undelivered: Vec<Undelivered>,
     /// Rows that do not open, which were told.
     faults: HashSet<String>,
 }
@@ -139,8 +167,8 @@ impl Writer {
         secrets: Secrets,
         status: watch::Sender<StoreStatus>,
     ) -> Self {
-        let (swept, is_down, faults) = (None, false, HashSet::new());
-        Self { database, view, sealer, secrets, status, swept, is_down, faults }
+        let (swept, is_down, undelivered, faults) = (None, false, Vec::new(), HashSet::new());
+        Self { database, view, sealer, secrets, status, swept, is_down, undelivered, faults }
     }
 
     /// Starts the thread; `news` is what was read last.
@@ -164,9 +192,7 @@ impl Writer {
     }
 
     /// Answers these, writes what is to be written, and reads what others wrote.
-    fn turn(&mut self, mut jobs: Vec<Job>) {
-        let began = Instant::now();
-        jobs.retain(|job| began < job.until);
+    fn turn(&mut self, jobs: Vec<Job>) {
         let (unwritten, now) = self.view.change(|table| (table.unwritten.clone(), table.now));
         let asked = jobs.iter().filter_map(|job| match &job.question {
             Question::Begin(_, _, now, _) | Question::Refresh(_, _, now, _) => Some(*now),
@@ -178,7 +204,8 @@ impl Writer {
         let is_down = self.is_down;
         let mut is_written = false;
         let mut done = Ok(Vec::new());
-        if !jobs.is_empty() || !unwritten.is_empty() || sweeps || is_down {
+        let undelivered = &self.undelivered;
+        if !jobs.is_empty() || !unwritten.is_empty() || !undelivered.is_empty() || sweeps || is_down {
             done = self
                 .database
                 .write(now, |rows| {
@@ -188,9 +215,17 @@ impl Writer {
                     for id in &unwritten {
                         grant::revoke(rows, *id)?;
                     }
-                    // What is asked goes before what nobody waits for.
-                    let answers =
-                        jobs.into_iter().map(|job| answer(rows, job.question)).collect::<Result<_, _>>()?;
+                    for lost in undelivered {
+                        match *lost {
+                            Undelivered::Begun(id) => drop(grant::revoke(rows, id)?),
+                            Undelivered::Refreshed(id, generation) => {
+                                grant::renew_grace(rows, id, generation, now)?;
+                            }
+                        }
+                    }
+                    // Another gateway may have been waited for until now. What is asked goes before what nobody waits for.
+                    let wanted = jobs.into_iter().filter(Job::is_wanted);
+                    let answers = wanted.map(|job| answer(rows, job.question)).collect::<Result<_, _>>()?;
                     let is_more = if sweeps { rows.sweep()? } else { false };
                     Ok((answers, is_more))
                 })
@@ -201,6 +236,9 @@ impl Writer {
                     is_written = true;
                     answers
                 });
+            if is_written {
+                self.undelivered.clear();
+            }
             if is_written && !unwritten.is_empty() {
                 self.view.change(|table| table.unwritten.retain(|id| !unwritten.contains(id)));
             }
@@ -218,7 +256,7 @@ impl Writer {
             Ok(())
         });
         self.report(wrote.and(read), &news);
-        answers.into_iter().for_each(|ready| ready());
+        self.undelivered.extend(answers.into_iter().filter_map(|ready| ready()));
     }
 
     /// Tells what has become of it.
@@ -253,9 +291,16 @@ impl Writer {
 
 fn answer(rows: &mut FileRows<'_>, question: Question) -> rusqlite::Result<Ready> {
     Ok(match question {
-        Question::Begin(grant, terms, now, answer) => ready(answer, grant::begin(rows, *grant, &terms, now)?),
+        Question::Begin(grant, terms, now, answer) => {
+            let begun = grant::begin(rows, *grant, &terms, now)?;
+            let what = begun.as_ref().ok().map(|(issued, _)| Undelivered::Begun(issued.grant));
+            ready(answer, begun, what)
+        }
         Question::Refresh(token, terms, now, answer) => {
-            ready(answer, grant::refresh(rows, &token, &terms, now)?)
+            let refreshed = grant::refresh(rows, &token, &terms, now)?;
+            let is_new = refreshed.as_ref().is_ok_and(|issued| issued.is_new);
+            let what = is_new.then(|| Undelivered::Refreshed(token.grant, token.generation + 1));
+            ready(answer, refreshed, what)
         }
         Question::Revoke(these, answer) => {
             let mut whose = None;
@@ -269,7 +314,7 @@ fn answer(rows: &mut FileRows<'_>, question: Question) -> rusqlite::Result<Ready
                 };
                 whose = grant::revoke(rows, id)?.or(whose);
             }
-            ready(answer, whose)
+            ready(answer, whose, None)
         }
     })
 }
