@@ -12,8 +12,9 @@ use std::{
 };
 
 use clap::Args;
+use jsonc_parser::ast::Value;
 
-use crate::config::{self, Loaded, Problem};
+use crate::config::{self, Loaded, Problem, rewrite};
 
 /// The command failed while it ran.
 pub(super) const FAILED: u8 = 1;
@@ -126,4 +127,23 @@ pub(super) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
         format!("{}\n", padded.join("  ").trim_end())
     };
     lines.iter().map(line).collect()
+}
+
+/// Prints what `shown` makes of a config. One with problems is shown as far as it can be read, with its problems and another exit
+/// code.
+pub(super) fn print_from_config(
+    path: &Path,
+    shown: impl for<'t> FnOnce(&'t Value<'t>, &'t str, &'t Loaded) -> Result<String, String>,
+) -> Result<ExitCode, String> {
+    let bytes = rewrite::read(path)?;
+    let loaded = config::load_bytes(path, &bytes, &|name| std::env::var(name).ok());
+    let is_good = loaded.is_whole();
+    if !is_good {
+        print_problems(&loaded);
+    }
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Ok((document, _)) = config::read::parse::parse(text) else { return Ok(ExitCode::from(BAD_USAGE)) };
+    let printed = print(&shown(&document, text, &loaded)?);
+    Ok(if is_good || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(BAD_USAGE) })
 }

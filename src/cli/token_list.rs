@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, time::SystemTime};
 use serde_json::{Value as Json, json};
 
 use super::{
-    common::{BAD_USAGE, NONE, columns, listed, print, print_problems, shown_role},
+    common::{NONE, columns, listed, print_from_config, shown_role},
     token_places::{Held, Tokens, relative, rfc3339},
 };
 use crate::{
@@ -13,64 +13,54 @@ use crate::{
         self, Loaded, Rule,
         edit::property,
         read::{reader::Node, reference::first_variable},
-        rewrite,
     },
     identity::Identity,
     policy::decide::{Ask, Policy, decide},
 };
 
 pub(super) fn run(path: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let bytes = rewrite::read(path)?;
-    let loaded = config::load_bytes(path, &bytes, &|name| std::env::var(name).ok());
-    let is_good = loaded.is_whole();
-    if !is_good {
-        print_problems(&loaded);
-    }
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let Ok((document, _)) = config::read::parse::parse(text) else { return Ok(ExitCode::from(BAD_USAGE)) };
-    let tokens =
-        Tokens::of(&document, text, &loaded).map_err(|message| format!("{}:{message}", path.display()))?;
-    let now = SystemTime::now();
-    let mut rows = Vec::new();
-    for named in &tokens.names {
-        let name = config::shown_name(named.name).unwrap_or("…");
-        if named.held.is_empty() {
-            rows.push(Row {
-                name,
-                credential: None,
-                kind: "none",
-                source: None,
-                is_decoy: false,
-                roles: vec![],
-                end: End::Never,
-                servers: Some(vec![]),
-            });
+    print_from_config(path, |document, text, loaded| {
+        let tokens =
+            Tokens::of(document, text, loaded).map_err(|message| format!("{}:{message}", path.display()))?;
+        let now = SystemTime::now();
+        let mut rows = Vec::new();
+        for named in &tokens.names {
+            let name = config::shown_name(named.name).unwrap_or("…");
+            if named.held.is_empty() {
+                rows.push(Row {
+                    name,
+                    credential: None,
+                    kind: "none",
+                    source: None,
+                    is_decoy: false,
+                    roles: vec![],
+                    end: End::Never,
+                    servers: Some(vec![]),
+                });
+            }
+            for held in &named.held {
+                let (kind, source) = kind(held);
+                let roles = held.known.map_or(&[][..], |known| &known.roles);
+                rows.push(Row {
+                    name,
+                    credential: Some(held.label()),
+                    kind,
+                    source,
+                    is_decoy: held.is_decoy(),
+                    roles: roles.iter().map(|role| shown_role(role)).collect(),
+                    end: match held.end() {
+                        Ok(end) => end.map_or(End::Never, End::At),
+                        Err(_) => End::Unknown,
+                    },
+                    servers: opened(loaded, held, now),
+                });
+            }
         }
-        for held in &named.held {
-            let (kind, source) = kind(held);
-            let roles = held.known.map_or(&[][..], |known| &known.roles);
-            rows.push(Row {
-                name,
-                credential: Some(held.label()),
-                kind,
-                source,
-                is_decoy: held.is_decoy(),
-                roles: roles.iter().map(|role| shown_role(role)).collect(),
-                end: match held.end() {
-                    Ok(end) => end.map_or(End::Never, End::At),
-                    Err(_) => End::Unknown,
-                },
-                servers: opened(&loaded, held, now),
-            });
-        }
-    }
-    let text = match as_json {
-        true => format!("{:#}\n", rows.iter().map(|row| row.json(now)).collect::<Json>()),
-        false => table(&rows, now),
-    };
-    let printed = print(&text);
-    Ok(if is_good || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(BAD_USAGE) })
+        Ok(match as_json {
+            true => format!("{:#}\n", rows.iter().map(|row| row.json(now)).collect::<Json>()),
+            false => table(&rows, now),
+        })
+    })
 }
 
 /// The servers that a credential opens, without those that are open to everybody. `None` if it cannot be known.

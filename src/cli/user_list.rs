@@ -5,36 +5,27 @@ use std::{path::Path, process::ExitCode, time::SystemTime};
 use serde_json::{Value as Json, json};
 
 use super::{
-    common::{BAD_USAGE, columns, listed, print, print_problems, shown_role},
+    common::{columns, listed, print_from_config, shown_role},
     token_list::opened_by,
     user_places::{HashSource, User, Users},
 };
 use crate::{
-    config::{self, Loaded, rewrite},
+    config::{self, Loaded},
     identity::{Identity, Proof},
 };
 
 pub(super) fn run(path: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let bytes = rewrite::read(path)?;
-    let loaded = config::load_bytes(path, &bytes, &|name| std::env::var(name).ok());
-    let is_good = loaded.is_whole();
-    if !is_good {
-        print_problems(&loaded);
-    }
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let Ok((document, _)) = config::read::parse::parse(text) else { return Ok(ExitCode::from(BAD_USAGE)) };
-    let users = Users::of(&document, text).map_err(|message| format!("{}:{message}", path.display()))?;
-    let rows: Vec<_> = users.all().map(|user| Row::of(&user, &loaded)).collect();
-    let text = match as_json {
-        true => format!("{:#}\n", rows.iter().map(Row::json).collect::<Json>()),
-        false => {
-            let head = ["NAME", "STATE", "PASSWORD", "ROLES", "TAGS", "SERVERS"].map(str::to_owned);
-            columns(&std::iter::once(head).chain(rows.iter().map(Row::cells)).collect::<Vec<_>>())
-        }
-    };
-    let printed = print(&text);
-    Ok(if is_good || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(BAD_USAGE) })
+    print_from_config(path, |document, text, loaded| {
+        let users = Users::of(document, text).map_err(|message| format!("{}:{message}", path.display()))?;
+        let rows: Vec<_> = users.all().map(|user| Row::of(&user, loaded)).collect();
+        Ok(match as_json {
+            true => format!("{:#}\n", rows.iter().map(Row::json).collect::<Json>()),
+            false => {
+                let head = ["NAME", "STATE", "PASSWORD", "ROLES", "TAGS", "SERVERS"].map(str::to_owned);
+                columns(&std::iter::once(head).chain(rows.iter().map(Row::cells)).collect::<Vec<_>>())
+            }
+        })
+    })
 }
 
 struct Row<'a> {
