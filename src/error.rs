@@ -190,6 +190,11 @@ impl Error {
         }
     }
 
+    /// The store of logins cannot be read or written at present.
+    pub fn logins_not_kept() -> Self {
+        ErrorKind::Unavailable.with_cause("logins cannot be kept at present")
+    }
+
     /// The place of what was waited for is another login's by now.
     pub fn gave_way() -> Self {
         ErrorKind::Unavailable.with_cause("it made room for other logins")

@@ -153,7 +153,7 @@ impl LoginRequest<'_> {
     }
 
     fn grants(&self) -> Result<&Grants, Error> {
-        self.logins().grants().ok_or_else(not_kept)
+        self.logins().grants().ok_or_else(Error::logins_not_kept)
     }
 
     /// Begins a grant for the user whose password this is.
@@ -161,17 +161,17 @@ impl LoginRequest<'_> {
         let Self { shared, live, address, .. } = *self;
         let grants = self.grants()?;
         let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await?;
+        let fingerprint = live.fingerprint(user.slot).ok_or_else(Error::logins_not_kept)?;
         let (name, terms) = (&user.user.name, &live.config.login_terms);
-        let begun = grants.begin(name, user.fingerprint, terms, live.clock.now()).await;
+        let begun = grants.begin(name, fingerprint, terms, live.clock.now()).await;
         let (issued, has_ended_another) = begun.map_err(|error| match error {
             NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
             NotBegun::NoRandomness => no_key(NoKey),
-            NotBegun::Down => not_kept(),
+            NotBegun::Down => Error::logins_not_kept(),
         })?;
         // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was
         // there, or its config is in force by now.
-        let in_force = shared.live();
-        let is_kept = in_force.user(name).is_some_and(|now| now.fingerprint == user.fingerprint);
+        let is_kept = shared.live().user_of_grant(name, fingerprint).is_some();
         if !is_kept {
             grants.withdraw(issued.grant);
         }
@@ -215,9 +215,9 @@ impl LoginRequest<'_> {
                 shared.observer.log.line(Level::Warn, msg).display("principal", Principal::User(user)).send();
                 ErrorKind::InvalidToken.into()
             }
-            NotRefreshed::Down => not_kept(),
+            NotRefreshed::Down => Error::logins_not_kept(),
         })?;
-        let user = live.user(&issued.user).filter(|user| user.fingerprint == issued.fingerprint);
+        let user = live.user_of_grant(&issued.user, issued.fingerprint);
         Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
     }
 
@@ -246,7 +246,7 @@ impl LoginRequest<'_> {
             self.shared.note_change();
         }
         // It is ended here, and would be there again after a restart: the client has to know that.
-        ended.map_err(|NotWritten| not_kept())
+        ended.map_err(|NotWritten| Error::logins_not_kept())
     }
 
     fn seal(&self, issued: &Issued) -> Result<Secret, Error> {
@@ -335,10 +335,6 @@ impl LoginRequest<'_> {
         cookie.set_sensitive(true);
         Some(cookie)
     }
-}
-
-fn not_kept() -> Error {
-    ErrorKind::Unavailable.with_cause("logins cannot be kept at present")
 }
 
 fn no_key(_: NoKey) -> Error {

@@ -20,8 +20,6 @@ pub struct ReloadChange {
     pub(super) ended: Option<Ended>,
     /// The new certificate is none that clients take now, and the last one stays.
     pub(super) lacks_certificate: bool,
-    /// There are users, and their logins cannot be kept: nobody can log in.
-    pub(super) lacks_logins: bool,
     /// Requests that lost what had admitted them, streams among them.
     pub(super) cut: u64,
 }
@@ -63,7 +61,6 @@ impl ReloadChange {
             tenants: Difference::between(&tokens(old, true), &tokens(new, true)),
             ended: None,
             lacks_certificate: false,
-            lacks_logins: false,
             cut: 0,
         }
     }

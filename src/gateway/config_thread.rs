@@ -299,8 +299,7 @@ impl ConfigFollower {
             None => Err("the file has errors".to_owned()),
             Some(snapshot) => self.gateway.reload(snapshot).map_err(|e| e.to_string()),
         };
-        let is_whole =
-            is_whole && !result.as_ref().is_ok_and(|change| change.lacks_certificate || change.lacks_logins);
+        let is_whole = is_whole && !result.as_ref().is_ok_and(|change| change.lacks_certificate);
         self.last = match (&result, is_whole) {
             (Ok(_), true) => Reload::Whole,
             (Ok(_), false) => Reload::Part,

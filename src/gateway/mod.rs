@@ -220,7 +220,7 @@ impl Prepared {
         let logins = Arc::new(Logins::new().map_err(no_key)?);
         if !snapshot.users.is_empty() {
             let opened = logins.open_store(&snapshot.login_store, &snapshot.state_dir, clock.now());
-            opened.map_err(StartError::Logins)?;
+            logins.keep_store(opened.map_err(StartError::Logins)?);
         }
         let of_process = (&clock, &logins);
         let live = Live::build(Arc::clone(&snapshot), None, &observer, &ledger, &process_key, of_process)
@@ -295,6 +295,7 @@ impl Prepared {
         let of_clock = (Arc::clone(&clock), Arc::clone(&certificate), self_made.clone());
         tokio::spawn(time_of_day::watch(Arc::clone(&shared), of_clock, stop_accepting.clone()));
         tokio::spawn(login_store::watch(Arc::downgrade(&shared)));
+        tokio::spawn(login_store::open(Arc::downgrade(&shared)));
         let gateway = Gateway {
             shared,
             workers,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{Level, LoginStorage, LoginStore, Remaining, Server, Snapshot, Tls},
     downstream::tls::{Left, Validity},
-    identity::{credential_key::CredentialKey, login::store::StoreFault},
+    identity::credential_key::CredentialKey,
     servers::{Backend, EndCause},
     state::Live,
     upstream::Unusable,
@@ -113,7 +113,6 @@ impl Gateway {
         let (observer, ledger) = (&self.shared.observer, &self.shared.ledger);
         let previous = self.shared.live().clone();
         let mut change = ReloadChange::between(&previous.config, &snapshot);
-        change.lacks_logins = !self.keeps_logins(&snapshot);
         let live = Live::build(
             Arc::new(snapshot),
             Some(&previous),
@@ -131,22 +130,6 @@ impl Gateway {
         change.ended = Some(Ended { generation: self.shared.note_change(), revoked_before });
         self.warm();
         Ok(change)
-    }
-
-    /// Begins to keep logins, if these are the first users. Without a store, nobody can log in, and the rest goes on; the store
-    /// says why.
-    fn keeps_logins(&self, snapshot: &Snapshot) -> bool {
-        let logins = &self.shared.logins;
-        if snapshot.users.is_empty() || logins.is_open() {
-            return true;
-        }
-        if snapshot.lost.login_keys {
-            // Another key must not be made in its place.
-            logins
-                .refuse_store(&StoreFault::new("a file with `jwtSecret` or `encryptionKey` cannot be read"));
-            return false;
-        }
-        logins.open_store(&snapshot.login_store, &snapshot.state_dir, self.clock.now()).is_ok()
     }
 
     /// Waits until the workers have ended what is not admitted any more, and counts that.

@@ -113,8 +113,8 @@ pub enum Proof {
         /// Of the password that the user logged in with.
         fingerprint: Fingerprint,
     },
-    /// The password itself, by `Basic`.
-    Password(Fingerprint),
+    /// The password itself, by `Basic`: that with this SHA-256 of its hash.
+    Password([u8; 32]),
 }
 
 /// A principal, as one credential proves it. Decisions are made about this.

@@ -1,13 +1,18 @@
 //! What requests see of one config. It never changes; a reload makes another one.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use prometheus::IntCounter;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::Clock,
     config::{Limits, Server, Snapshot, User},
-    error::ErrorKind,
+    error::{Error, ErrorKind},
     identity::{
         Admission, AdmittedParty, Caller, Identity, Principal, Proof,
         login::{Logins, fingerprint::Fingerprint, grant_id::GrantId, session_token},
@@ -70,8 +75,8 @@ pub struct CallerEntry {
     pub identity: Arc<Identity>,
     /// Of a credential of a token: how it is counted.
     pub credential: Option<CountedCredential>,
-    /// Of a user: what its session tokens know the password by. Without one, there are none.
-    pub fingerprint: Option<Fingerprint>,
+    /// Of a user: what its session tokens know the password by, once that was asked for.
+    fingerprint: OnceLock<Fingerprint>,
     /// What the token or user has of the gateway.
     pub owner: Arc<Owner>,
     /// `decoy_used_total`, if it is a decoy.
@@ -86,8 +91,6 @@ pub struct LoginUser<'a> {
     pub slot: usize,
     /// Who it is, as the password proves it.
     pub identity: Arc<Identity>,
-    /// What its session tokens know the password by.
-    pub fingerprint: Fingerprint,
 }
 
 /// How a credential is counted.
@@ -133,7 +136,7 @@ impl Live {
             CallerEntry {
                 identity: Arc::new(Identity::of(credential)),
                 decoy_used: credential.decoy.then(|| metrics.decoy_used(&label)),
-                fingerprint: None,
+                fingerprint: OnceLock::new(),
                 owner: ledger.owner(match (credential.decoy, credential.is_tenant) {
                     // Whoever found it takes nothing from the caller whose name it has.
                     (true, _) => OwnerName::Decoy(Arc::clone(&label)),
@@ -144,12 +147,11 @@ impl Live {
             }
         });
         let users = snapshot.users.iter().map(|user| {
-            let fingerprint = logins.fingerprint(&user.password_hash).ok();
-            let proof = fingerprint.map_or(Proof::Nothing, Proof::Password);
+            let proof = Proof::Password(Sha256::digest(user.password_hash.expose()).into());
             CallerEntry {
                 identity: Arc::new(Identity::of_user(user, proof)),
                 credential: None,
-                fingerprint,
+                fingerprint: OnceLock::new(),
                 owner: ledger.owner(OwnerName::User(Arc::clone(&user.name))),
                 decoy_used: None,
             }
@@ -241,6 +243,8 @@ impl Live {
         Identified::Ready(match (self.tokens.find(token), presented) {
             (_, Err(refused)) => Err((*refused).into()),
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
+            // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
+            (None, Ok(_)) if is_session && !self.logins.is_open() => Err(Error::logins_not_kept()),
             (None, Ok(_)) if is_session => Err(ErrorKind::InvalidToken.into()),
             // Also if it is the secret of somebody else: what is no token of this name is compared, whatever it is.
             (_, Ok(Presented { claim: Claim::Named(name), .. })) if self.has_logins() => {
@@ -277,8 +281,8 @@ impl Live {
     /// Ends the logins of users that the config does not have, or with another password.
     pub fn keep_logins(&self) {
         if let Some(grants) = self.logins.grants() {
-            let is_same = |user: LoginUser<'_>, fingerprint| user.fingerprint == fingerprint;
-            grants.keep(|name, fingerprint| self.user(name).is_some_and(|user| is_same(user, fingerprint)));
+            let has = |name: &str, fingerprint| self.user_of_grant(name, fingerprint).is_some();
+            grants.keep(has);
         }
     }
 
@@ -289,16 +293,33 @@ impl Live {
     /// The slot of a user who still has this password.
     fn slot_by_password(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
         let slot = *self.slots_of(user).first()?;
-        (self.callers[slot].fingerprint == Some(fingerprint)).then_some(slot)
+        (self.fingerprint(slot) == Some(fingerprint)).then_some(slot)
+    }
+
+    /// What session tokens of the user at this index know the password by; `None` as long as logins are not kept. It is made of
+    /// a secret of the store, which may be opened after the config is in force.
+    pub fn fingerprint(&self, slot: usize) -> Option<Fingerprint> {
+        let known = &self.callers[slot].fingerprint;
+        known.get().copied().or_else(|| {
+            let fingerprint = self.logins.fingerprint(&self.user_at(slot)?.password_hash).ok()?;
+            Some(*known.get_or_init(|| fingerprint))
+        })
+    }
+
+    fn user_at(&self, slot: usize) -> Option<&User> {
+        self.config.users.get(slot.checked_sub(self.config.credentials.len())?)
     }
 
     /// The user of this name, if it is one who may log in.
     pub fn user(&self, name: &str) -> Option<LoginUser<'_>> {
         let slot = *self.slots_of(&Principal::User(name.into())).first()?;
-        let user = self.config.users.get(slot.checked_sub(self.config.credentials.len())?)?;
-        let CallerEntry { identity, fingerprint, .. } = &self.callers[slot];
-        let fingerprint = fingerprint.filter(|_| !user.disabled)?;
-        Some(LoginUser { user, slot, identity: Arc::clone(identity), fingerprint })
+        let user = self.user_at(slot).filter(|user| !user.disabled)?;
+        Some(LoginUser { user, slot, identity: Arc::clone(&self.callers[slot].identity) })
+    }
+
+    /// The user of a grant, who may still log in, and with the password of the grant.
+    pub fn user_of_grant(&self, name: &str, fingerprint: Fingerprint) -> Option<LoginUser<'_>> {
+        self.user(name).filter(|user| self.fingerprint(user.slot) == Some(fingerprint))
     }
 
     /// The caller at this index, or who has no credential.
@@ -343,7 +364,10 @@ impl Live {
                         let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
                         self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
-                    Proof::Password(fingerprint) => self.slot_by_password(&identity.principal, *fingerprint),
+                    Proof::Password(_) => {
+                        let slot = self.slots_of(&identity.principal).first().copied();
+                        slot.filter(|slot| self.callers[*slot].identity.proof == identity.proof)
+                    }
                 };
                 (&identity.principal, found.as_slice(), admission.members.get())
             }

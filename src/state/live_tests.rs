@@ -113,7 +113,7 @@ fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();
     let in_memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
-    logins.open_store(&in_memory, Path::new(""), SystemTime::now()).unwrap();
+    logins.keep_store(logins.open_store(&in_memory, Path::new(""), SystemTime::now()).unwrap());
     Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, (&Arc::new(Clock::default()), logins))
         .unwrap()
 }
@@ -207,12 +207,13 @@ async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its
     let now = live.clock.now();
     let user = live.user("u0").unwrap();
     let grants = live.logins.grants().unwrap();
-    let begun = grants.begin(&"u0".into(), user.fingerprint, &live.config.login_terms, now).await;
+    let fingerprint = live.fingerprint(user.slot).unwrap();
+    let begun = grants.begin(&"u0".into(), fingerprint, &live.config.login_terms, now).await;
     let (issued, _) = begun.unwrap();
     let good = SessionClaims {
         user: "u0".into(),
         grant: issued.grant,
-        fingerprint: user.fingerprint,
+        fingerprint,
         issued: now,
         expires: issued.expires,
         grant_ends: issued.grant_ends,

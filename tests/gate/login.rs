@@ -522,7 +522,7 @@ async fn a_token_in_a_body_is_judged_by_the_config_of_the_moment_in_which_the_bo
 }
 
 /// A request with a name and a password by `Basic`.
-fn by_basic(path: &str, name: &str, password: impl AsRef<[u8]>) -> String {
+pub fn by_basic(path: &str, name: &str, password: impl AsRef<[u8]>) -> String {
     post(path, "", "", "{}").replace("Authorization: Bearer \r\n", &basic(name, password))
 }
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::{
     harness::{DEV, Gate, Upstream, get, open_stream, passes, post, until},
-    login::{bare, futures},
+    login::{bare, by_basic, futures},
     process::{Process, program, serve, text},
     recorder::Recorder,
 };
@@ -432,8 +432,7 @@ async fn the_first_users_of_a_reload_cannot_log_in_without_a_store_and_the_rest_
     let mut more = with.clone();
     more["mcpServers"]["more"] = more["mcpServers"]["db"].clone();
     gate.save(more.clone());
-    let msg = "Config reloaded, but for files that cannot be used";
-    gate.log.line(msg, &[("servers", json!(2))]).await;
+    gate.log.line("Config reloaded", &[("servers", json!(2))]).await;
     let down = "Logins cannot be kept at present: nobody can log in or refresh";
     let line = gate.log.line(down, &[]).await;
     assert!(line["cause"].as_str().unwrap().contains("chmod 700"), "{line}");
@@ -442,11 +441,11 @@ async fn the_first_users_of_a_reload_cannot_log_in_without_a_store_and_the_rest_
     gate.answers("/more", DEV, 200).await;
     assert_eq!(gate.metric(DEV, "sluicegate_store_up").await as u64, 0);
 
-    // It is tried again with each reload.
+    // It is tried again and again, whether somebody asks for it or not.
     fs::set_permissions(state.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    gate.signal(Signal::HUP);
+    gate.log.line("Users can log in from now on", &[]).await;
     gate.log.line("Logins are kept again", &[]).await;
-    gate.log.line("Config reloaded", &[]).await;
+    assert_eq!(gate.metric(DEV, "sluicegate_store_up").await as u64, 1);
     let login = log_in(&gate, 0).await;
     assert_eq!(status(&gate, login.token).await, 200);
     let mut other = more;
@@ -455,4 +454,45 @@ async fn the_first_users_of_a_reload_cannot_log_in_without_a_store_and_the_rest_
     let msg = "Changed keys that take effect at the next start";
     gate.log.line(msg, &[("keys", json!("auth.storage"))]).await;
     assert_eq!(status(&gate, login.token).await, 200);
+}
+
+/// Whoever has the file for long, or a disk that does not answer, keeps logins waiting and nothing else.
+#[tokio::test]
+async fn what_a_config_takes_away_goes_while_the_store_of_its_first_users_is_still_waited_for() {
+    let (server, state) = (Recorder::start().await, State::new());
+    let mut with = state.config(&server.url("/mcp"));
+    with["proxy"]["auth"]["schemes"] = json!(["bearer", "basic"]);
+    let login = {
+        let mut before = Process::start(with.clone()).await;
+        let login = log_in(&before, 0).await;
+        before.signal(Signal::TERM);
+        before.exited().await;
+        login
+    };
+    let mut without = with.clone();
+    const GONE: &str = "gone-token-0123456789abcdef";
+    without["proxy"]["auth"] =
+        json!({ "tokens": { "dev": { "value": DEV, "roles": ["admin"] }, "gone": { "value": GONE } } });
+    let gate = Process::start(without).await;
+    gate.answers("/db", GONE, 200).await;
+    let locked = Connection::open(state.file()).unwrap();
+    locked.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    gate.save(with.clone());
+    gate.answers("/db", GONE, 401).await;
+    gate.log.line("Config reloaded", &[("tokens_removed", json!("gone"))]).await;
+    let body = json!({ "username": "user0", "password": PASSWORD });
+    assert_eq!(ask(&gate, "/auth/login", body.clone()).await.0, 503);
+    assert_eq!(refresh(&gate, &login.refresh).await.0, 503);
+    assert_eq!(status(&gate, login.token).await, 503, "who knows what it is worth");
+    let basic = async |password: &str| try_ask(&gate, &by_basic("/db", "user0", password)).await.unwrap().0;
+    assert_eq!(basic(PASSWORD).await, 200, "a password takes no store");
+    assert_eq!(basic("another").await, 401);
+    let mut fewer = with;
+    fewer["proxy"]["auth"]["users"].as_object_mut().unwrap().remove("user1");
+    gate.save(fewer);
+    gate.log.line("Config reloaded", &[("users_removed", json!("user1"))]).await;
+    locked.execute_batch("COMMIT").unwrap();
+    gate.log.line("Users can log in from now on", &[]).await;
+    assert_eq!(status(&gate, login.token).await, 200, "nothing was lost");
+    assert_eq!(ask(&gate, "/auth/login", body).await.0, 200);
 }

@@ -36,7 +36,7 @@ fn each() -> impl Iterator<Item = (Arc<Logins>, TempDir)> {
         let directory = TempDir::new().unwrap();
         let logins = Arc::new(Logins::new().unwrap());
         let config = LoginStore { storage, ..LoginStore::default() };
-        logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap();
+        logins.keep_store(logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap());
         (logins, directory)
     })
 }

@@ -56,7 +56,7 @@ pub struct Logins {
 
 /// What logins began, and the keys of their tokens. Both are kept, or neither is: no token of before a restart is good whose
 /// grant is forgotten.
-struct KeptLogins {
+pub struct KeptLogins {
     sealer: Arc<ArcSwap<TokenSealer>>,
     fingerprints: Keys,
     grants: Grants,
@@ -77,44 +77,36 @@ impl Logins {
         })
     }
 
-    /// Begins to keep logins as the config says, in `directory` if it is to be a file. A later call does nothing, once one has
-    /// succeeded.
+    /// Opens what keeps logins as the config says, in `directory` if it is to be a file. It waits for the disk, and for other
+    /// gateways that have the file.
     pub fn open_store(
         &self,
         config: &LoginStore,
         directory: &Path,
         now: SystemTime,
-    ) -> Result<(), StoreFault> {
-        if self.kept.get().is_some() {
-            return Ok(());
-        }
-        let opened = match config.storage {
+    ) -> Result<KeptLogins, StoreFault> {
+        let (sealer, fingerprints, grants) = match config.storage {
             LoginStorage::File => store::open(config, directory, now, self.status.clone()).map(|opened| {
                 let grants = Grants::in_file(opened.store, opened.view);
                 (opened.sealer, opened.fingerprints, grants)
-            }),
+            })?,
             LoginStorage::Memory => {
-                in_memory().map_err(|NoKey| StoreFault::new("the system gives no random numbers"))
+                in_memory().map_err(|NoKey| StoreFault::new("the system gives no random numbers"))?
             }
         };
-        match opened {
-            Ok((sealer, fingerprints, grants)) => {
-                let (config, directory) = (config.clone(), directory.to_owned());
-                // Reloads go one by one, so that nobody else was first.
-                let _ = self.kept.set(KeptLogins { sealer, fingerprints, grants, config, directory });
-                self.status.send_if_modified(|status| status.down.take().is_some());
-                Ok(())
-            }
-            Err(fault) => {
-                self.refuse_store(&fault);
-                Err(fault)
-            }
-        }
+        let (config, directory) = (config.clone(), directory.to_owned());
+        Ok(KeptLogins { sealer, fingerprints, grants, config, directory })
     }
 
-    /// Logins are to be kept, and cannot be.
-    pub fn refuse_store(&self, fault: &StoreFault) {
-        self.status.send_modify(|status| status.down = Some(fault.to_string().into()));
+    /// Begins to keep logins. What was opened first stays.
+    pub fn keep_store(&self, opened: KeptLogins) {
+        let _ = self.kept.set(opened);
+        self.status.send_if_modified(|status| status.down.take().is_some());
+    }
+
+    /// Logins are to be kept, and cannot be; or there are none to keep.
+    pub fn report_store(&self, fault: Option<&StoreFault>) {
+        self.status.send_modify(|status| status.down = fault.map(|fault| fault.to_string().into()));
     }
 
     /// Whether logins are kept. Until then, there are none.

@@ -7,7 +7,8 @@ use std::{fmt, path::Path, sync::Arc};
 pub struct StoreFault(Arc<str>);
 
 impl StoreFault {
-    pub(super) fn of(path: &Path, why: impl fmt::Display) -> Self {
+    /// What is the matter with `path`.
+    pub fn of(path: &Path, why: impl fmt::Display) -> Self {
         Self(format!("{}: {why}", path.display()).into())
     }
 

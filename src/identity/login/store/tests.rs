@@ -45,7 +45,10 @@ impl Place {
     fn open_with(&self, config: &LoginStore, now: u64) -> Result<Logins, String> {
         let logins = Logins::new().unwrap();
         match logins.open_store(config, &self.state, at(now)) {
-            Ok(()) => Ok(logins),
+            Ok(opened) => {
+                logins.keep_store(opened);
+                Ok(logins)
+            }
             Err(fault) => Err(fault.to_string()),
         }
     }
