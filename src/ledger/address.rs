@@ -35,6 +35,11 @@ impl AddressBlock {
         }
     }
 
+    /// The widest network that it is in: what one customer of a provider may have.
+    pub fn network(self) -> Self {
+        self.networks()[0]
+    }
+
     /// Which block gives one back of `all` that blocks have, so that `newcomer` can have one: the one that has most, in the network
     /// that has most. So who has none yet finds room, however many addresses somebody else has in one network. It is the newcomer
     /// itself only if nobody has more.

@@ -1,4 +1,5 @@
 //! Sockets and cryptography that both sides share.
 
 pub mod crypto;
+pub mod global;
 pub mod tcp;

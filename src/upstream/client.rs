@@ -5,7 +5,7 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{Exchange, Origin, Pool, RequestBody, ResponseBody, Upload};
+use super::{Exchange, Origin, Pool, RequestBody, ResponseBody, Upload, UpstreamSocket};
 use crate::error::{Error, ErrorKind};
 
 /// What the gateway calls itself to servers, unless a client speaks, or the config has another name.
@@ -63,6 +63,16 @@ impl Client {
             Some(transport) => transport,
             None => self.origin.connect(self.connect_timeout, false).await?,
         };
+        self.send_over(transport, request, on_sent).await
+    }
+
+    /// The same on a connection that is there.
+    pub(super) async fn send_over(
+        &self,
+        transport: UpstreamSocket,
+        request: ClientRequest<'_>,
+        on_sent: impl Fn(),
+    ) -> Result<ClientResponse, Error> {
         let head = self.head(&request);
         let (origin, pool) = (Arc::clone(&self.origin), Rc::clone(&self.pool));
         let upload = Upload { body: RequestBody::Whole(request.body), inspect: None, max_bytes: 0 };

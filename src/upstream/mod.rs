@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod document;
 mod error;
 mod exchange;
 mod origin;

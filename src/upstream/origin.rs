@@ -53,6 +53,15 @@ impl Origin {
     /// The origin that `url` names, trusting `ca_pem` instead of the system's certificates if it is given. Where nothing is
     /// trusted, connections fail.
     pub fn new(url: &Url, ca_pem: Option<&Arc<[u8]>>, trusts: &mut Trusts) -> Result<Self, Unusable> {
+        Self::made(url, || trusts.of(ca_pem))
+    }
+
+    /// The origin that `url` names, with what it is trusted by.
+    pub(super) fn trusting(url: &Url, trust: Arc<Trust>) -> Result<Self, Unusable> {
+        Self::made(url, || trust)
+    }
+
+    fn made(url: &Url, trust: impl FnOnce() -> Arc<Trust>) -> Result<Self, Unusable> {
         let unusable = |what: &str| Unusable(format!("{url}: {what}"));
         let host = url.host_str().ok_or_else(|| unusable("no host"))?;
         let port = url.port_or_known_default().ok_or_else(|| unusable("no port"))?;
@@ -66,7 +75,7 @@ impl Origin {
             "https" => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| unusable("the host is no name that a certificate can have"))?;
-                Some((trusts.of(ca_pem), name))
+                Some((trust(), name))
             }
             _ => None,
         };
@@ -96,16 +105,7 @@ impl Origin {
                 true => self.connect_for_stream().await?,
                 false => TcpStream::connect((self.host.as_str(), self.port)).await?,
             };
-            // Best effort: a socket without these options works, less well.
-            let _ = tune((&tcp).into());
-            Ok(match &self.tls {
-                None => Either::Left(tcp),
-                Some((trust, name)) => {
-                    let config = trust.config().map_err(|why| io::Error::other(why.to_owned()))?;
-                    let connector = TlsConnector::from(Arc::clone(config));
-                    Either::Right(Box::new(connector.connect(name.clone(), tcp).await?))
-                }
-            })
+            self.over(tcp).await
         };
         let connected = tokio::time::timeout(timeout, connecting).await;
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|e: io::Error| {
@@ -114,6 +114,20 @@ impl Origin {
                     ErrorKind::UpstreamTimeout.with_cause("no connection within connectTimeout")
                 }
                 _ => ErrorKind::UpstreamUnreachable.with_cause(e.to_string()),
+            }
+        })
+    }
+
+    /// What goes over this connection, behind the handshake of TLS if the URL asks for it.
+    pub(super) async fn over(&self, tcp: TcpStream) -> io::Result<UpstreamSocket> {
+        // Best effort: a socket without these options works, less well.
+        let _ = tune((&tcp).into());
+        Ok(match &self.tls {
+            None => Either::Left(tcp),
+            Some((trust, name)) => {
+                let config = trust.config().map_err(|why| io::Error::other(why.to_owned()))?;
+                let connector = TlsConnector::from(Arc::clone(config));
+                Either::Right(Box::new(connector.connect(name.clone(), tcp).await?))
             }
         })
     }

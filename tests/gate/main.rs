@@ -28,6 +28,7 @@ mod crossed;
 mod debug;
 mod decoys;
 mod disabled;
+mod documents;
 mod endpoint_events;
 mod endpoints;
 mod expectations;

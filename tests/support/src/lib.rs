@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod decisive_keys;
 pub mod harness;
+pub mod internet;
 pub mod numbered;
 pub mod process;
 pub mod recorder;

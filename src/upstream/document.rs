@@ -1,0 +1,556 @@
+//! JSON documents of hosts that a stranger names: what a client says of itself, keys of an issuer.
+//!
+//! Whoever has the gateway fetch something must not reach by it what only the gateway reaches: services of its machine, of its
+//! network, of its cloud. So all that is fetched comes through here, and only over HTTPS at port 443, from a host whose
+//! addresses are all of the public Internet. A name is resolved once, and what is connected to is what was looked at: a name
+//! that points elsewhere a moment later gains nothing. A redirect is not followed. Nothing of an answer is shown to whoever
+//! asked, and a fetch that fails says in one word why.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::ready,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking, time::timeout};
+use url::{Host, Url};
+
+use super::{
+    Origin, Trust, Trusts, UpstreamSocket,
+    client::{Client, ClientRequest, whole},
+};
+use crate::{config::SystemRoots, error::ErrorKind, ledger::AddressBlock, net::global::is_global};
+
+/// The only port of documents.
+const PORT: u16 = 443;
+/// Bytes of a URL at most.
+const LONGEST_URL: usize = 1024;
+/// How long a fetch may take in all.
+const MOST_TIME: Duration = Duration::from_secs(5);
+/// How long one address of several may take to be connected to.
+const EACH_ADDRESS: Duration = Duration::from_millis(1500);
+/// Addresses of one host that are tried.
+const MOST_ADDRESSES: usize = 4;
+/// Fetches at a time: in all, of those who ask from one network, and from one address. A look-up of a name that takes longer
+/// than its fetch may counts until it ends, since it has a thread as long.
+const MOST: usize = 64;
+const OF_ONE_NETWORK: usize = 8;
+const OF_ONE_ADDRESS: usize = 4;
+/// How long what the system trusts is not read again.
+const TRUST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a document is. It is exactly as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DocumentUrl(Url);
+
+impl DocumentUrl {
+    /// The one of this text: `https`, in the form that all parsers agree on (so without dot segments, without `:443`, in lower
+    /// case), without user, port and fragment.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > LONGEST_URL || text.contains('#') {
+            return None;
+        }
+        let url = Url::parse(text).ok().filter(|url| url.as_str() == text)?;
+        // A name without a dot, or of this machine, is none that others know. Neither is an address in another dress.
+        let is_public_host = match url.host()? {
+            Host::Domain(name) => name.contains('.') && !name.ends_with('.') && !name.ends_with(".localhost"),
+            Host::Ipv4(address) => is_global(address.into()),
+            Host::Ipv6(address) => is_global(address.into()),
+        };
+        let is_plain = url.scheme() == "https"
+            && url.port().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+            // `https://@host/` has no user, and yet one to some readers.
+            && !text["https://".len()..].split('/').next()?.contains('@');
+        (is_plain && is_public_host).then_some(Self(url))
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The host.
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// What is asked for: path and query.
+    fn target(&self) -> &str {
+        &self.0[url::Position::BeforePath..url::Position::AfterQuery]
+    }
+}
+
+/// A document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// What is in it. It says that it is JSON.
+    pub body: Bytes,
+    /// How long its host says that it stays as it is.
+    pub fresh_for: Option<Duration>,
+}
+
+/// Why there is no document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFetched {
+    /// As many are fetched as may be, for the one who asks or in all. It says nothing about the document.
+    Busy,
+    /// The host has no address.
+    Unresolved,
+    /// An address of the host is not of the public Internet.
+    NotPublic,
+    /// The host cannot be connected to, or its certificate is not good.
+    Unreachable,
+    /// It sends elsewhere.
+    Redirect,
+    /// It answers with something else than a document of the type and size.
+    NotADocument,
+    /// It took too long.
+    Timeout,
+}
+
+impl NotFetched {
+    /// As metrics and log call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Unresolved => "unresolved",
+            Self::NotPublic => "not_public",
+            Self::Unreachable => "unreachable",
+            Self::Redirect => "redirect",
+            Self::NotADocument => "not_a_document",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// A connection that is made.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>;
+
+/// The Internet, as the gateway reaches it. Tests have one of their own; whatever it is, which addresses may be connected to
+/// is not for it to say.
+pub trait Internet: Send + Sync {
+    /// The addresses of a host. It may block.
+    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+    /// A connection to exactly this address.
+    fn connect(&self, address: SocketAddr) -> Connecting<'_>;
+    /// The certificates that hosts are trusted by. It may block.
+    fn roots(&self) -> Vec<CertificateDer<'static>>;
+}
+
+/// The Internet.
+struct SystemInternet;
+
+impl Internet for SystemInternet {
+    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok((host, PORT).to_socket_addrs()?.map(|address| address.ip()).collect())
+    }
+
+    fn connect(&self, address: SocketAddr) -> Connecting<'_> {
+        Box::pin(TcpStream::connect(address))
+    }
+
+    fn roots(&self) -> Vec<CertificateDer<'static>> {
+        SystemRoots::default().take()
+    }
+}
+
+/// Which document, and how large it may be.
+type Key = (DocumentUrl, usize);
+type Fetched = Result<Arc<Document>, NotFetched>;
+type Cell = OnceCell<Fetched>;
+
+/// Fetches documents.
+pub struct Documents {
+    internet: Arc<dyn Internet>,
+    /// What the system trusts, and when it was read.
+    trust: Mutex<Option<(Instant, Arc<Trust>)>>,
+    /// What is being fetched. Who asks for the same waits for the same.
+    running: Mutex<HashMap<Key, Weak<Cell>>>,
+    /// Who has something fetched.
+    places: Arc<Places>,
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self::of(Arc::new(SystemInternet))
+    }
+}
+
+impl fmt::Debug for Documents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Documents")
+    }
+}
+
+impl Documents {
+    /// Documents of this Internet.
+    pub fn of(internet: Arc<dyn Internet>) -> Self {
+        Self { internet, trust: Mutex::default(), running: Mutex::default(), places: Arc::default() }
+    }
+
+    /// The document at `url`, of so many bytes at most, for somebody at this address.
+    pub async fn fetch(&self, url: &DocumentUrl, most: usize, address: AddressBlock) -> Fetched {
+        let flight = self.flight((url.clone(), most));
+        let fetched = flight.cell.get_or_try_init(async || {
+            // That one who asks has no place is not for the others who wait.
+            let place = Arc::new(self.places.take(address).ok_or(NotFetched::Busy)?);
+            let fetched = timeout(MOST_TIME, self.fetch_now(url, most, place)).await;
+            Ok(fetched.unwrap_or(Err(NotFetched::Timeout)))
+        });
+        // Whoever waits for others waits no longer either.
+        timeout(MOST_TIME, fetched).await.unwrap_or(Err(NotFetched::Timeout))?.clone()
+    }
+
+    /// How many are being fetched.
+    pub fn running(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    fn flight(&self, key: Key) -> Flight<'_> {
+        let mut running = self.running.lock();
+        let cell = running.get(&key).and_then(Weak::upgrade).unwrap_or_default();
+        running.insert(key.clone(), Arc::downgrade(&cell));
+        Flight { of: self, key, cell }
+    }
+
+    async fn fetch_now(&self, url: &DocumentUrl, most: usize, place: Arc<Place>) -> Fetched {
+        let trust = self.trust().await?;
+        let addresses = self.addresses(url, Arc::clone(&place)).await?;
+        let origin = Origin::trusting(&url.0, trust).map_err(|_| NotFetched::Unreachable)?;
+        let transport = self.connect(&origin, &addresses).await.ok_or(NotFetched::Unreachable)?;
+        // Nothing of it is used again.
+        let client = Client {
+            origin: Arc::new(origin),
+            pool: Rc::default(),
+            connect_timeout: MOST_TIME,
+            head_timeout: MOST_TIME,
+        };
+        let fields = [
+            (header::ACCEPT, HeaderValue::from_static("application/json")),
+            (header::CONNECTION, HeaderValue::from_static("close")),
+        ];
+        let request = ClientRequest {
+            method: Method::GET,
+            path: url.target(),
+            fields: &fields,
+            configured: &[],
+            body: Bytes::new(),
+        };
+        let response = client.send_over(transport, request, || {}).await;
+        let mut response = response.map_err(|error| match error.kind {
+            ErrorKind::UpstreamRedirect => NotFetched::Redirect,
+            ErrorKind::UpstreamTimeout => NotFetched::Timeout,
+            _ => NotFetched::NotADocument,
+        })?;
+        if response.status != StatusCode::OK || !is_json(&response.headers) {
+            return Err(NotFetched::NotADocument);
+        }
+        let fresh_for = max_age(&response.headers);
+        let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
+        let body = body.map_err(|_| NotFetched::NotADocument)?;
+        drop(place);
+        Ok(Arc::new(Document { body, fresh_for }))
+    }
+
+    /// Addresses of its host, all of which are of the public Internet.
+    async fn addresses(&self, url: &DocumentUrl, place: Arc<Place>) -> Result<Vec<IpAddr>, NotFetched> {
+        let addresses = match url.0.host() {
+            Some(Host::Ipv4(address)) => vec![address.into()],
+            Some(Host::Ipv6(address)) => vec![address.into()],
+            _ => {
+                let (internet, host) = (Arc::clone(&self.internet), url.host().to_owned());
+                // The place is taken as long as the thread is, whoever has left meanwhile.
+                let resolved = spawn_blocking(move || {
+                    let resolved = internet.resolve(&host);
+                    drop(place);
+                    resolved
+                });
+                resolved.await.ok().and_then(Result::ok).unwrap_or_default()
+            }
+        };
+        if addresses.is_empty() {
+            return Err(NotFetched::Unresolved);
+        }
+        // One that is not gives the host away: it is not what it seems, or not outside.
+        if addresses.iter().all(|address| is_global(*address)) {
+            Ok(addresses)
+        } else {
+            Err(NotFetched::NotPublic)
+        }
+    }
+
+    async fn connect(&self, origin: &Origin, addresses: &[IpAddr]) -> Option<UpstreamSocket> {
+        for address in addresses.iter().take(MOST_ADDRESSES) {
+            let connecting = async {
+                let tcp = self.internet.connect(SocketAddr::new(*address, PORT)).await?;
+                origin.over(tcp).await
+            };
+            // The last may take all the time that is left.
+            let patience = if addresses.len() > 1 { EACH_ADDRESS } else { MOST_TIME };
+            if let Ok(Ok(transport)) = timeout(patience, connecting).await {
+                return Some(transport);
+            }
+        }
+        None
+    }
+
+    /// What hosts are trusted by. To read it takes milliseconds, and it changes once in months.
+    async fn trust(&self) -> Result<Arc<Trust>, NotFetched> {
+        let kept = self.trust.lock().clone();
+        if let Some((read, trust)) = kept
+            && read.elapsed() < TRUST_KEPT
+        {
+            return Ok(trust);
+        }
+        let internet = Arc::clone(&self.internet);
+        let reading = spawn_blocking(move || Trusts::new(internet.roots().into()).of(None));
+        let trust = reading.await.map_err(|_| NotFetched::Unreachable)?;
+        if trust.config().is_err() {
+            // Somebody may mend it.
+            return Err(NotFetched::Unreachable);
+        }
+        *self.trust.lock() = Some((Instant::now(), Arc::clone(&trust)));
+        Ok(trust)
+    }
+}
+
+/// One who waits for a document, with others who wait for the same.
+struct Flight<'a> {
+    of: &'a Documents,
+    key: Key,
+    cell: Arc<Cell>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut running = self.of.running.lock();
+        // It is over, or nobody waits any more. Another may have begun since.
+        let is_last = self.cell.initialized() || Arc::strong_count(&self.cell) == 1;
+        let is_this = |cell: &Weak<Cell>| cell.as_ptr() == Arc::as_ptr(&self.cell);
+        if is_last && running.get(&self.key).is_some_and(is_this) {
+            running.remove(&self.key);
+        }
+    }
+}
+
+/// From where something is fetched at present.
+#[derive(Default)]
+struct Places(Mutex<Vec<AddressBlock>>);
+
+/// A place among them, until it is dropped.
+struct Place(Arc<Places>, AddressBlock);
+
+impl Places {
+    fn take(self: &Arc<Self>, address: AddressBlock) -> Option<Place> {
+        let mut taken = self.0.lock();
+        let of_address = taken.iter().filter(|other| **other == address).count();
+        let of_network = taken.iter().filter(|other| other.network() == address.network()).count();
+        if taken.len() >= MOST || of_network >= OF_ONE_NETWORK || of_address >= OF_ONE_ADDRESS {
+            return None;
+        }
+        taken.push(address);
+        Some(Place(Arc::clone(self), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.0.lock();
+        if let Some(at) = taken.iter().position(|address| *address == self.1) {
+            taken.swap_remove(at);
+        }
+    }
+}
+
+/// Whether an answer says that it is JSON (RFC 8259 §11, RFC 6838 §4.2.8).
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next().and_then(|value| value.to_str().ok()), types.next()) else {
+        return false;
+    };
+    let essence = only.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// How long it stays fresh, as far as its host says so (RFC 9111 §5.2.2).
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives: Vec<_> = values
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase())
+        .collect();
+    if directives.iter().any(|directive| directive == "no-store" || directive == "no-cache") {
+        return Some(Duration::ZERO);
+    }
+    let seconds = directives.iter().find_map(|directive| directive.strip_prefix("max-age="))?;
+    seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_as_it_was_written_or_not_at_all() {
+        for good in [
+            "https://claude.ai/oauth/mcp-oauth-client-metadata",
+            "https://vscode.dev/oauth/client-metadata.json",
+            "https://example.com/a?b=c",
+            "https://8.8.8.8/x",
+            "https://[2600:1901::1]/x",
+            "https://example.com/%2F",
+            "https://example.com/a@b",
+        ] {
+            assert_eq!(DocumentUrl::parse(good).as_ref().map(DocumentUrl::as_str), Some(good));
+        }
+        for bad in [
+            "",
+            "https:",
+            "https://",
+            "example.com/x",
+            "http://example.com/x",
+            "ftp://example.com/x",
+            "file:///etc/passwd",
+            "data:application/json,{}",
+            "HTTPS://example.com/x",
+            "https://Example.com/x",
+            "https:/example.com/x",
+            "https:example.com/x",
+            "https://example.com",
+            "https://example.com:443/x",
+            "https://example.com:8443/x",
+            "https://example.com:/x",
+            "https://user@example.com/x",
+            "https://user:password@example.com/x",
+            "https://@example.com/x",
+            "https://:@example.com/x",
+            "https://example.com/x#",
+            "https://example.com/x#y",
+            "https://example.com/./x",
+            "https://example.com/../x",
+            "https://example.com/a/%2e%2e/x",
+            "https://example.com/a/.%2E/x",
+            "https://example.com\\x",
+            "https://example.com/a b",
+            "https://example.com/x\n",
+            " https://example.com/x",
+            "https://exa\tmple.com/x",
+            "https://localhost/x",
+            "https://a.localhost/x",
+            "https://intranet/x",
+            "https://example.com./x",
+            "https://127.0.0.1/x",
+            "https://127.1/x",
+            "https://0x7f.0.0.1/x",
+            "https://2130706433/x",
+            "https://10.0.0.1/x",
+            "https://169.254.169.254/latest/meta-data",
+            "https://[::1]/x",
+            "https://[::ffff:127.0.0.1]/x",
+            "https://[::ffff:7f00:1]/x",
+            "https://[fd00::1]/x",
+            "https://[fe80::1%25eth0]/x",
+            "https://ｅｘａｍｐｌｅ.com/x",
+            "https://example。com/x",
+            "https://exämple.com/x",
+            "https://%6cocalhost/x",
+            "https://example.com@evil.example/x",
+            "https://evil.example\\@example.com/x",
+            &format!("https://example.com/{}", "x".repeat(LONGEST_URL)),
+        ] {
+            assert_eq!(DocumentUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_url_is_it_names_one_place_over_https(text in "(https://)?[a-z0-9.@:/\\\\#?%\\[\\]-]{0,40}") {
+            if let Some(url) = DocumentUrl::parse(&text) {
+                prop_assert_eq!(url.as_str(), &text);
+                let rest = text.strip_prefix("https://").unwrap();
+                // The authority, as the simplest of readers finds it.
+                let authority = rest.split('/').next().unwrap();
+                prop_assert_eq!(url.host(), authority);
+                prop_assert!(url.target().starts_with('/'));
+                prop_assert_eq!(format!("https://{authority}{}", url.target()), text);
+            }
+        }
+    }
+
+    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (name.clone(), HeaderValue::try_from(*value).unwrap())).collect()
+    }
+
+    #[test]
+    fn what_says_that_it_is_json_is_json() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/oauth-client+json"] {
+            assert!(is_json(&headers(header::CONTENT_TYPE, &[good])), "{good}");
+        }
+        for bad in [
+            &[][..],
+            &[""],
+            &["text/html"],
+            &["text/json"],
+            &["application/jsonp"],
+            &["json"],
+            &["application/json"; 2],
+        ] {
+            assert!(!is_json(&headers(header::CONTENT_TYPE, bad)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn how_long_it_stays_fresh_is_said_by_its_host() {
+        for (values, fresh_for) in [
+            (&[][..], None),
+            (&["public"], None),
+            (&["max-age=60"], Some(60)),
+            (&["public, Max-Age=\"3600\", immutable"], Some(3600)),
+            (&["public", "max-age=5"], Some(5)),
+            (&["max-age=x"], None),
+            (&["max-age=60, no-store"], Some(0)),
+            (&["no-cache"], Some(0)),
+        ] {
+            let found = max_age(&headers(header::CACHE_CONTROL, values));
+            assert_eq!(found, fresh_for.map(Duration::from_secs), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn one_who_asks_for_much_leaves_places_for_others() {
+        let places = Arc::<Places>::default();
+        let address = |text: &str| AddressBlock::from(text.parse::<IpAddr>().unwrap());
+        let take_all = |text: &str| -> Vec<_> { std::iter::from_fn(|| places.take(address(text))).collect() };
+        let of_one = take_all("192.0.2.1");
+        assert_eq!(of_one.len(), OF_ONE_ADDRESS);
+        let of_neighbour = take_all("192.0.2.2");
+        assert_eq!(of_one.len() + of_neighbour.len(), OF_ONE_NETWORK);
+        assert!(places.take(address("192.0.2.3")).is_none());
+        assert!(places.take(address("198.51.100.1")).is_some());
+        drop(of_one);
+        assert_eq!(take_all("192.0.2.3").len(), OF_ONE_ADDRESS);
+        let all: Vec<_> = (0..=255).flat_map(|network| take_all(&format!("10.0.{network}.1"))).collect();
+        assert_eq!(all.len() + of_neighbour.len(), MOST);
+        drop((all, of_neighbour));
+        assert!(places.0.lock().is_empty());
+    }
+}

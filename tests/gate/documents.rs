@@ -1,0 +1,218 @@
+//! Documents that a stranger names: what is fetched, from where, and what never is.
+
+use std::{net::IpAddr, sync::Arc};
+
+use sluicegate::{
+    ledger::AddressBlock,
+    upstream::document::{Document, DocumentUrl, Documents, NotFetched},
+};
+use test_support::internet::{TestHost, TestInternet, json_answer};
+
+use crate::harness::soon;
+
+const URL: &str = "https://app.example/client.json?v=1";
+/// Of the public Internet.
+const PUBLIC: &str = "93.184.216.34";
+const MOST: usize = 16 * 1024;
+
+fn url(text: &str) -> DocumentUrl {
+    DocumentUrl::parse(text).unwrap()
+}
+
+fn from(address: &str) -> AddressBlock {
+    address.parse::<IpAddr>().unwrap().into()
+}
+
+async fn internet() -> (Arc<TestInternet>, TestHost, Documents) {
+    let (internet, host) = TestInternet::new(&["app.example"], PUBLIC).await;
+    let documents = Documents::of(Arc::<TestInternet>::clone(&internet));
+    (internet, host, documents)
+}
+
+async fn fetch(documents: &Documents) -> Result<Arc<Document>, NotFetched> {
+    soon("a document", documents.fetch(&url(URL), MOST, from("192.0.2.1"))).await
+}
+
+/// Fetches from a host that answers so.
+async fn fetch_answer(answer: &str) -> Result<Arc<Document>, NotFetched> {
+    let (_, host, documents) = internet().await;
+    tokio::join!(fetch(&documents), host.answer(answer)).0
+}
+
+#[tokio::test]
+async fn a_document_is_fetched_from_the_address_that_was_looked_at() {
+    let (internet, host, documents) = internet().await;
+    let answer = json_answer("{\"a\":1}", "Cache-Control: max-age=600\r\n");
+    let (fetched, head) = tokio::join!(fetch(&documents), host.answer(&answer));
+    let fetched = fetched.unwrap();
+    assert_eq!(
+        (&fetched.body[..], fetched.fresh_for.map(|age| age.as_secs())),
+        (&b"{\"a\":1}"[..], Some(600))
+    );
+    assert!(head.starts_with("GET /client.json?v=1 HTTP/1.1\r\n"), "{head}");
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("\r\nhost: app.example\r\n") && head.contains("\r\naccept: application/json\r\n"));
+    for never in ["authorization", "cookie", "referer", "origin", "x-forwarded", "192.0.2.1"] {
+        assert!(!head.contains(never), "{head}");
+    }
+    assert_eq!((internet.connected(), internet.resolved()), (vec![format!("{PUBLIC}:443")], 1));
+    assert_eq!(documents.running(), 0);
+}
+
+#[tokio::test]
+async fn a_host_with_any_address_that_is_not_public_is_not_connected_to() {
+    let (internet, _host, documents) = internet().await;
+    let not_global: Vec<_> = include_str!("../fixtures/not_global.txt").lines().collect();
+    assert!(not_global.len() >= 60);
+    for address in &not_global {
+        for answer in [&[*address][..], &[PUBLIC, address], &[address, PUBLIC]] {
+            internet.set("app.example", &[answer]);
+            assert_eq!(fetch(&documents).await, Err(NotFetched::NotPublic), "{answer:?}");
+        }
+        let literal = if address.contains(':') { format!("[{address}]") } else { (*address).to_owned() };
+        assert_eq!(DocumentUrl::parse(&format!("https://{literal}/client.json")), None);
+    }
+    assert_eq!(internet.connected(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_name_that_points_elsewhere_a_moment_later_gains_nothing() {
+    let (internet, host, documents) = internet().await;
+    for address in include_str!("../fixtures/not_global.txt").lines() {
+        let before = internet.resolved();
+        internet.set("app.example", &[&[PUBLIC], &[address]]);
+        let answer = json_answer("{}", "");
+        let (fetched, _) = tokio::join!(fetch(&documents), host.answer(&answer));
+        fetched.unwrap();
+        assert_eq!(internet.resolved() - before, 1, "it is resolved once");
+        assert_eq!(fetch(&documents).await, Err(NotFetched::NotPublic));
+    }
+    assert!(internet.connected().iter().all(|address| *address == format!("{PUBLIC}:443")));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_only_json_of_the_size_is_a_document() {
+    let of_size = |size: usize| json_answer(&format!("\"{}\"", "x".repeat(size - 2)), "");
+    assert_eq!(fetch_answer(&of_size(MOST)).await.unwrap().body.len(), MOST);
+    for (answer, why) in [
+        (of_size(MOST + 1), NotFetched::NotADocument),
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+                MOST + 1,
+                "1".repeat(MOST + 1)
+            ),
+            NotFetched::NotADocument,
+        ),
+        (json_answer("{}", "").replace("application/json", "text/html"), NotFetched::NotADocument),
+        (json_answer("{}", "").replace("200 OK", "404 Not Found"), NotFetched::NotADocument),
+        (json_answer("{}", "").replace("200 OK", "401 Unauthorized"), NotFetched::NotADocument),
+        (json_answer("{}", "").replace("200 OK", "206 Partial Content"), NotFetched::NotADocument),
+        (json_answer("{}", "Content-Encoding: gzip\r\n"), NotFetched::NotADocument),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{}".into(),
+            NotFetched::NotADocument,
+        ),
+        ("SSH-2.0-OpenSSH_9.9\r\n".into(), NotFetched::NotADocument),
+        (
+            json_answer("{}", "Location: https://10.0.0.1/x\r\n").replace("200 OK", "302 Found"),
+            NotFetched::Redirect,
+        ),
+        (
+            json_answer("{}", "Location: /client.json\r\n").replace("200 OK", "308 Permanent Redirect"),
+            NotFetched::Redirect,
+        ),
+    ] {
+        assert_eq!(fetch_answer(&answer).await, Err(why), "{}", &answer[..answer.len().min(90)]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_certificate_is_not_its_own_is_not_asked() {
+    let (internet, host, documents) = internet().await;
+    internet.set("other.example", &[&[PUBLIC]]);
+    let other = url("https://other.example/client.json");
+    let fetching = documents.fetch(&other, MOST, from("192.0.2.1"));
+    let refused = async { host.accept_silently().await };
+    // The handshake is the test's side's, and fails.
+    let handshake = async { drop(refused.await) };
+    assert_eq!(tokio::join!(fetching, handshake).0, Err(NotFetched::Unreachable));
+    assert_eq!(fetch_unknown(&documents).await, Err(NotFetched::Unresolved));
+}
+
+async fn fetch_unknown(documents: &Documents) -> Result<Arc<Document>, NotFetched> {
+    documents.fetch(&url("https://nowhere.example/x"), MOST, from("192.0.2.1")).await
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_at_once_waits_for_one_fetch() {
+    let (internet, host, documents) = internet().await;
+    let answer = json_answer("{}", "");
+    let hundred = async {
+        let wanted = url(URL);
+        let fetches: Vec<_> = (0..100).map(|_| documents.fetch(&wanted, MOST, from("192.0.2.1"))).collect();
+        let mut all = Vec::new();
+        let mut fetches: Vec<_> = fetches.into_iter().map(Box::pin).collect();
+        // All of them begin before the host answers.
+        for fetch in &mut fetches {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(fetch.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+        }
+        // Who leaves takes nothing from the others, not even the one who began.
+        drop(fetches.remove(0));
+        for fetch in fetches {
+            all.push(soon("the document", fetch).await.unwrap());
+        }
+        all
+    };
+    let (all, _) = tokio::join!(hundred, host.answer(&answer));
+    assert_eq!((all.len(), internet.connected().len()), (99, 1));
+    assert!(all.iter().all(|document| Arc::ptr_eq(document, &all[0])));
+    assert_eq!(documents.running(), 0);
+}
+
+#[tokio::test]
+async fn one_who_has_much_fetched_leaves_room_for_others() {
+    let (internet, host, documents) = internet().await;
+    let slow: Vec<_> = (0..4).map(|number| url(&format!("https://app.example/{number}"))).collect();
+    let mut stranger: Vec<_> =
+        slow.iter().map(|url| Box::pin(documents.fetch(url, MOST, from("192.0.2.1")))).collect();
+    let mut held = Vec::new();
+    for fetch in &mut stranger {
+        tokio::select! {
+            _ = fetch => panic!("nobody answers"),
+            connection = host.accept_silently() => held.push(connection),
+        }
+    }
+    let fifth = url("https://app.example/5");
+    assert_eq!(documents.fetch(&fifth, MOST, from("192.0.2.1")).await, Err(NotFetched::Busy));
+    let answer = json_answer("{}", "");
+    let other = documents.fetch(&fifth, MOST, from("198.51.100.1"));
+    tokio::join!(other, host.answer(&answer)).0.unwrap();
+    drop(stranger);
+    assert_eq!(documents.running(), 0);
+    let again = documents.fetch(&fifth, MOST, from("192.0.2.1"));
+    tokio::join!(again, host.answer(&answer)).0.unwrap();
+    assert_eq!(internet.connected().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_says_nothing_is_left_after_five_seconds() {
+    let (_, host, documents) = internet().await;
+    // Real time: none, the clock of this test is paused and goes on by itself.
+    let began = tokio::time::Instant::now();
+    let wanted = url(URL);
+    let fetching = documents.fetch(&wanted, MOST, from("192.0.2.1"));
+    let silent = async {
+        let connection = host.accept_silently().await;
+        std::future::pending::<()>().await;
+        drop(connection);
+    };
+    let fetched = tokio::select! {
+        fetched = fetching => fetched,
+        () = silent => unreachable!(),
+    };
+    assert!(matches!(fetched, Err(NotFetched::Timeout | NotFetched::Unreachable)), "{fetched:?}");
+    assert!(began.elapsed() <= std::time::Duration::from_secs(6));
+    assert_eq!(documents.running(), 0);
+}
