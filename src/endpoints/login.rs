@@ -1,7 +1,7 @@
 //! `/auth`: users log in, refresh what they got, and log out.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -277,7 +277,7 @@ impl LoginRequest<'_> {
     /// Whose token this is, whatever kind it is of.
     async fn known(&self, token: &Secret) -> Result<LoginAnswer, Error> {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        let caller = match self.live.identify(&presented, self.address) {
+        let caller = match self.live.identify(&presented, self.address, &RefCell::default()) {
             Identified::Ready(found) => found?,
             Identified::Later(found) => {
                 let caller = found.await?;

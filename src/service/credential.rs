@@ -36,7 +36,7 @@ pub(super) async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented
     let live = request.live;
     let presented = credential_fields(request).presented();
     let address = request.client.unwrap_or(request.connection.address).into();
-    let caller = match live.identify(&presented, address) {
+    let caller = match live.identify(&presented, address, &request.worker.opened_tokens) {
         Identified::Ready(found) => found.map_err(|why| refuse_credential(request, why))?,
         Identified::Later(found) => found_later(request, found).await?,
     };

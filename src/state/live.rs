@@ -1,8 +1,12 @@
 //! What requests see of one config. It never changes; a reload makes another one.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -15,7 +19,13 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{
         Admission, AdmittedParty, Caller, Identity, Principal, Proof,
-        login::{Logins, fingerprint::Fingerprint, grant_id::GrantId, session_token},
+        login::{
+            Logins,
+            fingerprint::Fingerprint,
+            grant_id::GrantId,
+            opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
+            session_token,
+        },
         presented::{Claim, Presented},
         token_table::TokenTable,
         verifier::{Identified, Verifier},
@@ -32,8 +42,13 @@ use crate::{
     watchdog::Revocation,
 };
 
+/// How many there were.
+static BUILT: AtomicU64 = AtomicU64::new(1);
+
 /// Everything that requests need of one config.
 pub struct Live {
+    /// No other has it, by which it is known whose something is that was kept.
+    number: u64,
     /// The config itself.
     pub config: Arc<Snapshot>,
     /// `proxy.limits` of the config. A connection keeps these alone, not the whole config.
@@ -192,6 +207,7 @@ impl Live {
         let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
         let decoy = has_decoys.then(decoy);
         Ok(Self {
+            number: BUILT.fetch_add(1, Ordering::Relaxed),
             decoy,
             limits: Arc::new(snapshot.limits.clone()),
             tokens: TokenTable::build(&snapshot.credentials),
@@ -224,18 +240,20 @@ impl Live {
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
-    /// refusals take the same time, but for those of a session token or a password. `address` is where it comes from.
+    /// refusals take the same time, but for those of a session token or a password. `address` is where it comes from, `opened` what is
+    /// known of session tokens.
     pub fn identify<'a>(
         &'a self,
         presented: &'a Result<Presented<'_>, ErrorKind>,
         address: AddressBlock,
+        opened: &RefCell<OpenedTokens>,
     ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         let is_session = self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes());
         // First, since a digest of so long a token costs as much as opening it.
         if is_session
             && let Ok(presented) = presented
-            && let Some(caller) = self.by_session(token)
+            && let Some(caller) = self.by_session(token, opened)
             && presented.may_prove(&caller.identity.principal)
         {
             return Identified::Ready(Ok(caller));
@@ -270,12 +288,27 @@ impl Live {
     }
 
     /// The user who has this session token, if it holds.
-    fn by_session(&self, token: &[u8]) -> Option<Caller> {
-        let claims = self.logins.open(token, self.clock.now())?;
+    fn by_session(&self, token: &[u8], opened: &RefCell<OpenedTokens>) -> Option<Caller> {
+        let (sealer, grants, now) = (self.logins.sealer()?, self.logins.grants()?, self.clock.now());
+        let is_good = |slot: Option<usize>, grant| {
+            slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
+        };
+        let mut opened = opened.borrow_mut();
+        opened.hold_for(self.number, &sealer);
+        let digest = TokenDigest::of(token);
+        if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
+            return is_good(caller.slot, *grant).then(|| caller.clone());
+        }
+        let claims = sealer.open(token, now)?;
+        let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
-        let slot = self.slot_by_password(&Principal::User(claims.user), claims.fingerprint)?;
-        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
-        self.is_valid(slot).then(|| Caller { identity: Arc::new(identity), slot: Some(slot) })
+        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
+        let caller = Caller { identity: Arc::new(identity), slot };
+        if !is_good(slot, claims.grant) {
+            return None;
+        }
+        opened.insert(digest, OpenedToken::new(caller.clone(), &claims));
+        Some(caller)
     }
 
     /// Ends the logins of users that the config does not have, or with another password.

@@ -10,6 +10,7 @@ use crate::{
     ledger::Capacity,
     observe::{Log, Metrics},
     policy::decide::DenyKind,
+    secret::Secret,
 };
 
 const TOKENS: [&str; 2] = ["t0", "t1"];
@@ -218,21 +219,24 @@ async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its
         expires: issued.expires,
         grant_ends: issued.grant_ends,
     };
-    let found = |claims: &SessionClaims| {
-        let token = live.logins.seal(claims).unwrap();
+    let (address, opened) = (std::net::IpAddr::from([192, 0, 2, 1]).into(), RefCell::default());
+    let found_by = |token: &Secret| {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        match live.identify(&presented, std::net::IpAddr::from([192, 0, 2, 1]).into()) {
+        match live.identify(&presented, address, &opened) {
             Identified::Ready(found) => found.ok(),
             Identified::Later(_) => panic!("it is known at once"),
         }
     };
+    let found = |claims: &SessionClaims| found_by(&live.logins.seal(claims).unwrap());
+    let often = live.logins.seal(&good).unwrap();
+    assert!(found_by(&often).is_some() && found_by(&often).is_some());
     let caller = found(&good).unwrap();
     assert_eq!(caller.identity.principal, Principal::User("u0".into()));
     assert!(caller.identity.has_role("a") && caller.identity.not_after.is_some());
     let admission = Admission::new(caller.as_credential(), "s0".into(), 0);
     assert_eq!(live.loss(&admission), None);
 
-    let other = live.logins.fingerprint(&crate::secret::Secret::new("another hash".into())).unwrap();
+    let other = live.logins.fingerprint(&Secret::new("another hash".into())).unwrap();
     for bad in [
         SessionClaims { fingerprint: other, ..good.clone() },
         SessionClaims { user: "t1".into(), ..good.clone() },
@@ -243,6 +247,6 @@ async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its
         assert!(found(&bad).is_none(), "{bad:?}");
     }
     grants.withdraw(issued.grant);
-    assert!(found(&good).is_none());
+    assert!(found(&good).is_none() && found_by(&often).is_none());
     assert_eq!(live.loss(&admission), Some(Revocation::Token));
 }

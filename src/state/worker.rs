@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::GatewayState;
 use crate::{
     downstream::slots::ConnectionId,
-    identity::{Subject, Visitor},
+    identity::{Subject, Visitor, login::opened_tokens::OpenedTokens},
     observe::{RequestId, RequestIds},
     upstream::Pool,
     watchdog::{Signal, SignalView, Watchdog, Watched},
@@ -25,6 +25,8 @@ pub struct Worker {
     pub watchdog: Rc<Watchdog<Subject>>,
     /// The same of client connections: little has to be known of them, and so an entry is small.
     pub of_connections: Rc<Watchdog<Visitor>>,
+    /// Tokens of the gateway's own that came here.
+    pub opened_tokens: RefCell<OpenedTokens>,
     ids: RequestIds,
     connections: RefCell<HashMap<ConnectionId, SignalView<Visitor>>>,
 }
@@ -57,6 +59,7 @@ impl Worker {
             pool: Rc::default(),
             watchdog: Rc::default(),
             of_connections: Rc::default(),
+            opened_tokens: RefCell::default(),
             ids: RequestIds::default(),
             connections: RefCell::default(),
         }

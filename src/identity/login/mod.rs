@@ -6,6 +6,7 @@ mod grant;
 pub mod grant_id;
 pub mod grants;
 pub mod keys;
+pub mod opened_tokens;
 pub mod passwords;
 pub mod pending;
 pub mod refresh_token;
@@ -20,7 +21,7 @@ use std::{
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use self::{
@@ -139,10 +140,9 @@ impl Logins {
         self.kept.get().ok_or(NoKey)?.sealer.load().seal(claims)
     }
 
-    /// What a session token says, if it is one that holds at this moment.
-    pub fn open(&self, token: &[u8], now: SystemTime) -> Option<SessionClaims> {
-        let kept = self.kept.get()?;
-        kept.sealer.load().open(token, now).filter(|claims| !kept.grants.is_revoked(claims.grant))
+    /// What makes and opens session tokens at present.
+    pub fn sealer(&self) -> Option<Guard<Arc<TokenSealer>>> {
+        Some(self.kept.get()?.sealer.load())
     }
 
     /// What a session token says, whether it holds or not.

@@ -111,7 +111,8 @@ fn session(logins: &Logins, issued: &Issued, now: u64) -> Secret {
 }
 
 fn opens(logins: &Logins, token: &Secret, now: u64) -> bool {
-    logins.open(token.expose().as_bytes(), at(now)).is_some()
+    let claims = logins.sealer().unwrap().open(token.expose().as_bytes(), at(now));
+    claims.is_some_and(|claims| !logins.grants().unwrap().is_revoked(claims.grant))
 }
 
 #[tokio::test]

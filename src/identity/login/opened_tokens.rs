@@ -1,0 +1,159 @@
+//! Tokens of the gateway's own that a worker has opened. One that comes again is known by its digest, which costs a fraction of
+//! what opening it costs.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    ops::Range,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{
+    grant_id::GrantId,
+    session_token::{LEEWAY, SessionClaims, TokenSealer},
+};
+use crate::identity::Caller;
+
+/// Tokens that a worker knows at most: some 300 bytes each.
+const MOST: usize = 4096;
+
+/// What a worker knows of tokens. It holds for one config, and for one set of keys.
+#[derive(Default)]
+pub struct OpenedTokens {
+    config: u64,
+    sealer: Option<Arc<TokenSealer>>,
+    known: HashMap<TokenDigest, OpenedToken>,
+}
+
+/// One of them.
+pub struct OpenedToken {
+    /// Who has it.
+    pub caller: Caller,
+    /// What it belongs to, which may be revoked meanwhile.
+    pub grant: GrantId,
+    valid: Range<SystemTime>,
+}
+
+impl OpenedToken {
+    /// Of a token that says `claims`.
+    pub fn new(caller: Caller, claims: &SessionClaims) -> Self {
+        let since = claims.issued.checked_sub(LEEWAY).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { caller, grant: claims.grant, valid: since..claims.expires.min(claims.grant_ends) }
+    }
+}
+
+/// By which a token is found. As everywhere, it is compared without branches on what is known.
+#[derive(Clone, Copy, Eq)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// That of `token`.
+    pub fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for TokenDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl OpenedTokens {
+    /// From now on it holds for the config of this number and for these keys: whatever is of others is forgotten.
+    pub fn hold_for(&mut self, config: u64, sealer: &Arc<TokenSealer>) {
+        let is_same = self.sealer.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealer));
+        if self.config != config || !is_same {
+            self.known.clear();
+            (self.config, self.sealer) = (config, Some(Arc::clone(sealer)));
+        }
+    }
+
+    /// The token of this digest, if it is known and has not expired. Whether its grant is revoked is for others to say.
+    pub fn find(&self, digest: &TokenDigest, now: SystemTime) -> Option<&OpenedToken> {
+        self.known.get(digest).filter(|token| token.valid.contains(&now))
+    }
+
+    /// Remembers one.
+    pub fn insert(&mut self, digest: TokenDigest, token: OpenedToken) {
+        // Those that expired are among them, and the others are opened once more.
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        self.known.insert(digest, token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::{
+        Identity,
+        login::{fingerprint::Fingerprint, keys::Keys},
+    };
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    }
+
+    fn token() -> OpenedToken {
+        let claims = SessionClaims {
+            user: "alice".into(),
+            grant: GrantId::new([7; 16]),
+            fingerprint: Fingerprint::new([0; 8]),
+            issued: at(100),
+            expires: at(1_000),
+            grant_ends: at(900),
+        };
+        let caller = Caller { identity: Arc::new(Identity::NOBODY), slot: Some(0) };
+        OpenedToken::new(caller, &claims)
+    }
+
+    fn sealer() -> Arc<TokenSealer> {
+        Arc::new(TokenSealer::new(&Keys::random().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_token_is_known_while_it_is_good_and_for_the_config_and_keys_that_it_was_opened_with() {
+        let (mut opened, digest, keys) = (OpenedTokens::default(), TokenDigest::of(b"a"), sealer());
+        let is_known = |opened: &OpenedTokens, at| opened.find(&digest, at).is_some();
+        let restart = |opened: &mut OpenedTokens| {
+            opened.hold_for(1, &keys);
+            opened.insert(digest, token());
+        };
+        restart(&mut opened);
+        for (seconds, wanted) in [(39, false), (40, true), (899, true), (900, false), (999, false)] {
+            assert_eq!(is_known(&opened, at(seconds)), wanted, "at {seconds}");
+        }
+        assert!(opened.find(&TokenDigest::of(b"b"), at(500)).is_none());
+        opened.hold_for(1, &keys);
+        assert!(is_known(&opened, at(500)), "nothing changed");
+        opened.hold_for(2, &keys);
+        assert!(!is_known(&opened, at(500)), "another config");
+        restart(&mut opened);
+        opened.hold_for(1, &sealer());
+        assert!(!is_known(&opened, at(500)), "other keys");
+    }
+
+    #[test]
+    fn however_many_there_are_so_many_are_known_and_no_more() {
+        let mut opened = OpenedTokens::default();
+        for number in 0..3 * MOST as u64 {
+            let digest = TokenDigest::of(&number.to_be_bytes());
+            opened.insert(digest, token());
+            assert!(opened.find(&digest, at(500)).is_some() && opened.known.len() <= MOST);
+        }
+    }
+}
