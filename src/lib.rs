@@ -24,7 +24,7 @@
 //! | decisions | [`policy`] (who may do what) |
 //! | callers | [`identity`] (who calls, and what they were admitted to) |
 //! | config | [`config`]: from the file to an immutable snapshot |
-//! | words | [`mcp`] (sans-io), [`error`] |
+//! | words | [`mcp`] (sans-io), [`pages`] (what people see), [`error`] |
 //! | base | [`ledger`] (who has how much of what the gateway has to give), [`secret`], [`watchdog`] (deadlines and signals), [`net`] (what both sides share), [`clock`] (a time of day that never goes back), [`memory`] (gives memory back after a flood), [`state_dir`] (files that nobody else may touch) |
 
 pub mod body;
@@ -45,6 +45,7 @@ pub mod mcp;
 pub mod memory;
 pub mod net;
 pub mod observe;
+pub mod pages;
 pub mod policy;
 pub mod proxy;
 pub mod request;

@@ -1,0 +1,28 @@
+//! Pages that people see: login, consent, what was let in, errors. HTML of templates, without script.
+//!
+//! A page knows nothing of requests: whoever answers one fills in a view and sends what [`Page::into_response`] makes of it.
+
+mod connections;
+mod consent;
+pub mod cookie;
+pub mod csrf;
+mod page;
+mod passing_on;
+mod shown;
+mod sign_in;
+mod trouble;
+
+pub use self::{
+    connections::{Connections, Done, ShownGrant, connections},
+    consent::{Consent, Identified, Receiver, SCOPE_FIELD, ScopeChoice, consent},
+    page::{Form, Page},
+    passing_on::{PassingOn, passing_on},
+    shown::{Moment, Shown},
+    sign_in::{NotSignedIn, SignIn, sign_in},
+    trouble::{Trouble, WayOn, trouble},
+};
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

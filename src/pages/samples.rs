@@ -1,0 +1,146 @@
+//! Pages as people will see them, for tests that look at them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use url::Url;
+
+use super::*;
+
+const GATEWAY: &str = "MCP at Example";
+const FORM: Form<'_> = Form { csrf: "csrf", flow: Some("flow") };
+const REQUEST: &str = "5f1d9c3a7be20468";
+
+fn at(day: u64, minute: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_737_600 + day * 86_400 + minute * 60)
+}
+
+/// Each page, by the name of its picture.
+pub(super) fn samples() -> Vec<(&'static str, Page)> {
+    let to_sign_in = SignIn { gateway: GATEWAY, form: FORM, name: "", is_by_token: false, failure: None };
+    let refused = SignIn { name: "alice", failure: Some(NotSignedIn::Wrong), ..to_sign_in };
+    let to_sign_in = SignIn { gateway: GATEWAY, form: FORM, name: "", is_by_token: false, failure: None };
+    let [docs, db, tickets] = ["docs", "db", "tickets"].map(Shown::name);
+    let whole = [
+        ScopeChoice { value: "mcp", is_checked: true },
+        ScopeChoice { value: "offline_access", is_checked: true },
+    ];
+    let narrow = [
+        ScopeChoice { value: "server:db", is_checked: true },
+        ScopeChoice { value: "tag:reports", is_checked: true },
+        ScopeChoice { value: "files:write", is_checked: true },
+    ];
+    let of_site = Consent {
+        gateway: GATEWAY,
+        client: Shown::name("Claude"),
+        account: Shown::name("alice"),
+        receiver: Receiver::Site(Shown::text("claude.ai")),
+        identified: Identified::Site(Shown::text("claude.ai")),
+        servers: &[docs, db, tickets],
+        scopes: &whole,
+        form: FORM,
+        client_id: Shown::text("https://claude.ai/oauth/mcp-oauth-client-metadata"),
+        redirect_uri: Shown::text("https://claude.ai/api/mcp/auth_callback"),
+        resource: Shown::text("https://mcp.example.com/mcp"),
+    };
+    let id = format!("sgc_{}", "Jb3Qk9x_Tz7eW1uYpL0a".repeat(20));
+    let of_stranger = Consent {
+        gateway: GATEWAY,
+        client: Shown::name(
+            "Your bank \u{202e}knab\u{2028}(verified by everybody, and with a name that goes on",
+        ),
+        account: Shown::name("alice"),
+        receiver: Receiver::ThisComputer,
+        identified: Identified::Nobody,
+        servers: &[db],
+        scopes: &narrow,
+        form: FORM,
+        client_id: Shown::text(&id),
+        redirect_uri: Shown::text("http://127.0.0.1:33418/callback"),
+        resource: Shown::text("https://mcp.example.com/db/mcp"),
+    };
+    let target = |text| Url::parse(text).unwrap();
+    let (site, app) = (
+        target("https://app.example/callback?code=code&state=state&iss=https%3A%2F%2Fmcp.example.com"),
+        target("cursor://anysphere.cursor-mcp/oauth/callback?code=code&state=state"),
+    );
+    let to_site = PassingOn {
+        gateway: GATEWAY,
+        client: Shown::name("Claude"),
+        is_approved: true,
+        receiver: Receiver::Site(Shown::text("claude.ai")),
+        target: &site,
+    };
+    let to_app = PassingOn {
+        gateway: GATEWAY,
+        client: Shown::name("Cursor"),
+        is_approved: false,
+        receiver: Receiver::App(Shown::text("cursor:")),
+        target: &app,
+    };
+    let unknown = Trouble {
+        status: StatusCode::BAD_REQUEST,
+        sentence: "This program is not known here.",
+        way_on: WayOn::AddAnew,
+        ..Trouble::over(GATEWAY, REQUEST)
+    };
+    let redirect = Trouble {
+        status: StatusCode::BAD_REQUEST,
+        sentence: "This program asks to be answered at an address that it did not name before.",
+        detail: Some(Shown::text("http://127.0.0.1:4096/mcp/oauth/callback")),
+        way_on: WayOn::AddAnew,
+        ..Trouble::over(GATEWAY, REQUEST)
+    };
+    let down = Trouble {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        sentence: "Nobody can sign in at present.",
+        way_on: WayOn::AskOperator,
+        ..Trouble::over(GATEWAY, REQUEST)
+    };
+    let grant = |client, account, receiver, scope, resource, last_used| ShownGrant {
+        id: "a1b2",
+        csrf: "csrf",
+        account: Shown::name(account),
+        client: Shown::name(client),
+        receiver: Shown::text(receiver),
+        scope: Shown::text(scope),
+        resource: Shown::text(resource),
+        last_used,
+        ends: Moment(at(30, 60)),
+    };
+    let everything = "https://mcp.example.com/mcp";
+    let own = [
+        grant("Claude", "alice", "claude.ai", "mcp offline_access", everything, Some(Moment(at(0, 1060)))),
+        grant(
+            "Claude Code",
+            "alice",
+            "localhost",
+            "server:db tag:reports",
+            "https://mcp.example.com/db/mcp",
+            None,
+        ),
+    ];
+    let others = [
+        grant("Cursor", "bob", "cursor:", "mcp", everything, Some(Moment(at(0, 3)))),
+        grant("nightly \u{202e}report", "token ci", "127.0.0.1", "server:db", everything, None),
+    ];
+    let connections_of = |own, others, done| {
+        let account = Shown::name("alice");
+        connections(&Connections { gateway: GATEWAY, account, sign_out_csrf: "csrf", done, own, others })
+    };
+    vec![
+        ("sign-in", sign_in(&to_sign_in)),
+        ("sign-in-refused", sign_in(&refused)),
+        ("consent", consent(&of_site)),
+        ("consent-unverified", consent(&of_stranger)),
+        ("passing-on", passing_on(&to_site)),
+        ("passing-on-app", passing_on(&to_app)),
+        ("error-unknown-client", trouble(&unknown)),
+        ("error-redirect", trouble(&redirect)),
+        ("error-over", trouble(&Trouble::over(GATEWAY, REQUEST))),
+        ("error-down", trouble(&down)),
+        ("connections", connections_of(&own, None, None)),
+        ("connections-empty", connections_of(&[], None, Some(Done::Revoked))),
+        ("connections-admin", connections_of(&own, Some(&others), None)),
+    ]
+}

@@ -1,0 +1,61 @@
+//! The page at which people sign in.
+
+use std::fmt;
+
+use askama::Template;
+use http::StatusCode;
+
+use super::page::{Form, Page};
+
+/// What the page has.
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+pub struct SignIn<'a> {
+    /// `proxy.name`
+    pub gateway: &'a str,
+    /// Of both forms.
+    pub form: Form<'a>,
+    /// The name that was tried, for the next try.
+    pub name: &'a str,
+    /// The last try was one with a token.
+    pub is_by_token: bool,
+    /// Why the last try did not succeed.
+    pub failure: Option<NotSignedIn>,
+}
+
+/// Why nobody is signed in. It says nothing about who there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSignedIn {
+    /// No such name, password or token.
+    Wrong,
+    /// Somebody at this address tries too often.
+    TooOften,
+    /// More sign in at this moment than passwords can be compared.
+    Busy,
+}
+
+impl NotSignedIn {
+    fn status(self) -> StatusCode {
+        match self {
+            // Not 401, which has to say how else to authenticate (RFC 9110 §15.5.2): a browser would ask by itself.
+            Self::Wrong => StatusCode::FORBIDDEN,
+            Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl fmt::Display for NotSignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wrong => "Name or password is wrong.",
+            Self::TooOften => "Too many tries. Wait a minute, then try again.",
+            Self::Busy => "Many people sign in at this moment. Try again in a few seconds.",
+        })
+    }
+}
+
+/// The page.
+pub fn sign_in(view: &SignIn<'_>) -> Page {
+    Page::of(view.failure.map_or(StatusCode::OK, NotSignedIn::status), view)
+}

@@ -1,0 +1,249 @@
+//! What holds of all pages, with what somebody could write into them.
+
+use std::time::UNIX_EPOCH;
+
+use http::header;
+use url::Url;
+
+use super::{
+    page::{STYLE, hash},
+    *,
+};
+
+/// What would do something, if it were not escaped: in text, in an attribute, in a tag.
+const HOSTILE: &str = "\"'><script>alert(1)</script><a href='javascript:1' x>&amp;\u{202e}\u{0}";
+
+fn form(text: &str) -> Form<'_> {
+    Form { csrf: text, flow: Some(text) }
+}
+
+/// Each page in each of its states, with `text` wherever somebody else can write something, and what goes through a page and is not
+/// shown, without what is invisible.
+fn pages(text: &str) -> Vec<(&'static str, Page)> {
+    let shown = Shown::name(text);
+    let text = text.trim_end_matches(['\u{202e}', '\u{0}']);
+    let failures = [None, Some(NotSignedIn::Wrong), Some(NotSignedIn::TooOften), Some(NotSignedIn::Busy)];
+    let sign_ins = failures.map(|failure| {
+        let view =
+            SignIn { gateway: text, form: form(text), name: text, is_by_token: failure.is_none(), failure };
+        ("sign in", sign_in(&view))
+    });
+    let receivers = [Receiver::Site(shown), Receiver::ThisComputer, Receiver::App(shown)];
+    let scopes = ["mcp", "server:db", "tag:a", "offline_access", text];
+    let scopes = scopes.map(|value| ScopeChoice { value, is_checked: value != text });
+    let who = [Identified::Config, Identified::Site(shown), Identified::Nobody];
+    let consents = receivers.into_iter().zip(who).map(|(receiver, identified)| {
+        let servers = if receiver.is_site() { &[][..] } else { &[shown, shown] };
+        let view = Consent {
+            gateway: text,
+            client: shown,
+            account: shown,
+            receiver,
+            identified,
+            servers,
+            scopes: &scopes,
+            form: form(text),
+            client_id: shown,
+            redirect_uri: shown,
+            resource: shown,
+        };
+        ("consent", consent(&view))
+    });
+    let mut target = Url::parse("https://app.example/callback").unwrap();
+    target.query_pairs_mut().append_pair("state", text);
+    let passed = receivers.map(|receiver| {
+        let is_approved = receiver.is_site();
+        let view = PassingOn { gateway: text, client: shown, is_approved, receiver, target: &target };
+        ("passing on", passing_on(&view))
+    });
+    use WayOn::{AddAnew, AskOperator, Connections as ToConnections, SignIn as ToSignIn, StartAgain};
+    let troubles = [AddAnew, StartAgain, ToSignIn, ToConnections, AskOperator].map(|way_on| {
+        let view = Trouble {
+            sentence: "Something is wrong.",
+            detail: Some(shown),
+            way_on,
+            ..Trouble::over(text, "0123456789abcdef")
+        };
+        ("trouble", trouble(&view))
+    });
+    let grant = ShownGrant {
+        id: "0123",
+        csrf: text,
+        account: shown,
+        client: shown,
+        receiver: shown,
+        scope: shown,
+        resource: shown,
+        last_used: Some(Moment(UNIX_EPOCH)),
+        ends: Moment(UNIX_EPOCH),
+    };
+    let grants = [grant.clone(), ShownGrant { last_used: None, ..grant }];
+    let all: [(&[_], Option<&[_]>, _); 4] = [
+        (&[], None, None),
+        (&[], Some(&[]), None),
+        (&grants, None, Some(Done::Revoked)),
+        (&grants, Some(&grants), None),
+    ];
+    let dashboards = all.map(|(own, others, done)| {
+        let view = Connections { gateway: text, account: shown, sign_out_csrf: text, done, own, others };
+        ("connections", connections(&view))
+    });
+    sign_ins.into_iter().chain(consents).chain(passed).chain(troubles).chain(dashboards).collect()
+}
+
+#[test]
+fn what_others_write_stays_text() {
+    for (name, page) in pages(HOSTILE) {
+        let html = page.html();
+        for bad in ["<script", "<a href='", "x>", "'><", "\"'>", "\u{202e}", "\u{0}"] {
+            assert!(!html.contains(bad), "{name} has {bad}:\n{html}");
+        }
+        assert!(name == "trouble" || html.contains("alert"), "{name}:\n{html}");
+        let tags = |html: &str| html.matches('<').count();
+        let plain: Vec<_> = pages("x").into_iter().filter(|(other, _)| *other == name).collect();
+        assert!(plain.iter().any(|(_, plain)| tags(plain.html()) == tags(html)), "{name}:\n{html}");
+    }
+}
+
+#[test]
+fn the_policy_of_a_page_lets_its_own_style_in_and_nothing_else() {
+    for (name, page) in pages("Claude") {
+        let html = page.html().to_owned();
+        let (_, rest) = html.split_once("<style>").unwrap();
+        let (style, _) = rest.split_once("</style>").unwrap();
+        let response = page.into_response();
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        let wanted = format!(
+            "default-src 'none'; style-src '{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+            hash(style)
+        );
+        assert_eq!(policy, wanted, "{name}");
+        // What the policy would not let in.
+        for absent in ["<script", " style=", " onclick", "<img", "<link", "src=", "url(", "@import"] {
+            assert!(!html.contains(absent), "{name} has {absent}");
+        }
+    }
+}
+
+#[test]
+fn no_page_is_kept_or_taken_for_something_else() {
+    for (name, page) in pages("Claude") {
+        let response = page.into_response();
+        let field = |field: &str| response.headers().get(field).map(|value| value.to_str().unwrap());
+        assert_eq!(field("content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!(field("cache-control"), Some("no-store"));
+        assert_eq!(field("x-content-type-options"), Some("nosniff"));
+        assert_eq!(field("referrer-policy"), Some("same-origin"));
+        assert_eq!(field("cross-origin-resource-policy"), Some("same-origin"));
+        // The window of a program that waits for its answer stays its own.
+        let wanted = (name == "connections").then_some("same-origin");
+        assert_eq!(field("cross-origin-opener-policy"), wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_page_has_one_heading_one_language_and_a_label_for_each_field() {
+    for (name, page) in pages("Claude") {
+        let html = page.html();
+        assert_eq!(html.matches("<h1>").count(), 1, "{name}");
+        assert!(html.starts_with("<!doctype html>\n<html lang=\"en\">"), "{name}");
+        assert!(html.contains("<main id=\"main\">") && html.contains("name=\"viewport\""), "{name}");
+        let inputs = html.split("<input ").skip(1);
+        for input in inputs.filter(|input| !input.starts_with("type=\"hidden\"")) {
+            let id = input.split_once("id=\"").map(|(_, id)| id.split('"').next().unwrap_or_default());
+            let is_labelled = match id {
+                Some(id) if input.starts_with("id=") => html.contains(&format!("<label for=\"{id}\">")),
+                _ => input.starts_with("type=\"checkbox\""),
+            };
+            assert!(is_labelled, "{name}: {}", &input[..40]);
+        }
+    }
+}
+
+#[test]
+fn to_deny_is_what_enter_does() {
+    for (_, page) in pages("Claude").into_iter().filter(|(name, _)| *name == "consent") {
+        let (deny, approve) = (page.html().find("value=\"deny\""), page.html().find("value=\"approve\""));
+        assert!(deny.is_some() && deny < approve);
+        assert_eq!(page.html().matches("<button").count(), 2);
+    }
+}
+
+#[test]
+fn an_answer_leads_on_to_where_it_was_asked_for() {
+    let target = Url::parse("cursor://anysphere.cursor-mcp/oauth/callback?code=a'b\"c&state=%3Cx;y").unwrap();
+    let view = PassingOn {
+        gateway: "Gate",
+        client: Shown::name("Cursor"),
+        is_approved: true,
+        receiver: Receiver::App(Shown::text("cursor:")),
+        target: &target,
+    };
+    let page = passing_on(&view);
+    let unescaped = |text: &str| {
+        [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")]
+            .iter()
+            .fold(text.to_owned(), |text, (code, c)| text.replace(code, c))
+    };
+    let attribute = |before: &str| {
+        let (_, rest) = page.html().split_once(before).unwrap();
+        unescaped(rest.split('"').next().unwrap())
+    };
+    assert_eq!(attribute("content=\"0; url="), target.as_str());
+    assert_eq!(attribute("class=\"button primary\" href=\""), target.as_str());
+}
+
+/// For pictures and axe: `SLUICEGATE_PAGES=DIRECTORY` has each sample written there, as a response over HTTP/1.1 has it.
+#[test]
+fn samples_are_whole_and_can_be_looked_at() {
+    let directory = std::env::var_os("SLUICEGATE_PAGES").map(std::path::PathBuf::from);
+    for (name, page) in samples::samples() {
+        let response = page.into_response();
+        let mut text = format!("{}\r\n", response.status().as_str());
+        for (name, value) in response.headers() {
+            text += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        }
+        let html = std::str::from_utf8(response.body()).unwrap();
+        assert!(html.ends_with("</html>"), "{name}");
+        text += &format!("\r\n{html}");
+        if let Some(directory) = &directory {
+            std::fs::write(directory.join(format!("{name}.http")), text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn colours_have_contrast_in_light_and_in_dark() {
+    let luminance = |colour: &str| {
+        let channel = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    };
+    let (light, dark) = STYLE.split_once("@media (prefers-color-scheme: dark)").unwrap();
+    for theme in [light, dark] {
+        let colour = |name: &str| {
+            let (_, rest) = theme.split_once(&format!("--{name}: ")).unwrap();
+            luminance(&rest[..7])
+        };
+        // Text needs 4.5, the edge of a field 3 (WCAG 2.2, 1.4.3 and 1.4.11).
+        for (ink, ground, least) in [
+            ("ink", "bg", 4.5),
+            ("ink", "panel", 4.5),
+            ("dim", "bg", 4.5),
+            ("dim", "panel", 4.5),
+            ("link", "bg", 4.5),
+            ("link", "panel", 4.5),
+            ("on-link", "link", 4.5),
+            ("warn", "warn-bg", 4.5),
+            ("bad", "bad-bg", 4.5),
+            ("edge", "bg", 3.0),
+            ("edge", "panel", 3.0),
+        ] {
+            let (a, b) = (colour(ink), colour(ground));
+            let ratio = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+            assert!(ratio >= least, "{ink} on {ground}: {ratio:.1}");
+        }
+    }
+}
