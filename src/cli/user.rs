@@ -148,6 +148,7 @@ pub(super) fn run(command: User) -> Result<ExitCode, String> {
         }
         User::Disable { name, edit } => edit.run(&name, Mistakes::Kept, Entry::Stays, |users, editor| {
             let user = users.named(&name)?;
+            user.says_once("disabled")?;
             if user.says_disabled() == Some(true) {
                 return Ok("is disabled already");
             }
@@ -156,6 +157,7 @@ pub(super) fn run(command: User) -> Result<ExitCode, String> {
         }),
         User::Enable { name, edit } => edit.run(&name, Mistakes::Refused, Entry::Stays, |users, editor| {
             let user = users.named(&name)?;
+            user.says_once("disabled")?;
             if user.says_disabled() == Some(false) {
                 return Ok("is not disabled");
             }
@@ -172,7 +174,7 @@ pub(super) fn run(command: User) -> Result<ExitCode, String> {
 
 /// Whether the hash of a user is in the config; or the problem with that.
 fn can_change_hash(user: &Found<'_>) -> Result<(), String> {
-    user.object()?;
+    user.says_once("passwordHash")?;
     let place = match user.hash_source() {
         None | Some(HashSource::Config) => return Ok(()),
         Some(HashSource::Variable(name)) => format!("the variable {}", name.as_deref().unwrap_or("…")),

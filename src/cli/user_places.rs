@@ -95,12 +95,25 @@ impl<'a> Users<'a> {
         if let Some(user) = self.all().find(|user| user.name == name) {
             return Err(user.problem("is there already; `sluicegate user passwd` gives it another password"));
         }
-        match name.starts_with("//") {
-            true => {
-                Err(" a name that begins with `//` is a comment in the config; choose another one".into())
-            }
+        if name.starts_with("//") {
+            return Err(" a name that begins with `//` is a comment in the config; choose another one".into());
+        }
+        if let Some(fault) = config::user_name_fault(name) {
+            return Err(format!(" {fault}"));
+        }
+        match self.is_token(name) {
+            true => Err(
+                " there is a token of this name; choose another one, so that nobody takes one for the other"
+                    .into(),
+            ),
             false => Ok(()),
         }
+    }
+
+    /// Whether a token is called so.
+    fn is_token(&self, name: &str) -> bool {
+        let tokens = self.way.get(PLACE.len() - 1).and_then(|auth| property(auth, "tokens"));
+        tokens.and_then(|tokens| property(tokens.value.as_object()?, name)).is_some()
     }
 
     /// Puts a user there.
@@ -133,6 +146,19 @@ impl<'a> User<'a> {
     /// What the config says of it.
     pub(super) fn object(&self) -> Result<&'a Object<'a>, String> {
         self.property.value.as_object().ok_or_else(|| self.problem("is no object with a `passwordHash`"))
+    }
+
+    /// Whether it says this no more than once; or the problem with that.
+    pub(super) fn says_once(&self, key: &str) -> Result<(), String> {
+        let of_key = |property: &&ObjectProp<'_>| property.name.as_str() == key;
+        match self.object()?.properties.iter().filter(of_key).nth(1) {
+            Some(second) => {
+                let at = position(self.text, second.range.start);
+                let name = config::shown_name(self.name).unwrap_or("…");
+                Err(format!("{at}proxy.auth.users.{name}.{key}: is there twice; keep one of them"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether it says that the user is disabled, as far as that can be read here.

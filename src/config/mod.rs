@@ -19,6 +19,7 @@ pub(crate) mod edit;
 mod hung;
 #[cfg(test)]
 mod messages_tests;
+mod names;
 #[cfg(test)]
 mod page_tests;
 pub mod read;
@@ -46,6 +47,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
     access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
+    names::{is_format, user_name_fault},
     read::{context::Unread, reference::Env},
     report::{
         problem::{Problem, Severity},

@@ -21,7 +21,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 
-use crate::config::{Level, LogFormat};
+use crate::config::{Level, LogFormat, is_format};
 
 /// Lines that may wait for the writer before further ones are dropped.
 const QUEUE_LINES: usize = 8192;
@@ -466,16 +466,6 @@ fn write_json(buf: &mut Vec<u8>, value: &str) {
         }
     }
     buf.push(b'"');
-}
-
-/// Whether a character shows nothing of its own and may change what is shown of others, or end a line for some readers: those of the
-/// Unicode categories Cf, Zl and Zp, as of Unicode 17.
-fn is_format(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e007f}')
 }
 
 pub(super) fn cut(value: &str, most: usize) -> &str {

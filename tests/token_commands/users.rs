@@ -190,12 +190,25 @@ fn what_cannot_be_done_is_said_before_a_password_is_asked_for() {
             "{said}"
         );
     }
-    for (name, words) in
-        [("a:b", "without a colon"), ("//a", "is a comment in the config"), ("", "1 to 128 characters")]
-    {
+    for (name, words) in [
+        ("a:b", "without a colon"),
+        ("//a", "is a comment in the config"),
+        ("", "1 to 128 characters"),
+        ("*", "cannot be called `*`"),
+        (" bob", "with a blank"),
+        ("bob ", "with a blank"),
+        ("bo\u{202e}b", "that nobody sees"),
+        ("bo\u{200b}b", "that nobody sees"),
+        ("bo\tb", "on one line"),
+    ] {
         let said = refused(&path, &["add", name], "secret\n");
         assert!(said.contains(words), "{name} {said}");
     }
+    let text = fs::read_to_string(&path).unwrap();
+    let with_token = text.replacen("\"users\"", "\"tokens\": { \"ci\": { \"$env\": \"CI\" } }, \"users\"", 1);
+    let said = refused(&config(&files, &with_token), &["add", "ci"], "secret\n");
+    assert!(said.contains("there is a token of this name"), "{said}");
+    let path = with_users(&files, &format!(r#"{{ "alice": {{ "passwordHash": "{HASH}" }} }}"#));
     for (password, words) in
         [("\n", "1 to 1024 bytes"), ("", "1 to 1024 bytes"), (&*"x".repeat(1025), "1 to 1024 bytes")]
     {
@@ -258,6 +271,17 @@ fn a_config_with_a_mistake_lets_nobody_in_by_a_command() {
         let said = refused(&path, &[command, "alice"], "secret\n");
         assert!(said.contains("is there twice"), "{said}");
     }
+
+    // The last one counts for some readers, and the first for others.
+    let twice =
+        format!(r#"{{ "alice": {{ "passwordHash": "{HASH}", "disabled": false, "disabled": false }} }}"#);
+    let path = with_users(&files, &twice);
+    let before = fs::read_to_string(&path).unwrap();
+    for command in ["disable", "enable"] {
+        let said = refused(&path, &[command, "alice"], "");
+        assert!(said.contains("proxy.auth.users.alice.disabled: is there twice; keep one of them"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
     let text = format!(
         r#"{{ "proxy": {{ "auth": {{ "users": {{ "alice": {entry} }} }} }}, "mcpServers": {{ "db": {{ "url": "http://127.0.0.1:1", "users": ["alice"] }} }} }}"#
     );

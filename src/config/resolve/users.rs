@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::config::{
     access::Rule,
+    names::user_name_fault,
     read::{context::Context, fields::Fields, reader::Node, reference::TextSource},
     report::problem::Location,
     resolve::callers::{KnownNames, caller_limits, words},
@@ -44,11 +45,8 @@ pub(super) fn read(
     for (name, key, node) in users.entries() {
         let name: Arc<str> = name.into();
         names.push(Arc::clone(&name));
-        if name.is_empty() || name.len() > 128 || name.contains(|c: char| c.is_control() || c == ':') {
-            cx.error(
-                &key,
-                "a user needs a name of 1 to 128 characters on one line, without a colon; logs show it",
-            );
+        if let Some(fault) = user_name_fault(&name) {
+            cx.error(&key, fault);
         }
         let Some(fields) = node.object(cx, &USER) else { continue };
         let roles = words(cx, &fields, "roles").unwrap_or_default();
