@@ -22,7 +22,9 @@ use crate::{
         Caller, Identity, Principal, Proof,
         login::{
             Logins,
-            grants::{Grants, Issued, NotBegun, NotRefreshed, NotWritten, Token},
+            grants::{
+                GrantKind, Grants, Issued, NotBegun, NotRefreshed, NotWritten, Objection, RefreshOf, Token,
+            },
             keys::NoKey,
             refresh_token::RefreshToken,
             session_token::SessionClaims,
@@ -124,14 +126,15 @@ impl LoginRequest<'_> {
                 } else {
                     self.parsed()?
                 };
-                let user = self.log_out(&body).await?.and_then(|user| self.live.user(&user));
+                let user = self.log_out(&body).await?.and_then(|principal| self.live.user(principal.name()?));
                 let identity = user.map(|user| user.identity);
                 Ok(LoginAnswer { response: empty(StatusCode::NO_CONTENT), identity })
             }
             LoginEndpoint::Atrax => match self.parsed()? {
                 AtraxBody { user_id: Some(user_id), password: Some(password), token: None } => {
                     let (user, issued) = self.log_in(&user_id, password).await?;
-                    Ok(self.atrax(user.identity, &self.seal(&issued)?, Some(issued.expires)))
+                    let token = self.seal(&user.user.name, &issued)?;
+                    Ok(self.atrax(user.identity, &token, Some(issued.expires)))
                 }
                 AtraxBody { user_id: None, password: None, token: Some(token) } => self.known(&token).await,
                 _ => Err(ErrorKind::InvalidRequest.into()),
@@ -166,6 +169,7 @@ impl LoginRequest<'_> {
         let begun = grants.begin(name, fingerprint, terms, live.clock.now()).await;
         let (issued, has_ended_another) = begun.map_err(|error| match error {
             NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
+            NotBegun::TooLong => ErrorKind::InvalidRequest.into(),
             NotBegun::NoRandomness => no_key(NoKey),
             NotBegun::Down => Error::logins_not_kept(),
         })?;
@@ -199,31 +203,36 @@ impl LoginRequest<'_> {
         let token = RefreshToken::parse(token.expose()).ok_or(ErrorKind::InvalidToken)?;
         let grants = self.grants()?;
         // Before the token is used up.
-        if let Some(user) = grants.user_of(&token) {
-            (self.on_known)(&shared.ledger.owner(OwnerName::User(user)))?;
+        if let Some(user) = grants.principal_of(&token).as_ref().and_then(Principal::name) {
+            (self.on_known)(&shared.ledger.owner(OwnerName::User(Arc::clone(user))))?;
         }
-        let refreshed = grants.refresh(token, &live.config.login_terms, live.clock.now()).await;
+        let asked = Arc::clone(live);
+        let admits = move |principal: &Principal, fingerprint, _: &GrantKind| {
+            asked.has_principal(principal, fingerprint).then_some(()).ok_or(Objection::Caller)
+        };
+        let (terms, now) = (&live.config.login_terms, live.clock.now());
+        let refreshed = grants.refresh(token, RefreshOf::Session, Box::new(admits), terms, now).await;
         let issued = refreshed.map_err(|error| match error {
-            NotRefreshed::Invalid => ErrorKind::InvalidToken.into(),
-            NotRefreshed::Replayed(user) => {
+            NotRefreshed::Invalid | NotRefreshed::Refused(_) => ErrorKind::InvalidToken.into(),
+            NotRefreshed::Replayed(principal) => {
                 shared.note_change();
-                if let Some(user) = live.user(&user) {
+                if let Some(user) = principal.name().and_then(|name| live.user(name)) {
                     // There is one of them.
                     let _ = self.replayed.set(user.identity);
                 }
                 let msg = "A refresh token was used again: its login is ended";
-                shared.observer.log.line(Level::Warn, msg).display("principal", Principal::User(user)).send();
+                shared.observer.log.line(Level::Warn, msg).display("principal", principal).send();
                 ErrorKind::InvalidToken.into()
             }
             NotRefreshed::Down => Error::logins_not_kept(),
         })?;
-        let user = live.user_of_grant(&issued.user, issued.fingerprint);
+        let user = issued.principal.name().and_then(|name| live.user_of_grant(name, issued.fingerprint));
         Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
     }
 
     /// Ends the grants of what was presented. As with RFC 7009 §2.2, a token that is not good is no error: there is nothing that
     /// a client could do about it. Says who it was, for the audit; tokens of several users are refused, since that is one.
-    async fn log_out(&self, body: &LogoutBody) -> Result<Option<Arc<str>>, Error> {
+    async fn log_out(&self, body: &LogoutBody) -> Result<Option<Principal>, Error> {
         let logins = self.logins();
         let of_session = |token: &[u8]| logins.opened(token).map(Token::Session);
         let of_refresh = |token: &str| RefreshToken::parse(token).map(Token::Refresh);
@@ -235,7 +244,12 @@ impl LoginRequest<'_> {
             return Ok(None);
         }
         let grants = self.grants()?;
-        let users: Vec<_> = given.iter().filter_map(|token| grants.user_of_any(token)).collect();
+        let users = given.iter().filter_map(|token| match token {
+            Token::Session(claims) => Some(Principal::User(Arc::clone(&claims.user))),
+            Token::Refresh(token) => grants.principal_of(token),
+            Token::Access(_) | Token::ClientRefresh(..) => None,
+        });
+        let users: Vec<_> = users.collect();
         if users.iter().any(|user| *user != users[0]) {
             return Err(ErrorKind::InvalidRequest.into());
         }
@@ -249,9 +263,9 @@ impl LoginRequest<'_> {
         ended.map_err(|NotWritten| Error::logins_not_kept())
     }
 
-    fn seal(&self, issued: &Issued) -> Result<Secret, Error> {
+    fn seal(&self, user: &Arc<str>, issued: &Issued) -> Result<Secret, Error> {
         let claims = SessionClaims {
-            user: Arc::clone(&issued.user),
+            user: Arc::clone(user),
             grant: issued.grant,
             fingerprint: issued.fingerprint,
             issued: self.live.clock.now(),
@@ -264,10 +278,10 @@ impl LoginRequest<'_> {
     /// What a login or a refresh brings.
     fn tokens(&self, user: LoginUser<'_>, issued: &Issued) -> Result<LoginAnswer, Error> {
         let body = json!({
-            "token": self.seal(issued)?.expose(),
+            "token": self.seal(&user.user.name, issued)?.expose(),
             "expiresIn": self.seconds_to(issued.expires),
             "refreshToken": issued.refresh_token.expose(),
-            "user": &*issued.user,
+            "user": &*user.user.name,
             "roles": user.user.roles,
         });
         let response = uncached(StatusCode::OK, "application/json", body.to_string());

@@ -90,7 +90,7 @@ pub struct CallerEntry {
     pub identity: Arc<Identity>,
     /// Of a credential of a token: how it is counted.
     pub credential: Option<CountedCredential>,
-    /// Of a user: what its session tokens know the password by, once that was asked for.
+    /// What tokens of a login know the password by, or the token, once that was asked for.
     fingerprint: OnceLock<Fingerprint>,
     /// What the token or user has of the gateway.
     pub owner: Arc<Owner>,
@@ -289,17 +289,17 @@ impl Live {
 
     /// The user who has this session token, if it holds.
     fn by_session(&self, token: &[u8], opened: &RefCell<OpenedTokens>) -> Option<Caller> {
-        let (sealer, grants, now) = (self.logins.sealer()?, self.logins.grants()?, self.clock.now());
+        let (sealers, grants, now) = (self.logins.sealers()?, self.logins.grants()?, self.clock.now());
         let is_good = |slot: Option<usize>, grant| {
             slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
         };
         let mut opened = opened.borrow_mut();
-        opened.hold_for(self.number, &sealer);
+        opened.hold_for(self.number, &sealers);
         let digest = TokenDigest::of(token);
         if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
             return is_good(caller.slot, *grant).then(|| caller.clone());
         }
-        let claims = sealer.open(token, now)?;
+        let claims = sealers.session.open(token, now)?;
         let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
         let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
@@ -314,8 +314,18 @@ impl Live {
     /// Ends the logins of users that the config does not have, or with another password.
     pub fn keep_logins(&self) {
         if let Some(grants) = self.logins.grants() {
-            let has = |name: &str, fingerprint| self.user_of_grant(name, fingerprint).is_some();
-            grants.keep(has);
+            grants.keep(|principal, fingerprint| self.has_principal(principal, fingerprint));
+        }
+    }
+
+    /// Whether somebody who logged in may still, with the password or the token that they logged in with.
+    pub fn has_principal(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
+        match principal {
+            Principal::User(_) | Principal::Token(_) => self.slots_of(principal).iter().any(|slot| {
+                let is_same = self.fingerprint(*slot) == Some(fingerprint);
+                is_same && self.is_valid(*slot) && !self.callers[*slot].identity.is_decoy
+            }),
+            Principal::Nobody | Principal::Tenant(_) => false,
         }
     }
 
@@ -329,12 +339,17 @@ impl Live {
         (self.fingerprint(slot) == Some(fingerprint)).then_some(slot)
     }
 
-    /// What session tokens of the user at this index know the password by; `None` as long as logins are not kept. It is made of
-    /// a secret of the store, which may be opened after the config is in force.
+    /// What tokens know the password of the user at this index by, or the token that is there; `None` as long as logins are not
+    /// kept. It is made of a secret of the store, which may be opened after the config is in force.
     pub fn fingerprint(&self, slot: usize) -> Option<Fingerprint> {
-        let known = &self.callers[slot].fingerprint;
+        let CallerEntry { fingerprint: known, identity, .. } = &self.callers[slot];
         known.get().copied().or_else(|| {
-            let fingerprint = self.logins.fingerprint(&self.user_at(slot)?.password_hash).ok()?;
+            let fingerprint = match (self.user_at(slot), &identity.proof) {
+                (Some(user), _) => self.logins.fingerprint(&user.password_hash),
+                (None, Proof::StaticToken(digest)) => self.logins.fingerprint_of_token(digest),
+                (None, _) => return None,
+            };
+            let fingerprint = fingerprint.ok()?;
             Some(*known.get_or_init(|| fingerprint))
         })
     }

@@ -1,4 +1,4 @@
-//! What tokens know a password by.
+//! What tokens know a password by, or the token that somebody logged in with.
 
 use std::fmt;
 
@@ -29,10 +29,21 @@ impl Fingerprint {
 
     /// That of a password hash.
     pub fn of(keys: &Keys, password_hash: &str) -> Result<Self, NoKey> {
+        Self::made(keys, &[password_hash.as_bytes()])
+    }
+
+    /// That of a static token with this SHA-256.
+    pub fn of_token(keys: &Keys, digest: &[u8; 32]) -> Result<Self, NoKey> {
+        // A hash in PHC form begins with "$".
+        Self::made(keys, &[b"token\0", digest])
+    }
+
+    fn made(keys: &Keys, parts: &[&[u8]]) -> Result<Self, NoKey> {
         let key = keys.first(Purpose::Fingerprint)?;
         // A MAC, so that a token says nothing of the hash.
-        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*key), password_hash.as_bytes());
-        mac.as_ref().first_chunk().copied().map(Self).ok_or(NoKey)
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &*key));
+        parts.iter().for_each(|part| mac.update(part));
+        mac.sign().as_ref().first_chunk().copied().map(Self).ok_or(NoKey)
     }
 }
 
@@ -48,5 +59,8 @@ mod tests {
         assert_ne!(of(&keys, "a"), of(&keys, "b"));
         assert_ne!(of(&keys, "a"), of(&others, "a"));
         assert_eq!(format!("{:?}", of(&keys, "a")), "Fingerprint(…)");
+        let of_token = |digest| Fingerprint::of_token(&keys, &digest).unwrap();
+        assert_eq!(of_token([1; 32]), of_token([1; 32]));
+        assert!(of_token([1; 32]) != of_token([2; 32]) && of_token([1; 32]) != of(&keys, "a"));
     }
 }

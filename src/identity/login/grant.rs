@@ -1,31 +1,30 @@
-//! A grant, and what a login, a refresh and a logout do to it: the same wherever grants are kept.
+//! A grant, and what a refresh does to it: the same wherever grants are kept.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
     fingerprint::Fingerprint,
     grant_id::GrantId,
-    refresh_token::{GrantSecret, RefreshToken},
-    session_token::LEEWAY,
+    kind::{GrantKind, KindTag},
+    refresh_token::{GrantKey, GrantSecret, RefreshToken},
+    sealed_token::LEEWAY,
 };
-use crate::{config::LoginTerms, secret::Secret};
+use crate::{config::LoginTerms, identity::principal::Principal, secret::Secret};
 
-/// Grants, and those that were revoked, at most. Each grant has its place among the revoked from the beginning, so that there is
-/// always room to revoke one.
-pub(super) const MOST: usize = 100_000;
-
-/// What a login or a refresh gives.
+/// What a login, a code or a refresh gives.
 #[derive(Debug)]
 pub struct Issued {
-    /// Name of the user.
-    pub user: Arc<str>,
+    /// Who it is for.
+    pub principal: Principal,
     /// Which grant it is of.
     pub grant: GrantId,
-    /// Of the user's password at the login.
+    /// What that is for.
+    pub kind: GrantKind,
+    /// Of what the principal had logged in with.
     pub fingerprint: Fingerprint,
     /// The next refresh token.
     pub refresh_token: Secret,
-    /// When the session token that goes with it is to end.
+    /// When the session token or access token that goes with it is to end.
     pub expires: SystemTime,
     /// When the grant ends, whatever is refreshed.
     pub grant_ends: SystemTime,
@@ -38,6 +37,8 @@ pub struct Issued {
 pub enum NotBegun {
     /// There are as many as there may be.
     Full,
+    /// What is to be kept of it is too long.
+    TooLong,
     /// The system has no randomness to give.
     NoRandomness,
     /// It cannot be kept at present.
@@ -49,26 +50,74 @@ pub enum NotBegun {
 pub enum NotRefreshed {
     /// No grant knows it, or its time is over.
     Invalid,
+    /// Whoever asked for it does not take what it would bring. It is as good as before.
+    Refused(Objection),
     /// It was used before, by somebody else maybe: its grant is revoked.
-    Replayed(Arc<str>),
+    Replayed(Principal),
     /// What becomes of it cannot be kept at present.
     Down,
 }
 
-/// One login of one user.
+/// Why what a refresh token or a code would bring is not to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objection {
+    /// The principal is not let in any more, or has another password or token.
+    Caller,
+    /// It is for another place.
+    Resource,
+    /// More is asked for than was allowed.
+    Scope,
+}
+
+/// Whether a principal with this fingerprint may have what a grant of this kind brings. Is asked while it is decided, so that what
+/// is refused uses up nothing.
+pub type Admits = Box<dyn Fn(&Principal, Fingerprint, &GrantKind) -> Result<(), Objection> + Send + 'static>;
+
+/// Whose refresh token it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshOf {
+    /// That of a session.
+    Session,
+    /// That of this client.
+    Client(Arc<str>),
+}
+
+impl RefreshOf {
+    pub(super) fn tag(&self) -> KindTag {
+        match self {
+            Self::Session => KindTag::Session,
+            Self::Client(_) => KindTag::Client,
+        }
+    }
+
+    pub(super) fn is(&self, kind: &GrantKind) -> bool {
+        match (self, kind) {
+            (Self::Session, GrantKind::Session) => true,
+            (Self::Client(id), GrantKind::Client(of)) => *id == of.client_id,
+            _ => false,
+        }
+    }
+}
+
+/// One login, or what somebody allowed a client.
 #[derive(Clone)]
 pub(super) struct Grant {
     pub(super) id: GrantId,
-    pub(super) user: Arc<str>,
+    pub(super) kind: GrantKind,
+    pub(super) principal: Principal,
     pub(super) fingerprint: Fingerprint,
-    pub(super) secret: GrantSecret,
+    /// Of one from a gateway that knew no [`GrantKey`]: what proves its refresh tokens.
+    pub(super) own_secret: Option<GrantSecret>,
     /// Of the refresh token that is good.
     pub(super) generation: u32,
-    /// When that was made.
+    pub(super) began: SystemTime,
+    /// When that refresh token was made.
     pub(super) rotated: SystemTime,
+    /// When something came by it last, as far as that is written.
+    pub(super) used: SystemTime,
     /// Until when the refresh token is good.
     pub(super) refresh_ends: SystemTime,
-    /// When the last of its session tokens ends.
+    /// When the last of its session tokens or access tokens ends.
     pub(super) tokens_end: SystemTime,
     pub(super) ends: SystemTime,
 }
@@ -76,7 +125,8 @@ pub(super) struct Grant {
 impl Grant {
     /// One that begins at `now`. Fails if the system has no randomness to give.
     pub(super) fn new(
-        user: &Arc<str>,
+        kind: GrantKind,
+        principal: Principal,
         fingerprint: Fingerprint,
         terms: &LoginTerms,
         now: SystemTime,
@@ -84,11 +134,14 @@ impl Grant {
         let ends = now + terms.max_age;
         Ok(Self {
             id: GrantId::random()?,
-            user: Arc::clone(user),
+            kind,
+            principal,
             fingerprint,
-            secret: GrantSecret::random()?,
+            own_secret: None,
             generation: 0,
+            began: now,
             rotated: now,
+            used: now,
             refresh_ends: (now + terms.refresh_ttl).min(ends),
             tokens_end: now,
             ends,
@@ -100,24 +153,43 @@ impl Grant {
         self.refresh_ends.max(self.tokens_end).min(self.ends)
     }
 
-    fn issue(&mut self, terms: &LoginTerms, now: SystemTime) -> Issued {
+    pub(super) fn issue(&mut self, terms: &LoginTerms, key: &GrantKey, now: SystemTime) -> Issued {
         let expires = (now + terms.access_ttl).min(self.ends);
         self.tokens_end = self.tokens_end.max(expires);
+        self.used = self.used.max(now);
         Issued {
-            user: Arc::clone(&self.user),
+            principal: self.principal.clone(),
             grant: self.id,
+            kind: self.kind.clone(),
             fingerprint: self.fingerprint,
-            refresh_token: RefreshToken::make(self.id, self.generation, &self.secret),
+            refresh_token: match &self.own_secret {
+                Some(secret) => RefreshToken::make(self.id, self.generation, secret),
+                None => key.make(self.kind.tag(), self.id, self.generation),
+            },
             expires,
             grant_ends: self.ends,
             is_new: true,
         }
     }
 
+    /// Whether a refresh token is of it. `is_by_key` says whether that is known already.
+    pub(super) fn is_proved_by(&self, token: &RefreshToken, is_by_key: bool) -> bool {
+        match &self.own_secret {
+            Some(secret) => token.is_of(secret),
+            None => is_by_key,
+        }
+    }
+
     /// What a refresh token that is one of it does to it. The one before the good one brings the same again for
     /// [`LoginTerms::reuse_grace`], since clients lose answers, and several processes of one refresh at once. Any other that it
     /// once had is a replay.
-    fn refresh(&mut self, token: &RefreshToken, terms: &LoginTerms, now: SystemTime) -> Refreshed {
+    pub(super) fn refresh(
+        &mut self,
+        token: &RefreshToken,
+        terms: &LoginTerms,
+        key: &GrantKey,
+        now: SystemTime,
+    ) -> Refreshed {
         // One from the future was made while the clock was wrong.
         if now >= self.ends || self.rotated > now + LEEWAY {
             return Refreshed::Invalid;
@@ -131,105 +203,18 @@ impl Grant {
                 self.refresh_ends = (now + terms.refresh_ttl).min(self.ends);
             }
             Some(1) if now < self.rotated + terms.reuse_grace => {
-                return Refreshed::Issued(Issued { is_new: false, ..self.issue(terms, now) });
+                return Refreshed::Issued(Issued { is_new: false, ..self.issue(terms, key, now) });
             }
             Some(_) => return Refreshed::Replayed,
             None => return Refreshed::Invalid,
         }
-        Refreshed::Issued(self.issue(terms, now))
+        Refreshed::Issued(self.issue(terms, key, now))
     }
 }
 
-enum Refreshed {
+/// What became of a refresh token.
+pub(super) enum Refreshed {
     Issued(Issued),
     Invalid,
     Replayed,
-}
-
-/// Where grants are kept, for as long as nobody else changes them.
-pub(super) trait GrantRows {
-    /// Why it cannot be read or written.
-    type Error;
-
-    fn get(&mut self, id: GrantId) -> Result<Option<Grant>, Self::Error>;
-    /// The grants of a user, and when each was refreshed.
-    fn of_user(&mut self, user: &str) -> Result<Vec<(GrantId, SystemTime)>, Self::Error>;
-    /// How many there are, with those that were revoked.
-    fn count(&mut self) -> Result<usize, Self::Error>;
-    /// Adds one, or replaces what there is of it.
-    fn put(&mut self, grant: &Grant) -> Result<(), Self::Error>;
-    /// Removes one, and remembers until its tokens end that it was revoked.
-    fn move_to_revoked(&mut self, grant: &Grant) -> Result<(), Self::Error>;
-}
-
-/// A user has logged in. If the user has as many grants as one may have, the one that was refreshed longest ago is revoked,
-/// which the second half of the answer says.
-pub(super) fn begin<R: GrantRows>(
-    rows: &mut R,
-    mut grant: Grant,
-    terms: &LoginTerms,
-    now: SystemTime,
-) -> Result<Result<(Issued, bool), NotBegun>, R::Error> {
-    let mut others = rows.of_user(&grant.user)?;
-    // Those of a clock that was wrong go first.
-    others.sort_by_key(|(_, rotated)| (*rotated <= now + LEEWAY, *rotated));
-    let most = usize::try_from(terms.per_user.max(1)).unwrap_or(usize::MAX);
-    let beyond = (others.len() + 1).saturating_sub(most);
-    // Those that go keep their places, among the revoked: where there is no room, nothing ends for it.
-    if rows.count()? >= MOST {
-        return Ok(Err(NotBegun::Full));
-    }
-    for (id, _) in others.iter().take(beyond) {
-        revoke(rows, *id)?;
-    }
-    let issued = grant.issue(terms, now);
-    rows.put(&grant)?;
-    Ok(Ok((issued, beyond > 0)))
-}
-
-/// What comes of a refresh token: the next one, or the end of its grant.
-pub(super) fn refresh<R: GrantRows>(
-    rows: &mut R,
-    token: &RefreshToken,
-    terms: &LoginTerms,
-    now: SystemTime,
-) -> Result<Result<Issued, NotRefreshed>, R::Error> {
-    let grant = rows.get(token.grant)?;
-    let is_of_known = token.is_of_known(grant.as_ref().map(|grant| &grant.secret));
-    let Some(mut grant) = grant.filter(|_| is_of_known) else { return Ok(Err(NotRefreshed::Invalid)) };
-    Ok(match grant.refresh(token, terms, now) {
-        Refreshed::Issued(issued) => {
-            rows.put(&grant)?;
-            Ok(issued)
-        }
-        Refreshed::Invalid => Err(NotRefreshed::Invalid),
-        Refreshed::Replayed => {
-            rows.move_to_revoked(&grant)?;
-            Err(NotRefreshed::Replayed(grant.user))
-        }
-    })
-}
-
-/// The answer to a refresh reached nobody: the token that the client still has brings the same again, from `now` on for as long as it
-/// would have. `generation` is that of the token which was lost.
-pub(super) fn renew_grace<R: GrantRows>(
-    rows: &mut R,
-    id: GrantId,
-    generation: u32,
-    now: SystemTime,
-) -> Result<(), R::Error> {
-    if let Some(mut grant) = rows.get(id)?
-        && grant.generation == generation
-    {
-        grant.rotated = grant.rotated.max(now);
-        rows.put(&grant)?;
-    }
-    Ok(())
-}
-
-/// Ends a grant before its time. Whose it was; `None` if there is none.
-pub(super) fn revoke<R: GrantRows>(rows: &mut R, id: GrantId) -> Result<Option<Arc<str>>, R::Error> {
-    let Some(grant) = rows.get(id)? else { return Ok(None) };
-    rows.move_to_revoked(&grant)?;
-    Ok(Some(grant.user))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 /// Which grant: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GrantId([u8; 16]);
@@ -22,6 +24,11 @@ impl GrantId {
     /// Its bytes.
     pub fn bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    /// What it is called where people see it: a hash, of which nothing follows about the id.
+    pub fn shown(self) -> String {
+        hex::encode(&Sha256::digest(self.0)[..16])
     }
 }
 

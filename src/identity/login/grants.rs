@@ -1,23 +1,54 @@
-//! Grants: what logins began. A grant is one login of one user, with all the tokens that come of it; a logout ends it.
+//! Grants: what logins began, and what somebody allowed a client. A grant has all the tokens that come of it; a logout ends it.
 //!
-//! What ended before its tokens did is in the set of revoked ones, which each request with a session token looks at.
+//! What ended before its tokens did is in the set of revoked ones, which each request with a token of a grant looks at.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
+    access_token::AccessClaims,
+    acts::{
+        Act,
+        codes::{Put, Redeem},
+        consents::{Has, Remember},
+        grants::{self, Begin, Find, Refresh, Revocable, Revoke},
+    },
+    code::{self, CodeId},
     fingerprint::Fingerprint,
-    grant::{self, Grant},
+    grant::Grant,
     grant_id::GrantId,
-    refresh_token::RefreshToken,
+    keys::{Keys, NoKey},
+    page_cookie,
+    refresh_token::{GrantKey, RefreshToken},
     session_token::SessionClaims,
-    store::{FileStore, Revocable},
+    store::{Down, FileStore},
     table::View,
 };
-use crate::config::LoginTerms;
+use crate::{config::LoginTerms, identity::principal::Principal, secret::Secret};
 
-pub use super::grant::{Issued, NotBegun, NotRefreshed};
+pub use super::{
+    code::{NewCode, NotRedeemed, Redemption},
+    consent::Consent,
+    grant::{Admits, Issued, NotBegun, NotRefreshed, Objection, RefreshOf},
+    kind::{ClientGrant, GrantKind, KindTag},
+    table::GrantSummary,
+};
 
-/// That a grant is revoked could not be written yet.
+/// How long a login at the pages lasts, and how many one may have.
+const PAGE_TERMS: LoginTerms = LoginTerms {
+    access_ttl: PAGE_LASTS,
+    refresh_ttl: PAGE_LASTS,
+    max_age: PAGE_LASTS,
+    per_user: 20,
+    reuse_grace: Duration::ZERO,
+};
+const PAGE_LASTS: Duration = Duration::from_secs(12 * 3600);
+/// How long one lasts that nobody uses.
+const PAGE_IDLE: Duration = Duration::from_secs(3600);
+
+/// What is to be kept cannot be written or read at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotWritten;
 
@@ -33,26 +64,57 @@ enum Store {
 pub struct Grants {
     view: Arc<View>,
     store: Store,
-}
-
-impl Default for Grants {
-    /// Those of this process alone.
-    fn default() -> Self {
-        Self { view: Arc::default(), store: Store::Memory }
-    }
+    key: Arc<GrantKey>,
 }
 
 /// What a logout is given.
 pub enum Token {
     /// What a session token says.
     Session(SessionClaims),
-    /// A text that looks like a refresh token.
+    /// A text that looks like a refresh token of a session.
     Refresh(RefreshToken),
+    /// What an access token says.
+    Access(AccessClaims),
+    /// A text that looks like a refresh token of this client.
+    ClientRefresh(RefreshToken, Arc<str>),
+}
+
+/// A login at the pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageLogin {
+    /// Who.
+    pub principal: Principal,
+    /// Of what they logged in with.
+    pub fingerprint: Fingerprint,
+    /// What it began.
+    pub grant: GrantId,
+    /// When it ends, however it is used.
+    pub ends: SystemTime,
 }
 
 impl Grants {
-    pub(super) fn in_file(store: FileStore, view: Arc<View>) -> Self {
-        Self { view, store: Store::File(store) }
+    /// Those of this process alone.
+    pub(super) fn in_memory(keys: &Keys) -> Result<Self, NoKey> {
+        Ok(Self { view: Arc::default(), store: Store::Memory, key: Arc::new(GrantKey::new(keys)?) })
+    }
+
+    /// Those in a file. `keys` never change as long as the file is the same.
+    pub(super) fn in_file(store: FileStore, view: Arc<View>, keys: &Keys) -> Result<Self, NoKey> {
+        Ok(Self { view, store: Store::File(store), key: Arc::new(GrantKey::new(keys)?) })
+    }
+
+    async fn run<A: Act>(&self, act: A) -> Result<A::Answer, Down> {
+        match &self.store {
+            Store::Memory => Ok(self.view.change(|table| {
+                let Ok((answer, _)) = act.run(table);
+                answer
+            })),
+            Store::File(file) => file.run(act).await,
+        }
+    }
+
+    fn has_file(&self) -> bool {
+        matches!(self.store, Store::File(_))
     }
 
     /// A user has logged in. If the user has as many grants as one may have, the one that was refreshed longest ago is revoked,
@@ -64,84 +126,237 @@ impl Grants {
         terms: &LoginTerms,
         now: SystemTime,
     ) -> Result<(Issued, bool), NotBegun> {
-        let new = Grant::new(user, fingerprint, terms, now).map_err(|_| NotBegun::NoRandomness)?;
-        match &self.store {
-            Store::Memory => self.view.change(|table| {
-                let Ok(begun) = grant::begin(table, new, terms, now);
-                begun
-            }),
-            Store::File(file) => file.begin(new, terms, now).await,
-        }
+        self.begin_as(GrantKind::Session, Principal::User(Arc::clone(user)), fingerprint, terms, now).await
     }
 
-    /// What comes of a refresh token: the next one.
+    /// Somebody has logged in at the pages: the value of their cookie. The second half as of [`Self::begin`].
+    pub async fn begin_page(
+        &self,
+        principal: &Principal,
+        fingerprint: Fingerprint,
+        now: SystemTime,
+    ) -> Result<(Secret, PageLogin, bool), NotBegun> {
+        let begun = self.begin_as(GrantKind::Page, principal.clone(), fingerprint, &PAGE_TERMS, now).await?;
+        let (Issued { principal, grant, grant_ends: ends, .. }, has_ended_another) = begun;
+        let cookie = page_cookie::make(&self.key, grant);
+        Ok((cookie, PageLogin { principal, fingerprint, grant, ends }, has_ended_another))
+    }
+
+    async fn begin_as(
+        &self,
+        kind: GrantKind,
+        principal: Principal,
+        fingerprint: Fingerprint,
+        terms: &LoginTerms,
+        now: SystemTime,
+    ) -> Result<(Issued, bool), NotBegun> {
+        let grant =
+            Grant::new(kind, principal, fingerprint, terms, now).map_err(|_| NotBegun::NoRandomness)?;
+        let begin = Begin { grant, terms: *terms, key: Arc::clone(&self.key), now };
+        self.run(begin).await.unwrap_or(Err(NotBegun::Down))
+    }
+
+    /// Whose the cookie of a login at the pages is, if it holds. That somebody came with it is noted.
+    pub async fn find_page(&self, cookie: &str, now: SystemTime) -> Result<Option<PageLogin>, NotWritten> {
+        let Some(id) = page_cookie::grant(&self.key, cookie) else { return Ok(None) };
+        let mut found = self.view.grant(id);
+        if found.is_none() && self.has_file() && !self.view.is_revoked(id) {
+            // Begun at another gateway a moment ago. It is none that anybody can make up.
+            found = self.run(Find(id)).await.map_err(|Down| NotWritten)?;
+        }
+        let holds = |grant: &Grant| {
+            let is_page = grant.kind == GrantKind::Page;
+            is_page && now < grant.over() && now < self.view.used(grant) + PAGE_IDLE
+        };
+        let Some(grant) = found.filter(holds) else { return Ok(None) };
+        self.view.uses.note(id, now);
+        let Grant { principal, fingerprint, id: grant, ends, .. } = grant;
+        Ok(Some(PageLogin { principal, fingerprint, grant, ends }))
+    }
+
+    /// What somebody allowed a client: a code, for which the client gets a grant.
+    pub async fn begin_code(&self, new: NewCode, now: SystemTime) -> Result<Secret, NotBegun> {
+        if !new.client.fits() || new.redirect_uri.len() > 2_048 {
+            return Err(NotBegun::TooLong);
+        }
+        let (code, id) = code::random().map_err(|_| NotBegun::NoRandomness)?;
+        self.run(Put { id, new, now }).await.unwrap_or(Err(NotBegun::Down))?;
+        Ok(code)
+    }
+
+    /// What a code brings, which whoever shows it uses up. The second half as of [`Self::begin`].
+    pub async fn redeem(
+        &self,
+        code: &str,
+        shown: Redemption,
+        admits: Admits,
+        terms: &LoginTerms,
+        now: SystemTime,
+    ) -> Result<(Issued, bool), NotRedeemed> {
+        let (id, key) = (CodeId::of(code), Arc::clone(&self.key));
+        let redeem = Redeem { id, shown, admits, terms: *terms, key, now };
+        self.run(redeem).await.unwrap_or(Err(NotRedeemed::Down))
+    }
+
+    /// What comes of a refresh token: the next one. `admits` is asked before it is used up.
     pub async fn refresh(
         &self,
         token: RefreshToken,
+        of: RefreshOf,
+        admits: Admits,
         terms: &LoginTerms,
         now: SystemTime,
     ) -> Result<Issued, NotRefreshed> {
-        match &self.store {
-            Store::Memory => self.view.change(|table| {
-                let Ok(refreshed) = grant::refresh(table, &token, terms, now);
-                refreshed
-            }),
-            Store::File(file) => file.refresh(token, terms, now).await,
-        }
+        let Some(is_by_key) = self.proof(&token, of.tag()) else { return Err(NotRefreshed::Invalid) };
+        let refresh =
+            Refresh { token, is_by_key, of, admits, terms: *terms, key: Arc::clone(&self.key), now };
+        self.run(refresh).await.unwrap_or(Err(NotRefreshed::Down))
     }
 
-    /// Ends the grants of these tokens: in this process at once, then wherever they are kept. Whose they were; `None` if they had
-    /// ended.
-    pub async fn revoke(&self, tokens: Vec<Token>, now: SystemTime) -> Result<Option<Arc<str>>, NotWritten> {
-        let has_file = matches!(self.store, Store::File(_));
+    /// Whether the key has made a refresh token, or else only the grant itself can say it; `None` if it is none in any case, which
+    /// is said before any grant is looked for.
+    fn proof(&self, token: &RefreshToken, kind: KindTag) -> Option<bool> {
+        let is_by_key = self.key.has_made(kind, token);
+        (is_by_key || kind == KindTag::Session && self.view.has_own_secrets()).then_some(is_by_key)
+    }
+
+    /// Ends the grants of these tokens: in this process at once, then wherever they are kept. What cannot be written at present is
+    /// written later. Whose they were; `None` if they had ended.
+    pub async fn revoke(&self, tokens: Vec<Token>, now: SystemTime) -> Result<Option<Principal>, NotWritten> {
+        let has_file = self.has_file();
         let mut whose = None;
         let mut unknown = Vec::new();
         for token in tokens {
-            let id = match &token {
-                Token::Session(claims) => Some(claims.grant),
-                Token::Refresh(token) => self.user_of(token).map(|_| token.grant),
-            };
-            let known = id.and_then(|id| self.revoke_here(id, has_file));
-            match (known, token) {
-                (Some(user), _) => whose = Some(user),
-                (None, Token::Refresh(token)) => unknown.push(Revocable::Token(token)),
-                (None, Token::Session(claims)) => {
-                    // Begun at another gateway a moment ago. It is none that anybody can make up.
-                    if has_file && now < claims.expires && !self.view.is_revoked(claims.grant) {
-                        self.view.change(|table| table.end(claims.grant, claims.grant_ends));
-                    }
-                    unknown.push(Revocable::Grant(claims.grant));
+            let (id, proof, client, tokens_end) = match token {
+                Token::Session(claims) => {
+                    (claims.grant, None, None, Some((claims.expires, claims.grant_ends)))
                 }
+                Token::Access(claims) => {
+                    (claims.grant, None, None, Some((claims.expires, claims.grant_ends)))
+                }
+                Token::Refresh(token) => match self.proof(&token, KindTag::Session) {
+                    Some(is_by_key) => (token.grant, (!is_by_key).then_some(token), None, None),
+                    None => continue,
+                },
+                Token::ClientRefresh(token, client) => match self.proof(&token, KindTag::Client) {
+                    Some(_) => (token.grant, None, Some(client), None),
+                    None => continue,
+                },
+            };
+            let this = Revocable { id, proof, client };
+            if let Some(grant) = self.view.grant(id) {
+                if this.is(&grant) {
+                    self.revoke_here(id);
+                    whose = Some(grant.principal);
+                }
+                continue;
             }
+            // Begun at another gateway a moment ago. It is none that anybody can make up.
+            if let Some((expires, grant_ends)) = tokens_end
+                && has_file
+                && now < expires
+                && !self.view.is_revoked(id)
+            {
+                self.view.change(|table| table.end(id, grant_ends));
+            }
+            unknown.push(this);
         }
-        match &self.store {
-            Store::Memory => Ok(whose),
-            Store::File(file) => {
-                let before = file.revoke(unknown).await.map_err(|_| NotWritten)?;
-                Ok(whose.or(before))
+        let certain: Vec<_> = unknown.iter().filter_map(Revocable::certain).collect();
+        if !has_file {
+            return Ok(whose);
+        }
+        match self.run(Revoke { these: unknown, consent: None }).await {
+            Ok(before) => Ok(whose.or(before)),
+            Err(Down) => {
+                self.view.change(|table| table.note_unwritten(certain));
+                Err(NotWritten)
             }
         }
     }
 
-    fn revoke_here(&self, id: GrantId, has_file: bool) -> Option<Arc<str>> {
+    fn revoke_here(&self, id: GrantId) -> Option<Principal> {
+        let has_file = self.has_file();
         self.view.change(|table| {
-            let Ok(whose) = grant::revoke(table, id);
+            let Ok(whose) = grants::revoke(table, id);
             if has_file && whose.is_some() {
-                table.unwritten.insert(id);
+                table.note_unwritten([id]);
             }
             whose
         })
     }
 
+    /// Ends the login at the pages that this cookie is of.
+    pub async fn end_page(&self, cookie: &str) -> Result<Option<Principal>, NotWritten> {
+        match page_cookie::grant(&self.key, cookie) {
+            Some(id) => self.end(id, None).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The grants of somebody that are not over, the one that began last first.
+    pub fn list(&self, principal: &Principal, now: SystemTime) -> Vec<GrantSummary> {
+        self.view.list(principal, now)
+    }
+
+    /// Ends the grant of somebody that [`Self::list`] calls so. If a client had it, they are asked again the next time. What it
+    /// was for; `None` if they have none.
+    pub async fn revoke_id(
+        &self,
+        principal: &Principal,
+        shown_id: &str,
+    ) -> Result<Option<GrantKind>, NotWritten> {
+        let Some((id, kind)) = self.view.shown(principal, shown_id) else { return Ok(None) };
+        let consent = kind.client().map(|client| (principal.clone(), Arc::clone(&client.client_id)));
+        self.end(id, consent).await?;
+        Ok(Some(kind))
+    }
+
+    async fn end(
+        &self,
+        id: GrantId,
+        consent: Option<(Principal, Arc<str>)>,
+    ) -> Result<Option<Principal>, NotWritten> {
+        let whose = self.revoke_here(id);
+        let revoke = Revoke { these: vec![Revocable { id, proof: None, client: None }], consent };
+        match self.run(revoke).await {
+            Ok(before) => Ok(whose.or(before)),
+            Err(Down) => {
+                self.view.change(|table| table.note_unwritten([id]));
+                Err(NotWritten)
+            }
+        }
+    }
+
+    /// What a client was allowed, if there is such a grant and this process has heard of it.
+    pub fn client_of(&self, id: GrantId, now: SystemTime) -> Option<Arc<ClientGrant>> {
+        let grant = self.view.grant(id).filter(|grant| now < grant.over())?;
+        grant.kind.client().cloned()
+    }
+
+    /// Something comes by a grant. Costs a request no lock.
+    pub fn note_use(&self, id: GrantId, now: SystemTime) {
+        self.view.uses.note(id, now);
+    }
+
+    /// Remembers what somebody allowed a client, so that they are not asked again for the same or less.
+    pub async fn remember_consent(&self, consent: Consent, now: SystemTime) -> Result<(), NotWritten> {
+        self.run(Remember { consent, now }).await.map_err(|Down| NotWritten)
+    }
+
+    /// Whether somebody allowed a client this, or more, before.
+    pub async fn has_consent(&self, asked: Consent, now: SystemTime) -> Result<bool, NotWritten> {
+        self.run(Has { asked, now }).await.map_err(|Down| NotWritten)
+    }
+
     /// Ends a grant that nobody was told of. What cannot be written at present is written later.
     pub fn withdraw(&self, id: GrantId) {
-        self.revoke_here(id, matches!(self.store, Store::File(_)));
+        self.revoke_here(id);
         self.write_revoked();
     }
 
-    /// Ends the grants of users that `keeps` does not keep. What a config takes away does not come back with the next one.
-    pub fn keep(&self, keeps: impl Fn(&str, Fingerprint) -> bool) {
-        self.view.keep(keeps, matches!(self.store, Store::File(_)));
+    /// Ends the grants of principals that `keeps` does not keep. What a config takes away does not come back with the next one.
+    pub fn keep(&self, keeps: impl Fn(&Principal, Fingerprint) -> bool) {
+        self.view.keep(keeps, self.has_file());
         self.write_revoked();
     }
 
@@ -152,17 +367,10 @@ impl Grants {
         }
     }
 
-    /// Who a refresh token is of, if this process knows its grant.
-    pub fn user_of(&self, token: &RefreshToken) -> Option<Arc<str>> {
-        self.view.user_of(token)
-    }
-
-    /// Who a token is of, in the same way.
-    pub fn user_of_any(&self, token: &Token) -> Option<Arc<str>> {
-        match token {
-            Token::Session(claims) => Some(Arc::clone(&claims.user)),
-            Token::Refresh(token) => self.user_of(token),
-        }
+    /// Who a refresh token of a session is of, if this process knows its grant.
+    pub fn principal_of(&self, token: &RefreshToken) -> Option<Principal> {
+        let is_by_key = self.proof(token, KindTag::Session)?;
+        self.view.principal_of(token, KindTag::Session, is_by_key)
     }
 
     /// Removes what has ended by itself.
@@ -173,7 +381,7 @@ impl Grants {
     /// Whether there is such a grant: neither revoked nor over. Of one that is in a file, this process may not have heard yet:
     /// nobody has a token of it who did not log in.
     pub fn has(&self, id: GrantId, now: SystemTime) -> bool {
-        self.view.has(id, now).unwrap_or(matches!(self.store, Store::File(_)))
+        self.view.has(id, now).unwrap_or(self.has_file())
     }
 
     /// Whether a grant was revoked while tokens of it have not ended.
@@ -185,7 +393,11 @@ impl Grants {
     pub async fn flush(&self) -> Result<(), NotWritten> {
         match &self.store {
             Store::Memory => Ok(()),
-            Store::File(file) => file.revoke(Vec::new()).await.map(drop).map_err(|_| NotWritten),
+            Store::File(_) => self
+                .run(Revoke { these: Vec::new(), consent: None })
+                .await
+                .map(drop)
+                .map_err(|Down| NotWritten),
         }
     }
 }

@@ -6,13 +6,10 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    super::{Logins, grant::MOST, keys::Keys, refresh_token::GrantSecret, table::Table},
+    super::{Logins, keys::Keys, refresh_token::GrantSecret, rows::MOST, table::Table},
     *,
 };
-use crate::{
-    config::{LoginStorage, LoginStore},
-    secret::Secret,
-};
+use crate::config::{LoginStorage, LoginStore};
 
 const TERMS: LoginTerms = LoginTerms {
     access_ttl: Duration::from_secs(900),
@@ -45,11 +42,20 @@ async fn begin(grants: &Grants, user: &str, now: u64) -> Issued {
     grants.begin(&user.into(), fingerprint(), &TERMS, at(now)).await.unwrap().0
 }
 
-async fn refresh(grants: &Grants, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
-    grants.refresh(RefreshToken::parse(token.expose()).unwrap(), &TERMS, at(now)).await
+fn user(name: &str) -> Principal {
+    Principal::User(name.into())
 }
 
-async fn revoke(grants: &Grants, token: &Secret) -> Option<Arc<str>> {
+fn anybody() -> Admits {
+    Box::new(|_, _, _| Ok(()))
+}
+
+async fn refresh(grants: &Grants, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
+    let token = RefreshToken::parse(token.expose()).unwrap();
+    grants.refresh(token, RefreshOf::Session, anybody(), &TERMS, at(now)).await
+}
+
+async fn revoke(grants: &Grants, token: &Secret) -> Option<Principal> {
     let token = Token::Refresh(RefreshToken::parse(token.expose()).unwrap());
     grants.revoke(vec![token], at(0)).await.unwrap()
 }
@@ -73,7 +79,7 @@ async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_successor() {
         assert!(successors.iter().all(|successor| *successor == successors[0] && successor != token));
         // It is the only one that is good.
         let next = refresh(grants, &successors[0], 2).await.unwrap();
-        assert_eq!((next.grant, &*next.user), (login.grant, "alice"));
+        assert_eq!((next.grant, next.principal), (login.grant, user("alice")));
     }
 }
 
@@ -85,7 +91,7 @@ async fn a_login_that_nobody_refreshed_is_over_with_its_last_token_and_is_there_
         let refresh_ends = 12 * 3600;
         assert!(grants.has(login.grant, at(refresh_ends - 1)) && !grants.has(login.grant, at(refresh_ends)));
         let other = begin(grants, "alice", refresh_ends + 120).await;
-        assert_eq!(revoke(grants, &other.refresh_token).await.as_deref(), Some("alice"));
+        assert_eq!(revoke(grants, &other.refresh_token).await, Some(user("alice")));
         assert!(!grants.has(other.grant, at(refresh_ends + 121)) && grants.is_revoked(other.grant));
     }
 }
@@ -101,7 +107,7 @@ async fn a_token_used_again_later_ends_its_grant_and_one_just_before_does_not() 
             let again = refresh(grants, &login.refresh_token, then).await;
             assert_eq!(grants.is_revoked(login.grant), replay);
             if replay {
-                assert_eq!(again.unwrap_err(), NotRefreshed::Replayed("alice".into()));
+                assert_eq!(again.unwrap_err(), NotRefreshed::Replayed(user("alice")));
                 let late = refresh(grants, &next.refresh_token, then).await;
                 assert_eq!(late.unwrap_err(), NotRefreshed::Invalid);
             } else {
@@ -118,7 +124,7 @@ async fn a_token_used_again_later_ends_its_grant_and_one_just_before_does_not() 
         let next = refresh(grants, &login.refresh_token, 1).await.unwrap();
         refresh(grants, &next.refresh_token, 2).await.unwrap();
         let replayed = refresh(grants, &login.refresh_token, 3).await;
-        assert_eq!(replayed.unwrap_err(), NotRefreshed::Replayed("alice".into()));
+        assert_eq!(replayed.unwrap_err(), NotRefreshed::Replayed(user("alice")));
     }
 }
 
@@ -126,17 +132,28 @@ async fn a_token_used_again_later_ends_its_grant_and_one_just_before_does_not() 
 fn a_client_that_was_never_answered_has_its_time_once_more_and_no_other() {
     for (has_answer, is_replay) in [(false, false), (true, true)] {
         let mut table = Table::default();
-        let new = Grant::new(&"alice".into(), fingerprint(), &TERMS, at(0)).unwrap();
-        let id = new.id;
-        let Ok(begun) = grant::begin(&mut table, new, &TERMS, at(0));
+        let key = Arc::new(GrantKey::new(&Keys::random().unwrap()).unwrap());
+        let grant = Grant::new(GrantKind::Session, user("alice"), fingerprint(), &TERMS, at(0)).unwrap();
+        let id = grant.id;
+        let begin = Begin { grant, terms: TERMS, key: Arc::clone(&key), now: at(0) };
+        let Ok((begun, _)) = begin.run(&mut table);
         let token = RefreshToken::parse(begun.unwrap().0.refresh_token.expose()).unwrap();
-        let Ok(first) = grant::refresh(&mut table, &token, &TERMS, at(1));
+        let refresh = |now| Refresh {
+            token: token.clone(),
+            is_by_key: true,
+            of: RefreshOf::Session,
+            admits: anybody(),
+            terms: TERMS,
+            key: Arc::clone(&key),
+            now: at(now),
+        };
+        let Ok((first, _)) = refresh(1).run(&mut table);
         // The answer came too late for whoever asked. Of an older one, nothing is to be said any more.
         let lost = if has_answer { 0 } else { 1 };
-        let Ok(()) = grant::renew_grace(&mut table, id, lost, at(20));
-        let Ok(again) = grant::refresh(&mut table, &token, &TERMS, at(29));
+        let Ok(()) = grants::renew_grace(&mut table, id, lost, at(20));
+        let Ok((again, _)) = refresh(29).run(&mut table);
         match is_replay {
-            true => assert_eq!(again.unwrap_err(), NotRefreshed::Replayed("alice".into())),
+            true => assert_eq!(again.unwrap_err(), NotRefreshed::Replayed(user("alice"))),
             false => {
                 let (first, again) = (first.unwrap(), again.unwrap());
                 assert!(first.is_new && !again.is_new && first.refresh_token == again.refresh_token);
@@ -151,7 +168,7 @@ async fn a_forged_token_ends_nothing() {
         let grants = logins.grants().unwrap();
         let login = begin(grants, "alice", 0).await;
         for generation in [0, 1, 7] {
-            let other = RefreshToken::make(login.grant, generation, &GrantSecret::random().unwrap());
+            let other = RefreshToken::make(login.grant, generation, &GrantSecret::new([7; 32]));
             assert_eq!(refresh(grants, &other, 1).await.unwrap_err(), NotRefreshed::Invalid);
             assert_eq!(revoke(grants, &other).await, None);
         }
@@ -216,7 +233,7 @@ async fn what_is_revoked_is_forgotten_once_its_tokens_have_ended() {
     for (logins, _directory) in each() {
         let grants = logins.grants().unwrap();
         let login = begin(grants, "alice", 0).await;
-        assert_eq!(revoke(grants, &login.refresh_token).await.as_deref(), Some("alice"));
+        assert_eq!(revoke(grants, &login.refresh_token).await, Some(user("alice")));
         assert_eq!(revoke(grants, &login.refresh_token).await, None);
         grants.sweep(at(899));
         assert!(grants.is_revoked(login.grant));
@@ -231,7 +248,7 @@ async fn grants_of_users_that_are_gone_are_revoked_for_good() {
     for (logins, _directory) in each() {
         let grants = logins.grants().unwrap();
         let (alice, bob) = (begin(grants, "alice", 0).await, begin(grants, "bob", 0).await);
-        grants.keep(|user, _| user == "bob");
+        grants.keep(|principal, _| *principal == user("bob"));
         grants.keep(|_, _| true);
         assert!(grants.is_revoked(alice.grant) && !grants.is_revoked(bob.grant));
         assert_eq!(refresh(grants, &alice.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
@@ -242,7 +259,7 @@ async fn grants_of_users_that_are_gone_are_revoked_for_good() {
 
 #[tokio::test]
 async fn no_grant_begins_that_could_not_be_revoked() {
-    let grants = Grants::default();
+    let grants = Grants::in_memory(&Keys::random().unwrap()).unwrap();
     let terms = LoginTerms { per_user: 100, ..TERMS };
     let fingerprint = fingerprint();
     let mut first = None;
@@ -266,7 +283,7 @@ async fn no_grant_begins_that_could_not_be_revoked() {
 
 #[tokio::test]
 async fn each_that_is_revoked_is_seen_at_once_and_until_its_tokens_have_ended_however_many_there_are() {
-    let grants = Grants::default();
+    let grants = Grants::in_memory(&Keys::random().unwrap()).unwrap();
     let terms = LoginTerms { per_user: 2_000, ..TERMS };
     let (user, fingerprint) = ("alice".into(), fingerprint());
     let mut ids = Vec::new();
@@ -284,4 +301,23 @@ async fn each_that_is_revoked_is_seen_at_once_and_until_its_tokens_have_ended_ho
     }
     grants.sweep(at(950));
     assert_eq!(seen(), 600);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_who_it_is_uses_up_nothing() {
+    for (logins, _directory) in each() {
+        let grants = logins.grants().unwrap();
+        let login = begin(grants, "alice", 0).await;
+        let token = RefreshToken::parse(login.refresh_token.expose()).unwrap();
+        let of = login.fingerprint;
+        let admits: Admits = Box::new(move |principal, fingerprint, kind| {
+            assert_eq!((principal, fingerprint, kind), (&user("alice"), of, &GrantKind::Session));
+            Err(Objection::Caller)
+        });
+        let refused = grants.refresh(token.clone(), RefreshOf::Session, admits, &TERMS, at(1)).await;
+        assert_eq!(refused.unwrap_err(), NotRefreshed::Refused(Objection::Caller));
+        // It is the first use of it, at a time when a second one would be a replay.
+        let refreshed = refresh(grants, &login.refresh_token, 100).await.unwrap();
+        assert!(refreshed.is_new);
+    }
 }

@@ -13,14 +13,28 @@ use crate::secret::SecretKey;
 pub enum Purpose {
     /// Seals session tokens.
     SessionToken,
-    /// Makes fingerprints of password hashes.
+    /// Seals access tokens of clients.
+    AccessToken,
+    /// Proves which grant a refresh token, or a cookie of the pages, is of.
+    GrantProof,
+    /// Makes fingerprints of password hashes, and of tokens that somebody logged in with.
     Fingerprint,
+    /// Proves which ids of clients a registration gave, and makes their secrets.
+    RegisteredClient,
+    /// Seals what a request for a grant waits with in the pages.
+    PendingRequest,
+    /// Proves which forms of the pages are the gateway's.
+    PageForm,
     /// Seals what the file of logins says of itself.
     Store,
     /// Seals its rows of grants.
     StoredGrants,
     /// Seals its rows of revoked grants.
     StoredRevocations,
+    /// Seals its rows of codes.
+    StoredCodes,
+    /// Seals its rows of what somebody allowed before.
+    StoredConsents,
 }
 
 impl Purpose {
@@ -28,10 +42,17 @@ impl Purpose {
     pub fn label(self) -> &'static str {
         match self {
             Self::SessionToken => "sluicegate session token v1",
+            Self::AccessToken => "sluicegate access token v1",
+            Self::GrantProof => "sluicegate grant proof v1",
             Self::Fingerprint => "sluicegate password fingerprint v1",
+            Self::RegisteredClient => "sluicegate registered client v1",
+            Self::PendingRequest => "sluicegate pending request v1",
+            Self::PageForm => "sluicegate page form v1",
             Self::Store => "store/store",
             Self::StoredGrants => "store/grants",
             Self::StoredRevocations => "store/revoked",
+            Self::StoredCodes => "store/codes",
+            Self::StoredConsents => "store/consents",
         }
     }
 }

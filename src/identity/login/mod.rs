@@ -1,18 +1,30 @@
-//! Users who log in with a password, and the tokens that they get for it.
+//! Users who log in with a password, clients that somebody allowed something, and the tokens that they get for it.
 
+pub mod access_token;
+mod acts;
 pub mod attempts;
+#[cfg(test)]
+mod client_grants_tests;
+mod code;
+mod consent;
 pub mod fingerprint;
 mod grant;
 pub mod grant_id;
 pub mod grants;
 pub mod keys;
+mod kind;
 pub mod opened_tokens;
+mod page_cookie;
 pub mod passwords;
 pub mod pending;
 pub mod refresh_token;
+mod rows;
+pub mod sealed_token;
 pub mod session_token;
 pub mod store;
 mod table;
+pub mod token_sealers;
+mod uses;
 pub mod verdicts;
 
 use std::{
@@ -23,16 +35,19 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use self::{
+    access_token::AccessClaims,
     attempts::Attempts,
     fingerprint::Fingerprint,
     grants::Grants,
-    keys::{Keys, NoKey},
+    keys::{Keys, NoKey, Purpose},
     passwords::PasswordChecks,
     pending::PendingLogins,
-    session_token::{SessionClaims, TokenSealer},
+    session_token::SessionClaims,
     store::{StoreFault, StoreStatus},
+    token_sealers::TokenSealers,
     verdicts::Verdicts,
 };
 use crate::{
@@ -58,8 +73,9 @@ pub struct Logins {
 /// What logins began, and the keys of their tokens. Both are kept, or neither is: no token of before a restart is good whose
 /// grant is forgotten.
 pub struct KeptLogins {
-    sealer: Arc<ArcSwap<TokenSealer>>,
-    fingerprints: Keys,
+    sealers: Arc<ArcSwap<TokenSealers>>,
+    /// Keys that never change as long as what is kept is the same.
+    lasting: Keys,
     grants: Grants,
     config: LoginStore,
     directory: PathBuf,
@@ -86,17 +102,17 @@ impl Logins {
         directory: &Path,
         now: SystemTime,
     ) -> Result<KeptLogins, StoreFault> {
-        let (sealer, fingerprints, grants) = match config.storage {
-            LoginStorage::File => store::open(config, directory, now, self.status.clone()).map(|opened| {
-                let grants = Grants::in_file(opened.store, opened.view);
-                (opened.sealer, opened.fingerprints, grants)
-            })?,
-            LoginStorage::Memory => {
-                in_memory().map_err(|NoKey| StoreFault::new("the system gives no random numbers"))?
+        let no_key = |NoKey| StoreFault::new("the system gives no random numbers");
+        let (sealers, lasting, grants) = match config.storage {
+            LoginStorage::File => {
+                let opened = store::open(config, directory, now, self.status.clone())?;
+                let grants = Grants::in_file(opened.store, opened.view, &opened.lasting);
+                (opened.sealers, opened.lasting, grants.map_err(no_key)?)
             }
+            LoginStorage::Memory => in_memory().map_err(no_key)?,
         };
         let (config, directory) = (config.clone(), directory.to_owned());
-        Ok(KeptLogins { sealer, fingerprints, grants, config, directory })
+        Ok(KeptLogins { sealers, lasting, grants, config, directory })
     }
 
     /// Begins to keep logins. What was opened first stays.
@@ -132,26 +148,59 @@ impl Logins {
 
     /// What tokens know a password by.
     pub fn fingerprint(&self, password_hash: &Secret) -> Result<Fingerprint, NoKey> {
-        Fingerprint::of(&self.kept.get().ok_or(NoKey)?.fingerprints, password_hash.expose())
+        Fingerprint::of(self.lasting()?, password_hash.expose())
+    }
+
+    /// What tokens know the static token by that somebody logged in with at the pages; `digest` is its SHA-256.
+    pub fn fingerprint_of_token(&self, digest: &[u8; 32]) -> Result<Fingerprint, NoKey> {
+        Fingerprint::of_token(self.lasting()?, digest)
+    }
+
+    /// A key that stays the same as long as logins are kept in the same place.
+    pub fn key(&self, purpose: Purpose) -> Result<Zeroizing<[u8; 32]>, NoKey> {
+        self.lasting()?.first(purpose)
+    }
+
+    fn lasting(&self) -> Result<&Keys, NoKey> {
+        Ok(&self.kept.get().ok_or(NoKey)?.lasting)
     }
 
     /// A session token that says this.
     pub fn seal(&self, claims: &SessionClaims) -> Result<Secret, NoKey> {
-        self.kept.get().ok_or(NoKey)?.sealer.load().seal(claims)
+        self.kept.get().ok_or(NoKey)?.sealers.load().session.seal(claims)
     }
 
-    /// What makes and opens session tokens at present.
-    pub fn sealer(&self) -> Option<Guard<Arc<TokenSealer>>> {
-        Some(self.kept.get()?.sealer.load())
+    /// What makes and opens the gateway's own tokens at present.
+    pub fn sealers(&self) -> Option<Guard<Arc<TokenSealers>>> {
+        Some(self.kept.get()?.sealers.load())
     }
 
     /// What a session token says, whether it holds or not.
     pub fn opened(&self, token: &[u8]) -> Option<SessionClaims> {
-        self.kept.get()?.sealer.load().opened(token)
+        self.kept.get()?.sealers.load().session.opened(token)
+    }
+
+    /// An access token that says this.
+    pub fn seal_access(&self, claims: &AccessClaims) -> Result<Secret, NoKey> {
+        self.kept.get().ok_or(NoKey)?.sealers.load().access.seal(claims)
+    }
+
+    /// What an access token says, if it is one that holds at this moment.
+    pub fn open_access(&self, token: &[u8], now: SystemTime) -> Option<AccessClaims> {
+        let kept = self.kept.get()?;
+        let opened = kept.sealers.load().access.open(token, now);
+        opened.filter(|claims| kept.grants.has(claims.grant, now))
+    }
+
+    /// What an access token says, whether it holds or not.
+    pub fn opened_access(&self, token: &[u8]) -> Option<AccessClaims> {
+        self.kept.get()?.sealers.load().access.opened(token)
     }
 }
 
-fn in_memory() -> Result<(Arc<ArcSwap<TokenSealer>>, Keys, Grants), NoKey> {
-    let sealer = Arc::new(ArcSwap::from_pointee(TokenSealer::new(&Keys::random()?)?));
-    Ok((sealer, Keys::random()?, Grants::default()))
+fn in_memory() -> Result<(Arc<ArcSwap<TokenSealers>>, Keys, Grants), NoKey> {
+    let sealers = Arc::new(ArcSwap::from_pointee(TokenSealers::new(&Keys::random()?)?));
+    let lasting = Keys::random()?;
+    let grants = Grants::in_memory(&lasting)?;
+    Ok((sealers, lasting, grants))
 }

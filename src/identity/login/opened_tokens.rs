@@ -14,7 +14,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     grant_id::GrantId,
-    session_token::{LEEWAY, SessionClaims, TokenSealer},
+    sealed_token::{Claims, Common, LEEWAY},
+    token_sealers::TokenSealers,
 };
 use crate::identity::Caller;
 
@@ -25,7 +26,7 @@ const MOST: usize = 4096;
 #[derive(Default)]
 pub struct OpenedTokens {
     config: u64,
-    sealer: Option<Arc<TokenSealer>>,
+    sealers: Option<Arc<TokenSealers>>,
     known: HashMap<TokenDigest, OpenedToken>,
 }
 
@@ -40,9 +41,10 @@ pub struct OpenedToken {
 
 impl OpenedToken {
     /// Of a token that says `claims`.
-    pub fn new(caller: Caller, claims: &SessionClaims) -> Self {
-        let since = claims.issued.checked_sub(LEEWAY).unwrap_or(SystemTime::UNIX_EPOCH);
-        Self { caller, grant: claims.grant, valid: since..claims.expires.min(claims.grant_ends) }
+    pub fn new(caller: Caller, claims: &impl Claims) -> Self {
+        let Common { grant, issued, expires, grant_ends, .. } = claims.common();
+        let since = issued.checked_sub(LEEWAY).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { caller, grant, valid: since..expires.min(grant_ends) }
     }
 }
 
@@ -71,11 +73,11 @@ impl Hash for TokenDigest {
 
 impl OpenedTokens {
     /// From now on it holds for the config of this number and for these keys: whatever is of others is forgotten.
-    pub fn hold_for(&mut self, config: u64, sealer: &Arc<TokenSealer>) {
-        let is_same = self.sealer.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealer));
+    pub fn hold_for(&mut self, config: u64, sealers: &Arc<TokenSealers>) {
+        let is_same = self.sealers.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealers));
         if self.config != config || !is_same {
             self.known.clear();
-            (self.config, self.sealer) = (config, Some(Arc::clone(sealer)));
+            (self.config, self.sealers) = (config, Some(Arc::clone(sealers)));
         }
     }
 
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
     use crate::identity::{
         Identity,
-        login::{fingerprint::Fingerprint, keys::Keys},
+        login::{fingerprint::Fingerprint, keys::Keys, session_token::SessionClaims},
     };
 
     fn at(seconds: u64) -> SystemTime {
@@ -121,13 +123,13 @@ mod tests {
         OpenedToken::new(caller, &claims)
     }
 
-    fn sealer() -> Arc<TokenSealer> {
-        Arc::new(TokenSealer::new(&Keys::random().unwrap()).unwrap())
+    fn sealers() -> Arc<TokenSealers> {
+        Arc::new(TokenSealers::new(&Keys::random().unwrap()).unwrap())
     }
 
     #[test]
     fn a_token_is_known_while_it_is_good_and_for_the_config_and_keys_that_it_was_opened_with() {
-        let (mut opened, digest, keys) = (OpenedTokens::default(), TokenDigest::of(b"a"), sealer());
+        let (mut opened, digest, keys) = (OpenedTokens::default(), TokenDigest::of(b"a"), sealers());
         let is_known = |opened: &OpenedTokens, at| opened.find(&digest, at).is_some();
         let restart = |opened: &mut OpenedTokens| {
             opened.hold_for(1, &keys);
@@ -143,7 +145,7 @@ mod tests {
         opened.hold_for(2, &keys);
         assert!(!is_known(&opened, at(500)), "another config");
         restart(&mut opened);
-        opened.hold_for(1, &sealer());
+        opened.hold_for(1, &sealers());
         assert!(!is_known(&opened, at(500)), "other keys");
     }
 

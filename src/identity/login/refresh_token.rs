@@ -1,12 +1,19 @@
-//! Tokens that bring the next session token (`sgr_…`). Each is good once: it names its grant and which one of it it is.
+//! Tokens that bring the next session token, or the next access token (`sgr_…`). Each is good once: it names its grant and which
+//! one of it it is.
 //!
-//! `sgr_` and base64url(grant ‖ generation ‖ HMAC-SHA256(secret of the grant, generation)). The next one is derived, not stored.
+//! `sgr_` and base64url(grant ‖ generation ‖ HMAC-SHA256(key, kind of the grant ‖ grant ‖ generation)). The next one is derived,
+//! not stored. The key is one for all grants, so that a text that this gateway never made is refused before any grant is looked
+//! for: how long that takes says nothing of which grants there are.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::grant_id::GrantId;
+use super::{
+    grant_id::GrantId,
+    keys::{Keys, NoKey, Purpose},
+    kind::KindTag,
+};
 use crate::secret::Secret;
 
 /// What each of them begins with.
@@ -17,20 +24,40 @@ const GENERATION: usize = 4;
 const MAC: usize = 32;
 const LENGTH: usize = GRANT + GENERATION + MAC;
 
-/// What of a grant proves its refresh tokens.
+/// Makes what names a grant and proves it.
+pub struct GrantKey(hmac::Key);
+
+impl GrantKey {
+    /// That of these keys. It never changes as long as the store is the same, so that no refresh token is lost by a new key.
+    pub fn new(keys: &Keys) -> Result<Self, NoKey> {
+        let key = keys.first(Purpose::GrantProof)?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &*key)))
+    }
+
+    /// The refresh token of this generation.
+    pub fn make(&self, kind: KindTag, grant: GrantId, generation: u32) -> Secret {
+        self.text(PREFIX, kind, grant, generation)
+    }
+
+    /// Whether it made this one, for a grant of this kind. Takes as long for any other.
+    pub fn has_made(&self, kind: KindTag, token: &RefreshToken) -> bool {
+        let message = [&[kind as u8], &message(token.grant, token.generation)[..]].concat();
+        hmac::verify(&self.0, &message, &token.mac).is_ok()
+    }
+
+    pub(super) fn text(&self, prefix: &str, kind: KindTag, grant: GrantId, generation: u32) -> Secret {
+        let message = [&[kind as u8], &message(grant, generation)[..]].concat();
+        encoded(prefix, grant, generation, &hmac::sign(&self.0, &message))
+    }
+}
+
+/// What proves refresh tokens of a grant that is older than [`GrantKey`]: a secret of its own.
 #[derive(Clone)]
 pub struct GrantSecret(Zeroizing<[u8; 32]>);
 
 impl GrantSecret {
-    /// A new one. Fails if the system has no randomness to give.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut secret = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *secret)?;
-        Ok(Self(secret))
-    }
-
     /// The one of these bytes.
-    pub(super) fn new(bytes: [u8; 32]) -> Self {
+    pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
@@ -44,7 +71,8 @@ impl GrantSecret {
     }
 }
 
-/// What a refresh token says. Whether it is one, only the secret of its grant tells.
+/// What a refresh token says. Whether it is one, only a key tells.
+#[derive(Clone)]
 pub struct RefreshToken {
     /// Which grant it is of.
     pub grant: GrantId,
@@ -54,19 +82,18 @@ pub struct RefreshToken {
 }
 
 impl RefreshToken {
-    /// The one of this generation.
+    /// The one of this generation, of a grant with a secret of its own.
     pub fn make(grant: GrantId, generation: u32, secret: &GrantSecret) -> Secret {
-        let mut bytes = Zeroizing::new([0; LENGTH]);
-        bytes[..GRANT].copy_from_slice(&grant.bytes());
-        bytes[GRANT..GRANT + GENERATION].copy_from_slice(&generation.to_be_bytes());
-        let mac = hmac::sign(&secret.key(), &message(grant, generation));
-        bytes[GRANT + GENERATION..].copy_from_slice(mac.as_ref());
-        Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)))
+        encoded(PREFIX, grant, generation, &hmac::sign(&secret.key(), &message(grant, generation)))
     }
 
     /// What a text says that looks like one.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(PREFIX)?;
+        Self::decode(PREFIX, text)
+    }
+
+    pub(super) fn decode(prefix: &str, text: &str) -> Option<Self> {
+        let encoded = text.strip_prefix(prefix)?;
         let mut bytes = Zeroizing::new([0; LENGTH + 3]);
         let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         let (grant, rest) = bytes[..length].split_first_chunk()?;
@@ -79,13 +106,13 @@ impl RefreshToken {
     pub fn is_of(&self, secret: &GrantSecret) -> bool {
         hmac::verify(&secret.key(), &message(self.grant, self.generation), &self.mac).is_ok()
     }
+}
 
-    /// The same, where there may be no such grant. That takes as long too, so that nobody learns by it which grants there are.
-    pub fn is_of_known(&self, secret: Option<&GrantSecret>) -> bool {
-        let of_nobody = GrantSecret(Zeroizing::new([0; 32]));
-        let is_of = self.is_of(secret.unwrap_or(&of_nobody));
-        is_of && secret.is_some()
-    }
+fn encoded(prefix: &str, grant: GrantId, generation: u32, mac: &hmac::Tag) -> Secret {
+    let mut bytes = Zeroizing::new([0; LENGTH]);
+    bytes[..GRANT + GENERATION].copy_from_slice(&message(grant, generation));
+    bytes[GRANT + GENERATION..].copy_from_slice(mac.as_ref());
+    Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(*bytes)))
 }
 
 fn message(grant: GrantId, generation: u32) -> [u8; GRANT + GENERATION] {
@@ -100,35 +127,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_grant_that_there_is_not_no_token_is_good() {
-        let (grant, secret) = (GrantId::new([7; 16]), GrantSecret::random().unwrap());
-        let of = |secret: &GrantSecret| {
-            RefreshToken::parse(RefreshToken::make(grant, 1, secret).expose()).unwrap()
-        };
-        assert!(of(&secret).is_of_known(Some(&secret)));
-        assert!(!of(&secret).is_of_known(None));
-        let of_nobody = GrantSecret(Zeroizing::new([0; 32]));
-        assert!(!of(&of_nobody).is_of_known(None), "whatever it is compared with");
-        assert!(!of(&of_nobody).is_of_known(Some(&secret)));
-    }
-
-    #[test]
-    fn a_refresh_token_is_of_its_grant_and_generation_and_nothing_else_is() {
-        let (secret, other) = (GrantSecret::random().unwrap(), GrantSecret::random().unwrap());
+    fn a_refresh_token_is_of_its_grant_and_generation_and_kind_and_nothing_else_is() {
+        let [key, other] = [(); 2].map(|()| GrantKey::new(&Keys::random().unwrap()).unwrap());
         let grant = GrantId::new([7; 16]);
-        let token = RefreshToken::make(grant, 3, &secret);
+        let token = key.make(KindTag::Client, grant, 3);
         assert_eq!((&token.expose()[..4], token.expose().len()), ("sgr_", 74));
-        assert_eq!(RefreshToken::make(grant, 3, &secret), token, "the same each time");
+        assert_eq!(key.make(KindTag::Client, grant, 3), token, "the same each time");
         let parsed = RefreshToken::parse(token.expose()).unwrap();
         assert_eq!((parsed.grant, parsed.generation), (grant, 3));
-        assert!(parsed.is_of(&secret) && !parsed.is_of(&other));
+        assert!(key.has_made(KindTag::Client, &parsed) && !other.has_made(KindTag::Client, &parsed));
+        for kind in [KindTag::Session, KindTag::Page] {
+            assert!(!key.has_made(kind, &parsed), "{kind:?}");
+        }
 
         let bytes = URL_SAFE_NO_PAD.decode(&token.expose()[4..]).unwrap();
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             let parsed = RefreshToken::parse(&format!("sgr_{}", URL_SAFE_NO_PAD.encode(changed))).unwrap();
-            assert!(!parsed.is_of(&secret), "bit {bit}");
+            assert!(!key.has_made(KindTag::Client, &parsed), "bit {bit}");
         }
         let longer = format!("sgr_{}", URL_SAFE_NO_PAD.encode([&bytes[..], b"x"].concat()));
         for bad in
@@ -137,5 +154,13 @@ mod tests {
             assert!(RefreshToken::parse(bad).is_none(), "{bad}");
         }
         assert!(RefreshToken::parse(&token.expose().replacen("sgr_", "sgs_", 1)).is_none());
+    }
+
+    #[test]
+    fn a_token_of_a_grant_with_a_secret_of_its_own_is_of_that_secret() {
+        let (secret, other) = (GrantSecret::new([1; 32]), GrantSecret::new([2; 32]));
+        let token = RefreshToken::make(GrantId::new([7; 16]), 3, &secret);
+        let parsed = RefreshToken::parse(token.expose()).unwrap();
+        assert!(parsed.is_of(&secret) && !parsed.is_of(&other));
     }
 }

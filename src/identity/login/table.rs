@@ -11,28 +11,41 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{
+    acts::grants,
+    code::{Code, CodeId},
+    consent::{ConsentId, KeptConsent},
     fingerprint::Fingerprint,
-    grant::{self, Grant, GrantRows},
+    grant::Grant,
     grant_id::GrantId,
+    kind::{GrantKind, KindTag},
     refresh_token::RefreshToken,
+    rows::{MOST, Rows},
+    uses::Uses,
 };
+use crate::identity::principal::Principal;
 
 /// How often what has ended is removed, at most.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long it stays before: until then, whatever runs by it has been asked whether it is over. And clocks of two gateways differ.
 pub(super) const LINGER: Duration = Duration::from_secs(60);
+/// How far what is written of the last use is behind, at most.
+const USE_BEHIND: Duration = Duration::from_secs(300);
 
-/// Grants by their ids.
+/// All rows; beside a file, grants and those that were revoked alone.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) grants: HashMap<GrantId, Grant>,
-    by_user: HashMap<Arc<str>, HashSet<GrantId>>,
+    by_principal: HashMap<Principal, HashSet<GrantId>>,
+    /// Grants with a secret of their own.
+    with_secret: HashSet<GrantId>,
     /// When the last token of each revoked grant ends.
     revoked: HashMap<GrantId, SystemTime>,
     /// Those that were revoked last. What is shown of the others has them not.
     recent: Vec<GrantId>,
     /// Those that were revoked here, while the file does not say so.
     pub(super) unwritten: HashSet<GrantId>,
+    codes: HashMap<CodeId, Code>,
+    consents: HashMap<ConsentId, KeptConsent>,
     swept: Option<SystemTime>,
     /// The time of day when that was last told.
     pub(super) now: Option<SystemTime>,
@@ -41,19 +54,26 @@ pub(super) struct Table {
 impl Table {
     fn remove(&mut self, id: GrantId) -> Option<Grant> {
         let grant = self.grants.remove(&id)?;
-        if let Some(of_user) = self.by_user.get_mut(&grant.user) {
-            of_user.remove(&id);
-            if of_user.is_empty() {
-                self.by_user.remove(&grant.user);
+        if let Some(of_principal) = self.by_principal.get_mut(&grant.principal) {
+            of_principal.remove(&id);
+            if of_principal.is_empty() {
+                self.by_principal.remove(&grant.principal);
             }
         }
+        self.with_secret.remove(&id);
         Some(grant)
     }
 
     /// A grant as somebody else has left it.
     pub(super) fn insert(&mut self, grant: Grant) {
         if !self.revoked.contains_key(&grant.id) {
-            self.by_user.entry(Arc::clone(&grant.user)).or_default().insert(grant.id);
+            if grant.own_secret.is_some() {
+                self.with_secret.insert(grant.id);
+            }
+            match self.by_principal.get_mut(&grant.principal) {
+                Some(of_principal) => drop(of_principal.insert(grant.id)),
+                None => drop(self.by_principal.insert(grant.principal.clone(), [grant.id].into())),
+            }
             self.grants.insert(grant.id, grant);
         }
     }
@@ -65,18 +85,34 @@ impl Table {
             self.recent.push(id);
         }
     }
+
+    /// It is revoked here, and the file does not say so yet.
+    pub(super) fn note_unwritten(&mut self, ids: impl IntoIterator<Item = GrantId>) {
+        // There are no more grants than that, so what is beyond has ended by itself.
+        let room = MOST.saturating_sub(self.unwritten.len());
+        self.unwritten.extend(ids.into_iter().take(room));
+    }
+
+    fn of<'a>(&'a self, principal: &Principal) -> impl Iterator<Item = &'a Grant> {
+        let ids = self.by_principal.get(principal).into_iter().flatten();
+        ids.filter_map(|id| self.grants.get(id))
+    }
 }
 
-impl GrantRows for Table {
+impl Rows for Table {
     type Error = Infallible;
 
     fn get(&mut self, id: GrantId) -> Result<Option<Grant>, Infallible> {
         Ok(self.grants.get(&id).cloned())
     }
 
-    fn of_user(&mut self, user: &str) -> Result<Vec<(GrantId, SystemTime)>, Infallible> {
-        let ids = self.by_user.get(user).into_iter().flatten();
-        Ok(ids.filter_map(|id| Some((*id, self.grants.get(id)?.rotated))).collect())
+    fn of_principal(
+        &mut self,
+        principal: &Principal,
+        kind: KindTag,
+    ) -> Result<Vec<(GrantId, SystemTime)>, Infallible> {
+        let grants = self.of(principal).filter(|grant| grant.kind.tag() == kind);
+        Ok(grants.map(|grant| (grant.id, grant.rotated)).collect())
     }
 
     fn count(&mut self) -> Result<usize, Infallible> {
@@ -92,6 +128,59 @@ impl GrantRows for Table {
         self.end(grant.id, grant.tokens_end);
         Ok(())
     }
+
+    fn code(&mut self, id: CodeId) -> Result<Option<Code>, Infallible> {
+        Ok(self.codes.get(&id).cloned())
+    }
+
+    fn codes_of(&mut self, principal: &Principal) -> Result<Vec<(CodeId, SystemTime)>, Infallible> {
+        let codes = self.codes.iter().filter(|(_, code)| code.principal == *principal);
+        Ok(codes.map(|(id, code)| (*id, code.made)).collect())
+    }
+
+    fn count_codes(&mut self) -> Result<usize, Infallible> {
+        Ok(self.codes.len())
+    }
+
+    fn put_code(&mut self, id: CodeId, code: &Code) -> Result<(), Infallible> {
+        self.codes.insert(id, code.clone());
+        Ok(())
+    }
+
+    fn remove_code(&mut self, id: CodeId) -> Result<(), Infallible> {
+        self.codes.remove(&id);
+        Ok(())
+    }
+
+    fn consents_of(&mut self, principal: &Principal) -> Result<Vec<KeptConsent>, Infallible> {
+        let given = self.consents.values().filter(|given| given.consent.principal == *principal);
+        Ok(given.cloned().collect())
+    }
+
+    fn put_consent(&mut self, consent: &KeptConsent) -> Result<(), Infallible> {
+        self.consents.insert(consent.consent.id(), consent.clone());
+        Ok(())
+    }
+
+    fn remove_consent(&mut self, id: ConsentId) -> Result<(), Infallible> {
+        self.consents.remove(&id);
+        Ok(())
+    }
+}
+
+/// A grant, for whoever it is of to see.
+#[derive(Debug, Clone)]
+pub struct GrantSummary {
+    /// What it is called where people see it.
+    pub shown_id: String,
+    /// What it is for.
+    pub kind: GrantKind,
+    /// When it began.
+    pub began: SystemTime,
+    /// When something came by it last, to the minute.
+    pub used: SystemTime,
+    /// When it is over, if nobody refreshes it.
+    pub ends: SystemTime,
 }
 
 /// Most revoked grants that are copied for each one that is revoked. The others are copied once for so many.
@@ -109,6 +198,7 @@ struct Revoked {
 pub(super) struct View {
     table: Mutex<Table>,
     revoked: ArcSwap<Revoked>,
+    pub(super) uses: Uses,
 }
 
 impl View {
@@ -144,24 +234,77 @@ impl View {
         is_revoked.or_else(|| table.grants.get(&id).map(|grant| now < grant.over()))
     }
 
-    /// Who a refresh token is of, if it ever was one.
-    pub(super) fn user_of(&self, token: &RefreshToken) -> Option<Arc<str>> {
+    /// Who a refresh token is of, if it ever was one of a grant of this kind. `is_by_key` says whether the key made it.
+    pub(super) fn principal_of(
+        &self,
+        token: &RefreshToken,
+        kind: KindTag,
+        is_by_key: bool,
+    ) -> Option<Principal> {
         let table = self.table.lock();
-        let grant = table.grants.get(&token.grant);
-        let is_of_known = token.is_of_known(grant.map(|grant| &grant.secret));
-        grant.filter(|_| is_of_known).map(|grant| Arc::clone(&grant.user))
+        let grant = table.grants.get(&token.grant)?;
+        let is_its = grant.kind.tag() == kind && grant.is_proved_by(token, is_by_key);
+        is_its.then(|| grant.principal.clone())
     }
 
-    /// Ends the grants of users that `keeps` does not keep.
-    pub(super) fn keep(&self, keeps: impl Fn(&str, Fingerprint) -> bool, has_file: bool) {
+    /// Whether there is a grant with a secret of its own.
+    pub(super) fn has_own_secrets(&self) -> bool {
+        !self.table.lock().with_secret.is_empty()
+    }
+
+    /// A grant that is there.
+    pub(super) fn grant(&self, id: GrantId) -> Option<Grant> {
+        self.table.lock().grants.get(&id).cloned()
+    }
+
+    /// The grants of a principal that are not over, the one that began last first.
+    pub(super) fn list(&self, principal: &Principal, now: SystemTime) -> Vec<GrantSummary> {
+        let table = self.table.lock();
+        let there = table.of(principal).filter(|grant| now < grant.over());
+        let summary = |grant: &Grant| GrantSummary {
+            shown_id: grant.id.shown(),
+            kind: grant.kind.clone(),
+            began: grant.began,
+            used: self.used(grant),
+            ends: grant.over(),
+        };
+        let mut list: Vec<_> = there.map(summary).collect();
+        list.sort_by(|one, other| other.began.cmp(&one.began).then(one.shown_id.cmp(&other.shown_id)));
+        list
+    }
+
+    /// The grant of a principal that is called so where people see it.
+    pub(super) fn shown(&self, principal: &Principal, shown_id: &str) -> Option<(GrantId, GrantKind)> {
+        let table = self.table.lock();
+        let found = table.of(principal).find(|grant| grant.id.shown() == shown_id)?;
+        Some((found.id, found.kind.clone()))
+    }
+
+    /// When something came by a grant last.
+    pub(super) fn used(&self, grant: &Grant) -> SystemTime {
+        self.uses.last(grant.id).map_or(grant.used, |used| used.max(grant.used))
+    }
+
+    /// The grants, `most` of them, of whose last use more is known than is written.
+    pub(super) fn unwritten_uses(&self, most: usize) -> Vec<(GrantId, SystemTime)> {
+        let table = self.table.lock();
+        let behind = table.grants.values().filter_map(|grant| {
+            let used = self.uses.last(grant.id)?;
+            (used > grant.used + USE_BEHIND).then_some((grant.id, used))
+        });
+        behind.take(most).collect()
+    }
+
+    /// Ends the grants of principals that `keeps` does not keep.
+    pub(super) fn keep(&self, keeps: impl Fn(&Principal, Fingerprint) -> bool, has_file: bool) {
         self.change(|table| {
-            let gone = |grant: &&Grant| !keeps(&grant.user, grant.fingerprint);
+            let gone = |grant: &&Grant| !keeps(&grant.principal, grant.fingerprint);
             let gone: Vec<_> = table.grants.values().filter(gone).map(|grant| grant.id).collect();
             for id in &gone {
-                let Ok(_) = grant::revoke(table, *id);
+                let Ok(_) = grants::revoke(table, *id);
             }
             if has_file {
-                table.unwritten.extend(gone);
+                table.note_unwritten(gone);
             }
         });
     }
@@ -179,6 +322,8 @@ impl View {
                 table.remove(id);
             }
             table.revoked.retain(|_, end| now < *end);
+            table.codes.retain(|_, code| now < code.kept_until());
+            table.consents.retain(|_, given| now < given.kept_until());
             table.swept = Some(now);
         });
     }

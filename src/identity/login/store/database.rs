@@ -4,24 +4,24 @@ use std::{
     fs,
     io::ErrorKind::AlreadyExists,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior::Immediate,
     config::DbConfig, params,
 };
-use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
-use super::{fault::StoreFault, sealed::ColumnSealer};
+use super::{
+    bodies::{millis, moment},
+    fault::StoreFault,
+    files::Files,
+    rows::{FileRows, PORTION, SealedRow, Sealers},
+    sealed::ColumnSealer,
+};
 use crate::{
     identity::login::{
-        fingerprint::Fingerprint,
-        grant::{Grant, GrantRows},
-        grant_id::GrantId,
         keys::{Keys, NoKey, Purpose},
-        refresh_token::GrantSecret,
         table::{LINGER, View},
     },
     secret::SecretKey,
@@ -34,11 +34,10 @@ pub(super) const NAME: &str = "logins.db";
 const APPLICATION: i32 = 0x7367_6c67;
 /// How long another gateway that writes is waited for.
 const BUSY: Duration = Duration::from_secs(5);
-/// Rows that one transaction takes away.
-const PORTION: i64 = 1_000;
 
 /// What leads from each version of the schema to the next. Never backwards, and none is ever changed.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE store (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         secret BLOB NOT NULL,      -- sealed
@@ -65,17 +64,40 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX revoked_ends ON revoked (ends);
     CREATE INDEX revoked_changed ON revoked (changed);
-"];
+",
+    "
+    CREATE TABLE codes (
+        id BLOB PRIMARY KEY,       -- SHA-256 of the code
+        principal TEXT NOT NULL,
+        ends INTEGER NOT NULL,     -- from then on it is forgotten
+        body BLOB NOT NULL         -- sealed
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX codes_principal ON codes (principal);
+    CREATE INDEX codes_ends ON codes (ends);
+    CREATE TABLE consents (
+        id BLOB PRIMARY KEY,       -- SHA-256 of principal, client, host and place
+        principal TEXT NOT NULL,
+        ends INTEGER NOT NULL,     -- from then on it is forgotten
+        body BLOB NOT NULL         -- sealed
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX consents_principal ON consents (principal);
+    CREATE INDEX consents_ends ON consents (ends);
+",
+];
 
 /// Whether there is a file that may hold logins.
 pub(super) fn is_used(directory: &Path) -> bool {
     directory.join(NAME).metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
 
+/// All files of a database there.
+fn paths(directory: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|end| directory.join(format!("{NAME}{end}")))
+}
+
 /// What is wrong with the files of a database there, if something is. Nothing is opened.
 pub(super) fn check_files(directory: &Path) -> Result<(), StoreFault> {
-    for name in [NAME.to_owned(), format!("{NAME}-wal"), format!("{NAME}-shm")] {
-        let path = directory.join(name);
+    for path in paths(directory) {
         match state_dir::check_own(&path, ANY_BY_OTHERS) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreFault::of(&path, error));
@@ -104,7 +126,7 @@ pub(super) fn check(directory: &Path, keys: &Keys) -> Result<(), StoreFault> {
     // Without the table, there is nothing yet.
     let Ok(Some(secret)) = stored else { return Ok(()) };
     let sealer = ColumnSealer::new(keys, Purpose::Store).map_err(|NoKey| no_key(&path))?;
-    sealer.open(ROW, "", &secret).map(|_| ()).ok_or_else(|| wrong_key(&path))
+    sealer.open(ROW, b"", &secret).map(|_| ()).ok_or_else(|| wrong_key(&path))
 }
 
 fn escaped(c: char) -> Vec<char> {
@@ -163,9 +185,9 @@ fn check_version(connection: &Connection, path: &Path, known: usize) -> Result<u
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
-    grants: ColumnSealer,
-    revocations: ColumnSealer,
-    /// Of this file alone: what fingerprints of passwords are made with.
+    files: Files,
+    sealers: Sealers,
+    /// Of this file alone: what fingerprints and proofs of grants are made with.
     pub(super) secret: SecretKey,
     /// Of the keys of session tokens.
     pub(super) salt: Vec<u8>,
@@ -176,6 +198,7 @@ pub(super) struct Database {
 }
 
 /// What was read of what changed.
+#[derive(Default)]
 pub(super) struct News {
     /// Whether a grant was revoked.
     pub(super) has_revoked: bool,
@@ -230,10 +253,9 @@ impl Database {
         tx.commit().map_err(fault)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
 
-        let sealer = |purpose| ColumnSealer::new(keys, purpose).map_err(|NoKey| no_key(&path));
         let mut database = Self {
-            grants: sealer(Purpose::StoredGrants)?,
-            revocations: sealer(Purpose::StoredRevocations)?,
+            files: Files::of(paths(&directory)).map_err(|error| StoreFault::of(&path, error))?,
+            sealers: Sealers::new(keys).map_err(|NoKey| no_key(&path))?,
             connection,
             path: path.clone(),
             secret,
@@ -253,10 +275,20 @@ impl Database {
         &self.path
     }
 
+    /// Whether what is written is found by others; or the file of which that is not so.
+    pub(super) fn is_in_place(&self) -> Result<(), String> {
+        self.files.are_in_place()
+    }
+
     /// Seals with the first key what another has sealed, so that the other is not needed any more.
     fn seal_anew(&mut self) -> rusqlite::Result<()> {
-        let Self { connection, grants, revocations, .. } = self;
-        for (table, owner, sealer) in [("grants", "principal", &*grants), ("revoked", "''", &*revocations)] {
+        let Self { connection, sealers, .. } = self;
+        for (table, owner, sealer) in [
+            ("grants", "principal", &sealers.grants),
+            ("revoked", "''", &sealers.revocations),
+            ("codes", "principal", &sealers.codes),
+            ("consents", "principal", &sealers.consents),
+        ] {
             let select =
                 format!("SELECT id, {owner}, body FROM {table} WHERE id > ?1 ORDER BY id LIMIT {PORTION}");
             let update = format!("UPDATE {table} SET body = ?2 WHERE id = ?1");
@@ -289,8 +321,7 @@ impl Database {
         work: impl FnOnce(&mut FileRows<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let tx = self.connection.transaction_with_behavior(Immediate)?;
-        let mut rows =
-            FileRows { tx: &tx, grants: &self.grants, revocations: &self.revocations, now, changed: None };
+        let mut rows = FileRows { tx: &tx, sealers: &self.sealers, now, changed: None };
         let done = work(&mut rows)?;
         tx.commit()?;
         Ok(done)
@@ -314,7 +345,7 @@ impl Database {
             let mut select = tx.prepare("SELECT id, principal, body FROM grants WHERE changed > ?1")?;
             for row in select.query_map([self.seen], SealedRow::read)? {
                 let row = row?;
-                match row.grant(&self.grants) {
+                match row.grant(&self.sealers) {
                     Some(grant) => grants.push(grant),
                     None => faults.push(row.name("grants")),
                 }
@@ -322,7 +353,7 @@ impl Database {
             let mut select = tx.prepare("SELECT id, '', body FROM revoked WHERE changed > ?1")?;
             for row in select.query_map([self.seen], SealedRow::read)? {
                 let row = row?;
-                match row.revocation(&self.revocations) {
+                match row.revocation(&self.sealers) {
                     Some(revocation) => revoked.push(revocation),
                     None => faults.push(row.name("revoked")),
                 }
@@ -399,15 +430,15 @@ fn begin(
         tx.query_row("SELECT secret, salt, latest FROM store", (), read).optional().map_err(fault)?;
     let Some((sealed, salt, latest)) = stored else {
         let (secret, salt) = (SecretKey::random().map_err(|_| no_key(NoKey))?, new_salt()?);
-        let sealed = sealer.seal(ROW, "", secret.expose()).map_err(no_key)?;
+        let sealed = sealer.seal(ROW, b"", secret.expose()).map_err(no_key)?;
         tx.execute("INSERT INTO store VALUES (1, ?1, ?2, 0, ?3)", params![sealed, salt, millis(now)])
             .map_err(fault)?;
         return Ok((secret, salt));
     };
-    let secret = sealer.open(ROW, "", &sealed).ok_or_else(|| wrong_key(path))?;
+    let secret = sealer.open(ROW, b"", &sealed).ok_or_else(|| wrong_key(path))?;
     let secret = SecretKey::new(secret.as_slice().try_into().map_err(|_| wrong_key(path))?);
     if !sealer.is_by_first(&sealed) {
-        let sealed = sealer.seal(ROW, "", secret.expose()).map_err(no_key)?;
+        let sealed = sealer.seal(ROW, b"", secret.expose()).map_err(no_key)?;
         tx.execute("UPDATE store SET secret = ?1", [sealed]).map_err(fault)?;
     }
     // The clock went back, and what was revoked may have been forgotten because it was over then: no session token of before
@@ -419,170 +450,4 @@ fn begin(
     tx.execute("UPDATE store SET salt = ?1, latest = ?2, changed = changed + 1", params![salt, millis(now)])
         .map_err(fault)?;
     Ok((secret, salt))
-}
-
-/// A row whose column is sealed.
-struct SealedRow {
-    id: Vec<u8>,
-    owner: String,
-    body: Vec<u8>,
-}
-
-impl SealedRow {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, owner: row.get(1)?, body: row.get(2)? })
-    }
-
-    /// What the log calls it.
-    fn name(&self, table: &str) -> String {
-        format!("{table} {}", hex::encode(&self.id[..self.id.len().min(8)]))
-    }
-
-    fn grant(&self, sealer: &ColumnSealer) -> Option<Grant> {
-        let text = sealer.open(&self.id, &self.owner, &self.body)?;
-        let (id, rest) = text.split_first_chunk()?;
-        let (fingerprint, rest) = rest.split_first_chunk()?;
-        let (secret, rest) = rest.split_first_chunk()?;
-        let (generation, rest) = rest.split_first_chunk()?;
-        let (rotated, rest) = rest.split_first_chunk()?;
-        let (refresh_ends, rest) = rest.split_first_chunk()?;
-        let (tokens_end, rest) = rest.split_first_chunk()?;
-        let (ends, rest) = rest.split_first_chunk()?;
-        let moment = |bytes: &[u8; 8]| moment(i64::from_be_bytes(*bytes));
-        let grant = Grant {
-            id: GrantId::new(*id),
-            user: self.owner.strip_prefix(USER)?.into(),
-            fingerprint: Fingerprint::new(*fingerprint),
-            secret: GrantSecret::new(*secret),
-            generation: u32::from_be_bytes(*generation),
-            rotated: moment(rotated),
-            refresh_ends: moment(refresh_ends),
-            tokens_end: moment(tokens_end),
-            ends: moment(ends),
-        };
-        (rest.is_empty() && row_id(grant.id).as_slice() == self.id).then_some(grant)
-    }
-
-    fn revocation(&self, sealer: &ColumnSealer) -> Option<(GrantId, SystemTime)> {
-        let text = sealer.open(&self.id, &self.owner, &self.body)?;
-        let (id, ends) = text.split_first_chunk()?;
-        Some((GrantId::new(*id), moment(i64::from_be_bytes(ends.try_into().ok()?))))
-    }
-}
-
-/// What a principal begins with that is a user.
-const USER: &str = "user:";
-
-fn row_id(id: GrantId) -> [u8; 32] {
-    Sha256::digest(id.bytes()).into()
-}
-
-fn millis(moment: SystemTime) -> i64 {
-    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn moment(millis: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
-}
-
-/// The rows of the file, in a transaction.
-pub(super) struct FileRows<'a> {
-    tx: &'a Transaction<'a>,
-    grants: &'a ColumnSealer,
-    revocations: &'a ColumnSealer,
-    now: SystemTime,
-    /// Number of this change, if it is one.
-    changed: Option<i64>,
-}
-
-impl FileRows<'_> {
-    /// The number of this change.
-    fn change(&mut self) -> rusqlite::Result<i64> {
-        if let Some(changed) = self.changed {
-            return Ok(changed);
-        }
-        let update = "UPDATE store SET changed = changed + 1, latest = max(latest, ?1) RETURNING changed";
-        let changed = self.tx.query_row(update, [millis(self.now)], |row| row.get(0))?;
-        Ok(*self.changed.insert(changed))
-    }
-
-    /// Writes something that says nothing, to see whether that is possible.
-    pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
-        self.change().map(|_| ())
-    }
-
-    /// Removes what has ended by itself. Whether there may be more.
-    pub(super) fn sweep(&mut self) -> rusqlite::Result<bool> {
-        let before = millis(self.now).saturating_sub(LINGER.as_millis() as i64);
-        let mut is_more = false;
-        for (table, end) in [("grants", "over"), ("revoked", "ends")] {
-            let is_over = format!("SELECT id FROM {table} WHERE {end} <= ?1 LIMIT {PORTION}");
-            if self.tx.prepare(&is_over)?.exists([before])? {
-                self.change()?;
-                let delete = format!("DELETE FROM {table} WHERE id IN ({is_over})");
-                is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
-            }
-        }
-        Ok(is_more)
-    }
-
-    fn seal(&self, sealer: &ColumnSealer, id: &[u8], owner: &str, text: &[u8]) -> rusqlite::Result<Vec<u8>> {
-        let failed = |NoKey| rusqlite::Error::ToSqlConversionFailure("it cannot be sealed".into());
-        sealer.seal(id, owner, text).map_err(failed)
-    }
-}
-
-impl GrantRows for FileRows<'_> {
-    type Error = rusqlite::Error;
-
-    fn get(&mut self, id: GrantId) -> rusqlite::Result<Option<Grant>> {
-        let mut select = self.tx.prepare("SELECT id, principal, body FROM grants WHERE id = ?1")?;
-        let row = select.query_row([row_id(id)], SealedRow::read).optional()?;
-        Ok(row.and_then(|row| row.grant(self.grants)))
-    }
-
-    fn of_user(&mut self, user: &str) -> rusqlite::Result<Vec<(GrantId, SystemTime)>> {
-        let mut select = self
-            .tx
-            .prepare("SELECT id, principal, body FROM grants WHERE principal = ?1 ORDER BY rotated")?;
-        let rows = select.query_map([format!("{USER}{user}")], SealedRow::read)?;
-        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-        let grants = rows.iter().filter_map(|row| row.grant(self.grants));
-        Ok(grants.map(|grant| (grant.id, grant.rotated)).collect())
-    }
-
-    fn count(&mut self) -> rusqlite::Result<usize> {
-        let count = "SELECT (SELECT count(*) FROM grants) + (SELECT count(*) FROM revoked)";
-        let count: i64 = self.tx.prepare(count)?.query_row((), |row| row.get(0))?;
-        Ok(usize::try_from(count).unwrap_or_default())
-    }
-
-    fn put(&mut self, grant: &Grant) -> rusqlite::Result<()> {
-        let (id, owner) = (row_id(grant.id), format!("{USER}{}", grant.user));
-        let mut text = Zeroizing::new(Vec::with_capacity(92));
-        text.extend(grant.id.bytes());
-        text.extend(grant.fingerprint.bytes());
-        text.extend(grant.secret.bytes());
-        text.extend(grant.generation.to_be_bytes());
-        for moment in [grant.rotated, grant.refresh_ends, grant.tokens_end, grant.ends] {
-            text.extend(millis(moment).to_be_bytes());
-        }
-        let body = self.seal(self.grants, &id, &owner, &text)?;
-        let changed = self.change()?;
-        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        let (rotated, over) = (millis(grant.rotated), millis(grant.over()));
-        insert.execute(params![id, owner, rotated, over, body, changed]).map(|_| ())
-    }
-
-    fn move_to_revoked(&mut self, grant: &Grant) -> rusqlite::Result<()> {
-        let id = row_id(grant.id);
-        let ends = millis(grant.tokens_end);
-        let text = [&grant.id.bytes()[..], &ends.to_be_bytes()].concat();
-        let body = self.seal(self.revocations, &id, "", &text)?;
-        let changed = self.change()?;
-        self.tx.prepare("DELETE FROM grants WHERE id = ?1")?.execute([id])?;
-        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO revoked VALUES (?1, ?2, ?3, ?4)")?;
-        insert.execute(params![id, ends, body, changed]).map(|_| ())
-    }
 }

@@ -1,8 +1,11 @@
 //! Logins in a file of `proxy.stateDir`, so that they outlive the process, and hold at every gateway that has the file.
 
+mod bodies;
 mod database;
 mod fault;
+mod files;
 mod kept_keys;
+mod rows;
 mod sealed;
 mod secrets;
 mod status;
@@ -13,13 +16,13 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-pub(super) use self::thread::{FileStore, Revocable};
+pub(super) use self::thread::{Down, FileStore};
 use self::{database::Database, secrets::Secrets, thread::Writer};
 pub use self::{fault::StoreFault, status::StoreStatus};
 use super::{
     keys::{Keys, NoKey},
-    session_token::TokenSealer,
     table::View,
+    token_sealers::TokenSealers,
 };
 use crate::{
     config::LoginStore,
@@ -30,9 +33,9 @@ use crate::{
 pub(super) struct Opened {
     pub(super) store: FileStore,
     pub(super) view: Arc<View>,
-    pub(super) sealer: Arc<ArcSwap<TokenSealer>>,
-    /// What fingerprints of passwords are made with: it stays whatever keys the config names.
-    pub(super) fingerprints: Keys,
+    pub(super) sealers: Arc<ArcSwap<TokenSealers>>,
+    /// Keys of the file's own secret: they stay whatever keys the config names.
+    pub(super) lasting: Keys,
 }
 
 /// Opens the file in `directory`, and makes what is missing.
@@ -52,15 +55,15 @@ pub(super) fn open(
     };
     let secrets = Secrets::of(config, kept);
     let mut database = Database::open(directory, &secrets.of_columns(), database::MIGRATIONS, now)?;
-    let fingerprints = Keys::of([database.secret.expose()], b"");
+    let lasting = Keys::of([database.secret.expose()], b"");
     let no_key = |NoKey| StoreFault::new("the system gives no random numbers, or the cryptography fails");
-    let sealer = TokenSealer::new(&secrets.of_tokens(&database.secret, &database.salt)).map_err(no_key)?;
-    let sealer = Arc::new(ArcSwap::from_pointee(sealer));
+    let sealers = TokenSealers::new(&secrets.of_tokens(&database.secret, &database.salt)).map_err(no_key)?;
+    let sealers = Arc::new(ArcSwap::from_pointee(sealers));
     let view = Arc::<View>::default();
     let news = database.follow(&view).map_err(|error| StoreFault::of(database.path(), error))?;
-    let writer = Writer::new(database, Arc::clone(&view), Arc::clone(&sealer), secrets, status);
+    let writer = Writer::new(database, Arc::clone(&view), Arc::clone(&sealers), secrets, status);
     let store = writer.start(&news).map_err(fault)?;
-    Ok(Opened { store, view, sealer, fingerprints })
+    Ok(Opened { store, view, sealers, lasting })
 }
 
 /// What keeps logins from being kept in `directory`, if something does. Nothing is made or changed.

@@ -29,7 +29,7 @@ impl ColumnSealer {
     }
 
     /// The column that says this in the row of this id and owner.
-    pub(super) fn seal(&self, id: &[u8], owner: &str, text: &[u8]) -> Result<Vec<u8>, NoKey> {
+    pub(super) fn seal(&self, id: &[u8], owner: &[u8], text: &[u8]) -> Result<Vec<u8>, NoKey> {
         let (key_id, key) = self.keys.first().ok_or(NoKey)?;
         let mut sealed = Zeroizing::new(text.to_vec());
         let nonce = key.seal_in_place_append_tag(self.aad(id, owner), &mut *sealed).map_err(|_| NoKey)?;
@@ -37,7 +37,7 @@ impl ColumnSealer {
     }
 
     /// What the column of this row says; `None` if it is of another row, or by another key.
-    pub(super) fn open(&self, id: &[u8], owner: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn open(&self, id: &[u8], owner: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let rest = sealed.strip_prefix(&[VERSION])?;
         let (key_id, rest) = rest.split_first_chunk::<KEY_ID>()?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
@@ -53,9 +53,9 @@ impl ColumnSealer {
         self.keys.first().is_some_and(|(first, _)| sealed.get(1..1 + KEY_ID) == Some(first))
     }
 
-    fn aad(&self, id: &[u8], owner: &str) -> Aad<Vec<u8>> {
+    fn aad(&self, id: &[u8], owner: &[u8]) -> Aad<Vec<u8>> {
         // The id has one length in each table, so that nothing can be cut elsewhere.
-        Aad::from([self.table.as_bytes(), b"\0", id, &[VERSION], owner.as_bytes()].concat())
+        Aad::from([self.table.as_bytes(), b"\0", id, &[VERSION], owner].concat())
     }
 }
 
@@ -68,28 +68,28 @@ mod tests {
         let keys = Keys::of([[1; 32]], b"");
         let sealer = |keys: &Keys, purpose| ColumnSealer::new(keys, purpose).unwrap();
         let grants = sealer(&keys, Purpose::StoredGrants);
-        let column = grants.seal(b"id", "user:alice", b"secret").unwrap();
-        let opened = |sealer: &ColumnSealer, id, owner, column: &[u8]| {
+        let column = grants.seal(b"id", b"user:alice", b"secret").unwrap();
+        let opened = |sealer: &ColumnSealer, id: &[u8], owner: &[u8], column: &[u8]| {
             sealer.open(id, owner, column).map(|text| text.to_vec())
         };
-        assert_eq!(opened(&grants, b"id", "user:alice", &column).as_deref(), Some(&b"secret"[..]));
-        assert_eq!(opened(&grants, b"ie", "user:alice", &column), None, "another row");
-        assert_eq!(opened(&grants, b"id", "user:bob", &column), None, "another user");
+        assert_eq!(opened(&grants, b"id", b"user:alice", &column).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(opened(&grants, b"ie", b"user:alice", &column), None, "another row");
+        assert_eq!(opened(&grants, b"id", b"user:bob", &column), None, "another user");
         let revoked = sealer(&keys, Purpose::StoredRevocations);
-        assert_eq!(opened(&revoked, b"id", "user:alice", &column), None, "another table");
+        assert_eq!(opened(&revoked, b"id", b"user:alice", &column), None, "another table");
         for bit in 0..column.len() * 8 {
             let mut changed = column.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(opened(&grants, b"id", "user:alice", &changed), None, "bit {bit}");
+            assert_eq!(opened(&grants, b"id", b"user:alice", &changed), None, "bit {bit}");
         }
         for length in 0..column.len() {
-            assert_eq!(opened(&grants, b"id", "user:alice", &column[..length]), None);
+            assert_eq!(opened(&grants, b"id", b"user:alice", &column[..length]), None);
         }
         // The first key seals, all open.
         let rotated = sealer(&Keys::of([[2; 32], [1; 32]], b""), Purpose::StoredGrants);
-        assert_eq!(opened(&rotated, b"id", "user:alice", &column).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(opened(&rotated, b"id", b"user:alice", &column).as_deref(), Some(&b"secret"[..]));
         assert!(grants.is_by_first(&column) && !rotated.is_by_first(&column));
         let other = sealer(&Keys::of([[2; 32]], b""), Purpose::StoredGrants);
-        assert_eq!(opened(&other, b"id", "user:alice", &column), None, "another key");
+        assert_eq!(opened(&other, b"id", b"user:alice", &column), None, "another key");
     }
 }

@@ -14,12 +14,16 @@ use test_basics::waiting::until;
 use super::{database::MIGRATIONS, *};
 use crate::{
     config::LoginTerms,
-    identity::login::{
-        Logins,
-        fingerprint::Fingerprint,
-        grants::{Grants, Issued, NotRefreshed, Token},
-        refresh_token::RefreshToken,
-        session_token::SessionClaims,
+    identity::{
+        Principal,
+        login::{
+            Logins,
+            fingerprint::Fingerprint,
+            grant_id::GrantId,
+            grants::{Grants, Issued, NotRefreshed, NotWritten, RefreshOf, Token},
+            refresh_token::{GrantSecret, RefreshToken},
+            session_token::SessionClaims,
+        },
     },
     secret::{Secret, SecretKey},
 };
@@ -90,17 +94,26 @@ async fn begin(logins: &Logins, now: u64) -> Issued {
 
 async fn refresh(logins: &Logins, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
     let token = RefreshToken::parse(token.expose()).unwrap();
-    grants(logins).refresh(token, &LoginTerms::DEFAULT, at(now)).await
+    let anybody = Box::new(|_: &_, _, _: &_| Ok(()));
+    grants(logins).refresh(token, RefreshOf::Session, anybody, &LoginTerms::DEFAULT, at(now)).await
 }
 
-async fn log_out(logins: &Logins, token: &Secret) -> Option<Arc<str>> {
+async fn try_log_out(logins: &Logins, token: &Secret) -> Result<Option<Principal>, NotWritten> {
     let token = Token::Refresh(RefreshToken::parse(token.expose()).unwrap());
-    grants(logins).revoke(vec![token], at(0)).await.unwrap()
+    grants(logins).revoke(vec![token], at(0)).await
+}
+
+async fn log_out(logins: &Logins, token: &Secret) -> Option<Principal> {
+    try_log_out(logins, token).await.unwrap()
+}
+
+fn alice() -> Principal {
+    Principal::User("alice".into())
 }
 
 fn session(logins: &Logins, issued: &Issued, now: u64) -> Secret {
     let claims = SessionClaims {
-        user: Arc::clone(&issued.user),
+        user: Arc::clone(issued.principal.name().unwrap()),
         grant: issued.grant,
         fingerprint: issued.fingerprint,
         issued: at(now),
@@ -111,7 +124,7 @@ fn session(logins: &Logins, issued: &Issued, now: u64) -> Secret {
 }
 
 fn opens(logins: &Logins, token: &Secret, now: u64) -> bool {
-    let claims = logins.sealer().unwrap().open(token.expose().as_bytes(), at(now));
+    let claims = logins.sealers().unwrap().session.open(token.expose().as_bytes(), at(now));
     claims.is_some_and(|claims| !logins.grants().unwrap().is_revoked(claims.grant))
 }
 
@@ -162,7 +175,7 @@ async fn two_gateways_have_the_same_logins_and_rotate_once() {
 
     let mut told = other.status();
     let before = told.borrow_and_update().revocations;
-    assert_eq!(log_out(&one, &a).await.as_deref(), Some("alice"));
+    assert_eq!(log_out(&one, &a).await, Some(alice()));
     assert!(!opens(&one, &token, 2));
     until("the other gateway knows", || !opens(&other, &token, 2)).await;
     assert!(told.borrow().revocations > before && !grants(&other).has(login.grant, at(2)));
@@ -170,7 +183,7 @@ async fn two_gateways_have_the_same_logins_and_rotate_once() {
 
     // Before it has heard of it, too.
     let new = begin(&one, 3).await;
-    assert_eq!(log_out(&other, &new.refresh_token).await.as_deref(), Some("alice"));
+    assert_eq!(log_out(&other, &new.refresh_token).await, Some(alice()));
     assert_eq!(refresh(&one, &new.refresh_token, 4).await.unwrap_err(), NotRefreshed::Invalid);
 }
 
@@ -293,9 +306,12 @@ async fn an_older_version_is_copied_before_it_becomes_a_newer_one() {
     let version = |path: &Path| -> i64 {
         Connection::open(path).unwrap().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
     };
-    assert_eq!(version(&place.file()), 2);
-    let copy = place.state.join("logins.db.v1");
-    assert_eq!((version(&copy), copy.metadata().unwrap().permissions().mode() & 0o777), (1, 0o600));
+    assert_eq!(version(&place.file()), migrations.len() as i64);
+    let copy = place.state.join(format!("logins.db.v{}", MIGRATIONS.len()));
+    assert_eq!(
+        (version(&copy), copy.metadata().unwrap().permissions().mode() & 0o777),
+        (MIGRATIONS.len() as i64, 0o600)
+    );
     drop(database);
     fs::rename(copy, place.file()).unwrap();
     let _ = fs::remove_file(place.state.join("logins.db-wal"));
@@ -419,6 +435,132 @@ async fn what_is_over_goes_in_portions() {
     until("all of them are gone", || count("revoked") == 0).await;
     assert_eq!(count("grants"), 1, "what is not over stays");
     assert!(grants(&logins).has(login.grant, at(1)));
+}
+
+#[tokio::test]
+async fn a_file_that_is_moved_or_replaced_keeps_nothing_until_it_is_back() {
+    for name in ["logins.db", "logins.db-wal", "logins.db-shm"] {
+        let place = Place::new();
+        let logins = place.open(0);
+        let (mine, leaving) = (begin(&logins, 0).await, begin(&logins, 0).await);
+        let token = session(&logins, &mine, 0);
+        let (path, away) = (place.state.join(name), place.state.join("away"));
+        fs::rename(&path, &away).unwrap();
+        assert_eq!(try_log_out(&logins, &leaving.refresh_token).await, Err(NotWritten), "{name}");
+        assert!(!grants(&logins).has(leaving.grant, at(1)), "it holds here all the same");
+        assert_eq!(refresh(&logins, &mine.refresh_token, 1).await.unwrap_err(), NotRefreshed::Down);
+        let status = logins.status();
+        let says = |word: &str| status.borrow().down.as_deref().is_some_and(|down| down.contains(word));
+        assert!(says(&format!("{name}: it was moved or removed while")), "{status:?}");
+        assert!(opens(&logins, &token, 1), "sessions go on");
+        // Another file is none that was read: what it says was never looked at.
+        fs::copy(&away, &path).unwrap();
+        assert_eq!(refresh(&logins, &mine.refresh_token, 1).await.unwrap_err(), NotRefreshed::Down);
+        assert!(says(&format!("{name}: another file was put in its place")), "{status:?}");
+        fs::rename(&away, &path).unwrap();
+        until("it is back", || status.borrow().down.is_none()).await;
+        assert!(refresh(&logins, &mine.refresh_token, 1).await.is_ok());
+        drop(logins);
+        place.closed().await;
+        let again = place.open(2);
+        assert_eq!(refresh(&again, &leaving.refresh_token, 2).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_logout_that_could_not_be_written_is_written_later_wherever_the_login_began() {
+    let place = Place::new();
+    let (one, other) = (place.open(0), place.open(0));
+    let (away, path) = (place.state.join("away"), place.file());
+    // The other gateway reads nothing of it, and is asked by each of both tokens.
+    fs::rename(&path, &away).unwrap();
+    let status = other.status();
+    until("it is away", || status.borrow().down.is_some()).await;
+    fs::rename(&away, &path).unwrap();
+    let (by_session, by_refresh) = (begin(&one, 0).await, begin(&one, 0).await);
+    fs::rename(&path, &away).unwrap();
+    let claims = other.opened(session(&one, &by_session, 0).expose().as_bytes()).unwrap();
+    let token = RefreshToken::parse(by_refresh.refresh_token.expose()).unwrap();
+    for token in [Token::Session(claims), Token::Refresh(token)] {
+        assert_eq!(grants(&other).revoke(vec![token], at(1)).await, Err(NotWritten));
+    }
+    fs::rename(&away, &path).unwrap();
+    let third = place.open(1);
+    until("they are written", || {
+        [&by_session, &by_refresh].iter().all(|login| grants(&third).is_revoked(login.grant))
+    })
+    .await;
+    for login in [&by_session, &by_refresh] {
+        assert_eq!(refresh(&third, &login.refresh_token, 2).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_nobody_is_a_fault_and_others_are_read() {
+    let place = Place::new();
+    let (one, other) = (place.open(0), place.open(0));
+    let login = begin(&one, 0).await;
+    until("the other gateway has it", || grants(&other).list(&alice(), at(0)).len() == 1).await;
+    let sql = place.sql();
+    let changes =
+        "UPDATE grants SET principal = CAST(x'ff' AS TEXT), changed = 1000; UPDATE store SET changed = 1000";
+    sql.execute_batch(changes).unwrap();
+    let next = begin(&one, 1).await;
+    let status = other.status();
+    until("it is told", || status.borrow().faults == 1).await;
+    assert_eq!(status.borrow().down, None);
+    until("the next one", || grants(&other).list(&alice(), at(1)).len() == 2).await;
+    assert_eq!(refresh(&other, &login.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
+    assert!(refresh(&other, &next.refresh_token, 1).await.is_ok());
+}
+
+/// Makes the file what the first version of a gateway would have left of it, with one login.
+fn as_the_first_version_left_it(place: &Place, secret: &GrantSecret) -> GrantId {
+    use sha2::Digest as _;
+    let kept = kept_keys::load(&place.state).unwrap();
+    let keys = Secrets::of(&LoginStore::default(), kept).of_columns();
+    let sql = place.sql();
+    sql.execute_batch("DROP TABLE codes; DROP TABLE consents; PRAGMA user_version = 1").unwrap();
+    let id = GrantId::random().unwrap();
+    let row_id: [u8; 32] = sha2::Sha256::digest(id.bytes()).into();
+    let moment = |seconds| (at(seconds).duration_since(UNIX_EPOCH).unwrap().as_millis() as i64).to_be_bytes();
+    let text = [
+        &id.bytes()[..],
+        &[5; 8],
+        secret.bytes(),
+        &3_u32.to_be_bytes(),
+        &moment(0),
+        &moment(DAY / 2),
+        &moment(900),
+        &moment(30 * DAY),
+    ]
+    .concat();
+    let body = super::rows::Sealers::new(&keys).unwrap().grants.seal(&row_id, b"user:alice", &text).unwrap();
+    let insert = "INSERT INTO grants VALUES (?1, 'user:alice', 0, ?2, ?3, 1)";
+    sql.execute(insert, params![row_id, i64::from_be_bytes(moment(DAY)), body]).unwrap();
+    sql.execute_batch("UPDATE store SET changed = 1").unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_login_of_the_first_version_goes_on_with_its_own_secret() {
+    let place = Place::new();
+    drop(place.open(0));
+    place.closed().await;
+    let secret = GrantSecret::new([9; 32]);
+    let id = as_the_first_version_left_it(&place, &secret);
+    let logins = place.open(1);
+    assert!(place.state.join("logins.db.v1").exists(), "a copy of before");
+    let old = RefreshToken::make(id, 3, &secret);
+    let next = refresh(&logins, &old, 1).await.unwrap();
+    assert_eq!(next.refresh_token, RefreshToken::make(id, 4, &secret));
+    assert_eq!(refresh(&logins, &old, 2).await.unwrap().refresh_token, next.refresh_token);
+    drop(logins);
+    let again = place.open(3);
+    assert!(refresh(&again, &next.refresh_token, 3).await.is_ok(), "as it was written by this version");
+    assert_eq!(log_out(&again, &RefreshToken::make(id, 5, &secret)).await, Some(alice()));
+    let other = RefreshToken::make(id, 5, &GrantSecret::new([8; 32]));
+    assert_eq!(refresh(&again, &other, 4).await.unwrap_err(), NotRefreshed::Invalid);
 }
 
 #[test]

@@ -15,24 +15,24 @@ use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    database::{Database, FileRows, News},
+    database::{Database, News},
+    rows::FileRows,
     secrets::Secrets,
     status::StoreStatus,
 };
-use crate::{
-    config::LoginTerms,
-    identity::login::{
-        grant::{self, Grant, GrantRows as _, Issued, NotBegun, NotRefreshed},
-        grant_id::GrantId,
-        refresh_token::RefreshToken,
-        session_token::TokenSealer,
-        table::View,
+use crate::identity::login::{
+    acts::{
+        Act, Undelivered,
+        grants::{Revoke, note_uses, revoke},
     },
+    grant_id::GrantId,
+    table::View,
+    token_sealers::TokenSealers,
 };
 
-/// Questions that wait, at most.
+/// Acts that wait, at most.
 const QUEUE: usize = 1024;
-/// Questions that one transaction answers, at most: so many cost one wait for the disk.
+/// Acts that one transaction does, at most: so many cost one wait for the disk.
 const BATCH: usize = 64;
 /// How long an answer is awaited.
 const WAIT: Duration = Duration::from_secs(5);
@@ -40,114 +40,88 @@ const WAIT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
 /// How often what has ended is removed, at most.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Grants whose last use is written at once, at most.
+const USES: usize = 500;
 
 /// It cannot be read or written at present, or not in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::identity::login) struct Down;
 
-/// What is to be revoked.
-pub(in crate::identity::login) enum Revocable {
-    /// The grant that a session token names.
-    Grant(GrantId),
-    /// The grant of a refresh token, if it is one.
-    Token(RefreshToken),
-}
-
-enum Question {
-    Begin(Box<Grant>, LoginTerms, SystemTime, Answer<Result<(Issued, bool), NotBegun>>),
-    Refresh(RefreshToken, LoginTerms, SystemTime, Answer<Result<Issued, NotRefreshed>>),
-    Revoke(Vec<Revocable>, Answer<Option<Arc<str>>>),
-}
-
-type Answer<T> = oneshot::Sender<T>;
-
-struct Job {
+/// An act, and who awaits what comes of it.
+struct Asked<A: Act> {
+    act: A,
+    answer: oneshot::Sender<A::Answer>,
     /// Afterwards, nobody awaits the answer.
     until: Instant,
-    question: Question,
 }
 
-impl Job {
+/// An act of any kind.
+trait Job: Send {
     /// Whether it is to be done: nobody would know of a login or a refresh that nobody awaits, and a logout is meant in any case.
-    fn is_wanted(&self) -> bool {
-        let is_left = match &self.question {
-            Question::Begin(.., answer) => answer.is_closed(),
-            Question::Refresh(.., answer) => answer.is_closed(),
-            Question::Revoke(..) => return true,
-        };
-        !is_left && Instant::now() < self.until
-    }
-}
-
-/// A handle to the thread. The thread ends with the last one.
-pub(in crate::identity::login) struct FileStore {
-    jobs: SyncSender<Job>,
-}
-
-impl FileStore {
-    async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, Down> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job { until: Instant::now() + WAIT, question: question(answer) };
-        self.jobs.try_send(job).map_err(|_| Down)?;
-        tokio::time::timeout(WAIT, answered).await.map_err(|_| Down)?.map_err(|_| Down)
-    }
-
-    pub(in crate::identity::login) async fn begin(
-        &self,
-        grant: Grant,
-        terms: &LoginTerms,
-        now: SystemTime,
-    ) -> Result<(Issued, bool), NotBegun> {
-        let question = |answer| Question::Begin(Box::new(grant), *terms, now, answer);
-        self.ask(question).await.unwrap_or(Err(NotBegun::Down))
-    }
-
-    pub(in crate::identity::login) async fn refresh(
-        &self,
-        token: RefreshToken,
-        terms: &LoginTerms,
-        now: SystemTime,
-    ) -> Result<Issued, NotRefreshed> {
-        let question = |answer| Question::Refresh(token, *terms, now, answer);
-        self.ask(question).await.unwrap_or(Err(NotRefreshed::Down))
-    }
-
-    /// Has it write what is revoked, and awaits nothing.
-    pub(in crate::identity::login) fn write_revoked(&self) {
-        let (answer, _) = oneshot::channel();
-        // Where there is no room, there is enough to do, and it is written with that.
-        let _ =
-            self.jobs.try_send(Job { until: Instant::now(), question: Question::Revoke(Vec::new(), answer) });
-    }
-
-    /// Answers once these, and all that were revoked before, are written.
-    pub(in crate::identity::login) async fn revoke(
-        &self,
-        these: Vec<Revocable>,
-    ) -> Result<Option<Arc<str>>, Down> {
-        self.ask(|answer| Question::Revoke(these, answer)).await
-    }
-}
-
-/// What was written for somebody who did not await it any more, since the disk took too long.
-enum Undelivered {
-    Begun(GrantId),
-    /// The refresh token of this generation.
-    Refreshed(GrantId, u32),
+    fn is_wanted(&self) -> bool;
+    /// The time of day by which it is done, if it goes by one.
+    fn now(&self) -> Option<SystemTime>;
+    fn run(self: Box<Self>, rows: &mut FileRows<'_>) -> rusqlite::Result<Ready>;
 }
 
 /// An answer that waits for the disk. Returns what was lost if nobody awaits it any more.
 type Ready = Box<dyn FnOnce() -> Option<Undelivered>>;
 
-fn ready<T: 'static>(answer: Answer<T>, with: T, what: Option<Undelivered>) -> Ready {
-    Box::new(move || answer.send(with).err().and(what))
+impl<A: Act> Job for Asked<A> {
+    fn is_wanted(&self) -> bool {
+        A::IS_MEANT_IN_ANY_CASE || !self.answer.is_closed() && Instant::now() < self.until
+    }
+
+    fn now(&self) -> Option<SystemTime> {
+        self.act.now()
+    }
+
+    fn run(self: Box<Self>, rows: &mut FileRows<'_>) -> rusqlite::Result<Ready> {
+        let Self { act, answer, .. } = *self;
+        let (with, undelivered) = act.run(rows)?;
+        Ok(Box::new(move || answer.send(with).err().and(undelivered)))
+    }
+}
+
+/// A handle to the thread. The thread ends with the last one.
+pub(in crate::identity::login) struct FileStore {
+    jobs: SyncSender<Box<dyn Job>>,
+}
+
+impl FileStore {
+    /// Does something to the rows. Answers once it is written.
+    pub(in crate::identity::login) async fn run<A: Act>(&self, act: A) -> Result<A::Answer, Down> {
+        let (answer, answered) = oneshot::channel();
+        let job = Asked { act, answer, until: Instant::now() + WAIT };
+        self.jobs.try_send(Box::new(job)).map_err(|_| Down)?;
+        tokio::time::timeout(WAIT, answered).await.map_err(|_| Down)?.map_err(|_| Down)
+    }
+
+    /// Has it write what is revoked, and awaits nothing.
+    pub(in crate::identity::login) fn write_revoked(&self) {
+        let (answer, _) = oneshot::channel();
+        let act = Revoke { these: Vec::new(), consent: None };
+        // Where there is no room, there is enough to do, and it is written with that.
+        let _ = self.jobs.try_send(Box::new(Asked { act, answer, until: Instant::now() }));
+    }
+}
+
+/// What one transaction did.
+#[derive(Default)]
+struct Done {
+    answers: Vec<Ready>,
+    /// When what has ended was removed, if it was, and whether there is more of it.
+    swept: Option<(SystemTime, bool)>,
+    /// What is written as revoked.
+    revoked: HashSet<GrantId>,
+    is_written: bool,
 }
 
 /// What the thread has.
 pub(super) struct Writer {
     database: Database,
     view: Arc<View>,
-    sealer: Arc<ArcSwap<TokenSealer>>,
+    sealers: Arc<ArcSwap<TokenSealers>>,
     secrets: Secrets,
     status: watch::Sender<StoreStatus>,
     /// When what has ended was last removed, and whether there is more of it.
@@ -163,12 +137,12 @@ impl Writer {
     pub(super) fn new(
         database: Database,
         view: Arc<View>,
-        sealer: Arc<ArcSwap<TokenSealer>>,
+        sealers: Arc<ArcSwap<TokenSealers>>,
         secrets: Secrets,
         status: watch::Sender<StoreStatus>,
     ) -> Self {
         let (swept, is_down, undelivered, faults) = (None, false, Vec::new(), HashSet::new());
-        Self { database, view, sealer, secrets, status, swept, is_down, undelivered, faults }
+        Self { database, view, sealers, secrets, status, swept, is_down, undelivered, faults }
     }
 
     /// Starts the thread; `news` is what was read last.
@@ -179,7 +153,7 @@ impl Writer {
         Ok(FileStore { jobs })
     }
 
-    fn run(mut self, asked: &Receiver<Job>) {
+    fn run(mut self, asked: &Receiver<Box<dyn Job>>) {
         loop {
             let first = asked.recv_timeout(LOOK);
             let is_last = matches!(first, Err(RecvTimeoutError::Disconnected));
@@ -192,79 +166,82 @@ impl Writer {
     }
 
     /// Answers these, writes what is to be written, and reads what others wrote.
-    fn turn(&mut self, jobs: Vec<Job>) {
-        let (unwritten, now) = self.view.change(|table| (table.unwritten.clone(), table.now));
-        let asked = jobs.iter().filter_map(|job| match &job.question {
-            Question::Begin(_, _, now, _) | Question::Refresh(_, _, now, _) => Some(*now),
-            Question::Revoke(..) => None,
-        });
-        let now = asked.chain(now).max().unwrap_or(UNIX_EPOCH);
-        let may_sweep = |(swept, is_more): (SystemTime, bool)| is_more || now >= swept + SWEEP;
-        let sweeps = now != UNIX_EPOCH && self.swept.is_none_or(may_sweep);
-        let is_down = self.is_down;
-        let mut is_written = false;
-        let mut done = Ok(Vec::new());
-        let undelivered = &self.undelivered;
-        if !jobs.is_empty() || !unwritten.is_empty() || !undelivered.is_empty() || sweeps || is_down {
-            done = self
-                .database
-                .write(now, |rows| {
-                    if is_down {
-                        rows.probe()?;
-                    }
-                    for id in &unwritten {
-                        grant::revoke(rows, *id)?;
-                    }
-                    for lost in undelivered {
-                        match *lost {
-                            Undelivered::Begun(id) => drop(grant::revoke(rows, id)?),
-                            Undelivered::Refreshed(id, generation) => {
-                                grant::renew_grace(rows, id, generation, now)?;
-                            }
-                        }
-                    }
-                    // Another gateway may have been waited for until now. What is asked goes before what nobody waits for.
-                    let wanted = jobs.into_iter().filter(Job::is_wanted);
-                    let answers = wanted.map(|job| answer(rows, job.question)).collect::<Result<_, _>>()?;
-                    let is_more = if sweeps { rows.sweep()? } else { false };
-                    Ok((answers, is_more))
-                })
-                .map(|(answers, is_more): (Vec<Ready>, bool)| {
-                    if sweeps {
-                        self.swept = Some((now, is_more));
-                    }
-                    is_written = true;
-                    answers
-                });
-            if is_written {
-                self.undelivered.clear();
+    fn turn(&mut self, jobs: Vec<Box<dyn Job>>) {
+        // What is written into files that nobody finds is lost.
+        if let Err(cause) = self.database.is_in_place() {
+            return self.report(Err(cause), &News::default());
+        }
+        let done = self.write(jobs);
+        let cause = |error: rusqlite::Error| format!("{}: {error}", self.database.path().display());
+        let done = done.map_err(cause).and_then(|done| self.database.is_in_place().map(|()| done));
+        let (done, wrote) = match done {
+            Ok(done) => (done, Ok(())),
+            Err(cause) => (Done::default(), Err(cause)),
+        };
+        if done.is_written {
+            self.undelivered.clear();
+            if let Some(swept) = done.swept {
+                self.swept = Some(swept);
             }
-            if is_written && !unwritten.is_empty() {
-                self.view.change(|table| table.unwritten.retain(|id| !unwritten.contains(id)));
+            if !done.revoked.is_empty() {
+                self.view.change(|table| table.unwritten.retain(|id| !done.revoked.contains(id)));
             }
         }
-        let (answers, wrote) = match done {
-            Ok(answers) => (answers, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        };
         // Before anybody is answered, so that this process knows what it has answered.
-        let mut news = News { has_revoked: false, has_salt: false, faults: Vec::new() };
+        let mut news = News::default();
         let read = self.database.has_news().and_then(|has_news| {
-            if has_news || is_written || is_down {
+            if has_news || done.is_written || self.is_down {
                 news = self.database.follow(&self.view)?;
             }
             Ok(())
         });
+        let read = read.map_err(|error| format!("{}: {error}", self.database.path().display()));
         self.report(wrote.and(read), &news);
-        self.undelivered.extend(answers.into_iter().filter_map(|ready| ready()));
+        self.undelivered.extend(done.answers.into_iter().filter_map(|ready| ready()));
+    }
+
+    /// Does these, and what is to be written besides, in one transaction.
+    fn write(&mut self, jobs: Vec<Box<dyn Job>>) -> rusqlite::Result<Done> {
+        let (unwritten, now) = self.view.change(|table| (table.unwritten.clone(), table.now));
+        let asked = jobs.iter().filter_map(|job| job.now());
+        let now = asked.chain(now).max().unwrap_or(UNIX_EPOCH);
+        let may_sweep = |(swept, is_more): (SystemTime, bool)| is_more || now >= swept + SWEEP;
+        let sweeps = now != UNIX_EPOCH && self.swept.is_none_or(may_sweep);
+        let uses = if sweeps { self.view.unwritten_uses(USES) } else { Vec::new() };
+        let Self { is_down, ref undelivered, .. } = *self;
+        if jobs.is_empty() && unwritten.is_empty() && undelivered.is_empty() && !sweeps && !is_down {
+            return Ok(Done::default());
+        }
+        self.database.write(now, |rows| {
+            if is_down {
+                rows.probe()?;
+            }
+            for id in &unwritten {
+                revoke(rows, *id)?;
+            }
+            for lost in undelivered {
+                lost.undo(rows, now)?;
+            }
+            // Another gateway may have been waited for until now. What is asked goes before what nobody waits for.
+            let wanted = jobs.into_iter().filter(|job| job.is_wanted());
+            let answers = wanted.map(|job| job.run(rows)).collect::<Result<_, _>>()?;
+            note_uses(rows, &uses)?;
+            let is_more = if sweeps { rows.sweep()? } else { false };
+            Ok(Done {
+                answers,
+                swept: sweeps.then_some((now, is_more)),
+                revoked: unwritten,
+                is_written: true,
+            })
+        })
     }
 
     /// Tells what has become of it.
-    fn report(&mut self, done: rusqlite::Result<()>, news: &News) {
+    fn report(&mut self, done: Result<(), String>, news: &News) {
         if news.has_salt {
             let keys = self.secrets.of_tokens(&self.database.secret, &self.database.salt);
-            if let Ok(sealer) = TokenSealer::new(&keys) {
-                self.sealer.store(Arc::new(sealer));
+            if let Ok(sealers) = TokenSealers::new(&keys) {
+                self.sealers.store(Arc::new(sealers));
             }
         }
         let new_faults = news.faults.iter().filter(|fault| !self.faults.contains(*fault)).count();
@@ -272,49 +249,17 @@ impl Writer {
         if self.faults.len() < 1_000 {
             self.faults.extend(news.faults.iter().cloned());
         }
-        let is_down = done.is_err();
-        if !news.has_revoked && !news.has_salt && new_faults == 0 && is_down == self.is_down {
-            return;
-        }
-        self.is_down = is_down;
-        self.status.send_modify(|status| {
+        self.is_down = done.is_err();
+        self.status.send_if_modified(|status| {
+            let down = done.err().map(Arc::<str>::from);
+            let is_same = status.down == down;
+            status.down = down;
             status.revocations += u64::from(news.has_revoked || news.has_salt);
-            status.down =
-                done.err().map(|error| format!("{}: {error}", self.database.path().display()).into());
             if new_faults > 0 {
                 status.faults += new_faults as u64;
                 status.last_fault = news.faults.last().map(|fault| fault.as_str().into());
             }
+            news.has_revoked || news.has_salt || new_faults > 0 || !is_same
         });
     }
-}
-
-fn answer(rows: &mut FileRows<'_>, question: Question) -> rusqlite::Result<Ready> {
-    Ok(match question {
-        Question::Begin(grant, terms, now, answer) => {
-            let begun = grant::begin(rows, *grant, &terms, now)?;
-            let what = begun.as_ref().ok().map(|(issued, _)| Undelivered::Begun(issued.grant));
-            ready(answer, begun, what)
-        }
-        Question::Refresh(token, terms, now, answer) => {
-            let refreshed = grant::refresh(rows, &token, &terms, now)?;
-            let is_new = refreshed.as_ref().is_ok_and(|issued| issued.is_new);
-            let what = is_new.then(|| Undelivered::Refreshed(token.grant, token.generation + 1));
-            ready(answer, refreshed, what)
-        }
-        Question::Revoke(these, answer) => {
-            let mut whose = None;
-            for this in these {
-                let id = match this {
-                    Revocable::Grant(id) => id,
-                    Revocable::Token(token) => match rows.get(token.grant)? {
-                        Some(grant) if token.is_of(&grant.secret) => grant.id,
-                        _ => continue,
-                    },
-                };
-                whose = grant::revoke(rows, id)?.or(whose);
-            }
-            ready(answer, whose, None)
-        }
-    })
 }

@@ -1,0 +1,117 @@
+//! What is done to codes.
+
+use std::{sync::Arc, time::SystemTime};
+
+use subtle::ConstantTimeEq as _;
+
+use super::{Act, Undelivered, grants};
+use crate::{
+    config::LoginTerms,
+    identity::{
+        login::{
+            code::{Code, CodeId, CodeState, GOOD, MOST, MOST_OF_ONE, NewCode, NotRedeemed, Redemption},
+            grant::{Admits, Grant, Issued, NotBegun},
+            kind::GrantKind,
+            refresh_token::GrantKey,
+            rows::Rows,
+            sealed_token::LEEWAY,
+        },
+        principal::Principal,
+    },
+};
+
+/// Somebody has allowed a client something: the code waits for it.
+pub(in crate::identity::login) struct Put {
+    pub(in crate::identity::login) id: CodeId,
+    pub(in crate::identity::login) new: NewCode,
+    pub(in crate::identity::login) now: SystemTime,
+}
+
+impl Act for Put {
+    type Answer = Result<(), NotBegun>;
+
+    fn now(&self) -> Option<SystemTime> {
+        Some(self.now)
+    }
+
+    fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
+        let Self { id, new, now } = self;
+        let mut others = rows.codes_of(&new.principal)?;
+        others.sort_by_key(|(_, made)| *made);
+        let beyond = (others.len() + 1).saturating_sub(MOST_OF_ONE);
+        if rows.count_codes()?.saturating_sub(beyond) >= MOST {
+            return Ok((Err(NotBegun::Full), None));
+        }
+        for (other, _) in others.iter().take(beyond) {
+            rows.remove_code(*other)?;
+        }
+        let principal = new.principal.clone();
+        rows.put_code(id, &Code { principal, made: now, state: CodeState::New(Box::new(new)) })?;
+        Ok((Ok(()), None))
+    }
+}
+
+/// What comes of a code: a grant, once. Any use uses it up, and a second one ends what the first one brought.
+pub(in crate::identity::login) struct Redeem {
+    pub(in crate::identity::login) id: CodeId,
+    pub(in crate::identity::login) shown: Redemption,
+    pub(in crate::identity::login) admits: Admits,
+    pub(in crate::identity::login) terms: LoginTerms,
+    pub(in crate::identity::login) key: Arc<GrantKey>,
+    pub(in crate::identity::login) now: SystemTime,
+}
+
+impl Act for Redeem {
+    /// As of [`grants::Begin`].
+    type Answer = Result<(Issued, bool), NotRedeemed>;
+
+    fn now(&self) -> Option<SystemTime> {
+        Some(self.now)
+    }
+
+    fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
+        let id = self.id;
+        let Some(mut code) = rows.code(id)? else { return Ok((Err(NotRedeemed::Invalid), None)) };
+        let new = match code.state {
+            CodeState::New(new) => new,
+            CodeState::Used(grant) => {
+                let ended = grant.map(|grant| grants::revoke(rows, grant)).transpose()?.flatten();
+                return Ok((Err(ended.map_or(NotRedeemed::Invalid, NotRedeemed::Replayed)), None));
+            }
+        };
+        let redeemed = self.redeem(rows, &code.principal, code.made, *new)?;
+        let grant = redeemed.as_ref().ok().map(|(issued, _)| issued.grant);
+        code.state = CodeState::Used(grant);
+        rows.put_code(id, &code)?;
+        Ok((redeemed, grant.map(Undelivered::Begun)))
+    }
+}
+
+impl Redeem {
+    fn redeem<R: Rows>(
+        self,
+        rows: &mut R,
+        principal: &Principal,
+        made: SystemTime,
+        new: NewCode,
+    ) -> Result<<Self as Act>::Answer, R::Error> {
+        let Self { shown, admits, terms, key, now, .. } = self;
+        // One from the future was made while the clock was wrong.
+        let is_good = now < made + GOOD && made <= now + LEEWAY;
+        let is_same = shown.client_id == new.client.client_id
+            && shown.redirect_uri.is_none_or(|uri| uri == new.redirect_uri);
+        let is_shown = bool::from(shown.challenge_of_verifier.ct_eq(&new.challenge));
+        if !is_good || !is_same || !is_shown {
+            return Ok(Err(NotRedeemed::Invalid));
+        }
+        let kind = GrantKind::Client(new.client);
+        if let Err(objection) = admits(principal, new.fingerprint, &kind) {
+            return Ok(Err(NotRedeemed::Refused(objection)));
+        }
+        let Ok(grant) = Grant::new(kind, principal.clone(), new.fingerprint, &terms, now) else {
+            return Ok(Err(NotRedeemed::NoRandomness));
+        };
+        let begun = grants::begin(rows, grant, &terms, &key, now)?;
+        Ok(begun.map_err(|_| NotRedeemed::Full))
+    }
+}

@@ -1,0 +1,427 @@
+//! What somebody allows a client at the pages, and what the client gets for it, in memory and in a file.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tempfile::TempDir;
+use test_basics::waiting::until;
+
+use super::{
+    Logins,
+    fingerprint::Fingerprint,
+    grants::{
+        Admits, ClientGrant, Consent, GrantKind, Grants, Issued, KindTag, NewCode, NotRedeemed, NotRefreshed,
+        Objection, Redemption, RefreshOf, Token,
+    },
+    refresh_token::RefreshToken,
+};
+use crate::{
+    config::{LoginStorage, LoginStore, LoginTerms},
+    identity::Principal,
+    secret::Secret,
+};
+
+const TERMS: LoginTerms = LoginTerms {
+    access_ttl: Duration::from_secs(3_600),
+    refresh_ttl: Duration::from_secs(720 * 3_600),
+    max_age: Duration::from_secs(365 * 86_400),
+    per_user: 100,
+    reuse_grace: Duration::from_secs(120),
+};
+const CLIENT: &str = "https://client.example/metadata.json";
+const VERIFIER: [u8; 32] = [3; 32];
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+fn alice() -> Principal {
+    Principal::User("alice".into())
+}
+
+const FINGERPRINT: [u8; 8] = [7; 8];
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::new(FINGERPRINT)
+}
+
+/// Gateways of each kind of store: one in memory, and two of one file.
+fn each() -> impl Iterator<Item = (Vec<Arc<Logins>>, TempDir)> {
+    [(LoginStorage::Memory, 1), (LoginStorage::File, 2)].into_iter().map(|(storage, gateways)| {
+        let directory = TempDir::new().unwrap();
+        let config = LoginStore { storage, ..LoginStore::default() };
+        let open = || {
+            let logins = Arc::new(Logins::new().unwrap());
+            logins.keep_store(logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap());
+            logins
+        };
+        ((0..gateways).map(|_| open()).collect(), directory)
+    })
+}
+
+fn client() -> Arc<ClientGrant> {
+    Arc::new(ClientGrant {
+        client_id: CLIENT.into(),
+        client_name: "Client".into(),
+        redirect_host: "client.example".into(),
+        resource: "https://mcp.example.com/db/mcp".into(),
+        scope: "mcp".into(),
+    })
+}
+
+fn new_code() -> NewCode {
+    NewCode {
+        principal: alice(),
+        fingerprint: fingerprint(),
+        client: client(),
+        redirect_uri: "https://client.example/callback".into(),
+        challenge: VERIFIER,
+    }
+}
+
+fn shown() -> Redemption {
+    Redemption {
+        client_id: CLIENT.into(),
+        redirect_uri: Some("https://client.example/callback".into()),
+        challenge_of_verifier: VERIFIER,
+    }
+}
+
+fn anybody() -> Admits {
+    Box::new(|_, _, _| Ok(()))
+}
+
+async fn code(logins: &Logins, now: u64) -> Secret {
+    logins.grants().unwrap().begin_code(new_code(), at(now)).await.unwrap()
+}
+
+async fn redeem(logins: &Logins, code: &Secret, now: u64) -> Result<Issued, NotRedeemed> {
+    let grants = logins.grants().unwrap();
+    grants.redeem(code.expose(), shown(), anybody(), &TERMS, at(now)).await.map(|(issued, _)| issued)
+}
+
+async fn begin(logins: &Logins, now: u64) -> Issued {
+    redeem(logins, &code(logins, now).await, now).await.unwrap()
+}
+
+async fn refresh(logins: &Logins, token: &Secret, now: u64) -> Result<Issued, NotRefreshed> {
+    refresh_as(logins, token, RefreshOf::Client(CLIENT.into()), now).await
+}
+
+async fn refresh_as(
+    logins: &Logins,
+    token: &Secret,
+    of: RefreshOf,
+    now: u64,
+) -> Result<Issued, NotRefreshed> {
+    let token = RefreshToken::parse(token.expose()).unwrap();
+    logins.grants().unwrap().refresh(token, of, anybody(), &TERMS, at(now)).await
+}
+
+fn grants(logins: &Logins) -> &Grants {
+    logins.grants().unwrap()
+}
+
+#[tokio::test]
+async fn a_code_of_one_gateway_brings_a_grant_at_another_and_what_it_brings_says_for_whom() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let issued = redeem(other, &code(one, 0).await, 59).await.unwrap();
+        assert_eq!((&issued.principal, &issued.kind), (&alice(), &GrantKind::Client(client())));
+        assert_eq!((issued.expires, issued.grant_ends), (at(59 + 3_600), at(59 + 365 * 86_400)));
+        assert_eq!(issued.fingerprint, fingerprint());
+        assert!(refresh(one, &issued.refresh_token, 60).await.is_ok());
+        assert_eq!(grants(other).client_of(issued.grant, at(60)), Some(client()));
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_comes_twice_ends_what_it_brought() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let code = code(one, 0).await;
+        let issued = redeem(one, &code, 1).await.unwrap();
+        let next = refresh(one, &issued.refresh_token, 2).await.unwrap();
+        // Also minutes later, when it could bring nothing any more.
+        assert_eq!(redeem(other, &code, 300).await.unwrap_err(), NotRedeemed::Replayed(alice()));
+        assert!(grants(other).is_revoked(issued.grant));
+        until("both know", || grants(one).is_revoked(issued.grant)).await;
+        assert_eq!(refresh(one, &next.refresh_token, 301).await.unwrap_err(), NotRefreshed::Invalid);
+        assert_eq!(redeem(one, &code, 302).await.unwrap_err(), NotRedeemed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_code_with_anything_wrong_brings_nothing_and_is_used_up() {
+    let wrong = [
+        Redemption { client_id: "https://client.example/other.json".into(), ..shown() },
+        Redemption { redirect_uri: Some("https://client.example/callback/".into()), ..shown() },
+        Redemption { challenge_of_verifier: [4; 32], ..shown() },
+        Redemption { challenge_of_verifier: [0; 32], ..shown() },
+    ];
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        for wrong in wrong.clone() {
+            let code = code(one, 0).await;
+            let redeemed = grants(one).redeem(code.expose(), wrong.clone(), anybody(), &TERMS, at(1)).await;
+            assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Invalid, "{wrong:?}");
+            assert_eq!(redeem(one, &code, 1).await.unwrap_err(), NotRedeemed::Invalid, "{wrong:?}");
+        }
+        for late in [60, 61, 601] {
+            let code = code(one, 0).await;
+            assert_eq!(redeem(one, &code, late).await.unwrap_err(), NotRedeemed::Invalid);
+        }
+        for objection in [Objection::Caller, Objection::Resource] {
+            let code = code(one, 0).await;
+            let refuses: Admits = Box::new(move |principal, fingerprint, kind| {
+                assert_eq!((principal, fingerprint), (&alice(), Fingerprint::new(FINGERPRINT)));
+                assert_eq!(kind.client(), Some(&client()));
+                Err(objection)
+            });
+            let redeemed = grants(one).redeem(code.expose(), shown(), refuses, &TERMS, at(1)).await;
+            assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Refused(objection));
+        }
+        for none in ["", "x", &Secret::new("x".repeat(43)).expose().to_owned()] {
+            let redeemed = grants(one).redeem(none, shown(), anybody(), &TERMS, at(1)).await;
+            assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Invalid);
+        }
+        assert!(grants(one).list(&alice(), at(2)).is_empty());
+        let without_uri = Redemption { redirect_uri: None, ..shown() };
+        let code = code(one, 0).await;
+        assert!(grants(one).redeem(code.expose(), without_uri, anybody(), &TERMS, at(1)).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_who_come_with_one_code_one_has_a_grant_and_it_does_not_last() {
+    for (gateways, _directory) in each() {
+        let code = code(&gateways[0], 0).await;
+        let redeeming: Vec<_> = (0..100)
+            .map(|n| {
+                let (logins, code) = (Arc::clone(&gateways[n % gateways.len()]), code.clone());
+                tokio::spawn(async move { redeem(&logins, &code, 1).await })
+            })
+            .collect();
+        let mut begun = Vec::new();
+        for redeemed in redeeming {
+            begun.extend(redeemed.await.unwrap().ok());
+        }
+        assert_eq!(begun.len(), 1);
+        until("it is over everywhere", || gateways.iter().all(|one| grants(one).is_revoked(begun[0].grant)))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_refreshes_at_once_are_one_rotation_wherever_they_come() {
+    for (gateways, _directory) in each() {
+        let token = begin(&gateways[0], 0).await.refresh_token;
+        let refreshing: Vec<_> = (0..100)
+            .map(|n| {
+                let (logins, token) = (Arc::clone(&gateways[n % gateways.len()]), token.clone());
+                tokio::spawn(async move { refresh(&logins, &token, 1).await.unwrap() })
+            })
+            .collect();
+        let (mut successors, mut rotations) = (Vec::new(), 0);
+        for refreshed in refreshing {
+            let issued = refreshed.await.unwrap();
+            rotations += u32::from(issued.is_new);
+            successors.push(issued.refresh_token);
+        }
+        assert_eq!(rotations, 1);
+        assert!(successors.iter().all(|successor| *successor == successors[0] && *successor != token));
+        // Within the grace the same, later a replay.
+        assert_eq!(refresh(&gateways[0], &token, 120).await.unwrap().refresh_token, successors[0]);
+        let replayed = refresh(&gateways[0], &token, 121).await;
+        assert_eq!(replayed.unwrap_err(), NotRefreshed::Replayed(alice()));
+        assert_eq!(refresh(&gateways[0], &successors[0], 122).await.unwrap_err(), NotRefreshed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_one_kind_is_nothing_where_another_is_expected() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let of_client = begin(one, 0).await.refresh_token;
+        let (session, _) = grants(one).begin(&"alice".into(), fingerprint(), &TERMS, at(0)).await.unwrap();
+        let (cookie, page, _) = grants(one).begin_page(&alice(), fingerprint(), at(0)).await.unwrap();
+        let client = || RefreshOf::Client(CLIENT.into());
+        let another = RefreshOf::Client("https://client.example/other.json".into());
+        for (token, wrong) in
+            [(&of_client, RefreshOf::Session), (&of_client, another), (&session.refresh_token, client())]
+        {
+            assert_eq!(refresh_as(one, token, wrong, 1).await.unwrap_err(), NotRefreshed::Invalid);
+        }
+        for token in [&of_client, &session.refresh_token] {
+            let as_cookie = token.expose().replacen("sgr_", "sgp_", 1);
+            for text in [token.expose(), &as_cookie] {
+                assert_eq!(grants(one).find_page(text, at(1)).await, Ok(None));
+            }
+            let text = token.expose();
+            let redeemed = grants(one).redeem(text, shown(), anybody(), &TERMS, at(1)).await;
+            assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Invalid);
+        }
+        let as_refresh = Secret::new(cookie.expose().replacen("sgp_", "sgr_", 1));
+        for of in [RefreshOf::Session, client()] {
+            assert_eq!(refresh_as(one, &as_refresh, of, 1).await.unwrap_err(), NotRefreshed::Invalid);
+        }
+        // Nor does a logout of one kind end a grant of another.
+        let token = |text: &Secret| RefreshToken::parse(text.expose()).unwrap();
+        let others = vec![
+            Token::Refresh(token(&of_client)),
+            Token::Refresh(token(&as_refresh)),
+            Token::ClientRefresh(token(&session.refresh_token), CLIENT.into()),
+            Token::ClientRefresh(token(&of_client), "another".into()),
+        ];
+        assert_eq!(grants(one).revoke(others, at(1)).await, Ok(None));
+        assert_eq!(grants(one).find_page(cookie.expose(), at(1)).await, Ok(Some(page)));
+        assert!(refresh_as(one, &session.refresh_token, RefreshOf::Session, 1).await.is_ok());
+        let refreshed = refresh(one, &of_client, 1).await.unwrap();
+        let its = vec![Token::ClientRefresh(token(&refreshed.refresh_token), CLIENT.into())];
+        assert_eq!(grants(one).revoke(its, at(2)).await, Ok(Some(alice())));
+        assert!(grants(one).is_revoked(refreshed.grant));
+    }
+}
+
+#[tokio::test]
+async fn a_login_at_the_pages_lasts_as_long_as_it_is_used_and_twelve_hours_at_most() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let (cookie, page, _) = grants(one).begin_page(&alice(), fingerprint(), at(0)).await.unwrap();
+        assert_eq!((&page.principal, page.ends), (&alice(), at(12 * 3_600)));
+        // At another gateway, which may not have heard of it.
+        let found = |logins, now| grants(logins).find_page(cookie.expose(), at(now));
+        assert_eq!(found(other, 0).await, Ok(Some(page.clone())));
+        for now in (3_000..12 * 3_600).step_by(3_000) {
+            assert_eq!(found(one, now).await, Ok(Some(page.clone())), "{now}");
+        }
+        assert_eq!(found(one, 12 * 3_600).await, Ok(None));
+
+        let (idle, _, _) = grants(one).begin_page(&alice(), fingerprint(), at(0)).await.unwrap();
+        assert_eq!(grants(one).find_page(idle.expose(), at(3_600)).await, Ok(None));
+        let (left, page, _) = grants(one).begin_page(&alice(), fingerprint(), at(0)).await.unwrap();
+        assert_eq!(grants(other).end_page(left.expose()).await, Ok(Some(alice())));
+        assert_eq!(grants(other).find_page(left.expose(), at(1)).await, Ok(None));
+        until("both know", || grants(one).is_revoked(page.grant)).await;
+        assert_eq!(grants(one).find_page(left.expose(), at(1)).await, Ok(None));
+        assert_eq!(grants(one).end_page(left.expose()).await, Ok(None));
+    }
+}
+
+#[tokio::test]
+async fn what_was_allowed_is_listed_and_ended_by_whom_it_is_of() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let issued = begin(one, 0).await;
+        until("the other has it", || grants(other).list(&alice(), at(0)).len() == 1).await;
+        grants(one).note_use(issued.grant, at(3_600));
+        let list = grants(one).list(&alice(), at(3_700));
+        assert_eq!(list.len(), 1);
+        assert_eq!((&list[0].kind, list[0].began, list[0].used), (&issued.kind, at(0), at(3_600)));
+        // What is known of its use is written, and so the other gateway sees it.
+        grants(one).sweep(at(3_700));
+        until("the use is known", || grants(other).list(&alice(), at(3_700))[0].used == at(3_600)).await;
+
+        let shown_id = &list[0].shown_id;
+        let bob = Principal::User("bob".into());
+        assert_eq!(grants(other).revoke_id(&bob, shown_id).await, Ok(None));
+        assert_eq!(grants(other).revoke_id(&Principal::Token("alice".into()), shown_id).await, Ok(None));
+        assert!(!grants(other).is_revoked(issued.grant));
+        assert_eq!(grants(other).revoke_id(&alice(), shown_id).await, Ok(Some(issued.kind.clone())));
+        assert!(grants(other).list(&alice(), at(3_700)).is_empty());
+        until("both know", || grants(one).is_revoked(issued.grant)).await;
+        assert_eq!(refresh(one, &issued.refresh_token, 3_701).await.unwrap_err(), NotRefreshed::Invalid);
+        assert_eq!(grants(one).revoke_id(&alice(), shown_id).await, Ok(None));
+    }
+}
+
+#[tokio::test]
+async fn a_consent_is_remembered_until_it_is_taken_back_or_the_password_is_another() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let given = Consent {
+            principal: alice(),
+            fingerprint: fingerprint(),
+            client_id: CLIENT.into(),
+            redirect_host: "client.example".into(),
+            resource: "https://mcp.example.com/db/mcp".into(),
+            scope: "mcp tag:web".into(),
+        };
+        assert_eq!(grants(one).has_consent(given.clone(), at(0)).await, Ok(false));
+        grants(one).remember_consent(given.clone(), at(0)).await.unwrap();
+        assert_eq!(grants(other).has_consent(given.clone(), at(1)).await, Ok(true));
+        let less = Consent { scope: "mcp".into(), ..given.clone() };
+        assert_eq!(grants(other).has_consent(less.clone(), at(1)).await, Ok(true));
+        let another = Consent { fingerprint: Fingerprint::new([8; 8]), ..given.clone() };
+        assert_eq!(grants(other).has_consent(another, at(1)).await, Ok(false));
+        assert_eq!(grants(other).has_consent(given.clone(), at(366 * 86_400)).await, Ok(false));
+
+        let issued = begin(one, 1).await;
+        let list = grants(one).list(&alice(), at(1));
+        assert_eq!(grants(one).revoke_id(&alice(), &list[0].shown_id).await, Ok(Some(issued.kind)));
+        assert_eq!(grants(other).has_consent(less, at(2)).await, Ok(false), "they are asked again");
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let codes = [code(one, 0).await, code(one, 1).await];
+        for now in 2..21 {
+            code(one, now).await;
+        }
+        assert_eq!(redeem(one, &codes[0], 21).await.unwrap_err(), NotRedeemed::Invalid, "pushed out");
+        let first = redeem(one, &codes[1], 21).await.unwrap();
+        for now in 0..100 {
+            begin(one, 22 + now).await;
+        }
+        assert!(grants(one).is_revoked(first.grant));
+        assert_eq!(grants(one).list(&alice(), at(122)).len(), 100);
+        // Those of another kind have places of their own.
+        let (session, _) = grants(one).begin(&"alice".into(), fingerprint(), &TERMS, at(0)).await.unwrap();
+        assert!(grants(one).has(session.grant, at(122)));
+
+        let consent = |n: u64| Consent {
+            principal: alice(),
+            fingerprint: fingerprint(),
+            client_id: format!("https://client.example/{n}").into(),
+            redirect_host: "client.example".into(),
+            resource: "https://mcp.example.com".into(),
+            scope: "mcp".into(),
+        };
+        for n in 0..101 {
+            grants(one).remember_consent(consent(n), at(n)).await.unwrap();
+        }
+        for (n, is_there) in [(0, false), (1, true), (100, true)] {
+            assert_eq!(grants(one).has_consent(consent(n), at(101)).await, Ok(is_there), "{n}");
+        }
+        let too_long = ClientGrant { client_id: "x".repeat(2_049).into(), ..(*client()).clone() };
+        let too_long = NewCode { client: too_long.into(), ..new_code() };
+        assert!(grants(one).begin_code(too_long, at(0)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn grants_of_a_token_end_with_it_as_those_of_users_do() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let ci = Principal::Token("ci".into());
+        let new = NewCode { principal: ci.clone(), ..new_code() };
+        let code = grants(one).begin_code(new, at(0)).await.unwrap();
+        let (of_ci, of_alice) = (redeem(one, &code, 1).await.unwrap(), begin(one, 1).await);
+        assert_eq!(of_ci.principal, ci);
+        grants(one).keep(|principal, of| *principal == alice() && of == fingerprint());
+        assert!(grants(one).is_revoked(of_ci.grant) && !grants(one).is_revoked(of_alice.grant));
+        grants(one).keep(|_, of| of != fingerprint());
+        assert!(grants(one).is_revoked(of_alice.grant));
+    }
+}
+
+#[test]
+fn each_kind_has_its_own_byte() {
+    let bytes = [KindTag::Session, KindTag::Page, KindTag::Client].map(|kind| kind as u8);
+    assert_eq!(bytes, [1, 2, 3], "they are in tokens that are out there");
+}

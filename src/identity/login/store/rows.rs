@@ -1,0 +1,272 @@
+//! The rows of the file, in a transaction.
+
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    bodies::{self, millis, moment},
+    sealed::ColumnSealer,
+};
+use crate::identity::{
+    login::{
+        code::{Code, CodeId},
+        consent::{ConsentId, KeptConsent},
+        grant::Grant,
+        grant_id::GrantId,
+        keys::{Keys, NoKey, Purpose},
+        kind::KindTag,
+        rows::Rows,
+        table::LINGER,
+    },
+    principal::Principal,
+};
+
+/// Rows that one transaction takes away.
+pub(super) const PORTION: i64 = 1_000;
+
+/// What seals the column of each table.
+pub(super) struct Sealers {
+    pub(super) grants: ColumnSealer,
+    pub(super) revocations: ColumnSealer,
+    pub(super) codes: ColumnSealer,
+    pub(super) consents: ColumnSealer,
+}
+
+impl Sealers {
+    pub(super) fn new(keys: &Keys) -> Result<Self, NoKey> {
+        let sealer = |purpose| ColumnSealer::new(keys, purpose);
+        Ok(Self {
+            grants: sealer(Purpose::StoredGrants)?,
+            revocations: sealer(Purpose::StoredRevocations)?,
+            codes: sealer(Purpose::StoredCodes)?,
+            consents: sealer(Purpose::StoredConsents)?,
+        })
+    }
+}
+
+/// A row whose column is sealed.
+pub(super) struct SealedRow {
+    pub(super) id: Vec<u8>,
+    /// Bytes: in a file that somebody has changed, it need not be a text.
+    pub(super) owner: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+impl SealedRow {
+    /// That of a row which has these three in its first columns.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let owner = row.get_ref(1)?.as_bytes()?.to_vec();
+        Ok(Self { id: row.get(0)?, owner, body: row.get(2)? })
+    }
+
+    /// What the log calls it.
+    pub(super) fn name(&self, table: &str) -> String {
+        format!("{table} {}", hex::encode(&self.id[..self.id.len().min(8)]))
+    }
+
+    fn principal(&self) -> Option<Principal> {
+        str::from_utf8(&self.owner).ok()?.parse().ok()
+    }
+
+    pub(super) fn grant(&self, sealers: &Sealers) -> Option<Grant> {
+        let text = sealers.grants.open(&self.id, &self.owner, &self.body)?;
+        let is_its = |grant: &Grant| row_id(grant.id).as_slice() == self.id;
+        // One that is as long as those of the first version may be of this one: the id says what it is.
+        let first = bodies::first_grant(self.principal()?, &text).filter(is_its);
+        first.or_else(|| bodies::grant(self.principal()?, &text).filter(is_its))
+    }
+
+    pub(super) fn revocation(&self, sealers: &Sealers) -> Option<(GrantId, SystemTime)> {
+        let text = sealers.revocations.open(&self.id, &self.owner, &self.body)?;
+        let (id, ends) = text.split_first_chunk()?;
+        Some((GrantId::new(*id), moment(i64::from_be_bytes(ends.try_into().ok()?))))
+    }
+
+    fn code(&self, sealers: &Sealers) -> Option<Code> {
+        let text = sealers.codes.open(&self.id, &self.owner, &self.body)?;
+        bodies::code(self.principal()?, &text)
+    }
+
+    fn consent(&self, sealers: &Sealers) -> Option<KeptConsent> {
+        let text = sealers.consents.open(&self.id, &self.owner, &self.body)?;
+        let kept = bodies::consent(self.principal()?, &text)?;
+        (kept.consent.id().0.as_slice() == self.id).then_some(kept)
+    }
+}
+
+fn row_id(id: GrantId) -> [u8; 32] {
+    Sha256::digest(id.bytes()).into()
+}
+
+/// The rows of the file, in a transaction.
+pub(super) struct FileRows<'a> {
+    pub(super) tx: &'a Transaction<'a>,
+    pub(super) sealers: &'a Sealers,
+    pub(super) now: SystemTime,
+    /// Number of this change, if it is one.
+    pub(super) changed: Option<i64>,
+}
+
+impl FileRows<'_> {
+    /// The number of this change.
+    fn change(&mut self) -> rusqlite::Result<i64> {
+        if let Some(changed) = self.changed {
+            return Ok(changed);
+        }
+        let update = "UPDATE store SET changed = changed + 1, latest = max(latest, ?1) RETURNING changed";
+        let changed = self.tx.query_row(update, [millis(self.now)], |row| row.get(0))?;
+        Ok(*self.changed.insert(changed))
+    }
+
+    /// Writes something that says nothing, to see whether that is possible.
+    pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
+        self.change().map(|_| ())
+    }
+
+    /// Removes what has ended by itself. Whether there may be more.
+    pub(super) fn sweep(&mut self) -> rusqlite::Result<bool> {
+        let before = millis(self.now).saturating_sub(LINGER.as_millis() as i64);
+        let mut is_more = false;
+        for (table, end) in [("grants", "over"), ("revoked", "ends"), ("codes", "ends"), ("consents", "ends")]
+        {
+            let is_over = format!("SELECT id FROM {table} WHERE {end} <= ?1 LIMIT {PORTION}");
+            if self.tx.prepare(&is_over)?.exists([before])? {
+                self.change()?;
+                let delete = format!("DELETE FROM {table} WHERE id IN ({is_over})");
+                is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
+            }
+        }
+        Ok(is_more)
+    }
+
+    fn one(&self, select: &str, id: &[u8; 32]) -> rusqlite::Result<Option<SealedRow>> {
+        self.tx.prepare(select)?.query_row([id], SealedRow::read).optional()
+    }
+
+    fn all(&self, select: &str, principal: &Principal) -> rusqlite::Result<Vec<SealedRow>> {
+        let mut select = self.tx.prepare(select)?;
+        select.query_map([principal.to_string()], SealedRow::read)?.collect()
+    }
+
+    /// Writes a code or a consent, which are in tables that are alike.
+    fn put_sealed(
+        &mut self,
+        table: &str,
+        sealer: &ColumnSealer,
+        id: &[u8; 32],
+        principal: &Principal,
+        ends: SystemTime,
+        text: Option<&[u8]>,
+    ) -> rusqlite::Result<()> {
+        let owner = principal.to_string();
+        let body = sealed(sealer, id, &owner, text)?;
+        self.change()?;
+        let mut insert =
+            self.tx.prepare(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2, ?3, ?4)"))?;
+        insert.execute(params![id, owner, millis(ends), body]).map(|_| ())
+    }
+
+    fn remove(&mut self, delete: &str, id: &[u8; 32]) -> rusqlite::Result<()> {
+        self.change()?;
+        self.tx.prepare(delete)?.execute([id]).map(|_| ())
+    }
+}
+
+fn sealed(sealer: &ColumnSealer, id: &[u8], owner: &str, text: Option<&[u8]>) -> rusqlite::Result<Vec<u8>> {
+    let sealed = text.and_then(|text| sealer.seal(id, owner.as_bytes(), text).ok());
+    sealed.ok_or_else(|| rusqlite::Error::ToSqlConversionFailure("it cannot be sealed".into()))
+}
+
+impl Rows for FileRows<'_> {
+    type Error = rusqlite::Error;
+
+    fn get(&mut self, id: GrantId) -> rusqlite::Result<Option<Grant>> {
+        let row = self.one("SELECT id, principal, body FROM grants WHERE id = ?1", &row_id(id))?;
+        Ok(row.and_then(|row| row.grant(self.sealers)))
+    }
+
+    fn of_principal(
+        &mut self,
+        principal: &Principal,
+        kind: KindTag,
+    ) -> rusqlite::Result<Vec<(GrantId, SystemTime)>> {
+        let select = "SELECT id, principal, body FROM grants WHERE principal = ?1 ORDER BY rotated";
+        let rows = self.all(select, principal)?;
+        let grants = rows.iter().filter_map(|row| row.grant(self.sealers));
+        let of_kind = grants.filter(|grant| grant.kind.tag() == kind);
+        Ok(of_kind.map(|grant| (grant.id, grant.rotated)).collect())
+    }
+
+    fn count(&mut self) -> rusqlite::Result<usize> {
+        let count = "SELECT (SELECT count(*) FROM grants) + (SELECT count(*) FROM revoked)";
+        let count: i64 = self.tx.prepare(count)?.query_row((), |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    fn put(&mut self, grant: &Grant) -> rusqlite::Result<()> {
+        let (id, owner) = (row_id(grant.id), grant.principal.to_string());
+        let text = bodies::of_grant(grant);
+        let body = sealed(&self.sealers.grants, &id, &owner, text.as_ref().map(|text| &text[..]))?;
+        let changed = self.change()?;
+        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let (rotated, over) = (millis(grant.rotated), millis(grant.over()));
+        insert.execute(params![id, owner, rotated, over, body, changed]).map(|_| ())
+    }
+
+    fn move_to_revoked(&mut self, grant: &Grant) -> rusqlite::Result<()> {
+        let id = row_id(grant.id);
+        let ends = millis(grant.tokens_end);
+        let text = [&grant.id.bytes()[..], &ends.to_be_bytes()].concat();
+        let body = sealed(&self.sealers.revocations, &id, "", Some(&text))?;
+        let changed = self.change()?;
+        self.tx.prepare("DELETE FROM grants WHERE id = ?1")?.execute([id])?;
+        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO revoked VALUES (?1, ?2, ?3, ?4)")?;
+        insert.execute(params![id, ends, body, changed]).map(|_| ())
+    }
+
+    fn code(&mut self, id: CodeId) -> rusqlite::Result<Option<Code>> {
+        let row = self.one("SELECT id, principal, body FROM codes WHERE id = ?1", &id.0)?;
+        Ok(row.and_then(|row| row.code(self.sealers)))
+    }
+
+    fn codes_of(&mut self, principal: &Principal) -> rusqlite::Result<Vec<(CodeId, SystemTime)>> {
+        let rows = self.all("SELECT id, principal, body FROM codes WHERE principal = ?1", principal)?;
+        let code = |row: &SealedRow| {
+            Some((CodeId(row.id.as_slice().try_into().ok()?), row.code(self.sealers)?.made))
+        };
+        Ok(rows.iter().filter_map(code).collect())
+    }
+
+    fn count_codes(&mut self) -> rusqlite::Result<usize> {
+        let count: i64 = self.tx.prepare("SELECT count(*) FROM codes")?.query_row((), |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    fn put_code(&mut self, id: CodeId, code: &Code) -> rusqlite::Result<()> {
+        let (sealers, text) = (self.sealers, bodies::of_code(code));
+        let text = text.as_ref().map(|text| &text[..]);
+        self.put_sealed("codes", &sealers.codes, &id.0, &code.principal, code.kept_until(), text)
+    }
+
+    fn remove_code(&mut self, id: CodeId) -> rusqlite::Result<()> {
+        self.remove("DELETE FROM codes WHERE id = ?1", &id.0)
+    }
+
+    fn consents_of(&mut self, principal: &Principal) -> rusqlite::Result<Vec<KeptConsent>> {
+        let rows = self.all("SELECT id, principal, body FROM consents WHERE principal = ?1", principal)?;
+        Ok(rows.iter().filter_map(|row| row.consent(self.sealers)).collect())
+    }
+
+    fn put_consent(&mut self, kept: &KeptConsent) -> rusqlite::Result<()> {
+        let (id, principal) = (kept.consent.id(), &kept.consent.principal);
+        let (sealers, text) = (self.sealers, bodies::of_consent(kept));
+        let text = text.as_ref().map(|text| &text[..]);
+        self.put_sealed("consents", &sealers.consents, &id.0, principal, kept.kept_until(), text)
+    }
+
+    fn remove_consent(&mut self, id: ConsentId) -> rusqlite::Result<()> {
+        self.remove("DELETE FROM consents WHERE id = ?1", &id.0)
+    }
+}
