@@ -183,7 +183,7 @@ async fn a_code_with_anything_wrong_brings_nothing_and_is_used_up() {
             let redeemed = grants(one).redeem(code.expose(), shown(), refuses, &TERMS, at(1)).await;
             assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Refused(objection));
         }
-        for none in ["", "x", &Secret::new("x".repeat(43)).expose().to_owned()] {
+        for none in ["", "x", &"x".repeat(43)] {
             let redeemed = grants(one).redeem(none, shown(), anybody(), &TERMS, at(1)).await;
             assert_eq!(redeemed.map(drop).unwrap_err(), NotRedeemed::Invalid);
         }
