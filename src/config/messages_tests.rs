@@ -358,12 +358,14 @@ fn every_word_that_another_program_has_is_known() {
     const ROOT: &str = "servers inputs mcp port host auth preferences hooks users bearerKeys mcpProxy general serverDefaults \
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
-    const AUTH: &str = "type options token idp issuer googleClientId googleClientSecret googleRedirectUri allowedDomains \
-        tokenTtl refreshTokenTtl firestoreDatabase firestoreCollection gcpProject \
-        allowedOrigins location paramName prefix";
+    const AUTH: &str = "type options token idp googleClientId googleClientSecret googleRedirectUri allowedDomains assign \
+        issuers idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins location paramName prefix";
+    const CLIENT: &str = "grants jwks secret redirectUri scopes clientId";
     const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
     let all = key::objects(&table::ROOT);
-    for (of, words) in [("server", SERVER), ("config", ROOT), ("auth", AUTH), ("token", TOKEN)] {
+    for (of, words) in
+        [("server", SERVER), ("config", ROOT), ("auth", AUTH), ("client", CLIENT), ("token", TOKEN)]
+    {
         let object =
             all.iter().map(|(_, object)| *object).chain([&table::ROOT]).find(|object| object.name == of);
         let object = object.expect("an object of the table");

@@ -1,7 +1,7 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `programs`, `schemes`, `servers`,
+//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `oauth`, `programs`, `schemes`, `servers`,
 //! `tenants`, `tls`, `tokens`, `users`) → `snapshot`. Outside the file, only the environment, the files that it names and the
 //! clock are looked at.
 //!
@@ -20,6 +20,7 @@ mod hung;
 #[cfg(test)]
 mod messages_tests;
 mod names;
+mod oauth;
 #[cfg(test)]
 mod page_tests;
 pub mod read;
@@ -48,6 +49,7 @@ use sha2::{Digest as _, Sha256};
 pub use crate::config::{
     access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
     names::{is_format, user_name_fault},
+    oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},
     report::{
         problem::{Problem, Severity},

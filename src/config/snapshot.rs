@@ -14,6 +14,7 @@ use url::{Position, Url};
 use super::{
     SystemRoots,
     access::{Access, CallerLimits, Rule, RuleSubject},
+    oauth::OauthConfig,
     rule_lines::RuleLines,
     schemes::Schemes,
     tool_rules::ToolRules,
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub login_terms: LoginTerms,
     /// `proxy.auth.storage` and the keys of what is stored.
     pub login_store: LoginStore,
+    /// What `"kind": "oauth"` makes of the gateway; `None` without it.
+    pub oauth: Option<Arc<OauthConfig>>,
     /// `proxy.stateDir`: where the gateway keeps what it makes.
     pub state_dir: PathBuf,
     /// Names that `Host` may carry; see [`HostPattern`].
@@ -104,9 +107,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether there may be grants: of users, and with `"kind": "oauth"` of whoever has a token.
+    pub fn has_grants(&self) -> bool {
+        !self.users.is_empty() || self.oauth.is_some()
+    }
+
     /// Whether logins are in a file.
     pub fn keeps_logins(&self) -> bool {
-        !self.users.is_empty() && self.login_store.storage == LoginStorage::File
+        self.has_grants() && self.login_store.storage == LoginStorage::File
     }
 }
 

@@ -120,7 +120,7 @@ impl RestartKeys {
             admin: snapshot.admin,
             tls,
             state_dir: state_dir(snapshot),
-            login_store: (!snapshot.users.is_empty()).then(|| snapshot.login_store.clone()),
+            login_store: snapshot.has_grants().then(|| snapshot.login_store.clone()),
             workers: snapshot.workers,
             log_format: snapshot.log.format,
         }
@@ -218,7 +218,7 @@ impl Prepared {
         let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
         let no_key = |NoKey| io("keys of logins")(io::Error::other("the system gives no random numbers"));
         let logins = Arc::new(Logins::new().map_err(no_key)?);
-        if !snapshot.users.is_empty() {
+        if snapshot.has_grants() {
             let opened = logins.open_store(&snapshot.login_store, &snapshot.state_dir, clock.now());
             logins.keep_store(opened.map_err(StartError::Logins)?);
         }

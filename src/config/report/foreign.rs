@@ -52,6 +52,7 @@ const ROOT_OR_PROXY: &[&str] = &["config", "proxy"];
 const SERVER: &[&str] = &["server"];
 const SERVER_OR_TOOL: &[&str] = &["server", "tool"];
 const AUTH: &[&str] = &["auth"];
+const CLIENT: &[&str] = &["client"];
 const TOKEN: &[&str] = &["token"];
 const TLS: &[&str] = &["tls"];
 
@@ -111,7 +112,7 @@ static TABLE: &[Meaning] = &[
         ROOT_OR_PROXY,
         "oauth masteroauth oidc idp",
         "",
-        "OAuth is not supported yet; give each caller a token in `proxy.auth.tokens`",
+        "is in `proxy.auth` here: `\"kind\": \"oauth\"`, by which the gateway's own users log in",
     ),
     way(
         ROOT_OR_PROXY,
@@ -333,19 +334,45 @@ static TABLE: &[Meaning] = &[
     key(AUTH, "type mode method scheme strategy", "kind"),
     way(
         AUTH,
-        "token bearer bearertoken bearertokens apikey apikeys keys secret options clients",
+        "token bearer bearertoken bearertokens apikey apikeys keys secret options",
         "tokens",
         "is `tokens` here, a name and a token for each caller: { \"dev\": { \"$env\": \"DEV_TOKEN\" } }",
     ),
     way(
         AUTH,
-        "idp issuer googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi \
-         alloweddomains allowedorigins tokenttl refreshtokenttl \
-         gcpproject firestoredatabase firestorecollection oauth oidc provider audience jwksuri \
-         sessionsecret",
+        "idp googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi alloweddomains \
+         allowedorgs assign idjag issuers allowedorigins gcpproject firestoredatabase firestorecollection oauth oidc provider \
+         audience jwksuri sessionsecret",
         "",
-        "OAuth is not supported yet; remove it, and give each caller a token in `tokens`",
+        "logins at an identity provider, and tokens of one, are not supported yet; remove it, and name those who log in under \
+         `users`",
     ),
+    way(
+        CLIENT,
+        "grants granttypes grant granttype",
+        "",
+        "a client comes with a user who logs in, by `authorization_code` and `refresh_token`; others are not supported yet, so \
+         remove it",
+    ),
+    way(
+        CLIENT,
+        "jwks jwksuri publickey tokenendpointauthmethod",
+        "secretSha256",
+        "a client proves itself by a secret here, or not at all: `secretSha256` has its hash",
+    ),
+    way(
+        CLIENT,
+        "secret clientsecret sha256 secrethash",
+        "secretSha256",
+        "is `secretSha256` here, the SHA-256 of the secret in 64 hex digits",
+    ),
+    key(
+        CLIENT,
+        "redirecturi redirects redirect callbackurl callbackurls redirecturl redirecturls",
+        "redirectUris",
+    ),
+    way(CLIENT, "scope scopes audience", "", "what a client may do is what its user allows it; remove it"),
+    way(CLIENT, "id clientid name clientname", "", "the `client_id` is the key in `clients`; remove it"),
     way(AUTH, "enabled required public", "", "a token is always asked for; remove it"),
     way(
         AUTH,

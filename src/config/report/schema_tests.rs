@@ -205,7 +205,9 @@ fn values(key: &Key) -> Vec<Json> {
         _ => {}
     }
     values.extend(match key.name {
-        "sha256" => vec![json!("0a".repeat(32)), json!("0g".repeat(32)), json!("0A".repeat(33))],
+        "sha256" | "secretSha256" => {
+            vec![json!("0a".repeat(32)), json!("0g".repeat(32)), json!("0A".repeat(33))]
+        }
         "expires" => {
             vec![json!("2027-01-31"), json!("2027-01-31T00:00:00+01:00"), json!("2027-01-31T00:00:00.5Z")]
         }
@@ -224,6 +226,7 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         _ if text.contains('$') => true,
         // Grammars of their own.
         ("proxy" | "admin", "addr") | ("proxy", "baseUrl") | ("server", "url") => true,
+        ("auth", "issuer" | "registration") | ("client", "redirectUris") => true,
         ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") | ("rateLimits", "allow") => true,
         // Files have to be there, and what they are for.
         _ if matches!(key.kind, ValueKind::Path) => true,
@@ -231,6 +234,7 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
         // It depends on other keys.
         ("proxy", "tls") => true,
+        ("auth", "kind") => text.eq_ignore_ascii_case("\"oauth\""),
         ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
         ("token" | "user", "servers") | ("toolRule", "users") => true,
         ("tls", "selfSigned") => true,

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::config::{
     access::ADMIN,
-    read::{context::Context, fields::Fields},
+    read::{context::Context, fields::Fields, reader::ReadText},
     report::problem::Location,
     snapshot::{HostPattern, Snapshot},
 };
@@ -164,7 +164,15 @@ pub(crate) fn networks(
 }
 
 /// `proxy.baseUrl`.
-pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> {
+pub(crate) struct BaseUrl {
+    /// What it is.
+    pub(crate) url: Url,
+    /// As it is written.
+    pub(crate) text: ReadText,
+}
+
+/// `proxy.baseUrl`.
+pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<BaseUrl> {
     let text = proxy.text(cx, "baseUrl")?;
     let url = http_url(cx, &text.value, &text.at)?;
     if url.query().is_some() {
@@ -173,7 +181,7 @@ pub(crate) fn base_url(cx: &mut Context<'_>, proxy: &Fields<'_>) -> Option<Url> 
     if url.path() != "/" {
         cx.notice(&text.at, "the path has no effect; the gateway's own paths start at the root");
     }
-    Some(url)
+    Some(BaseUrl { url, text })
 }
 
 /// Warns of a URL of the gateway that does not fit what it speaks. Its certificate, its origins and what clients are

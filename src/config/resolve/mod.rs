@@ -8,6 +8,7 @@ pub(crate) mod callers;
 pub(super) mod command;
 pub(crate) mod inline;
 pub(crate) mod limits;
+mod oauth;
 pub(crate) mod programs;
 mod rates;
 pub(super) mod remaining;
@@ -26,7 +27,7 @@ use crate::config::{
         reader::{Node, ReadText},
     },
     report::foreign,
-    resolve::remaining::Remaining,
+    resolve::{bind::BaseUrl, remaining::Remaining},
     schemes::Schemes,
     snapshot::{Level, LogConfig, LogFormat, LoginStore, LoginTerms, LostFiles, Server, Snapshot},
     table::ROOT,
@@ -95,9 +96,13 @@ fn snapshot(
             servers: of_servers.map(|servers| servers.remaining.clone()),
         });
     }
-    let settings = proxy.as_ref().zip(sessions).map(|(proxy, sessions)| settings(cx, proxy, &sessions));
+    let base = proxy.as_ref().and_then(|proxy| bind::base_url(cx, proxy));
+    let settings =
+        proxy.as_ref().zip(sessions).map(|(proxy, sessions)| settings(cx, proxy, base.as_ref(), &sessions));
+    let mut of_oauth = None;
     if let Some((proxy, settings)) = proxy.as_ref().zip(settings.as_ref()) {
         schemes::refuse_any_origin(cx, proxy, auth.schemes, &settings.allowed_origins);
+        of_oauth = oauth::resolve(cx, proxy, &auth, base.as_ref(), &settings.allowed_hosts);
     }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
@@ -117,6 +122,7 @@ fn snapshot(
     snapshot.credentials = auth.credentials;
     snapshot.users = auth.users.known;
     snapshot.login_terms = auth.login_terms.unwrap_or(LoginTerms::DEFAULT);
+    snapshot.oauth = of_oauth.map(Arc::new);
     (snapshot.login_store, snapshot.lost.login_keys) = (auth.login_store, auth.lost_login_keys);
     if let Some(proxy) = &proxy {
         bind::warn_of_locked_admin(cx, proxy, &snapshot);
@@ -160,16 +166,21 @@ fn version(cx: &mut Context<'_>, fields: &Fields<'_>) {
 
 /// Everything in `proxy` but `auth`; the parts of the snapshot that come from elsewhere are left empty. What is not good is
 /// noted, and its value does not matter any more.
-fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> Snapshot {
-    let base_url = bind::base_url(cx, proxy);
-    bind::warn_of_scheme(cx, proxy, base_url.as_ref());
+fn settings(
+    cx: &mut Context<'_>,
+    proxy: &Fields<'_>,
+    base: Option<&BaseUrl>,
+    sessions: &Fields<'_>,
+) -> Snapshot {
+    let base_url = base.map(|base| &base.url);
+    bind::warn_of_scheme(cx, proxy, base_url);
     let addr = bind::listen(cx, proxy);
-    let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url.as_ref(), addr.as_deref());
+    let allowed_hosts = bind::allowed_hosts(cx, proxy, base_url, addr.as_deref());
     let addr = addr.unwrap_or_default();
     let state_dir = proxy.get("stateDir").and_then(|node| node.path(cx));
     let state_dir = state_directory(cx, state_dir);
     let tls = proxy.object(cx, "tls");
-    let tls = tls.and_then(|tls| tls::resolve(cx, &tls, &allowed_hosts, base_url.as_ref()));
+    let tls = tls.and_then(|tls| tls::resolve(cx, &tls, &allowed_hosts, base_url));
     let admin = proxy.object(cx, "admin");
     let workers = proxy.number(cx, "workers").unwrap_or_default();
     let (session_key, has_session_key) = cx.with_files_as_parts(|cx| session_key(cx, proxy));
@@ -184,10 +195,11 @@ fn settings(cx: &mut Context<'_>, proxy: &Fields<'_>, sessions: &Fields<'_>) -> 
         users: Vec::new(),
         login_terms: LoginTerms::DEFAULT,
         login_store: LoginStore::default(),
+        oauth: None,
         state_dir,
         allowed_hosts,
-        allowed_origins: bind::allowed_origins(cx, proxy, base_url.as_ref()),
-        base_url,
+        allowed_origins: bind::allowed_origins(cx, proxy, base_url),
+        base_url: base_url.cloned(),
         loopback_origins: addr.iter().all(|addr| addr.ip().is_loopback()),
         keep_alive: duration(cx, "keepAlive"),
         limits: limits::resolve(cx, proxy, sessions),

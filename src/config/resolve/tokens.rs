@@ -20,6 +20,7 @@ use crate::config::{
     report::{foreign, problem::Location, shown},
     resolve::{
         callers::{KnownNames, caller_limits, words},
+        oauth::{self, ReadOauth},
         schemes, tenants,
         users::{self, ReadUsers},
     },
@@ -50,6 +51,8 @@ pub(crate) struct Auth {
     pub(crate) is_clear: bool,
     /// Every name in `tokens`, whether its credentials are good or not.
     pub(crate) token_names: KnownNames,
+    /// What the keys of OAuth say, which count with `"kind": "oauth"`.
+    pub(crate) oauth: ReadOauth,
     /// `sessions`: how long logins last.
     pub(crate) login_terms: Option<LoginTerms>,
     /// `storage` and the keys of what is stored.
@@ -116,6 +119,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         read_tokens(cx, &tokens, servers, &mut holders, &mut auth, true);
     }
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
+    auth.oauth = oauth::read(cx, &fields, is_ours);
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
         if !fields.has("users") {
             cx.notice(
@@ -125,7 +129,8 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         }
         users::login_terms(cx, &sessions)
     });
-    let (login_store, has_files) = cx.with_files_as_parts(|cx| users::login_store(cx, &fields));
+    let (login_store, has_files) =
+        cx.with_files_as_parts(|cx| users::login_store(cx, &fields, auth.oauth.is_on));
     (auth.login_store, auth.lost_login_keys) = (login_store, !has_files);
     match fields.get("users") {
         Some(node) => match node.map_as(cx, "an object with a name for each user") {
@@ -165,7 +170,7 @@ fn are_by_server(fields: &Fields<'_>, servers: &[&str], fits: fn(&Node<'_>) -> b
         && entries.iter().all(|(_, _, node)| fits(node))
 }
 
-/// Whether `kind` is the one there is.
+/// Whether `kind` is one that there is.
 fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
     let Some(kind) = fields.get("kind") else {
         // There, each entry is a list; a list of one token is seldom written here.
@@ -184,11 +189,15 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
         // MCP Front has both spellings, and they mean different things. To propose the one that is known here would open
         // each server to the tokens of all.
         (Some("bearerToken"), _) => format!("is a kind of MCP Front's {BY_SERVER}"),
-        _ if !is_spelled("bearer_token") && are_by_server(fields, servers, |_| true) => {
+        _ if !is_spelled("bearer_token") && !is_spelled("oauth") && are_by_server(fields, servers, |_| true) => {
             format!("is no kind here, and this looks like a config of MCP Front's {BY_SERVER}")
         }
-        (_, "oauth" | "oauth2" | "oidc" | "jwt" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
-            "OAuth is not supported yet; use \"bearer_token\", and give each caller a token".into()
+        (_, "oauth2" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
+            "is no kind here; use \"oauth\", by which the gateway's own users log in".into()
+        }
+        (_, "oidc" | "jwt") => {
+            "tokens of others are not supported yet; use \"oauth\", by which the gateway's own users log in, or \"bearer_token\""
+                .into()
         }
         (_, "basic" | "apikey") => {
             "is a scheme and no kind; use \"bearer_token\", and list the scheme in `schemes`".into()
@@ -483,7 +492,7 @@ fn read_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
     }
 }
 
-fn decode_hex(text: &str) -> Option<[u8; 32]> {
+pub(super) fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text, &mut digest).ok()?;
     Some(digest)

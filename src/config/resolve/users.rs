@@ -92,7 +92,8 @@ pub(super) fn login_terms(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginTer
 }
 
 /// `storage`, `jwtSecret` and `encryptionKey`. What is not good is noted, and its value does not matter any more.
-pub(super) fn login_store(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginStore {
+/// `has_oauth`: whether others than users log in.
+pub(super) fn login_store(cx: &mut Context<'_>, fields: &Fields<'_>, has_oauth: bool) -> LoginStore {
     let storage = match fields.word(cx, "storage") {
         Some("memory") => LoginStorage::Memory,
         _ => LoginStorage::File,
@@ -103,7 +104,7 @@ pub(super) fn login_store(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoginSto
         encryption_keys: keys(cx, fields, "encryptionKey", encryption_key),
     };
     for name in ["storage", "jwtSecret", "encryptionKey"].into_iter().filter(|name| fields.has(name)) {
-        if !fields.has("users") {
+        if !fields.has("users") && !has_oauth {
             cx.notice(
                 &fields.key(name),
                 "has no effect, because there are no `users` who could log in; add some, or remove it",

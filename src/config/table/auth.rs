@@ -1,6 +1,6 @@
 //! `proxy.auth`.
 
-use super::{LABEL, TEXT, secs};
+use super::{LABEL, TEXT, oauth, secs};
 use crate::config::snapshot::LoginTerms;
 use crate::config::table::key::{
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
@@ -82,6 +82,18 @@ pub(in crate::config) static AUTH: Object = Object {
         )
         .examples(&[r#"{ "$env": "ENCRYPTION_KEY" }"#])
         .restart(""),
+        oauth::ISSUER,
+        oauth::TOKEN_TTL,
+        oauth::REFRESH_TOKEN_TTL,
+        oauth::REFRESH_TOKEN_SCOPES,
+        oauth::REFRESH_REUSE_GRACE,
+        oauth::REGISTRATION,
+        oauth::REDIRECT_SCHEMES,
+        oauth::REQUIRE_RESOURCE,
+        oauth::ADVERTISE_TAGS,
+        oauth::SCOPE_TAGS,
+        oauth::SCOPE_VALIDATION,
+        oauth::CLIENTS,
     ],
 };
 
@@ -135,8 +147,11 @@ static JWT_SECRET: ValueKind = ValueKind::Secret(r"^[\s\S]{32,}$");
 static ENCRYPTION_KEY: ValueKind = ValueKind::Secret(r"^([\s\S]{32}|base64:[A-Za-z0-9+/_-]{43}=?)$");
 
 static KINDS: Words = Words {
-    words: &[Word("bearer_token", &[], "by a token in the `Authorization` header")],
-    otherwise: "is no kind of auth; use \"bearer_token\"",
+    words: &[
+        Word("bearer_token", &[], "by a token that they were given"),
+        Word("oauth", &[], "so too, and by one that the gateway issues to clients whose user logs in"),
+    ],
+    otherwise: "is no kind of auth; use \"bearer_token\" or \"oauth\"",
 };
 
 static SCHEME: ValueKind = ValueKind::Word(&SCHEMES);

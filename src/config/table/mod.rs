@@ -8,6 +8,7 @@
 mod auth;
 pub(crate) mod key;
 mod limits;
+mod oauth;
 mod proxy;
 mod rates;
 mod server;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
+    oauth::CLIENT,
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},
 };

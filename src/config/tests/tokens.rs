@@ -226,3 +226,44 @@ fn tenants_that_would_not_work_are_told_of() {
     let loaded = Place::new().load(config);
     assert!(loaded.snapshot.is_none(), "`authTokens` lists no tenants: {}", said(&loaded));
 }
+
+#[test]
+fn with_oauth_each_key_has_its_default_and_the_issuer_is_what_is_written() {
+    let of = |base: &str, more: &str| {
+        let config = format!(
+            r#"{{"proxy": {{"baseUrl": "{base}", "auth": {{"kind": "oauth", "tokens": {{"ci": "token-of-ci-alone"}}{more}}}}},
+            "mcpServers": {{"a": {{"url": "http://a/mcp"}}}}}}"#
+        );
+        good(Place::new().load(&config)).oauth.expect("OAuth is on")
+    };
+    let plain = of("HTTPS://Gate.Example:443/", "");
+    assert_eq!((&*plain.base, &*plain.issuer), ("HTTPS://Gate.Example:443", "HTTPS://Gate.Example:443"));
+    assert_eq!((plain.token_ttl.as_secs(), plain.refresh_token_ttl.as_secs()), (3600, 720 * 3600));
+    assert_eq!((plain.refresh_reuse_grace.as_secs(), &plain.registration), (120, &Registration::Open));
+    assert_eq!(plain.redirect_schemes, ["cursor", "vscode", "vscode-insiders"]);
+    assert_eq!((plain.scope_tags, plain.offers_tags, plain.advertise_tags), (ScopeTags::All, true, false));
+    assert!(!plain.require_resource && plain.clients.is_empty() && plain.refresh_token_scopes.is_empty());
+
+    let hash = "0a".repeat(32);
+    let clients = format!(
+        r#", "issuer": "https://gate.example/", "registration": ["Claude.ai"], "scopeTags": "ANY",
+        "clients": {{"ops": {{"secretSha256": "{hash}", "roles": ["admin"], "redirectUris": ["http://127.0.0.1/callback"]}}}}"#
+    );
+    let set = of("https://gate.example", &clients);
+    assert_eq!((&*set.base, &*set.issuer), ("https://gate.example", "https://gate.example/"));
+    assert_eq!(
+        (&set.registration, set.scope_tags),
+        (&Registration::Hosts(vec!["claude.ai".into()]), ScopeTags::Any)
+    );
+    let ops = set.client("ops").expect("is there");
+    assert_eq!((ops.secret, &*ops.roles), (Some([10; 32]), &["admin".to_owned()][..]));
+    assert_eq!(*ops.redirect_uris, ["http://127.0.0.1/callback".into()]);
+    assert!(set.client("none").is_none());
+}
+
+#[test]
+fn without_oauth_its_keys_are_read_and_mean_nothing() {
+    let loaded = with_proxy(r#""auth": {"tokens": {"ci": "token-of-ci-alone"}, "tokenTtl": "5m"}"#);
+    assert!(said(&loaded).contains("auth.tokenTtl: notice: has no effect without"), "{}", said(&loaded));
+    assert!(good(loaded).oauth.is_none());
+}

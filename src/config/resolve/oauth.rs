@@ -1,0 +1,351 @@
+//! `proxy.auth` with `"kind": "oauth"`: the gateway as an authorization server of its own.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use url::{Host, Url};
+
+use crate::config::{
+    oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
+    read::{
+        context::Context,
+        fields::Fields,
+        reader::{Node, ReadText},
+    },
+    report::problem::Location,
+    resolve::{
+        bind::{self, BaseUrl},
+        callers::words,
+        tokens::{Auth, decode_hex},
+    },
+    snapshot::HostPattern,
+    table::CLIENT,
+};
+
+/// The keys that have no effect without `"kind": "oauth"`.
+const KEYS: [&str; 12] = [
+    "issuer",
+    "tokenTtl",
+    "refreshTokenTtl",
+    "refreshTokenScopes",
+    "refreshReuseGrace",
+    "registration",
+    "redirectSchemes",
+    "requireResource",
+    "advertiseTags",
+    "scopeTags",
+    "scopeValidation",
+    "clients",
+];
+
+/// What a client id of a client that registered itself begins with.
+const REGISTERED: &str = "sgc_";
+/// Longest redirect of a client: as much as a browser's address takes, with room for an answer.
+const LONGEST_REDIRECT: usize = 2048;
+
+/// What the keys say.
+#[derive(Debug, Default)]
+pub(crate) struct ReadOauth {
+    /// `"kind": "oauth"`.
+    pub(crate) is_on: bool,
+    issuer: Option<(Url, ReadText)>,
+    has_issuer: bool,
+    kind_at: Location,
+    config: Option<OauthConfig>,
+}
+
+/// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is.
+pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> ReadOauth {
+    let is_on = is_ours
+        && auth
+            .get("kind")
+            .and_then(|node| node.literal())
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("oauth"));
+    if is_ours && !is_on {
+        for name in KEYS.into_iter().filter(|name| auth.has(name)) {
+            cx.notice(
+                &auth.key(name),
+                "has no effect without `\"kind\": \"oauth\"`; write that, or remove it",
+            );
+        }
+    }
+    let issuer = auth.text(cx, "issuer").and_then(|text| Some((issuer(cx, &text)?, text)));
+    let schemes = redirect_schemes(cx, auth);
+    let duration = |cx: &mut Context<'_>, name, default| auth.duration(cx, name).unwrap_or(default);
+    let config = OauthConfig {
+        base: Arc::default(),
+        issuer: Arc::default(),
+        token_ttl: duration(cx, "tokenTtl", OauthConfig::TOKEN_TTL),
+        refresh_token_ttl: duration(cx, "refreshTokenTtl", OauthConfig::REFRESH_TOKEN_TTL),
+        refresh_token_scopes: scopes(cx, auth, "refreshTokenScopes").unwrap_or_default(),
+        refresh_reuse_grace: duration(cx, "refreshReuseGrace", OauthConfig::REFRESH_REUSE_GRACE),
+        registration: registration(cx, auth),
+        require_resource: auth.bool(cx, "requireResource").unwrap_or_default(),
+        advertise_tags: auth.bool(cx, "advertiseTags").unwrap_or_default(),
+        scope_tags: match auth.word(cx, "scopeTags") {
+            Some("any") => ScopeTags::Any,
+            _ => ScopeTags::All,
+        },
+        offers_tags: auth.bool(cx, "scopeValidation").unwrap_or(true),
+        clients: clients(cx, auth, &schemes),
+        redirect_schemes: schemes,
+    };
+    if config.advertise_tags && !config.offers_tags {
+        let message = "has no effect beside `\"scopeValidation\": false`, by which tags are not offered; remove one of them";
+        cx.notice(&auth.key("advertiseTags"), message);
+    }
+    if config.refresh_token_ttl < config.token_ttl {
+        let message =
+            "is shorter than `tokenTtl`, so that a token outlives what would renew it; make it longer";
+        cx.warning(&auth.key("refreshTokenTtl"), message);
+    }
+    ReadOauth {
+        is_on,
+        issuer,
+        has_issuer: auth.has("issuer"),
+        kind_at: auth.key("kind"),
+        config: Some(config),
+    }
+}
+
+/// What the keys make of the gateway, if they are to. `hosts`: `proxy.allowedHosts`.
+pub(super) fn resolve(
+    cx: &mut Context<'_>,
+    proxy: &Fields<'_>,
+    auth: &Auth,
+    base: Option<&BaseUrl>,
+    hosts: &[HostPattern],
+) -> Option<OauthConfig> {
+    let ReadOauth { is_on, issuer, has_issuer, kind_at, config } = &auth.oauth;
+    if !is_on {
+        return None;
+    }
+    let has_callers = auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty();
+    if !has_callers && !cx.failed() {
+        cx.error(kind_at, "needs somebody who can log in; add `users`, or `tokens`");
+    }
+    let Some(BaseUrl { url, text }) = base else {
+        if proxy.lacks(&["baseUrl"]) {
+            cx.error(kind_at, "needs `proxy.baseUrl`, by which clients find the gateway and compare what their tokens are for");
+        }
+        return None;
+    };
+    if !is_safe(url) {
+        let message = "is http://, and with `\"kind\": \"oauth\"` passwords and tokens would cross the network in the clear; write \
+                       https://, or use a loopback address";
+        cx.error(&text.at, message);
+    }
+    if url.path() != "/" {
+        let message = "has a path, which cannot be with `\"kind\": \"oauth\"`: clients look for the gateway's metadata at the root; \
+                       end it after the host and port";
+        cx.error(&text.at, message);
+    }
+    let base: Arc<str> = text.value.trim().trim_end_matches('/').into();
+    let issuer = match issuer {
+        Some((url, text)) => {
+            let is_here = hosts.iter().any(|host| is_of(url, host));
+            if !is_here && !hosts.is_empty() {
+                let message = "is at a host that is none of `proxy.allowedHosts`, so no client would find the gateway there; add it \
+                               to those, or remove this";
+                cx.error(&text.at, message);
+            }
+            text.value.as_str().into()
+        }
+        None if *has_issuer => return None,
+        None => Arc::clone(&base),
+    };
+    Some(OauthConfig { base, issuer, ..config.clone()? })
+}
+
+/// Whether tokens may be sent there: it is https, or on this machine.
+fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || is_loopback(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+fn is_of(url: &Url, pattern: &HostPattern) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    pattern.host == "*"
+        || pattern.host == host && pattern.port.is_none_or(|port| url.port_or_known_default() == Some(port))
+}
+
+fn issuer(cx: &mut Context<'_>, text: &ReadText) -> Option<Url> {
+    let url = bind::http_url(cx, &text.value, &text.at)?;
+    if url.path() != "/" || url.query().is_some() || text.value.contains(char::is_whitespace) {
+        let message = "has more than scheme, host and port, and clients would look for its metadata where the gateway has none; end it \
+                       after those";
+        return cx.refuse(&text.at, message);
+    }
+    if !is_safe(&url) {
+        return cx.refuse(
+            &text.at,
+            "is http://, over which no client is to log in; write https://, or use a loopback address",
+        );
+    }
+    Some(url)
+}
+
+/// Words that can be a scope (RFC 6749 §3.3).
+pub(super) fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
+    let is_in = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
+    let mut scopes = Vec::new();
+    for text in fields.texts(cx, name)? {
+        match !text.value.is_empty() && text.value.bytes().all(is_in) {
+            true => scopes.push(text.value),
+            false => {
+                cx.error(&text.at, "is no scope; write visible ASCII without spaces, quotes and backslashes")
+            }
+        }
+    }
+    Some(scopes)
+}
+
+fn redirect_schemes(cx: &mut Context<'_>, auth: &Fields<'_>) -> Vec<String> {
+    /// What a browser would do something else with than to open a program.
+    const OTHERS: [&str; 12] = [
+        "http",
+        "https",
+        "javascript",
+        "data",
+        "file",
+        "blob",
+        "about",
+        "vbscript",
+        "ftp",
+        "ws",
+        "wss",
+        "view-source",
+    ];
+    let mut schemes = Vec::new();
+    for text in auth.texts(cx, "redirectSchemes").unwrap_or_default() {
+        let mut bytes = text.value.bytes();
+        let is_scheme = bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+            && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte));
+        if !is_scheme {
+            cx.error(
+                &text.at,
+                "is no scheme; write what stands before the colon, in small letters, as in \"cursor\"",
+            );
+        } else if OTHERS.contains(&&*text.value) {
+            cx.error(&text.at, "is no scheme of a program; remove it (`https`, and `http` to the user's own machine, may be redirected to anyway)");
+        } else {
+            schemes.push(text.value);
+        }
+    }
+    schemes
+}
+
+fn registration(cx: &mut Context<'_>, auth: &Fields<'_>) -> Registration {
+    const WORDS: &str =
+        "is neither \"open\" nor \"off\"; use one of them, or a list of hosts, as in [\"claude.ai\"]";
+    let Some(node) = auth.get("registration") else { return Registration::Open };
+    let Some(nodes) = node.elements() else {
+        let Some(text) = node.string(cx) else { return Registration::Off };
+        match &*text.value.to_ascii_lowercase() {
+            "open" => return Registration::Open,
+            "off" => {}
+            _ => cx.error(&text.at, WORDS),
+        }
+        return Registration::Off;
+    };
+    let mut hosts = Vec::new();
+    for node in nodes {
+        let Some(text) = node.string(cx) else { continue };
+        let host = text.value.to_ascii_lowercase();
+        let is_host = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+        if matches!(&*host, "open" | "off") {
+            cx.error(&text.at, "stands alone, and not in a list: \"registration\": \"open\"");
+        } else if !is_host {
+            cx.error(&text.at, "is no host; write its name alone, as in \"claude.ai\"");
+        } else {
+            hosts.push(host);
+        }
+    }
+    Registration::Hosts(hosts)
+}
+
+fn clients(cx: &mut Context<'_>, auth: &Fields<'_>, schemes: &[String]) -> Vec<OauthClient> {
+    let mut clients: Vec<OauthClient> = Vec::new();
+    let Some(node) = auth.get("clients") else { return clients };
+    let example =
+        "an object with a `client_id` for each client, as in { \"portal\": { \"redirectUris\": [ … ] } }";
+    let Some(entries) = node.map_as(cx, example) else { return clients };
+    for (name, key, node) in entries.entries() {
+        let is_name = matches!(name.len(), 1..=64)
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if !is_name {
+            cx.error(
+                &key,
+                "has to be 1 to 64 letters, digits, `.`, `_` or `-`: it is the `client_id`; rename it",
+            );
+        } else if name.starts_with(REGISTERED) {
+            cx.error(&key, "begins as ids of clients do that registered themselves; rename it");
+        }
+        let Some(fields) = node.object(cx, &CLIENT) else { continue };
+        let secret = fields.get("secretSha256").and_then(|node| secret(cx, &node));
+        let roles = words(cx, &fields, "roles").unwrap_or_default();
+        let mut redirect_uris: Vec<Arc<str>> = Vec::new();
+        for text in fields.texts(cx, "redirectUris").unwrap_or_default() {
+            match redirect_fault(&text.value, schemes) {
+                None => redirect_uris.push(text.value.into()),
+                Some(fault) => cx.error(&text.at, fault),
+            }
+        }
+        if !roles.is_empty() && !fields.has("secretSha256") {
+            cx.warning(
+                &fields.key("roles"),
+                "have no effect without `secretSha256`: anybody could say that it is this client; add it",
+            );
+        }
+        clients.push(OauthClient { name: name.into(), secret, redirect_uris, roles });
+    }
+    clients
+}
+
+/// The value is never shown: it may be the secret itself.
+fn secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
+    let text = node.string(cx)?;
+    match decode_hex(&text.value) {
+        Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
+            cx.refuse(&text.at, "is the hash of nothing; hash the secret itself")
+        }
+        Some(digest) => Some(digest),
+        None => cx.refuse(&text.at, "must be 64 hex digits; `printf %s \"$SECRET\" | sha256sum` prints them"),
+    }
+}
+
+/// What is wrong with a redirect of the config's own.
+fn redirect_fault(text: &str, schemes: &[String]) -> Option<&'static str> {
+    if text.len() > LONGEST_REDIRECT {
+        return Some("is longer than 2,048 bytes; shorten it");
+    }
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let Some(url) = Url::parse(text).ok().filter(|_| is_visible) else {
+        return Some("is no URL; write all of it, as in \"https://portal.example.com/callback\"");
+    };
+    if url.fragment().is_some() {
+        return Some("has a #fragment, which no redirect can have (RFC 6749 §3.1.2); remove it");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("has a user name or password in it; remove it");
+    }
+    let is_fit = match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(&url),
+        scheme => schemes.iter().any(|listed| listed == scheme),
+    };
+    (!is_fit).then_some(
+        "is neither https, nor http to the user's own machine, nor of one of the `redirectSchemes`; write https://, or add its scheme \
+         there",
+    )
+}
