@@ -5,6 +5,8 @@
 
 mod credential;
 mod login;
+mod oauth;
+mod small_body;
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -17,6 +19,7 @@ use self::credential::{credential_field_names, credential_fields, identify, is_s
 use crate::{
     body::{Body, BrokenOff, Payload, response::empty},
     bridge,
+    config::Snapshot,
     downstream::{
         connection::{Connection, ListenerKind, TakeoverSlot},
         cors,
@@ -68,12 +71,16 @@ pub async fn handle(
     let mut record = begin_record(&worker, &connection, &live, &head, client, id);
     let fields = head::fields(&head.headers);
     // Here, so that a page can read refusals too.
+    let FoundEndpoint { endpoint, server } = table::find(head.uri.path());
+    let endpoint = endpoint.by(&live.config);
     let is_listed = is_listed_origin(&connection, &live, fields.origin);
-    let allowed_origin = fields.origin.once().filter(|_| is_listed).cloned();
+    let readers = match endpoint.sites {
+        Sites::Open if connection.listener_kind == ListenerKind::Public => Some(cors::ANY),
+        Sites::OwnPage => None,
+        _ => fields.origin.once().filter(|_| is_listed).cloned(),
+    };
     let (closes, awaits_leave) = (fields.closes, fields.awaits_leave);
 
-    let FoundEndpoint { endpoint, server } = table::find(head.uri.path());
-    let endpoint = endpoint.with_debug(live.config.debug);
     let mut request = Request {
         worker: &worker,
         connection: &connection,
@@ -114,7 +121,7 @@ pub async fn handle(
     if let Some(id) = id_field {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    if let Some(origin) = &allowed_origin {
+    if let Some(origin) = &readers {
         cors::allow(origin, response.headers_mut());
     }
     close_if_last(&worker, &connection, head.version, &mut response);
@@ -236,6 +243,10 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
             let presented = credential_fields(request).presented().ok();
             login::answer(request, endpoint, presented, report_decoy).await
         }
+        (Who::Anyone, Answer::Oauth(endpoint)) => {
+            check_method(request)?;
+            oauth::answer(request, endpoint).await
+        }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.
         _ => identify(request).await.and(Err(ErrorKind::NotFound.into())),
@@ -291,10 +302,15 @@ fn check_host(request: &Request<'_>) -> Result<(), Error> {
 /// Whether the page that makes the request, if it is a page that does, may do so. At the admin listener only pages of its
 /// own may, whatever the public listener allows.
 fn check_origin(request: &Request<'_>) -> Result<(), Error> {
-    let Request { connection, fields, host, endpoint, is_listed, .. } = *request;
+    let Request { connection, live, head, fields, host, endpoint, is_listed, .. } = *request;
     let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin_is_of(host, origin));
     let may_call = match (connection.listener_kind, fields.origin) {
-        (ListenerKind::Public, _) => is_listed || endpoint.sites == Sites::Any,
+        (ListenerKind::Public, origin) => match endpoint.sites {
+            Sites::Any | Sites::Open => true,
+            Sites::Listed => is_listed,
+            // A link from anywhere leads to a page; what a page sends, only the gateway's own may.
+            Sites::OwnPage => head.method != Method::POST || is_gateways_own(&live.config, origin),
+        },
         (ListenerKind::Admin { .. }, Occurrence::Not) => true,
         (ListenerKind::Admin { .. }, Occurrence::Once(origin)) => is_own(origin),
         (ListenerKind::Admin { .. }, Occurrence::Often) => false,
@@ -302,11 +318,18 @@ fn check_origin(request: &Request<'_>) -> Result<(), Error> {
     if may_call { Ok(()) } else { Err(ErrorKind::ForbiddenOrigin.into()) }
 }
 
+/// Whether the gateway's own page makes the request: one at its URL. Browsers say so of each form that they send.
+fn is_gateways_own(config: &Snapshot, origin: Occurrence<'_>) -> bool {
+    let own = config.base_url.as_ref().map(|base_url| base_url.origin().ascii_serialization());
+    let sent = origin.once().map(HeaderValue::as_bytes);
+    own.is_some_and(|own| sent == Some(own.as_bytes()))
+}
+
 /// The answer to `OPTIONS`, where pages of other sites may call.
 fn options(request: &Request<'_>) -> Option<Response<Payload>> {
     let Request { connection, live, head, endpoint, .. } = *request;
     let is_answered = connection.listener_kind == ListenerKind::Public
-        && endpoint.sites == Sites::Listed
+        && matches!(endpoint.sites, Sites::Listed | Sites::Open)
         && head.method == Method::OPTIONS;
     if !is_answered {
         return None;

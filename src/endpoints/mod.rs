@@ -4,6 +4,7 @@ mod debug;
 pub mod login;
 mod manage;
 mod metrics;
+pub mod oauth;
 mod probe;
 pub mod server_list;
 pub mod shown;

@@ -7,6 +7,7 @@ use http::{Method, Response};
 
 use crate::{
     body::Payload,
+    config::Snapshot,
     downstream::connection::ListenerKind,
     endpoints::{EndpointRequest, debug, manage, metrics, probe},
     error::Error,
@@ -43,6 +44,7 @@ pub struct Methods {
 impl Methods {
     const READ: Self = Self { allow: "GET, HEAD", list: &[Method::GET, Method::HEAD] };
     const ACT: Self = Self { allow: "POST", list: &[Method::POST] };
+    const PAGE: Self = Self { allow: "GET, HEAD, POST", list: &[Method::GET, Method::HEAD, Method::POST] };
     const EVENTS: Self = Self { allow: "GET, OPTIONS", list: &[Method::GET, Method::OPTIONS] };
     const MESSAGE: Self = Self { allow: "POST, OPTIONS", list: &[Method::POST, Method::OPTIONS] };
     const MCP: Self = Self {
@@ -80,6 +82,11 @@ pub enum Sites {
     Any,
     /// Those of `proxy.allowedHosts` and `proxy.allowedOrigins`. Browsers may ask first, by `OPTIONS`.
     Listed,
+    /// Those of `proxy.allowedHosts`, and pages of every origin, which may read the answer. Browsers may ask first. Nothing here
+    /// reads a cookie, so that a page gets what anybody gets.
+    Open,
+    /// Those of `proxy.allowedHosts`. It is a page of the gateway's own, whose forms are sent by its own pages only.
+    OwnPage,
 }
 
 /// How a request is logged that is not refused.
@@ -98,6 +105,8 @@ pub enum Answer {
     Gateway(fn(&EndpointRequest<'_>) -> Result<Response<Payload>, Error>),
     /// The gateway, which reads the body: users log in and out.
     Login(LoginEndpoint),
+    /// The gateway as an authorization server, if the config makes it one.
+    Oauth(OauthEndpoint),
     /// The server that the path names, or the aggregate where it names none. The body of a POST is one message.
     Mcp(McpEndpoint),
     /// Nothing.
@@ -115,6 +124,52 @@ pub enum LoginEndpoint {
     Logout,
     /// `/auth`: a login as Atrax has it.
     Atrax,
+}
+
+/// The endpoints of the gateway as an authorization server, and as the resource server of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OauthEndpoint {
+    /// What a place is, and who issues tokens for it (RFC 9728).
+    ResourceMetadata,
+    /// What the authorization server can do (RFC 8414).
+    ServerMetadata,
+    /// Metadata that there is not.
+    NoMetadata,
+    /// `/authorize`: a client sends its user here.
+    Authorize,
+    /// `/token`: a code or a refresh token for the next ones.
+    Token,
+    /// `/register`: a client says who it is (RFC 7591).
+    Register,
+    /// `/revoke`: the end of a grant (RFC 7009).
+    Revoke,
+    /// `/oauth/introspect`: what a token is (RFC 7662).
+    Introspect,
+    /// `/oauth/login`: the page at which users log in.
+    LogIn,
+    /// `/oauth/consent`: the page at which they allow a client something.
+    Consent,
+    /// `/oauth/logout`: the end of a login of pages.
+    LogOut,
+    /// `/oauth`: what a user has allowed.
+    Dashboard,
+    /// `/oauth/grants/ID/revoke`: the end of one of those.
+    RevokeGrant,
+}
+
+impl OauthEndpoint {
+    /// Whether clients look there for a login at any server, so that there is no challenge where there is none.
+    fn is_looked_for(self) -> bool {
+        matches!(
+            self,
+            Self::ResourceMetadata
+                | Self::ServerMetadata
+                | Self::NoMetadata
+                | Self::Authorize
+                | Self::Token
+                | Self::Register
+        )
+    }
 }
 
 /// The endpoints of a server, or of all servers as one.
@@ -145,7 +200,7 @@ macro_rules! endpoints {
     };
 }
 
-use Answer::{Gateway, Login, Mcp, Nothing};
+use Answer::{Gateway, Login, Mcp, Nothing, Oauth};
 use Who::{Anyone, Guest, Hidden, Nobody, Server};
 const SCRAPER: Who = Who::Manage(ManageAsk::Metrics);
 const OPERATOR: Who = Who::Manage(ManageAsk::Servers);
@@ -175,6 +230,22 @@ endpoints! {
     LOG_OUT: ["/auth/logout"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Logout);
     AUTH: ["/auth"], ACT, Guest, Hidden, Listed, Info, Login(LoginEndpoint::Atrax);
 
+    RESOURCE_METADATA: ["/.well-known/oauth-protected-resource/*"], READ, Anyone, Hidden, Open, Debug,
+        Oauth(OauthEndpoint::ResourceMetadata);
+    SERVER_METADATA: ["/.well-known/oauth-authorization-server"], READ, Anyone, Hidden, Open, Debug,
+        Oauth(OauthEndpoint::ServerMetadata);
+    NO_METADATA: METADATA_PATHS, READ, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::NoMetadata);
+    AUTHORIZE: ["/authorize"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Authorize);
+    TOKEN: ["/token"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Token);
+    REGISTER: ["/register"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Register);
+    REVOKE: ["/revoke"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Revoke);
+    INTROSPECT: ["/oauth/introspect"], ACT, Anyone, Hidden, Listed, Info, Oauth(OauthEndpoint::Introspect);
+    LOGIN_PAGE: ["/oauth/login"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogIn);
+    CONSENT: ["/oauth/consent"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Consent);
+    LOG_OUT_PAGE: ["/oauth/logout"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogOut);
+    DASHBOARD: ["/oauth", "/my/tokens"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Dashboard);
+    GRANTS: ["/oauth/grants/*"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::RevokeGrant);
+
     ALL_MCP: ["/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
     ALL_SSE: ["/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
     ALL_MESSAGE: ["/message"], MESSAGE, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Message);
@@ -182,21 +253,13 @@ endpoints! {
     SSE: ["/{server}/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
     MESSAGE: ["/{server}/message"], MESSAGE, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Message);
 
-    NO_LOGIN: LOGIN_PATHS, MCP, Nobody, Hidden, Listed, Info, Nothing;
+    NO_LOGIN: ["/"], MCP, Nobody, Hidden, Listed, Info, Nothing;
     UNKNOWN: ["*"], MCP, Hidden, Hidden, Listed, Info, Nothing;
 }
 
-/// At which clients look for a login.
-const LOGIN_PATHS: [&str; 8] = [
-    "/",
-    "/register",
-    "/authorize",
-    "/token",
-    "/.well-known/oauth-protected-resource/*",
-    "/.well-known/oauth-authorization-server/*",
-    "/.well-known/openid-configuration/*",
-    "/.well-known/*",
-];
+/// At which clients look for metadata that there is not.
+const METADATA_PATHS: [&str; 3] =
+    ["/.well-known/oauth-authorization-server/*", "/.well-known/openid-configuration/*", "/.well-known/*"];
 
 /// What is served at a path.
 #[derive(Clone, Copy)]
@@ -217,13 +280,13 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
     let found = |endpoint| FoundEndpoint { endpoint, server: None };
     // A stranger's path may have 8 KiB, none of which is worth a look.
     if path.len() > LONGEST_PATH {
-        return found(if path.starts_with("/.well-known/") { &NO_LOGIN } else { &UNKNOWN });
+        return found(if path.starts_with("/.well-known/") { &NO_METADATA } else { &UNKNOWN });
     }
     // An array: a search for one character costs more than a path of this length has.
     let mut segments = path.strip_suffix('/').unwrap_or(path).split(['/']).skip(1);
     let first = segments.next();
     let (second, third, fourth) = (segments.next(), segments.next(), segments.next());
-    if fourth.is_some() && first != Some(".well-known") {
+    if fourth.is_some() && first != Some(".well-known") && first != Some("oauth") {
         return found(&UNKNOWN);
     }
     let of_server = |endpoint, server| FoundEndpoint { endpoint, server: Some(server) };
@@ -251,10 +314,23 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
         ("mcp", None, None) => found(&ALL_MCP),
         ("sse", None, None) => found(&ALL_SSE),
         ("message", None, None) => found(&ALL_MESSAGE),
-        ("" | "register" | "authorize" | "token", None, None) | (".well-known", ..) => found(&NO_LOGIN),
+        (".well-known", Some("oauth-protected-resource"), _) => found(&RESOURCE_METADATA),
+        (".well-known", Some("oauth-authorization-server"), None) => found(&SERVER_METADATA),
+        (".well-known", ..) => found(&NO_METADATA),
+        ("authorize", None, None) => found(&AUTHORIZE),
+        ("token", None, None) => found(&TOKEN),
+        ("register", None, None) => found(&REGISTER),
+        ("revoke", None, None) => found(&REVOKE),
+        ("oauth", Some("introspect"), None) => found(&INTROSPECT),
+        ("oauth", Some("login"), None) => found(&LOGIN_PAGE),
+        ("oauth", Some("consent"), None) => found(&CONSENT),
+        ("oauth", Some("logout"), None) => found(&LOG_OUT_PAGE),
+        ("oauth", None, None) | ("my", Some("tokens"), None) => found(&DASHBOARD),
+        ("oauth", Some("grants"), _) => found(&GRANTS),
+        ("", None, None) => found(&NO_LOGIN),
         // No server can have these names.
         ("health" | "status" | "metrics" | "servers" | "debug" | "auth" | "mcp" | "sse" | "message", ..)
-        | ("" | "register" | "authorize" | "token", ..) => found(&UNKNOWN),
+        | ("" | "register" | "authorize" | "token" | "revoke" | "oauth" | "my", ..) => found(&UNKNOWN),
         (server, None | Some("mcp"), None) => of_server(&MCP, server),
         (server, Some("sse"), None) => of_server(&SSE, server),
         (server, Some("message"), None) => of_server(&MESSAGE, server),
@@ -274,9 +350,20 @@ impl Endpoint {
         }
     }
 
-    /// What is served there if `/debug` is, or is not: where it is off, it is a path like any that leads nowhere.
-    pub fn with_debug(&'static self, is_served: bool) -> &'static Self {
-        if self.public == DEBUGGER && !is_served { &UNKNOWN } else { self }
+    /// What is served there by this config. What is off is a path like any that leads nowhere, or that clients try at any
+    /// server.
+    pub fn by(&'static self, config: &Snapshot) -> &'static Self {
+        match self.answer {
+            _ if self.public == DEBUGGER && !config.debug => &UNKNOWN,
+            Answer::Oauth(endpoint) if config.oauth.is_none() => {
+                if endpoint.is_looked_for() {
+                    &NO_LOGIN
+                } else {
+                    &UNKNOWN
+                }
+            }
+            _ => self,
+        }
     }
 
     /// Whether it is for operators, who need no token at an admin listener on loopback.
@@ -350,7 +437,8 @@ mod tests {
             path in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "db", "x", "auth", "login", "logout", "refresh", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
-                    "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "admin", "debug", "config", "log",
+                    "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "oauth-authorization-server", "revoke", "oauth", "introspect",
+                    "consent", "grants", "my", "tokens", "admin", "debug", "config", "log",
                     "Health", "healthx", "{server}", "*",
                 ]),
                 0..5,
@@ -368,13 +456,13 @@ mod tests {
         assert_eq!(find(&format!("/{name}/mcp")).server, Some(&*name));
         assert_eq!(find(&format!("/servers/{name}/restart")).server, Some(&*name));
         assert!(std::ptr::eq(find(&format!("/{}", "n".repeat(8191))).endpoint, &UNKNOWN));
-        assert!(std::ptr::eq(find(&format!("/.well-known/{}", "n".repeat(1000))).endpoint, &NO_LOGIN));
+        assert!(std::ptr::eq(find(&format!("/.well-known/{}", "n".repeat(1000))).endpoint, &NO_METADATA));
     }
 
     #[test]
     fn no_server_can_have_the_name_of_a_path() {
         /// Of paths to come.
-        const LATER: [&str; 6] = ["messages", "oauth", "revoke", "api", "my", "admin"];
+        const LATER: [&str; 3] = ["messages", "api", "admin"];
         let is_name = |word: &&str| !word.is_empty() && !word.contains('.');
         let words: BTreeSet<_> = first_words().into_iter().filter(is_name).chain(LATER).collect();
         let reserved: BTreeSet<_> = reserved_names().iter().copied().collect();

@@ -1,17 +1,10 @@
 //! Requests of users who log in: they present no token, so they count for their addresses.
 
-use std::{
-    cell::OnceCell,
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::Poll,
-    time::Duration,
-};
+use std::{cell::OnceCell, pin::Pin};
 
-use bytes::Bytes;
 use http::{Response, header};
-use hyper::body::Body as _;
 
+use super::small_body;
 use crate::{
     body::Payload,
     endpoints::{
@@ -27,8 +20,6 @@ use crate::{
 
 /// Most bytes of a body.
 const MOST: usize = 8 * 1024;
-/// How long a body may take, if the config does not say less: it is a packet or two.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one that presents this beside its body.
 pub(super) async fn answer(
@@ -46,7 +37,7 @@ pub(super) async fn answer(
     if !is_json && endpoint != LoginEndpoint::Logout {
         return Err(ErrorKind::NotJson.into());
     }
-    let body = read(request).await?;
+    let body = small_body::read(request, MOST).await?;
     if !is_json && !body.is_empty() {
         return Err(ErrorKind::NotJson.into());
     }
@@ -96,37 +87,4 @@ fn is_json(request: &Request<'_>) -> bool {
     let content_type = request.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|content_type| content_type.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// The body as a whole. It is small, and has little time; less, if many others come.
-async fn read(request: &mut Request<'_>) -> Result<Bytes, Error> {
-    let address = request.client.unwrap_or(request.connection.address).into();
-    let Some(body) = &mut request.body else { return Ok(Bytes::new()) };
-    if body.size_hint().lower() > MOST as u64 {
-        return Err(ErrorKind::BodyTooLarge.into());
-    }
-    let mut read = Vec::new();
-    let reading = async {
-        while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await.transpose()? {
-            if read.len() + data.len() > MOST {
-                return Err(Error::from(ErrorKind::BodyTooLarge));
-            }
-            read.extend_from_slice(&data);
-        }
-        Ok(())
-    };
-    let within = request.live.limits.small_body_timeout.min(PATIENCE);
-    let mut reading = pin!(tokio::time::timeout(within, reading));
-    // What is here already needs no place, and drives out nobody.
-    let read_in_time = match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
-        Poll::Ready(read) => read,
-        Poll::Pending => {
-            let place = request.worker.shared.logins.pending.begin(address);
-            place.during(reading).await.ok_or_else(Error::gave_way)?
-        }
-    };
-    read_in_time.map_err(|_| ErrorKind::BodyTimeout)??;
-    request.body = None;
-    request.record.received(read.len() as u64);
-    Ok(read.into())
 }

@@ -1,0 +1,69 @@
+//! Requests to the gateway as an authorization server. Whoever makes them is not known, so they count for their addresses.
+
+use std::{cell::OnceCell, pin::Pin};
+
+use bytes::Bytes;
+use http::{Method, Response};
+
+use super::small_body;
+use crate::{
+    body::Payload,
+    endpoints::{oauth::OauthRequest, table::OauthEndpoint},
+    error::{Error, ErrorKind},
+    ledger::Resource,
+    request::{Request, rates},
+};
+
+/// Answers one.
+pub(super) async fn answer(
+    request: &mut Request<'_>,
+    endpoint: OauthEndpoint,
+) -> Result<Response<Payload>, Error> {
+    let Request { worker, connection, head, fields, client, .. } = *request;
+    let ledger = &worker.shared.ledger;
+    rates::check_address(request)?;
+    let body = match head.method {
+        Method::POST => small_body::read(request, OauthRequest::most_body(endpoint)).await?,
+        _ => Bytes::new(),
+    };
+    // A body may take its time. What is in it is judged by the config of the moment in which it is looked at.
+    let live = worker.shared.live().clone();
+    let Some(config) = &live.config.oauth else {
+        return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));
+    };
+    // From here on it is the gateway's turn. Before, there is nothing of it that others may need.
+    let share = request.address_owner().take(Resource::Requests);
+    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
+    let asked = &*request;
+    let (known, replayed) = (OnceCell::new(), OnceCell::new());
+    let oauth = OauthRequest {
+        shared: &worker.shared,
+        live: &live,
+        config,
+        head,
+        fields,
+        address: client.unwrap_or(connection.address),
+        body: &body,
+        on_known: &|owner| rates::check_caller(asked, owner),
+        on_failed: &|| {
+            connection.refused(ledger);
+            rates::refusal_of(asked, ErrorKind::InvalidToken.into())
+        },
+        known: &known,
+        replayed: &replayed,
+    };
+    let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(oauth.answer(endpoint));
+    let answered = answering.await;
+    if let Some(audited) = request.record.audited() {
+        if let Some(identity) = replayed.get() {
+            audited.set_replay(identity);
+        }
+        if let Some(identity) = known.get() {
+            audited.set_login(identity);
+        }
+    }
+    answered.map_err(|error| match error.kind {
+        ErrorKind::RateLimited => rates::refusal_of(request, error),
+        _ => error,
+    })
+}
