@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Opens the store once the config has users, and tries until it is open. Nothing waits for it: no reload, since what a config
+/// Opens the store once somebody may log in by the config, and tries until it is open. Nothing waits for it: no reload, since what a config
 /// takes away has to go in any case, and not the end of the process.
 pub(super) async fn open(shared: Weak<GatewayState>) {
     let Some(mut changes) = shared.upgrade().map(|shared| shared.changes()) else { return };
@@ -34,8 +34,8 @@ pub(super) async fn open(shared: Weak<GatewayState>) {
         if logins.is_open() {
             return;
         }
-        let has_users = !config.users.is_empty();
-        if has_users {
+        let has_grants = config.has_grants();
+        if has_grants {
             let now = shared.live().clock.now();
             let opened = tokio::select! {
                 opened = opened(logins, &config, now) => opened,
@@ -60,7 +60,7 @@ pub(super) async fn open(shared: Weak<GatewayState>) {
                 Ok(()) => wait = FIRST_WAIT,
                 Err(_) => return,
             },
-            () = sleep(wait), if has_users => wait = (wait * 2).min(LONGEST_WAIT),
+            () = sleep(wait), if has_grants => wait = (wait * 2).min(LONGEST_WAIT),
         }
     }
 }
@@ -76,7 +76,7 @@ async fn is_replaced(shared: &GatewayState, config: &Snapshot) {
 }
 
 fn is_same_store(one: &Snapshot, other: &Snapshot) -> bool {
-    !other.users.is_empty() && one.login_store == other.login_store && one.state_dir == other.state_dir
+    other.has_grants() && one.login_store == other.login_store && one.state_dir == other.state_dir
 }
 
 /// Opens it on a thread of its own, which a disk may keep for as long as it likes.

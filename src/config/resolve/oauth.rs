@@ -16,7 +16,6 @@ use crate::config::{
     resolve::{
         bind::{self, BaseUrl},
         callers::words,
-        tokens::{Auth, decode_hex},
     },
     snapshot::HostPattern,
     table::CLIENT,
@@ -108,19 +107,19 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
     }
 }
 
-/// What the keys make of the gateway, if they are to. `hosts`: `proxy.allowedHosts`.
+/// What the keys make of the gateway, if they are to. `has_callers`: whether anybody could log in. `hosts`: `proxy.allowedHosts`.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
-    auth: &Auth,
+    read: &ReadOauth,
+    has_callers: bool,
     base: Option<&BaseUrl>,
     hosts: &[HostPattern],
 ) -> Option<OauthConfig> {
-    let ReadOauth { is_on, issuer, has_issuer, kind_at, config } = &auth.oauth;
+    let ReadOauth { is_on, issuer, has_issuer, kind_at, config } = read;
     if !is_on {
         return None;
     }
-    let has_callers = auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty();
     if !has_callers && !cx.failed() {
         cx.error(kind_at, "needs somebody who can log in; add `users`, or `tokens`");
     }
@@ -315,7 +314,9 @@ fn clients(cx: &mut Context<'_>, auth: &Fields<'_>, schemes: &[String]) -> Vec<O
 /// The value is never shown: it may be the secret itself.
 fn secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
     let text = node.string(cx)?;
-    match decode_hex(&text.value) {
+    let mut digest = [0; 32];
+    let decoded = hex::decode_to_slice(&text.value, &mut digest).ok();
+    match decoded.map(|()| digest) {
         Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
             cx.refuse(&text.at, "is the hash of nothing; hash the secret itself")
         }
