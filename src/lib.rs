@@ -19,6 +19,7 @@
 //! | servers | [`servers`] (the servers of the config, as they run), [`session`] (sessions that the gateway keeps) |
 //! | links | [`link`] (a conversation with a server, whatever carries it) |
 //! | processes | [`child`] (processes of the gateway's) |
+//! | authorization | [`oauth`] (clients of the gateway's own authorization server, and what they ask for) |
 //! | upstream | [`upstream`] (the side towards servers), [`observe`] (log and metrics) |
 //! | downstream | [`downstream`] (the side towards clients) |
 //! | decisions | [`policy`] (who may do what) |
@@ -44,6 +45,7 @@ pub mod link;
 pub mod mcp;
 pub mod memory;
 pub mod net;
+pub mod oauth;
 pub mod observe;
 pub mod pages;
 pub mod policy;

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod event_reference;
 pub mod json;
 pub mod message;
+pub mod oauth_client;
 pub mod path;
 pub mod relay;
 pub mod session;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("endpoint", endpoint::run),
     ("json", json::run),
     ("message", message::run),
+    ("oauth_client", oauth_client::run),
     ("path", path::run),
     ("relay", relay::run),
     ("session", session::run),

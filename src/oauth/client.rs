@@ -1,0 +1,119 @@
+//! What a client is.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::{config::OauthClient, secret::Secret};
+
+/// Bytes of a client's name that are kept: what is longer is cut.
+pub(super) const LONGEST_NAME: usize = 128;
+
+/// A program that asks for tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// By what it calls itself in requests.
+    pub id: Arc<str>,
+    /// What people know it by. It says so itself, unless it is of the config.
+    pub name: Arc<str>,
+    /// Where it may be sent back to.
+    pub redirect_uris: Vec<Arc<str>>,
+    /// How it proves itself.
+    pub auth: ClientAuth,
+    /// Who says what it is.
+    pub kind: ClientKind,
+}
+
+/// How a client proves that it is the one.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Not at all: it runs where anybody can look into it. What it gets is bound to a verifier (PKCE).
+    None,
+    /// By a secret, of which this is the SHA-256.
+    Secret([u8; 32]),
+}
+
+impl std::fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Secret(_) => "Secret(…)",
+        })
+    }
+}
+
+/// Who says what a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// The config.
+    Config,
+    /// A document at the URL that is its id: whoever has that host.
+    Document,
+    /// The client itself, at `/register`.
+    Registered,
+}
+
+impl Client {
+    /// One of the config.
+    pub fn of_config(client: &OauthClient) -> Self {
+        Self {
+            id: Arc::clone(&client.name),
+            name: Arc::clone(&client.name),
+            redirect_uris: client.redirect_uris.clone(),
+            auth: client.secret.map_or(ClientAuth::None, ClientAuth::Secret),
+            kind: ClientKind::Config,
+        }
+    }
+
+    /// Whether it is the client who shows this. One that has a secret has to show it, and one that has none shows none.
+    /// Constant in time.
+    pub fn is_proved_by(&self, shown: Option<&Secret>) -> bool {
+        match (&self.auth, shown) {
+            (ClientAuth::None, shown) => shown.is_none_or(|shown| shown.expose().is_empty()),
+            (ClientAuth::Secret(_), None) => false,
+            (ClientAuth::Secret(digest), Some(shown)) => {
+                Sha256::digest(shown.expose()).as_slice().ct_eq(digest).into()
+            }
+        }
+    }
+}
+
+/// A name as it is kept.
+pub(super) fn cut(name: &str) -> &str {
+    let end = (0..=LONGEST_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_with_a_secret_shows_it_and_one_without_shows_none() {
+        let secret = |text: &str| Secret::new(text.into());
+        let of = |secret: Option<&str>| {
+            Client::of_config(&OauthClient {
+                name: "ops".into(),
+                secret: secret.map(|secret| Sha256::digest(secret).into()),
+                redirect_uris: Vec::new(),
+                roles: Vec::new(),
+            })
+        };
+        let (confidential, public) = (of(Some("a secret")), of(None));
+        assert!(confidential.is_proved_by(Some(&secret("a secret"))));
+        for bad in ["", "a secre", "a secret ", "A secret"] {
+            assert!(!confidential.is_proved_by(Some(&secret(bad))), "{bad}");
+            assert_eq!(public.is_proved_by(Some(&secret(bad))), bad.is_empty());
+        }
+        assert!(!confidential.is_proved_by(None) && public.is_proved_by(None));
+        assert_eq!(format!("{:?}", confidential.auth), "Secret(…)");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_two_characters() {
+        assert_eq!(cut("Claude"), "Claude");
+        assert_eq!(cut(&"é".repeat(100)).len(), LONGEST_NAME);
+        assert_eq!(cut(&format!("x{}", "é".repeat(100))).len(), LONGEST_NAME - 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! What a client asks for, while somebody decides about it. Nothing of it is kept: it is sealed into the forms of the pages, and
+//! opens only with the cookie of the browser that it was made for. So there is nothing that a flood of requests could fill, and
+//! a form that one browser was given is nothing in another.
+//!
+//! base64url(nonce ‖ AES-256-GCM(JSON)), with the cookie as additional data.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{identity::login::keys::NoKey, secret::Secret};
+
+/// How long somebody may take to decide.
+pub const GOOD: Duration = Duration::from_secs(60 * 60);
+/// How far clocks of two gateways may differ.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// Bytes of what is sealed at most: a form has room for it.
+const LONGEST: usize = 12 * 1024;
+
+/// What a client asks for, all of which was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorizationRequest {
+    /// Which client.
+    #[serde(rename = "c")]
+    pub client_id: String,
+    /// Where it is to be sent back to.
+    #[serde(rename = "r")]
+    pub redirect_uri: String,
+    /// What it wants back with the answer.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// SHA-256 of the verifier that it has.
+    #[serde(rename = "v")]
+    pub challenge: [u8; 32],
+    /// For which place.
+    #[serde(rename = "p")]
+    pub resource: String,
+    /// What it wants to do there: words with a blank between each two.
+    #[serde(rename = "o")]
+    pub scope: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed<R> {
+    #[serde(flatten)]
+    request: R,
+    /// When, in seconds since 1970.
+    #[serde(rename = "t")]
+    made: u64,
+}
+
+/// Seals requests, and opens them again.
+pub struct Flows {
+    key: RandomizedNonceKey,
+}
+
+impl Flows {
+    /// One whose requests others of the same key open.
+    pub fn new(key: &[u8; 32]) -> Result<Self, NoKey> {
+        RandomizedNonceKey::new(&AES_256_GCM, key).map(|key| Self { key }).map_err(|_| NoKey)
+    }
+
+    /// A request for the browser that has this cookie.
+    pub fn seal(
+        &self,
+        request: &AuthorizationRequest,
+        cookie: &str,
+        now: SystemTime,
+    ) -> Result<String, NoKey> {
+        let made = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut text = serde_json::to_vec(&Sealed { request, made }).map_err(|_| NoKey)?;
+        if text.len() > LONGEST {
+            return Err(NoKey);
+        }
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(cookie.as_bytes()), &mut text);
+        let nonce = nonce.map_err(|_| NoKey)?;
+        Ok(URL_SAFE_NO_PAD.encode([&nonce.as_ref()[..], &text].concat()))
+    }
+
+    /// The request that is in it, if it was made for the browser of this cookie, and not too long ago.
+    pub fn open(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<AuthorizationRequest> {
+        if sealed.len() > 2 * LONGEST {
+            return None;
+        }
+        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
+        let (nonce, text) = bytes.split_first_chunk_mut::<NONCE_LEN>()?;
+        let text = self.key.open_in_place(Nonce::from(&*nonce), Aad::from(cookie.as_bytes()), text).ok()?;
+        let Sealed { request, made } = serde_json::from_slice(text).ok()?;
+        let made = UNIX_EPOCH.checked_add(Duration::from_secs(made))?;
+        (made <= now + LEEWAY && now < made + GOOD).then_some(request)
+    }
+}
+
+/// The value of a new cookie, by which a browser is known that somebody may log in with. Fails if the system has no randomness to
+/// give.
+pub fn new_cookie() -> Result<Secret, NoKey> {
+    let mut bytes = Zeroizing::new([0; 24]);
+    getrandom::fill(&mut *bytes).map_err(|_| NoKey)?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn request() -> AuthorizationRequest {
+        AuthorizationRequest {
+            client_id: "https://claude.ai/oauth/mcp-oauth-client-metadata".into(),
+            redirect_uri: "https://claude.ai/api/mcp/auth_callback".into(),
+            state: Some("state".into()),
+            challenge: [7; 32],
+            resource: "https://mcp.example.com".into(),
+            scope: "mcp offline_access".into(),
+        }
+    }
+
+    #[test]
+    fn a_request_opens_in_the_browser_that_it_was_made_for_and_for_an_hour() {
+        let flows = Flows::new(&[1; 32]).unwrap();
+        let now = at(1_800_000_000);
+        let sealed = flows.seal(&request(), "cookie", now).unwrap();
+        assert_eq!(flows.open(&sealed, "cookie", now), Some(request()));
+        assert_ne!(flows.seal(&request(), "cookie", now).unwrap(), sealed, "no two are alike");
+        assert!(!sealed.contains("claude"));
+        for cookie in ["", "cooki", "cookie ", "other"] {
+            assert_eq!(flows.open(&sealed, cookie, now), None, "{cookie}");
+        }
+        assert_eq!(Flows::new(&[2; 32]).unwrap().open(&sealed, "cookie", now), None);
+        let opens = |moment| flows.open(&sealed, "cookie", moment).is_some();
+        assert!(opens(now + GOOD - Duration::from_secs(1)) && opens(now - LEEWAY));
+        for bad in [at(0), now - LEEWAY - Duration::from_secs(1), now + GOOD, now + 9 * GOOD] {
+            assert!(!opens(bad));
+        }
+    }
+
+    #[test]
+    fn a_sealed_request_with_any_byte_changed_or_missing_is_none() {
+        let flows = Flows::new(&[1; 32]).unwrap();
+        let now = at(1_800_000_000);
+        let sealed = flows.seal(&request(), "cookie", now).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
+        let opens = |bytes: &[u8]| flows.open(&URL_SAFE_NO_PAD.encode(bytes), "cookie", now).is_some();
+        assert!(opens(&bytes));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(!opens(&changed) && !opens(&bytes[..at]) && !opens(&bytes[at + 1..]), "{at}");
+        }
+        for bad in ["", "A", "!", &"A".repeat(99_999)] {
+            assert_eq!(flows.open(bad, "cookie", now), None);
+        }
+    }
+
+    #[test]
+    fn what_no_form_has_room_for_is_not_sealed() {
+        let flows = Flows::new(&[1; 32]).unwrap();
+        let longest = AuthorizationRequest {
+            client_id: "c".repeat(1400),
+            redirect_uri: "r".repeat(2048),
+            state: Some("s".repeat(1024)),
+            resource: "p".repeat(1024),
+            scope: "o".repeat(1024),
+            ..request()
+        };
+        assert!(flows.seal(&longest, "cookie", at(1)).unwrap().len() < 12 * 1024);
+        let longer = AuthorizationRequest { state: Some("s".repeat(LONGEST)), ..request() };
+        assert_eq!(flows.seal(&longer, "cookie", at(1)), Err(NoKey));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_comes_back_as_it_was(
+            state in prop::option::of("\\PC{0,100}"),
+            redirect_uri in "\\PC{0,100}",
+            challenge: [u8; 32],
+            cookie in "[!-~]{0,40}",
+        ) {
+            let flows = Flows::new(&[1; 32]).unwrap();
+            let request = AuthorizationRequest { state, redirect_uri, challenge, ..request() };
+            let sealed = flows.seal(&request, &cookie, at(1_800_000_000)).unwrap();
+            prop_assert_eq!(flows.open(&sealed, &cookie, at(1_800_000_001)), Some(request));
+        }
+
+        #[test]
+        fn whatever_text_comes_opens_nothing(text in "[A-Za-z0-9_-]{0,300}") {
+            prop_assert_eq!(Flows::new(&[1; 32]).unwrap().open(&text, "cookie", at(1)), None);
+        }
+    }
+}
