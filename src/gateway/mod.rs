@@ -45,10 +45,14 @@ use crate::{
     },
     ledger::Ledger,
     mcp::seal::SessionKey,
+    oauth::{CachedDocuments, Clients},
     observe::{Observer, Topic},
     servers::Backend,
     state::{GatewayState, Live, SPARE_CONNECTIONS, capacity},
-    upstream::Unusable,
+    upstream::{
+        Unusable,
+        document::{Documents, Internet},
+    },
 };
 
 pub use crate::gateway::{
@@ -248,6 +252,15 @@ impl Prepared {
             }
         };
         Ok(Self { shared, certificate, self_made, acceptor, process_key, clock })
+    }
+
+    /// Has documents of clients come from this Internet, and not from the one that there is: for tests.
+    pub fn in_internet(mut self, internet: Arc<dyn Internet>) -> Self {
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.clients = Clients::of(CachedDocuments::of(Documents::of(internet)));
+        }
+        self
     }
 
     /// Binds the addresses and begins to serve. Must be called on a tokio runtime with I/O and time, which accepts; workers

@@ -40,6 +40,7 @@ pub(super) async fn answer(
         shared: &worker.shared,
         live: &live,
         config,
+        id: request.record.id(),
         head,
         fields,
         address: client.unwrap_or(connection.address),

@@ -329,6 +329,13 @@ impl Live {
         }
     }
 
+    /// The identity of somebody who logged in, and may still.
+    pub fn identity_of(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<&Arc<Identity>> {
+        let slots = self.slots_of(principal).iter();
+        let mut same = slots.filter(|slot| self.fingerprint(**slot) == Some(fingerprint));
+        same.next().map(|slot| &self.callers[*slot].identity)
+    }
+
     fn has_grant(&self, grant: GrantId) -> bool {
         self.logins.grants().is_some_and(|grants| grants.has(grant, self.clock.now()))
     }

@@ -22,6 +22,7 @@ use crate::{
     identity::login::Logins,
     ledger::{Capacity, Ledger, Resource},
     memory::Memory,
+    oauth::Clients,
     observe::Observer,
     servers::{EndCause, ServerEntry},
     session::Registry,
@@ -42,6 +43,8 @@ pub struct GatewayState {
     pub sessions: Registry,
     /// Logins of users.
     pub logins: Arc<Logins>,
+    /// Clients of the gateway as an authorization server.
+    pub clients: Clients,
     /// Who has how much of what the gateway has.
     pub ledger: Ledger,
     /// What was in use, so that memory is given back.
@@ -66,6 +69,7 @@ impl GatewayState {
             sessions: Registry::default(),
             logins: Arc::clone(&live.logins),
             live: ArcSwap::from_pointee(live),
+            clients: Clients::default(),
             ledger,
             memory: Memory::default(),
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),

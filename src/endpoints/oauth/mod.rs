@@ -3,7 +3,13 @@
 //! Each endpoint answers in a file of its own. What of a request they may look at is [`OauthRequest`]; fields of forms and of
 //! queries are read by [`form`] alone.
 
+mod authorize;
+mod consent;
 pub mod form;
+mod log_in;
+mod places;
+mod register;
+mod visit;
 
 use std::{cell::OnceCell, net::IpAddr, sync::Arc};
 
@@ -18,6 +24,7 @@ use crate::{
     error::{Error, ErrorKind},
     identity::Identity,
     ledger::{AddressBlock, Owner},
+    observe::RequestId,
     state::{GatewayState, Live},
 };
 
@@ -29,6 +36,8 @@ pub struct OauthRequest<'a> {
     pub live: &'a Arc<Live>,
     /// What that says of OAuth.
     pub config: &'a OauthConfig,
+    /// What the log calls it.
+    pub id: RequestId,
     /// Method, target and fields.
     pub head: &'a Parts,
     /// What one walk over the fields found.
@@ -96,16 +105,16 @@ impl<'a> OauthRequest<'a> {
     /// Answers it.
     pub async fn answer(&self, endpoint: OauthEndpoint) -> Result<Response<Payload>, Error> {
         match endpoint {
+            OauthEndpoint::Authorize => authorize::answer(self).await,
+            OauthEndpoint::Register => register::answer(self),
+            OauthEndpoint::LogIn => log_in::answer(self).await,
+            OauthEndpoint::Consent => consent::answer_form(self).await,
             OauthEndpoint::ResourceMetadata
             | OauthEndpoint::ServerMetadata
             | OauthEndpoint::NoMetadata
-            | OauthEndpoint::Authorize
             | OauthEndpoint::Token
-            | OauthEndpoint::Register
             | OauthEndpoint::Revoke
             | OauthEndpoint::Introspect
-            | OauthEndpoint::LogIn
-            | OauthEndpoint::Consent
             | OauthEndpoint::LogOut
             | OauthEndpoint::Dashboard
             | OauthEndpoint::RevokeGrant => Err(ErrorKind::NotFound.into()),

@@ -75,6 +75,12 @@ impl Attempts {
         usize::try_from(hash % count.max(1) as u64).unwrap_or_default()
     }
 
+    /// Somebody at this address does what takes no name, at `now`; or may after a while.
+    pub fn note_address(&self, address: AddressBlock, now: Instant) -> Result<(), Duration> {
+        let now = now.saturating_duration_since(self.began);
+        self.meters.lock().take(self.key.hash_one(address), now)
+    }
+
     /// Somebody at this address, who has a place among the comparisons, tries this name at `now`.
     pub fn note(&self, address: AddressBlock, name: &str, now: Instant) -> Attempt {
         let now = now.saturating_duration_since(self.began);

@@ -15,6 +15,7 @@ use sluicegate::{
     config::{self, LogFormat, Snapshot},
     gateway::{Gateway, Prepared},
     observe::{Log, Metrics, Observer},
+    upstream::document::Internet,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -100,8 +101,22 @@ impl Gate {
         Self::start_by(config, pause, Clock::default()).await
     }
 
+    /// Starts a gateway whose documents of clients come from this Internet.
+    pub async fn start_in(config: Value, internet: Arc<dyn Internet>) -> Self {
+        Self::start_as(config, Duration::ZERO, Clock::default(), |prepared| prepared.in_internet(internet))
+    }
+
     /// The same, with credentials that expire by `clock`.
     pub async fn start_by(config: Value, pause: Duration, clock: Clock) -> Self {
+        Self::start_as(config, pause, clock, |prepared| prepared)
+    }
+
+    fn start_as(
+        config: Value,
+        pause: Duration,
+        clock: Clock,
+        prepare: impl FnOnce(Prepared) -> Prepared,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let snapshot = load(&dir, config);
         let log = Lines::default();
@@ -116,7 +131,7 @@ impl Gate {
         // Most tests look for the line of one request among many of its kind.
         let observer = Arc::new(Observer::new(sink.unwrap(), metrics).pausing(pause));
         let prepared = Prepared::new(Arc::new(snapshot), Arc::clone(&observer), clock).unwrap();
-        let gateway = prepared.open().unwrap();
+        let gateway = prepare(prepared).open().unwrap();
         let addr = gateway.addrs()[0];
         Self { gateway, addr, log, observer, dir }
     }

@@ -3,6 +3,7 @@
 //! Everything here fails as tests do: by a panic that says what was expected.
 
 pub mod bench;
+pub mod browser;
 pub mod decisive_keys;
 pub mod harness;
 pub mod internet;

@@ -1,0 +1,135 @@
+//! `/authorize`: a client sends its user here, and gets a code if the user lets it in (RFC 6749 §4.1, OAuth 2.1, RFC 9207).
+//!
+//! As long as it is not known who asks and where that one may be sent back to, nobody is sent anywhere: the user is told what is
+//! wrong. What is wrong behind that is for the client, by a redirect.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::Response;
+
+use super::{
+    OauthRequest,
+    consent::decide,
+    form::Form,
+    places,
+    visit::{Asking, Visit, target},
+};
+use crate::{body::Payload, error::Error, oauth::flow::AuthorizationRequest, pages::WayOn};
+
+/// Bytes of a `state` at most.
+const LONGEST_STATE: usize = 1024;
+
+/// What is wrong with a request, for the client.
+struct Fault(&'static str, &'static str);
+
+/// Answers one.
+pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let visit = Visit::of(request)?;
+    let read = if request.is_post() { request.form() } else { request.asked() };
+    let form = match read {
+        Ok(form) => form,
+        Err(fault) => {
+            return Ok(visit.trouble(
+                "This request cannot be read.",
+                Some(&fault.to_string()),
+                WayOn::AddAnew,
+            ));
+        }
+    };
+    let Some(id) = form.get("client_id") else {
+        return Ok(visit.trouble("This request does not say which program it is of.", None, WayOn::AddAnew));
+    };
+    let clients = &request.shared.clients;
+    let found = clients.find(id, request.config, &visit.registrar()?, request.address_block()).await;
+    let client = match found {
+        Ok(client) => client,
+        Err(why) => return Ok(visit.unknown_client(why)),
+    };
+    let redirect_uri = match (form.get("redirect_uri"), &client.redirect_uris[..]) {
+        (Some(uri), _) => uri,
+        // RFC 6749 §3.1.2.3
+        (None, [only]) => only,
+        (None, _) => {
+            return Ok(visit.trouble(
+                "This program does not say where it is to be answered.",
+                None,
+                WayOn::AddAnew,
+            ));
+        }
+    };
+    let Some(receiver) = client.receiver(redirect_uri, request.config) else {
+        let sentence = "This program asks to be answered at an address that it did not name before.";
+        return Ok(visit.trouble(sentence, Some(redirect_uri), WayOn::AddAnew));
+    };
+    let prompt = |word| form.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|other| other == word));
+    let answered_by = |fault: Fault| {
+        let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
+        let answer = [("error", fault.0), ("error_description", fault.1)];
+        visit.lead_to(target(redirect_uri, state, &request.config.issuer, &answer)?.as_str())
+    };
+    let asked = match checked(request, &form, &client.id, redirect_uri) {
+        Ok(asked) => asked,
+        Err(fault) => return answered_by(fault),
+    };
+    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    let login = match visit.login().await? {
+        Some(login) if !prompt("login") => login,
+        _ if prompt("none") => return answered_by(Fault("login_required", "Nobody is signed in.")),
+        _ => {
+            let flow = visit.seal(&asked)?;
+            return visit.sign_in(Some(&flow), "", false, None);
+        }
+    };
+    decide(&visit, &asking, &login, prompt("consent"), prompt("none")).await
+}
+
+/// What the client asks for, if that can be.
+fn checked(
+    request: &OauthRequest<'_>,
+    form: &Form,
+    client_id: &str,
+    redirect_uri: &str,
+) -> Result<AuthorizationRequest, Fault> {
+    match form.get("response_type") {
+        Some("code") => {}
+        None => return Err(Fault("invalid_request", "response_type is missing.")),
+        Some(_) => return Err(Fault("unsupported_response_type", "response_type has to be code.")),
+    }
+    if form.get("response_mode").is_some_and(|mode| mode != "query") {
+        return Err(Fault("invalid_request", "response_mode has to be query."));
+    }
+    if form.get("request").is_some() {
+        return Err(Fault("request_not_supported", "Requests in a JWT are not taken."));
+    }
+    if form.get("request_uri").is_some() {
+        return Err(Fault("request_uri_not_supported", "Requests at a URI are not taken."));
+    }
+    if form.get("state").is_some_and(|state| state.len() > LONGEST_STATE) {
+        return Err(Fault("invalid_request", "state is longer than 1,024 bytes."));
+    }
+    // Without a method it would be "plain", by which whoever sees the request has what redeems the code.
+    let challenge = match (form.get("code_challenge"), form.get("code_challenge_method")) {
+        (Some(challenge), Some("S256")) => challenge,
+        (None, _) => return Err(Fault("invalid_request", "code_challenge is missing (PKCE).")),
+        (Some(_), _) => return Err(Fault("invalid_request", "code_challenge_method has to be S256.")),
+    };
+    let mut bytes = [0; 33];
+    let decoded = URL_SAFE_NO_PAD.decode_slice(challenge, &mut bytes);
+    let (32, Some(challenge)) = (decoded.unwrap_or_default(), bytes.first_chunk::<32>()) else {
+        return Err(Fault("invalid_request", "code_challenge is no SHA-256 in base64url."));
+    };
+    let resource = match form.get("resource") {
+        None if request.config.require_resource => {
+            return Err(Fault("invalid_target", "resource is missing (RFC 8707)."));
+        }
+        asked => places::canonical(request, asked)
+            .ok_or(Fault("invalid_target", "resource is no place of this gateway."))?,
+    };
+    Ok(AuthorizationRequest {
+        client_id: client_id.to_owned(),
+        redirect_uri: redirect_uri.to_owned(),
+        state: form.get("state").map(str::to_owned),
+        challenge: *challenge,
+        resource,
+        scope: places::known_scopes(request, form.get("scope").unwrap_or_default()),
+    })
+}

@@ -1,0 +1,183 @@
+//! Whether somebody lets a client in: asked on a page, or remembered.
+
+use std::sync::Arc;
+
+use http::Response;
+
+use super::{
+    OauthRequest, places,
+    visit::{Asking, Visit, no_key, not_kept},
+};
+use crate::{
+    body::Payload,
+    config::Level,
+    error::{Error, ErrorKind},
+    identity::login::{
+        grants::{Consent, NewCode, NotBegun, PageLogin},
+        keys::NoKey,
+    },
+    oauth::ClientKind,
+    pages::{self, Form, Identified, PassingOn, SCOPE_FIELD, ScopeChoice, Shown, WayOn, csrf::Purpose},
+    upstream::document::DocumentUrl,
+};
+
+/// What somebody who is logged in is shown next: where the client waits, if they allowed it the same before, and else the page
+/// that asks them.
+pub(super) async fn decide(
+    visit: &Visit<'_>,
+    asking: &Asking<'_>,
+    login: &PageLogin,
+    must_ask: bool,
+    must_not_ask: bool,
+) -> Result<Response<Payload>, Error> {
+    let scope = &asking.asked.scope;
+    if !must_ask && !asking.is_always_asked() {
+        let consent = consent(asking, login, scope);
+        if visit.grants()?.has_consent(consent, visit.now).await.map_err(|_| not_kept())? {
+            return allow(visit, asking, login, scope).await;
+        }
+    }
+    if must_not_ask {
+        let error = ("error", "consent_required");
+        return answer(visit, asking, false, &[error]);
+    }
+    ask(visit, asking, login)
+}
+
+fn consent(asking: &Asking<'_>, login: &PageLogin, scope: &str) -> Consent {
+    let grant = asking.grant(scope);
+    Consent {
+        principal: login.principal.clone(),
+        fingerprint: login.fingerprint,
+        client_id: grant.client_id,
+        redirect_host: grant.redirect_host,
+        resource: grant.resource,
+        scope: grant.scope,
+    }
+}
+
+/// The page that asks.
+fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Response<Payload>, Error> {
+    let Asking { client, asked, .. } = *asking;
+    let flow = visit.seal(asked)?;
+    let csrf = visit.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
+    let account = login.principal.to_string();
+    let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
+    let receiver = asking.shown_receiver();
+    let scopes: Vec<_> =
+        asked.scope.split(' ').map(|value| ScopeChoice { value, is_checked: true }).collect();
+    let servers = places::reached(visit.request, login, asked);
+    let servers: Vec<_> = servers.iter().map(|name| Shown::name(name)).collect();
+    let view = pages::Consent {
+        gateway: visit.gateway(),
+        client: Shown::name(&client.name),
+        account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
+        receiver: receiver.view(),
+        identified: match client.kind {
+            ClientKind::Config => Identified::Config,
+            ClientKind::Document => Identified::Site(Shown::text(&host)),
+            ClientKind::Registered => Identified::Nobody,
+        },
+        servers: &servers,
+        scopes: &scopes,
+        form: Form { csrf: &csrf, flow: Some(&flow) },
+        client_id: Shown::text(&client.id),
+        redirect_uri: Shown::text(&asked.redirect_uri),
+        resource: Shown::text(&asked.resource),
+    };
+    Ok(visit.show(pages::consent(&view)))
+}
+
+/// The form of that page.
+pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let visit = Visit::of(request)?;
+    if !request.is_post() {
+        return Ok(visit.over());
+    }
+    let Ok(form) = request.form() else { return Ok(visit.over()) };
+    let Some(flow) = form.get("flow") else { return Ok(visit.over()) };
+    // Only this browser has it, and only for a while.
+    let Some(asked) = visit.open(flow)? else { return Ok(visit.over()) };
+    let Some(login) = visit.login().await? else {
+        return visit.sign_in(Some(flow), "", false, None);
+    };
+    if !visit.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
+        return Ok(visit.over());
+    }
+    // The config may have changed, or the client's document.
+    let clients = &request.shared.clients;
+    let found =
+        clients.find(&asked.client_id, request.config, &visit.registrar()?, request.address_block()).await;
+    let client = match found {
+        Ok(client) => client,
+        Err(why) => return Ok(visit.unknown_client(why)),
+    };
+    let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
+        let sentence = "This program asks to be answered at an address that it did not name before.";
+        return Ok(visit.trouble(sentence, Some(&asked.redirect_uri), WayOn::AddAnew));
+    };
+    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    // What was not asked for cannot be ticked.
+    let is_ticked =
+        |word: &&str| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(*word));
+    let ticked: Vec<_> = asked.scope.split(' ').filter(is_ticked).collect();
+    let is_allowed =
+        form.get("answer") == Some("approve") && ticked.iter().any(|word| *word != "offline_access");
+    if !is_allowed {
+        return answer(&visit, &asking, true, &[("error", "access_denied")]);
+    }
+    let scope = ticked.join(" ");
+    if !asking.is_always_asked() {
+        let consent = consent(&asking, &login, &scope);
+        visit.grants()?.remember_consent(consent, visit.now).await.map_err(|_| not_kept())?;
+    }
+    allow(&visit, &asking, &login, &scope).await
+}
+
+/// Sends the client its code.
+async fn allow(
+    visit: &Visit<'_>,
+    asking: &Asking<'_>,
+    login: &PageLogin,
+    scope: &str,
+) -> Result<Response<Payload>, Error> {
+    let new = NewCode {
+        principal: login.principal.clone(),
+        fingerprint: login.fingerprint,
+        client: Arc::new(asking.grant(scope)),
+        redirect_uri: asking.asked.redirect_uri.as_str().into(),
+        challenge: asking.asked.challenge,
+    };
+    let code = visit.grants()?.begin_code(new, visit.now).await.map_err(|why| match why {
+        NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many codes as may be"),
+        NotBegun::TooLong => ErrorKind::Internal.with_cause("what a client asks for is too long to be kept"),
+        NotBegun::NoRandomness => no_key(NoKey),
+        NotBegun::Down => not_kept(),
+    })?;
+    let log = &visit.request.shared.observer.log;
+    let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
+    line.text("client", &asking.receiver.name()).send();
+    answer(visit, asking, visit.request.is_post(), &[("code", code.expose())])
+}
+
+/// Leads the browser back to the client. An answer to a form is a page that does so.
+fn answer(
+    visit: &Visit<'_>,
+    asking: &Asking<'_>,
+    is_to_form: bool,
+    answer: &[(&str, &str)],
+) -> Result<Response<Payload>, Error> {
+    let target = asking.target(&visit.request.config.issuer, answer)?;
+    if !is_to_form {
+        return visit.lead_to(target.as_str());
+    }
+    let receiver = asking.shown_receiver();
+    let view = PassingOn {
+        gateway: visit.gateway(),
+        client: Shown::name(&asking.client.name),
+        is_approved: answer.iter().any(|(name, _)| *name == "code"),
+        receiver: receiver.view(),
+        target: &target,
+    };
+    Ok(visit.show(pages::passing_on(&view)))
+}

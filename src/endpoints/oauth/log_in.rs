@@ -1,0 +1,138 @@
+//! `/oauth/login`: users log in with their password, and named tokens with themselves.
+
+use http::Response;
+
+use super::{
+    OauthRequest,
+    consent::decide,
+    form::Form,
+    visit::{Asking, Visit, no_key, not_kept},
+};
+use crate::{
+    body::Payload,
+    config::Level,
+    error::{Error, ErrorKind},
+    identity::{
+        Principal,
+        login::{fingerprint::Fingerprint, grants::NotBegun, keys::NoKey},
+    },
+    ledger::RateKey,
+    pages::{NotSignedIn, csrf::Purpose},
+    secret::Secret,
+};
+
+/// Answers one.
+pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let mut visit = Visit::of(request)?;
+    if !request.is_post() {
+        return match visit.login().await? {
+            Some(_) => visit.lead_to("/oauth"),
+            None => visit.sign_in(None, "", false, None),
+        };
+    }
+    let Ok(form) = request.form() else { return Ok(visit.over()) };
+    let flow = form.get("flow");
+    // A page of another site has no such field, so nobody is logged in as somebody else without noticing.
+    if !visit.is_own_form(Purpose::SignIn, None, flow, form.get("csrf"))? {
+        return Ok(visit.over());
+    }
+    let asked = match flow.map(|flow| visit.open(flow)).transpose()? {
+        Some(None) => return Ok(visit.over()),
+        asked => asked.flatten(),
+    };
+    let is_by_token = form.get("token").is_some();
+    let (principal, fingerprint) = match proved(request, &form).await? {
+        Ok(proved) => proved,
+        Err(failure) => {
+            return visit.sign_in(flow, form.get("username").unwrap_or_default(), is_by_token, Some(failure));
+        }
+    };
+    let grants = visit.grants()?;
+    let begun = grants.begin_page(&principal, fingerprint, visit.now).await.map_err(|why| match why {
+        NotBegun::Full | NotBegun::TooLong => {
+            ErrorKind::Unavailable.with_cause("there are as many logins as may be")
+        }
+        NotBegun::NoRandomness => no_key(NoKey),
+        NotBegun::Down => not_kept(),
+    });
+    let (cookie, login, has_ended_another) = begun?;
+    // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was there,
+    // or its config is in force by now.
+    let is_kept = request.shared.live().has_principal(&principal, fingerprint);
+    if !is_kept {
+        grants.withdraw(login.grant);
+    }
+    if has_ended_another || !is_kept {
+        request.shared.note_change();
+    }
+    if !is_kept {
+        return Err(ErrorKind::Unavailable.with_cause("the account changed while it was checked"));
+    }
+    // A new login has a new cookie, and what the old one began is over.
+    if let Some(old) = visit.login_cookie() {
+        let _ = grants.end_page(old).await;
+    }
+    let log = &request.shared.observer.log;
+    log.line(Level::Info, "Somebody signed in at the pages").display("principal", &principal).send();
+    visit.sign_in_with(cookie.expose());
+    let Some(asked) = asked else { return visit.lead_to("/oauth") };
+    let clients = &request.shared.clients;
+    let found =
+        clients.find(&asked.client_id, request.config, &visit.registrar()?, request.address_block()).await;
+    let client = match found {
+        Ok(client) => client,
+        Err(why) => return Ok(visit.unknown_client(why)),
+    };
+    let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
+        return Ok(visit.over());
+    };
+    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    decide(&visit, &asking, &login, false, false).await
+}
+
+/// Who has the password, or the token, of a form.
+async fn proved(
+    request: &OauthRequest<'_>,
+    form: &Form,
+) -> Result<Result<(Principal, Fingerprint), NotSignedIn>, Error> {
+    let failed = |error: Error| match error.kind {
+        ErrorKind::InvalidCredentials | ErrorKind::InvalidToken => match (request.on_failed)().kind {
+            ErrorKind::RateLimited | ErrorKind::GuessLimited => Ok(NotSignedIn::TooOften),
+            _ => Ok(NotSignedIn::Wrong),
+        },
+        ErrorKind::RateLimited => {
+            request.shared.observer.metrics.rate_limited(RateKey::Logins);
+            Ok(NotSignedIn::TooOften)
+        }
+        ErrorKind::Unavailable if request.shared.logins.is_open() => Ok(NotSignedIn::Busy),
+        _ => Err(error),
+    };
+    let live = request.live;
+    let found = match (form.get("token"), form.get("username"), form.get("password")) {
+        (Some(token), None, None) => by_token(request, token).ok_or(ErrorKind::InvalidToken.into()),
+        (None, Some(name), Some(password)) if live.has_logins() => {
+            let password = Secret::new(password.to_owned());
+            let address = request.address_block();
+            let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await;
+            user.and_then(|user| {
+                let fingerprint = live.fingerprint(user.slot).ok_or_else(not_kept)?;
+                Ok((user.identity.principal.clone(), fingerprint))
+            })
+        }
+        _ => Err(ErrorKind::InvalidCredentials.into()),
+    };
+    match found {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) => failed(error).map(Err),
+    }
+}
+
+/// The named token that this is, if it may be used.
+fn by_token(request: &OauthRequest<'_>, token: &str) -> Option<(Principal, Fingerprint)> {
+    let live = request.live;
+    let slot = live.tokens.find(token.as_bytes())?;
+    let principal = &live.callers[slot].identity.principal;
+    let fingerprint = live.fingerprint(slot)?;
+    let is_good = matches!(principal, Principal::Token(_)) && live.has_principal(principal, fingerprint);
+    is_good.then(|| (principal.clone(), fingerprint))
+}

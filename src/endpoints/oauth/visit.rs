@@ -1,0 +1,291 @@
+//! What the pages of a login and of a consent share: who is there, with which cookies, and what they are shown.
+
+use std::time::SystemTime;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use url::Url;
+
+use super::OauthRequest;
+use crate::{
+    body::{Payload, response::empty},
+    config::Level,
+    error::{Error, ErrorKind},
+    identity::login::{
+        grants::{ClientGrant, Grants, PageLogin},
+        keys::{NoKey, Purpose},
+    },
+    oauth::{
+        Client, NotFound,
+        flow::{AuthorizationRequest, Flows, new_cookie},
+        redirect::Receiver,
+        registration::Registrar,
+    },
+    pages::{
+        self, Form, NotSignedIn, Page, Shown, SignIn, Trouble, WayOn,
+        cookie::{Cookie, Reach},
+        csrf::{Csrf, FormOf, Purpose as FormPurpose},
+    },
+};
+
+/// Somebody's browser at the pages.
+pub(super) struct Visit<'a> {
+    pub(super) request: &'a OauthRequest<'a>,
+    pub(super) now: SystemTime,
+    reach: Reach,
+    /// By which the browser is known before anybody has logged in.
+    flow_cookie: String,
+    /// It has none yet.
+    is_new: bool,
+    /// The value of the login cookie that it is to have from now on.
+    signed_in: Option<HeaderValue>,
+}
+
+/// A client that asks for something, and where the answer goes.
+pub(super) struct Asking<'a> {
+    pub(super) client: &'a Client,
+    pub(super) receiver: &'a Receiver,
+    pub(super) asked: &'a AuthorizationRequest,
+}
+
+impl<'a> Visit<'a> {
+    /// The one of this request.
+    pub(super) fn of(request: &'a OauthRequest<'a>) -> Result<Self, Error> {
+        let reach = Reach::of(&request.config.base);
+        let known = Cookie::Flow.read(reach, &request.head.headers).filter(|cookie| cookie.len() <= 64);
+        let flow_cookie = match known {
+            Some(cookie) => cookie.to_owned(),
+            None => new_cookie().map_err(no_key)?.expose().to_owned(),
+        };
+        let now = request.live.clock.now();
+        Ok(Self { request, now, reach, flow_cookie, is_new: known.is_none(), signed_in: None })
+    }
+
+    pub(super) fn grants(&self) -> Result<&'a Grants, Error> {
+        self.request.shared.logins.grants().ok_or_else(not_kept)
+    }
+
+    /// Who is logged in, and may still be.
+    pub(super) async fn login(&self) -> Result<Option<PageLogin>, Error> {
+        let Some(cookie) = Cookie::Login.read(self.reach, &self.request.head.headers) else {
+            return Ok(None);
+        };
+        let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| not_kept())?;
+        Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
+    }
+
+    /// The value of the login cookie, whatever it is worth.
+    pub(super) fn login_cookie(&self) -> Option<&'a str> {
+        Cookie::Login.read(self.reach, &self.request.head.headers)
+    }
+
+    /// Has the browser keep this from now on.
+    pub(super) fn sign_in_with(&mut self, cookie: &str) {
+        self.signed_in = Cookie::Login.set(self.reach, cookie);
+    }
+
+    pub(super) fn registrar(&self) -> Result<Registrar, Error> {
+        registrar(self.request)
+    }
+
+    fn flows(&self) -> Result<Flows, Error> {
+        let key = self.request.shared.logins.key(Purpose::PendingRequest).map_err(|_| not_kept())?;
+        Flows::new(&key).map_err(no_key)
+    }
+
+    /// What a client asks for, sealed for this browser.
+    pub(super) fn seal(&self, asked: &AuthorizationRequest) -> Result<String, Error> {
+        self.flows()?.seal(asked, &self.flow_cookie, self.now).map_err(no_key)
+    }
+
+    /// What a client asked for in this browser, a while ago.
+    pub(super) fn open(&self, flow: &str) -> Result<Option<AuthorizationRequest>, Error> {
+        Ok(self.flows()?.open(flow, &self.flow_cookie, self.now))
+    }
+
+    fn csrf(&self) -> Result<Csrf, Error> {
+        let key = self.request.shared.logins.key(Purpose::PageForm).map_err(|_| not_kept())?;
+        Ok(Csrf::new([key]))
+    }
+
+    /// Whether a form came from the page that this browser was shown for it, and for this person.
+    pub(super) fn is_own_form(
+        &self,
+        purpose: FormPurpose,
+        login: Option<&PageLogin>,
+        flow: Option<&str>,
+        presented: Option<&str>,
+    ) -> Result<bool, Error> {
+        let csrf = self.csrf()?;
+        let grant = login.map(|login| login.grant.bytes());
+        Ok(csrf.holds(&self.form_of(purpose, grant.as_ref(), flow), presented.unwrap_or_default()))
+    }
+
+    fn form_of<'f>(
+        &'f self,
+        purpose: FormPurpose,
+        grant: Option<&'f [u8; 16]>,
+        flow: Option<&'f str>,
+    ) -> FormOf<'f> {
+        let owner = grant.map_or(self.flow_cookie.as_bytes(), |grant| &grant[..]);
+        FormOf { owner, purpose, object: flow.unwrap_or_default().as_bytes() }
+    }
+
+    /// The field `csrf` of a form.
+    pub(super) fn csrf_field(
+        &self,
+        purpose: FormPurpose,
+        login: Option<&PageLogin>,
+        flow: Option<&str>,
+    ) -> Result<String, Error> {
+        let grant = login.map(|login| login.grant.bytes());
+        let field = self.csrf()?.field(&self.form_of(purpose, grant.as_ref(), flow));
+        field.ok_or_else(not_kept)
+    }
+
+    /// The page at which somebody signs in.
+    pub(super) fn sign_in(
+        &self,
+        flow: Option<&str>,
+        name: &str,
+        is_by_token: bool,
+        failure: Option<NotSignedIn>,
+    ) -> Result<Response<Payload>, Error> {
+        let csrf = self.csrf_field(FormPurpose::SignIn, None, flow)?;
+        let form = Form { csrf: &csrf, flow };
+        let view = SignIn { gateway: self.gateway(), form, name, is_by_token, failure };
+        Ok(self.show(pages::sign_in(&view)))
+    }
+
+    pub(super) fn gateway(&self) -> &'a str {
+        &self.request.live.config.name
+    }
+
+    /// A page that says what is wrong. Nobody is sent anywhere by it.
+    pub(super) fn trouble(&self, sentence: &str, detail: Option<&str>, way_on: WayOn) -> Response<Payload> {
+        let view = Trouble {
+            gateway: self.gateway(),
+            status: StatusCode::BAD_REQUEST,
+            sentence,
+            detail: detail.map(Shown::text),
+            way_on,
+            request_id: self.request.id.as_str(),
+        };
+        self.show(pages::trouble(&view))
+    }
+
+    /// What a form belongs to is over, or was never asked.
+    pub(super) fn over(&self) -> Response<Payload> {
+        self.show(pages::trouble(&Trouble::over(self.gateway(), self.request.id.as_str())))
+    }
+
+    /// What there is to say where a client is not found.
+    pub(super) fn unknown_client(&self, why: NotFound) -> Response<Payload> {
+        let (sentence, detail) = match why {
+            NotFound::Unknown => ("This program is not known here.", None),
+            NotFound::NotAllowed => ("Programs of this kind are not let in here.", None),
+            NotFound::Document(why) => ("What this program says of itself cannot be used.", Some(why.name())),
+        };
+        if let Some(reason) = detail {
+            let log = &self.request.shared.observer.log;
+            let msg = "The metadata document of a client cannot be used";
+            log.line(Level::Debug, msg).text("reason", reason).send();
+        }
+        self.trouble(sentence, detail, WayOn::AddAnew)
+    }
+
+    /// The answer that shows a page.
+    pub(super) fn show(&self, page: Page) -> Response<Payload> {
+        self.with_cookies(page.into_response().map(Payload::Whole))
+    }
+
+    /// Leads the browser on, where it does not answer a form: to that, Chrome holds the policy of the page that it was on.
+    pub(super) fn lead_to(&self, target: &str) -> Result<Response<Payload>, Error> {
+        let mut response = empty(StatusCode::FOUND);
+        let location = HeaderValue::try_from(target);
+        let location =
+            location.map_err(|_| ErrorKind::Internal.with_cause("a redirect is no header value"))?;
+        response.headers_mut().insert(header::LOCATION, location);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        Ok(self.with_cookies(response))
+    }
+
+    fn with_cookies(&self, mut response: Response<Payload>) -> Response<Payload> {
+        let flow = self.is_new.then(|| Cookie::Flow.set(self.reach, &self.flow_cookie)).flatten();
+        for cookie in flow.into_iter().chain(self.signed_in.clone()) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+impl Asking<'_> {
+    /// Where the browser goes with this answer (RFC 6749 §4.1.2, RFC 9207).
+    pub(super) fn target(&self, issuer: &str, answer: &[(&str, &str)]) -> Result<Url, Error> {
+        target(&self.asked.redirect_uri, self.asked.state.as_deref(), issuer, answer)
+    }
+
+    /// What the client gets if somebody allows it this.
+    pub(super) fn grant(&self, scope: &str) -> ClientGrant {
+        ClientGrant {
+            client_id: self.client.id.clone(),
+            client_name: self.client.name.clone(),
+            redirect_host: self.receiver.name().into(),
+            resource: self.asked.resource.as_str().into(),
+            scope: scope.into(),
+        }
+    }
+
+    /// Whether it is asked about each time: nobody vouches for the client, or any program of the machine may be at the other end.
+    pub(super) fn is_always_asked(&self) -> bool {
+        !self.client.is_verified() || self.receiver.is_local()
+    }
+
+    pub(super) fn shown_receiver(&self) -> ShownReceiver {
+        ShownReceiver(self.receiver.name(), self.receiver.clone())
+    }
+}
+
+/// A receiver, with what is shown of it.
+pub(super) struct ShownReceiver(String, Receiver);
+
+impl ShownReceiver {
+    pub(super) fn view(&self) -> pages::Receiver<'_> {
+        match self.1 {
+            Receiver::Site(_) => pages::Receiver::Site(Shown::text(&self.0)),
+            Receiver::Loopback => pages::Receiver::ThisComputer,
+            Receiver::App(_) => pages::Receiver::App(Shown::text(&self.0)),
+        }
+    }
+}
+
+/// Where a browser goes with an answer.
+pub(super) fn target(
+    redirect_uri: &str,
+    state: Option<&str>,
+    issuer: &str,
+    answer: &[(&str, &str)],
+) -> Result<Url, Error> {
+    let url = Url::parse(redirect_uri);
+    let mut url = url.map_err(|_| ErrorKind::Internal.with_cause("a redirect URI is no URL"))?;
+    {
+        let mut query = url.query_pairs_mut();
+        query.extend_pairs(answer);
+        query.extend_pairs(state.map(|state| ("state", state)));
+        query.append_pair("iss", issuer);
+    }
+    Ok(url)
+}
+
+pub(super) fn registrar(request: &OauthRequest<'_>) -> Result<Registrar, Error> {
+    let key = request.shared.logins.key(Purpose::RegisteredClient).map_err(|_| not_kept())?;
+    Ok(Registrar::new(&key))
+}
+
+pub(super) fn not_kept() -> Error {
+    ErrorKind::Unavailable.with_cause("logins cannot be kept at present")
+}
+
+pub(super) fn no_key(_: NoKey) -> Error {
+    ErrorKind::Internal.with_cause("the system gives no random numbers, or the cryptography fails")
+}

@@ -1,0 +1,711 @@
+//! A program sends its user here, who logs in and decides; the program gets a code, or an error. And all the ways in which somebody
+//! else would like to have that code.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sluicegate::identity::{
+    Principal,
+    login::grants::{NotRedeemed, Redemption},
+};
+use test_support::{
+    browser::{BASE, Browser, Got, query},
+    internet::{TestHost, TestInternet, json_answer},
+    tls::Identity,
+    users::{CHEAP_HASHES, PASSWORD},
+};
+
+use crate::harness::{CI, DEV, Gate, soon};
+
+/// SHA-256 of `VERIFIER` in base64url (RFC 7636, appendix B).
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const PUBLIC: &str = "93.184.216.34";
+/// Hosts that have certificates in the test's Internet.
+const HOSTS: [&str; 4] = ["claude.ai", "vscode.dev", "chatgpt.com", "evil.example"];
+
+fn config(tls: &Identity) -> Value {
+    json!({
+        "proxy": {
+            "baseUrl": BASE,
+            "tls": tls.config(),
+            "auth": {
+                "kind": "oauth",
+                "storage": "memory",
+                "redirectSchemes": ["cursor"],
+                "tokens": { "dev": DEV, "ci": CI },
+                "users": {
+                    "alice": { "passwordHash": CHEAP_HASHES[0] },
+                    "bob": { "passwordHash": CHEAP_HASHES[1] },
+                },
+            },
+        },
+        "mcpServers": {
+            "db": { "url": "http://127.0.0.1:9/", "tags": ["reports"] },
+            "files": { "url": "http://127.0.0.1:9/", "users": ["alice"] },
+        },
+    })
+}
+
+struct World {
+    gate: Gate,
+    tls: Identity,
+    internet: Arc<TestInternet>,
+    host: TestHost,
+}
+
+impl World {
+    async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Value)) -> Self {
+        let tls = Identity::new();
+        let (internet, host) = TestInternet::new(&HOSTS, PUBLIC).await;
+        let mut config = config(&tls);
+        change(&mut config);
+        let gate = Gate::start_in(config, Arc::<TestInternet>::clone(&internet)).await;
+        Self { gate, tls, internet, host }
+    }
+
+    fn browser(&self) -> Browser<'_> {
+        Browser::new(&self.gate, &self.tls)
+    }
+
+    async fn register(&self, body: &Value) -> (u16, Value) {
+        let stream = tokio::net::TcpStream::connect(self.gate.addr).await.unwrap();
+        let stream = self.tls.connect(stream, &["http/1.1"], rustls::ALL_VERSIONS).await.unwrap();
+        let mut client = crate::harness::Client::new(stream);
+        let body = body.to_string();
+        let length = body.len();
+        client
+            .send(format!(
+                "POST /register HTTP/1.1\r\nHost: mcp.example.com\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        let (status, _, body) = client.response().await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    /// The id of a client that registered with this redirect URI.
+    async fn registered(&self, redirect_uri: &str) -> String {
+        let (status, answer) =
+            self.register(&json!({ "client_name": "A program", "redirect_uris": [redirect_uri] })).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["client_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Whether a code brings a grant to who has the verifier.
+    async fn is_good(&self, code: &str, client_id: &str, redirect_uri: &str) -> bool {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        use sha2::{Digest as _, Sha256};
+        let shared = self.gate.gateway.shared();
+        let live = shared.live().clone();
+        let challenge: [u8; 32] = Sha256::digest(VERIFIER).into();
+        assert_eq!(URL_SAFE_NO_PAD.encode(challenge), CHALLENGE);
+        let shown = Redemption {
+            client_id: client_id.into(),
+            redirect_uri: Some(redirect_uri.into()),
+            challenge_of_verifier: challenge,
+        };
+        let now = shared.live().clock.now();
+
+        let redeemed = shared
+            .logins
+            .grants()
+            .unwrap()
+            .redeem(code, shown, Box::new(|_, _, _| Ok(())), &live.config.login_terms, now)
+            .await;
+        match redeemed {
+            Ok(_) => true,
+            Err(NotRedeemed::Invalid) => false,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What each client sends in the end.
+fn asking(client_id: &str, redirect_uri: &str) -> Vec<(&'static str, String)> {
+    [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+        ("state", "a state"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .to_vec()
+}
+
+fn with<'a>(
+    mut fields: Vec<(&'static str, String)>,
+    changes: impl IntoIterator<Item = (&'static str, Option<&'a str>)>,
+) -> Vec<(&'static str, String)> {
+    for (name, value) in changes {
+        fields.retain(|(other, _)| *other != name);
+        fields.extend(value.map(|value| (name, value.to_owned())));
+    }
+    fields
+}
+
+fn target(fields: &[(&'static str, String)]) -> String {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    format!("/authorize?{}", query(&fields))
+}
+
+/// Logs in on a page that asks for it.
+async fn log_in(browser: &mut Browser<'_>, page: &Got, user: &str) -> Got {
+    let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+    let form = [("csrf", csrf.as_str()), ("flow", &flow), ("username", user), ("password", PASSWORD)];
+    browser.submit("/oauth/login", &form).await
+}
+
+/// Approves on the page that asks, with these scopes ticked.
+async fn approve(browser: &mut Browser<'_>, page: &Got, scopes: &[&str]) -> Got {
+    let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+    let names: Vec<_> = scopes.iter().map(|scope| format!("scope:{scope}")).collect();
+    let mut form = vec![("csrf", csrf.as_str()), ("flow", flow.as_str()), ("answer", "approve")];
+    form.extend(names.iter().map(|name| (name.as_str(), "on")));
+    browser.submit("/oauth/consent", &form).await
+}
+
+fn is_sign_in(page: &Got) -> bool {
+    page.asks_for("password")
+}
+
+fn is_consent(page: &Got) -> bool {
+    page.status == 200 && page.body.contains("action=\"/oauth/consent\"")
+}
+
+/// A page that says what is wrong, and leads nowhere.
+fn assert_trouble(page: &Got) {
+    assert_eq!((page.status, page.leads_to()), (400, None), "{page:?}");
+    assert!(page.head.contains("text/html") && !page.body.contains("csrf"), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_program_registers_and_gets_a_code_once_its_user_has_logged_in_and_approved() {
+    let world = World::start().await;
+    let redirect_uri = "http://localhost:49152/callback";
+    let id = world.registered("http://localhost:3118/callback").await;
+    let mut browser = world.browser();
+    let page = browser.get(&target(&asking(&id, redirect_uri))).await;
+    assert!(is_sign_in(&page), "{page:?}");
+    let cookie = page.head.lines().find(|line| line.starts_with("set-cookie")).unwrap();
+    assert!(cookie.contains("__Host-sg-flow=") && cookie.contains("Secure") && cookie.contains("HttpOnly"));
+    let wrong = [
+        ("csrf", &*page.hidden("csrf")),
+        ("flow", &page.hidden("flow")),
+        ("username", "alice"),
+        ("password", "x"),
+    ];
+    let refused = browser.submit("/oauth/login", &wrong).await;
+    assert_eq!(refused.status, 403);
+    let page = log_in(&mut browser, &refused, "alice").await;
+    assert!(is_consent(&page), "{page:?}");
+    assert!(browser.cookies.contains_key("__Host-sg-login"));
+    for shown in ["A program", "alice", "db", "files", "not verified", "this computer", "mcp"] {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    let done = approve(&mut browser, &page, &["mcp"]).await;
+    assert_eq!(done.status, 200, "a page, to which form-action does not apply");
+    let leads_to = done.leads_to().unwrap();
+    assert!(leads_to.starts_with("http://localhost:49152/callback?code="), "{leads_to}");
+    assert_eq!(
+        (done.answer("state").as_deref(), done.answer("iss").as_deref()),
+        (Some("a+state"), Some(BASE))
+    );
+    let code = done.answer("code").unwrap();
+    assert!(world.is_good(&code, &id, redirect_uri).await);
+    for (secret, what) in [
+        (&*code, "code"),
+        ("a state", "state"),
+        (PASSWORD, "password"),
+        (&*id, "id"),
+        (CHALLENGE, "challenge"),
+    ] {
+        assert!(!world.gate.log.text().contains(secret), "{what} in the log");
+    }
+    // The next time, nobody vouches for the program either.
+    let again = browser.get(&target(&asking(&id, redirect_uri))).await;
+    assert!(is_consent(&again), "{again:?}");
+    let (csrf, flow) = (again.hidden("csrf"), again.hidden("flow"));
+    let denied =
+        browser.submit("/oauth/consent", &[("csrf", &csrf), ("flow", &flow), ("answer", "deny")]).await;
+    assert_eq!(denied.answer("error").as_deref(), Some("access_denied"));
+    assert_eq!((denied.answer("code"), denied.answer("iss").as_deref()), (None, Some(BASE)));
+}
+
+/// What the document of a client says.
+fn document(id: &str, name: &str, redirect_uris: &[&str]) -> Value {
+    json!({
+        "client_id": id,
+        "client_name": name,
+        "redirect_uris": redirect_uris,
+        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    })
+}
+
+/// What a request says in place of what all say.
+type Changes<'a> = Vec<(&'static str, Option<&'a str>)>;
+
+#[tokio::test]
+async fn each_client_as_it_is_out_there_comes_to_its_code() {
+    const CLAUDE: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
+    const VSCODE: &str = "https://vscode.dev/oauth/client-metadata.json";
+    const CHATGPT: &str = "https://chatgpt.com/oauth/client.json";
+    let world = World::start().await;
+    let documents = [
+        document(
+            CLAUDE,
+            "Claude",
+            &[
+                "https://claude.ai/api/mcp/auth_callback",
+                "https://claude.com/api/mcp/auth_callback",
+                "http://localhost/callback",
+            ],
+        ),
+        document(VSCODE, "Visual Studio Code", &["http://127.0.0.1:33418", "https://vscode.dev/redirect"]),
+        document(
+            CHATGPT,
+            "ChatGPT",
+            &[
+                "https://chatgpt.com/connector/oauth/abc",
+                "https://chatgpt.com/connector_platform_oauth_redirect",
+            ],
+        ),
+    ];
+    let cursor = json!({
+        "client_name": "Cursor",
+        "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    });
+    let dcr = |uri: &str| json!({ "client_name": "A client", "redirect_uris": [uri], "token_endpoint_auth_method": "client_secret_post", "scope": "openid profile" });
+    let mcp = format!("{BASE}/mcp");
+    let db = format!("{BASE}/db/mcp");
+    // Where the code goes, who asks, and what else it sends.
+    let cases: Vec<(&str, Result<&Value, Value>, Changes<'_>)> = vec![
+        (
+            "https://claude.ai/api/mcp/auth_callback",
+            Ok(&documents[0]),
+            vec![("resource", Some(&mcp)), ("scope", Some("mcp"))],
+        ),
+        ("https://claude.com/api/mcp/auth_callback", Ok(&documents[0]), vec![("resource", Some(&db))]),
+        (
+            "http://localhost:51234/callback",
+            Ok(&documents[0]),
+            vec![("scope", Some("mcp offline_access")), ("prompt", Some("consent"))],
+        ),
+        ("http://127.0.0.1:33418/", Ok(&documents[1]), vec![("resource", Some(&db))]),
+        ("https://vscode.dev/redirect", Ok(&documents[1]), vec![("resource", Some(&mcp))]),
+        (
+            "https://chatgpt.com/connector/oauth/abc",
+            Ok(&documents[2]),
+            vec![("resource", Some(BASE)), ("scope", Some("mcp"))],
+        ),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", Err(cursor.clone()), vec![("resource", Some(&mcp))]),
+        ("https://www.cursor.com/agents/mcp/oauth/callback", Err(cursor), vec![]),
+        (
+            "https://claude.ai/api/mcp/auth_callback",
+            Err(dcr("https://claude.ai/api/mcp/auth_callback")),
+            vec![],
+        ),
+        (
+            "http://localhost:1455/auth/callback",
+            Err(dcr("http://localhost:1455/auth/callback")),
+            vec![("resource", None)],
+        ),
+        (
+            "http://127.0.0.1:40000/callback",
+            Err(dcr("http://127.0.0.1:39999/callback")),
+            vec![("scope", Some("openid profile"))],
+        ),
+        (
+            "http://127.0.0.1:19876/mcp/oauth/callback",
+            Err(dcr("http://127.0.0.1:19876/mcp/oauth/callback")),
+            vec![],
+        ),
+        (
+            "http://localhost:6274/oauth/callback",
+            Err(dcr("http://localhost:6274/oauth/callback")),
+            vec![("state", Some("x"))],
+        ),
+        (
+            "http://localhost:6274/oauth/callback/debug",
+            Err(dcr("http://localhost:6274/oauth/callback/debug")),
+            vec![("state", None)],
+        ),
+    ];
+    let mut fetched = 0;
+    // One person, with one browser: more than ten logins a minute are too many.
+    let mut browser = world.browser();
+    for (redirect_uri, client, more) in cases {
+        let id = match &client {
+            Ok(document) => document["client_id"].as_str().unwrap().to_owned(),
+            Err(registration) => {
+                let (status, answer) = world.register(registration).await;
+                assert_eq!(status, 201, "{answer}");
+                answer["client_id"].as_str().unwrap().to_owned()
+            }
+        };
+        let asked = target(&with(asking(&id, redirect_uri), more));
+        let page = match client {
+            Ok(document) if !is_known(&world, &id) => {
+                fetched += 1;
+                let answer = json_answer(&document.to_string(), "Cache-Control: max-age=3600\r\n");
+                tokio::join!(browser.get(&asked), world.host.answer(&answer)).0
+            }
+            // What was fetched before is kept: nobody answers a second time.
+            _ => browser.get(&asked).await,
+        };
+        let page = if is_sign_in(&page) { log_in(&mut browser, &page, "alice").await } else { page };
+        assert!(is_consent(&page), "{redirect_uri} {page:?}");
+        let done = approve(&mut browser, &page, &["mcp", "offline_access"]).await;
+        let code = done.answer("code").unwrap_or_else(|| panic!("{redirect_uri} {done:?}"));
+        assert!(done.leads_to().unwrap().starts_with(redirect_uri), "{done:?}");
+        assert!(world.is_good(&code, &id, redirect_uri).await, "{redirect_uri}");
+    }
+    assert_eq!((fetched, world.internet.connected().len()), (3, 3));
+}
+
+fn is_known(world: &World, id: &str) -> bool {
+    let host = id.split('/').nth(2).unwrap();
+    world.internet.resolved.lock().unwrap().iter().any(|name| name == host)
+}
+
+#[tokio::test]
+async fn who_was_let_in_before_is_let_in_again_if_somebody_vouches_for_it_and_asks_for_no_more() {
+    const ID: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
+    const REDIRECT: &str = "https://claude.ai/api/mcp/auth_callback";
+    let world = World::start().await;
+    let document = document(ID, "Claude", &[REDIRECT, "http://localhost/callback"]).to_string();
+    let mut browser = world.browser();
+    let asked = with(asking(ID, REDIRECT), [("scope", Some("mcp server:db"))]);
+    let answer = json_answer(&document, "");
+    let target_ = target(&asked);
+    let (page, _) = tokio::join!(browser.get(&target_), world.host.answer(&answer));
+    let page = log_in(&mut browser, &page, "alice").await;
+    assert!(page.body.contains("claude.ai") && !page.body.contains("not verified"));
+    // The user lets it have less than it asked for.
+    let done = approve(&mut browser, &page, &["server:db"]).await;
+    assert!(done.answer("code").is_some());
+    let again = |scope| target(&with(asked.clone(), [("scope", Some(scope))]));
+    let more = browser.get(&again("mcp server:db")).await;
+    assert!(is_consent(&more), "{more:?}");
+    let same = browser.get(&again("server:db")).await;
+    assert_eq!(
+        (same.status, same.answer("code").is_some(), same.answer("iss").as_deref()),
+        (302, true, Some(BASE))
+    );
+    for more in [
+        with(asked.clone(), [("scope", Some("server:db")), ("prompt", Some("consent"))]),
+        with(asked.clone(), [("scope", Some("server:db")), ("resource", Some("https://mcp.example.com/db"))]),
+        with(
+            asked.clone(),
+            [("scope", Some("server:db")), ("redirect_uri", Some("http://localhost:9/callback"))],
+        ),
+    ] {
+        let page = browser.get(&target(&more)).await;
+        assert!(is_consent(&page), "{page:?}");
+    }
+    let none = |scope| target(&with(asked.clone(), [("scope", Some(scope)), ("prompt", Some("none"))]));
+    assert!(browser.get(&none("server:db")).await.answer("code").is_some());
+    assert_eq!(browser.get(&none("mcp")).await.answer("error").as_deref(), Some("consent_required"));
+    let nobody = world.browser().get(&none("mcp")).await;
+    assert_eq!(nobody.answer("error").as_deref(), Some("login_required"));
+    let anew = browser.get(&target(&with(asked.clone(), [("prompt", Some("login"))]))).await;
+    assert!(is_sign_in(&anew));
+    // Another user was not asked.
+    let mut other = world.browser();
+    let page = other.get(&again("server:db")).await;
+    let page = log_in(&mut other, &page, "bob").await;
+    assert!(is_consent(&page), "{page:?}");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_anywhere_as_long_as_it_is_not_known_who_asks() {
+    let world = World::start().await;
+    let id = world.registered("https://app.example/cb").await;
+    let good = asking(&id, "https://app.example/cb");
+    for bad in [
+        with(good.clone(), [("client_id", None)]),
+        with(good.clone(), [("client_id", Some(""))]),
+        with(good.clone(), [("client_id", Some("nobody"))]),
+        with(good.clone(), [("client_id", Some("sgc_AAAA"))]),
+        with(good.clone(), [("client_id", Some(&id[..id.len() - 2]))]),
+        with(good.clone(), [("client_id", Some("http://app.example/client.json"))]),
+        with(good.clone(), [("client_id", Some("https://169.254.169.254/latest"))]),
+        with(good.clone(), [("client_id", Some("https://nowhere.example/client.json"))]),
+    ] {
+        assert_trouble(&world.browser().get(&target(&bad)).await);
+    }
+    for uri in [
+        "https://evil.example/cb",
+        "https://app.example.evil.example/cb",
+        "https://app.example/cb/../evil",
+        "https://app.example/cb?x",
+        "https://app.example/cb#x",
+        "https://app.example:8443/cb",
+        "https://app.example@evil.example/cb",
+        "http://app.example/cb",
+        "//app.example/cb",
+        "javascript:alert(1)",
+        "https://app.example/cb\u{200b}",
+    ] {
+        // Also with what else would be told the client.
+        for more in
+            [("response_type", Some("code")), ("response_type", Some("token")), ("code_challenge", None)]
+        {
+            let bad = with(good.clone(), [("redirect_uri", Some(uri)), more]);
+            assert_trouble(&world.browser().get(&target(&bad)).await);
+        }
+    }
+    for (twice, value) in
+        [("client_id", &*id), ("redirect_uri", "https://app.example/cb"), ("state", "x"), ("scope", "mcp")]
+    {
+        let doubled =
+            format!("{}&{twice}={value}&{twice}={value}", target(&with(good.clone(), [(twice, None)])));
+        assert_trouble(&world.browser().get(&doubled).await);
+    }
+    assert_eq!(world.internet.connected(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_else_is_wrong_is_for_the_client_which_learns_it_by_a_redirect() {
+    let world = World::start().await;
+    let id = world.registered("https://app.example/cb?x=1").await;
+    let good = asking(&id, "https://app.example/cb?x=1");
+    let long = "s".repeat(1025);
+    for (changes, error) in [
+        (vec![("response_type", None)], "invalid_request"),
+        (vec![("response_type", Some("token"))], "unsupported_response_type"),
+        (vec![("response_type", Some("code id_token"))], "unsupported_response_type"),
+        (vec![("response_mode", Some("fragment"))], "invalid_request"),
+        (vec![("code_challenge", None)], "invalid_request"),
+        (vec![("code_challenge", None), ("code_challenge_method", None)], "invalid_request"),
+        (vec![("code_challenge_method", None)], "invalid_request"),
+        (vec![("code_challenge_method", Some("plain"))], "invalid_request"),
+        (vec![("code_challenge_method", Some("s256"))], "invalid_request"),
+        (vec![("code_challenge", Some("short"))], "invalid_request"),
+        (vec![("code_challenge", Some(&CHALLENGE[1..]))], "invalid_request"),
+        (vec![("code_challenge", Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM="))], "invalid_request"),
+        (vec![("resource", Some("https://other.example/mcp"))], "invalid_target"),
+        (vec![("resource", Some("https://mcp.example.com.evil.example/mcp"))], "invalid_target"),
+        (vec![("resource", Some("https://mcp.example.com/db/mcp#x"))], "invalid_target"),
+        (vec![("resource", Some("https://mcp.example.com/db/other"))], "invalid_target"),
+        (vec![("request", Some("x"))], "request_not_supported"),
+        (vec![("request_uri", Some("https://10.0.0.1/"))], "request_uri_not_supported"),
+        (vec![("state", Some(&long))], "invalid_request"),
+    ] {
+        let has_state = changes.iter().all(|(name, _)| *name != "state");
+        let got = world.browser().get(&target(&with(good.clone(), changes.clone()))).await;
+        assert_eq!(got.status, 302, "{changes:?} {got:?}");
+        assert!(got.leads_to().unwrap().starts_with("https://app.example/cb?x=1&error="), "{got:?}");
+        assert_eq!(got.answer("error").as_deref(), Some(error), "{changes:?}");
+        assert_eq!(got.answer("state").is_some(), has_state);
+        assert_eq!(got.answer("iss").as_deref(), Some(BASE));
+    }
+    let strict = World::start_with(|config| config["proxy"]["auth"]["requireResource"] = json!(true)).await;
+    let id = strict.registered("https://app.example/cb").await;
+    let got = strict.browser().get(&target(&asking(&id, "https://app.example/cb"))).await;
+    assert_eq!(got.answer("error").as_deref(), Some("invalid_target"));
+}
+
+/// A consent page of alice's, with its browser.
+async fn asked<'a>(world: &'a World, id: &str) -> (Browser<'a>, Got) {
+    let mut browser = world.browser();
+    let page = browser.get(&target(&asking(id, "https://app.example/cb"))).await;
+    let page = log_in(&mut browser, &page, "alice").await;
+    assert!(is_consent(&page), "{page:?}");
+    (browser, page)
+}
+
+#[tokio::test]
+async fn no_forged_consent_brings_a_code() {
+    let world = World::start().await;
+    let id = world.registered("https://app.example/cb").await;
+    let (mut browser, page) = asked(&world, &id).await;
+    let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+    let form = |csrf, flow| [("csrf", csrf), ("flow", flow), ("answer", "approve"), ("scope:mcp", "on")];
+    let assert_no_code = |got: &Got, what: &str| {
+        assert_eq!(got.answer("code"), None, "{what} {got:?}");
+        assert!(!got.body.contains("code="), "{what} {got:?}");
+    };
+    // Pages of others.
+    for origin in [
+        None,
+        Some("null"),
+        Some("https://evil.example"),
+        Some("http://mcp.example.com"),
+        Some("https://mcp.example.com:8443"),
+        Some("https://mcp.example.com.evil.example"),
+    ] {
+        let got = browser.submit_from("/oauth/consent", &form(&csrf, &flow), origin).await;
+        assert_eq!(got.status, 403, "{origin:?}");
+        assert_no_code(&got, "origin");
+    }
+    // Without the field, or with one of something else.
+    let sign_in_csrf = world.browser().get("/oauth/login").await.hidden("csrf");
+    let (_, other_page) = asked(&world, &id).await;
+    let (other_csrf, other_flow) = (other_page.hidden("csrf"), other_page.hidden("flow"));
+    for (csrf, flow) in [
+        ("", &*flow),
+        (&csrf[1..], &flow),
+        (&sign_in_csrf, &flow),
+        (&other_csrf, &flow),
+        (&csrf, &other_flow),
+        (&other_csrf, &other_flow),
+        (&csrf, ""),
+        (&csrf, &flow[1..]),
+    ] {
+        let got = browser.submit("/oauth/consent", &form(csrf, flow)).await;
+        assert_trouble(&got);
+    }
+    // In another browser, logged in or not; as another user; with half of the cookies.
+    let mut bobs = world.browser();
+    let page_of_bob = bobs.get(&target(&asking(&id, "https://app.example/cb"))).await;
+    let page_of_bob = log_in(&mut bobs, &page_of_bob, "bob").await;
+    let got = bobs.submit("/oauth/consent", &form(&csrf, &flow)).await;
+    assert_trouble(&got);
+    assert_no_code(&world.browser().submit("/oauth/consent", &form(&csrf, &flow)).await, "no cookie");
+    let mut mixed = world.browser();
+    mixed.cookies = browser.cookies.clone();
+    mixed.cookies.insert("__Host-sg-login".into(), bobs.cookies["__Host-sg-login"].clone());
+    assert_trouble(&mixed.submit("/oauth/consent", &form(&csrf, &flow)).await);
+    let mut logged_out = world.browser();
+    logged_out.cookies.insert("__Host-sg-flow".into(), browser.cookies["__Host-sg-flow"].clone());
+    let got = logged_out.submit("/oauth/consent", &form(&csrf, &flow)).await;
+    assert!(is_sign_in(&got), "first somebody logs in: {got:?}");
+    assert_no_code(&got, "not logged in");
+    // By a link, or with the fields in the query.
+    let link = format!("/oauth/consent?{}", query(&form(&csrf, &flow)));
+    assert_trouble(&browser.get(&link).await);
+    assert_trouble(&browser.submit(&link, &[]).await);
+    // What was not asked for is not had, and nothing ticked is no.
+    let got = approve(&mut browser, &page, &["server:db"]).await;
+    assert_eq!((got.answer("error").as_deref(), got.answer("code")), (Some("access_denied"), None));
+    // And the real one.
+    assert!(approve(&mut browser, &page, &["mcp"]).await.answer("code").is_some());
+    assert!(approve(&mut bobs, &page_of_bob, &["mcp"]).await.answer("code").is_some());
+}
+
+#[tokio::test]
+async fn nobody_is_logged_in_by_a_page_of_somebody_else() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let page = browser.get("/oauth/login").await;
+    let csrf = page.hidden("csrf");
+    let form = |csrf| [("csrf", csrf), ("username", "alice"), ("password", PASSWORD)];
+    for origin in [None, Some("null"), Some("https://evil.example")] {
+        assert_eq!(browser.submit_from("/oauth/login", &form(&csrf), origin).await.status, 403);
+    }
+    let others = world.browser().get("/oauth/login").await.hidden("csrf");
+    for bad in ["", &others] {
+        assert_trouble(&browser.submit("/oauth/login", &form(bad)).await);
+    }
+    assert_trouble(&world.browser().submit("/oauth/login", &form(&csrf)).await);
+    assert!(!browser.cookies.contains_key("__Host-sg-login"));
+    let done = browser.submit("/oauth/login", &form(&csrf)).await;
+    assert_eq!(done.leads_to().as_deref(), Some("/oauth"));
+    let first = browser.cookies["__Host-sg-login"].clone();
+    // A new login has a new cookie, and the old one is over.
+    let again = browser.submit("/oauth/login", &form(&csrf)).await;
+    assert_eq!(again.leads_to().as_deref(), Some("/oauth"));
+    assert_ne!(browser.cookies["__Host-sg-login"], first);
+    browser.cookies.insert("__Host-sg-login".into(), first);
+    assert!(is_sign_in(&browser.get("/oauth/login").await));
+}
+
+#[tokio::test]
+async fn a_named_token_logs_in_and_is_out_once_the_config_has_it_no_more() {
+    let mut world = World::start().await;
+    let id = world.registered("https://app.example/cb").await;
+    let asked = target(&asking(&id, "https://app.example/cb"));
+    let cookies = {
+        let mut browser = world.browser();
+        let page = browser.get(&asked).await;
+        let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+        for bad in ["x", "dev", &DEV[1..]] {
+            let got =
+                browser.submit("/oauth/login", &[("csrf", &csrf), ("flow", &flow), ("token", bad)]).await;
+            assert_eq!(got.status, 403, "{got:?}");
+        }
+        let page = browser.submit("/oauth/login", &[("csrf", &csrf), ("flow", &flow), ("token", DEV)]).await;
+        assert!(is_consent(&page) && page.body.contains("token:dev") && !page.body.contains(DEV), "{page:?}");
+        assert!(approve(&mut browser, &page, &["mcp"]).await.answer("code").is_some());
+        browser.cookies
+    };
+    let mut without = config(&world.tls);
+    without["proxy"]["auth"]["tokens"] = json!({ "ci": CI });
+    world.gate.reload(without);
+    let mut browser = world.browser();
+    browser.cookies = cookies;
+    assert!(is_sign_in(&browser.get(&asked).await));
+}
+
+#[tokio::test]
+async fn who_may_come_is_for_the_config_to_say_also_of_those_who_came_before() {
+    let mut world = World::start().await;
+    let (local, elsewhere) =
+        (world.registered("http://localhost/cb").await, world.registered("https://app.example/cb").await);
+    let (status, answer) = world.register(&json!({ "redirect_uris": ["ftp://x/"] })).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_redirect_uri")));
+    let mut listed = config(&world.tls);
+    listed["proxy"]["auth"]["registration"] = json!(["claude.ai"]);
+    world.gate.reload(listed);
+    assert_trouble(&world.browser().get(&target(&asking(&elsewhere, "https://app.example/cb"))).await);
+    assert!(is_sign_in(&world.browser().get(&target(&asking(&local, "http://localhost:7/cb"))).await));
+    let (status, _) = world.register(&json!({ "redirect_uris": ["https://app.example/cb"] })).await;
+    assert_eq!(status, 400);
+    let mut off = config(&world.tls);
+    off["proxy"]["auth"]["registration"] = json!("off");
+    off["proxy"]["auth"]["clients"] = json!({ "portal": { "redirectUris": ["https://portal.example/cb"] } });
+    world.gate.reload(off);
+    assert_trouble(&world.browser().get(&target(&asking(&local, "http://localhost:7/cb"))).await);
+    assert_eq!(world.register(&json!({ "redirect_uris": ["http://localhost/"] })).await.0, 404);
+    assert_trouble(
+        &world.browser().get(&target(&asking("https://claude.ai/x", "https://claude.ai/cb"))).await,
+    );
+    assert_eq!(world.internet.resolved(), 0, "no document is fetched");
+    assert!(is_sign_in(&world.browser().get(&target(&asking("portal", "https://portal.example/cb"))).await));
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_leaves_nothing_behind() {
+    let world =
+        World::start_with(|config| config["proxy"]["rateLimits"] = json!({ "authFailures": "off" })).await;
+    let id = world.registered("https://app.example/cb").await;
+    let mut refused = 0;
+    for number in 0..40 {
+        let (status, _) =
+            world.register(&json!({ "redirect_uris": [format!("https://app.example/{number}")] })).await;
+        assert!([201, 429].contains(&status), "{status}");
+        refused += usize::from(status == 429);
+    }
+    assert!(refused >= 25, "{refused}");
+    for number in 0..200 {
+        let asked = with(asking(&id, "https://app.example/cb"), [("state", Some(&*number.to_string()))]);
+        assert!(is_sign_in(&world.browser().get(&target(&asked)).await));
+    }
+    for number in 0..20 {
+        let unknown = format!("https://nowhere{number}.example/client.json");
+        assert_trouble(&world.browser().get(&target(&asking(&unknown, "https://app.example/cb"))).await);
+    }
+    let shared = world.gate.gateway.shared();
+    // Names that lead nowhere are known for a minute, and nothing else is kept.
+    assert_eq!(shared.clients.documents().counts(), (0, 20, 0));
+    let now = shared.live().clock.now();
+    let grants = shared.logins.grants().unwrap();
+    assert!(grants.list(&Principal::User("alice".into()), now).is_empty());
+    soon("nothing runs", async {
+        while shared.clients.documents().counts().2 > 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+}

@@ -1,0 +1,132 @@
+//! A browser for the gateway's pages, as far as a test needs one: it keeps cookies, says from which page a form comes, and follows
+//! nothing by itself.
+
+use std::collections::BTreeMap;
+
+use tokio::net::TcpStream;
+
+use crate::{
+    harness::{Client, Gate, fields},
+    tls::Identity,
+};
+
+/// Where the gateway is, as far as its clients know.
+pub const BASE: &str = "https://mcp.example.com";
+
+/// A browser.
+pub struct Browser<'a> {
+    gate: &'a Gate,
+    tls: &'a Identity,
+    /// What it keeps for the gateway.
+    pub cookies: BTreeMap<String, String>,
+}
+
+/// What a browser got.
+#[derive(Debug)]
+pub struct Got {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl<'a> Browser<'a> {
+    /// One that has been nowhere.
+    pub fn new(gate: &'a Gate, tls: &'a Identity) -> Self {
+        Self { gate, tls, cookies: BTreeMap::new() }
+    }
+
+    /// Follows a link.
+    pub async fn get(&mut self, target: &str) -> Got {
+        self.send("GET", target, "", "").await
+    }
+
+    /// Sends a form of the gateway's own page.
+    pub async fn submit(&mut self, target: &str, form: &[(&str, &str)]) -> Got {
+        self.submit_from(target, form, Some(BASE)).await
+    }
+
+    /// Sends a form of a page of this origin.
+    pub async fn submit_from(&mut self, target: &str, form: &[(&str, &str)], origin: Option<&str>) -> Got {
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let fields = format!("{origin}Content-Type: application/x-www-form-urlencoded\r\n");
+        self.send("POST", target, &fields, &query(form)).await
+    }
+
+    async fn send(&mut self, method: &str, target: &str, fields_: &str, body: &str) -> Got {
+        let path = target.strip_prefix(BASE).unwrap_or(target);
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies =
+            if cookies.is_empty() { String::new() } else { format!("Cookie: {}\r\n", cookies.join("; ")) };
+        let length = match method {
+            "POST" => format!("Content-Length: {}\r\n", body.len()),
+            _ => String::new(),
+        };
+        let stream = TcpStream::connect(self.gate.addr).await.unwrap();
+        let mut client =
+            Client::new(self.tls.connect(stream, &["http/1.1"], rustls::ALL_VERSIONS).await.unwrap());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: mcp.example.com\r\n{cookies}{fields_}{length}\r\n{body}"
+        );
+        client.send(request).await;
+        let (status, head, body) = client.response().await;
+        for cookie in fields(&head, "set-cookie") {
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            if cookie.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        Got { status, head, body }
+    }
+}
+
+/// Fields as a query or a form writes them.
+pub fn query(fields: &[(&str, &str)]) -> String {
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b' ' => "+".to_owned(),
+                byte if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) => {
+                    char::from(byte).to_string()
+                }
+                byte => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    let pairs: Vec<_> =
+        fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    pairs.join("&")
+}
+
+impl Got {
+    /// The value of a hidden field.
+    pub fn hidden(&self, name: &str) -> String {
+        let begin = format!("<input type=\"hidden\" name=\"{name}\" value=\"");
+        let rest = self.body.split(&begin).nth(1).unwrap_or_else(|| panic!("no {name}: {}", self.body));
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    /// Whether it is a page with this field to fill in.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.status < 500 && self.body.contains(&format!("name=\"{name}\""))
+    }
+
+    /// Where it leads: by a redirect, or by a page.
+    pub fn leads_to(&self) -> Option<String> {
+        if let Some(location) = fields(&self.head, "location").next() {
+            return Some(location.to_owned());
+        }
+        let rest = self.body.split("content=\"0; url=").nth(1)?;
+        let escaped = rest.split('"').next()?;
+        Some(escaped.replace("&#38;", "&").replace("&amp;", "&"))
+    }
+
+    /// The value of a parameter of the URL to which it leads.
+    pub fn answer(&self, name: &str) -> Option<String> {
+        let target = self.leads_to()?;
+        let (_, query) = target.split_once('?')?;
+        let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        Some(value.replace("%3A", ":").replace("%2F", "/"))
+    }
+}
