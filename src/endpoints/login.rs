@@ -239,11 +239,12 @@ impl LoginRequest<'_> {
         let texts = [&body.refresh_token, &body.token].into_iter().flatten().map(Secret::expose);
         let given = texts.filter_map(|text| of_refresh(text).or_else(|| of_session(text.as_bytes())));
         let given = given.chain(self.presented.as_ref().and_then(|presented| of_session(&presented.token)));
+        // Before it is said that there is nothing to end: without a store, nobody knows what a token is.
+        let grants = self.grants()?;
         let given: Vec<_> = given.collect();
         if given.is_empty() {
             return Ok(None);
         }
-        let grants = self.grants()?;
         let users = given.iter().filter_map(|token| match token {
             Token::Session(claims) => Some(Principal::User(Arc::clone(&claims.user))),
             Token::Refresh(token) => grants.principal_of(token),

@@ -41,7 +41,11 @@ use crate::{
     gateway::worker::{Arrival, WorkerCommand, WorkerHandle},
     identity::{
         Waits,
-        login::{Logins, keys::NoKey, store::StoreFault},
+        login::{
+            Logins,
+            keys::NoKey,
+            store::{Opening, StoreFault},
+        },
     },
     ledger::Ledger,
     mcp::seal::SessionKey,
@@ -223,7 +227,8 @@ impl Prepared {
         let no_key = |NoKey| io("keys of logins")(io::Error::other("the system gives no random numbers"));
         let logins = Arc::new(Logins::new().map_err(no_key)?);
         if snapshot.has_grants() {
-            let opened = logins.open_store(&snapshot.login_store, &snapshot.state_dir, clock.now());
+            let opening = Opening { now: &|| clock.now(), is_wanted: &|| true };
+            let opened = logins.open_store(&snapshot.login_store, &snapshot.state_dir, opening);
             logins.keep_store(opened.map_err(StartError::Logins)?);
         }
         let of_process = (&clock, &logins);

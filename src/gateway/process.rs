@@ -99,7 +99,11 @@ async fn run(path: &Path, ca_out: Option<&Path>, flags: LogFlags) -> Result<(), 
     let mut signals = Signals::listen().map_err(of_system("signals"))?;
     let (follower, started) = ConfigThread::start(path, flags).map_err(of_system("thread for the config"))?;
     let say = || {
-        eprintln!("sluicegate: {} cannot be read at present: its file system does not answer", path.display())
+        eprintln!(
+            "sluicegate: the start waits for a file system that does not answer: that of {} or of a file that it names, or \
+             of `stateDir`, where another program may have the store of logins locked",
+            path.display()
+        )
     };
     let started = tokio::select! {
         started = started => match started {

@@ -121,6 +121,10 @@ impl Gateway {
             &self.process_key,
             (&self.clock, &self.shared.logins),
         )?;
+        // Before the store may be opened with what it takes away.
+        if !self.shared.logins.is_open() {
+            self.shared.logins.note_taken_away(previous.taken_away_by(&live));
+        }
         let revoked_before = self.shared.revoked();
         observer.metrics.config_runs(live.config.hash);
         self.shared.swap(Arc::new(live));

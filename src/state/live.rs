@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -263,7 +263,9 @@ impl Live {
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
             // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
             (None, Ok(_)) if is_session && !self.logins.is_open() => Err(Error::logins_not_kept()),
-            (None, Ok(_)) if is_session => Err(ErrorKind::InvalidToken.into()),
+            (None, Ok(Presented { claim: Claim::AnyToken, .. })) if is_session => {
+                Err(ErrorKind::InvalidToken.into())
+            }
             // Also if it is the secret of somebody else: what is no token of this name is compared, whatever it is.
             (_, Ok(Presented { claim: Claim::Named(name), .. })) if self.has_logins() => {
                 return self.by_basic(name, token, address);
@@ -303,7 +305,7 @@ impl Live {
         let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
         let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
-        let caller = Caller { identity: Arc::new(identity), slot };
+        let caller = Caller { identity: opened.shared(claims.grant, identity), slot };
         if !is_good(slot, claims.grant) {
             return None;
         }
@@ -316,6 +318,26 @@ impl Live {
         if let Some(grants) = self.logins.grants() {
             grants.keep(|principal, fingerprint| self.has_principal(principal, fingerprint));
         }
+    }
+
+    /// The same of a store that was opened a moment ago, and of those whom it was taken away from before that.
+    pub fn keep_logins_but(&self, taken_away: &HashSet<Principal>) {
+        if let Some(grants) = self.logins.grants() {
+            grants.keep(|principal, fingerprint| {
+                !taken_away.contains(principal) && self.has_principal(principal, fingerprint)
+            });
+        }
+    }
+
+    /// Who could log in here, and cannot by `next`, or not with the same.
+    pub fn taken_away_by(&self, next: &Self) -> Vec<Principal> {
+        let is_left = |entry: &CallerEntry| {
+            let Identity { principal, proof, .. } = &*entry.identity;
+            let is_same = |slot: &usize| next.callers[*slot].identity.proof == *proof && next.is_valid(*slot);
+            next.slots_of(principal).iter().any(is_same)
+        };
+        let gone = self.callers.iter().filter(|entry| !is_left(entry));
+        gone.map(|entry| entry.identity.principal.clone()).collect()
     }
 
     /// Whether somebody who logged in may still, with the password or the token that they logged in with.

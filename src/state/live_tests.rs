@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::{self, LogFormat, LoginStorage, LoginStore},
-    identity::login::session_token::SessionClaims,
+    identity::login::{session_token::SessionClaims, store::Opening},
     ledger::Capacity,
     observe::{Log, Metrics},
     policy::decide::DenyKind,
@@ -114,7 +114,8 @@ fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
     let key = SessionKey::random().unwrap();
     let in_memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
-    logins.keep_store(logins.open_store(&in_memory, Path::new(""), SystemTime::now()).unwrap());
+    let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };
+    logins.keep_store(logins.open_store(&in_memory, Path::new(""), opening).unwrap());
     Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, (&Arc::new(Clock::default()), logins))
         .unwrap()
 }

@@ -456,18 +456,25 @@ async fn the_first_users_of_a_reload_cannot_log_in_without_a_store_and_the_rest_
     assert_eq!(status(&gate, login.token).await, 200);
 }
 
+/// Threads of this name that the gateway has.
+fn threads(gate: &Process, name: &str) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|found| found.trim_end() == name).count()
+}
+
 /// Whoever has the file for long, or a disk that does not answer, keeps logins waiting and nothing else.
 #[tokio::test]
 async fn what_a_config_takes_away_goes_while_the_store_of_its_first_users_is_still_waited_for() {
     let (server, state) = (Recorder::start().await, State::new());
     let mut with = state.config(&server.url("/mcp"));
     with["proxy"]["auth"]["schemes"] = json!(["bearer", "basic"]);
-    let login = {
+    let [login, taken] = {
         let mut before = Process::start(with.clone()).await;
-        let login = log_in(&before, 0).await;
+        let logins = [log_in(&before, 0).await, log_in(&before, 1).await];
         before.signal(Signal::TERM);
         before.exited().await;
-        login
+        logins
     };
     let mut without = with.clone();
     const GONE: &str = "gone-token-0123456789abcdef";
@@ -487,12 +494,30 @@ async fn what_a_config_takes_away_goes_while_the_store_of_its_first_users_is_sti
     let basic = async |password: &str| try_ask(&gate, &by_basic("/db", "user0", password)).await.unwrap().0;
     assert_eq!(basic(PASSWORD).await, 200, "a password takes no store");
     assert_eq!(basic("another").await, 401);
-    let mut fewer = with;
-    fewer["proxy"]["auth"]["users"].as_object_mut().unwrap().remove("user1");
-    gate.save(fewer);
-    gate.log.line("Config reloaded", &[("users_removed", json!("user1"))]).await;
+    assert_eq!(log_out(&gate, &login.refresh).await, 503);
+    let (refused, _) = ask(&gate, "/auth/logout", json!({ "token": login.token })).await;
+    assert_eq!(refused, 503, "nobody knows of what");
+
+    // Who goes meanwhile, and comes again, has no login of before. And however often that is, one thread waits for the file.
+    let save = async |users: &[&str], round: usize| {
+        let mut config = with.clone();
+        config["proxy"]["auth"]["users"].as_object_mut().unwrap().retain(|name, _| users.contains(&&**name));
+        let token = format!("round-{round}-token-0123456789abcdef").leak();
+        config["proxy"]["auth"]["tokens"]["round"] = json!(token);
+        gate.save(config);
+        gate.answers("/db", token, 200).await;
+    };
+    for round in 0..6 {
+        save(&["user0", "user1"], 2 * round).await;
+        save(&["user0"], 2 * round + 1).await;
+        assert!(threads(&gate, "store-open") <= 1);
+    }
+    save(&[], 12).await;
+    save(&["user0", "user1"], 13).await;
+    assert!(threads(&gate, "store-open") <= 1);
     locked.execute_batch("COMMIT").unwrap();
     gate.log.line("Users can log in from now on", &[]).await;
-    assert_eq!(status(&gate, login.token).await, 200, "nothing was lost");
+    assert_eq!(status(&gate, taken.token).await, 401);
+    assert_eq!(refresh(&gate, &taken.refresh).await.0, 401);
     assert_eq!(ask(&gate, "/auth/login", body).await.0, 200);
 }

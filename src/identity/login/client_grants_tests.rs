@@ -16,6 +16,7 @@ use super::{
         Objection, Redemption, RefreshOf, Token,
     },
     refresh_token::RefreshToken,
+    store::Opening,
 };
 use crate::{
     config::{LoginStorage, LoginStore, LoginTerms},
@@ -37,6 +38,10 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
 }
 
+fn opening() -> Opening<'static> {
+    Opening { now: &|| at(0), is_wanted: &|| true }
+}
+
 fn alice() -> Principal {
     Principal::User("alice".into())
 }
@@ -54,7 +59,8 @@ fn each() -> impl Iterator<Item = (Vec<Arc<Logins>>, TempDir)> {
         let config = LoginStore { storage, ..LoginStore::default() };
         let open = || {
             let logins = Arc::new(Logins::new().unwrap());
-            logins.keep_store(logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap());
+            logins
+                .keep_store(logins.open_store(&config, &directory.path().join("state"), opening()).unwrap());
             logins
         };
         ((0..gateways).map(|_| open()).collect(), directory)

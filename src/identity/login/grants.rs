@@ -360,6 +360,13 @@ impl Grants {
         self.write_revoked();
     }
 
+    /// From now on, what changes is written.
+    pub(super) fn begin_to_write(&self) {
+        if let Store::File(file) = &self.store {
+            file.begin();
+        }
+    }
+
     /// At once, so that it is over also if this process ends.
     fn write_revoked(&self) {
         if let Store::File(file) = &self.store {

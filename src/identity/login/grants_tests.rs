@@ -6,7 +6,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    super::{Logins, keys::Keys, refresh_token::GrantSecret, rows::MOST, table::Table},
+    super::{Logins, keys::Keys, refresh_token::GrantSecret, rows::MOST, store::Opening, table::Table},
     *,
 };
 use crate::config::{LoginStorage, LoginStore};
@@ -23,6 +23,10 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
 }
 
+fn opening() -> Opening<'static> {
+    Opening { now: &|| at(0), is_wanted: &|| true }
+}
+
 fn fingerprint() -> Fingerprint {
     Fingerprint::of(&Keys::random().unwrap(), "hash").unwrap()
 }
@@ -33,7 +37,7 @@ fn each() -> impl Iterator<Item = (Arc<Logins>, TempDir)> {
         let directory = TempDir::new().unwrap();
         let logins = Arc::new(Logins::new().unwrap());
         let config = LoginStore { storage, ..LoginStore::default() };
-        logins.keep_store(logins.open_store(&config, &directory.path().join("state"), at(0)).unwrap());
+        logins.keep_store(logins.open_store(&config, &directory.path().join("state"), opening()).unwrap());
         (logins, directory)
     })
 }

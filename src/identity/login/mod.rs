@@ -28,12 +28,14 @@ mod uses;
 pub mod verdicts;
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -46,10 +48,11 @@ use self::{
     passwords::PasswordChecks,
     pending::PendingLogins,
     session_token::SessionClaims,
-    store::{StoreFault, StoreStatus},
+    store::{Opening, StoreFault, StoreStatus},
     token_sealers::TokenSealers,
     verdicts::Verdicts,
 };
+use super::Principal;
 use crate::{
     config::{LoginStorage, LoginStore},
     secret::Secret,
@@ -60,6 +63,8 @@ pub struct Logins {
     /// What there is from the first config on that has users.
     kept: OnceLock<KeptLogins>,
     status: watch::Sender<StoreStatus>,
+    /// Whose logins are to end once they are kept.
+    taken_away: Mutex<HashSet<Principal>>,
     /// The threads that compare passwords.
     pub passwords: PasswordChecks,
     /// Passwords by `Basic` that were right a moment ago.
@@ -87,6 +92,7 @@ impl Logins {
         Ok(Self {
             kept: OnceLock::default(),
             status: watch::Sender::default(),
+            taken_away: Mutex::default(),
             passwords: PasswordChecks::default(),
             verdicts: Verdicts::new()?,
             pending: PendingLogins::default(),
@@ -100,12 +106,12 @@ impl Logins {
         &self,
         config: &LoginStore,
         directory: &Path,
-        now: SystemTime,
+        opening: Opening<'_>,
     ) -> Result<KeptLogins, StoreFault> {
         let no_key = |NoKey| StoreFault::new("the system gives no random numbers");
         let (sealers, lasting, grants) = match config.storage {
             LoginStorage::File => {
-                let opened = store::open(config, directory, now, self.status.clone())?;
+                let opened = store::open(config, directory, opening, self.status.clone())?;
                 let grants = Grants::in_file(opened.store, opened.view, &opened.lasting);
                 (opened.sealers, opened.lasting, grants.map_err(no_key)?)
             }
@@ -117,8 +123,21 @@ impl Logins {
 
     /// Begins to keep logins. What was opened first stays.
     pub fn keep_store(&self, opened: KeptLogins) {
-        let _ = self.kept.set(opened);
-        self.status.send_if_modified(|status| status.down.take().is_some());
+        if self.kept.set(opened).is_ok() {
+            self.status.send_if_modified(|status| status.down.take().is_some());
+            self.grants().into_iter().for_each(Grants::begin_to_write);
+        }
+    }
+
+    /// These have lost what they had logged in with, by a config that came before the store was open. What a config takes away does
+    /// not come back with the next one.
+    pub fn note_taken_away(&self, from: impl IntoIterator<Item = Principal>) {
+        self.taken_away.lock().extend(from);
+    }
+
+    /// Those who did.
+    pub fn taken_away(&self) -> HashSet<Principal> {
+        std::mem::take(&mut self.taken_away.lock())
     }
 
     /// Logins are to be kept, and cannot be; or there are none to keep.

@@ -17,9 +17,9 @@ use super::{
     sealed_token::{Claims, Common, LEEWAY},
     token_sealers::TokenSealers,
 };
-use crate::identity::Caller;
+use crate::identity::{Caller, Identity};
 
-/// Tokens that a worker knows at most: some 300 bytes each.
+/// Tokens that a worker knows at most: some 200 bytes each, and who has them, once for each grant.
 const MOST: usize = 4096;
 
 /// What a worker knows of tokens. It holds for one config, and for one set of keys.
@@ -28,6 +28,8 @@ pub struct OpenedTokens {
     config: u64,
     sealers: Option<Arc<TokenSealers>>,
     known: HashMap<TokenDigest, OpenedToken>,
+    /// Whose the tokens of a grant are, as the last of them had it.
+    holders: HashMap<GrantId, Arc<Identity>>,
 }
 
 /// One of them.
@@ -76,7 +78,7 @@ impl OpenedTokens {
     pub fn hold_for(&mut self, config: u64, sealers: &Arc<TokenSealers>) {
         let is_same = self.sealers.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealers));
         if self.config != config || !is_same {
-            self.known.clear();
+            self.clear();
             (self.config, self.sealers) = (config, Some(Arc::clone(sealers)));
         }
     }
@@ -90,9 +92,22 @@ impl OpenedTokens {
     pub fn insert(&mut self, digest: TokenDigest, token: OpenedToken) {
         // Those that expired are among them, and the others are opened once more.
         if self.known.len() >= MOST {
-            self.known.clear();
+            self.clear();
         }
+        let OpenedToken { caller, grant, .. } = &token;
+        self.holders.insert(*grant, Arc::clone(&caller.identity));
         self.known.insert(digest, token);
+    }
+
+    /// The same as `identity`, which is kept once for all tokens of a grant: it may be large, and they may be many.
+    pub fn shared(&self, grant: GrantId, identity: Identity) -> Arc<Identity> {
+        let known = self.holders.get(&grant).filter(|known| ***known == identity);
+        known.map_or_else(|| Arc::new(identity), Arc::clone)
+    }
+
+    fn clear(&mut self) {
+        self.known.clear();
+        self.holders.clear();
     }
 }
 
@@ -101,10 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::identity::{
-        Identity,
-        login::{fingerprint::Fingerprint, keys::Keys, session_token::SessionClaims},
-    };
+    use crate::identity::login::{fingerprint::Fingerprint, keys::Keys, session_token::SessionClaims};
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)

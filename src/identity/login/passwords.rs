@@ -212,7 +212,9 @@ impl PasswordChecks {
 
 /// How many there are then.
 fn start(queue: &Arc<Queue>) -> usize {
-    let started = (0..THREADS).filter(|index| {
+    // Half of the cores: where there are two, whoever serves has one to itself.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let started = (0..(cores / 2).clamp(1, THREADS)).filter(|index| {
         let queue = Arc::clone(queue);
         thread::Builder::new().name(format!("password-{index}")).spawn(move || run(&queue)).is_ok()
     });

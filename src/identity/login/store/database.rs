@@ -13,6 +13,7 @@ use rusqlite::{
 };
 
 use super::{
+    Opening,
     bodies::{millis, moment},
     fault::StoreFault,
     files::Files,
@@ -214,10 +215,11 @@ impl Database {
         directory: &Path,
         keys: &Keys,
         migrations: &[&str],
-        now: SystemTime,
+        opening: Opening<'_>,
     ) -> Result<Self, StoreFault> {
         let directory = fs::canonicalize(directory).map_err(|error| StoreFault::of(directory, error))?;
         let path = directory.join(NAME);
+        opening.go_on()?;
         match state_dir::write_new(&path, 0o600, "") {
             Err(error) if error.kind() != AlreadyExists => return Err(StoreFault::of(&path, error)),
             _ => check_files(&directory)?,
@@ -249,7 +251,8 @@ impl Database {
             tx.pragma_update(None, "application_id", APPLICATION).map_err(fault)?;
             tx.pragma_update(None, "user_version", migrations.len() as i64).map_err(fault)?;
         }
-        let (secret, salt) = begin(&tx, &store, &path, now)?;
+        let (secret, salt) = begin(&tx, &store, &path, (opening.now)())?;
+        opening.go_on()?;
         tx.commit().map_err(fault)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
 
@@ -263,6 +266,7 @@ impl Database {
             seen: -1,
             version: 0,
         };
+        opening.go_on()?;
         database.seal_anew().map_err(fault)?;
         // So that what the file says of itself is in it. If somebody reads meanwhile, it is there later.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";

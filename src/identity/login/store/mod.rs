@@ -29,6 +29,25 @@ use crate::{
     state_dir::{self, ANY_BY_OTHERS},
 };
 
+/// How a file is opened. Between two steps a disk may have taken any time.
+#[derive(Clone, Copy)]
+pub struct Opening<'a> {
+    /// The time of day, asked for once nobody else can write.
+    pub now: &'a dyn Fn() -> SystemTime,
+    /// Whether it is still to be opened. Of a file that is not, nothing is made or changed any more.
+    pub is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl Opening<'_> {
+    fn go_on(&self) -> Result<(), StoreFault> {
+        if (self.is_wanted)() {
+            Ok(())
+        } else {
+            Err(StoreFault::new("the config names another place by now"))
+        }
+    }
+}
+
 /// What a file that was opened brings.
 pub(super) struct Opened {
     pub(super) store: FileStore,
@@ -42,19 +61,21 @@ pub(super) struct Opened {
 pub(super) fn open(
     config: &LoginStore,
     directory: &Path,
-    now: SystemTime,
+    opening: Opening<'_>,
     status: watch::Sender<StoreStatus>,
 ) -> Result<Opened, StoreFault> {
     let fault = |error: std::io::Error| StoreFault::of(directory, error);
+    opening.go_on()?;
     state_dir::make(directory).map_err(fault)?;
     check_directory(directory)?;
+    opening.go_on()?;
     let needs_keys = config.jwt_secrets.is_empty() || config.encryption_keys.is_empty();
     let kept = match needs_keys {
         true => Some(kept_keys::load_or_make(directory)?),
         false => kept_keys::load(directory)?,
     };
     let secrets = Secrets::of(config, kept);
-    let mut database = Database::open(directory, &secrets.of_columns(), database::MIGRATIONS, now)?;
+    let mut database = Database::open(directory, &secrets.of_columns(), database::MIGRATIONS, opening)?;
     let lasting = Keys::of([database.secret.expose()], b"");
     let no_key = |NoKey| StoreFault::new("the system gives no random numbers, or the cryptography fails");
     let sealers = TokenSealers::new(&secrets.of_tokens(&database.secret, &database.salt)).map_err(no_key)?;
@@ -62,7 +83,7 @@ pub(super) fn open(
     let view = Arc::<View>::default();
     let news = database.follow(&view).map_err(|error| StoreFault::of(database.path(), error))?;
     let writer = Writer::new(database, Arc::clone(&view), Arc::clone(&sealers), secrets, status);
-    let store = writer.start(&news).map_err(fault)?;
+    let store = writer.start(news).map_err(fault)?;
     Ok(Opened { store, view, sealers, lasting })
 }
 

@@ -48,7 +48,8 @@ impl Place {
 
     fn open_with(&self, config: &LoginStore, now: u64) -> Result<Logins, String> {
         let logins = Logins::new().unwrap();
-        match logins.open_store(config, &self.state, at(now)) {
+        let opening = Opening { now: &|| at(now), is_wanted: &|| true };
+        match logins.open_store(config, &self.state, opening) {
             Ok(opened) => {
                 logins.keep_store(opened);
                 Ok(logins)
@@ -299,7 +300,8 @@ async fn an_older_version_is_copied_before_it_becomes_a_newer_one() {
     let kept = kept_keys::load(&place.state).unwrap();
     let keys = Secrets::of(&LoginStore::default(), kept).of_columns();
     let migrations = [MIGRATIONS, &["ALTER TABLE store ADD COLUMN more TEXT"]].concat();
-    let mut database = Database::open(&place.state, &keys, &migrations, at(0)).unwrap();
+    let opening = Opening { now: &|| at(0), is_wanted: &|| true };
+    let mut database = Database::open(&place.state, &keys, &migrations, opening).unwrap();
     let view = View::default();
     database.follow(&view).unwrap();
     assert_eq!(view.has(login.grant, at(1)), Some(true));
@@ -573,5 +575,30 @@ fn file_systems_of_several_machines_are_told_from_others() {
     // ext4, XFS, btrfs, tmpfs, overlay, ZFS
     for kind in [0xef53_i64, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1] {
         assert_eq!(foreign_file_system(kind), None);
+    }
+}
+
+#[test]
+fn a_store_that_is_not_wanted_any_more_is_not_sealed_with_a_key_that_the_config_has_no_more() {
+    let keyed = |byte| LoginStore {
+        jwt_secrets: vec![Secret::new("j".repeat(32))],
+        encryption_keys: vec![SecretKey::new([byte; 32])],
+        ..LoginStore::default()
+    };
+    // It is given up at the first step, at the second, and so on, until it is opened.
+    for steps in 0.. {
+        let place = Place::new();
+        let asked = std::cell::Cell::new(0);
+        let is_wanted = || asked.replace(asked.get() + 1) < steps;
+        let opening = Opening { now: &|| at(0), is_wanted: &is_wanted };
+        let opened = Logins::new().unwrap().open_store(&keyed(1), &place.state, opening);
+        if opened.is_ok() {
+            assert!(steps > 3, "it is asked between the steps");
+            return;
+        }
+        if steps == 0 {
+            assert!(!place.state.exists());
+        }
+        place.open_with(&keyed(2), 0).unwrap();
     }
 }

@@ -86,9 +86,15 @@ impl<A: Act> Job for Asked<A> {
 /// A handle to the thread. The thread ends with the last one.
 pub(in crate::identity::login) struct FileStore {
     jobs: SyncSender<Box<dyn Job>>,
+    begin: SyncSender<()>,
 }
 
 impl FileStore {
+    /// Lets the thread begin.
+    pub(in crate::identity::login) fn begin(&self) {
+        let _ = self.begin.try_send(());
+    }
+
     /// Does something to the rows. Answers once it is written.
     pub(in crate::identity::login) async fn run<A: Act>(&self, act: A) -> Result<A::Answer, Down> {
         let (answer, answered) = oneshot::channel();
@@ -146,11 +152,18 @@ impl Writer {
     }
 
     /// Starts the thread; `news` is what was read last.
-    pub(super) fn start(mut self, news: &News) -> io::Result<FileStore> {
-        self.report(Ok(()), news);
+    pub(super) fn start(mut self, news: News) -> io::Result<FileStore> {
         let (jobs, asked) = sync_channel(QUEUE);
-        thread::Builder::new().name("store".into()).spawn(move || self.run(&asked))?;
-        Ok(FileStore { jobs })
+        let (begin, begins) = sync_channel(1);
+        let run = move || {
+            // One that nobody keeps writes nothing and tells nothing.
+            if begins.recv().is_ok() {
+                self.report(Ok(()), &news);
+                self.run(&asked);
+            }
+        };
+        thread::Builder::new().name("store".into()).spawn(run)?;
+        Ok(FileStore { jobs, begin })
     }
 
     fn run(mut self, asked: &Receiver<Box<dyn Job>>) {
