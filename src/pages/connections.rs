@@ -26,6 +26,8 @@ pub struct Connections<'a> {
     pub own: &'a [ShownGrant<'a>],
     /// What other accounts let in, for those who may see it.
     pub others: Option<&'a [ShownGrant<'a>]>,
+    /// How many of others are not on the page.
+    pub not_shown: usize,
 }
 
 /// A program that was let in.
@@ -35,6 +37,8 @@ pub struct ShownGrant<'a> {
     pub id: &'a str,
     /// Of the form that revokes it.
     pub csrf: &'a str,
+    /// Whose it is, as the form sends it.
+    pub owner: String,
     /// Who let it in.
     pub account: Shown<'a>,
     /// How the client calls itself.
@@ -45,8 +49,8 @@ pub struct ShownGrant<'a> {
     pub scope: Shown<'a>,
     /// Where it may do that.
     pub resource: Shown<'a>,
-    /// When it did something last, if it ever did.
-    pub last_used: Option<Moment>,
+    /// When something came by it last.
+    pub last_used: Moment,
     /// When it ends by itself.
     pub ends: Moment,
 }

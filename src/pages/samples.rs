@@ -100,6 +100,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     let grant = |client, account, receiver, scope, resource, last_used| ShownGrant {
         id: "a1b2",
         csrf: "csrf",
+        owner: String::new(),
         account: Shown::name(account),
         client: Shown::name(client),
         receiver: Shown::text(receiver),
@@ -110,23 +111,38 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     };
     let everything = "https://mcp.example.com/mcp";
     let own = [
-        grant("Claude", "alice", "claude.ai", "mcp offline_access", everything, Some(Moment(at(0, 1060)))),
+        grant("Claude", "alice", "claude.ai", "mcp offline_access", everything, Moment(at(0, 1060))),
         grant(
             "Claude Code",
             "alice",
             "localhost",
             "server:db tag:reports",
             "https://mcp.example.com/db/mcp",
-            None,
+            Moment(at(0, 90)),
         ),
     ];
     let others = [
-        grant("Cursor", "bob", "cursor:", "mcp", everything, Some(Moment(at(0, 3)))),
-        grant("nightly \u{202e}report", "token ci", "127.0.0.1", "server:db", everything, None),
+        grant("Cursor", "bob", "cursor:", "mcp", everything, Moment(at(0, 3))),
+        grant(
+            "nightly \u{202e}report",
+            "the token ci",
+            "127.0.0.1",
+            "server:db",
+            everything,
+            Moment(at(0, 90)),
+        ),
     ];
     let connections_of = |own, others, done| {
         let account = Shown::name("alice");
-        connections(&Connections { gateway: GATEWAY, account, sign_out_csrf: "csrf", done, own, others })
+        connections(&Connections {
+            gateway: GATEWAY,
+            account,
+            sign_out_csrf: "csrf",
+            done,
+            own,
+            others,
+            not_shown: 0,
+        })
     };
     vec![
         ("sign-in", sign_in(&to_sign_in)),

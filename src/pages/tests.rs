@@ -69,15 +69,16 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
     let grant = ShownGrant {
         id: "0123",
         csrf: text,
+        owner: text.to_owned(),
         account: shown,
         client: shown,
         receiver: shown,
         scope: shown,
         resource: shown,
-        last_used: Some(Moment(UNIX_EPOCH)),
+        last_used: Moment(UNIX_EPOCH),
         ends: Moment(UNIX_EPOCH),
     };
-    let grants = [grant.clone(), ShownGrant { last_used: None, ..grant }];
+    let grants = [grant.clone(), grant];
     let all: [(&[_], Option<&[_]>, _); 4] = [
         (&[], None, None),
         (&[], Some(&[]), None),
@@ -85,7 +86,15 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         (&grants, Some(&grants), None),
     ];
     let dashboards = all.map(|(own, others, done)| {
-        let view = Connections { gateway: text, account: shown, sign_out_csrf: text, done, own, others };
+        let view = Connections {
+            gateway: text,
+            account: shown,
+            sign_out_csrf: text,
+            done,
+            own,
+            others,
+            not_shown: own.len(),
+        };
         ("connections", connections(&view))
     });
     sign_ins.into_iter().chain(consents).chain(passed).chain(troubles).chain(dashboards).collect()

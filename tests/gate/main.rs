@@ -52,6 +52,7 @@ mod login_store;
 mod manage;
 mod mcp;
 mod names;
+mod oauth_dashboard;
 mod oauth_pages;
 mod observe;
 mod odd_servers;

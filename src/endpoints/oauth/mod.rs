@@ -5,6 +5,7 @@
 
 mod authorize;
 mod consent;
+mod dashboard;
 pub mod form;
 mod log_in;
 mod places;
@@ -109,15 +110,15 @@ impl<'a> OauthRequest<'a> {
             OauthEndpoint::Register => register::answer(self),
             OauthEndpoint::LogIn => log_in::answer(self).await,
             OauthEndpoint::Consent => consent::answer_form(self).await,
+            OauthEndpoint::LogOut => dashboard::sign_out(self).await,
+            OauthEndpoint::Dashboard => dashboard::show(self).await,
+            OauthEndpoint::RevokeGrant => dashboard::revoke(self).await,
             OauthEndpoint::ResourceMetadata
             | OauthEndpoint::ServerMetadata
             | OauthEndpoint::NoMetadata
             | OauthEndpoint::Token
             | OauthEndpoint::Revoke
-            | OauthEndpoint::Introspect
-            | OauthEndpoint::LogOut
-            | OauthEndpoint::Dashboard
-            | OauthEndpoint::RevokeGrant => Err(ErrorKind::NotFound.into()),
+            | OauthEndpoint::Introspect => Err(ErrorKind::NotFound.into()),
         }
     }
 }

@@ -83,6 +83,11 @@ impl<'a> Visit<'a> {
         self.signed_in = Cookie::Login.set(self.reach, cookie);
     }
 
+    /// Has the browser forget who was logged in.
+    pub(super) fn sign_out(&mut self) {
+        self.signed_in = Cookie::Login.end(self.reach);
+    }
+
     pub(super) fn registrar(&self) -> Result<Registrar, Error> {
         registrar(self.request)
     }

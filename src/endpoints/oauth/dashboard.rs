@@ -1,0 +1,180 @@
+//! `/oauth`: what somebody let in, and the end of it.
+
+use std::collections::HashSet;
+
+use http::Response;
+
+use super::{
+    OauthRequest,
+    visit::{Visit, not_kept},
+};
+use crate::{
+    body::Payload,
+    config::Level,
+    error::Error,
+    identity::{
+        Principal,
+        login::grants::{ClientGrant, GrantSummary, PageLogin},
+    },
+    pages::{self, Connections, Done, Moment, Shown, ShownGrant, WayOn, csrf::Purpose},
+    policy::decide::{Ask, ManageAsk},
+};
+
+const LOGIN_PAGE: &str = "/oauth/login";
+const DASHBOARD: &str = "/oauth";
+
+/// Most grants of others on a page. Of one's own, there are as many as one may have.
+const MOST_OF_OTHERS: usize = 100;
+
+/// A grant of a client, with what its form needs.
+struct Row {
+    principal: Principal,
+    summary: GrantSummary,
+    account: String,
+    csrf: String,
+}
+
+/// Shows what somebody let in.
+pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let visit = Visit::of(request)?;
+    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
+    let own = rows(&visit, &login, [&login.principal])?;
+    let others = if is_admin(request, &login) {
+        let mut seen = HashSet::from([&login.principal]);
+        let callers = request.live.callers.iter().map(|caller| &caller.identity.principal);
+        let mut rows = rows(&visit, &login, callers.filter(|principal| seen.insert(principal)))?;
+        rows.sort_by_key(|row| std::cmp::Reverse(row.summary.began));
+        Some(rows)
+    } else {
+        None
+    };
+    let sign_out_csrf = visit.csrf_field(Purpose::SignOut, Some(&login), None)?;
+    let account = shown_account(&login.principal);
+    let own: Vec<_> = own.iter().filter_map(Row::shown).collect();
+    let not_shown = others.as_ref().map_or(0, |others| others.len().saturating_sub(MOST_OF_OTHERS));
+    let others = others.as_ref().map(|others| others.iter().take(MOST_OF_OTHERS).filter_map(Row::shown));
+    let others: Option<Vec<_>> = others.map(Iterator::collect);
+    let did = request.asked().ok();
+    let view = Connections {
+        gateway: visit.gateway(),
+        account: Shown::name(&account),
+        sign_out_csrf: &sign_out_csrf,
+        done: did.as_ref().and_then(|query| query.get("did")).and_then(Done::of),
+        own: &own,
+        others: others.as_deref(),
+        not_shown,
+    };
+    Ok(visit.show(pages::connections(&view)))
+}
+
+/// Ends one of them: `/oauth/grants/ID/revoke`.
+pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let visit = Visit::of(request)?;
+    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
+    let path = request.path();
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let id = path.strip_prefix("/oauth/grants/").and_then(|rest| rest.strip_suffix("/revoke"));
+    let form = request.form().ok();
+    let field = |name| form.as_ref().and_then(|form| form.get(name));
+    let (Some(id), Some(account)) = (id, field("account")) else { return Ok(not_good(&visit)) };
+    let object = object(id, account);
+    if !visit.is_own_form(Purpose::Revoke, Some(&login), Some(&object), field("csrf"))? {
+        return Ok(not_good(&visit));
+    }
+    // The field is made for those only who may, and perhaps they may not any more.
+    let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(&visit)) };
+    if principal != login.principal && !is_admin(request, &login) {
+        return Ok(not_good(&visit));
+    }
+    let revoked = visit.grants()?.revoke_id(&principal, id).await;
+    // It ends here in any case, with all that runs by it.
+    if !matches!(revoked, Ok(None)) {
+        request.shared.note_change();
+        let log = &request.shared.observer.log;
+        let line = log.line(Level::Info, "A grant was revoked at the dashboard");
+        line.display("principal", &principal).display("by", &login.principal).send();
+    }
+    // It would be there again after a restart: whoever revokes it has to know that.
+    revoked.map_err(|_| not_kept())?;
+    visit.lead_to(&format!("{DASHBOARD}?did={}", Done::Revoked.word()))
+}
+
+/// Ends the login at the pages.
+pub(super) async fn sign_out(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let mut visit = Visit::of(request)?;
+    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
+    let form = request.form().ok();
+    let csrf = form.as_ref().and_then(|form| form.get("csrf"));
+    if !visit.is_own_form(Purpose::SignOut, Some(&login), None, csrf)? {
+        return Ok(not_good(&visit));
+    }
+    if let Some(cookie) = visit.login_cookie() {
+        visit.grants()?.end_page(cookie).await.map_err(|_| not_kept())?;
+        request.shared.note_change();
+    }
+    visit.sign_out();
+    visit.lead_to(LOGIN_PAGE)
+}
+
+/// The grants of clients of these principals.
+fn rows<'p>(
+    visit: &Visit<'_>,
+    login: &PageLogin,
+    principals: impl IntoIterator<Item = &'p Principal>,
+) -> Result<Vec<Row>, Error> {
+    let grants = visit.grants()?;
+    let mut rows = Vec::new();
+    for principal in principals {
+        let list = grants.list(principal, visit.now);
+        for summary in list.into_iter().filter(|summary| summary.kind.client().is_some()) {
+            let object = object(&summary.shown_id, &principal.to_string());
+            let csrf = visit.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
+            let account = shown_account(principal);
+            rows.push(Row { principal: principal.clone(), summary, account, csrf });
+        }
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn shown(&self) -> Option<ShownGrant<'_>> {
+        let client: &ClientGrant = self.summary.kind.client()?;
+        Some(ShownGrant {
+            id: &self.summary.shown_id,
+            csrf: &self.csrf,
+            owner: self.principal.to_string(),
+            account: Shown::name(&self.account),
+            client: Shown::name(&client.client_name),
+            receiver: Shown::text(&client.redirect_host),
+            scope: Shown::text(&client.scope),
+            resource: Shown::text(&client.resource),
+            last_used: Moment(self.summary.used),
+            ends: Moment(self.summary.ends),
+        })
+    }
+}
+
+/// What a field is made for: the grant, and whose it is.
+fn object(id: &str, account: &str) -> String {
+    format!("{id} {account}")
+}
+
+/// A user by name, a token as one.
+fn shown_account(principal: &Principal) -> String {
+    match principal {
+        Principal::User(name) => name.to_string(),
+        Principal::Token(name) => format!("the token {name}"),
+        Principal::Nobody | Principal::Tenant(_) => principal.to_string(),
+    }
+}
+
+fn is_admin(request: &OauthRequest<'_>, login: &PageLogin) -> bool {
+    let identity = request.live.identity_of(&login.principal, login.fingerprint);
+    identity.is_some_and(|identity| {
+        request.live.decide(identity, &Ask::Manage(ManageAsk::Servers)).into_result().is_ok()
+    })
+}
+
+fn not_good(visit: &Visit<'_>) -> Response<Payload> {
+    visit.trouble("This form is not good any more.", None, WayOn::Connections)
+}

@@ -1,0 +1,218 @@
+//! Somebody looks at what they let in, and takes it back; an operator looks at what others let in. Nobody else does.
+
+use serde_json::json;
+use sluicegate::identity::{
+    Principal,
+    login::grants::{ClientGrant, NewCode, Redemption},
+};
+use test_support::{
+    browser::{BASE, Browser, Got},
+    tls::Identity,
+    users::{CHEAP_HASHES, PASSWORD},
+};
+
+use crate::harness::{CI, DEV, Gate};
+
+struct World {
+    gate: Gate,
+    tls: Identity,
+}
+
+impl World {
+    async fn start() -> Self {
+        let tls = Identity::new();
+        let gate = Gate::start(json!({
+            "proxy": {
+                "baseUrl": BASE,
+                "tls": tls.config(),
+                "auth": {
+                    "kind": "oauth",
+                    "storage": "memory",
+                    "tokens": { "dev": DEV, "ci": CI },
+                    "users": {
+                        "alice": { "passwordHash": CHEAP_HASHES[0] },
+                        "root": { "passwordHash": CHEAP_HASHES[1], "roles": ["admin"] },
+                    },
+                },
+            },
+            "mcpServers": { "db": { "url": "http://127.0.0.1:9/" } },
+        }))
+        .await;
+        Self { gate, tls }
+    }
+
+    async fn signed_in(&self, fields: &[(&str, &str)]) -> Browser<'_> {
+        let mut browser = Browser::new(&self.gate, &self.tls);
+        let page = browser.get("/oauth/login").await;
+        let csrf = page.hidden("csrf");
+        let mut form = vec![("csrf", csrf.as_str())];
+        form.extend(fields);
+        let got = browser.submit("/oauth/login", &form).await;
+        assert_eq!(got.leads_to().as_deref(), Some("/oauth"), "{got:?}");
+        browser
+    }
+
+    async fn user(&self, name: &str) -> Browser<'_> {
+        self.signed_in(&[("username", name), ("password", PASSWORD)]).await
+    }
+
+    /// Somebody lets a program in.
+    async fn let_in(&self, principal: &str, client: &str) {
+        let shared = self.gate.gateway.shared();
+        let live = shared.live().clone();
+        let grants = shared.logins.grants().unwrap();
+        let principal: Principal = principal.parse().unwrap();
+        let slot = live.callers.iter().position(|caller| caller.identity.principal == principal).unwrap();
+        let now = live.clock.now();
+        let client = ClientGrant {
+            client_id: "client".into(),
+            client_name: client.into(),
+            redirect_host: "claude.ai".into(),
+            resource: format!("{BASE}/db").into(),
+            scope: "mcp".into(),
+        };
+        let new = NewCode {
+            principal,
+            fingerprint: live.fingerprint(slot).unwrap(),
+            client: client.into(),
+            redirect_uri: "https://claude.ai/x".into(),
+            challenge: [7; 32],
+        };
+        let code = grants.begin_code(new, now).await.unwrap();
+        let shown = Redemption {
+            client_id: "client".into(),
+            redirect_uri: Some("https://claude.ai/x".into()),
+            challenge_of_verifier: [7; 32],
+        };
+        let terms = &live.config.login_terms;
+        grants.redeem(code.expose(), shown, Box::new(|_, _, _| Ok(())), terms, now).await.unwrap();
+    }
+}
+
+/// The form that revokes what this program has: where it goes, and its fields.
+fn revocation(page: &Got, program: &str) -> (String, Vec<(&'static str, String)>) {
+    let (before, _) = page.body.split_once(&format!("aria-label=\"Revoke {program}\"")).expect("a button");
+    let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
+    let value = |name| {
+        let (_, rest) = form.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+        (name, rest.split('"').next().unwrap().to_owned())
+    };
+    (form.split('"').next().unwrap().to_owned(), vec![value("csrf"), value("account")])
+}
+
+async fn send(browser: &mut Browser<'_>, (target, fields): &(String, Vec<(&'static str, String)>)) -> Got {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    browser.submit(target, &fields).await
+}
+
+#[tokio::test]
+async fn a_user_sees_what_they_let_in_and_takes_it_back() {
+    let world = World::start().await;
+    world.let_in("user:alice", "Claude").await;
+    world.let_in("user:alice", "<b>Cursor\u{202e}").await;
+    world.let_in("user:root", "Codex").await;
+    let mut alice = world.user("alice").await;
+    let page = alice.get("/oauth").await;
+    assert_eq!(page.status, 200);
+    for shown in
+        ["Claude", "&#60;b&#62;Cursor⟨U+202E⟩", "claude.ai", "mcp", "https://mcp.example.com/db", "alice"]
+    {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    assert!(!page.body.contains("Codex") && !page.body.contains("of others"), "{}", page.body);
+    assert_eq!(alice.get("/my/tokens").await.status, 200);
+    let gone = send(&mut alice, &revocation(&page, "Claude")).await;
+    assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
+    let page = alice.get("/oauth?did=revoked").await;
+    assert!(page.body.contains("role=\"status\"") && !page.body.contains("Revoke Claude"), "{}", page.body);
+    assert!(page.body.contains("Cursor"));
+    let shared = world.gate.gateway.shared();
+    let now = shared.live().clock.now();
+    let left = shared.logins.grants().unwrap().list(&"user:alice".parse().unwrap(), now);
+    let left: Vec<_> = left.iter().filter_map(|grant| grant.kind.client()).collect();
+    assert_eq!(left.len(), 1, "the page is another one, and stays");
+    assert!(left[0].client_name.contains("Cursor"));
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_others_let_in_and_never_a_value() {
+    let world = World::start().await;
+    world.let_in("user:alice", "Claude").await;
+    world.let_in("token:ci", "nightly").await;
+    let mut root = world.user("root").await;
+    let page = root.get("/oauth").await;
+    for shown in
+        ["No program has been let in.", "Applications of others", "Claude", "nightly", "the token ci"]
+    {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    for secret in ["sgr_", "sga_", "sgp_", CI, DEV] {
+        assert!(!page.body.contains(secret), "{secret}");
+    }
+    let gone = send(&mut root, &revocation(&page, "nightly")).await;
+    assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
+    assert!(!root.get("/oauth").await.body.contains("nightly"));
+    // A token that logs in at the page has a page of its own.
+    let mut ci = world.signed_in(&[("token", CI)]).await;
+    let page = ci.get("/oauth").await;
+    assert!(page.body.contains("the token ci") && !page.body.contains("Claude"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn nothing_is_revoked_by_who_may_not_or_by_a_form_of_somebody_else() {
+    let world = World::start().await;
+    world.let_in("user:alice", "Claude").await;
+    world.let_in("user:root", "Codex").await;
+    let (mut alice, mut root) = (world.user("alice").await, world.user("root").await);
+    let own = revocation(&alice.get("/oauth").await, "Claude");
+    let page = root.get("/oauth").await;
+    let (of_root, of_alice_by_root) = (revocation(&page, "Codex"), revocation(&page, "Claude"));
+    let with = |(target, fields): &(String, Vec<(&'static str, String)>), name, value: &str| {
+        let mut fields = fields.clone();
+        fields.retain(|(other, _)| *other != name);
+        fields.push((name, value.to_owned()));
+        (target.clone(), fields)
+    };
+    let mut stranger = Browser::new(&world.gate, &world.tls);
+    let got = stranger.get("/oauth").await;
+    assert_eq!(got.leads_to().as_deref(), Some("/oauth/login"));
+    assert_eq!(send(&mut stranger, &own).await.leads_to().as_deref(), Some("/oauth/login"));
+    for form in [
+        of_root.clone(),
+        of_alice_by_root.clone(),
+        with(&own, "csrf", ""),
+        with(&own, "account", "user:root"),
+        with(&own, "csrf", &of_root.1[0].1),
+        (of_root.0.clone(), own.1.clone()),
+        ("/oauth/grants/x/y/revoke".into(), own.1.clone()),
+        ("/oauth/grants/x".into(), own.1.clone()),
+    ] {
+        let got = send(&mut alice, &form).await;
+        assert_eq!((got.status, got.leads_to()), (400, None), "{form:?}");
+    }
+    let fields: Vec<_> = own.1.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    for origin in [None, Some("null"), Some("https://evil.example"), Some("http://mcp.example.com")] {
+        assert_eq!(alice.submit_from(&own.0, &fields, origin).await.status, 403, "{origin:?}");
+        assert_eq!(alice.submit_from("/oauth/logout", &fields, origin).await.status, 403, "{origin:?}");
+    }
+    assert!(alice.get("/oauth").await.body.contains("Claude"));
+    assert!(root.get("/oauth").await.body.contains("Codex"));
+}
+
+#[tokio::test]
+async fn who_signs_out_is_out_also_with_the_cookie_of_before() {
+    let world = World::start().await;
+    let mut alice = world.user("alice").await;
+    let page = alice.get("/oauth").await;
+    assert!(page.head.contains("cross-origin-opener-policy: same-origin"), "{}", page.head);
+    let before = alice.cookies.clone();
+    let refused = alice.submit("/oauth/logout", &[("csrf", "x")]).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(alice.get("/oauth").await.status, 200);
+    let csrf = page.hidden("csrf");
+    let out = alice.submit("/oauth/logout", &[("csrf", &csrf)]).await;
+    assert_eq!(out.leads_to().as_deref(), Some("/oauth/login"), "{out:?}");
+    assert!(!alice.cookies.contains_key("__Host-sg-login"));
+    alice.cookies = before;
+    assert_eq!(alice.get("/oauth").await.leads_to().as_deref(), Some("/oauth/login"));
+}
