@@ -186,7 +186,7 @@ fn assert_trouble(page: &Got) {
 
 #[tokio::test]
 async fn a_program_registers_and_gets_a_code_once_its_user_has_logged_in_and_approved() {
-    let world = World::start().await;
+    let world = World::start_with(|config| config["proxy"]["audit"] = json!({})).await;
     let redirect_uri = "http://localhost:49152/callback";
     let id = world.registered("http://localhost:3118/callback").await;
     let mut browser = world.browser();

@@ -154,6 +154,7 @@ async fn allow(
         NotBegun::NoRandomness => no_key(NoKey),
         NotBegun::Down => not_kept(),
     })?;
+    visit.note(login);
     let log = &visit.request.shared.observer.log;
     let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
     line.text("client", &asking.receiver.name()).send();

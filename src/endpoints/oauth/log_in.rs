@@ -74,6 +74,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     }
     let log = &request.shared.observer.log;
     log.line(Level::Info, "Somebody signed in at the pages").display("principal", &principal).send();
+    visit.note(&login);
     visit.sign_in_with(cookie.expose());
     let Some(asked) = asked else { return visit.lead_to("/oauth") };
     let clients = &request.shared.clients;

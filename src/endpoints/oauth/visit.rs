@@ -1,6 +1,6 @@
 //! What the pages of a login and of a consent share: who is there, with which cookies, and what they are shown.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use url::Url;
@@ -62,6 +62,14 @@ impl<'a> Visit<'a> {
 
     pub(super) fn grants(&self) -> Result<&'a Grants, Error> {
         self.request.shared.logins.grants().ok_or_else(not_kept)
+    }
+
+    /// Says to the audit who it is.
+    pub(super) fn note(&self, login: &PageLogin) {
+        if let Some(identity) = self.request.live.identity_of(&login.principal, login.fingerprint) {
+            // There is one of them.
+            let _ = self.request.known.set(Arc::clone(identity));
+        }
     }
 
     /// Who is logged in, and may still be.
