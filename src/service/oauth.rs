@@ -8,7 +8,10 @@ use http::{Method, Response};
 use super::small_body;
 use crate::{
     body::Payload,
-    endpoints::{oauth::OauthRequest, table::OauthEndpoint},
+    endpoints::{
+        oauth::{self, OauthRequest},
+        table::OauthEndpoint,
+    },
     error::{Error, ErrorKind},
     ledger::Resource,
     request::{Request, rates},
@@ -53,7 +56,7 @@ pub(super) async fn answer(
         known: &known,
         replayed: &replayed,
     };
-    let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(oauth.answer(endpoint));
+    let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(oauth::answer(&oauth, endpoint));
     let answered = answering.await;
     if let Some(audited) = request.record.audited() {
         if let Some(identity) = replayed.get() {

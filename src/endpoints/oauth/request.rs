@@ -1,0 +1,92 @@
+//! A request to one of the endpoints of OAuth, and what of it they may look at.
+
+use std::{cell::OnceCell, net::IpAddr, sync::Arc};
+
+use http::{Method, header, request::Parts};
+
+use super::form::{Form, FormFault};
+use crate::{
+    config::OauthConfig,
+    downstream::head::RequestFields,
+    endpoints::table::OauthEndpoint,
+    error::Error,
+    identity::Identity,
+    ledger::{AddressBlock, Owner},
+    observe::RequestId,
+    state::{GatewayState, Live},
+};
+
+/// A request to one of these endpoints. Its method is one of the table's, and its `Host` and `Origin` are.
+pub struct OauthRequest<'a> {
+    /// State of the gateway.
+    pub shared: &'a GatewayState,
+    /// The config of the moment in which all of it had come.
+    pub live: &'a Arc<Live>,
+    /// What that says of OAuth.
+    pub config: &'a OauthConfig,
+    /// What the log calls it.
+    pub id: RequestId,
+    /// Method, target and fields.
+    pub head: &'a Parts,
+    /// What one walk over the fields found.
+    pub fields: &'a RequestFields<'a>,
+    /// The client, or that which a balancer forwards for.
+    pub address: IpAddr,
+    /// The whole body of a POST.
+    pub body: &'a [u8],
+    /// Is asked whether a caller may go on, once it is known who that is.
+    pub on_known: &'a dyn Fn(&Owner) -> Result<(), Error>,
+    /// Is called for each secret that is not good: a code, a token, a client's secret. It counts for the address, and the error is
+    /// `RateLimited` or `GuessLimited` if there were too many.
+    pub on_failed: &'a dyn Fn() -> Error,
+    /// Gets who it was that logged in, or whose grant it was about, for the audit.
+    pub known: &'a OnceCell<Arc<Identity>>,
+    /// Gets whose code or refresh token was used again.
+    pub replayed: &'a OnceCell<Arc<Identity>>,
+}
+
+impl<'a> OauthRequest<'a> {
+    /// Most bytes of a body.
+    pub fn most_body(endpoint: OauthEndpoint) -> usize {
+        match endpoint {
+            OauthEndpoint::Register => 8 * 1024,
+            _ => Form::MOST,
+        }
+    }
+
+    /// The path, with the slash at its end if it has one.
+    pub fn path(&self) -> &'a str {
+        self.head.uri.path()
+    }
+
+    /// The query as it came, without its `?`.
+    pub fn query(&self) -> Option<&'a str> {
+        self.head.uri.query()
+    }
+
+    /// Whom it counts for while nobody knows who makes it.
+    pub fn address_block(&self) -> AddressBlock {
+        self.address.into()
+    }
+
+    /// Whether it is a POST, whose body is a form.
+    pub fn is_post(&self) -> bool {
+        self.head.method == Method::POST
+    }
+
+    /// The fields of the query.
+    pub fn asked(&self) -> Result<Form, FormFault> {
+        Form::parse(self.query().unwrap_or_default().as_bytes())
+    }
+
+    /// The fields of the body, which is `application/x-www-form-urlencoded`.
+    pub fn form(&self) -> Result<Form, FormFault> {
+        let mut types = self.head.headers.get_all(header::CONTENT_TYPE).iter();
+        let only = types.next().filter(|_| types.next().is_none()).and_then(|value| value.to_str().ok());
+        let essence = only.and_then(|value| value.split(';').next());
+        match essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(Form::TYPE)) {
+            true => Form::parse(self.body),
+            false => Err(FormFault::Type),
+        }
+    }
+}
