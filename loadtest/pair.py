@@ -1,6 +1,7 @@
 """Measures two builds, or two kinds of callers, in turns; `pair.sh` prepares and starts this.
 
-Each pair is OLD NEW or NEW OLD in turn, each with a fresh process. The ratio of a workload is the median of the ratios of its
+Each pair is OLD NEW or NEW OLD in turn, each with a fresh process, but for session tokens beside static ones: one process has
+both. The ratio of a workload is the median of the ratios of its
 pairs, with a 95 % interval by bootstrap.
 """
 
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from harness import processes
@@ -94,14 +96,14 @@ class Running:
     """A process on a core, for as long as the `with` block lasts."""
 
     def __init__(self, cpu: str, port: int, command: list[str], log: Path) -> None:
-        self._command, self._port, self._log = ["taskset", "-c", cpu, *command], port, log
+        self._command, self.port, self._log = ["taskset", "-c", cpu, *command], port, log
 
     def __enter__(self) -> "Running":
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
         try:
-            until_open(self._port)
+            until_open(self.port)
         except RuntimeError:
             self._process.kill()
             raise RuntimeError(self._log.read_text()[-2000:]) from None
@@ -139,17 +141,36 @@ class Bench:
         return path
 
     def measure(self, side: tuple[str, str | None], workload: str, tls: bool) -> float:
+        gate, kind = side
+        with self.running(side, tls) as running:
+            token = log_in(running.port, tls) if kind == "session" else TOKEN
+            return self.cost(running, token, workload, tls)
+
+    def in_turns(self, gate: str, workload: str, tls: bool, count: int, told: Callable) -> list[tuple[float, float]]:
+        """Pairs of a static token and a session token at one process: nothing else differs, not even where its memory is."""
+        pairs = []
+        with self.running((gate, "session"), tls) as running:
+            tokens = [TOKEN, log_in(running.port, tls)]
+            for number in range(count):
+                order = (0, 1) if number % 2 == 0 else (1, 0)
+                costs = {side: self.cost(running, tokens[side], workload, tls) for side in order}
+                pairs.append((costs[0], costs[1]))
+                told(number, pairs[-1])
+        return pairs
+
+    def running(self, side: tuple[str, str | None], tls: bool) -> Running:
         (gate, kind), port = side, free_port()
         command = [gate, "serve", "-c", str(self.config(gate, kind, port, tls))]
+        return Running(PROXY_CPU, port, command, self._folder / "gate.log")
+
+    def cost(self, running: Running, token: str, workload: str, tls: bool) -> float:
         arguments, figure = WORKLOADS[workload]
-        with Running(PROXY_CPU, port, command, self._folder / "gate.log") as running:
-            token = log_in(port, tls) if kind == "session" else TOKEN
-            if workload == "bridge":
-                return asyncio.run(self.bridge(port, running.pid, token))
-            load = ["taskset", "-c", LOAD_CPU, str(RIG), "load", *arguments, "--target", f"127.0.0.1:{port}"]
-            load += ["--bearer", token, "--pid", str(running.pid), "--secs", str(self._secs)]
-            load += ["--tls"] if tls else []
-            out = subprocess.run(load, check=True, capture_output=True, text=True, timeout=120).stdout
+        if workload == "bridge":
+            return asyncio.run(self.bridge(running.port, running.pid, token))
+        load = ["taskset", "-c", LOAD_CPU, str(RIG), "load", *arguments, "--target", f"127.0.0.1:{running.port}"]
+        load += ["--bearer", token, "--pid", str(running.pid), "--secs", str(self._secs)]
+        load += ["--tls"] if tls else []
+        out = subprocess.run(load, check=True, capture_output=True, text=True, timeout=120).stdout
         result = json.loads(out)
         if figure == "gb_per_cpu_s":
             # As a cost, like the others.
@@ -244,12 +265,18 @@ def main() -> None:
 
 def compare(bench: Bench, sides: tuple, workload: str, tls: bool, count: int, title: str) -> None:
     """Measures both sides so many times in turns, and prints the line of the table."""
-    pairs = []
-    for number in range(count):
-        order = (0, 1) if number % 2 == 0 else (1, 0)
-        costs = {side: bench.measure(sides[side], workload, tls) for side in order}
-        pairs.append((costs[0], costs[1]))
+    def told(number: int, costs: tuple[float, float]) -> None:
         print(f"  {title} {number + 1}/{count} {costs[1] / costs[0]:.3f}", file=sys.stderr)
+
+    if [kind for _, kind in sides] == ["static", "session"]:
+        pairs = bench.in_turns(sides[0][0], workload, tls, count, told)
+    else:
+        pairs = []
+        for number in range(count):
+            order = (0, 1) if number % 2 == 0 else (1, 0)
+            costs = {side: bench.measure(sides[side], workload, tls) for side in order}
+            pairs.append((costs[0], costs[1]))
+            told(number, pairs[-1])
     old, new = (statistics.median(costs) for costs in zip(*pairs))
     ratios = [new / old for old, new in pairs]
     low, high = interval(ratios)

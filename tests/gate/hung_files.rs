@@ -126,7 +126,7 @@ async fn a_start_that_hangs_says_so_and_ends_when_it_is_told_to() {
     files.hang(true);
     let mut gate = files.serve().stderr(Stdio::piped()).spawn().unwrap();
     let said = BufReader::new(gate.stderr.take().unwrap()).lines().next().unwrap().unwrap();
-    assert!(said.contains("cannot be read at present"), "{said}");
+    assert!(said.contains("waits for a file system that does not answer"), "{said}");
     kill_process(Pid::from_child(&gate), Signal::TERM).unwrap();
     let mut ended = None;
     until("the end of the process", || {

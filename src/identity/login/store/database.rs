@@ -266,7 +266,6 @@ impl Database {
             seen: -1,
             version: 0,
         };
-        opening.go_on()?;
         database.seal_anew().map_err(fault)?;
         // So that what the file says of itself is in it. If somebody reads meanwhile, it is there later.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
