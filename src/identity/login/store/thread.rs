@@ -132,7 +132,8 @@ pub(super) struct Writer {
     status: watch::Sender<StoreStatus>,
     /// When what has ended was last removed, and whether there is more of it.
     swept: Option<(SystemTime, bool)>,
-    is_down: bool,
+    /// Why nothing can be kept at present.
+    down: Option<Arc<str>>,
     /// What is to be put right.
     undelivered: Vec<Undelivered>,
     /// Rows that do not open, which were told.
@@ -147,8 +148,8 @@ impl Writer {
         secrets: Secrets,
         status: watch::Sender<StoreStatus>,
     ) -> Self {
-        let (swept, is_down, undelivered, faults) = (None, false, Vec::new(), HashSet::new());
-        Self { database, view, sealers, secrets, status, swept, is_down, undelivered, faults }
+        let (swept, down, undelivered, faults) = (None, None, Vec::new(), HashSet::new());
+        Self { database, view, sealers, secrets, status, swept, down, undelivered, faults }
     }
 
     /// Starts the thread; `news` is what was read last.
@@ -203,7 +204,7 @@ impl Writer {
         // Before anybody is answered, so that this process knows what it has answered.
         let mut news = News::default();
         let read = self.database.has_news().and_then(|has_news| {
-            if has_news || done.is_written || self.is_down {
+            if has_news || done.is_written || self.down.is_some() {
                 news = self.database.follow(&self.view)?;
             }
             Ok(())
@@ -221,7 +222,7 @@ impl Writer {
         let may_sweep = |(swept, is_more): (SystemTime, bool)| is_more || now >= swept + SWEEP;
         let sweeps = now != UNIX_EPOCH && self.swept.is_none_or(may_sweep);
         let uses = if sweeps { self.view.unwritten_uses(USES) } else { Vec::new() };
-        let Self { is_down, ref undelivered, .. } = *self;
+        let (is_down, undelivered) = (self.down.is_some(), &self.undelivered);
         if jobs.is_empty() && unwritten.is_empty() && undelivered.is_empty() && !sweeps && !is_down {
             return Ok(Done::default());
         }
@@ -262,17 +263,22 @@ impl Writer {
         if self.faults.len() < 1_000 {
             self.faults.extend(news.faults.iter().cloned());
         }
-        self.is_down = done.is_err();
-        self.status.send_if_modified(|status| {
-            let down = done.err().map(Arc::<str>::from);
-            let is_same = status.down == down;
-            status.down = down;
+        let down = done.err().map(Arc::<str>::from);
+        let is_same = self.down == down;
+        if !news.has_revoked && !news.has_salt && new_faults == 0 && is_same {
+            return;
+        }
+        self.down.clone_from(&down);
+        self.status.send_modify(|status| {
+            // What others say of a store that is not in use yet is not for this one to take back.
+            if !is_same {
+                status.down = down;
+            }
             status.revocations += u64::from(news.has_revoked || news.has_salt);
             if new_faults > 0 {
                 status.faults += new_faults as u64;
                 status.last_fault = news.faults.last().map(|fault| fault.as_str().into());
             }
-            news.has_revoked || news.has_salt || new_faults > 0 || !is_same
         });
     }
 }
