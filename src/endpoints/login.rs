@@ -23,7 +23,8 @@ use crate::{
         login::{
             Logins,
             grants::{
-                GrantKind, Grants, Issued, NotBegun, NotRefreshed, NotWritten, Objection, RefreshOf, Token,
+                GrantKind, Grants, Issued, KindTag, NotBegun, NotRefreshed, NotWritten, Objection, RefreshOf,
+                Token,
             },
             keys::NoKey,
             refresh_token::RefreshToken,
@@ -203,7 +204,7 @@ impl LoginRequest<'_> {
         let token = RefreshToken::parse(token.expose()).ok_or(ErrorKind::InvalidToken)?;
         let grants = self.grants()?;
         // Before the token is used up.
-        if let Some(user) = grants.principal_of(&token).as_ref().and_then(Principal::name) {
+        if let Some(user) = grants.principal_of(&token, KindTag::Session).as_ref().and_then(Principal::name) {
             (self.on_known)(&shared.ledger.owner(OwnerName::User(Arc::clone(user))))?;
         }
         let asked = Arc::clone(live);
@@ -247,7 +248,7 @@ impl LoginRequest<'_> {
         }
         let users = given.iter().filter_map(|token| match token {
             Token::Session(claims) => Some(Principal::User(Arc::clone(&claims.user))),
-            Token::Refresh(token) => grants.principal_of(token),
+            Token::Refresh(token) => grants.principal_of(token, KindTag::Session),
             Token::Access(_) | Token::ClientRefresh(..) => None,
         });
         let users: Vec<_> = users.collect();

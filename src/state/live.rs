@@ -358,6 +358,16 @@ impl Live {
         same.next().map(|slot| &self.callers[*slot].identity)
     }
 
+    /// A principal of the config, as the first of its credentials has it.
+    pub fn identity_named(&self, principal: &Principal) -> Option<&Arc<Identity>> {
+        self.slots_of(principal).first().map(|slot| &self.callers[*slot].identity)
+    }
+
+    /// Whom a principal of the config counts for.
+    pub fn owner_of(&self, principal: &Principal) -> Option<&Arc<Owner>> {
+        self.slots_of(principal).first().map(|slot| &self.callers[*slot].owner)
+    }
+
     fn has_grant(&self, grant: GrantId) -> bool {
         self.logins.grants().is_some_and(|grants| grants.has(grant, self.clock.now()))
     }

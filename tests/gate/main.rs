@@ -54,6 +54,7 @@ mod mcp;
 mod names;
 mod oauth_dashboard;
 mod oauth_pages;
+mod oauth_tokens;
 mod observe;
 mod odd_servers;
 mod operations;

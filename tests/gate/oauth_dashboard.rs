@@ -82,7 +82,8 @@ impl World {
         let shown = Redemption {
             client_id: "client".into(),
             redirect_uri: Some("https://claude.ai/x".into()),
-            challenge_of_verifier: [7; 32],
+            challenge_of_verifier: Some([7; 32]),
+            refresh_token_scopes: Vec::new(),
         };
         let terms = &live.config.login_terms;
         grants.redeem(code.expose(), shown, Box::new(|_, _, _| Ok(())), terms, now).await.unwrap();

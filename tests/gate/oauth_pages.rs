@@ -106,7 +106,8 @@ impl World {
         let shown = Redemption {
             client_id: client_id.into(),
             redirect_uri: Some(redirect_uri.into()),
-            challenge_of_verifier: challenge,
+            challenge_of_verifier: Some(challenge),
+            refresh_token_scopes: Vec::new(),
         };
         let now = shared.live().clock.now();
 

@@ -53,7 +53,7 @@ pub(in crate::config) static AUTH: Object = Object {
             "users",
             ValueKind::Map { names: &USER_NAMES, of: &ValueKind::Object(&USER) },
             Empty,
-            "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`. See \
+            "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`, blanks at the ends or what nobody sees. See \
              [users](users.md).",
         ),
         key("sessions", ValueKind::Object(&LOGINS), Empty, "How long [logins](users.md#how-long-a-login-lasts) of users last."),

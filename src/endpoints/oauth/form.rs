@@ -70,6 +70,11 @@ impl Form {
         (!value.is_empty()).then_some(value.as_str())
     }
 
+    /// What a name or a value of a form stands for. `None` if it is no text.
+    pub fn decoded(text: &[u8]) -> Option<Zeroizing<String>> {
+        decode(text).ok()
+    }
+
     /// Names and values in their order, those without a value too.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

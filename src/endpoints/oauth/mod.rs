@@ -4,13 +4,18 @@
 //! queries are read by [`form`] alone.
 
 mod authorize;
+mod client_proof;
 mod consent;
 mod dashboard;
 pub mod form;
+mod introspect;
 mod log_in;
 mod places;
+mod refusal;
 mod register;
 mod request;
+mod revoke;
+mod token;
 mod visit;
 
 use http::Response;
@@ -26,17 +31,17 @@ use crate::{
 pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Result<Response<Payload>, Error> {
     match endpoint {
         OauthEndpoint::Authorize => authorize::answer(request).await,
+        OauthEndpoint::Token => token::answer(request).await,
         OauthEndpoint::Register => register::answer(request),
+        OauthEndpoint::Revoke => revoke::answer(request).await,
+        OauthEndpoint::Introspect => introspect::answer(request).await,
         OauthEndpoint::LogIn => log_in::answer(request).await,
         OauthEndpoint::Consent => consent::answer_form(request).await,
         OauthEndpoint::LogOut => dashboard::sign_out(request).await,
         OauthEndpoint::Dashboard => dashboard::show(request).await,
         OauthEndpoint::RevokeGrant => dashboard::revoke(request).await,
-        OauthEndpoint::ResourceMetadata
-        | OauthEndpoint::ServerMetadata
-        | OauthEndpoint::NoMetadata
-        | OauthEndpoint::Token
-        | OauthEndpoint::Revoke
-        | OauthEndpoint::Introspect => Err(ErrorKind::NotFound.into()),
+        OauthEndpoint::ResourceMetadata | OauthEndpoint::ServerMetadata | OauthEndpoint::NoMetadata => {
+            Err(ErrorKind::NotFound.into())
+        }
     }
 }

@@ -91,7 +91,8 @@ fn shown() -> Redemption {
     Redemption {
         client_id: CLIENT.into(),
         redirect_uri: Some("https://client.example/callback".into()),
-        challenge_of_verifier: VERIFIER,
+        challenge_of_verifier: Some(VERIFIER),
+        refresh_token_scopes: Vec::new(),
     }
 }
 
@@ -164,8 +165,8 @@ async fn a_code_with_anything_wrong_brings_nothing_and_is_used_up() {
     let wrong = [
         Redemption { client_id: "https://client.example/other.json".into(), ..shown() },
         Redemption { redirect_uri: Some("https://client.example/callback/".into()), ..shown() },
-        Redemption { challenge_of_verifier: [4; 32], ..shown() },
-        Redemption { challenge_of_verifier: [0; 32], ..shown() },
+        Redemption { challenge_of_verifier: Some([4; 32]), ..shown() },
+        Redemption { challenge_of_verifier: None, ..shown() },
     ];
     for (gateways, _directory) in each() {
         let one = &gateways[0];
@@ -423,6 +424,24 @@ async fn grants_of_a_token_end_with_it_as_those_of_users_do() {
         assert!(grants(one).is_revoked(of_ci.grant) && !grants(one).is_revoked(of_alice.grant));
         grants(one).keep(|_, of| of != fingerprint());
         assert!(grants(one).is_revoked(of_alice.grant));
+    }
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_a_grant_is_over_with_its_access_token() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        for (scopes, lasts) in [(&["offline_access"][..], false), (&["offline_access", "mcp"], true)] {
+            let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            let shown = Redemption { refresh_token_scopes: scopes, ..shown() };
+            let code = code(one, 0).await;
+            let redeemed = grants(one).redeem(code.expose(), shown, anybody(), &TERMS, at(0)).await;
+            let issued = redeemed.unwrap().0;
+            assert!(grants(one).has(issued.grant, at(3_599)));
+            assert_eq!(grants(one).has(issued.grant, at(3_600)), lasts);
+            let refreshed = refresh(one, &issued.refresh_token, 1).await;
+            assert_eq!(refreshed.is_ok(), lasts);
+        }
     }
 }
 

@@ -47,8 +47,10 @@ pub struct Redemption {
     pub client_id: Arc<str>,
     /// Where it says that the code went, if it does: with a challenge, OAuth 2.1 asks for no more.
     pub redirect_uri: Option<Arc<str>>,
-    /// SHA-256 of its verifier.
-    pub challenge_of_verifier: [u8; 32],
+    /// SHA-256 of its verifier, if it has one.
+    pub challenge_of_verifier: Option<[u8; 32]>,
+    /// With which scopes a refresh token comes; with any, if there are none.
+    pub refresh_token_scopes: Vec<String>,
 }
 
 /// Why a code brings nothing.

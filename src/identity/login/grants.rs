@@ -374,10 +374,10 @@ impl Grants {
         }
     }
 
-    /// Who a refresh token of a session is of, if this process knows its grant.
-    pub fn principal_of(&self, token: &RefreshToken) -> Option<Principal> {
-        let is_by_key = self.proof(token, KindTag::Session)?;
-        self.view.principal_of(token, KindTag::Session, is_by_key)
+    /// Who a refresh token of a grant of this kind is of, if this process knows the grant.
+    pub fn principal_of(&self, token: &RefreshToken, kind: KindTag) -> Option<Principal> {
+        let is_by_key = self.proof(token, kind)?;
+        self.view.principal_of(token, kind, is_by_key)
     }
 
     /// Removes what has ended by itself.

@@ -59,6 +59,11 @@ pub struct ClientGrant {
 }
 
 impl ClientGrant {
+    /// Whether a refresh token comes with it, if one comes with these scopes, or, if there are none, with any.
+    pub fn is_refreshed(&self, scopes: &[String]) -> bool {
+        scopes.is_empty() || self.scope.split(' ').any(|word| scopes.iter().any(|other| other == word))
+    }
+
     /// Whether a token and a row of the store have room for it. Ids that registrations give are the longest.
     pub(super) fn fits(&self) -> bool {
         self.client_id.len() <= 2_048

@@ -1,6 +1,9 @@
 //! What is done to codes.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use subtle::ConstantTimeEq as _;
 
@@ -95,14 +98,18 @@ impl Redeem {
         made: SystemTime,
         new: NewCode,
     ) -> Result<<Self as Act>::Answer, R::Error> {
-        let Self { shown, admits, terms, key, now, .. } = self;
+        let Self { shown, admits, mut terms, key, now, .. } = self;
         // One from the future was made while the clock was wrong.
         let is_good = now < made + GOOD && made <= now + LEEWAY;
         let is_same = shown.client_id == new.client.client_id
             && shown.redirect_uri.is_none_or(|uri| uri == new.redirect_uri);
-        let is_shown = bool::from(shown.challenge_of_verifier.ct_eq(&new.challenge));
+        let is_same_challenge = |shown: [u8; 32]| bool::from(shown.ct_eq(&new.challenge));
+        let is_shown = shown.challenge_of_verifier.is_some_and(is_same_challenge);
         if !is_good || !is_same || !is_shown {
             return Ok(Err(NotRedeemed::Invalid));
+        }
+        if !new.client.is_refreshed(&shown.refresh_token_scopes) {
+            terms.refresh_ttl = Duration::ZERO;
         }
         let kind = GrantKind::Client(new.client);
         if let Err(objection) = admits(principal, new.fingerprint, &kind) {

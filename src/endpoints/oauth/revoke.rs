@@ -1,0 +1,45 @@
+//! `/revoke`: a client gives back what it was allowed (RFC 7009). The whole grant ends, whichever of its tokens comes.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+
+use super::{client_proof::proved, refusal::Refusal, request::OauthRequest};
+use crate::{
+    body::{Payload, response::empty},
+    error::Error,
+    identity::login::{grants::Token, refresh_token::RefreshToken},
+};
+
+/// Answers one. A token that is none, or of another client, is no error (§2.2): there is nothing that a client could do about it.
+pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let (form, client) = match proved(request).await? {
+        Ok(proved) => proved,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
+    let Some(text) = form.get("token") else {
+        return Ok(Refusal::request("token is missing.").into_response());
+    };
+    let logins = &request.shared.logins;
+    let of_refresh =
+        || RefreshToken::parse(text).map(|token| Token::ClientRefresh(token, Arc::clone(&client.id)));
+    let of_access = || {
+        let claims = logins.opened_access(text.as_bytes())?;
+        (claims.client_id == client.id).then_some(Token::Access(claims))
+    };
+    if let Some(token) = of_refresh().or_else(of_access) {
+        let grants = logins.grants().ok_or_else(Error::logins_not_kept)?;
+        let ended = grants.revoke(vec![token], request.live.clock.now()).await;
+        if !matches!(ended, Ok(None)) {
+            request.shared.note_change();
+        }
+        // It is ended here, and would be there again after a restart: the client has to know that.
+        if let Some(principal) = ended.map_err(|_| Error::logins_not_kept())?
+            && let Some(identity) = request.live.identity_named(&principal)
+        {
+            // There is one of them.
+            let _ = request.known.set(Arc::clone(identity));
+        }
+    }
+    Ok(empty(StatusCode::OK))
+}

@@ -1,0 +1,314 @@
+//! `/token`: a client gets tokens for a code, or for a refresh token (RFC 6749 §4.1.3 and §6, RFC 7636, RFC 8707).
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Response, StatusCode};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    client_proof::{failed, proved},
+    form::Form,
+    places,
+    refusal::{Refusal, answer as json_answer},
+    request::OauthRequest,
+};
+use crate::{
+    body::Payload,
+    config::{Level, LoginTerms, OauthConfig},
+    error::{Error, ErrorKind},
+    identity::{
+        Principal,
+        login::{
+            access_token::AccessClaims,
+            fingerprint::Fingerprint,
+            grants::{
+                Admits, ClientGrant, GrantKind, Grants, Issued, KindTag, NotRedeemed, NotRefreshed,
+                Objection, Redemption, RefreshOf,
+            },
+            keys::NoKey,
+            refresh_token::RefreshToken,
+        },
+    },
+    oauth::Client,
+    state::Live,
+};
+
+/// How long a grant of a client lasts, however often it is refreshed.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Grants of clients that one principal has.
+const MOST_OF_ONE: u64 = 100;
+
+/// What a client gets.
+struct Given {
+    issued: Issued,
+    client: Arc<ClientGrant>,
+    /// The place that the access token is for, and what it may there.
+    resource: Arc<str>,
+    scope: Arc<str>,
+}
+
+/// Answers one.
+pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let (form, client) = match proved(request).await? {
+        Ok(proved) => proved,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
+    let given = match form.get("grant_type") {
+        Some("authorization_code") => redeemed(request, &form, &client).await?,
+        Some("refresh_token") => refreshed(request, &form, &client).await?,
+        Some(_) => Err(Refusal::new(
+            "unsupported_grant_type",
+            "grant_type has to be authorization_code or refresh_token.",
+        )),
+        None => Err(Refusal::request("grant_type is missing.")),
+    };
+    match given {
+        Ok(given) => tokens(request, &given),
+        Err(refusal) => Ok(refusal.into_response()),
+    }
+}
+
+fn grants<'a>(request: &OauthRequest<'a>) -> Result<&'a Grants, Error> {
+    request.shared.logins.grants().ok_or_else(Error::logins_not_kept)
+}
+
+/// How long what a client gets lasts.
+fn terms(config: &OauthConfig) -> LoginTerms {
+    LoginTerms {
+        access_ttl: config.token_ttl,
+        refresh_ttl: config.refresh_token_ttl,
+        max_age: LONGEST.max(config.refresh_token_ttl),
+        per_user: MOST_OF_ONE,
+        reuse_grace: config.refresh_reuse_grace,
+    }
+}
+
+/// Asks what a code or a refresh token would bring: whether the principal is let in still, and whether it is for this place.
+fn admits(live: &Arc<Live>, fits: impl Fn(&ClientGrant) -> Result<(), Objection> + Send + 'static) -> Admits {
+    let live = Arc::clone(live);
+    Box::new(move |principal: &Principal, fingerprint: Fingerprint, kind: &GrantKind| {
+        let is_let_in = live.has_principal(principal, fingerprint);
+        fits(kind.client().filter(|_| is_let_in).ok_or(Objection::Caller)?)
+    })
+}
+
+fn objected(request: &OauthRequest<'_>, objection: Objection) -> Result<Refusal, Error> {
+    match objection {
+        Objection::Caller => failed(request, Refusal::GRANT),
+        Objection::Resource => Ok(Refusal::TARGET),
+        Objection::Scope => Ok(Refusal::SCOPE),
+    }
+}
+
+/// What a code brings.
+async fn redeemed(
+    request: &OauthRequest<'_>,
+    form: &Form,
+    client: &Client,
+) -> Result<Result<Given, Refusal>, Error> {
+    let OauthRequest { shared, live, config, .. } = *request;
+    let Some(code) = form.get("code") else { return Ok(Err(Refusal::request("code is missing."))) };
+    let asked = form.get("resource").map(|resource| places::canonical(request, Some(resource)));
+    let fits = move |client: &ClientGrant| match &asked {
+        Some(place) if place.as_deref() != Some(&*client.resource) => Err(Objection::Resource),
+        _ => Ok(()),
+    };
+    let shown = Redemption {
+        client_id: Arc::clone(&client.id),
+        redirect_uri: form.get("redirect_uri").map(Arc::from),
+        challenge_of_verifier: form.get("code_verifier").map(|verifier| Sha256::digest(verifier).into()),
+        refresh_token_scopes: config.refresh_token_scopes.clone(),
+    };
+    let (grants, now) = (grants(request)?, live.clock.now());
+    let redeemed = grants.redeem(code, shown, admits(live, fits), &terms(config), now).await;
+    let (issued, has_ended_another) = match redeemed {
+        Ok(redeemed) => redeemed,
+        Err(NotRedeemed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
+        Err(NotRedeemed::Refused(objection)) => return objected(request, objection).map(Err),
+        Err(NotRedeemed::Replayed(principal)) => {
+            replayed(request, &principal, "A code was used again: what it brought is ended");
+            return failed(request, Refusal::GRANT).map(Err);
+        }
+        Err(NotRedeemed::Full) => {
+            return Err(ErrorKind::Unavailable.with_cause("there are as many grants as may be"));
+        }
+        Err(NotRedeemed::NoRandomness) => return Err(no_key(NoKey)),
+        Err(NotRedeemed::Down) => return Err(Error::logins_not_kept()),
+    };
+    // As for a login: a reload ends the grants that it does not keep, which this one may have escaped.
+    let is_kept = shared.live().has_principal(&issued.principal, issued.fingerprint);
+    if !is_kept {
+        grants.withdraw(issued.grant);
+    }
+    if has_ended_another || !is_kept {
+        shared.note_change();
+    }
+    let Some(client) = issued.kind.client().cloned().filter(|_| is_kept) else {
+        return Ok(Err(Refusal::GRANT));
+    };
+    let (resource, scope) = (Arc::clone(&client.resource), Arc::clone(&client.scope));
+    Ok(Ok(Given { issued, client, resource, scope }))
+}
+
+/// What a refresh token brings.
+async fn refreshed(
+    request: &OauthRequest<'_>,
+    form: &Form,
+    client: &Client,
+) -> Result<Result<Given, Refusal>, Error> {
+    let OauthRequest { live, config, .. } = *request;
+    let Some(text) = form.get("refresh_token") else {
+        return Ok(Err(Refusal::request("refresh_token is missing.")));
+    };
+    let Some(token) = RefreshToken::parse(text) else { return failed(request, Refusal::GRANT).map(Err) };
+    let grants = grants(request)?;
+    // Before it is used up.
+    if let Some(principal) = grants.principal_of(&token, KindTag::Client)
+        && let Some(owner) = live.owner_of(&principal)
+    {
+        (request.on_known)(owner)?;
+    }
+    let asked = Asked {
+        base: Arc::clone(&config.base),
+        resource: form.get("resource").map(|resource| places::canonical(request, Some(resource))),
+        scope: form.get("scope").map(str::to_owned),
+    };
+    let fits = {
+        let asked = asked.clone();
+        move |client: &ClientGrant| asked.of(client).map(drop)
+    };
+    let of = RefreshOf::Client(Arc::clone(&client.id));
+    let refreshed = grants.refresh(token, of, admits(live, fits), &terms(config), live.clock.now()).await;
+    let issued = match refreshed {
+        Ok(issued) => issued,
+        Err(NotRefreshed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
+        Err(NotRefreshed::Refused(objection)) => return objected(request, objection).map(Err),
+        Err(NotRefreshed::Replayed(principal)) => {
+            replayed(request, &principal, "A refresh token of a client was used again: its grant is ended");
+            return failed(request, Refusal::GRANT).map(Err);
+        }
+        Err(NotRefreshed::Down) => return Err(Error::logins_not_kept()),
+    };
+    let Some(client) = issued.kind.client().cloned() else { return Ok(Err(Refusal::GRANT)) };
+    Ok(match asked.of(&client) {
+        Ok((resource, scope)) => Ok(Given { issued, client, resource, scope }),
+        Err(_) => Err(Refusal::GRANT),
+    })
+}
+
+/// What a refresh asks for: no more than was allowed.
+#[derive(Clone)]
+struct Asked {
+    /// The place that has all others in it.
+    base: Arc<str>,
+    /// The place that is asked for, if one is; none if it is no place.
+    resource: Option<Option<String>>,
+    scope: Option<String>,
+}
+
+impl Asked {
+    /// The place and the scope that it is for.
+    fn of(&self, client: &ClientGrant) -> Result<(Arc<str>, Arc<str>), Objection> {
+        let resource = match &self.resource {
+            None => Arc::clone(&client.resource),
+            Some(None) => return Err(Objection::Resource),
+            Some(Some(place)) if **place == *client.resource || client.resource == self.base => {
+                place.as_str().into()
+            }
+            Some(Some(_)) => return Err(Objection::Resource),
+        };
+        let scope = match &self.scope {
+            None => Arc::clone(&client.scope),
+            Some(scope) => narrower(&client.scope, scope).ok_or(Objection::Scope)?.into(),
+        };
+        Ok((resource, scope))
+    }
+}
+
+/// The scope that is asked for, if all of it was allowed. `mcp` is all servers, and so each of them.
+fn narrower(allowed: &str, asked: &str) -> Option<String> {
+    let allowed: Vec<_> = allowed.split(' ').collect();
+    let is_of_servers = |word: &str| word.starts_with("server:") || word.starts_with("tag:");
+    let is_allowed = |word: &str| allowed.contains(&word) || allowed.contains(&"mcp") && is_of_servers(word);
+    let words: Vec<_> = asked.split(' ').filter(|word| !word.is_empty()).collect();
+    (!words.is_empty() && words.iter().all(|word| is_allowed(word))).then(|| words.join(" "))
+}
+
+/// Somebody came with what was used before: all that came of it ends, also what runs.
+fn replayed(request: &OauthRequest<'_>, principal: &Principal, msg: &'static str) {
+    request.shared.note_change();
+    if let Some(identity) = request.live.identity_named(principal) {
+        // There is one of them.
+        let _ = request.replayed.set(Arc::clone(identity));
+    }
+    request.shared.observer.log.line(Level::Warn, msg).display("principal", principal).send();
+}
+
+/// The answer with tokens.
+fn tokens(request: &OauthRequest<'_>, given: &Given) -> Result<Response<Payload>, Error> {
+    let OauthRequest { shared, live, config, .. } = *request;
+    let Given { issued, client, resource, scope } = given;
+    let now = live.clock.now();
+    let claims = AccessClaims {
+        principal: issued.principal.clone(),
+        grant: issued.grant,
+        fingerprint: issued.fingerprint,
+        client_id: Arc::clone(&client.client_id),
+        resource: Arc::clone(resource),
+        scope: Arc::clone(scope),
+        issued: now,
+        expires: issued.expires,
+        grant_ends: issued.grant_ends,
+    };
+    if let Some(identity) = live.identity_named(&issued.principal) {
+        // There is one of them.
+        let _ = request.known.set(Arc::clone(identity));
+    }
+    let access_token = shared.logins.seal_access(&claims).map_err(no_key)?;
+    let mut body = json!({
+        "access_token": access_token.expose(),
+        "token_type": "Bearer",
+        "expires_in": seconds(issued.expires, now),
+        "scope": &**scope,
+    });
+    if client.is_refreshed(&config.refresh_token_scopes) {
+        body["refresh_token"] = issued.refresh_token.expose().into();
+    }
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// To the nearest second, since some time has passed since it was given.
+fn seconds(end: SystemTime, now: SystemTime) -> u64 {
+    (end.duration_since(now).unwrap_or_default() + Duration::from_millis(500)).as_secs()
+}
+
+fn no_key(_: NoKey) -> Error {
+    ErrorKind::Internal.with_cause("the system gives no random numbers, or the cryptography fails")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_may_ask_for_less_and_for_nothing_else() {
+        for (allowed, asked, wanted) in [
+            ("mcp offline_access", "mcp", Some("mcp")),
+            ("mcp offline_access", "offline_access mcp", Some("offline_access mcp")),
+            ("mcp", "server:db", Some("server:db")),
+            ("mcp", "tag:web", Some("tag:web")),
+            ("tag:web server:db", "server:db", Some("server:db")),
+            ("tag:web", "mcp", None),
+            ("tag:web", "tag:web tag:db", None),
+            ("mcp", "files:write", None),
+            ("mcp", "offline_access", None),
+            ("mcp", "  ", None),
+        ] {
+            assert_eq!(narrower(allowed, asked).as_deref(), wanted, "{allowed} {asked}");
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Clients of OAuth get tokens for codes, refresh them, and give them back. Nothing of one kind passes for another, and what comes a
+//! second time ends all that came of it. What people do at the pages is done here by another gateway of the same file.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::SystemTime,
+};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sluicegate::{
+    config::LoginStore,
+    identity::{
+        Principal,
+        login::{
+            Logins,
+            grants::{ClientGrant, NewCode},
+            passwords,
+            store::Opening,
+        },
+    },
+    secret::Secret,
+};
+use tempfile::TempDir;
+
+use crate::{
+    harness::{CI, DEV, Gate, field, get, post},
+    login::futures,
+    recorder::Recorder,
+};
+
+const BASE: &str = "http://localhost:8080";
+const PASSWORD: &str = "password123";
+const PORTAL_SECRET: &str = "portal-secret-0123456789-canary";
+const AUDITOR_SECRET: &str = "auditor-secret-0123456789-canary";
+const CALLBACK: &str = "https://portal.example/callback";
+const VERIFIER: &str = "verifier-canary-0123456789-0123456789-01234567";
+
+static HASH: LazyLock<String> =
+    LazyLock::new(|| passwords::hash(&Secret::new(PASSWORD.into())).unwrap().expose().to_owned());
+
+/// A gateway as an authorization server, and whoever does at its pages what people do.
+struct Server {
+    gate: Gate,
+    pages: Logins,
+    _behind: Recorder,
+    _directory: TempDir,
+}
+
+fn config(state: &Path, url: &str, auth: Value) -> Value {
+    let client = |secret: &str, roles: &[&str]| {
+        json!({
+            "secretSha256": hex::encode(Sha256::digest(secret)), "redirectUris": [CALLBACK], "roles": roles,
+        })
+    };
+    let mut config = json!({
+        "proxy": {
+            "baseUrl": BASE,
+            "stateDir": state,
+            "auth": {
+                "kind": "oauth",
+                "tokens": { "dev": DEV, "ci": CI },
+                "users": { "alice": { "passwordHash": *HASH, "roles": ["user"] } },
+                "clients": {
+                    "portal": client(PORTAL_SECRET, &[]),
+                    "auditor": client(AUDITOR_SECRET, &["admin"]),
+                    "phone": { "redirectUris": [CALLBACK] },
+                },
+            },
+        },
+        "mcpServers": { "db": { "url": url }, "files": { "url": url } },
+    });
+    for (key, value) in auth.as_object().unwrap() {
+        config["proxy"]["auth"][key] = value.clone();
+    }
+    config
+}
+
+impl Server {
+    async fn start_with(auth: Value) -> Self {
+        let (behind, directory) = (Recorder::start().await, TempDir::new().unwrap());
+        let state: PathBuf = directory.path().join("state");
+        let gate = Gate::start(config(&state, &behind.url("/mcp"), auth)).await;
+        let pages = Logins::new().unwrap();
+        let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };
+        pages.keep_store(pages.open_store(&LoginStore::default(), &state, opening).unwrap());
+        Self { gate, pages, _behind: behind, _directory: directory }
+    }
+
+    async fn start() -> Self {
+        Self::start_with(json!({})).await
+    }
+
+    fn alice(&self) -> NewCode {
+        NewCode {
+            principal: Principal::User("alice".into()),
+            fingerprint: self.pages.fingerprint(&Secret::new(HASH.clone())).unwrap(),
+            client: Arc::new(ClientGrant {
+                client_id: "portal".into(),
+                client_name: "Portal".into(),
+                redirect_host: "portal.example".into(),
+                resource: BASE.into(),
+                scope: "mcp offline_access".into(),
+            }),
+            redirect_uri: CALLBACK.into(),
+            challenge: Sha256::digest(VERIFIER).into(),
+        }
+    }
+
+    /// Somebody has allowed a client this.
+    async fn code_of(&self, new: NewCode) -> String {
+        let grants = self.pages.grants().unwrap();
+        grants.begin_code(new, SystemTime::now()).await.unwrap().expose().to_owned()
+    }
+
+    async fn code(&self) -> String {
+        self.code_of(self.alice()).await
+    }
+
+    async fn send(&self, path: &str, fields: &str, form: &str) -> (u16, String, Value) {
+        let request = posted(path, fields, form);
+        let (status, head, body) = self.gate.ask(&request).await;
+        let body = match &*body {
+            "" => Value::Null,
+            body => serde_json::from_str(body).unwrap_or_else(|_| panic!("{head} {body}")),
+        };
+        (status, head, body)
+    }
+
+    /// As the portal, by its secret in the form.
+    async fn ask(&self, path: &str, pairs: &[(&str, &str)]) -> (u16, Value) {
+        let own = [("client_id", "portal"), ("client_secret", PORTAL_SECRET)];
+        let (status, _, body) = self.send(path, "", &form(&[&own[..], pairs].concat())).await;
+        (status, body)
+    }
+
+    async fn redeem(&self, code: &str) -> (u16, Value) {
+        self.ask("/token", &redemption(code)).await
+    }
+
+    async fn refresh(&self, token: &str) -> (u16, Value) {
+        self.ask("/token", &[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+    }
+
+    async fn tokens(&self) -> Tokens {
+        let (status, answer) = self.redeem(&self.code().await).await;
+        assert_eq!(status, 200, "{answer}");
+        Tokens::of(&answer)
+    }
+
+    /// What an auditor is told of a token.
+    async fn introspect(&self, token: &str) -> Value {
+        let own = [("client_id", "auditor"), ("client_secret", AUDITOR_SECRET), ("token", token)];
+        let (status, _, body) = self.send("/oauth/introspect", "", &form(&own)).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    async fn is_active(&self, token: &str) -> bool {
+        self.introspect(token).await["active"] == true
+    }
+}
+
+#[derive(Clone)]
+struct Tokens {
+    access: String,
+    refresh: String,
+}
+
+impl Tokens {
+    fn of(answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+        Self { access: text("access_token"), refresh: text("refresh_token") }
+    }
+}
+
+fn redemption(code: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ]
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// A form as a client sends it that has no token.
+fn posted(path: &str, fields: &str, form: &str) -> String {
+    let request = post(path, "", fields, form).replace("Authorization: Bearer \r\n", "");
+    request.replace("application/json", "application/x-www-form-urlencoded")
+}
+
+#[tokio::test]
+async fn a_client_gets_tokens_for_a_code_refreshes_them_and_gives_them_back() {
+    let server = Server::start().await;
+    let code = server.code().await;
+    let own = [("client_id", "portal"), ("client_secret", PORTAL_SECRET)];
+    let asked = form(&[&own[..], &redemption(&code)].concat());
+    let (status, head, answer) = server.send("/token", "Origin: https://claude.ai\r\n", &asked).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(field(&head, "cache-control"), Some("no-store"));
+    assert_eq!(field(&head, "access-control-allow-origin"), Some("*"));
+    assert_eq!(field(&head, "access-control-allow-credentials"), None);
+    assert_eq!(
+        (&answer["token_type"], &answer["expires_in"], &answer["scope"]),
+        (&json!("Bearer"), &json!(3_600), &json!("mcp offline_access"))
+    );
+    let first = Tokens::of(&answer);
+    assert!(first.access.starts_with("sga_") && first.refresh.starts_with("sgr_"));
+
+    let (status, answer) = server.refresh(&first.refresh).await;
+    assert_eq!(status, 200, "{answer}");
+    let next = Tokens::of(&answer);
+    assert!(next.access != first.access && next.refresh != first.refresh);
+    let (_, again) = server.refresh(&first.refresh).await;
+    assert_eq!(again["refresh_token"], answer["refresh_token"], "within the grace, the same successor");
+
+    let known = server.introspect(&next.access).await;
+    for (key, value) in [
+        ("active", json!(true)),
+        ("client_id", json!("portal")),
+        ("sub", json!("user:alice")),
+        ("username", json!("alice")),
+        ("aud", json!(BASE)),
+        ("iss", json!(BASE)),
+        ("scope", json!("mcp offline_access")),
+        ("token_type", json!("Bearer")),
+    ] {
+        assert_eq!(known[key], value, "{known}");
+    }
+    let (status, body) = server.ask("/revoke", &[("token", &first.access)]).await;
+    assert_eq!((status, body), (200, Value::Null));
+    for token in [&first.access, &next.access] {
+        assert_eq!(server.introspect(token).await, json!({ "active": false }));
+    }
+    let (status, answer) = server.refresh(&next.refresh).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+    assert_eq!(server.ask("/revoke", &[("token", &first.access)]).await.0, 200, "and again");
+
+    let by_refresh = server.tokens().await;
+    let (status, _) =
+        server.ask("/revoke", &[("token", &by_refresh.refresh), ("token_type_hint", "access_token")]).await;
+    assert!(status == 200 && !server.is_active(&by_refresh.access).await);
+
+    let log = server.gate.log.text();
+    for secret in
+        [&code, &first.access, &first.refresh, &next.refresh, PORTAL_SECRET, AUDITOR_SECRET, VERIFIER]
+    {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_comes_twice_and_a_refresh_token_that_comes_late_end_all_that_came_of_them() {
+    let server = Server::start_with(json!({ "refreshReuseGrace": "0s" })).await;
+    let code = server.code().await;
+    let (_, answer) = server.redeem(&code).await;
+    let tokens = Tokens::of(&answer);
+    let (_, answer) = server.refresh(&tokens.refresh).await;
+    let next = Tokens::of(&answer);
+    assert!(server.is_active(&tokens.access).await && server.is_active(&next.access).await);
+    let (status, answer) = server.redeem(&code).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+    assert!(!server.is_active(&tokens.access).await && !server.is_active(&next.access).await);
+    assert_eq!(server.refresh(&next.refresh).await.0, 400);
+    let msg = "A code was used again: what it brought is ended";
+    server.gate.log.line(msg, &[("principal", json!("user:alice"))]).await;
+
+    let (tokens, other) = (server.tokens().await, server.tokens().await);
+    let (_, answer) = server.refresh(&tokens.refresh).await;
+    let next = Tokens::of(&answer);
+    let (status, answer) = server.refresh(&tokens.refresh).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+    assert!(!server.is_active(&next.access).await && server.is_active(&other.access).await);
+    assert_eq!(server.refresh(&next.refresh).await.0, 400);
+    let msg = "A refresh token of a client was used again: its grant is ended";
+    server.gate.log.line(msg, &[("principal", json!("user:alice"))]).await;
+    assert_eq!(server.refresh(&other.refresh).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_successor() {
+    let server = Server::start().await;
+    let tokens = server.tokens().await;
+    let all = futures((0..100).map(|_| server.refresh(&tokens.refresh))).await;
+    let successors: std::collections::HashSet<_> =
+        all.iter().map(|(status, answer)| (*status, answer["refresh_token"].to_string())).collect();
+    assert_eq!(successors.len(), 1, "{successors:?}");
+    let (status, answer) = server.refresh(&Tokens::of(&all[0].1).refresh).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_code_brings_nothing_and_uses_it_up() {
+    let server = Server::start().await;
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
+    let changes: [(&str, Option<&str>, &str); 8] = [
+        ("code_verifier", None, "invalid_grant"),
+        ("code_verifier", Some("wrong-verifier-0123456789-0123456789-0123456789"), "invalid_grant"),
+        // What "plain" would take.
+        ("code_verifier", Some(&challenge), "invalid_grant"),
+        ("redirect_uri", Some("https://portal.example/callback?x"), "invalid_grant"),
+        ("resource", Some("http://localhost:8080/db"), "invalid_target"),
+        ("resource", Some("https://elsewhere.example/"), "invalid_target"),
+        ("client_id", Some("auditor"), "invalid_client"),
+        ("client_id", Some("phone"), "invalid_grant"),
+    ];
+    for (name, value, error) in changes {
+        let code = server.code().await;
+        let mut pairs = redemption(&code);
+        pairs.extend([("client_id", "portal"), ("client_secret", PORTAL_SECRET)]);
+        pairs.retain(|(other, _)| *other != name && !(value == Some("phone") && *other == "client_secret"));
+        pairs.extend(value.map(|value| (name, value)));
+        let (status, _, answer) = server.send("/token", "", &form(&pairs)).await;
+        let wanted = if error == "invalid_client" { 401 } else { 400 };
+        assert_eq!((status, &answer["error"]), (wanted, &json!(error)), "{name} {value:?}");
+        // Who did not prove that it is a client has not come with the code at all.
+        let (status, _) = server.redeem(&code).await;
+        assert_eq!(status, if error == "invalid_client" { 200 } else { 400 }, "{name} {value:?}");
+    }
+    // The same place in other words, and no redirect URI, as OAuth 2.1 has it.
+    let code = server.code().await;
+    let mut pairs = redemption(&code);
+    pairs.retain(|(name, _)| *name != "redirect_uri");
+    pairs.push(("resource", "http://LOCALHOST:8080/"));
+    assert_eq!(server.ask("/token", &pairs).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_refresh_may_ask_for_less_and_what_is_refused_uses_up_nothing() {
+    let server = Server::start_with(json!({ "refreshReuseGrace": "0s" })).await;
+    let tokens = server.tokens().await;
+    let with = |name: &'static str, value: &'static str, token: &str| {
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", token), (name, value)];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let server = &server;
+        async move {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+            server.ask("/token", &pairs).await
+        }
+    };
+    for (name, value, error) in [
+        ("scope", "mcp files:write", "invalid_scope"),
+        ("resource", "https://elsewhere.example/mcp", "invalid_target"),
+        ("resource", "http://localhost:8080/db/other", "invalid_target"),
+        ("client_id", "phone", "invalid_request"),
+    ] {
+        let (status, answer) = with(name, value, &tokens.refresh).await;
+        assert_eq!((status, &answer["error"]), (400, &json!(error)), "{name} {value}");
+    }
+    let (status, answer) = with("resource", "http://localhost:8080/db/mcp", &tokens.refresh).await;
+    assert_eq!(status, 200, "{answer}");
+    let narrow = Tokens::of(&answer);
+    assert_eq!(server.introspect(&narrow.access).await["aud"], "http://localhost:8080/db");
+    let (status, answer) = with("scope", "server:db", &narrow.refresh).await;
+    assert_eq!((status, &answer["scope"]), (200, &json!("server:db")));
+    // The grant itself is as wide as it was.
+    let (status, answer) = server.refresh(&Tokens::of(&answer).refresh).await;
+    assert_eq!((status, &answer["scope"]), (200, &json!("mcp offline_access")));
+}
+
+#[tokio::test]
+async fn a_client_that_is_none_is_told_so_in_the_way_in_which_it_asked() {
+    let server = Server::start().await;
+    let basic = |text: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(text));
+    let secret = PORTAL_SECRET;
+    let good = basic(&format!("portal:{secret}"));
+    for (fields, own, is_by_field) in [
+        (String::new(), vec![], false),
+        (String::new(), vec![("client_id", "nobody")], false),
+        (String::new(), vec![("client_id", "sgc_AAAA")], false),
+        (String::new(), vec![("client_id", "portal")], false),
+        (String::new(), vec![("client_id", "portal"), ("client_secret", "wrong")], false),
+        (String::new(), vec![("client_id", "portal"), ("client_secret", AUDITOR_SECRET)], false),
+        (String::new(), vec![("client_id", "phone"), ("client_secret", secret)], false),
+        (basic("portal:wrong"), vec![], true),
+        (basic(&format!("nobody:{secret}")), vec![], true),
+        (basic("portal:"), vec![], true),
+        (format!("Authorization: Bearer {secret}\r\n"), vec![], true),
+        (format!("Authorization: Bearer {DEV}\r\n"), vec![("client_id", "portal")], true),
+    ] {
+        for path in ["/token", "/revoke", "/oauth/introspect"] {
+            let code = server.code().await;
+            let asked = [&own[..], &redemption(&code), &[("token", "x")]].concat();
+            let (status, head, answer) = server.send(path, &fields, &form(&asked)).await;
+            assert_eq!(
+                (status, &answer["error"]),
+                (401, &json!("invalid_client")),
+                "{path} {fields} {own:?}"
+            );
+            assert_eq!(field(&head, "www-authenticate").is_some(), is_by_field, "{path} {head}");
+            assert_eq!(field(&head, "cache-control"), Some("no-store"));
+        }
+    }
+    // What is not asked for as it has to be.
+    let twice = "grant_type=refresh_token&refresh_token=x&refresh_token=y";
+    for (path, fields, asked) in [
+        ("/token", "", twice.to_owned()),
+        ("/token?x=y", "", form(&redemption("x"))),
+        ("/token", &*good, form(&[("client_id", "auditor")])),
+        ("/token", &good, form(&[("client_secret", secret)])),
+        ("/token", &good, String::new()),
+        ("/token", &good, form(&[("grant_type", "authorization_code")])),
+        ("/token", &good, form(&[("grant_type", "refresh_token")])),
+        ("/revoke", &good, String::new()),
+        ("/token", &*format!("{good}{good}"), form(&redemption("x"))),
+    ] {
+        let (status, _, answer) = server.send(path, fields, &asked).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{path} {asked}");
+    }
+    for kind in ["password", "client_credentials", "implicit"] {
+        let (status, _, answer) = server.send("/token", &good, &form(&[("grant_type", kind)])).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("unsupported_grant_type")));
+    }
+    let json_body = post("/token", "", &good, "{}").replace("Authorization: Bearer \r\n", "");
+    let (status, _, body) = server.gate.ask(&json_body).await;
+    assert!(status == 400 && body.contains("invalid_request"), "{status} {body}");
+    let code = server.code().await;
+    assert_eq!(server.send("/token", &good, &form(&redemption(&code))).await.0, 200, "by the field alone");
+    let preflight = "OPTIONS /token HTTP/1.1\r\nHost: localhost\r\nOrigin: https://claude.ai\r\n\
+                     Access-Control-Request-Method: POST\r\n\r\n";
+    let (status, head, _) = server.gate.ask(preflight).await;
+    assert!(status == 204 && field(&head, "access-control-allow-origin") == Some("*"), "{head}");
+    let log = server.gate.log.text();
+    assert!(!log.contains("canary"), "{log}");
+}
+
+/// Each kind of token that there is, and each place that takes one: only those fit that are made for each other.
+#[tokio::test]
+async fn no_token_passes_for_another() {
+    let server = Server::start().await;
+    let gate = &server.gate;
+    let log_in = json!({ "username": "alice", "password": PASSWORD }).to_string();
+    let (_, _, body) =
+        gate.ask(&post("/auth/login", "", "", &log_in).replace("Authorization: Bearer \r\n", "")).await;
+    let session: Value = serde_json::from_str(&body).unwrap();
+    let text = |key: &str| session[key].as_str().unwrap().to_owned();
+    let tokens = server.tokens().await;
+    let new = server.alice();
+    let grants = server.pages.grants().unwrap();
+    let page = grants.begin_page(&new.principal, new.fingerprint, SystemTime::now()).await.unwrap();
+    let cookie = page.0.expose().to_owned();
+    let kinds = [
+        ("static", DEV.to_owned()),
+        ("session", text("token")),
+        ("session refresh", text("refreshToken")),
+        ("access", tokens.access.clone()),
+        ("refresh", tokens.refresh.clone()),
+        ("code", server.code().await),
+        ("cookie", cookie),
+        ("client", "portal".to_owned()),
+        ("secret", PORTAL_SECRET.to_owned()),
+    ];
+    for (kind, token) in &kinds {
+        let as_refresh =
+            server.ask("/token", &[("grant_type", "refresh_token"), ("refresh_token", token)]).await;
+        assert_eq!(as_refresh.0 == 200, *kind == "refresh", "{kind} at /token as a refresh token");
+        let as_verifier = server.redeem(token).await;
+        assert_eq!(as_verifier.0 == 200, *kind == "code", "{kind} at /token as a code");
+        assert_eq!(server.is_active(token).await, *kind == "access", "{kind} at /oauth/introspect");
+        let refresh = json!({ "refreshToken": token }).to_string();
+        let at_auth = posted("/auth/refresh", "", &refresh).replace("x-www-form-urlencoded", "json");
+        assert_eq!(gate.ask(&at_auth).await.0 == 200, *kind == "session refresh", "{kind} at /auth/refresh");
+        let found = grants.find_page(token, SystemTime::now()).await.unwrap();
+        assert_eq!(found.is_some(), *kind == "cookie", "{kind} as a cookie");
+        let status = gate.ask(&post("/db", token, "", "{}")).await.0;
+        let opens = ["static", "session"].contains(kind);
+        // What an access token opens depends on its place and scope.
+        assert!(status == if opens { 200 } else { 401 } || *kind == "access", "{kind} at a server: {status}");
+        let status = gate.ask(&get("/authorize", token, "")).await.0;
+        assert_ne!(status, 302, "{kind} at /authorize");
+        let own = [("client_id", "portal"), ("client_secret", token)];
+        let as_secret = server.send("/revoke", "", &form(&[&own[..], &[("token", "x")]].concat())).await;
+        assert_eq!(as_secret.0 == 200, *kind == "secret", "{kind} as the secret of a client");
+    }
+    // What ends one kind ends no other.
+    for (kind, token) in kinds.iter().filter(|(kind, _)| !["access", "refresh"].contains(kind)) {
+        assert_eq!(server.ask("/revoke", &[("token", token)]).await.0, 200, "{kind}");
+    }
+    for key in ["token", "refreshToken"] {
+        for token in [&tokens.access, &tokens.refresh] {
+            let body = json!({ key: token }).to_string();
+            let request = posted("/auth/logout", "", &body).replace("x-www-form-urlencoded", "json");
+            assert_eq!(gate.ask(&request).await.0, 204);
+        }
+    }
+    assert!(server.is_active(&tokens.access).await);
+    assert_eq!(gate.ask(&post("/db", &text("token"), "", "{}")).await.0, 200);
+    assert!(grants.find_page(page.0.expose(), SystemTime::now()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_client_learns_of_its_own_tokens_alone_and_nobody_revokes_those_of_others() {
+    let server = Server::start().await;
+    let new = server.alice();
+    let of_phone = ClientGrant { client_id: "phone".into(), ..(*new.client).clone() };
+    let code = server.code_of(NewCode { client: Arc::new(of_phone), ..new }).await;
+    let asked = form(&[&redemption(&code)[..], &[("client_id", "phone")]].concat());
+    let (status, _, answer) = server.send("/token", "", &asked).await;
+    assert_eq!(status, 200, "{answer}");
+    let phones = Tokens::of(&answer);
+    let portals = server.tokens().await;
+    assert_eq!(server.ask("/oauth/introspect", &[("token", &portals.access)]).await.1["active"], true);
+    assert_eq!(server.ask("/oauth/introspect", &[("token", &phones.access)]).await.1["active"], false);
+    assert!(server.is_active(&phones.access).await, "who has the role may know");
+    let public = form(&[("client_id", "phone"), ("token", &phones.access)]);
+    assert_eq!(server.send("/oauth/introspect", "", &public).await.0, 401, "anybody could be that client");
+    for token in [&phones.access, &phones.refresh] {
+        assert_eq!(server.ask("/revoke", &[("token", token)]).await.0, 200);
+    }
+    assert_eq!(server.refresh(&phones.refresh).await.0, 400);
+    assert!(server.is_active(&phones.access).await, "it is not of the one who asked");
+}
+
+#[tokio::test]
+async fn a_user_or_a_token_that_is_taken_away_takes_its_clients_with_it() {
+    let mut server = Server::start().await;
+    let of_alice = server.tokens().await;
+    let digest: [u8; 32] = Sha256::digest(CI).into();
+    let new = NewCode {
+        principal: Principal::Token("ci".into()),
+        fingerprint: server.pages.fingerprint_of_token(&digest).unwrap(),
+        ..server.alice()
+    };
+    let (_, answer) = server.redeem(&server.code_of(new.clone()).await).await;
+    let of_ci = Tokens::of(&answer);
+    assert_eq!(server.introspect(&of_ci.access).await["sub"], "token:ci");
+    let waiting = [server.code().await, server.code_of(new).await];
+    let state = server._directory.path().join("state");
+    let url = server._behind.url("/mcp");
+    let other = passwords::hash(&Secret::new("another one".into())).unwrap();
+    let users = json!({ "alice": { "passwordHash": other.expose() } });
+    let without = json!({ "users": users, "tokens": { "dev": DEV, "ci": "another-ci-token-0123456789" } });
+    server.gate.reload(config(&state, &url, without));
+    for code in &waiting {
+        assert_eq!(server.redeem(code).await.1["error"], "invalid_grant");
+    }
+    for tokens in [&of_alice, &of_ci] {
+        assert!(!server.is_active(&tokens.access).await);
+        assert_eq!(server.refresh(&tokens.refresh).await.1["error"], "invalid_grant");
+    }
+    // Nor does it come back with the config of before.
+    server.gate.reload(config(&state, &url, json!({})));
+    for tokens in [&of_alice, &of_ci] {
+        assert!(!server.is_active(&tokens.access).await);
+        assert_eq!(server.refresh(&tokens.refresh).await.0, 400);
+    }
+}
